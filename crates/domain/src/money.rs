@@ -1,0 +1,85 @@
+//! Money: minor units inside, decimals only at the edges.
+
+use crate::{Invalid, decimal::parse_decimal};
+use rust_decimal::Decimal;
+
+/// The highest price in minor units: 99,999,999.99. Below 2^53, so that a JSON reader which knows
+/// only floats still reads each price exactly.
+pub const MAX_PRICE_MINOR: i64 = 9_999_999_999;
+
+/// An amount in minor units (cents), from 0 to [`MAX_PRICE_MINOR`]. The shop has one currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Money(i64);
+
+impl Money {
+    /// An amount of `minor` units.
+    ///
+    /// # Errors
+    /// A negative amount, or one above [`MAX_PRICE_MINOR`].
+    pub fn from_minor(minor: i64) -> Result<Self, Invalid> {
+        if (0..=MAX_PRICE_MINOR).contains(&minor) {
+            Ok(Self(minor))
+        } else {
+            Err("must be between 0 and 99999999.99".into())
+        }
+    }
+
+    /// Reads an amount in major units, such as `12`, `12.5` or `1.25e1`.
+    ///
+    /// # Errors
+    /// What is not a decimal number, has more than two decimals, or is out of range.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let major = parse_decimal(text)?.normalize();
+        if major.scale() > 2 {
+            return Err("must have at most two decimals".into());
+        }
+        let minor = major
+            .checked_mul(Decimal::ONE_HUNDRED)
+            .and_then(|minor| i64::try_from(minor).ok())
+            .unwrap_or(i64::MAX);
+        Self::from_minor(minor)
+    }
+
+    /// The amount in minor units.
+    pub fn minor(self) -> i64 {
+        self.0
+    }
+
+    /// The amount in major units, for the JSON number of an answer and nothing else: the nearest
+    /// float prints as the exact two decimals over the whole range.
+    #[allow(clippy::cast_precision_loss)] // MAX_PRICE_MINOR < 2^53
+    pub fn to_major_f64(self) -> f64 {
+        self.0 as f64 / 100.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bad_amounts_are_refused() {
+        for text in
+            ["-1", "-0.01", "1.234", "NaN", "Infinity", "1e400", "1e9", "", "12,5", "100000000"]
+        {
+            assert!(Money::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn notations_of_the_same_amount_agree() {
+        for text in ["12.5", "12.50", "1.25e1", "12.500"] {
+            assert_eq!(Money::parse(text).map(Money::minor), Ok(1250), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_amount_printed_as_a_float_is_read_back_exactly(minor in 0..=MAX_PRICE_MINOR) {
+            let money = Money::from_minor(minor).unwrap();
+            let printed = format!("{}", money.to_major_f64());
+            prop_assert_eq!(Money::parse(&printed).unwrap(), money);
+        }
+    }
+}

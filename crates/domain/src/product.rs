@@ -1,0 +1,131 @@
+//! Products: what is sold, for how much, and how much of it is left.
+
+use crate::{Invalid, Money, ProductId, Stock};
+
+/// The longest product name, in characters.
+pub const MAX_NAME_CHARS: usize = 200;
+/// The longest product description, in characters.
+pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
+
+/// A product's name: 1 to [`MAX_NAME_CHARS`] characters, not only blanks, without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductName(String);
+
+impl ProductName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// A name that is empty, blank, too long or holds a NUL.
+    pub fn new(name: String) -> Result<Self, Invalid> {
+        if name.trim().is_empty() {
+            return Err("must not be empty".into());
+        }
+        checked_text(name, MAX_NAME_CHARS).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A product's description: up to [`MAX_DESCRIPTION_CHARS`] characters without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description(String);
+
+impl Description {
+    /// Checks and takes a description.
+    ///
+    /// # Errors
+    /// A text that is too long or holds a NUL.
+    pub fn new(text: String) -> Result<Self, Invalid> {
+        checked_text(text, MAX_DESCRIPTION_CHARS).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
+    // PostgreSQL's text cannot hold a NUL.
+    if text.contains('\0') {
+        return Err("must not contain a NUL character".into());
+    }
+    // Bytes first: a text of a megabyte need not be decoded to be refused.
+    if text.len() > max_chars * 4 || text.chars().count() > max_chars {
+        return Err(format!("must be at most {max_chars} characters long").into());
+    }
+    Ok(text)
+}
+
+/// A product as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Its id.
+    pub id: ProductId,
+    /// What it is called.
+    pub name: ProductName,
+    /// What it is, if somebody said so.
+    pub description: Option<Description>,
+    /// What one unit costs.
+    pub price: Money,
+    /// What is left to be sold.
+    pub stock: Stock,
+    /// Grows by one with each committed change, a sale included; starts at 1.
+    pub version: i64,
+}
+
+/// A product that is about to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewProduct {
+    /// What it is called.
+    pub name: ProductName,
+    /// What it is, if somebody said so.
+    pub description: Option<Description>,
+    /// What one unit costs.
+    pub price: Money,
+    /// What there is to be sold.
+    pub stock: Stock,
+}
+
+/// A partial change of a product: what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProductPatch {
+    /// A new name.
+    pub name: Option<ProductName>,
+    /// A new description; `Some(None)` takes it away.
+    pub description: Option<Option<Description>>,
+    /// A new price, for orders from now on.
+    pub price: Option<Money>,
+    /// A new stock, in place of what is there when the row is locked.
+    pub stock: Option<Stock>,
+    /// The change happens only if the product still has this version.
+    pub expected_version: Option<i64>,
+}
+
+impl ProductPatch {
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none()
+            && self.description.is_none()
+            && self.price.is_none()
+            && self.stock.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for bad in ["", "  ", "a\0b", &"x".repeat(201)] {
+            assert!(ProductName::new(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        for good in ["x", "Füße ☃", &"ß".repeat(200)] {
+            assert!(ProductName::new(good.to_owned()).is_ok(), "{good:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Counted units: what an order asks for and what a shelf holds.
+
+use crate::Invalid;
+
+/// The most units of one product that the shop can hold.
+pub const MAX_STOCK: i64 = 1_000_000_000;
+
+/// How many units an order asks for: 1 to the configured maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quantity(i32);
+
+impl Quantity {
+    /// One unit.
+    pub const ONE: Self = Self(1);
+
+    /// A quantity from 1 to `max`.
+    ///
+    /// # Errors
+    /// A number outside that range.
+    pub fn new(units: i64, max: i32) -> Result<Self, Invalid> {
+        i32::try_from(units)
+            .ok()
+            .filter(|units| (1..=max).contains(units))
+            .map(Self)
+            .ok_or_else(|| format!("must be between 1 and {max}").into())
+    }
+
+    /// The number of units.
+    pub fn units(self) -> i32 {
+        self.0
+    }
+}
+
+/// How many units of a product are there to be sold: 0 to [`MAX_STOCK`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stock(i64);
+
+impl Stock {
+    /// A stock of `units`.
+    ///
+    /// # Errors
+    /// A negative number, or one above [`MAX_STOCK`].
+    pub fn new(units: i64) -> Result<Self, Invalid> {
+        if (0..=MAX_STOCK).contains(&units) {
+            Ok(Self(units))
+        } else {
+            Err(format!("must be between 0 and {MAX_STOCK}").into())
+        }
+    }
+
+    /// The number of units.
+    pub fn units(self) -> i64 {
+        self.0
+    }
+
+    /// What is left after `quantity` was taken, or `None` if there is not enough.
+    pub fn take(self, quantity: Quantity) -> Option<Self> {
+        let left = self.0 - i64::from(quantity.units());
+        (left >= 0).then_some(Self(left))
+    }
+}
