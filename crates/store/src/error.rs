@@ -1,0 +1,74 @@
+//! What can go wrong with the database, sorted by what a caller can do about it.
+
+/// Why a call on the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A row was locked by others for longer than `lock_timeout`. Nothing was changed; trying
+    /// again may work.
+    #[error("a row stayed locked for longer than the lock timeout")]
+    LockTimeout(#[source] sqlx::Error),
+    /// A statement took longer than `statement_timeout`. Nothing was changed.
+    #[error("a statement took longer than the statement timeout")]
+    Timeout(#[source] sqlx::Error),
+    /// No connection of the pool became free in time. Nothing was changed.
+    #[error("no database connection became free in time")]
+    Busy(#[source] sqlx::Error),
+    /// The database cannot be reached, is starting or stopping, or has no connection left.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database holds something that the rules of the shop forbid.
+    #[error("the database holds an invalid {what}: {reason}")]
+    Corrupt {
+        /// Which kind of value.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else: a defect of ours, or of the schema.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed a moment later without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Corrupt { .. } | Self::Database(_))
+    }
+
+    /// Whether the connection was lost, rather than a statement refused.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut => Self::Busy(error),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // https://www.postgresql.org/docs/15/errcodes-appendix.html
+                Some("55P03") => Self::LockTimeout(error),
+                Some("57014") => Self::Timeout(error),
+                // Classes 08 connection, 53 resources, 57P shutdown and start, 25006 a replica
+                // that was promoted elsewhere, 40 rollback by the server (deadlock, serialization).
+                Some(code)
+                    if code.starts_with("08")
+                        || code.starts_with("53")
+                        || code.starts_with("57P")
+                        || code.starts_with("40")
+                        || code == "25006"
+                        || code == "25P03" =>
+                {
+                    Self::Unavailable(error)
+                }
+                _ => Self::Database(error),
+            },
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! PostgreSQL: the only crate with SQL.
+//!
+//! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
+//! products, reading orders, admitting a batch of orders ([`Batch`]), and the claims of workers
+//! on orders ([`fulfilment`]). Locks on product rows are taken in `locks` and nowhere else, always
+//! in the order of the ids.
+//!
+//! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints
+//! in the schema are the second line of defence, not the first).
+
+mod admission;
+mod error;
+pub mod fulfilment;
+mod locks;
+mod orders;
+mod outcome;
+mod products;
+mod rows;
+mod schema;
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use admission::{Batch, CommitError, Placed, Placement, Writing};
+pub use error::StoreError;
+pub use locks::{LockMode, LockedProduct};
+pub use orders::OrderPage;
+pub use outcome::{BatchToken, Outcome};
+pub use products::ProductPage;
+pub use schema::{MigrateError, SchemaError};
+
+/// How to reach PostgreSQL, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Server, database, user and TLS, as parsed from `DATABASE_URL`.
+    pub connect: PgConnectOptions,
+    /// Connections for reads, product changes and workers.
+    pub pool_size: u32,
+    /// Connections of their own for admission, so that no read waits behind an order. 0 where
+    /// nothing is admitted; admission then shares the other pool.
+    pub admission_pool_size: u32,
+    /// The longest wait for a free connection, or for a new one.
+    pub acquire_timeout: Duration,
+    /// PostgreSQL's `lock_timeout`: the longest wait for a row lock.
+    pub lock_timeout: Duration,
+    /// PostgreSQL's `statement_timeout`.
+    pub statement_timeout: Duration,
+}
+
+impl StoreSettings {
+    /// Settings for the database at `url` with defaults for the rest.
+    ///
+    /// # Errors
+    /// A URL that sqlx does not understand.
+    pub fn new(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            connect: url.parse().map_err(StoreError::from)?,
+            pool_size: 8,
+            admission_pool_size: 4,
+            acquire_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(5),
+        })
+    }
+}
+
+/// The database. Cheap to clone.
+///
+/// No method here is retried by itself; where one may be tried again, its docs say so. Each is
+/// safe to cancel: a transaction that was not committed is rolled back.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    admission_pool: PgPool,
+    settings: StoreSettings,
+}
+
+impl Store {
+    /// Makes the pools. Connects to nothing yet: a database that is down is found by the first
+    /// call, and is no reason not to start.
+    pub fn connect(settings: &StoreSettings) -> Self {
+        let pool = pool(settings, settings.pool_size.max(1));
+        let admission_pool = match settings.admission_pool_size {
+            0 => pool.clone(),
+            size => locks::preparing_pool(settings, size),
+        };
+        Self { pool, admission_pool, settings: settings.clone() }
+    }
+
+    /// One round trip to the database.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The pool for everything but admission: for the metrics of its connections.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The pool for admission: for the metrics of its connections.
+    pub fn admission_pool(&self) -> &PgPool {
+        &self.admission_pool
+    }
+
+    /// Closes all connections, when those in use have come back.
+    pub async fn close(&self) {
+        self.admission_pool.close().await;
+        self.pool.close().await;
+    }
+}
+
+fn pool(settings: &StoreSettings, size: u32) -> PgPool {
+    pool_options(settings, size).connect_lazy_with(session(settings))
+}
+
+fn pool_options(settings: &StoreSettings, size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(settings.acquire_timeout)
+        .idle_timeout(Duration::from_mins(5))
+        .max_lifetime(Duration::from_mins(30))
+        // A ping before each use would double the round trips; who finds a dead connection gets
+        // an error that says so, and the next one a live connection.
+        .test_before_acquire(false)
+}
+
+fn session(settings: &StoreSettings) -> PgConnectOptions {
+    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+    settings.connect.clone().application_name("holdfast").options([
+        ("lock_timeout", millis(settings.lock_timeout)),
+        ("statement_timeout", millis(settings.statement_timeout)),
+        // A client that dies in mid-transaction must not hold a hot row's lock for hours.
+        ("idle_in_transaction_session_timeout", millis(settings.statement_timeout * 2)),
+    ])
+}

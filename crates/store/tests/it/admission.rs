@@ -1,0 +1,135 @@
+use holdfast_domain::{OrderStatus, ProductId};
+use holdfast_store::{LockMode, OrderPage, Placement, Store, StoreError};
+
+use crate::fixture::{count_orders, lock, product, settings, stock_of, store, write_one_each};
+
+#[tokio::test]
+async fn a_batch_is_written_in_the_order_of_its_placements() {
+    let store = store().await;
+    let (lamp, vase) = (product(&store, 5).await, product(&store, 5).await);
+    let batch = lock(&store, &[vase.id, lamp.id], LockMode::Wait).await;
+    assert_eq!(batch.shelf().keys().copied().collect::<Vec<_>>(), [lamp.id, vase.id]);
+    let asked = [vase.id, lamp.id, vase.id];
+    let placed = write_one_each(batch, &asked).await.commit().await.unwrap();
+
+    assert!(placed.ids.is_sorted());
+    for (id, product_id) in placed.ids.iter().zip(asked) {
+        let order = store.order(*id).await.unwrap().unwrap();
+        assert_eq!(order.product_id, product_id);
+        assert_eq!(order.created_at, placed.created_at);
+        assert_eq!(order.status, OrderStatus::Pending);
+        assert_eq!(order.unit_price, lamp.price);
+    }
+    assert_eq!(stock_of(&store, lamp.id).await, 4);
+    assert_eq!(stock_of(&store, vase.id).await, 3);
+    assert_eq!(store.product(vase.id).await.unwrap().unwrap().version, 2, "one change a batch");
+
+    let page = OrderPage { before: None, product: Some(vase.id), status: None, limit: 10 };
+    let listed: Vec<_> = store.orders(&page).await.unwrap().iter().map(|order| order.id).collect();
+    assert_eq!(listed, [placed.ids[2], placed.ids[0]], "newest first");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_dropped_at_any_step_leaves_nothing_and_frees_the_row() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    drop(lock(&store, &[lamp.id], LockMode::Wait).await);
+    drop(write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await);
+    lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
+    // The row can be had at once, and nothing has changed.
+    let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
+    assert_eq!(batch.shelf()[&lamp.id].stock.units(), 5);
+    assert_eq!(count_orders(&store).await, 0);
+}
+
+#[tokio::test]
+async fn a_locked_row_is_left_out_or_waited_for() {
+    let store = store().await;
+    let (lamp, vase) = (product(&store, 5).await, product(&store, 5).await);
+    let holder = lock(&store, &[lamp.id], LockMode::Wait).await;
+
+    let others = lock(&store, &[lamp.id, vase.id], LockMode::Skip).await;
+    assert_eq!(others.shelf().keys().copied().collect::<Vec<_>>(), [vase.id]);
+    others.release().await.unwrap();
+
+    let error = store.lock_batch([lamp.id].into_iter(), LockMode::Wait).await.unwrap_err();
+    assert!(matches!(error, StoreError::LockTimeout(_)), "{error:?}");
+    holder.release().await.unwrap();
+    lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_product_is_not_on_the_shelf_and_a_retired_one_not_on_sale() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
+    let batch = lock(&store, &[lamp.id, ProductId(999)], LockMode::Skip).await;
+    assert_eq!(batch.shelf().len(), 1);
+    assert!(!batch.shelf()[&lamp.id].on_sale);
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_to_sell_what_is_not_there() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
+    let change = holdfast_domain::StockChange {
+        product_id: lamp.id,
+        taken: 6,
+        left: lamp.stock,
+        version: 2,
+    };
+    let placement = Placement {
+        product_id: lamp.id,
+        quantity: holdfast_domain::Quantity::ONE,
+        unit_price: lamp.price,
+        trace_context: None,
+    };
+    let error = batch.write(&[change], &[placement], 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database(_)), "{error:?}");
+    assert_eq!(stock_of(&store, lamp.id).await, 5);
+}
+
+/// Promise 1 on two replicas: batches of random products, in conflict with each other all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
+    const BATCHES: i64 = 40;
+    let first = store().await;
+    let url = {
+        let database: String =
+            sqlx::query_scalar("SELECT current_database()").fetch_one(first.pool()).await.unwrap();
+        holdfast_sandbox::shared_postgres().await.unwrap().database_url(&database)
+    };
+    let mut patient = settings(&url);
+    patient.lock_timeout = std::time::Duration::from_secs(30);
+    patient.statement_timeout = std::time::Duration::from_secs(30);
+    let replicas = [Store::connect(&patient), Store::connect(&patient)];
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(product(&first, 1_000).await.id);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..8usize {
+        let store = replicas[worker % 2].clone();
+        let ids = ids.clone();
+        tasks.spawn(async move {
+            for round in 0..BATCHES {
+                // Each asks in another order; the locks are taken in the order of the ids.
+                let mut asked = ids.clone();
+                asked.rotate_left((worker + usize::try_from(round).unwrap()) % ids.len());
+                asked.truncate(1 + worker % ids.len());
+                let batch = lock(&store, &asked, LockMode::Wait).await;
+                write_one_each(batch, &asked).await.commit().await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let mut left = 0;
+    for id in &ids {
+        left += stock_of(&first, *id).await;
+    }
+    assert_eq!(left + count_orders(&first).await, 4_000);
+    assert_eq!(count_orders(&first).await, 2 * BATCHES * (1 + 2 + 3 + 4));
+}

@@ -1,0 +1,72 @@
+//! What the tests share: a migrated database, products, and plain SQL for looking.
+
+use std::time::Duration;
+
+use holdfast_domain::{Money, NewProduct, Product, ProductId, ProductName, Quantity, Stock};
+use holdfast_store::{Batch, LockMode, Placement, Store, StoreSettings, Writing};
+
+pub fn settings(url: &str) -> StoreSettings {
+    StoreSettings {
+        lock_timeout: Duration::from_millis(300),
+        acquire_timeout: Duration::from_secs(10),
+        ..StoreSettings::new(url).unwrap()
+    }
+}
+
+/// A store on an empty database.
+pub async fn empty() -> Store {
+    let server = holdfast_sandbox::shared_postgres().await.unwrap();
+    Store::connect(&settings(&server.create_database().await.unwrap()))
+}
+
+/// A store on a migrated database.
+pub async fn store() -> Store {
+    let store = empty().await;
+    store.migrate().await.unwrap();
+    store
+}
+
+pub fn new_product(stock: i64) -> NewProduct {
+    NewProduct {
+        name: ProductName::new("Lamp".to_owned()).unwrap(),
+        description: None,
+        price: Money::parse("12.50").unwrap(),
+        stock: Stock::new(stock).unwrap(),
+    }
+}
+
+pub async fn product(store: &Store, stock: i64) -> Product {
+    store.create_product(&new_product(stock)).await.unwrap()
+}
+
+pub async fn stock_of(store: &Store, id: ProductId) -> i64 {
+    store.product(id).await.unwrap().unwrap().stock.units()
+}
+
+pub async fn count_orders(store: &Store) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(store.pool()).await.unwrap()
+}
+
+pub async fn lock(store: &Store, ids: &[ProductId], mode: LockMode) -> Batch {
+    store.lock_batch(ids.iter().copied(), mode).await.unwrap()
+}
+
+/// Takes one unit of each product in `asked`, in that order, without committing.
+pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
+    use holdfast_domain::{Demand, allocate};
+
+    let demands: Vec<_> =
+        asked.iter().map(|id| Demand { product_id: *id, quantity: Quantity::ONE }).collect();
+    let allocation = allocate(batch.shelf(), &demands);
+    let placements: Vec<_> = demands
+        .iter()
+        .zip(&allocation.verdicts)
+        .map(|(demand, verdict)| Placement {
+            product_id: demand.product_id,
+            quantity: demand.quantity,
+            unit_price: verdict.unwrap(),
+            trace_context: None,
+        })
+        .collect();
+    batch.write(&allocation.changes, &placements, 42).await.unwrap()
+}

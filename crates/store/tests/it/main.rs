@@ -1,0 +1,8 @@
+//! The store against a real PostgreSQL. Each test has a database of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod admission;
+mod fixture;
+mod outcome;
+mod products;
+mod schema;

@@ -1,0 +1,77 @@
+use holdfast_domain::{Description, ProductId, ProductPatch, Stock};
+use holdfast_store::{ProductPage, StoreError};
+
+use crate::fixture::{self, product, store};
+
+#[tokio::test]
+async fn a_product_is_read_back_as_it_was_made() {
+    let store = store().await;
+    let mut new = fixture::new_product(5);
+    new.description = Some(Description::new("Grün & hell".to_owned()).unwrap());
+    let made = store.create_product(&new).await.unwrap();
+    assert_eq!(store.product(made.id).await.unwrap(), Some(made.clone()));
+    assert_eq!((made.name, made.description, made.price), (new.name, new.description, new.price));
+    assert_eq!((made.stock.units(), made.version), (5, 1));
+    assert_eq!(store.product(ProductId(made.id.0 + 1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_by_skip_and_by_key() {
+    let store = store().await;
+    let mut ids = Vec::new();
+    for stock in 0..5 {
+        ids.push(product(&store, stock).await.id);
+    }
+    let page = async |after, skip, limit| {
+        let page = ProductPage { after, skip, limit };
+        store.products(&page).await.unwrap().iter().map(|found| found.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 0, 10).await, ids);
+    assert_eq!(page(None, 1, 2).await, ids[1..3]);
+    assert_eq!(page(Some(ids[2]), 0, 10).await, ids[3..]);
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names_and_nothing_else() {
+    let store = store().await;
+    let before = product(&store, 5).await;
+    let locked = store.lock_product(before.id).await.unwrap().unwrap();
+    assert_eq!(locked.next_version(), 2);
+    let patch = ProductPatch { stock: Some(Stock::new(9).unwrap()), ..ProductPatch::default() };
+    let after = locked.update(&patch).await.unwrap();
+    assert_eq!((after.stock.units(), after.version), (9, 2));
+    assert_eq!((&after.name, after.price), (&before.name, before.price));
+    assert_eq!(store.product(before.id).await.unwrap(), Some(after));
+}
+
+#[tokio::test]
+async fn a_lock_that_is_dropped_changes_nothing_and_is_free_again() {
+    let store = store().await;
+    let before = product(&store, 5).await;
+    drop(store.lock_product(before.id).await.unwrap().unwrap());
+    let again = store.lock_product(before.id).await.unwrap().unwrap();
+    assert_eq!(*again.product(), before);
+}
+
+#[tokio::test]
+async fn a_row_locked_by_others_gives_a_lock_timeout_and_reads_do_not_wait() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let holder = store.lock_product(lamp.id).await.unwrap().unwrap();
+    let error = store.lock_product(lamp.id).await.unwrap_err();
+    assert!(matches!(error, StoreError::LockTimeout(_)), "{error:?}");
+    assert_eq!(store.product(lamp.id).await.unwrap().unwrap(), lamp);
+    drop(holder);
+}
+
+#[tokio::test]
+async fn a_retired_product_is_gone_from_the_shop_and_stays_in_the_database() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
+    assert_eq!(store.product(lamp.id).await.unwrap(), None);
+    assert!(store.lock_product(lamp.id).await.unwrap().is_none());
+    assert_eq!(store.products_on_sale(&[lamp.id]).await.unwrap(), []);
+    let error = sqlx::query("DELETE FROM products").execute(store.pool()).await.unwrap_err();
+    assert!(error.to_string().contains("retired, never deleted"), "{error}");
+}
