@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{Available, Money, OrderId, ProductId, Quantity, Stock, StockChange};
-use sqlx::{Postgres, Row, pool::PoolConnection};
+use sqlx::Row;
 
 use crate::{
     BatchToken, LockMode, Store, StoreError,
+    connections::Lease,
     locks::lock_rows,
     rows::{corrupt, timestamp},
 };
@@ -87,7 +88,8 @@ impl Store {
     ) -> Result<Batch, StoreError> {
         match self.try_lock_batch(ids.clone(), mode).await {
             Err(StoreError::Unavailable(error)) => {
-                tracing::debug!(%error, "a pooled connection was dead");
+                tracing::debug!(%error, "an idle connection was dead");
+                self.admission.forget_idle();
                 self.try_lock_batch(ids, mode).await
             }
             result => result,
@@ -99,8 +101,8 @@ impl Store {
         ids: impl Iterator<Item = ProductId>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
-        let mut connection = OwnTransaction::new(self.admission_pool.acquire().await?);
-        match lock_rows(&mut connection.connection, ids, mode).await {
+        let mut connection = OwnTransaction(self.admission.acquire().await?);
+        match lock_rows(&mut connection.0.connection, ids, mode).await {
             Ok(rows) => Batch::new(connection, &rows),
             Err(error) => Err(connection.refused(error).await),
         }
@@ -182,7 +184,7 @@ impl Batch {
         .bind(placements.iter().map(|placement| placement.unit_price.minor()).collect::<Vec<_>>())
         .bind(contexts)
         .bind(nonce)
-        .fetch_one(&mut *self.connection.connection)
+        .fetch_one(&mut self.connection.0.connection)
         .await;
         let row = match row {
             Ok(row) => row,
@@ -225,19 +227,12 @@ impl Writing {
     }
 }
 
-/// A connection with a transaction of ours open on it, which sqlx does not know of. It goes back
-/// to the pool only after the transaction has ended; in every other case it is closed.
+/// A connection with a transaction of ours open on it. Dropping it closes the connection, which
+/// rolls back.
 #[derive(Debug)]
-struct OwnTransaction {
-    connection: PoolConnection<Postgres>,
-    ended: bool,
-}
+struct OwnTransaction(Lease);
 
 impl OwnTransaction {
-    fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection, ended: false }
-    }
-
     async fn rollback(self) -> Result<(), StoreError> {
         self.end("ROLLBACK").await
     }
@@ -254,17 +249,9 @@ impl OwnTransaction {
     }
 
     async fn end(mut self, statement: &'static str) -> Result<(), StoreError> {
-        sqlx::raw_sql(statement).execute(&mut *self.connection).await?;
-        // Only now: a failed or cancelled `end` must drop the connection as one in doubt.
-        self.ended = true;
+        sqlx::raw_sql(statement).execute(&mut self.0.connection).await?;
+        // Only now: after a failed or cancelled statement the connection is in doubt.
+        self.0.keep();
         Ok(())
-    }
-}
-
-impl Drop for OwnTransaction {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.connection.close_on_drop();
-        }
     }
 }

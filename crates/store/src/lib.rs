@@ -9,6 +9,7 @@
 //! in the schema are the second line of defence, not the first).
 
 mod admission;
+mod connections;
 mod error;
 pub mod fulfilment;
 mod locks;
@@ -40,9 +41,9 @@ pub struct StoreSettings {
     pub connect: PgConnectOptions,
     /// Connections for reads, product changes and workers.
     pub pool_size: u32,
-    /// Connections of their own for admission, so that no read waits behind an order. 0 where
-    /// nothing is admitted; admission then shares the other pool.
-    pub admission_pool_size: u32,
+    /// Connections of their own for admission, so that no read waits behind an order. Made when
+    /// they are needed first.
+    pub admission_connections: u32,
     /// The longest wait for a free connection, or for a new one.
     pub acquire_timeout: Duration,
     /// PostgreSQL's `lock_timeout`: the longest wait for a row lock.
@@ -60,7 +61,7 @@ impl StoreSettings {
         Ok(Self {
             connect: url.parse().map_err(StoreError::from)?,
             pool_size: 8,
-            admission_pool_size: 4,
+            admission_connections: 4,
             acquire_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
@@ -75,7 +76,7 @@ impl StoreSettings {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    admission_pool: PgPool,
+    admission: connections::Connections,
     settings: StoreSettings,
 }
 
@@ -83,12 +84,16 @@ impl Store {
     /// Makes the pools. Connects to nothing yet: a database that is down is found by the first
     /// call, and is no reason not to start.
     pub fn connect(settings: &StoreSettings) -> Self {
-        let pool = pool(settings, settings.pool_size.max(1));
-        let admission_pool = match settings.admission_pool_size {
-            0 => pool.clone(),
-            size => locks::preparing_pool(settings, size),
-        };
-        Self { pool, admission_pool, settings: settings.clone() }
+        Self {
+            pool: pool(settings),
+            admission: connections::Connections::new(
+                session(settings),
+                locks::PREPARE,
+                settings.admission_connections,
+                settings.acquire_timeout,
+            ),
+            settings: settings.clone(),
+        }
     }
 
     /// One round trip to the database.
@@ -105,31 +110,33 @@ impl Store {
         &self.pool
     }
 
-    /// The pool for admission: for the metrics of its connections.
-    pub fn admission_pool(&self) -> &PgPool {
-        &self.admission_pool
+    /// How many connections admission may have at once.
+    pub fn admission_connections(&self) -> usize {
+        self.admission.size()
+    }
+
+    /// How many of them are in use at the moment.
+    pub fn admission_connections_in_use(&self) -> usize {
+        self.admission.in_use()
     }
 
     /// Closes all connections, when those in use have come back.
     pub async fn close(&self) {
-        self.admission_pool.close().await;
+        self.admission.close();
         self.pool.close().await;
     }
 }
 
-fn pool(settings: &StoreSettings, size: u32) -> PgPool {
-    pool_options(settings, size).connect_lazy_with(session(settings))
-}
-
-fn pool_options(settings: &StoreSettings, size: u32) -> PgPoolOptions {
+fn pool(settings: &StoreSettings) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(size)
+        .max_connections(settings.pool_size.max(1))
         .acquire_timeout(settings.acquire_timeout)
         .idle_timeout(Duration::from_mins(5))
         .max_lifetime(Duration::from_mins(30))
         // A ping before each use would double the round trips; who finds a dead connection gets
         // an error that says so, and the next one a live connection.
         .test_before_acquire(false)
+        .connect_lazy_with(session(settings))
 }
 
 fn session(settings: &StoreSettings) -> PgConnectOptions {

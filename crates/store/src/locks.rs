@@ -9,11 +9,9 @@
 //! direction only, so there is no deadlock, whatever the number of replicas.
 
 use holdfast_domain::{Description, Money, Product, ProductId, ProductName, ProductPatch, Stock};
-use sqlx::{
-    AssertSqlSafe, Executor, PgPool, PgTransaction, postgres::PgConnection, postgres::PgRow,
-};
+use sqlx::{AssertSqlSafe, PgConnection, PgTransaction, postgres::PgRow};
 
-use crate::{Store, StoreError, StoreSettings, pool_options, rows, session};
+use crate::{Store, StoreError, rows};
 
 /// What to do about a row that another transaction holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,22 +22,12 @@ pub enum LockMode {
     Skip,
 }
 
-/// The pool for admission. Each connection prepares the statements of [`lock_rows`] when it is
-/// made, so that `BEGIN` and the lock can go in one round trip later.
-pub(crate) fn preparing_pool(settings: &StoreSettings, size: u32) -> PgPool {
-    pool_options(settings, size)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute(PREPARE).await?;
-                Ok(())
-            })
-        })
-        .connect_lazy_with(session(settings))
-}
-
+/// What a connection of admission prepares when it is made, so that `BEGIN` and the lock can go in
+/// one round trip later.
+///
 /// The transaction's id comes along, so that the fate of a commit can be looked up should the
 /// connection break under it.
-const PREPARE: &str = "\
+pub(crate) const PREPARE: &str = "\
     PREPARE holdfast_lock_wait (bigint[]) AS \
         SELECT id, stock, price_minor, version, retired_at IS NULL AS on_sale, \
                pg_current_xact_id()::text AS xid \
@@ -49,8 +37,8 @@ const PREPARE: &str = "\
                pg_current_xact_id()::text AS xid \
         FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
 
-/// Begins a transaction and locks the rows of `ids`, in one round trip. The connection must come
-/// from [`preparing_pool`].
+/// Begins a transaction and locks the rows of `ids`, in one round trip. The connection must have
+/// executed [`PREPARE`].
 pub(crate) async fn lock_rows(
     connection: &mut PgConnection,
     ids: impl Iterator<Item = ProductId>,

@@ -1,7 +1,9 @@
 use holdfast_domain::{OrderStatus, ProductId};
 use holdfast_store::{LockMode, OrderPage, Placement, Store, StoreError};
 
-use crate::fixture::{count_orders, lock, product, settings, stock_of, store, write_one_each};
+use crate::fixture::{
+    count_orders, database_url, lock, product, settings, stock_of, store, write_one_each,
+};
 
 #[tokio::test]
 async fn a_batch_is_written_in_the_order_of_its_placements() {
@@ -90,17 +92,36 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     assert_eq!(stock_of(&store, lamp.id).await, 5);
 }
 
+#[tokio::test]
+async fn a_batch_costs_three_round_trips_whatever_its_size() {
+    let direct = store().await;
+    let lamp = product(&direct, 1_000).await;
+    let url: url::Url = database_url(&direct).await.parse().unwrap();
+    let upstream = url.socket_addrs(|| None).unwrap()[0];
+    let proxy = holdfast_sandbox::Proxy::start(upstream).await.unwrap();
+    let mut through = url.clone();
+    through.set_port(Some(proxy.address().port())).unwrap();
+    let store = Store::connect(&settings(through.as_str()));
+    let place = async |orders: usize| {
+        let batch = lock(&store, &[lamp.id], LockMode::Skip).await;
+        let asked = vec![lamp.id; orders];
+        write_one_each(batch, &asked).await.commit().await.unwrap();
+    };
+    // Connecting, and preparing the statements, is paid once.
+    place(1).await;
+    for orders in [1, 200] {
+        let before = proxy.round_trips();
+        place(orders).await;
+        assert_eq!(proxy.round_trips() - before, 3, "with {orders} orders");
+    }
+}
+
 /// Promise 1 on two replicas: batches of random products, in conflict with each other all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
     const BATCHES: i64 = 40;
     let first = store().await;
-    let url = {
-        let database: String =
-            sqlx::query_scalar("SELECT current_database()").fetch_one(first.pool()).await.unwrap();
-        holdfast_sandbox::shared_postgres().await.unwrap().database_url(&database)
-    };
-    let mut patient = settings(&url);
+    let mut patient = settings(&database_url(&first).await);
     patient.lock_timeout = std::time::Duration::from_secs(30);
     patient.statement_timeout = std::time::Duration::from_secs(30);
     let replicas = [Store::connect(&patient), Store::connect(&patient)];

@@ -26,6 +26,13 @@ pub async fn store() -> Store {
     store
 }
 
+/// Where the store's own database is.
+pub async fn database_url(store: &Store) -> String {
+    let database: String =
+        sqlx::query_scalar("SELECT current_database()").fetch_one(store.pool()).await.unwrap();
+    holdfast_sandbox::shared_postgres().await.unwrap().database_url(&database)
+}
+
 pub fn new_product(stock: i64) -> NewProduct {
     NewProduct {
         name: ProductName::new("Lamp".to_owned()).unwrap(),
