@@ -1,0 +1,12 @@
+//! The keys and names in Redis.
+
+/// One entry for each published order.
+pub(crate) const STREAM: &str = "holdfast:{orders}:stream";
+/// Orders whose next attempt is due later, by time.
+pub(crate) const RETRIES: &str = "holdfast:{orders}:retries";
+/// The consumer group of all workers.
+pub(crate) const GROUP: &str = "fulfilment";
+/// An entry's field with the order's id.
+pub(crate) const ORDER: &str = "o";
+/// An entry's field with the trace context.
+pub(crate) const TRACE: &str = "t";

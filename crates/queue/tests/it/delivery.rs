@@ -1,0 +1,115 @@
+use std::time::Duration;
+
+use holdfast_queue::Job;
+
+use crate::fixture::{STREAM, command, consumer, ids, jobs, next, queue, redis};
+
+#[tokio::test]
+async fn what_was_published_is_delivered_once_in_order_with_its_context() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let sent = vec![
+        Job { order_id: 7, trace_context: Some(context) },
+        Job { order_id: 8, trace_context: None },
+        Job { order_id: 9, trace_context: None },
+    ];
+    // Before there is a group: nothing is lost on a fresh Redis.
+    queue.publish_many(&sent).await.unwrap();
+    let (mut one, mut other) = (consumer(&queue, "one"), consumer(&queue, "other"));
+    let first = next(&mut one, 2).await;
+    let second = next(&mut other, 2).await;
+    let got: Vec<_> = first.iter().chain(&second).map(|delivery| delivery.job.clone()).collect();
+    assert_eq!(got, sent);
+    assert_eq!(one.next(10).await.unwrap(), [], "delivered is delivered");
+}
+
+#[tokio::test]
+async fn a_long_list_is_published_whole() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs(1..=3000)).await.unwrap();
+    assert_eq!(command::<i64>(&redis, &["XLEN", STREAM]).await, 3000);
+}
+
+#[tokio::test]
+async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs([1, 2, 3])).await.unwrap();
+    let mut first = consumer(&queue, "first");
+    let held = next(&mut first, 3).await;
+    queue.ack_many(&held[..1]).await.unwrap();
+    let heir = consumer(&queue, "heir");
+
+    assert_eq!(heir.take_over(Duration::from_secs(60), 10).await.unwrap(), []);
+    // Until the two are idle for long enough; the last one is kept alive all the time.
+    let idle = Duration::from_millis(300);
+    let taken = loop {
+        queue.keep_alive("first", &held[2..]).await.unwrap();
+        let taken = heir.take_over(idle, 10).await.unwrap();
+        if !taken.is_empty() {
+            break taken;
+        }
+    };
+    assert_eq!(ids(&taken), [2]);
+}
+
+#[tokio::test]
+async fn a_retry_comes_back_when_it_is_due_and_not_before() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    let context = Some("00-trace".to_owned());
+    queue.publish_many(&[Job { order_id: 5, trace_context: context.clone() }]).await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    let delivery = next(&mut worker, 1).await.remove(0);
+    queue.retry_later(&[(delivery.clone(), Duration::from_secs(3600))]).await.unwrap();
+    assert_eq!(queue.promote_due(10).await.unwrap(), 0);
+    assert_eq!(queue.depth().await.unwrap().later, 1);
+    assert_eq!(queue.depth().await.unwrap().in_hand, 0, "it is out of the worker's hands");
+
+    queue.retry_later(&[(delivery, Duration::ZERO)]).await.unwrap();
+    assert_eq!(queue.promote_due(10).await.unwrap(), 1);
+    let again = next(&mut worker, 1).await;
+    assert_eq!(again[0].job, Job { order_id: 5, trace_context: context });
+}
+
+#[tokio::test]
+async fn trimming_cuts_what_is_done_and_nothing_else() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs(1..=1000)).await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    let held = next(&mut worker, 900).await;
+    let (stuck, done) = held.split_last().unwrap();
+    queue.ack_many(done).await.unwrap();
+    queue.trim().await.unwrap();
+    let left: i64 = command(&redis, &["XLEN", STREAM]).await;
+    // One in hand, 100 not delivered; whole blocks of 100 may stay.
+    assert!((101..=300).contains(&left), "{left}");
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.in_hand), (100, 1));
+    assert_eq!(next(&mut worker, 200).await.len(), 100);
+    queue.ack_many(std::slice::from_ref(stuck)).await.unwrap();
+}
+
+#[tokio::test]
+async fn consumers_without_work_are_forgotten_and_those_with_work_are_not() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs([1, 2])).await.unwrap();
+    next(&mut consumer(&queue, "busy"), 1).await;
+    let done = next(&mut consumer(&queue, "gone"), 1).await;
+    queue.ack_many(&done).await.unwrap();
+    queue.forget_consumers(Duration::from_secs(60)).await.unwrap();
+    let count = async || {
+        command::<Vec<redis::Value>>(&redis, &["XINFO", "CONSUMERS", STREAM, "fulfilment"])
+            .await
+            .len()
+    };
+    assert_eq!(count().await, 2);
+    while count().await > 1 {
+        queue.forget_consumers(Duration::from_millis(1)).await.unwrap();
+    }
+    assert_eq!(queue.depth().await.unwrap().in_hand, 1);
+}
