@@ -30,6 +30,9 @@ CREATE TABLE orders (
         CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     -- How often a worker has begun it; also the fence that keeps a late worker from writing.
     attempt          integer     NOT NULL DEFAULT 0,
+    -- How many of those it gave back untried, because it was shutting down: they do not count
+    -- against the order.
+    handed_back      integer     NOT NULL DEFAULT 0,
     -- While it is processing: when its worker's claim ends unless it is renewed.
     lease_until      timestamptz,
     -- While it is pending: the sweeper leaves it alone until then.

@@ -42,7 +42,7 @@ async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not()
     queue.ack_many(&held[..1]).await.unwrap();
     let heir = consumer(&queue, "heir");
 
-    assert_eq!(heir.take_over(Duration::from_secs(60), 10).await.unwrap(), []);
+    assert_eq!(heir.take_over(Duration::from_mins(1), 10).await.unwrap(), []);
     // Until the two are idle for long enough; the last one is kept alive all the time.
     let idle = Duration::from_millis(300);
     let taken = loop {
@@ -63,7 +63,7 @@ async fn a_retry_comes_back_when_it_is_due_and_not_before() {
     queue.publish_many(&[Job { order_id: 5, trace_context: context.clone() }]).await.unwrap();
     let mut worker = consumer(&queue, "worker");
     let delivery = next(&mut worker, 1).await.remove(0);
-    queue.retry_later(&[(delivery.clone(), Duration::from_secs(3600))]).await.unwrap();
+    queue.retry_later(&[(delivery.clone(), Duration::from_hours(1))]).await.unwrap();
     assert_eq!(queue.promote_due(10).await.unwrap(), 0);
     assert_eq!(queue.depth().await.unwrap().later, 1);
     assert_eq!(queue.depth().await.unwrap().in_hand, 0, "it is out of the worker's hands");
@@ -101,7 +101,7 @@ async fn consumers_without_work_are_forgotten_and_those_with_work_are_not() {
     next(&mut consumer(&queue, "busy"), 1).await;
     let done = next(&mut consumer(&queue, "gone"), 1).await;
     queue.ack_many(&done).await.unwrap();
-    queue.forget_consumers(Duration::from_secs(60)).await.unwrap();
+    queue.forget_consumers(Duration::from_mins(1)).await.unwrap();
     let count = async || {
         command::<Vec<redis::Value>>(&redis, &["XINFO", "CONSUMERS", STREAM, "fulfilment"])
             .await

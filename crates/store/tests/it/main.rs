@@ -3,6 +3,7 @@
 
 mod admission;
 mod fixture;
+mod fulfilment;
 mod outcome;
 mod products;
 mod schema;
