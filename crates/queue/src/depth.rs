@@ -1,5 +1,7 @@
 //! How much there is still to do.
 
+use std::time::Duration;
+
 use redis::Script;
 
 use crate::{
@@ -61,5 +63,31 @@ impl Queue {
         let mut connection = self.connection.clone();
         let (waiting, in_hand, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_hand, later })
+    }
+
+    /// How long the entry that will be delivered next has been waiting; `None` if none waits.
+    ///
+    /// # Errors
+    /// Redis is away or refuses, or the group does not exist.
+    pub async fn oldest_waiting(&self) -> Result<Option<Duration>, QueueError> {
+        let script = Script::new(
+            "for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
+               local of = {} \
+               for i = 1, #group, 2 do of[group[i]] = group[i + 1] end \
+               if of['name'] == ARGV[1] then \
+                 local from = '(' .. of['last-delivered-id'] \
+                 local next = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1] \
+                 if not next then return -1 end \
+                 local time = redis.call('TIME') \
+                 local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+                 return math.max(0, now - tonumber(string.match(next[1], '^%d+'))) \
+               end \
+             end \
+             return redis.error_reply('NOGROUP no such group')",
+        );
+        let mut connection = self.connection.clone();
+        let age_ms: i64 =
+            self.within(script.key(STREAM).arg(GROUP).invoke_async(&mut connection)).await?;
+        Ok(u64::try_from(age_ms).ok().map(Duration::from_millis))
     }
 }

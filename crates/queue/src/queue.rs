@@ -32,7 +32,7 @@ impl QueueSettings {
         Self {
             redis_url: redis_url.into(),
             op_timeout: Duration::from_secs(1),
-            block: Duration::from_secs(2),
+            block: Duration::from_secs(1),
         }
     }
 }

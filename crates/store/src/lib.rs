@@ -18,6 +18,7 @@ mod outcome;
 mod products;
 mod rows;
 mod schema;
+mod url;
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub use orders::OrderPage;
 pub use outcome::{BatchToken, Outcome};
 pub use products::ProductPage;
 pub use schema::{MigrateError, SchemaError};
+pub use url::{DatabaseUrl, NotADatabaseUrl};
 
 /// How to reach PostgreSQL, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -53,19 +55,23 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// Settings for the database at `url` with defaults for the rest.
+    /// Settings for the database at `url`, with defaults for the rest.
     ///
     /// # Errors
-    /// A URL that sqlx does not understand.
-    pub fn new(url: &str) -> Result<Self, StoreError> {
-        Ok(Self {
-            connect: url.parse().map_err(StoreError::from)?,
+    /// A URL that is not understood.
+    pub fn new(url: &str) -> Result<Self, NotADatabaseUrl> {
+        url.parse::<DatabaseUrl>().map(|url| url.settings())
+    }
+
+    fn with_defaults(connect: PgConnectOptions) -> Self {
+        Self {
+            connect,
             pool_size: 8,
             admission_connections: 4,
             acquire_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
-        })
+        }
     }
 }
 

@@ -1,0 +1,31 @@
+//! What every Holdfast process needs around its work: refusing wrong settings in one sentence,
+//! logs, traces, the metrics registry, and the internal port with `/metrics`, `/livez` and
+//! `/readyz`.
+//!
+//! What lives here: [`settings`] (parsers and the sentence), [`TelemetrySettings`] and [`init`]
+//! (logs to standard error, traces over OTLP), [`propagation`] (W3C trace context in and out),
+//! [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] (what `healthcheck` does) and
+//! [`Chain`] (an error with its causes on one line).
+//!
+//! What must not: anything about products and orders. A crate's own metrics live in that crate;
+//! they are registered in the registry that is made here.
+
+mod chain;
+mod endpoint;
+mod init;
+mod internal;
+mod probe;
+pub mod propagation;
+mod readiness;
+mod redis_url;
+mod registry;
+pub mod settings;
+
+pub use chain::Chain;
+pub use endpoint::OtlpEndpoint;
+pub use init::{Guard, InitError, LogFormat, TelemetrySettings, init};
+pub use internal::InternalServer;
+pub use probe::{ProbeError, probe};
+pub use readiness::Readiness;
+pub use redis_url::RedisUrl;
+pub use registry::registry;

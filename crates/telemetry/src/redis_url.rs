@@ -1,0 +1,63 @@
+//! The address of Redis, which may hold a password: it is never shown.
+
+use std::{fmt, str::FromStr};
+
+use reqwest::Url;
+
+use crate::settings::MustBe;
+
+/// The address of Redis.
+#[derive(Clone)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The address, password included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl(…)")
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = MustBe;
+
+    fn from_str(text: &str) -> Result<Self, MustBe> {
+        let database =
+            |path: &str| path.is_empty() || path == "/" || path[1..].parse::<u32>().is_ok();
+        Url::parse(text)
+            .ok()
+            .filter(|url| url.scheme() == "redis" && url.has_host() && database(url.path()))
+            .map(|_| Self(text.to_owned()))
+            .ok_or_else(|| {
+                MustBe::new(
+                    "must be the address of a Redis server, such as redis://:password@host:6379/0",
+                )
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_when_they_are_read() {
+        for good in ["redis://h", "redis://:p@h:6379/1"] {
+            assert!(good.parse::<RedisUrl>().is_ok(), "{good}");
+        }
+        for bad in ["", "h:6379", "http://h", "redis://", "redis://h/x"] {
+            assert!(bad.parse::<RedisUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let redis: RedisUrl = "redis://:hunter2@h".parse().unwrap();
+        assert!(!format!("{redis:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,22 @@
+//! The registry that a process puts its metrics into.
+
+use prometheus::{IntGauge, Opts, Registry, process_collector::ProcessCollector};
+
+/// A registry with what every process shows: CPU, memory and files of the process itself
+/// (`process_*`), and which build it is (`holdfast_build_info`).
+///
+/// # Errors
+/// Never in practice: the names are fixed and the registry is new.
+pub fn registry(service: &str, version: &str) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    let build = IntGauge::with_opts(
+        Opts::new("holdfast_build_info", "Which build runs; always 1.")
+            .const_label("service", service)
+            .const_label("version", version)
+            .const_label("commit", option_env!("HOLDFAST_COMMIT").unwrap_or("unknown")),
+    )?;
+    build.set(1);
+    registry.register(Box::new(build))?;
+    Ok(registry)
+}

@@ -1,0 +1,44 @@
+//! How long to wait before the next try.
+
+use std::time::Duration;
+
+use rand::Rng as _;
+
+/// Exponential backoff with full jitter: a random time up to `base × 2^(tries − 1)`, and never more
+/// than `max`. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    pub base: Duration,
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// For a server that is away.
+    pub const RECONNECT: Self =
+        Self { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+    /// The wait after the given number of tries, at least 1.
+    pub fn after(self, tries: u32) -> Duration {
+        let ceiling = self
+            .base
+            .saturating_mul(2u32.saturating_pow(tries.saturating_sub(1).min(31)))
+            .min(self.max);
+        // At least a twentieth: a jitter of nothing would make it a busy loop.
+        ceiling.mul_f64(rand::rng().random_range(0.05..=1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_to_its_maximum_and_stays_there() {
+        let backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(3) };
+        for (tries, ceiling_ms) in [(1, 100), (2, 200), (5, 1600), (6, 3000), (u32::MAX, 3000)] {
+            let longest = (0..500).map(|_| backoff.after(tries)).max().unwrap_or_default();
+            assert!(longest <= Duration::from_millis(ceiling_ms), "{tries}: {longest:?}");
+            assert!(longest >= Duration::from_millis(ceiling_ms / 2), "{tries}: {longest:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the worker knows of the servers it needs, for `/readyz` and for the log.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use holdfast_telemetry::Readiness;
+
+/// Whether PostgreSQL and Redis answered the last time. A change is logged once.
+pub(crate) struct Health {
+    database: AtomicBool,
+    redis: AtomicBool,
+    ending: AtomicBool,
+    readiness: Readiness,
+}
+
+impl Health {
+    /// The schema has been seen, so the database is there; Redis has not been asked yet.
+    pub fn new(readiness: Readiness) -> Self {
+        Self {
+            database: AtomicBool::new(true),
+            redis: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            readiness,
+        }
+    }
+
+    pub fn database(&self, error: Option<&dyn std::error::Error>) {
+        self.heard(&self.database, "PostgreSQL", error);
+    }
+
+    pub fn redis(&self, error: Option<&dyn std::error::Error>) {
+        self.heard(&self.redis, "Redis", error);
+    }
+
+    /// From now on the worker wants no work, whatever it hears.
+    pub fn ending(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.show();
+    }
+
+    fn heard(&self, well: &AtomicBool, server: &str, error: Option<&dyn std::error::Error>) {
+        let was_well = well.swap(error.is_none(), Ordering::SeqCst);
+        if was_well == error.is_none() {
+            return;
+        }
+        if let Some(error) = error {
+            let error = holdfast_telemetry::Chain(error);
+            tracing::warn!(%error, "{server} does not answer; trying again until it does");
+        } else {
+            tracing::info!("{server} answers");
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        if self.ending.load(Ordering::SeqCst) {
+            self.readiness.not_ready("ending");
+        } else if !self.database.load(Ordering::SeqCst) {
+            self.readiness.not_ready("PostgreSQL does not answer");
+        } else if !self.redis.load(Ordering::SeqCst) {
+            self.readiness.not_ready("Redis does not answer");
+        } else {
+            self.readiness.ready();
+        }
+    }
+}

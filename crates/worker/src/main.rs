@@ -1,0 +1,13 @@
+//! The `holdfast-worker` binary; everything is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match holdfast_telemetry::settings::read::<holdfast_worker::cli::Cli>() {
+        Ok(cli) => holdfast_worker::cli::run(cli),
+        Err(code) => code,
+    }
+}

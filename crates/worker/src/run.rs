@@ -1,0 +1,186 @@
+//! A running worker: its parts, and how it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_queue::{Consumer, Queue, QueueError};
+use holdfast_store::Store;
+use holdfast_telemetry::Readiness;
+use prometheus::Registry;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    Fulfilment, backoff::Backoff, consume::consume, finish::finish, hands::Hands, health::Health,
+    metrics::WorkerMetrics, upkeep::upkeep,
+};
+
+/// How often a database without the schema is looked at again.
+const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
+/// How long handing back may take, after the limit for finishing has passed.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
+/// The bounds of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// The most orders in hand.
+    pub concurrency: usize,
+    /// The most orders of one read and one claim.
+    pub batch: usize,
+    /// How long a claim holds without being renewed.
+    pub lease: Duration,
+    /// How often an order is tried.
+    pub max_attempts: i32,
+    /// The ceiling of the wait after the first failed try; it doubles with each.
+    pub retry_base: Duration,
+    /// The longest wait between two tries.
+    pub retry_max: Duration,
+    /// How often lost orders are looked for.
+    pub sweep_interval: Duration,
+    /// How long an order must have been pending to count as lost.
+    pub sweep_after: Duration,
+}
+
+/// What all parts of a worker use.
+pub(crate) struct Shared {
+    pub store: Store,
+    pub queue: Queue,
+    pub hands: Hands,
+    pub health: Health,
+    pub metrics: WorkerMetrics,
+    pub settings: Parts,
+}
+
+/// The settings in the form that the parts use.
+pub(crate) struct Parts {
+    pub batch: usize,
+    pub lease: Duration,
+    pub max_attempts: i32,
+    pub retry: Backoff,
+    pub sweep_interval: Duration,
+    pub sweep_after: Duration,
+}
+
+/// Why a worker could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The queue's address is not understood.
+    #[error("the queue cannot be used")]
+    Queue(#[from] QueueError),
+    /// A metric's name is taken.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running worker. Dropping it ends it at once: what is in hand is found again by others.
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// No more orders are begun.
+    stop: CancellationToken,
+    /// Orders in hand are given up.
+    abort: CancellationToken,
+    consuming: AbortOnDropHandle<()>,
+    finishing: AbortOnDropHandle<()>,
+    _upkeep: [AbortOnDropHandle<()>; 2],
+}
+
+impl Worker {
+    /// Starts a worker. It waits for the schema, for PostgreSQL and for Redis by itself, and says
+    /// through `readiness` whether it has them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// An address that is not understood; a metric that is registered already.
+    pub fn start<F: Fulfilment>(
+        settings: WorkerSettings,
+        store: Store,
+        queue: Queue,
+        fulfilment: F,
+        registry: &Registry,
+        readiness: Readiness,
+    ) -> Result<Self, WorkerError> {
+        let shared = Arc::new(Shared {
+            store,
+            queue,
+            hands: Hands::new(settings.concurrency),
+            health: Health::new(readiness),
+            metrics: WorkerMetrics::new(registry)?,
+            settings: Parts {
+                batch: settings.batch,
+                lease: settings.lease,
+                max_attempts: settings.max_attempts,
+                retry: Backoff { base: settings.retry_base, max: settings.retry_max },
+                sweep_interval: settings.sweep_interval,
+                sweep_after: settings.sweep_after,
+            },
+        });
+        // Two consumers of one name would take each other's messages for their own.
+        let name = uuid::Uuid::new_v4().to_string();
+        let consumer = Consumer::new(shared.queue.clone(), &name)?;
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        let (finished, outcomes) = mpsc::channel(settings.concurrency);
+        let consuming = {
+            let (shared, stop, abort) = (Arc::clone(&shared), stop.clone(), abort.clone());
+            let fulfilment = Arc::new(fulfilment);
+            spawn(async move {
+                let schema = wait_for_schema(&shared.store);
+                if stop.run_until_cancelled(schema).await.is_some() {
+                    consume(shared, consumer, fulfilment, finished, stop, abort).await;
+                }
+            })
+        };
+        let keeping = shared.hands.clone().keep_alive(
+            shared.store.clone(),
+            shared.queue.clone(),
+            name,
+            settings.lease,
+        );
+        Ok(Self {
+            consuming,
+            finishing: spawn(finish(Arc::clone(&shared), outcomes)),
+            _upkeep: [spawn(upkeep(Arc::clone(&shared))), spawn(keeping)],
+            shared,
+            stop,
+            abort,
+        })
+    }
+
+    /// Ends the worker: it begins nothing new, finishes what is in hand for up to `limit`, and
+    /// hands back the rest. Says whether everything in hand was finished.
+    pub async fn shutdown(self, limit: Duration) -> bool {
+        self.shared.health.ending();
+        self.stop.cancel();
+        let finished = tokio::time::timeout(limit, async {
+            let _ = self.consuming.await;
+            self.shared.hands.empty().await;
+        })
+        .await
+        .is_ok();
+        if !finished {
+            tracing::info!(
+                orders = self.shared.hands.in_hand(),
+                "the limit for finishing has passed; the rest is handed back"
+            );
+            self.abort.cancel();
+        }
+        // Ends when the last outcome is written.
+        let written = tokio::time::timeout(HAND_BACK, self.finishing).await.is_ok();
+        finished && written
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    let task: JoinHandle<()> = tokio::spawn(task);
+    AbortOnDropHandle::new(task)
+}
+
+/// Waits until the database has the schema that this binary needs.
+async fn wait_for_schema(store: &Store) {
+    let mut said = false;
+    while let Err(error) = store.check_schema().await {
+        if !said {
+            let error = holdfast_telemetry::Chain(&error);
+            tracing::warn!(%error, "waiting for the database's schema");
+            said = true;
+        }
+        tokio::time::sleep(SCHEMA_INTERVAL).await;
+    }
+}

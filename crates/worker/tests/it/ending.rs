@@ -1,0 +1,52 @@
+use std::time::Duration;
+
+use holdfast_worker::Simulated;
+
+use crate::fixture::{PATIENCE, Shop, quick};
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_hand() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    shop.publish(&ids).await;
+    let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "1500")).await;
+    shop.until("processing", 20).await;
+    let status = worker.stop(PATIENCE).await.unwrap();
+    assert!(status.success(), "{status}: {}", worker.log_tail(20));
+    assert_eq!(shop.count("completed").await, 20);
+    assert_eq!(shop.queue.depth().await.unwrap().total(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_finished_in_time_is_handed_back_at_once() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    shop.publish(&ids).await;
+    // A lease that would keep the orders from everybody for an hour.
+    let patient = holdfast_worker::WorkerSettings { lease: Duration::from_hours(1), ..quick() };
+    let endless = Simulated { duration: Duration::from_hours(1), fail_percent: 0 };
+    let worker = shop.worker(patient, endless);
+    shop.until("processing", 20).await;
+    assert!(!worker.shutdown(Duration::from_millis(100)).await);
+    shop.until("pending", 20).await;
+    let _heir = shop.worker(patient, Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    shop.until("completed", 20).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "600000")).await;
+    shop.until("processing", 1).await;
+    worker.terminate().unwrap();
+    let begun = std::time::Instant::now();
+    while !worker.log().unwrap().contains("nothing new is begun") {
+        assert!(begun.elapsed() < PATIENCE, "{}", worker.log_tail(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    worker.terminate().unwrap();
+    let status = worker.wait(Duration::from_secs(5)).await.expect("it does not end");
+    assert!(!status.success());
+}

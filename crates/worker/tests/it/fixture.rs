@@ -1,0 +1,135 @@
+//! A shop with orders, its queue, and workers for it.
+
+use std::time::{Duration, Instant};
+
+use holdfast_domain::OrderId;
+use holdfast_queue::{Job, Queue, QueueSettings};
+use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions, shared_postgres};
+use holdfast_store::{Store, StoreSettings};
+use holdfast_telemetry::Readiness;
+use holdfast_worker::{Fulfilment, Worker, WorkerSettings};
+
+/// The longest that any condition is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Shop {
+    pub store: Store,
+    pub redis: Redis,
+    pub queue: Queue,
+    pub database_url: String,
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        let server = shared_postgres().await.unwrap();
+        let database_url = server.create_database().await.unwrap();
+        let store = Store::connect(&StoreSettings::new(&database_url).unwrap());
+        store.migrate().await.unwrap();
+        let redis = Redis::start(RedisOptions::default()).await.unwrap();
+        let queue = queue(&redis);
+        Self { store, redis, queue, database_url }
+    }
+
+    /// Puts orders into the database, and not into the queue.
+    pub async fn orders(&self, count: i64) -> Vec<OrderId> {
+        let mut ids: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO orders (product_id, quantity, unit_price_minor) \
+             SELECT 1, 1, 100 FROM generate_series(1, $1) RETURNING id",
+        )
+        .bind(count)
+        .fetch_all(self.store.pool())
+        .await
+        .unwrap();
+        ids.sort_unstable();
+        ids.into_iter().map(OrderId).collect()
+    }
+
+    pub async fn publish(&self, ids: &[OrderId]) {
+        let jobs: Vec<_> =
+            ids.iter().map(|id| Job { order_id: id.0, trace_context: None }).collect();
+        self.queue.publish_many(&jobs).await.unwrap();
+    }
+
+    pub async fn count(&self, status: &str) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = $1")
+            .bind(status)
+            .fetch_one(self.store.pool())
+            .await
+            .unwrap()
+    }
+
+    /// Waits until that many orders are in that status.
+    pub async fn until(&self, status: &str, count: i64) {
+        let begun = Instant::now();
+        while self.count(status).await != count {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} and not {count} orders are {status}",
+                self.count(status).await
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until nothing is left in the queue.
+    pub async fn until_empty(&self) {
+        let begun = Instant::now();
+        loop {
+            let depth = self.queue.depth().await.unwrap();
+            if depth.total() == 0 {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{depth:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A worker within this process.
+    pub fn worker<F: Fulfilment>(&self, settings: WorkerSettings, fulfilment: F) -> Worker {
+        Worker::start(
+            settings,
+            self.store.clone(),
+            self.queue.clone(),
+            fulfilment,
+            &prometheus::Registry::new(),
+            Readiness::default(),
+        )
+        .unwrap()
+    }
+
+    /// What the worker's binary is told, with short times.
+    pub fn binary(&self) -> ProcessOptions {
+        ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-worker"))
+            .arg("run")
+            .env("DATABASE_URL", &self.database_url)
+            .env("REDIS_URL", self.redis.url())
+            .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
+            .env("HOLDFAST_LEASE_MS", "1000")
+            .env("HOLDFAST_SWEEP_INTERVAL_MS", "100")
+            .env("HOLDFAST_SWEEP_AFTER_MS", "500")
+            .env("HOLDFAST_FULFILMENT_MS", "0")
+    }
+
+    pub async fn start(&self, options: ProcessOptions) -> Process {
+        Process::start(options).await.unwrap()
+    }
+}
+
+pub fn queue(redis: &Redis) -> Queue {
+    let settings =
+        QueueSettings { block: Duration::from_millis(200), ..QueueSettings::new(redis.url()) };
+    Queue::connect(settings).unwrap()
+}
+
+pub fn quick() -> WorkerSettings {
+    WorkerSettings {
+        concurrency: 64,
+        batch: 32,
+        lease: Duration::from_secs(1),
+        max_attempts: 3,
+        retry_base: Duration::from_millis(20),
+        retry_max: Duration::from_millis(100),
+        sweep_interval: Duration::from_millis(50),
+        sweep_after: Duration::from_millis(500),
+    }
+}

@@ -1,0 +1,9 @@
+//! Workers against a real PostgreSQL and a real Redis; where a worker is killed, it is the real
+//! binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod ending;
+mod faults;
+mod fixture;
+mod outcomes;
+mod settings;

@@ -1,0 +1,109 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use holdfast_domain::OrderId;
+use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work};
+
+use crate::fixture::{Shop, quick};
+
+const EMPTY: Simulated = Simulated { duration: Duration::ZERO, fail_percent: 0 };
+
+#[tokio::test]
+async fn orders_are_completed_and_their_messages_acknowledged() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(300).await;
+    shop.publish(&ids).await;
+    // Delivered twice has one effect.
+    shop.publish(&ids[..50]).await;
+    let worker = shop.worker(quick(), EMPTY);
+    shop.until("completed", 300).await;
+    shop.until_empty().await;
+    let tries: i64 = sqlx::query_scalar("SELECT sum(attempt)::bigint FROM orders")
+        .fetch_one(shop.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(tries, 300, "each was claimed once");
+    assert!(worker.shutdown(Duration::from_secs(10)).await);
+}
+
+/// Answers by the order's id, and counts the tries.
+#[derive(Clone, Default)]
+struct ByOrder {
+    tries: Arc<Mutex<HashMap<OrderId, i32>>>,
+    panics: Vec<OrderId>,
+    retries: Vec<OrderId>,
+    fails: Vec<OrderId>,
+}
+
+impl Fulfilment for ByOrder {
+    async fn fulfil(&self, work: Work) -> Result<(), FulfilError> {
+        self.tries.lock().unwrap().insert(work.order_id, work.tries);
+        assert!(!self.panics.contains(&work.order_id), "a defect in fulfilment");
+        if self.fails.contains(&work.order_id) {
+            return Err(FulfilError::Fail("no such street".to_owned()));
+        }
+        if self.retries.contains(&work.order_id) {
+            return Err(FulfilError::Retry("the carrier is asleep".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    let fulfilment = ByOrder {
+        panics: vec![ids[3]],
+        retries: vec![ids[4]],
+        fails: vec![ids[5]],
+        ..ByOrder::default()
+    };
+    shop.publish(&ids).await;
+    let _worker = shop.worker(quick(), fulfilment.clone());
+    shop.until("completed", 17).await;
+    shop.until("failed", 3).await;
+    shop.until_empty().await;
+
+    let tries = fulfilment.tries.lock().unwrap().clone();
+    let of = async |id: OrderId| {
+        let order = shop.store.order(id).await.unwrap().unwrap();
+        (tries[&id], order.failure.unwrap_or_default())
+    };
+    assert_eq!(of(ids[0]).await, (1, String::new()));
+    assert_eq!(of(ids[3]).await, (3, "gave up after 3 tries: fulfilment panicked".to_owned()));
+    assert_eq!(of(ids[4]).await, (3, "gave up after 3 tries: the carrier is asleep".to_owned()));
+    assert_eq!(of(ids[5]).await, (1, "no such street".to_owned()));
+}
+
+#[tokio::test]
+async fn a_long_job_keeps_its_claim() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    // Three leases long, with a second worker that would take it over.
+    let long = Simulated { duration: Duration::from_secs(3), fail_percent: 0 };
+    let _one = shop.worker(quick(), long);
+    let _other = shop.worker(quick(), long);
+    shop.until("completed", 1).await;
+    let order = shop.store.order(ids[0]).await.unwrap().unwrap();
+    assert_eq!(order.attempt, 1);
+}
+
+#[tokio::test]
+async fn a_worker_has_no_more_in_hand_than_it_has_hands() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(100).await;
+    shop.publish(&ids).await;
+    let settings = holdfast_worker::WorkerSettings { concurrency: 5, ..quick() };
+    let slow = Simulated { duration: Duration::from_millis(50), fail_percent: 0 };
+    let _worker = shop.worker(settings, slow);
+    let mut most = 0;
+    while shop.count("completed").await < 100 {
+        most = most.max(shop.count("processing").await);
+    }
+    assert!((1..=5).contains(&most), "{most}");
+}

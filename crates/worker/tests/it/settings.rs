@@ -1,0 +1,53 @@
+use std::process::Command;
+
+fn refusal(name: &str, value: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-worker"))
+        .arg("run")
+        .env("DATABASE_URL", "postgres://u:hunter2@localhost/db")
+        .env("REDIS_URL", "redis://:hunter2@localhost")
+        .env(name, value)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
+    for (name, value, expected) in [
+        (
+            "HOLDFAST_LEASE_MS",
+            "5",
+            "HOLDFAST_LEASE_MS must be a whole number from 100 to 3600000, and is \"5\".",
+        ),
+        (
+            "DATABASE_URL",
+            "mysql://u:hunter2@h/db",
+            "DATABASE_URL must be the address of a PostgreSQL database, such as \
+             postgres://user:password@host:5432/holdfast.",
+        ),
+        (
+            "REDIS_URL",
+            "http://:hunter2@h",
+            "REDIS_URL must be the address of a Redis server, such as \
+             redis://:password@host:6379/0.",
+        ),
+    ] {
+        assert_eq!(refusal(name, value), format!("holdfast-worker: {expected}"));
+    }
+}
+
+#[test]
+fn help_names_each_setting_with_its_variable_and_default() {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-worker"))
+        .args(["run", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for text in ["[env: HOLDFAST_LEASE_MS=", "[default: 30000]", "(100 to", "[env: DATABASE_URL"] {
+        assert!(help.contains(text), "{text} is not in {help}");
+    }
+}
