@@ -62,6 +62,6 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         let database: DatabaseUrl = "postgres://u:hunter2@h/db".parse().unwrap();
-        assert!(!format!("{database:?} {:?}", NotADatabaseUrl).contains("hunter2"));
+        assert!(!format!("{database:?}").contains("hunter2"));
     }
 }

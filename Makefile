@@ -1,0 +1,41 @@
+# What a person types. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help
+help: ## List what there is to type
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: ## Run it all here (PORT=8001 for another port, KEEP=1 to keep the data); Ctrl-C stops it
+	@scripts/install-deps
+	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --bins
+	@$(CARGO) run --locked --quiet --release --package holdfast-sandbox --bin holdfast-sandbox -- run
+
+.PHONY: build
+build: ## Build the optimised binaries
+	@scripts/install-deps
+	$(CARGO) build --locked --release --workspace --bins
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Check the formatting, and clippy without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, sources and advisories of the dependencies
+	@scripts/deny
+
+# The binaries are built first: tests start those of other crates, and cargo builds only a crate's own.
+.PHONY: test
+test: ## Check everything: lint, deny, all tests on real servers
+	@scripts/install-deps
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory deny
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace

@@ -1,0 +1,124 @@
+//! What an operator sees of admission. The comment on a metric is its help text.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+    exponential_buckets,
+};
+
+use super::Refusal;
+
+/// The metrics of admission.
+pub struct AdmissionMetrics {
+    /// Orders that were accepted, that is, committed.
+    pub accepted: IntCounter,
+    /// Orders that were refused, by reason.
+    refused: IntCounterVec,
+    /// Orders whose caller had gone before their batch began.
+    pub abandoned: IntCounter,
+    /// Orders that wait in the shared lane, as its last batch began.
+    pub lane_depth: IntGauge,
+    /// Products that have a lane of their own, because somebody else holds their row.
+    pub own_lanes: IntGauge,
+    /// Seconds that an order waited in its lane.
+    pub lane_wait: Histogram,
+    /// Orders in a batch.
+    pub batch_size: Histogram,
+    /// Seconds that a batch waited for its row locks, the round trip included.
+    pub lock_wait: Histogram,
+    /// Seconds that a batch held its row locks.
+    pub lock_held: Histogram,
+    /// Seconds that a commit took.
+    pub commit: Histogram,
+    /// Orders whose id was published to the workers' queue.
+    pub published: IntCounter,
+    /// Orders whose id could not be published, and which the sweeper will.
+    pub unpublished: IntCounter,
+}
+
+impl AdmissionMetrics {
+    /// Makes and registers the metrics.
+    ///
+    /// # Errors
+    /// A name is registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        fn add<M: Collector + Clone + 'static>(
+            registry: &Registry,
+            metric: prometheus::Result<M>,
+        ) -> prometheus::Result<M> {
+            let metric = metric?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        }
+        // 50 µs to about 13 s, doubling.
+        let waits = exponential_buckets(0.000_05, 2.0, 19)?;
+        let seconds = |name: &str, help: &str| {
+            add(
+                registry,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(waits.clone())),
+            )
+        };
+        let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
+        Ok(Self {
+            accepted: counter(
+                "holdfast_orders_accepted_total",
+                "Orders that were accepted, that is, committed.",
+            )?,
+            refused: add(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "holdfast_orders_refused_total",
+                        "Orders that were refused, by reason.",
+                    ),
+                    &["reason"],
+                ),
+            )?,
+            abandoned: counter(
+                "holdfast_orders_abandoned_total",
+                "Orders whose caller had gone before their batch began.",
+            )?,
+            lane_depth: gauge(
+                "holdfast_lane_depth_orders",
+                "Orders that wait in the shared lane, as its last batch began.",
+            )?,
+            own_lanes: gauge(
+                "holdfast_own_lanes",
+                "Products that have a lane of their own, because somebody else holds their row.",
+            )?,
+            lane_wait: seconds(
+                "holdfast_lane_wait_seconds",
+                "Time that an order waited in its lane.",
+            )?,
+            batch_size: add(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("holdfast_batch_size_orders", "Orders in a batch.")
+                        .buckets(exponential_buckets(1.0, 2.0, 12)?),
+                ),
+            )?,
+            lock_wait: seconds(
+                "holdfast_lock_wait_seconds",
+                "Time that a batch waited for its row locks, the round trip included.",
+            )?,
+            lock_held: seconds(
+                "holdfast_lock_held_seconds",
+                "Time that a batch held its row locks.",
+            )?,
+            commit: seconds("holdfast_commit_seconds", "Time that a commit took.")?,
+            published: counter(
+                "holdfast_orders_published_total",
+                "Orders whose id was published to the workers' queue.",
+            )?,
+            unpublished: counter(
+                "holdfast_orders_unpublished_total",
+                "Orders whose id could not be published; the sweeper will.",
+            )?,
+        })
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refused.with_label_values(&[refusal.reason()]).inc();
+    }
+}

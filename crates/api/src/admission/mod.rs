@@ -1,0 +1,122 @@
+//! Admission: how orders get their stock at batch speed.
+//!
+//! A route hands a validated order to [`Admission::place`] and waits for the verdict. Behind it are
+//! lanes. A lane takes all orders that wait in it (up to a bound), locks the rows of their products
+//! once, gives out the stock in the order of arrival (`holdfast_domain::allocate`), writes
+//! everything in one statement, commits once and answers every caller. While it commits, the next
+//! batch gathers. So load makes batches: an idle system pays no delay, and a hot product shares
+//! one lock and one commit among hundreds of orders.
+//!
+//! Which lane?
+//! - All orders go through **one shared lane** first. It never waits for a row: it locks with
+//!   `SKIP LOCKED`.
+//! - Orders whose row somebody else holds move to **a lane of their product's own**, which waits
+//!   for the row up to `lock_timeout` and ends when it has had no work for a while. As long as it
+//!   is there, orders for its product go straight to it.
+//!
+//! So one locked row stalls nobody else, and a hot product gets its own lane by itself as soon as
+//! a second replica wants the same row.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `ticket` | an order that waits, and its verdict |
+//! | `lanes` | the queues, and which order goes to which |
+//! | `batch` | one batch from the lock to the answers |
+//! | `publish` | from the commit to the worker's queue |
+//! | `metrics` | what an operator sees of it |
+
+mod batch;
+mod lanes;
+mod metrics;
+mod publish;
+mod ticket;
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_cache::Cache;
+use holdfast_domain::Demand;
+use holdfast_queue::Publisher;
+use holdfast_store::Store;
+
+pub use metrics::AdmissionMetrics;
+pub use ticket::{Accepted, Refusal};
+
+use crate::products::CachedProduct;
+
+/// The bounds of admission.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionSettings {
+    /// The most orders that may wait in one lane; the next is refused.
+    pub lane_depth: usize,
+    /// The most orders in one batch.
+    pub batch_max: usize,
+    /// The most products that may have a lane of their own at the same time. Those beyond wait for
+    /// the shared lane to find their row free.
+    pub own_lanes_max: usize,
+    /// An order that has waited longer than this when its turn comes is refused.
+    pub wait_max: Duration,
+    /// How long a lane of a product's own stays when it has no work.
+    pub own_lane_idle: Duration,
+    /// How long the fate of an unanswered commit is looked for before callers are told that it is
+    /// unknown.
+    pub outcome_timeout: Duration,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        Self {
+            lane_depth: 4096,
+            batch_max: 256,
+            own_lanes_max: 64,
+            wait_max: Duration::from_secs(2),
+            own_lane_idle: Duration::from_millis(500),
+            outcome_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The way to place an order. Cheap to clone.
+#[derive(Clone)]
+pub struct Admission {
+    lanes: Arc<lanes::Lanes>,
+}
+
+impl Admission {
+    /// Opens the shared lane. Must be called within a tokio runtime.
+    pub fn open(
+        settings: AdmissionSettings,
+        store: Store,
+        cache: Cache<CachedProduct>,
+        publisher: Publisher,
+        metrics: Arc<AdmissionMetrics>,
+    ) -> Self {
+        let published = publish::start(publisher, Arc::clone(&metrics));
+        let runner = batch::Runner { settings, store, cache, published, metrics };
+        Self { lanes: lanes::Lanes::open(runner) }
+    }
+
+    /// Places an order and waits for the verdict: at most for `wait_max` and one batch, which is
+    /// bounded by the timeouts of the database.
+    ///
+    /// Dropping the future before the order's batch began withdraws the order. Dropped later, the
+    /// order may be accepted without anybody hearing of it, as with any lost answer.
+    ///
+    /// # Errors
+    /// Why the order was not accepted. Nothing of it is left behind then, except with
+    /// [`Refusal::OutcomeUnknown`].
+    pub async fn place(
+        &self,
+        demand: Demand,
+        trace_context: Option<String>,
+    ) -> Result<Accepted, Refusal> {
+        let (ticket, verdict) = ticket::Ticket::new(demand, trace_context);
+        self.lanes.send(ticket)?;
+        // The lane answers each ticket; it goes without an answer only when the process ends.
+        verdict.await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Takes no more orders, and waits until those in the lanes are answered and published.
+    pub async fn close(&self) {
+        self.lanes.close().await;
+    }
+}

@@ -1,0 +1,70 @@
+//! From the commit to the worker's queue, off the callers' path.
+//!
+//! Publishing may fail or fall behind without harm: the order row is the outbox, and a worker's
+//! sweeper publishes again what stayed pending.
+
+use std::sync::Arc;
+
+use holdfast_domain::OrderId;
+use holdfast_queue::{Job, Publisher};
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::AdmissionMetrics;
+
+/// The most jobs that wait to be published; more are left to the sweeper.
+const WAITING_MAX: usize = 65_536;
+/// The most jobs in one round trip.
+const BATCH_MAX: usize = 512;
+
+/// The way to the publishing task.
+pub(super) struct Published {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    metrics: Arc<AdmissionMetrics>,
+}
+
+/// Starts the task that publishes.
+pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Published {
+    let (jobs, mut waiting) = mpsc::channel(WAITING_MAX);
+    let counted = Arc::clone(&metrics);
+    let task = tokio::spawn(async move {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            match publisher.publish_many(&batch).await {
+                Ok(()) => counted.published.inc_by(batch.len() as u64),
+                Err(error) => {
+                    counted.unpublished.inc_by(batch.len() as u64);
+                    tracing::debug!(?error, jobs = batch.len(), "left to the sweeper");
+                }
+            }
+            batch.clear();
+        }
+    });
+    Published { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), metrics }
+}
+
+impl Published {
+    /// Hands over the orders of a committed batch. Never waits.
+    pub fn send(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
+        let jobs = self.jobs.lock();
+        for (id, trace_context) in orders {
+            let job = Job { order_id: id.0, trace_context };
+            let sent = jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok());
+            if !sent {
+                self.metrics.unpublished.inc();
+            }
+        }
+    }
+
+    /// Publishes what waits, then ends.
+    pub async fn close(&self) {
+        self.jobs.lock().take();
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(?error, "the publishing task failed");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{body::value, problem::Kind};
+
+/// Reads `a` and `b` as whole numbers; gives the wrong fields in the order they were found.
+fn wrong(body: &str) -> Vec<String> {
+    let read = || {
+        let text = JsonText::check(body.as_bytes())?;
+        let mut fields = Fields::read(&text, ["a", "b"])?;
+        fields.required("a", value::integer);
+        fields.optional("b", value::integer);
+        fields.finish()
+    };
+    match read() {
+        Ok(()) => Vec::new(),
+        Err(problem) => {
+            assert_eq!(problem.kind(), Kind::Validation);
+            problem.fields().map(ToOwned::to_owned).collect()
+        }
+    }
+}
+
+#[test]
+fn every_wrong_field_is_named() {
+    for (body, expected) in [
+        (r#"{"a":1}"#, vec![]),
+        (r#"{"a":1,"b":2,"c":{"d":[null]}}"#, vec![]),
+        (r#" {"\u0061" : 1 } "#, vec![]),
+        ("{}", vec!["a"]),
+        (r#"{"a":null,"b":null}"#, vec!["a", "b"]),
+        (r#"{"a":"1","b":1.5}"#, vec!["a", "b"]),
+        (r#"{"a":NaN,"b":-Infinity}"#, vec!["a", "b"]),
+        (r#"{"a":NaN,"b":true}"#, vec!["a", "b"]),
+        (r#"{"a":1,"c":NaN}"#, vec!["body"]),
+        (r#"{"a":1e400}"#, vec!["a"]),
+        (r#"{"a":9223372036854775808}"#, vec!["a"]),
+        (r#"{"a":1,"a":2,"a":3}"#, vec!["a"]),
+        (r#"{"a":1,"b":01}"#, vec!["b"]),
+        (r#"{"a":1,"c":tru}"#, vec!["c"]),
+        (r#"{"a":1,"b":}"#, vec!["b"]),
+        (r#"{"a":1"#, vec!["body"]),
+        (r#"{"a":1} {}"#, vec!["body"]),
+        (r#"{"a":1,}"#, vec!["body"]),
+        (r#"{a:1}"#, vec!["body"]),
+        (r#"{"a":{},"b":[]}"#, vec!["a", "b"]),
+    ] {
+        assert_eq!(wrong(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn null_and_missing_are_told_apart() {
+    let text = JsonText::check(br#"{"a":null}"#).unwrap();
+    let mut fields = Fields::read(&text, ["a", "b"]).unwrap();
+    assert_eq!(fields.nullable("a", value::integer), Some(None));
+    assert_eq!(fields.nullable("b", value::integer), None);
+    fields.finish().unwrap();
+}
+
+proptest! {
+    /// Whatever serde_json takes for an object, this reader takes for one too, and no other.
+    #[test]
+    fn what_is_json_is_decided_as_serde_json_does(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
+        let text = JsonText::check(body.as_bytes()).unwrap();
+        let ours = Fields::read(&text, ["a", "b"]).is_ok();
+        let theirs = serde_json::from_str::<IgnoredAny>(&body).is_ok();
+        prop_assert_eq!(ours, theirs, "{}", body);
+    }
+
+    /// A field is found wherever it stands among others.
+    #[test]
+    fn a_field_is_found_among_any_others(
+        before in prop::collection::btree_map("[c-z]{1,8}", any::<i32>(), 0..5),
+        number in any::<i64>(),
+    ) {
+        let mut object: serde_json::Map<_, _> =
+            before.into_iter().map(|(key, value)| (key, value.into())).collect();
+        object.insert("a".to_owned(), number.into());
+        let body = serde_json::Value::from(object).to_string();
+        let text = JsonText::check(body.as_bytes()).unwrap();
+        let mut fields = Fields::read(&text, ["a"]).unwrap();
+        prop_assert_eq!(fields.required("a", value::integer), Some(number));
+    }
+}

@@ -1,0 +1,174 @@
+//! The text of a JSON body, before its fields are looked at.
+
+use std::borrow::Cow;
+
+use crate::problem::Problem;
+
+/// How deep arrays and objects may be nested, the body itself included.
+pub const MAX_DEPTH: usize = 64;
+
+/// A body that is UTF-8, begins as an object and is not nested too deep. It may still not be JSON.
+#[derive(Debug)]
+pub struct JsonText<'b> {
+    text: Cow<'b, str>,
+    not_json: bool,
+}
+
+impl<'b> JsonText<'b> {
+    /// Looks over a body once.
+    ///
+    /// # Errors
+    /// A body that is empty, not UTF-8, no object, or nested too deep.
+    pub fn check(body: &'b [u8]) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(body)
+            .map_err(|_| Problem::body("must be JSON, encoded as UTF-8"))?;
+        match text.trim_ascii_start().as_bytes().first() {
+            Some(b'{') => {}
+            Some(_) => return Err(Problem::body("must be a JSON object")),
+            None => return Err(Problem::body("must not be empty")),
+        }
+        let seen = scan(body);
+        if seen.depth > MAX_DEPTH {
+            return Err(Problem::body(format!(
+                "must not be nested deeper than {MAX_DEPTH} levels"
+            )));
+        }
+        let text = if seen.not_json_number { repair(text).into() } else { text.into() };
+        Ok(Self { text, not_json: seen.not_json_number })
+    }
+
+    /// The text. Where a client wrote `NaN` or `Infinity`, as the JSON modules of Python and
+    /// others do, an empty object stands in its place: no field of ours may be an object, so
+    /// the field is named, and the others are still looked at.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether something was put in the place of a number that JSON does not have. Even if no
+    /// field of ours holds it, the body is not JSON.
+    pub fn is_not_json(&self) -> bool {
+        self.not_json
+    }
+}
+
+struct Seen {
+    depth: usize,
+    not_json_number: bool,
+}
+
+/// One pass, without recursion: a body nested ten thousand deep must not cost a stack.
+fn scan(body: &[u8]) -> Seen {
+    let mut depth = 0_usize;
+    let mut seen = Seen { depth: 0, not_json_number: false };
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => skip_string(&mut bytes),
+            b'{' | b'[' => {
+                depth += 1;
+                seen.depth = seen.depth.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // Outside of texts, JSON has no capital letter but the E of an exponent.
+            b'N' | b'I' => seen.not_json_number = true,
+            _ => {}
+        }
+    }
+    seen
+}
+
+/// Moves behind a text's closing quote.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => {
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn repair(text: &str) -> String {
+    let mut repaired = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        let (before, here) = rest.split_at(at);
+        repaired.push_str(before);
+        let length = if here.starts_with('"') {
+            let mut bytes = here.as_bytes()[1..].iter();
+            skip_string(&mut bytes);
+            let length = here.len() - bytes.as_slice().len();
+            repaired.push_str(&here[..length]);
+            length
+        } else if let Some(word) =
+            ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| here.starts_with(word))
+        {
+            repaired.push_str("{}");
+            word.len()
+        } else {
+            repaired.push_str(&here[..1]);
+            1
+        };
+        rest = &here[length..];
+    }
+    repaired.push_str(rest);
+    repaired
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_texts_only() {
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(JsonText::check(nested(63).as_bytes()).is_ok());
+        assert!(JsonText::check(nested(64).as_bytes()).is_err());
+        assert!(JsonText::check(nested(10_000).as_bytes()).is_err());
+        let quoted = format!("{{\"a\":\"{}\\\"{}\"}}", "[".repeat(100), "{".repeat(100));
+        assert!(JsonText::check(quoted.as_bytes()).is_ok());
+        let wide = format!("{{\"a\":[{}]}}", vec!["[]"; 1000].join(","));
+        assert!(JsonText::check(wide.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in ["", "  ", "[]", "null", "7", "\"x\"", "hello", "\u{feff}{}"] {
+            assert!(JsonText::check(body.as_bytes()).is_err(), "{body:?}");
+        }
+        assert!(JsonText::check(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_replaced_outside_of_texts() {
+        let body = r#"{"a":NaN,"b":[-Infinity,-1,Infinity],"NaN":"Infinity \" NaN","c":-2}"#;
+        let text = JsonText::check(body.as_bytes()).unwrap();
+        assert!(text.is_not_json());
+        assert_eq!(text.text(), r#"{"a":{},"b":[{},-1,{}],"NaN":"Infinity \" NaN","c":-2}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn real_json_passes_unchanged(name in ".{0,40}", number in any::<f64>()) {
+            let body = serde_json::json!({ "name": name, "n": [number] }).to_string();
+            let text = JsonText::check(body.as_bytes()).unwrap();
+            prop_assert!(!text.is_not_json());
+            prop_assert_eq!(text.text(), &body);
+        }
+
+        #[test]
+        fn any_bytes_are_looked_over_without_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = JsonText::check(&body);
+        }
+
+        #[test]
+        fn any_text_like_json_is_repaired_without_panic(body in r#"\{["NI\\naityf{}\[\]:, 0-9é-]{0,40}"#) {
+            let _ = JsonText::check(body.as_bytes());
+        }
+    }
+}

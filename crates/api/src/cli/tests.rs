@@ -1,0 +1,93 @@
+use clap::CommandFactory as _;
+use holdfast_telemetry::settings::sentence;
+
+use super::*;
+
+const URLS: [&str; 2] = ["--database-url=postgres://u:p@h/db", "--redis-url=redis://h"];
+
+fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(["holdfast-api"].iter().chain(arguments))
+}
+
+fn serve(extra: &str) -> Result<Cli, clap::Error> {
+    parse(&["serve", URLS[0], URLS[1], extra])
+}
+
+/// The range at the end of a help text: "… (1 to 60000)".
+fn range_in(help: &str) -> Option<(u64, u64)> {
+    let (_, range) = help.trim_end().strip_suffix(')')?.rsplit_once('(')?;
+    let (first, last) = range.split_once(" to ")?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_setting_has_a_help_text_and_a_variable() {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    for argument in serve.get_arguments() {
+        assert!(argument.get_help().is_some(), "{argument}");
+        let variable = argument.get_env().unwrap().to_str().unwrap();
+        assert!(
+            variable.starts_with("HOLDFAST_")
+                || variable.ends_with("_URL")
+                || variable.starts_with("OTEL_"),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn the_range_in_each_help_text_is_the_one_that_holds() {
+    let mut ranges = 0;
+    let command = Cli::command();
+    for argument in command.find_subcommand("serve").unwrap().get_arguments() {
+        let Some((first, last)) = range_in(&argument.get_help().unwrap().to_string()) else {
+            continue;
+        };
+        ranges += 1;
+        let flag = argument.get_long().unwrap();
+        for good in [first, last] {
+            assert!(serve(&format!("--{flag}={good}")).is_ok(), "{flag} {good}");
+        }
+        let mut bad = vec![(last + 1).to_string(), "x".to_owned(), String::new(), "-1".to_owned()];
+        if first > 0 {
+            bad.push((first - 1).to_string());
+        }
+        for bad in bad {
+            let error = serve(&format!("--{flag}={bad}")).unwrap_err();
+            let sentence = sentence(&error, Cli::command()).unwrap();
+            assert!(
+                sentence.starts_with("HOLDFAST_")
+                    && sentence.contains(&format!("must be a whole number from {first} to {last}")),
+                "{sentence}"
+            );
+        }
+    }
+    assert!(ranges >= 15, "only {ranges} ranges were found");
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_named() {
+    let cli =
+        parse(&["serve", URLS[0], URLS[1], "--lock-timeout-ms=50", "--statement-timeout-ms=50"]);
+    let Command::Serve(settings) = cli.unwrap().command else { panic!("not serve") };
+    let sentence = settings.check().unwrap_err().to_string();
+    assert!(sentence.contains("HOLDFAST_LOCK_TIMEOUT_MS must be less than"), "{sentence}");
+}
+
+#[test]
+fn the_defaults_go_together() {
+    let Command::Serve(settings) = serve("--max-quantity=7").unwrap().command else {
+        panic!("not serve")
+    };
+    settings.check().unwrap();
+    assert_eq!(settings.orders.max_quantity, 7);
+    let admission = settings.orders.admission();
+    let defaults = crate::admission::AdmissionSettings::default();
+    assert_eq!(format!("{admission:?}"), format!("{defaults:?}"));
+}

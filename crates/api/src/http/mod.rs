@@ -1,0 +1,21 @@
+//! Connections, and what happens around every request.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `listener` | accepting connections, their limits and their graceful end |
+//! | `service` | one request: its id, its time limit, panics, problems, metrics |
+//! | `route` | which route a path belongs to, for the metrics' labels |
+//! | `metrics` | requests by route, method and status |
+//! | `request_id` | the id of a request, taken or made |
+
+mod listener;
+mod metrics;
+mod request_id;
+mod route;
+mod service;
+
+pub use listener::{ConnectionLimits, Listener};
+pub use metrics::HttpMetrics;
+pub use request_id::{RequestId, RequestIds};
+pub use route::Route;
+pub use service::{Service, ServiceSettings};

@@ -1,0 +1,161 @@
+//! What happens around every request: its id, its time limit, panics, problems, metrics.
+//!
+//! One plain function and no stack of middleware: each layer of one costs an allocation and a
+//! dynamic call per request, and this runs a hundred thousand times a second.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Uri, uri::PathAndQuery},
+    response::{IntoResponse as _, Response},
+};
+use futures::FutureExt as _;
+use holdfast_telemetry::{Chain, propagation};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tower::Service as _;
+use tracing::Instrument as _;
+
+use super::{HttpMetrics, RequestId, RequestIds, Route, request_id::X_REQUEST_ID};
+use crate::problem::{Kind, Problem};
+
+/// How every request is treated.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceSettings {
+    /// The longest that an answer may take, from the end of the headers.
+    pub request_timeout: Duration,
+    /// Whether each request gets a span.
+    pub traces: bool,
+}
+
+/// Answers requests by a router. Shared by all connections.
+pub struct Service {
+    router: Router,
+    metrics: Arc<HttpMetrics>,
+    settings: ServiceSettings,
+    ids: RequestIds,
+    /// When a 503 was last logged: a database that is down must not fill the disk with logs.
+    logged: Mutex<Option<Instant>>,
+}
+
+impl Service {
+    /// Puts the treatment of every request around `router`.
+    pub fn new(router: Router, metrics: Arc<HttpMetrics>, settings: ServiceSettings) -> Self {
+        Self { router, metrics, settings, ids: RequestIds::default(), logged: Mutex::new(None) }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn answer(&self, mut request: Request<Body>) -> Result<Response, Infallible> {
+        let route = Route::of(request.uri().path());
+        let in_flight = self.metrics.begin(route, request.method());
+        let id = self.ids.take_or_make(request.headers());
+        if !matches!(route, Route::Docs) && request.uri().path().ends_with('/') {
+            *request.uri_mut() = without_last_slash(request.uri());
+        }
+
+        let routed = self.routed(request, route, &id);
+        let answered = tokio::time::timeout(
+            self.settings.request_timeout,
+            AssertUnwindSafe(routed).catch_unwind(),
+        )
+        .await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            // The panic's message and place are in the log already: `serve` sees to that.
+            Ok(Err(_panic)) => Problem::new(Kind::Internal).into_response(),
+            Err(_elapsed) => Problem::new(Kind::Timeout).into_response(),
+        };
+        if response.status().is_client_error() || response.status().is_server_error() {
+            self.explain(&mut response, &id);
+        }
+        in_flight.answered(response.status());
+        response.headers_mut().insert(X_REQUEST_ID, id.into_header());
+        Ok(response)
+    }
+
+    async fn routed(&self, request: Request<Body>, route: Route, id: &RequestId) -> Response {
+        let mut router = self.router.clone();
+        if !self.settings.traces {
+            let Ok(response) = router.call(request).await;
+            return response;
+        }
+        let span = tracing::info_span!(
+            "request",
+            otel.name = format!("{} {}", request.method(), route.template()),
+            otel.kind = "server",
+            http.request.method = %request.method(),
+            http.route = route.template(),
+            http.response.status_code = tracing::field::Empty,
+            request_id = id.as_str(),
+        );
+        let parent = request.headers().get(propagation::TRACEPARENT);
+        if let Some(parent) = parent.and_then(|parent| parent.to_str().ok()) {
+            propagation::continue_trace(&span, parent);
+        }
+        let Ok(response) = router.call(request).instrument(span.clone()).await;
+        span.record("http.response.status_code", response.status().as_u16());
+        response
+    }
+
+    /// Gives an error its problem as body, and logs what is ours to mend.
+    fn explain(&self, response: &mut Response, id: &RequestId) {
+        let problem = response
+            .extensions_mut()
+            .remove::<Problem>()
+            .unwrap_or_else(|| Problem::from(response.status()));
+        problem.write(response, id.as_str());
+        let Some(cause) = problem.cause() else { return };
+        if problem.kind() == Kind::Internal {
+            tracing::error!(request_id = id.as_str(), error = %Chain(cause), "a request failed");
+        } else if response.status().is_server_error() && self.may_log() {
+            tracing::warn!(
+                request_id = id.as_str(),
+                error = %Chain(cause),
+                "requests are refused; at most one a second is logged"
+            );
+        }
+    }
+
+    fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let mut logged = self.logged.lock();
+        let may = logged.is_none_or(|last| now - last >= Duration::from_secs(1));
+        if may {
+            *logged = Some(now);
+        }
+        may
+    }
+}
+
+/// Each route answers with and without a slash at its end; clients that were written for the
+/// reference API use both, and a redirect would lose the body of a POST.
+fn without_last_slash(uri: &Uri) -> Uri {
+    let path = uri.path();
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let with_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    with_query.map_or_else(|_| uri.clone(), Uri::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_goes_and_the_query_stays() {
+        for (before, after) in [
+            ("/orders/", "/orders"),
+            ("/orders/?limit=1", "/orders?limit=1"),
+            ("http://shop.test/orders/", "/orders"),
+        ] {
+            assert_eq!(without_last_slash(&before.parse().unwrap()), after);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The HTTP side of Holdfast.
+//!
+//! What lives here: the settings and subcommands ([`cli`]), starting and stopping
+//! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), reading
+//! bodies and queries so that each wrong field is named ([`body`], [`query`]), answers that tell
+//! what went wrong ([`problem`]), one file per endpoint ([`routes`]), and the admission lanes
+//! ([`admission`]).
+//!
+//! What must not: SQL, Redis commands, rules of the shop.
+
+pub mod admission;
+pub mod app;
+pub mod body;
+pub mod cli;
+pub mod http;
+pub mod openapi;
+pub mod orders;
+pub mod problem;
+pub mod products;
+pub mod query;
+// The doc comments of endpoints are their text in the OpenAPI document.
+#[allow(clippy::missing_errors_doc)]
+pub mod routes;
+pub mod serve;
+pub mod settings;

@@ -1,0 +1,262 @@
+//! What went wrong, as RFC 9457 `application/problem+json`.
+//!
+//! A handler answers with a [`Problem`]; it becomes a body in one place, around every request
+//! (`http::service`), where the request's id is known. Nothing internal is ever in it: a cause
+//! goes to the log, with the same request id.
+
+use std::{borrow::Cow, error::Error, sync::Arc};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use holdfast_store::StoreError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+mod kind;
+
+pub use kind::Kind;
+
+/// One wrong field of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field's name in the body, the query or the path; `body` for the body as a whole.
+    #[schema(value_type = String, example = "quantity")]
+    pub field: Cow<'static, str>,
+    /// What is wrong with it.
+    #[schema(value_type = String, example = "must be between 1 and 1000")]
+    pub detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// `detail` follows the field's name in a sentence: "must be …".
+    pub fn new(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), detail: detail.into() }
+    }
+}
+
+/// What went wrong with a request.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    facts: Facts,
+    /// The rest of the request was not read, so the connection cannot be used again.
+    close: bool,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What else a program may want to know.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Facts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+}
+
+impl Problem {
+    /// A problem of this kind, with the sentence that explains the kind.
+    pub fn new(kind: Kind) -> Self {
+        Self::with_detail(kind, kind.explanation())
+    }
+
+    /// A problem of this kind; `detail` is for the person who sent the request.
+    pub fn with_detail(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            facts: Facts::default(),
+            close: false,
+            cause: None,
+        }))
+    }
+
+    /// Wrong fields, all of them.
+    pub fn validation(errors: Vec<FieldError>) -> Self {
+        use std::fmt::Write as _;
+
+        let mut detail = String::new();
+        for error in &errors {
+            let separator = if detail.is_empty() { "" } else { "; " };
+            // Writing to a String cannot fail.
+            let _ = write!(detail, "{separator}{} {}", error.field, error.detail);
+        }
+        let mut problem = Self::with_detail(Kind::Validation, detail);
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// The body as a whole is wrong.
+    pub fn body(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::validation(vec![FieldError::new("body", detail)])
+    }
+
+    /// There is no such product.
+    pub fn unknown_product(id: i64) -> Self {
+        let mut problem =
+            Self::with_detail(Kind::NotFound, format!("There is no product with the id {id}."));
+        problem.0.facts.product_id = Some(id);
+        problem
+    }
+
+    /// Fewer units are left than were asked for.
+    pub fn not_enough_stock(product_id: i64, left: i64) -> Self {
+        let mut problem = Self::new(Kind::NotEnoughStock);
+        problem.0.facts = Facts { product_id: Some(product_id), left: Some(left), version: None };
+        problem
+    }
+
+    /// The product has changed since the version that the request names.
+    pub fn version_conflict(product_id: i64, version: i64) -> Self {
+        let mut problem = Self::new(Kind::VersionConflict);
+        problem.0.facts =
+            Facts { product_id: Some(product_id), left: None, version: Some(version) };
+        problem
+    }
+
+    /// Something of ours is broken. `cause` goes to the log only.
+    pub fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(Kind::Internal).because(cause)
+    }
+
+    /// Adds what only the log gets to see.
+    pub fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.0.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// The connection ends with this answer, because the request was not read to its end.
+    pub fn and_close(mut self) -> Self {
+        self.0.close = true;
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What only the log gets to see.
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+
+    /// Puts the problem's body into `answer`, keeping the headers that are there.
+    pub fn write(&self, answer: &mut Response, request_id: &str) {
+        let inner = &*self.0;
+        let body = ProblemBody {
+            r#type: inner.kind.uri(),
+            title: inner.kind.title(),
+            status: inner.kind.status().as_u16(),
+            detail: &inner.detail,
+            request_id,
+            errors: &inner.errors,
+            facts: inner.facts,
+        };
+        *answer.status_mut() = inner.kind.status();
+        let headers = answer.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = inner.kind.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if inner.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        *answer.body_mut() = Body::from(crate::body::encode(&body));
+    }
+}
+
+#[derive(Serialize)]
+struct ProblemBody<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.0.kind.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Problem {
+    /// The kind for an error of the database.
+    pub fn kind_of(error: &StoreError) -> Kind {
+        match error {
+            StoreError::LockTimeout(_) => Kind::Locked,
+            StoreError::Busy(_) | StoreError::Timeout(_) => Kind::Overloaded,
+            StoreError::Unavailable(_) => Kind::Unavailable,
+            _ => Kind::Internal,
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::new(Self::kind_of(&error)).because(error)
+    }
+}
+
+/// An RFC 9457 problem, for the OpenAPI document.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[allow(dead_code)] // only its schema is used
+pub struct ProblemSchema {
+    /// Which kind of problem; leads to its explanation.
+    #[schema(example = "/problems/validation")]
+    r#type: String,
+    /// The kind in a few words.
+    #[schema(example = "The request is not valid")]
+    title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong with this very request.
+    #[schema(example = "quantity must be between 1 and 1000")]
+    detail: String,
+    /// The same as in the header `X-Request-Id`; finds the server's log lines.
+    #[schema(example = "7f3a5c1e-000000000000002a")]
+    request_id: String,
+    /// Each wrong field of an invalid request.
+    errors: Option<Vec<FieldError>>,
+    /// The product that it is about.
+    product_id: Option<i64>,
+    /// With too little stock: the units left.
+    left: Option<i64>,
+    /// With a version conflict: the product's version now.
+    version: Option<i64>,
+}
+
+impl From<StatusCode> for Problem {
+    /// For an error status that nobody gave a problem for.
+    fn from(status: StatusCode) -> Self {
+        Self::new(Kind::of_status(status))
+    }
+}
+
+impl Problem {
+    /// The names of the wrong fields.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.errors.iter().map(|error| &*error.field)
+    }
+}

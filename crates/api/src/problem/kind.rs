@@ -1,0 +1,117 @@
+//! The kinds of problems.
+
+use axum::http::StatusCode;
+
+macro_rules! kinds {
+    ($($kind:ident: $slug:literal, $status:ident, $title:literal, $explanation:literal;)+) => {
+        /// A kind of problem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $title] $kind,)+
+        }
+
+        impl Kind {
+            /// Each kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The kind's `type`: a reference to [its explanation](Self::explanation), resolved
+            /// against the address of the API.
+            pub fn uri(self) -> &'static str {
+                match self { $(Self::$kind => concat!("/problems/", $slug),)+ }
+            }
+
+            /// The HTTP status.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status,)+ }
+            }
+
+            /// The kind in a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$kind => $title,)+ }
+            }
+
+            /// What it means and what to do.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Self::$kind => $explanation,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    Validation: "validation", UNPROCESSABLE_ENTITY, "The request is not valid",
+        "One or more fields are wrong; `errors` names each of them. Nothing was changed.";
+    Unreadable: "unreadable", BAD_REQUEST, "The request could not be read",
+        "The request broke off, or is not HTTP as it should be. Nothing was changed.";
+    NotFound: "not-found", NOT_FOUND, "There is no such thing",
+        "Nothing is found at this address.";
+    MethodNotAllowed: "method-not-allowed", METHOD_NOT_ALLOWED, "That cannot be done here",
+        "This address does not know the method; the header `Allow` names those that it knows.";
+    SlowRequest: "slow-request", REQUEST_TIMEOUT, "The request came too slowly",
+        "The body did not arrive in time. Nothing was changed.";
+    NotEnoughStock: "not-enough-stock", CONFLICT, "There is not enough stock",
+        "Fewer units are left than the order asks for; `left` tells how many. Nothing was changed.";
+    VersionConflict: "version-conflict", CONFLICT, "The product has changed",
+        "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
+    BodyTooLarge: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "The body is larger than this server takes. Nothing was changed.";
+    UnsupportedMediaType: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",
+        "The body must be plain JSON: send it with `Content-Type: application/json` and without `Content-Encoding`.";
+    HeadersTooLarge: "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large",
+        "The headers are larger than this server takes.";
+    Internal: "internal", INTERNAL_SERVER_ERROR, "Something is broken here",
+        "The fault is on this side. The server's log has it under `request_id`.";
+    Overloaded: "overloaded", SERVICE_UNAVAILABLE, "Too much is asked at the moment",
+        "More requests wait than can be served in time. Nothing was changed: try again after `Retry-After`.";
+    Locked: "locked", SERVICE_UNAVAILABLE, "The product is locked",
+        "Others held the product's lock for too long. Nothing was changed: try again after `Retry-After`.";
+    Unavailable: "unavailable", SERVICE_UNAVAILABLE, "The database is not available",
+        "The database cannot be used at the moment. Try again after `Retry-After`.";
+    ShuttingDown: "shutting-down", SERVICE_UNAVAILABLE, "This server is about to end",
+        "Nothing was changed: try again after `Retry-After`; another server will answer.";
+    OutcomeUnknown: "outcome-unknown", SERVICE_UNAVAILABLE, "It is not known whether the order was accepted",
+        "The database did not confirm the order and could not be asked about it in time. The order may exist or not: look for it in `GET /orders` before ordering again.";
+    Timeout: "timeout", GATEWAY_TIMEOUT, "The answer took too long",
+        "The time for this request is over. A change that it asked for may have happened or not: look before trying again.";
+}
+
+impl Kind {
+    /// For `Retry-After`: when trying again makes sense.
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        match self {
+            Self::Overloaded | Self::Locked | Self::ShuttingDown => Some(1),
+            Self::Unavailable | Self::OutcomeUnknown => Some(2),
+            _ => None,
+        }
+    }
+
+    /// The kind for a status that says it all.
+    pub fn of_status(status: StatusCode) -> Self {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.status() == status)
+            .unwrap_or(if status.is_client_error() { Self::Unreadable } else { Self::Internal })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_503_says_when_to_try_again() {
+        for kind in Kind::ALL {
+            let busy = kind.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(kind.retry_after_seconds().is_some(), busy, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_told_apart_by_their_type() {
+        let mut uris: Vec<_> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
+        uris.sort_unstable();
+        uris.dedup();
+        assert_eq!(uris.len(), Kind::ALL.len());
+    }
+}

@@ -1,0 +1,44 @@
+//! The endpoints, one per file, and the router that leads to them.
+
+pub mod docs;
+pub mod extract;
+pub mod health;
+pub mod orders;
+pub mod problems;
+pub mod products;
+
+use axum::{Router, response::IntoResponse, routing::get};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    problem::{Kind, Problem},
+};
+
+/// The documented endpoints, with their part of the OpenAPI document.
+pub fn documented() -> (Router<App>, OpenApi) {
+    OpenApiRouter::new()
+        .routes(routes!(products::create::create, products::list::list))
+        .routes(routes!(products::get::get, products::update::update, products::delete::delete))
+        .routes(routes!(orders::create::create, orders::list::list))
+        .routes(routes!(orders::get::get))
+        .routes(routes!(health::health))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .split_for_parts()
+}
+
+/// Everything that answers on the public port.
+pub fn router(app: App) -> Router {
+    let (router, _) = documented();
+    router
+        .with_state(app)
+        .route("/", get(docs::root))
+        .route("/openapi.json", get(docs::openapi))
+        .merge(docs::swagger_ui())
+        .route("/problems", get(problems::list))
+        .route("/problems/{name}", get(problems::get))
+        .fallback(async || Problem::new(Kind::NotFound).into_response())
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed).into_response())
+}

@@ -1,0 +1,5 @@
+//! Orders.
+
+pub mod create;
+pub mod get;
+pub mod list;

@@ -1,0 +1,32 @@
+//! `GET /orders/{id}`
+
+use axum::{Json, extract::State};
+use holdfast_domain::OrderId;
+
+use crate::{
+    app::App,
+    orders::OrderBody,
+    problem::{Kind, Problem, ProblemSchema},
+    routes::extract::PathId,
+};
+
+/// One order, and what became of it
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "orders", operation_id = "get_order",
+    params(("id" = i64, Path, description = "The order's id")),
+    responses(
+        (status = 200, description = "The order", body = OrderBody),
+        (status = 404, description = "There is no such order",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The id is no whole number",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "The database is busy or away: try again after Retry-After",
+            body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<OrderBody>, Problem> {
+    let order = app.store.order(OrderId(id)).await?;
+    order.map(|order| Json(order.into())).ok_or_else(|| {
+        Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
+    })
+}

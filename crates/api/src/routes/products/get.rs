@@ -1,0 +1,63 @@
+//! `GET /products/{id}`
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use holdfast_domain::ProductId;
+use holdfast_store::StoreError;
+
+use crate::{
+    app::App,
+    problem::{Kind, Problem, ProblemSchema},
+    products::{CachedProduct, ProductBody},
+    routes::extract::PathId,
+};
+
+/// One product
+///
+/// Answered from a cache that every change passes on to. After an order's 201, the same server
+/// shows its effect.
+#[utoipa::path(
+    get, path = "/products/{id}", tag = "products", operation_id = "get_product",
+    params(("id" = i64, Path, description = "The product's id")),
+    responses(
+        (status = 200, description = "The product", body = ProductBody),
+        (status = 404, description = "There is no such product, or it is no longer sold",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The id is no whole number",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "The database is busy or away: try again after Retry-After",
+            body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Response, Problem> {
+    if id < 1 {
+        return Err(Problem::unknown_product(id));
+    }
+    let load = || async {
+        let product = app.store.product(ProductId(id)).await?;
+        Ok::<_, StoreError>(product.map(CachedProduct::from))
+    };
+    let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
+    let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
+    let mut response = Response::new(Body::from(hit.body));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn not_loaded(error: &holdfast_cache::LoadError) -> Problem {
+    let kind = error.downcast_ref::<StoreError>().map_or(Kind::Internal, Problem::kind_of);
+    Problem::new(kind).because(Shared(Arc::clone(error)))
+}
+
+/// An error that other callers were given too.
+#[derive(Debug, thiserror::Error)]
+#[error("the product could not be loaded")]
+struct Shared(#[source] Arc<dyn std::error::Error + Send + Sync>);

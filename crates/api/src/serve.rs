@@ -1,0 +1,220 @@
+//! Starting, serving and ending.
+//!
+//! The end, at SIGTERM or Ctrl-C: `/readyz` says no, so that load balancers turn away; connections
+//! are still accepted for the drain delay; then the port is closed, the requests in hand are
+//! answered, the lanes are emptied and what was accepted is published, all within the shutdown
+//! timeout. A second signal ends the process at once; nothing that was answered with 201 is lost
+//! by that.
+
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use holdfast_cache::Cache;
+use holdfast_queue::{Publisher, QueueSettings};
+use holdfast_store::{SchemaError, Store};
+use holdfast_telemetry::{Chain, InternalServer, Readiness};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    admission::{Admission, AdmissionMetrics},
+    app::{App, AppParts},
+    http::{HttpMetrics, Listener, Service, ServiceSettings},
+    products::CachedProduct,
+    routes,
+    settings::ServeSettings,
+};
+
+mod gauges;
+
+/// How long the last traces may take to be sent.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// How often a database without the schema is looked at again.
+const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Serves until a signal says otherwise.
+pub fn run(settings: &ServeSettings) -> ExitCode {
+    if let Err(sentence) = settings.check() {
+        return crate::cli::failed(&sentence);
+    }
+    let guard = match holdfast_telemetry::init("holdfast-api", &settings.telemetry) {
+        Ok(guard) => guard,
+        Err(error) => return crate::cli::failed(&error),
+    };
+    log_panics();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::cli::failed(&error),
+    };
+    let ended = runtime.block_on(serve(settings, guard.traces()));
+    // Nothing that still runs in it matters any more.
+    runtime.shutdown_background();
+    guard.shutdown(FLUSH_TIME);
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        // Requests were cut off.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => crate::cli::failed(error.as_ref()),
+    }
+}
+
+/// A panic ends one request, and must be found in the log like any other error.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        let message = panic.payload_as_str().unwrap_or("a panic without a message");
+        tracing::error!(place, %backtrace, "panic: {message}");
+    }));
+}
+
+/// Whether everything in hand was finished in time.
+async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
+    let mut signals = Signals::listen().context("signals cannot be listened for")?;
+    let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
+    let http_metrics = Arc::new(HttpMetrics::new(&registry)?);
+    let admission_metrics = Arc::new(AdmissionMetrics::new(&registry)?);
+
+    // The ports first: that one is taken should be said before anything else is begun.
+    let ports = settings.ports;
+    let listener = Listener::bind(
+        ports.http_addr,
+        settings.http.connection_limits(),
+        Arc::clone(&http_metrics),
+    )
+    .await
+    .map_err(|error| port_refused("HOLDFAST_HTTP_ADDR", ports.http_addr, error))?;
+    let internal = InternalServer::bind(ports.metrics_addr)
+        .await
+        .map_err(|error| port_refused("HOLDFAST_METRICS_ADDR", ports.metrics_addr, error))?;
+
+    let store = Store::connect(&settings.database.store());
+    let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
+    let publisher = Publisher::connect(QueueSettings::new(settings.cache.redis_url.as_str()))?;
+    gauges::register(&registry, &store, &cache)?;
+    let readiness = Readiness::default();
+    let admission = Admission::open(
+        settings.orders.admission(),
+        store.clone(),
+        cache.clone(),
+        publisher,
+        admission_metrics,
+    );
+    let app = App::new(AppParts {
+        store: store.clone(),
+        cache: cache.clone(),
+        admission: admission.clone(),
+        readiness: readiness.clone(),
+        body: settings.http.body_limits(),
+        max_quantity: settings.orders.max_quantity,
+        traces,
+    });
+    let service = Service::new(
+        routes::router(app),
+        http_metrics,
+        ServiceSettings { request_timeout: settings.http.request_timeout, traces },
+    );
+
+    tracing::info!(
+        api = %listener.address(),
+        metrics = %internal.address(),
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+    tokio::spawn(internal.serve(registry, readiness.clone()));
+    let schema = tokio::spawn(ready_with_schema(store.clone(), readiness.clone()));
+
+    let stop = async {
+        signals.next().await;
+        tracing::info!("ending: no longer ready");
+        schema.abort();
+        readiness.not_ready("ending");
+        tokio::time::sleep(settings.http.drain_delay).await;
+    };
+    let connections = listener.run(Arc::new(service), stop).await;
+    // Anew: it hears only of signals from now on.
+    let mut second = Signals::listen().context("signals cannot be listened for")?;
+    let finish = async {
+        connections.ended().await;
+        admission.close().await;
+        cache.shutdown().await;
+        store.close().await;
+    };
+    tokio::select! {
+        () = finish => {
+            tracing::info!("ended: all requests were answered");
+            Ok(true)
+        }
+        () = tokio::time::sleep(settings.http.shutdown_timeout) => {
+            tracing::warn!("ended: the shutdown timeout cut off what was still in hand");
+            Ok(false)
+        }
+        () = second.next() => {
+            tracing::warn!("ended by a second signal");
+            Ok(false)
+        }
+    }
+}
+
+/// Wants requests as soon as the database has the schema. From then on it stays ready even when the
+/// database goes away: every replica would notice at the same moment, and clean answers with
+/// `Retry-After` and cached reads are better than no server at all.
+async fn ready_with_schema(store: Store, readiness: Readiness) {
+    let mut told = false;
+    loop {
+        match store.check_schema().await {
+            Ok(()) => break,
+            Err(error) => {
+                let reason = match &error {
+                    SchemaError::Behind { .. } => "the database's schema is not up to date",
+                    SchemaError::Store(_) => "the database has not answered yet",
+                };
+                readiness.not_ready(reason);
+                if !told {
+                    tracing::warn!(error = %Chain(&error), "not ready yet");
+                    told = true;
+                }
+                tokio::time::sleep(SCHEMA_INTERVAL).await;
+            }
+        }
+    }
+    tracing::info!("ready");
+    readiness.ready();
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {address} {}", match .source.kind() {
+    io::ErrorKind::AddrInUse => "is in use by another process",
+    io::ErrorKind::PermissionDenied => "may not be opened by this user",
+    io::ErrorKind::AddrNotAvailable => "is no address of this host",
+    _ => "cannot be opened",
+})]
+struct PortRefused {
+    setting: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+fn port_refused(setting: &'static str, address: SocketAddr, source: io::Error) -> PortRefused {
+    PortRefused { setting, address, source }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

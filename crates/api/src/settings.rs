@@ -1,0 +1,221 @@
+//! The settings of `holdfast-api`. Each doc comment is the setting's help text; the ranges in them
+//! are compared with the parsers in a test.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+use holdfast_store::StoreSettings;
+use holdfast_telemetry::{
+    TelemetrySettings,
+    settings::{MustBe, address, milliseconds, whole},
+};
+
+use crate::{admission::AdmissionSettings, body::BodyLimits, http::ConnectionLimits};
+
+mod address;
+
+pub use self::address::{DatabaseUrl, RedisUrl};
+
+/// Everything that `serve` can be told.
+#[derive(Clone, Debug, Args)]
+pub struct ServeSettings {
+    /// The two ports.
+    #[command(flatten)]
+    pub ports: PortSettings,
+    /// Connections and requests.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Redis and the read cache.
+    #[command(flatten)]
+    pub cache: CacheSettings,
+    /// Orders and admission.
+    #[command(flatten)]
+    pub orders: OrderSettings,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// The two ports.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Ports")]
+pub struct PortSettings {
+    /// Where the API listens
+    #[arg(long, env = "HOLDFAST_HTTP_ADDR", default_value = "0.0.0.0:8000", value_parser = address)]
+    pub http_addr: SocketAddr,
+    /// Where /metrics, /livez and /readyz listen; not for the public
+    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
+    pub metrics_addr: SocketAddr,
+}
+
+/// Connections and requests.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Connections and requests")]
+pub struct HttpSettings {
+    /// How many connections may be open; more are answered with 503 (1 to 1000000)
+    #[arg(long, env = "HOLDFAST_MAX_CONNECTIONS", default_value = "10000", value_parser = whole(1..=1_000_000_usize))]
+    pub max_connections: usize,
+    /// The largest body of a request, in bytes (1024 to 67108864)
+    #[arg(long, env = "HOLDFAST_MAX_BODY_BYTES", default_value = "1048576", value_parser = whole(1024..=67_108_864_usize))]
+    pub max_body_bytes: usize,
+    /// The longest wait for the headers of a request, and so how long an idle connection is kept,
+    /// in milliseconds (100 to 3600000)
+    #[arg(long = "header-timeout-ms", env = "HOLDFAST_HEADER_TIMEOUT_MS", default_value = "75000", value_parser = milliseconds(100..=3_600_000))]
+    pub header_timeout: Duration,
+    /// The longest that a body may take to arrive, in milliseconds (100 to 600000)
+    #[arg(long = "body-timeout-ms", env = "HOLDFAST_BODY_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=600_000))]
+    pub body_timeout: Duration,
+    /// The longest that an answer may take before it is 504, in milliseconds (100 to 600000)
+    #[arg(long = "request-timeout-ms", env = "HOLDFAST_REQUEST_TIMEOUT_MS", default_value = "30000", value_parser = milliseconds(100..=600_000))]
+    pub request_timeout: Duration,
+    /// At the end: how long connections are still accepted after /readyz says no, so that load
+    /// balancers notice, in milliseconds (0 to 120000)
+    #[arg(long = "drain-delay-ms", env = "HOLDFAST_DRAIN_DELAY_MS", default_value = "500", value_parser = milliseconds(0..=120_000))]
+    pub drain_delay: Duration,
+    /// At the end: how long requests in hand may still take, in milliseconds (0 to 600000)
+    #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "20000", value_parser = milliseconds(0..=600_000))]
+    pub shutdown_timeout: Duration,
+}
+
+/// PostgreSQL.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct DatabaseSettings {
+    /// The database, such as <postgres://user:password@host:5432/holdfast>
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: DatabaseUrl,
+    /// Connections for everything but placing orders (1 to 1000)
+    #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "8", value_parser = whole(1..=1000_u32))]
+    pub db_pool_size: u32,
+    /// Connections for placing orders: one for the shared lane, the others for products that are
+    /// contended (2 to 1000)
+    #[arg(long, env = "HOLDFAST_DB_ADMISSION_CONNECTIONS", default_value = "4", value_parser = whole(2..=1000_u32))]
+    pub db_admission_connections: u32,
+    /// The longest wait for a free connection or a new one, in milliseconds (10 to 60000)
+    #[arg(long = "db-acquire-timeout-ms", env = "HOLDFAST_DB_ACQUIRE_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(10..=60_000))]
+    pub db_acquire_timeout: Duration,
+    /// The longest wait for a row lock, in milliseconds; must be less than the statement timeout
+    /// (1 to 60000)
+    #[arg(long = "lock-timeout-ms", env = "HOLDFAST_LOCK_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
+    pub lock_timeout: Duration,
+    /// The longest that a statement may take, in milliseconds (10 to 600000)
+    #[arg(long = "statement-timeout-ms", env = "HOLDFAST_STATEMENT_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(10..=600_000))]
+    pub statement_timeout: Duration,
+}
+
+/// Redis and the read cache.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct CacheSettings {
+    /// Redis, such as <redis://:password@host:6379/0>
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: RedisUrl,
+    /// The longest that one call may wait for Redis, in milliseconds (1 to 10000)
+    #[arg(long = "redis-timeout-ms", env = "HOLDFAST_REDIS_TIMEOUT_MS", default_value = "50", value_parser = milliseconds(1..=10_000))]
+    pub redis_timeout: Duration,
+    /// How long a product stays cached without a change to it, in milliseconds (1000 to 86400000)
+    #[arg(long = "cache-ttl-ms", env = "HOLDFAST_CACHE_TTL_MS", default_value = "300000", value_parser = milliseconds(1000..=86_400_000))]
+    pub cache_ttl: Duration,
+    /// The memory of this process for cached products, in bytes (0 to 17179869184)
+    #[arg(long, env = "HOLDFAST_CACHE_BYTES", default_value = "33554432", value_parser = whole(0..=17_179_869_184_u64))]
+    pub cache_bytes: u64,
+}
+
+/// Orders and admission.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Orders")]
+pub struct OrderSettings {
+    /// The most units that one order may ask for (1 to 1000000)
+    #[arg(long, env = "HOLDFAST_MAX_QUANTITY", default_value = "1000", value_parser = whole(1..=1_000_000_i32))]
+    pub max_quantity: i32,
+    /// How many orders may wait in one lane; more are answered with 503 (1 to 1000000)
+    #[arg(long, env = "HOLDFAST_LANE_DEPTH", default_value = "4096", value_parser = whole(1..=1_000_000_usize))]
+    pub lane_depth: usize,
+    /// The most orders that share one transaction (1 to 4096)
+    #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "256", value_parser = whole(1..=4096_usize))]
+    pub batch_max: usize,
+    /// The most products that have a lane of their own at the same time (1 to 10000)
+    #[arg(long, env = "HOLDFAST_OWN_LANES_MAX", default_value = "64", value_parser = whole(1..=10_000_usize))]
+    pub own_lanes_max: usize,
+    /// An order that has waited longer than this when its turn comes is answered with 503, in
+    /// milliseconds (1 to 60000)
+    #[arg(long = "lane-wait-max-ms", env = "HOLDFAST_LANE_WAIT_MAX_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
+    pub lane_wait_max: Duration,
+    /// How long a product's own lane stays without work, in milliseconds (1 to 60000)
+    #[arg(long = "own-lane-idle-ms", env = "HOLDFAST_OWN_LANE_IDLE_MS", default_value = "500", value_parser = milliseconds(1..=60_000))]
+    pub own_lane_idle: Duration,
+    /// How long the outcome of an unanswered commit is looked for, in milliseconds (100 to 120000)
+    #[arg(long = "outcome-timeout-ms", env = "HOLDFAST_OUTCOME_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=120_000))]
+    pub outcome_timeout: Duration,
+}
+
+impl ServeSettings {
+    /// What no single setting can tell.
+    ///
+    /// # Errors
+    /// The one sentence that names the settings which do not go together.
+    pub fn check(&self) -> Result<(), MustBe> {
+        if self.database.lock_timeout >= self.database.statement_timeout {
+            return Err(MustBe::new(
+                "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a \
+                 locked row could not be told from a slow statement.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl HttpSettings {
+    /// The limits of connections.
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits { connections: self.max_connections, header_timeout: self.header_timeout }
+    }
+
+    /// The limits of bodies.
+    pub fn body_limits(&self) -> BodyLimits {
+        BodyLimits { bytes: self.max_body_bytes, time: self.body_timeout }
+    }
+}
+
+impl DatabaseSettings {
+    /// As the store wants them.
+    pub fn store(&self) -> StoreSettings {
+        StoreSettings {
+            pool_size: self.db_pool_size,
+            admission_connections: self.db_admission_connections,
+            acquire_timeout: self.db_acquire_timeout,
+            lock_timeout: self.lock_timeout,
+            statement_timeout: self.statement_timeout,
+            ..self.database_url.settings()
+        }
+    }
+}
+
+impl CacheSettings {
+    /// As the cache wants them.
+    pub fn cache(&self) -> holdfast_cache::CacheSettings {
+        holdfast_cache::CacheSettings {
+            ttl: self.cache_ttl,
+            op_timeout: self.redis_timeout,
+            l1_bytes: self.cache_bytes,
+            ..holdfast_cache::CacheSettings::new(self.redis_url.as_str())
+        }
+    }
+}
+
+impl OrderSettings {
+    /// As admission wants them.
+    pub fn admission(&self) -> AdmissionSettings {
+        AdmissionSettings {
+            lane_depth: self.lane_depth,
+            batch_max: self.batch_max,
+            own_lanes_max: self.own_lanes_max,
+            wait_max: self.lane_wait_max,
+            own_lane_idle: self.own_lane_idle,
+            outcome_timeout: self.outcome_timeout,
+        }
+    }
+}

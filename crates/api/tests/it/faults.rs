@@ -1,0 +1,95 @@
+//! Redis or PostgreSQL away: answers stay truthful and come in bounded time.
+
+use std::time::{Duration, Instant};
+
+use holdfast_sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
+use holdfast_store::{Store, StoreSettings};
+use serde_json::json;
+
+use crate::server::{Server, database};
+
+/// Reads, changes and orders, each within `limit`.
+async fn works_within(server: &Server, product: i64, limit: Duration) {
+    let path = format!("/products/{product}");
+    let before = server.api.get(&path).await.json()["stock"].as_i64().unwrap();
+    for step in 1..=3 {
+        let begun = Instant::now();
+        let order = server.order(product, 1).await;
+        assert_eq!(order.status, 201, "{}", order.text);
+        let read = server.api.get(&path).await;
+        assert_eq!(read.json()["stock"], before - step, "a stale read");
+        let shown = server.api.get(&format!("/orders/{}", order.json()["id"])).await;
+        assert_eq!(shown.status, 200);
+        let change = server.api.put(&path, &json!({ "description": format!("{step}") })).await;
+        assert_eq!(change.status, 200, "{}", change.text);
+        assert_eq!(server.api.get(&path).await.json()["description"], format!("{step}"));
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn with_redis_stopped_or_hung_everything_goes_on() {
+    let server = Server::start().await;
+    let product = server.product(100).await;
+    let limit = Duration::from_secs(2);
+    works_within(&server, product, limit).await;
+    server.redis.pause().unwrap();
+    works_within(&server, product, limit).await;
+    server.redis.resume().unwrap();
+    works_within(&server, product, limit).await;
+    server.redis.kill9().await.unwrap();
+    works_within(&server, product, limit).await;
+    server.redis.restart().await.unwrap();
+    works_within(&server, product, limit).await;
+}
+
+#[tokio::test]
+async fn it_starts_without_redis() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    redis.kill9().await.unwrap();
+    let server = Server::on(&database().await, redis, &[]).await;
+    let product = server.product(10).await;
+    works_within(&server, product, Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn without_postgres_answers_are_503_and_then_everything_goes_on() {
+    // Durable, or the commits of the last moment would go with it.
+    let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
+    let postgres = Postgres::start(options).await.unwrap();
+    let database_url = postgres.create_database().await.unwrap();
+    Store::connect(&StoreSettings::new(&database_url).unwrap()).migrate().await.unwrap();
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let server =
+        Server::on(&database_url, redis, &[("HOLDFAST_DB_ACQUIRE_TIMEOUT_MS", "500")]).await;
+    let product = server.product(10).await;
+    assert_eq!(server.order(product, 1).await.status, 201);
+
+    postgres.kill9().await.unwrap();
+    let begun = Instant::now();
+    let order = server.order(product, 1).await;
+    // The connection may break under the first order's commit: then even its outcome is unknown
+    // only until the database is back, so it is looked up in the background, in bounded time.
+    assert_eq!(order.status, 503, "{}", order.text);
+    for answer in [
+        server.api.get("/orders").await,
+        server.api.get("/products").await,
+        server.api.put(&format!("/products/{product}"), &json!({ "stock": 1 })).await,
+        server.order(product, 1).await,
+    ] {
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        let kind = answer.problem()["type"].clone();
+        assert!(kind == "/problems/unavailable" || kind == "/problems/overloaded", "{kind}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(server.api.get("/livez").await.status, 200);
+    assert_eq!(server.api.get("/health").await.status, 200);
+
+    postgres.restart().await.unwrap();
+    server
+        .until("orders are taken again", async || server.order(product, 1).await.status == 201)
+        .await;
+    let left = server.api.get(&format!("/products/{product}")).await.json()["stock"].clone();
+    let orders = server.api.get("/orders").await.json().as_array().unwrap().len();
+    assert_eq!(left.as_i64().unwrap() + i64::try_from(orders).unwrap(), 10);
+}

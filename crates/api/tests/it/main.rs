@@ -1,0 +1,14 @@
+//! The real binary on real PostgreSQL and Redis, as clients and operators meet it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod bad_input;
+mod client;
+mod concurrency;
+mod faults;
+mod observability;
+mod openapi;
+mod process;
+mod products;
+mod protocol;
+mod reference;
+mod server;

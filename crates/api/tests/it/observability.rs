@@ -1,0 +1,123 @@
+//! What an operator sees.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::server::Server;
+
+#[tokio::test]
+async fn requests_orders_and_cache_reads_are_counted() {
+    let server = Server::start().await;
+    let product = server.product(3).await;
+    for _ in 0..5 {
+        server.order(product, 1).await;
+    }
+    for _ in 0..4 {
+        server.api.get(&format!("/products/{product}/")).await;
+    }
+    server.api.get("/nothing/at/all").await;
+    server.api.send(Method::PATCH, "/orders", &[], "").await;
+
+    for (metric, expected) in [
+        ("holdfast_http_requests_total{method=\"POST\",route=\"/orders\",status=\"2xx\"}", 3),
+        ("holdfast_http_requests_total{method=\"POST\",route=\"/orders\",status=\"4xx\"}", 2),
+        ("holdfast_http_requests_total{method=\"GET\",route=\"/products/{id}\",status=\"2xx\"}", 4),
+        ("holdfast_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"4xx\"}", 1),
+        ("holdfast_http_requests_total{method=\"other\",route=\"/orders\",status=\"4xx\"}", 1),
+        ("holdfast_http_request_seconds_count{method=\"POST\",route=\"/orders\"}", 5),
+        ("holdfast_http_requests_in_flight", 0),
+        ("holdfast_orders_accepted_total", 3),
+        ("holdfast_orders_refused_total{reason=\"not_enough\"}", 2),
+    ] {
+        assert_eq!(server.metric(metric).await, expected, "{metric}");
+    }
+    let reads = async |tier: &str| {
+        server.metric(&format!("holdfast_cache_reads_total{{tier=\"{tier}\"}}")).await
+    };
+    let all = reads("process").await + reads("redis").await + reads("none").await;
+    assert_eq!(all, 4);
+    let page = server.internal.get("/metrics").await;
+    assert!(page.header("content-type").starts_with("text/plain; version=0.0.4"));
+    for name in [
+        "holdfast_build_info{",
+        "process_resident_memory_bytes",
+        "holdfast_db_connections{",
+        "holdfast_cache_state{",
+    ] {
+        assert!(page.text.contains(name), "{name} is not in\n{}", page.text);
+    }
+    // Scraping asks neither the database nor Redis.
+    server.redis.pause().unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(server.internal.get("/metrics").await.status, 200);
+    assert!(begun.elapsed() < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_id() {
+    let server = Server::start().await;
+    let product = server.product(3).await;
+    // What no migration of ours would do.
+    let broken = std::process::Command::new("psql")
+        .args([&server.database_url, "-qc", "ALTER TABLE orders RENAME COLUMN failure TO reason"])
+        .output();
+    assert!(broken.is_ok_and(|output| output.status.success()), "psql failed");
+    let id = [("x-request-id", "look-me-up")];
+    let answer = server.api.send(Method::GET, "/orders", &id, "").await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.problem()["type"], "/problems/internal");
+    for internal in ["failure", "column", "orders", "sql"] {
+        assert!(!answer.text.to_lowercase().contains(internal), "{}", answer.text);
+    }
+    let log = server.process.log().unwrap();
+    let line: Value = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|line| line["request_id"] == "look-me-up")
+        .unwrap_or_else(|| panic!("not logged:\n{log}"));
+    assert_eq!(line["level"], "ERROR");
+    assert!(
+        line["error"].as_str().unwrap().contains("column \"failure\" does not exist"),
+        "{line}"
+    );
+    assert_eq!(server.api.get(&format!("/products/{product}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn no_request_is_logged_when_all_is_well() {
+    let server = Server::start().await;
+    let product = server.product(3).await;
+    let before = server.process.log().unwrap();
+    server.order(product, 1).await;
+    server.order(product, 100).await;
+    server.api.get(&format!("/products/{product}")).await;
+    server.api.post("/orders", &json!({})).await;
+    assert_eq!(server.process.log().unwrap(), before);
+}
+
+/// A collector that never answers costs no request anything, nor does it hold up the end.
+#[tokio::test]
+async fn a_collector_that_hangs_costs_nothing() {
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let server = Server::with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "16"),
+    ])
+    .await;
+    let product = server.product(1000).await;
+    for _ in 0..100 {
+        let begun = std::time::Instant::now();
+        assert_eq!(server.order(product, 1).await.status, 201);
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+    let (_connection, _) = collector.accept().unwrap();
+    let begun = std::time::Instant::now();
+    server.process.terminate().unwrap();
+    let status = server.process.wait(Duration::from_secs(15)).await.expect("it has not ended");
+    assert!(status.success());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,113 @@
+//! The OpenAPI document says what the server does.
+
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::server::{BINARY, Server};
+
+fn document() -> Value {
+    let output = Command::new(BINARY).arg("openapi").output().unwrap();
+    assert!(output.status.success());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Each operation: path, method, description.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let all = paths.iter().flat_map(|(path, item)| {
+        item.as_object()
+            .unwrap()
+            .iter()
+            .map(|(method, operation)| (path.clone(), method.to_uppercase(), operation.clone()))
+    });
+    all.collect()
+}
+
+#[test]
+fn every_reference_in_the_document_leads_somewhere() {
+    fn check(document: &Value, here: &Value) {
+        match here {
+            Value::Object(members) => {
+                if let Some(Value::String(reference)) = members.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                }
+                members.values().for_each(|member| check(document, member));
+            }
+            Value::Array(items) => items.iter().for_each(|item| check(document, item)),
+            _ => {}
+        }
+    }
+    let document = document();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    check(&document, &document);
+}
+
+#[test]
+fn every_operation_is_described_with_its_answers() {
+    let document = document();
+    let operations = operations(&document);
+    let names: Vec<_> =
+        operations.iter().map(|(path, method, _)| format!("{method} {path}")).collect();
+    for expected in [
+        "POST /products",
+        "GET /products",
+        "GET /products/{id}",
+        "PUT /products/{id}",
+        "DELETE /products/{id}",
+        "POST /orders",
+        "GET /orders",
+        "GET /orders/{id}",
+        "GET /health",
+        "GET /livez",
+        "GET /readyz",
+    ] {
+        assert!(names.iter().any(|name| name == expected), "{expected} is not in {names:?}");
+    }
+    let mut ids = Vec::new();
+    for (path, method, operation) in operations {
+        let name = format!("{method} {path}");
+        assert!(operation["summary"].is_string(), "{name}");
+        ids.push(operation["operationId"].as_str().unwrap().to_owned());
+        for (status, answer) in operation["responses"].as_object().unwrap() {
+            assert!(!answer["description"].as_str().unwrap().is_empty(), "{name} {status}");
+            if status.starts_with(['4', '5']) {
+                let problem = &answer["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(problem, "#/components/schemas/Problem", "{name} {status}");
+            } else if status != "204" {
+                assert!(answer["content"]["application/json"]["schema"].is_object(), "{name}");
+            }
+        }
+    }
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "operation ids are not unique: {ids:?}");
+}
+
+#[tokio::test]
+async fn every_documented_operation_answers_as_documented() {
+    let server = Server::start().await;
+    let served = server.api.get("/openapi.json").await;
+    let document = document();
+    assert_eq!(served.json(), document);
+    for (path, method, operation) in operations(&document) {
+        let documented = operation["responses"].as_object().unwrap();
+        for slash in ["", "/"] {
+            let path = format!("{}{slash}", path.replace("{id}", "4711"));
+            let request = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = server.api.json(request, &path, "{}").await;
+            assert_ne!(answer.status, 405, "{method} {path}");
+            assert!(
+                documented.contains_key(&answer.status.to_string()),
+                "{method} {path}: {}",
+                answer.status
+            );
+            if answer.status >= 400 {
+                answer.problem();
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The binary as an operator meets it: settings, subcommands, start and end.
+
+use std::{
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use holdfast_sandbox::{Port, shared_postgres};
+use serde_json::{Value, json};
+
+use crate::server::{BINARY, Server, addresses, database, spawn};
+
+fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(arguments);
+    for variable in ["DATABASE_URL", "REDIS_URL"] {
+        command.env_remove(variable);
+    }
+    command.envs(env.iter().copied()).output().unwrap()
+}
+
+const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/db");
+const REDIS: (&str, &str) = ("REDIS_URL", "redis://:hunter2@127.0.0.1:1");
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_one_sentence() {
+    for (env, expected) in [
+        (&[REDIS][..], "DATABASE_URL must be set."),
+        (&[DATABASE], "REDIS_URL must be set."),
+        (
+            &[REDIS, ("DATABASE_URL", "mysql://u:hunter2@h/db")],
+            "DATABASE_URL must be the address of a PostgreSQL database, such as postgres://user:password@host:5432/holdfast.",
+        ),
+        (
+            &[DATABASE, ("REDIS_URL", "redis://:hunter2@h:port")],
+            "REDIS_URL must be the address of a Redis server, such as redis://:password@host:6379/0.",
+        ),
+        (
+            &[DATABASE, REDIS, ("HOLDFAST_MAX_QUANTITY", "0")],
+            "HOLDFAST_MAX_QUANTITY must be a whole number from 1 to 1000000, and is \"0\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("HOLDFAST_HTTP_ADDR", "8000")],
+            "HOLDFAST_HTTP_ADDR must be an IP address and a port, such as 0.0.0.0:8000 or [::]:8000, and is \"8000\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("HOLDFAST_LOG_FORMAT", "xml")],
+            "HOLDFAST_LOG_FORMAT must be one of json, pretty, and is \"xml\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")],
+            "OTEL_EXPORTER_OTLP_ENDPOINT must be empty or an http:// address such as http://otel-collector:4318, and is \"collector\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("HOLDFAST_LOCK_TIMEOUT_MS", "5000")],
+            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked row could not be told from a slow statement.",
+        ),
+    ] {
+        let output = run(&["serve"], env);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text, format!("holdfast-api: {expected}\n"), "{env:?}");
+        assert!(!output.status.success());
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn the_help_names_every_setting() {
+    let output = run(&["serve", "--help"], &[DATABASE, REDIS]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for variable in [
+        "HOLDFAST_HTTP_ADDR",
+        "HOLDFAST_METRICS_ADDR",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "HOLDFAST_DB_POOL_SIZE",
+        "HOLDFAST_LOCK_TIMEOUT_MS",
+        "HOLDFAST_STATEMENT_TIMEOUT_MS",
+        "HOLDFAST_MAX_QUANTITY",
+        "HOLDFAST_MAX_BODY_BYTES",
+        "HOLDFAST_REQUEST_TIMEOUT_MS",
+        "HOLDFAST_MAX_CONNECTIONS",
+        "HOLDFAST_LANE_DEPTH",
+        "HOLDFAST_BATCH_MAX",
+        "HOLDFAST_CACHE_TTL_MS",
+        "HOLDFAST_REDIS_TIMEOUT_MS",
+        "HOLDFAST_SHUTDOWN_TIMEOUT_MS",
+        "HOLDFAST_LOG",
+    ] {
+        assert!(text.contains(&format!("[env: {variable}")), "{variable} is not in\n{text}");
+    }
+    assert!(text.contains("[default: 0.0.0.0:8000]") && text.contains("(1 to 1000000)"));
+    assert!(!text.contains("hunter2"), "a password is in\n{text}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_one_sentence() {
+    let port = Port::lease().unwrap();
+    let _taken = std::net::TcpListener::bind(port.address()).unwrap();
+    let address = port.address().to_string();
+    let free = ("HOLDFAST_METRICS_ADDR", "127.0.0.1:0");
+    let output = run(&["serve"], &[DATABASE, REDIS, free, ("HOLDFAST_HTTP_ADDR", &address)]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let sentence =
+        format!("holdfast-api: HOLDFAST_HTTP_ADDR: {address} is in use by another process");
+    assert!(text.starts_with(&sentence) && text.lines().count() == 1, "{text}");
+    assert!(!output.status.success());
+}
+
+#[tokio::test]
+async fn migrations_run_and_can_run_again() {
+    let url = shared_postgres().await.unwrap().create_database().await.unwrap();
+    for _ in 0..2 {
+        let output = run(&["migrate"], &[("DATABASE_URL", &url)]);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        assert!(log.contains("the schema is up to date"), "{log}");
+    }
+    let output = run(&["migrate"], &[DATABASE]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(log.contains("could not be migrated") && !log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_ready_before_the_schema_is_there() {
+    let redis = holdfast_sandbox::Redis::start(Default::default()).await.unwrap();
+    let url = shared_postgres().await.unwrap().create_database().await.unwrap();
+    let process = spawn(&url, &redis.url(), &[]).await;
+    let (api, internal) = addresses(&process).await;
+    let (api, internal) = (crate::client::Client::new(&api), crate::client::Client::new(&internal));
+    assert_eq!(api.get("/livez").await.status, 200);
+    assert_eq!(api.get("/readyz").await.status, 503);
+    let healthcheck = |arguments: &[&str]| {
+        run(arguments, &[("HOLDFAST_METRICS_ADDR", &internal.address)]).status.success()
+    };
+    assert!(healthcheck(&["healthcheck"]));
+    assert!(!healthcheck(&["healthcheck", "--ready"]));
+
+    assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());
+    let begun = Instant::now();
+    while !healthcheck(&["healthcheck", "--ready"]) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", process.log_tail(20));
+    }
+    assert_eq!(api.get("/readyz").await.status, 200);
+    assert!(!run(&["healthcheck"], &[("HOLDFAST_METRICS_ADDR", "127.0.0.1:1")]).status.success());
+}
+
+#[tokio::test]
+async fn sigterm_answers_what_is_in_hand_and_ends() {
+    let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
+    let product = server.product(10).await;
+    let locked =
+        server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
+    let waiting = {
+        let api = server.api.clone();
+        let body = json!({ "product_id": product, "quantity": 1 });
+        tokio::spawn(async move { api.post("/orders", &body).await })
+    };
+    server
+        .until("the order is in hand", async || {
+            server.metric("holdfast_http_requests_in_flight").await >= 1
+        })
+        .await;
+    server.process.terminate().unwrap();
+    server
+        .until("the port is closed", async || {
+            tokio::net::TcpStream::connect(&server.api.address).await.is_err()
+        })
+        .await;
+    assert_eq!(server.internal.get("/readyz").await.status, 503);
+    drop(locked);
+    let answer = waiting.await.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
+    assert!(status.success(), "{status}: {}", server.process.log_tail(10));
+    let order = answer.json()["id"].as_i64().unwrap();
+    assert!(server.store.order(holdfast_domain::OrderId(order)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
+    let product = server.product(10).await;
+    let _locked =
+        server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
+    let api = server.api.clone();
+    let body = json!({ "product_id": product, "quantity": 1 });
+    let waiting = tokio::spawn(async move { api.post("/orders", &body).await });
+    server
+        .until("the order is in hand", async || {
+            server.metric("holdfast_http_requests_in_flight").await >= 1
+        })
+        .await;
+    server.process.terminate().unwrap();
+    server
+        .until("the port is closed", async || {
+            tokio::net::TcpStream::connect(&server.api.address).await.is_err()
+        })
+        .await;
+    let begun = Instant::now();
+    server.process.terminate().unwrap();
+    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(status.code(), Some(1));
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn secrets_are_never_logged() {
+    let url = database().await.replace("postgres@", "postgres:hunter2@");
+    let url =
+        if url.contains("hunter2") { url } else { url.replace("://", "://postgres:hunter2@") };
+    let process = spawn(&url, REDIS.1, &[("HOLDFAST_LOG", "debug")]).await;
+    let (api, _) = addresses(&process).await;
+    let api = crate::client::Client::new(&api);
+    api.get("/products").await;
+    api.get("/products/1").await;
+    let log = process.log().unwrap();
+    assert!(log.lines().count() > 1);
+    assert!(!log.contains("hunter2"), "{log}");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "no JSON: {line}");
+    }
+}

@@ -1,0 +1,194 @@
+//! HTTP itself: methods, types, sizes, slowness, ids of requests.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::server::Server;
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let server = Server::start().await;
+    for path in [
+        "/nothing",
+        "/products/1/x",
+        "/orders/1/lines",
+        "/docs2",
+        "//orders",
+        "/metrics",
+        "/problems/x",
+    ] {
+        let answer = server.api.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.problem()["type"], "/problems/not-found");
+    }
+    for (method, path, allowed) in [
+        (Method::DELETE, "/orders", &["GET", "POST"][..]),
+        (Method::PATCH, "/products/1", &["GET", "PUT", "DELETE"]),
+        (Method::POST, "/orders/1/", &["GET"]),
+        (Method::PUT, "/health", &["GET"]),
+        (Method::OPTIONS, "/products", &["GET", "POST"]),
+    ] {
+        let answer = server.api.send(method.clone(), path, &[], "").await;
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert_eq!(answer.problem()["type"], "/problems/method-not-allowed");
+        for method in allowed {
+            assert!(answer.header("allow").contains(method), "{path}: {}", answer.header("allow"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_problem_leads_to_its_explanation() {
+    let server = Server::start().await;
+    let problem = server.api.get("/products/x").await.problem();
+    let explained = server.api.get(problem["type"].as_str().unwrap()).await;
+    assert_eq!(explained.status, 200);
+    assert_eq!(explained.json()["title"], problem["title"]);
+    let all = server.api.get("/problems").await.json();
+    assert!(all.as_array().unwrap().len() > 10);
+}
+
+#[tokio::test]
+async fn the_request_id_is_taken_or_made() {
+    let server = Server::start().await;
+    let with = async |id: &str| {
+        server.api.send(Method::GET, "/products/x", &[("x-request-id", id)], "").await
+    };
+    assert_eq!(with("order-42").await.header("x-request-id"), "order-42");
+    assert_eq!(with("order-42").await.problem()["request_id"], "order-42");
+    for bad in ["", "a b", &"x".repeat(129)] {
+        let made = with(bad).await;
+        assert_ne!(made.header("x-request-id"), bad);
+        assert!(!made.header("x-request-id").is_empty());
+    }
+    let (one, two) = (server.api.get("/health").await, server.api.get("/health").await);
+    assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_is_refused() {
+    let server = Server::start().await;
+    let product = server.product(10).await;
+    let order = json!({ "product_id": product, "quantity": 1 }).to_string();
+    for headers in [
+        &[("content-type", "text/plain")][..],
+        &[("content-type", "application/x-www-form-urlencoded")],
+        &[("content-type", "application/json"), ("content-encoding", "gzip")],
+    ] {
+        let answer = server.api.send(Method::POST, "/orders", headers, order.clone()).await;
+        assert_eq!(answer.status, 415, "{headers:?}");
+        assert_eq!(answer.problem()["type"], "/problems/unsupported-media-type");
+    }
+    assert_eq!(server.contents().await.1, json!([]));
+    for headers in [&[][..], &[("content-type", "application/vnd.shop+json; charset=utf-8")]] {
+        let answer = server.api.send(Method::POST, "/orders", headers, order.clone()).await;
+        assert_eq!(answer.status, 201, "{headers:?}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_and_the_server_goes_on() {
+    let server = Server::with(&[("HOLDFAST_MAX_BODY_BYTES", "1048576")]).await;
+    let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
+    for path in ["/orders", "/products"] {
+        let answer = server.api.json(Method::POST, path, large.clone()).await;
+        assert_eq!(answer.status, 413, "{path}");
+        assert_eq!(answer.problem()["type"], "/problems/body-too-large");
+        assert_eq!(answer.header("connection"), "close");
+    }
+    // Just within the limit, it is the fields that are wrong.
+    let full = format!("{{\"x\":\"{}\"}}", "x".repeat((1 << 20) - 8));
+    assert_eq!(full.len(), 1 << 20);
+    assert_eq!(server.api.json(Method::POST, "/orders", full).await.status, 422);
+
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let chunked = format!(
+        "POST /orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(20)
+    );
+    let answer = server.api.raw(chunked.as_bytes(), Duration::from_secs(10)).await;
+    assert_eq!(answer.statuses(), [413], "{}", answer.text);
+    assert!(answer.closed);
+
+    // Announced far too large and never sent: the answer does not wait for it.
+    let announced = "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n{";
+    let begun = Instant::now();
+    let answer = server.api.raw(announced.as_bytes(), Duration::from_secs(10)).await;
+    assert_eq!(answer.statuses(), [413], "{}", answer.text);
+    assert!(answer.closed && begun.elapsed() < Duration::from_secs(5));
+
+    // A client that asks first hears it without sending anything.
+    let asking = "POST /orders HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n";
+    let answer = server.api.raw(asking.as_bytes(), Duration::from_secs(10)).await;
+    assert_eq!(answer.statuses(), [413], "{}", answer.text);
+    assert_eq!(server.api.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_client_is_given_up_in_time() {
+    let server =
+        Server::with(&[("HOLDFAST_BODY_TIMEOUT_MS", "300"), ("HOLDFAST_HEADER_TIMEOUT_MS", "400")])
+            .await;
+    let begun = Instant::now();
+    let body = "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{\"product_id\":";
+    let answer = server.api.raw(body.as_bytes(), Duration::from_secs(10)).await;
+    assert_eq!(answer.statuses(), [408], "{}", answer.text);
+    assert!(answer.text.contains("/problems/slow-request") && answer.closed);
+
+    let headers = "POST /orders HTTP/1.1\r\nhost: x\r\nx-slow";
+    let answer = server.api.raw(headers.as_bytes(), Duration::from_secs(10)).await;
+    assert!(answer.closed, "{}", answer.text);
+    let idle = server.api.raw(b"", Duration::from_secs(10)).await;
+    assert!(idle.closed);
+    assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn requests_can_follow_one_another_on_a_connection() {
+    let server = Server::start().await;
+    let product = server.product(10).await;
+    let order = json!({ "product_id": product, "quantity": 1 }).to_string();
+    let one = format!(
+        "POST /orders/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{order}",
+        order.len()
+    );
+    let bad = "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let last = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer =
+        server.api.raw(format!("{one}{bad}{one}{last}").as_bytes(), Duration::from_secs(10)).await;
+    assert_eq!(answer.statuses(), [201, 422, 201, 200], "{}", answer.text);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_answered_with_503() {
+    let server = Server::with(&[("HOLDFAST_MAX_CONNECTIONS", "2")]).await;
+    let mut held = Vec::new();
+    // The test's own client may hold one already.
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let refused = loop {
+        let mut stream = tokio::net::TcpStream::connect(&server.api.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request).await.unwrap();
+        let mut text = vec![0; 4096];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut text).await.unwrap();
+        let text = String::from_utf8_lossy(&text[..read]).into_owned();
+        held.push(stream);
+        if text.starts_with("HTTP/1.1 503") {
+            break text;
+        }
+        assert!(held.len() <= 2, "{text}");
+    };
+    assert!(
+        refused.contains("retry-after: 1") && refused.contains("/problems/overloaded"),
+        "{refused}"
+    );
+    drop(held);
+    server
+        .until("places are free again", async || {
+            let answer = server.api.raw(request, Duration::from_millis(300)).await;
+            answer.statuses() == [200]
+        })
+        .await;
+    assert!(server.metric("holdfast_http_connections_refused_total").await >= 1);
+}

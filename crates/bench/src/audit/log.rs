@@ -1,0 +1,111 @@
+//! The client's own log: what was in stock, and which orders it was told are accepted.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+
+use anyhow::{Context as _, bail};
+
+use crate::load::{Accepted, Report};
+
+const HEAD: &str = "# holdfast-bench log 1";
+
+/// What the clients know, independent of the database.
+///
+/// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`
+/// and `cut_off ORDERS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Units of each product before the first order.
+    pub initial_stock: BTreeMap<i64, i64>,
+    /// Every order that was answered with 201.
+    pub accepted: Vec<Accepted>,
+    /// Orders that were sent and never answered: each may be there or not.
+    pub cut_off: u64,
+}
+
+impl Log {
+    /// Adds what a run of the generator was told.
+    pub fn add(&mut self, report: &Report) {
+        for group in &report.groups {
+            self.accepted.extend_from_slice(&group.accepted);
+            self.cut_off += group.cut_off;
+        }
+    }
+
+    /// Writes it as text.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{HEAD}")?;
+        for (product_id, units) in &self.initial_stock {
+            writeln!(out, "stock {product_id} {units}")?;
+        }
+        for order in &self.accepted {
+            writeln!(out, "accepted {} {} {}", order.id, order.product_id, order.quantity)?;
+        }
+        writeln!(out, "cut_off {}", self.cut_off)
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// When it is something else; the error names the line. A file that was cut short has no
+    /// `cut_off` line at its end, and is refused.
+    pub fn read(input: impl BufRead) -> anyhow::Result<Self> {
+        let mut log = Self::default();
+        let mut complete = false;
+        let mut lines = input.lines();
+        if lines.next().transpose()?.as_deref() != Some(HEAD) {
+            bail!("this is no log: its first line is not `{HEAD}`");
+        }
+        for (number, line) in (2..).zip(lines) {
+            let line = line?;
+            let mut words = line.split(' ');
+            let kind = words.next().unwrap_or_default();
+            let numbers = words.map(str::parse).collect::<Result<Vec<i64>, _>>();
+            match (kind, numbers.as_deref()) {
+                ("stock", Ok(&[product_id, units])) => {
+                    log.initial_stock.insert(product_id, units);
+                }
+                ("accepted", Ok(&[id, product_id, quantity])) => {
+                    let quantity = i32::try_from(quantity)
+                        .with_context(|| format!("line {number}: a quantity of {quantity}"))?;
+                    log.accepted.push(Accepted { id, product_id, quantity });
+                }
+                ("cut_off", Ok(&[orders])) => {
+                    log.cut_off += u64::try_from(orders)
+                        .with_context(|| format!("line {number}: {orders} orders cut off"))?;
+                    complete = true;
+                }
+                _ => bail!("line {number} is not understood: {line}"),
+            }
+        }
+        if !complete {
+            bail!("the log was cut short: its last line is missing");
+        }
+        Ok(log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_a_cut_is_noticed() {
+        let log = Log {
+            initial_stock: BTreeMap::from([(1, 100), (2, 50)]),
+            accepted: vec![Accepted { id: 9, product_id: 2, quantity: 3 }],
+            cut_off: 4,
+        };
+        let mut text = Vec::new();
+        log.write(&mut text).unwrap();
+        assert_eq!(Log::read(&text[..]).unwrap(), log);
+
+        let cut = text.len() - "cut_off 4\n".len();
+        assert!(Log::read(&text[..cut]).unwrap_err().to_string().contains("cut short"));
+        assert!(Log::read(&text[..cut - 4]).is_err(), "a line in half");
+        assert!(Log::read(&b"hello\n"[..]).is_err());
+    }
+}

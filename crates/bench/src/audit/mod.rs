@@ -1,0 +1,265 @@
+//! The audit: proves the promises from the database and the clients' own log.
+//!
+//! 1. **Never oversold.** For each product, what was put in equals what is left plus what live
+//!    orders hold. A cancelled order holds nothing; a failed one does, until it is replayed or
+//!    cancelled.
+//! 2. **An accepted order is never lost.** Each order that a client was told of is there as it was
+//!    asked for, no two answers name the same order, and there are no others but those that were
+//!    sent and never answered.
+//! 3. **Done once.** Exactly the orders in a final state have a time at which they reached it, and
+//!    whatever was completed was begun.
+//!
+//! All is read in one snapshot of the database, so the first and third hold also while orders
+//! come in.
+
+mod log;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+
+pub use log::Log;
+
+/// Orders that are looked for in one statement.
+const CHUNK: usize = 50_000;
+
+/// Examples that a violation names.
+const EXAMPLES: usize = 5;
+
+/// What is to be proved.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expectation {
+    /// Workers have had their time: every order has reached `completed`.
+    pub all_completed: bool,
+}
+
+/// What the audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Products looked at.
+    pub products: i64,
+    /// Orders in the database.
+    pub orders: i64,
+    /// Of those, completed.
+    pub completed: i64,
+    /// Orders that were begun more than once: allowed, and of interest.
+    pub begun_again: i64,
+    /// Orders in the clients' log; `None` without one.
+    pub accepted: Option<u64>,
+    /// Orders that were sent and never answered.
+    pub cut_off: u64,
+    /// Each broken promise, in words. Empty: all hold.
+    pub violations: Vec<String>,
+    /// What could not be checked, and why.
+    pub unchecked: Vec<String>,
+}
+
+impl Findings {
+    /// Whether all that was checked holds.
+    pub fn hold(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { products, orders, completed, cut_off, .. } = self;
+        write!(f, "{orders} orders on {products} products, {completed} completed")?;
+        if let Some(accepted) = self.accepted {
+            write!(f, ", {accepted} accepted by the log, {cut_off} cut off")?;
+        }
+        for violation in &self.violations {
+            write!(f, "\n  BROKEN: {violation}")?;
+        }
+        for unchecked in &self.unchecked {
+            write!(f, "\n  not checked: {unchecked}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Audits a database. Without a log, promise 2 and the sums of promise 1 cannot be checked, and
+/// the findings say so.
+///
+/// # Errors
+/// When the database cannot be asked; a broken promise is a finding.
+pub async fn audit(
+    database_url: &str,
+    log: Option<&Log>,
+    expectation: Expectation,
+) -> anyhow::Result<Findings> {
+    let options: PgConnectOptions = database_url.parse().context("not a PostgreSQL URL")?;
+    let mut connection =
+        options.application_name("holdfast-bench audit").connect().await.context("no database")?;
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut findings = Findings::default();
+    counts(&mut connection, &mut findings).await?;
+    stock(&mut connection, log, &mut findings).await?;
+    match log {
+        Some(log) => accepted(&mut connection, log, &mut findings).await?,
+        None => findings.unchecked.push("that no accepted order is lost: there is no log".into()),
+    }
+    done_once(&mut connection, expectation, &mut findings).await?;
+    connection.close().await?;
+    Ok(findings)
+}
+
+async fn counts(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM products), count(*), \
+             count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE attempt > 1) \
+         FROM orders",
+    )
+    .fetch_one(connection)
+    .await?;
+    findings.products = row.try_get(0)?;
+    findings.orders = row.try_get(1)?;
+    findings.completed = row.try_get(2)?;
+    findings.begun_again = row.try_get(3)?;
+    Ok(())
+}
+
+/// Promise 1.
+async fn stock(
+    connection: &mut PgConnection,
+    log: Option<&Log>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let negative: i64 = sqlx::query_scalar("SELECT count(*) FROM products WHERE stock < 0")
+        .fetch_one(&mut *connection)
+        .await?;
+    if negative > 0 {
+        findings.violations.push(format!("oversold: {negative} products have less than nothing"));
+    }
+    let homeless: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM orders \
+         WHERE NOT EXISTS (SELECT FROM products WHERE products.id = product_id)",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if homeless > 0 {
+        findings.violations.push(format!("{homeless} orders name a product that is not there"));
+    }
+    let Some(log) = log.filter(|log| !log.initial_stock.is_empty()) else {
+        findings.unchecked.push("the sums of stock: no log says what was put in".into());
+        return Ok(());
+    };
+    let rows = sqlx::query(
+        "SELECT put_in.id, put_in.units, stock, coalesce(held, 0) AS held \
+         FROM unnest($1::bigint[], $2::bigint[]) AS put_in (id, units) \
+         LEFT JOIN products USING (id) \
+         LEFT JOIN (SELECT product_id, sum(quantity)::bigint AS held FROM orders \
+                    WHERE status <> 'cancelled' GROUP BY product_id) AS sums \
+             ON sums.product_id = put_in.id \
+         WHERE stock IS NULL OR put_in.units - stock <> coalesce(held, 0)",
+    )
+    .bind(log.initial_stock.keys().copied().collect::<Vec<_>>())
+    .bind(log.initial_stock.values().copied().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
+        let (id, units): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let held: i64 = row.try_get("held")?;
+        Ok(match row.try_get::<Option<i64>, _>("stock")? {
+            None => format!("product {id} is gone"),
+            Some(left) => {
+                format!("product {id}: {units} put in, {left} left, {held} held by orders")
+            }
+        })
+    };
+    let examples: Vec<String> = rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
+    findings.violations.push(format!(
+        "stock and orders of {} products do not add up: {}",
+        rows.len(),
+        examples.join("; ")
+    ));
+    Ok(())
+}
+
+/// Promise 2.
+async fn accepted(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let distinct: BTreeSet<i64> = log.accepted.iter().map(|order| order.id).collect();
+    findings.accepted = Some(log.accepted.len() as u64);
+    findings.cut_off = log.cut_off;
+    let twice = log.accepted.len() - distinct.len();
+    if twice > 0 {
+        findings.violations.push(format!("{twice} answers name an order that another named too"));
+    }
+    let mut lost = Vec::new();
+    for chunk in log.accepted.chunks(CHUNK) {
+        let rows = sqlx::query(
+            "SELECT told.id FROM unnest($1::bigint[], $2::bigint[], $3::int[]) \
+                 AS told (id, product_id, quantity) \
+             LEFT JOIN orders ON orders.id = told.id \
+             WHERE orders.id IS NULL OR orders.product_id <> told.product_id \
+                 OR orders.quantity <> told.quantity",
+        )
+        .bind(chunk.iter().map(|order| order.id).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|order| order.product_id).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|order| order.quantity).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in rows {
+            lost.push(row.try_get::<i64, _>(0)?);
+        }
+    }
+    if !lost.is_empty() {
+        findings.violations.push(format!(
+            "{} accepted orders are lost, or are not what was asked for: {:?}",
+            lost.len(),
+            lost.get(..EXAMPLES).unwrap_or(&lost)
+        ));
+    }
+    let unheard = findings.orders - i64::try_from(distinct.len() - lost.len())?;
+    if unheard > i64::try_from(log.cut_off)? {
+        findings.violations.push(format!(
+            "{unheard} orders are there that no client was told of, and only {} were cut off",
+            log.cut_off
+        ));
+    }
+    Ok(())
+}
+
+/// Promise 3, as far as the database shows it.
+async fn done_once(
+    connection: &mut PgConnection,
+    expectation: Expectation,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let row = sqlx::query(
+        "SELECT \
+             count(*) FILTER (WHERE (finished_at IS NULL) \
+                 = (status IN ('completed', 'failed', 'cancelled'))), \
+             count(*) FILTER (WHERE status IN ('completed', 'processing') \
+                 AND (attempt < 1 OR processing_at IS NULL)), \
+             count(*) FILTER (WHERE status <> 'completed') \
+         FROM orders",
+    )
+    .fetch_one(connection)
+    .await?;
+    let (untimed, unbegun, uncompleted): (i64, i64, i64) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if untimed > 0 {
+        findings.violations.push(format!(
+            "{untimed} orders are final without a time, or have a time and are not final"
+        ));
+    }
+    if unbegun > 0 {
+        findings.violations.push(format!("{unbegun} orders were worked on and never begun"));
+    }
+    if expectation.all_completed && uncompleted > 0 {
+        findings.violations.push(format!("{uncompleted} orders have not reached `completed`"));
+    }
+    Ok(())
+}

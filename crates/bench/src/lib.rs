@@ -1,0 +1,21 @@
+//! The benchmark of the order system, and the audit that proves its promises after each part.
+//!
+//! Here live: a load generator ([`load`]), the audit ([`audit`]), the baselines it is compared with
+//! ([`nothing`], [`pgbench`]), the parts of the benchmark ([`scenarios`]) on private servers
+//! ([`stage`]), and what is made of the figures ([`report`]). Everything is measured in one run on
+//! one machine, so that the ratios hold on any.
+//!
+//! Must not live here: anything that is shipped; and code of the order system's crates, which would
+//! make the audit believe what it is to check. It knows the API and the tables, and that is all.
+
+// Figures for people: a double holds every count that a run can reach, and rounding is wanted.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+pub mod audit;
+pub mod load;
+pub mod nothing;
+pub mod pgbench;
+pub mod processes;
+pub mod report;
+pub mod scenarios;
+pub mod stage;

@@ -1,0 +1,156 @@
+//! One connection and what is in flight on it.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::answer;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// An answer longer than this is none of ours.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub group: usize,
+    pub in_flight: Option<InFlight>,
+    target: SocketAddr,
+    token: Token,
+    /// `None` after it was lost.
+    stream: Option<TcpStream>,
+    /// How much of the request in flight is sent.
+    written: usize,
+    /// The beginning of an answer that came in pieces.
+    partial: Vec<u8>,
+}
+
+/// A request that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    /// Its place in the table of requests.
+    pub request: u32,
+    pub due_ns: u64,
+    pub sent_ns: u64,
+}
+
+/// What came.
+pub(super) enum Received {
+    /// Not a whole answer yet.
+    Nothing,
+    Answer {
+        status: u16,
+        /// In a 201 with one.
+        id: Option<i64>,
+        retry_after: bool,
+        close: bool,
+    },
+}
+
+impl Connection {
+    pub fn new(group: usize, target: SocketAddr, token: Token) -> Self {
+        Self {
+            group,
+            in_flight: None,
+            target,
+            token,
+            stream: None,
+            written: 0,
+            partial: Vec::new(),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Connects (again). Blocks, which on one machine takes microseconds.
+    pub fn connect(&mut self, registry: &Registry) -> io::Result<()> {
+        let stream = std::net::TcpStream::connect_timeout(&self.target, CONNECT_LIMIT)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        // Edge-triggered, so the interest in writing costs nothing while there is room.
+        registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        self.stream = Some(stream);
+        self.partial.clear();
+        Ok(())
+    }
+
+    /// Gives the connection up; returns what was in flight on it.
+    pub fn close(&mut self) -> Option<InFlight> {
+        self.stream = None;
+        self.in_flight.take()
+    }
+
+    /// Begins a request.
+    pub fn send(&mut self, in_flight: InFlight, bytes: &[u8]) -> io::Result<()> {
+        self.in_flight = Some(in_flight);
+        self.written = 0;
+        self.continue_sending(bytes)
+    }
+
+    /// Sends what is left of the request in flight.
+    pub fn continue_sending(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
+        while let Some(rest) = bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match stream.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until there is a whole answer or nothing more to read. `buffer` is scratch space.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let Some(stream) = &mut self.stream else { return Ok(Received::Nothing) };
+        loop {
+            let count = match stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Received::Nothing);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let new = buffer.get(..count).unwrap_or_default();
+            let bytes = if self.partial.is_empty() {
+                new
+            } else {
+                self.partial.extend_from_slice(new);
+                &self.partial
+            };
+            let Some(answer) = answer::parse(bytes).map_err(|_| ErrorKind::InvalidData)? else {
+                if self.partial.is_empty() {
+                    self.partial.extend_from_slice(new);
+                }
+                if self.partial.len() > ANSWER_BYTES_MAX {
+                    return Err(ErrorKind::InvalidData.into());
+                }
+                continue;
+            };
+            // One request at a time: more than one answer is a mistake, and so is one unasked for.
+            if bytes.len() > answer.body.end || self.in_flight.is_none() {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            let id = (answer.status == 201)
+                .then(|| bytes.get(answer.body.clone()).and_then(answer::order_id))
+                .flatten();
+            self.partial.clear();
+            return Ok(Received::Answer {
+                status: answer.status,
+                id,
+                retry_after: answer.retry_after,
+                close: answer.close,
+            });
+        }
+    }
+}

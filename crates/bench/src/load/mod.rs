@@ -1,0 +1,138 @@
+//! The load generator: many HTTP/1.1 connections on one or a few threads.
+//!
+//! It shares the machine with what it measures, so it is lean: requests are rendered beforehand,
+//! an answer is parsed only as far as its status, length and order id, and a request costs two
+//! system calls.
+//!
+//! Two paces. **Closed loop**: each connection sends its next request when it has its answer; this
+//! finds the greatest throughput, and latencies count from sending. **Open loop**: requests are due
+//! at a fixed rate whether or not answers come, as customers are, and latencies count from the
+//! moment a request was due, so that a stall of the server counts for all who would have come in it
+//! (coordinated omission, as in Gil Tene's wrk2).
+//!
+//! | file | subject |
+//! |---|---|
+//! | `requests` | what is sent, rendered beforehand, and in which mix |
+//! | `answer` | parsing answers |
+//! | `connection` | one connection and what is in flight on it |
+//! | `schedule` | when the requests of an open loop are due |
+//! | `worker` | one thread's event loop |
+//! | `outcome` | what became of the requests: counts, latencies, the log of accepted orders |
+
+mod answer;
+mod connection;
+mod outcome;
+mod requests;
+mod schedule;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+pub use outcome::{Accepted, GroupReport, Latencies, Report, TICK};
+pub use requests::{Choice, Requests};
+
+/// What is to be offered.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Kinds of clients, all at the same time.
+    pub groups: Vec<Group>,
+    /// Runs before the measuring; its orders are logged, not counted.
+    pub warm_up: Duration,
+    /// What is measured.
+    pub measured: Duration,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// An answer that takes longer is given up, and its connection closed.
+    pub answer_limit: Duration,
+}
+
+/// Clients that do the same.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// For the report.
+    pub name: &'static str,
+    /// Replicas; connections are spread over them evenly.
+    pub targets: Vec<SocketAddr>,
+    /// How many connections.
+    pub connections: usize,
+    /// What they send.
+    pub requests: Arc<Requests>,
+    /// When they send it.
+    pub pace: Pace,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// The next when the answer to the last is there.
+    Closed,
+    /// At a fixed rate.
+    Open {
+        /// Requests per second, over all connections of the group.
+        per_second: f64,
+        /// A request that finds no free connection for that long is given up and counted as unsent.
+        patience: Duration,
+    },
+}
+
+impl Plan {
+    /// A plan of one group in a closed loop, with a thread for each two processors.
+    pub fn closed(group: Group, warm_up: Duration, measured: Duration) -> Self {
+        Self {
+            groups: vec![group],
+            warm_up,
+            measured,
+            threads: default_threads(),
+            answer_limit: Duration::from_secs(15),
+        }
+    }
+}
+
+/// One generator thread for each two processors: the servers need the rest.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8))
+}
+
+/// Runs a plan to its end; blocks. `on_measuring` is called on a thread of the generator when the
+/// warm-up is over, and again (with `false`) when the measured time is over.
+///
+/// # Errors
+/// When a target does not accept connections at the start. A target that fails later is reported
+/// in the counts.
+pub fn run(plan: &Plan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<Report> {
+    if plan.groups.iter().any(|group| group.targets.is_empty() || group.connections == 0) {
+        bail!("a group without targets or connections offers nothing");
+    }
+    let most = plan.groups.iter().map(|group| group.connections).max().unwrap_or(1);
+    let threads = plan.threads.clamp(1, most);
+    // All connect first, then start at the same moment.
+    let barrier = Barrier::new(threads);
+    let start = std::sync::OnceLock::new();
+    let results: Vec<anyhow::Result<Report>> = std::thread::scope(|scope| {
+        let run_thread = |index: usize| {
+            let made = worker::Worker::connect(plan, index, threads);
+            barrier.wait();
+            let start = *start.get_or_init(Instant::now);
+            let observer: &dyn Fn(bool) = if index == 0 { &on_measuring } else { &|_| {} };
+            made?.run(start, observer)
+        };
+        let handles: Vec<_> =
+            (1..threads).map(|index| scope.spawn(move || run_thread(index))).collect();
+        let mut results = vec![run_thread(0)];
+        for handle in handles {
+            results
+                .push(handle.join().unwrap_or_else(|_| bail!("a thread of the generator died")));
+        }
+        results
+    });
+    let mut reports = results.into_iter();
+    let mut total = reports.next().context("no thread ran")??;
+    for report in reports {
+        total.merge(report?);
+    }
+    Ok(total)
+}

@@ -1,0 +1,284 @@
+//! What became of the requests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::requests::{Kind, Request};
+
+/// The width of a step of [`GroupReport::timeline`].
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// The most that a histogram holds; longer ones count as this.
+const LATENCY_MAX: Duration = Duration::from_mins(1);
+
+/// What became of a plan.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// In the order of the plan.
+    pub groups: Vec<GroupReport>,
+    /// From the last moment of sending to the last answer.
+    pub drain: Duration,
+}
+
+/// What became of a group's requests. Counts are of the measured time unless it says otherwise.
+#[derive(Clone, Debug)]
+pub struct GroupReport {
+    /// As in the plan.
+    pub name: &'static str,
+    /// Length of the measured time in seconds.
+    pub seconds: f64,
+    /// Requests that were due (open loop) or sent (closed loop).
+    pub offered: u64,
+    /// Answers that came, by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Accepted orders (201).
+    pub orders: Latencies,
+    /// Answered reads (200).
+    pub reads: Latencies,
+    /// Refusals for want of room (503, 429).
+    pub refused: Latencies,
+    /// The same, counted from sending also in an open loop: what the server is to answer for when
+    /// the generator cannot keep up.
+    pub refused_from_sending: Latencies,
+    /// How late requests were sent: the generator's own delay, and the wait for a free connection.
+    pub sent_late: Latencies,
+    /// Refusals for want of room that do not say when to come again.
+    pub refused_without_retry_after: u64,
+    /// Given up before they were sent, because no connection was free.
+    pub unsent: u64,
+    /// Requests without an answer in the plan's limit, in the whole run.
+    pub timed_out: u64,
+    /// Connections that the server closed or answered garbage on, in the whole run.
+    pub connections_lost: u64,
+    /// Orders that were sent and not answered, in the whole run: they may be there or not.
+    pub cut_off: u64,
+    /// Every accepted order of the whole run.
+    pub accepted: Vec<Accepted>,
+    /// Answers in each [`TICK`] since the start, warm-up included.
+    pub timeline: Vec<Tick>,
+}
+
+/// An order that was answered with 201, as the client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Accepted {
+    /// What the server calls it.
+    pub id: i64,
+    /// What was asked for.
+    pub product_id: i64,
+    /// How many.
+    pub quantity: i32,
+}
+
+/// Answers within a [`TICK`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tick {
+    /// Accepted orders.
+    pub orders: u32,
+    /// Answered reads.
+    pub reads: u32,
+    /// Refusals for want of room.
+    pub refused: u32,
+}
+
+impl Report {
+    pub(super) fn merge(&mut self, other: Self) {
+        self.drain = self.drain.max(other.drain);
+        for (own, other) in self.groups.iter_mut().zip(other.groups) {
+            own.merge(other);
+        }
+    }
+}
+
+impl GroupReport {
+    pub(super) fn new(name: &'static str, measured: Duration, ticks: usize) -> Self {
+        Self {
+            name,
+            seconds: measured.as_secs_f64(),
+            offered: 0,
+            statuses: BTreeMap::new(),
+            orders: Latencies::default(),
+            reads: Latencies::default(),
+            refused: Latencies::default(),
+            refused_from_sending: Latencies::default(),
+            sent_late: Latencies::default(),
+            refused_without_retry_after: 0,
+            unsent: 0,
+            timed_out: 0,
+            connections_lost: 0,
+            cut_off: 0,
+            accepted: Vec::new(),
+            timeline: vec![Tick::default(); ticks],
+        }
+    }
+
+    /// Accepted orders per second.
+    pub fn orders_per_s(&self) -> f64 {
+        self.orders.count() as f64 / self.seconds
+    }
+
+    /// Answered reads per second.
+    pub fn reads_per_s(&self) -> f64 {
+        self.reads.count() as f64 / self.seconds
+    }
+
+    /// Refusals for want of room per second.
+    pub fn refused_per_s(&self) -> f64 {
+        self.refused.count() as f64 / self.seconds
+    }
+
+    /// Requests in the measured time that were answered with neither what was asked for nor a
+    /// refusal for want of room.
+    pub fn unexpected(&self) -> u64 {
+        let expected = [200, 201, 429, 503];
+        self.statuses
+            .iter()
+            .filter(|(status, _)| !expected.contains(status))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Accepted orders per second between two moments of the run, warm-up included.
+    pub fn orders_per_s_between(&self, from: Duration, to: Duration) -> f64 {
+        let tick = |at: Duration| (at.as_nanos() / TICK.as_nanos()) as usize;
+        let (from, to) = (tick(from), tick(to).min(self.timeline.len()));
+        let orders: u32 =
+            self.timeline.get(from..to).unwrap_or_default().iter().map(|tick| tick.orders).sum();
+        f64::from(orders) / (TICK.as_secs_f64() * to.saturating_sub(from).max(1) as f64)
+    }
+
+    pub(super) fn count(&mut self, request: &Request, answered: &Answered) {
+        let (latency, since_sent) = (answered.since_due_ns, answered.since_sent_ns);
+        let mut tick = Tick::default();
+        let measured = answered.measured;
+        match (answered.status, request.kind) {
+            (201, Kind::Order) => {
+                tick.orders = 1;
+                if measured {
+                    self.orders.record_ns(latency);
+                }
+                // One without an id cannot be looked for; the audit then counts an order too many.
+                if let Some(id) = answered.id {
+                    self.accepted.push(Accepted {
+                        id,
+                        product_id: request.product_id,
+                        quantity: request.quantity,
+                    });
+                }
+            }
+            (200, Kind::Read) => {
+                tick.reads = 1;
+                if measured {
+                    self.reads.record_ns(latency);
+                }
+            }
+            (429 | 503, _) => {
+                tick.refused = 1;
+                if measured {
+                    self.refused.record_ns(latency);
+                    self.refused_from_sending.record_ns(since_sent);
+                    self.refused_without_retry_after += u64::from(!answered.retry_after);
+                }
+            }
+            _ => {}
+        }
+        if measured {
+            *self.statuses.entry(answered.status).or_default() += 1;
+        }
+        if let Some(slot) = self.timeline.get_mut(answered.tick) {
+            slot.add(tick);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.offered += other.offered;
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.orders.merge(&other.orders);
+        self.reads.merge(&other.reads);
+        self.refused.merge(&other.refused);
+        self.refused_from_sending.merge(&other.refused_from_sending);
+        self.sent_late.merge(&other.sent_late);
+        self.refused_without_retry_after += other.refused_without_retry_after;
+        self.unsent += other.unsent;
+        self.timed_out += other.timed_out;
+        self.connections_lost += other.connections_lost;
+        self.cut_off += other.cut_off;
+        self.accepted.extend(other.accepted);
+        for (own, other) in self.timeline.iter_mut().zip(other.timeline) {
+            own.add(other);
+        }
+    }
+}
+
+/// One answer, as the event loop saw it.
+pub(super) struct Answered {
+    pub status: u16,
+    pub id: Option<i64>,
+    pub retry_after: bool,
+    pub since_due_ns: u64,
+    pub since_sent_ns: u64,
+    /// Within the measured time.
+    pub measured: bool,
+    pub tick: usize,
+}
+
+impl Tick {
+    fn add(&mut self, other: Self) {
+        self.orders += other.orders;
+        self.reads += other.reads;
+        self.refused += other.refused;
+    }
+}
+
+/// Latencies, to three digits.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    /// In microseconds. `None` only if the bounds above were out of order.
+    histogram: Option<Histogram<u64>>,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self { histogram: Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, 3).ok() }
+    }
+}
+
+impl Latencies {
+    /// Adds one, in nanoseconds.
+    pub fn record_ns(&mut self, latency_ns: u64) {
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record((latency_ns / 1_000).max(1));
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, Histogram::len)
+    }
+
+    /// The latency in milliseconds that the share `quantile` (0 to 1) does not exceed; 0 if there
+    /// are none.
+    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.histogram.as_ref().map_or(0.0, |it| it.value_at_quantile(quantile) as f64 / 1e3)
+    }
+
+    /// The mean in milliseconds, 0 if there are none.
+    pub fn mean_ms(&self) -> f64 {
+        self.histogram.as_ref().map_or(0.0, |it| it.mean() / 1e3)
+    }
+
+    /// The longest in milliseconds, 0 if there are none.
+    pub fn max_ms(&self) -> f64 {
+        self.histogram.as_ref().map_or(0.0, |it| it.max() as f64 / 1e3)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if let (Some(own), Some(other)) = (&mut self.histogram, &other.histogram) {
+            // All have the same bounds, so this cannot fail.
+            let _ = own.add(other);
+        }
+    }
+}

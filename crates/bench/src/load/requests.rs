@@ -1,0 +1,160 @@
+//! What is sent, rendered beforehand, and in which mix.
+
+use rand::distr::weighted::WeightedIndex;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _, distr::Distribution as _};
+
+/// Picks are drawn beforehand and used in a circle; a power of two, so that the circle is a mask.
+/// Long enough that the rarest of 1,000 products under Zipf 1.1 has its share.
+const PICKS: usize = 1 << 18;
+
+/// The same choices in every run.
+const SEED: u64 = 0x0068_6f6c_6466_6173;
+
+/// Which product is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// All alike.
+    Uniform,
+    /// The product of rank `r` with a weight of `1 / r^exponent`: a few sell much.
+    Zipf {
+        /// Greater: more skewed.
+        exponent: f64,
+    },
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Order,
+    Read,
+}
+
+/// One request, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub bytes: Box<[u8]>,
+    pub kind: Kind,
+    pub product_id: i64,
+    pub quantity: i32,
+}
+
+/// Requests and the order in which they are sent.
+#[derive(Debug)]
+pub struct Requests {
+    table: Vec<Request>,
+    picks: Vec<u32>,
+}
+
+impl Requests {
+    /// Orders of these products. A product is always ordered in the same quantity, 1 to 3 by its
+    /// place, so that the audit's sums are not mere counts; a single product is ordered one by one.
+    pub fn orders(product_ids: &[i64], choice: Choice) -> Self {
+        Self::mix(product_ids, choice, 0.0)
+    }
+
+    /// Reads of these products.
+    pub fn reads(product_ids: &[i64], choice: Choice) -> Self {
+        Self::mix(product_ids, choice, 1.0)
+    }
+
+    /// Reads and orders of these products; `reads` is the share of reads, 0 to 1.
+    pub fn mix(product_ids: &[i64], choice: Choice, reads: f64) -> Self {
+        let mut table = Vec::with_capacity(product_ids.len() * 2);
+        for (place, &product_id) in (0..).zip(product_ids) {
+            table.push(order(product_id, 1 + place % 3));
+        }
+        for &product_id in product_ids {
+            table.push(read(product_id));
+        }
+        let mut random = StdRng::seed_from_u64(SEED);
+        let weights = (1..=product_ids.len()).map(|rank| match choice {
+            Choice::Uniform => 1.0,
+            Choice::Zipf { exponent } => (rank as f64).powf(-exponent),
+        });
+        // Only an empty list of products has no weights, and then there is nothing to pick.
+        let Ok(weights) = WeightedIndex::new(weights) else {
+            return Self { table, picks: Vec::new() };
+        };
+        let picks = (0..PICKS)
+            .map(|_| {
+                let product = weights.sample(&mut random);
+                let is_read = random.random_bool(reads.clamp(0.0, 1.0));
+                (product + if is_read { product_ids.len() } else { 0 }) as u32
+            })
+            .collect();
+        Self { table, picks }
+    }
+
+    /// The request of that number, in a circle.
+    pub(super) fn pick(&self, number: usize) -> u32 {
+        self.picks.get(number % PICKS).copied().unwrap_or(0)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Request> {
+        self.table.get(index as usize)
+    }
+
+    /// Where a thread of the generator begins, so that no two send the same at the same time.
+    pub(super) fn offset(thread: usize, threads: usize) -> usize {
+        PICKS / threads.max(1) * thread
+    }
+}
+
+fn order(product_id: i64, quantity: i32) -> Request {
+    let body = format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#);
+    let text = format!(
+        "POST /orders HTTP/1.1\r\nhost: holdfast\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    Request { bytes: text.into_bytes().into(), kind: Kind::Order, product_id, quantity }
+}
+
+fn read(product_id: i64) -> Request {
+    let text = format!("GET /products/{product_id} HTTP/1.1\r\nhost: holdfast\r\n\r\n");
+    Request { bytes: text.into_bytes().into(), kind: Kind::Read, product_id, quantity: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(requests: &Requests, size: usize) -> Vec<f64> {
+        let mut counts = vec![0_u32; size];
+        for number in 0..PICKS {
+            counts[requests.pick(number) as usize] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / PICKS as f64).collect()
+    }
+
+    #[test]
+    fn the_mix_has_the_shares_asked_for() {
+        let ids: Vec<i64> = (1..=1000).collect();
+        let uniform = shares(&Requests::orders(&ids, Choice::Uniform), 2000);
+        assert!(uniform[..1000].iter().all(|share| (0.0005..0.0015).contains(share)));
+        assert!(uniform[1000..].iter().all(|share| *share == 0.0), "no reads were asked for");
+
+        let zipf = shares(&Requests::mix(&ids, Choice::Zipf { exponent: 1.1 }, 0.95), 2000);
+        let reads: f64 = zipf[1000..].iter().sum();
+        assert!((0.945..0.955).contains(&reads), "{reads}");
+        // 1 / H(1000, 1.1) = 0.1785: the share of the first of 1,000.
+        let first = zipf[0] + zipf[1000];
+        assert!((0.17..0.19).contains(&first), "{first}");
+        // Rank 10 has 10^-1.1 = 0.079 of that.
+        let tenth = (zipf[9] + zipf[1009]) / first;
+        assert!((0.07..0.09).contains(&tenth), "{tenth}");
+    }
+
+    #[test]
+    fn a_request_is_what_it_says() {
+        let requests = Requests::orders(&[7, 8, 9], Choice::Uniform);
+        let third = requests.get(2).unwrap();
+        assert_eq!((third.product_id, third.quantity, third.kind), (9, 3, Kind::Order));
+        let text = std::str::from_utf8(&third.bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body, serde_json::json!({"product_id": 9, "quantity": 3}));
+    }
+}

@@ -1,0 +1,375 @@
+//! One thread of the generator: its connections and its event loop.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::connection::{Connection, InFlight, Received};
+use super::outcome::{Answered, GroupReport, Report, TICK};
+use super::requests::{Kind, Requests};
+use super::schedule::Schedule;
+use super::{Pace, Plan};
+
+const EVENTS: usize = 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How often an open loop looks for requests that are due. `epoll` itself knows milliseconds only.
+const OPEN_LOOP_STEP: Duration = Duration::from_micros(200);
+const TIMER: Token = Token(usize::MAX);
+
+pub(super) struct Worker<'a> {
+    plan: &'a Plan,
+    poll: Poll,
+    connections: Vec<Connection>,
+    groups: Vec<Group>,
+    timer: Option<TimerFd>,
+    start: Instant,
+    in_flight: usize,
+    last_answer_ns: u64,
+}
+
+/// A group's part on this thread.
+struct Group {
+    requests: Arc<Requests>,
+    schedule: Option<Schedule>,
+    /// Open loop: connections with nothing to do, the one idle for longest first.
+    free: VecDeque<usize>,
+    /// Number of the next pick.
+    cursor: usize,
+    report: GroupReport,
+}
+
+impl<'a> Worker<'a> {
+    /// Opens this thread's share of the connections: every `threads`-th.
+    pub fn connect(plan: &'a Plan, thread: usize, threads: usize) -> anyhow::Result<Self> {
+        let poll = Poll::new()?;
+        let ticks = (plan.warm_up + plan.measured).as_nanos().div_ceil(TICK.as_nanos()) as usize;
+        let end_ns = (plan.warm_up + plan.measured).as_nanos() as u64;
+        let mut connections = Vec::new();
+        let mut groups = Vec::new();
+        for (number, group) in plan.groups.iter().enumerate() {
+            let first = connections.len();
+            for index in (thread..group.connections).step_by(threads) {
+                let Some(target) = group.targets.get(index % group.targets.len()) else { continue };
+                let mut connection = Connection::new(number, *target, Token(connections.len()));
+                connection
+                    .connect(poll.registry())
+                    .with_context(|| format!("cannot connect to {target}"))?;
+                connections.push(connection);
+            }
+            let share = (connections.len() - first) as f64 / group.connections as f64;
+            let schedule = match group.pace {
+                Pace::Closed => None,
+                Pace::Open { per_second, patience } => {
+                    Some(Schedule::new(per_second * share, patience, end_ns))
+                }
+            };
+            groups.push(Group {
+                requests: Arc::clone(&group.requests),
+                free: if schedule.is_some() {
+                    (first..connections.len()).collect()
+                } else {
+                    VecDeque::new()
+                },
+                schedule,
+                cursor: Requests::offset(thread, threads),
+                report: GroupReport::new(group.name, plan.measured, ticks),
+            });
+        }
+        let timer = if groups.iter().any(|group| group.schedule.is_some()) {
+            Some(step_timer(&poll)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            plan,
+            poll,
+            connections,
+            groups,
+            timer,
+            start: Instant::now(),
+            in_flight: 0,
+            last_answer_ns: 0,
+        })
+    }
+
+    pub fn run(mut self, start: Instant, on_measuring: &dyn Fn(bool)) -> anyhow::Result<Report> {
+        self.start = start;
+        let warm_ns = self.plan.warm_up.as_nanos() as u64;
+        let end_ns = self.end_ns();
+        let drained_ns = end_ns + self.plan.answer_limit.as_nanos() as u64;
+        let mut events = Events::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut next_tick_ns = TICK.as_nanos() as u64;
+        let (mut measuring, mut over) = (false, false);
+        for index in 0..self.connections.len() {
+            self.next_in_closed_loop(index);
+        }
+        loop {
+            let now_ns = self.now_ns();
+            if !measuring && now_ns >= warm_ns {
+                measuring = true;
+                on_measuring(true);
+            }
+            if !over && now_ns >= end_ns {
+                over = true;
+                on_measuring(false);
+            }
+            if over && (self.in_flight == 0 || now_ns >= drained_ns) {
+                break;
+            }
+            self.send_what_is_due();
+            if now_ns >= next_tick_ns {
+                next_tick_ns = now_ns + TICK.as_nanos() as u64;
+                self.give_up_late_answers(now_ns);
+                self.reconnect();
+            }
+            match self.poll.poll(&mut events, Some(Duration::from_millis(10))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            for event in &events {
+                if event.token() == TIMER {
+                    if let Some(timer) = &self.timer {
+                        // Rearms it. It never blocks; that it was early is no harm.
+                        let _ = timer.wait();
+                    }
+                    self.send_what_is_due();
+                    continue;
+                }
+                let index = event.token().0;
+                if event.is_writable() {
+                    self.continue_sending(index);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.receive(index, &mut buffer);
+                }
+            }
+        }
+        Ok(self.finish())
+    }
+
+    fn finish(mut self) -> Report {
+        for index in 0..self.connections.len() {
+            if self.connections.get(index).is_some_and(|it| it.in_flight.is_some()) {
+                self.abandon(index);
+            }
+        }
+        let drain_ns = self.last_answer_ns.saturating_sub(self.end_ns());
+        Report {
+            groups: self.groups.into_iter().map(|group| group.report).collect(),
+            drain: Duration::from_nanos(drain_ns),
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn end_ns(&self) -> u64 {
+        (self.plan.warm_up + self.plan.measured).as_nanos() as u64
+    }
+
+    fn is_measured(&self, at_ns: u64) -> bool {
+        (self.plan.warm_up.as_nanos() as u64..self.end_ns()).contains(&at_ns)
+    }
+
+    /// Open loop: sends on free connections what is due, and gives up what waited for too long.
+    fn send_what_is_due(&mut self) {
+        for number in 0..self.groups.len() {
+            let now_ns = self.now_ns();
+            while let Some(group) = self.groups.get_mut(number) {
+                let Some(schedule) = &mut group.schedule else { break };
+                if let Some(due_ns) = schedule.give_up(now_ns) {
+                    if self.is_measured(due_ns)
+                        && let Some(group) = self.groups.get_mut(number)
+                    {
+                        group.report.offered += 1;
+                        group.report.unsent += 1;
+                    }
+                    continue;
+                }
+                let Some(due_ns) = schedule.next_due(now_ns) else { break };
+                let Some(index) = group.free.pop_front() else { break };
+                schedule.take();
+                self.send(index, Some(due_ns));
+            }
+        }
+    }
+
+    fn next_in_closed_loop(&mut self, index: usize) {
+        let closed = self
+            .connections
+            .get(index)
+            .and_then(|connection| self.groups.get(connection.group))
+            .is_some_and(|group| group.schedule.is_none());
+        if closed && self.now_ns() < self.end_ns() {
+            self.send(index, None);
+        }
+    }
+
+    /// Sends the group's next request; without a moment at which it was due, it is due now.
+    fn send(&mut self, index: usize, due_ns: Option<u64>) {
+        let sent_ns = self.now_ns();
+        let measured = self.is_measured(due_ns.unwrap_or(sent_ns));
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        let Some(group) = self.groups.get_mut(connection.group) else { return };
+        let request = group.requests.pick(group.cursor);
+        group.cursor += 1;
+        let Some(bytes) = group.requests.get(request).map(|request| &*request.bytes) else {
+            return;
+        };
+        let due_ns = due_ns.unwrap_or(sent_ns);
+        if measured {
+            group.report.offered += 1;
+            group.report.sent_late.record_ns(sent_ns - due_ns);
+        }
+        self.in_flight += 1;
+        if connection.send(InFlight { request, due_ns, sent_ns }, bytes).is_err() {
+            self.lose(index);
+        }
+    }
+
+    fn continue_sending(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        let Some(in_flight) = connection.in_flight else { return };
+        let Some(group) = self.groups.get(connection.group) else { return };
+        let Some(request) = group.requests.get(in_flight.request) else { return };
+        if connection.continue_sending(&request.bytes).is_err() {
+            self.lose(index);
+        }
+    }
+
+    fn receive(&mut self, index: usize, buffer: &mut [u8]) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        match connection.receive(buffer) {
+            Ok(Received::Nothing) => {}
+            Ok(Received::Answer { status, id, retry_after, close }) => {
+                let Some(in_flight) = connection.in_flight.take() else { return };
+                let group = connection.group;
+                if close {
+                    connection.close();
+                }
+                self.answered(group, in_flight, status, id, retry_after);
+                self.next(index);
+            }
+            Err(_) => self.lose(index),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        group: usize,
+        in_flight: InFlight,
+        status: u16,
+        id: Option<i64>,
+        retry_after: bool,
+    ) {
+        let now_ns = self.now_ns();
+        self.in_flight -= 1;
+        self.last_answer_ns = now_ns;
+        let answered = Answered {
+            status,
+            id,
+            retry_after,
+            since_due_ns: now_ns - in_flight.due_ns,
+            since_sent_ns: now_ns - in_flight.sent_ns,
+            measured: self.is_measured(now_ns),
+            tick: (u128::from(now_ns) / TICK.as_nanos()) as usize,
+        };
+        if let Some(group) = self.groups.get_mut(group)
+            && let Some(request) = group.requests.get(in_flight.request)
+        {
+            group.report.count(request, &answered);
+        }
+    }
+
+    /// The connection has nothing in flight any more: on to its next request, if it is open.
+    fn next(&mut self, index: usize) {
+        let Some(connection) = self.connections.get(index) else { return };
+        if !connection.is_open() {
+            return; // until it is connected again
+        }
+        match self.groups.get_mut(connection.group) {
+            Some(group) if group.schedule.is_some() => group.free.push_back(index),
+            _ => self.next_in_closed_loop(index),
+        }
+    }
+
+    /// A connection is broken.
+    fn lose(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get(index)
+            && let Some(group) = self.groups.get_mut(connection.group)
+        {
+            group.report.connections_lost += 1;
+            // A free one must not be chosen while it is closed.
+            group.free.retain(|free| *free != index);
+        }
+        self.abandon(index);
+    }
+
+    /// Closes a connection. What was in flight on it will never be answered.
+    fn abandon(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        let Some(in_flight) = connection.close() else { return };
+        self.in_flight -= 1;
+        if let Some(group) = self.groups.get_mut(connection.group)
+            && group.requests.get(in_flight.request).is_some_and(|it| it.kind == Kind::Order)
+        {
+            group.report.cut_off += 1;
+        }
+    }
+
+    fn give_up_late_answers(&mut self, now_ns: u64) {
+        let limit_ns = self.plan.answer_limit.as_nanos() as u64;
+        for index in 0..self.connections.len() {
+            let Some(connection) = self.connections.get(index) else { continue };
+            let late = connection
+                .in_flight
+                .is_some_and(|in_flight| now_ns.saturating_sub(in_flight.sent_ns) > limit_ns);
+            if late {
+                if let Some(group) = self.groups.get_mut(connection.group) {
+                    group.report.timed_out += 1;
+                }
+                self.abandon(index);
+            }
+        }
+    }
+
+    fn reconnect(&mut self) {
+        if self.now_ns() >= self.end_ns() {
+            return;
+        }
+        for index in 0..self.connections.len() {
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            if connection.is_open() {
+                continue;
+            }
+            // If one fails, the others would as well: they are tried at the next tick.
+            if connection.connect(self.poll.registry()).is_err() {
+                return;
+            }
+            self.next(index);
+        }
+    }
+}
+
+fn step_timer(poll: &Poll) -> anyhow::Result<TimerFd> {
+    let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+    timer.set(
+        Expiration::Interval(TimeSpec::from_duration(OPEN_LOOP_STEP)),
+        TimerSetTimeFlags::empty(),
+    )?;
+    let fd = timer.as_fd().as_raw_fd();
+    poll.registry().register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
+    Ok(timer)
+}

@@ -1,0 +1,239 @@
+//! `holdfast-bench`: measures the order system, and audits its promises.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use holdfast_bench::audit::{Expectation, Log, audit};
+use holdfast_bench::load::{self, Choice, Group, Pace, Plan, Requests};
+use holdfast_bench::report::model::{Point, Run};
+use holdfast_bench::report::{chart, markdown, terminal};
+use holdfast_bench::scenarios::{ALL, Bench, Settings};
+use holdfast_bench::nothing;
+
+// The do-nothing server has the allocator of the API, or it would be no fair ceiling.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const RESULTS: &str = "target/bench";
+const DOCUMENT: &str = "docs/benchmarks.md";
+const CHART: &str = "docs/benchmarks.svg";
+
+/// Measures the order system on private servers, and audits its promises
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the benchmark: all parts, or those named
+    Run(RunArgs),
+    /// Prove the promises from a database and the clients' log; fails if one is broken
+    Audit(AuditArgs),
+    /// Offer load to a server that runs already, and log what it accepts
+    Load(LoadArgs),
+    /// Serve answers to orders and reads that nothing was done for
+    Nothing {
+        /// Where to listen
+        #[arg(long)]
+        addr: SocketAddr,
+    },
+    /// Write the documents again from the results of a former run
+    Report {
+        /// The results
+        #[arg(long, default_value = "target/bench/latest.json")]
+        from: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Fewer points, shorter: under three minutes, and the documents stay as they are
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts; the documents stay as they are
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(ALL.map(|part| part.name)))]
+    only: Vec<String>,
+    /// Rounds, instead of three (one in a quick run)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+}
+
+#[derive(Args)]
+struct AuditArgs {
+    /// The database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// The clients' log, as `load` writes it. It must know of all orders
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// Workers have had their time: every order must be completed
+    #[arg(long)]
+    all_completed: bool,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    /// Where it listens; several replicas with a comma between them
+    #[arg(long, required = true, value_delimiter = ',')]
+    target: Vec<SocketAddr>,
+    /// Connections
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    /// The ids of the products, 1 to this
+    #[arg(long, default_value_t = 1)]
+    products: i64,
+    /// The share of reads, 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    reads: f64,
+    /// Zipf's law with this exponent instead of all products alike
+    #[arg(long)]
+    zipf: Option<f64>,
+    /// Requests per second in an open loop, instead of as many as are answered
+    #[arg(long)]
+    rate: Option<f64>,
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Threads
+    #[arg(long, default_value_t = load::default_threads())]
+    threads: usize,
+    /// Where to write the log of accepted orders, for `audit`
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// Units of each product before the first order, for that log
+    #[arg(long)]
+    initial_stock: Option<i64>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Audit(args) => run_audit(&args),
+        Command::Load(args) => offer(&args),
+        Command::Nothing { addr } => serve_nothing(addr),
+        Command::Report { from } => read_run(&from).and_then(|run| {
+            write_documents(&run)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("holdfast-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = if args.quick { Settings::quick() } else { Settings::full() };
+    settings.rounds = args.rounds.unwrap_or(settings.rounds);
+    let command = if args.quick { "make bench QUICK=1" } else { "make bench" }.to_owned();
+    let results = PathBuf::from(RESULTS);
+    let run = block_on(async {
+        let bench = Bench::start(settings, command, results.clone()).await?;
+        tokio::select! {
+            run = bench.run(&args.only) => run,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })?;
+    terminal::write(&run, &mut std::io::stdout().lock())?;
+    fs::create_dir_all(&results)?;
+    // Parts of a run must not pass for the last whole one.
+    let name = if args.only.is_empty() { "latest.json" } else { "parts.json" };
+    let path = results.join(name);
+    serde_json::to_writer_pretty(BufWriter::new(File::create(&path)?), &run)?;
+    eprintln!("All figures are in {}; the run took {:.0} s.", path.display(), run.duration_s);
+    if !args.quick && args.only.is_empty() {
+        write_documents(&run)?;
+    }
+    Ok(if run.violations() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_run(path: &Path) -> anyhow::Result<Run> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(serde_json::from_reader(BufReader::new(file))?)
+}
+
+fn write_documents(run: &Run) -> anyhow::Result<()> {
+    for (path, text) in [(DOCUMENT, markdown::render(run)), (CHART, chart::render(run))] {
+        fs::write(path, text).with_context(|| format!("cannot write {path}"))?;
+        eprintln!("{path} is written.");
+    }
+    Ok(())
+}
+
+fn run_audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
+    let log = args.log.as_deref().map(read_log).transpose()?;
+    let expectation = Expectation { all_completed: args.all_completed };
+    let findings = block_on(audit(&args.database_url, log.as_ref(), expectation))?;
+    let verdict = if findings.hold() { "every promise holds" } else { "a promise is broken" };
+    writeln!(std::io::stdout(), "{findings}\n{verdict}")?;
+    Ok(if findings.hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_log(path: &Path) -> anyhow::Result<Log> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    Log::read(BufReader::new(file)).with_context(|| path.display().to_string())
+}
+
+fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
+    let product_ids: Vec<i64> = (1..=args.products).collect();
+    let choice = args.zipf.map_or(Choice::Uniform, |exponent| Choice::Zipf { exponent });
+    let pace = args.rate.map_or(Pace::Closed, |per_second| Pace::Open {
+        per_second,
+        patience: Duration::from_secs(1),
+    });
+    let group = Group {
+        name: "load",
+        targets: args.target.clone(),
+        connections: args.connections,
+        requests: Arc::new(Requests::mix(&product_ids, choice, args.reads)),
+        pace,
+    };
+    let measured = Duration::from_secs(args.seconds);
+    let plan =
+        Plan { threads: args.threads, ..Plan::closed(group, Duration::ZERO, measured) };
+    let report = load::run(&plan, |_| {})?;
+    for group in &report.groups {
+        let point = Point::default().with_report(group);
+        serde_json::to_writer_pretty(std::io::stdout().lock(), &point)?;
+        writeln!(std::io::stdout(), "\nanswers by status: {:?}", group.statuses)?;
+    }
+    if let Some(path) = &args.log {
+        let mut log = Log::default();
+        if let Some(stock) = args.initial_stock {
+            log.initial_stock = product_ids.iter().map(|id| (*id, stock)).collect();
+        }
+        log.add(&report);
+        let mut file = BufWriter::new(File::create(path)?);
+        log.write(&mut file)?;
+        file.flush()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_nothing(address: SocketAddr) -> anyhow::Result<ExitCode> {
+    // As many threads as the API has.
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(nothing::serve(address))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread, which waits most of the time: the servers and the generator need the processors.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // After an interruption the generator's threads still run: nobody waits for them.
+    runtime.shutdown_background();
+    result
+}

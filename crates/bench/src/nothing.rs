@@ -1,0 +1,62 @@
+//! A server that does nothing, on the same HTTP stack as the API: what a request costs before any
+//! order is thought of. The ceiling of everything else.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+
+/// As long as the answer to an order.
+const ORDER: &[u8] = br#"{"id":1234567,"product_id":123,"quantity":1,"unit_price":499.9,"status":"pending","created_at":"2026-01-31T12:00:00.123456Z"}"#;
+
+/// As long as one of the products that the benchmark orders.
+const PRODUCT: &[u8] = br#"{"id":123,"name":"Product 123","description":"One of the products that the benchmark orders","price":499.9,"stock":999999999,"version":1234567}"#;
+
+/// Serves until the process ends: `POST /orders` reads and discards the body and answers 201,
+/// `GET /products/{id}` answers the same bytes whatever the id.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/orders", post(order))
+        .route("/products/{id}", get(product))
+        .with_state(());
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            // A client that has gone is no concern of ours.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn order(body: Bytes) -> Response<Body> {
+    drop(body);
+    json(StatusCode::CREATED, ORDER)
+}
+
+async fn product() -> Response<Body> {
+    json(StatusCode::OK, PRODUCT)
+}
+
+fn json(status: StatusCode, body: &'static [u8]) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

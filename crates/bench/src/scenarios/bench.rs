@@ -1,0 +1,114 @@
+//! A run in progress.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use super::settings::Settings;
+use super::{ALL, Scenario};
+use crate::audit::{Expectation, audit};
+use crate::report::machine::Machine;
+use crate::report::model::{PartAudit, Point, Run};
+use crate::report::terminal;
+use crate::stage::{Shop, Stage};
+
+/// A run in progress: the servers, and what was measured so far.
+pub struct Bench {
+    /// The servers.
+    pub stage: Stage,
+    /// How long and how often.
+    pub settings: Settings,
+    /// The round, from 1.
+    pub round: u32,
+    /// Where logs of parts with broken promises go.
+    pub out: PathBuf,
+    /// So far.
+    pub run: Run,
+    started: Instant,
+}
+
+impl Bench {
+    /// Starts the servers.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start(settings: Settings, command: String, out: PathBuf) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let stage = Stage::start().await?;
+        let machine = Machine::look(&stage).await?;
+        let run = Run {
+            command,
+            quick: settings.quick,
+            started_at: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            duration_s: 0.0,
+            machine,
+            points: Vec::new(),
+            audits: Vec::new(),
+        };
+        Ok(Self { stage, settings, round: 1, out, run, started })
+    }
+
+    /// Runs the parts of these names, or all if there are none, in all rounds.
+    ///
+    /// # Errors
+    /// When a part cannot be run. A broken promise is a finding.
+    pub async fn run(mut self, only: &[String]) -> anyhow::Result<Run> {
+        let chosen: Vec<&Scenario> = ALL
+            .iter()
+            .filter(|part| only.is_empty() || only.iter().any(|name| name == part.name))
+            .collect();
+        for round in 1..=self.settings.rounds {
+            self.round = round;
+            for part in chosen.iter().filter(|part| round == 1 || part.every_round) {
+                self.note(&format!("round {round}: {}", part.about));
+                (part.run)(&mut self).await.with_context(|| format!("part {}", part.name))?;
+            }
+        }
+        self.run.duration_s = self.started.elapsed().as_secs_f64();
+        let Self { stage, run, .. } = self;
+        stage.redis.shutdown().await?;
+        stage.postgres.shutdown().await?;
+        Ok(run)
+    }
+
+    /// A line of progress.
+    pub fn note(&self, text: &str) {
+        eprintln!("[{:6.1} s] {text}", self.started.elapsed().as_secs_f64());
+    }
+
+    /// Keeps a point and says so.
+    pub fn record(&mut self, mut point: Point) {
+        point.round = self.round;
+        self.note(&terminal::progress(&point));
+        self.run.points.push(point);
+    }
+
+    /// Stops a shop, audits it and removes its database. A broken promise is a finding; the
+    /// clients' log is then kept beside the results.
+    ///
+    /// # Errors
+    /// When a process of the shop has died, or the database cannot be asked.
+    pub async fn close(
+        &mut self,
+        mut shop: Shop,
+        part: &str,
+        expectation: Expectation,
+    ) -> anyhow::Result<()> {
+        shop.stop().await?;
+        let findings = audit(&shop.database_url, Some(&shop.log), expectation).await?;
+        self.note(&format!("  audit: {findings}"));
+        if !findings.hold() {
+            fs::create_dir_all(&self.out)?;
+            let path = self.out.join(format!("broken-{part}-{}.log", self.round));
+            let mut file = BufWriter::new(File::create(&path)?);
+            shop.log.write(&mut file)?;
+            file.flush()?;
+            self.note(&format!("  the clients' log is in {}", path.display()));
+        }
+        self.run.audits.push(PartAudit { part: part.to_owned(), round: self.round, findings });
+        self.stage.drop_database(&shop.database_url).await
+    }
+}

@@ -1,0 +1,105 @@
+//! Workers with empty fulfilment: what they cost a hot product, and what one drains by itself.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::Bench;
+use super::hot::orders;
+use super::measure::{cpu_us, describe};
+use super::settings::{CONNECTIONS, PRODUCTS};
+use crate::audit::Expectation;
+use crate::load::Plan;
+use crate::processes;
+use crate::report::model::{Point, part};
+use crate::stage::{Shop, ShopOptions};
+
+/// For the workers to finish what they have left.
+const DRAIN_LIMIT: Duration = Duration::from_mins(3);
+
+/// How long a worker without work is watched.
+const IDLE: Duration = Duration::from_secs(2);
+
+pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    beside_a_hot_product(bench).await?;
+    alone(bench).await
+}
+
+async fn beside_a_hot_product(bench: &mut Bench) -> anyhow::Result<()> {
+    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
+    bench.stage.add_workers(&mut shop, 2).await?;
+    let group = orders(&shop, part::HOT_DRAINING, CONNECTIONS);
+    let mut point = bench.closed_loop(&mut shop, part::HOT_DRAINING, group).await?;
+    let stopped = Instant::now();
+    drained(&shop).await?;
+    point.more.insert("rest_drained_after_s".into(), stopped.elapsed().as_secs_f64());
+    bench.record(point);
+    bench.close(shop, part::HOT_DRAINING, Expectation { all_completed: true }).await
+}
+
+async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
+    let mut shop =
+        bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let group = orders(&shop, part::DRAIN, CONNECTIONS);
+    let filling = Plan::closed(group, Duration::ZERO, bench.settings.drain_filling);
+    let measured = bench.measure(filling, Vec::new()).await?;
+    shop.log.add(&measured.report);
+
+    bench.stage.add_workers(&mut shop, 1).await?;
+    let watched = bench.watched(&shop).await?;
+    let before = processes::cpu(&watched);
+    drained(&shop).await?;
+    let cpu = processes::cpu_since(&before, &watched);
+    let (orders, seconds) = completed(&shop).await?;
+
+    let mut point = Point {
+        part: part::DRAIN.to_owned(),
+        measured_s: seconds,
+        cpu_us: cpu_us(&cpu, orders),
+        memory_mib: processes::memory_mib(&watched)
+            .into_iter()
+            .map(|(name, mib)| (name.to_owned(), mib))
+            .collect(),
+        more: [
+            ("drained_orders".to_owned(), orders),
+            ("drained_orders_per_s".to_owned(), orders / seconds),
+        ]
+        .into(),
+        ..Point::default()
+    };
+    describe(&shop, &mut point);
+
+    // All is done: what does waiting cost?
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = processes::cpu(&watched);
+    tokio::time::sleep(IDLE).await;
+    let spent = processes::cpu_since(&before, &watched).remove("worker").unwrap_or_default();
+    let percent = spent.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
+    point.more.insert("worker_idle_cpu_percent".into(), percent);
+    bench.record(point);
+    bench.close(shop, part::DRAIN, Expectation { all_completed: true }).await
+}
+
+async fn drained(shop: &Shop) -> anyhow::Result<()> {
+    if !shop.all_final(DRAIN_LIMIT).await? {
+        bail!("the workers have not drained the queue in {DRAIN_LIMIT:?}");
+    }
+    Ok(())
+}
+
+/// How many orders were completed, and the seconds from the first that was begun to the last that
+/// was finished, by the database's own clock.
+async fn completed(shop: &Shop) -> anyhow::Result<(f64, f64)> {
+    let mut connection = shop.database_url.parse::<PgConnectOptions>()?.connect().await?;
+    let (orders, seconds): (i64, Option<f64>) = sqlx::query_as(
+        "SELECT count(*), extract(epoch FROM max(finished_at) - min(processing_at))::float8 \
+         FROM orders WHERE status = 'completed'",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    let seconds = seconds.filter(|it| *it > 0.0).context("no order was completed")?;
+    Ok((orders as f64, seconds))
+}

@@ -1,0 +1,124 @@
+//! One measurement: the generator runs, and CPU time and memory are read at both ends.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Bench;
+use crate::load::{self, Group, Plan, Report};
+use crate::processes::{self, Watched};
+use crate::report::model::Point;
+use crate::stage::Shop;
+
+/// CPU time of each answer, in microseconds by process.
+pub(super) fn cpu_us(
+    cpu: &BTreeMap<&'static str, Duration>,
+    answers: f64,
+) -> BTreeMap<String, f64> {
+    cpu.iter()
+        .map(|(name, time)| ((*name).to_owned(), time.as_secs_f64() * 1e6 / answers))
+        .filter(|(_, time)| time.is_finite())
+        .collect()
+}
+
+/// What one run of the generator has shown.
+pub(super) struct Measured {
+    pub report: Report,
+    cpu: BTreeMap<&'static str, Duration>,
+    memory_mib: BTreeMap<&'static str, f64>,
+}
+
+impl Measured {
+    /// As a point, from the view of the first group of clients; CPU time is shared among the
+    /// answers to all groups.
+    pub fn point(&self, part: &str) -> anyhow::Result<Point> {
+        let first = self.report.groups.first().context("a plan without groups")?;
+        let mut point = Point { part: part.to_owned(), ..Point::default() }.with_report(first);
+        let answers: u64 =
+            self.report.groups.iter().flat_map(|group| group.statuses.values()).sum();
+        point.cpu_us = cpu_us(&self.cpu, answers as f64);
+        point.memory_mib =
+            self.memory_mib.iter().map(|(name, mib)| ((*name).to_owned(), *mib)).collect();
+        Ok(point)
+    }
+}
+
+impl Bench {
+    /// Runs a plan and watches these processes meanwhile.
+    ///
+    /// # Errors
+    /// When the generator cannot connect.
+    pub(super) async fn measure(
+        &self,
+        plan: Plan,
+        watched: Vec<Watched>,
+    ) -> anyhow::Result<Measured> {
+        // Reading /proc takes a while: not on the generator's thread.
+        let (ends, end) = mpsc::channel::<bool>();
+        let watching = tokio::task::spawn_blocking(move || {
+            let mut before = None;
+            let mut sample = None;
+            while let Ok(begins) = end.recv() {
+                if begins {
+                    before = Some(processes::cpu(&watched));
+                } else if let Some(before) = &before {
+                    let cpu = processes::cpu_since(before, &watched);
+                    sample = Some((cpu, processes::memory_mib(&watched)));
+                }
+            }
+            sample
+        });
+        let report = tokio::task::spawn_blocking(move || {
+            let report = load::run(&plan, |begins| {
+                // The sampler lives until the channel is dropped.
+                let _ = ends.send(begins);
+            });
+            drop(ends);
+            report
+        })
+        .await??;
+        let (cpu, memory_mib) =
+            watching.await?.context("the generator did not say when it measured")?;
+        Ok(Measured { report, cpu, memory_mib })
+    }
+
+    /// Runs one group of clients in a closed loop against a shop, logs what they were told, and
+    /// returns the point, not yet recorded.
+    ///
+    /// # Errors
+    /// When the generator cannot connect.
+    pub(super) async fn closed_loop(
+        &self,
+        shop: &mut Shop,
+        part: &str,
+        group: Group,
+    ) -> anyhow::Result<Point> {
+        let connections = group.connections;
+        let plan = Plan::closed(group, self.settings.warm_up, self.settings.measured);
+        let measured = self.measure(plan, self.watched(shop).await?).await?;
+        shop.log.add(&measured.report);
+        let mut point = measured.point(part)?;
+        point.connections = connections as u32;
+        describe(shop, &mut point);
+        Ok(point)
+    }
+
+    /// Everything that works for a shop.
+    ///
+    /// # Errors
+    /// When a server is down.
+    pub(super) async fn watched(&self, shop: &Shop) -> anyhow::Result<Vec<Watched>> {
+        let mut watched = self.stage.watched().await?;
+        watched.extend(shop.watched());
+        Ok(watched)
+    }
+}
+
+/// Fills in what the shop has.
+pub(super) fn describe(shop: &Shop, point: &mut Point) {
+    point.products = shop.product_ids.len() as u32;
+    point.replicas = shop.targets().len() as u32;
+    point.workers = shop.watched().iter().filter(|it| it.name == "worker").count() as u32;
+}

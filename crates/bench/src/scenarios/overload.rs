@@ -1,0 +1,93 @@
+//! One hot product at three times its peak, in an open loop: what happens to those who find the
+//! shop full, and how soon all is normal afterwards.
+//!
+//! The clients have more connections than a lane has places, for a client without a connection
+//! would wait in front of the door and never see that the shop is full. They share the processors
+//! with the servers: what they cannot send in time is counted as unsent, and makes the load what
+//! the machine can offer itself at most.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Bench;
+use super::measure::describe;
+use super::hot::orders;
+use super::probe::{Liveness, PeakMemory};
+use super::settings::CONNECTIONS;
+use super::steady::peak;
+use crate::audit::Expectation;
+use crate::load::{Group, Pace, Plan};
+use crate::report::model::{Point, part};
+use crate::stage::ShopOptions;
+
+const TIMES: f64 = 3.0;
+
+/// More than the places of a lane (4,096 by default) and of the batch on its way.
+const CLIENTS: usize = 6_144;
+
+/// A customer presses the button again after a second; by then this request is of no use.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the time after the load is watched.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
+pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let peak = peak(bench).await?;
+    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
+    let target = *shop.targets().first().context("a shop without a replica")?;
+    let api = shop.watched().first().context("a shop without a process")?.pid;
+
+    let pace = Pace::Open { per_second: TIMES * peak, patience: PATIENCE };
+    let group = Group { pace, ..orders(&shop, part::OVERLOAD, CLIENTS) };
+    let plan = Plan::closed(group, bench.settings.warm_up, bench.settings.overload);
+    let liveness = Liveness::watch(target)?;
+    let memory = PeakMemory::watch(api)?;
+    let measured = bench.measure(plan, bench.watched(&shop).await?).await?;
+    let memory_mib = memory.stop();
+    let liveness = liveness.stop();
+    shop.log.add(&measured.report);
+
+    let mut point = measured.point(part::OVERLOAD)?;
+    point.connections = CLIENTS as u32;
+    point.offered_per_s = Some(TIMES * peak);
+    describe(&shop, &mut point);
+    let group = measured.report.groups.first().context("a plan without groups")?;
+    let (recovered_s, normal) = afterwards(bench, &mut shop).await?;
+    for (name, value) in [
+        ("peak_orders_per_s", peak),
+        ("sent_per_s", (group.offered - group.unsent) as f64 / group.seconds),
+        ("refused_without_retry_after", group.refused_without_retry_after as f64),
+        ("refused_from_due_p99_ms", group.refused.quantile_ms(0.99)),
+        ("refused_p99_ms", group.refused_from_sending.quantile_ms(0.99)),
+        ("api_peak_memory_mib", memory_mib),
+        ("livez_probes", f64::from(liveness.probes)),
+        ("livez_failed", f64::from(liveness.failed)),
+        ("livez_max_ms", liveness.slowest.as_secs_f64() * 1e3),
+        ("drained_after_s", measured.report.drain.as_secs_f64()),
+        ("recovered_after_s", measured.report.drain.as_secs_f64() + recovered_s),
+        ("afterwards_p99_ms", normal.latency_ms.p99),
+    ] {
+        point.more.insert(name.to_owned(), value);
+    }
+    bench.record(point);
+    bench.close(shop, part::OVERLOAD, Expectation::default()).await
+}
+
+/// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
+/// which anything went wrong or nothing was ordered, and the light load's figures.
+async fn afterwards(
+    bench: &Bench,
+    shop: &mut crate::stage::Shop,
+) -> anyhow::Result<(f64, Point)> {
+    let group = orders(shop, "afterwards", CONNECTIONS / 32);
+    let plan = Plan::closed(group, Duration::ZERO, AFTERWARDS);
+    let measured = bench.measure(plan, Vec::new()).await?;
+    shop.log.add(&measured.report);
+    let group = measured.report.groups.first().context("a plan without groups")?;
+    // The last step may be cut short by the end.
+    let steps = group.timeline.split_last().map_or(&[][..], |(_, steps)| steps);
+    let bad = steps.iter().rposition(|tick| tick.orders == 0 || tick.refused > 0);
+    let seconds = bad.map_or(0.0, |step| (step + 1) as f64 * crate::load::TICK.as_secs_f64());
+    Ok((seconds, measured.point("afterwards")?))
+}

@@ -1,0 +1,103 @@
+//! The servers that a run works with: PostgreSQL and Redis, started once, and shops on them.
+
+mod locks;
+mod nothing;
+mod shop;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use holdfast_sandbox::{Postgres, PostgresOptions, Redis, RedisOptions, workspace_binary};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+
+use crate::pgbench::Pgbench;
+use crate::processes::Watched;
+
+pub use locks::RowLock;
+pub use nothing::Nothing;
+pub use shop::{PRICE_MINOR, STOCK, Shop, ShopOptions};
+
+/// PostgreSQL's settings that are not its defaults: what anybody sets on a machine of some size.
+/// `fsync`, `synchronous_commit` and `full_page_writes` are on, as in production.
+pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
+    ("shared_buffers", "512MB"),
+    ("effective_cache_size", "2GB"),
+    ("max_wal_size", "4GB"),
+    ("min_wal_size", "1GB"),
+    ("checkpoint_timeout", "15min"),
+    ("random_page_cost", "1.1"),
+];
+
+/// Servers and binaries of a run.
+#[derive(Debug)]
+pub struct Stage {
+    /// Durable: a commit is on the disk before it is answered.
+    pub postgres: Postgres,
+    /// Without persistence: the orders table is the outbox.
+    pub redis: Redis,
+    /// The baselines.
+    pub pgbench: Pgbench,
+    pub(crate) api: PathBuf,
+    pub(crate) worker: PathBuf,
+}
+
+impl Stage {
+    /// Starts PostgreSQL and Redis.
+    ///
+    /// # Errors
+    /// When a program or binary is missing (the error says what to type), or does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let settings = POSTGRES_SETTINGS
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        let pgbench = Pgbench::find()?;
+        let api = workspace_binary("holdfast-api")?;
+        let worker = workspace_binary("holdfast-worker")?;
+        let options = PostgresOptions { durable: true, settings, ..PostgresOptions::default() };
+        let postgres = Postgres::start(options).await?;
+        let redis = Redis::start(RedisOptions::default()).await?;
+        Ok(Self { postgres, redis, pgbench, api, worker })
+    }
+
+    /// The servers, to be watched.
+    ///
+    /// # Errors
+    /// When one is down.
+    pub async fn watched(&self) -> anyhow::Result<Vec<Watched>> {
+        let postgres = self.postgres.pid().await.context("PostgreSQL is down")?;
+        let redis = self.redis.pid().context("Redis is down")?;
+        Ok(vec![
+            Watched { name: "PostgreSQL", pid: postgres, with_children: true },
+            Watched { name: "Redis", pid: redis, with_children: false },
+            Watched { name: "load generator", pid: std::process::id(), with_children: false },
+        ])
+    }
+
+    /// Removes a database that is done with, so that a long run does not fill the disk.
+    ///
+    /// # Errors
+    /// When the server does not do so.
+    pub async fn drop_database(&self, database_url: &str) -> anyhow::Result<()> {
+        let options: PgConnectOptions = database_url.parse()?;
+        let name = options.get_database().context("a URL without a database")?.to_owned();
+        let mut connection = options.database("postgres").connect().await?;
+        connection
+            .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+            .await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// What PostgreSQL says of its version.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn postgres_version(&self) -> anyhow::Result<String> {
+        let mut connection = self.postgres.url().parse::<PgConnectOptions>()?.connect().await?;
+        let version: String =
+            sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(version)
+    }
+}

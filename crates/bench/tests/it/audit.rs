@@ -1,0 +1,155 @@
+//! The audit finds what is planted, and nothing where nothing is.
+
+use std::process::{Command, Output};
+
+use holdfast_bench::audit::{Expectation, Findings, audit};
+use sqlx::Executor as _;
+
+use crate::shop::{Shop, shop};
+
+async fn findings(shop: &Shop) -> Findings {
+    audit(&shop.url, Some(&shop.log), Expectation::default()).await.unwrap()
+}
+
+/// Plants something with SQL; returns the one violation that is found.
+async fn planted(sql: &'static str) -> String {
+    let mut shop = shop().await;
+    assert_eq!(findings(&shop).await.violations, [""; 0]);
+    shop.connection.execute(sql).await.unwrap();
+    let mut violations = findings(&shop).await.violations;
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    violations.remove(0)
+}
+
+/// Runs the command line on it.
+async fn command(shop: &Shop, more: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.log");
+    shop.log.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-bench"));
+    command.args(["audit", "--database-url", &shop.url, "--log"]).arg(&path).args(more);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    drop(folder);
+    output
+}
+
+#[tokio::test]
+async fn an_honest_shop_passes() {
+    let shop = shop().await;
+    let found = findings(&shop).await;
+    assert!(found.hold(), "{found}");
+    assert!(found.unchecked.is_empty(), "{found}");
+    assert_eq!((found.products, found.orders, found.accepted), (2, 20, Some(20)));
+    let output = command(&shop, &[]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("every promise holds"));
+}
+
+#[tokio::test]
+async fn an_oversell_is_found() {
+    // The unit that an order holds is also still for sale.
+    let violation = planted("UPDATE products SET stock = stock + 1 WHERE id = 2").await;
+    assert!(violation.contains("product 2: 100 put in"), "{violation}");
+}
+
+#[tokio::test]
+async fn an_oversell_fails_the_command() {
+    let mut shop = shop().await;
+    shop.connection.execute("UPDATE products SET stock = stock + 1").await.unwrap();
+    let output = command(&shop, &[]).await;
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("BROKEN"));
+}
+
+#[tokio::test]
+async fn less_than_nothing_is_found_though_the_constraint_is_gone() {
+    let mut shop = shop().await;
+    shop.connection
+        .execute("ALTER TABLE products DROP CONSTRAINT products_stock_check")
+        .await
+        .unwrap();
+    shop.connection.execute("UPDATE products SET stock = -1 WHERE id = 1").await.unwrap();
+    let violations = findings(&shop).await.violations;
+    assert!(violations.iter().any(|it| it.contains("less than nothing")), "{violations:?}");
+    assert!(violations.iter().any(|it| it.contains("do not add up")), "{violations:?}");
+}
+
+#[tokio::test]
+async fn a_lost_order_is_found() {
+    let mut shop = shop().await;
+    let lost = shop.log.accepted[7];
+    // With its stock, so that the sums are right and only the client knows.
+    for sql in [
+        format!("DELETE FROM orders WHERE id = {}", lost.id),
+        format!("UPDATE products SET stock = stock + {} WHERE id = {}", lost.quantity, lost.product_id),
+    ] {
+        shop.connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    let violations = findings(&shop).await.violations;
+    let [violation] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(violation.contains(&format!("[{}]", lost.id)), "{violation}");
+    assert!(!command(&shop, &[]).await.status.success());
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_what_was_asked_for_is_found() {
+    let mut shop = shop().await;
+    shop.log.accepted[3].quantity += 1;
+    let violations = findings(&shop).await.violations;
+    assert!(violations[0].contains("not what was asked for"), "{violations:?}");
+}
+
+#[tokio::test]
+async fn one_order_for_two_answers_is_found() {
+    let mut shop = shop().await;
+    shop.log.accepted.push(shop.log.accepted[0]);
+    let violations = findings(&shop).await.violations;
+    let [violation] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(violation.contains("that another named too"), "{violation}");
+}
+
+#[tokio::test]
+async fn an_order_that_nobody_was_told_of_is_found_unless_one_was_cut_off() {
+    let mut shop = shop().await;
+    shop.log.accepted.pop();
+    let violations = findings(&shop).await.violations;
+    let [violation] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(violation.contains("1 orders are there that no client was told of"), "{violation}");
+    shop.log.cut_off = 1;
+    assert!(findings(&shop).await.hold());
+}
+
+#[tokio::test]
+async fn orders_done_and_not_done_are_told_apart() {
+    let violation = planted("UPDATE orders SET status = 'completed', attempt = 1, processing_at = now() WHERE id = 1").await;
+    assert!(violation.contains("final without a time"), "{violation}");
+    let violation = planted("UPDATE orders SET finished_at = now() WHERE id = 1").await;
+    assert!(violation.contains("not final"), "{violation}");
+    let violation = planted("UPDATE orders SET status = 'processing' WHERE id = 1").await;
+    assert!(violation.contains("never begun"), "{violation}");
+    let violation = planted("UPDATE orders SET product_id = 77 WHERE false; INSERT INTO orders (product_id, quantity, unit_price_minor, status, finished_at) VALUES (1, 5, 1, 'cancelled', now())").await;
+    assert!(violation.contains("no client was told of"), "a cancelled order holds nothing: {violation}");
+}
+
+#[tokio::test]
+async fn work_left_over_is_found_when_none_is_expected() {
+    let mut shop = shop().await;
+    let complete = "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now(), \
+                    finished_at = now()";
+    shop.connection
+        .execute(sqlx::AssertSqlSafe(format!("{complete} WHERE id > 1")))
+        .await
+        .unwrap();
+    assert!(findings(&shop).await.hold());
+    assert!(!command(&shop, &["--all-completed"]).await.status.success());
+    shop.connection.execute(complete).await.unwrap();
+    assert!(command(&shop, &["--all-completed"]).await.status.success());
+}
+
+#[tokio::test]
+async fn without_a_log_it_says_what_it_could_not_check() {
+    let shop = shop().await;
+    let found = audit(&shop.url, None, Expectation::default()).await.unwrap();
+    assert!(found.hold());
+    assert_eq!(found.unchecked.len(), 2, "{found}");
+}

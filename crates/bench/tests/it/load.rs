@@ -1,0 +1,138 @@
+//! The load generator counts what happens, and nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use holdfast_bench::load::{self, Choice, Group, GroupReport, Pace, Plan, Requests};
+
+use crate::server::{Reply, Server, created, start};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn orders(server: &Server, connections: usize, pace: Pace) -> Group {
+    Group {
+        name: "orders",
+        targets: vec![server.address],
+        connections,
+        requests: Arc::new(Requests::orders(&[1, 2, 3], Choice::Uniform)),
+        pace,
+    }
+}
+
+fn run(plan: &Plan) -> GroupReport {
+    load::run(plan, |_| {}).unwrap().groups.remove(0)
+}
+
+fn plan(group: Group) -> Plan {
+    Plan { answer_limit: SECOND, ..Plan::closed(group, Duration::ZERO, SECOND / 2) }
+}
+
+#[test]
+fn every_accepted_order_is_logged_once_whatever_the_pieces() {
+    let server = start(|number| {
+        if number % 2 == 0 { Reply::InPieces(created(number)) } else { Reply::Answer(created(number)) }
+    });
+    for threads in [1, 3] {
+        let before = server.received();
+        let group = orders(&server, 8, Pace::Closed);
+        let report = run(&Plan { threads, ..plan(group) });
+        let ids: BTreeSet<i64> = report.accepted.iter().map(|order| order.id).collect();
+        let expected = before + 1..=server.received();
+        assert!(expected.clone().count() > 50, "{expected:?}");
+        assert!(ids.iter().copied().eq(expected.map(u64::cast_signed)), "each id, and no other");
+        assert_eq!(report.accepted.len(), ids.len(), "each once");
+        assert!(report.accepted.iter().all(|it| i64::from(it.quantity) == it.product_id));
+        assert_eq!((report.cut_off, report.connections_lost, report.timed_out), (0, 0, 0));
+        // What came after the end is logged, and not counted.
+        assert!(report.orders.count() <= ids.len() as u64);
+        assert!(report.orders.count() + 8 >= ids.len() as u64);
+    }
+}
+
+#[test]
+fn an_order_cut_off_is_counted_and_the_connection_comes_back() {
+    let server =
+        start(|number| if number % 100 == 0 { Reply::Close } else { Reply::Answer(created(number)) });
+    let report = run(&plan(orders(&server, 4, Pace::Closed)));
+    let received = server.received();
+    assert!(received > 1000, "{received}: the connections did not come back");
+    assert_eq!(report.cut_off, received / 100);
+    assert_eq!(report.connections_lost, received / 100);
+    assert_eq!(report.accepted.len() as u64, received - received / 100);
+}
+
+#[test]
+fn silence_is_given_up_in_bounded_time() {
+    let server = start(|_| Reply::Silence);
+    let started = Instant::now();
+    let report = run(&Plan { answer_limit: SECOND / 4, ..plan(orders(&server, 2, Pace::Closed)) });
+    assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
+    assert!(report.timed_out > 0);
+    assert_eq!(report.cut_off, server.received());
+    assert!(report.accepted.is_empty());
+}
+
+#[test]
+fn refusals_are_told_apart_by_whether_they_say_when_to_come_again() {
+    let server = start(|number| {
+        let retry_after = if number % 4 == 0 { "" } else { "retry-after: 1\r\n" };
+        Reply::Answer(format!(
+            "HTTP/1.1 503 Service Unavailable\r\n{retry_after}content-length: 0\r\n\r\n"
+        ))
+    });
+    let report = run(&plan(orders(&server, 1, Pace::Closed)));
+    let refused = report.refused.count();
+    assert!(refused > 100);
+    assert_eq!(report.statuses[&503], refused);
+    assert_eq!(report.refused_without_retry_after, refused / 4);
+    assert_eq!((report.orders.count(), report.unexpected(), report.cut_off), (0, 0, 0));
+}
+
+#[test]
+fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
+    const STALL: Duration = Duration::from_millis(500);
+    let begun = Instant::now();
+    let stalls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&stalls);
+    let server = start(move |number| {
+        // From 0.2 s on, the two connections stall once each.
+        if begun.elapsed() > SECOND / 5 && count.fetch_add(1, Ordering::SeqCst) < 2 {
+            std::thread::sleep(STALL);
+        }
+        Reply::Answer(created(number))
+    });
+    let pace = Pace::Open { per_second: 200.0, patience: 10 * SECOND };
+    let report =
+        run(&Plan { measured: SECOND, ..plan(orders(&server, 2, pace)) });
+    assert_eq!(report.offered, 200, "offered at its rate, stall or not");
+    assert_eq!(report.accepted.len(), 200);
+    // 100 of 200 were due in the stall, and waited between 0.5 s and nothing for its end. Two were
+    // in flight: a closed loop would know of those alone, and its 90th centile of none.
+    assert!(report.orders.quantile_ms(0.9) > 200.0, "{}", report.orders.quantile_ms(0.9));
+    assert!(report.orders.quantile_ms(0.3) < 100.0, "{}", report.orders.quantile_ms(0.3));
+}
+
+#[test]
+fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
+    let server = start(|number| {
+        std::thread::sleep(SECOND / 50);
+        Reply::Answer(created(number))
+    });
+    let pace = Pace::Open { per_second: 500.0, patience: SECOND / 10 };
+    let report = run(&plan(orders(&server, 1, pace)));
+    // One connection at 50/s answers about 25 of the 250.
+    assert_eq!(report.offered, report.unsent + report.accepted.len() as u64);
+    assert!((200..=250).contains(&report.offered), "{}", report.offered);
+    assert!(report.accepted.len() < 40, "{}", report.accepted.len());
+}
+
+#[test]
+fn a_target_that_is_not_there_is_an_error() {
+    let server = start(|_| Reply::Silence);
+    let mut group = orders(&server, 1, Pace::Closed);
+    // Port 1 is nobody's on a machine that we know.
+    group.targets[0].set_port(1);
+    assert!(load::run(&plan(group), |_| {}).is_err());
+}

@@ -1,0 +1,8 @@
+//! The benchmark's own tools, tried on real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod audit;
+mod load;
+mod pgbench;
+mod server;
+mod shop;

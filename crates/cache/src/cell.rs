@@ -1,0 +1,286 @@
+//! What the process knows of one product: a value, what outdates it, and the load under way.
+//!
+//! A cell is reached through the map in [`crate::l1`], which may evict it at any time. That is
+//! safe: whoever still holds an evicted cell can change only what nobody will find again, so an
+//! eviction between miss and fill refuses the fill, as the lost lease does in Redis.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use crate::entry::{Entry, Hit, StockChange, Tier};
+use crate::flight::Flight;
+
+/// A value with its response body, rendered when first asked for.
+#[derive(Clone)]
+pub(crate) struct Value<E> {
+    pub(crate) entry: E,
+    body: OnceLock<Bytes>,
+}
+
+impl<E: Entry> Value<E> {
+    pub(crate) fn new(entry: E, body: Option<Bytes>) -> Self {
+        Self { entry, body: body.map(OnceLock::from).unwrap_or_default() }
+    }
+
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.get_or_init(|| self.entry.encode()).clone()
+    }
+
+    pub(crate) fn hit(&self, tier: Tier) -> Hit {
+        Hit { version: self.entry.version(), stock: self.entry.stock(), body: self.body(), tier }
+    }
+
+    fn patch(&mut self, version: i64, stock: i64) {
+        self.entry.set_stock(version, stock);
+        self.body = OnceLock::new();
+    }
+}
+
+/// A run of versions that differ in stock only, so that a value of any of them can be patched to
+/// the last. Facts about the past: they stay true, they only become uninteresting.
+#[derive(Clone, Copy)]
+struct Run {
+    from: i64,
+    to: i64,
+    stock: i64,
+    /// Until when `stock` may be given out as a hint.
+    until: Instant,
+}
+
+impl Run {
+    /// Joins two runs that touch (messages of two writers arrive in either order), else keeps the
+    /// later one.
+    fn join(self, other: Self) -> Self {
+        let (earlier, later) = if self.to <= other.to { (self, other) } else { (other, self) };
+        if later.from <= earlier.to {
+            Self { from: earlier.from.min(later.from), ..later }
+        } else {
+            later
+        }
+    }
+}
+
+/// When the process's memory is asked, and whether it may answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    /// The subscription's generation; a value taken in under another one has nobody to vouch for
+    /// it.
+    pub(crate) generation: u64,
+}
+
+/// What must hold for a loaded value to be kept.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep {
+    /// The moment at which the load began.
+    pub(crate) since: Moment,
+    /// The fence that Redis showed after that moment: older values are outdated.
+    pub(crate) floor: i64,
+    /// How long it may be kept.
+    pub(crate) until: Instant,
+}
+
+struct State<E> {
+    generation: u64,
+    /// Values older than this are not served nor kept: a writer is about to commit this version,
+    /// or has.
+    fence: i64,
+    /// A fence outlives by far the transaction that set it; past this it is of one that failed.
+    fenced_until: Option<Instant>,
+    /// The newest version known to be committed. A caller that comes later must not be given less.
+    committed: i64,
+    run: Option<Run>,
+    kept: Option<(Arc<Value<E>>, Instant)>,
+    flight: Option<Arc<Flight<E>>>,
+}
+
+impl<E: Entry> State<E> {
+    fn fence_at(&self, now: Instant) -> i64 {
+        match self.fenced_until {
+            Some(until) if now < until => self.fence.max(self.committed),
+            _ => self.committed,
+        }
+    }
+
+    fn current(&self, moment: Moment) -> Option<&Arc<Value<E>>> {
+        let (value, until) = self.kept.as_ref()?;
+        let valid = self.generation == moment.generation
+            && moment.now < *until
+            && value.entry.version() >= self.fence_at(moment.now);
+        valid.then_some(value)
+    }
+
+    /// Forgets what an earlier generation vouched for.
+    fn enter(&mut self, generation: u64) {
+        if self.generation < generation {
+            self.generation = generation;
+            self.kept = None;
+            self.run = None;
+        }
+    }
+
+    fn raise(&mut self, version: i64, until: Instant) {
+        self.fence = self.fence.max(version);
+        self.fenced_until = Some(self.fenced_until.map_or(until, |old| old.max(until)));
+    }
+}
+
+/// See the module's head.
+pub(crate) struct Cell<E>(RwLock<State<E>>);
+
+/// What a reader is to do after a miss in the process's memory.
+pub(crate) enum Begin<E> {
+    /// The value came while we looked.
+    Hit(Hit),
+    /// Load it, and tell the flight.
+    Lead(Arc<Flight<E>>),
+    /// Wait for the flight; an answer below this version began before a change that the caller
+    /// may know of.
+    Follow(Arc<Flight<E>>, i64),
+}
+
+impl<E: Entry> Cell<E> {
+    pub(crate) fn new(generation: u64) -> Self {
+        Self(RwLock::new(State {
+            generation,
+            fence: 0,
+            fenced_until: None,
+            committed: 0,
+            run: None,
+            kept: None,
+            flight: None,
+        }))
+    }
+
+    /// The value, if it may be served.
+    pub(crate) fn read(&self, moment: Moment) -> Option<Hit> {
+        // Rendering under the read lock keeps out only writers, and those who read meanwhile would
+        // have to render it themselves.
+        self.0.read().current(moment).map(|value| value.hit(Tier::Process))
+    }
+
+    /// The newest version and stock known here, if nothing newer is under way.
+    pub(crate) fn stock(&self, moment: Moment) -> Option<(i64, i64)> {
+        let state = self.0.read();
+        if state.generation != moment.generation {
+            return None;
+        }
+        let run = state.run.filter(|run| moment.now < run.until).map(|run| (run.to, run.stock));
+        let kept = state.kept.as_ref().filter(|(_, until)| moment.now < *until);
+        let kept = kept.map(|(value, _)| (value.entry.version(), value.entry.stock()));
+        run.max(kept).filter(|(version, _)| *version >= state.fence_at(moment.now))
+    }
+
+    /// Joins the load under way, or becomes its leader. `armed` says whether a value here may be
+    /// served.
+    pub(crate) fn begin(&self, moment: Moment, armed: bool) -> Begin<E> {
+        let mut state = self.0.write();
+        state.enter(moment.generation);
+        if armed && let Some(value) = state.current(moment) {
+            return Begin::Hit(value.hit(Tier::Process));
+        }
+        if let Some(flight) = &state.flight {
+            return Begin::Follow(flight.clone(), state.committed);
+        }
+        let flight = Arc::new(Flight::new());
+        state.flight = Some(flight.clone());
+        Begin::Lead(flight)
+    }
+
+    /// The oldest version that is good enough to be taken from Redis.
+    pub(crate) fn floor(&self, now: Instant) -> i64 {
+        self.0.read().fence_at(now)
+    }
+
+    /// Ends a load that found a value: brings it up to date with the stock changes that happened
+    /// meanwhile, keeps it if `keep` holds, and gives it back. `keep` must be `None` if the
+    /// process's memory is not armed. Says also whether it was kept.
+    pub(crate) fn finish(
+        &self,
+        flight: &Arc<Flight<E>>,
+        mut value: Value<E>,
+        keep: Option<Keep>,
+    ) -> (Arc<Value<E>>, bool) {
+        let mut state = self.0.write();
+        Self::land(&mut state, flight);
+        if let Some(run) = state.run
+            && (run.from..run.to).contains(&value.entry.version())
+        {
+            value.patch(run.to, run.stock);
+        }
+        let version = value.entry.version();
+        let value = Arc::new(value);
+        let kept = keep.filter(|keep| {
+            keep.since.generation == state.generation
+                && version >= keep.floor
+                && version >= state.fence_at(keep.since.now)
+                && state.kept.as_ref().is_none_or(|(old, _)| old.entry.version() <= version)
+        });
+        if let Some(keep) = kept {
+            state.kept = Some((value.clone(), keep.until));
+        }
+        (value, kept.is_some())
+    }
+
+    /// Ends a load that found nothing, failed or was given up. True if nothing is known here now.
+    pub(crate) fn abandon(&self, flight: &Arc<Flight<E>>) -> bool {
+        let mut state = self.0.write();
+        Self::land(&mut state, flight);
+        state.kept.is_none() && state.run.is_none() && state.fence == 0 && state.committed == 0
+    }
+
+    fn land(state: &mut State<E>, flight: &Arc<Flight<E>>) {
+        if state.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            state.flight = None;
+        }
+    }
+
+    /// A writer is about to commit this version.
+    pub(crate) fn raise(&self, version: i64, until: Instant) {
+        self.0.write().raise(version, until);
+    }
+
+    /// A version was committed that differs in more than the stock.
+    pub(crate) fn change(&self, version: i64, until: Instant) {
+        let mut state = self.0.write();
+        state.raise(version, until);
+        state.committed = state.committed.max(version);
+        state.kept.take_if(|(value, _)| value.entry.version() < version);
+    }
+
+    /// A version was perhaps committed: what is older is not served, but nobody may insist on it.
+    pub(crate) fn suspend(&self, version: i64, until: Instant) {
+        let mut state = self.0.write();
+        state.raise(version, until);
+        // Who comes now loads anew.
+        state.flight = None;
+    }
+
+    /// A version was committed that differs in stock only. True if a value was patched.
+    pub(crate) fn restock(&self, change: &StockChange, moment: Moment, ttl: Duration) -> bool {
+        let until = moment.now + ttl;
+        let mut state = self.0.write();
+        state.enter(moment.generation);
+        state.raise(change.version, until);
+        state.committed = state.committed.max(change.version);
+        let new =
+            Run { from: change.previous_version, to: change.version, stock: change.stock, until };
+        let run = state.run.map_or(new, |run| run.join(new));
+        state.run = Some(run);
+        let Some((value, _)) = &mut state.kept else { return false };
+        if !(run.from..run.to).contains(&value.entry.version()) {
+            // Too old for this run: another run may yet close the gap, and until then the fence
+            // keeps it from being served.
+            return false;
+        }
+        Arc::make_mut(value).patch(run.to, run.stock);
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "cell_tests.rs"]
+pub(crate) mod tests;

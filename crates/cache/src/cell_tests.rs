@@ -1,0 +1,208 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Begin, Cell, Keep, Moment, Value};
+use crate::entry::{Entry, StockChange};
+use crate::flight::Flight;
+
+const TTL: Duration = Duration::from_mins(5);
+
+#[derive(Clone)]
+pub(crate) struct Item(i64, i64);
+
+impl Entry for Item {
+    fn version(&self) -> i64 {
+        self.0
+    }
+    fn stock(&self) -> i64 {
+        self.1
+    }
+    fn set_stock(&mut self, version: i64, stock: i64) {
+        *self = Self(version, stock);
+    }
+    fn encode(&self) -> Bytes {
+        format!("{}:{}", self.0, self.1).into()
+    }
+    fn decode(_: i64, _: &Bytes) -> Option<Self> {
+        None
+    }
+}
+
+fn moment() -> Moment {
+    Moment { now: Instant::now(), generation: 1 }
+}
+
+fn later(after: Duration) -> Moment {
+    Moment { now: Instant::now() + after, generation: 1 }
+}
+
+fn lead(cell: &Cell<Item>) -> Arc<Flight<Item>> {
+    match cell.begin(moment(), true) {
+        Begin::Lead(flight) => flight,
+        Begin::Hit(_) | Begin::Follow(..) => panic!("nothing to load"),
+    }
+}
+
+/// Lands a load; whether it was kept.
+fn land(cell: &Cell<Item>, flight: &Arc<Flight<Item>>, version: i64, floor: i64) -> bool {
+    let keep = Keep { since: moment(), floor, until: Instant::now() + TTL };
+    cell.finish(flight, Value::new(Item(version, 10), None), Some(keep)).1
+}
+
+fn holding(version: i64) -> Cell<Item> {
+    let cell = Cell::new(1);
+    assert!(land(&cell, &lead(&cell), version, 0));
+    cell
+}
+
+fn restock(cell: &Cell<Item>, from: i64, to: i64, stock: i64) -> bool {
+    let change = StockChange { id: 1, previous_version: from, version: to, stock };
+    cell.restock(&change, moment(), TTL)
+}
+
+fn body(cell: &Cell<Item>) -> Option<Bytes> {
+    cell.read(moment()).map(|hit| hit.body)
+}
+
+fn soon() -> Instant {
+    Instant::now() + TTL
+}
+
+#[test]
+fn a_fence_suspends_what_is_older_and_word_of_the_stock_revives_it() {
+    let cell = holding(5);
+    assert_eq!(body(&cell).unwrap(), "5:10");
+    cell.raise(5, soon());
+    assert!(body(&cell).is_some(), "not older");
+    cell.raise(6, soon());
+    assert!(body(&cell).is_none() && cell.stock(moment()).is_none());
+    assert!(restock(&cell, 5, 6, 9));
+    assert_eq!(body(&cell).unwrap(), "6:9");
+    assert_eq!(cell.stock(moment()), Some((6, 9)));
+}
+
+#[test]
+fn a_gap_in_the_versions_is_not_patched_over() {
+    let cell = holding(5);
+    assert!(!restock(&cell, 6, 7, 8), "6 may have been a change of the name");
+    assert!(body(&cell).is_none());
+    assert_eq!(cell.stock(moment()), Some((7, 8)), "but the stock is known");
+    assert!(restock(&cell, 5, 6, 9), "it was of the stock: late word closes the gap");
+    assert_eq!(body(&cell).unwrap(), "7:8");
+}
+
+#[test]
+fn a_run_from_before_another_change_does_not_patch_what_came_after_it() {
+    let cell = holding(5);
+    assert!(restock(&cell, 5, 6, 9));
+    cell.change(7, soon());
+    assert!(body(&cell).is_none());
+    assert!(!restock(&cell, 7, 8, 8));
+    assert!(!land(&cell, &lead(&cell), 6, 0), "a value from before the change");
+    assert!(land(&cell, &lead(&cell), 7, 0));
+    assert_eq!(body(&cell).unwrap(), "8:8");
+}
+
+#[test]
+fn word_that_comes_twice_or_late_changes_nothing() {
+    let cell = holding(5);
+    assert!(restock(&cell, 5, 8, 7));
+    assert!(!restock(&cell, 5, 6, 9) && !restock(&cell, 5, 8, 7));
+    cell.change(4, soon());
+    cell.raise(3, soon());
+    assert_eq!(body(&cell).unwrap(), "8:7");
+}
+
+#[test]
+fn a_load_is_patched_with_what_was_committed_meanwhile() {
+    let cell = Cell::new(1);
+    let flight = lead(&cell);
+    restock(&cell, 5, 6, 9);
+    restock(&cell, 6, 7, 8);
+    assert!(land(&cell, &flight, 5, 7), "good enough only when patched");
+    assert_eq!(body(&cell).unwrap(), "7:8");
+}
+
+#[test]
+fn a_load_is_not_kept_below_any_fence() {
+    let cell = Cell::new(1);
+    let flight = lead(&cell);
+    assert!(!land(&cell, &flight, 5, 6), "the fence in Redis");
+    let flight = lead(&cell);
+    cell.raise(6, soon());
+    assert!(!land(&cell, &flight, 5, 0), "a fence that came meanwhile");
+    let flight = lead(&cell);
+    assert!(land(&cell, &flight, 6, 6));
+}
+
+#[test]
+fn a_load_is_not_kept_across_a_break_in_the_subscription() {
+    let cell = Cell::new(1);
+    let flight = lead(&cell);
+    let next = Moment { generation: 2, ..moment() };
+    assert!(matches!(cell.begin(next, true), Begin::Follow(_, 0)));
+    assert!(!land(&cell, &flight, 5, 0));
+    assert!(cell.read(next).is_none());
+    // And what was kept before is void.
+    let cell = holding(5);
+    assert!(cell.read(next).is_none() && cell.stock(next).is_none());
+    assert!(matches!(cell.begin(next, true), Begin::Lead(_)));
+}
+
+#[test]
+fn a_newer_value_is_not_replaced_by_an_older_one() {
+    let cell = holding(5);
+    cell.raise(6, soon());
+    let flight = lead(&cell);
+    assert!(land(&cell, &flight, 6, 0));
+    assert!(!land(&cell, &flight, 5, 0));
+    assert_eq!(body(&cell).unwrap(), "6:10");
+}
+
+#[test]
+fn who_comes_after_a_commit_wants_no_less() {
+    let cell = holding(5);
+    cell.raise(6, soon());
+    let _flight = lead(&cell);
+    assert!(matches!(cell.begin(moment(), true), Begin::Follow(_, 0)), "not committed yet");
+    cell.change(6, soon());
+    assert!(matches!(cell.begin(moment(), true), Begin::Follow(_, 6)));
+}
+
+#[test]
+fn a_perhaps_is_no_commit() {
+    let cell = Cell::new(1);
+    let before = lead(&cell);
+    cell.suspend(6, soon());
+    let after = lead(&cell);
+    assert!(!Arc::ptr_eq(&before, &after), "who comes after it loads anew");
+    assert!(!land(&cell, &before, 5, 0));
+    assert!(matches!(cell.begin(moment(), true), Begin::Follow(_, 0)), "content with either");
+    assert!(!land(&cell, &after, 5, 0), "but the old is not kept");
+    assert_eq!(cell.floor(Instant::now()), 6);
+    assert_eq!(cell.floor(later(TTL + TTL).now), 0, "a fence of a failed transaction expires");
+}
+
+#[test]
+fn a_value_expires_though_it_is_patched_all_the_time() {
+    let cell = holding(5);
+    assert!(restock(&cell, 5, 6, 9));
+    assert!(cell.read(later(Duration::from_secs(299))).is_some());
+    assert!(cell.read(later(TTL + Duration::from_secs(1))).is_none());
+}
+
+#[test]
+fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
+    let cell = Cell::new(1);
+    let flight = lead(&cell);
+    assert!(matches!(cell.begin(moment(), true), Begin::Follow(..)));
+    assert!(cell.abandon(&flight));
+    let next = lead(&cell);
+    assert!(!Arc::ptr_eq(&flight, &next));
+    cell.abandon(&flight);
+    assert!(matches!(cell.begin(moment(), true), Begin::Follow(..)), "not ours to end");
+    cell.raise(2, soon());
+    assert!(!cell.abandon(&next), "a fence is worth remembering");
+}

@@ -1,0 +1,194 @@
+//! Whether Redis is used, and what it is owed: the circuit breaker.
+//!
+//! ```text
+//!       a call failed           what was owed is delivered         nothing is owed,
+//!   Up ───────────────▶ Down ─────────────────────────────▶ Settling ─────────────▶ Up
+//!                         ▲           a call failed            │     and a quarantine
+//!                         └────────────────────────────────────┘     has passed
+//! ```
+//! In `Down` no caller waits for Redis: invalidations are put down as owed, reads go past it, and a
+//! background task tries it again. In `Settling` invalidations are delivered again as they come,
+//! but nothing is read: other replicas may still be handing in what they owe. Nothing is owed in
+//! `Up`, so a replica never reads from Redis a product whose invalidation it has not delivered.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Down,
+    Settling,
+    Up,
+}
+
+/// Fences that Redis has not got.
+#[derive(Default)]
+struct Owed {
+    /// The highest version by product.
+    fences: HashMap<i64, i64>,
+    /// How often there were too many to remember. Not zero: all products count as changed.
+    overflows: u64,
+}
+
+/// What to deliver, taken down at one moment.
+pub(crate) struct Debt {
+    pub(crate) fences: Vec<(i64, i64)>,
+    /// Delete everything first; the figure is for [`Health::settle`].
+    pub(crate) overflows: u64,
+}
+
+pub(crate) struct Health {
+    phase: AtomicU8,
+    /// Also held while the phase changes, so that nothing is put down as owed after the last look.
+    owed: Mutex<Owed>,
+    limit: usize,
+}
+
+impl Health {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { phase: AtomicU8::new(Phase::Down as u8), owed: Mutex::default(), limit }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            2 => Phase::Up,
+            1 => Phase::Settling,
+            _ => Phase::Down,
+        }
+    }
+
+    fn set(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// A call failed.
+    pub(crate) fn down(&self) {
+        let _owed = self.owed.lock();
+        self.set(Phase::Down);
+    }
+
+    /// Puts fences down as owed if Redis is down. False if it is not: try to deliver them.
+    pub(crate) fn owe_if_down(&self, fences: &[(i64, i64)]) -> bool {
+        let mut owed = self.owed.lock();
+        if self.phase() != Phase::Down {
+            return false;
+        }
+        owed.add(fences, self.limit);
+        true
+    }
+
+    /// Fences could not be delivered.
+    pub(crate) fn owe(&self, fences: &[(i64, i64)]) {
+        let mut owed = self.owed.lock();
+        self.set(Phase::Down);
+        owed.add(fences, self.limit);
+    }
+
+    pub(crate) fn debt(&self) -> Debt {
+        let owed = self.owed.lock();
+        Debt {
+            fences: owed.fences.iter().map(|(id, version)| (*id, *version)).collect(),
+            overflows: owed.overflows,
+        }
+    }
+
+    /// What was taken down has been delivered: Redis is `Settling`. True if nothing is owed any
+    /// more.
+    pub(crate) fn settle(&self, debt: &Debt) -> bool {
+        let mut owed = self.owed.lock();
+        for (id, delivered) in &debt.fences {
+            if owed.fences.get(id).is_some_and(|version| version <= delivered) {
+                owed.fences.remove(id);
+            }
+        }
+        // Else there was another overflow since, perhaps of products already passed.
+        if owed.overflows == debt.overflows {
+            owed.overflows = 0;
+        }
+        // Even if more is owed by now: from here on it is delivered by its callers, so that under a
+        // steady stream of changes the debt comes to an end.
+        if self.phase() == Phase::Down {
+            self.set(Phase::Settling);
+        }
+        owed.is_clear()
+    }
+
+    /// The quarantine has passed. True if Redis is up.
+    pub(crate) fn up(&self) -> bool {
+        let mut owed = self.owed.lock();
+        if self.phase() == Phase::Settling && owed.is_clear() {
+            owed.fences.shrink_to_fit();
+            self.set(Phase::Up);
+        }
+        self.phase() == Phase::Up
+    }
+
+    pub(crate) fn owed(&self) -> usize {
+        let owed = self.owed.lock();
+        if owed.overflows == 0 { owed.fences.len() } else { self.limit.saturating_add(1) }
+    }
+}
+
+impl Owed {
+    fn is_clear(&self) -> bool {
+        self.fences.is_empty() && self.overflows == 0
+    }
+
+    fn add(&mut self, fences: &[(i64, i64)], limit: usize) {
+        for &(id, version) in fences {
+            if self.fences.len() >= limit && !self.fences.contains_key(&id) {
+                self.overflows += 1;
+                continue;
+            }
+            let owed = self.fences.entry(id).or_insert(version);
+            *owed = version.max(*owed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repay(health: &Health) -> bool {
+        health.settle(&health.debt())
+    }
+
+    #[test]
+    fn nothing_is_read_before_everything_owed_is_delivered() {
+        let health = Health::new(10);
+        assert!(repay(&health) && health.up());
+        assert!(!health.owe_if_down(&[(1, 5)]), "up: deliver it");
+
+        health.owe(&[(1, 5), (2, 7)]);
+        assert_eq!(health.phase(), Phase::Down);
+        assert!(health.owe_if_down(&[(1, 4)]), "a lower version changes nothing");
+        let debt = health.debt();
+        assert!(health.owe_if_down(&[(2, 8)]), "raised while the debt is under way");
+        assert!(!health.settle(&debt));
+        assert!(!health.owe_if_down(&[(3, 1)]), "delivered again by its caller");
+        assert!(!health.up(), "no way up past a debt");
+        assert_eq!((health.phase(), health.owed()), (Phase::Settling, 1));
+        assert_eq!(health.debt().fences, [(2, 8)]);
+        health.down();
+        assert!(!health.up(), "no way up from down");
+        assert!(repay(&health) && health.up());
+    }
+
+    #[test]
+    fn an_overflow_counts_until_a_sweep_that_began_after_it() {
+        let health = Health::new(2);
+        health.owe(&[(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(health.owed(), 3);
+        let debt = health.debt();
+        assert_ne!(debt.overflows, 0);
+        health.owe(&[(4, 1)]);
+        assert!(!health.settle(&debt), "product 4 may have been passed already");
+        assert!(!health.up());
+        assert!(repay(&health) && health.up());
+        assert_eq!(health.owed(), 0);
+    }
+}

@@ -1,0 +1,242 @@
+//! The process's memory: a bounded map of cells, and the watch that says whether it may answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::{Cache as Map, EntryAction};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::cell::{Cell, Moment};
+use crate::entry::{Entry, Hit, StockChange};
+use crate::stats::Stats;
+
+/// What a cell costs beside its body: the map's entry, the cell, the value's own fields, and the
+/// same text once more in the value that the body was rendered from is counted with the body.
+const CELL_BYTES: u64 = 512;
+
+/// A cell in the map, with the weight it has been entered at.
+struct Slot<E> {
+    cell: Arc<Cell<E>>,
+    bytes: u64,
+}
+
+impl<E> Clone for Slot<E> {
+    fn clone(&self) -> Self {
+        Self { cell: self.cell.clone(), bytes: self.bytes }
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl<E> Weighter<i64, Slot<E>> for ByBytes {
+    fn weight(&self, _id: &i64, slot: &Slot<E>) -> u64 {
+        slot.bytes
+    }
+}
+
+/// See the module's head. The map's own policy (S3-FIFO like) keeps a scan of cold products from
+/// driving out the hot ones.
+pub(crate) struct L1<E> {
+    map: Map<i64, Slot<E>, ByBytes>,
+    ttl: Duration,
+    origin: Instant,
+    /// Milliseconds after `origin` until which the subscription vouches for what is here.
+    armed_until: AtomicU64,
+    /// Counts the breaks in the subscription. What was taken in before the last break is void.
+    generation: AtomicU64,
+    stats: Arc<Stats>,
+}
+
+impl<E: Entry> L1<E> {
+    pub(crate) fn new(bytes: u64, ttl: Duration, stats: Arc<Stats>) -> Self {
+        let items = usize::try_from(bytes / (2 * CELL_BYTES)).unwrap_or(usize::MAX).max(1);
+        let map = match OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(bytes)
+            .build()
+        {
+            Ok(options) => {
+                Map::with_options(options, ByBytes, DefaultHashBuilder::default(), <_>::default())
+            }
+            // Both figures are given, so this does not happen; a default is as good.
+            Err(_) => Map::with_weighter(items, bytes, ByBytes),
+        };
+        Self {
+            map,
+            ttl,
+            origin: Instant::now(),
+            armed_until: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
+            stats,
+        }
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now: Instant::now(), generation: self.generation.load(Ordering::Acquire) }
+    }
+
+    /// Milliseconds since this was made, the clock of [`arm`](Self::arm).
+    pub(crate) fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn is_armed(&self, now: Instant) -> bool {
+        self.millis(now) < self.armed_until.load(Ordering::Acquire)
+    }
+
+    /// The subscription was alive at `sent` (in [`millis`](Self::millis)): all that was published
+    /// before that has been applied. Counted from the sending, not from the arrival, so that a
+    /// delayed tick vouches for no more than it proves.
+    pub(crate) fn arm(&self, sent: u64, armed_for: Duration) {
+        let now = self.millis(Instant::now());
+        let until = sent.saturating_add(u64::try_from(armed_for.as_millis()).unwrap_or(u64::MAX));
+        if until <= now {
+            return;
+        }
+        if self.armed_until.load(Ordering::Acquire) <= now {
+            // It lapsed in between: writers may have had to go on without telling us, and tell
+            // only now.
+            self.reset();
+        }
+        self.armed_until.store(until, Ordering::Release);
+    }
+
+    /// Nobody vouches for what is here any more.
+    pub(crate) fn disarm(&self) {
+        self.armed_until.store(0, Ordering::Release);
+        self.reset();
+    }
+
+    /// Forgets all values.
+    pub(crate) fn reset(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        // The generation alone voids them; this frees their memory. Loads under way keep their
+        // cells, which nobody else will find.
+        self.map.clear();
+        self.stats.resets.inc();
+    }
+
+    pub(crate) fn read(&self, id: i64) -> Option<Hit> {
+        let moment = self.moment();
+        if !self.is_armed(moment.now) {
+            return None;
+        }
+        self.map.get(&id)?.cell.read(moment)
+    }
+
+    pub(crate) fn stock(&self, id: i64) -> Option<(i64, i64)> {
+        let moment = self.moment();
+        if !self.is_armed(moment.now) {
+            return None;
+        }
+        self.map.peek(&id)?.cell.stock(moment)
+    }
+
+    /// The product's cell, made if need be.
+    pub(crate) fn cell(&self, id: i64, generation: u64) -> Arc<Cell<E>> {
+        let made = self.map.get_or_insert_with(&id, || {
+            let cell = Arc::new(Cell::new(generation));
+            Ok::<_, std::convert::Infallible>(Slot { cell, bytes: CELL_BYTES })
+        });
+        match made {
+            Ok(slot) => slot.cell,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Enters what a cell weighs now that it holds this body.
+    pub(crate) fn weigh(&self, id: i64, cell: &Arc<Cell<E>>, body_bytes: usize) {
+        let bytes = CELL_BYTES + 2 * body_bytes as u64;
+        // With no time to wait, and a vacant place left vacant.
+        let _ = self.map.entry(&id, Some(Duration::ZERO), |_, slot| {
+            if Arc::ptr_eq(&slot.cell, cell) {
+                slot.bytes = bytes;
+            }
+            EntryAction::Retain(())
+        });
+    }
+
+    /// Gives back the place of a product that turned out not to exist.
+    pub(crate) fn forget(&self, id: i64, cell: &Arc<Cell<E>>) {
+        self.map.remove_if(&id, |slot| Arc::ptr_eq(&slot.cell, cell));
+    }
+
+    /// Another replica is about to commit this version.
+    pub(crate) fn raise(&self, id: i64, version: i64) {
+        if let Some(slot) = self.map.peek(&id) {
+            slot.cell.raise(version, Instant::now() + self.ttl);
+        }
+    }
+
+    /// A replica committed this version.
+    pub(crate) fn change(&self, id: i64, version: i64) {
+        if let Some(slot) = self.map.peek(&id) {
+            slot.cell.change(version, Instant::now() + self.ttl);
+        }
+    }
+
+    /// This replica perhaps committed this version.
+    pub(crate) fn suspend(&self, id: i64, version: i64) {
+        if let Some(slot) = self.map.peek(&id) {
+            slot.cell.suspend(version, Instant::now() + self.ttl);
+        }
+    }
+
+    /// This replica committed a stock change: remembered even if nobody has read the product yet,
+    /// because the next orders will ask for its stock.
+    pub(crate) fn restock(&self, change: &StockChange) {
+        let moment = self.moment();
+        let cell = self.cell(change.id, moment.generation);
+        if cell.restock(change, moment, self.ttl) {
+            self.stats.patches.inc();
+        }
+    }
+
+    /// Another replica committed a stock change.
+    pub(crate) fn restock_known(&self, change: &StockChange) {
+        if let Some(slot) = self.map.peek(&change.id)
+            && slot.cell.restock(change, self.moment(), self.ttl)
+        {
+            self.stats.patches.inc();
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::tests::Item;
+
+    #[test]
+    fn a_lapse_in_the_proof_voids_what_was_kept_before_it() {
+        let l1 = L1::<Item>::new(1 << 20, Duration::from_mins(5), Arc::default());
+        let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
+        arm(60_000);
+        let generation = l1.moment().generation;
+        arm(50);
+        assert_eq!(l1.moment().generation, generation, "proved again in time");
+        while l1.is_armed(Instant::now()) {
+            std::thread::yield_now();
+        }
+        arm(60_000);
+        assert!(l1.is_armed(Instant::now()));
+        assert_eq!(l1.moment().generation, generation + 1);
+    }
+
+    #[test]
+    fn a_tick_that_took_too_long_proves_nothing() {
+        let l1 = L1::<Item>::new(1 << 20, Duration::from_mins(5), Arc::default());
+        l1.arm(0, Duration::ZERO);
+        assert!(!l1.is_armed(Instant::now()));
+    }
+}

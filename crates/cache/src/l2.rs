@@ -1,0 +1,122 @@
+//! The keys and scripts in Redis.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Pipeline, Script};
+
+/// The channel on which replicas tell one another of changes; see [`crate::message`].
+pub(crate) const CHANGES: &str = "holdfast:product:changes";
+
+/// The channel of one replica's own ticks; see [`crate::subscription`].
+pub(crate) fn ticks(replica: &str) -> String {
+    format!("holdfast:product:ticks:{replica}")
+}
+
+/// The hash of one product. In braces is what a Redis Cluster would shard by; `run` is the id of
+/// the server process that the connection leads to, see the crate's head on why.
+pub(crate) fn key(run: &str, id: i64) -> String {
+    format!("holdfast:{{product:{id}}}:{run}")
+}
+
+/// All products' hashes of one server process, for SCAN.
+pub(crate) fn pattern(run: &str) -> String {
+    format!("holdfast:{{product:*}}:{run}")
+}
+
+// The fields of a product's hash:
+//   n  nonce, the lease that a fill must show
+//   f  fence: no value older than this version is let in
+//   v  the value's version
+//   d  the value: the response body
+//
+// Numbers are compared as Lua's doubles, which are exact below 2^53.
+//
+// A write that Redis refuses (out of memory under `noeviction`) must not fail the script: a lease
+// that cannot be given is simply not given, and a fence that cannot be set is replaced by deleting
+// the key, which needs no memory and takes the lease away with it.
+
+/// KEYS: the hash. ARGV: a fresh nonce, the lease in ms.
+/// Answers `{1, version, body, ms to live}` or `{0, fence, nonce}`, with an empty nonce if nothing
+/// may be filled in.
+pub(crate) static READ: Lua = Lua { code: READ_CODE, hash: LazyLock::new(|| hash(READ_CODE)) };
+const READ_CODE: &str = r"
+local e = redis.call('HMGET', KEYS[1], 'd', 'v', 'n', 'f')
+if e[1] then
+  return {1, tonumber(e[2]), e[1], redis.call('PTTL', KEYS[1])}
+end
+local n = e[3]
+if not n then
+  local new = redis.call('EXISTS', KEYS[1]) == 0
+  local set = redis.pcall('HSET', KEYS[1], 'n', ARGV[1])
+  if type(set) == 'table' then
+    return {0, tonumber(e[4] or 0), ''}
+  end
+  n = ARGV[1]
+  if new then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
+end
+return {0, tonumber(e[4] or 0), n}
+";
+
+/// KEYS: the hash. ARGV: nonce, version, ms to live, body. Answers 1 if it was let in.
+pub(crate) static FILL: Lua = Lua { code: FILL_CODE, hash: LazyLock::new(|| hash(FILL_CODE)) };
+const FILL_CODE: &str = r"
+local e = redis.call('HMGET', KEYS[1], 'n', 'f', 'v')
+local version = tonumber(ARGV[2])
+if e[1] ~= ARGV[1] or version < tonumber(e[2] or 0) or (e[3] and version <= tonumber(e[3])) then
+  return 0
+end
+local set = redis.pcall('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[4])
+if type(set) == 'table' then
+  return 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+";
+
+/// KEYS: the hash. ARGV: version, ms to live. Idempotent, and in any order: only the highest
+/// version counts.
+pub(crate) static RAISE: Lua = Lua { code: RAISE_CODE, hash: LazyLock::new(|| hash(RAISE_CODE)) };
+const RAISE_CODE: &str = r"
+local e = redis.call('HMGET', KEYS[1], 'f', 'v')
+local version = tonumber(ARGV[1])
+if version > tonumber(e[1] or 0) then
+  local set = redis.pcall('HSET', KEYS[1], 'f', ARGV[1])
+  if type(set) == 'table' then
+    return redis.call('UNLINK', KEYS[1])
+  end
+end
+if e[2] and tonumber(e[2]) >= version then
+  return 0
+end
+redis.call('HDEL', KEYS[1], 'v', 'd')
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+";
+
+/// A script, and the hash that a server knows it by.
+pub(crate) struct Lua {
+    code: &'static str,
+    hash: LazyLock<String>,
+}
+
+fn hash(code: &str) -> String {
+    Script::new(code).get_hash().to_owned()
+}
+
+/// Loads all scripts into a server.
+pub(crate) fn load_scripts() -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for lua in [&READ, &FILL, &RAISE] {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(lua.code).ignore();
+    }
+    pipeline
+}
+
+/// Calls a script on one product's hash; more arguments may be added.
+pub(crate) fn call(lua: &Lua, run: &str, id: i64) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(lua.hash.as_str()).arg(1).arg(key(run, id));
+    command
+}

@@ -1,0 +1,315 @@
+//! The connection to Redis on which commands are sent.
+//!
+//! Not redis-rs' `ConnectionManager`: the keys hold the id of the server process that a connection
+//! leads to, so it must be known when the connection is made anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::health::{Health, Phase};
+use crate::message::{self, MESSAGE_ITEMS};
+use crate::settings::CacheSettings;
+use crate::stats::Stats;
+use crate::{CacheError, l2};
+
+/// The most calls of one round trip.
+const TRIP_CALLS: usize = 2 * MESSAGE_ITEMS;
+
+/// Redis did not answer, or not as it should. Already logged and counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unavailable;
+
+#[derive(Clone)]
+struct Session {
+    connection: MultiplexedConnection,
+    run: Arc<str>,
+}
+
+/// What Redis says of a product.
+pub(crate) enum Found {
+    Value { version: i64, body: Vec<u8>, lives: Duration },
+    Nothing { fence: i64, nonce: String },
+}
+
+pub(crate) struct Link {
+    client: redis::Client,
+    pub(crate) settings: CacheSettings,
+    pub(crate) health: Health,
+    session: RwLock<Option<Session>>,
+    /// Wakes the keeper when a call has failed.
+    pub(crate) failed: Notify,
+    pub(crate) stats: Arc<Stats>,
+    /// This replica's name in messages.
+    pub(crate) replica: String,
+}
+
+impl Link {
+    pub(crate) fn new(settings: CacheSettings, stats: Arc<Stats>) -> Result<Self, CacheError> {
+        let client = redis::Client::open(settings.redis_url.as_str()).map_err(CacheError::Url)?;
+        Ok(Self {
+            client,
+            health: Health::new(settings.owed_limit),
+            settings,
+            session: RwLock::new(None),
+            failed: Notify::new(),
+            stats,
+            replica: nonce(),
+        })
+    }
+
+    pub(crate) fn client(&self) -> &redis::Client {
+        &self.client
+    }
+
+    /// Connects, or finds that the connection in hand still answers.
+    pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
+        let session = self.session.read().clone();
+        if let Some(mut session) = session {
+            let probe = redis::cmd("PING");
+            let answer =
+                timeout(self.settings.op_timeout, probe.exec_async(&mut session.connection));
+            if matches!(answer.await, Ok(Ok(()))) {
+                return Ok(());
+            }
+        }
+        *self.session.write() = None;
+        match timeout(self.settings.connect_timeout, self.connect()).await {
+            Ok(Ok(session)) => {
+                *self.session.write() = Some(session);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "redis cannot be reached");
+                Err(Unavailable)
+            }
+            Err(_) => {
+                tracing::debug!("redis does not answer");
+                Err(Unavailable)
+            }
+        }
+    }
+
+    async fn connect(&self) -> redis::RedisResult<Session> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.settings.connect_timeout))
+            .set_response_timeout(Some(self.settings.connect_timeout));
+        let mut connection =
+            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
+        let Some(run) = run else {
+            return Err((ErrorKind::Client, "the server does not tell its run_id").into());
+        };
+        l2::load_scripts().exec_async(&mut connection).await?;
+        Ok(Session { connection, run: run.into() })
+    }
+
+    fn session(&self, at_least: Phase) -> Option<Session> {
+        if (self.health.phase() as u8) < at_least as u8 {
+            return None;
+        }
+        self.session.read().clone()
+    }
+
+    /// Whether Redis is read.
+    pub(crate) fn is_up(&self) -> bool {
+        self.health.phase() == Phase::Up
+    }
+
+    fn failed(&self, what: &str, error: Option<&redis::RedisError>) -> Unavailable {
+        let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
+        self.stats.redis_errors.inc();
+        if self.health.phase() == Phase::Up {
+            tracing::warn!(what, error, "redis failed: products are read from the database");
+        }
+        self.health.down();
+        self.failed.notify_one();
+        Unavailable
+    }
+
+    /// One round trip, bounded in time.
+    async fn run<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        session: &Session,
+        pipeline: &Pipeline,
+    ) -> Result<T, Unavailable> {
+        let mut connection = session.connection.clone();
+        let calls = async {
+            match pipeline.query_async(&mut connection).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    // SCRIPT FLUSH. Every pipeline here may be sent twice.
+                    l2::load_scripts().exec_async(&mut connection).await?;
+                    pipeline.query_async(&mut connection).await
+                }
+                other => other,
+            }
+        };
+        match timeout(self.settings.op_timeout, calls).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.failed(what, Some(&error))),
+            Err(_) => Err(self.failed(what, None)),
+        }
+    }
+
+    /// Reads a product.
+    pub(crate) async fn read(&self, id: i64) -> Result<Found, Unavailable> {
+        let session = self.session(Phase::Up).ok_or(Unavailable)?;
+        let mut call = l2::call(&l2::READ, &session.run, id);
+        call.arg(nonce()).arg(millis(self.settings.lease));
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(call);
+        let (answer,): (redis::Value,) = self.run("read", &session, &pipeline).await?;
+        let parsed = match redis::from_redis_value_ref::<(i64, i64, Vec<u8>)>(&answer) {
+            Ok((0, fence, nonce)) => {
+                String::from_utf8(nonce).ok().map(|nonce| Found::Nothing { fence, nonce })
+            }
+            _ => redis::from_redis_value::<(i64, i64, Vec<u8>, i64)>(answer).ok().map(
+                |(_, version, body, lives_ms)| Found::Value {
+                    version,
+                    body,
+                    lives: Duration::from_millis(u64::try_from(lives_ms).unwrap_or(0)),
+                },
+            ),
+        };
+        // Not an outage: somebody else has written to this key.
+        parsed.ok_or_else(|| {
+            self.stats.redis_errors.inc();
+            Unavailable
+        })
+    }
+
+    /// A fill, to be sent with [`fill`](Self::fill). `None` while Redis is not read.
+    pub(crate) fn fill_call(&self, nonce: &str, id: i64, version: i64, body: &[u8]) -> Option<Cmd> {
+        let session = self.session(Phase::Up)?;
+        let mut call = l2::call(&l2::FILL, &session.run, id);
+        call.arg(nonce).arg(version).arg(millis(self.settings.ttl)).arg(body);
+        Some(call)
+    }
+
+    /// Sends fills. One made for a server process that is gone is harmless: its key is read by
+    /// nobody.
+    pub(crate) async fn fill(&self, calls: Vec<Cmd>) {
+        let Some(session) = self.session(Phase::Up) else { return };
+        let sent = calls.len() as u64;
+        let mut pipeline = Pipeline::with_capacity(calls.len());
+        for call in calls {
+            pipeline.add_command(call);
+        }
+        if let Ok(answers) = self.run::<Vec<i64>>("fill", &session, &pipeline).await {
+            let taken = answers.iter().filter(|answer| **answer == 1).count() as u64;
+            self.stats.fills.add(taken);
+            self.stats.fill_refusals.add(sent - taken);
+        }
+    }
+
+    /// Fences products in Redis and tells the other replicas, in this order, or puts the fences
+    /// down as owed. `messages` follow the fences in the same round trip.
+    pub(crate) async fn raise(&self, fences: &[(i64, i64)], messages: &[String]) {
+        if self.health.owe_if_down(fences) {
+            self.stats.owed.add(fences.len() as u64);
+            return;
+        }
+        let deliver = async {
+            let session = self.session(Phase::Settling).ok_or(Unavailable)?;
+            self.deliver(&session, fences, messages).await
+        };
+        // One limit for all round trips together. A drop of this future before the answer leaves a
+        // fence that is not owed; the caller does not commit then.
+        let delivered = match timeout(self.settings.op_timeout, deliver).await {
+            Ok(delivered) => delivered,
+            Err(_) => Err(self.failed("raise", None)),
+        };
+        if delivered.is_err() {
+            self.health.owe(fences);
+            self.stats.owed.add(fences.len() as u64);
+            self.failed.notify_one();
+        }
+    }
+
+    async fn deliver(
+        &self,
+        session: &Session,
+        fences: &[(i64, i64)],
+        messages: &[String],
+    ) -> Result<(), Unavailable> {
+        let ttl = millis(self.settings.ttl);
+        let raise = |(id, version): &(i64, i64)| {
+            let mut call = l2::call(&l2::RAISE, &session.run, *id);
+            call.arg(version).arg(ttl);
+            call
+        };
+        let publish = |message: &String| {
+            let mut call = redis::cmd("PUBLISH");
+            call.arg(l2::CHANGES).arg(message);
+            call
+        };
+        let mut calls = fences.iter().map(raise).chain(messages.iter().map(publish)).peekable();
+        while calls.peek().is_some() {
+            let mut pipeline = Pipeline::new();
+            for call in calls.by_ref().take(TRIP_CALLS) {
+                pipeline.add_command(call).ignore();
+            }
+            self.run::<()>("raise", session, &pipeline).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes on a channel of this replica's own.
+    pub(crate) async fn tick(&self, channel: &str, text: &str) -> Result<(), Unavailable> {
+        let session = self.session(Phase::Up).ok_or(Unavailable)?;
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("PUBLISH").arg(channel).arg(text).ignore();
+        self.run("tick", &session, &pipeline).await
+    }
+
+    /// Delivers what is owed, whatever the phase. True if nothing is owed any more.
+    pub(crate) async fn repay(&self) -> Result<bool, Unavailable> {
+        let session = self.session.read().clone().ok_or(Unavailable)?;
+        let debt = self.health.debt();
+        if debt.overflows != 0 {
+            self.sweep(&session).await?;
+            self.deliver(&session, &[], &[message::flush(&self.replica)]).await?;
+        }
+        for chunk in debt.fences.chunks(MESSAGE_ITEMS) {
+            self.deliver(&session, chunk, &[message::fence(&self.replica, chunk)]).await?;
+        }
+        self.stats.repaid.add(debt.fences.len() as u64);
+        Ok(self.health.settle(&debt))
+    }
+
+    /// Deletes all products. A lease given before goes with its key, so a load that is under way
+    /// cannot fill in what it read before.
+    async fn sweep(&self, session: &Session) -> Result<(), Unavailable> {
+        let pattern = l2::pattern(&session.run);
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = Pipeline::new();
+            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
+            let ((next, keys),): ((u64, Vec<String>),) = self.run("scan", session, &scan).await?;
+            if !keys.is_empty() {
+                let mut unlink = Pipeline::new();
+                unlink.cmd("UNLINK").arg(keys).ignore();
+                self.run::<()>("unlink", session, &unlink).await?;
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn nonce() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! Settings and their defaults.
+
+use std::time::Duration;
+
+/// How a [`Cache`](crate::Cache) behaves. Start from [`CacheSettings::new`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
+    pub redis_url: String,
+    /// How long a product stays in a tier without any change to it. Default 5 min.
+    pub ttl: Duration,
+    /// How long a reader may take from its miss to its fill. Default 5 s. Kept short because a read
+    /// of an id that does not exist costs a key in Redis for this long.
+    pub lease: Duration,
+    /// The longest that one call may wait for Redis. Default 50 ms.
+    pub op_timeout: Duration,
+    /// The longest that connecting to Redis may take, in the background. Default 1 s.
+    pub connect_timeout: Duration,
+    /// How often a failed Redis is tried again, in the background. Default 100 ms.
+    pub retry_interval: Duration,
+    /// How long after Redis came back its contents are not yet read: every replica needs the time
+    /// to hand in the invalidations that it could not deliver. Default 1 s; keep it at several
+    /// times `retry_interval`.
+    pub quarantine: Duration,
+    /// How often the subscription is proved alive. Default 250 ms.
+    pub tick: Duration,
+    /// How long after the last proof the process's memory may still answer. Default 1 s. Zero does
+    /// without the process's memory.
+    pub armed_for: Duration,
+    /// The bound on the process's memory, in bytes of body and bookkeeping. Default 32 MiB.
+    pub l1_bytes: u64,
+    /// How many undelivered invalidations are remembered one by one; beyond it all products count
+    /// as changed. Default 65,536.
+    pub owed_limit: usize,
+}
+
+impl CacheSettings {
+    /// The defaults, for a Redis at this address.
+    pub fn new(redis_url: impl Into<String>) -> Self {
+        Self {
+            redis_url: redis_url.into(),
+            ttl: Duration::from_mins(5),
+            lease: Duration::from_secs(5),
+            op_timeout: Duration::from_millis(50),
+            connect_timeout: Duration::from_secs(1),
+            retry_interval: Duration::from_millis(100),
+            quarantine: Duration::from_secs(1),
+            tick: Duration::from_millis(250),
+            armed_for: Duration::from_secs(1),
+            l1_bytes: 32 << 20,
+            owed_limit: 65_536,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The cache against real Redis servers, one for each test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod fill_race;
+mod flight;
+mod memory;
+mod outage;
+mod replicas;
+mod shop;
+mod soak;

@@ -1,0 +1,225 @@
+//! Redis stopped, hung, restarted from its disk.
+
+use std::time::{Duration, Instant};
+
+use holdfast_cache::{Cache, CacheSettings, Tier};
+use holdfast_sandbox::{Redis, RedisOptions};
+
+use crate::shop::{Item, Shop, armed, keys, onlooker, raw, redis, replica, settings, until};
+
+/// As in production, so that what is measured is what will be.
+fn true_times(redis: &Redis) -> CacheSettings {
+    CacheSettings::new(redis.url())
+}
+
+async fn timed_get(cache: &Cache<Item>, shop: &Shop, id: i64) -> Duration {
+    let start = Instant::now();
+    shop.get(cache, id).await;
+    start.elapsed()
+}
+
+async fn back(cache: &Cache<Item>) {
+    until("Redis is used again", || cache.gauges().redis_up).await;
+    assert_eq!(cache.gauges().owed, 0);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_at_the_start_is_found_later() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    redis.kill9().await.unwrap();
+    let cache = Cache::connect(settings(&redis)).unwrap();
+    assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
+    shop.order(&cache, 1).await;
+    assert_eq!(cache.gauges().owed, 1);
+    redis.restart().await.unwrap();
+    back(&cache).await;
+    until("cached", || cache.gauges().armed).await;
+    shop.get(&cache, 1).await;
+    assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
+}
+
+#[tokio::test]
+async fn an_address_that_makes_no_sense_is_refused() {
+    assert!(Cache::<Item>::connect(CacheSettings::new("http://example.org")).is_err());
+}
+
+#[tokio::test]
+async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
+    let (redis, shop) = (redis().await, Shop::new(200));
+    let cache = armed(true_times(&redis)).await;
+    shop.get(&cache, 1).await;
+    assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
+    redis.pause().unwrap();
+
+    // One of the reads, or a tick, finds out.
+    let first = timed_get(&cache, &shop, 2).await;
+    assert!(first < Duration::from_millis(500), "{first:?}");
+    until("given up", || !cache.gauges().redis_up).await;
+    let start = Instant::now();
+    for id in 3..=200 {
+        shop.get(&cache, id).await;
+    }
+    // A hundred and ninety-eight timeouts would be ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let start = Instant::now();
+    cache.raise(&[(1, 2)]).await.aborted();
+    assert!(start.elapsed() < Duration::from_millis(500));
+
+    // A writer elsewhere commits without being able to tell.
+    until("memory is not trusted", || !cache.gauges().armed).await;
+    shop.take_one(1);
+    let hit = shop.get(&cache, 1).await;
+    assert_eq!((hit.tier, hit.version), (Tier::None, 2));
+
+    redis.resume().unwrap();
+    back(&cache).await;
+    until("armed", || cache.gauges().armed).await;
+}
+
+#[tokio::test]
+async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    let cache = armed(true_times(&redis)).await;
+    shop.get(&cache, 1).await;
+    redis.pause().unwrap();
+    let paused = Instant::now();
+    while shop.get(&cache, 1).await.tier == Tier::Process {
+        assert!(paused.elapsed() < Duration::from_millis(1_500));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!cache.gauges().armed);
+    redis.resume().unwrap();
+}
+
+#[tokio::test]
+async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
+    let (redis, shop) = (redis().await, Shop::new(10));
+    let (a, b) = (replica(&redis).await, replica(&redis).await);
+    for id in 1..=10 {
+        shop.get(&a, id).await;
+        shop.get(&b, id).await;
+    }
+    until("filled", || a.stats().fills.get() == 10).await;
+    redis.pause().unwrap();
+    until("given up", || !a.gauges().redis_up).await;
+    for id in 1..=9 {
+        shop.order(&a, id).await;
+        assert_eq!(shop.get(&a, id).await.version, 2);
+    }
+    assert_eq!(a.gauges().owed, 9, "none of these was sent");
+    redis.resume().unwrap();
+    back(&a).await;
+    let c = onlooker(&redis).await;
+    for id in 1..=9 {
+        for cache in [&a, &b, &c] {
+            assert_eq!(shop.get(cache, id).await.version, 2);
+        }
+    }
+    assert_eq!(shop.get(&c, 10).await.tier, Tier::Redis, "what did not change is still there");
+}
+
+#[tokio::test]
+async fn too_many_changes_to_remember_empty_redis_and_every_memory() {
+    let (redis, shop) = (redis().await, Shop::new(30));
+    let mut few = settings(&redis);
+    few.owed_limit = 3;
+    let (a, b) = (armed(few).await, replica(&redis).await);
+    for id in 1..=30 {
+        shop.get(&b, id).await;
+    }
+    until("filled", || b.stats().fills.get() == 30).await;
+    let other = redis::cmd("SET").arg("not-ours").arg(1).to_owned();
+    other.exec_async(&mut raw(&redis).await).await.unwrap();
+    redis.pause().unwrap();
+    until("given up", || !a.gauges().redis_up).await;
+    for id in 1..=20 {
+        shop.order(&a, id).await;
+    }
+    assert_eq!(a.gauges().owed, 4, "one more than the limit stands for all");
+    redis.resume().unwrap();
+    back(&a).await;
+    let c = onlooker(&redis).await;
+    for id in 1..=20 {
+        for cache in [&a, &b, &c] {
+            assert_eq!(shop.get(cache, id).await.version, 2);
+        }
+    }
+    let kept: i64 =
+        redis::cmd("GET").arg("not-ours").query_async(&mut raw(&redis).await).await.unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn a_redis_restarted_from_its_disk_brings_no_old_value_back() {
+    let on_disk = RedisOptions {
+        args: ["--save", "3600 100000"].map(str::to_owned).to_vec(),
+        ..RedisOptions::default()
+    };
+    let redis = Redis::start(on_disk).await.unwrap();
+    let shop = Shop::new(1);
+    let cache = replica(&redis).await;
+    shop.get(&cache, 1).await;
+    until("filled", || cache.stats().fills.get() == 1).await;
+    redis::cmd("SAVE").exec_async(&mut raw(&redis).await).await.unwrap();
+    // Fenced, deleted, and forgotten.
+    shop.order(&cache, 1).await;
+    redis.kill9().await.unwrap();
+    redis.restart().await.unwrap();
+    let holds: String = redis::cmd("HGET")
+        .arg(keys(&redis).await.remove(0))
+        .arg("d")
+        .query_async(&mut raw(&redis).await)
+        .await
+        .unwrap();
+    assert_eq!(holds, "1 1000 product 1", "the old value is back on the server");
+    let onlooker = onlooker(&redis).await;
+    assert_eq!(shop.get(&onlooker, 1).await.version, 2);
+    back(&cache).await;
+    assert_eq!(shop.get(&cache, 1).await.version, 2);
+}
+
+#[tokio::test]
+async fn scripts_that_redis_has_forgotten_are_loaded_again() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    let cache = onlooker(&redis).await;
+    let flush = redis::cmd("SCRIPT").arg("FLUSH").to_owned();
+    flush.exec_async(&mut raw(&redis).await).await.unwrap();
+    shop.get(&cache, 1).await;
+    until("filled", || cache.stats().fills.get() == 1).await;
+    flush.exec_async(&mut raw(&redis).await).await.unwrap();
+    shop.order(&cache, 1).await;
+    assert_eq!(shop.get(&cache, 1).await.version, 2);
+    assert_eq!(cache.stats().redis_errors.get(), 0);
+}
+
+#[tokio::test]
+async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    let (a, b) = (replica(&redis).await, replica(&redis).await);
+    shop.get(&b, 1).await;
+    shop.order(&a, 1).await;
+    a.shutdown().await;
+    until("word arrives", || b.stock_hint(1) == Some((2, 999))).await;
+    assert_eq!(shop.get(&a, 1).await.version, 2);
+    assert!(!a.gauges().armed);
+}
+
+#[tokio::test]
+async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    let cache = replica(&redis).await;
+    shop.get(&cache, 1).await;
+    until("filled", || cache.stats().fills.get() == 1).await;
+    let mut meddler = raw(&redis).await;
+    // A replica of a master that does not exist: it can be read, and refuses writes.
+    let refuse = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
+    refuse.exec_async(&mut meddler).await.unwrap();
+    let raised = cache.raise(&[(1, 2)]).await;
+    shop.take_one(1);
+    std::mem::forget(raised); // so that nothing is said again after the commit
+    assert_eq!(cache.gauges().owed, 1);
+    let accept = redis::cmd("REPLICAOF").arg("NO").arg("ONE").to_owned();
+    accept.exec_async(&mut meddler).await.unwrap();
+    back(&cache).await;
+    assert_eq!(shop.get(&onlooker(&redis).await, 1).await.version, 2);
+}

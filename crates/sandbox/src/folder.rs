@@ -1,0 +1,237 @@
+//! Folders for servers' data, each locked by its owner for as long as that lives.
+//!
+//! The lock is the kernel's (`flock`), so it goes with the owner however the owner ends. A folder
+//! that nobody locks is stale: the next sweep ends the processes left in it and removes it.
+//!
+//! All lie in one base folder per user, which other users may pass through but not list, because a
+//! server started by root runs as somebody else.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+
+/// Set in every child to the folder it works in; a sweep ends only processes that carry it.
+pub(crate) const FOLDER_VARIABLE: &str = "HOLDFAST_SANDBOX_FOLDER";
+
+const OWNER_LOCK: &str = "owner.lock";
+const RUNS: &str = "runs";
+
+/// Where a server's data goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// A folder of its own, removed at the end.
+    #[default]
+    Nothing,
+    /// This folder, made if missing, and kept. One sandbox can use it at a time.
+    In(PathBuf),
+}
+
+/// A folder that is ours until dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    remove: bool,
+    /// Held, not read: closing the file gives the lock up.
+    _lock: File,
+}
+
+impl Folder {
+    pub(crate) fn open(keep: &Keep, name: &str) -> anyhow::Result<Self> {
+        match keep {
+            Keep::Nothing => Self::fresh(name),
+            Keep::In(path) => Self::kept(path),
+        }
+    }
+
+    /// A new empty folder. The first call in a process sweeps stale ones.
+    fn fresh(name: &str) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        let base = base()?;
+        SWEPT.call_once(|| {
+            // What cannot be swept now is in nobody's way: names are never used again.
+            let _ = sweep();
+        });
+        let runs = base.join(RUNS);
+        // A sweep in another process must not come between the making and the locking.
+        let _gate = gate(&base)?;
+        let path = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = runs.join(format!("{name}-{}-{number}", std::process::id()));
+            match DirBuilder::new().mode(0o711).create(&path) {
+                Ok(()) => break path,
+                // Left by a process that had our id before us.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot make {}", path.display()));
+                }
+            }
+        };
+        let lock = File::create(path.join(OWNER_LOCK))?;
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(Self { path, remove: true, _lock: lock })
+    }
+
+    fn kept(path: &Path) -> anyhow::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        let path = path.canonicalize()?;
+        let lock = File::create(path.join(OWNER_LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is in use by another sandbox", path.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        end_processes_in(&path)?;
+        Ok(Self { path, remove: false, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.remove {
+            // What is left is stale the moment the lock goes, and the next sweep gets it.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Ends processes that outlived their owner and removes their folders. Each process does so once
+/// by itself before its first server starts. Returns how many folders were removed.
+///
+/// # Errors
+/// When the base folder cannot be used.
+pub fn sweep() -> anyhow::Result<usize> {
+    let base = base()?;
+    let mut stale = Vec::new();
+    {
+        let _gate = gate(&base)?;
+        for entry in fs::read_dir(base.join(RUNS))?.flatten() {
+            // The lock file may be gone already, where a former sweep was cut short.
+            let Ok(lock) = File::create(entry.path().join(OWNER_LOCK)) else { continue };
+            if lock.try_lock().is_ok() {
+                stale.push((entry.path(), lock));
+            }
+        }
+    }
+    let mut removed = 0;
+    for (path, _lock) in &stale {
+        if end_processes_in(path).is_ok() && fs::remove_dir_all(path).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// The base folder, made if missing: `HOLDFAST_SANDBOX_DIR`, else
+/// `${TMPDIR:-/tmp}/holdfast-sandbox-<uid>`.
+pub(crate) fn base() -> anyhow::Result<PathBuf> {
+    let uid = Uid::effective();
+    let base = match std::env::var_os("HOLDFAST_SANDBOX_DIR") {
+        Some(path) => PathBuf::from(path),
+        None => temporary_folder().join(format!("holdfast-sandbox-{uid}")),
+    };
+    for folder in [&base, &base.join(RUNS)] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let meta = fs::symlink_metadata(&base)?;
+    // Anybody can make a folder of this name in /tmp before us.
+    if !meta.is_dir() || meta.uid() != uid.as_raw() {
+        bail!("{} belongs to another user; set HOLDFAST_SANDBOX_DIR", base.display());
+    }
+    if meta.mode() & 0o777 != 0o711 {
+        fs::set_permissions(&base, Permissions::from_mode(0o711))?;
+    }
+    base.canonicalize().with_context(|| format!("cannot resolve {}", base.display()))
+}
+
+/// `TMPDIR`, unless we are root and another user could not pass through it.
+fn temporary_folder() -> PathBuf {
+    let folder = std::env::temp_dir();
+    let passable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0);
+    if Uid::effective().is_root() && !folder.ancestors().all(passable) {
+        return PathBuf::from("/tmp");
+    }
+    folder
+}
+
+/// A kept folder has the log of the run before; that one stays beside the new, older ones go.
+pub(crate) fn set_old_log_aside(log: &Path) -> anyhow::Result<()> {
+    if log.exists() {
+        fs::rename(log, log.with_extension("log.old"))
+            .with_context(|| format!("cannot set {} aside", log.display()))?;
+    }
+    Ok(())
+}
+
+fn gate(base: &Path) -> anyhow::Result<File> {
+    let path = base.join("gate.lock");
+    let gate = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    gate.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(gate)
+}
+
+/// Kills what a sandbox started in `folder` and that outlived its owner or its server, and waits
+/// until it is gone. Blocks. The caller holds the folder's lock.
+pub(crate) fn end_processes_in(folder: &Path) -> anyhow::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let started = Instant::now();
+    loop {
+        let left = processes_in(folder);
+        if left.is_empty() {
+            return Ok(());
+        }
+        for pid in &left {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        if started.elapsed() > LIMIT {
+            bail!("processes {left:?} in {} do not end", folder.display());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes whose working directory lies in `folder` and which a sandbox started. The second
+/// condition spares a person's shell; a PostgreSQL backend overwrites its environment with its
+/// title, so the name of its program counts as well.
+fn processes_in(folder: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let mark = format!("{FOLDER_VARIABLE}=");
+    let ours = |process: &Path| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        name.trim_end() == "postgres"
+            || environment.split(|byte| *byte == 0).any(|item| item.starts_with(mark.as_bytes()))
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            // A zombie has no working directory: it is gone as far as we care.
+            let cwd = fs::read_link(entry.path().join("cwd")).ok()?;
+            (cwd.starts_with(folder) && ours(&entry.path())).then_some(Pid::from_raw(pid))
+        })
+        .collect()
+}

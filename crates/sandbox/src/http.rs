@@ -1,0 +1,55 @@
+//! Plain HTTP requests with a deadline, for readiness, tests and demo data.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// An HTTP answer, read whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        serde_json::from_str(&self.body)
+            .with_context(|| format!("not JSON ({}): {}", self.status, self.body))
+    }
+}
+
+/// GET, within ten seconds.
+///
+/// # Errors
+/// When there is no whole answer in that time; any status is an answer.
+pub async fn http_get(url: &str) -> anyhow::Result<Answer> {
+    send(client()?.get(url)).await
+}
+
+/// POST of a JSON body, within ten seconds.
+///
+/// # Errors
+/// When there is no whole answer in that time; any status is an answer.
+pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
+    send(client()?.post(url).json(body)).await
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    // All is on this machine: a proxy from the environment would only be in the way.
+    Ok(reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?)
+}
+
+async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    let response = request.send().await?;
+    let status = response.status().as_u16();
+    Ok(Answer { status, body: response.text().await? })
+}

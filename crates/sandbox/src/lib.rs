@@ -1,0 +1,39 @@
+//! Private PostgreSQL and Redis servers, and our own binaries as processes, for `make run`, tests
+//! and benchmarks.
+//!
+//! Here live: finding and starting servers, their folders and ports, and the faults one can
+//! inflict on them (kill, pause, restart). Every process started here ends with the process that
+//! started it, even when that is killed with -9; folders left behind by such an end are swept by
+//! the next start. Must not live here: anything that is shipped, any knowledge of the order
+//! system's tables or keys, and mocks of any kind.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
+//! let database_url = shared_postgres().await?.create_database().await?; // empty, only ours
+//! let redis = Redis::start(RedisOptions::default()).await?; // gone when dropped
+//! redis.pause()?; // hangs, as a stalled host does
+//! redis.resume()?;
+//! # Ok(()) }
+//! ```
+
+mod child;
+mod folder;
+mod http;
+mod initdb;
+mod port;
+mod postgres;
+mod process;
+mod programs;
+mod proxy;
+mod redis;
+mod shared;
+
+pub use folder::{Keep, sweep};
+pub use http::{Answer, http_get, http_post_json};
+pub use port::Port;
+pub use postgres::{Postgres, PostgresOptions};
+pub use process::{Process, ProcessOptions, Ready, workspace_binary};
+pub use proxy::Proxy;
+pub use redis::{Redis, RedisOptions};
+pub use shared::shared_postgres;

@@ -1,0 +1,90 @@
+//! Shows the warnings and errors of a child's log on the terminal as they come.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+use tokio::task::JoinHandle;
+
+use crate::terminal;
+
+const POLL: Duration = Duration::from_millis(200);
+/// Read at most this much in a poll; what lies further is skipped, as nobody reads that fast.
+const POLL_BYTES_MAX: u64 = 256 * 1024;
+const POLL_LINES_MAX: usize = 10;
+const LINE_CHARS_MAX: usize = 400;
+
+/// Watches until aborted.
+pub(crate) fn watch(name: &'static str, log: PathBuf) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut position = 0;
+        loop {
+            tokio::time::sleep(POLL).await;
+            if let Ok((text, end)) = read_new(&log, position).await {
+                position = end;
+                show(name, &text);
+            }
+        }
+    })
+}
+
+/// The whole lines from `position` on, and where they end.
+async fn read_new(log: &PathBuf, position: u64) -> std::io::Result<(String, u64)> {
+    let mut file = tokio::fs::File::open(log).await?;
+    let length = file.metadata().await?.len();
+    let start = position.max(length.saturating_sub(POLL_BYTES_MAX));
+    file.seek(SeekFrom::Start(start)).await?;
+    let mut bytes = Vec::new();
+    file.take(POLL_BYTES_MAX).read_to_end(&mut bytes).await?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    bytes.truncate(whole);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), start + whole as u64))
+}
+
+fn show(name: &str, text: &str) {
+    let mut lines = text.lines().filter(|line| is_alarming(line));
+    for line in lines.by_ref().take(POLL_LINES_MAX) {
+        let short: String = line.chars().take(LINE_CHARS_MAX).collect();
+        terminal::complain(&format!("{name} | {short}"));
+    }
+    let more = lines.count();
+    if more > 0 {
+        terminal::complain(&format!("{name} | … and {more} more warnings in the log"));
+    }
+}
+
+/// A line of level WARN or ERROR, as JSON or as text, or of a panic.
+fn is_alarming(line: &str) -> bool {
+    const LEVELS: [&str; 2] = ["WARN", "ERROR"];
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line) {
+        let level = fields.get("level").and_then(serde_json::Value::as_str);
+        return level.is_some_and(|level| LEVELS.contains(&level));
+    }
+    line.contains("panicked at") || line.split_whitespace().take(3).any(|it| LEVELS.contains(&it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_warnings_errors_and_panics_alarm() {
+        assert!(is_alarming("2026-01-01T00:00:00Z  WARN holdfast_api: slow"));
+        assert!(is_alarming(r#"{"level":"ERROR","fields":{"message":"no"}}"#));
+        assert!(is_alarming("thread 'main' (1) panicked at src/main.rs:1:1:"));
+        assert!(!is_alarming("2026-01-01T00:00:00Z  INFO holdfast_api: a client sent ERROR"));
+        assert!(!is_alarming(r#"{"level":"INFO","fields":{"message":"ERROR"}}"#));
+    }
+
+    #[tokio::test]
+    async fn reads_on_after_the_last_whole_line() {
+        let log = std::env::temp_dir().join(format!("log-watch-{}", std::process::id()));
+        std::fs::write(&log, "one\ntwo\nhal").unwrap();
+        let (text, end) = read_new(&log, 4).await.unwrap();
+        assert_eq!((text.as_str(), end), ("two\n", 8));
+        std::fs::write(&log, "one\ntwo\nhalf\n").unwrap();
+        let (text, end) = read_new(&log, end).await.unwrap();
+        assert_eq!((text.as_str(), end), ("half\n", 13));
+        std::fs::remove_file(&log).unwrap();
+    }
+}

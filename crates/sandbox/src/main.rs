@@ -1,0 +1,47 @@
+//! `holdfast-sandbox`: the order system and its servers as processes of one command.
+
+mod demo;
+mod listen;
+mod log_watch;
+mod run;
+mod servers;
+mod signals;
+mod stack;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Runs Holdfast with a private PostgreSQL and Redis on this machine")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start PostgreSQL, Redis, the API and the worker with demo products, until Ctrl-C.
+    Run(run::RunOptions),
+    /// Start only PostgreSQL and Redis and print their addresses, until Ctrl-C.
+    Servers,
+    /// End servers and remove folders that killed sandboxes left behind.
+    Sweep,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(options) => run::run(&options).await,
+        Command::Servers => servers::run().await,
+        Command::Sweep => holdfast_sandbox::sweep().map(|removed| {
+            terminal::say(&format!("{removed} stale folders removed"));
+            ExitCode::SUCCESS
+        }),
+    };
+    done.unwrap_or_else(|error| {
+        terminal::complain(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,101 @@
+//! Finds the programs that a sandbox runs, and says what to type when one is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, anyhow, bail};
+use nix::unistd::{Uid, User};
+
+/// The oldest PostgreSQL that the order system is made for.
+const POSTGRES_OLDEST: u32 = 15;
+
+/// PostgreSQL's programs, which belong to one version.
+#[derive(Debug, Clone)]
+pub(crate) struct PostgresPrograms {
+    pub(crate) major: u32,
+    pub(crate) initdb: PathBuf,
+    pub(crate) postgres: PathBuf,
+}
+
+/// The newest PostgreSQL on `PATH` or where Debian keeps it.
+pub(crate) fn postgres() -> anyhow::Result<&'static PostgresPrograms> {
+    static FOUND: OnceLock<Option<PostgresPrograms>> = OnceLock::new();
+    FOUND.get_or_init(newest_postgres).as_ref().ok_or_else(|| {
+        anyhow!(
+            "PostgreSQL {POSTGRES_OLDEST} or newer is not installed; \
+             type: sudo apt-get install --no-install-recommends postgresql"
+        )
+    })
+}
+
+fn newest_postgres() -> Option<PostgresPrograms> {
+    let mut folders = path_folders();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        folders.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    let mut found: Vec<PostgresPrograms> = folders
+        .iter()
+        .filter_map(|folder| {
+            // On `PATH` there may be a link; its neighbours are the ones that fit it.
+            let postgres = folder.join("postgres").canonicalize().ok()?;
+            let initdb = postgres.with_file_name("initdb");
+            let major = postgres_major(&postgres)?;
+            (major >= POSTGRES_OLDEST && initdb.is_file()).then_some(PostgresPrograms {
+                major,
+                initdb,
+                postgres,
+            })
+        })
+        .collect();
+    found.sort_by_key(|programs| programs.major);
+    found.pop()
+}
+
+/// From `postgres (PostgreSQL) 15.18 (Debian …)`, or `… 18beta1`.
+fn postgres_major(postgres: &Path) -> Option<u32> {
+    let output = Command::new(postgres).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.split_whitespace().nth(2)?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// `redis-server`, or its drop-in Valkey.
+pub(crate) fn redis() -> anyhow::Result<PathBuf> {
+    on_path("redis-server").or_else(|| on_path("valkey-server")).context(
+        "Redis is not installed; type: sudo apt-get install --no-install-recommends redis-server",
+    )
+}
+
+/// `setpriv` of util-linux.
+pub(crate) fn setpriv() -> anyhow::Result<PathBuf> {
+    on_path("setpriv").context(
+        "setpriv is not installed; type: sudo apt-get install --no-install-recommends util-linux",
+    )
+}
+
+/// PostgreSQL refuses to run as root: the user it runs as then. `None` for an ordinary user.
+pub(crate) fn server_user() -> anyhow::Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    for name in ["postgres", "nobody"] {
+        if let Some(user) = User::from_name(name).context("cannot read the list of users")? {
+            return Ok(Some(user));
+        }
+    }
+    bail!("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+}
+
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    path_folders().into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn path_folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    // Debian leaves these out of an ordinary user's PATH.
+    folders.extend(["/usr/sbin", "/usr/bin", "/bin", "/usr/local/bin"].map(PathBuf::from));
+    folders
+}

@@ -1,0 +1,288 @@
+//! A private Redis server: start, faults.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::child::{Child, Launch, log_tail};
+use crate::folder::{self, Folder, Keep};
+use crate::port::Port;
+use crate::programs;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const PROBE_LIMIT: Duration = Duration::from_millis(200);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const PORT_TRIES: u32 = 10;
+
+/// How a Redis is to be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisOptions {
+    /// Kept data is written to an append-only file; otherwise nothing is written.
+    pub keep: Keep,
+    /// More arguments, such as `["--maxmemory", "10mb"]`; they win over ours.
+    pub args: Vec<String>,
+}
+
+/// A running Redis without a password, on 127.0.0.1 only. Dropping it kills it and removes its
+/// folder (unless kept).
+#[derive(Debug)]
+pub struct Redis {
+    /// Before the folder: the server ends first.
+    server: Mutex<Option<Child>>,
+    options: RedisOptions,
+    program: PathBuf,
+    port: Port,
+    folder: Folder,
+}
+
+impl Redis {
+    /// Starts a server and returns when it answers.
+    ///
+    /// # Errors
+    /// When Redis is not installed (the error says what to type), or does not start within 30
+    /// seconds (the error ends with its log).
+    pub async fn start(options: RedisOptions) -> anyhow::Result<Self> {
+        let mut redis = Self::prepare(options)?;
+        for _ in 1..PORT_TRIES {
+            match redis.launch().await {
+                Ok(()) => return Ok(redis),
+                Err(Failure::AddressInUse) => redis.port = Port::lease()?,
+                Err(Failure::Other(error)) => return Err(error),
+            }
+        }
+        redis.launch().await?;
+        Ok(redis)
+    }
+
+    /// All but the start.
+    fn prepare(options: RedisOptions) -> anyhow::Result<Self> {
+        let program = programs::redis()?;
+        let folder = Folder::open(&options.keep, "redis")?;
+        let port = Port::lease()?;
+        let redis = Self { server: Mutex::new(None), options, program, port, folder };
+        folder::set_old_log_aside(&redis.log_path())?;
+        Ok(redis)
+    }
+
+    /// `redis://127.0.0.1:PORT`, the same after every restart.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.port.address())
+    }
+
+    /// The port on 127.0.0.1, the same after every restart.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The server's log.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.path().join("redis.log")
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        log_tail(&self.log_path(), lines)
+    }
+
+    /// The server's process id, `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.lock().as_ref().map(Child::pid)
+    }
+
+    /// Kills it with SIGKILL; returns when it is gone. New connections are refused from then on.
+    ///
+    /// # Errors
+    /// When it is down already.
+    pub async fn kill9(&self) -> anyhow::Result<()> {
+        let child = self.server.lock().take().context("Redis is down")?;
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Freezes it (SIGSTOP): connections hang, none is refused.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.server.lock().as_ref().context("Redis is down")?.signal(Signal::SIGSTOP)
+    }
+
+    /// Ends [`Self::pause`].
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.server.lock().as_ref().context("Redis is down")?.signal(Signal::SIGCONT)
+    }
+
+    /// Stops it in order (SIGTERM) if it is up, and leaves it down.
+    ///
+    /// # Errors
+    /// When it cannot be stopped even by SIGKILL.
+    pub async fn shutdown(&self) -> anyhow::Result<()> {
+        let child = self.server.lock().take();
+        if let Some(child) = child {
+            child.stop(Signal::SIGTERM, STOP_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again on the same port, after an orderly shutdown if it is still up. It comes up
+    /// empty unless its data is kept.
+    ///
+    /// # Errors
+    /// When it does not come up within 30 seconds.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        self.shutdown().await?;
+        self.launch().await?;
+        Ok(())
+    }
+
+    /// `FLUSHALL`.
+    ///
+    /// # Errors
+    /// When it does not answer within five seconds.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        let answer = self.command("FLUSHALL").await?;
+        if answer.trim_end() != "+OK" {
+            bail!("FLUSHALL: {answer}");
+        }
+        Ok(())
+    }
+
+    /// Waits until it ends by itself; it does not, unless something is wrong.
+    pub async fn ended(&self) {
+        while self.server.lock().as_ref().is_some_and(|child| child.status().is_none()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Sends one inline command on a connection of its own; returns the raw answer.
+    async fn command(&self, command: &str) -> anyhow::Result<String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.port.address()).await?;
+            stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
+            let mut answer = Vec::new();
+            // QUIT makes the server close, so this ends.
+            stream.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut answer).await?;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            Ok::<_, std::io::Error>(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
+        };
+        tokio::time::timeout(ANSWER_LIMIT, exchange)
+            .await
+            .with_context(|| format!("Redis does not answer {command}"))?
+            .with_context(|| format!("cannot send {command} to Redis"))
+    }
+
+    fn args(&self) -> Vec<String> {
+        let kept = self.options.keep != Keep::Nothing;
+        let mut args: Vec<String> = [
+            ("--port", self.port.number().to_string()),
+            ("--bind", "127.0.0.1".to_owned()),
+            ("--dir", self.folder.path().display().to_string()),
+            ("--save", String::new()),
+            ("--appendonly", if kept { "yes" } else { "no" }.to_owned()),
+            ("--daemonize", "no".to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        args.extend(self.options.args.iter().cloned());
+        args
+    }
+
+    async fn launch(&self) -> Result<(), Failure> {
+        let log = self.log_path();
+        let log_before = std::fs::metadata(&log).map_or(0, |meta| meta.len());
+        let child = Child::spawn(&Launch {
+            program: &self.program,
+            args: self.args(),
+            env: Vec::new(),
+            folder: self.folder.path(),
+            log: &log,
+            user: None,
+            // Also reaches one that is paused; an append-only file bears it.
+            death_signal: Signal::SIGKILL,
+        })?;
+        // The process id in the answer tells our server from another on the same port.
+        let ours = format!("process_id:{}\r\n", child.pid());
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.status() {
+                let log_text = std::fs::read_to_string(&log).unwrap_or_default();
+                let new = log_text.get(usize::try_from(log_before).unwrap_or(0)..);
+                if new.is_some_and(|text| text.contains("Address already in use")) {
+                    return Err(Failure::AddressInUse);
+                }
+                let tail = log_tail(&log, 15);
+                return Err(anyhow::anyhow!("Redis ended ({status}):\n{tail}").into());
+            }
+            // Another that holds our port may never answer, while ours has ended.
+            let probe = tokio::time::timeout(PROBE_LIMIT, self.command("INFO server")).await;
+            if matches!(probe, Ok(Ok(answer)) if answer.contains(&ours))
+                && self.command("PING").await.is_ok_and(|answer| answer.trim_end() == "+PONG")
+            {
+                break;
+            }
+            if started.elapsed() > START_LIMIT {
+                let tail = log_tail(&log, 15);
+                return Err(anyhow::anyhow!("Redis not up in {START_LIMIT:?}:\n{tail}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        *self.server.lock() = Some(child);
+        Ok(())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if let (Keep::In(_), Some(child)) = (&self.options.keep, self.server.get_mut()) {
+            let _ = child.signal(Signal::SIGTERM);
+            let _ = child.signal(Signal::SIGCONT);
+            child.wait_blocking(STOP_LIMIT);
+        }
+    }
+}
+
+/// Why a start failed.
+enum Failure {
+    AddressInUse,
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::AddressInUse => anyhow::anyhow!("Redis's port was taken by another"),
+            Failure::Other(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_taken_in_the_meantime_is_told_from_other_failures() {
+        let redis = Redis::prepare(RedisOptions::default()).unwrap();
+        let taken = std::net::TcpListener::bind(redis.port.address()).unwrap();
+        assert!(matches!(redis.launch().await, Err(Failure::AddressInUse)));
+        drop(taken);
+        assert!(redis.launch().await.is_ok());
+    }
+}

@@ -1,0 +1,101 @@
+//! The `holdfast-sandbox` binary with a base folder of its own, so that a test sees only its own
+//! folders and processes.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+pub(crate) struct Base {
+    folder: tempfile::TempDir,
+}
+
+impl Base {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("holdfast-it-").tempdir_in("/tmp").unwrap();
+        // The user that PostgreSQL runs as must get through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-sandbox"));
+        command.arg(subcommand).env("HOLDFAST_SANDBOX_DIR", self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts `servers` and waits for the two addresses.
+    pub(crate) fn servers(&self) -> Servers {
+        let mut child = self.command("servers").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut port = |name: &str| {
+            let line = lines.next().unwrap().unwrap();
+            let url = line.strip_prefix(name).unwrap_or_else(|| panic!("{line}"));
+            let digits = url.rsplit(':').next().unwrap().split('/').next().unwrap();
+            digits.parse().unwrap()
+        };
+        let postgres_port = port("DATABASE_URL=");
+        let redis_port = port("REDIS_URL=");
+        Servers { child, postgres_port, redis_port }
+    }
+
+    /// Folders of servers that are there.
+    pub(crate) fn runs(&self) -> Vec<PathBuf> {
+        let runs = fs::read_dir(self.path().join("runs"));
+        runs.map(|runs| runs.map(|run| run.unwrap().path()).collect()).unwrap_or_default()
+    }
+
+    /// Names of the processes that work within the base folder.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        pids_in(self.path())
+            .iter()
+            .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default())
+            .collect()
+    }
+
+    pub(crate) fn wait_for_no_process(&self) {
+        wait_until("no process left", || self.processes().is_empty());
+    }
+}
+
+pub(crate) struct Servers {
+    pub(crate) child: Child,
+    pub(crate) postgres_port: u16,
+    pub(crate) redis_port: u16,
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Ids of the processes that work in `folder`.
+pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let process = entry.unwrap();
+            let cwd = fs::read_link(process.path().join("cwd")).ok()?;
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            cwd.starts_with(folder).then_some(Pid::from_raw(pid))
+        })
+        .collect()
+}
+
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,10 @@
+//! The sandbox against real servers, processes and signals.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod command;
+mod keep;
+mod orphans;
+mod postgres;
+mod process;
+mod redis;
+mod run;

@@ -1,0 +1,74 @@
+//! `Process`, with our own binary as the one that is started.
+
+use std::time::Duration;
+
+use holdfast_sandbox::{Port, Process, ProcessOptions, Ready};
+
+use crate::command::Base;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn servers(base: &Base) -> ProcessOptions {
+    ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-sandbox"))
+        .arg("servers")
+        .env("HOLDFAST_SANDBOX_DIR", base.path().to_str().unwrap())
+}
+
+/// Starts it and waits until both its servers are up.
+async fn started(base: &Base) -> Process {
+    let process = Process::start(servers(base)).await.unwrap();
+    let up = async {
+        while !process.log().unwrap().contains("REDIS_URL=") {
+            assert!(process.status().is_none(), "{}", process.log_tail(20));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, up).await.unwrap();
+    process
+}
+
+#[tokio::test]
+async fn ends_in_order_when_asked_and_at_once_when_killed() {
+    let base = Base::new();
+    let process = started(&base).await;
+    let status = process.stop(LIMIT).await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(base.processes().is_empty());
+    assert!(base.runs().is_empty(), "an orderly end removes its folders");
+
+    let process = started(&base).await;
+    let status = process.kill9().await.unwrap();
+    assert!(!status.success());
+    assert_eq!(process.status(), Some(status));
+    base.wait_for_no_process();
+}
+
+#[tokio::test]
+async fn one_that_is_paused_does_nothing_until_resumed() {
+    let base = Base::new();
+    let process = started(&base).await;
+    process.pause().unwrap();
+    process.terminate().unwrap();
+    assert_eq!(process.wait(Duration::from_millis(200)).await, None);
+    process.resume().unwrap();
+    assert!(process.wait(LIMIT).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn one_that_cannot_become_ready_errs_with_its_log() {
+    let base = Base::new();
+    let address = Port::lease().unwrap().address();
+    let options = servers(&base).ready(Ready::Tcp(address));
+    let options = ProcessOptions { ready_limit: Duration::from_secs(2), ..options };
+    let error = Process::start(options).await.unwrap_err().to_string();
+    assert!(error.contains("is not ready after 2s"), "{error}");
+    base.wait_for_no_process();
+
+    let wrong = ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-sandbox")).arg("fly");
+    let error = Process::start(wrong.ready(Ready::Tcp(address))).await.unwrap_err().to_string();
+    assert!(error.contains("ended before it was ready"), "{error}");
+    assert!(error.contains("unrecognized subcommand 'fly'"), "{error}");
+
+    let error = Process::start(ProcessOptions::new("/nowhere/holdfast-api")).await.unwrap_err();
+    assert_eq!(error.to_string(), "/nowhere/holdfast-api is missing; build it first");
+}

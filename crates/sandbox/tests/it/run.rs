@@ -1,0 +1,155 @@
+//! `holdfast-sandbox run`, with the real API and worker, which `make test` builds before.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use holdfast_sandbox::{Port, http_get, http_post_json};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::command::{Base, pids_in, wait_until};
+
+#[test]
+fn a_port_in_use_gives_a_sentence_before_anything_is_started() {
+    let base = Base::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let run = base
+        .command("run")
+        .args(["--metrics-port", &port])
+        .env("PORT", Port::lease().unwrap().number().to_string())
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&run.stderr);
+    let sentence = format!(
+        "Port {port} for the API's metrics is in use by another program; \
+         choose another: METRICS_PORT="
+    );
+    assert!(said.starts_with(&sentence), "{said}");
+    assert!(base.runs().is_empty());
+    assert!(run.stdout.is_empty());
+}
+
+/// A `run` that is ready, on ports of its own.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    api: String,
+    /// What it said until it was ready.
+    said: String,
+    _ports: [Port; 3],
+}
+
+fn running(base: &Base) -> Running {
+    let ports = [Port::lease().unwrap(), Port::lease().unwrap(), Port::lease().unwrap()];
+    let mut child = base
+        .command("run")
+        .env("HOST", "127.0.0.1")
+        .env("PORT", ports[0].number().to_string())
+        .env("METRICS_PORT", ports[1].number().to_string())
+        .env("WORKER_METRICS_PORT", ports[2].number().to_string())
+        .env_remove("KEEP")
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("To try:") {
+        if stdout.read_line(&mut said).unwrap() == 0 {
+            let mut error = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+            panic!("it ended:\n{said}{error}");
+        }
+    }
+    let api = format!("http://127.0.0.1:{}", ports[0].number());
+    Running { child, stdout, api, said, _ports: ports }
+}
+
+impl Running {
+    /// Waits for the end; returns the exit code, and what it said since it was ready.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
+    let base = Base::new();
+    let run = running(&base);
+    for step in ["PostgreSQL", "Redis", "Migrations", "API", "Worker", "Demo products", "/docs"] {
+        assert!(run.said.contains(step), "{step}: {}", run.said);
+    }
+    let products = http_get(&format!("{}/products", run.api)).await.unwrap().json().unwrap();
+    assert_eq!(products.as_array().unwrap().len(), 6, "{products}");
+    let order = json!({"product_id": products[0]["id"], "quantity": 1});
+    let order = http_post_json(&format!("{}/orders", run.api), &order).await.unwrap();
+    assert_eq!(order.status, 201, "{}", order.body);
+    let url = format!("{}/orders/{}", run.api, order.json().unwrap()["id"]);
+    let completed = async {
+        while http_get(&url).await.unwrap().json().unwrap()["status"] != "completed" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), completed).await.expect("not completed");
+
+    // As a terminal does: the whole foreground group gets it.
+    killpg(run.pid(), Signal::SIGINT).unwrap();
+    let (code, said) = run.end();
+    assert_eq!(code, Some(0), "{said}");
+    let at = |name: &str| said.find(&format!("{name} stopped")).unwrap_or_else(|| panic!("{said}"));
+    assert!(at("Worker") < at("API") && at("API") < at("Redis") && at("Redis") < at("PostgreSQL"));
+    assert!(base.processes().is_empty());
+    assert!(base.runs().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_is_told_and_ends_all() {
+    let base = Base::new();
+    let run = running(&base);
+    let folder = |name: &str| {
+        base.runs().into_iter().find(|run| run.to_string_lossy().contains(name)).unwrap()
+    };
+    for pid in pids_in(&folder("holdfast-worker")) {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    let (code, said) = run.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("holdfast-worker (signal: 9 (SIGKILL)) ended unexpectedly"), "{said}");
+    assert!(base.processes().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_after_a_killed_one_finds_nothing_in_its_way() {
+    let base = Base::new();
+    let mut killed = running(&base);
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    wait_until("no process left", || base.processes().is_empty());
+    assert!(!base.runs().is_empty());
+    let run = running(&base);
+    kill(run.pid(), Signal::SIGTERM).unwrap();
+    let (code, said) = run.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(base.runs().is_empty(), "the killed run's folders must be swept");
+}
