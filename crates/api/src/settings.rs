@@ -4,17 +4,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
-use holdfast_store::StoreSettings;
+use holdfast_store::{DatabaseUrl, StoreSettings};
 use holdfast_telemetry::{
-    TelemetrySettings,
+    RedisUrl, TelemetrySettings,
     settings::{MustBe, address, milliseconds, whole},
 };
 
 use crate::{admission::AdmissionSettings, body::BodyLimits, http::ConnectionLimits};
-
-mod address;
-
-pub use self::address::{DatabaseUrl, RedisUrl};
 
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]

@@ -12,10 +12,10 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use holdfast_bench::audit::{Expectation, Log, audit};
 use holdfast_bench::load::{self, Choice, Group, Pace, Plan, Requests};
+use holdfast_bench::nothing;
 use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
 use holdfast_bench::scenarios::{ALL, Bench, Settings};
-use holdfast_bench::nothing;
 
 // The do-nothing server has the allocator of the API, or it would be no fair ceiling.
 #[global_allocator]
@@ -199,8 +199,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         pace,
     };
     let measured = Duration::from_secs(args.seconds);
-    let plan =
-        Plan { threads: args.threads, ..Plan::closed(group, Duration::ZERO, measured) };
+    let plan = Plan { threads: args.threads, ..Plan::closed(group, Duration::ZERO, measured) };
     let report = load::run(&plan, |_| {})?;
     for group in &report.groups {
         let point = Point::default().with_report(group);

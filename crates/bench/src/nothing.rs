@@ -29,9 +29,8 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
         .route("/orders", post(order))
         .route("/products/{id}", get(product))
         .with_state(());
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

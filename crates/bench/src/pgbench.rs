@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::process::Command;
 
 /// Beyond what it was told to take: connecting, and ending.

@@ -6,7 +6,7 @@ use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
 use crate::{
     Job, Queue, QueueError,
-    keys::{GROUP, ORDER, STREAM, TRACE},
+    keys::{FIRST, GROUP, ORDER, STREAM, TRACE},
 };
 
 /// An order that was delivered to a consumer. It stays with that consumer until it is
@@ -19,24 +19,32 @@ pub struct Delivery {
     pub job: Job,
 }
 
+/// An entry of the stream as Redis tells it: its id and its fields.
+type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
+/// The answer of `XREADGROUP`: streams and their entries.
+type Read = Option<Vec<(String, Vec<Entry>)>>;
+
 impl Delivery {
-    /// `None` for an entry that nobody of us wrote.
-    pub(crate) fn read(entry_id: String, fields: Vec<(String, String)>) -> Option<Self> {
+    /// The entry's id alone for one that nobody of us wrote.
+    fn read((entry_id, fields): Entry) -> Result<Self, String> {
         let (mut order_id, mut trace_context) = (None, None);
         for (name, value) in fields {
-            match name.as_str() {
-                ORDER => order_id = value.parse().ok(),
-                TRACE => trace_context = Some(value),
-                _ => {}
+            let value = String::from_utf8(value).ok();
+            if name == ORDER.as_bytes() {
+                order_id = value.and_then(|value| value.parse().ok());
+            } else if name == TRACE.as_bytes() {
+                trace_context = value;
             }
         }
-        Some(Self { entry_id, job: Job { order_id: order_id?, trace_context } })
+        match order_id {
+            Some(order_id) => Ok(Self { entry_id, job: Job { order_id, trace_context } }),
+            None => Err(entry_id),
+        }
     }
 }
 
-/// The answer of `XREADGROUP`: streams, entries, fields.
-type Read = Option<Vec<(String, Entries)>>;
-type Entries = Vec<(String, Vec<(String, String)>)>;
+/// The most steps through the entries in hand of one search for the dead.
+const TAKE_OVER_STEPS: usize = 16;
 
 /// One consumer of the group, with a connection of its own: a read that blocks would hold up
 /// everything else on a shared one (redis-rs#1924).
@@ -45,6 +53,8 @@ pub struct Consumer {
     client: Client,
     name: String,
     connection: Option<MultiplexedConnection>,
+    /// Up to where the entries in hand were searched for those of the dead.
+    searched: String,
 }
 
 impl Consumer {
@@ -54,7 +64,7 @@ impl Consumer {
     /// An address that cannot be understood.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
         let client = Client::open(queue.settings.redis_url.as_str()).map_err(QueueError::Url)?;
-        Ok(Self { queue, client, name: name.into(), connection: None })
+        Ok(Self { queue, client, name: name.into(), connection: None, searched: FIRST.to_owned() })
     }
 
     /// The consumer's name.
@@ -71,6 +81,10 @@ impl Consumer {
     /// # Errors
     /// Redis is away or refuses. The next call connects again; the caller should wait a little.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        if max == 0 {
+            // Redis would read it as no limit.
+            return Ok(Vec::new());
+        }
         let result = self.read(max).await;
         match result {
             Err(QueueError::NoGroup) => {
@@ -107,27 +121,60 @@ impl Consumer {
                 Ok(answer) => answer?,
                 Err(_elapsed) => return Err(QueueError::Timeout),
             };
-        Ok(streams
-            .unwrap_or_default()
-            .into_iter()
-            .flat_map(|(_, entries)| entries)
-            .filter_map(|(id, fields)| Delivery::read(id, fields))
-            .collect())
+        let entries = streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries);
+        Ok(self.understood(entries).await)
     }
 
     /// Takes over at most `max` orders that were delivered to any consumer, this one included,
-    /// and have been neither acknowledged nor kept alive for `idle`.
+    /// and have been neither acknowledged nor kept alive for `idle`. None is no error; where very
+    /// many entries are in hand, the next call goes on where this one stopped.
+    ///
+    /// Cancelling it may leave orders taken over that nobody has seen; they are taken over again.
     ///
     /// # Errors
     /// Redis is away or refuses, or the group does not exist.
-    pub async fn take_over(&self, idle: Duration, max: usize) -> Result<Vec<Delivery>, QueueError> {
+    pub async fn take_over(
+        &mut self,
+        idle: Duration,
+        max: usize,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-        let mut claim = redis::cmd("XAUTOCLAIM");
-        claim.arg(STREAM).arg(GROUP).arg(&self.name).arg(idle_ms).arg("0-0");
-        claim.arg("COUNT").arg(max);
-        let mut connection = self.queue.connection.clone();
-        let (_, entries, _): (String, Entries, Vec<String>) =
-            self.queue.within(claim.query_async(&mut connection)).await?;
-        Ok(entries.into_iter().filter_map(|(id, fields)| Delivery::read(id, fields)).collect())
+        for _ in 0..TAKE_OVER_STEPS {
+            let mut claim = redis::cmd("XAUTOCLAIM");
+            claim.arg(STREAM).arg(GROUP).arg(&self.name).arg(idle_ms).arg(&self.searched);
+            claim.arg("COUNT").arg(max);
+            let mut connection = self.queue.connection.clone();
+            let (next, entries, _): (String, Vec<Entry>, Vec<String>) =
+                self.queue.within(claim.query_async(&mut connection)).await?;
+            self.searched = next;
+            if !entries.is_empty() {
+                return Ok(self.understood(entries).await);
+            }
+            if self.searched == FIRST {
+                break;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Those entries that name an order. The others are done with at once: they would come back
+    /// for ever, be counted as depth for ever, and keep the stream from being trimmed.
+    async fn understood(&self, entries: impl IntoIterator<Item = Entry>) -> Vec<Delivery> {
+        let (mut deliveries, mut foreign) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match Delivery::read(entry) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(entry_id) => foreign.push(entry_id),
+            }
+        }
+        if !foreign.is_empty() {
+            tracing::warn!(entries = foreign.len(), "the queue holds entries without an order");
+            // If it fails, they are taken over later and come here again.
+            let _ = self.queue.ack_entries(&foreign).await;
+        }
+        deliveries
     }
 }

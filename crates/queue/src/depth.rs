@@ -9,6 +9,10 @@ use crate::{
     keys::{GROUP, RETRIES, STREAM},
 };
 
+/// The most entries that are counted one by one, on either side, before `lag` is believed: about a
+/// millisecond of Redis's time.
+const COUNT_MAX: usize = 2000;
+
 /// The orders in the queue, by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -30,9 +34,11 @@ impl Depth {
 impl Queue {
     /// Counts the orders in the queue.
     ///
-    /// Redis's own count of what a group has still to read (`lag`) can be unknown, after `XDEL` for
-    /// example (redis#13337). Then everything behind the last delivered entry is counted, as all
-    /// entries less those up to it: the trimming keeps those few.
+    /// Redis's own count of what a group has still to read (`lag`) can be unknown or wrong after
+    /// `XDEL` or a trim by somebody else's hand (redis#13337). It is the last resort here, for when
+    /// much lies on both sides of the last delivered entry. What lies behind it is counted, or
+    /// what lies before it and is taken off the whole: the trimming keeps that short. So the depth of a
+    /// queue that is nearly empty is exact, whatever `lag` says.
     ///
     /// # Errors
     /// Redis is away or refuses, or the group does not exist. An unknown depth is never 0.
@@ -47,19 +53,32 @@ impl Queue {
                end \
              end \
              if not last then return redis.error_reply('NOGROUP no such group') end \
-             if not lag then \
-               local read, from = 0, '-' \
-               repeat \
-                 local page = redis.call('XRANGE', KEYS[1], from, last, 'COUNT', 1000) \
-                 read = read + #page \
-                 if #page > 0 then from = '(' .. page[#page][1] end \
-               until #page < 1000 \
-               lag = redis.call('XLEN', KEYS[1]) - read \
+             local function count(from, to, most) \
+               local counted = 0 \
+               while counted < most do \
+                 local page = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 500) \
+                 counted = counted + #page \
+                 if #page < 500 then return counted end \
+                 from = '(' .. page[#page][1] \
+               end \
              end \
-             return {lag, pending, redis.call('ZCARD', KEYS[2])}",
+             local all, most = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2]) \
+             local waiting \
+             local read = count('-', last, most) \
+             if read then \
+               waiting = all - read \
+             else \
+               waiting = count('(' .. last, '+', most) \
+               if not waiting and lag then \
+                 waiting = math.min(lag, all) \
+               elseif not waiting then \
+                 waiting = all - count('-', last, math.huge) \
+               end \
+             end \
+             return {waiting, pending, redis.call('ZCARD', KEYS[2])}",
         );
         let mut call = script.key(STREAM);
-        call.key(RETRIES).arg(GROUP);
+        call.key(RETRIES).arg(GROUP).arg(COUNT_MAX);
         let mut connection = self.connection.clone();
         let (waiting, in_hand, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_hand, later })

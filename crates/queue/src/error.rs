@@ -23,7 +23,10 @@ impl From<redis::RedisError> for QueueError {
     fn from(error: redis::RedisError) -> Self {
         if error.is_timeout() {
             Self::Timeout
-        } else if error.code() == Some("NOGROUP") || error.to_string().contains("no such key") {
+        } else if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED"))
+            || error.to_string().contains("no such key")
+        {
+            // UNBLOCKED is what a blocked read hears from Redis 7.0 when the stream is deleted.
             Self::NoGroup
         } else {
             Self::Redis(error)

@@ -10,3 +10,5 @@ pub(crate) const GROUP: &str = "fulfilment";
 pub(crate) const ORDER: &str = "o";
 /// An entry's field with the trace context.
 pub(crate) const TRACE: &str = "t";
+/// Redis's name for a place before all entries.
+pub(crate) const FIRST: &str = "0-0";

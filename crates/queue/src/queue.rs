@@ -123,11 +123,19 @@ impl Queue {
     /// # Errors
     /// Redis is away or refuses; the entries will be delivered again then.
     pub async fn ack_many(&self, deliveries: &[Delivery]) -> Result<(), QueueError> {
-        for deliveries in deliveries.chunks(CALL_MAX) {
+        self.ack_entries(deliveries.iter().map(|delivery| &delivery.entry_id)).await
+    }
+
+    pub(crate) async fn ack_entries<'a>(
+        &self,
+        entry_ids: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), QueueError> {
+        let mut entry_ids = entry_ids.into_iter().peekable();
+        while entry_ids.peek().is_some() {
             let mut ack = redis::cmd("XACK");
             ack.arg(STREAM).arg(GROUP);
-            for delivery in deliveries {
-                ack.arg(&delivery.entry_id);
+            for entry_id in entry_ids.by_ref().take(CALL_MAX) {
+                ack.arg(entry_id);
             }
             let mut connection = self.connection.clone();
             self.within(ack.query_async::<()>(&mut connection)).await?;
@@ -189,6 +197,7 @@ impl Queue {
     }
 
     /// Tells Redis that these entries are still being worked on, so that nobody takes them over.
+    /// Only for orders whose claim still holds: it would take an entry back from its heir.
     ///
     /// # Errors
     /// Redis is away or refuses.

@@ -1,4 +1,5 @@
-//! A TCP proxy before a server, which counts the round trips that pass through it.
+//! A TCP proxy before a server, which counts the round trips that pass through it and can keep back
+//! the server's answers.
 
 use std::{
     net::SocketAddr,
@@ -23,6 +24,7 @@ use tokio::{
 pub struct Proxy {
     address: SocketAddr,
     round_trips: Arc<AtomicU64>,
+    cut_answers: Arc<AtomicBool>,
     // Held for its drop.
     _tasks: JoinSet<()>,
 }
@@ -36,15 +38,16 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
         let round_trips = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&round_trips);
+        let cut_answers = Arc::new(AtomicBool::new(false));
+        let (counted, cut) = (Arc::clone(&round_trips), Arc::clone(&cut_answers));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(join(client, upstream, Arc::clone(&counted)));
+                connections.spawn(join(client, upstream, Arc::clone(&counted), Arc::clone(&cut)));
             }
         });
-        Ok(Self { address, round_trips, _tasks: tasks })
+        Ok(Self { address, round_trips, cut_answers, _tasks: tasks })
     }
 
     /// Where clients connect to.
@@ -57,9 +60,20 @@ impl Proxy {
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::SeqCst)
     }
+
+    /// While this is on, a connection is cut when the server answers on it: the server has done
+    /// what it was asked, and the client never hears of it.
+    pub fn cut_answers(&self, on: bool) {
+        self.cut_answers.store(on, Ordering::SeqCst);
+    }
 }
 
-async fn join(client: TcpStream, upstream: SocketAddr, round_trips: Arc<AtomicU64>) {
+async fn join(
+    client: TcpStream,
+    upstream: SocketAddr,
+    round_trips: Arc<AtomicU64>,
+    cut_answers: Arc<AtomicBool>,
+) {
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
@@ -73,15 +87,22 @@ async fn join(client: TcpStream, upstream: SocketAddr, round_trips: Arc<AtomicU6
             if turn.swap(false, Ordering::SeqCst) {
                 round_trips.fetch_add(1, Ordering::SeqCst);
             }
+            true
         }) => {}
-        () = pump(from_server, to_client, move || server_spoke_last.store(true, Ordering::SeqCst)) => {}
+        () = pump(from_server, to_client, move || {
+            server_spoke_last.store(true, Ordering::SeqCst);
+            !cut_answers.load(Ordering::SeqCst)
+        }) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, spoke: impl Fn()) {
+/// Copies until one side ends, or `pass` says no to what was read.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pass: impl Fn() -> bool) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        spoke();
+        if !pass() {
+            break;
+        }
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }

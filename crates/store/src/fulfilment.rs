@@ -2,18 +2,29 @@
 //!
 //! A claim is a lease: `processing`, until a time. Each claim raises the order's `attempt`, and every
 //! later write names the attempt it belongs to, so that a worker whose lease ran out cannot
-//! write over what its successor did. This also keeps the row locks of two writers apart: no two
-//! hold claims with the same attempt, and whoever only looks for work skips locked rows. So no two
-//! of these statements can wait for each other in a circle.
+//! write over what its successor did.
 //!
-//! All work on many orders in one round trip, and each is a transaction of its own.
+//! Who looks for work skips locked rows and waits for nobody. Who writes about claims of its own
+//! locks the rows in the order of their ids first: a worker renews its leases while it
+//! writes outcomes of the same orders, and in any other order the two could wait for each other.
+//!
+//! All work on many orders in one round trip, each is a transaction of its own, and none waits
+//! longer than `statement_timeout` and a little: a server that hangs does not answer its own
+//! timeouts.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use holdfast_domain::{OrderId, ProductId, Quantity};
-use sqlx::Row;
+use sqlx::{
+    Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 
 use crate::{Store, StoreError, rows::corrupt};
+
+/// The longest reason that is kept, in characters.
+const REASON_MAX: usize = 1000;
 
 /// An order that a worker may work on until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +63,36 @@ pub struct Swept {
     pub trace_context: Option<String>,
 }
 
+/// Which orders should be in the queue and may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepRule {
+    /// How long the message that will be delivered next has been waiting in the queue. An order
+    /// that is younger may be in the queue itself, waiting its turn: publishing it again would
+    /// only make a long queue longer.
+    pub waiting: Duration,
+    /// How much longer than that an order must have been pending.
+    pub lost_after: Duration,
+    /// The most orders of one step.
+    pub limit: u32,
+}
+
+/// Where a sweep goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweptUpTo(i64);
+
+/// Reads the ids that a statement gave back.
+fn ids(rows: &[PgRow]) -> Result<Vec<OrderId>, StoreError> {
+    rows.iter().map(|row| Ok(OrderId(row.try_get("id")?))).collect()
+}
+
 impl Store {
     /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
-    /// out. The others are somebody else's or done.
+    /// out. The others are done, somebody else's, or locked by somebody at this moment.
     ///
     /// # Errors
     /// The database is not available. Orders may be claimed then; their lease runs out.
     pub async fn claim(&self, ids: &[OrderId], lease: Duration) -> Result<Vec<Claim>, StoreError> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "WITH mine AS ( \
                  SELECT id FROM orders WHERE id = ANY($1) AND (status = 'pending' \
                      OR (status = 'processing' AND lease_until < now())) \
@@ -71,10 +104,10 @@ impl Store {
              RETURNING orders.id, attempt, attempt - handed_back AS tries, product_id, quantity",
         )
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-        .bind(millis(lease))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
+        .bind(millis(lease));
+        self.within(query)
+            .await?
+            .iter()
             .map(|row| {
                 let units: i32 = row.try_get("quantity")?;
                 Ok(Claim {
@@ -98,19 +131,19 @@ impl Store {
         claims: &[(OrderId, i32)],
         lease: Duration,
     ) -> Result<Vec<OrderId>, StoreError> {
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "UPDATE orders SET lease_until = now() + $3 * interval '1 ms' \
-             FROM unnest($1::bigint[], $2::int[]) AS mine (id, attempt) \
-             WHERE orders.id = mine.id AND orders.attempt = mine.attempt \
-                 AND status = 'processing' \
+        let query = sqlx::query(
+            "WITH mine AS ( \
+                 SELECT id FROM orders JOIN unnest($1::bigint[], $2::int[]) \
+                     AS held (id, attempt) USING (id, attempt) \
+                 WHERE status = 'processing' ORDER BY id FOR UPDATE OF orders) \
+             UPDATE orders SET lease_until = now() + $3 * interval '1 ms' \
+             FROM mine WHERE orders.id = mine.id \
              RETURNING orders.id",
         )
         .bind(claims.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(claims.iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>())
-        .bind(millis(lease))
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ids.into_iter().map(OrderId).collect())
+        .bind(millis(lease));
+        ids(&self.within(query).await?)
     }
 
     /// Writes what became of claims, where they still hold. Gives back the orders for which it
@@ -128,75 +161,113 @@ impl Store {
         for (_, _, verdict) in finished {
             let (status, failure, delay) = match verdict {
                 Verdict::Completed => ("completed", None, None),
-                Verdict::Failed(reason) => ("failed", Some(reason.as_str()), None),
-                Verdict::Retry(delay, reason) => {
-                    ("pending", Some(reason.as_str()), Some(millis(*delay)))
-                }
+                Verdict::Failed(why) => ("failed", Some(reason(why)), None),
+                Verdict::Retry(delay, why) => ("pending", Some(reason(why)), Some(millis(*delay))),
                 Verdict::HandedBack => ("pending", None, None),
             };
             statuses.push(status);
             failures.push(failure);
             delays.push(delay);
         }
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "UPDATE orders SET status = done.status, lease_until = NULL, \
-                 failure = coalesce(done.failure, orders.failure), \
-                 next_attempt_at = now() + done.delay_ms * interval '1 ms', \
+        let query = sqlx::query(
+            "WITH mine AS ( \
+                 SELECT orders.id, done.status, done.failure, done.delay_ms \
+                 FROM orders JOIN unnest($1::bigint[], $2::int[], $3::text[], $4::text[], \
+                     $5::bigint[]) AS done (id, attempt, status, failure, delay_ms) \
+                     USING (id, attempt) \
+                 WHERE orders.status = 'processing' ORDER BY orders.id FOR UPDATE OF orders) \
+             UPDATE orders SET status = mine.status, lease_until = NULL, \
+                 failure = coalesce(mine.failure, orders.failure), \
+                 next_attempt_at = CASE WHEN mine.status = 'pending' \
+                     THEN now() + coalesce(mine.delay_ms, 0) * interval '1 ms' END, \
                  handed_back = handed_back + \
-                     (done.status = 'pending' AND done.delay_ms IS NULL)::int, \
-                 finished_at = CASE WHEN done.status <> 'pending' THEN now() END \
-             FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bigint[]) \
-                 AS done (id, attempt, status, failure, delay_ms) \
-             WHERE orders.id = done.id AND orders.attempt = done.attempt \
-                 AND orders.status = 'processing' \
+                     (mine.status = 'pending' AND mine.delay_ms IS NULL)::int, \
+                 finished_at = CASE WHEN mine.status <> 'pending' THEN now() END \
+             FROM mine WHERE orders.id = mine.id \
              RETURNING orders.id",
         )
         .bind(finished.iter().map(|(id, _, _)| id.0).collect::<Vec<_>>())
         .bind(finished.iter().map(|(_, attempt, _)| *attempt).collect::<Vec<_>>())
         .bind(statuses)
         .bind(failures)
-        .bind(delays)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ids.into_iter().map(OrderId).collect())
+        .bind(delays);
+        ids(&self.within(query).await?)
     }
 
-    /// Finds at most `limit` orders that should be in the queue and may not be: those that have
-    /// been pending for longer than `older_than` (from their creation, their next attempt, or the
-    /// last sweep that found them), and those whose lease has run out. Marks them, so that two
-    /// sweepers do not both find them.
+    /// Finds orders that should be in the queue and may not be, the oldest first: those that have
+    /// been pending for too long (from their creation, the end of their retry's delay, or the last
+    /// sweep that found them), and those whose lease has run out. Makes them pending and marks
+    /// them, so that two sweepers do not both find them. Also says where the next step goes on, if
+    /// there may be more.
     ///
     /// # Errors
-    /// The database is not available. Orders that were marked are found again after `older_than`.
-    pub async fn sweep(&self, limit: u32, older_than: Duration) -> Result<Vec<Swept>, StoreError> {
-        let rows = sqlx::query(
+    /// The database is not available. Orders that were marked are found again when they have been
+    /// pending for that long once more.
+    pub async fn sweep(
+        &self,
+        rule: SweepRule,
+        from: Option<SweptUpTo>,
+    ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
+        // Of the index of unfinished orders only the old end is read, up to the age of the oldest
+        // waiting message: not the whole of a long queue, each time.
+        let query = sqlx::query(
             "WITH lost AS ( \
                  SELECT id FROM orders WHERE status IN ('pending', 'processing') \
-                     AND created_at < now() - least($2, 60000) * interval '1 ms' \
+                     AND created_at <= now() - $2 * interval '1 ms' \
+                     AND created_at >= 'epoch'::timestamptz + $4 * interval '1 us' \
                      AND CASE status \
                          WHEN 'processing' THEN lease_until < now() \
                          ELSE coalesce(next_attempt_at, created_at) \
-                             < now() - $2 * interval '1 ms' END \
+                             < now() - ($2 + $3) * interval '1 ms' END \
                  ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED) \
              UPDATE orders SET status = 'pending', lease_until = NULL, next_attempt_at = now() \
              FROM lost WHERE orders.id = lost.id \
-             RETURNING orders.id, trace_context",
+             RETURNING orders.id, trace_context, \
+                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us",
         )
-        .bind(i64::from(limit))
-        .bind(millis(older_than))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Swept {
-                    order_id: OrderId(row.try_get("id")?),
-                    trace_context: row.try_get("trace_context")?,
-                })
-            })
-            .collect()
+        .bind(i64::from(rule.limit))
+        .bind(millis(rule.waiting))
+        .bind(millis(rule.lost_after))
+        .bind(from.map_or(0, |from| from.0));
+        let rows = self.within(query).await?;
+        let mut up_to = 0;
+        let mut swept = Vec::with_capacity(rows.len());
+        for row in &rows {
+            up_to = up_to.max(row.try_get("created_us")?);
+            swept.push(Swept {
+                order_id: OrderId(row.try_get("id")?),
+                trace_context: row.try_get("trace_context")?,
+            });
+        }
+        // Orders of one batch have one time of creation, so that time is looked at again.
+        let more = u32::try_from(swept.len()).is_ok_and(|found| found >= rule.limit);
+        Ok((swept, more.then_some(SweptUpTo(up_to))))
+    }
+
+    /// Runs a statement, for no longer than the server itself should take.
+    async fn within(
+        &self,
+        query: Query<'static, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let limit = self.settings.statement_timeout + Duration::from_secs(1);
+        match tokio::time::timeout(limit, query.fetch_all(&mut *connection)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_elapsed) => {
+                // It would wait in the pool for an answer that may never come.
+                connection.close_on_drop();
+                Err(StoreError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+            }
+        }
     }
 }
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A reason as the database takes it: somebody else's answer may be in it, of any length, and with
+/// a NUL, which PostgreSQL keeps in no text.
+fn reason(text: &str) -> String {
+    text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
 }

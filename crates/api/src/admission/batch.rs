@@ -12,7 +12,8 @@ use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Placement, S
 
 use super::{
     AdmissionMetrics, AdmissionSettings,
-    publish::Published,
+    publish::Outbox,
+    sold_out::SoldOut,
     ticket::{Accepted, Refusal, Ticket},
 };
 use crate::products::CachedProduct;
@@ -22,7 +23,8 @@ pub(super) struct Runner {
     pub settings: AdmissionSettings,
     pub store: Store,
     pub cache: Cache<CachedProduct>,
-    pub published: Published,
+    pub sold_out: SoldOut,
+    pub outbox: Outbox,
     pub metrics: Arc<AdmissionMetrics>,
 }
 
@@ -160,7 +162,9 @@ impl Runner {
                     if refusal != Refusal::OutcomeUnknown {
                         raised.aborted();
                     }
-                    tickets.into_iter().for_each(|ticket| self.refuse(ticket, refusal));
+                    for ticket in tickets {
+                        self.refuse(ticket, refusal);
+                    }
                     return Ok(());
                 }
             },
@@ -191,7 +195,7 @@ impl Runner {
 
     fn answer(&self, tickets: Vec<Ticket>, verdicts: &[Result<Money, Shortfall>], placed: &Placed) {
         // The workers hear of it first: the callers' answers wake hundreds of tasks.
-        self.published.send(
+        self.outbox.send(
             tickets
                 .iter()
                 .zip(verdicts)
@@ -265,10 +269,15 @@ impl Runner {
             error if error.is_transient() => Refusal::Unavailable,
             _ => Refusal::Internal,
         };
-        tickets.into_iter().for_each(|ticket| self.refuse(ticket, refusal));
+        for ticket in tickets {
+            self.refuse(ticket, refusal);
+        }
     }
 
     pub fn refuse(&self, ticket: Ticket, refusal: Refusal) {
+        if matches!(refusal, Refusal::NotEnough { .. }) {
+            self.sold_out.learn(ticket.demand.product_id);
+        }
         self.metrics.refused(refusal);
         ticket.answer(Err(refusal));
     }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use holdfast_domain::ProductId;
+use holdfast_domain::{Demand, ProductId};
 use holdfast_store::LockMode;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc};
@@ -46,6 +46,14 @@ impl Lanes {
         });
         lanes.tasks.spawn(Arc::clone(&lanes).run_shared(receiver));
         lanes
+    }
+
+    /// Refuses an order for more than is known to be left.
+    pub fn refuse_sold_out(&self, demand: &Demand) -> Result<(), Refusal> {
+        self.runner
+            .sold_out
+            .check(demand)
+            .inspect_err(|refusal| self.runner.metrics.refused(*refusal))
     }
 
     /// Puts an order into its lane.
@@ -133,7 +141,7 @@ impl Lanes {
         // themselves when they are idle.
         self.tasks.close();
         self.tasks.wait().await;
-        self.runner.published.close().await;
+        self.runner.outbox.close().await;
     }
 }
 

@@ -14,6 +14,8 @@
 //!   for the row up to `lock_timeout` and ends when it has had no work for a while. As long as it
 //!   is there, orders for its product go straight to it.
 //!
+//! What is known to be sold out is refused before it comes to a lane: see [`Admission::place`].
+//!
 //! So one locked row stalls nobody else, and a hot product gets its own lane by itself as soon as
 //! a second replica wants the same row.
 //!
@@ -22,6 +24,7 @@
 //! | `ticket` | an order that waits, and its verdict |
 //! | `lanes` | the queues, and which order goes to which |
 //! | `batch` | one batch from the lock to the answers |
+//! | `sold_out` | refusing from memory what is known not to be there |
 //! | `publish` | from the commit to the worker's queue |
 //! | `metrics` | what an operator sees of it |
 
@@ -29,6 +32,7 @@ mod batch;
 mod lanes;
 mod metrics;
 mod publish;
+mod sold_out;
 mod ticket;
 
 use std::{sync::Arc, time::Duration};
@@ -90,13 +94,18 @@ impl Admission {
         publisher: Publisher,
         metrics: Arc<AdmissionMetrics>,
     ) -> Self {
-        let published = publish::start(publisher, Arc::clone(&metrics));
-        let runner = batch::Runner { settings, store, cache, published, metrics };
+        let outbox = publish::start(publisher, Arc::clone(&metrics));
+        let sold_out = sold_out::SoldOut::new(store.clone(), cache.clone());
+        let runner = batch::Runner { settings, store, cache, sold_out, outbox, metrics };
         Self { lanes: lanes::Lanes::open(runner) }
     }
 
     /// Places an order and waits for the verdict: at most for `wait_max` and one batch, which is
     /// bounded by the timeouts of the database.
+    ///
+    /// An order for more than this process knows to be left is refused at once, from the read cache's
+    /// memory, which a change of stock reaches before its caller is answered, and other
+    /// replicas with one message. A refusal by a lane makes the cache remember the product.
     ///
     /// Dropping the future before the order's batch began withdraws the order. Dropped later, the
     /// order may be accepted without anybody hearing of it, as with any lost answer.
@@ -109,6 +118,7 @@ impl Admission {
         demand: Demand,
         trace_context: Option<String>,
     ) -> Result<Accepted, Refusal> {
+        self.lanes.refuse_sold_out(&demand)?;
         let (ticket, verdict) = ticket::Ticket::new(demand, trace_context);
         self.lanes.send(ticket)?;
         // The lane answers each ticket; it goes without an answer only when the process ends.

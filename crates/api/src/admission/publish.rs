@@ -18,14 +18,14 @@ const WAITING_MAX: usize = 65_536;
 const BATCH_MAX: usize = 512;
 
 /// The way to the publishing task.
-pub(super) struct Published {
+pub(super) struct Outbox {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<AdmissionMetrics>,
 }
 
 /// Starts the task that publishes.
-pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Published {
+pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Outbox {
     let (jobs, mut waiting) = mpsc::channel(WAITING_MAX);
     let counted = Arc::clone(&metrics);
     let task = tokio::spawn(async move {
@@ -41,10 +41,10 @@ pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Pub
             batch.clear();
         }
     });
-    Published { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), metrics }
+    Outbox { jobs: Mutex::new(Some(jobs)), task: Mutex::new(Some(task)), metrics }
 }
 
-impl Published {
+impl Outbox {
     /// Hands over the orders of a committed batch. Never waits.
     pub fn send(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         let jobs = self.jobs.lock();

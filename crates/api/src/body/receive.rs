@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_in_many_frames_is_put_together_within_its_limit() {
         let frames = || {
-            let frames = ["{\"a\"", ":", "1}"].map(|data| Ok::<_, std::io::Error>(data));
+            let frames = ["{\"a\"", ":", "1}"].map(Ok::<_, std::io::Error>);
             Body::from_stream(futures::stream::iter(frames))
         };
         let limits = |bytes| BodyLimits { bytes, time: Duration::from_secs(5) };

@@ -90,9 +90,9 @@ fn every_operation_is_described_with_its_answers() {
 #[tokio::test]
 async fn every_documented_operation_answers_as_documented() {
     let server = Server::start().await;
-    let served = server.api.get("/openapi.json").await;
+    let shown = server.api.get("/openapi.json").await;
     let document = document();
-    assert_eq!(served.json(), document);
+    assert_eq!(shown.json(), document);
     for (path, method, operation) in operations(&document) {
         let documented = operation["responses"].as_object().unwrap();
         for slash in ["", "/"] {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_sandbox::{Port, shared_postgres};
+use holdfast_sandbox::{Port, Redis, RedisOptions, shared_postgres};
 use serde_json::{Value, json};
 
 use crate::server::{BINARY, Server, addresses, database, spawn};
@@ -126,7 +126,7 @@ async fn migrations_run_and_can_run_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_not_ready_before_the_schema_is_there() {
-    let redis = holdfast_sandbox::Redis::start(Default::default()).await.unwrap();
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let url = shared_postgres().await.unwrap().create_database().await.unwrap();
     let process = spawn(&url, &redis.url(), &[]).await;
     let (api, internal) = addresses(&process).await;

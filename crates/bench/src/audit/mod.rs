@@ -174,7 +174,8 @@ async fn stock(
             }
         })
     };
-    let examples: Vec<String> = rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
+    let examples: Vec<String> =
+        rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
     findings.violations.push(format!(
         "stock and orders of {} products do not add up: {}",
         rows.len(),

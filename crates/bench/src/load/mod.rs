@@ -124,8 +124,7 @@ pub fn run(plan: &Plan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<Re
             (1..threads).map(|index| scope.spawn(move || run_thread(index))).collect();
         let mut results = vec![run_thread(0)];
         for handle in handles {
-            results
-                .push(handle.join().unwrap_or_else(|_| bail!("a thread of the generator died")));
+            results.push(handle.join().unwrap_or_else(|_| bail!("a thread of the generator died")));
         }
         results
     });

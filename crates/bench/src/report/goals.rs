@@ -146,12 +146,10 @@ fn throughput(run: &Run) -> Vec<Goal> {
     let draining = run.median(part::HOT_DRAINING, at(CONNECTIONS, 1), orders);
     let two = run.median(part::HOT, at(CONNECTIONS, 2), orders);
     let many = run.median(part::HOT, at(1_024, 1), orders);
-    let reads = |part, replicas| {
-        run.median(part, at(CONNECTIONS, replicas), |point| point.reads_per_s)
-    };
-    let more = |name: &'static str| {
-        run.median(part::ROW_LOCKED, |_| true, move |point| more(point, name))
-    };
+    let reads =
+        |part, replicas| run.median(part, at(CONNECTIONS, replicas), |point| point.reads_per_s);
+    let more =
+        |name: &'static str| run.median(part::ROW_LOCKED, |_| true, move |point| more(point, name));
     vec![
         ratio(
             "hot product, 256 connections, workers stopped; against pgbench's best of one statement on one row",
@@ -211,8 +209,7 @@ fn others(run: &Run) -> Vec<Goal> {
         |point| point.connections == 1_024 && point.replicas == 1,
         |point| point.memory_mib.get("API").copied().unwrap_or(0.0),
     );
-    let drained =
-        run.median(part::DRAIN, |_| true, |point| more(point, "drained_orders_per_s"));
+    let drained = run.median(part::DRAIN, |_| true, |point| more(point, "drained_orders_per_s"));
     vec![
         Goal {
             work: "hot product, 256 connections at 70 % of the peak, open loop: 99 of 100 orders",

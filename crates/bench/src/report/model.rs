@@ -148,15 +148,9 @@ impl Point {
         self.failed = report.unexpected() + report.timed_out + report.connections_lost;
         self.unsent = report.unsent;
         let most_reads = report.reads.count() > report.orders.count();
-        self.latency_ms =
-            if most_reads { (&report.reads).into() } else { (&report.orders).into() };
+        self.latency_ms = if most_reads { (&report.reads).into() } else { (&report.orders).into() };
         self.refused_latency_ms = (&report.refused_from_sending).into();
         self
-    }
-
-    /// All answers per second.
-    pub fn answers_per_s(&self) -> f64 {
-        self.orders_per_s + self.reads_per_s + self.refused_per_s
     }
 }
 
@@ -199,8 +193,46 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A small run: one hot product and a baseline.
+    pub fn sample() -> Run {
+        let point = |part: &str, connections, replicas, orders_per_s| Point {
+            part: part.to_owned(),
+            round: 1,
+            products: 1,
+            replicas,
+            connections,
+            orders_per_s,
+            ..Point::default()
+        };
+        Run {
+            command: "make bench".into(),
+            quick: false,
+            started_at: "2026-01-31 12:00 UTC".into(),
+            duration_s: 60.0,
+            machine: Machine::default(),
+            points: vec![
+                point(part::HOT, 32, 1, 15_000.0),
+                point(part::HOT, 256, 1, 40_000.0),
+                point(part::PGBENCH_CTE, 1, 0, 1_000.0),
+                point(part::PGBENCH_CTE, 16, 0, 2_000.0),
+            ],
+            audits: vec![PartAudit {
+                part: part::HOT.into(),
+                round: 1,
+                findings: Findings { orders: 1_000, ..Findings::default() },
+            }],
+        }
+    }
+
+    #[test]
+    fn a_run_is_read_back_as_it_was_written() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        let read: Run = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
 
     #[test]
     fn the_median_is_the_middle() {

@@ -42,7 +42,15 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "\n{:<19} {:>8} {:>4} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8}  CPU µs per answer",
-        "part", "products", "API", "conns", "orders/s", "reads/s", "refused/s", "p50 ms", "p99 ms",
+        "part",
+        "products",
+        "API",
+        "conns",
+        "orders/s",
+        "reads/s",
+        "refused/s",
+        "p50 ms",
+        "p99 ms",
         "p99.9 ms"
     )?;
     for point in &run.points {
@@ -81,11 +89,7 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
             goal.must.text(goal.unit),
             goal.aim.text(goal.unit),
             goal.work,
-            if goal.made_from.is_empty() {
-                String::new()
-            } else {
-                format!("({})", goal.made_from)
-            }
+            if goal.made_from.is_empty() { String::new() } else { format!("({})", goal.made_from) }
         )?;
     }
     let held = run.audits.len();

@@ -40,8 +40,7 @@ async fn beside_a_hot_product(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop =
-        bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let mut shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
     let group = orders(&shop, part::DRAIN, CONNECTIONS);
     let filling = Plan::closed(group, Duration::ZERO, bench.settings.drain_filling);
     let measured = bench.measure(filling, Vec::new()).await?;

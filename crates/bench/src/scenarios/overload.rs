@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::Bench;
-use super::measure::describe;
 use super::hot::orders;
+use super::measure::describe;
 use super::probe::{Liveness, PeakMemory};
 use super::settings::CONNECTIONS;
 use super::steady::peak;
@@ -76,10 +76,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
 /// which anything went wrong or nothing was ordered, and the light load's figures.
-async fn afterwards(
-    bench: &Bench,
-    shop: &mut crate::stage::Shop,
-) -> anyhow::Result<(f64, Point)> {
+async fn afterwards(bench: &Bench, shop: &mut crate::stage::Shop) -> anyhow::Result<(f64, Point)> {
     let group = orders(shop, "afterwards", CONNECTIONS / 32);
     let plan = Plan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;

@@ -10,8 +10,7 @@ use crate::report::model::part;
 use crate::stage::ShopOptions;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop =
-        bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let mut shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
     for connections in bench.settings.connections(bench.round, &[CONNECTIONS]) {
         let group = Group {
             name: part::READS,

@@ -20,8 +20,7 @@ use crate::stage::{RowLock, ShopOptions};
 const WAITING: usize = 16;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop =
-        bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let mut shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
     let Some((locked, others)) = shop.product_ids.split_first() else { return Ok(()) };
     let group = |name, connections, products: &[i64]| Group {
         name,
@@ -30,8 +29,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         requests: Arc::new(Requests::orders(products, Choice::Uniform)),
         pace: Pace::Closed,
     };
-    let groups =
-        vec![group("others", CONNECTIONS, others), group("locked", WAITING, &[*locked])];
+    let groups = vec![group("others", CONNECTIONS, others), group("locked", WAITING, &[*locked])];
 
     // Unlocked, locked, unlocked: a slow drift of the machine falls on both.
     let (warm_up, held) = (bench.settings.warm_up, bench.settings.row_locked);

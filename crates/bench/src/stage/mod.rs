@@ -48,9 +48,8 @@ impl Stage {
     /// # Errors
     /// When a program or binary is missing (the error says what to type), or does not start.
     pub async fn start() -> anyhow::Result<Self> {
-        let settings = POSTGRES_SETTINGS
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
+        let settings =
+            POSTGRES_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let pgbench = Pgbench::find()?;
         let api = workspace_binary("holdfast-api")?;
         let worker = workspace_binary("holdfast-worker")?;

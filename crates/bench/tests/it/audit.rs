@@ -81,7 +81,10 @@ async fn a_lost_order_is_found() {
     // With its stock, so that the sums are right and only the client knows.
     for sql in [
         format!("DELETE FROM orders WHERE id = {}", lost.id),
-        format!("UPDATE products SET stock = stock + {} WHERE id = {}", lost.quantity, lost.product_id),
+        format!(
+            "UPDATE products SET stock = stock + {} WHERE id = {}",
+            lost.quantity, lost.product_id
+        ),
     ] {
         shop.connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
     }
@@ -121,14 +124,20 @@ async fn an_order_that_nobody_was_told_of_is_found_unless_one_was_cut_off() {
 
 #[tokio::test]
 async fn orders_done_and_not_done_are_told_apart() {
-    let violation = planted("UPDATE orders SET status = 'completed', attempt = 1, processing_at = now() WHERE id = 1").await;
+    let violation = planted(
+        "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now() WHERE id = 1",
+    )
+    .await;
     assert!(violation.contains("final without a time"), "{violation}");
     let violation = planted("UPDATE orders SET finished_at = now() WHERE id = 1").await;
     assert!(violation.contains("not final"), "{violation}");
     let violation = planted("UPDATE orders SET status = 'processing' WHERE id = 1").await;
     assert!(violation.contains("never begun"), "{violation}");
     let violation = planted("UPDATE orders SET product_id = 77 WHERE false; INSERT INTO orders (product_id, quantity, unit_price_minor, status, finished_at) VALUES (1, 5, 1, 'cancelled', now())").await;
-    assert!(violation.contains("no client was told of"), "a cancelled order holds nothing: {violation}");
+    assert!(
+        violation.contains("no client was told of"),
+        "a cancelled order holds nothing: {violation}"
+    );
 }
 
 #[tokio::test]
@@ -136,10 +145,7 @@ async fn work_left_over_is_found_when_none_is_expected() {
     let mut shop = shop().await;
     let complete = "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now(), \
                     finished_at = now()";
-    shop.connection
-        .execute(sqlx::AssertSqlSafe(format!("{complete} WHERE id > 1")))
-        .await
-        .unwrap();
+    shop.connection.execute(sqlx::AssertSqlSafe(format!("{complete} WHERE id > 1"))).await.unwrap();
     assert!(findings(&shop).await.hold());
     assert!(!command(&shop, &["--all-completed"]).await.status.success());
     shop.connection.execute(complete).await.unwrap();

@@ -59,9 +59,7 @@ fn serve(mut stream: TcpStream, reply: &dyn Fn(u64) -> Reply, counter: &AtomicU6
         let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
         let sent = match reply(number) {
             Reply::Answer(text) => stream.write_all(text.as_bytes()),
-            Reply::InPieces(text) => {
-                text.bytes().try_for_each(|byte| stream.write_all(&[byte]))
-            }
+            Reply::InPieces(text) => text.bytes().try_for_each(|byte| stream.write_all(&[byte])),
             Reply::Close => return,
             Reply::Silence => Ok(()),
         };

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_cache::Tier;
 use tokio::sync::{Notify, Semaphore};
@@ -55,7 +56,8 @@ async fn followers_of_a_cancelled_leader_are_not_stranded() {
     tokio::task::yield_now().await;
     leader.abort();
     for follower in followers {
-        assert_eq!(follower.await.unwrap().version, 1);
+        let answered = tokio::time::timeout(Duration::from_secs(10), follower).await;
+        assert_eq!(answered.expect("stranded").unwrap().version, 1);
     }
     assert_eq!(shop.loads(), 1, "one of them took over for all");
 }

@@ -223,3 +223,22 @@ async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
     back(&cache).await;
     assert_eq!(shop.get(&onlooker(&redis).await, 1).await.version, 2);
 }
+
+#[tokio::test]
+async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had_time_to_write() {
+    let (redis, shop) = (redis().await, Shop::new(1));
+    let mut patient = settings(&redis);
+    patient.quarantine = Duration::from_mins(5);
+    let cache = armed(patient).await;
+    redis.pause().unwrap();
+    until("given up", || !cache.gauges().redis_up).await;
+    shop.order(&cache, 1).await;
+    redis.resume().unwrap();
+    until("handed in", || cache.gauges().owed == 0).await;
+    let owed = cache.stats().owed.get();
+    shop.order(&cache, 1).await;
+    assert_eq!(cache.stats().owed.get(), owed, "delivered by its caller again");
+    until("the last proof has run out, with none after it", || !cache.gauges().armed).await;
+    assert!(!cache.gauges().redis_up);
+    assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
+}

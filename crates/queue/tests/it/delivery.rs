@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_queue::Job;
 
@@ -40,7 +40,7 @@ async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not()
     let mut first = consumer(&queue, "first");
     let held = next(&mut first, 3).await;
     queue.ack_many(&held[..1]).await.unwrap();
-    let heir = consumer(&queue, "heir");
+    let mut heir = consumer(&queue, "heir");
 
     assert_eq!(heir.take_over(Duration::from_mins(1), 10).await.unwrap(), []);
     // Until the two are idle for long enough; the last one is kept alive all the time.
@@ -53,6 +53,60 @@ async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not()
         }
     };
     assert_eq!(ids(&taken), [2]);
+}
+
+#[tokio::test]
+async fn the_dead_are_found_behind_many_that_live() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs(1..=500)).await.unwrap();
+    let alive = next(&mut consumer(&queue, "alive"), 499).await;
+    next(&mut consumer(&queue, "dead"), 1).await;
+    let mut heir = consumer(&queue, "heir");
+    // With one free hand, Redis looks at ten entries a step.
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let taken = loop {
+        assert!(Instant::now() < deadline, "it is never found");
+        queue.keep_alive("alive", &alive).await.unwrap();
+        let taken = heir.take_over(Duration::from_secs(2), 1).await.unwrap();
+        if !taken.is_empty() {
+            break taken;
+        }
+    };
+    assert_eq!(ids(&taken), [500]);
+}
+
+#[tokio::test]
+async fn no_hands_free_means_nothing_is_taken() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs([1, 2])).await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    next(&mut worker, 1).await;
+    assert_eq!(worker.next(0).await.unwrap(), []);
+    assert_eq!(worker.take_over(Duration::ZERO, 0).await.unwrap(), []);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.in_hand), (1, 1));
+}
+
+#[tokio::test]
+async fn an_entry_that_nobody_of_us_wrote_does_not_go_round_for_ever() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    for fields in [&["x", "1"], &["o", "no number"]] {
+        command::<String>(&redis, &["XADD", STREAM, "*", fields[0], fields[1]]).await;
+    }
+    let binary = [0xff_u8, 0xfe];
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut add = redis::cmd("XADD");
+    add.arg(STREAM).arg("*").arg(&binary).arg(&binary);
+    add.query_async::<String>(&mut connection).await.unwrap();
+    queue.publish_many(&jobs([7])).await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    let held = next(&mut worker, 10).await;
+    assert_eq!(ids(&held), [7]);
+    assert_eq!(queue.depth().await.unwrap().total(), 1, "the others are done with");
 }
 
 #[tokio::test]

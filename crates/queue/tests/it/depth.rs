@@ -1,6 +1,7 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use holdfast_queue::{Depth, QueueError};
+use holdfast_sandbox::Redis;
 
 use crate::fixture::{STREAM, command, consumer, jobs, next, queue, redis};
 
@@ -19,20 +20,53 @@ async fn depth_counts_each_state() {
     assert_eq!(depth.total(), 9);
 }
 
+/// What Redis itself says is still to be read.
+async fn lag(redis: &Redis) -> redis::Value {
+    let mut groups: Vec<HashMap<String, redis::Value>> =
+        command(redis, &["XINFO", "GROUPS", STREAM]).await;
+    groups[0].remove("lag").unwrap()
+}
+
+async fn entry_ids(redis: &Redis) -> Vec<String> {
+    let entries: Vec<(String, Vec<(String, String)>)> =
+        command(redis, &["XRANGE", STREAM, "-", "+"]).await;
+    entries.into_iter().map(|(id, _)| id).collect()
+}
+
 #[tokio::test]
 async fn depth_is_counted_where_redis_has_lost_count() {
+    // Little before the last delivered entry, little behind it, and much on both sides.
+    for (all, read) in [(4000, 500), (4000, 3500), (6000, 2500)] {
+        let redis = redis().await;
+        let queue = queue(&redis);
+        queue.publish_many(&jobs(1..=all)).await.unwrap();
+        let held = next(&mut consumer(&queue, "worker"), read).await;
+        assert_eq!(held.len(), read);
+        queue.ack_many(&held).await.unwrap();
+        let waiting = u64::try_from(all).unwrap() - read as u64;
+        assert_eq!(queue.depth().await.unwrap().waiting, waiting, "{read} of {all}");
+        let middle = &entry_ids(&redis).await[read + 200];
+        command::<i64>(&redis, &["XDEL", STREAM, middle]).await;
+        assert_eq!(lag(&redis).await, redis::Value::Nil, "the case is not the one to be tested");
+        assert_eq!(queue.depth().await.unwrap().waiting, waiting - 1, "{read} of {all}");
+    }
+}
+
+#[tokio::test]
+async fn depth_is_right_where_redis_counts_wrong() {
     let redis = redis().await;
     let queue = queue(&redis);
-    queue.publish_many(&jobs(1..=2500)).await.unwrap();
-    let held = next(&mut consumer(&queue, "worker"), 1200).await;
+    queue.publish_many(&jobs(1..=5)).await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    let held = next(&mut worker, 1).await;
     queue.ack_many(&held).await.unwrap();
-    let entries: Vec<(String, Vec<(String, String)>)> =
-        command(&redis, &["XRANGE", STREAM, "-", "+"]).await;
-    command::<i64>(&redis, &["XDEL", STREAM, &entries[2000].0]).await;
-    let groups: Vec<std::collections::HashMap<String, redis::Value>> =
-        command(&redis, &["XINFO", "GROUPS", STREAM]).await;
-    assert_eq!(groups[0]["lag"], redis::Value::Nil, "the case is not the one to be tested");
-    assert_eq!(queue.depth().await.unwrap().waiting, 1299);
+    // Somebody at redis-cli cuts what nobody has read.
+    command::<i64>(&redis, &["XTRIM", STREAM, "MAXLEN", "2"]).await;
+    assert_ne!(lag(&redis).await, redis::Value::Int(2), "the case is not the one to be tested");
+    assert_eq!(queue.depth().await.unwrap().waiting, 2);
+    let held = next(&mut worker, 10).await;
+    queue.ack_many(&held).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().total(), 0, "an empty queue does not look full");
 }
 
 #[tokio::test]

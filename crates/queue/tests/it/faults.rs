@@ -1,6 +1,13 @@
 use std::time::{Duration, Instant};
 
+use holdfast_queue::{Consumer, Delivery, Queue, QueueError, QueueSettings};
+use holdfast_sandbox::Redis;
+use tokio::task::JoinHandle;
+
 use crate::fixture::{command, consumer, ids, jobs, next, queue, redis};
+
+/// The longest that anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_flush_costs_the_entries_and_not_the_queue() {
@@ -14,6 +21,49 @@ async fn a_flush_costs_the_entries_and_not_the_queue() {
     queue.ack_many(&held).await.unwrap();
     queue.publish_many(&jobs([2])).await.unwrap();
     assert_eq!(ids(&next(&mut worker, 1).await), [2]);
+}
+
+/// A read that will block for long, once it does.
+async fn blocked(
+    redis: &Redis,
+) -> (Queue, JoinHandle<(Result<Vec<Delivery>, QueueError>, Consumer)>) {
+    let settings =
+        QueueSettings { block: Duration::from_mins(1), ..QueueSettings::new(redis.url()) };
+    let queue = Queue::connect(settings).unwrap();
+    queue.ensure_group().await.unwrap();
+    let mut worker = consumer(&queue, "worker");
+    let read = tokio::spawn(async move { (worker.next(1).await, worker) });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !command::<String>(redis, &["INFO", "clients"]).await.contains("blocked_clients:1") {
+        assert!(Instant::now() < deadline, "it does not block");
+    }
+    (queue, read)
+}
+
+#[tokio::test]
+async fn a_flush_under_a_blocked_read_makes_the_group_again() {
+    let redis = redis().await;
+    let (queue, read) = blocked(&redis).await;
+    redis.flush().await.unwrap();
+    let (found, mut worker) = tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    assert_eq!(found.unwrap(), [], "an emptied Redis is no fault");
+    queue.publish_many(&jobs([1])).await.unwrap();
+    assert_eq!(ids(&next(&mut worker, 1).await), [1]);
+}
+
+#[tokio::test]
+async fn a_restart_under_a_blocked_read_ends_it_at_once() {
+    let redis = redis().await;
+    let (queue, read) = blocked(&redis).await;
+    redis.kill9().await.unwrap();
+    let (found, mut worker) = tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    found.unwrap_err();
+    redis.restart().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while queue.publish_many(&jobs([1])).await.is_err() {
+        assert!(Instant::now() < deadline, "the queue does not come back");
+    }
+    assert_eq!(ids(&next(&mut worker, 1).await), [1]);
 }
 
 #[tokio::test]

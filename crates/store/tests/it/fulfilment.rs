@@ -1,12 +1,13 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_domain::{OrderId, OrderStatus};
+use holdfast_sandbox::{Postgres, PostgresOptions};
 use holdfast_store::{
-    LockMode, Store,
-    fulfilment::{Claim, Verdict},
+    LockMode, Store, StoreError, StoreSettings,
+    fulfilment::{Claim, SweepRule, Verdict},
 };
 
-use crate::fixture::{lock, product, store, write_one_each};
+use crate::fixture::{lock, product, settings, store, write_one_each};
 
 const LEASE: Duration = Duration::from_mins(1);
 /// A lease that has run out by the time of the next statement.
@@ -24,6 +25,24 @@ async fn claim_one(store: &Store, id: OrderId, lease: Duration) -> Claim {
 
 async fn status(store: &Store, id: OrderId) -> OrderStatus {
     store.order(id).await.unwrap().unwrap().status
+}
+
+async fn age_by(store: &Store, id: OrderId, interval: &str) {
+    sqlx::query("UPDATE orders SET created_at = now() - $1::text::interval WHERE id = $2")
+        .bind(interval)
+        .bind(id.0)
+        .execute(store.pool())
+        .await
+        .unwrap();
+}
+
+/// What a sweep finds in one step, while nothing waits in the queue.
+async fn found(store: &Store, limit: u32, lost_after: Duration) -> Vec<OrderId> {
+    let rule = SweepRule { waiting: Duration::ZERO, lost_after, limit };
+    let (swept, _) = store.sweep(rule, None).await.unwrap();
+    let mut ids: Vec<_> = swept.into_iter().map(|swept| swept.order_id).collect();
+    ids.sort();
+    ids
 }
 
 #[tokio::test]
@@ -97,6 +116,64 @@ async fn verdicts_of_all_kinds_are_written_together() {
 }
 
 #[tokio::test]
+async fn a_reason_is_kept_whatever_is_in_it() {
+    let store = store().await;
+    let ids = orders(&store, 1).await;
+    store.claim(&ids, LEASE).await.unwrap();
+    let why = format!("a NUL \0 and an end {}", "é".repeat(5000));
+    store.finish(&[(ids[0], 1, Verdict::Failed(why))]).await.unwrap();
+    let failure = store.order(ids[0]).await.unwrap().unwrap().failure.unwrap();
+    assert!(failure.starts_with("a NUL  and an end é"), "{failure}");
+    assert_eq!(failure.chars().count(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_renewed_while_outcomes_are_written() {
+    let store = store().await;
+    let ids = orders(&store, 500).await;
+    for attempt in 1..=20 {
+        assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), ids.len());
+        // In any order but that of the outcomes.
+        let claims: Vec<_> = ids.iter().rev().map(|id| (*id, attempt)).collect();
+        let back: Vec<_> = ids.iter().map(|id| (*id, attempt, Verdict::HandedBack)).collect();
+        let (extended, finished) = tokio::join!(
+            tokio::spawn({
+                let store = store.clone();
+                async move { store.extend(&claims, LEASE).await }
+            }),
+            tokio::spawn({
+                let store = store.clone();
+                async move { store.finish(&back).await }
+            })
+        );
+        extended.unwrap().expect("a deadlock, perhaps");
+        assert_eq!(finished.unwrap().expect("a deadlock, perhaps").len(), ids.len());
+    }
+}
+
+#[tokio::test]
+async fn a_hung_server_costs_each_call_its_timeout_and_keeps_no_connection() {
+    let server = Postgres::start(PostgresOptions::default()).await.unwrap();
+    let settings = StoreSettings {
+        pool_size: 1,
+        statement_timeout: Duration::from_millis(100),
+        ..settings(&server.create_database().await.unwrap())
+    };
+    let store = Store::connect(&settings);
+    store.migrate().await.unwrap();
+    let ids = orders(&store, 1).await;
+    server.pause().await.unwrap();
+    let begun = Instant::now();
+    let hung = store.claim(&ids, LEASE).await;
+    let took = begun.elapsed();
+    server.resume().await.unwrap();
+    assert!(matches!(hung, Err(StoreError::Unavailable(_))), "{hung:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // The statement may have reached the server; its lease would have to run out then.
+    store.claim(&ids, LEASE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_sweep_finds_what_was_lost_once() {
     let store = store().await;
     let ids = orders(&store, 4).await;
@@ -106,16 +183,67 @@ async fn a_sweep_finds_what_was_lost_once() {
     claim_one(&store, ids[3], LEASE).await;
     store.finish(&[(ids[3], 1, retry)]).await.unwrap();
 
-    assert_eq!(store.sweep(10, Duration::from_mins(1)).await.unwrap(), [], "too young");
-    let found = async |limit| {
-        let swept = store.sweep(limit, Duration::from_millis(1)).await.unwrap();
-        let mut ids: Vec<_> = swept.into_iter().map(|swept| swept.order_id).collect();
-        ids.sort();
-        ids
-    };
-    assert_eq!(found(10).await, [ids[0], ids[2]]);
+    assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [ids[2]], "its lease is over");
     assert_eq!(status(&store, ids[2]).await, OrderStatus::Pending);
-    assert_eq!(store.sweep(10, Duration::from_mins(1)).await.unwrap(), [], "marked");
+    assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [], "marked, or too young");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(found(&store, 10, Duration::from_millis(1)).await, [ids[0], ids[2]]);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_alone_what_may_wait_in_the_queue() {
+    let store = store().await;
+    let ids = orders(&store, 3).await;
+    for (id, age) in ids.iter().zip(["90 s", "50 s", "1 h"]) {
+        age_by(&store, *id, age).await;
+    }
+    claim_one(&store, ids[2], OVER).await;
+    let rule = SweepRule {
+        waiting: Duration::from_mins(1),
+        lost_after: Duration::from_secs(10),
+        limit: 10,
+    };
+    let (swept, more) = store.sweep(rule, None).await.unwrap();
+    let mut swept: Vec<_> = swept.into_iter().map(|swept| swept.order_id).collect();
+    swept.sort();
+    assert_eq!(swept, [ids[0], ids[2]]);
+    assert_eq!(more, None);
+}
+
+#[tokio::test]
+async fn what_was_handed_back_is_on_its_way_and_not_lost() {
+    let store = store().await;
+    let id = orders(&store, 1).await[0];
+    age_by(&store, id, "1 h").await;
+    claim_one(&store, id, LEASE).await;
+    store.finish(&[(id, 1, Verdict::HandedBack)]).await.unwrap();
+    assert_eq!(found(&store, 10, Duration::from_mins(1)).await, []);
+    assert_eq!(found(&store, 10, Duration::ZERO).await, [id]);
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_where_it_stopped() {
+    let store = store().await;
+    let ids = orders(&store, 10).await;
+    for id in &ids {
+        // Three have the same time, across the end of a step.
+        let age = if (3..6).contains(&id.0) { 50 } else { 100 - id.0 };
+        age_by(&store, *id, &format!("{age} min")).await;
+    }
+    let rule = SweepRule { waiting: Duration::ZERO, lost_after: Duration::from_mins(1), limit: 4 };
+    let (mut found, mut from, mut steps) = (Vec::new(), None, 0);
+    loop {
+        let (swept, next) = store.sweep(rule, from).await.unwrap();
+        found.extend(swept.into_iter().map(|swept| swept.order_id));
+        from = next;
+        steps += 1;
+        if from.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, ids, "each once");
+    assert_eq!(steps, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -131,13 +259,13 @@ async fn sweepers_at_the_same_time_share_the_work() {
     for _ in 0..4 {
         let store = store.clone();
         sweepers.spawn(async move {
-            let mut found = Vec::new();
+            let mut all = Vec::new();
             loop {
-                let swept = store.sweep(20, Duration::from_mins(1)).await.unwrap();
-                if swept.is_empty() {
-                    return found;
+                let found = found(&store, 20, Duration::from_mins(1)).await;
+                if found.is_empty() {
+                    return all;
                 }
-                found.extend(swept.into_iter().map(|swept| swept.order_id));
+                all.extend(found);
             }
         });
     }

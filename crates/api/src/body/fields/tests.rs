@@ -42,7 +42,7 @@ fn every_wrong_field_is_named() {
         (r#"{"a":1"#, vec!["body"]),
         (r#"{"a":1} {}"#, vec!["body"]),
         (r#"{"a":1,}"#, vec!["body"]),
-        (r#"{a:1}"#, vec!["body"]),
+        (r"{a:1}", vec!["body"]),
         (r#"{"a":{},"b":[]}"#, vec!["a", "b"]),
     ] {
         assert_eq!(wrong(body), expected, "{body}");

@@ -1,0 +1,322 @@
+//! The lanes themselves, without HTTP, on real servers.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_api::{
+    admission::{Accepted, Admission, AdmissionMetrics, AdmissionSettings, Refusal},
+    products::CachedProduct,
+};
+use holdfast_cache::{Cache, CacheSettings};
+use holdfast_domain::{Demand, Money, NewProduct, ProductId, ProductName, Quantity, Stock};
+use holdfast_queue::{Queue, QueueSettings};
+use holdfast_sandbox::{Proxy, Redis, RedisOptions};
+use holdfast_store::{LockMode, Store, StoreSettings};
+use tokio::task::JoinHandle;
+
+use crate::server;
+
+struct Lanes {
+    admission: Admission,
+    metrics: Arc<AdmissionMetrics>,
+    store: Store,
+    cache: Cache<CachedProduct>,
+    _redis: Redis,
+}
+
+async fn lanes(settings: AdmissionSettings) -> Lanes {
+    lanes_on(&server::database().await, settings).await
+}
+
+async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let store = Store::connect(&StoreSettings {
+        lock_timeout: Duration::from_millis(500),
+        ..StoreSettings::new(url).unwrap()
+    });
+    store.migrate().await.unwrap();
+    let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
+    let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
+    let metrics = Arc::new(AdmissionMetrics::new(&prometheus::Registry::new()).unwrap());
+    let admission =
+        Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
+    Lanes { admission, metrics, store, cache, _redis: redis }
+}
+
+impl Lanes {
+    async fn product(&self, stock: i64) -> ProductId {
+        let new = NewProduct {
+            name: ProductName::new("Lamp".to_owned()).unwrap(),
+            description: None,
+            price: Money::from_minor(100).unwrap(),
+            stock: Stock::new(stock).unwrap(),
+        };
+        self.store.create_product(&new).await.unwrap().id
+    }
+
+    async fn place(&self, product_id: ProductId, units: i64) -> Result<Accepted, Refusal> {
+        self.admission.place(demand(product_id, units), None).await
+    }
+
+    /// Places an order in a task of its own, and returns when it is in its lane.
+    async fn begin(
+        &self,
+        product_id: ProductId,
+        units: i64,
+    ) -> JoinHandle<Result<Accepted, Refusal>> {
+        let admission = self.admission.clone();
+        let placing =
+            tokio::spawn(async move { admission.place(demand(product_id, units), None).await });
+        // On one thread, the task runs up to its wait before this one runs on.
+        tokio::task::yield_now().await;
+        placing
+    }
+
+    async fn orders(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM orders")
+            .fetch_one(self.store.pool())
+            .await
+            .unwrap()
+    }
+
+    async fn stock(&self, id: ProductId) -> i64 {
+        self.store.product(id).await.unwrap().unwrap().stock.units()
+    }
+
+    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !condition().await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether a session of this database waits for a lock.
+    async fn somebody_waits(&self) -> bool {
+        sqlx::query_scalar(
+            "SELECT count(*) > 0 FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(self.store.pool())
+        .await
+        .unwrap()
+    }
+}
+
+fn demand(product_id: ProductId, units: i64) -> Demand {
+    Demand { product_id, quantity: Quantity::new(units, 1000).unwrap() }
+}
+
+#[tokio::test]
+async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(10).await;
+    let mut waiting = Vec::new();
+    for units in [4, 4, 4, 2] {
+        waiting.push(lanes.begin(lamp, units).await);
+    }
+    let mut verdicts = Vec::new();
+    for placing in waiting {
+        verdicts.push(placing.await.unwrap().map(|accepted| accepted.unit_price.minor()));
+    }
+    let left = Stock::new(2).unwrap();
+    assert_eq!(verdicts, [Ok(100), Ok(100), Err(Refusal::NotEnough { left }), Ok(100)]);
+    assert_eq!(lanes.stock(lamp).await, 0);
+    let batches = lanes.metrics.batch_size.get_sample_count();
+    assert!(batches <= 2, "{batches} batches for four orders that waited together");
+}
+
+#[tokio::test]
+async fn a_locked_row_stalls_its_own_product_only() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let (locked, free) = (lanes.product(10).await, lanes.product(10).await);
+    let holder = lanes.store.lock_batch([locked].into_iter(), LockMode::Wait).await.unwrap();
+    let stalled = lanes.begin(locked, 1).await;
+    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
+    assert_eq!(lanes.metrics.own_lanes.get(), 1);
+    for _ in 0..5 {
+        lanes.place(free, 1).await.unwrap();
+    }
+    assert!(!stalled.is_finished());
+    holder.release().await.unwrap();
+    stalled.await.unwrap().unwrap();
+    lanes.until("the own lane has ended", async || lanes.metrics.own_lanes.get() == 0).await;
+    lanes.place(locked, 1).await.unwrap();
+    assert_eq!(lanes.stock(locked).await, 8);
+}
+
+#[tokio::test]
+async fn a_row_that_stays_locked_is_a_clean_refusal() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(10).await;
+    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::LockTimeout));
+    holder.release().await.unwrap();
+    assert_eq!(lanes.orders().await, 0);
+}
+
+#[tokio::test]
+async fn many_locked_rows_leave_the_shared_lane_a_connection() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let mut locked = Vec::new();
+    for _ in 0..8 {
+        locked.push(lanes.product(10).await);
+    }
+    let free = lanes.product(10).await;
+    // On a connection from elsewhere, so that all those of admission are free.
+    let mut elsewhere = lanes.store.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM products WHERE id <> $1 FOR UPDATE")
+        .bind(free.0)
+        .execute(&mut *elsewhere)
+        .await
+        .unwrap();
+    let mut stalled = Vec::new();
+    for id in &locked {
+        stalled.push(lanes.begin(*id, 1).await);
+    }
+    lanes.until("own lanes wait", async || lanes.somebody_waits().await).await;
+    for _ in 0..5 {
+        lanes.place(free, 1).await.unwrap();
+    }
+    elsewhere.rollback().await.unwrap();
+    for placing in stalled {
+        // Whether one got the row in time or not, it has its answer.
+        let _ = placing.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_at_once() {
+    let settings = AdmissionSettings { lane_depth: 2, ..AdmissionSettings::default() };
+    let lanes = lanes(settings).await;
+    let lamp = lanes.product(10).await;
+    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    let first = lanes.begin(lamp, 1).await;
+    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
+    let waiting = [lanes.begin(lamp, 1).await, lanes.begin(lamp, 1).await];
+    assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::Full));
+    holder.release().await.unwrap();
+    first.await.unwrap().unwrap();
+    for placing in waiting {
+        placing.await.unwrap().unwrap();
+    }
+    assert_eq!(lanes.orders().await, 3);
+}
+
+#[tokio::test]
+async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(10).await;
+    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    let first = lanes.begin(lamp, 1).await;
+    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
+    let gone = lanes.begin(lamp, 1).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    holder.release().await.unwrap();
+    first.await.unwrap().unwrap();
+    lanes.until("it is dropped", async || lanes.metrics.abandoned.get() == 1).await;
+    assert_eq!(lanes.orders().await, 1);
+}
+
+#[tokio::test]
+async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(100).await;
+    sqlx::query("ALTER TABLE orders ADD CONSTRAINT unlucky CHECK (quantity <> 13)")
+        .execute(lanes.store.pool())
+        .await
+        .unwrap();
+    let mut waiting = Vec::new();
+    for units in [1, 2, 13, 3, 4, 5, 13] {
+        waiting.push(lanes.begin(lamp, units).await);
+    }
+    let mut refused = Vec::new();
+    for (at, placing) in waiting.into_iter().enumerate() {
+        if let Err(refusal) = placing.await.unwrap() {
+            refused.push((at, refusal));
+        }
+    }
+    assert_eq!(refused, [(2, Refusal::Internal), (6, Refusal::Internal)]);
+    assert_eq!((lanes.orders().await, lanes.stock(lamp).await), (5, 100 - 15));
+}
+
+/// Makes each commit take long enough to be caught in the act.
+const SLOW_COMMIT: &str = "\
+    CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
+        $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON orders \
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()";
+
+async fn commits(lanes: &Lanes) -> Vec<i32> {
+    sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+         AND query = 'COMMIT' AND state = 'active'",
+    )
+    .fetch_all(lanes.store.pool())
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_that_was_not_answered_is_answered_truthfully() {
+    // Directly, for looking; and through a proxy, for the lanes.
+    let url = server::database().await;
+    let direct = lanes_on(&url, AdmissionSettings::default()).await;
+    let upstream = reqwest::Url::parse(&url).unwrap().socket_addrs(|| None).unwrap()[0];
+    let proxy = Proxy::start(upstream).await.unwrap();
+    let mut through = reqwest::Url::parse(&url).unwrap();
+    through.set_port(Some(proxy.address().port())).unwrap();
+    let lanes = lanes_on(through.as_str(), AdmissionSettings::default()).await;
+    let lamp = direct.product(10).await;
+    sqlx::raw_sql(SLOW_COMMIT).execute(direct.store.pool()).await.unwrap();
+
+    // The server commits, and its answer is lost.
+    let placing = lanes.begin(lamp, 1).await;
+    direct.until("it commits", async || commits(&direct).await.len() == 1).await;
+    proxy.cut_answers(true);
+    direct.until("it has committed", async || direct.orders().await == 1).await;
+    proxy.cut_answers(false);
+    let accepted = placing.await.unwrap().unwrap();
+    assert!(direct.store.order(accepted.id).await.unwrap().is_some());
+
+    // The server is stopped in the middle of the commit.
+    let placing = lanes.begin(lamp, 1).await;
+    direct.until("it commits", async || commits(&direct).await.len() == 1).await;
+    for pid in commits(&direct).await {
+        sqlx::query("SELECT pg_terminate_backend($1)")
+            .bind(pid)
+            .execute(direct.store.pool())
+            .await
+            .unwrap();
+    }
+    assert_eq!(placing.await.unwrap(), Err(Refusal::Unavailable));
+    assert_eq!((direct.orders().await, direct.stock(lamp).await), (1, 9));
+}
+
+#[tokio::test]
+async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(1).await;
+    lanes.until("the cache is connected", async || lanes.cache.gauges().armed).await;
+    lanes.place(lamp, 1).await.unwrap();
+    let none = Err(Refusal::NotEnough { left: Stock::new(0).unwrap() });
+    lanes
+        .until("it is remembered", async || {
+            assert_eq!(lanes.place(lamp, 1).await, none);
+            lanes.cache.stock_hint(lamp.0).is_some()
+        })
+        .await;
+    let batches = lanes.metrics.batch_size.get_sample_count();
+    for _ in 0..100 {
+        assert_eq!(lanes.place(lamp, 1).await, none);
+    }
+    assert_eq!(lanes.metrics.batch_size.get_sample_count(), batches, "a lane was asked");
+
+    let locked = lanes.store.lock_product(lamp).await.unwrap().unwrap();
+    let raised = lanes.cache.raise(&[(lamp.0, locked.next_version())]).await;
+    let more =
+        holdfast_domain::ProductPatch { stock: Some(Stock::new(2).unwrap()), ..Default::default() };
+    locked.update(&more).await.unwrap();
+    raised.changed();
+    lanes.place(lamp, 1).await.unwrap();
+}

@@ -1,0 +1,59 @@
+//! The internal port as Kubernetes, Prometheus and `healthcheck` meet it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use holdfast_telemetry::{InternalServer, ProbeError, Readiness, probe, registry};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+async fn serve(readiness: &Readiness) -> SocketAddr {
+    let server = InternalServer::bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
+    let address = server.address();
+    tokio::spawn(server.serve(registry("test", "1.2.3").unwrap(), readiness.clone()));
+    address
+}
+
+#[tokio::test]
+async fn readiness_is_what_the_process_says() {
+    let readiness = Readiness::default();
+    let address = serve(&readiness).await;
+    probe(address, "/livez", LIMIT).await.unwrap();
+    let unwell = |error| match error {
+        ProbeError::Unwell { status, body, .. } => (status, body),
+        other @ ProbeError::NoAnswer { .. } => panic!("{other}"),
+    };
+    let starting = probe(address, "/readyz", LIMIT).await.unwrap_err();
+    assert_eq!(unwell(starting), (503, "starting".to_owned()));
+    readiness.ready();
+    readiness.until_ready().await;
+    probe(address, "/readyz", LIMIT).await.unwrap();
+    readiness.not_ready("ending");
+    let ending = probe(address, "/readyz", LIMIT).await.unwrap_err();
+    assert_eq!(unwell(ending), (503, "ending".to_owned()));
+    probe(address, "/livez", LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_of_nobody_fails_in_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let error = probe(address, "/livez", Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, ProbeError::NoAnswer { .. }), "{error}");
+    drop(silent);
+    let error = probe(address, "/livez", LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("does not answer"), "{error}");
+}
+
+#[tokio::test]
+async fn the_metrics_page_shows_the_process_and_its_build() {
+    let address = serve(&Readiness::default()).await;
+    let page = reqwest::get(format!("http://127.0.0.1:{}/metrics", address.port())).await.unwrap();
+    let format = page.headers()["content-type"].to_str().unwrap().to_owned();
+    assert_eq!(format, "text/plain; version=0.0.4; charset=utf-8");
+    let text = page.text().await.unwrap();
+    assert!(text.contains(r#"holdfast_build_info{commit=""#), "{text}");
+    assert!(text.contains(r#"service="test",version="1.2.3"} 1"#), "{text}");
+    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
+        assert!(text.contains(name), "{name} is not in\n{text}");
+    }
+}

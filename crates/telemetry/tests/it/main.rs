@@ -1,0 +1,5 @@
+//! The internal port, the probe and the export of traces, over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod internal;
+mod traces;
