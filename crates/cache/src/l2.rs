@@ -75,25 +75,33 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 ";
 
-/// KEYS: the hash. ARGV: version, ms to live. Idempotent, and in any order: only the highest
-/// version counts.
+/// KEYS: hashes. ARGV: ms to live, then a version for each hash. Idempotent, and in any order: only
+/// the highest version counts. Many hashes in one call, because for a batch of many products the
+/// calls cost more than what they do.
 pub(crate) static RAISE: Lua = Lua { code: RAISE_CODE, hash: LazyLock::new(|| hash(RAISE_CODE)) };
 const RAISE_CODE: &str = r"
-local e = redis.call('HMGET', KEYS[1], 'f', 'v')
-local version = tonumber(ARGV[1])
-if version > tonumber(e[1] or 0) then
-  local set = redis.pcall('HSET', KEYS[1], 'f', ARGV[1])
-  if type(set) == 'table' then
-    return redis.call('UNLINK', KEYS[1])
+for i, key in ipairs(KEYS) do
+  local e = redis.call('HMGET', key, 'f', 'v')
+  local version = tonumber(ARGV[i + 1])
+  local held = tonumber(e[2])
+  if version > tonumber(e[1] or 0) then
+    local set = redis.pcall('HSET', key, 'f', ARGV[i + 1])
+    if type(set) == 'table' then
+      redis.call('UNLINK', key)
+      held = version
+    elseif not held or held < version then
+      redis.call('PEXPIRE', key, ARGV[1])
+    end
+  end
+  if held and held < version then
+    redis.call('HDEL', key, 'v', 'd')
+    redis.call('PEXPIRE', key, ARGV[1])
   end
 end
-if e[2] and tonumber(e[2]) >= version then
-  return 0
-end
-redis.call('HDEL', KEYS[1], 'v', 'd')
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
 ";
+
+/// The most hashes of one [`RAISE`]: a script holds up everybody else.
+pub(crate) const RAISE_KEYS: usize = 64;
 
 /// A script, and the hash that a server knows it by.
 pub(crate) struct Lua {
@@ -112,6 +120,20 @@ pub(crate) fn load_scripts() -> Pipeline {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(lua.code).ignore();
     }
     pipeline
+}
+
+/// Calls [`RAISE`] on at most [`RAISE_KEYS`] products.
+pub(crate) fn raise(run: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(RAISE.hash.as_str()).arg(fences.len());
+    for (id, _) in fences {
+        command.arg(key(run, *id));
+    }
+    command.arg(ttl_ms);
+    for (_, version) in fences {
+        command.arg(*version);
+    }
+    command
 }
 
 /// Calls a script on one product's hash; more arguments may be added.

@@ -240,17 +240,14 @@ impl Link {
         messages: &[String],
     ) -> Result<(), Unavailable> {
         let ttl = millis(self.settings.ttl);
-        let raise = |(id, version): &(i64, i64)| {
-            let mut call = l2::call(&l2::RAISE, &session.run, *id);
-            call.arg(version).arg(ttl);
-            call
-        };
+        let raise = |fences: &[(i64, i64)]| l2::raise(&session.run, fences, ttl);
         let publish = |message: &String| {
             let mut call = redis::cmd("PUBLISH");
             call.arg(l2::CHANGES).arg(message);
             call
         };
-        let mut calls = fences.iter().map(raise).chain(messages.iter().map(publish)).peekable();
+        let mut calls =
+            fences.chunks(l2::RAISE_KEYS).map(raise).chain(messages.iter().map(publish)).peekable();
         while calls.peek().is_some() {
             let mut pipeline = Pipeline::new();
             for call in calls.by_ref().take(TRIP_CALLS) {
