@@ -39,3 +39,9 @@ test: ## Check everything: lint, deny, all tests on real servers
 	@$(MAKE) --no-print-directory deny
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
+
+.PHONY: bench
+bench: ## Measure everything and audit it (QUICK=1: under three minutes)
+	@scripts/install-deps
+	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-bench --bins
+	@target/release/holdfast-bench run $(if $(QUICK),--quick)

@@ -1,8 +1,8 @@
 //! An order as the API shows it.
 
 use holdfast_domain::{Order, OrderStatus};
-use jiff::Timestamp;
-use serde::Serialize;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// An order that was just accepted.
@@ -25,6 +25,7 @@ pub struct AcceptedBody {
     #[schema(example = "pending", value_type = Status)]
     pub status: &'static str,
     /// When it was accepted.
+    #[serde(serialize_with = "rfc3339")]
     #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
@@ -87,6 +88,13 @@ impl From<Order> for OrderBody {
             finished_at: order.finished_at,
         }
     }
+}
+
+/// As jiff's own serialization, without its detour through `fmt`, which is a tenth of the work for an
+/// order's answer.
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new();
+    serializer.serialize_str(&PRINTER.timestamp_to_string(time))
 }
 
 /// The words for [`OrderStatus`], for a message to a person.

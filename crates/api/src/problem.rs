@@ -53,13 +53,10 @@ struct Inner {
 }
 
 /// What else a program may want to know.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Facts {
-    #[serde(skip_serializing_if = "Option::is_none")]
     product_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
 }
 
@@ -161,7 +158,9 @@ impl Problem {
             detail: &inner.detail,
             request_id,
             errors: &inner.errors,
-            facts: inner.facts,
+            product_id: inner.facts.product_id,
+            left: inner.facts.left,
+            version: inner.facts.version,
         };
         *answer.status_mut() = inner.kind.status();
         let headers = answer.headers_mut();
@@ -186,8 +185,12 @@ struct ProblemBody<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
-    #[serde(flatten)]
-    facts: Facts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
 }
 
 impl IntoResponse for Problem {

@@ -20,7 +20,6 @@ use crate::{
     app::{App, AppParts},
     http::{HttpMetrics, Listener, Service, ServiceSettings},
     products::CachedProduct,
-    routes,
     settings::ServeSettings,
 };
 
@@ -109,7 +108,7 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         traces,
     });
     let service = Service::new(
-        routes::router(app),
+        app,
         http_metrics,
         ServiceSettings { request_timeout: settings.http.request_timeout, traces },
     );

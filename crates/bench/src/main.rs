@@ -22,8 +22,7 @@ use holdfast_bench::scenarios::{ALL, Bench, Settings};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RESULTS: &str = "target/bench";
-const DOCUMENT: &str = "docs/benchmarks.md";
-const CHART: &str = "docs/benchmarks.svg";
+const DOCUMENTS: &str = "docs";
 
 /// Measures the order system on private servers, and audits its promises
 #[derive(Parser)]
@@ -52,6 +51,9 @@ enum Command {
         /// The results
         #[arg(long, default_value = "target/bench/latest.json")]
         from: PathBuf,
+        /// Where to
+        #[arg(long, default_value = DOCUMENTS)]
+        into: PathBuf,
     },
 }
 
@@ -121,10 +123,9 @@ fn main() -> ExitCode {
         Command::Audit(args) => run_audit(&args),
         Command::Load(args) => offer(&args),
         Command::Nothing { addr } => serve_nothing(addr),
-        Command::Report { from } => read_run(&from).and_then(|run| {
-            write_documents(&run)?;
-            Ok(ExitCode::SUCCESS)
-        }),
+        Command::Report { from, into } => {
+            read_run(&from).and_then(|run| write_documents(&run, &into))
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("holdfast-bench: {error:#}");
@@ -151,10 +152,10 @@ fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let path = results.join(name);
     serde_json::to_writer_pretty(BufWriter::new(File::create(&path)?), &run)?;
     eprintln!("All figures are in {}; the run took {:.0} s.", path.display(), run.duration_s);
-    if !args.quick && args.only.is_empty() {
-        write_documents(&run)?;
+    if !args.quick && args.only.is_empty() && run.succeeded() {
+        write_documents(&run, Path::new(DOCUMENTS))?;
     }
-    Ok(if run.violations() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if run.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn read_run(path: &Path) -> anyhow::Result<Run> {
@@ -162,12 +163,15 @@ fn read_run(path: &Path) -> anyhow::Result<Run> {
     Ok(serde_json::from_reader(BufReader::new(file))?)
 }
 
-fn write_documents(run: &Run) -> anyhow::Result<()> {
-    for (path, text) in [(DOCUMENT, markdown::render(run)), (CHART, chart::render(run))] {
-        fs::write(path, text).with_context(|| format!("cannot write {path}"))?;
-        eprintln!("{path} is written.");
+fn write_documents(run: &Run, folder: &Path) -> anyhow::Result<ExitCode> {
+    for (name, text) in
+        [("benchmarks.md", markdown::render(run)), ("benchmarks.svg", chart::render(run))]
+    {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{} is written.", path.display());
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// As long as the answer to an order.
 const ORDER: &[u8] = br#"{"id":1234567,"product_id":123,"quantity":1,"unit_price":499.9,"status":"pending","created_at":"2026-01-31T12:00:00.123456Z"}"#;
@@ -29,8 +29,7 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
         .route("/orders", post(order))
         .route("/products/{id}", get(product))
         .with_state(());
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -40,6 +39,15 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+/// The queue of new connections is as long as Linux lets it be by default.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn order(body: Bytes) -> Response<Body> {

@@ -173,6 +173,7 @@ impl Consumer {
         if !foreign.is_empty() {
             tracing::warn!(entries = foreign.len(), "the queue holds entries without an order");
             // If it fails, they are taken over later and come here again.
+            let foreign: Vec<_> = foreign.iter().map(String::as_str).collect();
             let _ = self.queue.ack_entries(&foreign).await;
         }
         deliveries

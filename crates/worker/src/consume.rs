@@ -1,6 +1,6 @@
 //! From the queue into the worker's hands.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Instant};
 
 use futures::FutureExt as _;
 use holdfast_domain::OrderId;
@@ -8,6 +8,7 @@ use holdfast_queue::{Consumer, Delivery, QueueError};
 use holdfast_store::fulfilment::{Claim, Verdict};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::{FulfilError, Fulfilment, Work, backoff::Backoff, finish::Finished, run::Shared};
 
@@ -32,13 +33,17 @@ pub(crate) async fn consume<F: Fulfilment>(
             look_for_dead = Instant::now() + shared.settings.lease / 2;
             consumer.take_over(shared.settings.lease, max).await.inspect(|taken| {
                 shared.metrics.taken_over.inc_by(taken.len() as u64);
+                if taken.len() == max {
+                    // There may be more, as soon as there are hands for them.
+                    look_for_dead = Instant::now();
+                }
             })
         } else {
             // Not cancelled by `stop`: what Redis has delivered must be seen. It ends by itself
             // when its block is over.
             consumer.next(max).await
         };
-        let deliveries = match read {
+        let mut deliveries = match read {
             Ok(deliveries) => {
                 failures = 0;
                 shared.health.redis(None);
@@ -61,7 +66,7 @@ pub(crate) async fn consume<F: Fulfilment>(
             shared.put_back(deliveries).await;
             break;
         }
-        let Some(claims) = claim(&shared, &deliveries, &stop).await else {
+        let Some(claims) = claim(&shared, &mut deliveries, &stop).await else {
             shared.put_back(deliveries).await;
             break;
         };
@@ -70,20 +75,26 @@ pub(crate) async fn consume<F: Fulfilment>(
 }
 
 /// Claims the orders, as often as it takes; `None` if the worker has to end first.
+///
+/// A batch that the database refuses is claimed in halves, so that one bad order does not hold up
+/// the others. Its message stays unacknowledged, and comes back when its time in hand is over.
 async fn claim(
     shared: &Shared,
-    deliveries: &[Delivery],
+    deliveries: &mut Vec<Delivery>,
     stop: &CancellationToken,
 ) -> Option<Vec<Claim>> {
     let ids: Vec<_> = deliveries.iter().map(|delivery| OrderId(delivery.job.order_id)).collect();
+    let (mut parts, mut claims) = (vec![&ids[..]], Vec::with_capacity(ids.len()));
     let mut failures = 0;
-    loop {
-        match shared.store.claim(&ids, shared.settings.lease).await {
-            Ok(claims) => {
+    while let Some(part) = parts.pop() {
+        match shared.store.claim(part, shared.settings.lease).await {
+            Ok(claimed) => {
+                failures = 0;
                 shared.health.database(None);
-                return Some(claims);
+                claims.extend(claimed);
             }
-            Err(error) => {
+            Err(error) if error.is_transient() => {
+                parts.push(part);
                 failures += 1;
                 shared.health.database(Some(&error));
                 let wait = Backoff::RECONNECT.after(failures);
@@ -91,13 +102,26 @@ async fn claim(
                     return None;
                 }
             }
+            Err(error) => {
+                if let [bad] = part {
+                    let error = holdfast_telemetry::Chain(&error);
+                    tracing::error!(order.id = bad.0, %error, "an order cannot be claimed");
+                    deliveries.retain(|delivery| delivery.job.order_id != bad.0);
+                } else {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
         }
     }
+    Some(claims)
 }
 
-/// Starts a task for each claimed order. Messages of orders that could not be claimed are done
-/// with: such an order is final, or in somebody else's hands, and if those let go of it, the sweep
-/// finds it.
+/// Begins the claimed orders. What is done at its first touch is done right here; a task is made
+/// for what takes longer.
+///
+/// Messages of orders that could not be claimed are done with: such an order is final, or in
+/// somebody else's hands, and if those let go of it, the sweep finds it.
 async fn begin<F: Fulfilment>(
     shared: &Arc<Shared>,
     deliveries: Vec<Delivery>,
@@ -119,28 +143,44 @@ async fn begin<F: Fulfilment>(
             unclaimed.push(delivery);
             continue;
         };
-        let shared = Arc::clone(shared);
-        let fulfilment = Arc::clone(fulfilment);
-        let finished = finished.clone();
-        let abort = abort.clone();
-        tokio::spawn(async move {
+        let span = span(&claim, delivery.job.trace_context.as_deref());
+        let mut job = Box::pin(
+            work(Arc::clone(shared), Arc::clone(fulfilment), claim.clone()).instrument(span),
+        );
+        if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
+            // The receiver outlives all senders.
+            let _ = finished.send(Finished { claim, delivery, verdict, held }).await;
+            continue;
+        }
+        let (finished, abort, begun) = (finished.clone(), abort.clone(), claim.clone());
+        let task = tokio::spawn(async move {
             let verdict = tokio::select! {
-                verdict = work(&shared, &*fulfilment, &claim) => verdict,
+                verdict = job => verdict,
                 () = abort.cancelled() => Verdict::HandedBack,
             };
-            let outcome = Finished { claim, delivery, verdict, held };
-            // The receiver outlives all senders.
-            let _ = finished.send(outcome).await;
+            let _ = finished.send(Finished { claim, delivery, verdict, held }).await;
         });
+        shared.hands.worked_on_by(&begun, task.abort_handle());
     }
     shared.metrics.unclaimed.inc_by(unclaimed.len() as u64);
-    if let Err(error) = shared.queue.ack_many(&unclaimed).await {
+    if !unclaimed.is_empty()
+        && let Err(error) = shared.queue.ack_many(&unclaimed).await
+    {
         // They come again, and are found to be done again.
         shared.health.redis(Some(&error));
     }
 }
 
-async fn work<F: Fulfilment>(shared: &Shared, fulfilment: &F, claim: &Claim) -> Verdict {
+/// The span of a try, within the trace of the request that placed the order; none without one.
+fn span(claim: &Claim, trace_context: Option<&str>) -> Span {
+    let Some(trace_context) = trace_context else { return Span::none() };
+    let span =
+        tracing::info_span!("fulfil", order.id = claim.order_id.0, order.tries = claim.tries);
+    holdfast_telemetry::propagation::continue_trace(&span, trace_context);
+    span
+}
+
+async fn work<F: Fulfilment>(shared: Arc<Shared>, fulfilment: Arc<F>, claim: Claim) -> Verdict {
     let max = shared.settings.max_attempts;
     if claim.tries > max {
         // Every try so far ended without a word: its worker was killed, perhaps by this very order.
@@ -153,8 +193,10 @@ async fn work<F: Fulfilment>(shared: &Shared, fulfilment: &F, claim: &Claim) -> 
         quantity: claim.quantity,
     };
     let begun = Instant::now();
-    // A job that panics is a failed try of that job, and nobody else's business.
-    let outcome = AssertUnwindSafe(fulfilment.fulfil(work)).catch_unwind().await;
+    // A job that panics is a failed try of that job, and nobody else's business; even where it does
+    // so before its first await.
+    let trying = AssertUnwindSafe(async { fulfilment.fulfil(work).await });
+    let outcome = trying.catch_unwind().await;
     shared.metrics.fulfilment.observe(begun.elapsed().as_secs_f64());
     let error = match outcome {
         Ok(Ok(())) => return Verdict::Completed,

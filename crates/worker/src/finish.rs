@@ -1,12 +1,13 @@
 //! Writing outcomes, many at a time, and acknowledging after the commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
 use holdfast_store::fulfilment::{Claim, Verdict};
 use tokio::sync::mpsc;
 
-use crate::{backoff::Backoff, hands::Held, run::Shared};
+use crate::{backoff::Backoff, hands::InHand, run::Shared};
 
 /// The most outcomes of one transaction.
 const BATCH_MAX: usize = 1024;
@@ -17,7 +18,7 @@ pub(crate) struct Finished {
     pub delivery: Delivery,
     pub verdict: Verdict,
     /// Frees the hand when the outcome is written.
-    pub held: Held,
+    pub held: InHand,
 }
 
 /// Writes outcomes until all senders are gone. While one batch is written the next gathers.
@@ -32,40 +33,61 @@ pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Fin
                 ((claim.order_id, claim.attempt, verdict), (delivery, held))
             })
             .unzip();
-        write(&shared, &outcomes).await;
-        let verdicts = outcomes.iter().map(|(_, _, verdict)| verdict);
+        let written = write(&shared, &outcomes).await;
+        shared.metrics.fenced.inc_by((outcomes.len() - written.len()) as u64);
+        let verdicts = outcomes.iter().map(|(id, _, verdict)| (verdict, written.contains(id)));
         acknowledge(&shared, verdicts.zip(messages)).await;
     }
 }
 
 /// Writes the outcomes, as often as it takes: the claims are ours as long as nobody else has taken
-/// the orders, however long the database is away.
-async fn write(shared: &Shared, outcomes: &[(holdfast_domain::OrderId, i32, Verdict)]) {
+/// the orders, however long the database is away. Gives back the orders for which it was written.
+///
+/// A batch that the database refuses is written in halves, so that one bad order does not hold up
+/// the others. Its claim ends by itself, and the order is tried again.
+async fn write(shared: &Shared, outcomes: &[(OrderId, i32, Verdict)]) -> HashSet<OrderId> {
+    let (mut parts, mut written) = (vec![outcomes], HashSet::with_capacity(outcomes.len()));
     let mut failures = 0;
-    loop {
-        match shared.store.finish(outcomes).await {
-            Ok(written) => {
+    while let Some(part) = parts.pop() {
+        match shared.store.finish(part).await {
+            Ok(ids) => {
+                failures = 0;
                 shared.health.database(None);
-                shared.metrics.fenced.inc_by((outcomes.len() - written.len()) as u64);
-                return;
+                written.extend(ids);
             }
-            Err(error) => {
+            Err(error) if error.is_transient() => {
+                parts.push(part);
                 failures += 1;
                 shared.health.database(Some(&error));
                 tokio::time::sleep(Backoff::RECONNECT.after(failures)).await;
             }
+            Err(error) => {
+                if let [(bad, ..)] = part {
+                    let error = holdfast_telemetry::Chain(&error);
+                    tracing::error!(order.id = bad.0, %error, "an outcome cannot be written");
+                } else {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
         }
     }
+    written
 }
 
 async fn acknowledge<'a>(
     shared: &Shared,
-    outcomes: impl Iterator<Item = (&'a Verdict, (Delivery, Held))>,
+    outcomes: impl Iterator<Item = ((&'a Verdict, bool), (Delivery, InHand))>,
 ) {
     let (mut done, mut later, mut hands) = (Vec::new(), Vec::new(), Vec::new());
-    for (verdict, (delivery, held)) in outcomes {
-        shared.metrics.outcome(verdict);
+    for ((verdict, written), (delivery, held)) in outcomes {
         hands.push(held);
+        if !written {
+            // The message may be in its heir's hands by now. If it is still in ours, it comes back
+            // when its time is over, and finds the order done or in other hands.
+            continue;
+        }
+        shared.metrics.outcome(verdict);
         match verdict {
             Verdict::Completed | Verdict::Failed(_) => done.push(delivery),
             Verdict::Retry(delay, _) => later.push((delivery, *delay)),

@@ -1,18 +1,38 @@
 //! What the worker has in hand, and the upkeep of its claims.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use holdfast_domain::OrderId;
 use holdfast_queue::{Delivery, Queue};
 use holdfast_store::{Store, fulfilment::Claim};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+};
+
+/// A claim: an order and the attempt. After its lease has run out, the same worker may come to
+/// claim the same order once more while the first claim is still worked on.
+type ClaimId = (OrderId, i32);
+
+/// What is known of a claim in hand.
+struct Hand {
+    delivery: Delivery,
+    /// The task that works on it, once there is one.
+    task: Option<AbortHandle>,
+}
+
+type Held = Arc<Mutex<HashMap<ClaimId, Hand>>>;
 
 /// The orders in hand: no more than the worker has hands for.
 #[derive(Clone)]
 pub(crate) struct Hands {
     free: Arc<Semaphore>,
-    held: Arc<Mutex<HashMap<OrderId, (i32, Delivery)>>>,
+    held: Held,
     count: usize,
 }
 
@@ -30,10 +50,19 @@ impl Hands {
     }
 
     /// Takes an order in hand. `None` if there is no free hand.
-    pub fn take(&self, claim: &Claim, delivery: &Delivery) -> Option<Held> {
+    pub fn take(&self, claim: &Claim, delivery: &Delivery) -> Option<InHand> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        self.held.lock().insert(claim.order_id, (claim.attempt, delivery.clone()));
-        Some(Held { order_id: claim.order_id, among: Arc::clone(&self.held), _permit: permit })
+        let id = (claim.order_id, claim.attempt);
+        self.held.lock().insert(id, Hand { delivery: delivery.clone(), task: None });
+        Some(InHand { id, among: Arc::clone(&self.held), _permit: permit })
+    }
+
+    /// Says which task works on a claim; it is ended if the claim is lost. Does nothing if the
+    /// claim is not in hand any more.
+    pub fn worked_on_by(&self, claim: &Claim, task: AbortHandle) {
+        if let Some(hand) = self.held.lock().get_mut(&(claim.order_id, claim.attempt)) {
+            hand.task = Some(task);
+        }
     }
 
     /// How many orders are in hand.
@@ -50,32 +79,34 @@ impl Hands {
     }
 
     /// Renews the leases of what is in hand, for ever: those in the database, and those of the
-    /// queue. One that cannot be renewed is left: its outcome will not be written.
+    /// queue. Work whose claim is lost is ended: somebody else does it.
     pub async fn keep_alive(self, store: Store, queue: Queue, consumer: String, lease: Duration) {
         let mut ticks = tokio::time::interval(lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let (claims, deliveries): (Vec<_>, Vec<_>) = self
-                .held
-                .lock()
-                .iter()
-                .map(|(id, (attempt, delivery))| ((*id, *attempt), delivery.clone()))
-                .unzip();
+            let claims: Vec<_> = self.held.lock().keys().copied().collect();
             if claims.is_empty() {
                 continue;
             }
-            match store.extend(&claims, lease).await {
-                Ok(kept) if kept.len() < claims.len() => tracing::debug!(
-                    lost = claims.len() - kept.len(),
-                    "claims ended while their leases were renewed"
-                ),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the leases could not be renewed"
-                ),
+            let kept: HashSet<_> = match store.extend(&claims, lease).await {
+                Ok(kept) => kept.into_iter().collect(),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the leases could not be renewed"
+                    );
+                    // Whether they still hold is not known: neither ended nor kept from others.
+                    continue;
+                }
+            };
+            // Where two claims on one order are in hand, the earlier is lost.
+            let mut latest = HashMap::new();
+            for (order, attempt) in claims.iter().filter(|(order, _)| kept.contains(order)) {
+                let of = latest.entry(*order).or_insert(*attempt);
+                *of = (*of).max(*attempt);
             }
+            let deliveries = self.sort(&claims, &latest);
             if let Err(error) = queue.keep_alive(&consumer, &deliveries).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -84,17 +115,42 @@ impl Hands {
             }
         }
     }
+
+    /// Ends the work on claims that are lost, and gives the messages of the others.
+    fn sort(&self, claims: &[ClaimId], holding: &HashMap<OrderId, i32>) -> Vec<Delivery> {
+        let (mut deliveries, mut lost) = (Vec::with_capacity(claims.len()), Vec::new());
+        {
+            let held = self.held.lock();
+            // What was finished in the meantime is not in hand any more, or its task has ended.
+            for (id, hand) in claims.iter().filter_map(|id| Some((id, held.get(id)?))) {
+                if holding.get(&id.0) == Some(&id.1) {
+                    deliveries.push(hand.delivery.clone());
+                } else if let Some(task) = &hand.task
+                    && !task.is_finished()
+                {
+                    lost.push(task.clone());
+                }
+            }
+        }
+        if !lost.is_empty() {
+            tracing::warn!(orders = lost.len(), "claims were lost; the work on them is ended");
+        }
+        for task in lost {
+            task.abort();
+        }
+        deliveries
+    }
 }
 
 /// An order in hand; dropping it frees the hand.
-pub(crate) struct Held {
-    order_id: OrderId,
-    among: Arc<Mutex<HashMap<OrderId, (i32, Delivery)>>>,
+pub(crate) struct InHand {
+    id: ClaimId,
+    among: Held,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Held {
+impl Drop for InHand {
     fn drop(&mut self) {
-        self.among.lock().remove(&self.order_id);
+        self.among.lock().remove(&self.id);
     }
 }

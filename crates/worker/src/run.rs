@@ -116,15 +116,24 @@ impl Worker {
         let name = uuid::Uuid::new_v4().to_string();
         let consumer = Consumer::new(shared.queue.clone(), &name)?;
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        // Cancelled when the schema has been seen: before that there is nothing to keep up.
+        let schema = CancellationToken::new();
         let (finished, outcomes) = mpsc::channel(settings.concurrency);
         let consuming = {
             let (shared, stop, abort) = (Arc::clone(&shared), stop.clone(), abort.clone());
-            let fulfilment = Arc::new(fulfilment);
+            let (fulfilment, schema) = (Arc::new(fulfilment), schema.clone());
             spawn(async move {
-                let schema = wait_for_schema(&shared.store);
-                if stop.run_until_cancelled(schema).await.is_some() {
+                if stop.run_until_cancelled(wait_for_schema(&shared.store)).await.is_some() {
+                    schema.cancel();
                     consume(shared, consumer, fulfilment, finished, stop, abort).await;
                 }
+            })
+        };
+        let upkeep = {
+            let shared = Arc::clone(&shared);
+            spawn(async move {
+                schema.cancelled().await;
+                upkeep(shared).await;
             })
         };
         let keeping = shared.hands.clone().keep_alive(
@@ -136,7 +145,7 @@ impl Worker {
         Ok(Self {
             consuming,
             finishing: spawn(finish(Arc::clone(&shared), outcomes)),
-            _upkeep: [spawn(upkeep(Arc::clone(&shared))), spawn(keeping)],
+            _upkeep: [upkeep, spawn(keeping)],
             shared,
             stop,
             abort,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::{Job, QueueError};
+use holdfast_store::fulfilment::SweepRule;
 use rand::Rng as _;
 
 use crate::run::Shared;
@@ -19,7 +20,6 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
         let jitter = rand::rng().random_range(0.75..=1.25);
         tokio::time::sleep(shared.settings.sweep_interval.mul_f64(jitter)).await;
         if let Err(error) = round(&shared).await {
-            shared.metrics.depth.set(f64::NAN);
             tracing::debug!(error = &*error, "the upkeep was broken off");
         }
     }
@@ -30,43 +30,50 @@ async fn round(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
     match queue.depth().await {
         #[allow(clippy::cast_precision_loss)] // a queue of 2^53 orders has other problems
         Ok(depth) => shared.metrics.depth.set(depth.total() as f64),
-        // Redis has lost its data. Nothing waits in the queue then, and the sweep is needed most.
-        Err(QueueError::NoGroup) => queue.ensure_group().await?,
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            // Not known, and never to be taken for what it was before.
+            shared.metrics.depth.set(f64::NAN);
+            match error {
+                // Redis has lost its data. Nothing waits in the queue then, and the sweep is
+                // needed most.
+                QueueError::NoGroup => queue.ensure_group().await?,
+                error => return Err(error.into()),
+            }
+        }
     }
     while queue.promote_due(STEP_MAX as usize).await? == STEP_MAX as usize {}
-    sweep(shared).await?;
     queue.trim().await?;
     queue.forget_consumers(CONSUMER_IDLE).await?;
-    Ok(())
+    sweep(shared).await
 }
 
 /// Publishes again what is not in the queue though it should be.
 async fn sweep(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
-    // An order that is younger than the oldest message in the queue may well be in the queue
-    // itself, waiting its turn: publishing it again would only make a long queue longer.
-    let oldest = shared.queue.oldest_waiting().await?.unwrap_or_default();
-    let older_than = oldest + shared.settings.sweep_after;
+    let rule = SweepRule {
+        waiting: shared.queue.oldest_waiting().await?.unwrap_or_default(),
+        lost_after: shared.settings.sweep_after,
+        limit: STEP_MAX,
+    };
+    let mut from = None;
     loop {
-        let lost = match shared.store.sweep(STEP_MAX, older_than).await {
-            Ok(lost) => lost,
-            Err(error) => {
-                shared.health.database(Some(&error));
-                return Err(error.into());
-            }
-        };
-        if lost.is_empty() {
-            return Ok(());
+        let (lost, next) = shared
+            .store
+            .sweep(rule, from)
+            .await
+            .inspect_err(|error| shared.health.database(Some(error)))?;
+        // An idle worker hears of the database here only.
+        shared.health.database(None);
+        if !lost.is_empty() {
+            tracing::info!(orders = lost.len(), "orders that had been lost are published again");
+            shared.metrics.swept.inc_by(lost.len() as u64);
+            let jobs: Vec<_> = lost
+                .into_iter()
+                .map(|lost| Job { order_id: lost.order_id.0, trace_context: lost.trace_context })
+                .collect();
+            shared.queue.publish_many(&jobs).await?;
         }
-        tracing::info!(orders = lost.len(), "orders that had been lost are published again");
-        shared.metrics.swept.inc_by(lost.len() as u64);
-        let full = lost.len() == STEP_MAX as usize;
-        let jobs: Vec<_> = lost
-            .into_iter()
-            .map(|lost| Job { order_id: lost.order_id.0, trace_context: lost.trace_context })
-            .collect();
-        shared.queue.publish_many(&jobs).await?;
-        if !full {
+        from = next;
+        if from.is_none() {
             return Ok(());
         }
     }

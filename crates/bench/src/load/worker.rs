@@ -23,6 +23,12 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How often an open loop looks for requests that are due. `epoll` itself knows milliseconds only.
 const OPEN_LOOP_STEP: Duration = Duration::from_micros(200);
+
+/// Connections that are opened in one go, and the pause after them: a server's queue of new ones
+/// may be as short as 128, and one that does not fit into it is tried again after a whole second.
+const BURST: usize = 64;
+const BURST_PAUSE: Duration = Duration::from_millis(5);
+
 const TIMER: Token = Token(usize::MAX);
 
 pub(super) struct Worker<'a> {
@@ -64,6 +70,9 @@ impl<'a> Worker<'a> {
                     .connect(poll.registry())
                     .with_context(|| format!("cannot connect to {target}"))?;
                 connections.push(connection);
+                if connections.len().is_multiple_of(BURST) {
+                    std::thread::sleep(BURST_PAUSE);
+                }
             }
             let share = (connections.len() - first) as f64 / group.connections as f64;
             let schedule = match group.pace {

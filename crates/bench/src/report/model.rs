@@ -57,6 +57,8 @@ pub struct Run {
     pub points: Vec<Point>,
     /// What the audits found, in the order of the parts.
     pub audits: Vec<PartAudit>,
+    /// Parts that could not be run, and why.
+    pub failures: Vec<String>,
 }
 
 /// An audit after a part.
@@ -175,6 +177,11 @@ impl Run {
         median(self.points(part, like).map(figure).collect())
     }
 
+    /// Whether every part was run and every promise held.
+    pub fn succeeded(&self) -> bool {
+        self.failures.is_empty() && self.violations() == 0
+    }
+
     /// Broken promises of all parts.
     pub fn violations(&self) -> usize {
         self.audits.iter().map(|audit| audit.findings.violations.len()).sum()
@@ -224,6 +231,7 @@ pub(super) mod tests {
                 round: 1,
                 findings: Findings { orders: 1_000, ..Findings::default() },
             }],
+            failures: Vec::new(),
         }
     }
 

@@ -92,6 +92,9 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
             if goal.made_from.is_empty() { String::new() } else { format!("({})", goal.made_from) }
         )?;
     }
+    for failure in &run.failures {
+        writeln!(out, "\nFAILED: {failure}")?;
+    }
     let held = run.audits.len();
     match run.violations() {
         0 => writeln!(out, "\n{held} audits: every promise held."),

@@ -5,8 +5,6 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use super::settings::Settings;
 use super::{ALL, Scenario};
 use crate::audit::{Expectation, audit};
@@ -47,14 +45,17 @@ impl Bench {
             machine,
             points: Vec::new(),
             audits: Vec::new(),
+            failures: Vec::new(),
         };
         Ok(Self { stage, settings, round: 1, out, run, started })
     }
 
-    /// Runs the parts of these names, or all if there are none, in all rounds.
+    /// Runs the parts of these names, or all if there are none, in all rounds. A part that cannot
+    /// be run is a failure in the results, and so is a broken promise: the others are run all the
+    /// same.
     ///
     /// # Errors
-    /// When a part cannot be run. A broken promise is a finding.
+    /// When the servers do not end.
     pub async fn run(mut self, only: &[String]) -> anyhow::Result<Run> {
         let chosen: Vec<&Scenario> = ALL
             .iter()
@@ -64,7 +65,11 @@ impl Bench {
             self.round = round;
             for part in chosen.iter().filter(|part| round == 1 || part.every_round) {
                 self.note(&format!("round {round}: {}", part.about));
-                (part.run)(&mut self).await.with_context(|| format!("part {}", part.name))?;
+                if let Err(error) = (part.run)(&mut self).await {
+                    let failure = format!("{}, round {round}: {error:#}", part.name);
+                    self.note(&format!("  FAILED: {failure}"));
+                    self.run.failures.push(failure);
+                }
             }
         }
         self.run.duration_s = self.started.elapsed().as_secs_f64();

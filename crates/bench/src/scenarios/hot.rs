@@ -10,8 +10,7 @@ use crate::report::model::part;
 use crate::stage::{Shop, ShopOptions};
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let needed = [1, CONNECTIONS, 1_024];
-    for connections in bench.settings.connections(bench.round, &needed) {
+    for connections in bench.settings.connections(bench.round, &[1, 32, CONNECTIONS, 1_024]) {
         // A shop for each, so that none has the rows of the one before.
         let options = ShopOptions { products: 1, replicas: 1 };
         let mut shop = bench.stage.open_shop(options).await?;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::Bench;
 use super::hot::orders;
@@ -17,14 +17,17 @@ use super::probe::{Liveness, PeakMemory};
 use super::settings::CONNECTIONS;
 use super::steady::peak;
 use crate::audit::Expectation;
-use crate::load::{Group, Pace, Plan};
+use crate::load::{Group, Pace, Plan, TICK};
 use crate::report::model::{Point, part};
-use crate::stage::ShopOptions;
+use crate::stage::{Shop, ShopOptions};
 
 const TIMES: f64 = 3.0;
 
 /// More than the places of a lane (4,096 by default) and of the batch on its way.
 const CLIENTS: usize = 6_144;
+
+/// What else the API has open: connections to PostgreSQL and Redis, logs.
+const OTHER_FILES: u64 = 256;
 
 /// A customer presses the button again after a second; by then this request is of no use.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,6 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const AFTERWARDS: Duration = Duration::from_secs(3);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let needed = CLIENTS as u64 + OTHER_FILES;
+    if bench.stage.open_files < needed {
+        bail!(
+            "a process may open {} files, and {needed} are needed: see ulimit -n",
+            bench.stage.open_files
+        );
+    }
     let peak = peak(bench).await?;
     let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
     let target = *shop.targets().first().context("a shop without a replica")?;
@@ -76,7 +86,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
 /// which anything went wrong or nothing was ordered, and the light load's figures.
-async fn afterwards(bench: &Bench, shop: &mut crate::stage::Shop) -> anyhow::Result<(f64, Point)> {
+async fn afterwards(bench: &Bench, shop: &mut Shop) -> anyhow::Result<(f64, Point)> {
     let group = orders(shop, "afterwards", CONNECTIONS / 32);
     let plan = Plan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;
@@ -85,6 +95,6 @@ async fn afterwards(bench: &Bench, shop: &mut crate::stage::Shop) -> anyhow::Res
     // The last step may be cut short by the end.
     let steps = group.timeline.split_last().map_or(&[][..], |(_, steps)| steps);
     let bad = steps.iter().rposition(|tick| tick.orders == 0 || tick.refused > 0);
-    let seconds = bad.map_or(0.0, |step| (step + 1) as f64 * crate::load::TICK.as_secs_f64());
+    let seconds = bad.map_or(0.0, |step| (step + 1) as f64 * TICK.as_secs_f64());
     Ok((seconds, measured.point("afterwards")?))
 }

@@ -1,5 +1,6 @@
 //! The servers that a run works with: PostgreSQL and Redis, started once, and shops on them.
 
+mod files;
 mod locks;
 mod nothing;
 mod shop;
@@ -38,6 +39,8 @@ pub struct Stage {
     pub redis: Redis,
     /// The baselines.
     pub pgbench: Pgbench,
+    /// Files, and so connections, that a process may have open.
+    pub open_files: u64,
     pub(crate) api: PathBuf,
     pub(crate) worker: PathBuf,
 }
@@ -50,13 +53,14 @@ impl Stage {
     pub async fn start() -> anyhow::Result<Self> {
         let settings =
             POSTGRES_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let open_files = files::raise_open_files()?;
         let pgbench = Pgbench::find()?;
         let api = workspace_binary("holdfast-api")?;
         let worker = workspace_binary("holdfast-worker")?;
         let options = PostgresOptions { durable: true, settings, ..PostgresOptions::default() };
         let postgres = Postgres::start(options).await?;
         let redis = Redis::start(RedisOptions::default()).await?;
-        Ok(Self { postgres, redis, pgbench, api, worker })
+        Ok(Self { postgres, redis, pgbench, open_files, api, worker })
     }
 
     /// The servers, to be watched.

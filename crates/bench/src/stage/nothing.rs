@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holdfast_sandbox::{Port, Process, ProcessOptions, Ready};
+use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, workspace_binary};
 
 use crate::processes::Watched;
 
@@ -21,7 +21,7 @@ impl Nothing {
     /// When it does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let port = Port::lease()?;
-        let options = ProcessOptions::new(std::env::current_exe()?)
+        let options = ProcessOptions::new(workspace_binary("holdfast-bench")?)
             .arg("nothing")
             .arg(format!("--addr={}", port.address()))
             .ready(Ready::Tcp(port.address()));

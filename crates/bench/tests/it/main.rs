@@ -4,5 +4,6 @@
 mod audit;
 mod load;
 mod pgbench;
+mod scenarios;
 mod server;
 mod shop;

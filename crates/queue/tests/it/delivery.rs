@@ -148,6 +148,18 @@ async fn trimming_cuts_what_is_done_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn trimming_keeps_up_with_fast_workers() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.publish_many(&jobs(1..=25_000)).await.unwrap();
+    let held = next(&mut consumer(&queue, "worker"), 25_000).await;
+    queue.ack_many(&held).await.unwrap();
+    queue.trim().await.unwrap();
+    let left: i64 = command(&redis, &["XLEN", STREAM]).await;
+    assert!(left <= 200, "{left}");
+}
+
+#[tokio::test]
 async fn consumers_without_work_are_forgotten_and_those_with_work_are_not() {
     let redis = redis().await;
     let queue = queue(&redis);

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use holdfast_sandbox::http_get;
+use holdfast_sandbox::{Port, Postgres, PostgresOptions, http_get};
 use holdfast_store::fulfilment::Verdict;
-use holdfast_worker::Simulated;
+use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work};
 
-use crate::fixture::{Shop, quick};
+use crate::fixture::{Shop, quick, until_status};
 
 #[tokio::test]
 async fn a_worker_killed_in_mid_job_loses_nothing() {
@@ -54,21 +54,110 @@ async fn a_worker_started_before_its_servers_waits_and_says_so() {
     let shop = Shop::open().await;
     let ids = shop.orders(10).await;
     shop.redis.kill9().await.unwrap();
-    let port = holdfast_sandbox::Port::lease().unwrap();
+    let port = Port::lease().unwrap();
     let address = format!("127.0.0.1:{}", port.number());
     let ready = format!("http://{address}/readyz");
     let live = format!("http://{address}/livez");
     let worker = shop.start(shop.binary().env("HOLDFAST_METRICS_ADDR", &address)).await;
-    let begun = std::time::Instant::now();
-    while http_get(&live).await.is_err() {
-        assert!(begun.elapsed() < crate::fixture::PATIENCE, "{}", worker.log_tail(20));
-    }
+    until_status(&live, 200).await;
     assert_eq!(http_get(&ready).await.unwrap().status, 503);
     shop.redis.restart().await.unwrap();
     // They were never published: the sweep finds them.
     shop.until("completed", ids.len().try_into().unwrap()).await;
-    assert_eq!(http_get(&ready).await.unwrap().status, 200);
+    until_status(&ready, 200).await;
     assert_eq!(worker.status(), None, "it never ended");
+}
+
+#[tokio::test]
+async fn a_worker_whose_database_fails_says_so_and_goes_on_when_it_is_back() {
+    let server = Postgres::start(PostgresOptions::default()).await.unwrap();
+    let shop = Shop::open_on(&server).await;
+    let ids = shop.orders(300).await;
+    let address = format!("127.0.0.1:{}", Port::lease().unwrap().number());
+    let ready = format!("http://{address}/readyz");
+    let options = shop
+        .binary()
+        .env("HOLDFAST_METRICS_ADDR", &address)
+        .env("HOLDFAST_FULFILMENT_MS", "300")
+        .env("HOLDFAST_WORKER_CONCURRENCY", "100");
+    let worker = shop.start(options).await;
+    until_status(&ready, 200).await;
+    shop.publish(&ids).await;
+    shop.until("processing", 100).await;
+    server.kill9().await.unwrap();
+    until_status(&ready, 503).await;
+    server.restart().await.unwrap();
+    shop.until("completed", 300).await;
+    shop.until_empty().await;
+
+    // Without any work, too.
+    server.kill9().await.unwrap();
+    until_status(&ready, 503).await;
+    server.restart().await.unwrap();
+    until_status(&ready, 200).await;
+    assert_eq!(worker.status(), None, "it never ended");
+}
+
+#[tokio::test]
+async fn an_order_that_the_database_refuses_holds_up_nobody_else() {
+    let shop = Shop::open().await;
+    shop.orders(40).await;
+    shop.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE 'refused'; END $$; \
+         CREATE TRIGGER claim BEFORE UPDATE ON orders FOR EACH ROW \
+             WHEN (NEW.id = 7 AND NEW.status = 'processing') EXECUTE FUNCTION refuse(); \
+         CREATE TRIGGER finish BEFORE UPDATE ON orders FOR EACH ROW \
+             WHEN (NEW.id = 9 AND NEW.status = 'completed') EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let _worker = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    shop.until("completed", 38).await;
+    shop.sql("DROP TRIGGER claim ON orders; DROP TRIGGER finish ON orders").await;
+    shop.until("completed", 40).await;
+}
+
+/// Takes for ever, and says when it is dropped.
+struct Endless(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+struct EndlessWork(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl Fulfilment for EndlessWork {
+    async fn fulfil(&self, _work: Work) -> Result<(), FulfilError> {
+        let _endless = Endless(self.0.clone());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(2).await;
+    shop.publish(&ids[..1]).await;
+    let (sender, mut dropped) = tokio::sync::mpsc::unbounded_channel();
+    let one_hand = holdfast_worker::WorkerSettings {
+        concurrency: 1,
+        sweep_after: Duration::from_hours(1),
+        ..quick()
+    };
+    let _worker = shop.worker(one_hand, EndlessWork(sender));
+    shop.until("processing", 1).await;
+    // Somebody else has it now.
+    shop.sql(
+        "UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '1 hour' \
+         WHERE status = 'processing'",
+    )
+    .await;
+    tokio::time::timeout(crate::fixture::PATIENCE, dropped.recv()).await.unwrap().unwrap();
+    shop.publish(&ids[1..]).await;
+    shop.until("processing", 2).await;
+    assert_eq!(shop.store.order(ids[0]).await.unwrap().unwrap().attempt, 2);
 }
 
 #[tokio::test]

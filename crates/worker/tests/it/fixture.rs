@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use holdfast_domain::OrderId;
 use holdfast_queue::{Job, Queue, QueueSettings};
-use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions, shared_postgres};
+use holdfast_sandbox::{
+    Postgres, Process, ProcessOptions, Redis, RedisOptions, http_get, shared_postgres,
+};
 use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Fulfilment, Worker, WorkerSettings};
@@ -21,13 +23,22 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open() -> Self {
-        let server = shared_postgres().await.unwrap();
+        Self::open_on(shared_postgres().await.unwrap()).await
+    }
+
+    /// A shop on a server of the test's own, for those that do something to it.
+    pub async fn open_on(server: &Postgres) -> Self {
         let database_url = server.create_database().await.unwrap();
         let store = Store::connect(&StoreSettings::new(&database_url).unwrap());
         store.migrate().await.unwrap();
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let queue = queue(&redis);
         Self { store, redis, queue, database_url }
+    }
+
+    /// Does something to the database by hand.
+    pub async fn sql(&self, text: &'static str) {
+        sqlx::raw_sql(text).execute(self.store.pool()).await.unwrap();
     }
 
     /// Puts orders into the database, and not into the queue.
@@ -131,5 +142,14 @@ pub fn quick() -> WorkerSettings {
         retry_max: Duration::from_millis(100),
         sweep_interval: Duration::from_millis(50),
         sweep_after: Duration::from_millis(500),
+    }
+}
+
+/// Waits until a GET of `url` is answered with that status.
+pub async fn until_status(url: &str, status: u16) {
+    let begun = Instant::now();
+    while !http_get(url).await.is_ok_and(|answer| answer.status == status) {
+        assert!(begun.elapsed() < PATIENCE, "{url} does not answer with {status}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

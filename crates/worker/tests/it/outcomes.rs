@@ -79,6 +79,26 @@ async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
     assert_eq!(of(ids[5]).await, (1, "no such street".to_owned()));
 }
 
+/// Panics before there is anything to wait for.
+struct PanicsAtOnce(OrderId);
+
+impl Fulfilment for PanicsAtOnce {
+    fn fulfil(&self, work: Work) -> impl Future<Output = Result<(), FulfilError>> + Send {
+        assert_ne!(work.order_id, self.0, "a defect in fulfilment");
+        std::future::ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_the_first_await_stops_nobody_either() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    shop.publish(&ids).await;
+    let _worker = shop.worker(quick(), PanicsAtOnce(ids[0]));
+    shop.until("failed", 1).await;
+    shop.until("completed", 19).await;
+}
+
 #[tokio::test]
 async fn a_long_job_keeps_its_claim() {
     let shop = Shop::open().await;
