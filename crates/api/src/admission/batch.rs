@@ -9,6 +9,7 @@ use std::{
 use holdfast_cache::{Cache, StockChange as CacheChange};
 use holdfast_domain::{Allocation, Demand, Money, ProductId, Shortfall, StockChange, allocate};
 use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Placement, Store, StoreError};
+use holdfast_telemetry::Chain;
 
 use super::{
     AdmissionMetrics, AdmissionSettings,
@@ -45,7 +46,7 @@ impl Runner {
                     // Something in it is refused by the database. In halves, the bad order is
                     // found in log2(n) steps and its neighbours are served, in their order.
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Chain(&error),
                         orders = batch.len(),
                         "the database refused a batch; it is tried again in halves"
                     );
@@ -114,7 +115,7 @@ impl Runner {
         let Allocation { verdicts, changes } = allocate(batch.shelf(), &demands);
         if changes.is_empty() {
             if let Err(error) = batch.release().await {
-                tracing::debug!(?error, "the connection broke after an empty batch");
+                tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
             }
             self.answer_unchanged(tickets, &verdicts);
             return Ok(());
@@ -178,7 +179,7 @@ impl Runner {
     async fn find_out(&self, unanswered: CommitError) -> Result<Placed, Refusal> {
         let CommitError { placed, token, source } = unanswered;
         tracing::warn!(
-            error = &source as &dyn std::error::Error,
+            error = %Chain(&source),
             orders = placed.ids.len(),
             "a commit was not answered; its outcome is looked up"
         );
@@ -260,7 +261,7 @@ impl Runner {
 
     fn refuse_all(&self, tickets: Vec<Ticket>, error: &StoreError) {
         tracing::warn!(
-            error = error as &dyn std::error::Error,
+            error = %Chain(error),
             orders = tickets.len(),
             "a batch was not admitted"
         );

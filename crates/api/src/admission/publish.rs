@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use holdfast_domain::OrderId;
 use holdfast_queue::{Job, Publisher};
+use holdfast_telemetry::Chain;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -35,7 +36,7 @@ pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Out
                 Ok(()) => counted.published.inc_by(batch.len() as u64),
                 Err(error) => {
                     counted.unpublished.inc_by(batch.len() as u64);
-                    tracing::debug!(?error, jobs = batch.len(), "left to the sweeper");
+                    tracing::debug!(error = %Chain(&error), jobs = batch.len(), "left to the sweeper");
                 }
             }
             batch.clear();
@@ -64,7 +65,7 @@ impl Outbox {
         if let Some(task) = task
             && let Err(error) = task.await
         {
-            tracing::error!(?error, "the publishing task failed");
+            tracing::error!(error = %Chain(&error), "the publishing task failed");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use holdfast_cache::Cache;
 use holdfast_domain::{Demand, ProductId, Stock};
 use holdfast_store::Store;
+use holdfast_telemetry::Chain;
 use tokio::sync::Semaphore;
 
 use super::Refusal;
@@ -49,7 +50,7 @@ impl SoldOut {
                 store.product(product_id).await.map(|found| found.map(CachedProduct::from))
             };
             if let Err(error) = cache.get(product_id.0, load).await {
-                tracing::debug!(?error, "a sold-out product could not be read");
+                tracing::debug!(error = %Chain(&error), "a sold-out product could not be read");
             }
             drop(permit);
         });

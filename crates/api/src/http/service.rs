@@ -151,13 +151,15 @@ impl Service {
             .remove::<Problem>()
             .unwrap_or_else(|| Problem::from(response.status()));
         problem.write(response, id.as_str());
-        let Some(cause) = problem.cause() else { return };
+        let because = || problem.cause().map(|cause| tracing::field::display(Chain(cause)));
         if problem.kind() == Kind::Internal {
-            tracing::error!(request_id = id.as_str(), error = %Chain(cause), "a request failed");
+            // Without a cause it was a panic, which has a line of its own just before this one.
+            tracing::error!(request_id = id.as_str(), error = because(), "a request failed");
         } else if response.status().is_server_error() && self.may_log() {
             tracing::warn!(
                 request_id = id.as_str(),
-                error = %Chain(cause),
+                problem = problem.kind().uri(),
+                error = because(),
                 "requests are refused; at most one a second is logged"
             );
         }

@@ -146,6 +146,57 @@ async fn a_slow_client_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn an_answer_that_takes_too_long_is_504_and_says_that_nobody_knows() {
+    let server = Server::with(&[("HOLDFAST_REQUEST_TIMEOUT_MS", "200")]).await;
+    let product = server.product(10).await;
+    let locked =
+        server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
+    let begun = Instant::now();
+    let change = server.api.put(&format!("/products/{product}"), &json!({ "stock": 5 })).await;
+    assert_eq!(change.status, 504, "{}", change.text);
+    assert_eq!(change.problem()["type"], "/problems/timeout");
+    let order = server.order(product, 1).await;
+    assert_eq!(order.status, 504, "{}", order.text);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    drop(locked);
+    server
+        .until("the product is sold again", async || server.order(product, 1).await.status == 201)
+        .await;
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let server = Server::start().await;
+    let product = server.product(10).await;
+    let path = format!("/products/{product}");
+    let head = server.api.send(Method::HEAD, &path, &[], "").await;
+    let get = server.api.get(&path).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    for header in ["content-type", "content-length"] {
+        assert_eq!(head.header(header), get.header(header), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_ends_its_connection_and_nothing_else() {
+    let server = Server::start().await;
+    let endless = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(1_000_000));
+    for request in [
+        "hello\r\n\r\n",
+        "GET / HTTP/9\r\n\r\n",
+        "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n",
+        "POST /orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        &endless,
+    ] {
+        let answer = server.api.raw(request.as_bytes(), Duration::from_secs(10)).await;
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.closed, "{shown}");
+        assert!(answer.statuses().iter().all(|status| (400..500).contains(status)), "{shown}");
+    }
+    assert_eq!(server.api.get("/health").await.status, 200);
+}
+
+#[tokio::test]
 async fn requests_can_follow_one_another_on_a_connection() {
     let server = Server::start().await;
     let product = server.product(10).await;
