@@ -56,10 +56,10 @@ pub struct RunSettings {
     #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "4", value_parser = whole(1..=1000_u32))]
     pub db_pool_size: u32,
     /// The most orders in hand at the same time (1 to 100000)
-    #[arg(long, env = "HOLDFAST_WORKER_CONCURRENCY", default_value = "512", value_parser = whole(1..=100_000_usize))]
+    #[arg(long, env = "HOLDFAST_WORKER_CONCURRENCY", default_value = "1024", value_parser = whole(1..=100_000_usize))]
     pub worker_concurrency: usize,
     /// The most orders that are read and claimed in one step (1 to 1024)
-    #[arg(long, env = "HOLDFAST_WORKER_BATCH", default_value = "256", value_parser = whole(1..=1024_usize))]
+    #[arg(long, env = "HOLDFAST_WORKER_BATCH", default_value = "512", value_parser = whole(1..=1024_usize))]
     pub worker_batch: usize,
     /// How long a claim on an order holds without being renewed, and so how long the orders of a
     /// worker that died wait for another, in milliseconds (100 to 3600000)

@@ -25,8 +25,6 @@ pub(crate) struct Finished {
 pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while finished.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        // In the order of the ids, so that rows are visited in the order they lie in.
-        batch.sort_unstable_by_key(|finished| finished.claim.order_id);
         let (outcomes, messages): (Vec<_>, Vec<_>) = batch
             .drain(..)
             .map(|Finished { claim, delivery, verdict, held }| {

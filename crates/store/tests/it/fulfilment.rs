@@ -7,7 +7,7 @@ use holdfast_store::{
     fulfilment::{Claim, SweepRule, Verdict},
 };
 
-use crate::fixture::{lock, product, settings, store, write_one_each};
+use crate::fixture::{database_url, lock, product, settings, store, write_one_each};
 
 const LEASE: Duration = Duration::from_mins(1);
 /// A lease that has run out by the time of the next statement.
@@ -149,6 +149,47 @@ async fn leases_are_renewed_while_outcomes_are_written() {
         extended.unwrap().expect("a deadlock, perhaps");
         assert_eq!(finished.unwrap().expect("a deadlock, perhaps").len(), ids.len());
     }
+}
+
+#[tokio::test]
+async fn claims_read_no_more_than_their_own_orders() {
+    // One connection, whose counts can be asked for at once.
+    let url = database_url(&store().await).await;
+    let store = Store::connect(&StoreSettings { pool_size: 1, ..settings(&url) });
+    let ids: Vec<OrderId> = (1..=1024).map(OrderId).collect();
+    // As after a flash sale: the statistics know of no order that is not done.
+    sqlx::raw_sql(
+        "INSERT INTO orders (product_id, quantity, unit_price_minor, status) \
+             SELECT 1, 1, 1, 'completed' FROM generate_series(1, 20000); \
+         ANALYZE orders; \
+         UPDATE orders SET status = 'pending' WHERE id <= 10000",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let before = read_at_large(&store).await;
+    // More often than PostgreSQL plans anew for the values it is given.
+    for attempt in 1..=8 {
+        assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), 1024);
+        let claims: Vec<_> = ids.iter().map(|id| (*id, attempt)).collect();
+        assert_eq!(store.extend(&claims, LEASE).await.unwrap().len(), 1024);
+        let back: Vec<_> = ids.iter().map(|id| (*id, attempt, Verdict::HandedBack)).collect();
+        assert_eq!(store.finish(&back).await.unwrap().len(), 1024);
+    }
+    assert_eq!(read_at_large(&store).await - before, 0);
+}
+
+/// How many orders have been read but by their ids: the table, or the index of unfinished orders,
+/// from one end to the other.
+async fn read_at_large(store: &Store) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(store.pool()).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT seq_tup_read + idx_tup_read FROM pg_stat_user_tables JOIN pg_stat_user_indexes \
+         USING (relid) WHERE indexrelname = 'orders_unfinished'",
+    )
+    .fetch_one(store.pool())
+    .await
+    .unwrap()
 }
 
 #[tokio::test]
