@@ -1,15 +1,15 @@
 //! The subcommands of `holdfast-api`.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use holdfast_store::Store;
-use holdfast_telemetry::{
-    Chain, TelemetrySettings, probe,
-    settings::{address, milliseconds},
-};
+use holdfast_telemetry::{TelemetrySettings, command};
 
 use crate::settings::{DatabaseSettings, ServeSettings};
+
+/// The name in messages.
+const PROGRAM: &str = "holdfast-api";
 
 /// The HTTP side of Holdfast: products with stock, and orders that take it.
 #[derive(Debug, Parser)]
@@ -35,7 +35,7 @@ pub enum Command {
     /// Print the OpenAPI document as JSON
     Openapi,
     /// Ask a server on this host whether it is well; exits with 0 if it is
-    Healthcheck(HealthcheckSettings),
+    Healthcheck(command::Healthcheck),
 }
 
 /// Settings of `migrate`.
@@ -49,27 +49,13 @@ pub struct MigrateSettings {
     pub telemetry: TelemetrySettings,
 }
 
-/// Settings of `healthcheck`.
-#[derive(Debug, clap::Args)]
-pub struct HealthcheckSettings {
-    /// Where the server's internal port is
-    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
-    pub metrics_addr: SocketAddr,
-    /// Ask /readyz (does it want requests?) and not /livez (does it live?)
-    #[arg(long)]
-    pub ready: bool,
-    /// The longest wait for an answer, in milliseconds (1 to 60000)
-    #[arg(long = "timeout-ms", default_value = "2000", value_parser = milliseconds(1..=60_000))]
-    pub timeout: Duration,
-}
-
 /// Does what the command line says.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(settings) => crate::serve::run(&settings),
         Command::Migrate(settings) => migrate(&settings),
         Command::Openapi => print_openapi(),
-        Command::Healthcheck(settings) => healthcheck(&settings),
+        Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
     }
 }
 
@@ -80,19 +66,6 @@ fn migrate(settings: &MigrateSettings) -> ExitCode {
         tracing::info!(version = Store::schema_version(), "the schema is up to date");
         Ok(())
     })
-}
-
-fn healthcheck(settings: &HealthcheckSettings) -> ExitCode {
-    let path = if settings.ready { "/readyz" } else { "/livez" };
-    let asked = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map(|runtime| runtime.block_on(probe(settings.metrics_addr, path, settings.timeout)));
-    match asked {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
-    }
 }
 
 fn print_openapi() -> ExitCode {
@@ -129,10 +102,8 @@ fn in_runtime(
     }
 }
 
-/// One sentence on standard error, for whoever typed the command.
-pub(crate) fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("holdfast-api: {}", Chain(error));
-    ExitCode::FAILURE
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    command::failed(PROGRAM, error)
 }
 
 #[cfg(test)]

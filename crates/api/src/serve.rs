@@ -30,19 +30,23 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// How often a database without the schema is looked at again.
 const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
 
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    holdfast_telemetry::command::failed("holdfast-api", error)
+}
+
 /// Serves until a signal says otherwise.
 pub fn run(settings: &ServeSettings) -> ExitCode {
     if let Err(sentence) = settings.check() {
-        return crate::cli::failed(&sentence);
+        return failed(&sentence);
     }
     let guard = match holdfast_telemetry::init("holdfast-api", &settings.telemetry) {
         Ok(guard) => guard,
-        Err(error) => return crate::cli::failed(&error),
+        Err(error) => return failed(&error),
     };
     log_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return crate::cli::failed(&error),
+        Err(error) => return failed(&error),
     };
     let ended = runtime.block_on(serve(settings, guard.traces()));
     // Nothing that still runs in it matters any more.
@@ -52,7 +56,7 @@ pub fn run(settings: &ServeSettings) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         // Requests were cut off.
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => crate::cli::failed(error.as_ref()),
+        Err(error) => failed(error.as_ref()),
     }
 }
 

@@ -4,13 +4,14 @@
 //!
 //! What lives here: [`settings`] (parsers and the sentence), [`TelemetrySettings`] and [`init`]
 //! (logs to standard error, traces over OTLP), [`propagation`] (W3C trace context in and out),
-//! [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] (what `healthcheck` does) and
+//! [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] and [`command`] (what the binaries' command lines have in common) and
 //! [`Chain`] (an error with its causes on one line).
 //!
 //! What must not: anything about products and orders. A crate's own metrics live in that crate;
 //! they are registered in the registry that is made here.
 
 mod chain;
+pub mod command;
 mod endpoint;
 mod init;
 mod internal;

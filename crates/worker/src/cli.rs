@@ -7,13 +7,14 @@ use clap::{Args, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
-    Chain, InternalServer, Readiness, RedisUrl, TelemetrySettings, probe,
+    InternalServer, Readiness, RedisUrl, TelemetrySettings, command,
     settings::{address, milliseconds, whole},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Simulated, Worker, WorkerSettings};
 
+const PROGRAM: &str = "holdfast-worker";
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
@@ -37,7 +38,7 @@ pub enum Command {
     /// Work until SIGTERM or Ctrl-C; a second one ends it at once
     Run(Box<RunSettings>),
     /// Ask a worker on this host whether it is well; exits with 0 if it is
-    Healthcheck(HealthcheckSettings),
+    Healthcheck(command::Healthcheck),
 }
 
 /// Everything that `run` can be told.
@@ -97,20 +98,6 @@ pub struct RunSettings {
     pub telemetry: TelemetrySettings,
 }
 
-/// Settings of `healthcheck`.
-#[derive(Debug, Args)]
-pub struct HealthcheckSettings {
-    /// Where the worker's internal port is
-    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
-    pub metrics_addr: SocketAddr,
-    /// Ask /readyz (does it have all it needs?) and not /livez (does it live?)
-    #[arg(long)]
-    pub ready: bool,
-    /// The longest wait for an answer, in milliseconds (1 to 60000)
-    #[arg(long = "timeout-ms", default_value = "2000", value_parser = milliseconds(1..=60_000))]
-    pub timeout: Duration,
-}
-
 impl RunSettings {
     fn worker(&self) -> WorkerSettings {
         WorkerSettings {
@@ -130,7 +117,7 @@ impl RunSettings {
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => work(&settings),
-        Command::Healthcheck(settings) => healthcheck(&settings),
+        Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
     }
 }
 
@@ -205,21 +192,6 @@ async fn until_signal(settings: &RunSettings) -> anyhow::Result<bool> {
     }
 }
 
-fn healthcheck(settings: &HealthcheckSettings) -> ExitCode {
-    let path = if settings.ready { "/readyz" } else { "/livez" };
-    let asked = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map(|runtime| runtime.block_on(probe(settings.metrics_addr, path, settings.timeout)));
-    match asked {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
-    }
-}
-
-/// One sentence on standard error, for whoever typed the command.
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("holdfast-worker: {}", Chain(error));
-    ExitCode::FAILURE
+    command::failed(PROGRAM, error)
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use crate::{FulfilError, Fulfilment, Work, backoff::Backoff, finish::Finished, run::Shared};
+use crate::{FulfilError, Fulfilment, Work, backoff::Backoff, finish::Finished, shared::Shared};
 
 /// Reads the queue until `stop`. What is in hand then goes on.
 pub(crate) async fn consume<F: Fulfilment>(

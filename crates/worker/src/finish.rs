@@ -7,7 +7,7 @@ use holdfast_queue::Delivery;
 use holdfast_store::fulfilment::{Claim, Verdict};
 use tokio::sync::mpsc;
 
-use crate::{backoff::Backoff, hands::InHand, run::Shared};
+use crate::{backoff::Backoff, hands::InHand, shared::Shared};
 
 /// The most outcomes of one transaction.
 const BATCH_MAX: usize = 1024;

@@ -25,6 +25,7 @@ mod hands;
 mod health;
 mod metrics;
 pub mod run;
+mod shared;
 mod upkeep;
 
 pub use fulfilment::{FulfilError, Fulfilment, Simulated, Work};

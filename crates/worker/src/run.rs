@@ -10,8 +10,15 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    Fulfilment, backoff::Backoff, consume::consume, finish::finish, hands::Hands, health::Health,
-    metrics::WorkerMetrics, upkeep::upkeep,
+    Fulfilment,
+    backoff::Backoff,
+    consume::consume,
+    finish::finish,
+    hands::Hands,
+    health::Health,
+    metrics::WorkerMetrics,
+    shared::{Parts, Shared},
+    upkeep::upkeep,
 };
 
 /// How often a database without the schema is looked at again.
@@ -37,26 +44,6 @@ pub struct WorkerSettings {
     /// How often lost orders are looked for.
     pub sweep_interval: Duration,
     /// How long an order must have been pending to count as lost.
-    pub sweep_after: Duration,
-}
-
-/// What all parts of a worker use.
-pub(crate) struct Shared {
-    pub store: Store,
-    pub queue: Queue,
-    pub hands: Hands,
-    pub health: Health,
-    pub metrics: WorkerMetrics,
-    pub settings: Parts,
-}
-
-/// The settings in the form that the parts use.
-pub(crate) struct Parts {
-    pub batch: usize,
-    pub lease: Duration,
-    pub max_attempts: i32,
-    pub retry: Backoff,
-    pub sweep_interval: Duration,
     pub sweep_after: Duration,
 }
 

@@ -6,7 +6,7 @@ use holdfast_queue::{Job, QueueError};
 use holdfast_store::fulfilment::SweepRule;
 use rand::Rng as _;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// The most retries that are put back, and orders that are found, in one step.
 const STEP_MAX: u32 = 1000;

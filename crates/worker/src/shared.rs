@@ -1,0 +1,28 @@
+//! What all parts of a worker use.
+
+use std::time::Duration;
+
+use holdfast_queue::Queue;
+use holdfast_store::Store;
+
+use crate::{backoff::Backoff, hands::Hands, health::Health, metrics::WorkerMetrics};
+
+/// What all parts of a worker use.
+pub(crate) struct Shared {
+    pub store: Store,
+    pub queue: Queue,
+    pub hands: Hands,
+    pub health: Health,
+    pub metrics: WorkerMetrics,
+    pub settings: Parts,
+}
+
+/// The settings in the form that the parts use.
+pub(crate) struct Parts {
+    pub batch: usize,
+    pub lease: Duration,
+    pub max_attempts: i32,
+    pub retry: Backoff,
+    pub sweep_interval: Duration,
+    pub sweep_after: Duration,
+}
