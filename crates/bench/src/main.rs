@@ -62,12 +62,20 @@ struct RunArgs {
     /// Fewer points, shorter: under three minutes, and the documents stay as they are
     #[arg(long)]
     quick: bool,
-    /// Only these parts; the documents stay as they are
+    /// Only these parts; `latest.json` and the documents stay as they are
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(ALL.map(|part| part.name)))]
     only: Vec<String>,
-    /// Rounds, instead of three (one in a quick run)
+    /// Rounds, instead of three (one in a quick run); `latest.json` and the documents stay as they
+    /// are
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
+}
+
+impl RunArgs {
+    /// All parts, as often as usual.
+    fn is_usual(&self) -> bool {
+        self.only.is_empty() && self.rounds.is_none()
+    }
 }
 
 #[derive(Args)]
@@ -136,7 +144,13 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut settings = if args.quick { Settings::quick() } else { Settings::full() };
     settings.rounds = args.rounds.unwrap_or(settings.rounds);
-    let command = if args.quick { "make bench QUICK=1" } else { "make bench" }.to_owned();
+    let command = match (args.quick, args.is_usual()) {
+        (true, true) => "make bench QUICK=1".to_owned(),
+        (false, true) => "make bench".to_owned(),
+        (_, false) => {
+            std::env::args().skip(1).fold("holdfast-bench".to_owned(), |all, one| all + " " + &one)
+        }
+    };
     let results = PathBuf::from(RESULTS);
     let run = block_on(async {
         let bench = Bench::start(settings, command, results.clone()).await?;
@@ -147,12 +161,12 @@ fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     })?;
     terminal::write(&run, &mut std::io::stdout().lock())?;
     fs::create_dir_all(&results)?;
-    // Parts of a run must not pass for the last whole one.
-    let name = if args.only.is_empty() { "latest.json" } else { "parts.json" };
+    // A part of a run must not pass for the last whole one.
+    let name = if args.is_usual() { "latest.json" } else { "part.json" };
     let path = results.join(name);
     serde_json::to_writer_pretty(BufWriter::new(File::create(&path)?), &run)?;
     eprintln!("All figures are in {}; the run took {:.0} s.", path.display(), run.duration_s);
-    if !args.quick && args.only.is_empty() && run.succeeded() {
+    if !args.quick && args.is_usual() && run.succeeded() {
         write_documents(&run, Path::new(DOCUMENTS))?;
     }
     Ok(if run.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

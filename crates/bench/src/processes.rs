@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 /// Ticks per second in `/proc/PID/stat`; the same on every Linux that anybody runs.
 const TICKS_PER_S: u64 = 100;
@@ -19,39 +20,73 @@ pub struct Watched {
     pub with_children: bool,
 }
 
-/// CPU time (user and kernel) by name; processes of one name are added up.
-pub fn cpu(watched: &[Watched]) -> BTreeMap<&'static str, Duration> {
-    let mut total = BTreeMap::new();
-    for process in watched {
-        let mut ticks = stat(process.pid).map_or(0, |stat| {
-            stat.own_ticks + if process.with_children { stat.reaped_ticks } else { 0 }
-        });
-        if process.with_children {
-            let children = children(process.pid);
-            ticks += children.iter().filter_map(|pid| Some(stat(*pid)?.own_ticks)).sum::<u64>();
-        }
-        *total.entry(process.name).or_default() +=
-            Duration::from_millis(ticks * 1000 / TICKS_PER_S);
-    }
-    total
+/// CPU time, user and kernel: of watched processes, and of the whole machine.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// By name; processes of one name are added up.
+    pub by_name: BTreeMap<&'static str, Duration>,
+    machine: Duration,
+    at: Instant,
 }
 
-/// CPU time by name since `before`, which is what [`cpu`] said then.
-pub fn cpu_since(
-    before: &BTreeMap<&'static str, Duration>,
-    watched: &[Watched],
-) -> BTreeMap<&'static str, Duration> {
-    let mut spent = cpu(watched);
-    for (name, time) in &mut spent {
-        *time = time.saturating_sub(before.get(name).copied().unwrap_or_default());
+impl Usage {
+    /// Since each process began, and since the machine did.
+    pub fn so_far(watched: &[Watched]) -> Self {
+        let mut by_name = BTreeMap::new();
+        for process in watched {
+            let mut ticks = stat(process.pid).map_or(0, |stat| {
+                stat.own_ticks + if process.with_children { stat.reaped_ticks } else { 0 }
+            });
+            if process.with_children {
+                let children = children(process.pid);
+                ticks += children.iter().filter_map(|pid| Some(stat(*pid)?.own_ticks)).sum::<u64>();
+            }
+            *by_name.entry(process.name).or_default() += duration(ticks);
+        }
+        let machine = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let machine = duration(busy_ticks(&machine).unwrap_or(0));
+        Self { by_name, machine, at: Instant::now() }
     }
-    spent
+
+    /// From then until now. With it comes the share of the processors, in per cent of all, that
+    /// was taken by processes which are not watched, or by other machines on the same host: what
+    /// disturbs a measurement.
+    pub fn since(before: &Self, watched: &[Watched]) -> (BTreeMap<&'static str, Duration>, f64) {
+        let mut now = Self::so_far(watched);
+        for (name, time) in &mut now.by_name {
+            *time = time.saturating_sub(before.by_name.get(name).copied().unwrap_or_default());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let room = now.at.duration_since(before.at).as_secs_f64() * cores as f64;
+        let ours: Duration = now.by_name.values().sum();
+        let others = now.machine.saturating_sub(before.machine).saturating_sub(ours);
+        (now.by_name, others.as_secs_f64() / room * 100.0)
+    }
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
+}
+
+/// Of all processors together: the first line of /proc/stat, see proc(5). Neither idle nor waiting
+/// for the disk; with what the host gave to others.
+fn busy_ticks(text: &str) -> Option<u64> {
+    let fields: Vec<u64> = text
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .map(|field| field.parse().ok())
+        .collect::<Option<_>>()?;
+    let [user, nice, system, _idle, _waiting, irq, softirq, stolen, ..] = fields.as_slice() else {
+        return None;
+    };
+    Some(user + nice + system + irq + softirq + stolen)
 }
 
 /// CPU time of our own children that have ended.
 pub fn ended_children() -> Duration {
-    let ticks = stat(std::process::id()).map_or(0, |stat| stat.reaped_ticks);
-    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
+    duration(stat(std::process::id()).map_or(0, |stat| stat.reaped_ticks))
 }
 
 /// Resident memory in MiB by name: the largest of the processes of one name. With children it is
@@ -127,22 +162,25 @@ mod tests {
         let text = "42 (a (b) c) S 7 42 42 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 9 0";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.parent, stat.own_ticks, stat.reaped_ticks), (7, 30, 70));
+        assert_eq!(busy_ticks("cpu  1 2 4 100 200 8 16 32 0 0\ncpu0 1 1\n"), Some(63));
         assert_eq!(kib_of("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2048));
     }
 
     #[test]
     fn work_shows_as_cpu_time_and_memory() {
         let own = [Watched { name: "test", pid: std::process::id(), with_children: true }];
-        let before = cpu(&own);
+        let before = Usage::so_far(&own);
         let mut memory = vec![0_u8; 32 * 1024 * 1024];
         let mut sum = 0_u64;
-        while cpu_since(&before, &own)["test"] < Duration::from_millis(50) {
+        while Usage::since(&before, &own).0["test"] < Duration::from_millis(50) {
             for byte in &mut memory {
                 *byte = byte.wrapping_add(1);
                 sum += u64::from(*byte);
             }
         }
         assert!(sum > 0);
+        let (_, others) = Usage::since(&before, &[]);
+        assert!(others > 0.0, "without a watch on us, our work is that of others");
         assert!(memory_mib(&own)["test"] > 32.0);
     }
 }

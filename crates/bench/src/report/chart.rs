@@ -43,10 +43,16 @@ const SERIES: [Series; 8] = [
     series("Holdfast, one hot product", "#1d4ed8", false, part::HOT, (1, 1)),
     series("Holdfast, one hot product, 2 replicas", "#60a5fa", false, part::HOT, (1, 2)),
     series("Holdfast, 1,000 products", "#047857", false, part::UNIFORM, (1_000, 1)),
-    series("one statement, 1,000 rows", "#b45309", true, part::PGBENCH_CTE, (1_000, 0)),
-    series("FOR UPDATE, 1,000 rows", "#f59e0b", true, part::PGBENCH_FOR_UPDATE, (1_000, 0)),
-    series("one statement, one row", "#b91c1c", true, part::PGBENCH_CTE, (1, 0)),
-    series("FOR UPDATE, one row", "#f472b6", true, part::PGBENCH_FOR_UPDATE, (1, 0)),
+    series("pgbench, one statement, 1,000 rows", "#b45309", true, part::PGBENCH_CTE, (1_000, 0)),
+    series(
+        "pgbench, FOR UPDATE, 1,000 rows",
+        "#f59e0b",
+        true,
+        part::PGBENCH_FOR_UPDATE,
+        (1_000, 0),
+    ),
+    series("pgbench, one statement, one row", "#b91c1c", true, part::PGBENCH_CTE, (1, 0)),
+    series("pgbench, FOR UPDATE, one row", "#f472b6", true, part::PGBENCH_FOR_UPDATE, (1, 0)),
 ];
 
 /// Draws the chart as a whole SVG file.
@@ -240,7 +246,7 @@ mod tests {
         let svg = render(&sample());
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(svg.contains("Holdfast, one hot product: 40,000 orders/s at 256"), "{svg}");
-        assert!(svg.contains("one statement, one row: 2,000 orders/s at 16"), "{svg}");
+        assert!(svg.contains("pgbench, one statement, one row: 2,000 orders/s at 16"), "{svg}");
         // A line without points is left out.
         assert!(!svg.contains("2 replicas"));
         for circle in svg.lines().filter(|line| line.starts_with("<circle")) {

@@ -78,6 +78,7 @@ impl Bound {
     pub fn text(self, unit: Unit) -> String {
         match self {
             Self::AtLeast(bound) if (bound - NO_LOSS).abs() < f64::EPSILON => "no loss".into(),
+            Self::AtLeast(0.0) => "–".into(),
             Self::AtLeast(bound) => format!("≥ {}", unit.short(bound)),
             Self::AtMost(0.0) => "none".into(),
             Self::AtMost(bound) => format!("≤ {}", unit.short(bound)),

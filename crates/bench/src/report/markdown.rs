@@ -16,16 +16,17 @@ pub fn render(run: &Run) -> String {
 
 fn write_page(out: &mut String, run: &Run) -> fmt::Result {
     let Run { command, started_at, duration_s, machine, .. } = run;
+    let (disturbance, _) = run.disturbance_percent();
     let rounds = run.points.iter().map(|point| point.round).max().unwrap_or(0);
     writeln!(
         out,
         "# Benchmarks\n\n\
          <!-- Written by the benchmark itself; a change by hand is lost with the next run. -->\n\n\
-         Written by `{command}` on {started_at}, in {:.0} minutes and {rounds} rounds. Load \
+         Written by `{command}` on {started_at}, in {:.0} minutes; rounds: {rounds}. Load \
          generator, API, worker, PostgreSQL and Redis shared {} processors ({}, {:.0} GiB, Linux \
-         {}). What holds on another machine are the ratios, for everything was measured in the \
-         same run: type the command there to have its own page. `make bench QUICK=1` gives most \
-         of it in under three minutes.\n\n\
+         {}); what else ran there took {disturbance:.0} % of them. What holds on another machine \
+         are the ratios, for everything was measured in the same run: type the command there to \
+         have its own page. `make bench QUICK=1` gives most of it in under three minutes.\n\n\
          ![Orders per second against connections](benchmarks.svg)\n",
         duration_s / 60.0,
         machine.cores,
@@ -362,6 +363,7 @@ mod tests {
             page.contains("≥ 12 × | ≥ 20 × | **20.0 ×** (40,000 / 2,000 per s) | aim reached"),
             "{page}"
         );
+        assert!(page.contains("| – | ≥ 0.5 × |"), "no bound is shown as none: {page}");
         assert!(page.contains("not measured"), "what the run left out is not passed over");
         assert!(!page.contains("NaN") && !page.contains("inf "), "{page}");
     }

@@ -58,6 +58,7 @@ pub struct Run {
     /// What the audits found, in the order of the parts.
     pub audits: Vec<PartAudit>,
     /// Parts that could not be run, and why.
+    #[serde(default)]
     pub failures: Vec<String>,
 }
 
@@ -107,6 +108,9 @@ pub struct Point {
     pub refused_latency_ms: Quantiles,
     /// CPU time for each answer, by process.
     pub cpu_us: BTreeMap<String, f64>,
+    /// Of all processors, taken by what is not part of the benchmark.
+    #[serde(default)]
+    pub others_cpu_percent: f64,
     /// Memory at the end of the measured time, by process.
     pub memory_mib: BTreeMap<String, f64>,
     /// What only this part has, by a name that ends in its unit.
@@ -175,6 +179,14 @@ impl Run {
         figure: impl Fn(&Point) -> f64,
     ) -> Option<f64> {
         median(self.points(part, like).map(figure).collect())
+    }
+
+    /// What was not part of the benchmark took of all processors, in per cent: the median over the
+    /// points, and the most.
+    pub fn disturbance_percent(&self) -> (f64, f64) {
+        let shares: Vec<f64> = self.points.iter().map(|point| point.others_cpu_percent).collect();
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        (median(shares).unwrap_or(0.0), most)
     }
 
     /// Whether every part was run and every promise held.

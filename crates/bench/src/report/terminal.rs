@@ -6,6 +6,9 @@ use super::goals::{Verdict, goals};
 use super::model::{Point, Run};
 use super::numbers::figure;
 
+/// Kernel threads and probes take less than this.
+const DISTURBED_PERCENT: f64 = 8.0;
+
 /// A line about a point, for the progress of a run.
 pub fn progress(point: &Point) -> String {
     let mut parts = vec![format!("  {:<18} {:>5} connections", point.part, point.connections)];
@@ -28,6 +31,9 @@ pub fn progress(point: &Point) -> String {
         parts.push(format!("mean {} ms", figure(latency.mean)));
     }
     parts.extend(point.more.iter().map(|(name, value)| format!("{name} {}", figure(*value))));
+    if point.others_cpu_percent > DISTURBED_PERCENT {
+        parts.push(format!("(others took {:.0} % CPU)", point.others_cpu_percent));
+    }
     if point.failed > 0 {
         parts.push(format!("FAILED {}", point.failed));
     }
@@ -95,6 +101,16 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
     for failure in &run.failures {
         writeln!(out, "\nFAILED: {failure}")?;
     }
+    let (median, most) = run.disturbance_percent();
+    writeln!(
+        out,
+        "\nOther processes took {median:.1} % of the processors (median), at most {most:.1} %.{}",
+        if median > DISTURBED_PERCENT {
+            " These figures are DISTURBED: do not publish them."
+        } else {
+            ""
+        }
+    )?;
     let held = run.audits.len();
     match run.violations() {
         0 => writeln!(out, "\n{held} audits: every promise held."),

@@ -4,7 +4,7 @@ use super::Bench;
 use super::measure::cpu_us;
 use super::settings::PRODUCTS;
 use crate::pgbench::{self, Script};
-use crate::processes;
+use crate::processes::{Usage, ended_children};
 use crate::report::model::{Point, Quantiles, part};
 use crate::stage::STOCK;
 
@@ -38,12 +38,16 @@ async fn measure(
 ) -> anyhow::Result<Point> {
     let seconds = bench.settings.pgbench_s;
     let servers = bench.stage.watched().await?;
-    let (before, pgbench_before) = (processes::cpu(&servers), processes::ended_children());
+    let (before, pgbench_before) = (Usage::so_far(&servers), ended_children());
     let outcome = bench.stage.pgbench.run(database, script, products, clients, seconds).await?;
     let orders = outcome.orders_per_s * f64::from(seconds);
-    let mut cpu = processes::cpu_since(&before, &servers);
+    let (mut cpu, others_cpu_percent) = Usage::since(&before, &servers);
     cpu.retain(|name, _| *name == "PostgreSQL");
-    cpu.insert("pgbench", processes::ended_children().saturating_sub(pgbench_before));
+    let pgbench = ended_children().saturating_sub(pgbench_before);
+    cpu.insert("pgbench", pgbench);
+    // pgbench is not watched while it runs, and was taken for a stranger.
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let own_percent = pgbench.as_secs_f64() / (f64::from(seconds) * cores) * 100.0;
     Ok(Point {
         part: name.to_owned(),
         products,
@@ -52,6 +56,7 @@ async fn measure(
         orders_per_s: outcome.orders_per_s,
         latency_ms: Quantiles { mean: outcome.latency_mean_ms, ..Quantiles::default() },
         cpu_us: cpu_us(&cpu, orders),
+        others_cpu_percent: (others_cpu_percent - own_percent).max(0.0),
         ..Point::default()
     })
 }

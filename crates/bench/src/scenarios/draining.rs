@@ -12,7 +12,7 @@ use super::measure::{cpu_us, describe};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
 use crate::load::Plan;
-use crate::processes;
+use crate::processes::{Usage, memory_mib};
 use crate::report::model::{Point, part};
 use crate::stage::{Shop, ShopOptions};
 
@@ -48,16 +48,17 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
 
     bench.stage.add_workers(&mut shop, 1).await?;
     let watched = bench.watched(&shop).await?;
-    let before = processes::cpu(&watched);
+    let before = Usage::so_far(&watched);
     drained(&shop).await?;
-    let cpu = processes::cpu_since(&before, &watched);
+    let (cpu, others_cpu_percent) = Usage::since(&before, &watched);
     let (orders, seconds) = completed(&shop).await?;
 
     let mut point = Point {
         part: part::DRAIN.to_owned(),
         measured_s: seconds,
         cpu_us: cpu_us(&cpu, orders),
-        memory_mib: processes::memory_mib(&watched)
+        others_cpu_percent,
+        memory_mib: memory_mib(&watched)
             .into_iter()
             .map(|(name, mib)| (name.to_owned(), mib))
             .collect(),
@@ -72,9 +73,10 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
 
     // All is done: what does waiting cost?
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = processes::cpu(&watched);
+    let before = Usage::so_far(&watched);
     tokio::time::sleep(IDLE).await;
-    let spent = processes::cpu_since(&before, &watched).remove("worker").unwrap_or_default();
+    let (mut cpu, _) = Usage::since(&before, &watched);
+    let spent = cpu.remove("worker").unwrap_or_default();
     let percent = spent.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
     point.more.insert("worker_idle_cpu_percent".into(), percent);
     bench.record(point);

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::Bench;
 use crate::load::{self, Group, Plan, Report};
-use crate::processes::{self, Watched};
+use crate::processes::{Usage, Watched, memory_mib};
 use crate::report::model::Point;
 use crate::stage::Shop;
 
@@ -27,6 +27,8 @@ pub(super) fn cpu_us(
 pub(super) struct Measured {
     pub report: Report,
     cpu: BTreeMap<&'static str, Duration>,
+    /// Of all processors, taken by what is not watched.
+    others_cpu_percent: f64,
     memory_mib: BTreeMap<&'static str, f64>,
 }
 
@@ -39,6 +41,7 @@ impl Measured {
         let answers: u64 =
             self.report.groups.iter().flat_map(|group| group.statuses.values()).sum();
         point.cpu_us = cpu_us(&self.cpu, answers as f64);
+        point.others_cpu_percent = self.others_cpu_percent;
         point.memory_mib =
             self.memory_mib.iter().map(|(name, mib)| ((*name).to_owned(), *mib)).collect();
         Ok(point)
@@ -62,10 +65,9 @@ impl Bench {
             let mut sample = None;
             while let Ok(begins) = end.recv() {
                 if begins {
-                    before = Some(processes::cpu(&watched));
+                    before = Some(Usage::so_far(&watched));
                 } else if let Some(before) = &before {
-                    let cpu = processes::cpu_since(before, &watched);
-                    sample = Some((cpu, processes::memory_mib(&watched)));
+                    sample = Some((Usage::since(before, &watched), memory_mib(&watched)));
                 }
             }
             sample
@@ -79,9 +81,9 @@ impl Bench {
             report
         })
         .await??;
-        let (cpu, memory_mib) =
+        let ((cpu, others_cpu_percent), memory_mib) =
             watching.await?.context("the generator did not say when it measured")?;
-        Ok(Measured { report, cpu, memory_mib })
+        Ok(Measured { report, cpu, others_cpu_percent, memory_mib })
     }
 
     /// Runs one group of clients in a closed loop against a shop, logs what they were told, and

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_bench::load::{self, Choice, Group, GroupReport, Pace, Plan, Requests};
 
+use crate::MACHINE;
 use crate::server::{Reply, Server, created, start};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ fn plan(group: Group) -> Plan {
 
 #[test]
 fn every_accepted_order_is_logged_once_whatever_the_pieces() {
+    let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         if number % 2 == 0 {
             Reply::InPieces(created(number))
@@ -57,6 +59,7 @@ fn every_accepted_order_is_logged_once_whatever_the_pieces() {
 
 #[test]
 fn an_order_cut_off_is_counted_and_the_connection_comes_back() {
+    let _alone = MACHINE.blocking_lock();
     let server =
         start(
             |number| if number % 100 == 0 { Reply::Close } else { Reply::Answer(created(number)) },
@@ -71,6 +74,7 @@ fn an_order_cut_off_is_counted_and_the_connection_comes_back() {
 
 #[test]
 fn silence_is_given_up_in_bounded_time() {
+    let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let started = Instant::now();
     let report = run(&Plan { answer_limit: SECOND / 4, ..plan(orders(&server, 2, Pace::Closed)) });
@@ -82,6 +86,7 @@ fn silence_is_given_up_in_bounded_time() {
 
 #[test]
 fn refusals_are_told_apart_by_whether_they_say_when_to_come_again() {
+    let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         let retry_after = if number % 4 == 0 { "" } else { "retry-after: 1\r\n" };
         Reply::Answer(format!(
@@ -99,6 +104,7 @@ fn refusals_are_told_apart_by_whether_they_say_when_to_come_again() {
 #[test]
 fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
     const STALL: Duration = Duration::from_millis(500);
+    let _alone = MACHINE.blocking_lock();
     let begun = Instant::now();
     let stalls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&stalls);
@@ -121,6 +127,7 @@ fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
 
 #[test]
 fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
+    let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         std::thread::sleep(SECOND / 50);
         Reply::Answer(created(number))
@@ -135,6 +142,7 @@ fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
 
 #[test]
 fn a_target_that_is_not_there_is_an_error() {
+    let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let mut group = orders(&server, 1, Pace::Closed);
     // Port 1 is nobody's on a machine that we know.
