@@ -84,7 +84,6 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         settings.http.connection_limits(),
         Arc::clone(&http_metrics),
     )
-    .await
     .map_err(|error| port_refused("HOLDFAST_HTTP_ADDR", ports.http_addr, error))?;
     let internal = InternalServer::bind(ports.metrics_addr)
         .await

@@ -19,6 +19,11 @@ use super::{
     ticket::{Refusal, Ticket},
 };
 
+/// How often the shared lane must find an order's row locked before its product gets a lane of its
+/// own. Another replica's batch is over by the next try, and would otherwise leave a lane behind
+/// for each product that the two happened to meet at.
+const MISSES_MAX: u8 = 3;
+
 /// The shared lane and the lanes of contended products.
 pub(super) struct Lanes {
     runner: Runner,
@@ -75,12 +80,33 @@ impl Lanes {
     async fn run_shared(self: Arc<Self>, mut receiver: mpsc::Receiver<Ticket>) {
         let batch_max = self.runner.settings.batch_max;
         let mut tickets = Vec::with_capacity(batch_max);
-        while receiver.recv_many(&mut tickets, batch_max).await > 0 {
+        loop {
+            if tickets.is_empty() {
+                if receiver.recv_many(&mut tickets, batch_max).await == 0 {
+                    return;
+                }
+            } else {
+                // Those that found their row locked go first, with what has come since.
+                while tickets.len() < batch_max
+                    && let Ok(ticket) = receiver.try_recv()
+                {
+                    tickets.push(ticket);
+                }
+            }
             self.runner.metrics.lane_depth.set(depth(&receiver));
-            for ticket in self.runner.run(&mut tickets, LockMode::Skip).await {
-                self.contended(ticket);
+            for mut ticket in self.runner.run(&mut tickets, LockMode::Skip).await {
+                ticket.misses += 1;
+                if ticket.misses < MISSES_MAX && !self.has_own_lane(ticket.demand.product_id) {
+                    tickets.push(ticket);
+                } else {
+                    self.contended(ticket);
+                }
             }
         }
+    }
+
+    fn has_own_lane(&self, product_id: ProductId) -> bool {
+        self.own_count.load(Ordering::Relaxed) > 0 && self.own.read().contains_key(&product_id)
     }
 
     /// Moves an order whose row is locked to its product's own lane, which is opened if need be.

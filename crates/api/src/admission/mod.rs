@@ -10,7 +10,7 @@
 //! Which lane?
 //! - All orders go through **one shared lane** first. It never waits for a row: it locks with
 //!   `SKIP LOCKED`.
-//! - Orders whose row somebody else holds move to **a lane of their product's own**, which waits
+//! - Orders whose row somebody else holds, and still holds at the next tries, move to **a lane of their product's own**, which waits
 //!   for the row up to `lock_timeout` and ends when it has had no work for a while. As long as it
 //!   is there, orders for its product go straight to it.
 //!
@@ -54,8 +54,8 @@ pub struct AdmissionSettings {
     pub lane_depth: usize,
     /// The most orders in one batch.
     pub batch_max: usize,
-    /// The most products that may have a lane of their own at the same time. Those beyond wait for
-    /// the shared lane to find their row free.
+    /// The most products that may have a lane of their own at the same time. Orders for a locked
+    /// product beyond them are refused.
     pub own_lanes_max: usize,
     /// An order that has waited longer than this when its turn comes is refused.
     pub wait_max: Duration,

@@ -73,6 +73,8 @@ pub(super) struct Ticket {
     pub demand: Demand,
     pub trace_context: Option<String>,
     pub arrived: Instant,
+    /// How often the shared lane found its row locked.
+    pub misses: u8,
     verdict: oneshot::Sender<Verdict>,
 }
 
@@ -82,7 +84,7 @@ impl Ticket {
         trace_context: Option<String>,
     ) -> (Self, oneshot::Receiver<Verdict>) {
         let (verdict, answer) = oneshot::channel();
-        (Self { demand, trace_context, arrived: Instant::now(), verdict }, answer)
+        (Self { demand, trace_context, arrived: Instant::now(), misses: 0, verdict }, answer)
     }
 
     /// Whether nobody waits for the verdict any more.

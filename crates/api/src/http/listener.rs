@@ -13,7 +13,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
 
@@ -38,6 +38,10 @@ const REFUSE_TIME: Duration = Duration::from_secs(2);
 /// What hyper buffers of a connection: bounds the headers, and the memory of a slow reader.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// How many connections may wait in the kernel to be accepted. When a sale opens, thousands come
+/// within a moment; one that finds no place is tried again by its client a second later.
+const BACKLOG: u32 = 4096;
+
 /// The public port, open.
 pub struct Listener {
     tcp: TcpListener,
@@ -51,12 +55,19 @@ impl Listener {
     ///
     /// # Errors
     /// The port is taken, or may not be opened.
-    pub async fn bind(
+    pub fn bind(
         address: SocketAddr,
         limits: ConnectionLimits,
         metrics: Arc<HttpMetrics>,
     ) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A server that is started again must not wait for the connections of its predecessor.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let tcp = socket.listen(BACKLOG)?;
         let address = tcp.local_addr()?;
         Ok(Self { tcp, address, limits, metrics })
     }

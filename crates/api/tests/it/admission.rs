@@ -144,6 +144,40 @@ async fn a_locked_row_stalls_its_own_product_only() {
     assert_eq!(lanes.stock(locked).await, 8);
 }
 
+/// Two replicas that sell the same hundred products meet at rows all the time, for a moment each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_meet_at_many_rows_refuse_nobody() {
+    let url = server::database().await;
+    let replicas = [
+        lanes_on(&url, AdmissionSettings::default()).await,
+        lanes_on(&url, AdmissionSettings::default()).await,
+    ];
+    let mut products = Vec::new();
+    for _ in 0..100 {
+        products.push(replicas[0].product(1000).await);
+    }
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..64usize {
+        let admission = replicas[caller % 2].admission.clone();
+        let products = products.clone();
+        callers.spawn(async move {
+            for round in 0..20usize {
+                let product = products[(caller * 37 + round * 11) % products.len()];
+                admission.place(demand(product, 1), None).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(replicas[0].orders().await, 64 * 20);
+    let mut left = 0;
+    for id in products {
+        left += replicas[0].stock(id).await;
+    }
+    assert_eq!(left, 100 * 1000 - 64 * 20);
+}
+
 #[tokio::test]
 async fn a_row_that_stays_locked_is_a_clean_refusal() {
     let lanes = lanes(AdmissionSettings::default()).await;
