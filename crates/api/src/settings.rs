@@ -131,7 +131,7 @@ pub struct OrderSettings {
     #[arg(long, env = "HOLDFAST_LANE_DEPTH", default_value = "4096", value_parser = whole(1..=1_000_000_usize))]
     pub lane_depth: usize,
     /// The most orders that share one transaction (1 to 4096)
-    #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "256", value_parser = whole(1..=4096_usize))]
+    #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "2048", value_parser = whole(1..=4096_usize))]
     pub batch_max: usize,
     /// The most products that have a lane of their own at the same time (1 to 10000)
     #[arg(long, env = "HOLDFAST_OWN_LANES_MAX", default_value = "64", value_parser = whole(1..=10_000_usize))]

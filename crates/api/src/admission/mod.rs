@@ -70,7 +70,7 @@ impl Default for AdmissionSettings {
     fn default() -> Self {
         Self {
             lane_depth: 4096,
-            batch_max: 256,
+            batch_max: 2048,
             own_lanes_max: 64,
             wait_max: Duration::from_secs(2),
             own_lane_idle: Duration::from_millis(500),
