@@ -100,8 +100,14 @@ impl Runner {
                 .extract_if(.., |ticket| !batch.shelf().contains_key(&ticket.demand.product_id))
                 .collect(),
         };
-        self.admit(batch, tickets, locked).await?;
-        Ok(self.locked_by_others(missing).await)
+        match self.admit(batch, tickets, locked).await {
+            Ok(()) => Ok(self.locked_by_others(missing).await),
+            // Those that were left out share the fate of the batch, or its next try.
+            Err((mut tickets, error)) => {
+                tickets.extend(missing);
+                Err((tickets, error))
+            }
+        }
     }
 
     /// From the lock to the answers.

@@ -264,6 +264,8 @@ async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
     for units in [1, 2, 13, 3, 4, 5, 13] {
         waiting.push(lanes.begin(lamp, units).await);
     }
+    // One whose row cannot be locked with the others' is answered for what it is all the same.
+    let unknown = lanes.begin(ProductId(999), 1).await;
     let mut refused = Vec::new();
     for (at, placing) in waiting.into_iter().enumerate() {
         if let Err(refusal) = placing.await.unwrap() {
@@ -271,6 +273,7 @@ async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
         }
     }
     assert_eq!(refused, [(2, Refusal::Internal), (6, Refusal::Internal)]);
+    assert_eq!(unknown.await.unwrap(), Err(Refusal::UnknownProduct));
     assert_eq!((lanes.orders().await, lanes.stock(lamp).await), (5, 100 - 15));
 }
 
