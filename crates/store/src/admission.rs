@@ -6,7 +6,7 @@
 //!
 //! The caller decides between 1 and 2 who gets what.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, time::Duration};
 
 use holdfast_domain::{Available, Money, OrderId, ProductId, Quantity, Stock, StockChange};
 use sqlx::Row;
@@ -101,8 +101,12 @@ impl Store {
         ids: impl Iterator<Item = ProductId>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
-        let mut connection = OwnTransaction(self.admission.acquire().await?);
-        match lock_rows(&mut connection.0.connection, ids, mode).await {
+        let mut connection = OwnTransaction {
+            lease: self.admission.acquire().await?,
+            limit: self.settings.statement_timeout + Duration::from_secs(1),
+        };
+        match within(connection.limit, lock_rows(&mut connection.lease.connection, ids, mode)).await
+        {
             Ok(rows) => Batch::new(connection, &rows),
             Err(error) => Err(connection.refused(error).await),
         }
@@ -156,7 +160,7 @@ impl Batch {
             placements.iter().any(|placement| placement.trace_context.is_some()).then(|| {
                 placements.iter().map(|placement| placement.trace_context).collect::<Vec<_>>()
             });
-        let row = sqlx::query(
+        let query = sqlx::query(
             // `placed` numbers the orders itself, so that their ids can be given back in the order
             // of the placements; RETURNING promises no order. One row of arrays costs less than a
             // row for each order.
@@ -183,9 +187,9 @@ impl Batch {
         .bind(placements.iter().map(|placement| placement.quantity.units()).collect::<Vec<_>>())
         .bind(placements.iter().map(|placement| placement.unit_price.minor()).collect::<Vec<_>>())
         .bind(contexts)
-        .bind(nonce)
-        .fetch_one(&mut self.connection.0.connection)
-        .await;
+        .bind(nonce);
+        let limit = self.connection.limit;
+        let row = within(limit, query.fetch_one(&mut self.connection.lease.connection)).await;
         let row = match row {
             Ok(row) => row,
             Err(error) => return Err(self.connection.refused(error).await),
@@ -230,7 +234,11 @@ impl Writing {
 /// A connection with a transaction of ours open on it. Dropping it closes the connection, which
 /// rolls back.
 #[derive(Debug)]
-struct OwnTransaction(Lease);
+struct OwnTransaction {
+    lease: Lease,
+    /// The longest wait for one answer.
+    limit: Duration,
+}
 
 impl OwnTransaction {
     async fn rollback(self) -> Result<(), StoreError> {
@@ -249,9 +257,21 @@ impl OwnTransaction {
     }
 
     async fn end(mut self, statement: &'static str) -> Result<(), StoreError> {
-        sqlx::raw_sql(statement).execute(&mut self.0.connection).await?;
+        let ending = sqlx::raw_sql(statement).execute(&mut self.lease.connection);
+        within(self.limit, ending).await?;
         // Only now: after a failed or cancelled statement the connection is in doubt.
-        self.0.keep();
+        self.lease.keep();
         Ok(())
     }
+}
+
+/// Waits for an answer no longer than the server itself should take: one that hangs does not
+/// answer its own timeouts.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
 }

@@ -116,6 +116,39 @@ async fn a_batch_costs_three_round_trips_whatever_its_size() {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_at_each_step() {
+    use std::time::{Duration, Instant};
+
+    let server = holdfast_sandbox::Postgres::start(holdfast_sandbox::PostgresOptions::default())
+        .await
+        .unwrap();
+    let mut impatient = settings(&server.create_database().await.unwrap());
+    impatient.statement_timeout = Duration::from_millis(500);
+    impatient.acquire_timeout = Duration::from_millis(500);
+    let store = Store::connect(&impatient);
+    store.migrate().await.unwrap();
+    let lamp = product(&store, 5).await;
+    let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
+    // So that there is an idle connection to hang on, too.
+    lock(&store, &[], LockMode::Wait).await.release().await.unwrap();
+
+    server.pause().await.unwrap();
+    let begun = Instant::now();
+    let commit = written.commit().await;
+    let next = store.lock_batch([lamp.id].into_iter(), LockMode::Wait).await;
+    let took = begun.elapsed();
+    server.resume().await.unwrap();
+    assert!(commit.is_err());
+    assert!(matches!(next, Err(StoreError::Unavailable(_) | StoreError::Busy(_))), "{next:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // The commit reached the server, and is found when it answers again.
+    let unanswered = commit.unwrap_err();
+    let outcome = store.outcome(&unanswered.token, unanswered.placed.ids[0]).await;
+    let sold = i64::from(outcome == holdfast_store::Outcome::Committed);
+    assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (sold, 5 - sold));
+}
+
 /// Promise 1 on two replicas: batches of random products, in conflict with each other all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
