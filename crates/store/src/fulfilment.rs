@@ -12,7 +12,7 @@
 //! that a flash sale has just filled do. Each order is looked up by its id, in the order of the
 //! array: a subquery with a lock in it is never flattened. An array that comes from a subquery is
 //! taken for a short one, whatever its length. And a status within a `CASE` cannot be looked for in
-//! the index of unfinished orders, which would be read from end to end for each order. As plain
+//! the index by status, which would be read from end to end for each order. As plain
 //! joins they can be a hundred times slower.
 //!
 //! All work on many orders in one round trip, each is a transaction of its own, and none waits
@@ -228,18 +228,25 @@ impl Store {
         rule: SweepRule,
         from: Option<SweptUpTo>,
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
-        // Of the index of unfinished orders only the old end is read, up to the age of the oldest
-        // waiting message: not the whole of a long queue, each time.
+        // Of the index by status only the old end is read, up to the age of the oldest waiting
+        // message: not the whole of a long queue, each time.
         let query = sqlx::query(
-            "WITH lost AS ( \
-                 SELECT id FROM orders WHERE status IN ('pending', 'processing') \
+            "WITH late AS MATERIALIZED ( \
+                 SELECT id, created_at FROM orders WHERE status = 'pending' \
                      AND created_at <= now() - $2 * interval '1 ms' \
                      AND created_at >= 'epoch'::timestamptz + $4 * interval '1 us' \
-                     AND CASE status \
-                         WHEN 'processing' THEN lease_until < now() \
-                         ELSE coalesce(next_attempt_at, created_at) \
-                             < now() - ($2 + $3) * interval '1 ms' END \
-                 ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED) \
+                     AND coalesce(next_attempt_at, created_at) \
+                         < now() - ($2 + $3) * interval '1 ms' \
+                 ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
+             left_behind AS MATERIALIZED ( \
+                 SELECT id, created_at FROM orders WHERE status = 'processing' \
+                     AND created_at <= now() - $2 * interval '1 ms' \
+                     AND created_at >= 'epoch'::timestamptz + $4 * interval '1 us' \
+                     AND lease_until < now() \
+                 ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
+             lost AS ( \
+                 SELECT id FROM (TABLE late UNION ALL TABLE left_behind) AS found \
+                 ORDER BY created_at, id LIMIT $1) \
              UPDATE orders SET status = 'pending', lease_until = NULL, next_attempt_at = now() \
              WHERE id = ANY (ARRAY(SELECT id FROM lost)) \
              RETURNING id, trace_context, \

@@ -179,13 +179,13 @@ async fn claims_read_no_more_than_their_own_orders() {
     assert_eq!(read_at_large(&store).await - before, 0);
 }
 
-/// How many orders have been read but by their ids: the table, or the index of unfinished orders,
+/// How many orders have been read but by their ids: the table, or the index by status,
 /// from one end to the other.
 async fn read_at_large(store: &Store) -> i64 {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(store.pool()).await.unwrap();
     sqlx::query_scalar(
         "SELECT seq_tup_read + idx_tup_read FROM pg_stat_user_tables JOIN pg_stat_user_indexes \
-         USING (relid) WHERE indexrelname = 'orders_unfinished'",
+         USING (relid) WHERE indexrelname = 'orders_by_status'",
     )
     .fetch_one(store.pool())
     .await
