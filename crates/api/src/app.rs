@@ -6,7 +6,9 @@ use holdfast_cache::Cache;
 use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 
-use crate::{admission::Admission, body::BodyLimits, products::CachedProduct};
+use crate::{
+    admission::Admission, body::BodyLimits, new_order::OrderLimits, products::CachedProduct,
+};
 
 /// What the endpoints work with. Cheap to clone.
 #[derive(Clone)]
@@ -24,8 +26,8 @@ pub struct AppParts {
     pub readiness: Readiness,
     /// The limits of a request's body.
     pub body: BodyLimits,
-    /// The most units that one order may ask for.
-    pub max_quantity: i32,
+    /// The bounds of orders and holds.
+    pub limits: OrderLimits,
     /// Whether a request may have a span that its order should carry on.
     pub traces: bool,
 }

@@ -1,17 +1,57 @@
 //! An order as the API shows it.
 
-use holdfast_domain::{Order, OrderStatus};
+use holdfast_domain::{CustomerRef, Lines, Metadata, Order, OrderId, OrderStatus};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use utoipa::ToSchema;
 
-/// An order that was just accepted.
+use crate::admission::AcceptedOrder;
+
+/// An order as it was accepted.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedOrder)]
 pub struct AcceptedBody {
     /// Given by the server; grows with time.
     #[schema(example = 4711)]
     pub id: i64,
+    /// With an order of one line: what was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 3)]
+    pub product_id: Option<i64>,
+    /// With an order of one line: how many units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1)]
+    pub quantity: Option<i32>,
+    /// With an order of one line: what one unit cost when the order was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 499.90)]
+    pub unit_price: Option<f64>,
+    /// Its lines.
+    #[schema(value_type = Vec<ItemBody>)]
+    pub items: SmallVec<[ItemBody; 1]>,
+    /// The shop's own name for the customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "customer-42")]
+    pub customer_ref: Option<String>,
+    /// What the shop keeps with the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Box<RawValue>>,
+    /// Where it stands.
+    #[schema(example = "pending", value_type = Status)]
+    pub status: &'static str,
+    /// When it was accepted.
+    #[serde(serialize_with = "rfc3339")]
+    #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// A line of an order.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Item)]
+pub struct ItemBody {
     /// What was ordered.
     #[schema(example = 3)]
     pub product_id: i64,
@@ -21,13 +61,6 @@ pub struct AcceptedBody {
     /// What one unit cost when the order was accepted.
     #[schema(example = 499.90)]
     pub unit_price: f64,
-    /// Where it stands.
-    #[schema(example = "pending", value_type = Status)]
-    pub status: &'static str,
-    /// When it was accepted.
-    #[serde(serialize_with = "rfc3339")]
-    #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
 }
 
 /// An order and what became of it.
@@ -71,17 +104,69 @@ pub enum Status {
     Cancelled,
 }
 
+impl AcceptedBody {
+    /// An order that was just accepted.
+    pub fn new(
+        order: &AcceptedOrder,
+        lines: &Lines,
+        customer_ref: Option<CustomerRef>,
+        metadata: Option<&Metadata>,
+    ) -> Self {
+        let items = lines.iter().zip(&order.unit_prices).map(|(line, price)| ItemBody {
+            product_id: line.product_id.0,
+            quantity: line.quantity.units(),
+            unit_price: price.to_major_f64(),
+        });
+        Self::pending(order.id, order.created_at, items.collect())
+            .with(customer_ref, metadata.and_then(json))
+    }
+
+    /// An order as it was accepted, long ago perhaps.
+    pub fn of(order: &Order) -> Self {
+        let items = order.lines.iter().map(|line| ItemBody {
+            product_id: line.product_id.0,
+            quantity: line.quantity.units(),
+            unit_price: line.unit_price.to_major_f64(),
+        });
+        Self::pending(order.id, order.created_at, items.collect())
+            .with(order.customer_ref.clone(), order.metadata.as_ref().and_then(json))
+    }
+
+    fn pending(id: OrderId, created_at: Timestamp, items: SmallVec<[ItemBody; 1]>) -> Self {
+        // As the reference API has it; with several lines, one of them would be a lie.
+        let only = match &items[..] {
+            [only] => Some(*only),
+            _ => None,
+        };
+        Self {
+            id: id.0,
+            product_id: only.map(|item| item.product_id),
+            quantity: only.map(|item| item.quantity),
+            unit_price: only.map(|item| item.unit_price),
+            items,
+            customer_ref: None,
+            metadata: None,
+            status: OrderStatus::Pending.as_str(),
+            created_at,
+        }
+    }
+
+    fn with(self, customer_ref: Option<CustomerRef>, metadata: Option<Box<RawValue>>) -> Self {
+        Self { customer_ref: customer_ref.map(CustomerRef::into_inner), metadata, ..self }
+    }
+}
+
+/// Metadata in one form, whether it comes from a request or from the database, which writes JSON
+/// in its own way. It was checked when it came in.
+fn json(metadata: &Metadata) -> Option<Box<RawValue>> {
+    let value: serde_json::Value = serde_json::from_str(metadata.as_str()).ok()?;
+    RawValue::from_string(value.to_string()).ok()
+}
+
 impl From<Order> for OrderBody {
     fn from(order: Order) -> Self {
         Self {
-            accepted: AcceptedBody {
-                id: order.id.0,
-                product_id: order.product_id.0,
-                quantity: order.quantity.units(),
-                unit_price: order.unit_price.to_major_f64(),
-                status: order.status.as_str(),
-                created_at: order.created_at,
-            },
+            accepted: AcceptedBody { status: order.status.as_str(), ..AcceptedBody::of(&order) },
             attempts: order.attempt,
             failure: order.failure,
             processing_at: order.processing_at,

@@ -58,6 +58,8 @@ struct Facts {
     product_id: Option<i64>,
     left: Option<i64>,
     version: Option<i64>,
+    /// A word that the domain has for it.
+    state: Option<&'static str>,
 }
 
 impl Problem {
@@ -109,7 +111,8 @@ impl Problem {
     /// Fewer units are left than were asked for.
     pub fn not_enough_stock(product_id: i64, left: i64) -> Self {
         let mut problem = Self::new(Kind::NotEnoughStock);
-        problem.0.facts = Facts { product_id: Some(product_id), left: Some(left), version: None };
+        problem.0.facts =
+            Facts { product_id: Some(product_id), left: Some(left), ..Facts::default() };
         problem
     }
 
@@ -117,7 +120,18 @@ impl Problem {
     pub fn version_conflict(product_id: i64, version: i64) -> Self {
         let mut problem = Self::new(Kind::VersionConflict);
         problem.0.facts =
-            Facts { product_id: Some(product_id), left: None, version: Some(version) };
+            Facts { product_id: Some(product_id), version: Some(version), ..Facts::default() };
+        problem
+    }
+
+    /// What the request is about stands somewhere else than the request needs.
+    pub fn wrong_state(
+        kind: Kind,
+        status: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut problem = Self::with_detail(kind, detail);
+        problem.0.facts.state = Some(status);
         problem
     }
 
@@ -161,6 +175,7 @@ impl Problem {
             product_id: inner.facts.product_id,
             left: inner.facts.left,
             version: inner.facts.version,
+            state: inner.facts.state,
         };
         *answer.status_mut() = inner.kind.status();
         let headers = answer.headers_mut();
@@ -191,6 +206,8 @@ struct ProblemBody<'a> {
     left: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
@@ -248,6 +265,9 @@ pub struct ProblemSchema {
     left: Option<i64>,
     /// With a version conflict: the product's version now.
     version: Option<i64>,
+    /// With an order or a hold that stands elsewhere than the request needs: where it stands.
+    #[schema(example = "processing")]
+    state: Option<String>,
 }
 
 impl From<StatusCode> for Problem {
@@ -258,6 +278,11 @@ impl From<StatusCode> for Problem {
 }
 
 impl Problem {
+    /// The wrong fields.
+    pub fn into_errors(self) -> Vec<FieldError> {
+        self.0.errors
+    }
+
     /// The names of the wrong fields.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.errors.iter().map(|error| &*error.field)

@@ -3,6 +3,7 @@
 pub mod docs;
 pub mod extract;
 pub mod health;
+pub mod holds;
 pub mod orders;
 pub mod problems;
 pub mod products;
@@ -23,6 +24,9 @@ pub fn documented() -> (Router<App>, OpenApi) {
         .routes(routes!(products::get::get, products::update::update, products::delete::delete))
         .routes(routes!(orders::create::create, orders::list::list))
         .routes(routes!(orders::get::get))
+        .routes(routes!(orders::cancel::cancel))
+        .routes(routes!(holds::create::create))
+        .routes(routes!(holds::release::release))
         .routes(routes!(health::health))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

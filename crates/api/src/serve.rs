@@ -107,7 +107,7 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         admission: admission.clone(),
         readiness: readiness.clone(),
         body: settings.http.body_limits(),
-        max_quantity: settings.orders.max_quantity,
+        limits: settings.orders.limits(),
         traces,
     });
     let service = Service::new(

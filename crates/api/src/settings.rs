@@ -10,7 +10,9 @@ use holdfast_telemetry::{
     settings::{MustBe, address, milliseconds, whole},
 };
 
-use crate::{admission::AdmissionSettings, body::BodyLimits, http::ConnectionLimits};
+use crate::{
+    admission::AdmissionSettings, body::BodyLimits, http::ConnectionLimits, new_order::OrderLimits,
+};
 
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]
@@ -127,6 +129,12 @@ pub struct OrderSettings {
     /// The most units that one order may ask for (1 to 1000000)
     #[arg(long, env = "HOLDFAST_MAX_QUANTITY", default_value = "1000", value_parser = whole(1..=1_000_000_i32))]
     pub max_quantity: i32,
+    /// The most lines that one order may have (1 to 500)
+    #[arg(long, env = "HOLDFAST_MAX_LINES", default_value = "50", value_parser = whole(1..=500_usize))]
+    pub max_lines: usize,
+    /// The longest that a hold may last, in seconds (1 to 2592000)
+    #[arg(long, env = "HOLDFAST_MAX_HOLD_SECONDS", default_value = "86400", value_parser = whole(1..=2_592_000_u64))]
+    pub max_hold_seconds: u64,
     /// How many orders may wait in one lane; more are answered with 503 (1 to 1000000)
     #[arg(long, env = "HOLDFAST_LANE_DEPTH", default_value = "4096", value_parser = whole(1..=1_000_000_usize))]
     pub lane_depth: usize,
@@ -143,6 +151,9 @@ pub struct OrderSettings {
     /// How long a product's own lane stays without work, in milliseconds (1 to 60000)
     #[arg(long = "own-lane-idle-ms", env = "HOLDFAST_OWN_LANE_IDLE_MS", default_value = "500", value_parser = milliseconds(1..=60_000))]
     pub own_lane_idle: Duration,
+    /// How often expired holds are looked for, in milliseconds (10 to 3600000)
+    #[arg(long = "hold-expiry-interval-ms", env = "HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds(10..=3_600_000))]
+    pub hold_expiry_interval: Duration,
     /// How long the outcome of an unanswered commit is looked for, in milliseconds (100 to 120000)
     #[arg(long = "outcome-timeout-ms", env = "HOLDFAST_OUTCOME_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=120_000))]
     pub outcome_timeout: Duration,
@@ -203,6 +214,15 @@ impl CacheSettings {
 }
 
 impl OrderSettings {
+    /// The bounds of orders and holds.
+    pub fn limits(&self) -> OrderLimits {
+        OrderLimits {
+            quantity: self.max_quantity,
+            lines: self.max_lines,
+            hold: Duration::from_secs(self.max_hold_seconds),
+        }
+    }
+
     /// As admission wants them.
     pub fn admission(&self) -> AdmissionSettings {
         AdmissionSettings {
@@ -211,6 +231,7 @@ impl OrderSettings {
             own_lanes_max: self.own_lanes_max,
             wait_max: self.lane_wait_max,
             own_lane_idle: self.own_lane_idle,
+            expiry_interval: self.hold_expiry_interval,
             outcome_timeout: self.outcome_timeout,
         }
     }

@@ -27,3 +27,7 @@ id!(
     /// Names one order. Positive; grows with time within one process, and nearly so between them.
     OrderId
 );
+id!(
+    /// Names one hold. Positive; never used twice.
+    HoldId
+);

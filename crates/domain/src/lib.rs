@@ -3,28 +3,36 @@
 //!
 //! What lives here: types whose constructors refuse what must never exist ([`Money`], [`Quantity`],
 //! [`Stock`], [`ProductName`]), the life of an order ([`OrderStatus`]) and the allocation of stock
-//! ([`allocate`]). Everything is pure and can be tested by property.
+//! ([`Shelf`]). Everything is pure and can be tested by property.
 //!
 //! What must not: SQL, HTTP, Redis, clocks, randomness. A caller hands those in.
 
-mod allocation;
+mod customer;
 mod decimal;
+mod demand;
+mod hold;
 mod id;
+mod metadata;
 mod money;
 mod order;
 mod product;
 mod quantity;
+mod shelf;
 
-pub use allocation::{Allocation, Available, Demand, Shortfall, StockChange, allocate};
+pub use customer::{CustomerRef, MAX_CUSTOMER_REF_CHARS};
 pub use decimal::parse_integer;
-pub use id::{OrderId, ProductId};
+pub use demand::{Demand, Line, Lines};
+pub use hold::{Hold, HoldStatus};
+pub use id::{HoldId, OrderId, ProductId};
+pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
-pub use order::{Order, OrderStatus, UnknownStatus};
+pub use order::{Order, OrderLine, OrderStatus, Transition, UnknownWord};
 pub use product::{
     Description, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, NewProduct, Product, ProductName,
     ProductPatch,
 };
 pub use quantity::{MAX_STOCK, Quantity, Stock};
+pub use shelf::{Available, Grant, HeldUnits, Shelf, Shortfall, StockChange};
 
 /// Why a value was refused: one sentence for the person who sent it, without the field's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,15 +1,19 @@
 //! Orders and their life.
 
-use crate::{Money, OrderId, ProductId, Quantity};
+use crate::{CustomerRef, Line, Lines, Metadata, Money, OrderId, ProductId, Quantity};
 
 /// Where an order stands.
 ///
 /// ```text
-/// pending ──▶ processing ──▶ completed
-///    │  ▲          │ ├─────▶ failed
-///    │  └──retry───┘
-///    └──▶ cancelled
+///    ┌────────replay─────────┐
+///    ▼                       │
+/// pending ──▶ processing ──▶ failed ──discard──┐
+///    │  ▲          │ │                         │
+///    │  └──retry───┘ └─────▶ completed         │
+///    └──▶ cancelled ◀──────────────────────────┘
 /// ```
+///
+/// Its units are in stock again once it is cancelled, and only then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OrderStatus {
     /// Accepted and committed; nobody works on it.
@@ -18,16 +22,17 @@ pub enum OrderStatus {
     Processing,
     /// Fulfilled. Final.
     Completed,
-    /// Could not be fulfilled. Final, unless an operator replays it.
+    /// Could not be fulfilled. It stays so unless an operator replays or discards it.
     Failed,
-    /// Taken back before anybody worked on it; its units are in stock again. Final.
+    /// Taken back before anybody worked on it, or discarded after it failed; its units are in
+    /// stock again. Final.
     Cancelled,
 }
 
-/// A text that names no order status.
+/// A text that is none of the words it may be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown order status {0:?}")]
-pub struct UnknownStatus(pub String);
+#[error("unknown word {0:?}")]
+pub struct UnknownWord(pub String);
 
 impl OrderStatus {
     /// Each status, in the order of an order's life.
@@ -45,9 +50,9 @@ impl OrderStatus {
         }
     }
 
-    /// Whether nothing will change any more.
+    /// Whether nothing can change any more, whoever asks.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Completed | Self::Cancelled)
     }
 
     /// Whether an order may go from this status to `next`: the one place that knows.
@@ -56,6 +61,7 @@ impl OrderStatus {
             (self, next),
             (Self::Pending, Self::Processing | Self::Cancelled)
                 | (Self::Processing, Self::Completed | Self::Failed | Self::Pending)
+                | (Self::Failed, Self::Pending | Self::Cancelled)
         )
     }
 }
@@ -67,14 +73,38 @@ impl std::fmt::Display for OrderStatus {
 }
 
 impl std::str::FromStr for OrderStatus {
-    type Err = UnknownStatus;
+    type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or_else(|| UnknownStatus(text.to_owned()))
+            .ok_or_else(|| UnknownWord(text.to_owned()))
     }
+}
+
+/// One product within an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderLine {
+    /// What was ordered.
+    pub product_id: ProductId,
+    /// How many units.
+    pub quantity: Quantity,
+    /// What one unit cost when the order was accepted.
+    pub unit_price: Money,
+}
+
+/// A step in an order's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Where the order stood from then on.
+    pub status: OrderStatus,
+    /// When.
+    pub at: jiff::Timestamp,
+    /// Why, if somebody said so.
+    pub detail: Option<String>,
+    /// Who wanted it, if it was a person.
+    pub by: Option<String>,
 }
 
 /// An order as it stands.
@@ -82,14 +112,14 @@ impl std::str::FromStr for OrderStatus {
 pub struct Order {
     /// Its id.
     pub id: OrderId,
-    /// What was ordered.
-    pub product_id: ProductId,
-    /// How many units.
-    pub quantity: Quantity,
-    /// What one unit cost when the order was accepted.
-    pub unit_price: Money,
+    /// What was ordered, in the order of the request; at least one.
+    pub lines: Vec<OrderLine>,
     /// Where it stands.
     pub status: OrderStatus,
+    /// The shop's own name for the customer.
+    pub customer_ref: Option<CustomerRef>,
+    /// What the shop keeps with the order.
+    pub metadata: Option<Metadata>,
     /// How often a worker has begun it.
     pub attempt: i32,
     /// Why it failed, or why its last attempt did.
@@ -98,8 +128,40 @@ pub struct Order {
     pub created_at: jiff::Timestamp,
     /// When a worker last began it.
     pub processing_at: Option<jiff::Timestamp>,
-    /// When it reached a final status.
+    /// When it came to its present status, if nobody works on it or waits for it any more.
     pub finished_at: Option<jiff::Timestamp>,
+    /// What happened in between and is not told by the times above, the oldest first.
+    pub earlier: Vec<Transition>,
+}
+
+impl Order {
+    /// Its lines, as a demand for their units.
+    pub fn demanded(&self) -> Lines {
+        self.lines
+            .iter()
+            .map(|line| Line { product_id: line.product_id, quantity: line.quantity, hold: None })
+            .collect()
+    }
+
+    /// Its life so far, the oldest step first.
+    ///
+    /// A time that [`Self::earlier`] tells as well is told once.
+    pub fn history(&self) -> Vec<Transition> {
+        let plain = |status, at| Transition { status, at, detail: None, by: None };
+        let mut history = vec![plain(OrderStatus::Pending, self.created_at)];
+        history.extend(self.earlier.iter().cloned());
+        history.extend(self.processing_at.map(|at| plain(OrderStatus::Processing, at)));
+        let ended = !matches!(self.status, OrderStatus::Pending | OrderStatus::Processing);
+        if let Some(at) = self.finished_at.filter(|_| ended) {
+            let failed = self.status == OrderStatus::Failed;
+            let detail = self.failure.clone().filter(|_| failed);
+            history.push(Transition { detail, ..plain(self.status, at) });
+        }
+        // Stable: what `earlier` says, with its reasons, stays before the row's bare times.
+        history.sort_by_key(|step| step.at);
+        history.dedup_by(|next, kept| (next.status, next.at) == (kept.status, kept.at));
+        history
+    }
 }
 
 #[cfg(test)]
@@ -138,8 +200,87 @@ mod tests {
                 "pending>cancelled",
                 "processing>pending",
                 "processing>completed",
-                "processing>failed"
+                "processing>failed",
+                "failed>pending",
+                "failed>cancelled"
             ]
         );
+    }
+
+    fn order(status: OrderStatus) -> Order {
+        Order {
+            id: OrderId(7),
+            lines: Vec::new(),
+            status,
+            customer_ref: None,
+            metadata: None,
+            attempt: 1,
+            failure: None,
+            created_at: at(0),
+            processing_at: None,
+            finished_at: None,
+            earlier: Vec::new(),
+        }
+    }
+
+    fn at(second: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(second).unwrap()
+    }
+
+    fn step(status: OrderStatus, second: i64) -> Transition {
+        Transition { status, at: at(second), detail: None, by: None }
+    }
+
+    fn told(order: &Order) -> Vec<(OrderStatus, i64)> {
+        order.history().iter().map(|step| (step.status, step.at.as_second())).collect()
+    }
+
+    #[test]
+    fn a_straight_life_is_told_by_the_times_alone() {
+        use OrderStatus::{Cancelled, Completed, Pending, Processing};
+
+        assert_eq!(told(&order(Pending)), [(Pending, 0)]);
+        let done =
+            Order { processing_at: Some(at(3)), finished_at: Some(at(5)), ..order(Completed) };
+        assert_eq!(told(&done), [(Pending, 0), (Processing, 3), (Completed, 5)]);
+        let back = Order { finished_at: Some(at(1)), ..order(Cancelled) };
+        assert_eq!(told(&back), [(Pending, 0), (Cancelled, 1)]);
+    }
+
+    #[test]
+    fn a_retry_and_a_replay_are_told_once_each_and_in_their_order() {
+        use OrderStatus::{Failed, Pending, Processing};
+
+        let why = Some("the receiver answered 500".to_owned());
+        let mut retried = Order {
+            // The attempt that failed is told here and by the row's own time.
+            earlier: vec![
+                step(Processing, 2),
+                Transition { detail: why.clone(), ..step(Pending, 3) },
+            ],
+            processing_at: Some(at(2)),
+            failure: why.clone(),
+            ..order(Pending)
+        };
+        assert_eq!(told(&retried), [(Pending, 0), (Processing, 2), (Pending, 3)]);
+        assert_eq!(retried.history()[2].detail, why);
+
+        retried.status = Failed;
+        retried.processing_at = Some(at(6));
+        retried.finished_at = Some(at(7));
+        let all = [(Pending, 0), (Processing, 2), (Pending, 3), (Processing, 6), (Failed, 7)];
+        assert_eq!(told(&retried), all);
+        assert_eq!(retried.history()[4].detail, why);
+
+        let by = Some("ada".to_owned());
+        retried.earlier.extend([
+            step(Processing, 6),
+            Transition { detail: why.clone(), ..step(Failed, 7) },
+            Transition { by: by.clone(), ..step(Pending, 9) },
+        ]);
+        retried.status = Pending;
+        retried.finished_at = None;
+        assert_eq!(told(&retried), [&all[..], &[(Pending, 9)]].concat());
+        assert_eq!(retried.history()[5].by, by);
     }
 }

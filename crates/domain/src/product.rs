@@ -48,7 +48,7 @@ impl Description {
     }
 }
 
-fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
+pub(crate) fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
     // PostgreSQL's text cannot hold a NUL.
     if text.contains('\0') {
         return Err("must not contain a NUL character".into());

@@ -58,4 +58,9 @@ impl Stock {
         let left = self.0 - i64::from(quantity.units());
         (left >= 0).then_some(Self(left))
     }
+
+    /// What there is when `quantity` came back; never more than [`MAX_STOCK`].
+    pub fn put_back(self, quantity: Quantity) -> Self {
+        Self((self.0 + i64::from(quantity.units())).min(MAX_STOCK))
+    }
 }

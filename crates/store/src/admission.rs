@@ -1,22 +1,32 @@
-//! Admitting a batch of orders: one transaction, three round trips.
+//! Admitting a batch: one transaction, three round trips.
 //!
-//! 1. [`Store::lock_batch`]: `BEGIN` and the locks, in one message.
-//! 2. [`Batch::write`]: the stock and all orders, in one statement.
+//! 1. [`Store::lock_batch`]: `BEGIN`, the keys and the locks, in one message.
+//! 2. [`Batch::write`]: the stock, the ledger, and all orders and holds, in one statement.
 //! 3. [`Writing::commit`].
 //!
-//! The caller decides between 1 and 2 who gets what.
+//! The caller decides between 1 and 2 who gets what. Only a product that runs short while some of
+//! its units are in holds costs one more: [`Batch::expired_holds`].
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
 
-use holdfast_domain::{Available, Money, OrderId, ProductId, Quantity, Stock, StockChange};
-use sqlx::Row;
+use holdfast_domain::{HeldUnits, HoldId, OrderId, ProductId, Shelf, StockChange};
 
 use crate::{
-    BatchToken, LockMode, Store, StoreError,
+    BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
     connections::Lease,
-    locks::lock_rows,
-    rows::{corrupt, timestamp},
+    locks::{Found, held_units, lock},
 };
+
+mod write;
+
+pub use write::{Ended, NewHold, NewOrder, Records};
+
+/// The most expired holds that one batch gives back.
+const EXPIRED_MAX: i64 = 1000;
 
 /// A transaction that holds the rows of a batch's products locked.
 ///
@@ -24,21 +34,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Batch {
     connection: OwnTransaction,
-    shelf: BTreeMap<ProductId, Available>,
     xid: String,
-}
-
-/// One order that is to be written.
-#[derive(Clone, Debug)]
-pub struct Placement<'a> {
-    /// Of which product.
-    pub product_id: ProductId,
-    /// How many units.
-    pub quantity: Quantity,
-    /// What one unit costs.
-    pub unit_price: Money,
-    /// The W3C `traceparent` of its request, if that is sampled.
-    pub trace_context: Option<&'a str>,
+    shelf: Shelf,
+    keyed: BTreeMap<u128, KeyedResult>,
 }
 
 /// A batch that is written and not yet committed.
@@ -52,9 +50,11 @@ pub struct Writing {
 /// What a committed batch has put into the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// The ids of the orders, in the order of the placements.
-    pub ids: Vec<OrderId>,
-    /// When they were accepted: one time for the whole batch.
+    /// The ids of the new orders, in the order in which they were given.
+    pub orders: Vec<OrderId>,
+    /// The ids of the new holds, likewise.
+    pub holds: Vec<HoldId>,
+    /// When all of it happened: one time for the whole batch.
     pub created_at: jiff::Timestamp,
 }
 
@@ -73,68 +73,119 @@ pub struct CommitError {
 }
 
 impl Store {
-    /// Begins a batch: locks the rows of `ids` that exist, in the order of the ids. With
-    /// [`LockMode::Skip`], rows that others hold are left out.
+    /// Begins a batch: looks up the keys and locks the rows that exist, in the order of the ids.
+    /// Unless `mode` waits for them, rows that others hold are left out.
     ///
     /// A pooled connection that turns out to be dead is replaced once: nothing has been written
     /// yet.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] with [`LockMode::Wait`]; the database is not available.
+    /// [`StoreError::LockTimeout`] if `mode` waits; the database is not available.
     pub async fn lock_batch(
         &self,
-        ids: impl Iterator<Item = ProductId> + Clone,
+        wanted: &Wanted<'_>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
-        match self.try_lock_batch(ids.clone(), mode).await {
+        match self.try_lock_batch(wanted, mode).await {
             Err(StoreError::Unavailable(error)) => {
                 tracing::debug!(%error, "an idle connection was dead");
                 self.admission.forget_idle();
-                self.try_lock_batch(ids, mode).await
+                self.try_lock_batch(wanted, mode).await
             }
             result => result,
         }
     }
 
+    /// Which of `ids` name a product that is there, on sale or not, by ascending id. Takes no lock and waits for
+    /// none.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn existing_products(
+        &self,
+        ids: &BTreeSet<ProductId>,
+    ) -> Result<Vec<ProductId>, StoreError> {
+        let found: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM products WHERE id = ANY($1) ORDER BY id")
+                .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(found.into_iter().map(ProductId).collect())
+    }
+
+    /// Products with holds whose time is over and whose units nobody has given back yet, the oldest
+    /// first, out of the `limit` oldest of such holds.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn products_with_expired_holds(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<ProductId>, StoreError> {
+        let found: Vec<i64> = sqlx::query_scalar(
+            "SELECT product_id FROM ( \
+                 SELECT product_id, expires_at FROM holds \
+                 WHERE status = 'active' AND expires_at <= now() ORDER BY expires_at LIMIT $1) AS expired \
+             GROUP BY product_id ORDER BY min(expires_at)",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(found.into_iter().map(ProductId).collect())
+    }
+
     async fn try_lock_batch(
         &self,
-        ids: impl Iterator<Item = ProductId>,
+        wanted: &Wanted<'_>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
         let mut connection = OwnTransaction {
             lease: self.admission.acquire().await?,
             limit: self.settings.statement_timeout + Duration::from_secs(1),
         };
-        match within(connection.limit, lock_rows(&mut connection.lease.connection, ids, mode)).await
-        {
-            Ok(rows) => Batch::new(connection, &rows),
+        let found =
+            within(connection.limit, lock(&mut connection.lease.connection, wanted, mode)).await;
+        match found {
+            Ok(Found { xid, shelf, keyed }) => Ok(Batch { connection, xid, shelf, keyed }),
             Err(error) => Err(connection.refused(error).await),
         }
     }
 }
 
 impl Batch {
-    fn new(connection: OwnTransaction, rows: &[sqlx::postgres::PgRow]) -> Result<Self, StoreError> {
-        let mut xid = String::new();
-        let mut shelf = BTreeMap::new();
-        for row in rows {
-            if xid.is_empty() {
-                xid = row.try_get("xid")?;
-            }
-            let available = Available {
-                stock: Stock::new(row.try_get("stock")?).map_err(corrupt("stock"))?,
-                price: Money::from_minor(row.try_get("price_minor")?).map_err(corrupt("price"))?,
-                version: row.try_get("version")?,
-                on_sale: row.try_get("on_sale")?,
-            };
-            shelf.insert(ProductId(row.try_get("id")?), available);
-        }
-        Ok(Self { connection, shelf, xid })
+    /// What the locked rows have to give.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
-    /// What the locked rows have to give.
-    pub fn shelf(&self) -> &BTreeMap<ProductId, Available> {
-        &self.shelf
+    /// What a key led to before this batch, if anything.
+    pub fn keyed(&self, key: &IdempotencyKey) -> Option<&KeyedResult> {
+        self.keyed.get(&key.id())
+    }
+
+    /// The holds of these products whose time is over and whose units nobody has given back yet:
+    /// the oldest, a bounded number of them. The products must be locked by this batch, which keeps the holds
+    /// as they are.
+    ///
+    /// # Errors
+    /// The database refuses or is not available; the transaction is over then.
+    pub async fn expired_holds(
+        &mut self,
+        products: &[ProductId],
+    ) -> Result<Vec<(HoldId, HeldUnits)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, product_id, quantity, unit_price_minor, status FROM holds \
+             WHERE status = 'active' AND expires_at <= now() AND product_id = ANY($1) \
+             ORDER BY expires_at LIMIT $2",
+        )
+        .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(EXPIRED_MAX);
+        let limit = self.connection.limit;
+        let rows = within(limit, async {
+            Ok(query.fetch_all(&mut self.connection.lease.connection).await?)
+        })
+        .await?;
+        rows.iter().map(held_units).collect()
     }
 
     /// Ends the transaction without a change.
@@ -145,64 +196,27 @@ impl Batch {
         self.connection.rollback().await
     }
 
-    /// Writes the changed stock and the orders. `nonce` is random and marks the batch's rows.
+    /// Writes the changed stock, its ledger, and the records. `nonce` is random and marks the batch.
     ///
     /// # Errors
-    /// The database refuses (nothing of the batch is written then) or is not available.
+    /// [`StoreError::KeyTaken`] if another transaction took one of the keys meanwhile: the same
+    /// batch will find it when it is tried again. The database refuses, or is not available.
+    /// Nothing of the batch is written in any of these cases.
     pub async fn write(
         mut self,
         changes: &[StockChange],
-        placements: &[Placement<'_>],
+        records: &Records<'_>,
         nonce: i64,
     ) -> Result<Writing, StoreError> {
-        let column = |value: fn(&StockChange) -> i64| changes.iter().map(value).collect::<Vec<_>>();
-        let contexts =
-            placements.iter().any(|placement| placement.trace_context.is_some()).then(|| {
-                placements.iter().map(|placement| placement.trace_context).collect::<Vec<_>>()
-            });
-        let query = sqlx::query(
-            // `placed` numbers the orders itself, so that their ids can be given back in the order
-            // of the placements; RETURNING promises no order. One row of arrays costs less than a
-            // row for each order.
-            "WITH taken AS ( \
-                 UPDATE products SET stock = stock - change.units, version = version + 1, \
-                     updated_at = now() \
-                 FROM unnest($1::bigint[], $2::bigint[]) AS change (product_id, units) \
-                 WHERE id = change.product_id), \
-             placed AS MATERIALIZED ( \
-                 SELECT nextval('orders_id_seq') AS id, asked.* \
-                 FROM unnest($3::bigint[], $4::int[], $5::bigint[], $6::text[]) \
-                     WITH ORDINALITY AS asked (product_id, quantity, price, trace_context, place)), \
-             written AS ( \
-                 INSERT INTO orders (id, product_id, quantity, unit_price_minor, trace_context, \
-                     batch_nonce) \
-                 OVERRIDING SYSTEM VALUE \
-                 SELECT id, product_id, quantity, price, trace_context, $7 FROM placed) \
-             SELECT array_agg(id ORDER BY place) AS ids, \
-                 (extract(epoch FROM now()) * 1000000)::bigint AS created_us FROM placed",
-        )
-        .bind(column(|change| change.product_id.0))
-        .bind(column(|change| change.taken))
-        .bind(placements.iter().map(|placement| placement.product_id.0).collect::<Vec<_>>())
-        .bind(placements.iter().map(|placement| placement.quantity.units()).collect::<Vec<_>>())
-        .bind(placements.iter().map(|placement| placement.unit_price.minor()).collect::<Vec<_>>())
-        .bind(contexts)
-        .bind(nonce);
         let limit = self.connection.limit;
-        let row = within(limit, query.fetch_one(&mut self.connection.lease.connection)).await;
-        let row = match row {
-            Ok(row) => row,
+        let writing = records.write(changes, nonce, &mut self.connection.lease.connection);
+        let placed = match within(limit, writing).await {
+            Ok(placed) => placed,
             Err(error) => return Err(self.connection.refused(error).await),
         };
-        let ids: Vec<i64> = row.try_get("ids")?;
-        Ok(Writing {
-            connection: self.connection,
-            placed: Placed {
-                ids: ids.into_iter().map(OrderId).collect(),
-                created_at: timestamp(row.try_get("created_us")?)?,
-            },
-            token: BatchToken { xid: self.xid, nonce },
-        })
+        let entry = changes.first().map_or((ProductId(0), 0), |it| (it.product_id, it.version));
+        let token = BatchToken { xid: self.xid, nonce, entry };
+        Ok(Writing { connection: self.connection, placed, token })
     }
 }
 
@@ -247,8 +261,7 @@ impl OwnTransaction {
 
     /// Ends a transaction in which a statement was refused, so that a lock timeout does not cost
     /// a connection, and says why it was refused.
-    async fn refused(self, error: sqlx::Error) -> StoreError {
-        let error = StoreError::from(error);
+    async fn refused(self, error: StoreError) -> StoreError {
         if !error.is_unavailable() {
             // If this fails, the connection is closed: that ends the transaction as well.
             let _ = self.rollback().await;
@@ -258,7 +271,7 @@ impl OwnTransaction {
 
     async fn end(mut self, statement: &'static str) -> Result<(), StoreError> {
         let ending = sqlx::raw_sql(statement).execute(&mut self.lease.connection);
-        within(self.limit, ending).await?;
+        within(self.limit, async { Ok(ending.await?) }).await?;
         // Only now: after a failed or cancelled statement the connection is in doubt.
         self.lease.keep();
         Ok(())
@@ -269,9 +282,9 @@ impl OwnTransaction {
 /// answer its own timeouts.
 async fn within<T>(
     limit: Duration,
-    call: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     tokio::time::timeout(limit, call)
         .await
-        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
 }

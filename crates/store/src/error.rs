@@ -16,6 +16,10 @@ pub enum StoreError {
     /// The database cannot be reached, is starting or stopping, or has no connection left.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// Another transaction has taken an idempotency key of the batch meanwhile. Nothing was
+    /// changed; the key will be found when the batch is tried again.
+    #[error("an idempotency key was taken by another transaction")]
+    KeyTaken,
     /// The database holds something that the rules of the shop forbid.
     #[error("the database holds an invalid {what}: {reason}")]
     Corrupt {

@@ -12,6 +12,8 @@ mod admission;
 mod connections;
 mod error;
 pub mod fulfilment;
+mod holds;
+mod idempotency;
 mod locks;
 mod orders;
 mod outcome;
@@ -27,9 +29,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use admission::{Batch, CommitError, Placed, Placement, Writing};
+pub use admission::{Batch, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing};
 pub use error::StoreError;
-pub use locks::{LockMode, LockedProduct};
+pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
+pub use locks::{LockMode, LockedProduct, Wanted};
 pub use orders::OrderPage;
 pub use outcome::{BatchToken, Outcome};
 pub use products::ProductPage;

@@ -2,63 +2,215 @@
 //!
 //! Two ways, both `SELECT … FOR UPDATE`, so that they exclude each other:
 //! - [`Store::lock_product`], one row, for a change of the product itself;
-//! - [`lock_rows`], all rows of a batch of orders in one statement.
+//! - [`lock`], the rows of a batch.
 //!
-//! Every statement locks in the order of the ids (`ORDER BY id` below the locking step), and a
-//! transaction runs only one such statement: two transactions can wait for each other in one
-//! direction only, so there is no deadlock, whatever the number of replicas.
+//! There is no deadlock, whatever the number of replicas, because nobody waits for a product's row
+//! in a circle: a statement that waits for several takes them in the order of the ids (`ORDER BY
+//! id` below the locking step), and one that waits with others in hand does not exist. With
+//! [`LockMode::WaitFor`] the wait comes first, with empty hands, and what is locked by others then is left out.
+//!
+//! After the products come the rows of orders that are to be cancelled, in the order of
+//! their ids. Who locks an order's row first (a worker) never waits for a product's. Holds need no
+//! lock: their rows change under the lock of their product only.
 
-use holdfast_domain::{Description, Money, Product, ProductId, ProductName, ProductPatch, Stock};
-use sqlx::{AssertSqlSafe, PgConnection, PgTransaction, postgres::PgRow};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Store, StoreError, rows};
+use futures::TryStreamExt as _;
+use holdfast_domain::{
+    Available, Description, HeldUnits, HoldId, Money, OrderId, Product, ProductId, ProductName,
+    ProductPatch, Quantity, Shelf, Stock,
+};
+use sqlx::{AssertSqlSafe, Either, PgConnection, PgTransaction, Row as _, postgres::PgRow};
+
+use crate::{
+    IdempotencyKey, KeyedResult, ResultKind, Store, StoreError,
+    rows::{self, corrupt},
+};
 
 /// What to do about a row that another transaction holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
-    /// Wait for it, up to `lock_timeout`.
+    /// Wait for each, in the order of the ids, up to `lock_timeout` for each.
     Wait,
+    /// Wait for this one, up to `lock_timeout`, and leave out others that are locked then.
+    WaitFor(ProductId),
     /// Leave it out: `SKIP LOCKED`.
     Skip,
 }
 
-/// What a connection of admission prepares when it is made, so that `BEGIN` and the lock can go in
+/// What a batch needs to see, and to keep as it is until its end.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The products to lock.
+    pub products: BTreeSet<ProductId>,
+    /// The keys to look up.
+    pub keys: Vec<&'a IdempotencyKey>,
+    /// The holds to look at; their products are among `products`.
+    pub holds: BTreeSet<HoldId>,
+    /// The orders to lock; the products of their lines are among `products`.
+    pub orders: BTreeSet<OrderId>,
+}
+
+/// What a batch has found and locked.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The transaction's id, if there was a row to lock. With it the fate of a commit can be looked
+    /// up should the connection break under it.
+    pub xid: String,
+    pub shelf: Shelf,
+    /// By the key's number.
+    pub keyed: BTreeMap<u128, KeyedResult>,
+}
+
+/// What a connection of admission prepares when it is made, so that `BEGIN` and the locks can go in
 /// one round trip later.
-///
-/// The transaction's id comes along, so that the fate of a commit can be looked up should the
-/// connection break under it.
 pub(crate) const PREPARE: &str = "\
+    SET holdfast.writes_ledger = 'on'; \
     PREPARE holdfast_lock_wait (bigint[]) AS \
-        SELECT id, stock, price_minor, version, retired_at IS NULL AS on_sale, \
+        SELECT id, stock, held, price_minor, version, retired_at IS NULL AS on_sale, \
                pg_current_xact_id()::text AS xid \
         FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE; \
     PREPARE holdfast_lock_skip (bigint[]) AS \
-        SELECT id, stock, price_minor, version, retired_at IS NULL AS on_sale, \
+        SELECT id, stock, held, price_minor, version, retired_at IS NULL AS on_sale, \
                pg_current_xact_id()::text AS xid \
-        FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
+        FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED; \
+    PREPARE holdfast_keys (uuid[]) AS \
+        SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
+        WHERE key = ANY($1); \
+    PREPARE holdfast_holds (bigint[]) AS \
+        SELECT id, product_id, quantity, unit_price_minor, \
+               CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
+                    ELSE status END AS status \
+        FROM holds WHERE id = ANY($1); \
+    PREPARE holdfast_lock_orders (bigint[]) AS \
+        SELECT id, status FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 
-/// Begins a transaction and locks the rows of `ids`, in one round trip. The connection must have
-/// executed [`PREPARE`].
-pub(crate) async fn lock_rows(
+/// The statements of a batch's first round trip, in the order in which they are sent.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Begin,
+    Keys,
+    Products,
+    Holds,
+    Orders,
+}
+
+/// Begins a transaction, looks up the keys and locks the rows, in one round trip. The connection
+/// must have executed [`PREPARE`].
+pub(crate) async fn lock(
     connection: &mut PgConnection,
-    ids: impl Iterator<Item = ProductId>,
+    wanted: &Wanted<'_>,
     mode: LockMode,
-) -> Result<Vec<PgRow>, sqlx::Error> {
-    use std::fmt::Write as _;
-
-    let statement = match mode {
-        LockMode::Wait => "BEGIN; EXECUTE holdfast_lock_wait('{",
-        LockMode::Skip => "BEGIN; EXECUTE holdfast_lock_skip('{",
-    };
-    // Only integers are put into the text, so nothing in it can be anybody's SQL.
+) -> Result<Found, StoreError> {
+    // Only integers and UUIDs are put into the text, so nothing in it can be anybody's SQL.
     let mut sql = String::with_capacity(256);
-    sql.push_str(statement);
-    for (at, id) in ids.enumerate() {
-        // Writing to a String cannot fail.
-        let _ = write!(sql, "{}{id}", if at == 0 { "" } else { "," });
+    let mut steps = vec![Step::Begin];
+    sql.push_str("BEGIN");
+    let mut execute = |step, statement, ids: &mut dyn Iterator<Item = String>| {
+        let Some(first) = ids.next() else { return };
+        sql.push_str("; EXECUTE ");
+        sql.push_str(statement);
+        sql.push_str("('{");
+        sql.push_str(&first);
+        for id in ids {
+            sql.push(',');
+            sql.push_str(&id);
+        }
+        sql.push_str("}')");
+        steps.push(step);
+    };
+    // Before the locks: it need not be done under them.
+    execute(Step::Keys, "holdfast_keys", &mut wanted.keys.iter().map(|key| key.key.to_string()));
+    let products = &wanted.products;
+    let mut ids = products.iter().map(ProductId::to_string);
+    match mode {
+        LockMode::Wait => execute(Step::Products, "holdfast_lock_wait", &mut ids),
+        LockMode::Skip => execute(Step::Products, "holdfast_lock_skip", &mut ids),
+        LockMode::WaitFor(first) => {
+            execute(Step::Products, "holdfast_lock_wait", &mut std::iter::once(first.to_string()));
+            let mut others = products.iter().filter(|id| **id != first).map(ProductId::to_string);
+            execute(Step::Products, "holdfast_lock_skip", &mut others);
+        }
     }
-    sql.push_str("}')");
-    sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
+    execute(Step::Holds, "holdfast_holds", &mut wanted.holds.iter().map(HoldId::to_string));
+    execute(
+        Step::Orders,
+        "holdfast_lock_orders",
+        &mut wanted.orders.iter().map(OrderId::to_string),
+    );
+
+    let mut found = Found::default();
+    let mut steps = steps.into_iter();
+    let mut step = steps.next();
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(connection);
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            // The end of a statement.
+            Either::Left(_) => step = steps.next(),
+            Either::Right(row) => match step {
+                Some(Step::Keys) => found.key(&row)?,
+                Some(Step::Products) => found.product(&row)?,
+                Some(Step::Holds) => {
+                    let (id, hold) = held_units(&row)?;
+                    found.shelf.put_hold(id, hold);
+                }
+                Some(Step::Orders) => found.order(&row)?,
+                Some(Step::Begin) | None => {}
+            },
+        }
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn key(&mut self, row: &PgRow) -> Result<(), StoreError> {
+        let key: &str = row.try_get("key")?;
+        let key = uuid::Uuid::parse_str(key).map_err(|error| StoreError::Corrupt {
+            what: "idempotency key",
+            reason: error.to_string(),
+        })?;
+        let result = KeyedResult {
+            fingerprint: row.try_get("fingerprint")?,
+            kind: ResultKind::parse(row.try_get("kind")?)?,
+            id: row.try_get("result_id")?,
+        };
+        self.keyed.insert(key.as_u128(), result);
+        Ok(())
+    }
+
+    fn product(&mut self, row: &PgRow) -> Result<(), StoreError> {
+        if self.xid.is_empty() {
+            self.xid = row.try_get("xid")?;
+        }
+        let available = Available {
+            stock: Stock::new(row.try_get("stock")?).map_err(corrupt("stock"))?,
+            held: row.try_get("held")?,
+            price: Money::from_minor(row.try_get("price_minor")?).map_err(corrupt("price"))?,
+            version: row.try_get("version")?,
+            on_sale: row.try_get("on_sale")?,
+        };
+        self.shelf.put(ProductId(row.try_get("id")?), available);
+        Ok(())
+    }
+
+    fn order(&mut self, row: &PgRow) -> Result<(), StoreError> {
+        let status = rows::word("order status", row.try_get("status")?)?;
+        self.shelf.put_order(OrderId(row.try_get("id")?), status);
+        Ok(())
+    }
+}
+
+/// Reads the columns `id, product_id, quantity, unit_price_minor, status` of a hold.
+pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError> {
+    let units: i32 = row.try_get("quantity")?;
+    let hold = HeldUnits {
+        product_id: ProductId(row.try_get("product_id")?),
+        quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
+        unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
+            .map_err(corrupt("unit price"))?,
+        status: rows::word("hold status", row.try_get("status")?)?,
+    };
+    Ok((HoldId(row.try_get("id")?), hold))
 }
 
 /// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.

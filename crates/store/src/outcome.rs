@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast_domain::ProductId;
+
 use crate::{Store, StoreError};
 
 /// Recognises one batch for certain: its transaction id tells whether it is over, its nonce whether
@@ -11,12 +13,14 @@ use crate::{Store, StoreError};
 pub struct BatchToken {
     pub(crate) xid: String,
     pub(crate) nonce: i64,
+    /// Any row of the ledger that the batch wrote.
+    pub(crate) entry: (ProductId, i64),
 }
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was committed: all its orders are in the database.
+    /// It was committed: all of it is in the database.
     Committed,
     /// It was rolled back: nothing of it is left.
     RolledBack,
@@ -28,11 +32,9 @@ const POLL: Duration = Duration::from_millis(50);
 impl Store {
     /// Finds out how the batch ended, waiting for the end of its transaction and for the database
     /// to come back, for as long as the caller does. Safe to cancel and to call again.
-    ///
-    /// `order_id` is any order of the batch.
-    pub async fn outcome(&self, token: &BatchToken, order_id: holdfast_domain::OrderId) -> Outcome {
+    pub async fn outcome(&self, token: &BatchToken) -> Outcome {
         loop {
-            match self.look_up(token, order_id).await {
+            match self.look_up(token).await {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
                 Err(error) => tracing::debug!(?error, "the outcome cannot be looked up yet"),
@@ -41,11 +43,7 @@ impl Store {
         }
     }
 
-    async fn look_up(
-        &self,
-        token: &BatchToken,
-        order_id: holdfast_domain::OrderId,
-    ) -> Result<Option<Outcome>, StoreError> {
+    async fn look_up(&self, token: &BatchToken) -> Result<Option<Outcome>, StoreError> {
         // Two statements, in this order: rows that are looked for after the transaction has ended
         // cannot appear any more.
         let status: Result<Option<String>, sqlx::Error> =
@@ -62,9 +60,11 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         let found: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM orders WHERE id = $1 AND batch_nonce = $2)",
+            "SELECT EXISTS (SELECT FROM stock_ledger \
+                 WHERE product_id = $1 AND version = $2 AND nonce = $3)",
         )
-        .bind(order_id.0)
+        .bind(token.entry.0.0)
+        .bind(token.entry.1)
         .bind(token.nonce)
         .fetch_one(&self.pool)
         .await?;

@@ -67,19 +67,4 @@ impl Store {
         .map(rows::product)
         .collect()
     }
-
-    /// Which of `ids` name a product on sale. Takes no lock and waits for none.
-    ///
-    /// # Errors
-    /// The database is not available.
-    pub async fn products_on_sale(&self, ids: &[ProductId]) -> Result<Vec<ProductId>, StoreError> {
-        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-        let found: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM products WHERE id = ANY($1) AND retired_at IS NULL ORDER BY id",
-        )
-        .bind(ids)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(found.into_iter().map(ProductId).collect())
-    }
 }

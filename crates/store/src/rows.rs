@@ -2,8 +2,8 @@
 //! not a panic: somebody may have changed the schema.
 
 use holdfast_domain::{
-    Description, Money, Order, OrderId, OrderStatus, Product, ProductId, ProductName, Quantity,
-    Stock,
+    CustomerRef, Description, Metadata, Money, Order, OrderId, OrderLine, Product, ProductId,
+    ProductName, Quantity, Stock, Transition, UnknownWord,
 };
 use sqlx::{Row, postgres::PgRow};
 
@@ -29,39 +29,99 @@ pub(crate) fn product(row: &PgRow) -> Result<Product, StoreError> {
     })
 }
 
-/// The columns that [`order`] reads. Times as microseconds since 1970.
+/// The columns that [`order`] reads, from `orders` under that name. Times as microseconds since
+/// 1970; lines after the first as an array of product, quantity and price in turn.
 macro_rules! order_columns {
     () => {
-        "id, product_id, quantity, unit_price_minor, status, attempt, failure, \
-         (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
-         (extract(epoch FROM processing_at) * 1000000)::bigint AS processing_us, \
-         (extract(epoch FROM finished_at) * 1000000)::bigint AS finished_us"
+        "orders.id, orders.product_id, orders.quantity, orders.unit_price_minor, orders.status, \
+         orders.attempt, orders.failure, orders.customer_ref, orders.metadata::text AS metadata, \
+         orders.earlier::text AS earlier, \
+         (extract(epoch FROM orders.created_at) * 1000000)::bigint AS created_us, \
+         (extract(epoch FROM orders.processing_at) * 1000000)::bigint AS processing_us, \
+         (extract(epoch FROM orders.finished_at) * 1000000)::bigint AS finished_us, \
+         CASE WHEN orders.line_count > 1 THEN ARRAY( \
+             SELECT part.value FROM order_lines AS more \
+             CROSS JOIN unnest(ARRAY[more.product_id, more.quantity, more.unit_price_minor]) \
+                 WITH ORDINALITY AS part (value, place) \
+             WHERE more.order_id = orders.id ORDER BY more.line, part.place) END AS more_lines"
     };
 }
 pub(crate) use order_columns;
 
 pub(crate) fn order(row: &PgRow) -> Result<Order, StoreError> {
-    let status: &str = row.try_get("status")?;
     let units: i32 = row.try_get("quantity")?;
+    let first = line(row.try_get("product_id")?, units.into(), row.try_get("unit_price_minor")?)?;
+    let more: Option<Vec<i64>> = row.try_get("more_lines")?;
+    let more = more.unwrap_or_default();
+    let more =
+        more.as_chunks().0.iter().map(|&[product, units, price]| line(product, units, price));
+    let metadata: Option<String> = row.try_get("metadata")?;
     Ok(Order {
         id: OrderId(row.try_get("id")?),
-        product_id: ProductId(row.try_get("product_id")?),
-        quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
-        unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
-            .map_err(corrupt("unit price"))?,
-        status: status.parse::<OrderStatus>().map_err(|error| StoreError::Corrupt {
-            what: "order status",
-            reason: error.to_string(),
-        })?,
+        lines: std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?,
+        status: word("order status", row.try_get("status")?)?,
+        customer_ref: customer_ref(row)?,
+        metadata: metadata.map(Metadata::kept),
         attempt: row.try_get("attempt")?,
         failure: row.try_get("failure")?,
         created_at: timestamp(row.try_get("created_us")?)?,
-        processing_at: row
-            .try_get::<Option<i64>, _>("processing_us")?
-            .map(timestamp)
-            .transpose()?,
-        finished_at: row.try_get::<Option<i64>, _>("finished_us")?.map(timestamp).transpose()?,
+        processing_at: optional_timestamp(row, "processing_us")?,
+        finished_at: optional_timestamp(row, "finished_us")?,
+        earlier: earlier(row.try_get("earlier")?)?,
     })
+}
+
+fn line(product_id: i64, units: i64, price_minor: i64) -> Result<OrderLine, StoreError> {
+    Ok(OrderLine {
+        product_id: ProductId(product_id),
+        quantity: Quantity::new(units, i32::MAX).map_err(corrupt("quantity"))?,
+        unit_price: Money::from_minor(price_minor).map_err(corrupt("unit price"))?,
+    })
+}
+
+/// A step as it stands in `orders.earlier`.
+#[derive(serde::Deserialize)]
+struct Step {
+    status: String,
+    at: jiff::Timestamp,
+    detail: Option<String>,
+    by: Option<String>,
+}
+
+fn earlier(json: Option<&str>) -> Result<Vec<Transition>, StoreError> {
+    let Some(json) = json else { return Ok(Vec::new()) };
+    let steps: Vec<Step> = serde_json::from_str(json).map_err(|error| StoreError::Corrupt {
+        what: "history of an order",
+        reason: error.to_string(),
+    })?;
+    steps
+        .into_iter()
+        .map(|Step { status, at, detail, by }| {
+            Ok(Transition { status: word("order status", &status)?, at, detail, by })
+        })
+        .collect()
+}
+
+/// Reads `customer_ref`.
+pub(crate) fn customer_ref(row: &PgRow) -> Result<Option<CustomerRef>, StoreError> {
+    let name: Option<String> = row.try_get("customer_ref")?;
+    name.map(CustomerRef::new).transpose().map_err(corrupt("customer's name"))
+}
+
+/// One of the words that a column may hold.
+pub(crate) fn word<T>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T: std::str::FromStr<Err = UnknownWord>,
+{
+    text.parse()
+        .map_err(|error: UnknownWord| StoreError::Corrupt { what, reason: error.to_string() })
+}
+
+pub(crate) fn optional_timestamp(
+    row: &PgRow,
+    column: &str,
+) -> Result<Option<jiff::Timestamp>, StoreError> {
+    row.try_get::<Option<i64>, _>(column)?.map(timestamp).transpose()
 }
 
 pub(crate) fn timestamp(microseconds: i64) -> Result<jiff::Timestamp, StoreError> {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use holdfast_domain::{Demand, ProductId};
+use holdfast_domain::ProductId;
 use holdfast_store::LockMode;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,13 +16,17 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     batch::Runner,
-    ticket::{Refusal, Ticket},
+    ticket::{Missing, Refusal, Ticket},
 };
 
 /// How often the shared lane must find an order's row locked before its product gets a lane of its
 /// own. Another replica's batch is over by the next try, and would otherwise leave a lane behind
 /// for each product that the two happened to meet at.
 const MISSES_MAX: u8 = 3;
+/// How often an order of several lines may move from lane to lane, each time missing another row, before it
+/// waits for all its rows in their order. Until then it never waits with a lock in hand, so that a
+/// row that stays locked stalls nobody else.
+const MOVES_MAX: u8 = 12;
 
 /// The shared lane and the lanes of contended products.
 pub(super) struct Lanes {
@@ -53,26 +57,31 @@ impl Lanes {
         lanes
     }
 
-    /// Refuses an order for more than is known to be left.
-    pub fn refuse_sold_out(&self, demand: &Demand) -> Result<(), Refusal> {
+    /// Refuses a demand for more than is known to be left. One with a key is not refused from
+    /// memory: it may be the repeat of a request that was granted.
+    pub fn refuse_sold_out(&self, ticket: &Ticket) -> Result<(), Refusal> {
+        if ticket.details.key.is_some() {
+            return Ok(());
+        }
         self.runner
             .sold_out
-            .check(demand)
+            .check(&ticket.demand)
             .inspect_err(|refusal| self.runner.metrics.refused(*refusal))
     }
 
-    /// Puts an order into its lane.
+    /// Puts a ticket into its lane.
     pub fn send(&self, ticket: Ticket) -> Result<(), Refusal> {
         if self.own_count.load(Ordering::Relaxed) > 0 {
             // The read lock is held while sending: a lane ends only under the write lock, and only
             // when its queue is empty.
             let own = self.own.read();
-            if let Some(lane) = own.get(&ticket.demand.product_id) {
-                return queue(lane, ticket).map_err(|(_, refusal)| refusal);
+            let lane = ticket.demand.products().find_map(|product_id| own.get(&product_id));
+            if let Some(lane) = lane {
+                return queued(queue(lane, ticket));
             }
         }
         match &*self.shared.read() {
-            Some(lane) => queue(lane, ticket).map_err(|(_, refusal)| refusal),
+            Some(lane) => queued(queue(lane, ticket)),
             None => Err(Refusal::ShuttingDown),
         }
     }
@@ -94,12 +103,12 @@ impl Lanes {
                 }
             }
             self.runner.metrics.lane_depth.set(depth(&receiver));
-            for mut ticket in self.runner.run(&mut tickets, LockMode::Skip).await {
+            for (mut ticket, product_id) in self.runner.run(&mut tickets, LockMode::Skip).await {
                 ticket.misses += 1;
-                if ticket.misses < MISSES_MAX && !self.has_own_lane(ticket.demand.product_id) {
+                if ticket.misses < MISSES_MAX && !self.has_own_lane(product_id) {
                     tickets.push(ticket);
                 } else {
-                    self.contended(ticket);
+                    self.contended((ticket, product_id));
                 }
             }
         }
@@ -109,9 +118,8 @@ impl Lanes {
         self.own_count.load(Ordering::Relaxed) > 0 && self.own.read().contains_key(&product_id)
     }
 
-    /// Moves an order whose row is locked to its product's own lane, which is opened if need be.
-    fn contended(self: &Arc<Self>, ticket: Ticket) {
-        let product_id = ticket.demand.product_id;
+    /// Moves a ticket to the own lane of the product whose row it misses, which is opened if need be.
+    fn contended(self: &Arc<Self>, (ticket, product_id): Missing) {
         let mut own = self.own.write();
         let lane = match own.get(&product_id) {
             Some(lane) => lane,
@@ -128,7 +136,7 @@ impl Lanes {
                 own.entry(product_id).or_insert(sender)
             }
         };
-        if let Err((ticket, refusal)) = queue(lane, ticket) {
+        if let Some((ticket, refusal)) = queue(lane, ticket) {
             self.runner.refuse(ticket, refusal);
         }
     }
@@ -144,7 +152,15 @@ impl Lanes {
                     // Never closed, so this cannot fail; if it did, the batch would only be
                     // without its bound.
                     let connection = self.own_connections.acquire().await;
-                    self.runner.run(&mut tickets, LockMode::Wait).await;
+                    let waiting = LockMode::WaitFor(product_id);
+                    for (mut ticket, missed) in self.runner.run(&mut tickets, waiting).await {
+                        ticket.misses += 1;
+                        if ticket.misses < MOVES_MAX {
+                            self.contended((ticket, missed));
+                        } else {
+                            self.runner.run(&mut vec![ticket], LockMode::Wait).await;
+                        }
+                    }
                     drop(connection);
                 }
                 Err(_idle) => {
@@ -171,11 +187,17 @@ impl Lanes {
     }
 }
 
-fn queue(lane: &mpsc::Sender<Ticket>, ticket: Ticket) -> Result<(), (Ticket, Refusal)> {
-    lane.try_send(ticket).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(ticket) => (ticket, Refusal::Full),
-        mpsc::error::TrySendError::Closed(ticket) => (ticket, Refusal::ShuttingDown),
-    })
+/// Puts a ticket into a lane. Gives back the one that was not taken, and why.
+fn queue(lane: &mpsc::Sender<Ticket>, ticket: Ticket) -> Option<(Ticket, Refusal)> {
+    match lane.try_send(ticket) {
+        Ok(()) => None,
+        Err(mpsc::error::TrySendError::Full(ticket)) => Some((ticket, Refusal::Full)),
+        Err(mpsc::error::TrySendError::Closed(ticket)) => Some((ticket, Refusal::ShuttingDown)),
+    }
+}
+
+fn queued(left_over: Option<(Ticket, Refusal)>) -> Result<(), Refusal> {
+    left_over.map_or(Ok(()), |(_, refusal)| Err(refusal))
 }
 
 fn depth(receiver: &mpsc::Receiver<Ticket>) -> i64 {

@@ -1,11 +1,12 @@
 //! What an operator sees of admission. The comment on a metric is its help text.
 
+use holdfast_domain::Demand;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
     exponential_buckets,
 };
 
-use super::Refusal;
+use super::{Accepted, Refusal};
 
 /// The metrics of admission.
 pub struct AdmissionMetrics {
@@ -13,6 +14,16 @@ pub struct AdmissionMetrics {
     pub accepted: IntCounter,
     /// Orders that were refused, by reason.
     refused: IntCounterVec,
+    /// Requests that were repeats of one that had been granted, known by their key.
+    pub repeated: IntCounter,
+    /// Orders that were cancelled and whose units are back in stock.
+    pub cancelled: IntCounter,
+    /// Holds that were accepted.
+    pub holds: IntCounter,
+    /// Holds that their customer let go of.
+    pub holds_released: IntCounter,
+    /// Holds whose time was over and whose units are back in stock.
+    pub holds_expired: IntCounter,
     /// Orders whose caller had gone before their batch began.
     pub abandoned: IntCounter,
     /// Orders that wait in the shared lane, as its last batch began.
@@ -74,6 +85,23 @@ impl AdmissionMetrics {
                     &["reason"],
                 ),
             )?,
+            repeated: counter(
+                "holdfast_requests_repeated_total",
+                "Requests that were repeats of one that had been granted, known by their key.",
+            )?,
+            cancelled: counter(
+                "holdfast_orders_cancelled_total",
+                "Orders that were cancelled and whose units are back in stock.",
+            )?,
+            holds: counter("holdfast_holds_accepted_total", "Holds that were accepted.")?,
+            holds_released: counter(
+                "holdfast_holds_released_total",
+                "Holds that their customer let go of.",
+            )?,
+            holds_expired: counter(
+                "holdfast_holds_expired_total",
+                "Holds whose time was over and whose units are back in stock.",
+            )?,
             abandoned: counter(
                 "holdfast_orders_abandoned_total",
                 "Orders whose caller had gone before their batch began.",
@@ -115,6 +143,18 @@ impl AdmissionMetrics {
                 "Orders whose id could not be published; the sweeper will.",
             )?,
         })
+    }
+
+    /// Counts what a demand has led to.
+    pub(super) fn accepted(&self, demand: &Demand, accepted: &Accepted) {
+        match (demand, accepted) {
+            (_, Accepted::Repeat { .. }) => self.repeated.inc(),
+            (Demand::Order(_), _) => self.accepted.inc(),
+            (Demand::Hold { .. }, _) => self.holds.inc(),
+            (Demand::Cancel { .. }, _) => self.cancelled.inc(),
+            (Demand::Release { .. }, _) => self.holds_released.inc(),
+            (Demand::Expire(_), _) => {}
+        }
     }
 
     /// Counts a refusal.

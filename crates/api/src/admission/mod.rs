@@ -2,7 +2,7 @@
 //!
 //! A route hands a validated order to [`Admission::place`] and waits for the verdict. Behind it are
 //! lanes. A lane takes all orders that wait in it (up to a bound), locks the rows of their products
-//! once, gives out the stock in the order of arrival (`holdfast_domain::allocate`), writes
+//! once, gives out the stock in the order of arrival (`holdfast_domain::Shelf`), writes
 //! everything in one statement, commits once and answers every caller. While it commits, the next
 //! batch gathers. So load makes batches: an idle system pays no delay, and a hot product shares
 //! one lock and one commit among hundreds of orders.
@@ -16,22 +16,33 @@
 //!
 //! What is known to be sold out is refused before it comes to a lane: see [`Admission::place`].
 //!
+//! An order of several lines is admitted when all its rows are there. One that misses a row waits in the
+//! lane of that row: such a lane waits for its own row with empty hands, then takes what else its orders need
+//! and nobody holds. So nobody waits with a lock in hand, and there is no deadlock between replicas.
+//!
+//! Cancellations and holds go the same way, in the same batches: they are demands like orders.
+//!
 //! So one locked row stalls nobody else, and a hot product gets its own lane by itself as soon as
 //! a second replica wants the same row.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `ticket` | an order that waits, and its verdict |
+//! | `ticket` | a demand that waits, and its verdict |
 //! | `lanes` | the queues, and which order goes to which |
 //! | `batch` | one batch from the lock to the answers |
+//! | `rule` | who of a batch gets what |
+//! | `expiry` | giving back what expired holds kept |
 //! | `sold_out` | refusing from memory what is known not to be there |
 //! | `publish` | from the commit to the worker's queue |
 //! | `metrics` | what an operator sees of it |
 
 mod batch;
+mod expiry;
 mod lanes;
 mod metrics;
+mod problem;
 mod publish;
+mod rule;
 mod sold_out;
 mod ticket;
 
@@ -43,7 +54,7 @@ use holdfast_queue::Publisher;
 use holdfast_store::Store;
 
 pub use metrics::AdmissionMetrics;
-pub use ticket::{Accepted, Refusal};
+pub use ticket::{Accepted, AcceptedHold, AcceptedOrder, Details, Refusal};
 
 use crate::products::CachedProduct;
 
@@ -61,6 +72,8 @@ pub struct AdmissionSettings {
     pub wait_max: Duration,
     /// How long a lane of a product's own stays when it has no work.
     pub own_lane_idle: Duration,
+    /// How often holds are looked for whose time is over.
+    pub expiry_interval: Duration,
     /// How long the fate of an unanswered commit is looked for before callers are told that it is
     /// unknown.
     pub outcome_timeout: Duration,
@@ -74,15 +87,17 @@ impl Default for AdmissionSettings {
             own_lanes_max: 64,
             wait_max: Duration::from_secs(2),
             own_lane_idle: Duration::from_millis(500),
+            expiry_interval: Duration::from_secs(1),
             outcome_timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// The way to place an order. Cheap to clone.
+/// The way to place an order, to hold stock, and to give either back. Cheap to clone.
 #[derive(Clone)]
 pub struct Admission {
     lanes: Arc<lanes::Lanes>,
+    expiry: Arc<expiry::Expiry>,
 }
 
 impl Admission {
@@ -96,37 +111,40 @@ impl Admission {
     ) -> Self {
         let outbox = publish::start(publisher, Arc::clone(&metrics));
         let sold_out = sold_out::SoldOut::new(store.clone(), cache.clone());
-        let runner = batch::Runner { settings, store, cache, sold_out, outbox, metrics };
-        Self { lanes: lanes::Lanes::open(runner) }
+        let runner =
+            batch::Runner { settings, store: store.clone(), cache, sold_out, outbox, metrics };
+        let lanes = lanes::Lanes::open(runner);
+        let expiry = expiry::Expiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
+        Self { lanes, expiry: Arc::new(expiry) }
     }
 
-    /// Places an order and waits for the verdict: at most for `wait_max` and one batch, which is
-    /// bounded by the timeouts of the database.
+    /// Hands over a demand and waits for the verdict: at most for `wait_max` and one batch, which
+    /// is bounded by the timeouts of the database.
     ///
-    /// An order for more than this process knows to be left is refused at once, from the read cache's
+    /// A demand for more than this process knows to be left is refused at once, from the read cache's
     /// memory, which a change of stock reaches before its caller is answered, and other
     /// replicas with one message. A refusal by a lane makes the cache remember the product.
     ///
-    /// Dropping the future before the order's batch began withdraws the order. Dropped later, the
-    /// order may be accepted without anybody hearing of it, as with any lost answer.
+    /// Two demands with the same key lead to one result, whichever replicas they come to, also at
+    /// the same time: the second waits for the first.
+    ///
+    /// Dropping the future before the demand's batch began withdraws it. Dropped later, it may be
+    /// granted without anybody hearing of it, as with any lost answer.
     ///
     /// # Errors
-    /// Why the order was not accepted. Nothing of it is left behind then, except with
+    /// Why it was refused. Nothing of it is left behind then, except with
     /// [`Refusal::OutcomeUnknown`].
-    pub async fn place(
-        &self,
-        demand: Demand,
-        trace_context: Option<String>,
-    ) -> Result<Accepted, Refusal> {
-        self.lanes.refuse_sold_out(&demand)?;
-        let (ticket, verdict) = ticket::Ticket::new(demand, trace_context);
+    pub async fn place(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
+        let (ticket, verdict) = ticket::Ticket::new(demand, details);
+        self.lanes.refuse_sold_out(&ticket)?;
         self.lanes.send(ticket)?;
         // The lane answers each ticket; it goes without an answer only when the process ends.
         verdict.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
-    /// Takes no more orders, and waits until those in the lanes are answered and published.
+    /// Takes no more demands, and waits until those in the lanes are answered and published.
     pub async fn close(&self) {
+        self.expiry.stop();
         self.lanes.close().await;
     }
 }

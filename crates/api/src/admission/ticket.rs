@@ -1,33 +1,78 @@
-//! An order that waits in a lane, and the verdict on it.
+//! A demand that waits in a lane, and the verdict on it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use holdfast_domain::{Demand, Money, OrderId, Stock};
+use holdfast_domain::{
+    CustomerRef, Demand, HoldId, HoldStatus, Metadata, Money, OrderId, ProductId, Shortfall,
+};
+use holdfast_store::{IdempotencyKey, ResultKind};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-/// An order that was accepted: it is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+/// What comes with a demand and is no matter of stock.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// The shop's name for the customer.
+    pub customer_ref: Option<CustomerRef>,
+    /// What the shop keeps with an order.
+    pub metadata: Option<Metadata>,
+    /// The W3C `traceparent` of the request, if that is sampled.
+    pub trace_context: Option<String>,
+    /// The key of the request.
+    pub key: Option<IdempotencyKey>,
+    /// With a hold: how long it holds.
+    pub lasts: Duration,
+}
+
+/// What a demand has led to: it is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// A new order.
+    Order(AcceptedOrder),
+    /// A new hold.
+    Hold(AcceptedHold),
+    /// The units are back in stock.
+    Returned,
+    /// The same request came before; this is what it has led to.
+    Repeat {
+        /// Of what kind that is.
+        kind: ResultKind,
+        /// Its id.
+        id: i64,
+    },
+}
+
+/// An order that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedOrder {
     /// Its id.
     pub id: OrderId,
+    /// What one unit of each line costs.
+    pub unit_prices: SmallVec<[Money; 1]>,
+    /// When it was accepted.
+    pub created_at: jiff::Timestamp,
+}
+
+/// A hold that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedHold {
+    /// Its id.
+    pub id: HoldId,
     /// What one unit costs.
     pub unit_price: Money,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
 }
 
-/// Why an order was not accepted.
+/// Why a demand was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such product, or it is no longer sold.
-    #[error("there is no such product")]
-    UnknownProduct,
-    /// Fewer units are left than the order asks for.
-    #[error("not enough stock")]
-    NotEnough {
-        /// What is left.
-        left: Stock,
-    },
+    /// The shop does not have what is wanted.
+    #[error("what is wanted is not there")]
+    Short(Shortfall),
+    /// The key came before, with another request.
+    #[error("the idempotency key belongs to another request")]
+    KeyReused,
     /// Too many orders wait already, or this one has waited for too long.
     #[error("the lane is full")]
     Full,
@@ -53,8 +98,16 @@ impl Refusal {
     /// The label of the metric, from a bounded set.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::UnknownProduct => "unknown_product",
-            Self::NotEnough { .. } => "not_enough",
+            Self::Short(Shortfall::UnknownProduct(_)) => "unknown_product",
+            Self::Short(Shortfall::NotEnough { .. }) => "not_enough",
+            Self::Short(Shortfall::UnknownHold(_)) => "unknown_hold",
+            Self::Short(Shortfall::HoldEnded { status: HoldStatus::Expired, .. }) => "hold_expired",
+            Self::Short(Shortfall::HoldEnded { .. }) => "hold_ended",
+            Self::Short(Shortfall::HoldDiffers(_)) => "hold_differs",
+            Self::Short(Shortfall::UnknownOrder) => "unknown_order",
+            Self::Short(Shortfall::OrderMoved(_)) => "order_moved",
+            Self::Short(Shortfall::StockFull(_)) => "stock_full",
+            Self::KeyReused => "key_reused",
             Self::Full => "full",
             Self::LockTimeout => "lock_timeout",
             Self::Unavailable => "unavailable",
@@ -67,29 +120,38 @@ impl Refusal {
 
 pub(super) type Verdict = Result<Accepted, Refusal>;
 
-/// An order on its way through a lane.
+/// A demand on its way through a lane.
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub demand: Demand,
-    pub trace_context: Option<String>,
+    pub details: Details,
     pub arrived: Instant,
-    /// How often the shared lane found its row locked.
+    /// How often one of its rows was found locked.
     pub misses: u8,
     verdict: oneshot::Sender<Verdict>,
 }
 
+/// A ticket that a batch had to leave out, and the row that it misses.
+pub(super) type Missing = (Ticket, ProductId);
+
 impl Ticket {
-    pub fn new(
-        demand: Demand,
-        trace_context: Option<String>,
-    ) -> (Self, oneshot::Receiver<Verdict>) {
+    pub fn new(demand: Demand, details: Details) -> (Self, oneshot::Receiver<Verdict>) {
         let (verdict, answer) = oneshot::channel();
-        (Self { demand, trace_context, arrived: Instant::now(), misses: 0, verdict }, answer)
+        (Self { demand, details, arrived: Instant::now(), misses: 0, verdict }, answer)
     }
 
     /// Whether nobody waits for the verdict any more.
     pub fn is_abandoned(&self) -> bool {
         self.verdict.is_closed()
+    }
+
+    /// The kind of result that its key leads to.
+    pub fn kind(&self) -> Option<ResultKind> {
+        match self.demand {
+            Demand::Order(_) => Some(ResultKind::Order),
+            Demand::Hold { .. } => Some(ResultKind::Hold),
+            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire(_) => None,
+        }
     }
 
     pub fn answer(self, verdict: Verdict) {

@@ -60,7 +60,7 @@ impl<'b, const N: usize> Fields<'b, N> {
     pub fn required<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&RawValue) -> Result<T, Invalid>,
+        parse: impl FnOnce(&'b RawValue) -> Result<T, Invalid>,
     ) -> Option<T> {
         let Some(raw) = self.take(name) else {
             self.wrong(name, "must be there");
@@ -73,7 +73,7 @@ impl<'b, const N: usize> Fields<'b, N> {
     pub fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&RawValue) -> Result<T, Invalid>,
+        parse: impl FnOnce(&'b RawValue) -> Result<T, Invalid>,
     ) -> Option<T> {
         let raw = self.take(name)?;
         self.parse(name, raw, parse)
@@ -83,7 +83,7 @@ impl<'b, const N: usize> Fields<'b, N> {
     pub fn nullable<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&RawValue) -> Result<T, Invalid>,
+        parse: impl FnOnce(&'b RawValue) -> Result<T, Invalid>,
     ) -> Option<Option<T>> {
         let raw = self.take(name)?;
         if raw.get() == "null" {
@@ -92,8 +92,18 @@ impl<'b, const N: usize> Fields<'b, N> {
         self.parse(name, raw, parse).map(Some)
     }
 
+    /// Whether a field was given and has not been read yet.
+    pub fn has(&self, name: &'static str) -> bool {
+        let at = self.names.iter().position(|known| *known == name);
+        at.is_some_and(|at| self.values[at].is_some())
+    }
+
     /// Says that a field is wrong for a reason that only the endpoint knows.
-    pub fn wrong(&mut self, name: &'static str, detail: impl Into<Cow<'static, str>>) {
+    pub fn wrong(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
         self.errors.push(FieldError::new(name, detail));
     }
 
@@ -120,8 +130,8 @@ impl<'b, const N: usize> Fields<'b, N> {
     fn parse<T>(
         &mut self,
         name: &'static str,
-        raw: &RawValue,
-        parse: impl FnOnce(&RawValue) -> Result<T, Invalid>,
+        raw: &'b RawValue,
+        parse: impl FnOnce(&'b RawValue) -> Result<T, Invalid>,
     ) -> Option<T> {
         if raw.get() == "null" {
             self.wrong(name, "must not be null");

@@ -12,6 +12,12 @@ pub enum Route {
     Orders,
     /// `/orders/{id}`
     Order,
+    /// `/orders/{id}/cancel`
+    OrderCancel,
+    /// `/holds`
+    Holds,
+    /// `/holds/{id}`
+    Hold,
     /// `/products`
     Products,
     /// `/products/{id}`
@@ -26,9 +32,12 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Orders,
         Self::Order,
+        Self::OrderCancel,
+        Self::Holds,
+        Self::Hold,
         Self::Products,
         Self::Product,
         Self::Health,
@@ -42,6 +51,7 @@ impl Route {
         match path {
             "/orders" => Self::Orders,
             "/products" => Self::Products,
+            "/holds" => Self::Holds,
             "/health" | "/livez" | "/readyz" => Self::Health,
             "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
             _ => {
@@ -53,6 +63,12 @@ impl Route {
                     Self::Product
                 } else if one_below("/orders/") {
                     Self::Order
+                } else if one_below("/holds/") {
+                    Self::Hold
+                } else if path.strip_suffix("/cancel").is_some_and(|order| {
+                    order.strip_prefix("/orders/").is_some_and(|id| !id.contains('/'))
+                }) {
+                    Self::OrderCancel
                 } else if below("/docs/") || one_below("/problems/") {
                     Self::Docs
                 } else {
@@ -67,6 +83,9 @@ impl Route {
         match self {
             Self::Orders => "/orders",
             Self::Order => "/orders/{id}",
+            Self::OrderCancel => "/orders/{id}/cancel",
+            Self::Holds => "/holds",
+            Self::Hold => "/holds/{id}",
             Self::Products => "/products",
             Self::Product => "/products/{id}",
             Self::Health => "/health",
@@ -85,6 +104,10 @@ mod tests {
         for (path, route) in [
             ("/orders", Route::Orders),
             ("/orders/7", Route::Order),
+            ("/orders/7/cancel", Route::OrderCancel),
+            ("/orders/7/8/cancel", Route::Unmatched),
+            ("/holds", Route::Holds),
+            ("/holds/7", Route::Hold),
             ("/products", Route::Products),
             ("/products/x", Route::Product),
             ("/readyz", Route::Health),

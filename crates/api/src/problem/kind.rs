@@ -53,6 +53,14 @@ kinds! {
         "Fewer units are left than the order asks for; `left` tells how many. Nothing was changed.";
     VersionConflict: "version-conflict", CONFLICT, "The product has changed",
         "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
+    OrderMoved: "order-moved", CONFLICT, "The order stands elsewhere",
+        "Only a pending order can be cancelled; `state` tells where this one stands. Nothing was changed.";
+    HoldEnded: "hold-ended", CONFLICT, "The hold is over",
+        "The hold keeps nothing any more; `state` tells whether it was used, released or has expired. Nothing was changed.";
+    StockFull: "stock-full", CONFLICT, "There is no room for the units",
+        "The product's stock would exceed the most that the shop can hold. Nothing was changed.";
+    KeyReused: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request",
+        "The same `Idempotency-Key` came before, with another request. Nothing was changed: use a new key for a new request.";
     BodyTooLarge: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
         "The body is larger than this server takes. Nothing was changed.";
     UnsupportedMediaType: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",

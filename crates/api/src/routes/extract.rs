@@ -16,6 +16,20 @@ impl<S: Sync> FromRequestParts<S> for PathId {
     }
 }
 
+/// The id before the last part of the path: `/orders/{id}/cancel`.
+#[derive(Clone, Copy, Debug)]
+pub struct ParentId(pub i64);
+
+impl<S: Sync> FromRequestParts<S> for ParentId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let path = parts.uri.path().trim_end_matches('/');
+        let parent = path.rsplit_once('/').map_or(path, |(parent, _)| parent);
+        PathId::of(parent).map(|PathId(id)| Self(id))
+    }
+}
+
 impl PathId {
     /// The id at the end of `path`.
     ///

@@ -1,5 +1,6 @@
 //! Orders.
 
+pub mod cancel;
 pub mod create;
 pub mod get;
 pub mod list;

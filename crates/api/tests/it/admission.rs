@@ -1,110 +1,13 @@
-//! The lanes themselves, without HTTP, on real servers.
+//! Orders of one line in the lanes.
 
-use std::{sync::Arc, time::Duration};
+use holdfast_api::admission::{AdmissionSettings, Refusal};
+use holdfast_domain::{ProductId, Shortfall, Stock};
+use holdfast_sandbox::Proxy;
 
-use holdfast_api::{
-    admission::{Accepted, Admission, AdmissionMetrics, AdmissionSettings, Refusal},
-    products::CachedProduct,
+use crate::{
+    lanes::{Lanes, lanes, lanes_on, lock, not_enough, one, place},
+    server,
 };
-use holdfast_cache::{Cache, CacheSettings};
-use holdfast_domain::{Demand, Money, NewProduct, ProductId, ProductName, Quantity, Stock};
-use holdfast_queue::{Queue, QueueSettings};
-use holdfast_sandbox::{Proxy, Redis, RedisOptions};
-use holdfast_store::{LockMode, Store, StoreSettings};
-use tokio::task::JoinHandle;
-
-use crate::server;
-
-struct Lanes {
-    admission: Admission,
-    metrics: Arc<AdmissionMetrics>,
-    store: Store,
-    cache: Cache<CachedProduct>,
-    _redis: Redis,
-}
-
-async fn lanes(settings: AdmissionSettings) -> Lanes {
-    lanes_on(&server::database().await, settings).await
-}
-
-async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
-    let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let store = Store::connect(&StoreSettings {
-        lock_timeout: Duration::from_millis(500),
-        ..StoreSettings::new(url).unwrap()
-    });
-    store.migrate().await.unwrap();
-    let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
-    let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
-    let metrics = Arc::new(AdmissionMetrics::new(&prometheus::Registry::new()).unwrap());
-    let admission =
-        Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
-    Lanes { admission, metrics, store, cache, _redis: redis }
-}
-
-impl Lanes {
-    async fn product(&self, stock: i64) -> ProductId {
-        let new = NewProduct {
-            name: ProductName::new("Lamp".to_owned()).unwrap(),
-            description: None,
-            price: Money::from_minor(100).unwrap(),
-            stock: Stock::new(stock).unwrap(),
-        };
-        self.store.create_product(&new).await.unwrap().id
-    }
-
-    async fn place(&self, product_id: ProductId, units: i64) -> Result<Accepted, Refusal> {
-        self.admission.place(demand(product_id, units), None).await
-    }
-
-    /// Places an order in a task of its own, and returns when it is in its lane.
-    async fn begin(
-        &self,
-        product_id: ProductId,
-        units: i64,
-    ) -> JoinHandle<Result<Accepted, Refusal>> {
-        let admission = self.admission.clone();
-        let placing =
-            tokio::spawn(async move { admission.place(demand(product_id, units), None).await });
-        // On one thread, the task runs up to its wait before this one runs on.
-        tokio::task::yield_now().await;
-        placing
-    }
-
-    async fn orders(&self) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM orders")
-            .fetch_one(self.store.pool())
-            .await
-            .unwrap()
-    }
-
-    async fn stock(&self, id: ProductId) -> i64 {
-        self.store.product(id).await.unwrap().unwrap().stock.units()
-    }
-
-    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
-        let begun = std::time::Instant::now();
-        while !condition().await {
-            assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Whether a session of this database waits for a lock.
-    async fn somebody_waits(&self) -> bool {
-        sqlx::query_scalar(
-            "SELECT count(*) > 0 FROM pg_stat_activity \
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(self.store.pool())
-        .await
-        .unwrap()
-    }
-}
-
-fn demand(product_id: ProductId, units: i64) -> Demand {
-    Demand { product_id, quantity: Quantity::new(units, 1000).unwrap() }
-}
 
 #[tokio::test]
 async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order() {
@@ -116,10 +19,9 @@ async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order()
     }
     let mut verdicts = Vec::new();
     for placing in waiting {
-        verdicts.push(placing.await.unwrap().map(|accepted| accepted.unit_price.minor()));
+        verdicts.push(placing.await.unwrap().map(|accepted| accepted.unit_prices[0].minor()));
     }
-    let left = Stock::new(2).unwrap();
-    assert_eq!(verdicts, [Ok(100), Ok(100), Err(Refusal::NotEnough { left }), Ok(100)]);
+    assert_eq!(verdicts, [Ok(100), Ok(100), Err(not_enough(lamp, 2)), Ok(100)]);
     assert_eq!(lanes.stock(lamp).await, 0);
     let batches = lanes.metrics.batch_size.get_sample_count();
     assert!(batches <= 2, "{batches} batches for four orders that waited together");
@@ -129,7 +31,7 @@ async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order()
 async fn a_locked_row_stalls_its_own_product_only() {
     let lanes = lanes(AdmissionSettings::default()).await;
     let (locked, free) = (lanes.product(10).await, lanes.product(10).await);
-    let holder = lanes.store.lock_batch([locked].into_iter(), LockMode::Wait).await.unwrap();
+    let holder = lock(&lanes.store, &[locked]).await;
     let stalled = lanes.begin(locked, 1).await;
     lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
     assert_eq!(lanes.metrics.own_lanes.get(), 1);
@@ -163,7 +65,7 @@ async fn replicas_that_meet_at_many_rows_refuse_nobody() {
         callers.spawn(async move {
             for round in 0..20usize {
                 let product = products[(caller * 37 + round * 11) % products.len()];
-                admission.place(demand(product, 1), None).await.unwrap();
+                place(&admission, one(product, 1)).await.unwrap();
             }
         });
     }
@@ -182,7 +84,7 @@ async fn replicas_that_meet_at_many_rows_refuse_nobody() {
 async fn a_row_that_stays_locked_is_a_clean_refusal() {
     let lanes = lanes(AdmissionSettings::default()).await;
     let lamp = lanes.product(10).await;
-    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    let holder = lock(&lanes.store, &[lamp]).await;
     assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::LockTimeout));
     holder.release().await.unwrap();
     assert_eq!(lanes.orders().await, 0);
@@ -223,7 +125,7 @@ async fn a_full_lane_refuses_at_once() {
     let settings = AdmissionSettings { lane_depth: 2, ..AdmissionSettings::default() };
     let lanes = lanes(settings).await;
     let lamp = lanes.product(10).await;
-    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    let holder = lock(&lanes.store, &[lamp]).await;
     let first = lanes.begin(lamp, 1).await;
     lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
     let waiting = [lanes.begin(lamp, 1).await, lanes.begin(lamp, 1).await];
@@ -240,7 +142,7 @@ async fn a_full_lane_refuses_at_once() {
 async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
     let lanes = lanes(AdmissionSettings::default()).await;
     let lamp = lanes.product(10).await;
-    let holder = lanes.store.lock_batch([lamp].into_iter(), LockMode::Wait).await.unwrap();
+    let holder = lock(&lanes.store, &[lamp]).await;
     let first = lanes.begin(lamp, 1).await;
     lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
     let gone = lanes.begin(lamp, 1).await;
@@ -273,7 +175,10 @@ async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
         }
     }
     assert_eq!(refused, [(2, Refusal::Internal), (6, Refusal::Internal)]);
-    assert_eq!(unknown.await.unwrap(), Err(Refusal::UnknownProduct));
+    assert_eq!(
+        unknown.await.unwrap(),
+        Err(Refusal::Short(Shortfall::UnknownProduct(ProductId(999))))
+    );
     assert_eq!((lanes.orders().await, lanes.stock(lamp).await), (5, 100 - 15));
 }
 
@@ -336,7 +241,7 @@ async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
     let lamp = lanes.product(1).await;
     lanes.until("the cache is connected", async || lanes.cache.gauges().armed).await;
     lanes.place(lamp, 1).await.unwrap();
-    let none = Err(Refusal::NotEnough { left: Stock::new(0).unwrap() });
+    let none = Err(not_enough(lamp, 0));
     lanes
         .until("it is remembered", async || {
             assert_eq!(lanes.place(lamp, 1).await, none);

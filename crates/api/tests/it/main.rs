@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod concurrency;
 mod faults;
+mod lanes;
 mod observability;
 mod openapi;
 mod process;

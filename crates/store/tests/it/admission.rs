@@ -1,26 +1,32 @@
-use holdfast_domain::{OrderStatus, ProductId};
-use holdfast_store::{LockMode, OrderPage, Placement, Store, StoreError};
+use holdfast_domain::{Demand, Line, OrderStatus, ProductId, Quantity, StockChange};
+use holdfast_store::{Batch, LockMode, OrderPage, Records, Store, StoreError};
 
 use crate::fixture::{
-    count_orders, database_url, lock, product, settings, stock_of, store, write_one_each,
+    count_orders, database_url, lock, plain_order, product, settings, stock_of, store, wanted,
+    write_one_each,
 };
+
+/// The products that a batch has locked.
+fn on(batch: &Batch) -> Vec<ProductId> {
+    batch.shelf().products().map(|(id, _)| id).collect()
+}
 
 #[tokio::test]
 async fn a_batch_is_written_in_the_order_of_its_placements() {
     let store = store().await;
     let (lamp, vase) = (product(&store, 5).await, product(&store, 5).await);
     let batch = lock(&store, &[vase.id, lamp.id], LockMode::Wait).await;
-    assert_eq!(batch.shelf().keys().copied().collect::<Vec<_>>(), [lamp.id, vase.id]);
+    assert_eq!(on(&batch), [lamp.id, vase.id]);
     let asked = [vase.id, lamp.id, vase.id];
     let placed = write_one_each(batch, &asked).await.commit().await.unwrap();
 
-    assert!(placed.ids.is_sorted());
-    for (id, product_id) in placed.ids.iter().zip(asked) {
+    assert!(placed.orders.is_sorted());
+    for (id, product_id) in placed.orders.iter().zip(asked) {
         let order = store.order(*id).await.unwrap().unwrap();
-        assert_eq!(order.product_id, product_id);
+        assert_eq!(order.lines[0].product_id, product_id);
         assert_eq!(order.created_at, placed.created_at);
         assert_eq!(order.status, OrderStatus::Pending);
-        assert_eq!(order.unit_price, lamp.price);
+        assert_eq!(order.lines[0].unit_price, lamp.price);
     }
     assert_eq!(stock_of(&store, lamp.id).await, 4);
     assert_eq!(stock_of(&store, vase.id).await, 3);
@@ -28,7 +34,7 @@ async fn a_batch_is_written_in_the_order_of_its_placements() {
 
     let page = OrderPage { before: None, product: Some(vase.id), status: None, limit: 10 };
     let listed: Vec<_> = store.orders(&page).await.unwrap().iter().map(|order| order.id).collect();
-    assert_eq!(listed, [placed.ids[2], placed.ids[0]], "newest first");
+    assert_eq!(listed, [placed.orders[2], placed.orders[0]], "newest first");
 }
 
 #[tokio::test]
@@ -40,7 +46,7 @@ async fn a_batch_that_is_dropped_at_any_step_leaves_nothing_and_frees_the_row() 
     lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
     // The row can be had at once, and nothing has changed.
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
-    assert_eq!(batch.shelf()[&lamp.id].stock.units(), 5);
+    assert_eq!(batch.shelf().products().next().unwrap().1.stock.units(), 5);
     assert_eq!(count_orders(&store).await, 0);
 }
 
@@ -51,10 +57,10 @@ async fn a_locked_row_is_left_out_or_waited_for() {
     let holder = lock(&store, &[lamp.id], LockMode::Wait).await;
 
     let others = lock(&store, &[lamp.id, vase.id], LockMode::Skip).await;
-    assert_eq!(others.shelf().keys().copied().collect::<Vec<_>>(), [vase.id]);
+    assert_eq!(on(&others), [vase.id]);
     others.release().await.unwrap();
 
-    let error = store.lock_batch([lamp.id].into_iter(), LockMode::Wait).await.unwrap_err();
+    let error = store.lock_batch(&wanted(&[lamp.id]), LockMode::Wait).await.unwrap_err();
     assert!(matches!(error, StoreError::LockTimeout(_)), "{error:?}");
     holder.release().await.unwrap();
     lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
@@ -66,8 +72,8 @@ async fn an_unknown_product_is_not_on_the_shelf_and_a_retired_one_not_on_sale() 
     let lamp = product(&store, 5).await;
     store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
     let batch = lock(&store, &[lamp.id, ProductId(999)], LockMode::Skip).await;
-    assert_eq!(batch.shelf().len(), 1);
-    assert!(!batch.shelf()[&lamp.id].on_sale);
+    let found: Vec<_> = batch.shelf().products().collect();
+    assert!(matches!(found[..], [(id, product)] if id == lamp.id && !product.on_sale));
 }
 
 #[tokio::test]
@@ -75,19 +81,14 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
-    let change = holdfast_domain::StockChange {
-        product_id: lamp.id,
-        taken: 6,
-        left: lamp.stock,
-        version: 2,
-    };
-    let placement = Placement {
-        product_id: lamp.id,
-        quantity: holdfast_domain::Quantity::ONE,
-        unit_price: lamp.price,
-        trace_context: None,
-    };
-    let error = batch.write(&[change], &[placement], 1).await.unwrap_err();
+    let mut shelf = batch.shelf().clone();
+    assert!(shelf.serve(&Demand::one(lamp.id, Quantity::ONE)).is_ok());
+    let change = StockChange { delta: -6, ..shelf.changes()[0] };
+    let line = Line { product_id: lamp.id, quantity: Quantity::ONE, hold: None };
+    let (lines, prices) = ([line], [lamp.price]);
+    let orders = vec![plain_order(&lines, &prices)];
+    let records = Records { orders, ..Records::default() };
+    let error = batch.write(&[change], &records, 1).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(_)), "{error:?}");
     assert_eq!(stock_of(&store, lamp.id).await, 5);
 }
@@ -136,7 +137,7 @@ async fn a_server_that_hangs_is_given_up_at_each_step() {
     server.pause().await.unwrap();
     let begun = Instant::now();
     let commit = written.commit().await;
-    let next = store.lock_batch([lamp.id].into_iter(), LockMode::Wait).await;
+    let next = store.lock_batch(&wanted(&[lamp.id]), LockMode::Wait).await;
     let took = begun.elapsed();
     server.resume().await.unwrap();
     assert!(commit.is_err());
@@ -144,7 +145,7 @@ async fn a_server_that_hangs_is_given_up_at_each_step() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     // The commit reached the server, and is found when it answers again.
     let unanswered = commit.unwrap_err();
-    let outcome = store.outcome(&unanswered.token, unanswered.placed.ids[0]).await;
+    let outcome = store.outcome(&unanswered.token).await;
     let sold = i64::from(outcome == holdfast_store::Outcome::Committed);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (sold, 5 - sold));
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use holdfast_domain::{Money, NewProduct, Product, ProductId, ProductName, Quantity, Stock};
-use holdfast_store::{Batch, LockMode, Placement, Store, StoreSettings, Writing};
+use holdfast_domain::{
+    Demand, Grant, Line, Money, NewProduct, Product, ProductId, ProductName, Quantity, Stock,
+};
+use holdfast_store::{Batch, LockMode, NewOrder, Records, Store, StoreSettings, Wanted, Writing};
 
 pub fn settings(url: &str) -> StoreSettings {
     StoreSettings {
@@ -55,25 +57,43 @@ pub async fn count_orders(store: &Store) -> i64 {
 }
 
 pub async fn lock(store: &Store, ids: &[ProductId], mode: LockMode) -> Batch {
-    store.lock_batch(ids.iter().copied(), mode).await.unwrap()
+    store.lock_batch(&wanted(ids), mode).await.unwrap()
+}
+
+pub fn wanted(ids: &[ProductId]) -> Wanted<'static> {
+    Wanted { products: ids.iter().copied().collect(), ..Wanted::default() }
 }
 
 /// Takes one unit of each product in `asked`, in that order, without committing.
 pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
-    use holdfast_domain::{Demand, allocate};
-
-    let demands: Vec<_> =
-        asked.iter().map(|id| Demand { product_id: *id, quantity: Quantity::ONE }).collect();
-    let allocation = allocate(batch.shelf(), &demands);
-    let placements: Vec<_> = demands
+    let mut shelf = batch.shelf().clone();
+    let lines: Vec<_> = asked
         .iter()
-        .zip(&allocation.verdicts)
-        .map(|(demand, verdict)| Placement {
-            product_id: demand.product_id,
-            quantity: demand.quantity,
-            unit_price: verdict.unwrap(),
-            trace_context: None,
+        .map(|id| Line { product_id: *id, quantity: Quantity::ONE, hold: None })
+        .collect();
+    let prices: Vec<_> = lines
+        .iter()
+        .map(|line| match shelf.serve(&Demand::one(line.product_id, line.quantity)) {
+            Ok(Grant::Order(prices)) => prices[0],
+            other => panic!("{other:?}"),
         })
         .collect();
-    batch.write(&allocation.changes, &placements, 42).await.unwrap()
+    let orders = lines
+        .iter()
+        .zip(&prices)
+        .map(|(line, price)| plain_order(std::slice::from_ref(line), std::slice::from_ref(price)))
+        .collect();
+    let records = Records { orders, ..Records::default() };
+    batch.write(&shelf.changes(), &records, 42).await.unwrap()
+}
+
+pub fn plain_order<'a>(lines: &'a [Line], unit_prices: &'a [Money]) -> NewOrder<'a> {
+    NewOrder {
+        lines,
+        unit_prices,
+        customer_ref: None,
+        metadata: None,
+        trace_context: None,
+        key: None,
+    }
 }

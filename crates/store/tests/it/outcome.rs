@@ -23,7 +23,7 @@ async fn a_commit_whose_connection_is_gone_is_found_to_be_rolled_back() {
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
     kill_open_transactions(&store).await;
     let unanswered = written.commit().await.unwrap_err();
-    let outcome = store.outcome(&unanswered.token, unanswered.placed.ids[0]).await;
+    let outcome = store.outcome(&unanswered.token).await;
     assert_eq!(outcome, Outcome::RolledBack);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (0, 5));
     // The next batch gets a live connection.
@@ -37,8 +37,8 @@ async fn a_commit_that_happened_is_found_by_its_token() {
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
     let token = written.token().clone();
-    let placed = written.commit().await.unwrap();
-    assert_eq!(store.outcome(&token, placed.ids[0]).await, Outcome::Committed);
+    written.commit().await.unwrap();
+    assert_eq!(store.outcome(&token).await, Outcome::Committed);
 }
 
 #[tokio::test]
@@ -46,8 +46,8 @@ async fn an_outcome_is_waited_for_while_the_transaction_runs() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
-    let (token, id) = (written.token().clone(), written.placed().ids[0]);
-    let looking = store.outcome(&token, id);
+    let token = written.token().clone();
+    let looking = store.outcome(&token);
     tokio::pin!(looking);
     // Still running: there is nothing to be said yet.
     tokio::time::timeout(Duration::from_millis(200), &mut looking).await.unwrap_err();

@@ -7,29 +7,57 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use holdfast_domain::{Demand, OrderStatus, ProductId};
+use holdfast_domain::{Demand, OrderId};
 use holdfast_telemetry::propagation;
 use utoipa::ToSchema;
 
 use crate::{
-    admission::Refusal,
+    admission::{Accepted, Refusal},
     app::App,
-    body::{Fields, JsonText, encode, receive, value},
+    body::{encode, receive},
+    idempotency,
+    new_order::{self, OrderRequest},
     orders::AcceptedBody,
-    problem::{Kind, Problem, ProblemSchema},
+    problem::{Problem, ProblemSchema},
 };
 
-/// An order to be placed.
+/// An order to be placed: either `product_id` and `quantity`, or `items`.
 #[derive(ToSchema)]
 #[schema(as = NewOrder)]
 #[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
 pub struct NewOrderSchema {
     /// What is ordered.
     #[schema(example = 3)]
-    product_id: i64,
+    product_id: Option<i64>,
     /// How many units; the highest number allowed is a setting of the server, 1,000 by default.
     #[schema(example = 1, minimum = 1)]
+    quantity: Option<i64>,
+    /// A hold that keeps exactly these units: the order takes them, at the hold's price.
+    hold_id: Option<i64>,
+    /// Several lines, all of which are accepted or none; at most 50 unless the server is set
+    /// otherwise. The same product on two lines is one line with the sum of both.
+    items: Option<Vec<NewItemSchema>>,
+    /// The shop's own name for the customer: 1 to 200 characters.
+    #[schema(example = "customer-42")]
+    customer_ref: Option<String>,
+    /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// A line of an order to be placed.
+#[derive(ToSchema)]
+#[schema(as = NewItem)]
+#[allow(dead_code)] // only for the OpenAPI document
+pub struct NewItemSchema {
+    /// What is ordered.
+    #[schema(example = 3)]
+    product_id: i64,
+    /// How many units.
+    #[schema(example = 1, minimum = 1)]
     quantity: i64,
+    /// A hold that keeps exactly these units.
+    hold_id: Option<i64>,
 }
 
 /// Place an order
@@ -37,23 +65,33 @@ pub struct NewOrderSchema {
 /// With the answer 201 the order is committed and its stock taken; from then on it reaches a final
 /// status, whatever happens. Any other answer took no stock, except `outcome-unknown` and `timeout`,
 /// which say that nobody knows.
+///
+/// With an `Idempotency-Key`, the same request can be sent again without fear: it is answered with the same
+/// order, also while the first is still being worked on (the second waits for it), on another
+/// replica, and after a crash. Keys are kept for 24 hours unless the server is set otherwise. A request that
+/// was refused leaves no key behind.
 #[utoipa::path(
     post, path = "/orders", tag = "orders", operation_id = "create_order",
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
     request_body(content = NewOrderSchema),
     responses(
         (status = 201, description = "The order, as it was accepted", body = AcceptedBody,
-            headers(("Location" = String, description = "Its path"))),
-        (status = 404, description = "There is no such product, or it is no longer sold",
+            headers(
+                ("Location" = String, description = "Its path"),
+                ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key placed it"),
+            )),
+        (status = 404, description = "There is no such product or hold, or the product is no longer sold",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "Not enough is left; `left` tells how much",
+        (status = 409, description = "Not enough is left (`left` tells how much), or the hold is over",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON by its type",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named",
+        (status = 422, description = "Fields are wrong (all of them are named), or the key came before with another request",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 503, description = "Too many orders wait, the product is locked, or the database is away: try again after Retry-After",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -66,91 +104,35 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let demand = read(&receive(&headers, body, app.body).await?, app.max_quantity)?;
-    let trace_context =
+    let body = receive(&headers, body, app.body).await?;
+    let OrderRequest { lines, mut details } = new_order::order(&headers, &body, &app.limits)?;
+    details.trace_context =
         app.traces.then(|| propagation::traceparent_of(&tracing::Span::current())).flatten();
-    let accepted = app
-        .admission
-        .place(demand, trace_context)
-        .await
-        .map_err(|refusal| refused(demand.product_id, refusal))?;
-    let body = encode(&AcceptedBody {
-        id: accepted.id.0,
-        product_id: demand.product_id.0,
-        quantity: demand.quantity.units(),
-        unit_price: accepted.unit_price.to_major_f64(),
-        status: OrderStatus::Pending.as_str(),
-        created_at: accepted.created_at,
-    });
-    let location = Bytes::from(format!("/orders/{}", accepted.id));
-    let location = HeaderValue::from_maybe_shared(location).map_err(Problem::internal)?;
+    let (customer_ref, metadata) = (details.customer_ref.clone(), details.metadata.clone());
+    match app.admission.place(Demand::Order(lines.clone()), details).await? {
+        Accepted::Order(order) => {
+            let body = AcceptedBody::new(&order, &lines, customer_ref, metadata.as_ref());
+            created(order.id, encode(&body))
+        }
+        Accepted::Repeat { id, .. } => {
+            let order = app.store.order(OrderId(id)).await?;
+            // A key's row is written with its order, and orders are not deleted while keys last.
+            let order = order.ok_or_else(|| Problem::internal(Refusal::Internal))?;
+            let mut answer = created(order.id, encode(&AcceptedBody::of(&order)))?;
+            answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
+            Ok(answer)
+        }
+        Accepted::Hold(_) | Accepted::Returned => Err(Problem::internal(Refusal::Internal)),
+    }
+}
 
+fn created(id: OrderId, body: Bytes) -> Result<Response, Problem> {
+    let location = Bytes::from(format!("/orders/{id}"));
+    let location = HeaderValue::from_maybe_shared(location).map_err(Problem::internal)?;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::LOCATION, location);
     Ok(response)
-}
-
-fn read(body: &Bytes, max_quantity: i32) -> Result<Demand, Problem> {
-    let text = JsonText::check(body)?;
-    let mut fields = Fields::read(&text, ["product_id", "quantity"])?;
-    let product_id = fields.required("product_id", value::integer);
-    let quantity = fields.required("quantity", value::quantity(max_quantity));
-    fields.finish()?;
-    match (product_id, quantity) {
-        (Some(product_id), Some(quantity)) => {
-            let product_id = ProductId(product_id);
-            // No id is below 1: answered without a place in the lane.
-            if product_id.0 < 1 {
-                return Err(Problem::unknown_product(product_id.0));
-            }
-            Ok(Demand { product_id, quantity })
-        }
-        // `finish` has named what is missing.
-        _ => Err(Problem::body("must have product_id and quantity")),
-    }
-}
-
-fn refused(product_id: ProductId, refusal: Refusal) -> Problem {
-    match refusal {
-        Refusal::UnknownProduct => Problem::unknown_product(product_id.0),
-        Refusal::NotEnough { left } => Problem::not_enough_stock(product_id.0, left.units()),
-        Refusal::Full => Problem::new(Kind::Overloaded),
-        Refusal::LockTimeout => Problem::new(Kind::Locked),
-        Refusal::Unavailable => Problem::new(Kind::Unavailable),
-        Refusal::OutcomeUnknown => Problem::new(Kind::OutcomeUnknown),
-        Refusal::ShuttingDown => Problem::new(Kind::ShuttingDown),
-        Refusal::Internal => Problem::internal(refusal),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wrong(body: &'static str) -> Vec<String> {
-        let problem = read(&Bytes::from_static(body.as_bytes()), 1000).unwrap_err();
-        assert_eq!(problem.kind(), Kind::Validation, "{body}");
-        problem.fields().map(ToOwned::to_owned).collect()
-    }
-
-    #[test]
-    fn wrong_quantities_and_ids_are_named() {
-        for quantity in
-            ["0", "-5", "1.5", "\"1\"", "9223372036854775808", "null", "1001", "1e400", "NaN", "[]"]
-        {
-            let body = format!("{{\"product_id\":3,\"quantity\":{quantity}}}");
-            assert_eq!(wrong(body.leak()), ["quantity"], "{quantity}");
-        }
-        assert_eq!(wrong(r#"{"quantity":0}"#), ["product_id", "quantity"]);
-    }
-
-    #[test]
-    fn an_id_that_no_product_can_have_is_unknown() {
-        let problem =
-            read(&Bytes::from_static(br#"{"product_id":0,"quantity":1}"#), 10).unwrap_err();
-        assert_eq!(problem.kind(), Kind::NotFound);
-    }
 }

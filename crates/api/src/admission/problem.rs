@@ -1,0 +1,51 @@
+//! What a caller is told about a refusal.
+
+use holdfast_domain::Shortfall;
+
+use super::Refusal;
+use crate::problem::{FieldError, Kind, Problem};
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Short(shortfall) => short(shortfall),
+            Refusal::KeyReused => Self::new(Kind::KeyReused),
+            Refusal::Full => Self::new(Kind::Overloaded),
+            Refusal::LockTimeout => Self::new(Kind::Locked),
+            Refusal::Unavailable => Self::new(Kind::Unavailable),
+            Refusal::OutcomeUnknown => Self::new(Kind::OutcomeUnknown),
+            Refusal::ShuttingDown => Self::new(Kind::ShuttingDown),
+            Refusal::Internal => Self::internal(refusal),
+        }
+    }
+}
+
+fn short(shortfall: Shortfall) -> Problem {
+    match shortfall {
+        Shortfall::UnknownProduct(id) => Problem::unknown_product(id.0),
+        Shortfall::NotEnough { product_id, left } => {
+            Problem::not_enough_stock(product_id.0, left.units())
+        }
+        Shortfall::UnknownHold(id) => {
+            Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
+        }
+        Shortfall::HoldEnded { hold_id, status } => Problem::wrong_state(
+            Kind::HoldEnded,
+            status.as_str(),
+            format!("The hold {hold_id} is {status} and keeps nothing any more."),
+        ),
+        Shortfall::HoldDiffers(id) => Problem::validation(vec![FieldError::new(
+            "hold_id",
+            format!("names the hold {id}, which is of another product or quantity"),
+        )]),
+        Shortfall::UnknownOrder => Problem::new(Kind::NotFound),
+        Shortfall::OrderMoved(status) => Problem::wrong_state(
+            Kind::OrderMoved,
+            status.as_str(),
+            format!(
+                "The order is {status}; only one that is still where it was seen can be cancelled."
+            ),
+        ),
+        Shortfall::StockFull(_) => Problem::new(Kind::StockFull),
+    }
+}

@@ -1,0 +1,76 @@
+//! A hold as the API shows it.
+
+use holdfast_domain::{CustomerRef, Hold, HoldStatus};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Units of a product that are kept for a customer for a while.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Hold)]
+pub struct HoldBody {
+    /// Given by the server.
+    #[schema(example = 17)]
+    pub id: i64,
+    /// Of which product.
+    #[schema(example = 3)]
+    pub product_id: i64,
+    /// How many units.
+    #[schema(example = 2)]
+    pub quantity: i32,
+    /// What one unit cost when the hold was made; an order from it pays that.
+    #[schema(example = 499.90)]
+    pub unit_price: f64,
+    /// `active` while it keeps its units; then `used`, `released` or `expired`.
+    #[schema(example = "active", value_type = HoldState)]
+    pub status: &'static str,
+    /// The shop's own name for the customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "customer-42")]
+    pub customer_ref: Option<String>,
+    /// When its time is over.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// The order that used it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<i64>,
+}
+
+/// Where a hold stands.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code)] // only for the OpenAPI document; the words come from the domain
+pub enum HoldState {
+    /// It keeps its units.
+    Active,
+    /// An order has taken its units.
+    Used,
+    /// The customer let go of it.
+    Released,
+    /// Its time was over.
+    Expired,
+}
+
+impl From<Hold> for HoldBody {
+    fn from(hold: Hold) -> Self {
+        Self {
+            id: hold.id.0,
+            product_id: hold.product_id.0,
+            quantity: hold.quantity.units(),
+            unit_price: hold.unit_price.to_major_f64(),
+            status: hold.status.as_str(),
+            customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
+            expires_at: hold.expires_at,
+            created_at: hold.created_at,
+            order_id: hold.order_id.map(|id| id.0),
+        }
+    }
+}
+
+/// The words for [`HoldStatus`], for a message to a person.
+pub fn status_words() -> String {
+    HoldStatus::ALL.map(HoldStatus::as_str).join(", ")
+}

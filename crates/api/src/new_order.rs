@@ -1,0 +1,280 @@
+//! What a client sends to order or to hold something.
+
+use std::{fmt::Write as _, time::Duration};
+
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use holdfast_domain::{CustomerRef, HoldId, Invalid, Line, Lines, Metadata, ProductId, Quantity};
+use holdfast_store::IdempotencyKey;
+use serde_json::value::RawValue;
+
+use crate::{
+    admission::Details,
+    body::{Fields, JsonText, value},
+    idempotency,
+    problem::{FieldError, Problem},
+};
+
+/// The bounds of orders and holds.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderLimits {
+    /// The most units of one product in an order or a hold.
+    pub quantity: i32,
+    /// The most lines of an order.
+    pub lines: usize,
+    /// The longest that a hold may be asked to last.
+    pub hold: Duration,
+}
+
+/// How long a hold lasts if its request does not say.
+const HOLD_DEFAULT: Duration = Duration::from_mins(15);
+
+/// An order as a client wants it.
+#[derive(Clone, Debug)]
+pub struct OrderRequest {
+    /// Its lines; each product stands on one line, except for lines that come from holds.
+    pub lines: Lines,
+    /// What goes with it.
+    pub details: Details,
+}
+
+/// A hold as a client wants it.
+#[derive(Clone, Debug)]
+pub struct HoldRequest {
+    /// Of which product.
+    pub product_id: ProductId,
+    /// How many units.
+    pub quantity: Quantity,
+    /// What goes with it.
+    pub details: Details,
+}
+
+/// Reads an order: either `product_id` and `quantity`, perhaps with `hold_id`, or `items`, each
+/// of which has the same fields.
+///
+/// The same product on two lines is one line with the sum of both.
+///
+/// # Errors
+/// All wrong fields at once.
+pub fn order(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limits: &OrderLimits,
+) -> Result<OrderRequest, Problem> {
+    let text = JsonText::check(body)?;
+    let names = ["product_id", "quantity", "hold_id", "items", "customer_ref", "metadata"];
+    let mut fields = Fields::read(&text, names)?;
+    let lines = if fields.has("items") {
+        for name in ["product_id", "quantity", "hold_id"] {
+            if fields.has(name) {
+                fields.wrong(name, "must not be given together with items");
+            }
+        }
+        match fields.required("items", elements) {
+            Some(items) => items_of(&mut fields, &items, limits),
+            None => Lines::new(),
+        }
+    } else {
+        line(&mut fields, limits).into_iter().collect()
+    };
+    let customer_ref = fields.nullable("customer_ref", customer_ref).flatten();
+    let metadata = fields.nullable("metadata", metadata).flatten();
+    let key = key(&mut fields, headers);
+    fields.finish()?;
+    // No id is below 1: answered without a place in a lane.
+    if let Some(line) = lines.iter().find(|line| line.product_id.0 < 1) {
+        return Err(Problem::unknown_product(line.product_id.0));
+    }
+    let key = key.map(|key| {
+        let mut request = String::from("order");
+        for line in &lines {
+            let hold = line.hold.map_or(0, |hold| hold.0);
+            // Writing to a String cannot fail.
+            let _ = write!(request, ";{},{},{hold}", line.product_id, line.quantity.units());
+        }
+        add_texts(
+            &mut request,
+            [
+                customer_ref.as_ref().map(CustomerRef::as_str),
+                metadata.as_ref().map(Metadata::as_str),
+            ],
+        );
+        IdempotencyKey::new("", key, request.as_bytes())
+    });
+    Ok(OrderRequest {
+        lines,
+        details: Details { customer_ref, metadata, key, ..Details::default() },
+    })
+}
+
+/// Reads a hold: `product_id`, `quantity`, and perhaps `seconds` and `customer_ref`.
+///
+/// # Errors
+/// All wrong fields at once.
+pub fn hold(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limits: &OrderLimits,
+) -> Result<HoldRequest, Problem> {
+    let text = JsonText::check(body)?;
+    let mut fields = Fields::read(&text, ["product_id", "quantity", "seconds", "customer_ref"])?;
+    let product_id = fields.required("product_id", value::integer).map(ProductId);
+    let quantity = fields.required("quantity", value::quantity(limits.quantity));
+    let lasts = fields.optional("seconds", |raw| seconds(raw, limits.hold));
+    let customer_ref = fields.nullable("customer_ref", customer_ref).flatten();
+    let key = key(&mut fields, headers);
+    fields.finish()?;
+    let (Some(product_id), Some(quantity)) = (product_id, quantity) else {
+        // `finish` has named what is missing.
+        return Err(Problem::body("must have product_id and quantity"));
+    };
+    if product_id.0 < 1 {
+        return Err(Problem::unknown_product(product_id.0));
+    }
+    let lasts = lasts.unwrap_or(HOLD_DEFAULT.min(limits.hold));
+    let key = key.map(|key| {
+        let mut request = format!("hold;{product_id},{},{}", quantity.units(), lasts.as_secs());
+        add_texts(&mut request, [customer_ref.as_ref().map(CustomerRef::as_str)]);
+        IdempotencyKey::new("", key, request.as_bytes())
+    });
+    let details = Details { customer_ref, key, lasts, ..Details::default() };
+    Ok(HoldRequest { product_id, quantity, details })
+}
+
+fn line<const N: usize>(fields: &mut Fields<'_, N>, limits: &OrderLimits) -> Option<Line> {
+    let product_id = fields.required("product_id", value::integer);
+    let quantity = fields.required("quantity", value::quantity(limits.quantity));
+    let hold = fields.nullable("hold_id", value::integer).flatten().map(HoldId);
+    Some(Line { product_id: ProductId(product_id?), quantity: quantity?, hold })
+}
+
+fn items_of<const N: usize>(
+    fields: &mut Fields<'_, N>,
+    items: &[&RawValue],
+    limits: &OrderLimits,
+) -> Lines {
+    if items.is_empty() || items.len() > limits.lines {
+        fields.wrong("items", format!("must have 1 to {} elements", limits.lines));
+        return Lines::new();
+    }
+    let mut lines = Lines::new();
+    for (at, item) in items.iter().enumerate() {
+        match read_item(item, limits) {
+            Ok(line) => {
+                if let Err(detail) = add(&mut lines, line, limits) {
+                    fields.wrong(format!("items[{at}]"), detail);
+                }
+            }
+            Err(errors) => {
+                for error in errors {
+                    let name = match &*error.field {
+                        "body" => format!("items[{at}]"),
+                        field => format!("items[{at}].{field}"),
+                    };
+                    fields.wrong(name, error.detail);
+                }
+            }
+        }
+    }
+    lines
+}
+
+fn read_item(item: &RawValue, limits: &OrderLimits) -> Result<Line, Vec<FieldError>> {
+    let errors = |problem: Problem| problem.into_errors();
+    let text = JsonText::check(item.get().as_bytes()).map_err(errors)?;
+    let mut fields = Fields::read(&text, ["product_id", "quantity", "hold_id"]).map_err(errors)?;
+    let line = line(&mut fields, limits);
+    fields.finish().map_err(errors)?;
+    // `finish` has named what is missing.
+    line.ok_or_else(Vec::new)
+}
+
+/// Adds a line to an order, or its units to the line that has the same product.
+fn add(lines: &mut Lines, line: Line, limits: &OrderLimits) -> Result<(), String> {
+    if line.hold.is_some() {
+        if lines.iter().any(|other| other.hold == line.hold) {
+            return Err("must not name a hold that another line names".to_owned());
+        }
+        lines.push(line);
+        return Ok(());
+    }
+    let same =
+        lines.iter_mut().find(|other| other.hold.is_none() && other.product_id == line.product_id);
+    match same {
+        None => lines.push(line),
+        Some(same) => {
+            let sum = i64::from(same.quantity.units()) + i64::from(line.quantity.units());
+            same.quantity = Quantity::new(sum, limits.quantity).map_err(|_| {
+                format!("brings product {} above {} units", line.product_id, limits.quantity)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn elements(raw: &RawValue) -> Result<Vec<&RawValue>, Invalid> {
+    serde_json::from_str(raw.get()).map_err(|_| "must be an array of objects".into())
+}
+
+fn customer_ref(raw: &RawValue) -> Result<CustomerRef, Invalid> {
+    value::text(raw).and_then(CustomerRef::new)
+}
+
+fn metadata(raw: &RawValue) -> Result<Metadata, Invalid> {
+    let text = raw.get();
+    if !text.starts_with('{') {
+        return Err("must be a JSON object".into());
+    }
+    // What PostgreSQL's jsonb cannot keep: NUL, halves of surrogate pairs, numbers beyond its own.
+    let value: serde_json::Value = serde_json::from_str(text)
+        .map_err(|_| Invalid::from("must be valid Unicode and numbers"))?;
+    if has_nul(&value) {
+        return Err("must contain no NUL".into());
+    }
+    Metadata::new(value.to_string())
+}
+
+fn has_nul(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(values) => values.iter().any(has_nul),
+        serde_json::Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
+        _ => false,
+    }
+}
+
+fn seconds(raw: &RawValue, max: Duration) -> Result<Duration, Invalid> {
+    let out_of_range = || Invalid::from(format!("must be between 1 and {}", max.as_secs()));
+    let seconds = match value::integer(raw) {
+        Err(Invalid(reason)) if reason.contains("out of range") => return Err(out_of_range()),
+        read => read?,
+    };
+    u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| (1..=max.as_secs()).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(out_of_range)
+}
+
+fn key<'h, const N: usize>(fields: &mut Fields<'_, N>, headers: &'h HeaderMap) -> Option<&'h str> {
+    idempotency::key(headers).unwrap_or_else(|FieldError { field, detail }| {
+        fields.wrong(field, detail);
+        None
+    })
+}
+
+/// Adds texts to what makes two requests the same. The length keeps them apart.
+fn add_texts<const N: usize>(request: &mut String, texts: [Option<&str>; N]) {
+    for text in texts {
+        // Writing to a String cannot fail.
+        let _ = match text {
+            Some(text) => write!(request, "|{}:{text}", text.len()),
+            None => write!(request, "|"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

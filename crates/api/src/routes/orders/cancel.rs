@@ -1,0 +1,47 @@
+//! `POST /orders/{id}/cancel`
+
+use axum::{Json, extract::State};
+use holdfast_domain::{Demand, OrderId, OrderStatus};
+
+use crate::{
+    admission::Details,
+    app::App,
+    orders::OrderBody,
+    problem::{Kind, Problem, ProblemSchema},
+    routes::extract::ParentId,
+};
+
+/// Cancel an order
+///
+/// Only a pending order can be cancelled: nobody works on it yet. Its units are in stock again, once. If a
+/// worker begins it at the same moment, exactly one of the two wins.
+#[utoipa::path(
+    post, path = "/orders/{id}/cancel", tag = "orders", operation_id = "cancel_order",
+    params(("id" = i64, Path, description = "The order's id")),
+    responses(
+        (status = 200, description = "The order, cancelled", body = OrderBody),
+        (status = 404, description = "There is no such order",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "It is not pending any more; `state` tells where it stands",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The id is no whole number",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "Too many orders wait, a product is locked, or the database is away: try again after Retry-After",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 504, description = "The answer took too long; the order may be cancelled or not",
+            body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn cancel(
+    State(app): State<App>,
+    ParentId(id): ParentId,
+) -> Result<Json<OrderBody>, Problem> {
+    let unknown =
+        || Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."));
+    let order = app.store.order(OrderId(id)).await?.ok_or_else(unknown)?;
+    let from = OrderStatus::Pending;
+    let demand = Demand::Cancel { order_id: order.id, from, lines: order.demanded() };
+    app.admission.place(demand, Details::default()).await?;
+    let order = app.store.order(order.id).await?.ok_or_else(unknown)?;
+    Ok(Json(order.into()))
+}

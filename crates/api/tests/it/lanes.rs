@@ -1,0 +1,137 @@
+//! The lanes themselves, without HTTP, on real servers.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_api::{
+    admission::{
+        Accepted, AcceptedOrder, Admission, AdmissionMetrics, AdmissionSettings, Details, Refusal,
+    },
+    products::CachedProduct,
+};
+use holdfast_cache::{Cache, CacheSettings};
+use holdfast_domain::{
+    Demand, Line, Money, NewProduct, ProductId, ProductName, Quantity, Shortfall, Stock,
+};
+use holdfast_queue::{Queue, QueueSettings};
+use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_store::{Batch, LockMode, Store, StoreSettings, Wanted};
+use tokio::task::JoinHandle;
+
+use crate::server;
+
+pub struct Lanes {
+    pub admission: Admission,
+    pub metrics: Arc<AdmissionMetrics>,
+    pub store: Store,
+    pub cache: Cache<CachedProduct>,
+    _redis: Redis,
+}
+
+pub async fn lanes(settings: AdmissionSettings) -> Lanes {
+    lanes_on(&server::database().await, settings).await
+}
+
+pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let store = Store::connect(&StoreSettings {
+        lock_timeout: Duration::from_millis(500),
+        ..StoreSettings::new(url).unwrap()
+    });
+    store.migrate().await.unwrap();
+    let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
+    let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
+    let metrics = Arc::new(AdmissionMetrics::new(&prometheus::Registry::new()).unwrap());
+    let admission =
+        Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
+    Lanes { admission, metrics, store, cache, _redis: redis }
+}
+
+impl Lanes {
+    pub async fn product(&self, stock: i64) -> ProductId {
+        let new = NewProduct {
+            name: ProductName::new("Lamp".to_owned()).unwrap(),
+            description: None,
+            price: Money::from_minor(100).unwrap(),
+            stock: Stock::new(stock).unwrap(),
+        };
+        self.store.create_product(&new).await.unwrap().id
+    }
+
+    pub async fn place(&self, product_id: ProductId, units: i64) -> Result<AcceptedOrder, Refusal> {
+        place(&self.admission, one(product_id, units)).await
+    }
+
+    /// Places an order in a task of its own, and returns when it is in its lane.
+    pub async fn begin(
+        &self,
+        product_id: ProductId,
+        units: i64,
+    ) -> JoinHandle<Result<AcceptedOrder, Refusal>> {
+        let admission = self.admission.clone();
+        let placing = tokio::spawn(async move { place(&admission, one(product_id, units)).await });
+        // On one thread, the task runs up to its wait before this one runs on.
+        tokio::task::yield_now().await;
+        placing
+    }
+
+    pub async fn orders(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM orders")
+            .fetch_one(self.store.pool())
+            .await
+            .unwrap()
+    }
+
+    pub async fn stock(&self, id: ProductId) -> i64 {
+        self.store.product(id).await.unwrap().unwrap().stock.units()
+    }
+
+    pub async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !condition().await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether a session of this database waits for a lock.
+    pub async fn somebody_waits(&self) -> bool {
+        sqlx::query_scalar(
+            "SELECT count(*) > 0 FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(self.store.pool())
+        .await
+        .unwrap()
+    }
+}
+
+/// An order of these products and units.
+pub fn order(lines: &[(ProductId, i64)]) -> Demand {
+    let line = |&(product_id, units): &(ProductId, i64)| Line {
+        product_id,
+        quantity: Quantity::new(units, 1000).unwrap(),
+        hold: None,
+    };
+    Demand::Order(lines.iter().map(line).collect())
+}
+
+pub fn one(product_id: ProductId, units: i64) -> Demand {
+    order(&[(product_id, units)])
+}
+
+pub async fn place(admission: &Admission, demand: Demand) -> Result<AcceptedOrder, Refusal> {
+    match admission.place(demand, Details::default()).await? {
+        Accepted::Order(order) => Ok(order),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn not_enough(product_id: ProductId, left: i64) -> Refusal {
+    Refusal::Short(Shortfall::NotEnough { product_id, left: Stock::new(left).unwrap() })
+}
+
+/// Locks rows as another replica would.
+pub async fn lock(store: &Store, ids: &[ProductId]) -> Batch {
+    let wanted = Wanted { products: ids.iter().copied().collect(), ..Wanted::default() };
+    store.lock_batch(&wanted, LockMode::Wait).await.unwrap()
+}

@@ -1,0 +1,222 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::Lines;
+
+fn quantity(units: i64) -> Quantity {
+    Quantity::new(units, 1_000).unwrap()
+}
+
+fn stock(units: i64) -> Stock {
+    Stock::new(units).unwrap()
+}
+
+/// Products 1, 2, … with these stocks, each at its id in full units of money.
+fn shelf(stocks: &[(i64, bool)]) -> Shelf {
+    let mut shelf = Shelf::default();
+    for (id, &(units, on_sale)) in (1..).zip(stocks) {
+        let price = Money::from_minor(100 * id).unwrap();
+        let available = Available { stock: stock(units), held: 0, price, version: 7, on_sale };
+        shelf.put(ProductId(id), available);
+    }
+    shelf
+}
+
+fn line(product: i64, units: i64) -> Line {
+    Line { product_id: ProductId(product), quantity: quantity(units), hold: None }
+}
+
+fn order(lines: &[Line]) -> Demand {
+    Demand::Order(Lines::from_slice(lines))
+}
+
+fn with_hold(shelf: &mut Shelf, id: i64, product: i64, units: i64) -> Line {
+    let held = HeldUnits {
+        product_id: ProductId(product),
+        quantity: quantity(units),
+        unit_price: Money::from_minor(1).unwrap(),
+        status: HoldStatus::Active,
+    };
+    shelf.put_hold(HoldId(id), held);
+    let product = shelf.products.get_mut(&ProductId(product)).unwrap();
+    product.before.held += units;
+    Line { hold: Some(HoldId(id)), ..line(held.product_id.0, units) }
+}
+
+#[test]
+fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
+    let mut shelf = shelf(&[(5, true)]);
+    let left = |units| Err(Shortfall::NotEnough { product_id: ProductId(1), left: stock(units) });
+    let price = Ok(Grant::Order(SmallVec::from_slice(&[Money::from_minor(100).unwrap()])));
+    assert_eq!(shelf.serve(&order(&[line(1, 3)])), price);
+    assert_eq!(shelf.serve(&order(&[line(1, 3)])), left(2));
+    assert_eq!(shelf.serve(&order(&[line(1, 2)])), price);
+    assert_eq!(shelf.serve(&order(&[line(1, 1)])), left(0));
+    let change = StockChange {
+        product_id: ProductId(1),
+        version: 8,
+        delta: -5,
+        left: stock(0),
+        held_after: 0,
+        sold: 5,
+        returned: 0,
+        held: 0,
+    };
+    assert_eq!(shelf.changes(), [change]);
+}
+
+#[test]
+fn an_order_of_several_lines_gets_all_or_nothing() {
+    let mut shelf = shelf(&[(5, true), (1, true), (5, false)]);
+    let short = Shortfall::NotEnough { product_id: ProductId(2), left: stock(1) };
+    assert_eq!(shelf.serve(&order(&[line(1, 5), line(2, 2)])), Err(short));
+    let unknown = Err(Shortfall::UnknownProduct(ProductId(3)));
+    assert_eq!(shelf.serve(&order(&[line(1, 5), line(3, 1)])), unknown);
+    assert_eq!(shelf.changes(), []);
+    assert!(shelf.serve(&order(&[line(1, 5), line(2, 1)])).is_ok());
+}
+
+#[test]
+fn what_is_not_on_sale_is_unknown() {
+    let mut shelf = shelf(&[(5, false)]);
+    for id in [1, 2] {
+        let unknown = Err(Shortfall::UnknownProduct(ProductId(id)));
+        assert_eq!(shelf.serve(&order(&[line(id, 1)])), unknown.clone());
+        let hold = Demand::Hold { product_id: ProductId(id), quantity: quantity(1) };
+        assert_eq!(shelf.serve(&hold), unknown);
+    }
+}
+
+#[test]
+fn a_hold_is_used_once_and_at_its_own_price() {
+    let mut shelf = shelf(&[(0, true)]);
+    let held = with_hold(&mut shelf, 9, 1, 3);
+    let other = Line { quantity: quantity(2), ..held };
+    assert_eq!(shelf.serve(&order(&[other])), Err(Shortfall::HoldDiffers(HoldId(9))));
+    // A line that cannot be had gives the hold back to whoever comes next.
+    assert!(shelf.serve(&order(&[held, line(1, 1)])).is_err());
+    assert_eq!(shelf.changes(), []);
+    let price = SmallVec::from_slice(&[Money::from_minor(1).unwrap()]);
+    assert_eq!(shelf.serve(&order(&[held])), Ok(Grant::Order(price)));
+    let ended = Shortfall::HoldEnded { hold_id: HoldId(9), status: HoldStatus::Used };
+    assert_eq!(shelf.serve(&order(&[held])), Err(ended));
+    let release = Demand::Release { hold_id: HoldId(9), product_id: ProductId(1) };
+    assert_eq!(shelf.serve(&release), Err(ended));
+    let change = shelf.changes()[0];
+    assert_eq!((change.delta, change.sold, change.held, change.held_after), (0, 3, -3, 0));
+}
+
+#[test]
+fn a_released_or_expired_hold_is_in_stock_again() {
+    let mut shelf = shelf(&[(1, true)]);
+    with_hold(&mut shelf, 1, 1, 3);
+    with_hold(&mut shelf, 2, 1, 4);
+    let release = Demand::Release { hold_id: HoldId(1), product_id: ProductId(1) };
+    assert_eq!(shelf.serve(&release), Ok(Grant::Returned));
+    shelf.expire(HoldId(2)).unwrap();
+    assert!(shelf.serve(&order(&[line(1, 8)])).is_ok());
+    let change = shelf.changes()[0];
+    assert_eq!((change.delta, change.sold, change.held, change.held_after), (-1, 8, -7, 0));
+}
+
+#[test]
+fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
+    let mut shelf = shelf(&[(0, true)]);
+    shelf.put_order(OrderId(1), OrderStatus::Pending);
+    shelf.put_order(OrderId(2), OrderStatus::Processing);
+    let cancel = |id| Demand::Cancel {
+        order_id: OrderId(id),
+        from: OrderStatus::Pending,
+        lines: Lines::from_slice(&[line(1, 2)]),
+    };
+    assert_eq!(shelf.serve(&cancel(1)), Ok(Grant::Returned));
+    assert_eq!(shelf.serve(&cancel(1)), Err(Shortfall::OrderMoved(OrderStatus::Cancelled)));
+    assert_eq!(shelf.serve(&cancel(2)), Err(Shortfall::OrderMoved(OrderStatus::Processing)));
+    assert_eq!(shelf.serve(&cancel(3)), Err(Shortfall::UnknownOrder));
+    // What came back is sold again at once.
+    assert!(shelf.serve(&order(&[line(1, 2)])).is_ok());
+    let change = shelf.changes()[0];
+    assert_eq!((change.delta, change.sold, change.returned), (0, 2, 2));
+}
+
+#[test]
+fn what_the_shop_cannot_hold_does_not_come_back() {
+    let mut shelf = shelf(&[(crate::MAX_STOCK, true)]);
+    shelf.put_order(OrderId(1), OrderStatus::Pending);
+    let lines = Lines::from_slice(&[line(1, 1)]);
+    let cancel = Demand::Cancel { order_id: OrderId(1), from: OrderStatus::Pending, lines };
+    assert_eq!(shelf.serve(&cancel), Err(Shortfall::StockFull(ProductId(1))));
+    assert_eq!(shelf.changes(), []);
+}
+
+proptest! {
+    /// Compared with the plainest possible model: one counter for each product.
+    #[test]
+    fn orders_are_served_as_if_one_by_one(
+        stocks in prop::collection::vec((0i64..60, prop::bool::weighted(0.9)), 1..6),
+        orders in prop::collection::vec(
+            prop::collection::vec((1i64..8, 1i64..20), 1..4), 0..60),
+    ) {
+        let mut shelf = shelf(&stocks);
+        let mut counters = stocks.clone();
+        for lines in &orders {
+            let asked: Vec<_> = lines.iter().map(|&(product, units)| line(product, units)).collect();
+            let grant = shelf.serve(&order(&asked));
+
+            let mut after = counters.clone();
+            let fits = lines.iter().all(|&(product, units)| {
+                let at = usize::try_from(product - 1).unwrap();
+                after.get_mut(at).is_some_and(|(left, on_sale)| {
+                    *left -= units;
+                    *on_sale && *left >= 0
+                })
+            });
+            prop_assert_eq!(grant.is_ok(), fits);
+            if fits {
+                counters = after;
+            }
+        }
+        let changes = shelf.changes();
+        for change in &changes {
+            let at = usize::try_from(change.product_id.0 - 1).unwrap();
+            prop_assert_eq!(change.left.units(), counters[at].0);
+            prop_assert_eq!(change.delta, counters[at].0 - stocks[at].0);
+            prop_assert_eq!(change.sold, -change.delta);
+        }
+        let changed = stocks.iter().zip(&counters).filter(|(a, b)| a.0 != b.0).count();
+        prop_assert_eq!(changes.len(), changed);
+        prop_assert!(changes.is_sorted_by_key(|change| change.product_id));
+    }
+
+    /// Whatever happens, no unit is lost: stock, holds and sales add up.
+    #[test]
+    fn units_are_conserved(
+        units in 0i64..40,
+        steps in prop::collection::vec((0u8..5, 1i64..6, 1i64..12), 0..60),
+    ) {
+        let mut shelf = shelf(&[(units, true)]);
+        let mut held = 0;
+        for id in 1..6 {
+            with_hold(&mut shelf, id, 1, id);
+            held += id;
+            shelf.put_order(OrderId(id), OrderStatus::Pending);
+        }
+        for (kind, id, asked) in steps {
+            let held_line = Line { hold: Some(HoldId(id)), ..line(1, id) };
+            let lines = Lines::from_slice(&[line(1, id)]);
+            let _ = shelf.serve(&match kind {
+                0 => order(&[line(1, asked)]),
+                1 => order(&[held_line, line(1, asked)]),
+                2 => Demand::Hold { product_id: ProductId(1), quantity: quantity(asked) },
+                3 => Demand::Release { hold_id: HoldId(id), product_id: ProductId(1) },
+                _ => Demand::Cancel { order_id: OrderId(id), from: OrderStatus::Pending, lines },
+            });
+        }
+        for change in shelf.changes() {
+            prop_assert_eq!(change.delta, change.returned - change.sold - change.held);
+            prop_assert_eq!(change.left.units(), units + change.delta);
+            prop_assert_eq!(change.held_after, held + change.held);
+            prop_assert!(change.held_after >= 0);
+        }
+    }
+}

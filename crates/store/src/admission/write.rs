@@ -1,0 +1,325 @@
+//! The one statement that writes a batch.
+//!
+//! A row of arrays for each kind of record, unnested by the server: one round trip, whatever the
+//! size of the batch. Most batches are of plain orders (of one line, from stock); they have a shorter statement of
+//! their own, which is the same without the parts that they do not need.
+
+use std::time::Duration;
+
+use holdfast_domain::{HoldId, HoldStatus, Line, Money, OrderId, ProductId, Quantity, StockChange};
+use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
+use uuid::Uuid;
+
+use super::Placed;
+use crate::{IdempotencyKey, StoreError, fulfilment::millis, rows::timestamp};
+
+/// An order that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewOrder<'a> {
+    /// What was ordered; at least one line.
+    pub lines: &'a [Line],
+    /// What one unit of each line costs.
+    pub unit_prices: &'a [Money],
+    /// The shop's name for the customer.
+    pub customer_ref: Option<&'a str>,
+    /// A JSON text that goes with the order.
+    pub metadata: Option<&'a str>,
+    /// The W3C `traceparent` of its request, if that is sampled.
+    pub trace_context: Option<&'a str>,
+    /// The key of its request.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A hold that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewHold<'a> {
+    /// Of which product.
+    pub product_id: ProductId,
+    /// How many units.
+    pub quantity: Quantity,
+    /// What one unit costs.
+    pub unit_price: Money,
+    /// How long it holds, from the batch's time.
+    pub lasts: Duration,
+    /// The shop's name for the customer.
+    pub customer_ref: Option<&'a str>,
+    /// The key of its request.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A hold that ends without an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Which one.
+    pub hold_id: HoldId,
+    /// How.
+    pub status: HoldStatus,
+}
+
+/// Everything that a batch writes beside the products.
+#[derive(Clone, Debug, Default)]
+pub struct Records<'a> {
+    /// New orders. Holds that their lines name are used by that.
+    pub orders: Vec<NewOrder<'a>>,
+    /// New holds.
+    pub holds: Vec<NewHold<'a>>,
+    /// Holds that end.
+    pub ended: Vec<Ended>,
+    /// Orders that are cancelled.
+    pub cancelled: Vec<OrderId>,
+}
+
+/// The stock and its ledger: $1 to $9.
+macro_rules! stock {
+    () => {
+        "WITH change AS MATERIALIZED ( \
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], \
+                     $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) \
+                 AS change (product_id, version, delta, stock_after, held_after, sold, returned, \
+                     held)), \
+         taken AS ( \
+             UPDATE products SET stock = products.stock + change.delta, \
+                 held = products.held + change.held, version = products.version + 1, \
+                 updated_at = now() \
+             FROM change WHERE id = change.product_id), \
+         entered AS ( \
+             INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
+                 held_after, sold, returned, held, nonce) \
+             SELECT product_id, version, 'admission', delta, stock_after, held_after, sold, \
+                 returned, held, $9 FROM change), "
+    };
+}
+
+/// The orders and their first lines: $10 to $18. They are numbered here, so that their ids can be given
+/// back in the order of the array; `RETURNING` promises no order.
+macro_rules! orders {
+    () => {
+        "placed AS MATERIALIZED ( \
+             SELECT nextval('orders_id_seq') AS id, asked.* \
+             FROM unnest($10::bigint[], $11::int[], $12::bigint[], $13::smallint[], $14::text[], \
+                     $15::text[], $16::text[], $17::uuid[], $18::bigint[]) \
+                 WITH ORDINALITY AS asked (product_id, quantity, price, line_count, \
+                     trace_context, customer_ref, metadata, key, fingerprint, place)), \
+         written AS ( \
+             INSERT INTO orders (id, product_id, quantity, unit_price_minor, line_count, \
+                 trace_context, customer_ref, metadata) \
+             OVERRIDING SYSTEM VALUE \
+             SELECT id, product_id, quantity, price, coalesce(line_count, 1), trace_context, \
+                 customer_ref, metadata::jsonb FROM placed), "
+    };
+}
+
+const PLAIN: &str = concat!(
+    stock!(),
+    orders!(),
+    // In the order of the keys, so that two replicas that are given the same ones wait for each other in
+    // one direction only.
+    "keyed AS ( \
+         INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+         SELECT key, fingerprint, 'order', id FROM placed WHERE key IS NOT NULL ORDER BY key \
+         ON CONFLICT DO NOTHING RETURNING 1) \
+     SELECT array_agg(id ORDER BY place) AS orders, NULL::bigint[] AS holds, \
+         (extract(epoch FROM now()) * 1000000)::bigint AS created_us, \
+         (SELECT count(*) FROM keyed) AS keyed FROM placed"
+);
+
+const WHOLE: &str = concat!(
+    stock!(),
+    orders!(),
+    "more_lines AS ( \
+         INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_minor) \
+         SELECT placed.id, more.line, more.product_id, more.quantity, more.price \
+         FROM unnest($19::bigint[], $20::smallint[], $21::bigint[], $22::int[], $23::bigint[]) \
+             AS more (place, line, product_id, quantity, price) JOIN placed USING (place)), \
+     used AS ( \
+         UPDATE holds SET status = 'used', ended_at = now(), order_id = placed.id \
+         FROM unnest($24::bigint[], $25::bigint[]) AS using_hold (hold_id, place) \
+             JOIN placed USING (place) \
+         WHERE holds.id = using_hold.hold_id), \
+     ended AS ( \
+         UPDATE holds SET status = over.status, ended_at = now() \
+         FROM unnest($26::bigint[], $27::text[]) AS over (hold_id, status) \
+         WHERE holds.id = over.hold_id), \
+     cancelled AS ( \
+         UPDATE orders SET status = 'cancelled', finished_at = now(), next_attempt_at = NULL, \
+             earlier = CASE WHEN status = 'failed' THEN \
+                 coalesce(earlier, '[]') || jsonb_build_array(jsonb_build_object( \
+                     'status', 'failed', 'at', finished_at, 'detail', failure)) \
+                 ELSE earlier END \
+         WHERE id = ANY ($28::bigint[])), \
+     kept AS MATERIALIZED ( \
+         SELECT nextval('holds_id_seq') AS id, asked.* \
+         FROM unnest($29::bigint[], $30::int[], $31::bigint[], $32::bigint[], $33::text[], \
+                 $34::uuid[], $35::bigint[]) \
+             WITH ORDINALITY AS asked (product_id, quantity, price, lasts_ms, customer_ref, key, \
+                 fingerprint, place)), \
+     holding AS ( \
+         INSERT INTO holds (id, product_id, quantity, unit_price_minor, customer_ref, expires_at) \
+         OVERRIDING SYSTEM VALUE \
+         SELECT id, product_id, quantity, price, customer_ref, \
+             now() + lasts_ms * interval '1 ms' FROM kept), \
+     keyed AS ( \
+         INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+         SELECT key, fingerprint, kind, id FROM ( \
+             SELECT key, fingerprint, 'order' AS kind, id FROM placed \
+             UNION ALL SELECT key, fingerprint, 'hold', id FROM kept) AS result \
+         WHERE key IS NOT NULL ORDER BY key \
+         ON CONFLICT DO NOTHING RETURNING 1) \
+     SELECT (SELECT array_agg(id ORDER BY place) FROM placed) AS orders, \
+         (SELECT array_agg(id ORDER BY place) FROM kept) AS holds, \
+         (extract(epoch FROM now()) * 1000000)::bigint AS created_us, \
+         (SELECT count(*) FROM keyed) AS keyed"
+);
+
+type Statement = Query<'static, Postgres, PgArguments>;
+
+impl Records<'_> {
+    /// Runs the statement. The caller's transaction is rolled back if this fails.
+    pub(super) async fn write(
+        &self,
+        changes: &[StockChange],
+        nonce: i64,
+        connection: &mut PgConnection,
+    ) -> Result<Placed, StoreError> {
+        let plain = self.is_plain();
+        let statement = sqlx::query(if plain { PLAIN } else { WHOLE });
+        let mut statement = self.bind_orders(bind_stock(statement, changes, nonce));
+        if !plain {
+            statement = self.bind_holds(self.bind_rest(statement));
+        }
+        let row = statement.fetch_one(connection).await?;
+        let keys = self.orders.iter().map(|order| order.key);
+        let keys = keys.chain(self.holds.iter().map(|hold| hold.key)).flatten().count();
+        if usize::try_from(row.try_get::<i64, _>("keyed")?) != Ok(keys) {
+            return Err(StoreError::KeyTaken);
+        }
+        let ids =
+            |column| row.try_get::<Option<Vec<i64>>, _>(column).map(Option::unwrap_or_default);
+        Ok(Placed {
+            orders: ids("orders")?.into_iter().map(OrderId).collect(),
+            holds: ids("holds")?.into_iter().map(HoldId).collect(),
+            created_at: timestamp(row.try_get("created_us")?)?,
+        })
+    }
+
+    fn is_plain(&self) -> bool {
+        let plain = |order: &NewOrder<'_>| matches!(order.lines, [line] if line.hold.is_none());
+        self.holds.is_empty()
+            && self.ended.is_empty()
+            && self.cancelled.is_empty()
+            && self.orders.iter().all(plain)
+    }
+
+    fn bind_orders(&self, statement: Statement) -> Statement {
+        let first = || self.orders.iter().filter_map(|order| order.lines.first());
+        let line_counts = || {
+            self.column(|order| {
+                (order.lines.len() > 1)
+                    .then(|| i16::try_from(order.lines.len()).unwrap_or(i16::MAX))
+            })
+        };
+        statement
+            .bind(first().map(|line| line.product_id.0).collect::<Vec<_>>())
+            .bind(first().map(|line| line.quantity.units()).collect::<Vec<_>>())
+            .bind(
+                self.orders
+                    .iter()
+                    .filter_map(|order| order.unit_prices.first())
+                    .map(|price| price.minor())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(line_counts())
+            .bind(self.column(|order| order.trace_context.map(ToOwned::to_owned)))
+            .bind(self.column(|order| order.customer_ref.map(ToOwned::to_owned)))
+            .bind(self.column(|order| order.metadata.map(ToOwned::to_owned)))
+            .bind(self.column(|order| order.key.map(|key| key.key)))
+            .bind(self.column(|order| order.key.map(|key| key.fingerprint)))
+    }
+
+    /// A column of the orders; none at all if no order has a value there, which spares the server to
+    /// read an array of nothing.
+    fn column<T>(&self, value: impl Fn(&NewOrder<'_>) -> Option<T>) -> Option<Vec<Option<T>>> {
+        let mut column = None;
+        for (at, order) in self.orders.iter().enumerate() {
+            if let Some(value) = value(order) {
+                let column = column.get_or_insert_with(|| {
+                    let mut column = Vec::with_capacity(self.orders.len());
+                    column.resize_with(at, || None);
+                    column
+                });
+                column.push(Some(value));
+            } else if let Some(column) = &mut column {
+                column.push(None);
+            }
+        }
+        column
+    }
+
+    /// Further lines, used and ended holds, cancelled orders.
+    fn bind_rest(&self, statement: Statement) -> Statement {
+        let (mut places, mut numbers) = (Vec::new(), Vec::new());
+        let (mut products, mut quantities, mut prices) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut used, mut used_places) = (Vec::new(), Vec::new());
+        for (place, order) in (1_i64..).zip(&self.orders) {
+            for (number, (line, price)) in (1_i16..).zip(order.lines.iter().zip(order.unit_prices))
+            {
+                if let Some(hold_id) = line.hold {
+                    used.push(hold_id.0);
+                    used_places.push(place);
+                }
+                if number > 1 {
+                    places.push(place);
+                    numbers.push(number);
+                    products.push(line.product_id.0);
+                    quantities.push(line.quantity.units());
+                    prices.push(price.minor());
+                }
+            }
+        }
+        statement
+            .bind(places)
+            .bind(numbers)
+            .bind(products)
+            .bind(quantities)
+            .bind(prices)
+            .bind(used)
+            .bind(used_places)
+            .bind(self.ended.iter().map(|ended| ended.hold_id.0).collect::<Vec<_>>())
+            .bind(self.ended.iter().map(|ended| ended.status.as_str()).collect::<Vec<_>>())
+            .bind(self.cancelled.iter().map(|id| id.0).collect::<Vec<_>>())
+    }
+
+    fn bind_holds(&self, statement: Statement) -> Statement {
+        let holds = || self.holds.iter();
+        statement
+            .bind(holds().map(|hold| hold.product_id.0).collect::<Vec<_>>())
+            .bind(holds().map(|hold| hold.quantity.units()).collect::<Vec<_>>())
+            .bind(holds().map(|hold| hold.unit_price.minor()).collect::<Vec<_>>())
+            .bind(holds().map(|hold| millis(hold.lasts)).collect::<Vec<_>>())
+            .bind(
+                holds()
+                    .map(|hold| hold.customer_ref.map(ToOwned::to_owned))
+                    .collect::<Vec<Option<String>>>(),
+            )
+            .bind(holds().map(|hold| hold.key.map(|key| key.key)).collect::<Vec<Option<Uuid>>>())
+            .bind(
+                holds()
+                    .map(|hold| hold.key.map(|key| key.fingerprint))
+                    .collect::<Vec<Option<i64>>>(),
+            )
+    }
+}
+
+fn bind_stock(statement: Statement, changes: &[StockChange], nonce: i64) -> Statement {
+    let column = |value: fn(&StockChange) -> i64| changes.iter().map(value).collect::<Vec<_>>();
+    statement
+        .bind(column(|change| change.product_id.0))
+        .bind(column(|change| change.version))
+        .bind(column(|change| change.delta))
+        .bind(column(|change| change.left.units()))
+        .bind(column(|change| change.held_after))
+        .bind(column(|change| change.sold))
+        .bind(column(|change| change.returned))
+        .bind(column(|change| change.held))
+        .bind(nonce)
+}

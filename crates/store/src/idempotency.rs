@@ -1,0 +1,135 @@
+//! Idempotency keys: which request has led to which result.
+//!
+//! A key's row is written in the transaction of its result, so the two exist together or not at all. A
+//! batch looks its keys up before it locks anything; should another transaction take one
+//! of them meanwhile, the insert notices, and the batch is tried again.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{Store, StoreError, fulfilment::millis};
+
+/// A key, and the request that bears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    pub(crate) key: Uuid,
+    pub(crate) fingerprint: i64,
+}
+
+/// What kind of result a key led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultKind {
+    /// An order; the id is its own.
+    Order,
+    /// A hold; the id is its own.
+    Hold,
+    /// A change of a product's stock; the id is the version that the product got.
+    Adjustment,
+}
+
+/// What a key has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedResult {
+    /// Tells whether the request was the same.
+    pub(crate) fingerprint: i64,
+    /// Of what kind it is.
+    pub kind: ResultKind,
+    /// Which one.
+    pub id: i64,
+}
+
+impl IdempotencyKey {
+    /// `scope` keeps callers apart who may use the same key; `request` is whatever makes two
+    /// requests the same. Both ends of SHA-256: 128 bits tell keys apart, 64 bits the
+    /// requests of one key.
+    pub fn new(scope: &str, key: &str, request: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hash.update((scope.len() as u64).to_be_bytes());
+        hash.update(scope);
+        hash.update(key);
+        let key: [u8; 32] = hash.finalize().into();
+        let request: [u8; 32] = Sha256::digest(request).into();
+        let mut half = [0; 16];
+        half.copy_from_slice(&key[..16]);
+        let mut quarter = [0; 8];
+        quarter.copy_from_slice(&request[..8]);
+        Self { key: Uuid::from_bytes(half), fingerprint: i64::from_be_bytes(quarter) }
+    }
+
+    /// The key alone, to compare it with others.
+    pub fn id(&self) -> u128 {
+        self.key.as_u128()
+    }
+
+    /// Whether both are the same key with the same request.
+    pub fn is_repeat_of(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// Whether the result is that of the same request.
+    pub fn led_to(&self, result: &KeyedResult) -> bool {
+        self.fingerprint == result.fingerprint
+    }
+}
+
+impl ResultKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Hold => "hold",
+            Self::Adjustment => "adjustment",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
+        [Self::Order, Self::Hold, Self::Adjustment]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| StoreError::Corrupt {
+                what: "kind of an idempotency key's result",
+                reason: format!("{text:?} is not known"),
+            })
+    }
+}
+
+impl Store {
+    /// Forgets keys that are older than `age`, the oldest first, at most `limit` of them. Gives
+    /// back how many it forgot.
+    ///
+    /// # Errors
+    /// The database is not available. Safe to do again.
+    pub async fn purge_idempotency_keys(
+        &self,
+        age: Duration,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM idempotency_keys WHERE key = ANY (ARRAY( \
+                 SELECT key FROM idempotency_keys WHERE created_at < now() - $1 * interval '1 ms' \
+                 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        )
+        .bind(millis(age))
+        .bind(i64::from(limit))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::IdempotencyKey;
+
+    #[test]
+    fn scopes_keys_and_requests_are_told_apart() {
+        let key = IdempotencyKey::new("ab", "c", b"1");
+        assert!(key.is_repeat_of(&IdempotencyKey::new("ab", "c", b"1")));
+        assert_ne!(key.id(), IdempotencyKey::new("a", "bc", b"1").id());
+        assert_ne!(key.id(), IdempotencyKey::new("ab", "d", b"1").id());
+        let other = IdempotencyKey::new("ab", "c", b"2");
+        assert!(key.id() == other.id() && !key.is_repeat_of(&other));
+    }
+}
