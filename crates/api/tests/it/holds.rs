@@ -1,0 +1,203 @@
+//! Holds, and giving back what they keep.
+
+use std::time::Duration;
+
+use holdfast_api::admission::{Accepted, AcceptedHold, AdmissionSettings, Details, Refusal};
+use holdfast_domain::{Demand, HoldStatus, Line, Lines, ProductId, Quantity, Shortfall};
+use serde_json::json;
+
+use crate::{
+    lanes::{Lanes, lanes, not_enough, one, place},
+    server::Server,
+};
+
+#[tokio::test]
+async fn a_hold_is_made_used_and_over() {
+    let server = Server::start().await;
+    let lamp = server.product(5).await;
+    let made = server
+        .api
+        .post("/holds", &json!({ "product_id": lamp, "quantity": 3, "customer_ref": "ada" }))
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let hold = made.json();
+    assert_eq!(made.header("location"), format!("/holds/{}", hold["id"]));
+    assert_eq!((&hold["status"], &hold["unit_price"]), (&json!("active"), &json!(499.9)));
+    let time = |name: &str| hold[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(time("expires_at").duration_since(time("created_at")).as_secs(), 900);
+
+    // Held units are sold to nobody else.
+    let short = server.order(lamp, 3).await;
+    assert_eq!((short.status, short.problem()["left"].as_i64()), (409, Some(2)));
+    // The price was fixed with the hold.
+    server.api.put(&format!("/products/{lamp}"), &json!({ "price": 1 })).await;
+    let wrong = json!({ "product_id": lamp, "quantity": 2, "hold_id": hold["id"] });
+    assert_eq!(server.api.post("/orders", &wrong).await.wrong_fields(), ["hold_id"]);
+    let order = json!({ "product_id": lamp, "quantity": 3, "hold_id": hold["id"] });
+    let placed = server.api.post("/orders", &order).await;
+    assert_eq!(
+        (placed.status, &placed.json()["unit_price"]),
+        (201, &json!(499.9)),
+        "{}",
+        placed.text
+    );
+    assert_eq!(server.api.get(&format!("/products/{lamp}")).await.json()["stock"], 2);
+
+    let again = server.api.post("/orders", &order).await;
+    assert_eq!((again.status, again.problem()["state"].as_str()), (409, Some("used")));
+    let path = format!("/holds/{}", hold["id"]);
+    let release = server.api.delete(&path).await;
+    assert_eq!((release.status, release.problem()["state"].as_str()), (409, Some("used")));
+    assert_eq!(server.api.delete("/holds/999").await.status, 404);
+    let unknown = json!({ "product_id": lamp, "quantity": 3, "hold_id": 999 });
+    assert_eq!(server.api.post("/orders", &unknown).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_released_hold_is_in_stock_again_once() {
+    let server = Server::start().await;
+    let lamp = server.product(5).await;
+    let body = json!({ "product_id": lamp, "quantity": 5 });
+    let hold = server.api.post("/holds", &body).await.json();
+    assert_eq!(server.order(lamp, 1).await.status, 409);
+    let path = format!("/holds/{}", hold["id"]);
+    assert_eq!(server.api.delete(&path).await.status, 204);
+    let again = server.api.delete(&path).await;
+    assert_eq!((again.status, again.problem()["state"].as_str()), (409, Some("released")));
+    // Sold again at once, though it was known to be sold out.
+    assert_eq!(server.order(lamp, 5).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_hold_with_wrong_fields_is_refused() {
+    let server = Server::start().await;
+    let lamp = server.product(5).await;
+    let before = server.contents().await;
+    for seconds in ["-1", "0", "315360000", "1e99", "null"] {
+        let body = format!(r#"{{"product_id":{lamp},"quantity":0,"seconds":{seconds}}}"#);
+        let answer = server.api.json(reqwest::Method::POST, "/holds", body).await;
+        assert_eq!(answer.wrong_fields(), ["quantity", "seconds"], "{seconds}");
+    }
+    let unknown = server.api.post("/holds", &json!({ "product_id": 999, "quantity": 1 })).await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(server.contents().await, before);
+}
+
+#[tokio::test]
+async fn an_order_is_cancelled_once_and_its_units_come_back() {
+    let server = Server::start().await;
+    let lamp = server.product(3).await;
+    let id = server.order(lamp, 3).await.json()["id"].as_i64().unwrap();
+    assert_eq!(server.order(lamp, 1).await.status, 409);
+    let path = format!("/orders/{id}/cancel");
+    // Two clients at once: exactly one of them wins.
+    let body = json!({});
+    let (one, other) = tokio::join!(server.api.post(&path, &body), server.api.post(&path, &body));
+    let (won, lost) = if one.status == 200 { (one, other) } else { (other, one) };
+    assert_eq!((won.status, &won.json()["status"]), (200, &json!("cancelled")), "{}", won.text);
+    assert_eq!((lost.status, lost.problem()["state"].as_str()), (409, Some("cancelled")));
+    assert_eq!(server.api.get(&format!("/products/{lamp}")).await.json()["stock"], 3);
+    assert_eq!(server.order(lamp, 3).await.status, 201);
+
+    for status in ["processing", "completed", "failed"] {
+        sqlx::query("UPDATE orders SET status = $1 WHERE id > $2")
+            .bind(status)
+            .bind(id)
+            .execute(server.store.pool())
+            .await
+            .unwrap();
+        let late = server.api.post(&format!("/orders/{}/cancel", id + 1), &body).await;
+        assert_eq!((late.status, late.problem()["state"].as_str()), (409, Some(status)));
+    }
+    assert_eq!(server.api.post("/orders/999/cancel", &body).await.status, 404);
+    assert_eq!(server.api.post("/orders/x/cancel", &body).await.wrong_fields(), ["id"]);
+}
+
+async fn hold(lanes: &Lanes, product_id: ProductId, units: i64, lasts: Duration) -> AcceptedHold {
+    let quantity = Quantity::new(units, 1000).unwrap();
+    let details = Details { lasts, ..Details::default() };
+    match lanes.admission.place(Demand::Hold { product_id, quantity }, details).await.unwrap() {
+        Accepted::Hold(hold) => hold,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Lets no sweep run while the test does.
+fn no_sweep() -> AdmissionSettings {
+    AdmissionSettings { expiry_interval: Duration::from_hours(1), ..AdmissionSettings::default() }
+}
+
+async fn until_expired(lanes: &Lanes, hold: AcceptedHold) {
+    lanes
+        .until("the hold is over", async || {
+            let hold = lanes.store.hold(hold.id).await.unwrap().unwrap();
+            hold.status == HoldStatus::Expired
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
+    let lanes = lanes(no_sweep()).await;
+    let lamp = lanes.product(5).await;
+    let short = hold(&lanes, lamp, 3, Duration::from_millis(1)).await;
+    let long = hold(&lanes, lamp, 1, Duration::from_mins(1)).await;
+    until_expired(&lanes, short).await;
+    // Its own order comes too late.
+    let line =
+        Line { product_id: lamp, quantity: Quantity::new(3, 10).unwrap(), hold: Some(short.id) };
+    let late = place(&lanes.admission, Demand::Order(Lines::from_slice(&[line]))).await;
+    let ended = Shortfall::HoldEnded { hold_id: short.id, status: HoldStatus::Expired };
+    assert_eq!(late, Err(Refusal::Short(ended)));
+    assert_eq!(lanes.stock(lamp).await, 1, "nobody has asked for more yet");
+    lanes.place(lamp, 4).await.unwrap();
+    assert_eq!(lanes.metrics.holds_expired.get(), 1);
+    assert_eq!(lanes.place(lamp, 1).await, Err(not_enough(lamp, 0)));
+    let release = Demand::Release { hold_id: long.id, product_id: lamp };
+    lanes.admission.place(release, Details::default()).await.unwrap();
+    lanes.until("what came back is known", async || lanes.place(lamp, 1).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_product_that_is_known_to_be_sold_out_finds_its_expired_holds_all_the_same() {
+    let lanes = lanes(no_sweep()).await;
+    let lamp = lanes.product(3).await;
+    let short = hold(&lanes, lamp, 3, Duration::from_secs(1)).await;
+    lanes
+        .until("it is known to be sold out", async || {
+            assert_eq!(lanes.place(lamp, 1).await, Err(not_enough(lamp, 0)));
+            lanes.cache.stock_hint(lamp.0).is_some()
+        })
+        .await;
+    until_expired(&lanes, short).await;
+    // Refusals from memory let one ask now and then.
+    lanes.until("it is sold again", async || lanes.place(lamp, 3).await.is_ok()).await;
+    assert_eq!(lanes.stock(lamp).await, 0);
+}
+
+#[tokio::test]
+async fn the_sweep_brings_expired_holds_back_when_nobody_asks() {
+    let settings = AdmissionSettings {
+        expiry_interval: Duration::from_millis(20),
+        ..AdmissionSettings::default()
+    };
+    let lanes = lanes(settings).await;
+    let (lamp, vase) = (lanes.product(5).await, lanes.product(5).await);
+    for _ in 0..3 {
+        hold(&lanes, lamp, 1, Duration::from_millis(1)).await;
+    }
+    hold(&lanes, vase, 5, Duration::from_millis(1)).await;
+    let keeps = hold(&lanes, lamp, 2, Duration::from_mins(1)).await;
+    lanes
+        .until("all is back", async || lanes.stock(lamp).await == 3 && lanes.stock(vase).await == 5)
+        .await;
+    let status = lanes.store.hold(keeps.id).await.unwrap().unwrap().status;
+    assert_eq!(status, HoldStatus::Active);
+    assert_eq!(lanes.metrics.holds_expired.get(), 4);
+    let held: i64 = sqlx::query_scalar("SELECT sum(held)::bigint FROM products")
+        .fetch_one(lanes.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(held, 2);
+    place(&lanes.admission, one(lamp, 3)).await.unwrap();
+}
