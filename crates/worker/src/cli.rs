@@ -82,6 +82,9 @@ pub struct RunSettings {
     /// How long an order must have been pending to count as lost, in milliseconds (10 to 86400000)
     #[arg(long = "sweep-after-ms", env = "HOLDFAST_SWEEP_AFTER_MS", default_value = "10000", value_parser = milliseconds(10..=86_400_000))]
     pub sweep_after: Duration,
+    /// How long idempotency keys are kept, in seconds (60 to 31536000)
+    #[arg(long, env = "HOLDFAST_IDEMPOTENCY_SECONDS", default_value = "86400", value_parser = whole(60..=31_536_000_u64))]
+    pub idempotency_seconds: u64,
     /// How long the simulated fulfilment of an order takes, in milliseconds; 0 is no work at all
     /// (0 to 3600000)
     #[arg(long = "fulfilment-ms", env = "HOLDFAST_FULFILMENT_MS", default_value = "500", value_parser = milliseconds(0..=3_600_000))]
@@ -108,6 +111,7 @@ impl RunSettings {
             retry_base: self.retry_base,
             retry_max: self.retry_max,
             sweep_interval: self.sweep_interval,
+            idempotency_age: Duration::from_secs(self.idempotency_seconds),
             sweep_after: self.sweep_after,
         }
     }

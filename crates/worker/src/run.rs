@@ -43,6 +43,8 @@ pub struct WorkerSettings {
     pub retry_max: Duration,
     /// How often lost orders are looked for.
     pub sweep_interval: Duration,
+    /// How long idempotency keys are kept.
+    pub idempotency_age: Duration,
     /// How long an order must have been pending to count as lost.
     pub sweep_after: Duration,
 }
@@ -96,6 +98,7 @@ impl Worker {
                 max_attempts: settings.max_attempts,
                 retry: Backoff { base: settings.retry_base, max: settings.retry_max },
                 sweep_interval: settings.sweep_interval,
+                idempotency_age: settings.idempotency_age,
                 sweep_after: settings.sweep_after,
             },
         });

@@ -24,5 +24,7 @@ pub(crate) struct Parts {
     pub max_attempts: i32,
     pub retry: Backoff,
     pub sweep_interval: Duration,
+    /// How long idempotency keys are kept.
+    pub idempotency_age: Duration,
     pub sweep_after: Duration,
 }

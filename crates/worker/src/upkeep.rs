@@ -1,4 +1,5 @@
-//! What is done from time to time: retries that are due, orders that were lost, the queue's length.
+//! What is done from time to time: retries that are due, orders that were lost, the queue's length,
+//! old idempotency keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +11,8 @@ use crate::shared::Shared;
 
 /// The most retries that are put back, and orders that are found, in one step.
 const STEP_MAX: u32 = 1000;
+/// The most idempotency keys that are forgotten in one step.
+const PURGE_MAX: u32 = 5000;
 /// A worker that has not been heard of for so long, and holds nothing, is forgotten.
 const CONSUMER_IDLE: Duration = Duration::from_hours(1);
 
@@ -44,7 +47,15 @@ async fn round(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
     while queue.promote_due(STEP_MAX as usize).await? == STEP_MAX as usize {}
     queue.trim().await?;
     queue.forget_consumers(CONSUMER_IDLE).await?;
-    sweep(shared).await
+    sweep(shared).await?;
+    purge(shared).await
+}
+
+/// Forgets idempotency keys that are older than was promised.
+async fn purge(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
+    let age = shared.settings.idempotency_age;
+    while shared.store.purge_idempotency_keys(age, PURGE_MAX).await? == u64::from(PURGE_MAX) {}
+    Ok(())
 }
 
 /// Publishes again what is not in the queue though it should be.

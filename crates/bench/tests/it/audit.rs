@@ -47,15 +47,25 @@ async fn an_honest_shop_passes() {
 
 #[tokio::test]
 async fn an_oversell_is_found() {
-    // The unit that an order holds is also still for sale.
-    let violation = planted("UPDATE products SET stock = stock + 1 WHERE id = 2").await;
-    assert!(violation.contains("product 2: 100 put in"), "{violation}");
+    // The unit that an order has is also still for sale, and nobody entered it into the ledger.
+    let mut shop = shop().await;
+    shop.connection
+        .execute(
+            "SET holdfast.writes_ledger = 'on'; UPDATE products SET stock = stock + 1 WHERE id = 2",
+        )
+        .await
+        .unwrap();
+    let violations = findings(&shop).await.violations;
+    let [sums, chain] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(sums.contains("product 2: 100 put in by the ledger and 100 by the log"), "{sums}");
+    assert!(chain.contains("do not follow: product 2"), "{chain}");
 }
 
 #[tokio::test]
 async fn an_oversell_fails_the_command() {
     let mut shop = shop().await;
     shop.connection.execute("UPDATE products SET stock = stock + 1").await.unwrap();
+    // The ledger says that it was put in; the log knows better.
     let output = command(&shop, &[]).await;
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("BROKEN"));
@@ -65,7 +75,10 @@ async fn an_oversell_fails_the_command() {
 async fn less_than_nothing_is_found_though_the_constraint_is_gone() {
     let mut shop = shop().await;
     shop.connection
-        .execute("ALTER TABLE products DROP CONSTRAINT products_stock_check")
+        .execute(
+            "ALTER TABLE products DROP CONSTRAINT products_stock_check; \
+             ALTER TABLE stock_ledger DROP CONSTRAINT stock_ledger_stock_after_check",
+        )
         .await
         .unwrap();
     shop.connection.execute("UPDATE products SET stock = -1 WHERE id = 1").await.unwrap();
@@ -83,6 +96,12 @@ async fn a_lost_order_is_found() {
         format!("DELETE FROM orders WHERE id = {}", lost.id),
         format!(
             "UPDATE products SET stock = stock + {} WHERE id = {}",
+            lost.quantity, lost.product_id
+        ),
+        // The trigger has put the units together with the entry; it had not sold them.
+        format!(
+            "UPDATE stock_ledger SET sold = sold - {0} \
+             WHERE product_id = {1} AND reason = 'admission'",
             lost.quantity, lost.product_id
         ),
     ] {
@@ -138,6 +157,52 @@ async fn orders_done_and_not_done_are_told_apart() {
         violation.contains("no client was told of"),
         "a cancelled order holds nothing: {violation}"
     );
+}
+
+#[tokio::test]
+async fn what_holds_keep_is_part_of_the_sums() {
+    let hold = "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at, status) \
+                VALUES (1, 2, 100, now() + interval '1 hour', 'active')";
+    let violation = planted(hold).await;
+    assert!(violation.contains("0 said to be held and 2 in holds"), "{violation}");
+    let violation = planted(
+        "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at, status) \
+         VALUES (1, 2, 100, now(), 'used')",
+    )
+    .await;
+    assert!(violation.contains("used without an order"), "{violation}");
+}
+
+#[tokio::test]
+async fn further_lines_are_part_of_the_sums() {
+    let violations = {
+        let mut shop = shop().await;
+        let line = "INSERT INTO order_lines VALUES (1, 2, 2, 5, 100)";
+        shop.connection.execute(line).await.unwrap();
+        findings(&shop).await.violations
+    };
+    let [lines, sums] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(lines.contains("1 orders do not have the lines they count"), "{lines}");
+    assert!(sums.contains("product 2: 100 put in"), "{sums}");
+}
+
+#[tokio::test]
+async fn a_key_that_leads_to_nothing_is_found() {
+    let violation = planted(
+        "INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+         VALUES (gen_random_uuid(), 1, 'order', 1), (gen_random_uuid(), 1, 'order', 999)",
+    )
+    .await;
+    assert!(violation.contains("1 idempotency keys lead to nothing"), "{violation}");
+}
+
+#[tokio::test]
+async fn a_break_in_the_ledger_is_found() {
+    let violation = planted(
+        "UPDATE stock_ledger SET sold = sold + 1 WHERE product_id = 1 AND reason = 'admission'",
+    )
+    .await;
+    assert!(violation.contains("1 entries of the ledger do not follow: product 1"), "{violation}");
 }
 
 #[tokio::test]

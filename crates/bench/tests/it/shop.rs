@@ -31,13 +31,18 @@ pub async fn shop() -> Shop {
         )
         .await
         .unwrap();
+    // The orders below enter the ledger as admission does.
+    connection.execute("SET holdfast.writes_ledger = 'on'").await.unwrap();
     let rows = connection
         .fetch_all(
             "WITH ordered AS (INSERT INTO orders (product_id, quantity, unit_price_minor) \
                  SELECT 1 + n % 2, 1 + n % 3, 100 FROM generate_series(1, 20) AS n RETURNING *), \
              taken AS (UPDATE products SET stock = stock - sums.units, version = version + 1 FROM \
                  (SELECT product_id, sum(quantity) AS units FROM ordered GROUP BY 1) AS sums \
-                 WHERE products.id = sums.product_id) \
+                 WHERE products.id = sums.product_id RETURNING id, version, stock, units), \
+             entered AS (INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
+                     held_after, sold) \
+                 SELECT id, version, 'admission', -units, stock, 0, units FROM taken) \
              SELECT id, product_id, quantity FROM ordered",
         )
         .await
@@ -46,6 +51,7 @@ pub async fn shop() -> Shop {
         .iter()
         .map(|row| Accepted { id: row.get(0), product_id: row.get(1), quantity: row.get(2) })
         .collect();
+    connection.execute("RESET holdfast.writes_ledger").await.unwrap();
     let log = Log { initial_stock: [(1, 100), (2, 100)].into(), accepted, cut_off: 0 };
     Shop { url, connection, log }
 }

@@ -141,6 +141,7 @@ pub fn quick() -> WorkerSettings {
         retry_base: Duration::from_millis(20),
         retry_max: Duration::from_millis(100),
         sweep_interval: Duration::from_millis(50),
+        idempotency_age: Duration::from_hours(24),
         sweep_after: Duration::from_millis(500),
     }
 }
