@@ -44,7 +44,11 @@ pub fn run(settings: &ServeSettings) -> ExitCode {
         Err(error) => return failed(&error),
     };
     log_panics();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.http.threads())
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

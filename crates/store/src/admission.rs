@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
     connections::Lease,
     locks::{Found, held_units, lock},
+    places::{Place, Places},
 };
 
 mod write;
@@ -37,6 +39,9 @@ pub struct Batch {
     xid: String,
     shelf: Shelf,
     keyed: BTreeMap<u128, KeyedResult>,
+    /// Where the locked rows lie.
+    rows: BTreeMap<ProductId, Place>,
+    places: Arc<Places>,
 }
 
 /// A batch that is written and not yet committed.
@@ -45,6 +50,9 @@ pub struct Writing {
     connection: OwnTransaction,
     placed: Placed,
     token: BatchToken,
+    /// Where the commit will have left the products' rows.
+    rows: Vec<(ProductId, Place)>,
+    places: Arc<Places>,
 }
 
 /// What a committed batch has put into the database.
@@ -143,10 +151,12 @@ impl Store {
             lease: self.admission.acquire().await?,
             limit: self.settings.statement_timeout + Duration::from_secs(1),
         };
-        let found =
-            within(connection.limit, lock(&mut connection.lease.connection, wanted, mode)).await;
-        match found {
-            Ok(Found { xid, shelf, keyed }) => Ok(Batch { connection, xid, shelf, keyed }),
+        let locking = lock(&mut connection.lease.connection, wanted, mode, &self.places);
+        match within(connection.limit, locking).await {
+            Ok(Found { xid, shelf, keyed, places: rows }) => {
+                let places = Arc::clone(&self.places);
+                Ok(Batch { connection, xid, shelf, keyed, rows, places })
+            }
             Err(error) => Err(connection.refused(error).await),
         }
     }
@@ -209,14 +219,15 @@ impl Batch {
         nonce: i64,
     ) -> Result<Writing, StoreError> {
         let limit = self.connection.limit;
-        let writing = records.write(changes, nonce, &mut self.connection.lease.connection);
-        let placed = match within(limit, writing).await {
-            Ok(placed) => placed,
+        let connection = &mut self.connection.lease.connection;
+        let writing = records.write(changes, &self.rows, nonce, connection);
+        let (placed, rows) = match within(limit, writing).await {
+            Ok(written) => written,
             Err(error) => return Err(self.connection.refused(error).await),
         };
         let entry = changes.first().map_or((ProductId(0), 0), |it| (it.product_id, it.version));
         let token = BatchToken { xid: self.xid, nonce, entry };
-        Ok(Writing { connection: self.connection, placed, token })
+        Ok(Writing { connection: self.connection, placed, token, rows, places: self.places })
     }
 }
 
@@ -237,7 +248,10 @@ impl Writing {
     /// The outcome is unknown, whatever the reason: see [`CommitError`].
     pub async fn commit(self) -> Result<Placed, Box<CommitError>> {
         match self.connection.end("COMMIT").await {
-            Ok(()) => Ok(self.placed),
+            Ok(()) => {
+                self.places.learn(&self.rows);
+                Ok(self.placed)
+            }
             Err(source) => {
                 Err(Box::new(CommitError { placed: self.placed, token: self.token, source }))
             }

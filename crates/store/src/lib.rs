@@ -17,12 +17,13 @@ mod idempotency;
 mod locks;
 mod orders;
 mod outcome;
+mod places;
 mod products;
 mod rows;
 mod schema;
 mod url;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     PgPool,
@@ -86,6 +87,7 @@ impl StoreSettings {
 pub struct Store {
     pool: PgPool,
     admission: connections::Connections,
+    places: Arc<places::Places>,
     settings: StoreSettings,
 }
 
@@ -101,6 +103,7 @@ impl Store {
                 settings.admission_connections,
                 settings.acquire_timeout,
             ),
+            places: Arc::default(),
             settings: settings.clone(),
         }
     }

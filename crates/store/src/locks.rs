@@ -24,6 +24,7 @@ use sqlx::{AssertSqlSafe, Either, PgConnection, PgTransaction, Row as _, postgre
 
 use crate::{
     IdempotencyKey, KeyedResult, ResultKind, Store, StoreError,
+    places::{Place, Places},
     rows::{self, corrupt},
 };
 
@@ -60,30 +61,59 @@ pub(crate) struct Found {
     pub shelf: Shelf,
     /// By the key's number.
     pub keyed: BTreeMap<u128, KeyedResult>,
+    /// Where the locked rows are.
+    pub places: BTreeMap<ProductId, Place>,
+}
+
+/// The columns that [`Found::product`] reads.
+macro_rules! product_columns {
+    () => {
+        "id, ctid::text AS place, stock, held, price_minor, version, \
+         retired_at IS NULL AS on_sale, pg_current_xact_id()::text AS xid"
+    };
+}
+
+/// The rows at the places given, and of the products that are not found there, the rows by their
+/// ids. See [`crate::places`].
+macro_rules! lock_by_place {
+    () => {
+        concat!(
+            "WITH placed AS MATERIALIZED (SELECT ",
+            product_columns!(),
+            " FROM products WHERE ctid = ANY($1) FOR UPDATE SKIP LOCKED) TABLE placed UNION ALL SELECT * FROM (SELECT ",
+            product_columns!(),
+            " FROM products WHERE id = ANY(ARRAY( \
+                 SELECT unnest($2) EXCEPT SELECT id FROM placed)) ORDER BY id \
+                 FOR UPDATE SKIP LOCKED) AS searched; "
+        )
+    };
 }
 
 /// What a connection of admission prepares when it is made, so that `BEGIN` and the locks can go in
 /// one round trip later.
-pub(crate) const PREPARE: &str = "\
-    SET holdfast.writes_ledger = 'on'; \
-    PREPARE holdfast_lock_wait (bigint[]) AS \
-        SELECT id, stock, held, price_minor, version, retired_at IS NULL AS on_sale, \
-               pg_current_xact_id()::text AS xid \
-        FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE; \
-    PREPARE holdfast_lock_skip (bigint[]) AS \
-        SELECT id, stock, held, price_minor, version, retired_at IS NULL AS on_sale, \
-               pg_current_xact_id()::text AS xid \
-        FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED; \
-    PREPARE holdfast_keys (uuid[]) AS \
-        SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
-        WHERE key = ANY($1); \
-    PREPARE holdfast_holds (bigint[]) AS \
-        SELECT id, product_id, quantity, unit_price_minor, \
-               CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
-                    ELSE status END AS status \
-        FROM holds WHERE id = ANY($1); \
-    PREPARE holdfast_lock_orders (bigint[]) AS \
-        SELECT id, status FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+///
+/// A handful of rows by their keys or places is all that these sessions ever want. The planner is told
+/// so: after a flash sale its statistics know nothing of the rows, or of how many dead
+/// versions a scan of the table would read.
+pub(crate) const PREPARE: &str = concat!(
+    "SET holdfast.writes_ledger = 'on'; SET plan_cache_mode = 'force_generic_plan'; \
+     SET enable_seqscan = 'off'; SET enable_hashjoin = 'off'; SET enable_mergejoin = 'off'; ",
+    "PREPARE holdfast_lock_wait (bigint[]) AS SELECT ",
+    product_columns!(),
+    " FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE; ",
+    "PREPARE holdfast_lock_skip (tid[], bigint[]) AS ",
+    lock_by_place!(),
+    "PREPARE holdfast_keys (uuid[]) AS \
+         SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
+         WHERE key = ANY($1); \
+     PREPARE holdfast_holds (bigint[]) AS \
+         SELECT id, product_id, quantity, unit_price_minor, \
+                CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
+                     ELSE status END AS status \
+         FROM holds WHERE id = ANY($1); \
+     PREPARE holdfast_lock_orders (bigint[]) AS \
+         SELECT id, status FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+);
 
 /// The statements of a batch's first round trip, in the order in which they are sent.
 #[derive(Clone, Copy, Debug)]
@@ -101,43 +131,41 @@ pub(crate) async fn lock(
     connection: &mut PgConnection,
     wanted: &Wanted<'_>,
     mode: LockMode,
+    places: &Places,
 ) -> Result<Found, StoreError> {
-    // Only integers and UUIDs are put into the text, so nothing in it can be anybody's SQL.
+    // Only integers, places and UUIDs are put into the text, so nothing in it can be anybody's SQL.
     let mut sql = String::with_capacity(256);
     let mut steps = vec![Step::Begin];
     sql.push_str("BEGIN");
-    let mut execute = |step, statement, ids: &mut dyn Iterator<Item = String>| {
-        let Some(first) = ids.next() else { return };
+    let mut execute = |step, statement, lists: &[String]| {
+        if lists.last().is_none_or(String::is_empty) {
+            return;
+        }
         sql.push_str("; EXECUTE ");
         sql.push_str(statement);
-        sql.push_str("('{");
-        sql.push_str(&first);
-        for id in ids {
-            sql.push(',');
-            sql.push_str(&id);
+        for (at, list) in lists.iter().enumerate() {
+            sql.push_str(if at == 0 { "('{" } else { "}','{" });
+            sql.push_str(list);
         }
         sql.push_str("}')");
         steps.push(step);
     };
     // Before the locks: it need not be done under them.
-    execute(Step::Keys, "holdfast_keys", &mut wanted.keys.iter().map(|key| key.key.to_string()));
-    let products = &wanted.products;
-    let mut ids = products.iter().map(ProductId::to_string);
+    execute(Step::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
+    let all = &wanted.products;
     match mode {
-        LockMode::Wait => execute(Step::Products, "holdfast_lock_wait", &mut ids),
-        LockMode::Skip => execute(Step::Products, "holdfast_lock_skip", &mut ids),
+        LockMode::Wait => execute(Step::Products, "holdfast_lock_wait", &[list(all)]),
+        LockMode::Skip => {
+            execute(Step::Products, "holdfast_lock_skip", &[places.of(all.iter()), list(all)]);
+        }
         LockMode::WaitFor(first) => {
-            execute(Step::Products, "holdfast_lock_wait", &mut std::iter::once(first.to_string()));
-            let mut others = products.iter().filter(|id| **id != first).map(ProductId::to_string);
-            execute(Step::Products, "holdfast_lock_skip", &mut others);
+            execute(Step::Products, "holdfast_lock_wait", &[first.to_string()]);
+            let others = || all.iter().filter(|id| **id != first);
+            execute(Step::Products, "holdfast_lock_skip", &[places.of(others()), list(others())]);
         }
     }
-    execute(Step::Holds, "holdfast_holds", &mut wanted.holds.iter().map(HoldId::to_string));
-    execute(
-        Step::Orders,
-        "holdfast_lock_orders",
-        &mut wanted.orders.iter().map(OrderId::to_string),
-    );
+    execute(Step::Holds, "holdfast_holds", &[list(&wanted.holds)]);
+    execute(Step::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
 
     let mut found = Found::default();
     let mut steps = steps.into_iter();
@@ -149,7 +177,7 @@ pub(crate) async fn lock(
             Either::Left(_) => step = steps.next(),
             Either::Right(row) => match step {
                 Some(Step::Keys) => found.key(&row)?,
-                Some(Step::Products) => found.product(&row)?,
+                Some(Step::Products) => found.product(&row, wanted)?,
                 Some(Step::Holds) => {
                     let (id, hold) = held_units(&row)?;
                     found.shelf.put_hold(id, hold);
@@ -178,7 +206,13 @@ impl Found {
         Ok(())
     }
 
-    fn product(&mut self, row: &PgRow) -> Result<(), StoreError> {
+    fn product(&mut self, row: &PgRow, wanted: &Wanted<'_>) -> Result<(), StoreError> {
+        let id = ProductId(row.try_get("id")?);
+        if !wanted.products.contains(&id) {
+            // Its row lies where that of another product used to lie.
+            return Ok(());
+        }
+        self.places.insert(id, Place::parse(row.try_get("place")?)?);
         if self.xid.is_empty() {
             self.xid = row.try_get("xid")?;
         }
@@ -189,7 +223,7 @@ impl Found {
             version: row.try_get("version")?,
             on_sale: row.try_get("on_sale")?,
         };
-        self.shelf.put(ProductId(row.try_get("id")?), available);
+        self.shelf.put(id, available);
         Ok(())
     }
 
@@ -198,6 +232,18 @@ impl Found {
         self.shelf.put_order(OrderId(row.try_get("id")?), status);
         Ok(())
     }
+}
+
+/// An array's elements, as PostgreSQL writes them.
+fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    use std::fmt::Write as _;
+
+    let mut list = String::new();
+    for value in values {
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{}{value}", if list.is_empty() { "" } else { "," });
+    }
+    list
 }
 
 /// Reads the columns `id, product_id, quantity, unit_price_minor, status` of a hold.

@@ -4,14 +4,18 @@
 //! size of the batch. Most batches are of plain orders (of one line, from stock); they have a shorter statement of
 //! their own, which is the same without the parts that they do not need.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_domain::{HoldId, HoldStatus, Line, Money, OrderId, ProductId, Quantity, StockChange};
-use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
+use sqlx::{
+    PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use uuid::Uuid;
 
 use super::Placed;
-use crate::{IdempotencyKey, StoreError, fulfilment::millis, rows::timestamp};
+use crate::{IdempotencyKey, StoreError, fulfilment::millis, places::Place, rows::timestamp};
 
 /// An order that is to be written.
 #[derive(Clone, Debug)]
@@ -69,35 +73,36 @@ pub struct Records<'a> {
     pub cancelled: Vec<OrderId>,
 }
 
-/// The stock and its ledger: $1 to $9.
+/// The stock and its ledger: $1 to $10. The rows are locked, so they are where they were found.
 macro_rules! stock {
     () => {
         "WITH change AS MATERIALIZED ( \
              SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], \
-                     $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) \
+                     $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[]::tid[]) \
                  AS change (product_id, version, delta, stock_after, held_after, sold, returned, \
-                     held)), \
+                     held, place)), \
          taken AS ( \
              UPDATE products SET stock = products.stock + change.delta, \
                  held = products.held + change.held, version = products.version + 1, \
                  updated_at = now() \
-             FROM change WHERE id = change.product_id), \
+             FROM change WHERE products.ctid = change.place AND id = change.product_id \
+             RETURNING id, products.ctid::text AS place), \
          entered AS ( \
              INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
                  held_after, sold, returned, held, nonce) \
              SELECT product_id, version, 'admission', delta, stock_after, held_after, sold, \
-                 returned, held, $9 FROM change), "
+                 returned, held, $10 FROM change), "
     };
 }
 
-/// The orders and their first lines: $10 to $18. They are numbered here, so that their ids can be given
+/// The orders and their first lines: $11 to $19. They are numbered here, so that their ids can be given
 /// back in the order of the array; `RETURNING` promises no order.
 macro_rules! orders {
     () => {
         "placed AS MATERIALIZED ( \
              SELECT nextval('orders_id_seq') AS id, asked.* \
-             FROM unnest($10::bigint[], $11::int[], $12::bigint[], $13::smallint[], $14::text[], \
-                     $15::text[], $16::text[], $17::uuid[], $18::bigint[]) \
+             FROM unnest($11::bigint[], $12::int[], $13::bigint[], $14::smallint[], $15::text[], \
+                     $16::text[], $17::text[], $18::uuid[], $19::bigint[]) \
                  WITH ORDINALITY AS asked (product_id, quantity, price, line_count, \
                      trace_context, customer_ref, metadata, key, fingerprint, place)), \
          written AS ( \
@@ -119,6 +124,8 @@ const PLAIN: &str = concat!(
          SELECT key, fingerprint, 'order', id FROM placed WHERE key IS NOT NULL ORDER BY key \
          ON CONFLICT DO NOTHING RETURNING 1) \
      SELECT array_agg(id ORDER BY place) AS orders, NULL::bigint[] AS holds, \
+         (SELECT array_agg(id) FROM taken) AS changed, \
+         (SELECT array_agg(place) FROM taken) AS places, \
          (extract(epoch FROM now()) * 1000000)::bigint AS created_us, \
          (SELECT count(*) FROM keyed) AS keyed FROM placed"
 );
@@ -129,16 +136,16 @@ const WHOLE: &str = concat!(
     "more_lines AS ( \
          INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_minor) \
          SELECT placed.id, more.line, more.product_id, more.quantity, more.price \
-         FROM unnest($19::bigint[], $20::smallint[], $21::bigint[], $22::int[], $23::bigint[]) \
+         FROM unnest($20::bigint[], $21::smallint[], $22::bigint[], $23::int[], $24::bigint[]) \
              AS more (place, line, product_id, quantity, price) JOIN placed USING (place)), \
      used AS ( \
          UPDATE holds SET status = 'used', ended_at = now(), order_id = placed.id \
-         FROM unnest($24::bigint[], $25::bigint[]) AS using_hold (hold_id, place) \
+         FROM unnest($25::bigint[], $26::bigint[]) AS using_hold (hold_id, place) \
              JOIN placed USING (place) \
          WHERE holds.id = using_hold.hold_id), \
      ended AS ( \
          UPDATE holds SET status = over.status, ended_at = now() \
-         FROM unnest($26::bigint[], $27::text[]) AS over (hold_id, status) \
+         FROM unnest($27::bigint[], $28::text[]) AS over (hold_id, status) \
          WHERE holds.id = over.hold_id), \
      cancelled AS ( \
          UPDATE orders SET status = 'cancelled', finished_at = now(), next_attempt_at = NULL, \
@@ -146,11 +153,11 @@ const WHOLE: &str = concat!(
                  coalesce(earlier, '[]') || jsonb_build_array(jsonb_build_object( \
                      'status', 'failed', 'at', finished_at, 'detail', failure)) \
                  ELSE earlier END \
-         WHERE id = ANY ($28::bigint[])), \
+         WHERE id = ANY ($29::bigint[])), \
      kept AS MATERIALIZED ( \
          SELECT nextval('holds_id_seq') AS id, asked.* \
-         FROM unnest($29::bigint[], $30::int[], $31::bigint[], $32::bigint[], $33::text[], \
-                 $34::uuid[], $35::bigint[]) \
+         FROM unnest($30::bigint[], $31::int[], $32::bigint[], $33::bigint[], $34::text[], \
+                 $35::uuid[], $36::bigint[]) \
              WITH ORDINALITY AS asked (product_id, quantity, price, lasts_ms, customer_ref, key, \
                  fingerprint, place)), \
      holding AS ( \
@@ -167,6 +174,8 @@ const WHOLE: &str = concat!(
          ON CONFLICT DO NOTHING RETURNING 1) \
      SELECT (SELECT array_agg(id ORDER BY place) FROM placed) AS orders, \
          (SELECT array_agg(id ORDER BY place) FROM kept) AS holds, \
+         (SELECT array_agg(id) FROM taken) AS changed, \
+         (SELECT array_agg(place) FROM taken) AS places, \
          (extract(epoch FROM now()) * 1000000)::bigint AS created_us, \
          (SELECT count(*) FROM keyed) AS keyed"
 );
@@ -178,12 +187,13 @@ impl Records<'_> {
     pub(super) async fn write(
         &self,
         changes: &[StockChange],
+        rows: &BTreeMap<ProductId, Place>,
         nonce: i64,
         connection: &mut PgConnection,
-    ) -> Result<Placed, StoreError> {
+    ) -> Result<(Placed, Vec<(ProductId, Place)>), StoreError> {
         let plain = self.is_plain();
         let statement = sqlx::query(if plain { PLAIN } else { WHOLE });
-        let mut statement = self.bind_orders(bind_stock(statement, changes, nonce));
+        let mut statement = self.bind_orders(bind_stock(statement, changes, rows, nonce));
         if !plain {
             statement = self.bind_holds(self.bind_rest(statement));
         }
@@ -193,13 +203,21 @@ impl Records<'_> {
         if usize::try_from(row.try_get::<i64, _>("keyed")?) != Ok(keys) {
             return Err(StoreError::KeyTaken);
         }
+        let moved = moved_rows(&row)?;
+        if moved.len() != changes.len() {
+            return Err(StoreError::Corrupt {
+                what: "lock",
+                reason: "a product's row is not where it was locked".to_owned(),
+            });
+        }
         let ids =
             |column| row.try_get::<Option<Vec<i64>>, _>(column).map(Option::unwrap_or_default);
-        Ok(Placed {
+        let placed = Placed {
             orders: ids("orders")?.into_iter().map(OrderId).collect(),
             holds: ids("holds")?.into_iter().map(HoldId).collect(),
             created_at: timestamp(row.try_get("created_us")?)?,
-        })
+        };
+        Ok((placed, moved))
     }
 
     fn is_plain(&self) -> bool {
@@ -310,8 +328,26 @@ impl Records<'_> {
     }
 }
 
-fn bind_stock(statement: Statement, changes: &[StockChange], nonce: i64) -> Statement {
+/// Where the new versions of the products' rows lie.
+fn moved_rows(row: &PgRow) -> Result<Vec<(ProductId, Place)>, StoreError> {
+    let changed: Option<Vec<i64>> = row.try_get("changed")?;
+    let places: Option<Vec<String>> = row.try_get("places")?;
+    changed
+        .unwrap_or_default()
+        .into_iter()
+        .zip(places.unwrap_or_default())
+        .map(|(id, place)| Ok((ProductId(id), Place::parse(&place)?)))
+        .collect()
+}
+
+fn bind_stock(
+    statement: Statement,
+    changes: &[StockChange],
+    rows: &BTreeMap<ProductId, Place>,
+    nonce: i64,
+) -> Statement {
     let column = |value: fn(&StockChange) -> i64| changes.iter().map(value).collect::<Vec<_>>();
+    let place = |change: &StockChange| rows.get(&change.product_id).map(Place::to_string);
     statement
         .bind(column(|change| change.product_id.0))
         .bind(column(|change| change.version))
@@ -321,5 +357,6 @@ fn bind_stock(statement: Statement, changes: &[StockChange], nonce: i64) -> Stat
         .bind(column(|change| change.sold))
         .bind(column(|change| change.returned))
         .bind(column(|change| change.held))
+        .bind(changes.iter().map(place).collect::<Vec<_>>())
         .bind(nonce)
 }
