@@ -43,6 +43,14 @@ pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
     send(client()?.post(url).json(body)).await
 }
 
+/// PUT of a JSON body, within ten seconds.
+///
+/// # Errors
+/// When there is no whole answer in that time; any status is an answer.
+pub async fn http_put_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
+    send(client()?.put(url).json(body)).await
+}
+
 fn client() -> anyhow::Result<reqwest::Client> {
     // All is on this machine: a proxy from the environment would only be in the way.
     Ok(reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?)

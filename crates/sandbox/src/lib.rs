@@ -30,7 +30,7 @@ mod redis;
 mod shared;
 
 pub use folder::{Keep, sweep};
-pub use http::{Answer, http_get, http_post_json};
+pub use http::{Answer, http_get, http_post_json, http_put_json};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};

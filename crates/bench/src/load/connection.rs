@@ -26,6 +26,8 @@ pub(super) struct Connection {
     written: usize,
     /// The beginning of an answer that came in pieces.
     partial: Vec<u8>,
+    /// The request in flight, if it is not the same as any other.
+    pub own_request: Vec<u8>,
 }
 
 /// A request that waits for its answer.
@@ -60,6 +62,7 @@ impl Connection {
             stream: None,
             written: 0,
             partial: Vec::new(),
+            own_request: Vec::new(),
         }
     }
 
@@ -86,15 +89,16 @@ impl Connection {
         self.in_flight.take()
     }
 
-    /// Begins a request.
-    pub fn send(&mut self, in_flight: InFlight, bytes: &[u8]) -> io::Result<()> {
+    /// Begins a request: these bytes, or `own_request` if there are none.
+    pub fn send(&mut self, in_flight: InFlight, bytes: Option<&[u8]>) -> io::Result<()> {
         self.in_flight = Some(in_flight);
         self.written = 0;
         self.continue_sending(bytes)
     }
 
     /// Sends what is left of the request in flight.
-    pub fn continue_sending(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn continue_sending(&mut self, bytes: Option<&[u8]>) -> io::Result<()> {
+        let bytes = bytes.unwrap_or(&self.own_request);
         let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
         while let Some(rest) = bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
             match stream.write(rest) {

@@ -123,15 +123,20 @@ impl GroupReport {
         self.reads.count() as f64 / self.seconds
     }
 
+    /// Refusals for want of stock (409) per second.
+    pub fn sold_out_per_s(&self) -> f64 {
+        self.statuses.get(&409).copied().unwrap_or(0) as f64 / self.seconds
+    }
+
     /// Refusals for want of room per second.
     pub fn refused_per_s(&self) -> f64 {
         self.refused.count() as f64 / self.seconds
     }
 
     /// Requests in the measured time that were answered with neither what was asked for nor a
-    /// refusal for want of room.
+    /// refusal for want of room or of stock.
     pub fn unexpected(&self) -> u64 {
-        let expected = [200, 201, 429, 503];
+        let expected = [200, 201, 409, 429, 503];
         self.statuses
             .iter()
             .filter(|(status, _)| !expected.contains(status))

@@ -1,5 +1,7 @@
 //! What is sent, rendered beforehand, and in which mix.
 
+use std::ops::Range;
+
 use rand::distr::weighted::WeightedIndex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _, distr::Distribution as _};
@@ -34,6 +36,8 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Request {
     pub bytes: Box<[u8]>,
+    /// Where the digits of its `Idempotency-Key` stand, if it bears one.
+    pub key: Option<Range<usize>>,
     pub kind: Kind,
     pub product_id: i64,
     pub quantity: i32,
@@ -51,6 +55,14 @@ impl Requests {
     /// place, so that the audit's sums are not mere counts; a single product is ordered one by one.
     pub fn orders(product_ids: &[i64], choice: Choice) -> Self {
         Self::mix(product_ids, choice, 0.0)
+    }
+
+    /// The same orders, each with an `Idempotency-Key` of its own.
+    pub fn with_keys(mut self) -> Self {
+        for request in self.table.iter_mut().filter(|request| request.kind == Kind::Order) {
+            *request = keyed(request.product_id, request.quantity);
+        }
+        self
     }
 
     /// Reads of these products.
@@ -108,12 +120,43 @@ fn order(product_id: i64, quantity: i32) -> Request {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    Request { bytes: text.into_bytes().into(), kind: Kind::Order, product_id, quantity }
+    let bytes = text.into_bytes().into();
+    Request { bytes, key: None, kind: Kind::Order, product_id, quantity }
+}
+
+/// As long as a UUID, which is what most clients send.
+const KEY_DIGITS: usize = 36;
+
+fn keyed(product_id: i64, quantity: i32) -> Request {
+    let body = format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#);
+    let head = "POST /orders HTTP/1.1\r\nhost: holdfast\r\nidempotency-key: ";
+    let text = format!(
+        "{head}{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "0".repeat(KEY_DIGITS),
+        body.len()
+    );
+    let key = Some(head.len()..head.len() + KEY_DIGITS);
+    Request { bytes: text.into_bytes().into(), key, kind: Kind::Order, product_id, quantity }
+}
+
+impl Request {
+    /// Writes the request with this key into a buffer.
+    pub fn write_with_key(&self, key: u64, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        buffer.extend_from_slice(&self.bytes);
+        let digits = self.key.clone().and_then(|place| buffer.get_mut(place));
+        let mut rest = key;
+        for digit in digits.into_iter().flatten().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+    }
 }
 
 fn read(product_id: i64) -> Request {
     let text = format!("GET /products/{product_id} HTTP/1.1\r\nhost: holdfast\r\n\r\n");
-    Request { bytes: text.into_bytes().into(), kind: Kind::Read, product_id, quantity: 0 }
+    let bytes = text.into_bytes().into();
+    Request { bytes, key: None, kind: Kind::Read, product_id, quantity: 0 }
 }
 
 #[cfg(test)]
@@ -144,6 +187,20 @@ mod tests {
         // Rank 10 has 10^-1.1 = 0.079 of that.
         let tenth = (zipf[9] + zipf[1009]) / first;
         assert!((0.07..0.09).contains(&tenth), "{tenth}");
+    }
+
+    #[test]
+    fn a_key_is_written_into_its_place() {
+        let requests = Requests::orders(&[7], Choice::Uniform).with_keys();
+        let mut sent = Vec::new();
+        requests.get(0).unwrap().write_with_key(1234, &mut sent);
+        let text = String::from_utf8(sent).unwrap();
+        let key = format!("idempotency-key: {:036}\r\n", 1234);
+        assert!(
+            text.contains(&key) && text.ends_with(r#"{"product_id":7,"quantity":1}"#),
+            "{text}"
+        );
+        assert!(requests.get(1).unwrap().key.is_none(), "a read");
     }
 
     #[test]

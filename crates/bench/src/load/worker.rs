@@ -50,7 +50,16 @@ struct Group {
     free: VecDeque<usize>,
     /// Number of the next pick.
     cursor: usize,
+    /// The last idempotency key; each thread has keys of its own.
+    keys: u64,
     report: GroupReport,
+}
+
+/// No two threads, groups or runs send the same key.
+fn keys_from(group: usize, thread: usize) -> u64 {
+    static RUNS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    (run << 48) + ((group as u64) << 44) + ((thread as u64) << 36)
 }
 
 impl<'a> Worker<'a> {
@@ -90,6 +99,7 @@ impl<'a> Worker<'a> {
                 },
                 schedule,
                 cursor: Requests::offset(thread, threads),
+                keys: keys_from(number, thread),
                 report: GroupReport::new(group.name, plan.measured, ticks),
             });
         }
@@ -233,9 +243,12 @@ impl<'a> Worker<'a> {
         let Some(group) = self.groups.get_mut(connection.group) else { return };
         let request = group.requests.pick(group.cursor);
         group.cursor += 1;
-        let Some(bytes) = group.requests.get(request).map(|request| &*request.bytes) else {
-            return;
-        };
+        let Some(what) = group.requests.get(request) else { return };
+        let bytes = what.key.is_none().then_some(&*what.bytes);
+        if bytes.is_none() {
+            group.keys += 1;
+            what.write_with_key(group.keys, &mut connection.own_request);
+        }
         let due_ns = due_ns.unwrap_or(sent_ns);
         if measured {
             group.report.offered += 1;
@@ -252,7 +265,8 @@ impl<'a> Worker<'a> {
         let Some(in_flight) = connection.in_flight else { return };
         let Some(group) = self.groups.get(connection.group) else { return };
         let Some(request) = group.requests.get(in_flight.request) else { return };
-        if connection.continue_sending(&request.bytes).is_err() {
+        let bytes = request.key.is_none().then_some(&*request.bytes);
+        if connection.continue_sending(bytes).is_err() {
             self.lose(index);
         }
     }

@@ -147,6 +147,8 @@ fn throughput(run: &Run) -> Vec<Goal> {
     let draining = run.median(part::HOT_DRAINING, at(CONNECTIONS, 1), orders);
     let two = run.median(part::HOT, at(CONNECTIONS, 2), orders);
     let many = run.median(part::HOT, at(1_024, 1), orders);
+    let keys = run.median(part::KEYS, at(CONNECTIONS, 1), orders);
+    let sold_out = run.median(part::SOLD_OUT, |_| true, |point| more(point, "sold_out_per_s"));
     let reads =
         |part, replicas| run.median(part, at(CONNECTIONS, replicas), |point| point.reads_per_s);
     let more =
@@ -191,6 +193,16 @@ fn throughput(run: &Run) -> Vec<Goal> {
             "hot product at 1,024 connections; against 256",
             (AtLeast(0.9), AtLeast(NO_LOSS)),
             (many, hot),
+        ),
+        ratio(
+            "hot product with an Idempotency-Key on each order; against without",
+            (AtLeast(0.7), AtLeast(0.9)),
+            (keys, hot),
+        ),
+        ratio(
+            "refusals of a sold-out product; against orders of the hot one",
+            (AtLeast(1.0), AtLeast(1.0)),
+            (sold_out, hot),
         ),
     ]
 }

@@ -36,6 +36,10 @@ pub mod part {
     pub const ROW_LOCKED: &str = "row_locked";
     /// One hot product at 70 % of its peak, open loop.
     pub const STEADY: &str = "steady";
+    /// One hot product, an idempotency key with each order.
+    pub const KEYS: &str = "keys";
+    /// One product that is sold out.
+    pub const SOLD_OUT: &str = "sold_out";
     /// One hot product at three times its peak, open loop.
     pub const OVERLOAD: &str = "overload";
 }

@@ -8,6 +8,7 @@ mod baselines;
 mod bench;
 mod draining;
 mod hot;
+mod keys;
 mod measure;
 mod mix;
 mod nothing;
@@ -18,6 +19,7 @@ mod reads;
 mod replicas;
 mod row_lock;
 mod settings;
+mod sold_out;
 mod steady;
 
 use futures::future::LocalBoxFuture;
@@ -39,7 +41,7 @@ pub struct Scenario {
 
 /// All parts, in the order in which they run. Baselines and ours alternate from round to round, so
 /// that a machine that changes its speed changes it for both.
-pub const ALL: [Scenario; 12] = [
+pub const ALL: [Scenario; 14] = [
     Scenario {
         name: "nothing",
         about: "a server that does nothing, on the same HTTP stack",
@@ -57,6 +59,18 @@ pub const ALL: [Scenario; 12] = [
         about: "one hot product",
         every_round: true,
         run: |bench| Box::pin(hot::run(bench)),
+    },
+    Scenario {
+        name: "keys",
+        about: "one hot product, an idempotency key with each order",
+        every_round: true,
+        run: |bench| Box::pin(keys::run(bench)),
+    },
+    Scenario {
+        name: "sold-out",
+        about: "one product that is sold out, and comes back",
+        every_round: true,
+        run: |bench| Box::pin(sold_out::run(bench)),
     },
     Scenario {
         name: "uniform",

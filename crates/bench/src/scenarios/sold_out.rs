@@ -1,0 +1,65 @@
+//! One product of which nothing is left, and everybody still wants it. Then some of it comes back.
+//!
+//! Refusals should cost less than orders, and what comes back should be sold at once.
+
+use anyhow::{Context as _, bail};
+use holdfast_sandbox::http_put_json;
+use serde_json::json;
+
+use super::Bench;
+use super::hot::orders;
+use super::measure::describe;
+use super::settings::CONNECTIONS;
+use crate::audit::Expectation;
+use crate::load::{Plan, TICK};
+use crate::report::model::part;
+use crate::stage::ShopOptions;
+
+/// What comes back.
+const UNITS: u32 = 500;
+
+pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
+    let target = *shop.targets().first().context("a shop without a replica")?;
+    let id = *shop.product_ids.first().context("a shop without a product")?;
+    let product = format!("http://{target}/products/{id}");
+    set_stock(&product, json!({ "stock": 0 })).await?;
+
+    let (warm_up, half) = (bench.settings.warm_up, bench.settings.measured);
+    let refusing = Plan::closed(orders(&shop, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let measured = bench.measure(refusing, bench.watched(&shop).await?).await?;
+    let mut point = measured.point(part::SOLD_OUT)?;
+    point.connections = CONNECTIONS as u32;
+    describe(&shop, &mut point);
+    let group = measured.report.groups.first().context("a plan without groups")?;
+    point.more.insert("sold_out_per_s".into(), group.sold_out_per_s());
+    shop.log.add(&measured.report);
+
+    // It comes back in the middle of the same load.
+    let plan = Plan::closed(orders(&shop, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let restocking = async {
+        tokio::time::sleep(warm_up + half / 2).await;
+        set_stock(&product, json!({ "stock_change": UNITS })).await
+    };
+    let (measured, restocked) = tokio::join!(bench.measure(plan, Vec::new()), restocking);
+    restocked?;
+    let measured = measured?;
+    let group = measured.report.groups.first().context("a plan without groups")?;
+    if group.accepted.len() != UNITS as usize {
+        bail!("{} orders of {UNITS} units that came back", group.accepted.len());
+    }
+    let sold_in = group.timeline.iter().filter(|tick| tick.orders > 0).count();
+    point.more.insert("sold_again_within_s".into(), sold_in as f64 * TICK.as_secs_f64());
+    shop.log.add(&measured.report);
+    shop.log.initial_stock.insert(id, UNITS.into());
+    bench.record(point);
+    bench.close(shop, part::SOLD_OUT, Expectation::default()).await
+}
+
+async fn set_stock(product: &str, body: serde_json::Value) -> anyhow::Result<()> {
+    let answer = http_put_json(product, &body).await?;
+    if answer.status != 200 {
+        bail!("the stock could not be changed: {} {}", answer.status, answer.body);
+    }
+    Ok(())
+}
