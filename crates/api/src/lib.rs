@@ -2,8 +2,8 @@
 //!
 //! What lives here: the settings and subcommands ([`cli`]), starting and stopping
 //! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), reading
-//! bodies and queries so that each wrong field is named ([`body`], [`query`]), answers that tell
-//! what went wrong ([`problem`]), one file per endpoint ([`routes`]), and the admission lanes
+//! bodies and queries so that each wrong field is named ([`body`], [`query`]), pages of lists
+//! ([`cursor`]), answers that tell what went wrong ([`problem`]), one file per endpoint ([`routes`]), and the admission lanes
 //! ([`admission`]).
 //!
 //! What must not: SQL, Redis commands, rules of the shop.
@@ -12,6 +12,7 @@ pub mod admission;
 pub mod app;
 pub mod body;
 pub mod cli;
+pub mod cursor;
 pub mod holds;
 pub mod http;
 pub mod idempotency;

@@ -1,6 +1,6 @@
 //! An order as the API shows it.
 
-use holdfast_domain::{CustomerRef, Lines, Metadata, Order, OrderId, OrderStatus};
+use holdfast_domain::{CustomerRef, Lines, Metadata, Order, OrderId, OrderStatus, Transition};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -81,13 +81,45 @@ pub struct OrderBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub processing_at: Option<Timestamp>,
-    /// When it reached a final status.
+    /// When it was completed, failed or was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
-/// Where an order stands. `completed`, `failed` and `cancelled` are final.
+/// An order, what became of it, and how it came to that.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = OrderWithHistory)]
+pub struct OrderHistoryBody {
+    /// The order as it stands.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub order: OrderBody,
+    /// Each step of its life so far, the oldest first.
+    pub history: Vec<StepBody>,
+}
+
+/// A step in an order's life.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Step)]
+pub struct StepBody {
+    /// Where the order stood from then on.
+    #[schema(example = "pending", value_type = Status)]
+    pub status: &'static str,
+    /// When.
+    #[serde(serialize_with = "rfc3339")]
+    #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why, if somebody said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Who wanted it, if it was a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// Where an order stands. `completed` and `cancelled` are final; `failed` is, unless an operator
+/// replays or discards the order.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code)] // only for the OpenAPI document; the words come from the domain
@@ -100,7 +132,7 @@ pub enum Status {
     Completed,
     /// Could not be fulfilled.
     Failed,
-    /// Taken back.
+    /// Taken back; its units are in stock again.
     Cancelled,
 }
 
@@ -172,6 +204,18 @@ impl From<Order> for OrderBody {
             processing_at: order.processing_at,
             finished_at: order.finished_at,
         }
+    }
+}
+
+impl From<Order> for OrderHistoryBody {
+    fn from(order: Order) -> Self {
+        let step = |Transition { status, at, detail, by }| StepBody {
+            status: status.as_str(),
+            at,
+            detail,
+            by,
+        };
+        Self { history: order.history().into_iter().map(step).collect(), order: order.into() }
     }
 }
 

@@ -12,6 +12,7 @@ mod decimal;
 mod demand;
 mod hold;
 mod id;
+mod ledger;
 mod metadata;
 mod money;
 mod order;
@@ -24,12 +25,13 @@ pub use decimal::parse_integer;
 pub use demand::{Demand, Line, Lines};
 pub use hold::{Hold, HoldStatus};
 pub use id::{HoldId, OrderId, ProductId};
+pub use ledger::{LedgerEntry, LedgerReason, MAX_STOCK_NOTE_CHARS, StockNote};
 pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
 pub use order::{Order, OrderLine, OrderStatus, Transition, UnknownWord};
 pub use product::{
     Description, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, NewProduct, Product, ProductName,
-    ProductPatch,
+    ProductPatch, StockEdit,
 };
 pub use quantity::{MAX_STOCK, Quantity, Stock};
 pub use shelf::{Available, Grant, HeldUnits, Shelf, Shortfall, StockChange};

@@ -1,6 +1,6 @@
 //! Products: what is sold, for how much, and how much of it is left.
 
-use crate::{Invalid, Money, ProductId, Stock};
+use crate::{Invalid, LedgerReason, Money, ProductId, Stock, StockNote};
 
 /// The longest product name, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -99,10 +99,26 @@ pub struct ProductPatch {
     pub description: Option<Option<Description>>,
     /// A new price, for orders from now on.
     pub price: Option<Money>,
-    /// A new stock, in place of what is there when the row is locked.
-    pub stock: Option<Stock>,
-    /// The change happens only if the product still has this version.
-    pub expected_version: Option<i64>,
+    /// A new stock.
+    pub stock: Option<StockEdit>,
+}
+
+/// A new stock, in place of what is there when the row is locked, and what the ledger says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockEdit {
+    /// What is left to be sold from now on.
+    pub stock: Stock,
+    /// Whether the new stock was given, or worked out from the old one.
+    pub reason: LedgerReason,
+    /// What the caller said about it.
+    pub note: Option<StockNote>,
+}
+
+impl StockEdit {
+    /// Somebody says what the stock is.
+    pub fn set(stock: Stock) -> Self {
+        Self { stock, reason: LedgerReason::Set, note: None }
+    }
 }
 
 impl ProductPatch {

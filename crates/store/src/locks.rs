@@ -299,8 +299,7 @@ impl LockedProduct {
         self.product.version + 1
     }
 
-    /// Writes a partial change and commits it. `expected_version` is the caller's to compare:
-    /// it has seen [`Self::product`].
+    /// Writes a partial change and commits it.
     ///
     /// # Errors
     /// The database is not available; the change may or may not have happened then.
@@ -318,7 +317,7 @@ impl LockedProduct {
         .bind(patch.description.is_some())
         .bind(patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str))
         .bind(patch.price.map(Money::minor))
-        .bind(patch.stock.map(Stock::units))
+        .bind(patch.stock.as_ref().map(|edit| edit.stock.units()))
         .fetch_one(&mut *self.transaction)
         .await?;
         let product = rows::product(&row)?;

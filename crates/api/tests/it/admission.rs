@@ -256,8 +256,10 @@ async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
 
     let locked = lanes.store.lock_product(lamp).await.unwrap().unwrap();
     let raised = lanes.cache.raise(&[(lamp.0, locked.next_version())]).await;
-    let more =
-        holdfast_domain::ProductPatch { stock: Some(Stock::new(2).unwrap()), ..Default::default() };
+    let more = holdfast_domain::ProductPatch {
+        stock: Some(holdfast_domain::StockEdit::set(Stock::new(2).unwrap())),
+        ..Default::default()
+    };
     locked.update(&more).await.unwrap();
     raised.changed();
     lanes.place(lamp, 1).await.unwrap();

@@ -1,4 +1,4 @@
-use holdfast_domain::{Description, ProductId, ProductPatch, Stock};
+use holdfast_domain::{Description, ProductId, ProductPatch, Stock, StockEdit};
 use holdfast_store::{ProductPage, StoreError};
 
 use crate::fixture::{self, product, store};
@@ -37,7 +37,10 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     let before = product(&store, 5).await;
     let locked = store.lock_product(before.id).await.unwrap().unwrap();
     assert_eq!(locked.next_version(), 2);
-    let patch = ProductPatch { stock: Some(Stock::new(9).unwrap()), ..ProductPatch::default() };
+    let patch = ProductPatch {
+        stock: Some(StockEdit::set(Stock::new(9).unwrap())),
+        ..ProductPatch::default()
+    };
     let after = locked.update(&patch).await.unwrap();
     assert_eq!((after.stock.units(), after.version), (9, 2));
     assert_eq!((&after.name, after.price), (&before.name, before.price));

@@ -5,7 +5,7 @@ use holdfast_domain::OrderId;
 
 use crate::{
     app::App,
-    orders::OrderBody,
+    orders::OrderHistoryBody,
     problem::{Kind, Problem, ProblemSchema},
     routes::extract::PathId,
 };
@@ -15,7 +15,7 @@ use crate::{
     get, path = "/orders/{id}", tag = "orders", operation_id = "get_order",
     params(("id" = i64, Path, description = "The order's id")),
     responses(
-        (status = 200, description = "The order", body = OrderBody),
+        (status = 200, description = "The order", body = OrderHistoryBody),
         (status = 404, description = "There is no such order",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "The id is no whole number",
@@ -24,9 +24,12 @@ use crate::{
             body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<OrderBody>, Problem> {
-    let order = app.store.order(OrderId(id)).await?;
-    order.map(|order| Json(order.into())).ok_or_else(|| {
+pub async fn get(
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<OrderHistoryBody>, Problem> {
+    let order = app.store.order(OrderId(id)).await?.ok_or_else(|| {
         Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
-    })
+    })?;
+    Ok(Json(order.into()))
 }

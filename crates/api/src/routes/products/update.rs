@@ -2,7 +2,7 @@
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use bytes::Bytes;
-use holdfast_domain::{Product, ProductId, ProductPatch, Stock};
+use holdfast_domain::{LedgerReason, Product, ProductId, ProductPatch, Stock, StockEdit};
 use utoipa::ToSchema;
 
 use crate::{
@@ -98,18 +98,21 @@ pub async fn update(
 #[derive(Debug)]
 struct Change {
     patch: ProductPatch,
-    stock_change: Option<i64>,
+    /// Units to be added to the stock.
+    delta: Option<i64>,
+    /// The change happens only if the product still has this version.
+    expected_version: Option<i64>,
 }
 
 impl Change {
     /// The patch for the locked `product`; `None` if nothing is to change.
     fn applied_to(self, product: &Product) -> Result<Option<ProductPatch>, Problem> {
-        let Self { mut patch, stock_change } = self;
-        if patch.expected_version.is_some_and(|expected| expected != product.version) {
+        let Self { mut patch, delta, expected_version } = self;
+        if expected_version.is_some_and(|expected| expected != product.version) {
             return Err(Problem::version_conflict(product.id.0, product.version));
         }
-        if let Some(change) = stock_change {
-            let sum = product.stock.units().checked_add(change);
+        if let Some(delta) = delta {
+            let sum = product.stock.units().checked_add(delta);
             let stock = sum.and_then(|sum| Stock::new(sum).ok()).ok_or_else(|| {
                 Problem::validation(vec![FieldError::new(
                     "stock_change",
@@ -120,7 +123,8 @@ impl Change {
                     ),
                 )])
             })?;
-            patch.stock = Some(stock);
+            let reason = LedgerReason::Adjustment;
+            patch.stock = Some(StockEdit { stock, reason, note: None });
         }
         Ok((!patch.is_empty()).then_some(patch))
     }
@@ -134,15 +138,15 @@ fn read(body: &Bytes) -> Result<Change, Problem> {
         name: fields.optional("name", value::name),
         description: fields.nullable("description", value::description),
         price: fields.optional("price", value::price),
-        stock: fields.optional("stock", value::stock),
-        expected_version: fields.optional("version", value::integer),
+        stock: fields.optional("stock", value::stock).map(StockEdit::set),
     };
-    let stock_change = fields.optional("stock_change", value::integer);
-    if patch.stock.is_some() && stock_change.is_some() {
+    let expected_version = fields.optional("version", value::integer);
+    let delta = fields.optional("stock_change", value::integer);
+    if patch.stock.is_some() && delta.is_some() {
         fields.wrong("stock_change", "must not be given together with stock");
     }
     fields.finish()?;
-    Ok(Change { patch, stock_change })
+    Ok(Change { patch, delta, expected_version })
 }
 
 #[cfg(test)]
@@ -186,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_relative_change_is_made_of_the_locked_stock() {
-        let stock = |body| change(body).unwrap().unwrap().stock.unwrap().units();
+        let stock = |body| change(body).unwrap().unwrap().stock.unwrap().stock.units();
         assert_eq!(stock(r#"{"stock_change":10}"#), 15);
         assert_eq!(stock(r#"{"stock_change":-5}"#), 0);
         for body in [

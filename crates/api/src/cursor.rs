@@ -1,0 +1,251 @@
+//! Keyset pages: opaque cursors, and the `Link` header that leads to the next page.
+//!
+//! A cursor says after which row the next page begins. It is
+//!
+//! ```text
+//! base64url( version: 1 byte | seal: 8 bytes | position )
+//! ```
+//!
+//! with the seal being the beginning of a SHA-256 over the version, the list, the values of its filters
+//! and the position. So a cursor that was made up, cut off, or given out by another list or for
+//! other filters is refused. The seal keeps no secret: somebody who reads this can make a cursor,
+//! and gets a page that he could have had anyway, because every position is checked to be one
+//! that a query takes.
+
+use axum::http::{HeaderValue, Uri};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use holdfast_domain::Invalid;
+use sha2::{Digest as _, Sha256};
+
+/// The name of the query parameter.
+pub const CURSOR: &str = "cursor";
+
+const VERSION: u8 = 1;
+const SEAL_BYTES: usize = 8;
+/// The longest text within a position, in bytes: a product's name.
+const TEXT_MAX: usize = 4 * holdfast_domain::MAX_NAME_CHARS;
+/// The largest number within a position: the end of the year 9999 in microseconds, since a query
+/// that is handed a later time fails. No id or version comes near it.
+const NUMBER_MAX: i64 = 253_402_300_799_999_999;
+/// More characters than any cursor has.
+const CURSOR_MAX: usize = 2048;
+
+/// One list with its filters: what a cursor is good for.
+///
+/// ```
+/// # use holdfast_api::cursor::Scope;
+/// let scope = Scope::new("orders").filter(Some("pending")).filter(None::<&str>);
+/// let cursor = scope.cursor(&4711_i64);
+/// assert_eq!(scope.position(&cursor), Ok(4711_i64));
+/// let other = Scope::new("orders").filter(Some("failed")).filter(None::<&str>);
+/// assert!(other.position::<i64>(&cursor).is_err());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scope(Sha256);
+
+impl Scope {
+    /// A list, by a name that no other has.
+    pub fn new(list: &'static str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update([VERSION]);
+        Self(hash).part(list.as_bytes())
+    }
+
+    /// The next filter's value. All filters must be given, and always in the same order; `None` for
+    /// one that is not set.
+    pub fn filter(self, value: Option<impl ToString>) -> Self {
+        match value {
+            None => self.part(b"-"),
+            Some(value) => self.part(format!("={}", value.to_string()).as_bytes()),
+        }
+    }
+
+    /// With its length in front, so that no two lists of parts look the same.
+    fn part(mut self, part: &[u8]) -> Self {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// The cursor behind a row.
+    pub fn cursor<P: Position>(&self, position: &P) -> String {
+        let mut payload = Vec::with_capacity(32);
+        position.write(&mut payload);
+        let mut cursor = vec![VERSION];
+        cursor.extend(self.seal(&payload));
+        cursor.extend(payload);
+        BASE64_URL_SAFE_NO_PAD.encode(cursor)
+    }
+
+    /// The row behind which the page begins.
+    ///
+    /// # Errors
+    /// A text that is no cursor of this list with these filters.
+    pub fn position<P: Position>(&self, cursor: &str) -> Result<P, Invalid> {
+        self.open(cursor).ok_or_else(|| {
+            Invalid::from(
+                "must be a cursor that this list gave out for the same filters; without it, the list \
+                 begins anew",
+            )
+        })
+    }
+
+    fn open<P: Position>(&self, cursor: &str) -> Option<P> {
+        if cursor.len() > CURSOR_MAX {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        let (&version, rest) = bytes.split_first()?;
+        let (seal, mut payload) = rest.split_at_checked(SEAL_BYTES)?;
+        if version != VERSION || seal != self.seal(payload) {
+            return None;
+        }
+        P::read(&mut payload).filter(|_| payload.is_empty())
+    }
+
+    fn seal(&self, payload: &[u8]) -> [u8; SEAL_BYTES] {
+        let mut seal = [0; SEAL_BYTES];
+        let hash = self.clone().part(payload).0.finalize();
+        seal.copy_from_slice(&hash[..SEAL_BYTES]);
+        seal
+    }
+}
+
+/// Where in a list a row stands: the values that the list is sorted by.
+pub trait Position: Sized {
+    /// Appends it.
+    fn write(&self, out: &mut Vec<u8>);
+
+    /// Takes it from the front of `input`. `None` for what no row can have and a query could
+    /// stumble over.
+    fn read(input: &mut &[u8]) -> Option<Self>;
+}
+
+/// An id, a version, or a time in microseconds since 1970.
+impl Position for i64 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.to_be_bytes());
+    }
+
+    fn read(input: &mut &[u8]) -> Option<Self> {
+        let (bytes, rest) = input.split_first_chunk()?;
+        *input = rest;
+        Some(Self::from_be_bytes(*bytes)).filter(|number| (0..=NUMBER_MAX).contains(number))
+    }
+}
+
+impl Position for String {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend((self.len() as u64).to_be_bytes());
+        out.extend(self.as_bytes());
+    }
+
+    fn read(input: &mut &[u8]) -> Option<Self> {
+        let (length, rest) = input.split_first_chunk()?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
+        let (text, rest) = rest.split_at_checked(length)?;
+        *input = rest;
+        let text = str::from_utf8(text).ok()?;
+        // PostgreSQL's text cannot hold a NUL.
+        (length <= TEXT_MAX && !text.contains('\0')).then(|| text.to_owned())
+    }
+}
+
+impl<A: Position, B: Position> Position for (A, B) {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+        self.1.write(out);
+    }
+
+    fn read(input: &mut &[u8]) -> Option<Self> {
+        Some((A::read(input)?, B::read(input)?))
+    }
+}
+
+/// The value of a `Link` header (RFC 8288) that leads to the next page: the request's own path and
+/// parameters, with this cursor. `None` if that is no header, which cannot happen: everything in it is
+/// percent-encoded.
+pub fn next_link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    query.extend_pairs(given.filter(|(name, _)| name != CURSOR && name != SKIP));
+    query.append_pair(CURSOR, cursor);
+    HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.finish())).ok()
+}
+
+/// A parameter that tells where the first page begins, and nothing about the later ones.
+const SKIP: &str = "skip";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Key = (String, i64);
+
+    fn scope() -> Scope {
+        Scope::new("products").filter(Some("lamp")).filter(None::<&str>)
+    }
+
+    #[test]
+    fn a_cursor_is_good_for_its_own_list_and_filters_only() {
+        let cursor = scope().cursor(&7_i64);
+        assert_eq!(scope().position(&cursor), Ok(7_i64));
+        for other in [
+            Scope::new("orders").filter(Some("lamp")).filter(None::<&str>),
+            Scope::new("products").filter(None::<&str>).filter(Some("lamp")),
+            Scope::new("products").filter(Some("lam")).filter(Some("p")),
+            Scope::new("products").filter(Some("lamp")),
+        ] {
+            assert!(other.position::<i64>(&cursor).is_err(), "{other:?}");
+        }
+        assert!(scope().position::<Key>(&cursor).is_err(), "another kind of position");
+    }
+
+    #[test]
+    fn positions_that_a_query_cannot_take_are_refused() {
+        for number in [-1, i64::MIN, NUMBER_MAX + 1, i64::MAX] {
+            assert!(scope().position::<i64>(&scope().cursor(&number)).is_err(), "{number}");
+        }
+        for text in ["a\0b", &"x".repeat(TEXT_MAX + 1)] {
+            assert!(scope().position::<String>(&scope().cursor(&text.to_owned())).is_err());
+        }
+    }
+
+    #[test]
+    fn the_link_keeps_the_parameters_and_replaces_the_cursor() {
+        let uri = "/orders?limit=2&customer_ref=J%C3%BCrgen+%26+%22Co%22&cursor=old&skip=3";
+        let link = next_link(&uri.parse().unwrap(), "new").unwrap();
+        assert_eq!(
+            link,
+            "</orders?limit=2&customer_ref=J%C3%BCrgen+%26+%22Co%22&cursor=new>; rel=\"next\""
+        );
+        let link = next_link(&"/products".parse().unwrap(), "new").unwrap();
+        assert_eq!(link, "</products?cursor=new>; rel=\"next\"");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_leads_back_to_its_position(name in "[^\0]{0,200}", id in 0..=NUMBER_MAX) {
+            let cursor = scope().cursor(&(name.clone(), id));
+            prop_assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            prop_assert_eq!(scope().position::<Key>(&cursor), Ok((name, id)));
+        }
+
+        #[test]
+        fn any_other_text_is_refused(text in "[A-Za-z0-9_-]{0,80}|.{0,40}") {
+            prop_assert!(scope().position::<i64>(&text).is_err());
+            prop_assert!(scope().position::<Key>(&text).is_err());
+        }
+
+        #[test]
+        fn a_cursor_that_was_changed_is_refused(id in 0..=NUMBER_MAX, at in 0_usize..22, to in "[A-Za-z0-9_-]") {
+            let cursor = scope().cursor(&id);
+            let mut changed = cursor.clone();
+            changed.replace_range(at..=at, &to);
+            prop_assume!(changed != cursor);
+            prop_assert!(scope().position::<i64>(&changed).is_err());
+        }
+    }
+}

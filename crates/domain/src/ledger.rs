@@ -1,0 +1,103 @@
+//! The ledger of stock: why a product has the stock that it has.
+
+use crate::{Invalid, ProductId, Stock, UnknownWord, product::checked_text};
+
+/// The longest reason that a person can give for a change of stock, in characters.
+pub const MAX_STOCK_NOTE_CHARS: usize = 500;
+
+/// What kind of change it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LedgerReason {
+    /// The stock that the product began with.
+    Opening,
+    /// Somebody said what the stock is.
+    Set,
+    /// Somebody added to it or took from it.
+    Adjustment,
+    /// A batch of orders, cancellations and holds.
+    Admission,
+    /// The product was taken out of the shop.
+    Retired,
+    /// A change behind our back: another program, or a person with a database client.
+    Unknown,
+}
+
+impl LedgerReason {
+    /// Each reason.
+    pub const ALL: [Self; 6] =
+        [Self::Opening, Self::Set, Self::Adjustment, Self::Admission, Self::Retired, Self::Unknown];
+
+    /// The word used in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Set => "set",
+            Self::Adjustment => "adjustment",
+            Self::Admission => "admission",
+            Self::Retired => "retired",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::str::FromStr for LedgerReason {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+/// What a person says about a change of stock: 1 to [`MAX_STOCK_NOTE_CHARS`] characters, not only
+/// blanks, without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockNote(String);
+
+impl StockNote {
+    /// Checks and takes a text.
+    ///
+    /// # Errors
+    /// A text that is empty, blank, too long or holds a NUL.
+    pub fn new(text: String) -> Result<Self, Invalid> {
+        if text.trim().is_empty() {
+            return Err("must not be empty".into());
+        }
+        checked_text(text, MAX_STOCK_NOTE_CHARS).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One change of a product's stock. The first entry's `delta` is its `stock_after`; each later
+/// `stock_after` is the one before plus `delta`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Of which product.
+    pub product_id: ProductId,
+    /// The version that the change gave the product.
+    pub version: i64,
+    /// What kind of change it was.
+    pub reason: LedgerReason,
+    /// Units added; negative if they were taken.
+    pub delta: i64,
+    /// Units left to be sold afterwards.
+    pub stock_after: Stock,
+    /// Units in active holds afterwards.
+    pub held_after: i64,
+    /// In a batch: units sold.
+    pub sold: i64,
+    /// In a batch: units that came back from cancelled orders.
+    pub returned: i64,
+    /// In a batch: units taken into holds, less those that came back from them.
+    pub held: i64,
+    /// What a person said about it.
+    pub note: Option<String>,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+}
