@@ -7,6 +7,8 @@ ALTER TABLE products
 
 -- `GET /products` by the beginning of a name, whatever the database's collation.
 CREATE INDEX products_by_name ON products (lower(name) text_pattern_ops, id) WHERE retired_at IS NULL;
+-- `GET /products`, however many were taken out of the shop.
+CREATE INDEX products_on_sale ON products (id) WHERE retired_at IS NULL;
 
 ALTER TABLE orders
     -- An order's first line stands in its own row, because nearly every order has just one; the
@@ -74,6 +76,7 @@ CREATE TABLE holds (
 CREATE INDEX holds_active ON holds (product_id, expires_at) WHERE status = 'active';
 CREATE INDEX holds_expiring ON holds (expires_at) WHERE status = 'active';
 CREATE INDEX holds_by_product ON holds (product_id, id DESC);
+CREATE INDEX holds_by_status ON holds (status, id DESC);
 CREATE INDEX holds_by_customer ON holds (customer_ref, id DESC) WHERE customer_ref IS NOT NULL;
 
 -- Every change of a product's stock, one row for each version of the product that changed it. Each row

@@ -29,6 +29,14 @@ impl ProductName {
     }
 }
 
+impl std::str::FromStr for ProductName {
+    type Err = Invalid;
+
+    fn from_str(name: &str) -> Result<Self, Invalid> {
+        Self::new(name.to_owned())
+    }
+}
+
 /// A product's description: up to [`MAX_DESCRIPTION_CHARS`] characters without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description(String);

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// changed; the key will be found when the batch is tried again.
     #[error("an idempotency key was taken by another transaction")]
     KeyTaken,
+    /// The connection was lost during a commit: what was to be changed may be changed or not.
+    #[error("a commit was not answered")]
+    Unanswered(#[source] sqlx::Error),
     /// The database holds something that the rules of the shop forbid.
     #[error("the database holds an invalid {what}: {reason}")]
     Corrupt {
@@ -36,12 +39,20 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a moment later without anybody's doing.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Corrupt { .. } | Self::Database(_))
+        !matches!(self, Self::Unanswered(_) | Self::Corrupt { .. } | Self::Database(_))
     }
 
     /// Whether the connection was lost, rather than a statement refused.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// For an error of a commit.
+pub(crate) fn unanswered(error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Unavailable(error) => StoreError::Unanswered(error),
+        refused => refused,
     }
 }
 

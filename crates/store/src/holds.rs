@@ -1,10 +1,10 @@
 //! Reading holds. They change in batches only: see `admission`.
 
-use holdfast_domain::{Hold, HoldId, Money, OrderId, ProductId, Quantity};
-use sqlx::{Row as _, postgres::PgRow};
+use holdfast_domain::{CustomerRef, Hold, HoldId, HoldStatus, Money, OrderId, ProductId, Quantity};
+use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use crate::{
-    Store, StoreError,
+    LOOKED_AT_MAX, Page, Store, StoreError,
     rows::{self, corrupt, timestamp},
 };
 
@@ -16,8 +16,27 @@ macro_rules! hold_columns {
          CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' ELSE status END AS status, \
          (extract(epoch FROM expires_at) * 1000000)::bigint AS expires_us, \
          (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
-         (extract(epoch FROM ended_at) * 1000000)::bigint AS ended_us"
+         (extract(epoch FROM CASE WHEN status = 'active' AND expires_at <= now() THEN expires_at \
+             ELSE ended_at END) * 1000000)::bigint AS ended_us"
     };
+}
+
+/// Which holds of the list, newest first.
+///
+/// As with orders, a page is read along one index, by customer, product or status, in that order of
+/// preference.
+#[derive(Clone, Debug, Default)]
+pub struct HoldPage {
+    /// Only those behind this one: where the page before ended.
+    pub after: Option<HoldId>,
+    /// Only those of this product.
+    pub product: Option<ProductId>,
+    /// Only those of this customer.
+    pub customer: Option<CustomerRef>,
+    /// Only those in this status.
+    pub status: Option<HoldStatus>,
+    /// At most that many.
+    pub limit: i64,
 }
 
 impl Store {
@@ -31,6 +50,86 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         row.as_ref().map(hold).transpose()
+    }
+
+    /// A page of holds, newest first.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn holds(&self, page: &HoldPage) -> Result<Page<Hold, HoldId>, StoreError> {
+        let limit = page.limit.saturating_add(1);
+        let mut query = QueryBuilder::new(concat!("SELECT ", hold_columns!(), " FROM ("));
+        let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
+        page.push_looked_at(&mut query, looked_at);
+        query.push(") AS looked_at");
+        page.push_filters(&mut query);
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        let rows = query.build().fetch_all(&self.pool).await?;
+        let holds = rows.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
+
+        let mut found = Page::cut(holds, page.limit, |hold| hold.id);
+        if found.next.is_none() && page.is_filtered() {
+            let mut query = QueryBuilder::new("SELECT id FROM (");
+            page.push_looked_at(&mut query, LOOKED_AT_MAX);
+            query.push(") AS looked_at ORDER BY id DESC OFFSET ").push_bind(LOOKED_AT_MAX - 1);
+            let last =
+                query.push(" LIMIT 1").build_query_scalar().fetch_optional(&self.pool).await?;
+            found.next = last.map(HoldId);
+        }
+        Ok(found)
+    }
+}
+
+impl HoldPage {
+    /// Whether the index alone does not give the list.
+    fn is_filtered(&self) -> bool {
+        let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
+        filters.into_iter().filter(|given| *given).count() > 1
+            || matches!(self.status, Some(HoldStatus::Active | HoldStatus::Expired))
+    }
+
+    /// The next `limit` holds along one index.
+    fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
+        let before = self.after.map_or(i64::MAX, |id| id.0);
+        if let Some(customer) = &self.customer {
+            query.push("SELECT * FROM holds WHERE customer_ref = ");
+            query.push_bind(customer.as_str().to_owned()).push(" AND id < ").push_bind(before);
+        } else if let Some(product) = self.product {
+            query.push("SELECT * FROM holds WHERE product_id = ").push_bind(product.0);
+            query.push(" AND id < ").push_bind(before);
+        } else if let Some(status) = self.status {
+            if status == HoldStatus::Expired {
+                // Those whose time is over, though nobody has written it down yet, are among
+                // the active ones.
+                query.push("SELECT * FROM ((SELECT * FROM holds WHERE status = 'active' AND id < ");
+                query.push_bind(before).push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+                query.push(") UNION ALL (");
+            }
+            query.push("SELECT * FROM holds WHERE status = ").push_bind(status.as_str());
+            query.push(" AND id < ").push_bind(before);
+            if status == HoldStatus::Expired {
+                query.push(" ORDER BY id DESC LIMIT ").push_bind(limit).push(")) AS either");
+            }
+        } else {
+            query.push("SELECT * FROM holds WHERE id < ").push_bind(before);
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    }
+
+    /// All filters but that of the index; that of the status always, for the sake of those whose
+    /// time is over.
+    fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
+        query.push(" WHERE true");
+        if let Some(status) = self.status {
+            query.push(
+                " AND CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
+                 ELSE status END = ",
+            );
+            query.push_bind(status.as_str());
+        }
+        if let (Some(product), Some(_)) = (self.product, &self.customer) {
+            query.push(" AND product_id = ").push_bind(product.0);
+        }
     }
 }
 

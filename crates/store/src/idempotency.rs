@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{Store, StoreError, fulfilment::millis};
@@ -96,6 +97,26 @@ impl ResultKind {
 }
 
 impl Store {
+    /// What a key has led to, if anything.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>, StoreError> {
+        let row =
+            sqlx::query("SELECT fingerprint, kind, result_id FROM idempotency_keys WHERE key = $1")
+                .bind(key.key)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| {
+            Ok(KeyedResult {
+                fingerprint: row.try_get("fingerprint")?,
+                kind: ResultKind::parse(row.try_get("kind")?)?,
+                id: row.try_get("result_id")?,
+            })
+        })
+        .transpose()
+    }
+
     /// Forgets keys that are older than `age`, the oldest first, at most `limit` of them. Gives
     /// back how many it forgot.
     ///

@@ -1,8 +1,9 @@
 //! PostgreSQL: the only crate with SQL.
 //!
 //! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
-//! products, reading orders, admitting a batch of orders ([`Batch`]), and the claims of workers
-//! on orders ([`fulfilment`]). Locks on product rows are taken in `locks` and nowhere else, always
+//! products ([`LockedProduct`]) with the ledger of their stock, reading orders and holds, pages of
+//! all these ([`Page`]), admitting a batch of orders ([`Batch`]), and the claims of workers on
+//! orders ([`fulfilment`]). Locks on product rows are taken in `locks` and nowhere else, always
 //! in the order of the ids.
 //!
 //! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints
@@ -14,9 +15,12 @@ mod error;
 pub mod fulfilment;
 mod holds;
 mod idempotency;
+mod ledger;
+mod locked_product;
 mod locks;
 mod orders;
 mod outcome;
+mod page;
 mod places;
 mod products;
 mod rows;
@@ -32,11 +36,14 @@ use sqlx::{
 
 pub use admission::{Batch, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing};
 pub use error::StoreError;
+pub use holds::HoldPage;
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
-pub use locks::{LockMode, LockedProduct, Wanted};
-pub use orders::OrderPage;
+pub use locked_product::LockedProduct;
+pub use locks::{LockMode, Wanted};
+pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
-pub use products::ProductPage;
+pub use page::{LOOKED_AT_MAX, Page};
+pub use products::{ProductPage, ProductPlace};
 pub use schema::{MigrateError, SchemaError};
 pub use url::{DatabaseUrl, NotADatabaseUrl};
 
@@ -148,7 +155,16 @@ fn pool(settings: &StoreSettings) -> PgPool {
         // A ping before each use would double the round trips; who finds a dead connection gets
         // an error that says so, and the next one a live connection.
         .test_before_acquire(false)
-        .connect_lazy_with(session(settings))
+        .connect_lazy_with(session(settings).options([
+            // Who changes stock here writes its ledger as well: see `migrations/0002`.
+            ("holdfast.writes_ledger", "on"),
+            // Everything here reads a few rows along an index and stops. On a table without good
+            // statistics, that of a flash sale just begun, the planner would rather collect all
+            // rows of a product in a bitmap and sort them, or read the whole table.
+            ("enable_bitmapscan", "off"),
+            ("enable_seqscan", "off"),
+            ("jit", "off"),
+        ]))
 }
 
 fn session(settings: &StoreSettings) -> PgConnectOptions {

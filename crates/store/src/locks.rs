@@ -17,13 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use holdfast_domain::{
-    Available, Description, HeldUnits, HoldId, Money, OrderId, Product, ProductId, ProductName,
-    ProductPatch, Quantity, Shelf, Stock,
+    Available, HeldUnits, HoldId, Money, OrderId, ProductId, Quantity, Shelf, Stock,
 };
-use sqlx::{AssertSqlSafe, Either, PgConnection, PgTransaction, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Either, PgConnection, Row as _, postgres::PgRow};
 
 use crate::{
-    IdempotencyKey, KeyedResult, ResultKind, Store, StoreError,
+    IdempotencyKey, KeyedResult, LockedProduct, ResultKind, Store, StoreError,
     places::{Place, Places},
     rows::{self, corrupt},
 };
@@ -259,13 +258,6 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
     Ok((HoldId(row.try_get("id")?), hold))
 }
 
-/// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
-#[derive(Debug)]
-pub struct LockedProduct {
-    transaction: PgTransaction<'static>,
-    product: Product,
-}
-
 impl Store {
     /// Locks the row of a product that is on sale.
     ///
@@ -274,71 +266,14 @@ impl Store {
     pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query(
-            "SELECT id, name, description, price_minor, stock, version FROM products \
+            "SELECT id, name, description, price_minor, stock, version, held FROM products \
              WHERE id = $1 AND retired_at IS NULL FOR UPDATE",
         )
         .bind(id.0)
         .fetch_optional(&mut *transaction)
         .await?;
-        row.as_ref()
-            .map(rows::product)
-            .transpose()
-            .map(|found| found.map(|product| LockedProduct { transaction, product }))
-    }
-}
-
-impl LockedProduct {
-    /// The product as it stands; nobody else can change it now.
-    pub fn product(&self) -> &Product {
-        &self.product
-    }
-
-    /// The version that a change will give it. The read cache must be fenced with it before the
-    /// change is committed.
-    pub fn next_version(&self) -> i64 {
-        self.product.version + 1
-    }
-
-    /// Writes a partial change and commits it.
-    ///
-    /// # Errors
-    /// The database is not available; the change may or may not have happened then.
-    pub async fn update(mut self, patch: &ProductPatch) -> Result<Product, StoreError> {
-        let row = sqlx::query(
-            "UPDATE products SET name = coalesce($2, name), \
-                 description = CASE WHEN $3 THEN $4 ELSE description END, \
-                 price_minor = coalesce($5, price_minor), stock = coalesce($6, stock), \
-                 version = version + 1, updated_at = now() \
-             WHERE id = $1 \
-             RETURNING id, name, description, price_minor, stock, version",
-        )
-        .bind(self.product.id.0)
-        .bind(patch.name.as_ref().map(ProductName::as_str))
-        .bind(patch.description.is_some())
-        .bind(patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str))
-        .bind(patch.price.map(Money::minor))
-        .bind(patch.stock.as_ref().map(|edit| edit.stock.units()))
-        .fetch_one(&mut *self.transaction)
-        .await?;
-        let product = rows::product(&row)?;
-        self.transaction.commit().await?;
-        Ok(product)
-    }
-
-    /// Takes the product out of the shop and commits that. Its row stays for the sake of the
-    /// orders that name it.
-    ///
-    /// # Errors
-    /// The database is not available; it may or may not have happened then.
-    pub async fn retire(mut self) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE products SET retired_at = now(), updated_at = now(), version = version + 1 \
-             WHERE id = $1",
-        )
-        .bind(self.product.id.0)
-        .execute(&mut *self.transaction)
-        .await?;
-        self.transaction.commit().await?;
-        Ok(())
+        let Some(row) = row else { return Ok(None) };
+        let (product, held) = (rows::product(&row)?, row.try_get("held")?);
+        Ok(Some(LockedProduct { transaction, product, held }))
     }
 }

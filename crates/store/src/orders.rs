@@ -1,23 +1,46 @@
 //! Reading orders.
+//!
+//! Behind each filter of the list stands an index: by customer, by product (one for first lines, one
+//! for the others), by status. A page is read along one of them, in that order of preference; what
+//! the other filters leave out is passed over, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
 
-use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
+use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
+use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use crate::{
-    Store, StoreError,
+    LOOKED_AT_MAX, Page, Store, StoreError,
     rows::{self, order_columns},
 };
 
 /// Which orders of the list, newest first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OrderPage {
-    /// Only those with a smaller id: the last id of the page before.
-    pub before: Option<OrderId>,
-    /// Only those of this product.
+    /// Only those behind this one: where the page before ended.
+    pub after: Option<OrderPlace>,
+    /// Only those with this product on one of their lines.
     pub product: Option<ProductId>,
+    /// Only those of this customer.
+    pub customer: Option<CustomerRef>,
     /// Only those in this status.
     pub status: Option<OrderStatus>,
     /// At most that many.
     pub limit: i64,
+}
+
+/// Where an order stands in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderPlace {
+    /// When it was accepted, in microseconds since 1970. What the list is sorted by if `status` is
+    /// the only filter; otherwise the id alone counts.
+    pub created_us: i64,
+    /// Its id.
+    pub id: OrderId,
+}
+
+impl OrderPlace {
+    fn of(order: &Order) -> Self {
+        Self { created_us: order.created_at.as_microsecond(), id: order.id }
+    }
 }
 
 impl Store {
@@ -37,30 +60,107 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn orders(&self, page: &OrderPage) -> Result<Vec<Order>, StoreError> {
-        // One statement for each filter that has an index: a single one with `$1 IS NULL OR …`
-        // would get a plan that fits none of them.
-        let query = match page.product {
-            Some(product) => sqlx::query(concat!(
-                "SELECT ",
-                order_columns!(),
-                " FROM orders WHERE product_id = $4 AND id < $1 AND ($2::text IS NULL OR status = $2) \
-                 ORDER BY id DESC LIMIT $3"
-            ))
-            .bind(page.before.map_or(i64::MAX, |id| id.0))
-            .bind(page.status.map(OrderStatus::as_str))
-            .bind(page.limit)
-            .bind(product.0),
-            None => sqlx::query(concat!(
-                "SELECT ",
-                order_columns!(),
-                " FROM orders WHERE id < $1 AND ($2::text IS NULL OR status = $2) \
-                 ORDER BY id DESC LIMIT $3"
-            ))
-            .bind(page.before.map_or(i64::MAX, |id| id.0))
-            .bind(page.status.map(OrderStatus::as_str))
-            .bind(page.limit),
-        };
-        query.fetch_all(&self.pool).await?.iter().map(rows::order).collect()
+    pub async fn orders(&self, page: &OrderPage) -> Result<Page<Order, OrderPlace>, StoreError> {
+        let limit = page.limit.saturating_add(1);
+        let mut query = QueryBuilder::new(concat!("SELECT ", order_columns!(), " FROM ("));
+        let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
+        page.push_looked_at(&mut query, looked_at);
+        query.push(") AS orders");
+        page.push_filters(&mut query);
+        query.push(page.order()).push(" LIMIT ").push_bind(limit);
+        let rows = query.build().fetch_all(&self.pool).await?;
+        let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
+
+        let mut found = Page::cut(orders, page.limit, OrderPlace::of);
+        if found.next.is_none() && page.is_filtered() {
+            found.next = self.last_looked_at(page).await?;
+        }
+        Ok(found)
+    }
+
+    /// The last order that a page looked at, if there may be more behind it.
+    async fn last_looked_at(&self, page: &OrderPage) -> Result<Option<OrderPlace>, StoreError> {
+        let mut query = QueryBuilder::new(
+            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
+        );
+        page.push_looked_at(&mut query, LOOKED_AT_MAX);
+        query.push(") AS orders").push(page.order());
+        query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
+        let row = query.build().fetch_optional(&self.pool).await?;
+        row.map(|row| {
+            let id = OrderId(row.try_get("id")?);
+            Ok(OrderPlace { created_us: row.try_get("created_us")?, id })
+        })
+        .transpose()
+    }
+}
+
+impl OrderPage {
+    /// Whether a page has filters besides the one that its index is for.
+    fn is_filtered(&self) -> bool {
+        let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
+        filters.into_iter().filter(|given| *given).count() > 1
+    }
+
+    fn order(&self) -> &'static str {
+        match (&self.customer, self.product, self.status) {
+            // The same as by id, but so that the planner sees that both indexes have that order.
+            (None, Some(_), _) => " ORDER BY place DESC",
+            (None, None, Some(_)) => " ORDER BY created_at DESC, id DESC",
+            _ => " ORDER BY id DESC",
+        }
+    }
+
+    /// The next `limit` orders along one index, with all their columns.
+    ///
+    /// Each `LIMIT` stands right on an index that gives the order: whatever the planner thinks of
+    /// the numbers, there is nothing to gain for it but to stop early.
+    fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
+        let before = self.after.map_or(i64::MAX, |place| place.id.0);
+        if let Some(customer) = &self.customer {
+            query.push("SELECT * FROM orders WHERE customer_ref = ");
+            query.push_bind(customer.as_str().to_owned());
+            query.push(" AND id < ").push_bind(before);
+        } else if let Some(product) = self.product {
+            query.push("SELECT * FROM ((SELECT id AS place, * FROM orders WHERE product_id = ");
+            query.push_bind(product.0).push(" AND id < ").push_bind(before);
+            query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+            // Never flattened, because of its OFFSET: each order is looked up by its id.
+            query.push(
+                ") UNION ALL (SELECT line.order_id AS place, found.* FROM order_lines AS line CROSS JOIN LATERAL \
+                 (SELECT * FROM orders WHERE id = line.order_id OFFSET 0) AS found \
+                 WHERE line.product_id = ",
+            );
+            query.push_bind(product.0).push(" AND found.product_id <> line.product_id");
+            query.push(" AND line.order_id < ").push_bind(before);
+            query.push(" ORDER BY line.order_id DESC LIMIT ").push_bind(limit);
+            query.push(")) AS either");
+        } else if let Some(status) = self.status {
+            query.push("SELECT * FROM orders WHERE status = ").push_bind(status.as_str());
+            if let Some(place) = self.after {
+                query.push(" AND (created_at, id) < ('epoch'::timestamptz + ");
+                query.push_bind(place.created_us).push(" * interval '1 us', ");
+                query.push_bind(place.id.0).push(")");
+            }
+        } else {
+            query.push("SELECT * FROM orders WHERE id < ").push_bind(before);
+        }
+        query.push(self.order()).push(" LIMIT ").push_bind(limit);
+    }
+
+    /// All filters again: the one of the index costs nothing then.
+    fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
+        query.push(" WHERE true");
+        if let Some(status) = self.status {
+            query.push(" AND status = ").push_bind(status.as_str());
+        }
+        if let (Some(product), Some(_)) = (self.product, &self.customer) {
+            query.push(" AND (product_id = ").push_bind(product.0);
+            query.push(
+                " OR EXISTS (SELECT FROM order_lines AS line WHERE line.order_id = orders.id \
+                 AND line.product_id = ",
+            );
+            query.push_bind(product.0).push("))");
+        }
     }
 }

@@ -32,8 +32,9 @@ async fn a_batch_is_written_in_the_order_of_its_placements() {
     assert_eq!(stock_of(&store, vase.id).await, 3);
     assert_eq!(store.product(vase.id).await.unwrap().unwrap().version, 2, "one change a batch");
 
-    let page = OrderPage { before: None, product: Some(vase.id), status: None, limit: 10 };
-    let listed: Vec<_> = store.orders(&page).await.unwrap().iter().map(|order| order.id).collect();
+    let page = OrderPage { product: Some(vase.id), limit: 10, ..OrderPage::default() };
+    let listed = store.orders(&page).await.unwrap().items;
+    let listed: Vec<_> = listed.iter().map(|order| order.id).collect();
     assert_eq!(listed, [placed.orders[2], placed.orders[0]], "newest first");
 }
 

@@ -4,6 +4,9 @@
 mod admission;
 mod fixture;
 mod fulfilment;
+mod ledger;
+mod lists;
 mod outcome;
+mod plans;
 mod products;
 mod schema;

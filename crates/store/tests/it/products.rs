@@ -1,5 +1,5 @@
 use holdfast_domain::{Description, ProductId, ProductPatch, Stock, StockEdit};
-use holdfast_store::{ProductPage, StoreError};
+use holdfast_store::StoreError;
 
 use crate::fixture::{self, product, store};
 
@@ -13,22 +13,6 @@ async fn a_product_is_read_back_as_it_was_made() {
     assert_eq!((made.name, made.description, made.price), (new.name, new.description, new.price));
     assert_eq!((made.stock.units(), made.version), (5, 1));
     assert_eq!(store.product(ProductId(made.id.0 + 1)).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn pages_follow_each_other_by_skip_and_by_key() {
-    let store = store().await;
-    let mut ids = Vec::new();
-    for stock in 0..5 {
-        ids.push(product(&store, stock).await.id);
-    }
-    let page = async |after, skip, limit| {
-        let page = ProductPage { after, skip, limit };
-        store.products(&page).await.unwrap().iter().map(|found| found.id).collect::<Vec<_>>()
-    };
-    assert_eq!(page(None, 0, 10).await, ids);
-    assert_eq!(page(None, 1, 2).await, ids[1..3]);
-    assert_eq!(page(Some(ids[2]), 0, 10).await, ids[3..]);
 }
 
 #[tokio::test]

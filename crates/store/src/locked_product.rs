@@ -1,0 +1,148 @@
+//! Changing one product, under the lock of its row. Each change of its stock enters the ledger in the
+//! same statement.
+
+use holdfast_domain::{
+    Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductName, ProductPatch,
+    Stock, StockEdit, StockNote,
+};
+use sqlx::{PgTransaction, Row as _};
+
+use crate::{
+    IdempotencyKey, ResultKind, StoreError,
+    error::unanswered,
+    ledger::{self, ledger_columns},
+    rows,
+};
+
+/// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
+#[derive(Debug)]
+pub struct LockedProduct {
+    pub(crate) transaction: PgTransaction<'static>,
+    pub(crate) product: Product,
+    pub(crate) held: i64,
+}
+
+impl LockedProduct {
+    /// The product as it stands; nobody else can change it now.
+    pub fn product(&self) -> &Product {
+        &self.product
+    }
+
+    /// The most stock that it can have: what is in holds needs room to come back.
+    pub fn max_stock(&self) -> i64 {
+        MAX_STOCK.saturating_sub(self.held).max(self.product.stock.units())
+    }
+
+    /// The version that a change will give it. The read cache must be fenced with it before the
+    /// change is committed.
+    pub fn next_version(&self) -> i64 {
+        self.product.version + 1
+    }
+
+    /// Writes a partial change and commits it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
+    /// happened. Otherwise nothing was changed.
+    pub async fn update(mut self, patch: &ProductPatch) -> Result<Product, StoreError> {
+        let edit = patch.stock.as_ref();
+        let row = sqlx::query(
+            "WITH changed AS ( \
+                 UPDATE products SET name = coalesce($2, name), \
+                     description = CASE WHEN $3 THEN $4 ELSE description END, \
+                     price_minor = coalesce($5, price_minor), stock = coalesce($6, stock), \
+                     version = version + 1, updated_at = now() \
+                 WHERE id = $1 \
+                 RETURNING id, name, description, price_minor, stock, version, held), \
+             entry AS ( \
+                 INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
+                     held_after, note) \
+                 SELECT id, version, $7, stock - $8, stock, held, $9 FROM changed \
+                 WHERE stock <> $8) \
+             TABLE changed",
+        )
+        .bind(self.product.id.0)
+        .bind(patch.name.as_ref().map(ProductName::as_str))
+        .bind(patch.description.is_some())
+        .bind(patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str))
+        .bind(patch.price.map(Money::minor))
+        .bind(edit.map(|edit| edit.stock.units()))
+        .bind(edit.map(|edit| edit.reason.as_str()))
+        .bind(self.product.stock.units())
+        .bind(edit.and_then(|edit| edit.note.as_ref()).map(StockNote::as_str))
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        let product = rows::product(&row)?;
+        self.transaction.commit().await.map_err(unanswered)?;
+        Ok(product)
+    }
+
+    /// Gives it a new stock, and commits that. `key` is kept with it.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyTaken`] if another transaction has taken the key meanwhile;
+    /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
+    /// happened. Otherwise nothing was changed.
+    pub async fn adjust(
+        mut self,
+        edit: &StockEdit,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<LedgerEntry, StoreError> {
+        let row = sqlx::query(concat!(
+            "WITH changed AS ( \
+                 UPDATE products SET stock = $2, version = version + 1, updated_at = now() \
+                 WHERE id = $1 RETURNING id, stock, version, held), \
+             entry AS ( \
+                 INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
+                     held_after, note) \
+                 SELECT id, version, $3, stock - $4, stock, held, $5 FROM changed RETURNING *), \
+             keyed AS ( \
+                 INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+                 SELECT $6, $7, $8, version FROM changed WHERE $6 IS NOT NULL \
+                 ON CONFLICT DO NOTHING RETURNING key) \
+             SELECT ",
+            ledger_columns!(),
+            ", (SELECT count(*) FROM keyed) AS keyed FROM entry"
+        ))
+        .bind(self.product.id.0)
+        .bind(edit.stock.units())
+        .bind(edit.reason.as_str())
+        .bind(self.product.stock.units())
+        .bind(edit.note.as_ref().map(StockNote::as_str))
+        .bind(key.map(|key| key.key))
+        .bind(key.map(|key| key.fingerprint))
+        .bind(ResultKind::Adjustment.as_str())
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        if row.try_get::<i64, _>("keyed")? != i64::from(key.is_some()) {
+            return Err(StoreError::KeyTaken);
+        }
+        let entry = ledger::entry(&row)?;
+        self.transaction.commit().await.map_err(unanswered)?;
+        Ok(entry)
+    }
+
+    /// The stock that the product would have with `delta` more units, if it can have that.
+    pub fn stock_with(&self, delta: i64) -> Option<StockEdit> {
+        let sum = self.product.stock.units().checked_add(delta)?;
+        let stock = Stock::new(sum).ok().filter(|_| sum <= self.max_stock())?;
+        Some(StockEdit { stock, reason: LedgerReason::Adjustment, note: None })
+    }
+
+    /// Takes the product out of the shop and commits that. Its row stays for the sake of the
+    /// orders that name it.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub async fn retire(mut self) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE products SET retired_at = now(), updated_at = now(), version = version + 1 \
+             WHERE id = $1",
+        )
+        .bind(self.product.id.0)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.transaction.commit().await.map_err(unanswered)?;
+        Ok(())
+    }
+}

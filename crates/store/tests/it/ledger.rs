@@ -1,0 +1,97 @@
+//! The ledger follows each change of a product's stock.
+
+use holdfast_domain::{
+    LedgerReason, Product, ProductName, ProductPatch, Stock, StockEdit, StockNote,
+};
+use holdfast_store::{IdempotencyKey, ResultKind, Store, StoreError};
+
+use crate::fixture::{product, store};
+
+/// Reason, delta, stock afterwards and version of each entry, the oldest first.
+async fn ledger(store: &Store, of: &Product) -> Vec<(LedgerReason, i64, i64, i64)> {
+    let mut entries = store.stock_ledger(of.id, None, 100).await.unwrap().items;
+    entries.reverse();
+    entries
+        .iter()
+        .map(|entry| (entry.reason, entry.delta, entry.stock_after.units(), entry.version))
+        .collect()
+}
+
+fn stock(units: i64) -> ProductPatch {
+    let stock = Some(StockEdit::set(Stock::new(units).unwrap()));
+    ProductPatch { stock, ..ProductPatch::default() }
+}
+
+#[tokio::test]
+async fn every_change_of_stock_is_told_and_nothing_else() {
+    use LedgerReason::{Adjustment, Opening, Set, Unknown};
+
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let locked = async || store.lock_product(lamp.id).await.unwrap().unwrap();
+    locked().await.update(&stock(9)).await.unwrap();
+    // Not the stock: version 3 has no entry, nor has version 4.
+    let name = Some(ProductName::new("Torch".to_owned()).unwrap());
+    let renamed = ProductPatch { name, ..ProductPatch::default() };
+    locked().await.update(&renamed).await.unwrap();
+    locked().await.update(&stock(9)).await.unwrap();
+
+    let lock = locked().await;
+    assert_eq!(lock.stock_with(-10), None);
+    assert_eq!(lock.stock_with(1_000_000_000), None);
+    assert_eq!(lock.stock_with(i64::MAX), None);
+    let note = Some(StockNote::new("broken in transit".to_owned()).unwrap());
+    let edit = StockEdit { note, ..lock.stock_with(-4).unwrap() };
+    let entry = lock.adjust(&edit, None).await.unwrap();
+    assert_eq!((entry.delta, entry.stock_after.units(), entry.version), (-4, 5, 5));
+    assert_eq!(entry.note.as_deref(), Some("broken in transit"));
+    assert_eq!(store.stock_change(lamp.id, 5).await.unwrap(), Some(entry));
+    assert_eq!(store.stock_change(lamp.id, 4).await.unwrap(), None);
+
+    // Somebody with psql, who does not even count the version.
+    let url = crate::fixture::database_url(&store).await;
+    let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    sqlx::query("UPDATE products SET stock = stock + 7, version = version + 1")
+        .execute(&mut psql)
+        .await
+        .unwrap();
+    locked().await.retire().await.unwrap();
+
+    assert_eq!(
+        ledger(&store, &lamp).await,
+        [(Opening, 5, 5, 1), (Set, 4, 9, 2), (Adjustment, -4, 5, 5), (Unknown, 7, 12, 6)]
+    );
+}
+
+#[tokio::test]
+async fn held_units_keep_their_room() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    sqlx::query("UPDATE products SET held = 10").execute(store.pool()).await.unwrap();
+    let lock = store.lock_product(lamp.id).await.unwrap().unwrap();
+    assert_eq!(lock.max_stock(), 999_999_990);
+    assert_eq!(lock.stock_with(999_999_986), None);
+    assert_eq!(lock.stock_with(999_999_985).unwrap().stock.units(), 999_999_990);
+}
+
+#[tokio::test]
+async fn a_change_is_dropped_with_its_entry_and_its_key() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let key = IdempotencyKey::new("", "restock", b"lamp");
+    let adjust = async || {
+        let lock = store.lock_product(lamp.id).await.unwrap().unwrap();
+        let edit = lock.stock_with(1).unwrap();
+        lock.adjust(&edit, Some(&key)).await
+    };
+    assert_eq!(store.keyed(&key).await.unwrap(), None);
+    adjust().await.unwrap();
+    let result = store.keyed(&key).await.unwrap().unwrap();
+    assert_eq!((result.kind, result.id), (ResultKind::Adjustment, 2));
+    assert!(key.led_to(&result));
+
+    let error = adjust().await.unwrap_err();
+    assert!(matches!(error, StoreError::KeyTaken), "{error:?}");
+    assert_eq!(store.product(lamp.id).await.unwrap().unwrap().stock.units(), 6);
+    assert_eq!(ledger(&store, &lamp).await.len(), 2);
+}

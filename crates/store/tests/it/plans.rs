@@ -1,0 +1,239 @@
+//! Which way the lists take through tables with many rows: told by PostgreSQL's `auto_explain`, for the
+//! very statements that the store sends.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use holdfast_domain::{HoldStatus, OrderStatus, ProductId};
+use holdfast_store::{HoldPage, OrderPage, ProductPage, Store};
+use serde_json::Value;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
+
+use crate::fixture;
+
+/// Keeps the plans that the server sends as notices.
+#[derive(Clone, Default)]
+struct Plans(Arc<Mutex<Vec<Value>>>);
+
+impl<S: Subscriber> Layer<S> for Plans {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "sqlx::postgres::notice" {
+            event.record(&mut self.clone());
+        }
+    }
+}
+
+impl Visit for Plans {
+    fn record_str(&mut self, field: &Field, text: &str) {
+        if field.name() == "message"
+            && let Some((_, plan)) = text.split_once("plan:")
+        {
+            self.0.lock().unwrap().push(serde_json::from_str(plan).unwrap());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+impl Plans {
+    fn take(&self) -> Vec<Value> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// A store whose server explains each statement.
+async fn explained() -> Store {
+    let store = fixture::store().await;
+    let mut settings = fixture::settings(&fixture::database_url(&store).await);
+    settings.pool_size = 1;
+    settings.connect = settings.connect.options([
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_level", "notice"),
+        ("auto_explain.log_analyze", "on"),
+        ("auto_explain.log_buffers", "on"),
+        ("auto_explain.log_format", "json"),
+        ("client_min_messages", "notice"),
+    ]);
+    Store::connect(&settings)
+}
+
+/// Product 1 sells most, and is on the second line of every tenth order. Hardly anything is in stock,
+/// hardly an order has failed.
+const MANY_ROWS: &str = "\
+    INSERT INTO products (name, price_minor, stock) \
+        SELECT CASE WHEN i % 3 = 0 THEN 'Lamp' ELSE 'Vase ' || i END, 100, (i % 2000 = 0)::int \
+        FROM generate_series(1, 40000) AS i; \
+    INSERT INTO orders (product_id, quantity, unit_price_minor, status, customer_ref, line_count, \
+            created_at) \
+        SELECT CASE WHEN i % 2 = 0 THEN 1 ELSE i % 1000 + 2 END, 1, 100, \
+            CASE i % 20000 WHEN 0 THEN 'failed' WHEN 1 THEN 'pending' ELSE 'completed' END, \
+            'customer ' || i % 3000, 1 + (i % 10 = 1)::int, now() - (100001 - i) * interval '1 s' \
+        FROM generate_series(1, 100000) AS i; \
+    INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_minor) \
+        SELECT id, 2, 1, 1, 100 FROM orders WHERE line_count = 2; \
+    INSERT INTO holds (product_id, quantity, unit_price_minor, status, customer_ref, expires_at) \
+        SELECT i % 50 + 1, 1, 100, CASE i % 5 WHEN 0 THEN 'active' ELSE 'used' END, \
+            'customer ' || i % 3000, now() + (i - 100) * interval '1 h' \
+        FROM generate_series(1, 50000) AS i; \
+    INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after) \
+        SELECT i % 2 + 1, i, 'admission', 0, 0, 0 FROM generate_series(2, 50000) AS i";
+
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let children = plan["Plans"].as_array().map(Vec::as_slice).unwrap_or_default();
+    std::iter::once(plan).chain(children.iter().flat_map(nodes)).collect()
+}
+
+/// The plan, a line for each node.
+fn shown(plan: &Value, depth: usize) -> String {
+    let fact = |name: &str| plan[name].as_str().map(|it| format!(" {it}")).unwrap_or_default();
+    let mut text = format!(
+        "{}{}{}{}: {} rows x {}, {} pages\n",
+        "  ".repeat(depth),
+        plan["Node Type"].as_str().unwrap(),
+        fact("Index Name"),
+        fact("Index Cond"),
+        plan["Actual Rows"],
+        plan["Actual Loops"],
+        plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+    );
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        text += &shown(child, depth + 1);
+    }
+    text
+}
+
+/// Runs a list often enough that the server would come to use a plan for any parameters, and looks
+/// at each plan: no table is read from end to end, and no more than `buffers` pages are touched.
+async fn check(plans: &Plans, name: &str, buffers: u64, list: impl AsyncFn()) {
+    for run in 0..8 {
+        plans.take();
+        list().await;
+        let explained = plans.take();
+        assert!(!explained.is_empty(), "{name}: not explained");
+        for plan in explained.iter().map(|explained| &explained["Plan"]) {
+            for node in nodes(plan) {
+                let kind = node["Node Type"].as_str().unwrap();
+                assert!(!kind.contains("Seq Scan"), "{name}, run {run}:\n{}", shown(plan, 0));
+            }
+            let touched = ["Shared Hit Blocks", "Shared Read Blocks"].map(|it| plan[it].as_u64());
+            let touched: u64 = touched.into_iter().map(Option::unwrap).sum();
+            assert!(touched <= buffers, "{name}, run {run}: {touched} pages\n{}", shown(plan, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn behind_each_filter_stands_an_index() {
+    let store = explained().await;
+    sqlx::raw_sql(MANY_ROWS).execute(store.pool()).await.unwrap();
+    // Once as a flash sale has just left it, once with statistics.
+    for statistics in [false, true] {
+        if statistics {
+            sqlx::raw_sql("ANALYZE").execute(store.pool()).await.unwrap();
+        }
+        orders(&store).await;
+        holds(&store).await;
+        products(&store).await;
+    }
+}
+
+/// For a page of 50 rows, each found by its own walk down an index.
+const PLAIN: u64 = 600;
+/// For a page that looks at 5,000 rows, some of them along two indexes.
+const FILTERED: u64 = 25_000;
+
+async fn orders(store: &Store) {
+    let plans = Plans::default();
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let any = OrderPage { limit: 50, ..OrderPage::default() };
+    let product = OrderPage { product: Some(ProductId(1)), ..any.clone() };
+    let customer = OrderPage { customer: Some("customer 7".parse().unwrap()), ..any.clone() };
+    let status = OrderPage { status: Some(OrderStatus::Completed), ..any.clone() };
+    let rare = OrderPage { status: Some(OrderStatus::Failed), ..any.clone() };
+    for (name, page, buffers) in [
+        ("all", any.clone(), PLAIN),
+        ("product", product.clone(), PLAIN),
+        ("customer", customer.clone(), PLAIN),
+        ("status", status.clone(), PLAIN),
+        ("rare status", rare.clone(), PLAIN),
+        ("customer and status", OrderPage { status: rare.status, ..customer.clone() }, PLAIN),
+        ("customer and product", OrderPage { product: product.product, ..customer }, PLAIN),
+        ("product and status", OrderPage { status: status.status, ..product.clone() }, PLAIN * 2),
+        ("product and rare status", OrderPage { status: rare.status, ..product }, FILTERED),
+    ] {
+        check(&plans, name, buffers, async || {
+            let first = store.orders(&page).await.unwrap();
+            let after = first.next;
+            store.orders(&OrderPage { after, ..page.clone() }).await.unwrap();
+        })
+        .await;
+    }
+}
+
+async fn holds(store: &Store) {
+    let plans = Plans::default();
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let any = HoldPage { limit: 50, ..HoldPage::default() };
+    let product = HoldPage { product: Some(ProductId(1)), ..any.clone() };
+    let status = |status| HoldPage { status: Some(status), ..any.clone() };
+    for (name, page, buffers) in [
+        ("all", any.clone(), PLAIN),
+        ("product", product.clone(), PLAIN),
+        (
+            "customer",
+            HoldPage { customer: Some("customer 7".parse().unwrap()), ..any.clone() },
+            PLAIN,
+        ),
+        ("active", status(HoldStatus::Active), PLAIN),
+        ("used", status(HoldStatus::Used), PLAIN),
+        ("expired", status(HoldStatus::Expired), FILTERED),
+        (
+            "of a product, expired",
+            HoldPage { status: Some(HoldStatus::Expired), ..product },
+            FILTERED,
+        ),
+    ] {
+        check(&plans, name, buffers, async || {
+            let first = store.holds(&page).await.unwrap();
+            store.holds(&HoldPage { after: first.next, ..page.clone() }).await.unwrap();
+        })
+        .await;
+    }
+}
+
+async fn products(store: &Store) {
+    let plans = Plans::default();
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let any = ProductPage { limit: 50, ..ProductPage::default() };
+    let lamps = ProductPage { name: Some("LAMP".parse().unwrap()), ..any.clone() };
+    for (name, page, buffers) in [
+        ("all", any.clone(), PLAIN),
+        ("name", lamps.clone(), PLAIN),
+        ("in stock", ProductPage { in_stock: Some(true), ..any.clone() }, FILTERED),
+        ("name, in stock", ProductPage { in_stock: Some(true), ..lamps }, FILTERED),
+    ] {
+        check(&plans, name, buffers, async || {
+            let first = store.products(&page).await.unwrap();
+            let after = first.next;
+            assert!(after.is_some(), "{name}");
+            store.products(&ProductPage { after, ..page.clone() }).await.unwrap();
+        })
+        .await;
+    }
+    check(&plans, "ledger", PLAIN, async || {
+        let first = store.stock_ledger(ProductId(1), None, 50).await.unwrap();
+        assert!(first.next.is_some());
+        store.stock_ledger(ProductId(1), first.next, 50).await.unwrap();
+    })
+    .await;
+}
