@@ -12,10 +12,17 @@
 //! and gets a page that he could have had anyway, because every position is checked to be one
 //! that a query takes.
 
-use axum::http::{HeaderValue, Uri};
+use axum::{
+    body::Body,
+    http::{HeaderValue, Uri, header},
+    response::Response,
+};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use holdfast_domain::Invalid;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+use crate::body::encode;
 
 /// The name of the query parameter.
 pub const CURSOR: &str = "cursor";
@@ -162,10 +169,26 @@ impl<A: Position, B: Position> Position for (A, B) {
     }
 }
 
-/// The value of a `Link` header (RFC 8288) that leads to the next page: the request's own path and
-/// parameters, with this cursor. `None` if that is no header, which cannot happen: everything in it is
-/// percent-encoded.
-pub fn next_link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+/// One page of a list, with the `Link` header (RFC 8288) that leads to the next one, if `next` is the
+/// row behind which there may be more.
+pub fn page<T: Serialize, P: Position>(
+    uri: &Uri,
+    scope: &Scope,
+    items: &[T],
+    next: Option<&P>,
+) -> Response {
+    let mut response = Response::new(Body::from(encode(&items)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(link) = next.and_then(|next| next_link(uri, &scope.cursor(next))) {
+        headers.insert(header::LINK, link);
+    }
+    response
+}
+
+/// The request's own path and parameters, with this cursor. `None` if that is no header, which
+/// cannot happen: everything in it is percent-encoded.
+fn next_link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     query.extend_pairs(given.filter(|(name, _)| name != CURSOR && name != SKIP));

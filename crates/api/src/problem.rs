@@ -124,6 +124,26 @@ impl Problem {
         problem
     }
 
+    /// The product is not the one that the request's conditions name.
+    pub fn precondition_failed(product_id: i64, version: i64) -> Self {
+        let mut problem = Self::new(Kind::PreconditionFailed);
+        problem.0.facts =
+            Facts { product_id: Some(product_id), version: Some(version), ..Facts::default() };
+        problem
+    }
+
+    /// A change that would leave a stock outside of `0..=max`; it is `left` now.
+    pub fn stock_out_of_range(product_id: i64, delta: i64, left: i64, max: i64) -> Self {
+        let kind = if delta < 0 { Kind::NotEnoughStock } else { Kind::StockFull };
+        let mut problem = Self::with_detail(
+            kind,
+            format!("The stock is {left}: a delta from {} to {} is allowed.", -left, max - left),
+        );
+        problem.0.facts =
+            Facts { product_id: Some(product_id), left: Some(left), ..Facts::default() };
+        problem
+    }
+
     /// What the request is about stands somewhere else than the request needs.
     pub fn wrong_state(
         kind: Kind,
@@ -226,6 +246,7 @@ impl Problem {
             StoreError::LockTimeout(_) => Kind::Locked,
             StoreError::Busy(_) | StoreError::Timeout(_) => Kind::Overloaded,
             StoreError::Unavailable(_) => Kind::Unavailable,
+            StoreError::Unanswered(_) => Kind::OutcomeUnknown,
             _ => Kind::Internal,
         }
     }

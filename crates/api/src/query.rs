@@ -2,7 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::problem::{FieldError, Problem};
+use holdfast_domain::Invalid;
+
+use crate::{
+    cursor::{CURSOR, Position, Scope},
+    problem::{FieldError, Problem},
+};
 
 /// The parameters of a query string.
 #[derive(Debug)]
@@ -50,6 +55,24 @@ impl<'q> Query<'q> {
             self.errors.push(FieldError::new(name, must()));
         }
         value
+    }
+
+    /// Behind which row a page begins, if the parameter is there. To be read after all filters: with
+    /// a wrong one, nobody can say whether the cursor is good.
+    pub fn cursor<P: Position>(&mut self, scope: &Scope) -> Option<P> {
+        let wrong_filters = !self.errors.is_empty();
+        let text = self.take(CURSOR).filter(|_| !wrong_filters)?;
+        scope.position(&text).map_err(|Invalid(reason)| self.wrong(CURSOR, reason)).ok()
+    }
+
+    /// Whether a parameter is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(key, _)| key == name)
+    }
+
+    /// Says that a parameter is wrong for a reason that only the endpoint knows.
+    pub fn wrong(&mut self, name: &'static str, detail: impl Into<Cow<'static, str>>) {
+        self.errors.push(FieldError::new(name, detail));
     }
 
     /// To be called when all parameters have been read.

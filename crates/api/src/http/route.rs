@@ -22,6 +22,10 @@ pub enum Route {
     Products,
     /// `/products/{id}`
     Product,
+    /// `/products/{id}/stock`
+    Stock,
+    /// `/products/{id}/stock-ledger`
+    StockLedger,
     /// `/health`, `/livez` and `/readyz`
     Health,
     /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
@@ -32,7 +36,7 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Orders,
         Self::Order,
         Self::OrderCancel,
@@ -40,6 +44,8 @@ impl Route {
         Self::Hold,
         Self::Products,
         Self::Product,
+        Self::Stock,
+        Self::StockLedger,
         Self::Health,
         Self::Docs,
         Self::Unmatched,
@@ -59,16 +65,22 @@ impl Route {
                     |parent: &str| path.strip_prefix(parent).is_some_and(|rest| !rest.is_empty());
                 let one_below =
                     |parent: &str| path.strip_prefix(parent).is_some_and(|id| !id.contains('/'));
+                let between = |parent: &str, child: &str| {
+                    let id = path.strip_prefix(parent).and_then(|rest| rest.strip_suffix(child));
+                    id.is_some_and(|id| !id.contains('/'))
+                };
                 if one_below("/products/") {
                     Self::Product
                 } else if one_below("/orders/") {
                     Self::Order
                 } else if one_below("/holds/") {
                     Self::Hold
-                } else if path.strip_suffix("/cancel").is_some_and(|order| {
-                    order.strip_prefix("/orders/").is_some_and(|id| !id.contains('/'))
-                }) {
+                } else if between("/orders/", "/cancel") {
                     Self::OrderCancel
+                } else if between("/products/", "/stock") {
+                    Self::Stock
+                } else if between("/products/", "/stock-ledger") {
+                    Self::StockLedger
                 } else if below("/docs/") || one_below("/problems/") {
                     Self::Docs
                 } else {
@@ -88,6 +100,8 @@ impl Route {
             Self::Hold => "/holds/{id}",
             Self::Products => "/products",
             Self::Product => "/products/{id}",
+            Self::Stock => "/products/{id}/stock",
+            Self::StockLedger => "/products/{id}/stock-ledger",
             Self::Health => "/health",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",
@@ -110,6 +124,8 @@ mod tests {
             ("/holds/7", Route::Hold),
             ("/products", Route::Products),
             ("/products/x", Route::Product),
+            ("/products/7/stock", Route::Stock),
+            ("/products/7/stock-ledger", Route::StockLedger),
             ("/readyz", Route::Health),
             ("/docs/index.html", Route::Docs),
             ("/problems/validation", Route::Docs),

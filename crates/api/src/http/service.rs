@@ -133,7 +133,10 @@ impl Service {
             }
             (Route::Product, &Method::GET) => match PathId::of(request.uri().path()) {
                 Ok(id) => {
-                    routes::products::get::get(State(self.app.clone()), id).await.into_response()
+                    let headers = request.into_parts().0.headers;
+                    routes::products::get::get(State(self.app.clone()), id, headers)
+                        .await
+                        .into_response()
                 }
                 Err(problem) => problem.into_response(),
             },

@@ -61,6 +61,8 @@ kinds! {
         "The product's stock would exceed the most that the shop can hold. Nothing was changed.";
     KeyReused: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request",
         "The same `Idempotency-Key` came before, with another request. Nothing was changed: use a new key for a new request.";
+    PreconditionFailed: "precondition-failed", PRECONDITION_FAILED, "The product has changed",
+        "The product is not one of those that `If-Match` names, or is one that `If-None-Match` names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
     BodyTooLarge: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
         "The body is larger than this server takes. Nothing was changed.";
     UnsupportedMediaType: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",
@@ -77,8 +79,8 @@ kinds! {
         "The database cannot be used at the moment. Try again after `Retry-After`.";
     ShuttingDown: "shutting-down", SERVICE_UNAVAILABLE, "This server is about to end",
         "Nothing was changed: try again after `Retry-After`; another server will answer.";
-    OutcomeUnknown: "outcome-unknown", SERVICE_UNAVAILABLE, "It is not known whether the order was accepted",
-        "The database did not confirm the order and could not be asked about it in time. The order may exist or not: look for it in `GET /orders` before ordering again.";
+    OutcomeUnknown: "outcome-unknown", SERVICE_UNAVAILABLE, "It is not known whether it happened",
+        "The database did not confirm the change and could not be asked about it in time. The order, or whatever was to be changed, may be there or not: look before trying again, or send the same request with the `Idempotency-Key` that it had, which is safe.";
     Timeout: "timeout", GATEWAY_TIMEOUT, "The answer took too long",
         "The time for this request is over. A change that it asked for may have happened or not: look before trying again.";
 }

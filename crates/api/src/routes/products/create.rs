@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     body::{Fields, JsonText, encode, receive, value},
+    etag,
     problem::{Problem, ProblemSchema},
     products::ProductBody,
 };
@@ -42,7 +43,10 @@ pub struct NewProductSchema {
     request_body(content = NewProductSchema),
     responses(
         (status = 201, description = "The product, as it was created", body = ProductBody,
-            headers(("Location" = String, description = "Its path"))),
+            headers(
+                ("Location" = String, description = "Its path"),
+                ("ETag" = String, description = "Names the product as it is now"),
+            )),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
@@ -67,6 +71,7 @@ pub async fn create(
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ETAG, etag::of(product.version));
     headers.insert(header::LOCATION, location.map_err(Problem::internal)?);
     Ok(response)
 }

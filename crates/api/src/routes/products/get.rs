@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 use holdfast_domain::ProductId;
@@ -13,6 +13,7 @@ use holdfast_store::StoreError;
 
 use crate::{
     app::App,
+    etag,
     problem::{Kind, Problem, ProblemSchema},
     products::{CachedProduct, ProductBody},
     routes::extract::PathId,
@@ -21,12 +22,17 @@ use crate::{
 /// One product
 ///
 /// Answered from a cache that every change passes on to. After an order's 201, the same server
-/// shows its effect.
+/// shows its effect. With `If-None-Match`, what the client has already is not sent again.
 #[utoipa::path(
     get, path = "/products/{id}", tag = "products", operation_id = "get_product",
-    params(("id" = i64, Path, description = "The product's id")),
+    params(
+        ("id" = i64, Path, description = "The product's id"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has"),
+    ),
     responses(
-        (status = 200, description = "The product", body = ProductBody),
+        (status = 200, description = "The product", body = ProductBody,
+            headers(("ETag" = String, description = "Names the product as it is now"))),
+        (status = 304, description = "It is as If-None-Match has it"),
         (status = 404, description = "There is no such product, or it is no longer sold",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "The id is no whole number",
@@ -35,7 +41,11 @@ use crate::{
             body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<App>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
@@ -45,10 +55,18 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Response,
     };
     let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
     let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
-    let mut response = Response::new(Body::from(hit.body));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = if etag::is_known(&headers, hit.version) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(Body::from(hit.body));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    response.headers_mut().insert(header::ETAG, etag::of(hit.version));
     Ok(response)
 }
 

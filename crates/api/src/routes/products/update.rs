@@ -1,6 +1,12 @@
 //! `PUT /products/{id}`
 
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use holdfast_domain::{LedgerReason, Product, ProductId, ProductPatch, Stock, StockEdit};
 use utoipa::ToSchema;
@@ -8,6 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     body::{Fields, JsonText, receive, value},
+    etag::{self, Preconditions},
     problem::{FieldError, Problem, ProblemSchema},
     products::ProductBody,
     routes::extract::PathId,
@@ -46,19 +53,26 @@ pub struct ProductPatchSchema {
 /// from an older one would give back what they have taken. Two ways lose nothing:
 ///
 /// - `stock_change` adds to what is there, while the product is locked: for goods that come in.
-/// - `version` makes the change conditional: if anything has changed since (a sale included), the
-///   answer is 409 with the product's `version` now, and nothing happens.
+///   (`POST /products/{id}/stock` does the same, with a reason and safe to be sent again.)
+/// - `version` or the header `If-Match` make the change conditional: if anything has changed since (a
+///   sale included), the answer is 409 or 412 with the product's `version` now, and nothing happens.
 #[utoipa::path(
     put, path = "/products/{id}", tag = "products", operation_id = "update_product",
-    params(("id" = i64, Path, description = "The product's id")),
+    params(
+        ("id" = i64, Path, description = "The product's id"),
+        ("If-Match" = Option<String>, Header, description = "Only if this is still the product's ETag"),
+    ),
     request_body(content = ProductPatchSchema),
     responses(
-        (status = 200, description = "The product, as it is now", body = ProductBody),
+        (status = 200, description = "The product, as it is now", body = ProductBody,
+            headers(("ETag" = String, description = "Names the product as it is now"))),
         (status = 404, description = "There is no such product, or it is no longer sold",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "The product has another version by now",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 412, description = "The product is not the one that If-Match names",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -75,15 +89,17 @@ pub async fn update(
     PathId(id): PathId,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<ProductBody>, Problem> {
+) -> Result<Response, Problem> {
     let change = read(&receive(&headers, body, app.body).await?)?;
+    let conditions = Preconditions::read(&headers)?;
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
-    let Some(patch) = change.applied_to(locked.product())? else {
-        return Ok(Json(locked.product().clone().into()));
+    conditions.check(id, locked.product().version)?;
+    let Some(patch) = change.applied_to(locked.product(), locked.max_stock())? else {
+        return Ok(answer(locked.product().clone()));
     };
     // Before the commit, so that no reader can put the old product into the cache afterwards. If
     // this task is cancelled in between, or nobody knows whether the commit happened, dropping
@@ -91,7 +107,12 @@ pub async fn update(
     let raised = app.cache.raise(&[(id, locked.next_version())]).await;
     let product = locked.update(&patch).await?;
     raised.changed();
-    Ok(Json(product.into()))
+    Ok(answer(product))
+}
+
+fn answer(product: Product) -> Response {
+    let etag = [(header::ETAG, etag::of(product.version))];
+    (etag, Json(ProductBody::from(product))).into_response()
 }
 
 /// What a body asks for.
@@ -105,24 +126,34 @@ struct Change {
 }
 
 impl Change {
-    /// The patch for the locked `product`; `None` if nothing is to change.
-    fn applied_to(self, product: &Product) -> Result<Option<ProductPatch>, Problem> {
+    /// The patch for the locked `product`, whose stock may be `max_stock` at most; `None` if
+    /// nothing is to change.
+    fn applied_to(
+        self,
+        product: &Product,
+        max_stock: i64,
+    ) -> Result<Option<ProductPatch>, Problem> {
         let Self { mut patch, delta, expected_version } = self;
         if expected_version.is_some_and(|expected| expected != product.version) {
             return Err(Problem::version_conflict(product.id.0, product.version));
         }
+        let wrong = |field, what: &str| {
+            Problem::validation(vec![FieldError::new(
+                field,
+                format!(
+                    "must {what} between 0 and {max_stock}; it is {} now",
+                    product.stock.units()
+                ),
+            )])
+        };
+        if patch.stock.as_ref().is_some_and(|edit| edit.stock.units() > max_stock) {
+            return Err(wrong("stock", "be"));
+        }
         if let Some(delta) = delta {
-            let sum = product.stock.units().checked_add(delta);
-            let stock = sum.and_then(|sum| Stock::new(sum).ok()).ok_or_else(|| {
-                Problem::validation(vec![FieldError::new(
-                    "stock_change",
-                    format!(
-                        "must leave a stock between 0 and {}; it is {} now",
-                        holdfast_domain::MAX_STOCK,
-                        product.stock.units()
-                    ),
-                )])
-            })?;
+            let sum = product.stock.units().checked_add(delta).filter(|sum| *sum <= max_stock);
+            let stock = sum
+                .and_then(|sum| Stock::new(sum).ok())
+                .ok_or_else(|| wrong("stock_change", "leave a stock"))?;
             let reason = LedgerReason::Adjustment;
             patch.stock = Some(StockEdit { stock, reason, note: None });
         }
@@ -168,7 +199,7 @@ mod tests {
     }
 
     fn change(body: &'static str) -> Result<Option<ProductPatch>, Problem> {
-        read(&Bytes::from_static(body.as_bytes()))?.applied_to(&product())
+        read(&Bytes::from_static(body.as_bytes()))?.applied_to(&product(), 100)
     }
 
     #[test]
@@ -195,12 +226,20 @@ mod tests {
         assert_eq!(stock(r#"{"stock_change":-5}"#), 0);
         for body in [
             r#"{"stock_change":-6}"#,
+            r#"{"stock_change":96}"#,
             r#"{"stock_change":9223372036854775807}"#,
             r#"{"stock_change":1,"stock":1}"#,
         ] {
             let problem = change(body).unwrap_err();
             assert_eq!(problem.fields().collect::<Vec<_>>(), ["stock_change"], "{body}");
         }
+    }
+
+    #[test]
+    fn held_units_keep_their_room() {
+        let problem = change(r#"{"stock":101}"#).unwrap_err();
+        assert_eq!(problem.fields().collect::<Vec<_>>(), ["stock"]);
+        assert!(change(r#"{"stock":100}"#).unwrap().is_some());
     }
 
     #[test]

@@ -1,0 +1,229 @@
+//! Entity tags of products, and the conditions of requests that bear them (RFC 9110, sections 8.8.3 and
+//! 13.1).
+//!
+//! A product's tag is strong: the number of the form in which products are shown, and the product's
+//! version, which grows with each change, a sale included. So it costs no look at the body.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+
+use crate::problem::{FieldError, Problem};
+
+/// The form in which [`ProductBody`](crate::products::ProductBody) shows a product. To be raised
+/// when that changes, or clients would keep the old form.
+const FORM: u32 = 1;
+
+/// What a condition looks like, for a message to a person.
+const MUST: &str =
+    "must be * or a list of entity tags in double quotes, as the header ETag gives them: \"1-42\"";
+
+/// The tag of a product at this version.
+pub fn of(version: i64) -> HeaderValue {
+    // All of it is visible ASCII, so this cannot fail.
+    HeaderValue::from_maybe_shared(Bytes::from(format!("\"{FORM}-{version}\"")))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// Whether a read may be answered with "not modified": the header `If-None-Match` names the
+/// product at this version. Weak tags will do for that. A header that is none is passed over: the
+/// full answer is never wrong.
+pub fn is_known(headers: &HeaderMap, version: i64) -> bool {
+    matches!(Condition::read(headers, header::IF_NONE_MATCH), Ok(Some(tags)) if tags.names(version, false))
+}
+
+/// The conditions under which a request may change a product.
+#[derive(Debug)]
+pub struct Preconditions<'h> {
+    matches: Option<Condition<'h>>,
+    none_match: Option<Condition<'h>>,
+}
+
+impl<'h> Preconditions<'h> {
+    /// Reads the headers `If-Match` and `If-None-Match`.
+    ///
+    /// # Errors
+    /// What is neither `*` nor a list of tags.
+    pub fn read(headers: &'h HeaderMap) -> Result<Self, Problem> {
+        let matches = Condition::read(headers, header::IF_MATCH);
+        let none_match = Condition::read(headers, header::IF_NONE_MATCH);
+        let wrong = |name| FieldError::new(name, MUST);
+        let errors: Vec<_> = [
+            matches.as_ref().err().map(|Malformed| wrong("If-Match")),
+            none_match.as_ref().err().map(|Malformed| wrong("If-None-Match")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match (matches, none_match) {
+            (Ok(matches), Ok(none_match)) => Ok(Self { matches, none_match }),
+            _ => Err(Problem::validation(errors)),
+        }
+    }
+
+    /// Compares them with the product as it stands, under its lock.
+    ///
+    /// # Errors
+    /// One does not hold.
+    pub fn check(&self, product_id: i64, version: i64) -> Result<(), Problem> {
+        let matches = self.matches.as_ref().is_none_or(|tags| tags.names(version, true));
+        let known = self.none_match.as_ref().is_some_and(|tags| tags.names(version, false));
+        if matches && !known {
+            Ok(())
+        } else {
+            Err(Problem::precondition_failed(product_id, version))
+        }
+    }
+}
+
+/// What a conditional header names.
+#[derive(Debug, PartialEq, Eq)]
+enum Condition<'h> {
+    Any,
+    Tags(Vec<Tag<'h>>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Tag<'h> {
+    weak: bool,
+    opaque: &'h [u8],
+}
+
+/// A header that is no condition.
+#[derive(Debug, PartialEq, Eq)]
+struct Malformed;
+
+impl<'h> Condition<'h> {
+    fn read(headers: &'h HeaderMap, name: HeaderName) -> Result<Option<Self>, Malformed> {
+        let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let Some(first) = lines.next() else { return Ok(None) };
+        let mut more = lines.peekable();
+        if first.trim_ascii() == b"*" && more.peek().is_none() {
+            return Ok(Some(Self::Any));
+        }
+        // Several lines are one list.
+        let mut tags = Vec::new();
+        for line in std::iter::once(first).chain(more) {
+            read_tags(line, &mut tags)?;
+        }
+        if tags.is_empty() { Err(Malformed) } else { Ok(Some(Self::Tags(tags))) }
+    }
+
+    /// Whether the product at this version is among them. A weak tag says that the two are as good
+    /// as equal, which is not good enough for a `strong` comparison.
+    fn names(&self, version: i64, strong: bool) -> bool {
+        let Self::Tags(tags) = self else { return true };
+        let current = format!("{FORM}-{version}");
+        tags.iter().any(|tag| !(strong && tag.weak) && tag.opaque == current.as_bytes())
+    }
+}
+
+/// `W/"…" , "…"`, with empty elements, as RFC 9110 (5.6.1) wants them to be taken.
+fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Tag<'h>>) -> Result<(), Malformed> {
+    let mut rest = line.trim_ascii();
+    while !rest.is_empty() {
+        if let Some(behind) = rest.strip_prefix(b",") {
+            rest = behind.trim_ascii_start();
+            continue;
+        }
+        let (weak, quoted) = match rest.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let text = quoted.strip_prefix(b"\"").ok_or(Malformed)?;
+        let end = text.iter().position(|byte| *byte == b'"').ok_or(Malformed)?;
+        let opaque = &text[..end];
+        // Blanks and control characters are in no tag.
+        if opaque.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+            return Err(Malformed);
+        }
+        tags.push(Tag { weak, opaque });
+        rest = text[end + 1..].trim_ascii_start();
+        if !rest.is_empty() && !rest.starts_with(b",") {
+            return Err(Malformed);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(name: HeaderName, lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_change_happens_only_if_a_strong_tag_matches() {
+        for (lines, holds) in [
+            (&["\"1-7\""][..], true),
+            (&["*"], true),
+            (&[" * "], true),
+            (&["\"1-6\", \"1-7\""], true),
+            (&["\"1-6\"", ",, \"x,y\" ,\"1-7\","], true),
+            (&["\"1-6\""], false),
+            (&["\"2-7\""], false),
+            (&["W/\"1-7\""], false),
+            (&["\"\""], false),
+        ] {
+            let headers = headers(header::IF_MATCH, lines);
+            let conditions = Preconditions::read(&headers).unwrap();
+            assert_eq!(conditions.check(3, 7).is_ok(), holds, "{lines:?}");
+        }
+        assert!(Preconditions::read(&HeaderMap::new()).unwrap().check(3, 7).is_ok());
+        assert!(of(7) == "\"1-7\"");
+    }
+
+    #[test]
+    fn a_malformed_condition_is_refused() {
+        for lines in [
+            &[""][..],
+            &[","],
+            &["1-7"],
+            &["\"1-7"],
+            &["1-7\""],
+            &["\"1-7\" \"1-8\""],
+            &["w/\"1-7\""],
+            &["W/1-7"],
+            &["W/ \"1-7\""],
+            &["*, \"1-7\""],
+            &["*", "*"],
+            &["\"a b\""],
+        ] {
+            for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+                let headers = headers(name.clone(), lines);
+                let problem = Preconditions::read(&headers).unwrap_err();
+                let field = problem.fields().next().unwrap().to_lowercase();
+                assert_eq!(field, name.as_str(), "{lines:?}");
+                assert!(!is_known(&headers, 7), "{lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_is_not_answered_twice() {
+        for (line, known) in [
+            ("\"1-7\"", true),
+            ("W/\"1-7\"", true),
+            ("\"1-6\", W/\"1-7\"", true),
+            ("*", true),
+            ("\"1-8\"", false),
+        ] {
+            let headers = headers(header::IF_NONE_MATCH, &[line]);
+            assert_eq!(is_known(&headers, 7), known, "{line}");
+            let changed = Preconditions::read(&headers).unwrap().check(3, 7);
+            assert_eq!(changed.is_err(), known, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_panic(line in "[W/\",* 1-7\\x80é]{0,24}") {
+            let value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            let headers: HeaderMap = [(header::IF_MATCH, value)].into_iter().collect();
+            let _ = Preconditions::read(&headers);
+        }
+    }
+}
