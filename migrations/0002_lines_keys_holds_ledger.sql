@@ -85,7 +85,7 @@ CREATE TABLE stock_ledger (
     product_id  bigint      NOT NULL,
     version     bigint      NOT NULL,
     reason      text        NOT NULL
-        CHECK (reason IN ('opening', 'set', 'adjustment', 'admission', 'retired', 'unknown')),
+        CHECK (reason IN ('opening', 'set', 'adjustment', 'admission', 'unknown')),
     delta       bigint      NOT NULL,
     stock_after bigint      NOT NULL CHECK (stock_after >= 0),
     held_after  bigint      NOT NULL CHECK (held_after >= 0),

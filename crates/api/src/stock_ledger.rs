@@ -58,8 +58,6 @@ pub enum LedgerKind {
     Adjustment,
     /// A batch of orders, cancellations and holds.
     Admission,
-    /// The product was taken out of the shop.
-    Retired,
     /// A change past this API, by another program.
     Unknown,
 }

@@ -16,16 +16,14 @@ pub enum LedgerReason {
     Adjustment,
     /// A batch of orders, cancellations and holds.
     Admission,
-    /// The product was taken out of the shop.
-    Retired,
     /// A change behind our back: another program, or a person with a database client.
     Unknown,
 }
 
 impl LedgerReason {
     /// Each reason.
-    pub const ALL: [Self; 6] =
-        [Self::Opening, Self::Set, Self::Adjustment, Self::Admission, Self::Retired, Self::Unknown];
+    pub const ALL: [Self; 5] =
+        [Self::Opening, Self::Set, Self::Adjustment, Self::Admission, Self::Unknown];
 
     /// The word used in the database and in the API.
     pub fn as_str(self) -> &'static str {
@@ -34,7 +32,6 @@ impl LedgerReason {
             Self::Set => "set",
             Self::Adjustment => "adjustment",
             Self::Admission => "admission",
-            Self::Retired => "retired",
             Self::Unknown => "unknown",
         }
     }

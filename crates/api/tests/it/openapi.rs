@@ -57,9 +57,16 @@ fn every_operation_is_described_with_its_answers() {
         "GET /products/{id}",
         "PUT /products/{id}",
         "DELETE /products/{id}",
+        "POST /products/{id}/stock",
+        "GET /products/{id}/stock-ledger",
         "POST /orders",
         "GET /orders",
         "GET /orders/{id}",
+        "POST /orders/{id}/cancel",
+        "POST /holds",
+        "GET /holds",
+        "GET /holds/{id}",
+        "DELETE /holds/{id}",
         "GET /health",
         "GET /livez",
         "GET /readyz",
@@ -76,7 +83,7 @@ fn every_operation_is_described_with_its_answers() {
             if status.starts_with(['4', '5']) {
                 let problem = &answer["content"]["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(problem, "#/components/schemas/Problem", "{name} {status}");
-            } else if status != "204" {
+            } else if !["204", "304"].contains(&status.as_str()) {
                 assert!(answer["content"]["application/json"]["schema"].is_object(), "{name}");
             }
         }
