@@ -92,11 +92,10 @@ pub async fn adjust(
             response.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
             return Ok(response);
         }
-        match change(&app, id, &adjustment, key.as_ref()).await? {
-            Some(entry) => return Ok(created(entry)),
-            // Another request has taken the key since we looked: now we shall see what it did.
-            None => {}
+        if let Some(entry) = change(&app, id, &adjustment, key.as_ref()).await? {
+            return Ok(created(entry));
         }
+        // Another request has taken the key since we looked: now we shall see what it did.
     }
     Err(Problem::new(Kind::Overloaded))
 }
