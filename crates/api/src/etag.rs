@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: HeaderName, lines: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap())).collect()
     }
 
@@ -168,7 +168,7 @@ mod tests {
             (&["W/\"1-7\""], false),
             (&["\"\""], false),
         ] {
-            let headers = headers(header::IF_MATCH, lines);
+            let headers = headers(&header::IF_MATCH, lines);
             let conditions = Preconditions::read(&headers).unwrap();
             assert_eq!(conditions.check(3, 7).is_ok(), holds, "{lines:?}");
         }
@@ -193,7 +193,7 @@ mod tests {
             &["\"a b\""],
         ] {
             for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
-                let headers = headers(name.clone(), lines);
+                let headers = headers(&name, lines);
                 let problem = Preconditions::read(&headers).unwrap_err();
                 let field = problem.fields().next().unwrap().to_lowercase();
                 assert_eq!(field, name.as_str(), "{lines:?}");
@@ -211,7 +211,7 @@ mod tests {
             ("*", true),
             ("\"1-8\"", false),
         ] {
-            let headers = headers(header::IF_NONE_MATCH, &[line]);
+            let headers = headers(&header::IF_NONE_MATCH, &[line]);
             assert_eq!(is_known(&headers, 7), known, "{line}");
             let changed = Preconditions::read(&headers).unwrap().check(3, 7);
             assert_eq!(changed.is_err(), known, "{line}");

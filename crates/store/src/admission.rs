@@ -19,7 +19,7 @@ use holdfast_domain::{HeldUnits, HoldId, OrderId, ProductId, Shelf, StockChange}
 use crate::{
     BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
     connections::Lease,
-    locks::{Found, held_units, lock},
+    locks::{Found, held_units, lock, look_up},
     places::{Place, Places},
 };
 
@@ -171,6 +171,18 @@ impl Batch {
     /// What a key led to before this batch, if anything.
     pub fn keyed(&self, key: &IdempotencyKey) -> Option<&KeyedResult> {
         self.keyed.get(&key.id())
+    }
+
+    /// Looks up keys again, as things stand now. Those of requests for rows that this batch has locked
+    /// cannot be used by others any more.
+    ///
+    /// # Errors
+    /// The database refuses or is not available; the transaction is over then.
+    pub async fn look_up(&mut self, keys: &[IdempotencyKey]) -> Result<(), StoreError> {
+        let limit = self.connection.limit;
+        let connection = &mut self.connection.lease.connection;
+        self.keyed.extend(within(limit, look_up(connection, keys)).await?);
+        Ok(())
     }
 
     /// The holds of these products whose time is over and whose units nobody has given back yet:

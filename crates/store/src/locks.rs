@@ -175,7 +175,10 @@ pub(crate) async fn lock(
             // The end of a statement.
             Either::Left(_) => step = steps.next(),
             Either::Right(row) => match step {
-                Some(Step::Keys) => found.key(&row)?,
+                Some(Step::Keys) => {
+                    let (key, result) = keyed(&row)?;
+                    found.keyed.insert(key, result);
+                }
                 Some(Step::Products) => found.product(&row, wanted)?,
                 Some(Step::Holds) => {
                     let (id, hold) = held_units(&row)?;
@@ -189,22 +192,33 @@ pub(crate) async fn lock(
     Ok(found)
 }
 
-impl Found {
-    fn key(&mut self, row: &PgRow) -> Result<(), StoreError> {
-        let key: &str = row.try_get("key")?;
-        let key = uuid::Uuid::parse_str(key).map_err(|error| StoreError::Corrupt {
-            what: "idempotency key",
-            reason: error.to_string(),
-        })?;
-        let result = KeyedResult {
-            fingerprint: row.try_get("fingerprint")?,
-            kind: ResultKind::parse(row.try_get("kind")?)?,
-            id: row.try_get("result_id")?,
-        };
-        self.keyed.insert(key.as_u128(), result);
-        Ok(())
-    }
+/// What keys have led to. The connection must have executed [`PREPARE`].
+pub(crate) async fn look_up(
+    connection: &mut PgConnection,
+    keys: &[IdempotencyKey],
+) -> Result<BTreeMap<u128, KeyedResult>, StoreError> {
+    let keys = list(keys.iter().map(|key| key.key));
+    let sql = format!("EXECUTE holdfast_keys('{{{keys}}}')");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+    rows.iter().map(keyed).collect()
+}
 
+/// Reads the columns `key, fingerprint, kind, result_id`.
+fn keyed(row: &PgRow) -> Result<(u128, KeyedResult), StoreError> {
+    let key: &str = row.try_get("key")?;
+    let key = uuid::Uuid::parse_str(key).map_err(|error| StoreError::Corrupt {
+        what: "idempotency key",
+        reason: error.to_string(),
+    })?;
+    let result = KeyedResult {
+        fingerprint: row.try_get("fingerprint")?,
+        kind: ResultKind::parse(row.try_get("kind")?)?,
+        id: row.try_get("result_id")?,
+    };
+    Ok((key.as_u128(), result))
+}
+
+impl Found {
     fn product(&mut self, row: &PgRow, wanted: &Wanted<'_>) -> Result<(), StoreError> {
         let id = ProductId(row.try_get("id")?);
         if !wanted.products.contains(&id) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use holdfast_cache::{Cache, StockChange as CacheChange};
-use holdfast_domain::{Grant, HoldStatus, ProductId, Shortfall, StockChange};
+use holdfast_domain::{HoldStatus, ProductId, Shortfall, StockChange};
 use holdfast_store::{
     Batch, CommitError, IdempotencyKey, LockMode, Outcome, Placed, Store, StoreError, Wanted,
 };
@@ -11,10 +11,11 @@ use holdfast_telemetry::Chain;
 
 use super::{
     AdmissionMetrics, AdmissionSettings,
+    answers::Answers,
     publish::Outbox,
-    rule::{Ruling, expire, records, repeat_of, rule, short_of_held},
+    rule::{Ruling, expire, records, rule, short_of_held},
     sold_out::SoldOut,
-    ticket::{Accepted, AcceptedHold, AcceptedOrder, Missing, Refusal, Ticket},
+    ticket::{Accepted, Missing, Refusal, Ticket},
 };
 use crate::products::CachedProduct;
 
@@ -124,21 +125,42 @@ impl Runner {
 
     /// Answers the tickets whose key was used before this batch.
     fn answer_repeats(&self, tickets: &mut Vec<Ticket>, batch: &Batch) {
-        let used = |ticket: &Ticket| {
-            let key = ticket.details.key?;
-            batch.keyed(&key).map(|result| (key, *result))
-        };
-        for ticket in tickets.extract_if(.., |ticket| used(ticket).is_some()) {
-            match used(&ticket) {
-                Some((key, result))
-                    if key.led_to(&result) && ticket.kind() == Some(result.kind) =>
-                {
+        for ticket in tickets.extract_if(.., |ticket| earlier(ticket, batch).is_some()) {
+            match earlier(&ticket, batch) {
+                Some(Ruling::Earlier { kind, id }) => {
                     self.metrics.repeated.inc();
-                    ticket.answer(Ok(Accepted::Repeat { kind: result.kind, id: result.id }));
+                    ticket.answer(Ok(Accepted::Repeat { kind, id }));
                 }
                 _ => self.refuse(ticket, Refusal::KeyReused),
             }
         }
+    }
+
+    /// Looks up the keys of those that are to be refused once more. They were looked up before the rows
+    /// were locked, and whoever had the rows may have been the first with the same key: the second
+    /// must hear of its order, not of the stock that the order has taken.
+    async fn look_again(
+        &self,
+        batch: &mut Batch,
+        tickets: &[Ticket],
+        rulings: &mut [Ruling],
+    ) -> Result<(), StoreError> {
+        let refused = |(ticket, ruling): (&Ticket, &Ruling)| {
+            ticket.details.key.filter(|_| matches!(ruling, Ruling::Refused(_)))
+        };
+        let keys: Vec<_> = tickets.iter().zip(&*rulings).filter_map(refused).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        batch.look_up(&keys).await?;
+        for (ticket, ruling) in tickets.iter().zip(rulings) {
+            if matches!(ruling, Ruling::Refused(_))
+                && let Some(earlier) = earlier(ticket, batch)
+            {
+                *ruling = earlier;
+            }
+        }
+        Ok(())
     }
 
     /// From the lock to the answers.
@@ -162,6 +184,9 @@ impl Runner {
                 ended = expire(&mut stock, &expired);
                 rulings = rule(&mut stock, &tickets);
             }
+        }
+        if let Err(error) = self.look_again(&mut batch, &tickets, &mut rulings).await {
+            return Err((tickets, error));
         }
         let changes = stock.changes();
         if changes.is_empty() {
@@ -304,6 +329,17 @@ impl Runner {
     }
 }
 
+/// What the key of a ticket has led to, as far as the batch knows.
+fn earlier(ticket: &Ticket, batch: &Batch) -> Option<Ruling> {
+    let key = ticket.details.key?;
+    let result = batch.keyed(&key)?;
+    Some(if key.led_to(result) && ticket.kind() == Some(result.kind) {
+        Ruling::Earlier { kind: result.kind, id: result.id }
+    } else {
+        Ruling::Refused(Refusal::KeyReused)
+    })
+}
+
 /// What the tickets need to see and to lock.
 fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
     let mut wanted = Wanted::default();
@@ -316,46 +352,6 @@ fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
     wanted.keys.sort_unstable_by_key(|key| key.id());
     wanted.keys.dedup_by_key(|key| IdempotencyKey::id(key));
     wanted
-}
-
-/// For each ticket, what its caller is told.
-struct Answers(Vec<Result<Accepted, Refusal>>);
-
-impl Answers {
-    fn new(rulings: Vec<Ruling>, placed: Option<&Placed>) -> Self {
-        let mut orders = placed.map(|placed| placed.orders.iter()).into_iter().flatten();
-        let mut holds = placed.map(|placed| placed.holds.iter()).into_iter().flatten();
-        let created_at = placed.map(|placed| placed.created_at);
-        let mut answers: Vec<Result<Accepted, Refusal>> = Vec::with_capacity(rulings.len());
-        for ruling in rulings {
-            let answer = match ruling {
-                Ruling::Refused(refusal) => Err(refusal),
-                // A first one is always granted.
-                Ruling::RepeatOf(first) => match answers.get(first) {
-                    Some(Ok(first)) => Ok(repeat_of(first)),
-                    _ => Err(Refusal::OutcomeUnknown),
-                },
-                Ruling::Granted(Grant::Returned) => Ok(Accepted::Returned),
-                // As many ids as records come back; the statement makes them so.
-                Ruling::Granted(Grant::Order(unit_prices)) => orders
-                    .next()
-                    .zip(created_at)
-                    .map(|(id, created_at)| {
-                        Accepted::Order(AcceptedOrder { id: *id, unit_prices, created_at })
-                    })
-                    .ok_or(Refusal::OutcomeUnknown),
-                Ruling::Granted(Grant::Hold(unit_price)) => holds
-                    .next()
-                    .zip(created_at)
-                    .map(|(id, created_at)| {
-                        Accepted::Hold(AcceptedHold { id: *id, unit_price, created_at })
-                    })
-                    .ok_or(Refusal::OutcomeUnknown),
-            };
-            answers.push(answer);
-        }
-        Self(answers)
-    }
 }
 
 fn cache_change(change: &StockChange) -> CacheChange {

@@ -36,6 +36,7 @@
 //! | `publish` | from the commit to the worker's queue |
 //! | `metrics` | what an operator sees of it |
 
+mod answers;
 mod batch;
 mod expiry;
 mod lanes;

@@ -6,7 +6,7 @@ use holdfast_domain::{
     CustomerRef, Demand, Grant, HeldUnits, HoldId, HoldStatus, Metadata, ProductId, Shelf,
     Shortfall,
 };
-use holdfast_store::{Ended, NewHold, NewOrder, Records};
+use holdfast_store::{Ended, NewHold, NewOrder, Records, ResultKind};
 
 use super::{
     Refusal,
@@ -20,6 +20,11 @@ pub(super) enum Ruling {
     Refused(Refusal),
     /// The same request as that of an earlier ticket of the batch, by its place.
     RepeatOf(usize),
+    /// The same request as one that was granted before the batch.
+    Earlier {
+        kind: ResultKind,
+        id: i64,
+    },
 }
 
 /// Rules on tickets in the order of their arrival. Keys that were used before the batch have been dealt

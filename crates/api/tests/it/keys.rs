@@ -114,7 +114,8 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     let url = server::database().await;
     let here = lanes_on(&url, AdmissionSettings::default()).await;
     let there = lanes_on(&url, AdmissionSettings::default()).await;
-    let (lamp, vase) = (here.product(10).await, here.product(10).await);
+    // Once sold, there is none left: still the repeat must hear of its order, not of that.
+    let lamp = here.product(2).await;
     // In flight here: written, and its commit held up.
     sqlx::raw_sql(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
@@ -138,7 +139,7 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
         panic!("{first:?} {second:?}")
     };
     assert_eq!(order.id.0, *id);
-    assert_eq!((here.orders().await, here.stock(lamp).await, here.stock(vase).await), (1, 8, 10));
+    assert_eq!((here.orders().await, here.stock(lamp).await), (1, 0));
 }
 
 /// The key of one replica's batch is taken by another's while its row is locked elsewhere: another

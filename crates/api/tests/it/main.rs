@@ -12,6 +12,7 @@ mod keys;
 mod lanes;
 mod lines;
 mod lists;
+mod model;
 mod observability;
 mod openapi;
 mod process;

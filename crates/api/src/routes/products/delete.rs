@@ -15,7 +15,8 @@ use crate::{
 
 /// Take a product out of the shop
 ///
-/// It is no longer shown or sold. Orders that name it stay, and are fulfilled. With `If-Match`, only if
+/// It is no longer shown or sold. Orders that name it stay, and are fulfilled; whoever
+/// holds units of it can still order them. With `If-Match`, only if
 /// nothing has changed since, a sale included.
 #[utoipa::path(
     delete, path = "/products/{id}", tag = "products", operation_id = "delete_product",

@@ -1,0 +1,260 @@
+//! Making up histories, and playing them on the real thing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use holdfast_domain::OrderId;
+use proptest::{collection::vec, option, prelude::*};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Replicas,
+    linear::{Event, Played},
+    shop::{Answer, Contents, PRODUCTS, Product, Request},
+};
+use crate::{client, server::PATIENCE};
+
+const CLIENTS: usize = 4;
+const STEPS: usize = 6;
+
+/// A request before it is known what there will be: orders and holds are counted from the newest.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Order { items: Vec<(usize, i64)>, key: Option<u8> },
+    OrderHeld { hold: usize, key: Option<u8> },
+    Cancel { order: usize },
+    Hold { product: usize, quantity: i64 },
+    Release { hold: usize },
+    Adjust { product: usize, delta: i64 },
+    Retire { product: usize },
+    Claim { order: usize },
+}
+
+#[derive(Clone, Debug)]
+pub struct History {
+    stocks: [i64; PRODUCTS],
+    clients: Vec<Vec<Step>>,
+}
+
+pub fn histories() -> impl Strategy<Value = History> {
+    let product = || 0..PRODUCTS;
+    let key = || option::weighted(0.3, 0..3_u8);
+    let step = prop_oneof![
+        8 => (vec((product(), 1..4_i64), 1..=3), key())
+            .prop_map(|(items, key)| Step::Order { items, key }),
+        2 => (0..3_usize, key()).prop_map(|(hold, key)| Step::OrderHeld { hold, key }),
+        4 => (0..3_usize).prop_map(|order| Step::Cancel { order }),
+        3 => (product(), 1..4_i64).prop_map(|(product, quantity)| Step::Hold { product, quantity }),
+        2 => (0..3_usize).prop_map(|hold| Step::Release { hold }),
+        3 => (product(), -3..6_i64)
+            .prop_filter("0 is refused", |(_, delta)| *delta != 0)
+            .prop_map(|(product, delta)| Step::Adjust { product, delta }),
+        1 => product().prop_map(|product| Step::Retire { product }),
+        2 => (0..3_usize).prop_map(|order| Step::Claim { order }),
+    ];
+    (proptest::array::uniform3(0..8_i64), vec(vec(step, 1..=STEPS), CLIENTS))
+        .prop_map(|(stocks, clients)| History { stocks, clients })
+}
+
+/// Orders and holds that were answered so far, by any client.
+#[derive(Default)]
+struct Known {
+    orders: Vec<i64>,
+    /// With product and quantity.
+    holds: Vec<(i64, usize, i64)>,
+}
+
+fn newest<T: Copy>(items: &[T], back: usize) -> Option<T> {
+    items.iter().rev().nth(back).or(items.first()).copied()
+}
+
+impl Step {
+    /// The request, if there is something for it to be about.
+    fn request(&self, known: &Known, keys: &str) -> Option<Request> {
+        let key = |key: &Option<u8>| key.map(|key| format!("{keys}-{key}"));
+        Some(match self {
+            Self::Order { items, key: given } => {
+                let mut sums = BTreeMap::new();
+                for (product, quantity) in items {
+                    *sums.entry(*product).or_default() += quantity;
+                }
+                Request::Order { items: sums, hold: None, key: key(given) }
+            }
+            Self::OrderHeld { hold, key: given } => {
+                let (id, product, quantity) = newest(&known.holds, *hold)?;
+                let items = BTreeMap::from([(product, quantity)]);
+                Request::Order { items, hold: Some(id), key: key(given) }
+            }
+            Self::Cancel { order } => Request::Cancel { order: newest(&known.orders, *order)? },
+            Self::Claim { order } => Request::Claim { order: newest(&known.orders, *order)? },
+            Self::Hold { product, quantity } => {
+                Request::Hold { product: *product, quantity: *quantity }
+            }
+            Self::Release { hold } => Request::Release { hold: newest(&known.holds, *hold)?.0 },
+            Self::Adjust { product, delta } => Request::Adjust { product: *product, delta: *delta },
+            Self::Retire { product } => Request::Retire { product: *product },
+        })
+    }
+}
+
+/// Plays a history with products of its own; each client talks to one of the replicas.
+pub async fn play(replicas: &Replicas, history: &History) -> Played {
+    let mut product_ids = Vec::new();
+    for stock in history.stocks {
+        let body = json!({ "name": "Lamp", "price": 1, "stock": stock });
+        let answer = replicas.apis[0].post("/products", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        product_ids.push(answer.json()["id"].as_i64().unwrap());
+    }
+    let known = Arc::new(Mutex::new(Known::default()));
+    let keys = format!("{}", product_ids[0]);
+    let clients = history.clients.iter().enumerate().map(|(client, steps)| {
+        let (known, keys, product_ids) = (Arc::clone(&known), &keys, &product_ids);
+        async move {
+            let mut events = Vec::new();
+            for step in steps {
+                let request = step.request(&known.lock().unwrap(), keys);
+                let Some(request) = request else { continue };
+                let sent = Instant::now();
+                let answer = send(replicas, client, product_ids, &request).await;
+                let answered = Instant::now();
+                let mut known = known.lock().unwrap();
+                match (&answer, &request) {
+                    (Answer::Placed(id), _) if !known.orders.contains(id) => known.orders.push(*id),
+                    (Answer::Held(id), Request::Hold { product, quantity }) => {
+                        known.holds.push((*id, *product, *quantity));
+                    }
+                    _ => {}
+                }
+                events.push(Event { client, sent, answered, request, answer });
+            }
+            events
+        }
+    });
+    let events = futures::future::join_all(clients).await.concat();
+    Played { product_ids, stocks: history.stocks, events }
+}
+
+async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request) -> Answer {
+    let api = &replicas.apis[client % replicas.apis.len()];
+    let answer = match request {
+        Request::Order { items, hold, key } => {
+            let line = |(product, quantity): (&usize, &i64)| {
+                let mut line = json!({ "product_id": ids[*product], "quantity": quantity });
+                if let Some(hold) = hold {
+                    line["hold_id"] = json!(hold);
+                }
+                line
+            };
+            let body = json!({ "items": items.iter().map(line).collect::<Vec<_>>() });
+            let mut headers = vec![("content-type", "application/json")];
+            headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+            api.send(Method::POST, "/orders", &headers, body.to_string()).await
+        }
+        Request::Cancel { order } => api.post(&format!("/orders/{order}/cancel"), &json!({})).await,
+        Request::Hold { product, quantity } => {
+            let body = json!({ "product_id": ids[*product], "quantity": quantity });
+            api.post("/holds", &body).await
+        }
+        Request::Release { hold } => api.delete(&format!("/holds/{hold}")).await,
+        Request::Adjust { product, delta } => {
+            let body = json!({ "delta": delta, "reason": "count" });
+            api.post(&format!("/products/{}/stock", ids[*product]), &body).await
+        }
+        Request::Retire { product } => api.delete(&format!("/products/{}", ids[*product])).await,
+        Request::Claim { order } => {
+            let lease = Duration::from_hours(1);
+            let claims = replicas.store.claim(&[OrderId(*order)], lease).await.unwrap();
+            let unknown = Answer::Stands(String::new());
+            return if claims.is_empty() { unknown } else { Answer::Done };
+        }
+    };
+    read(request, ids, &answer)
+}
+
+/// What the answer means. Anything that is not for the reasons of the shop fails the test: a 503 or a
+/// deadlock among them.
+fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
+    let id = |body: &Value| body["id"].as_i64().unwrap();
+    match (request, answer.status) {
+        (Request::Order { .. }, 201) => Answer::Placed(id(&answer.json())),
+        (Request::Hold { .. }, 201) => Answer::Held(id(&answer.json())),
+        (Request::Adjust { .. }, 201) => {
+            Answer::Adjusted { stock: answer.json()["stock"].as_i64().unwrap() }
+        }
+        (_, 200 | 204) => Answer::Done,
+        (_, 404) if answer.text.contains("product") => Answer::UnknownProduct,
+        (_, 409 | 422) => {
+            let problem = answer.problem();
+            let product = || {
+                let id = problem["product_id"].as_i64();
+                ids.iter().position(|known| Some(*known) == id).unwrap()
+            };
+            match problem["type"].as_str().unwrap() {
+                "/problems/not-enough-stock" => Answer::NotEnough {
+                    product: product(),
+                    left: problem["left"].as_i64().unwrap(),
+                },
+                "/problems/order-moved" | "/problems/hold-ended" => {
+                    Answer::Stands(problem["state"].as_str().unwrap().to_owned())
+                }
+                "/problems/idempotency-key-reused" => Answer::KeyReused,
+                _ => panic!("{request:?} → {answer:?}"),
+            }
+        }
+        _ => panic!("{request:?} → {answer:?}"),
+    }
+}
+
+/// What the database has, once the products that both replicas show are the same: that may take a
+/// moment, and no longer.
+pub async fn shop_as_it_is(replicas: &Replicas, played: &Played) -> Contents {
+    let rows: Vec<(i64, i64, i64, bool)> = sqlx::query_as(
+        "SELECT id, stock, held, retired_at IS NULL FROM products WHERE id = ANY ($1) ORDER BY id",
+    )
+    .bind(&played.product_ids)
+    .fetch_all(replicas.store.pool())
+    .await
+    .unwrap();
+    let mut products = Vec::new();
+    for (id, stock, held, on_sale) in rows {
+        for api in &replicas.apis {
+            shown(api, id, on_sale.then_some(stock)).await;
+        }
+        products.push(Product { stock, held, on_sale });
+    }
+    let orders = "SELECT DISTINCT o.id, o.status FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id \
+                  WHERE o.product_id = ANY ($1) OR l.product_id = ANY ($1)";
+    let holds = "SELECT id, status FROM holds WHERE product_id = ANY ($1)";
+    (products, statuses(replicas, orders, played).await, statuses(replicas, holds, played).await)
+}
+
+async fn statuses(
+    replicas: &Replicas,
+    query: &'static str,
+    played: &Played,
+) -> BTreeMap<i64, String> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(query)
+        .bind(&played.product_ids)
+        .fetch_all(replicas.store.pool())
+        .await
+        .unwrap();
+    rows.into_iter().collect()
+}
+
+async fn shown(api: &client::Client, id: i64, stock: Option<i64>) {
+    let begun = Instant::now();
+    loop {
+        let answer = api.get(&format!("/products/{id}")).await;
+        let now = (answer.status == 200).then(|| answer.json()["stock"].as_i64().unwrap());
+        if now == stock {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{id} is shown with {now:?}, and has {stock:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
