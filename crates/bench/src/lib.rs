@@ -2,7 +2,8 @@
 //!
 //! Here live: a load generator ([`load`]), the audit ([`audit`]), the baselines it is compared with
 //! ([`nothing`], [`pgbench`]), the parts of the benchmark ([`scenarios`]) on private servers
-//! ([`stage`]), and what is made of the figures ([`report`]). Everything is measured in one run on
+//! ([`stage`]), what is made of the figures ([`report`]), and simulations of what one machine cannot
+//! show ([`simulate`]). Everything is measured in one run on
 //! one machine, so that the ratios hold on any.
 //!
 //! Must not live here: anything that is shipped; and code of the order system's crates, which would
@@ -18,4 +19,5 @@ pub mod pgbench;
 pub mod processes;
 pub mod report;
 pub mod scenarios;
+pub mod simulate;
 pub mod stage;

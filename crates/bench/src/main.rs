@@ -16,6 +16,7 @@ use holdfast_bench::nothing;
 use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
 use holdfast_bench::scenarios::{ALL, Bench, Settings};
+use holdfast_bench::simulate;
 
 // The do-nothing server has the allocator of the API, or it would be no fair ceiling.
 #[global_allocator]
@@ -46,6 +47,8 @@ enum Command {
         #[arg(long)]
         addr: SocketAddr,
     },
+    /// Print the tables of `docs/scale.md`: what one machine cannot show
+    Simulate,
     /// Write the documents again from the results of a former run
     Report {
         /// The results
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => run_audit(&args),
         Command::Load(args) => offer(&args),
         Command::Nothing { addr } => serve_nothing(addr),
+        Command::Simulate => print_simulations(),
         Command::Report { from, into } => {
             read_run(&from).and_then(|run| write_documents(&run, &into))
         }
@@ -170,6 +174,11 @@ fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         write_documents(&run, Path::new(DOCUMENTS))?;
     }
     Ok(if run.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_simulations() -> anyhow::Result<ExitCode> {
+    write!(std::io::stdout(), "{}", simulate::render())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read_run(path: &Path) -> anyhow::Result<Run> {

@@ -1,0 +1,90 @@
+//! Products spread over several databases by a hash of their ids.
+//!
+//! The hottest database sets the pace: the speed-up over one is 1 / its share of the demand.
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::table;
+
+const PRODUCTS: usize = 10_000;
+const DATABASES: [usize; 4] = [2, 4, 8, 16];
+/// Placements that are tried; what is shown is their mean.
+const PLACEMENTS: usize = 50;
+
+/// How the demand is spread over products.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand {
+    /// Zipf's law with this exponent; 0 is all alike.
+    Zipf(f64),
+    /// This share of it wants one product, the rest by Zipf's law with exponent 0.8.
+    Flash(f64),
+}
+
+impl Demand {
+    /// Each product's share.
+    fn shares(self) -> Vec<f64> {
+        let zipf = |exponent: f64| -> Vec<f64> {
+            let weights: Vec<_> =
+                (1..=PRODUCTS).map(|rank| (rank as f64).powf(-exponent)).collect();
+            let sum: f64 = weights.iter().sum();
+            weights.iter().map(|weight| weight / sum).collect()
+        };
+        match self {
+            Self::Zipf(exponent) => zipf(exponent),
+            Self::Flash(hot) => {
+                let mut shares: Vec<_> =
+                    zipf(0.8).into_iter().map(|share| share * (1.0 - hot)).collect();
+                shares[0] += hot;
+                shares
+            }
+        }
+    }
+}
+
+/// How many times the rate of one database `databases` of them reach.
+pub fn speed_up(demand: Demand, databases: usize) -> f64 {
+    let shares = demand.shares();
+    let mut random = StdRng::seed_from_u64(7);
+    let sum: f64 = (0..PLACEMENTS)
+        .map(|_| {
+            let mut load = vec![0.0; databases];
+            for share in &shares {
+                load[random.random_range(0..databases)] += share;
+            }
+            1.0 / load.iter().copied().fold(0.0, f64::max)
+        })
+        .sum();
+    sum / PLACEMENTS as f64
+}
+
+/// The table.
+pub fn render() -> String {
+    let demands = [
+        ("all alike", Demand::Zipf(0.0)),
+        ("Zipf 0.8", Demand::Zipf(0.8)),
+        ("Zipf 1.1", Demand::Zipf(1.1)),
+        ("half of it for one product", Demand::Flash(0.5)),
+        ("nine tenths for one product", Demand::Flash(0.9)),
+    ];
+    let mut heads = vec!["demand".to_owned()];
+    heads.extend(DATABASES.map(|databases| format!("{databases} databases")));
+    let rows: Vec<_> = demands
+        .map(|(name, demand)| {
+            let mut row = vec![name.to_owned()];
+            row.extend(DATABASES.map(|count| format!("{:.1} ×", speed_up(demand, count))));
+            row
+        })
+        .to_vec();
+    table(&heads, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreading_helps_the_many_and_not_the_one() {
+        assert!(speed_up(Demand::Zipf(0.0), 8) > 7.0);
+        assert!(speed_up(Demand::Flash(0.9), 16) < 1.12);
+    }
+}
