@@ -21,14 +21,18 @@
 
 use std::{io, time::Duration};
 
-use holdfast_domain::{OrderId, ProductId, Quantity};
+use holdfast_domain::{CustomerRef, Metadata, OrderId, OrderLine, OrderStatus, Transition};
 use sqlx::{
     Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 
-use crate::{Store, StoreError, rows::corrupt};
+use crate::{
+    Store, StoreError,
+    history::earlier_with,
+    rows::{self, more_lines},
+};
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
@@ -40,12 +44,22 @@ pub struct Claim {
     pub order_id: OrderId,
     /// The number of this claim; it goes with every write.
     pub attempt: i32,
-    /// How often it has been tried, this time included; what was handed back is not counted.
+    /// How often it has been tried since it was accepted or replayed, this time included; tries
+    /// that do not count (see [`Verdict`]) are left out.
     pub tries: i32,
+    /// How often it went back to pending since then, whether the try counted or not. Stops
+    /// counting at 50.
+    pub returns: u32,
+    /// When it was accepted or, if it was, last replayed.
+    pub since: jiff::Timestamp,
+    /// When it was accepted.
+    pub created_at: jiff::Timestamp,
     /// What was ordered.
-    pub product_id: ProductId,
-    /// How many units.
-    pub quantity: Quantity,
+    pub lines: Vec<OrderLine>,
+    /// The shop's own name for the customer.
+    pub customer_ref: Option<CustomerRef>,
+    /// What the shop keeps with the order.
+    pub metadata: Option<Metadata>,
 }
 
 /// What became of a claim.
@@ -57,7 +71,9 @@ pub enum Verdict {
     Failed(String),
     /// To be tried again after the delay, with the reason.
     Retry(Duration, String),
-    /// Not tried: the worker is shutting down.
+    /// The same, but the try does not count: its failure was not the order's fault.
+    Postponed(Duration, String),
+    /// Not tried, which does not count either: the worker is shutting down.
     HandedBack,
 }
 
@@ -87,6 +103,41 @@ pub struct SweepRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweptUpTo(i64);
 
+/// The history of an order that is taken from a worker that was not heard of any more.
+macro_rules! lease_ran_out {
+    () => {
+        earlier_with!(
+            "jsonb_build_object('status', 'processing', 'at', orders.processing_at), \
+             jsonb_build_object('status', 'pending', 'at', now(), 'detail', \
+                 'the lease of its worker ran out')"
+        )
+    };
+}
+
+fn claim(row: &PgRow) -> Result<Claim, StoreError> {
+    let created_at = rows::timestamp(row.try_get("created_us")?)?;
+    let earlier = rows::earlier(row.try_get("earlier")?)?;
+    // Only a replay puts an order back that somebody asked for by name.
+    let replay = earlier.iter().rposition(is_replay);
+    let of_now = &earlier[replay.map_or(0, |at| at + 1)..];
+    let returns = of_now.iter().filter(|step| step.status == OrderStatus::Pending).count();
+    Ok(Claim {
+        order_id: OrderId(row.try_get("id")?),
+        attempt: row.try_get("attempt")?,
+        tries: row.try_get("tries")?,
+        returns: u32::try_from(returns).unwrap_or(u32::MAX),
+        since: replay.map_or(created_at, |at| earlier[at].at),
+        created_at,
+        lines: rows::lines(row)?,
+        customer_ref: rows::customer_ref(row)?,
+        metadata: row.try_get::<Option<String>, _>("metadata")?.map(Metadata::kept),
+    })
+}
+
+fn is_replay(step: &Transition) -> bool {
+    step.status == OrderStatus::Pending && step.by.is_some()
+}
+
 /// Reads the ids that a statement gave back.
 fn ids(rows: &[PgRow]) -> Result<Vec<OrderId>, StoreError> {
     rows.iter().map(|row| Ok(OrderId(row.try_get("id")?))).collect()
@@ -94,12 +145,13 @@ fn ids(rows: &[PgRow]) -> Result<Vec<OrderId>, StoreError> {
 
 impl Store {
     /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
-    /// out. The others are done, somebody else's, or locked by somebody at this moment.
+    /// out. The others are done, somebody else's, or locked by somebody at this moment. Further
+    /// lines are looked up for orders that have them only.
     ///
     /// # Errors
     /// The database is not available. Orders may be claimed then; their lease runs out.
     pub async fn claim(&self, ids: &[OrderId], lease: Duration) -> Result<Vec<Claim>, StoreError> {
-        let query = sqlx::query(
+        let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \
                  SELECT free.id FROM unnest((SELECT $1::bigint[])) AS asked (id) \
                  CROSS JOIN LATERAL ( \
@@ -109,25 +161,23 @@ impl Store {
                      FOR UPDATE SKIP LOCKED) AS free) \
              UPDATE orders SET status = 'processing', attempt = attempt + 1, \
                  lease_until = now() + $2 * interval '1 ms', next_attempt_at = NULL, \
-                 processing_at = now() \
+                 processing_at = now(), \
+                 earlier = CASE status WHEN 'processing' THEN ",
+            lease_ran_out!(),
+            " ELSE earlier END \
              FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id, attempt, attempt - handed_back AS tries, product_id, quantity",
-        )
+             RETURNING orders.id, attempt, attempt - handed_back AS tries, product_id, quantity, \
+                 unit_price_minor, customer_ref, metadata::text AS metadata, \
+                 earlier::text AS earlier, \
+                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, ",
+            more_lines!()
+        ))
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(millis(lease));
         self.within(query)
             .await?
             .iter()
-            .map(|row| {
-                let units: i32 = row.try_get("quantity")?;
-                Ok(Claim {
-                    order_id: OrderId(row.try_get("id")?),
-                    attempt: row.try_get("attempt")?,
-                    tries: row.try_get("tries")?,
-                    product_id: ProductId(row.try_get("product_id")?),
-                    quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
-                })
-            })
+            .map(claim)
             .collect()
     }
 
@@ -175,23 +225,30 @@ impl Store {
         let mut statuses = Vec::with_capacity(finished.len());
         let mut failures = Vec::with_capacity(finished.len());
         let mut delays = Vec::with_capacity(finished.len());
+        let mut uncounted = Vec::with_capacity(finished.len());
         for (_, _, verdict) in &finished {
             let (status, failure, delay) = match verdict {
                 Verdict::Completed => ("completed", None, None),
                 Verdict::Failed(why) => ("failed", Some(reason(why)), None),
-                Verdict::Retry(delay, why) => ("pending", Some(reason(why)), Some(millis(*delay))),
+                Verdict::Retry(delay, why) | Verdict::Postponed(delay, why) => {
+                    ("pending", Some(reason(why)), Some(millis(*delay)))
+                }
                 Verdict::HandedBack => ("pending", None, None),
             };
             statuses.push(status);
             failures.push(failure);
             delays.push(delay);
+            uncounted.push(i32::from(matches!(
+                verdict,
+                Verdict::Postponed(..) | Verdict::HandedBack
+            )));
         }
-        let query = sqlx::query(
+        let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \
-                 SELECT held.id, done.status, done.failure, done.delay_ms \
+                 SELECT held.id, done.status, done.failure, done.delay_ms, done.uncounted \
                  FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[]), (SELECT $3::text[]), \
-                         (SELECT $4::text[]), (SELECT $5::bigint[])) \
-                     AS done (id, attempt, status, failure, delay_ms) \
+                         (SELECT $4::text[]), (SELECT $5::bigint[]), (SELECT $6::int[])) \
+                     AS done (id, attempt, status, failure, delay_ms, uncounted) \
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = done.id AND attempt = done.attempt \
                          AND CASE status WHEN 'processing' THEN true ELSE false END \
@@ -200,17 +257,24 @@ impl Store {
                  failure = coalesce(mine.failure, orders.failure), \
                  next_attempt_at = CASE WHEN mine.status = 'pending' \
                      THEN now() + coalesce(mine.delay_ms, 0) * interval '1 ms' END, \
-                 handed_back = handed_back + \
-                     (mine.status = 'pending' AND mine.delay_ms IS NULL)::int, \
-                 finished_at = CASE WHEN mine.status <> 'pending' THEN now() END \
+                 handed_back = handed_back + mine.uncounted, \
+                 finished_at = CASE WHEN mine.status <> 'pending' THEN now() END, \
+                 earlier = CASE mine.status WHEN 'pending' THEN ",
+            earlier_with!(
+                "jsonb_build_object('status', 'processing', 'at', orders.processing_at), \
+                 jsonb_build_object('status', 'pending', 'at', now(), 'detail', \
+                     coalesce(mine.failure, 'handed back, for its worker was ending'))"
+            ),
+            " ELSE orders.earlier END \
              FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id",
-        )
+             RETURNING orders.id"
+        ))
         .bind(finished.iter().map(|(id, _, _)| id.0).collect::<Vec<_>>())
         .bind(finished.iter().map(|(_, attempt, _)| *attempt).collect::<Vec<_>>())
         .bind(statuses)
         .bind(failures)
-        .bind(delays);
+        .bind(delays)
+        .bind(uncounted);
         ids(&self.within(query).await?)
     }
 
@@ -230,7 +294,7 @@ impl Store {
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
         // Of the index by status only the old end is read, up to the age of the oldest waiting
         // message: not the whole of a long queue, each time.
-        let query = sqlx::query(
+        let query = sqlx::query(concat!(
             "WITH late AS MATERIALIZED ( \
                  SELECT id, created_at FROM orders WHERE status = 'pending' \
                      AND created_at <= now() - $2 * interval '1 ms' \
@@ -247,11 +311,14 @@ impl Store {
              lost AS ( \
                  SELECT id FROM (TABLE late UNION ALL TABLE left_behind) AS found \
                  ORDER BY created_at, id LIMIT $1) \
-             UPDATE orders SET status = 'pending', lease_until = NULL, next_attempt_at = now() \
+             UPDATE orders SET status = 'pending', lease_until = NULL, next_attempt_at = now(), \
+                 earlier = CASE status WHEN 'processing' THEN ",
+            lease_ran_out!(),
+            " ELSE earlier END \
              WHERE id = ANY (ARRAY(SELECT id FROM lost)) \
              RETURNING id, trace_context, \
-                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us",
-        )
+                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us"
+        ))
         .bind(i64::from(rule.limit))
         .bind(millis(rule.waiting))
         .bind(millis(rule.lost_after))
@@ -272,7 +339,7 @@ impl Store {
     }
 
     /// Runs a statement, for no longer than the server itself should take.
-    async fn within(
+    pub(crate) async fn within(
         &self,
         query: Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
@@ -295,6 +362,6 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 
 /// A reason as the database takes it: somebody else's answer may be in it, of any length, and with
 /// a NUL, which PostgreSQL keeps in no text.
-fn reason(text: &str) -> String {
+pub(crate) fn reason(text: &str) -> String {
     text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
 }

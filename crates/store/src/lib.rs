@@ -11,8 +11,10 @@
 
 mod admission;
 mod connections;
+mod dead_letters;
 mod error;
 pub mod fulfilment;
+mod history;
 mod holds;
 mod idempotency;
 mod ledger;
@@ -35,6 +37,7 @@ use sqlx::{
 };
 
 pub use admission::{Batch, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing};
+pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;
 pub use holds::HoldPage;
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};

@@ -29,36 +29,41 @@ pub(crate) fn product(row: &PgRow) -> Result<Product, StoreError> {
     })
 }
 
-/// The columns that [`order`] reads, from `orders` under that name. Times as microseconds since
-/// 1970; lines after the first as an array of product, quantity and price in turn.
-macro_rules! order_columns {
+/// The column `more_lines`, from `orders` under that name: the lines after the first, as an array of
+/// product, quantity and price in turn; NULL without looking for an order of one line.
+macro_rules! more_lines {
     () => {
-        "orders.id, orders.product_id, orders.quantity, orders.unit_price_minor, orders.status, \
-         orders.attempt, orders.failure, orders.customer_ref, orders.metadata::text AS metadata, \
-         orders.earlier::text AS earlier, \
-         (extract(epoch FROM orders.created_at) * 1000000)::bigint AS created_us, \
-         (extract(epoch FROM orders.processing_at) * 1000000)::bigint AS processing_us, \
-         (extract(epoch FROM orders.finished_at) * 1000000)::bigint AS finished_us, \
-         CASE WHEN orders.line_count > 1 THEN ARRAY( \
+        "CASE WHEN orders.line_count > 1 THEN ARRAY( \
              SELECT part.value FROM order_lines AS more \
              CROSS JOIN unnest(ARRAY[more.product_id, more.quantity, more.unit_price_minor]) \
                  WITH ORDINALITY AS part (value, place) \
              WHERE more.order_id = orders.id ORDER BY more.line, part.place) END AS more_lines"
     };
 }
+pub(crate) use more_lines;
+
+/// The columns that [`order`] reads, from `orders` under that name. Times as microseconds since
+/// 1970.
+macro_rules! order_columns {
+    () => {
+        concat!(
+            "orders.id, orders.product_id, orders.quantity, orders.unit_price_minor, \
+             orders.status, orders.attempt, orders.failure, orders.customer_ref, \
+             orders.metadata::text AS metadata, orders.earlier::text AS earlier, \
+             (extract(epoch FROM orders.created_at) * 1000000)::bigint AS created_us, \
+             (extract(epoch FROM orders.processing_at) * 1000000)::bigint AS processing_us, \
+             (extract(epoch FROM orders.finished_at) * 1000000)::bigint AS finished_us, ",
+            $crate::rows::more_lines!()
+        )
+    };
+}
 pub(crate) use order_columns;
 
 pub(crate) fn order(row: &PgRow) -> Result<Order, StoreError> {
-    let units: i32 = row.try_get("quantity")?;
-    let first = line(row.try_get("product_id")?, units.into(), row.try_get("unit_price_minor")?)?;
-    let more: Option<Vec<i64>> = row.try_get("more_lines")?;
-    let more = more.unwrap_or_default();
-    let more =
-        more.as_chunks().0.iter().map(|&[product, units, price]| line(product, units, price));
     let metadata: Option<String> = row.try_get("metadata")?;
     Ok(Order {
         id: OrderId(row.try_get("id")?),
-        lines: std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?,
+        lines: lines(row)?,
         status: word("order status", row.try_get("status")?)?,
         customer_ref: customer_ref(row)?,
         metadata: metadata.map(Metadata::kept),
@@ -69,6 +74,17 @@ pub(crate) fn order(row: &PgRow) -> Result<Order, StoreError> {
         finished_at: optional_timestamp(row, "finished_us")?,
         earlier: earlier(row.try_get("earlier")?)?,
     })
+}
+
+/// Reads `product_id, quantity, unit_price_minor, more_lines`.
+pub(crate) fn lines(row: &PgRow) -> Result<Vec<OrderLine>, StoreError> {
+    let units: i32 = row.try_get("quantity")?;
+    let first = line(row.try_get("product_id")?, units.into(), row.try_get("unit_price_minor")?)?;
+    let more: Option<Vec<i64>> = row.try_get("more_lines")?;
+    let more = more.unwrap_or_default();
+    let more =
+        more.as_chunks().0.iter().map(|&[product, units, price]| line(product, units, price));
+    std::iter::once(Ok(first)).chain(more).collect()
 }
 
 fn line(product_id: i64, units: i64, price_minor: i64) -> Result<OrderLine, StoreError> {
@@ -88,7 +104,8 @@ struct Step {
     by: Option<String>,
 }
 
-fn earlier(json: Option<&str>) -> Result<Vec<Transition>, StoreError> {
+/// Reads the text of `orders.earlier`.
+pub(crate) fn earlier(json: Option<&str>) -> Result<Vec<Transition>, StoreError> {
     let Some(json) = json else { return Ok(Vec::new()) };
     let steps: Vec<Step> = serde_json::from_str(json).map_err(|error| StoreError::Corrupt {
         what: "history of an order",
