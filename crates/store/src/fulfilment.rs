@@ -62,6 +62,13 @@ pub struct Claim {
     pub metadata: Option<Metadata>,
 }
 
+impl Claim {
+    /// Which claim it is: the order and the attempt.
+    pub fn id(&self) -> (OrderId, i32) {
+        (self.order_id, self.attempt)
+    }
+}
+
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -174,11 +181,7 @@ impl Store {
         ))
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(millis(lease));
-        self.within(query)
-            .await?
-            .iter()
-            .map(claim)
-            .collect()
+        self.within(query).await?.iter().map(claim).collect()
     }
 
     /// Makes the leases of these claims last for `lease` from now. Gives back the orders whose
@@ -238,10 +241,8 @@ impl Store {
             statuses.push(status);
             failures.push(failure);
             delays.push(delay);
-            uncounted.push(i32::from(matches!(
-                verdict,
-                Verdict::Postponed(..) | Verdict::HandedBack
-            )));
+            uncounted
+                .push(i32::from(matches!(verdict, Verdict::Postponed(..) | Verdict::HandedBack)));
         }
         let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \

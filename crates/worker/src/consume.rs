@@ -1,6 +1,12 @@
 //! From the queue into the worker's hands.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Instant};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
 use holdfast_domain::OrderId;
@@ -10,7 +16,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use crate::{FulfilError, Fulfilment, Work, backoff::Backoff, finish::Finished, shared::Shared};
+use crate::{
+    FulfilError, Fulfilment, Work,
+    backoff::Backoff,
+    finish::Finished,
+    shared::{Parts, Shared},
+};
 
 /// Reads the queue until `stop`. What is in hand then goes on.
 pub(crate) async fn consume<F: Fulfilment>(
@@ -28,7 +39,11 @@ pub(crate) async fn consume<F: Fulfilment>(
             free = shared.hands.free() => free,
             () = stop.cancelled() => break,
         };
-        let max = free.min(shared.settings.batch);
+        let room = tokio::select! {
+            room = fulfilment.room() => room,
+            () = stop.cancelled() => break,
+        };
+        let max = free.min(shared.settings.batch).min(room);
         let read = if look_for_dead <= Instant::now() {
             look_for_dead = Instant::now() + shared.settings.lease / 2;
             consumer.take_over(shared.settings.lease, max).await.inspect(|taken| {
@@ -136,31 +151,31 @@ async fn begin<F: Fulfilment>(
     let mut unclaimed = Vec::new();
     for delivery in deliveries {
         // A second message for the same order finds its claim taken.
-        let claim = claims.remove(&OrderId(delivery.job.order_id));
-        let Some((claim, held)) =
-            claim.and_then(|claim| shared.hands.take(&claim, &delivery).map(|held| (claim, held)))
+        let claimed = claims.remove(&OrderId(delivery.job.order_id));
+        let Some((held, claim)) =
+            claimed.and_then(|claim| Some((shared.hands.take(claim.id(), &delivery)?, claim)))
         else {
             unclaimed.push(delivery);
             continue;
         };
+        let id = claim.id();
         let span = span(&claim, delivery.job.trace_context.as_deref());
-        let mut job = Box::pin(
-            work(Arc::clone(shared), Arc::clone(fulfilment), claim.clone()).instrument(span),
-        );
+        let mut job =
+            Box::pin(work(Arc::clone(shared), Arc::clone(fulfilment), claim).instrument(span));
         if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
             // The receiver outlives all senders.
-            let _ = finished.send(Finished { claim, delivery, verdict, held }).await;
+            let _ = finished.send(Finished { claim: id, delivery, verdict, held }).await;
             continue;
         }
-        let (finished, abort, begun) = (finished.clone(), abort.clone(), claim.clone());
+        let (finished, abort) = (finished.clone(), abort.clone());
         let task = tokio::spawn(async move {
             let verdict = tokio::select! {
                 verdict = job => verdict,
                 () = abort.cancelled() => Verdict::HandedBack,
             };
-            let _ = finished.send(Finished { claim, delivery, verdict, held }).await;
+            let _ = finished.send(Finished { claim: id, delivery, verdict, held }).await;
         });
-        shared.hands.worked_on_by(&begun, task.abort_handle());
+        shared.hands.worked_on_by(id, task.abort_handle());
     }
     shared.metrics.unclaimed.inc_by(unclaimed.len() as u64);
     if !unclaimed.is_empty()
@@ -186,11 +201,14 @@ async fn work<F: Fulfilment>(shared: Arc<Shared>, fulfilment: Arc<F>, claim: Cla
         // Every try so far ended without a word: its worker was killed, perhaps by this very order.
         return Verdict::Failed(format!("gave up after {max} tries, the last without an outcome"));
     }
+    let (tries, returns, since) = (claim.tries, claim.returns, claim.since);
     let work = Work {
         order_id: claim.order_id,
-        tries: claim.tries,
-        product_id: claim.product_id,
-        quantity: claim.quantity,
+        tries,
+        created_at: claim.created_at,
+        lines: claim.lines,
+        customer_ref: claim.customer_ref,
+        metadata: claim.metadata,
     };
     let begun = Instant::now();
     // A job that panics is a failed try of that job, and nobody else's business; even where it does
@@ -205,12 +223,34 @@ async fn work<F: Fulfilment>(shared: Arc<Shared>, fulfilment: Arc<F>, claim: Cla
     };
     match error {
         FulfilError::Fail(reason) => Verdict::Failed(reason),
-        FulfilError::Retry(reason) if claim.tries >= max => {
-            Verdict::Failed(format!("gave up after {max} tries: {reason}"))
+        FulfilError::Unavailable { reason, after } => {
+            let delay = shared.settings.delay(returns, after);
+            let age = jiff::Timestamp::now().duration_since(since);
+            let counts = Duration::try_from(age).is_ok_and(|age| age >= shared.settings.retry_for);
+            match counts {
+                false => Verdict::Postponed(delay, reason),
+                true if tries >= max => given_up(max, &reason),
+                true => Verdict::Retry(delay, reason),
+            }
         }
-        FulfilError::Retry(reason) => {
-            let tries = u32::try_from(claim.tries).unwrap_or(1);
-            Verdict::Retry(shared.settings.retry.after(tries), reason)
+        FulfilError::Retry(reason) if tries >= max => given_up(max, &reason),
+        FulfilError::Retry(reason) => Verdict::Retry(shared.settings.delay(returns, None), reason),
+    }
+}
+
+fn given_up(max: i32, reason: &str) -> Verdict {
+    Verdict::Failed(format!("gave up after {max} tries: {reason}"))
+}
+
+impl Parts {
+    /// How long an order waits that has gone back to pending so often before, and that is not to
+    /// come back before `after`.
+    fn delay(&self, returns: u32, after: Option<Duration>) -> Duration {
+        let own = self.retry.after(returns.saturating_add(1));
+        match after {
+            // Spread, so that those who were told the same do not come back all at once.
+            Some(after) if after > own => after + own.min(after / 10),
+            _ => own,
         }
     }
 }
@@ -219,7 +259,7 @@ impl Shared {
     /// Gives messages that nobody began back to the queue.
     pub async fn put_back(&self, deliveries: Vec<Delivery>) {
         let now: Vec<_> =
-            deliveries.into_iter().map(|delivery| (delivery, std::time::Duration::ZERO)).collect();
+            deliveries.into_iter().map(|delivery| (delivery, Duration::ZERO)).collect();
         if let Err(error) = self.queue.retry_later(&now).await {
             tracing::info!(
                 error = &error as &dyn std::error::Error,

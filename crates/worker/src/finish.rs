@@ -4,17 +4,21 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
-use holdfast_store::fulfilment::{Claim, Verdict};
+use holdfast_store::fulfilment::Verdict;
 use tokio::sync::mpsc;
 
-use crate::{backoff::Backoff, hands::InHand, shared::Shared};
+use crate::{
+    backoff::Backoff,
+    hands::{ClaimId, InHand},
+    shared::Shared,
+};
 
 /// The most outcomes of one transaction.
 const BATCH_MAX: usize = 1024;
 
 /// An order that was worked on.
 pub(crate) struct Finished {
-    pub claim: Claim,
+    pub claim: ClaimId,
     pub delivery: Delivery,
     pub verdict: Verdict,
     /// Frees the hand when the outcome is written.
@@ -28,7 +32,7 @@ pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Fin
         let (outcomes, messages): (Vec<_>, Vec<_>) = batch
             .drain(..)
             .map(|Finished { claim, delivery, verdict, held }| {
-                ((claim.order_id, claim.attempt, verdict), (delivery, held))
+                ((claim.0, claim.1, verdict), (delivery, held))
             })
             .unzip();
         let written = write(&shared, &outcomes).await;
@@ -88,7 +92,9 @@ async fn acknowledge<'a>(
         shared.metrics.outcome(verdict);
         match verdict {
             Verdict::Completed | Verdict::Failed(_) => done.push(delivery),
-            Verdict::Retry(delay, _) => later.push((delivery, *delay)),
+            Verdict::Retry(delay, _) | Verdict::Postponed(delay, _) => {
+                later.push((delivery, *delay));
+            }
             Verdict::HandedBack => later.push((delivery, Duration::ZERO)),
         }
     }

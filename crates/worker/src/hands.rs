@@ -8,7 +8,7 @@ use std::{
 
 use holdfast_domain::OrderId;
 use holdfast_queue::{Delivery, Queue};
-use holdfast_store::{Store, fulfilment::Claim};
+use holdfast_store::Store;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -17,7 +17,7 @@ use tokio::{
 
 /// A claim: an order and the attempt. After its lease has run out, the same worker may come to
 /// claim the same order once more while the first claim is still worked on.
-type ClaimId = (OrderId, i32);
+pub(crate) type ClaimId = (OrderId, i32);
 
 /// What is known of a claim in hand.
 struct Hand {
@@ -50,17 +50,16 @@ impl Hands {
     }
 
     /// Takes an order in hand. `None` if there is no free hand.
-    pub fn take(&self, claim: &Claim, delivery: &Delivery) -> Option<InHand> {
+    pub fn take(&self, id: ClaimId, delivery: &Delivery) -> Option<InHand> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        let id = (claim.order_id, claim.attempt);
         self.held.lock().insert(id, Hand { delivery: delivery.clone(), task: None });
         Some(InHand { id, among: Arc::clone(&self.held), _permit: permit })
     }
 
     /// Says which task works on a claim; it is ended if the claim is lost. Does nothing if the
     /// claim is not in hand any more.
-    pub fn worked_on_by(&self, claim: &Claim, task: AbortHandle) {
-        if let Some(hand) = self.held.lock().get_mut(&(claim.order_id, claim.attempt)) {
+    pub fn worked_on_by(&self, id: ClaimId, task: AbortHandle) {
+        if let Some(hand) = self.held.lock().get_mut(&id) {
             hand.task = Some(task);
         }
     }

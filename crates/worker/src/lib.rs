@@ -2,7 +2,7 @@
 //!
 //! What lives here: the loop that consumes (`consume`), the writing of outcomes (`finish`), the
 //! leases of what is in hand (`hands`), the sweep and other upkeep (`upkeep`), and fulfilment
-//! itself ([`Fulfilment`]). What must not: SQL (that is in `holdfast-store`) and Redis commands (in
+//! itself ([`Fulfilment`]), which may be by [`webhook`]. What must not: SQL (that is in `holdfast-store`) and Redis commands (in
 //! `holdfast-queue`).
 //!
 //! An order's way through it:
@@ -25,8 +25,9 @@ mod hands;
 mod health;
 mod metrics;
 pub mod run;
+pub mod settings;
 mod shared;
 mod upkeep;
 
-pub use fulfilment::{FulfilError, Fulfilment, Simulated, Work};
+pub use fulfilment::{FulfilError, Fulfilment, Simulated, Work, webhook};
 pub use run::{Worker, WorkerSettings};

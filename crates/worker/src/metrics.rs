@@ -93,6 +93,7 @@ impl WorkerMetrics {
             Verdict::Completed => "completed",
             Verdict::Failed(_) => "failed",
             Verdict::Retry(..) => "retried",
+            Verdict::Postponed(..) => "postponed",
             Verdict::HandedBack => "handed_back",
         };
         self.outcomes.with_label_values(&[outcome]).inc();

@@ -37,6 +37,9 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How often an order is tried.
     pub max_attempts: i32,
+    /// For so long after an order was accepted or replayed, tries do not count that fail through no
+    /// fault of the order.
+    pub retry_for: Duration,
     /// The ceiling of the wait after the first failed try; it doubles with each.
     pub retry_base: Duration,
     /// The longest wait between two tries.
@@ -96,6 +99,7 @@ impl Worker {
                 batch: settings.batch,
                 lease: settings.lease,
                 max_attempts: settings.max_attempts,
+                retry_for: settings.retry_for,
                 retry: Backoff { base: settings.retry_base, max: settings.retry_max },
                 sweep_interval: settings.sweep_interval,
                 idempotency_age: settings.idempotency_age,

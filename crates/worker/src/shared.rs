@@ -22,6 +22,7 @@ pub(crate) struct Parts {
     pub batch: usize,
     pub lease: Duration,
     pub max_attempts: i32,
+    pub retry_for: Duration,
     pub retry: Backoff,
     pub sweep_interval: Duration,
     /// How long idempotency keys are kept.

@@ -138,6 +138,7 @@ pub fn quick() -> WorkerSettings {
         batch: 32,
         lease: Duration::from_secs(1),
         max_attempts: 3,
+        retry_for: Duration::from_hours(1),
         retry_base: Duration::from_millis(20),
         retry_max: Duration::from_millis(100),
         sweep_interval: Duration::from_millis(50),
