@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_domain::OrderId;
+use holdfast_domain::{Order, OrderId};
 use holdfast_queue::{Job, Queue, QueueSettings};
 use holdfast_sandbox::{
     Postgres, Process, ProcessOptions, Redis, RedisOptions, http_get, shared_postgres,
@@ -121,6 +121,11 @@ impl Shop {
             .env("HOLDFAST_FULFILMENT_MS", "0")
     }
 
+    /// The order as it stands.
+    pub async fn order(&self, id: OrderId) -> Order {
+        self.store.order(id).await.unwrap().unwrap()
+    }
+
     pub async fn start(&self, options: ProcessOptions) -> Process {
         Process::start(options).await.unwrap()
     }
@@ -144,6 +149,15 @@ pub fn quick() -> WorkerSettings {
         sweep_interval: Duration::from_millis(50),
         idempotency_age: Duration::from_hours(24),
         sweep_after: Duration::from_millis(500),
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -5,5 +5,9 @@
 mod ending;
 mod faults;
 mod fixture;
+mod outages;
 mod outcomes;
+mod receiver;
 mod settings;
+mod tls;
+mod webhook;

@@ -1,11 +1,11 @@
 use std::process::Command;
 
-fn refusal(name: &str, value: &str) -> String {
+fn refusal(settings: &[(&str, &str)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast-worker"))
         .arg("run")
         .env("DATABASE_URL", "postgres://u:hunter2@localhost/db")
         .env("REDIS_URL", "redis://:hunter2@localhost")
-        .env(name, value)
+        .envs(settings.iter().copied())
         .output()
         .unwrap();
     assert!(!output.status.success());
@@ -36,7 +36,52 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
              redis://:password@host:6379/0.",
         ),
     ] {
-        assert_eq!(refusal(name, value), format!("holdfast-worker: {expected}"));
+        assert_eq!(refusal(&[(name, value)]), format!("holdfast-worker: {expected}"));
+    }
+}
+
+#[test]
+fn a_webhook_that_cannot_be_right_stops_the_start_too() {
+    const WEBHOOK: (&str, &str) = ("HOLDFAST_FULFILMENT", "webhook");
+    const URL: (&str, &str) = ("HOLDFAST_WEBHOOK_URL", "https://shop.example/orders?token=hunter2");
+    const SECRET: (&str, &str) =
+        ("HOLDFAST_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    for (settings, expected) in [
+        (vec![("HOLDFAST_FULFILMENT", "magic")], "HOLDFAST_FULFILMENT must be one of simulated"),
+        (vec![WEBHOOK, SECRET], "HOLDFAST_WEBHOOK_URL must be set"),
+        (vec![WEBHOOK, URL], "HOLDFAST_WEBHOOK_SECRET must be set"),
+        (
+            vec![WEBHOOK, SECRET, ("HOLDFAST_WEBHOOK_URL", "https://u:hunter2@shop.example/")],
+            "HOLDFAST_WEBHOOK_URL must be an address",
+        ),
+        (
+            vec![WEBHOOK, SECRET, ("HOLDFAST_WEBHOOK_URL", "http://shop.example/hunter2")],
+            "HOLDFAST_WEBHOOK_URL must be https",
+        ),
+        (
+            vec![WEBHOOK, SECRET, ("HOLDFAST_WEBHOOK_URL", "https://169.254.169.254/hunter2")],
+            "HOLDFAST_WEBHOOK_URL must not be a private",
+        ),
+        (
+            vec![WEBHOOK, URL, ("HOLDFAST_WEBHOOK_SECRET", "hunter2")],
+            "HOLDFAST_WEBHOOK_SECRET must be one to five secrets",
+        ),
+        (
+            vec![WEBHOOK, URL, SECRET, ("HOLDFAST_WEBHOOK_TIMEOUT_MS", "99")],
+            "HOLDFAST_WEBHOOK_TIMEOUT_MS must be a whole number from 100",
+        ),
+        (
+            vec![WEBHOOK, URL, SECRET, ("HOLDFAST_WEBHOOK_CONNECTIONS", "0")],
+            "HOLDFAST_WEBHOOK_CONNECTIONS must be a whole number from 1",
+        ),
+        (
+            vec![WEBHOOK, URL, SECRET, ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "perhaps")],
+            "HOLDFAST_WEBHOOK_ALLOW_PRIVATE must be",
+        ),
+    ] {
+        let refusal = refusal(&settings);
+        let said = refusal.starts_with(&format!("holdfast-worker: {expected}"));
+        assert!(said, "{settings:?}: {refusal}");
     }
 }
 

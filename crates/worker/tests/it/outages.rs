@@ -1,0 +1,119 @@
+//! Receivers that are slow or down for long: nothing is lost, and nobody else is held up.
+
+use std::time::Duration;
+
+use holdfast_worker::{Simulated, WorkerSettings, webhook::Webhook};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::{
+    fixture::{Shop, quick, until},
+    receiver::{Receiver, Reply, settings},
+};
+
+/// Waits and tries are so short that this many requests stand for hours: with a first wait of 1 s
+/// that doubles up to 5 minutes, ten tries take less than half an hour.
+const OUTAGE_REQUESTS: usize = 150;
+
+#[tokio::test]
+async fn a_receiver_that_answers_500_for_long_loses_nothing() {
+    let receiver = Receiver::start(|_, number| {
+        Reply::Status(if number < OUTAGE_REQUESTS { 500 } else { 200 })
+    })
+    .await;
+    let shop = Shop::open().await;
+    shop.publish(&shop.orders(20).await).await;
+    let _worker = shop.worker(quick(), receiver.webhook());
+    shop.until("completed", 20).await;
+    assert_eq!(receiver.requests().len(), OUTAGE_REQUESTS + 20, "and none was sent twice");
+    let most: i32 = sqlx::query_scalar("SELECT max(attempt) FROM orders")
+        .fetch_one(shop.store.pool())
+        .await
+        .unwrap();
+    assert!(most > quick().max_attempts, "{most}: the outage was too short to prove anything");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_for_long_loses_nothing() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let shop = Shop::open().await;
+    let ids = shop.orders(10).await;
+    shop.publish(&ids).await;
+    let webhook =
+        Webhook::new(settings(&format!("http://{address}/orders")), &Registry::new()).unwrap();
+    let _worker = shop.worker(quick(), webhook);
+    until("some were tried more often than is the maximum", async || {
+        let most: i32 = sqlx::query_scalar("SELECT max(attempt) FROM orders")
+            .fetch_one(shop.store.pool())
+            .await
+            .unwrap();
+        most > 2 * quick().max_attempts
+    })
+    .await;
+    assert_eq!(shop.count("failed").await, 0);
+
+    let back = TcpListener::bind(address).await.unwrap();
+    let receiver = Receiver::on(back, |_, _| Reply::Status(200));
+    shop.until("completed", 10).await;
+    assert_eq!(receiver.requests().len(), 10);
+}
+
+#[tokio::test]
+async fn orders_go_elsewhere_while_a_receiver_hangs() {
+    let hung = Receiver::start(|_, _| Reply::Hang).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(500).await;
+    shop.publish(&ids[..100]).await;
+    let mut settings = hung.settings();
+    settings.connections = 4;
+    settings.timeout = Duration::from_secs(600);
+    let patient = WorkerSettings { concurrency: 1000, sweep_after: Duration::ZERO, ..quick() };
+    let _hanging = shop.worker(patient, Webhook::new(settings, &Registry::new()).unwrap());
+    // It takes no more than it has connections for and as many again, though it has a thousand hands.
+    shop.until("processing", 8).await;
+    assert_eq!(hung.requests().len(), 4);
+    // Its upkeep goes on: what nobody published is found.
+    until("lost orders are published", async || shop.queue.depth().await.unwrap().waiting >= 400)
+        .await;
+    assert_eq!(shop.count("processing").await, 8);
+    let _elsewhere = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    shop.until("completed", 492).await;
+    assert_eq!(shop.count("processing").await, 8, "and its claims hold");
+}
+
+#[tokio::test]
+async fn a_slow_receiver_that_never_answers_in_time_is_down() {
+    let receiver = Receiver::start(|_, number| match number {
+        0..20 => Reply::Hang,
+        _ => Reply::Status(200),
+    })
+    .await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(10).await;
+    shop.publish(&ids).await;
+    let mut settings = receiver.settings();
+    settings.timeout = Duration::from_millis(150);
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    shop.until("completed", 10).await;
+    let mut reasons = Vec::new();
+    for id in ids {
+        reasons.extend(shop.order(id).await.earlier.into_iter().filter_map(|step| step.detail));
+    }
+    assert!(reasons.iter().any(|reason| reason.ends_with("within 150 ms")), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
+    let receiver = Receiver::start(|request, _| {
+        Reply::Status(if request.id() == "order_1" { 500 } else { 200 })
+    })
+    .await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(50).await;
+    shop.publish(&ids).await;
+    let _worker = shop.worker(quick(), receiver.webhook());
+    shop.until("completed", 49).await;
+    assert_eq!(shop.count("failed").await, 0);
+}
