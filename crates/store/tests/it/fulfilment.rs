@@ -9,11 +9,11 @@ use holdfast_store::{
 
 use crate::fixture::{database_url, lock, product, settings, store, write_one_each};
 
-const LEASE: Duration = Duration::from_mins(1);
+pub const LEASE: Duration = Duration::from_mins(1);
 /// A lease that has run out by the time of the next statement.
 const OVER: Duration = Duration::ZERO;
 
-async fn orders(store: &Store, count: usize) -> Vec<OrderId> {
+pub async fn orders(store: &Store, count: usize) -> Vec<OrderId> {
     let lamp = product(store, 1_000).await;
     let batch = lock(store, &[lamp.id], LockMode::Wait).await;
     write_one_each(batch, &vec![lamp.id; count]).await.commit().await.unwrap().orders
@@ -113,6 +113,104 @@ async fn verdicts_of_all_kinds_are_written_together() {
     let again = store.claim(&ids[2..], LEASE).await.unwrap();
     let tries: Vec<_> = again.iter().map(|claim| (claim.attempt, claim.tries)).collect();
     assert_eq!(tries, [(2, 2), (2, 1)], "what was handed back does not count");
+}
+
+#[tokio::test]
+async fn a_claim_carries_the_whole_order() {
+    let store = store().await;
+    let ids = orders(&store, 2).await;
+    sqlx::raw_sql(
+        "UPDATE orders SET line_count = 3, customer_ref = 'Jürgen', metadata = '{\"a\": 1}' \
+             WHERE id = 1; \
+         INSERT INTO order_lines VALUES (1, 3, 9, 4, 5), (1, 2, 8, 2, 1999), (2, 2, 7, 7, 7)",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let mut claims = store.claim(&ids, LEASE).await.unwrap();
+    claims.sort_by_key(|claim| claim.order_id);
+    for (claim, id) in claims.iter().zip(&ids) {
+        let order = store.order(*id).await.unwrap().unwrap();
+        assert_eq!(claim.lines, order.lines);
+        assert_eq!(claim.customer_ref, order.customer_ref);
+        assert_eq!(claim.metadata, order.metadata);
+        assert_eq!((claim.created_at, claim.since), (order.created_at, order.created_at));
+        assert_eq!(claim.returns, 0);
+    }
+    assert_eq!(claims[0].lines.len(), 3);
+    assert_eq!(claims[1].lines.len(), 1, "its line_count says so");
+}
+
+#[tokio::test]
+async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
+    let store = store().await;
+    let ids = orders(&store, 2).await;
+    // One goes straight through.
+    claim_one(&store, ids[1], LEASE).await;
+    store.finish(&[(ids[1], 1, Verdict::Completed)]).await.unwrap();
+    let earlier: Option<String> =
+        sqlx::query_scalar("SELECT earlier::text FROM orders WHERE id = $1")
+            .bind(ids[1].0)
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+    assert_eq!(earlier, None);
+
+    let id = ids[0];
+    let retry = Verdict::Retry(Duration::ZERO, "busy".to_owned());
+    let postponed = Verdict::Postponed(Duration::ZERO, "asleep".to_owned());
+    for (attempt, verdict) in (1..).zip([retry, postponed, Verdict::HandedBack]) {
+        claim_one(&store, id, LEASE).await;
+        store.finish(&[(id, attempt, verdict)]).await.unwrap();
+    }
+    claim_one(&store, id, OVER).await;
+    assert_eq!(found(&store, 10, Duration::from_hours(1)).await, [id], "swept");
+    claim_one(&store, id, OVER).await;
+    let last = claim_one(&store, id, LEASE).await;
+    assert_eq!((last.attempt, last.tries, last.returns), (6, 4, 5), "two tries do not count");
+    let order = store.order(id).await.unwrap().unwrap();
+    let mut expected = vec![("pending", String::new())];
+    for detail in [
+        "busy",
+        "asleep",
+        "handed back, for its worker was ending",
+        "the lease of its worker ran out",
+        "the lease of its worker ran out",
+    ] {
+        expected.extend([("processing", String::new()), ("pending", detail.to_owned())]);
+    }
+    expected.push(("processing", String::new()));
+    let told: Vec<_> = order
+        .history()
+        .into_iter()
+        .map(|step| (step.status.as_str(), step.detail.unwrap_or_default()))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_history_is_bounded_and_keeps_who_wanted_something() {
+    let store = store().await;
+    let id = orders(&store, 1).await[0];
+    sqlx::query(
+        "UPDATE orders SET earlier = '[{\"status\": \"failed\", \"at\": \"2026-01-01T00:00:00Z\"}, \
+             {\"status\": \"pending\", \"at\": \"2026-01-01T00:00:01Z\", \"by\": \"eve\"}]' WHERE id = $1",
+    )
+    .bind(id.0)
+    .execute(store.pool())
+    .await
+    .unwrap();
+    for attempt in 1..=60 {
+        claim_one(&store, id, LEASE).await;
+        let retry = Verdict::Retry(Duration::ZERO, format!("try {attempt}"));
+        store.finish(&[(id, attempt, retry)]).await.unwrap();
+    }
+    let earlier = store.order(id).await.unwrap().unwrap().earlier;
+    assert_eq!(earlier.len(), 51);
+    assert_eq!(earlier[0].by.as_deref(), Some("eve"));
+    assert_eq!(earlier[50].detail.as_deref(), Some("try 60"));
+    let claim = claim_one(&store, id, LEASE).await;
+    assert_eq!((claim.since, claim.returns), (earlier[0].at, 25));
 }
 
 #[tokio::test]

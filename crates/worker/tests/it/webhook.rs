@@ -101,9 +101,9 @@ async fn while_a_secret_is_changed_both_sign() {
     settings.secrets = format!("{OTHER_SECRET} {SECRET}").parse().unwrap();
     let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
     shop.until("completed", 1).await;
-    let received = &receiver.requests()[0];
-    let both = [OTHER_SECRET, SECRET].map(|secret| signature(secret, received)).join(" ");
-    assert_eq!(received.header("webhook-signature"), both);
+    let request = &receiver.requests()[0];
+    let both = [OTHER_SECRET, SECRET].map(|secret| signature(secret, request)).join(" ");
+    assert_eq!(request.header("webhook-signature"), both);
 }
 
 #[tokio::test]

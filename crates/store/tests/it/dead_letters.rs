@@ -1,0 +1,167 @@
+use std::time::Duration;
+
+use holdfast_domain::{OrderId, OrderStatus, ProductId};
+use holdfast_store::{
+    DeadLetterFilter, DeadLetterPage, Ordered, Store,
+    fulfilment::{SweepRule, Verdict},
+};
+
+use crate::{
+    fixture::store,
+    fulfilment::{LEASE, orders},
+};
+
+const EVE: Ordered<'static> = Ordered { by: "eve", note: Some("the carrier is back") };
+
+async fn fail(store: &Store, ids: &[OrderId]) {
+    let claims = store.claim(ids, LEASE).await.unwrap();
+    assert_eq!(claims.len(), ids.len());
+    let failed: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.order_id, claim.attempt, Verdict::Failed("no such street".to_owned())))
+        .collect();
+    store.finish(&failed).await.unwrap();
+}
+
+fn all() -> DeadLetterPage {
+    DeadLetterPage { filter: DeadLetterFilter::default(), after: None, limit: 100 }
+}
+
+async fn listed(store: &Store, page: &DeadLetterPage) -> Vec<OrderId> {
+    store.dead_letters(page).await.unwrap().into_iter().map(|order| order.id).collect()
+}
+
+async fn sql(store: &Store, text: &'static str) {
+    sqlx::raw_sql(text).execute(store.pool()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
+    let store = store().await;
+    let ids = orders(&store, 3).await;
+    fail(&store, &ids[..2]).await;
+    let mut asked = ids.clone();
+    asked.extend([ids[0], OrderId(9999)]);
+    let mut replayed: Vec<_> =
+        store.replay(&asked, EVE).await.unwrap().into_iter().map(|order| order.order_id).collect();
+    replayed.sort();
+    assert_eq!(replayed, ids[..2], "the third has not failed, the last is none");
+    assert_eq!(store.replay(&ids, EVE).await.unwrap(), [], "twice is once");
+
+    let order = store.order(ids[0]).await.unwrap().unwrap();
+    assert_eq!((order.status, order.finished_at), (OrderStatus::Pending, None));
+    let told: Vec<_> = order
+        .history()
+        .into_iter()
+        .map(|step| (step.status.as_str(), step.detail, step.by))
+        .collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        told,
+        [
+            ("pending", None, None),
+            ("processing", None, None),
+            ("failed", text("no such street"), None),
+            ("pending", text("the carrier is back"), text("eve")),
+        ]
+    );
+    let claim = store.claim(&ids[..1], LEASE).await.unwrap().remove(0);
+    assert_eq!((claim.attempt, claim.tries, claim.returns), (2, 1, 0));
+    assert_eq!(claim.since, order.earlier.last().unwrap().at);
+    assert!(claim.since > claim.created_at);
+    // A worker of its former life cannot write over it.
+    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed)]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_replay_that_nobody_published_is_found_by_the_sweep() {
+    let store = store().await;
+    let ids = orders(&store, 1).await;
+    fail(&store, &ids).await;
+    store.replay(&ids, EVE).await.unwrap();
+    let rule = SweepRule { waiting: Duration::ZERO, lost_after: Duration::ZERO, limit: 10 };
+    let (swept, _) = store.sweep(rule, None).await.unwrap();
+    assert_eq!(swept[0].order_id, ids[0]);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_the_newest_first_by_pages_that_stay_steady() {
+    let store = store().await;
+    let ids = orders(&store, 7).await;
+    fail(&store, &ids[..6]).await;
+    sql(&store, "UPDATE orders SET created_at = created_at + (id / 3) * interval '1 s'").await;
+    let mut page = DeadLetterPage { limit: 2, ..all() };
+    let mut seen = Vec::new();
+    loop {
+        let orders = store.dead_letters(&page).await.unwrap();
+        let Some(last) = orders.last() else { break };
+        page.after = Some((last.created_at, last.id));
+        seen.extend(orders.iter().map(|order| order.id));
+        if seen.len() == 2 {
+            // One more fails while somebody reads.
+            fail(&store, &ids[6..]).await;
+        }
+    }
+    let expected: Vec<_> = ids[..6].iter().rev().copied().collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn filters_choose_what_is_listed_and_replayed() {
+    let store = store().await;
+    let ids = orders(&store, 4).await;
+    fail(&store, &ids).await;
+    sql(
+        &store,
+        "UPDATE orders SET finished_at = '2026-01-01T00:00Z'::timestamptz + id * interval '1 h'; \
+         UPDATE orders SET line_count = 2 WHERE id = 3; \
+         INSERT INTO order_lines VALUES (3, 2, 77, 1, 1)",
+    )
+    .await;
+    let at = |hours: i64| {
+        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        Some(start + jiff::SignedDuration::from_hours(hours))
+    };
+    let none = DeadLetterFilter::default();
+    for (filter, expected) in [
+        (DeadLetterFilter { product: Some(ProductId(1)), ..none }, vec![4, 3, 2, 1]),
+        (DeadLetterFilter { product: Some(ProductId(77)), ..none }, vec![3]),
+        (DeadLetterFilter { product: Some(ProductId(78)), ..none }, vec![]),
+        (DeadLetterFilter { failed_since: at(2), failed_before: at(4), ..none }, vec![3, 2]),
+        (DeadLetterFilter { failed_since: at(5), ..none }, vec![]),
+    ] {
+        let found = listed(&store, &DeadLetterPage { filter, ..all() }).await;
+        assert_eq!(found.iter().map(|id| id.0).collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+    let early = DeadLetterFilter { failed_before: at(4), ..none };
+    let replayed = store.replay_matching(&early, 2, EVE).await.unwrap();
+    assert_eq!(replayed.len(), 2);
+    assert_eq!(listed(&store, &all()).await, [ids[3], ids[2]], "the oldest were replayed");
+    let mut statuses = store.statuses(&[ids[0], ids[2], OrderId(9999)]).await.unwrap();
+    statuses.sort_by_key(|(id, _)| *id);
+    assert_eq!(statuses, [(ids[0], OrderStatus::Pending), (ids[2], OrderStatus::Failed)]);
+}
+
+#[tokio::test]
+async fn the_list_is_read_from_the_index_by_status() {
+    let store = store().await;
+    sql(
+        &store,
+        "INSERT INTO orders (product_id, quantity, unit_price_minor, status, created_at) \
+         SELECT 1, 1, 1, 'completed', now() - i * interval '1 s' FROM generate_series(1, 20000) AS i; \
+         UPDATE orders SET status = 'failed', finished_at = now() WHERE id % 4 = 0; \
+         ANALYZE orders",
+    )
+    .await;
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN SELECT id FROM orders WHERE status = 'failed' \
+         AND (created_at, id) < ('infinity', 9223372036854775807) \
+         ORDER BY created_at DESC, id DESC LIMIT 100",
+    )
+    .fetch_all(store.pool())
+    .await
+    .unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("orders_by_status") && !plan.contains("Sort"), "{plan}");
+    assert_eq!(store.dead_letters(&all()).await.unwrap().len(), 100);
+}
