@@ -25,7 +25,7 @@ use crate::{
 
 mod write;
 
-pub use write::{Ended, NewHold, NewOrder, Records};
+pub use write::{Cancelled, Ended, NewHold, NewOrder, Records};
 
 /// The most expired holds that one batch gives back.
 const EXPIRED_MAX: i64 = 1000;

@@ -36,7 +36,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use admission::{Batch, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing};
+pub use admission::{
+    Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
+};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;
 pub use holds::HoldPage;

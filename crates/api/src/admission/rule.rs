@@ -6,11 +6,11 @@ use holdfast_domain::{
     CustomerRef, Demand, Grant, HeldUnits, HoldId, HoldStatus, Metadata, ProductId, Shelf,
     Shortfall,
 };
-use holdfast_store::{Ended, NewHold, NewOrder, Records, ResultKind};
+use holdfast_store::{Cancelled, Ended, NewHold, NewOrder, Records, ResultKind};
 
 use super::{
     Refusal,
-    ticket::{Accepted, Ticket},
+    ticket::{Accepted, OrderedBy, Ticket},
 };
 
 /// What is to be said to the caller of a ticket once the batch is committed.
@@ -125,7 +125,10 @@ pub(super) fn records<'a>(
                     key: details.key,
                 });
             }
-            (Demand::Cancel { order_id, .. }, _) => records.cancelled.push(*order_id),
+            (Demand::Cancel { order_id, .. }, _) => records.cancelled.push(Cancelled {
+                order_id: *order_id,
+                ordered: details.ordered.as_ref().map(OrderedBy::as_ordered),
+            }),
             (Demand::Release { hold_id, .. }, _) => {
                 records.ended.push(Ended { hold_id: *hold_id, status: HoldStatus::Released });
             }

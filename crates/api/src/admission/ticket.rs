@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use holdfast_domain::{
     CustomerRef, Demand, HoldId, HoldStatus, Metadata, Money, OrderId, ProductId, Shortfall,
 };
-use holdfast_store::{IdempotencyKey, ResultKind};
+use holdfast_store::{IdempotencyKey, Ordered, ResultKind};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -22,6 +22,24 @@ pub struct Details {
     pub key: Option<IdempotencyKey>,
     /// With a hold: how long it holds.
     pub lasts: Duration,
+    /// With a cancellation: who wants it, if that is to be kept.
+    pub ordered: Option<OrderedBy>,
+}
+
+/// Who wants something done to an order, and why. Both have been checked for length and NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderedBy {
+    /// Who.
+    pub by: String,
+    /// Why, if somebody said so.
+    pub note: Option<String>,
+}
+
+impl OrderedBy {
+    /// As the store wants it.
+    pub fn as_ordered(&self) -> Ordered<'_> {
+        Ordered { by: &self.by, note: self.note.as_deref() }
+    }
 }
 
 /// What a demand has led to: it is committed.

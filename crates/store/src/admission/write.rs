@@ -15,7 +15,9 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::Placed;
-use crate::{IdempotencyKey, StoreError, fulfilment::millis, places::Place, rows::timestamp};
+use crate::{
+    IdempotencyKey, Ordered, StoreError, fulfilment::millis, places::Place, rows::timestamp,
+};
 
 /// An order that is to be written.
 #[derive(Clone, Debug)]
@@ -60,6 +62,15 @@ pub struct Ended {
     pub status: HoldStatus,
 }
 
+/// An order that is taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct Cancelled<'a> {
+    /// Which one.
+    pub order_id: OrderId,
+    /// Who wanted it, if that is to be kept.
+    pub ordered: Option<Ordered<'a>>,
+}
+
 /// Everything that a batch writes beside the products.
 #[derive(Clone, Debug, Default)]
 pub struct Records<'a> {
@@ -70,7 +81,7 @@ pub struct Records<'a> {
     /// Holds that end.
     pub ended: Vec<Ended>,
     /// Orders that are cancelled.
-    pub cancelled: Vec<OrderId>,
+    pub cancelled: Vec<Cancelled<'a>>,
 }
 
 /// The stock and its ledger: $1 to $10. The rows are locked, so they are where they were found.
@@ -149,11 +160,17 @@ const WHOLE: &str = concat!(
          WHERE holds.id = over.hold_id), \
      cancelled AS ( \
          UPDATE orders SET status = 'cancelled', finished_at = now(), next_attempt_at = NULL, \
-             earlier = CASE WHEN status = 'failed' THEN \
-                 coalesce(earlier, '[]') || jsonb_build_array(jsonb_build_object( \
-                     'status', 'failed', 'at', finished_at, 'detail', failure)) \
+             earlier = CASE WHEN status = 'failed' OR over_order.by IS NOT NULL THEN \
+                 coalesce(earlier, '[]') \
+                 || CASE WHEN status = 'failed' THEN jsonb_strip_nulls(jsonb_build_array( \
+                     jsonb_build_object('status', 'failed', 'at', finished_at, \
+                         'detail', failure))) ELSE '[]' END \
+                 || CASE WHEN over_order.by IS NOT NULL THEN jsonb_strip_nulls(jsonb_build_array( \
+                     jsonb_build_object('status', 'cancelled', 'at', now(), \
+                         'by', over_order.by, 'detail', over_order.note))) ELSE '[]' END \
                  ELSE earlier END \
-         WHERE id = ANY ($29::bigint[])), \
+         FROM unnest($29::bigint[], $37::text[], $38::text[]) AS over_order (order_id, by, note) \
+         WHERE orders.id = over_order.order_id), \
      kept AS MATERIALIZED ( \
          SELECT nextval('holds_id_seq') AS id, asked.* \
          FROM unnest($30::bigint[], $31::int[], $32::bigint[], $33::bigint[], $34::text[], \
@@ -195,7 +212,7 @@ impl Records<'_> {
         let statement = sqlx::query(if plain { PLAIN } else { WHOLE });
         let mut statement = self.bind_orders(bind_stock(statement, changes, rows, nonce));
         if !plain {
-            statement = self.bind_holds(self.bind_rest(statement));
+            statement = self.bind_ordered(self.bind_holds(self.bind_rest(statement)));
         }
         let row = statement.fetch_one(connection).await?;
         let keys = self.orders.iter().map(|order| order.key);
@@ -304,7 +321,17 @@ impl Records<'_> {
             .bind(used_places)
             .bind(self.ended.iter().map(|ended| ended.hold_id.0).collect::<Vec<_>>())
             .bind(self.ended.iter().map(|ended| ended.status.as_str()).collect::<Vec<_>>())
-            .bind(self.cancelled.iter().map(|id| id.0).collect::<Vec<_>>())
+            .bind(self.cancelled.iter().map(|cancelled| cancelled.order_id.0).collect::<Vec<_>>())
+    }
+
+    /// Who wanted the cancellations.
+    fn bind_ordered(&self, statement: Statement) -> Statement {
+        let ordered = || self.cancelled.iter().map(|cancelled| cancelled.ordered);
+        let by = ordered().map(|ordered| ordered.map(|ordered| ordered.by.to_owned()));
+        let note = ordered().map(|ordered| ordered?.note.map(ToOwned::to_owned));
+        statement
+            .bind(by.collect::<Vec<Option<String>>>())
+            .bind(note.collect::<Vec<Option<String>>>())
     }
 
     fn bind_holds(&self, statement: Statement) -> Statement {
