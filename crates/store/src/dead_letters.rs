@@ -6,10 +6,10 @@
 
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use crate::{
-    Store, StoreError,
+    LOOKED_AT_MAX, OrderPlace, Page, Store, StoreError,
     fulfilment::Swept,
     history::earlier_with,
     rows::{self, order_columns},
@@ -20,19 +20,19 @@ use crate::{
 pub struct DeadLetterFilter {
     /// With a line of this product.
     pub product: Option<ProductId>,
-    /// Failed at this time or later.
+    /// Failed at this time or later; from 1970 on.
     pub failed_since: Option<Timestamp>,
-    /// Failed before this time.
+    /// Failed before this time; from 1970 on.
     pub failed_before: Option<Timestamp>,
 }
 
-/// A page of dead letters; the newest orders come first.
-#[derive(Clone, Copy, Debug)]
+/// A page of dead letters, in the order in which they were accepted or against it.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DeadLetterPage {
     /// Which.
     pub filter: DeadLetterFilter,
-    /// Only what comes after this place: time of creation and id of the last of the page before.
-    pub after: Option<(Timestamp, OrderId)>,
+    /// Only those behind this one: where the page before ended.
+    pub after: Option<OrderPlace>,
     /// At most that many.
     pub limit: i64,
 }
@@ -46,20 +46,9 @@ pub struct Ordered<'a> {
     pub note: Option<&'a str>,
 }
 
-/// The filter's conditions, $1 to $3.
-macro_rules! matching {
-    () => {
-        "status = 'failed' \
-         AND ($1::bigint IS NULL OR product_id = $1 OR (line_count > 1 AND EXISTS ( \
-             SELECT FROM order_lines WHERE order_id = orders.id AND product_id = $1))) \
-         AND ($2::bigint IS NULL OR finished_at >= 'epoch'::timestamptz + $2 * interval '1 us') \
-         AND ($3::bigint IS NULL OR finished_at < 'epoch'::timestamptz + $3 * interval '1 us')"
-    };
-}
-
-/// Puts the rows of `mine` back to pending; $4 is who, $5 why.
+/// Puts the rows of `mine` back to pending; `$by` and `$note` are the parameters with who and why.
 macro_rules! replaying {
-    () => {
+    ($by:literal, $note:literal) => {
         concat!(
             " UPDATE orders SET status = 'pending', handed_back = attempt, finished_at = NULL, \
                  lease_until = NULL, next_attempt_at = now(), earlier = ",
@@ -67,16 +56,77 @@ macro_rules! replaying {
                 "jsonb_build_object('status', 'processing', 'at', orders.processing_at), \
                  jsonb_build_object('status', 'failed', 'at', orders.finished_at, \
                      'detail', orders.failure), \
-                 jsonb_build_object('status', 'pending', 'at', now(), 'by', $4::text, \
-                     'detail', $5::text)"
+                 jsonb_build_object('status', 'pending', 'at', now(), 'by', ",
+                $by,
+                "::text, 'detail', ",
+                $note,
+                "::text)"
             ),
             " FROM mine WHERE orders.id = mine.id RETURNING orders.id, trace_context"
         )
     };
 }
 
-fn micros(time: Option<Timestamp>) -> Option<i64> {
-    time.map(Timestamp::as_microsecond)
+/// Which way a list of dead letters is read.
+#[derive(Clone, Copy)]
+enum Way {
+    NewestFirst,
+    OldestFirst,
+}
+
+impl Way {
+    fn order(self) -> &'static str {
+        match self {
+            Self::NewestFirst => " ORDER BY created_at DESC, id DESC",
+            Self::OldestFirst => " ORDER BY created_at, id",
+        }
+    }
+
+    fn beyond(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "<",
+            Self::OldestFirst => ">",
+        }
+    }
+}
+
+impl DeadLetterPage {
+    /// The next `limit` failed orders along the index by status.
+    fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, way: Way, limit: i64) {
+        query.push("SELECT * FROM orders WHERE status = 'failed'");
+        if let Some(place) = self.after {
+            query.push(" AND (created_at, id) ").push(way.beyond());
+            query.push(" ('epoch'::timestamptz + ").push_bind(place.created_us);
+            query.push(" * interval '1 us', ").push_bind(place.id.0).push(")");
+        }
+        query.push(way.order()).push(" LIMIT ").push_bind(limit);
+    }
+
+    /// How many a page looks at for those that fit its filter.
+    fn looked_at(&self) -> i64 {
+        let filtered = self.filter != DeadLetterFilter::default();
+        if filtered { LOOKED_AT_MAX } else { self.limit.saturating_add(1) }
+    }
+}
+
+impl DeadLetterFilter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        query.push(" WHERE true");
+        if let Some(product) = self.product {
+            query.push(" AND (product_id = ").push_bind(product.0);
+            query.push(
+                " OR EXISTS (SELECT FROM order_lines AS line WHERE line.order_id = orders.id \
+                 AND line.product_id = ",
+            );
+            query.push_bind(product.0).push("))");
+        }
+        for (comparison, time) in [(">=", self.failed_since), ("<", self.failed_before)] {
+            if let Some(time) = time {
+                query.push(" AND finished_at ").push(comparison).push(" 'epoch'::timestamptz + ");
+                query.push_bind(time.as_microsecond()).push(" * interval '1 us'");
+            }
+        }
+    }
 }
 
 fn replayed(row: &PgRow) -> Result<Swept, StoreError> {
@@ -87,28 +137,46 @@ fn replayed(row: &PgRow) -> Result<Swept, StoreError> {
 }
 
 impl Store {
-    /// A page of dead letters.
+    /// A page of dead letters, the newest orders first.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn dead_letters(&self, page: &DeadLetterPage) -> Result<Vec<Order>, StoreError> {
-        let filter = &page.filter;
-        let query = sqlx::query(concat!(
-            "SELECT ",
-            order_columns!(),
-            " FROM orders WHERE ",
-            matching!(),
-            " AND (created_at, id) < (coalesce( \
-                 'epoch'::timestamptz + $4::bigint * interval '1 us', 'infinity'), $5) \
-             ORDER BY created_at DESC, id DESC LIMIT $6"
-        ))
-        .bind(filter.product.map(|product| product.0))
-        .bind(micros(filter.failed_since))
-        .bind(micros(filter.failed_before))
-        .bind(page.after.map(|(created_at, _)| created_at.as_microsecond()))
-        .bind(page.after.map_or(i64::MAX, |(_, id)| id.0))
-        .bind(page.limit);
-        self.within(query).await?.iter().map(rows::order).collect()
+    pub async fn dead_letters(
+        &self,
+        page: &DeadLetterPage,
+    ) -> Result<Page<Order, OrderPlace>, StoreError> {
+        let way = Way::NewestFirst;
+        let mut query = QueryBuilder::new(concat!("SELECT ", order_columns!(), " FROM ("));
+        page.push_looked_at(&mut query, way, page.looked_at());
+        query.push(") AS orders");
+        page.filter.push(&mut query);
+        query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
+        let rows = query.build().fetch_all(&self.pool).await?;
+        let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
+        let mut found = Page::cut(orders, page.limit, OrderPlace::of);
+        if found.next.is_none() {
+            found.next = self.last_dead_letter_looked_at(page, way).await?;
+        }
+        Ok(found)
+    }
+
+    /// The last one that a page with a filter looked at, if there may be more behind it.
+    async fn last_dead_letter_looked_at(
+        &self,
+        page: &DeadLetterPage,
+        way: Way,
+    ) -> Result<Option<OrderPlace>, StoreError> {
+        if page.looked_at() < LOOKED_AT_MAX {
+            return Ok(None);
+        }
+        let mut query = QueryBuilder::new(
+            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
+        );
+        page.push_looked_at(&mut query, way, LOOKED_AT_MAX);
+        query.push(") AS orders").push(way.order());
+        query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
+        let row = query.build().fetch_optional(&self.pool).await?;
+        row.as_ref().map(place).transpose()
     }
 
     /// Puts those of `ids` that have failed back to pending, with all their tries before them, and
@@ -129,44 +197,44 @@ impl Store {
                  SELECT dead.id FROM unnest((SELECT $1::bigint[])) AS asked (id) \
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = asked.id \
-                         AND $2::text IS NULL AND $3::text IS NULL \
                          AND CASE status WHEN 'failed' THEN true ELSE false END \
                      FOR UPDATE) AS dead)",
-            replaying!()
+            replaying!("$2", "$3")
         ))
         .bind(ids)
-        // The numbers of the parameters are those of the other way to replay.
-        .bind(None::<&str>)
-        .bind(None::<&str>)
         .bind(ordered.by.to_owned())
         .bind(ordered.note.map(ToOwned::to_owned));
         self.within(query).await?.iter().map(replayed).collect()
     }
 
-    /// The same for the dead letters of a filter, the oldest orders first, at most `limit` of them.
-    /// Those that somebody else has locked at this moment are passed over.
+    /// The same for a page of the dead letters, the oldest orders first: at most `page.limit` are
+    /// replayed. Says where the next page begins, if there may be more.
+    ///
+    /// An order that was replayed from an earlier page and fails again is not met again.
     ///
     /// # Errors
     /// The database is not available; they may be pending then. Safe to do again.
-    pub async fn replay_matching(
+    pub async fn replay_page(
         &self,
-        filter: &DeadLetterFilter,
-        limit: i64,
+        page: &DeadLetterPage,
         ordered: Ordered<'_>,
-    ) -> Result<Vec<Swept>, StoreError> {
-        let query = sqlx::query(concat!(
-            "WITH mine AS MATERIALIZED (SELECT id FROM orders WHERE ",
-            matching!(),
-            " ORDER BY created_at, id LIMIT $6 FOR UPDATE SKIP LOCKED)",
-            replaying!()
-        ))
-        .bind(filter.product.map(|product| product.0))
-        .bind(micros(filter.failed_since))
-        .bind(micros(filter.failed_before))
-        .bind(ordered.by.to_owned())
-        .bind(ordered.note.map(ToOwned::to_owned))
-        .bind(limit);
-        self.within(query).await?.iter().map(replayed).collect()
+    ) -> Result<(Vec<Swept>, Option<OrderPlace>), StoreError> {
+        let way = Way::OldestFirst;
+        let mut query = QueryBuilder::new(
+            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
+        );
+        page.push_looked_at(&mut query, way, page.looked_at());
+        query.push(") AS orders");
+        page.filter.push(&mut query);
+        query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
+        let rows = query.build().fetch_all(&self.pool).await?;
+        let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let mut found = Page::cut(places, page.limit, |place| *place);
+        if found.next.is_none() {
+            found.next = self.last_dead_letter_looked_at(page, way).await?;
+        }
+        let ids: Vec<_> = found.items.iter().map(|place| place.id).collect();
+        Ok((self.replay(&ids, ordered).await?, found.next))
     }
 
     /// Where those of `ids` stand that exist, in no order.
@@ -187,4 +255,8 @@ impl Store {
             })
             .collect()
     }
+}
+
+fn place(row: &PgRow) -> Result<OrderPlace, StoreError> {
+    Ok(OrderPlace { created_us: row.try_get("created_us")?, id: OrderId(row.try_get("id")?) })
 }

@@ -38,7 +38,7 @@ pub struct OrderPlace {
 }
 
 impl OrderPlace {
-    fn of(order: &Order) -> Self {
+    pub(crate) fn of(order: &Order) -> Self {
         Self { created_us: order.created_at.as_microsecond(), id: order.id }
     }
 }

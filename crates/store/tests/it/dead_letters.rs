@@ -24,11 +24,12 @@ async fn fail(store: &Store, ids: &[OrderId]) {
 }
 
 fn all() -> DeadLetterPage {
-    DeadLetterPage { filter: DeadLetterFilter::default(), after: None, limit: 100 }
+    DeadLetterPage { limit: 100, ..DeadLetterPage::default() }
 }
 
 async fn listed(store: &Store, page: &DeadLetterPage) -> Vec<OrderId> {
-    store.dead_letters(page).await.unwrap().into_iter().map(|order| order.id).collect()
+    let found = store.dead_letters(page).await.unwrap();
+    found.items.into_iter().map(|order| order.id).collect()
 }
 
 async fn sql(store: &Store, text: &'static str) {
@@ -93,13 +94,15 @@ async fn dead_letters_are_listed_the_newest_first_by_pages_that_stay_steady() {
     let mut page = DeadLetterPage { limit: 2, ..all() };
     let mut seen = Vec::new();
     loop {
-        let orders = store.dead_letters(&page).await.unwrap();
-        let Some(last) = orders.last() else { break };
-        page.after = Some((last.created_at, last.id));
-        seen.extend(orders.iter().map(|order| order.id));
+        let found = store.dead_letters(&page).await.unwrap();
+        seen.extend(found.items.iter().map(|order| order.id));
         if seen.len() == 2 {
             // One more fails while somebody reads.
             fail(&store, &ids[6..]).await;
+        }
+        page.after = found.next;
+        if page.after.is_none() {
+            break;
         }
     }
     let expected: Vec<_> = ids[..6].iter().rev().copied().collect();
@@ -134,12 +137,41 @@ async fn filters_choose_what_is_listed_and_replayed() {
         assert_eq!(found.iter().map(|id| id.0).collect::<Vec<_>>(), expected, "{filter:?}");
     }
     let early = DeadLetterFilter { failed_before: at(4), ..none };
-    let replayed = store.replay_matching(&early, 2, EVE).await.unwrap();
+    let page = DeadLetterPage { filter: early, limit: 2, ..all() };
+    let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
     assert_eq!(replayed.len(), 2);
     assert_eq!(listed(&store, &all()).await, [ids[3], ids[2]], "the oldest were replayed");
-    let mut statuses = store.statuses(&[ids[0], ids[2], OrderId(9999)]).await.unwrap();
+    let page = DeadLetterPage { after: next, ..page };
+    let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
+    assert_eq!((replayed.len(), next), (1, None), "the last does not fit the filter");
+    assert_eq!(replayed[0].order_id, ids[2]);
+    let mut statuses = store.statuses(&[ids[0], ids[3], OrderId(9999)]).await.unwrap();
     statuses.sort_by_key(|(id, _)| *id);
-    assert_eq!(statuses, [(ids[0], OrderStatus::Pending), (ids[2], OrderStatus::Failed)]);
+    assert_eq!(statuses, [(ids[0], OrderStatus::Pending), (ids[3], OrderStatus::Failed)]);
+}
+
+#[tokio::test]
+async fn a_filter_that_fits_hardly_any_makes_pages_short_and_misses_none() {
+    let store = store().await;
+    sql(
+        &store,
+        "INSERT INTO orders (product_id, quantity, unit_price_minor, status, created_at, finished_at) \
+         SELECT CASE i WHEN 1 THEN 7 WHEN 6000 THEN 7 ELSE 1 END, 1, 1, 'failed', \
+             now() + i * interval '1 s', now() FROM generate_series(1, 6000) AS i",
+    )
+    .await;
+    let filter = DeadLetterFilter { product: Some(ProductId(7)), ..DeadLetterFilter::default() };
+    let page = DeadLetterPage { filter, ..all() };
+    let first = store.dead_letters(&page).await.unwrap();
+    assert_eq!((first.items.len(), first.next.is_some()), (1, true));
+    let second = store.dead_letters(&DeadLetterPage { after: first.next, ..page }).await.unwrap();
+    assert_eq!((second.items.len(), second.next), (1, None));
+
+    let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
+    assert_eq!((replayed.len(), next.is_some()), (1, true));
+    let page = DeadLetterPage { after: next, ..page };
+    let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
+    assert_eq!((replayed.len(), next), (1, None));
 }
 
 #[tokio::test]
@@ -163,5 +195,5 @@ async fn the_list_is_read_from_the_index_by_status() {
     .unwrap();
     let plan = plan.join("\n");
     assert!(plan.contains("orders_by_status") && !plan.contains("Sort"), "{plan}");
-    assert_eq!(store.dead_letters(&all()).await.unwrap().len(), 100);
+    assert_eq!(store.dead_letters(&all()).await.unwrap().items.len(), 100);
 }
