@@ -13,6 +13,7 @@ pub mod app;
 pub mod body;
 pub mod cli;
 pub mod cursor;
+pub mod dead_letters;
 pub mod etag;
 pub mod holds;
 pub mod http;

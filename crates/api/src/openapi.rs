@@ -20,6 +20,7 @@ use crate::{problem::ProblemSchema, routes};
     tags(
         (name = "products", description = "What is sold, and how much of it is left"),
         (name = "orders", description = "Orders take stock at once, and are fulfilled by workers"),
+        (name = "dead letters", description = "Orders that could not be fulfilled, and wait for somebody to replay or discard them"),
         (name = "health", description = "How this process is"),
     ),
     components(schemas(ProblemSchema)),

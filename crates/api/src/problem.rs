@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use holdfast_domain::OrderStatus;
 use holdfast_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -142,6 +143,18 @@ impl Problem {
         problem.0.facts =
             Facts { product_id: Some(product_id), left: Some(left), ..Facts::default() };
         problem
+    }
+
+    /// The order stands somewhere else than what is to be done to it needs.
+    pub fn order_moved(status: OrderStatus) -> Self {
+        Self::wrong_state(
+            Kind::OrderMoved,
+            status.as_str(),
+            format!(
+                "The order is {status}. Only a pending order can be cancelled, and only a failed \
+                 one replayed or discarded."
+            ),
+        )
     }
 
     /// What the request is about stands somewhere else than the request needs.

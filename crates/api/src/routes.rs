@@ -1,5 +1,6 @@
 //! The endpoints, one per file, and the router that leads to them.
 
+pub mod dead_letters;
 pub mod docs;
 pub mod extract;
 pub mod health;
@@ -29,6 +30,11 @@ pub fn documented() -> (Router<App>, OpenApi) {
         .routes(routes!(orders::cancel::cancel))
         .routes(routes!(holds::create::create, holds::list::list))
         .routes(routes!(holds::get::get, holds::release::release))
+        .routes(routes!(dead_letters::list::list))
+        .routes(routes!(dead_letters::replay_many::replay_many))
+        .routes(routes!(dead_letters::get::get))
+        .routes(routes!(dead_letters::replay::replay))
+        .routes(routes!(dead_letters::discard::discard))
         .routes(routes!(health::health))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -15,6 +15,7 @@ mod id;
 mod ledger;
 mod metadata;
 mod money;
+mod operator;
 mod order;
 mod product;
 mod quantity;
@@ -28,6 +29,7 @@ pub use id::{HoldId, OrderId, ProductId};
 pub use ledger::{LedgerEntry, LedgerReason, MAX_STOCK_NOTE_CHARS, StockNote};
 pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
+pub use operator::{MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS, Operator, OperatorNote};
 pub use order::{Order, OrderLine, OrderStatus, Transition, UnknownWord};
 pub use product::{
     Description, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, NewProduct, Product, ProductName,

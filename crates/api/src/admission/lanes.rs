@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use holdfast_domain::ProductId;
+use holdfast_domain::{OrderId, ProductId};
 use holdfast_store::LockMode;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc};
@@ -174,6 +174,11 @@ impl Lanes {
         }
         self.own_count.fetch_sub(1, Ordering::Relaxed);
         self.runner.metrics.own_lanes.dec();
+    }
+
+    /// Hands orders to the publisher that came through no lane.
+    pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
+        self.runner.outbox.send(orders);
     }
 
     /// Takes no more orders and waits until those in the lanes are answered.

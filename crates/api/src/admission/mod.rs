@@ -50,12 +50,12 @@ mod ticket;
 use std::{sync::Arc, time::Duration};
 
 use holdfast_cache::Cache;
-use holdfast_domain::Demand;
+use holdfast_domain::{Demand, OrderId};
 use holdfast_queue::Publisher;
 use holdfast_store::Store;
 
 pub use metrics::AdmissionMetrics;
-pub use ticket::{Accepted, AcceptedHold, AcceptedOrder, Details, Refusal};
+pub use ticket::{Accepted, AcceptedHold, AcceptedOrder, Details, OrderedBy, Refusal};
 
 use crate::products::CachedProduct;
 
@@ -141,6 +141,12 @@ impl Admission {
         self.lanes.send(ticket)?;
         // The lane answers each ticket; it goes without an answer only when the process ends.
         verdict.await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Hands orders that are pending again to the workers, each with its trace context. Never
+    /// waits: those for which there is no room are left to the sweeper.
+    pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
+        self.lanes.publish(orders);
     }
 
     /// Takes no more demands, and waits until those in the lanes are answered and published.

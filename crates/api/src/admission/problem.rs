@@ -39,13 +39,7 @@ fn short(shortfall: Shortfall) -> Problem {
             format!("names the hold {id}, which is of another product or quantity"),
         )]),
         Shortfall::UnknownOrder => Problem::new(Kind::NotFound),
-        Shortfall::OrderMoved(status) => Problem::wrong_state(
-            Kind::OrderMoved,
-            status.as_str(),
-            format!(
-                "The order is {status}; only one that is still where it was seen can be cancelled."
-            ),
-        ),
+        Shortfall::OrderMoved(status) => Problem::order_moved(status),
         Shortfall::StockFull(_) => Problem::new(Kind::StockFull),
     }
 }

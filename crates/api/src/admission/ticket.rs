@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use holdfast_domain::{
-    CustomerRef, Demand, HoldId, HoldStatus, Metadata, Money, OrderId, ProductId, Shortfall,
+    CustomerRef, Demand, HoldId, HoldStatus, Metadata, Money, Operator, OperatorNote, OrderId,
+    ProductId, Shortfall,
 };
 use holdfast_store::{IdempotencyKey, Ordered, ResultKind};
 use smallvec::SmallVec;
@@ -26,19 +27,19 @@ pub struct Details {
     pub ordered: Option<OrderedBy>,
 }
 
-/// Who wants something done to an order, and why. Both have been checked for length and NUL.
+/// Who wants something done to an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderedBy {
     /// Who.
-    pub by: String,
+    pub by: Operator,
     /// Why, if somebody said so.
-    pub note: Option<String>,
+    pub note: Option<OperatorNote>,
 }
 
 impl OrderedBy {
     /// As the store wants it.
     pub fn as_ordered(&self) -> Ordered<'_> {
-        Ordered { by: &self.by, note: self.note.as_deref() }
+        Ordered { by: self.by.as_str(), note: self.note.as_ref().map(OperatorNote::as_str) }
     }
 }
 

@@ -54,7 +54,7 @@ kinds! {
     VersionConflict: "version-conflict", CONFLICT, "The product has changed",
         "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
     OrderMoved: "order-moved", CONFLICT, "The order stands elsewhere",
-        "Only a pending order can be cancelled; `state` tells where this one stands. Nothing was changed.";
+        "Only a pending order can be cancelled, and only a failed one replayed or discarded; `state` tells where this one stands. Nothing was changed.";
     HoldEnded: "hold-ended", CONFLICT, "The hold is over",
         "The hold keeps nothing any more; `state` tells whether it was used, released or has expired. Nothing was changed.";
     StockFull: "stock-full", CONFLICT, "There is no room for the units",

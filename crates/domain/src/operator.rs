@@ -1,0 +1,70 @@
+//! What an operator says about something that he does to an order.
+
+use crate::{Invalid, product::checked_text};
+
+/// The longest name of an operator, in characters.
+pub const MAX_OPERATOR_CHARS: usize = 200;
+/// The longest note of an operator, in characters.
+pub const MAX_OPERATOR_NOTE_CHARS: usize = 500;
+
+/// Who does it, in the shop's own words: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
+/// without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator(String);
+
+/// Why he does it: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters, not only blanks, without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorNote(String);
+
+impl Operator {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// A name that is empty, blank, too long or holds a NUL.
+    pub fn new(name: String) -> Result<Self, Invalid> {
+        said(name, MAX_OPERATOR_CHARS).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl OperatorNote {
+    /// Checks and takes a text.
+    ///
+    /// # Errors
+    /// A text that is empty, blank, too long or holds a NUL.
+    pub fn new(text: String) -> Result<Self, Invalid> {
+        said(text, MAX_OPERATOR_NOTE_CHARS).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn said(text: String, max_chars: usize) -> Result<String, Invalid> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".into());
+    }
+    checked_text(text, max_chars)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_says_is_checked() {
+        for bad in ["", " ", "a\0b", &"x".repeat(501)] {
+            assert!(Operator::new(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(OperatorNote::new(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert!(Operator::new("x".repeat(201)).is_err());
+        assert!(Operator::new("ß".repeat(200)).is_ok());
+        assert!(OperatorNote::new("ß".repeat(500)).is_ok());
+    }
+}
