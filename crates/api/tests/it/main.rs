@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod concurrency;
 mod conditional;
+mod dead_letters;
 mod faults;
 mod holds;
 mod keys;
