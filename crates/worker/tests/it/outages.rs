@@ -1,6 +1,6 @@
 //! Receivers that are slow or down for long: nothing is lost, and nobody else is held up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_worker::{Simulated, WorkerSettings, webhook::Webhook};
 use prometheus::Registry;
@@ -34,16 +34,19 @@ async fn a_receiver_that_answers_500_for_long_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_for_long_loses_nothing() {
+async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
     let shop = Shop::open().await;
     let ids = shop.orders(10).await;
+    // They were accepted an hour ago, so that the tries that follow are those of the second hour.
+    shop.sql("UPDATE orders SET created_at = created_at - interval '1 hour'").await;
     shop.publish(&ids).await;
     let webhook =
         Webhook::new(settings(&format!("http://{address}/orders")), &Registry::new()).unwrap();
-    let _worker = shop.worker(quick(), webhook);
+    let patient = WorkerSettings { retry_for: Duration::from_hours(24), ..quick() };
+    let _worker = shop.worker(patient, webhook);
     until("some were tried more often than is the maximum", async || {
         let most: i32 = sqlx::query_scalar("SELECT max(attempt) FROM orders")
             .fetch_one(shop.store.pool())
@@ -81,6 +84,44 @@ async fn orders_go_elsewhere_while_a_receiver_hangs() {
     let _elsewhere = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
     shop.until("completed", 492).await;
     assert_eq!(shop.count("processing").await, 8, "and its claims hold");
+}
+
+#[tokio::test]
+async fn orders_go_elsewhere_while_a_receiver_is_gone() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let shop = Shop::open().await;
+    let mut settings = settings(&format!("http://{address}/orders"));
+    // Waits as the defaults have them: an order that was tried in vain is held up for a second or so,
+    // and the receiver is asked again less and less often.
+    settings.pause_base = Duration::from_secs(1);
+    settings.retry_after_max = Duration::from_mins(5);
+    let slow = WorkerSettings {
+        retry_base: Duration::from_secs(1),
+        retry_max: Duration::from_mins(5),
+        ..quick()
+    };
+    let _in_vain = shop.worker(slow, Webhook::new(settings, &Registry::new()).unwrap());
+    let first = shop.orders(20).await;
+    shop.publish(&first).await;
+    until("it is found to be gone", async || {
+        let tried: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM orders WHERE failure IS NOT NULL")
+                .fetch_one(shop.store.pool())
+                .await
+                .unwrap();
+        tried >= 5
+    })
+    .await;
+
+    let _elsewhere = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    let begun = Instant::now();
+    shop.publish(&shop.orders(2000).await).await;
+    until("nearly all are done", async || shop.count("completed").await >= 1980).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Those too that were tried in vain.
+    shop.until("completed", 2020).await;
 }
 
 #[tokio::test]

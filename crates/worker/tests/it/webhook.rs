@@ -7,6 +7,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use holdfast_domain::{OrderId, OrderStatus};
+use holdfast_store::Ordered;
 use holdfast_worker::{WorkerSettings, webhook::Webhook};
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -154,6 +155,23 @@ async fn what_the_receiver_refuses_has_failed_at_once() {
         assert!(failure.starts_with(&format!("the receiver answered {status} ")), "{failure}");
         assert!(failure.ends_with(": no such street"), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries() {
+    let receiver =
+        Receiver::start(|_, number| Reply::Status([422, 500, 500, 500, 200][number])).await;
+    let (shop, id, _worker) = sent_to(&receiver).await;
+    shop.until("failed", 1).await;
+    let ordered = Ordered { by: "ada", note: None };
+    let swept = shop.store.replay(&[id], ordered).await.unwrap();
+    shop.publish(&[swept[0].order_id]).await;
+    shop.until("completed", 1).await;
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 5, "as many tries as are allowed, though one was before");
+    let distinct: HashSet<_> =
+        requests.iter().map(|request| (request.id(), &request.body)).collect();
+    assert_eq!(distinct.len(), 1);
 }
 
 #[tokio::test]

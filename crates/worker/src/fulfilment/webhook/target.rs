@@ -268,6 +268,19 @@ mod tests {
         assert!(refusal.contains("HOLDFAST_WEBHOOK_ALLOW_PRIVATE"), "{refusal}");
     }
 
+    #[tokio::test]
+    async fn an_address_in_disguise_is_seen_through() {
+        use tower::Service as _;
+
+        // The system's resolver takes these for 127.0.0.1.
+        for name in ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1"] {
+            let found = Resolver { allow_private: false }.call(name.parse().unwrap()).await;
+            assert!(found.is_err(), "{name}");
+            let allowed = Resolver { allow_private: true }.call(name.parse().unwrap()).await;
+            assert!(allowed.unwrap().all(|address| address.ip().is_loopback()), "{name}");
+        }
+    }
+
     #[test]
     fn targets_are_checked_when_they_are_read() {
         for good in ["https://h", "http://h:80/a?token=1", "https://[::1]:9/x", "https://1.2.3.4/"]
