@@ -2,8 +2,8 @@
 //!
 //! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
 //! products ([`LockedProduct`]) with the ledger of their stock, reading orders and holds, pages of
-//! all these ([`Page`]), admitting a batch of orders ([`Batch`]), and the claims of workers on
-//! orders ([`fulfilment`]). Locks on product rows are taken in `locks` and nowhere else, always
+//! all these ([`Page`]), admitting a batch of orders ([`Batch`]), the claims of workers on
+//! orders ([`fulfilment`]), and replaying those that failed. Locks on product rows are taken in `locks` and nowhere else, always
 //! in the order of the ids.
 //!
 //! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints

@@ -26,6 +26,16 @@ pub enum Route {
     Stock,
     /// `/products/{id}/stock-ledger`
     StockLedger,
+    /// `/dead-letters`
+    DeadLetters,
+    /// `/dead-letters/{id}`
+    DeadLetter,
+    /// `/dead-letters/replay`
+    DeadLettersReplay,
+    /// `/dead-letters/{id}/replay`
+    DeadLetterReplay,
+    /// `/dead-letters/{id}/discard`
+    DeadLetterDiscard,
     /// `/health`, `/livez` and `/readyz`
     Health,
     /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
@@ -36,7 +46,7 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Orders,
         Self::Order,
         Self::OrderCancel,
@@ -46,6 +56,11 @@ impl Route {
         Self::Product,
         Self::Stock,
         Self::StockLedger,
+        Self::DeadLetters,
+        Self::DeadLetter,
+        Self::DeadLettersReplay,
+        Self::DeadLetterReplay,
+        Self::DeadLetterDiscard,
         Self::Health,
         Self::Docs,
         Self::Unmatched,
@@ -58,6 +73,8 @@ impl Route {
             "/orders" => Self::Orders,
             "/products" => Self::Products,
             "/holds" => Self::Holds,
+            "/dead-letters" => Self::DeadLetters,
+            "/dead-letters/replay" => Self::DeadLettersReplay,
             "/health" | "/livez" | "/readyz" => Self::Health,
             "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
             _ => {
@@ -81,6 +98,12 @@ impl Route {
                     Self::Stock
                 } else if between("/products/", "/stock-ledger") {
                     Self::StockLedger
+                } else if one_below("/dead-letters/") {
+                    Self::DeadLetter
+                } else if between("/dead-letters/", "/replay") {
+                    Self::DeadLetterReplay
+                } else if between("/dead-letters/", "/discard") {
+                    Self::DeadLetterDiscard
                 } else if below("/docs/") || one_below("/problems/") {
                     Self::Docs
                 } else {
@@ -102,6 +125,11 @@ impl Route {
             Self::Product => "/products/{id}",
             Self::Stock => "/products/{id}/stock",
             Self::StockLedger => "/products/{id}/stock-ledger",
+            Self::DeadLetters => "/dead-letters",
+            Self::DeadLetter => "/dead-letters/{id}",
+            Self::DeadLettersReplay => "/dead-letters/replay",
+            Self::DeadLetterReplay => "/dead-letters/{id}/replay",
+            Self::DeadLetterDiscard => "/dead-letters/{id}/discard",
             Self::Health => "/health",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",
@@ -138,6 +166,16 @@ mod tests {
         }
         assert_eq!(Route::of("/orders//"), Route::Order);
         assert_eq!(Route::of("*"), Route::Unmatched);
+    }
+
+    #[test]
+    fn every_documented_path_has_a_label_of_its_own() {
+        for template in crate::openapi::document().paths.paths.keys() {
+            let route = Route::of(&template.replace("{id}", "7"));
+            if route != Route::Health {
+                assert_eq!(route.template(), template);
+            }
+        }
     }
 
     #[test]

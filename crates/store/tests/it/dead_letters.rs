@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use holdfast_domain::{OrderId, OrderStatus, ProductId};
+use holdfast_domain::{Demand, Grant, OrderId, OrderStatus, ProductId, Quantity};
 use holdfast_store::{
-    DeadLetterFilter, DeadLetterPage, Ordered, Store,
+    Cancelled, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records, Store,
+    Wanted,
     fulfilment::{SweepRule, Verdict},
 };
 
 use crate::{
-    fixture::store,
+    fixture::{product, store, wanted},
     fulfilment::{LEASE, orders},
 };
 
@@ -196,4 +197,55 @@ async fn the_list_is_read_from_the_index_by_status() {
     let plan = plan.join("\n");
     assert!(plan.contains("orders_by_status") && !plan.contains("Sort"), "{plan}");
     assert_eq!(store.dead_letters(&all()).await.unwrap().items.len(), 100);
+}
+
+/// One batch that cancels, discards, orders and holds: each record finds its own parameters.
+#[tokio::test]
+async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() {
+    let store = store().await;
+    let lamp = product(&store, 10).await.id;
+    let ids = orders(&store, 4).await;
+    fail(&store, &ids[..3]).await;
+    let wanted =
+        Wanted { products: [lamp].into(), orders: ids.iter().copied().collect(), ..wanted(&[]) };
+    let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
+    let mut shelf = batch.shelf().clone();
+    let hold = Demand::Hold { product_id: lamp, quantity: Quantity::ONE };
+    let Ok(Grant::Hold(unit_price)) = shelf.serve(&hold) else { panic!("not held") };
+    let noteless = Ordered { by: "ada", note: None };
+    let cancelled = [(2, None), (0, Some(EVE)), (3, None), (1, Some(noteless))]
+        .map(|(at, ordered)| Cancelled { order_id: ids[at], ordered });
+    let records = Records {
+        holds: vec![NewHold {
+            product_id: lamp,
+            quantity: Quantity::ONE,
+            unit_price,
+            lasts: Duration::from_mins(1),
+            customer_ref: Some("bob"),
+            key: None,
+        }],
+        cancelled: cancelled.to_vec(),
+        ..Records::default()
+    };
+    let writing = batch.write(&shelf.changes(), &records, 42).await.unwrap();
+    assert_eq!(writing.commit().await.unwrap().holds.len(), 1);
+
+    let mut told = Vec::new();
+    for id in &ids {
+        let order = store.order(*id).await.unwrap().unwrap();
+        assert_eq!(order.status, OrderStatus::Cancelled);
+        let last = order.history().pop().unwrap();
+        assert_eq!((last.status, Some(last.at)), (OrderStatus::Cancelled, order.finished_at));
+        told.push((order.history().len(), last.by, last.detail));
+    }
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        told,
+        [
+            (4, text("eve"), text("the carrier is back")),
+            (4, text("ada"), None),
+            (4, None, None),
+            (2, None, None),
+        ]
+    );
 }
