@@ -1,5 +1,5 @@
-//! Private PostgreSQL and Redis servers, and our own binaries as processes, for `make run`, tests
-//! and benchmarks.
+//! Private PostgreSQL and Redis servers, a Kubernetes control plane (with the feature
+//! `kubernetes`), and our own binaries as processes, for `make run`, tests and benchmarks.
 //!
 //! Here live: finding and starting servers, their folders and ports, and the faults one can
 //! inflict on them (kill, pause, restart). Every process started here ends with the process that
@@ -21,6 +21,8 @@ mod child;
 mod folder;
 mod http;
 mod initdb;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod port;
 mod postgres;
 mod process;
@@ -31,6 +33,8 @@ mod shared;
 
 pub use folder::{Keep, sweep};
 pub use http::{Answer, http_get, http_post_json, http_put_json};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{Authority, Kubernetes, KubernetesAssets, MissingAssets, Pair};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};

@@ -67,6 +67,12 @@ impl ProcessOptions {
         self
     }
 
+    /// Sets how long the start may take.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.ready_limit = limit;
+        self
+    }
+
     /// Sets when it counts as started.
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = ready;

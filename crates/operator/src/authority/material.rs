@@ -1,0 +1,228 @@
+//! An authority, what it has issued for us, and the Secret that holds both.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::ByteString;
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::{PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+use time::OffsetDateTime;
+
+use super::certificate::{CertificateError, Parsed, parse_bundle};
+
+/// The most certificates in a bundle. Renewals that pile up before any has ended come from a clock
+/// gone wrong, and what is oldest is not in use any more.
+pub const BUNDLE_MAX: usize = 8;
+
+const CA_CRT: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+const TLS_CRT: &str = "tls.crt";
+const TLS_KEY: &str = "tls.key";
+
+/// What a Secret holds: known to fit together.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Material {
+    /// The authority that signs, and former ones.
+    bundle: Vec<Parsed>,
+    ca_key: String,
+    certificate: Parsed,
+    tls_crt: String,
+    tls_key: String,
+}
+
+/// Why a Secret's content cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MaterialError {
+    /// A key of the Secret is missing or not text.
+    #[error("{0} is missing or not text")]
+    Missing(&'static str),
+    /// There is something else than certificates.
+    #[error("a certificate cannot be read")]
+    Certificate(#[from] CertificateError),
+    /// The authority's key cannot be read, or is not its own.
+    #[error("{CA_KEY} is not the key of the first certificate in {CA_CRT}")]
+    CaKey,
+    /// The serving certificate's key cannot be read, or is not its own.
+    #[error("{TLS_KEY} is not the key of {TLS_CRT}")]
+    TlsKey,
+    /// The serving certificate is somebody else's.
+    #[error("{TLS_CRT} is not signed by the first certificate in {CA_CRT}")]
+    NotSigned,
+}
+
+impl Material {
+    /// Puts it together, and checks that it fits. A bundle that is too long loses its end.
+    ///
+    /// # Errors
+    /// See [`MaterialError`].
+    pub fn new(
+        bundle: &str,
+        ca_key: String,
+        tls_crt: String,
+        tls_key: String,
+    ) -> Result<Self, MaterialError> {
+        let mut bundle = parse_bundle(bundle.as_bytes())?
+            .into_iter()
+            .map(Parsed::of)
+            .collect::<Result<Vec<_>, _>>()?;
+        bundle.truncate(BUNDLE_MAX);
+        let certificate = Parsed::first(&tls_crt)?;
+        let authority = bundle.first().ok_or(CertificateError::None)?;
+        let ca_pair = rcgen::KeyPair::from_pem(&ca_key).map_err(|_| MaterialError::CaKey)?;
+        if rcgen::PublicKeyData::subject_public_key_info(&ca_pair) != authority.public_key() {
+            return Err(MaterialError::CaKey);
+        }
+        if !certificate.is_signed_by(authority) {
+            return Err(MaterialError::NotSigned);
+        }
+        let material = Self { bundle, ca_key, certificate, tls_crt, tls_key };
+        material.identity()?;
+        Ok(material)
+    }
+
+    /// Reads a Secret's content.
+    ///
+    /// # Errors
+    /// See [`MaterialError`].
+    pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Result<Self, MaterialError> {
+        let text = |key: &'static str| {
+            data.get(key)
+                .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+                .filter(|text| !text.is_empty())
+                .ok_or(MaterialError::Missing(key))
+        };
+        Self::new(&text(CA_CRT)?, text(CA_KEY)?, text(TLS_CRT)?, text(TLS_KEY)?)
+    }
+
+    /// The content for a Secret.
+    pub fn to_secret(&self) -> BTreeMap<String, ByteString> {
+        [
+            (CA_CRT, self.bundle()),
+            (CA_KEY, self.ca_key.clone()),
+            (TLS_CRT, self.tls_crt.clone()),
+            (TLS_KEY, self.tls_key.clone()),
+        ]
+        .map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())))
+        .into()
+    }
+
+    /// What the listener serves.
+    ///
+    /// # Errors
+    /// The key does not fit the certificate.
+    pub fn identity(&self) -> Result<Arc<CertifiedKey>, MaterialError> {
+        identity(&self.tls_crt, &self.tls_key)
+    }
+
+    /// All authorities to be believed, in PEM.
+    pub fn bundle(&self) -> String {
+        self.bundle.iter().map(Parsed::pem).collect()
+    }
+
+    /// As [`bundle`](Self::bundle), without former ones that have ended.
+    pub fn bundle_at(&self, now: OffsetDateTime) -> String {
+        let (first, former) = (self.bundle.iter().take(1), self.bundle.iter().skip(1));
+        first.chain(former.filter(|former| former.not_after() > now)).map(Parsed::pem).collect()
+    }
+
+    /// The authority that signs.
+    pub fn authority(&self) -> &Parsed {
+        &self.bundle[0]
+    }
+
+    /// The authority that signs, in PEM.
+    pub fn ca_pem(&self) -> String {
+        self.authority().pem()
+    }
+
+    /// The key of the authority that signs, in PEM.
+    pub fn ca_key(&self) -> &str {
+        &self.ca_key
+    }
+
+    /// The serving certificate.
+    pub fn certificate(&self) -> &Parsed {
+        &self.certificate
+    }
+
+    /// The serving certificate in PEM, with what may follow it.
+    pub fn tls_crt(&self) -> &str {
+        &self.tls_crt
+    }
+
+    /// The key of the serving certificate in PEM.
+    pub fn tls_key(&self) -> &str {
+        &self.tls_key
+    }
+}
+
+/// It holds keys: they are never shown.
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Material")
+            .field("authority_ends", &self.authority().not_after())
+            .field("certificate_ends", &self.certificate.not_after())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate with its key, both in PEM, ready to be served.
+///
+/// # Errors
+/// They cannot be read, or do not fit.
+pub(crate) fn identity(tls_crt: &str, tls_key: &str) -> Result<Arc<CertifiedKey>, MaterialError> {
+    let chain = parse_bundle(tls_crt.as_bytes())?;
+    let key =
+        PrivateKeyDer::from_pem_slice(tls_key.as_bytes()).map_err(|_| MaterialError::TlsKey)?;
+    let key = CertifiedKey::from_der(chain, key, &crypto()).map_err(|_| MaterialError::TlsKey)?;
+    Ok(Arc::new(key))
+}
+
+/// The one cryptography of this process.
+pub(crate) fn crypto() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::authority::Authority;
+
+    fn material(name: &str) -> Material {
+        let authority = Authority {
+            ca_validity: Duration::from_hours(10),
+            certificate_validity: Duration::from_hours(5),
+            names: vec![name.to_owned()],
+        };
+        authority.renewed(None, OffsetDateTime::now_utc()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_secret_gives_back_what_was_put_in() {
+        let material = material("a.test");
+        assert_eq!(Material::from_secret(&material.to_secret()).unwrap(), material);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let (ours, other) = (material("a.test").to_secret(), material("a.test").to_secret());
+        for key in [CA_CRT, CA_KEY, TLS_CRT, TLS_KEY] {
+            let mut mixed = ours.clone();
+            mixed.insert(key.to_owned(), other[key].clone());
+            assert!(Material::from_secret(&mixed).is_err(), "the other's {key}");
+            mixed.insert(key.to_owned(), ByteString(b"garbage".to_vec()));
+            assert!(Material::from_secret(&mixed).is_err(), "garbage for {key}");
+            mixed.remove(key);
+            assert!(Material::from_secret(&mixed).is_err(), "no {key}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert!(!format!("{:?}", material("a.test")).contains("PRIVATE"));
+    }
+}

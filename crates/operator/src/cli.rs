@@ -1,0 +1,258 @@
+//! The subcommands of `holdfast-operator`, and their settings. Each doc comment is a help text.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use holdfast_telemetry::{
+    InternalServer, Readiness, RedisUrl, TelemetrySettings, command,
+    settings::{MustBe, address, milliseconds, whole},
+};
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    Certificates, Operator, OperatorSettings, Own, authority::Authority, queues::QueueSettings,
+    selector::is_label_value,
+};
+
+const PROGRAM: &str = "holdfast-operator";
+/// How long the last traces may take to be sent.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// The longest wait for the API server's bytes, and for a connection to it.
+const API_LIMIT: Duration = Duration::from_secs(10);
+
+/// The operator of Holdfast on Kubernetes: it tells the HPA how deep the queues are.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast-operator",
+    version,
+    about,
+    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be right."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or Ctrl-C; a second one ends it at once
+    Run(Box<RunSettings>),
+    /// Ask an operator on this host whether it is well; exits with 0 if it is
+    Healthcheck(command::Healthcheck),
+}
+
+/// Everything that `run` can be told.
+#[derive(Clone, Debug, Args)]
+pub struct RunSettings {
+    /// The namespace that it runs in
+    #[arg(long, env = "HOLDFAST_OPERATOR_NAMESPACE", value_parser = Own::label)]
+    pub operator_namespace: String,
+    /// This replica's name, shown as the holder of the Lease; by default the host's
+    #[arg(long, env = "HOLDFAST_OPERATOR_POD", default_value = "", hide_default_value = true)]
+    pub operator_pod: String,
+    /// The Service by which the API server reaches it
+    #[arg(long, env = "HOLDFAST_OPERATOR_SERVICE", default_value = "holdfast-operator", value_parser = Own::label)]
+    pub operator_service: String,
+    /// The Secret in which it keeps its authority and its certificate
+    #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = Own::name)]
+    pub operator_tls_secret: String,
+    /// A folder with an existing certificate, to be used instead: `tls.crt`, `tls.key` and, if the
+    /// API server shall believe it by the operator's word, `ca.crt`; empty means an own authority
+    #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
+    pub operator_tls_dir: String,
+    /// The Lease of the replica that writes
+    #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = Own::name)]
+    pub operator_lease: String,
+    /// Where the API server is answered, over TLS
+    #[arg(long, env = "HOLDFAST_EXTERNAL_METRICS_ADDR", default_value = "0.0.0.0:6443", value_parser = address)]
+    pub external_metrics_addr: SocketAddr,
+    /// Where /metrics, /livez and /readyz listen; not for the public
+    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
+    pub metrics_addr: SocketAddr,
+    /// The Redis of one queue, whose HPA is in the operator's own namespace, such as
+    /// <redis://:password@host:6379/0>
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<RedisUrl>,
+    /// The label `release` of that queue
+    #[arg(long, env = "HOLDFAST_QUEUE_RELEASE", default_value = "holdfast", value_parser = label_value)]
+    pub queue_release: String,
+    /// A file that lists several queues, instead of `REDIS_URL`; read again when it changes
+    #[arg(long, env = "HOLDFAST_QUEUES_FILE")]
+    pub queues_file: Option<PathBuf>,
+    /// The longest wait for Redis's answer about one queue, in milliseconds; then the number is
+    /// refused (10 to 10000)
+    #[arg(long = "queue-timeout-ms", env = "HOLDFAST_QUEUE_TIMEOUT_MS", default_value = "1000", value_parser = milliseconds(10..=10_000))]
+    pub queue_timeout: Duration,
+    /// How long a new authority is valid, in hours; renewed when a third is left (1 to 87600)
+    #[arg(long, env = "HOLDFAST_CA_VALIDITY_HOURS", default_value = "8760", value_parser = whole(1..=87_600_u64))]
+    pub ca_validity_hours: u64,
+    /// How long a new certificate is valid, in hours; renewed when a third is left (1 to 87600)
+    #[arg(long, env = "HOLDFAST_CERT_VALIDITY_HOURS", default_value = "2160", value_parser = whole(1..=87_600_u64))]
+    pub cert_validity_hours: u64,
+    /// How often Secret, APIService, the API server's authority and the files are looked at, in
+    /// milliseconds (100 to 600000)
+    #[arg(long = "sync-interval-ms", env = "HOLDFAST_SYNC_INTERVAL_MS", default_value = "5000", value_parser = milliseconds(100..=600_000))]
+    pub sync_interval: Duration,
+    /// How long a verdict of the API server on an access is believed, in milliseconds (0 to
+    /// 300000)
+    #[arg(long = "access-cache-ms", env = "HOLDFAST_ACCESS_CACHE_MS", default_value = "10000", value_parser = milliseconds(0..=300_000))]
+    pub access_cache: Duration,
+    /// How long a replica that is silent keeps the right to write, in milliseconds (1000 to
+    /// 300000)
+    #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(1000..=300_000))]
+    pub lease_duration: Duration,
+    /// At the end: how long what was asked already may take, in milliseconds (0 to 600000)
+    #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(0..=600_000))]
+    pub shutdown_timeout: Duration,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+fn label_value(text: &str) -> Result<String, MustBe> {
+    if is_label_value(text) {
+        return Ok(text.to_owned());
+    }
+    Err(MustBe::new("must be a label's value: at most 63 letters, digits, -, _ and ."))
+}
+
+impl RunSettings {
+    fn operator(&self) -> anyhow::Result<OperatorSettings> {
+        let queues = match (&self.redis_url, &self.queues_file) {
+            (Some(redis_url), None) => QueueSettings::One {
+                namespace: self.operator_namespace.clone(),
+                release: self.queue_release.clone(),
+                redis_url: redis_url.clone(),
+            },
+            (None, Some(path)) => QueueSettings::File(path.clone()),
+            _ => anyhow::bail!("REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both"),
+        };
+        let own = Own {
+            namespace: self.operator_namespace.clone(),
+            identity: self.identity(),
+            service: self.operator_service.clone(),
+            tls_secret: self.operator_tls_secret.clone(),
+            lease: self.operator_lease.clone(),
+        };
+        let certificates = if self.operator_tls_dir.is_empty() {
+            Certificates::Own(Authority {
+                ca_validity: Duration::from_hours(self.ca_validity_hours),
+                certificate_validity: Duration::from_hours(self.cert_validity_hours),
+                names: own.host_names(),
+            })
+        } else {
+            Certificates::Given(PathBuf::from(&self.operator_tls_dir))
+        };
+        Ok(OperatorSettings {
+            own,
+            address: self.external_metrics_addr,
+            queues,
+            queue_timeout: self.queue_timeout,
+            certificates,
+            sync_interval: self.sync_interval,
+            access_cache: self.access_cache,
+            lease_duration: self.lease_duration,
+        })
+    }
+
+    /// A container that is started again in the same pod is another replica: the one before may
+    /// still be writing.
+    fn identity(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = if self.operator_pod.is_empty() { host() } else { self.operator_pod.clone() };
+        format!("{}_{}", name.trim(), uuid::Uuid::new_v4())
+    }
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Run(settings) => serve(&settings),
+        Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+    }
+}
+
+fn serve(settings: &RunSettings) -> ExitCode {
+    let operator = match settings.operator() {
+        Ok(operator) => operator,
+        Err(error) => return failed(error.as_ref()),
+    };
+    let guard = match holdfast_telemetry::init(PROGRAM, &settings.telemetry) {
+        Ok(guard) => guard,
+        Err(error) => return failed(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        // A few questions a second: more threads would only cost memory.
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(until_signal(settings, operator));
+    // Nothing that still runs in it matters any more.
+    runtime.shutdown_background();
+    guard.shutdown(FLUSH_TIME);
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+/// Whether everything that was asked was answered.
+async fn until_signal(settings: &RunSettings, operator: OperatorSettings) -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
+    let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
+        format!(
+            "{} cannot be listened on; HOLDFAST_METRICS_ADDR names another",
+            settings.metrics_addr
+        )
+    })?;
+    let readiness = Readiness::default();
+    let operator = Operator::start(operator, client().await?, &registry, readiness.clone()).await?;
+    tracing::info!(
+        external_metrics = %operator.address(),
+        metrics = %internal.address(),
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+    tokio::spawn(internal.serve(registry, readiness));
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending: what was asked is answered");
+    tokio::select! {
+        answered = operator.shutdown(settings.shutdown_timeout) => {
+            tracing::info!(answered, "ended");
+            Ok(answered)
+        }
+        _ = terminate.recv() => anyhow::bail!("a second signal ended it at once"),
+        _ = interrupt.recv() => anyhow::bail!("a second signal ended it at once"),
+    }
+}
+
+/// The API server that `KUBECONFIG` names, or else the one of the cluster that we run in.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context(
+        "no API server is known: run it in a cluster, or set KUBECONFIG to the path of a file",
+    )?;
+    config.connect_timeout = Some(API_LIMIT);
+    config.read_timeout = Some(API_LIMIT);
+    config.write_timeout = Some(API_LIMIT);
+    Client::try_from(config).context("the API server's address or certificates cannot be used")
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    command::failed(PROGRAM, error)
+}

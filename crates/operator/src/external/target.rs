@@ -1,0 +1,96 @@
+//! What a path asks for.
+
+use super::{GROUP, VERSION, value::Metric};
+use crate::caller::access::Wish;
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The document about the group.
+    Group,
+    /// The document about the version: which metrics there are.
+    Version,
+    /// A metric's values.
+    Metric {
+        /// In which namespace.
+        namespace: String,
+        /// Which metric; it need not exist.
+        metric: String,
+    },
+    /// Nothing that we have.
+    Other,
+}
+
+impl Target {
+    /// Reads a path. A slash at the end makes no difference.
+    pub fn of(path: &str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let parts: Vec<_> = path.split('/').collect();
+        match parts.as_slice() {
+            ["", "apis", group] if *group == GROUP => Self::Group,
+            ["", "apis", group, version] if *group == GROUP && *version == VERSION => Self::Version,
+            ["", "apis", group, version, "namespaces", namespace, metric]
+                if *group == GROUP
+                    && *version == VERSION
+                    && !namespace.is_empty()
+                    && !metric.is_empty() =>
+            {
+                Self::Metric { namespace: (*namespace).to_owned(), metric: (*metric).to_owned() }
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// What the caller must be allowed; `None` for what nobody can have.
+    pub fn wish(&self) -> Option<Wish> {
+        match self {
+            Self::Group => Some(Wish::Document { path: format!("/apis/{GROUP}") }),
+            Self::Version => Some(Wish::Document { path: format!("/apis/{GROUP}/{VERSION}") }),
+            Self::Metric { namespace, metric } => {
+                Some(Wish::Metric { namespace: namespace.clone(), metric: metric.clone() })
+            }
+            Self::Other => None,
+        }
+    }
+
+    /// The value of the label `metric`, of which there are few whatever is asked.
+    pub fn metric_label(&self) -> &'static str {
+        match self {
+            Self::Group | Self::Version => "discovery",
+            Self::Metric { metric, .. } => Metric::named(metric).map_or("unknown", Metric::name),
+            Self::Other => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_asks_for_one_thing_or_for_nothing() {
+        let metric = |namespace: &str, metric: &str| Target::Metric {
+            namespace: namespace.to_owned(),
+            metric: metric.to_owned(),
+        };
+        let version = "/apis/external.metrics.k8s.io/v1beta1";
+        for (path, target) in [
+            ("/apis/external.metrics.k8s.io".to_owned(), Target::Group),
+            ("/apis/external.metrics.k8s.io/".to_owned(), Target::Group),
+            (version.to_owned(), Target::Version),
+            (format!("{version}/namespaces/shop/depth"), metric("shop", "depth")),
+            (format!("{version}/namespaces/shop/depth/"), metric("shop", "depth")),
+            (format!("{version}/namespaces/shop"), Target::Other),
+            (format!("{version}/namespaces//depth"), Target::Other),
+            (format!("{version}/namespaces/shop/depth/x"), Target::Other),
+            (format!("{version}/nodes/shop/depth"), Target::Other),
+            ("/apis/external.metrics.k8s.io/v1".to_owned(), Target::Other),
+            ("/apis/custom.metrics.k8s.io/v1beta1".to_owned(), Target::Other),
+            ("apis/external.metrics.k8s.io".to_owned(), Target::Other),
+            ("/".to_owned(), Target::Other),
+            (String::new(), Target::Other),
+        ] {
+            assert_eq!(Target::of(&path), target, "{path}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The values of a metric.
+//!
+//! All queues that the selector picks are asked at once, while the caller waits. One that does not
+//! answer refuses the whole list: the HPA would take the sum of the others for all there is, and
+//! take workers away.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use serde::Serialize;
+
+use super::{GROUP, Refusal, VERSION};
+use crate::{
+    OperatorMetrics,
+    queues::{Queues, Source, Unknown},
+    selector::Selector,
+};
+
+/// A metric that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Orders in the queue: waiting, in hand and set aside.
+    Depth,
+    /// Seconds that the order that will be delivered next has waited; 0 if none waits.
+    OldestAge,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Depth, Self::OldestAge];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Depth => "holdfast_queue_depth",
+            Self::OldestAge => "holdfast_queue_oldest_age_seconds",
+        }
+    }
+
+    /// The metric of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
+    /// The value of now, as a Quantity.
+    async fn of(self, source: &Source) -> Result<String, Unknown> {
+        match self {
+            Self::Depth => source.depth().await.map(|depth| depth.to_string()),
+            Self::OldestAge => source.oldest_age().await.map(quantity),
+        }
+    }
+}
+
+/// A list of values.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueList {
+    kind: &'static str,
+    api_version: String,
+    metadata: BTreeMap<String, String>,
+    items: Vec<Item>,
+}
+
+/// The value of one queue.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    metric_name: &'static str,
+    metric_labels: BTreeMap<String, String>,
+    timestamp: String,
+    value: String,
+}
+
+/// The values of the queues of a namespace that a selector picks.
+///
+/// # Errors
+/// No queue is picked, or one does not answer.
+pub(super) async fn list(
+    queues: &Queues,
+    metric: Metric,
+    namespace: &str,
+    selector: &Selector,
+    metrics: &OperatorMetrics,
+) -> Result<ValueList, Refusal> {
+    let picked = queues.picked(namespace, selector);
+    if picked.is_empty() {
+        return Err(Refusal::no_queue(metric, namespace));
+    }
+    let answers = join_all(picked.iter().map(|source| metric.of(source))).await;
+    let timestamp = now();
+    let mut refused = None;
+    let mut items = Vec::with_capacity(picked.len());
+    for (source, answer) in picked.iter().zip(answers) {
+        if metric == Metric::Depth {
+            let depth = answer.as_ref().ok().and_then(|depth| depth.parse().ok());
+            metrics.depth(source, depth);
+        }
+        match answer {
+            Ok(value) => items.push(Item {
+                metric_name: metric.name(),
+                metric_labels: source.labels().clone(),
+                timestamp: timestamp.clone(),
+                value,
+            }),
+            Err(unknown) => {
+                refused.get_or_insert_with(|| refusal(metric, source, &unknown, metrics));
+            }
+        }
+    }
+    match refused {
+        Some(refusal) => Err(refusal),
+        None => Ok(ValueList {
+            kind: "ExternalMetricValueList",
+            api_version: format!("{GROUP}/{VERSION}"),
+            metadata: BTreeMap::new(),
+            items,
+        }),
+    }
+}
+
+fn refusal(
+    metric: Metric,
+    source: &Arc<Source>,
+    unknown: &Unknown,
+    metrics: &OperatorMetrics,
+) -> Refusal {
+    metrics.refused.with_label_values(&[unknown.reason()]).inc();
+    let error = holdfast_telemetry::Chain(unknown);
+    tracing::warn!(
+        %error,
+        metric = metric.name(),
+        namespace = source.namespace(),
+        queue = source.label("queue"),
+        release = source.label("release"),
+        "a number is not known and was refused"
+    );
+    Refusal::unknown(metric, source, unknown)
+}
+
+/// A duration in seconds, as a Quantity: exact to the millisecond.
+fn quantity(age: Duration) -> String {
+    let age_ms = age.as_millis();
+    if age_ms.is_multiple_of(1000) { (age_ms / 1000).to_string() } else { format!("{age_ms}m") }
+}
+
+/// The time in the form of Kubernetes, to the second.
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_quantity_in_seconds() {
+        for (age_ms, text) in [(0, "0"), (2000, "2"), (1500, "1500m"), (1, "1m")] {
+            assert_eq!(quantity(Duration::from_millis(age_ms)), text);
+        }
+    }
+
+    #[test]
+    fn a_time_has_whole_seconds() {
+        let now = now();
+        assert_eq!(now.len(), "2026-01-01T00:00:00Z".len(), "{now}");
+        assert!(now.ends_with('Z'), "{now}");
+    }
+}

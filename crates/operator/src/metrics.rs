@@ -1,0 +1,155 @@
+//! What is to be seen of the operator itself.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector, exponential_buckets,
+};
+
+use crate::queues::Source;
+
+/// The metrics of an operator. Cheap to clone.
+#[derive(Clone)]
+pub struct OperatorMetrics(Arc<Inner>);
+
+/// The metrics one by one.
+pub struct Inner {
+    /// Answers of the external metrics API, by metric and HTTP status.
+    pub requests: IntCounterVec,
+    /// Seconds that an answer of the external metrics API took.
+    pub seconds: Histogram,
+    /// Numbers that were refused because they were not known.
+    pub refused: IntCounterVec,
+    /// Verdicts on whether a caller may have what they ask for.
+    pub reviews: IntCounterVec,
+    /// Whether this replica is the one that writes.
+    pub leader: IntGauge,
+    /// Steps of the loop that failed, and are tried again.
+    pub sync_failures: IntCounterVec,
+    /// Queues that are listed.
+    pub queues: IntGauge,
+    /// The Unix time at which the authority in use ends; NaN when unknown.
+    pub ca_expiry: Gauge,
+    /// The Unix time at which the certificate being served ends; NaN when unknown.
+    pub certificate_expiry: Gauge,
+    depth: GaugeVec,
+}
+
+impl std::ops::Deref for OperatorMetrics {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl OperatorMetrics {
+    /// Makes and registers the metrics.
+    ///
+    /// # Errors
+    /// A name is registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        fn add<M: Collector + Clone + 'static>(
+            registry: &Registry,
+            metric: prometheus::Result<M>,
+        ) -> prometheus::Result<M> {
+            let metric = metric?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        }
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let expiry = add(
+            registry,
+            GaugeVec::new(
+                Opts::new(
+                    "holdfast_operator_certificate_expiry_seconds",
+                    "The Unix time at which a certificate in use ends; NaN when unknown.",
+                ),
+                &["certificate"],
+            ),
+        )?;
+        let inner = Inner {
+            requests: counters(
+                "holdfast_external_metrics_requests_total",
+                "Answers of the external metrics API, by metric and HTTP status.",
+                &["metric", "code"],
+            )?,
+            seconds: add(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "holdfast_external_metrics_seconds",
+                        "Time that an answer of the external metrics API took.",
+                    )
+                    .buckets(exponential_buckets(0.000_5, 2.0, 14)?),
+                ),
+            )?,
+            refused: counters(
+                "holdfast_external_metrics_refused_total",
+                "Numbers that were refused because they were not known.",
+                &["reason"],
+            )?,
+            reviews: counters(
+                "holdfast_operator_access_reviews_total",
+                "Verdicts on whether a caller may have what they ask for.",
+                &["verdict"],
+            )?,
+            leader: add(
+                registry,
+                IntGauge::new(
+                    "holdfast_operator_leader",
+                    "Whether this replica is the one that writes: 1 or 0.",
+                ),
+            )?,
+            sync_failures: counters(
+                "holdfast_operator_sync_failures_total",
+                "Steps of the loop that failed, and are tried again.",
+                &["step"],
+            )?,
+            queues: add(
+                registry,
+                IntGauge::new("holdfast_operator_queues", "Queues that are listed."),
+            )?,
+            ca_expiry: expiry.with_label_values(&["ca"]),
+            certificate_expiry: expiry.with_label_values(&["serving"]),
+            depth: add(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "holdfast_external_metrics_queue_depth_orders",
+                        "The depth that was last served for a queue; NaN when it was refused.",
+                    ),
+                    &["namespace", "queue", "release"],
+                ),
+            )?,
+        };
+        inner.ca_expiry.set(f64::NAN);
+        inner.certificate_expiry.set(f64::NAN);
+        // A counter that is not there cannot be told from one that is 0.
+        for reason in ["timeout", "redis", "no_group", "settings"] {
+            inner.refused.with_label_values(&[reason]);
+        }
+        for verdict in ["allowed", "denied", "error", "cached"] {
+            inner.reviews.with_label_values(&[verdict]);
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The depth of a queue that was served; `None` if it was refused.
+    pub fn depth(&self, source: &Source, depth: Option<f64>) {
+        let labels = [source.namespace(), source.label("queue"), source.label("release")];
+        self.depth.with_label_values(&labels).set(depth.unwrap_or(f64::NAN));
+    }
+
+    /// Counts the queues that are listed; if the list has changed, forgets what was served for
+    /// those of before.
+    pub fn listed(&self, sources: &[Arc<Source>], changed: bool) {
+        if changed {
+            self.depth.reset();
+        }
+        self.queues.set(i64::try_from(sources.len()).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,59 @@
+//! Who we are on the cluster.
+
+use crate::selector::{is_dns_label, is_dns_name};
+
+/// The APIService of the external metrics API: there is one on each cluster.
+pub const API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
+
+/// The names of what is ours.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The namespace that we run in.
+    pub namespace: String,
+    /// This replica: who holds the Lease.
+    pub identity: String,
+    /// The Service that the API server reaches us by.
+    pub service: String,
+    /// The Secret with our authority.
+    pub tls_secret: String,
+    /// The Lease of the replica that writes.
+    pub lease: String,
+}
+
+impl Own {
+    /// The DNS names that the API server may use. It calls `SERVICE.NAMESPACE.svc`.
+    pub fn host_names(&self) -> Vec<String> {
+        let (service, namespace) = (&self.service, &self.namespace);
+        vec![
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}.svc.cluster.local"),
+            format!("{service}.{namespace}"),
+        ]
+    }
+
+    /// A parser for the name of a namespace or a Service.
+    ///
+    /// # Errors
+    /// What Kubernetes does not allow.
+    pub fn label(text: &str) -> Result<String, holdfast_telemetry::settings::MustBe> {
+        if is_dns_label(text) {
+            return Ok(text.to_owned());
+        }
+        Err(holdfast_telemetry::settings::MustBe::new(
+            "must be 1 to 63 lower-case letters, digits and -, such as holdfast-operator",
+        ))
+    }
+
+    /// A parser for the name of a Secret or a Lease.
+    ///
+    /// # Errors
+    /// What Kubernetes does not allow.
+    pub fn name(text: &str) -> Result<String, holdfast_telemetry::settings::MustBe> {
+        if is_dns_name(text) {
+            return Ok(text.to_owned());
+        }
+        Err(holdfast_telemetry::settings::MustBe::new(
+            "must be lower-case letters, digits, - and ., such as holdfast-operator-tls",
+        ))
+    }
+}

@@ -1,0 +1,97 @@
+//! The queues whose depth is served, and asking Redis about them.
+//!
+//! There is one place for external metrics on a cluster, so one operator may serve the queues of
+//! several releases: they are listed in a file ([`mod@file`]). Without one there is one queue.
+
+pub mod file;
+mod source;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use holdfast_telemetry::RedisUrl;
+use parking_lot::RwLock;
+
+pub use file::{FileError, Listed};
+pub use source::{Source, Unknown};
+
+use crate::selector::Selector;
+
+/// Where the list of queues comes from.
+#[derive(Clone, Debug)]
+pub enum QueueSettings {
+    /// One queue.
+    One {
+        /// The namespace that its HPA is in.
+        namespace: String,
+        /// The value of its label `release`.
+        release: String,
+        /// Its Redis.
+        redis_url: RedisUrl,
+    },
+    /// Those in this file, which is read again when it changes.
+    File(PathBuf),
+}
+
+/// The queues. Cheap to clone; all clones are the same list.
+#[derive(Clone)]
+pub struct Queues(Arc<Inner>);
+
+struct Inner {
+    settings: QueueSettings,
+    /// The longest wait for Redis's answer.
+    timeout: Duration,
+    sources: RwLock<Arc<[Arc<Source>]>>,
+}
+
+impl Queues {
+    /// Reads the list. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is wrong.
+    pub async fn load(settings: QueueSettings, timeout: Duration) -> Result<Self, FileError> {
+        let queues =
+            Self(Arc::new(Inner { settings, timeout, sources: RwLock::new(Arc::new([])) }));
+        queues.reload().await?;
+        Ok(queues)
+    }
+
+    /// Reads the list again. Queues that have not changed keep their connections. Says whether
+    /// any has.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is wrong: the list stays as it was.
+    pub async fn reload(&self) -> Result<bool, FileError> {
+        let listed = match &self.0.settings {
+            QueueSettings::One { namespace, release, redis_url } => {
+                vec![Listed::one(namespace, release, redis_url.clone())]
+            }
+            QueueSettings::File(path) => file::read(path).await?,
+        };
+        let before = self.all();
+        let sources: Arc<[Arc<Source>]> = listed
+            .into_iter()
+            .map(|listed| {
+                let same = before.iter().find(|source| source.is(&listed));
+                same.map_or_else(|| Arc::new(Source::new(listed, self.0.timeout)), Arc::clone)
+            })
+            .collect();
+        let same = before.len() == sources.len()
+            && before.iter().zip(&*sources).all(|(before, now)| Arc::ptr_eq(before, now));
+        *self.0.sources.write() = sources;
+        Ok(!same)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Arc<[Arc<Source>]> {
+        Arc::clone(&self.0.sources.read())
+    }
+
+    /// Those of a namespace that a selector picks.
+    pub fn picked(&self, namespace: &str, selector: &Selector) -> Vec<Arc<Source>> {
+        self.all()
+            .iter()
+            .filter(|source| source.namespace() == namespace && selector.matches(source.labels()))
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,317 @@
+//! The file that lists queues.
+//!
+//! ```yaml
+//! queues:
+//!   - namespace: shop          # where the HPA is
+//!     queue: orders            # label `queue`
+//!     release: holdfast        # label `release`
+//!     labels: {team: checkout} # more labels
+//!     redisUrlFile: /etc/holdfast/redis/shop   # or redisUrl: redis://redis.shop:6379
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+};
+
+use holdfast_telemetry::RedisUrl;
+use serde::Deserialize;
+
+use crate::selector::{is_dns_label, is_label_key, is_label_value};
+
+/// The most bytes of a file that are read.
+const BYTES_MAX: u64 = 1024 * 1024;
+/// The most queues of one operator.
+const QUEUES_MAX: usize = 1000;
+
+/// Why a list of queues cannot be used. The sentences name the field.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is too large.
+    #[error("{0} is larger than {BYTES_MAX} bytes")]
+    TooLarge(PathBuf),
+    /// It is not YAML, or has fields that it must not have, or lacks some.
+    #[error("{path} is not a list of queues: {reason}")]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        reason: String,
+    },
+    /// A field's value is wrong.
+    #[error("{path}: queues[{index}].{field} {must}")]
+    Field {
+        /// Which file.
+        path: PathBuf,
+        /// Which queue, counted from 0.
+        index: usize,
+        /// Which field.
+        field: String,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// The list as a whole is wrong.
+    #[error("{path}: queues {must}")]
+    List {
+        /// Which file.
+        path: PathBuf,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+/// One queue as it is listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The namespace that its HPA is in.
+    pub namespace: String,
+    /// What selectors see.
+    pub labels: BTreeMap<String, String>,
+    /// Its Redis; `None` if the file with the address cannot be read or holds none, which is
+    /// logged. The other queues of the list shall not suffer from it.
+    pub redis_url: Option<RedisUrl>,
+}
+
+impl Listed {
+    /// The queue of one release.
+    pub fn one(namespace: &str, release: &str, redis_url: RedisUrl) -> Self {
+        let labels = [("queue", "orders"), ("release", release)];
+        Self {
+            namespace: namespace.to_owned(),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            redis_url: Some(redis_url),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    queues: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Entry {
+    namespace: String,
+    #[serde(default = "orders")]
+    queue: String,
+    #[serde(default = "holdfast")]
+    release: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    redis_url: Option<String>,
+    redis_url_file: Option<PathBuf>,
+}
+
+fn orders() -> String {
+    "orders".to_owned()
+}
+
+fn holdfast() -> String {
+    "holdfast".to_owned()
+}
+
+/// Reads the file, and those with addresses that it names.
+///
+/// # Errors
+/// See [`FileError`].
+pub async fn read(path: &Path) -> Result<Vec<Listed>, FileError> {
+    let text = read_text(path).await?;
+    let document: Document = serde_saphyr::from_str(&text).map_err(|error| {
+        let reason = error.to_string();
+        // The first line says it; the others show the text, which may hold a password.
+        let reason = reason.lines().next().unwrap_or_default().to_owned();
+        FileError::Syntax { path: path.to_owned(), reason }
+    })?;
+    let list = |must| FileError::List { path: path.to_owned(), must };
+    if document.queues.len() > QUEUES_MAX {
+        return Err(list("must be at most 1000"));
+    }
+    let mut listed = Vec::with_capacity(document.queues.len());
+    let mut seen = BTreeSet::new();
+    for (index, entry) in document.queues.into_iter().enumerate() {
+        let queue = entry.listed().await.map_err(|(field, must)| FileError::Field {
+            path: path.to_owned(),
+            index,
+            field,
+            must,
+        })?;
+        if !seen.insert((queue.namespace.clone(), queue.labels.clone())) {
+            return Err(list("must differ in their namespace or in a label"));
+        }
+        listed.push(queue);
+    }
+    Ok(listed)
+}
+
+impl Entry {
+    async fn listed(self) -> Result<Listed, (String, &'static str)> {
+        let wrong = |field: &str, must| Err((field.to_owned(), must));
+        if !is_dns_label(&self.namespace) {
+            return wrong("namespace", "must be the name of a namespace");
+        }
+        let mut labels = self.labels;
+        for (field, value) in [("queue", self.queue), ("release", self.release)] {
+            if labels.insert(field.to_owned(), value).is_some() {
+                return wrong("labels", "must not repeat queue or release");
+            }
+        }
+        for (key, value) in &labels {
+            let field = match key.as_str() {
+                "queue" | "release" => key.clone(),
+                other => format!("labels.{other}"),
+            };
+            if !is_label_key(key) || !is_label_value(value) {
+                return Err((field, "must be a label as Kubernetes allows it"));
+            }
+        }
+        let redis_url = match (self.redis_url, self.redis_url_file) {
+            (Some(url), None) => match url.parse() {
+                Ok(url) => Some(url),
+                Err(_) => return wrong("redisUrl", "must be the address of a Redis server"),
+            },
+            (None, Some(path)) => url_in(&path).await,
+            _ => return wrong("redisUrl", "or redisUrlFile must be set, and not both"),
+        };
+        Ok(Listed { namespace: self.namespace, labels, redis_url })
+    }
+}
+
+async fn url_in(path: &Path) -> Option<RedisUrl> {
+    let text = match read_text(path).await {
+        Ok(text) => text,
+        Err(error) => {
+            let error = holdfast_telemetry::Chain(&error);
+            tracing::warn!(%error, "a queue's redisUrlFile cannot be used: its numbers are refused");
+            return None;
+        }
+    };
+    let url = text.trim().parse().ok();
+    if url.is_none() {
+        tracing::warn!(
+            path = %path.display(),
+            "a queue's redisUrlFile holds no address of a Redis server: its numbers are refused"
+        );
+    }
+    url
+}
+
+async fn read_text(path: &Path) -> Result<String, FileError> {
+    let read = async {
+        // A mounted Secret or ConfigMap is on memory or a local disk, and small.
+        let length = tokio::fs::metadata(path).await?.len();
+        if length > BYTES_MAX {
+            return Ok(None);
+        }
+        tokio::fs::read_to_string(path).await.map(Some)
+    };
+    match read.await {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(FileError::TooLarge(path.to_owned())),
+        Err(source) => Err(FileError::Read { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn listed(text: &str) -> Result<Vec<Listed>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queues.yaml");
+        std::fs::write(&path, text).unwrap();
+        read(&path).await.map_err(|error| {
+            let folder = format!("{}/", folder.path().display());
+            holdfast_telemetry::Chain(&error).to_string().replace(&folder, "")
+        })
+    }
+
+    #[tokio::test]
+    async fn queues_are_listed_with_their_labels() {
+        let queues = listed(
+            "queues:\n\
+             - {namespace: shop, redisUrl: 'redis://a'}\n\
+             - {namespace: shop, queue: refunds, release: two, labels: {team: x}, redisUrl: 'redis://b'}\n",
+        )
+        .await
+        .unwrap();
+        assert_eq!(queues.len(), 2);
+        assert_eq!(queues[0].namespace, "shop");
+        assert_eq!(queues[0].labels["queue"], "orders");
+        assert_eq!(queues[0].labels["release"], "holdfast");
+        assert_eq!(queues[1].labels["team"], "x");
+        assert_eq!(queues[1].redis_url.as_ref().unwrap().as_str(), "redis://b");
+    }
+
+    #[tokio::test]
+    async fn json_is_yaml() {
+        let text = r#"{"queues":[{"namespace":"shop","redisUrl":"redis://a"}]}"#;
+        assert_eq!(listed(text).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_field_is_named() {
+        for (text, sentence) in [
+            (
+                "queues: [{namespace: Shop, redisUrl: 'redis://a'}]",
+                "queues.yaml: queues[0].namespace must be the name of a namespace",
+            ),
+            (
+                "queues: [{namespace: shop, redisUrl: 'http://:hunter2@a'}]",
+                "queues.yaml: queues[0].redisUrl must be the address of a Redis server",
+            ),
+            (
+                "queues: [{namespace: shop}]",
+                "queues.yaml: queues[0].redisUrl or redisUrlFile must be set, and not both",
+            ),
+            (
+                "queues: [{namespace: shop, queue: a/b, redisUrl: 'redis://a'}]",
+                "queues.yaml: queues[0].queue must be a label as Kubernetes allows it",
+            ),
+            (
+                "queues: [{namespace: shop, labels: {a: 'b c'}, redisUrl: 'redis://a'}]",
+                "queues.yaml: queues[0].labels.a must be a label as Kubernetes allows it",
+            ),
+            (
+                "queues: [{namespace: a, redisUrl: 'redis://a'}, {namespace: a, redisUrl: 'redis://b'}]",
+                "queues.yaml: queues must differ in their namespace or in a label",
+            ),
+        ] {
+            assert_eq!(listed(text).await.unwrap_err(), sentence);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_list_is_refused_without_showing_passwords() {
+        for text in [
+            "",
+            "queues",
+            "queues: {}",
+            "queues: [{namespace: shop, redisUrl: 'redis://:hunter2@a', color: red}]",
+            "queues: [{namespace: shop, redisUrl: ['redis://:hunter2@a']}]",
+            "queue: []",
+        ] {
+            let sentence = listed(text).await.unwrap_err();
+            assert!(sentence.starts_with("queues.yaml is not a list of queues: "), "{sentence}");
+            assert!(!sentence.contains("hunter2"), "{sentence}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_address_costs_only_its_own_queue() {
+        let text = "queues: [{namespace: a, redisUrlFile: /nowhere}, {namespace: b, redisUrl: 'redis://b'}]";
+        let queues = listed(text).await.unwrap();
+        assert!(queues[0].redis_url.is_none());
+        assert!(queues[1].redis_url.is_some());
+    }
+}

@@ -1,0 +1,121 @@
+//! One queue, and asking its Redis.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use holdfast_queue::{Queue, QueueError, QueueSettings};
+use parking_lot::Mutex;
+
+use super::Listed;
+
+/// A queue whose depth is served.
+pub struct Source {
+    listed: Listed,
+    timeout: Duration,
+    /// `None` until it is first asked, and after it did not answer.
+    connection: Mutex<Option<Queue>>,
+}
+
+/// Why a number is not known. It is refused then: never guessed, and never 0.
+#[derive(Debug, thiserror::Error)]
+pub enum Unknown {
+    /// The queue's `redisUrlFile` holds no address.
+    #[error("the address of its Redis is not known")]
+    Settings,
+    /// Redis did not give it.
+    #[error("the queue was not counted")]
+    Queue(#[from] QueueError),
+}
+
+impl Unknown {
+    /// A sentence for whoever asked: nothing about addresses, and what to look at.
+    pub fn sentence(&self) -> &'static str {
+        match self {
+            Self::Settings => "the operator has no address of its Redis",
+            Self::Queue(QueueError::Timeout) => "Redis did not answer in time",
+            Self::Queue(QueueError::NoGroup) => {
+                "its consumer group does not exist: Redis was emptied, or no worker has run yet"
+            }
+            Self::Queue(QueueError::Url(_) | QueueError::Redis(_)) => {
+                "Redis cannot be reached or refused the question"
+            }
+        }
+    }
+
+    /// One word for the metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Settings | Self::Queue(QueueError::Url(_)) => "settings",
+            Self::Queue(QueueError::Timeout) => "timeout",
+            Self::Queue(QueueError::NoGroup) => "no_group",
+            Self::Queue(QueueError::Redis(_)) => "redis",
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn new(listed: Listed, timeout: Duration) -> Self {
+        Self { listed, timeout, connection: Mutex::new(None) }
+    }
+
+    pub(super) fn is(&self, other: &Listed) -> bool {
+        let url = |listed: &Listed| listed.redis_url.as_ref().map(|url| url.as_str().to_owned());
+        self.listed.namespace == other.namespace
+            && self.listed.labels == other.labels
+            && url(&self.listed) == url(other)
+    }
+
+    /// The namespace that its HPA is in.
+    pub fn namespace(&self) -> &str {
+        &self.listed.namespace
+    }
+
+    /// What selectors see.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.listed.labels
+    }
+
+    /// The value of a label, or nothing.
+    pub fn label(&self, key: &str) -> &str {
+        self.listed.labels.get(key).map_or("", String::as_str)
+    }
+
+    /// How many orders are in the queue now: waiting, in hand and set aside. Takes no longer than
+    /// the timeout. Cancellation safe.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub async fn depth(&self) -> Result<u64, Unknown> {
+        let queue = self.queue()?;
+        self.heard(queue.depth().await).map(holdfast_queue::Depth::total)
+    }
+
+    /// How long the order that will be delivered next has waited; zero if none waits. Takes no
+    /// longer than the timeout. Cancellation safe.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub async fn oldest_age(&self) -> Result<Duration, Unknown> {
+        let queue = self.queue()?;
+        self.heard(queue.oldest_waiting().await).map(Option::unwrap_or_default)
+    }
+
+    fn queue(&self) -> Result<Queue, Unknown> {
+        let mut connection = self.connection.lock();
+        if let Some(queue) = &*connection {
+            return Ok(queue.clone());
+        }
+        let url = self.listed.redis_url.as_ref().ok_or(Unknown::Settings)?;
+        let settings =
+            QueueSettings { op_timeout: self.timeout, ..QueueSettings::new(url.as_str()) };
+        Ok(connection.insert(Queue::connect(settings)?).clone())
+    }
+
+    /// A connection that does not answer may be one to a host that is gone, on which TCP would wait
+    /// for a quarter of an hour: the next question gets another.
+    fn heard<T>(&self, answer: Result<T, QueueError>) -> Result<T, Unknown> {
+        if matches!(answer, Err(QueueError::Timeout)) {
+            *self.connection.lock() = None;
+        }
+        Ok(answer?)
+    }
+}

@@ -1,0 +1,211 @@
+//! Our own authority in its Secret, and when a replica changes over to another certificate.
+//!
+//! A renewal of the authority, as the API server sees it:
+//!
+//! ```text
+//! the one that writes: Secret (new authority, former kept) ─▶ APIService's caBundle = both
+//! each replica:        serves the former's ── caBundle has the new ──▶ waits a round ──▶ serves the new's
+//! ```
+//!
+//! At no moment does a replica serve what the API server does not believe, and no connection is
+//! closed. A replica that dies at any point is replaced by one that reads the same two objects.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, api::PostParams, core::ObjectMeta};
+use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use super::{
+    Parts,
+    api::{FIELD_MANAGER, Registered, Registration, RoundError, call},
+    lease::Owner,
+};
+use crate::{
+    OperatorMetrics,
+    authority::{Authority, Material, parse_bundle},
+    tls::Served,
+};
+
+/// The certificate of this replica, and its authority.
+pub struct Identity {
+    secrets: Api<Secret>,
+    name: String,
+    authority: Authority,
+    registration: Registration,
+    owner: Owner,
+    served: Served,
+    metrics: OperatorMetrics,
+    /// What the Secret held when it was last right. If somebody deletes it, this is written again.
+    have: Option<Material>,
+    /// What is served.
+    serving: Option<Material>,
+    /// Since when the API server believes the authority of `have`.
+    believed_since: Option<Instant>,
+    /// How long the API server may take to hear of a new authority.
+    settle: Duration,
+}
+
+impl Identity {
+    pub fn new(
+        parts: &Parts,
+        registration: Registration,
+        authority: Authority,
+        settle: Duration,
+    ) -> Self {
+        Self {
+            secrets: Api::namespaced(parts.client.clone(), &parts.own.namespace),
+            name: parts.own.tls_secret.clone(),
+            authority,
+            registration,
+            owner: parts.owner.clone(),
+            served: parts.served.clone(),
+            metrics: parts.metrics.clone(),
+            have: None,
+            serving: None,
+            believed_since: None,
+            settle,
+        }
+    }
+
+    /// Does a round. Says whether the API server believes what is served, or does not ask us.
+    pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
+        let registered = self.registration.read().await?;
+        if let Registered::Ours { owner, .. } = &registered {
+            self.owner.set(owner.clone());
+        }
+        let secret = call(self.secrets.get_opt(&self.name)).await.map_err(RoundError::Secret)?;
+        let read = secret.as_ref().and_then(usable);
+        let material =
+            if leading { self.write(secret, read, OffsetDateTime::now_utc()).await? } else { read };
+        if let Some(material) = material {
+            if self.have.as_ref().is_none_or(|have| have.authority() != material.authority()) {
+                self.believed_since = None;
+            }
+            self.have = Some(material);
+        }
+        let Some(have) = self.have.clone() else { return Ok(false) };
+        if let Registered::Ours { ca_bundle, .. } = &registered
+            && leading
+            && ca_bundle.as_slice() != have.bundle().as_bytes()
+        {
+            self.registration.believe(have.bundle().as_bytes()).await?;
+        }
+        self.change_over(&have, &registered)?;
+        Ok(self.serving.as_ref().is_some_and(|serving| believes(&registered, serving)))
+    }
+
+    /// Writes the Secret if it is not as it should be, and says what it holds then.
+    async fn write(
+        &self,
+        secret: Option<Secret>,
+        read: Option<Material>,
+        now: OffsetDateTime,
+    ) -> Result<Option<Material>, RoundError> {
+        let base = read.as_ref().or(self.have.as_ref());
+        let renewed = self.authority.renewed(base, now)?;
+        let owners = self.owner.get().map(|owner| vec![owner]);
+        let owned =
+            |secret: &Secret| owners.is_none() || secret.metadata.owner_references == owners;
+        if renewed.is_none() && read.is_some() && secret.as_ref().is_some_and(owned) {
+            return Ok(read);
+        }
+        let Some(material) = renewed.or_else(|| base.cloned()) else { return Ok(read) };
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let written = if let Some(mut secret) = secret {
+            // With the version that was read: a write in between by somebody else is not undone.
+            secret.data = Some(material.to_secret());
+            if owners.is_some() {
+                secret.metadata.owner_references = owners;
+            }
+            call(self.secrets.replace(&self.name, &params, &secret)).await
+        } else {
+            let labels = BTreeMap::from([(
+                "app.kubernetes.io/managed-by".to_owned(),
+                FIELD_MANAGER.to_owned(),
+            )]);
+            let secret = Secret {
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    labels: Some(labels),
+                    owner_references: owners,
+                    ..ObjectMeta::default()
+                },
+                data: Some(material.to_secret()),
+                type_: Some("Opaque".to_owned()),
+                ..Secret::default()
+            };
+            call(self.secrets.create(&params, &secret)).await
+        };
+        written.map_err(RoundError::Secret)?;
+        tracing::info!(
+            authority_ends = %material.authority().not_after(),
+            certificate_ends = %material.certificate().not_after(),
+            "the Secret with the certificates was written"
+        );
+        Ok(Some(material))
+    }
+
+    /// Serves what the Secret holds, as soon as the API server will believe it.
+    fn change_over(&mut self, have: &Material, registered: &Registered) -> Result<(), RoundError> {
+        if believes(registered, have) {
+            self.believed_since.get_or_insert_with(Instant::now);
+        } else {
+            self.believed_since = None;
+        }
+        let now = OffsetDateTime::now_utc();
+        let settled = self.believed_since.is_some_and(|since| since.elapsed() >= self.settle);
+        let at_once = match &self.serving {
+            None => true,
+            Some(serving) => {
+                serving.authority() == have.authority()
+                    || serving.certificate().not_after() <= now
+                    || !believes(registered, serving) && believes(registered, have)
+                    || !matches!(registered, Registered::Ours { .. })
+            }
+        };
+        let changed = self.serving.as_ref().is_none_or(|serving| {
+            serving.certificate() != have.certificate() || serving.bundle() != have.bundle()
+        });
+        if changed && (at_once || settled) {
+            self.served.exchange(have.identity()?);
+            let ends = |at: OffsetDateTime| {
+                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact")]
+                let seconds = at.unix_timestamp() as f64;
+                seconds
+            };
+            self.metrics.ca_expiry.set(ends(have.authority().not_after()));
+            self.metrics.certificate_expiry.set(ends(have.certificate().not_after()));
+            tracing::info!(
+                ends = %have.certificate().not_after(),
+                "another certificate is served from now on"
+            );
+            self.serving = Some(have.clone());
+        }
+        Ok(())
+    }
+}
+
+/// What a Secret holds, if that can be used.
+fn usable(secret: &Secret) -> Option<Material> {
+    match Material::from_secret(secret.data.as_ref()?) {
+        Ok(material) => Some(material),
+        Err(error) => {
+            let error = holdfast_telemetry::Chain(&error);
+            tracing::warn!(%error, "the Secret with the certificates cannot be used");
+            None
+        }
+    }
+}
+
+/// Whether the API server believes this certificate, or does not ask us.
+fn believes(registered: &Registered, material: &Material) -> bool {
+    let Registered::Ours { ca_bundle, .. } = registered else { return true };
+    let believed: Vec<CertificateDer<'_>> = parse_bundle(ca_bundle).unwrap_or_default();
+    believed.contains(material.authority().der())
+}

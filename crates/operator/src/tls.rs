@@ -1,0 +1,162 @@
+//! The TLS port that the API server's aggregator asks on.
+//!
+//! The certificate can be exchanged while connections are open: they go on with theirs, and new
+//! ones get the new. The client's certificate is asked for here, and judged for each request in
+//! `caller`: whom to believe may change while a connection is open as well.
+
+mod any_client;
+mod served;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+pub use served::Served;
+
+use crate::{authority::crypto, external::ExternalMetrics};
+use any_client::AnyClient;
+
+/// The most connections: an API server keeps a few, and there are a handful of API servers.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a handshake may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the headers of a request may take, and how long an idle connection is kept. Longer
+/// than the 90 seconds after which the aggregator closes it, so that no request meets a connection
+/// that we are closing.
+const IDLE_LIMIT: Duration = Duration::from_mins(2);
+/// What hyper buffers of a connection.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The port, open.
+pub struct TlsListener {
+    tcp: TcpListener,
+    address: SocketAddr,
+}
+
+/// Connections that outlive the port.
+pub struct OpenConnections(GracefulShutdown);
+
+impl OpenConnections {
+    /// Lets each connection end after the request that it is at, and waits for that.
+    pub async fn ended(self) {
+        self.0.shutdown().await;
+    }
+}
+
+impl TlsListener {
+    /// Opens the port. Connections wait in the kernel until [`run`](Self::run).
+    ///
+    /// # Errors
+    /// The port is taken, or may not be opened.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        let address = tcp.local_addr()?;
+        Ok(Self { tcp, address })
+    }
+
+    /// Where it listens: tells the port if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves connections until `stop` ends, then closes the port.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub async fn run(
+        self,
+        served: Served,
+        service: Arc<ExternalMetrics>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<OpenConnections, rustls::Error> {
+        let acceptor = TlsAcceptor::from(Arc::new(config(served)?));
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = self.tcp.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Without file handles there is nothing to do but wait for some to be given
+                    // back.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            // Without a place it is dropped, which closes it.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!("too many connections: one was closed");
+                continue;
+            };
+            let (acceptor, service) = (acceptor.clone(), Arc::clone(&service));
+            let watcher = graceful.watcher();
+            tokio::spawn(async move {
+                let connection = async {
+                    let stream = handshake(&acceptor, stream).await?;
+                    let certificates = certificates_of(&stream);
+                    let service = service_fn(move |request: hyper::Request<Incoming>| {
+                        let (service, certificates) =
+                            (Arc::clone(&service), Arc::clone(&certificates));
+                        async move {
+                            let answer = service.answer(request, &certificates).await;
+                            Ok::<_, std::convert::Infallible>(answer)
+                        }
+                    });
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(IDLE_LIMIT)
+                        .max_buf_size(BUFFER_BYTES)
+                        .serve_connection(TokioIo::new(stream), service);
+                    watcher.watch(connection).await.map_err(io::Error::other)
+                };
+                // A client that breaks off, speaks no TLS or is too slow: its own affair.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                drop(place);
+            });
+        }
+        drop(self.tcp);
+        Ok(OpenConnections(graceful))
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    // Without it, an answer may wait 40 ms for an acknowledgement.
+    stream.set_nodelay(true)?;
+    timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await?
+}
+
+fn certificates_of(stream: &TlsStream<TcpStream>) -> Arc<[CertificateDer<'static>]> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    certificates.iter().map(|certificate| certificate.clone().into_owned()).collect()
+}
+
+fn config(served: Served) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(crypto()))
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(AnyClient::new()))
+        .with_cert_resolver(Arc::new(served));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session brings the client certificate of the first handshake along, whose key need
+    // not be shown again. Handshakes are few: each is made in full.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
