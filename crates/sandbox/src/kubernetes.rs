@@ -98,6 +98,11 @@ impl Kubernetes {
         self.port.address()
     }
 
+    /// A folder for files that shall end with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The path of a kubeconfig of somebody who may do anything.
     pub fn admin(&self) -> PathBuf {
         self.folder.path().join("admin.conf")

@@ -17,7 +17,6 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::PostParams, core::ObjectMeta};
-use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::{
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     OperatorMetrics,
-    authority::{Authority, Material, parse_bundle},
+    authority::{Authority, Material, Parsed, parse_bundle},
     tls::Served,
 };
 
@@ -206,6 +205,9 @@ fn usable(secret: &Secret) -> Option<Material> {
 /// Whether the API server believes this certificate, or does not ask us.
 fn believes(registered: &Registered, material: &Material) -> bool {
     let Registered::Ours { ca_bundle, .. } = registered else { return true };
-    let believed: Vec<CertificateDer<'_>> = parse_bundle(ca_bundle).unwrap_or_default();
-    believed.contains(material.authority().der())
+    let believed = parse_bundle(ca_bundle).unwrap_or_default();
+    believed
+        .into_iter()
+        .filter_map(|authority| Parsed::of(authority).ok())
+        .any(|authority| material.certificate().is_signed_by(&authority))
 }

@@ -1,0 +1,197 @@
+//! The serving certificate and its authority.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use holdfast_operator::authority::{Parsed, parse_bundle};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::{
+    answers::publish,
+    cluster::{API, Cluster, NAMESPACE, Replica, SECRET, SERVICE, install, until},
+    hpa::Scaled,
+    objects,
+    wire::{Asker, decode, encode},
+};
+
+/// Tests that change the one Secret take turns.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn secret(client: &kube::Client) -> Value {
+    objects::get(client, &objects::secret(NAMESPACE, SECRET)).await.unwrap()
+}
+
+async fn ca_bundle(client: &kube::Client) -> String {
+    let found = objects::get(client, &objects::api_service("", "", 0)).await.unwrap();
+    decode(found["spec"]["caBundle"].as_str().unwrap())
+}
+
+/// The same authority, with little of its life left.
+fn aged(ca: &str, key: &str) -> String {
+    let der = parse_bundle(ca.as_bytes()).unwrap().remove(0);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let name = parsed.subject().iter_common_name().next().unwrap().as_str().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - Duration::from_hours(10);
+    params.not_after = OffsetDateTime::now_utc() + Duration::from_hours(1);
+    params.self_signed(&KeyPair::from_pem(key).unwrap()).unwrap().pem()
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_question() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let scaled = Scaled::new("rotation").await;
+    scaled.queue.ensure_group().await.unwrap();
+    publish(&scaled.queue, 8).await;
+    scaled.until_replicas(4).await;
+
+    // Somebody asks all the time, through the API server and on a connection that stays open.
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let proxy = cluster.kubernetes.front_proxy().unwrap();
+    let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
+    let open = Asker::new(cluster, cluster.second.tls, Some(proxy), &root).await;
+    let path = format!("{API}/namespaces/rotation/holdfast_queue_depth");
+    let asking = {
+        let (stop, asked, client, path) =
+            (Arc::clone(&stop), Arc::clone(&asked), client.clone(), path.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                cluster.get(&client, &path).await.expect("a question failed");
+                assert_eq!(open.get(&path).await.0, 200);
+                asked.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+
+    let before = secret(&client).await;
+    let (ca, key) = (
+        decode(before["data"]["ca.crt"].as_str().unwrap()),
+        decode(before["data"]["ca.key"].as_str().unwrap()),
+    );
+    let served = decode(before["data"]["tls.crt"].as_str().unwrap());
+    let old = aged(&ca, &key);
+    let patch = json!({"data": {"ca.crt": encode(&old)}});
+    objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &patch).await;
+
+    until("there is a new authority beside the old", async || {
+        let bundle = ca_bundle(&client).await;
+        bundle.ends_with(&old) && bundle.len() > old.len()
+    })
+    .await;
+    let after = secret(&client).await;
+    assert_eq!(after["data"]["ca.crt"].as_str().unwrap(), encode(&ca_bundle(&client).await));
+    let renewed = decode(after["data"]["tls.crt"].as_str().unwrap());
+    assert_ne!(renewed, served);
+    // Believing the new authority alone: only who has changed over can be asked.
+    let new = Parsed::first(&ca_bundle(&client).await).unwrap().pem();
+    for replica in [&cluster.first, &cluster.second] {
+        let host = format!("{SERVICE}.{NAMESPACE}.svc");
+        until("the replica serves the new certificate", async || {
+            let proxy = cluster.kubernetes.front_proxy().unwrap();
+            let asker = Asker::of(&new, &host, replica.tls, Some(proxy), &root);
+            asker.try_ask("GET", API).await.is_ok()
+        })
+        .await;
+    }
+    // The HPA goes on.
+    let seen = asked.load(Ordering::SeqCst);
+    publish(&scaled.queue, 4).await;
+    scaled.until_replicas(6).await;
+    until("more was asked", async || asked.load(Ordering::SeqCst) > seen + 20).await;
+    stop.store(true, Ordering::SeqCst);
+    asking.await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn what_somebody_breaks_is_put_right() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let before = secret(&client).await;
+    // The Secret is deleted: what was in it is written again, and nobody is cut off.
+    objects::delete(&client, &objects::secret(NAMESPACE, SECRET)).await;
+    until("the Secret is back", async || {
+        let found = objects::get(&client, &objects::secret(NAMESPACE, SECRET)).await;
+        found.is_some_and(|found| found["data"] == before["data"])
+    })
+    .await;
+    // It holds garbage.
+    let garbage = json!({"data": {"tls.key": encode("garbage")}});
+    objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &garbage).await;
+    until("the Secret is right", async || secret(&client).await["data"] == before["data"]).await;
+    // The registration believes another.
+    let bundle = ca_bundle(&client).await;
+    let other = holdfast_sandbox::Authority::new("other").unwrap().certificate();
+    let patch = json!({"spec": {"caBundle": encode(&other)}});
+    objects::merge(&client, &objects::api_service("", "", 0), &patch).await;
+    until("the registration is right", async || ca_bundle(&client).await == bundle).await;
+    until("the API is available again", async || cluster.get(&client, API).await.is_ok()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn what_is_ours_goes_with_the_registration() {
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let registration = objects::get(&client, &objects::api_service("", "", 0)).await.unwrap();
+    for object in
+        [objects::secret(NAMESPACE, SECRET), objects::lease(NAMESPACE, crate::cluster::LEASE)]
+    {
+        until("it has an owner", async || {
+            let found = objects::get(&client, &object).await.unwrap_or_default();
+            let owner = &found["metadata"]["ownerReferences"][0];
+            owner["kind"] == "APIService" && owner["uid"] == registration["metadata"]["uid"]
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_given_certificate_is_served_and_its_successor_too() {
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let kubeconfig = install(&cluster.kubernetes, &client, "given").await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = "holdfast-operator.given.svc";
+    let write = |authority: &holdfast_sandbox::Authority| {
+        let pair = authority.server(&[host]).unwrap();
+        std::fs::write(folder.path().join("tls.crt"), pair.certificate).unwrap();
+        std::fs::write(folder.path().join("tls.key"), pair.key).unwrap();
+    };
+    let (first, second) = (
+        holdfast_sandbox::Authority::new("first").unwrap(),
+        holdfast_sandbox::Authority::new("second").unwrap(),
+    );
+    write(&first);
+    let folder_path = folder.path().to_str().unwrap();
+    let settings =
+        [("HOLDFAST_OPERATOR_TLS_DIR", folder_path), ("REDIS_URL", "redis://127.0.0.1:1")];
+    let replica = Replica::start(&kubeconfig, "given", &settings).await;
+    let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
+    let serves = async |authority: &holdfast_sandbox::Authority| {
+        let proxy = cluster.kubernetes.front_proxy().unwrap();
+        let asker = Asker::of(&authority.certificate(), host, replica.tls, Some(proxy), &root);
+        asker.try_ask("GET", API).await.is_ok()
+    };
+    assert!(serves(&first).await);
+    write(&second);
+    until("the successor is served", async || serves(&second).await).await;
+    assert_eq!(objects::get(&client, &objects::secret("given", SECRET)).await, None);
+}

@@ -1,0 +1,102 @@
+//! What the HPA sees when Redis does not tell, and when Redis tells it wrong.
+
+use holdfast_queue::Consumer;
+
+use crate::{answers::publish, hpa::Scaled};
+
+/// Eight orders, and four workers for them.
+async fn at_work(namespace: &'static str) -> Scaled {
+    let scaled = Scaled::new(namespace).await;
+    scaled.queue.ensure_group().await.unwrap();
+    publish(&scaled.queue, 8).await;
+    scaled.until_replicas(4).await;
+    scaled
+}
+
+async fn command(scaled: &Scaled, words: &[&str]) -> redis::Value {
+    let client = redis::Client::open(scaled.redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
+
+const STREAM: &str = "holdfast:{orders}:stream";
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn redis_gone_changes_nothing_and_is_followed_again_when_back() {
+    let scaled = at_work("redis-gone").await;
+    scaled.redis.kill9().await.unwrap();
+    scaled.holds_because("is not known: Redis cannot be reached", 4).await;
+    scaled.redis.restart().await.unwrap();
+    scaled.queue.ensure_group().await.unwrap();
+    publish(&scaled.queue, 10).await;
+    scaled.until_replicas(5).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn redis_hung_changes_nothing_and_is_followed_again_when_it_goes_on() {
+    let scaled = at_work("redis-hung").await;
+    scaled.redis.pause().unwrap();
+    scaled.holds_because("is not known: Redis did not answer in time", 4).await;
+    scaled.redis.resume().unwrap();
+    publish(&scaled.queue, 2).await;
+    scaled.until_replicas(5).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn redis_flushed_changes_nothing_until_a_worker_has_made_the_group_again() {
+    let scaled = at_work("redis-flushed").await;
+    scaled.redis.flush().await.unwrap();
+    scaled.holds_because("is not known: its consumer group does not exist", 4).await;
+    // The sweeper publishes what was lost; the stream alone does not tell how much is left.
+    publish(&scaled.queue, 12).await;
+    scaled.holds_because("is not known: its consumer group does not exist", 4).await;
+    scaled.queue.ensure_group().await.unwrap();
+    scaled.until_replicas(6).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_queue_that_no_worker_has_ever_read_is_not_empty() {
+    let scaled = Scaled::new("no-group").await;
+    publish(&scaled.queue, 8).await;
+    scaled.holds_because("is not known: its consumer group does not exist", 1).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_null_lag_is_counted_and_not_taken_for_zero() {
+    let scaled = at_work("null-lag").await;
+    scaled.work(1).await;
+    let entries = command(&scaled, &["XRANGE", STREAM, "-", "+"]).await;
+    let redis::Value::Array(entries) = entries else { panic!("{entries:?}") };
+    let ids: Vec<(String, redis::Value)> =
+        entries.into_iter().map(|entry| redis::from_redis_value(entry).unwrap()).collect();
+    // One in the middle of what nobody has read.
+    command(&scaled, &["XDEL", STREAM, &ids[4].0]).await;
+    let groups = command(&scaled, &["XINFO", "GROUPS", STREAM]).await;
+    let lag = format!("{groups:?}");
+    assert!(
+        lag.contains("bulk-string('\"lag\"'), nil"),
+        "the case is not the one to be tested: {lag}"
+    );
+    // Six are left.
+    scaled.until_replicas(3).await;
+    assert_eq!(scaled.scaling_active().await["status"], "True");
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_stream_trimmed_by_hand_is_counted_for_what_is_left() {
+    let scaled = at_work("trimmed").await;
+    let mut consumer = Consumer::new(scaled.queue.clone(), "worker").unwrap();
+    let held = consumer.next(1).await.unwrap();
+    scaled.queue.ack_many(&held).await.unwrap();
+    // Two of the seven that nobody has read.
+    command(&scaled, &["XTRIM", STREAM, "MAXLEN", "=", "2"]).await;
+    scaled.until_replicas(1).await;
+    publish(&scaled.queue, 4).await;
+    scaled.until_replicas(3).await;
+}

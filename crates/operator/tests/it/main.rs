@@ -1,0 +1,19 @@
+//! The operator's binary on a real control plane, with real Redis servers.
+//!
+//! All tests share one control plane and two replicas of the operator, for there is one place for
+//! external metrics on a cluster; each has a namespace of its own. They are ignored where
+//! `scripts/kubernetes-assets` has not run, and `make test` includes them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod answers;
+mod certificates;
+mod cluster;
+mod faults;
+mod footprint;
+mod hpa;
+mod objects;
+mod replicas;
+mod rights;
+mod settings;
+mod strangers;
+mod wire;

@@ -1,0 +1,64 @@
+//! Two replicas of an operator to which the registration does not belong.
+
+use serde_json::Value;
+
+use crate::{
+    cluster::{API, Cluster, LEASE, Replica, SECRET, install, until},
+    objects,
+    wire::{Asker, decode},
+};
+
+async fn holder(client: &kube::Client) -> String {
+    let lease = objects::get(client, &objects::lease("replicas", LEASE)).await;
+    let holder = lease.unwrap_or_default()["spec"]["holderIdentity"].clone();
+    holder.as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn one_writes_and_each_serves_and_the_others_registration_is_left_alone() {
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let kubeconfig = install(&cluster.kubernetes, &client, "replicas").await;
+    let start = async |name: &'static str| {
+        let settings = [("REDIS_URL", "redis://127.0.0.1:1"), ("HOLDFAST_OPERATOR_POD", name)];
+        Replica::start(&kubeconfig, "replicas", &settings).await
+    };
+    let (one, two) = tokio::join!(start("one"), start("two"));
+    until("somebody writes", async || !holder(&client).await.is_empty()).await;
+    let first = holder(&client).await;
+    let (leader, follower) = if first.starts_with("one_") { (one, two) } else { (two, one) };
+    assert!((leader.metric("holdfast_operator_leader ").await - 1.0).abs() < 0.1);
+    assert!(follower.metric("holdfast_operator_leader ").await < 0.1);
+    let secret = objects::get(&client, &objects::secret("replicas", SECRET)).await.unwrap();
+    let ca = decode(secret["data"]["ca.crt"].as_str().unwrap());
+    let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
+    let serves = async |replica: &Replica| {
+        let proxy = cluster.kubernetes.front_proxy().unwrap();
+        let host = "holdfast-operator.replicas.svc";
+        let asker = Asker::of(&ca, host, replica.tls, Some(proxy), &root);
+        assert_eq!(asker.get(API).await.0, 200);
+    };
+    serves(&leader).await;
+    serves(&follower).await;
+
+    // It is killed: the other waits for the Lease to run out, and serves all the while.
+    leader.process.kill9().await.unwrap();
+    serves(&follower).await;
+    until("the other writes", async || {
+        let now = holder(&client).await;
+        !now.is_empty() && now != first
+    })
+    .await;
+    until("it knows", async || follower.metric("holdfast_operator_leader ").await > 0.9).await;
+    serves(&follower).await;
+    // It ends in order: the Lease is free at once.
+    let ended = follower.process.stop(std::time::Duration::from_secs(15)).await.unwrap();
+    assert!(ended.success(), "{}", follower.process.log_tail(20));
+    assert_eq!(holder(&client).await, "");
+
+    let registration: Value =
+        objects::get(&client, &objects::api_service("", "", 0)).await.unwrap();
+    assert_eq!(registration["spec"]["service"]["namespace"], "holdfast");
+    assert_ne!(decode(registration["spec"]["caBundle"].as_str().unwrap()), ca);
+}

@@ -1,0 +1,151 @@
+//! The rights that the chart gives the operator: exactly those that it uses.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, LEASE, NAMESPACE, SECRET, SERVICE, until},
+    objects,
+};
+
+/// The chart reads the same file.
+const RIGHTS: &str = include_str!("../../../../charts/holdfast/files/operator-rights.yaml");
+
+#[derive(Deserialize)]
+struct Rights {
+    namespace: Vec<Value>,
+    cluster: Vec<Value>,
+}
+
+fn rights() -> Rights {
+    serde_saphyr::from_str(&RIGHTS.replace("TLS_SECRET", SECRET).replace("LEASE", LEASE)).unwrap()
+}
+
+/// What the chart makes of them for an operator in `namespace`.
+pub fn objects(namespace: &str) -> Vec<Value> {
+    const RBAC: &str = "rbac.authorization.k8s.io/v1";
+    let rights = rights();
+    let subjects = json!([{"kind": "ServiceAccount", "name": SERVICE, "namespace": namespace}]);
+    let bound = |mut binding: Value, kind: &str, name: &str| {
+        binding["subjects"] = subjects.clone();
+        binding["roleRef"] =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        binding
+    };
+    let of_cluster = |kind: &str| json!({"apiVersion": RBAC, "kind": kind, "metadata": {"name": format!("operator-{namespace}")}});
+    let mut role = objects::named(RBAC, "Role", namespace, SERVICE);
+    role["rules"] = json!(rights.namespace);
+    let mut cluster_role = of_cluster("ClusterRole");
+    cluster_role["rules"] = json!(rights.cluster);
+    let reader =
+        objects::named(RBAC, "RoleBinding", "kube-system", &format!("operator-{namespace}"));
+    vec![
+        objects::named("v1", "ServiceAccount", namespace, SERVICE),
+        role,
+        bound(objects::named(RBAC, "RoleBinding", namespace, SERVICE), "Role", SERVICE),
+        cluster_role,
+        bound(of_cluster("ClusterRoleBinding"), "ClusterRole", &format!("operator-{namespace}")),
+        bound(reader, "Role", "extension-apiserver-authentication-reader"),
+    ]
+}
+
+/// A right that cannot be cut any smaller: group, resource, verb, name or nothing.
+type Right = (String, String, String, Option<String>);
+
+fn cut(rules: &[Value]) -> BTreeSet<Right> {
+    let texts = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        let known = ["apiGroups", "resources", "verbs", "resourceNames"];
+        assert!(
+            rule.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())),
+            "{rule}"
+        );
+        let names = texts(&rule["resourceNames"]);
+        let names: Vec<_> =
+            if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    for name in &names {
+                        rights.insert((
+                            group.clone(),
+                            resource.clone(),
+                            verb.clone(),
+                            name.clone(),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// What the operator of the shared replicas has done so far, as the API server saw it.
+fn used(audit_log: &str) -> Vec<(Right, Value)> {
+    let user = format!("system:serviceaccount:{NAMESPACE}:{SERVICE}");
+    audit_log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["user"]["username"] == user.as_str())
+        .map(|event| {
+            let text = |key: &str| event["objectRef"][key].as_str().unwrap_or_default().to_owned();
+            let verb = event["verb"].as_str().unwrap().to_owned();
+            // Who creates something does so without a right on its name.
+            let name = Some(text("name")).filter(|name| verb != "create" && !name.is_empty());
+            ((text("apiGroup"), text("resource"), verb, name), event)
+        })
+        .collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn the_operator_has_exactly_the_rights_that_it_uses() {
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await;
+    let rights = rights();
+    let given: BTreeSet<_> = cut(&rights.namespace).union(&cut(&rights.cluster)).cloned().collect();
+    // Something to be written again.
+    let orphan = json!({"metadata": {"ownerReferences": null}});
+    objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &orphan).await;
+    // Somebody whom it does not know asks.
+    let headers = [("x-remote-user", "rights")];
+    let proxy = cluster.kubernetes.front_proxy().unwrap();
+    let asker = crate::wire::Asker::new(cluster, cluster.first.tls, Some(proxy), &headers).await;
+    assert_eq!(asker.get(crate::cluster::API).await.0, 403);
+
+    let mut unused = given.clone();
+    until("each right has been used", async || {
+        for (right, _) in used(&cluster.kubernetes.audit_log().unwrap()) {
+            unused.remove(&right);
+        }
+        unused.is_empty()
+    })
+    .await;
+    // And nothing was wanted that is not allowed.
+    for (right, event) in used(&cluster.kubernetes.audit_log().unwrap()) {
+        assert_ne!(event["responseStatus"]["code"], 403, "{event}");
+        let built_in = right.3.as_deref() == Some("extension-apiserver-authentication");
+        assert!(given.contains(&right) || built_in, "{right:?}: {event}");
+    }
+}
+
+#[test]
+fn nothing_is_allowed_by_a_star() {
+    let rights = rights();
+    for (group, resource, verb, name) in cut(&rights.namespace).union(&cut(&rights.cluster)) {
+        assert!(![group, resource, verb].iter().any(|text| text.contains('*')), "{resource}");
+        let without_name = name.is_none();
+        assert_eq!(without_name, verb == "create", "{verb} of any of {resource}");
+    }
+}
