@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## List what there is to type
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Run it all here (PORT=8001 for another port, KEEP=1 to keep the data); Ctrl-C stops it
@@ -39,6 +39,15 @@ test: ## Check everything: lint, deny, all tests on real servers
 	@$(MAKE) --no-print-directory deny
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
+	@$(MAKE) --no-print-directory test-kubernetes
+
+.PHONY: test-kubernetes
+test-kubernetes: ## Test the operator on a real Kubernetes control plane
+	@scripts/kubernetes-assets; case $$? in \
+	  0) exec $(CARGO) test --locked --package holdfast-operator --test it -- --ignored ;; \
+	  3) ;; \
+	  *) exit 1 ;; \
+	esac
 
 .PHONY: bench
 bench: ## Measure everything and audit it (QUICK=1: under three minutes)

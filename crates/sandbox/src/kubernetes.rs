@@ -64,8 +64,9 @@ impl Kubernetes {
         let front_proxy = front_ca.client(FRONT_PROXY, &[])?;
         write("front-proxy.crt", front_proxy.certificate)?;
         write("front-proxy.key", front_proxy.key)?;
-        let accounts = pki::signing_key()?;
-        write("accounts.key", accounts)?;
+        let (accounts_key, accounts_public) = pki::signing_key()?;
+        write("accounts.key", accounts_key)?;
+        write("accounts.pub", accounts_public)?;
         write("audit.yaml", AUDIT.to_owned())?;
         let address = port.address();
         for (name, user, groups) in [
@@ -205,14 +206,13 @@ fn api_server(
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
-        "--enable-aggregator-routing=true".to_owned(),
         // The requests of tests are few, and all from one place.
         "--enable-priority-and-fairness=false".to_owned(),
         format!("--client-ca-file={}", file("ca.crt")),
         format!("--tls-cert-file={}", file("server.crt")),
         format!("--tls-private-key-file={}", file("server.key")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", file("accounts.key")),
+        format!("--service-account-key-file={}", file("accounts.pub")),
         format!("--service-account-signing-key-file={}", file("accounts.key")),
         format!("--requestheader-client-ca-file={}", file("front-ca.crt")),
         format!("--requestheader-allowed-names={FRONT_PROXY}"),

@@ -2,7 +2,7 @@
 
 use holdfast_queue::Consumer;
 
-use crate::{answers::publish, hpa::Scaled};
+use crate::{answers::publish, cluster::until, hpa::Scaled};
 
 /// Eight orders, and four workers for them.
 async fn at_work(namespace: &'static str) -> Scaled {
@@ -28,7 +28,8 @@ async fn redis_gone_changes_nothing_and_is_followed_again_when_back() {
     scaled.redis.kill9().await.unwrap();
     scaled.holds_because("is not known: Redis cannot be reached", 4).await;
     scaled.redis.restart().await.unwrap();
-    scaled.queue.ensure_group().await.unwrap();
+    // The connection of before is broken; the first command on it finds that out.
+    until("Redis is back", async || scaled.queue.ensure_group().await.is_ok()).await;
     publish(&scaled.queue, 10).await;
     scaled.until_replicas(5).await;
 }

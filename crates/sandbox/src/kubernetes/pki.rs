@@ -77,9 +77,10 @@ impl Authority {
     }
 }
 
-/// A key to sign tokens with, in PEM.
-pub(super) fn signing_key() -> anyhow::Result<String> {
-    Ok(KeyPair::generate()?.serialize_pem())
+/// A key to sign tokens with, and its public half, in PEM.
+pub(super) fn signing_key() -> anyhow::Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
 /// As kubeconfig files hold certificates.
