@@ -85,8 +85,8 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_questio
     );
     let served = decode(before["data"]["tls.crt"].as_str().unwrap());
     let old = aged(&ca, &key);
-    let patch = json!({"data": {"ca.crt": encode(&old)}});
-    objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &patch).await;
+    let change = json!({"data": {"ca.crt": encode(&old)}});
+    objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &change).await;
 
     until("there is a new authority beside the old", async || {
         let bundle = ca_bundle(&client).await;
@@ -103,8 +103,8 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_questio
         let host = format!("{SERVICE}.{NAMESPACE}.svc");
         until("the replica serves the new certificate", async || {
             let proxy = cluster.kubernetes.front_proxy().unwrap();
-            let asker = Asker::of(&new, &host, replica.tls, Some(proxy), &root);
-            asker.try_ask("GET", API).await.is_ok()
+            let stranger = Asker::of(&new, &host, replica.tls, Some(proxy), &root);
+            stranger.try_ask("GET", API).await.is_ok()
         })
         .await;
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::{objects, rights};
 
 /// The longest that any condition is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Where the shared replicas live.
 pub const NAMESPACE: &str = "holdfast";
 pub const SERVICE: &str = "holdfast-operator";
@@ -46,7 +46,7 @@ pub struct Replica {
 
 impl Replica {
     /// Starts one, and waits until it is ready. Times are short.
-    pub async fn start(kubeconfig: &PathBuf, namespace: &str, settings: &[(&str, &str)]) -> Self {
+    pub async fn start(kubeconfig: &Path, namespace: &str, settings: &[(&str, &str)]) -> Self {
         let ports = [Port::lease().unwrap(), Port::lease().unwrap()];
         let [tls, metrics] = [ports[0].address(), ports[1].address()];
         let mut options = ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-operator"))

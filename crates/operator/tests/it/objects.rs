@@ -2,7 +2,7 @@
 
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind, TypeMeta},
 };
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub async fn get(client: &Client, object: &Value) -> Option<Value> {
 }
 
 pub async fn delete(client: &Client, object: &Value) {
-    api(client, object).delete(name(object), &Default::default()).await.unwrap();
+    api(client, object).delete(name(object), &DeleteParams::default()).await.unwrap();
 }
 
 /// A token of a service account.

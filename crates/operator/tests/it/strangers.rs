@@ -11,6 +11,9 @@ use crate::{
     wire::Asker,
 };
 
+/// Who it is said to be, its certificate, the headers, and the answer's status.
+type Case<'a> = (&'a str, Option<Pair>, &'a [(&'a str, &'a str)], u16);
+
 const PATH: &str =
     "/apis/external.metrics.k8s.io/v1beta1/namespaces/strangers/holdfast_queue_depth";
 
@@ -55,7 +58,7 @@ async fn only_the_api_server_may_name_callers_and_only_those_with_the_right_are_
     let own = Authority::new("front-ca").unwrap().client("front-proxy-client", &[]).unwrap();
     // Each replica answers by itself.
     for address in [cluster.first.tls, cluster.second.tls] {
-        let cases: [(&str, Option<Pair>, &[(&str, &str)], u16); 10] = [
+        let cases: [Case; 10] = [
             ("no certificate", None, &root, 401),
             ("of the cluster's own clients", Some(nobody.clone()), &root, 401),
             ("of an authority of the same name", Some(own.clone()), &root, 401),
