@@ -54,3 +54,11 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@scripts/install-deps
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-bench --bins
 	@target/release/holdfast-bench run $(if $(QUICK),--quick)
+
+.PHONY: images
+images: ## Build the container images
+	@scripts/images
+
+.PHONY: e2e-compose
+e2e-compose: ## Run the compose stack, restart each service under load, and audit it
+	@scripts/e2e-compose

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -58,13 +59,15 @@ fn page() -> String {
         };
         let by: Vec<String> =
             said.values().map(|by| by.iter().cloned().collect::<Vec<_>>().join(", ")).collect();
-        page.push_str(&format!(
-            "| `{variable}` | {} | {} | {} | {} |\n",
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{variable}` | {} | {} | {} | {} |",
             column(0),
             column(1),
             column(2),
             by.join(" · ")
-        ));
+        );
     }
     page
 }
