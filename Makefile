@@ -62,3 +62,7 @@ images: ## Build the container images
 .PHONY: e2e-compose
 e2e-compose: ## Run the compose stack, restart each service under load, and audit it
 	@scripts/e2e-compose
+
+.PHONY: e2e
+e2e: ## Install, load, upgrade and remove Holdfast on the cluster of KUBECONFIG; writes docs/e2e.md
+	@scripts/e2e
