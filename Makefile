@@ -54,3 +54,15 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@scripts/install-deps
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-bench --bins
 	@target/release/holdfast-bench run $(if $(QUICK),--quick)
+
+.PHONY: images
+images: ## Build the container images
+	@scripts/images
+
+.PHONY: e2e-compose
+e2e-compose: ## Run the compose stack, restart each service under load, and audit it
+	@scripts/e2e-compose
+
+.PHONY: e2e
+e2e: ## Install, load, upgrade and remove Holdfast on the cluster of KUBECONFIG; writes docs/e2e.md
+	@scripts/e2e

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_store::Store;
 use holdfast_telemetry::{TelemetrySettings, command};
 
@@ -36,6 +36,8 @@ pub enum Command {
     Openapi,
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
+    /// Print all settings as a page for people
+    Settings,
 }
 
 /// Settings of `migrate`.
@@ -56,6 +58,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Migrate(settings) => migrate(&settings),
         Command::Openapi => print_openapi(),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Settings => command::print_settings(Cli::command()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
 use holdfast_bench::scenarios::{ALL, Bench, Settings};
 use holdfast_bench::simulate;
+use holdfast_sandbox::http_post_json;
 
 // The do-nothing server has the allocator of the API, or it would be no fair ceiling.
 #[global_allocator]
@@ -96,15 +97,18 @@ struct AuditArgs {
 
 #[derive(Args)]
 struct LoadArgs {
-    /// Where it listens; several replicas with a comma between them
+    /// Where it listens, name or address and port; several replicas with a comma between them
     #[arg(long, required = true, value_delimiter = ',')]
-    target: Vec<SocketAddr>,
+    target: Vec<String>,
     /// Connections
     #[arg(long, default_value_t = 256)]
     connections: usize,
-    /// The ids of the products, 1 to this
+    /// How many products: those with the ids 1 to this, or new ones with --new-stock
     #[arg(long, default_value_t = 1)]
     products: i64,
+    /// Put products of its own into the shop first, each with so many units
+    #[arg(long)]
+    new_stock: Option<i64>,
     /// The share of reads, 0 to 1
     #[arg(long, default_value_t = 0.0)]
     reads: f64,
@@ -212,7 +216,11 @@ fn read_log(path: &Path) -> anyhow::Result<Log> {
 }
 
 fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
-    let product_ids: Vec<i64> = (1..=args.products).collect();
+    let targets = resolve(&args.target)?;
+    let product_ids: Vec<i64> = match args.new_stock {
+        Some(stock) => block_on(new_products(targets[0], args.products, stock))?,
+        None => (1..=args.products).collect(),
+    };
     let choice = args.zipf.map_or(Choice::Uniform, |exponent| Choice::Zipf { exponent });
     let pace = args.rate.map_or(Pace::Closed, |per_second| Pace::Open {
         per_second,
@@ -220,7 +228,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     });
     let group = Group {
         name: "load",
-        targets: args.target.clone(),
+        targets,
         connections: args.connections,
         requests: Arc::new(Requests::mix(&product_ids, choice, args.reads)),
         pace,
@@ -235,7 +243,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &args.log {
         let mut log = Log::default();
-        if let Some(stock) = args.initial_stock {
+        if let Some(stock) = args.new_stock.or(args.initial_stock) {
             log.initial_stock = product_ids.iter().map(|id| (*id, stock)).collect();
         }
         log.add(&report);
@@ -244,6 +252,30 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         file.flush()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first address of each name.
+fn resolve(targets: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
+    let resolve = |target: &String| {
+        let mut found =
+            target.to_socket_addrs().with_context(|| format!("cannot look up {target}"))?;
+        found.next().with_context(|| format!("{target} has no address"))
+    };
+    targets.iter().map(resolve).collect()
+}
+
+async fn new_products(target: SocketAddr, count: i64, stock: i64) -> anyhow::Result<Vec<i64>> {
+    let mut ids = Vec::new();
+    for number in 1..=count {
+        let product = serde_json::json!({
+            "name": format!("Flash sale item {number}"), "price": "9.90", "stock": stock
+        });
+        let answer = http_post_json(&format!("http://{target}/products"), &product).await?;
+        anyhow::ensure!(answer.status == 201, "a product was refused: {}", answer.body);
+        let made: serde_json::Value = serde_json::from_str(&answer.body)?;
+        ids.push(made["id"].as_i64().context("a product without an id")?);
+    }
+    Ok(ids)
 }
 
 fn serve_nothing(address: SocketAddr) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use holdfast_telemetry::{
     InternalServer, Readiness, RedisUrl, TelemetrySettings, command,
     settings::{MustBe, address, milliseconds, whole},
@@ -43,6 +43,8 @@ pub enum Command {
     Run(Box<RunSettings>),
     /// Ask an operator on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
+    /// Print all settings as a page for people
+    Settings,
 }
 
 /// Everything that `run` can be told.
@@ -173,6 +175,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => serve(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Settings => command::print_settings(Cli::command()),
     }
 }
 

@@ -15,6 +15,18 @@ pub fn failed(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Prints [`crate::settings_page`] of a program.
+pub fn print_settings(program: clap::Command) -> ExitCode {
+    use std::io::Write as _;
+
+    let name = program.get_name().to_owned();
+    let page = crate::settings_page::render(program);
+    match std::io::stdout().lock().write_all(page.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&name, &error),
+    }
+}
+
 /// Settings of `healthcheck`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Healthcheck {

@@ -21,6 +21,7 @@ mod readiness;
 mod redis_url;
 mod registry;
 pub mod settings;
+pub mod settings_page;
 
 pub use chain::Chain;
 pub use endpoint::OtlpEndpoint;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::{InternalServer, Readiness, command};
@@ -42,6 +42,8 @@ pub enum Command {
     Run(Box<RunSettings>),
     /// Ask a worker on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
+    /// Print all settings as a page for people
+    Settings,
 }
 
 /// Does what the command line says.
@@ -49,6 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => work(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Settings => command::print_settings(Cli::command()),
     }
 }
 

@@ -8,3 +8,4 @@ mod postgres;
 mod process;
 mod redis;
 mod run;
+mod settings;

@@ -1,0 +1,84 @@
+# The images of Holdfast:  docker build --target api .   (or worker, operator, load)
+#
+# Needs BuildKit. A changed line of ours builds our crates again and nothing else: what they depend on
+# is in the stage `dependencies`, which changes with Cargo.lock alone.
+ARG RUST_IMAGE=rust:1-bookworm
+ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+
+FROM ${RUST_IMAGE} AS dependencies
+ARG TARGETARCH
+RUN case "${TARGETARCH:-amd64}" in amd64 | arm64) ;; *) echo "there are images for amd64 and arm64 only, not for ${TARGETARCH}" >&2; exit 1 ;; esac
+WORKDIR /build
+ENV CARGO_INCREMENTAL=0
+COPY Cargo.toml Cargo.lock ./
+COPY crates/api/Cargo.toml crates/api/
+COPY crates/bench/Cargo.toml crates/bench/
+COPY crates/cache/Cargo.toml crates/cache/
+COPY crates/domain/Cargo.toml crates/domain/
+COPY crates/operator/Cargo.toml crates/operator/
+COPY crates/queue/Cargo.toml crates/queue/
+COPY crates/sandbox/Cargo.toml crates/sandbox/
+COPY crates/store/Cargo.toml crates/store/
+COPY crates/telemetry/Cargo.toml crates/telemetry/
+COPY crates/worker/Cargo.toml crates/worker/
+# With nothing of ours in them yet, the crates are their dependencies.
+RUN for crate in crates/*; do mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; done
+RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
+    cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench
+
+FROM dependencies AS build
+COPY crates crates
+COPY migrations migrations
+ARG COMMIT=unknown
+# Cargo goes by times, and ours may be older than those of the empty crates. The table of symbols stays:
+# backtraces have names.
+RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
+    find crates migrations -type f -exec touch {} + && \
+    HOLDFAST_COMMIT="$COMMIT" cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench --bins && \
+    mkdir /binaries && for name in api worker operator bench; do \
+      strip --strip-debug -o "/binaries/holdfast-$name" "target/release/holdfast-$name" || exit 1; \
+    done
+
+FROM ${BASE_IMAGE} AS base
+ARG COMMIT=unknown
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.source="https://github.com/holdfast/holdfast" \
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="Holdfast"
+USER 65532:65532
+WORKDIR /
+STOPSIGNAL SIGTERM
+
+FROM base AS worker
+LABEL org.opencontainers.image.title="holdfast-worker" org.opencontainers.image.description="Fulfils the orders of Holdfast"
+COPY --from=build /binaries/holdfast-worker /holdfast-worker
+EXPOSE 9464
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/holdfast-worker", "healthcheck"]
+ENTRYPOINT ["/holdfast-worker"]
+CMD ["run"]
+
+FROM base AS operator
+LABEL org.opencontainers.image.title="holdfast-operator" org.opencontainers.image.description="Tells Kubernetes how deep the queues of Holdfast are"
+COPY --from=build /binaries/holdfast-operator /holdfast-operator
+EXPOSE 6443 9464
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/holdfast-operator", "healthcheck"]
+ENTRYPOINT ["/holdfast-operator"]
+CMD ["run"]
+
+# A load generator, for trying things out; not part of a release.
+FROM base AS load
+LABEL org.opencontainers.image.title="holdfast-load" org.opencontainers.image.description="Offers orders to Holdfast"
+COPY --from=build /binaries/holdfast-bench /holdfast-bench
+ENTRYPOINT ["/holdfast-bench"]
+CMD ["load"]
+
+# The last one is what `docker build .` makes.
+FROM base AS api
+LABEL org.opencontainers.image.title="holdfast-api" org.opencontainers.image.description="The REST API of Holdfast"
+COPY --from=build /binaries/holdfast-api /holdfast-api
+EXPOSE 8000 9464
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/holdfast-api", "healthcheck"]
+ENTRYPOINT ["/holdfast-api"]
+CMD ["serve"]

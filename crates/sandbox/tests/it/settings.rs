@@ -1,0 +1,120 @@
+//! `docs/settings.md` is what the binaries say of themselves, and whatever names a setting names one
+//! that exists.
+//!
+//! `WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings` writes the page anew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use holdfast_sandbox::workspace_binary;
+
+const PROGRAMS: [&str; 3] = ["holdfast-api", "holdfast-worker", "holdfast-operator"];
+const HEAD: &str = "# Settings\n\n\
+    <!-- Written by a test from what the binaries say of themselves; a change by hand is lost. -->\n\n\
+    Each setting is a variable of the environment, or a flag, which wins. A variable that is set must be\n\
+    right: a process that is given a wrong one does not start, and says which it is and what it may be.\n\
+    `holdfast-api settings` and its sisters print the same of the version at hand.\n\n\
+    | variable | flag | default | what | read by |\n|---|---|---|---|---|\n";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// By variable, what is said of it, and by which commands.
+fn settings() -> BTreeMap<String, BTreeMap<[String; 3], BTreeSet<String>>> {
+    let mut settings: BTreeMap<String, BTreeMap<[String; 3], BTreeSet<String>>> = BTreeMap::new();
+    for program in PROGRAMS {
+        let binary = workspace_binary(program).unwrap();
+        let output = Command::new(binary).arg("settings").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mut command = String::new();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            if let Some(name) = line.strip_prefix("### ") {
+                name.clone_into(&mut command);
+            } else if let Some(row) = line.strip_prefix("| `") {
+                let cells: Vec<_> = row.trim_end_matches(" |").splitn(4, " | ").collect();
+                let [variable, flag, default, what] = cells[..] else { panic!("{line}") };
+                let said = [flag, default, what].map(ToOwned::to_owned);
+                let by = settings.entry(variable.trim_end_matches('`').to_owned()).or_default();
+                by.entry(said).or_default().insert(format!("`{command}`"));
+            }
+        }
+    }
+    settings
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (variable, said) in settings() {
+        // One row each. What two programs say differently stands in it twice.
+        let column = |at: usize| {
+            let mut texts: Vec<&str> = said.keys().map(|cells| cells[at].as_str()).collect();
+            texts.dedup();
+            texts.join(" · ")
+        };
+        let by: Vec<String> =
+            said.values().map(|by| by.iter().cloned().collect::<Vec<_>>().join(", ")).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{variable}` | {} | {} | {} | {} |",
+            column(0),
+            column(1),
+            column(2),
+            by.join(" · ")
+        );
+    }
+    page
+}
+
+#[test]
+fn the_page_is_what_the_binaries_say() {
+    let path = root().join("docs/settings.md");
+    let page = page();
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == page,
+        "docs/settings.md is not fresh; type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings"
+    );
+}
+
+/// All files below, but for what is no text of ours.
+fn files(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            files(&entry.unwrap().path(), found);
+        }
+    } else if path.is_file() {
+        found.push(path.to_owned());
+    }
+}
+
+#[test]
+fn whatever_names_a_setting_names_one_that_exists() {
+    // What the project's own scripts, tests and builds are told, and no binary is.
+    let not_settings = ["HOLDFAST_COMMIT", "HOLDFAST_KUBERNETES_TESTS"];
+    let settings = settings();
+    let mut named = BTreeSet::new();
+    for place in ["docker-compose.yml", "Dockerfile", "Tiltfile", ".env.example", "charts", "k8s"] {
+        let mut found = Vec::new();
+        files(&root().join(place), &mut found);
+        for file in found {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let words =
+                text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+            for word in words.filter(|word| word.starts_with("HOLDFAST_") && word.len() > 9) {
+                let known = settings.contains_key(word) || not_settings.contains(&word);
+                assert!(known, "{}: there is no setting {word}", file.display());
+                named.insert(word.to_owned());
+            }
+        }
+    }
+    assert!(named.contains("HOLDFAST_HTTP_ADDR"), "{named:?}");
+}
