@@ -1,0 +1,134 @@
+{{- /* What no schema can say: values that do not go together. Each sentence names the value to change. */ -}}
+
+{{- define "holdfast.refuse.servers" -}}
+{{- range $part, $title := dict "database" "PostgreSQL" "redis" "Redis" -}}
+{{- $values := get $.Values $part -}}
+{{- $trial := ternary "trial.postgresql" "trial.redis" (eq $part "database") -}}
+{{- $on := ternary $.Values.trial.postgresql.enabled $.Values.trial.redis.enabled (eq $part "database") -}}
+{{- $name := $values.existingSecret.name -}}
+{{- if and $values.url $name -}}
+{{- fail (printf "%s.url and %s.existingSecret.name are both set: give one of them." $part $part) -}}
+{{- end -}}
+{{- if and $on (or $values.url $name) -}}
+{{- fail (printf "The trial %s is on although %s names a server of yours: set %s.enabled=false." $title (ternary (printf "%s.existingSecret.name" $part) (printf "%s.url" $part) (ne $name "")) $trial) -}}
+{{- end -}}
+{{- if not (or $on $values.url $name) -}}
+{{- fail (printf "No %s: set %s.existingSecret.name or %s.url, or %s.enabled=true for a trial." $title $part $part $trial) -}}
+{{- end -}}
+{{- if and $values.tls.ca.secret $values.tls.ca.configMap -}}
+{{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set: give one of them." $part $part) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.refuse.settings" -}}
+{{- $own := dict
+  "DATABASE_URL" "database"
+  "REDIS_URL" "redis"
+  "HOLDFAST_REDIS_CA_FILE" "redis.tls.ca"
+  "HOLDFAST_HTTP_ADDR" "api.service"
+  "HOLDFAST_METRICS_ADDR" "no value: the port is 9464"
+  "HOLDFAST_EXTERNAL_METRICS_ADDR" "no value: the port is 6443"
+  "HOLDFAST_DRAIN_DELAY_MS" "api.shutdown.drainSeconds"
+  "HOLDFAST_SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds of the same part"
+  "HOLDFAST_LOG" "telemetry.log"
+  "HOLDFAST_LOG_FORMAT" "telemetry.logFormat"
+  "HOLDFAST_FULFILMENT" "worker.fulfilment"
+  "HOLDFAST_WEBHOOK_URL" "worker.webhook.url"
+  "HOLDFAST_WEBHOOK_SECRET" "worker.webhook.existingSecret"
+  "HOLDFAST_OPERATOR_NAMESPACE" "no value: it is the release's namespace"
+  "HOLDFAST_OPERATOR_POD" "no value: it is the pod's name"
+  "HOLDFAST_OPERATOR_SERVICE" "fullnameOverride"
+  "HOLDFAST_OPERATOR_TLS_SECRET" "fullnameOverride"
+  "HOLDFAST_OPERATOR_TLS_DIR" "operator.tls.existingSecret"
+  "HOLDFAST_OPERATOR_LEASE" "fullnameOverride"
+  "HOLDFAST_QUEUE_RELEASE" "no value: it is the release's name"
+  "HOLDFAST_QUEUES_FILE" "operator.queues"
+-}}
+{{- range $component := list "api" "worker" "operator" -}}
+{{- range $name, $_ := (get $.Values $component).settings -}}
+{{- with get $own $name -}}
+{{- fail (printf "%s.settings.%s is set by the chart itself; what to change instead: %s." $component $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.refuse.autoscaling" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- range $component := list "worker" "api" -}}
+{{- $limits := get $scaling $component -}}
+{{- if gt (int $limits.minReplicas) (int $limits.maxReplicas) -}}
+{{- fail (printf "autoscaling.%s.minReplicas is %v and more than autoscaling.%s.maxReplicas, which is %v." $component $limits.minReplicas $component $limits.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (int $scaling.worker.minReplicas) 0) (ne $scaling.provider "keda") -}}
+{{- fail (printf "autoscaling.worker.minReplicas=0 works with autoscaling.provider=keda only; with %s it must be 1 or more." $scaling.provider) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* One external metrics API fits into a cluster. Taking it from another would break what scales by that. */ -}}
+{{- define "holdfast.refuse.apiservice" -}}
+{{- if include "holdfast.operator.deployed" . -}}
+{{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
+{{- if $found -}}
+{{- $service := dig "spec" "service" dict $found -}}
+{{- $namespace := dig "namespace" "" $service -}}
+{{- $name := dig "name" "" $service -}}
+{{- $ours := printf "%s-operator" (include "holdfast.fullname" .) -}}
+{{- if not (and (eq $namespace .Release.Namespace) (eq $name $ours)) -}}
+{{- $annotations := dig "metadata" "annotations" dict $found -}}
+{{- $labels := dig "metadata" "labels" dict $found -}}
+{{- $release := get $annotations "meta.helm.sh/release-name" -}}
+{{- $owner := printf "service %s/%s" $namespace $name -}}
+{{- if $release -}}
+{{- $owner = printf "%s (Helm release %s in namespace %s)" $owner $release (get $annotations "meta.helm.sh/release-namespace") -}}
+{{- else if get $labels "app.kubernetes.io/part-of" -}}
+{{- $owner = printf "%s (%s)" $owner (get $labels "app.kubernetes.io/part-of") -}}
+{{- end -}}
+{{- $way := "set autoscaling.provider to keda, prometheus-adapter, cpu or none" -}}
+{{- if eq (get $labels "app.kubernetes.io/part-of") "holdfast" -}}
+{{- $way = "it is another Holdfast: set operator.deploy=false here and add this queue to operator.queues there" -}}
+{{- else if contains "keda" (printf "%s %s" $name $release) -}}
+{{- $way = "set autoscaling.provider=keda" -}}
+{{- else if contains "prometheus-adapter" (printf "%s %s" $name $release) -}}
+{{- $way = "set autoscaling.provider=prometheus-adapter" -}}
+{{- end -}}
+{{- fail (printf "The external metrics API of this cluster (APIService v1beta1.external.metrics.k8s.io) belongs to %s, and there can be only one; autoscaling.provider=operator would break what scales by it. Instead: %s." $owner $way) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.refuse.others" -}}
+{{- with .Values.worker -}}
+{{- if eq .fulfilment "webhook" -}}
+{{- if not .webhook.url -}}
+{{- fail "worker.fulfilment=webhook needs worker.webhook.url." -}}
+{{- end -}}
+{{- if not (or .webhook.secret .webhook.existingSecret.name) -}}
+{{- fail "worker.fulfilment=webhook needs worker.webhook.existingSecret.name or worker.webhook.secret: it signs what is sent." -}}
+{{- end -}}
+{{- end -}}
+{{- if and .webhook.secret .webhook.existingSecret.name -}}
+{{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set: give one of them." -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.enabled=true needs ingress.hosts." -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.enabled=true needs httpRoute.parentRefs: the Gateway that it hangs on." -}}
+{{- end -}}
+{{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
+{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled are both true: everything would be counted twice. Take one of them." -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.refuse" -}}
+{{- include "holdfast.refuse.servers" . -}}
+{{- include "holdfast.refuse.settings" . -}}
+{{- include "holdfast.refuse.autoscaling" . -}}
+{{- include "holdfast.refuse.apiservice" . -}}
+{{- include "holdfast.refuse.others" . -}}
+{{- end -}}

@@ -1,0 +1,113 @@
+{{- /* The environment of the containers, and the files that it names. */ -}}
+
+{{- define "holdfast.env.telemetry" -}}
+- name: HOLDFAST_LOG
+  value: {{ .Values.telemetry.log | quote }}
+- name: HOLDFAST_LOG_FORMAT
+  value: {{ .Values.telemetry.logFormat }}
+{{- with .Values.telemetry.otlpEndpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "holdfast.env.database" -}}
+- name: DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "holdfast.database.secret" . }}
+      key: {{ include "holdfast.database.key" . }}
+{{- $ca := or .Values.database.tls.ca.secret .Values.database.tls.ca.configMap }}
+{{- with .Values.database.tls.mode | default (ternary "verify-full" "" (not (empty $ca))) }}
+- name: PGSSLMODE
+  value: {{ . }}
+{{- end }}
+{{- if $ca }}
+- name: PGSSLROOTCERT
+  value: /etc/holdfast/tls/database/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "holdfast.env.redisCa" -}}
+{{- if or .Values.redis.tls.ca.secret .Values.redis.tls.ca.configMap }}
+- name: HOLDFAST_REDIS_CA_FILE
+  value: /etc/holdfast/tls/redis/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "holdfast.env.redis" -}}
+- name: REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "holdfast.redis.secret" . }}
+      key: {{ include "holdfast.redis.key" . }}
+{{- include "holdfast.env.redisCa" . }}
+{{- end -}}
+
+{{- /* A part's own settings, and what its user adds. */ -}}
+{{- define "holdfast.env.part" -}}
+{{- $part := get .root.Values .component -}}
+- name: HOLDFAST_SHUTDOWN_TIMEOUT_MS
+  value: {{ mul $part.shutdown.timeoutSeconds 1000 | quote }}
+{{- range $name, $value := $part.settings }}
+- name: {{ $name }}
+  {{- /* Large whole numbers come as floats from values files. */}}
+  value: {{ (kindIs "float64" $value | ternary (toJson $value) $value) | quote }}
+{{- end }}
+{{- with $part.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "holdfast.envFrom" -}}
+{{- with (get .root.Values .component).extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* One volume with a CA: (dict "name" "database-ca" "ca" {secret, configMap, key}). */ -}}
+{{- define "holdfast.ca.volume" -}}
+- name: {{ .name }}
+{{- if .ca.secret }}
+  secret:
+    secretName: {{ .ca.secret }}
+{{- else }}
+  configMap:
+    name: {{ .ca.configMap }}
+{{- end }}
+    items: [{key: {{ .ca.key }}, path: ca.crt}]
+{{- end -}}
+
+{{- /* (dict "root" $ "component" "api" "database" true) */ -}}
+{{- define "holdfast.volumes" -}}
+{{- $values := .root.Values -}}
+{{- $part := get $values .component | default dict -}}
+{{- with $values.database.tls.ca }}
+{{- if and $.database (or .secret .configMap) }}
+{{ include "holdfast.ca.volume" (dict "name" "database-ca" "ca" .) }}
+{{- end }}
+{{- end }}
+{{- with $values.redis.tls.ca }}
+{{- if and $.redis (or .secret .configMap) }}
+{{ include "holdfast.ca.volume" (dict "name" "redis-ca" "ca" .) }}
+{{- end }}
+{{- end }}
+{{- with $part.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "holdfast.volumeMounts" -}}
+{{- $values := .root.Values -}}
+{{- $part := get $values .component | default dict -}}
+{{- if and .database (or $values.database.tls.ca.secret $values.database.tls.ca.configMap) }}
+- {name: database-ca, mountPath: /etc/holdfast/tls/database, readOnly: true}
+{{- end }}
+{{- if and .redis (or $values.redis.tls.ca.secret $values.redis.tls.ca.configMap) }}
+- {name: redis-ca, mountPath: /etc/holdfast/tls/redis, readOnly: true}
+{{- end }}
+{{- with $part.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
