@@ -53,11 +53,8 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.pod.placement" -}}
+{{- define "holdfast.pod.nodes" -}}
 {{- $part := get .root.Values .component -}}
-{{- with $part.priorityClassName | default (include "holdfast.priorityClassName" .root) }}
-priorityClassName: {{ . }}
-{{- end }}
 {{- with $part.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -70,6 +67,14 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{- define "holdfast.pod.placement" -}}
+{{- $part := get .root.Values .component -}}
+{{- with $part.priorityClassName | default (include "holdfast.priorityClassName" .root) }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- include "holdfast.pod.nodes" . }}
 topologySpreadConstraints:
 {{- if $part.topologySpreadConstraints }}
   {{- toYaml $part.topologySpreadConstraints | nindent 2 }}

@@ -33,6 +33,8 @@ url: {{ .Values.redis.url | quote }}
 {{- $password := include "holdfast.trial.password" (dict "root" . "server" "redis" "secret" (include "holdfast.redis.secret" .)) -}}
 url: {{ printf "redis://:%s@%s-redis.%s.svc:6379/0" $password (include "holdfast.fullname" .) .Release.Namespace | quote }}
 password: {{ $password | quote }}
+# In a file, as a command line is for all to see.
+redis.conf: {{ printf "requirepass %s\n" $password | quote }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
