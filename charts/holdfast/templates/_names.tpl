@@ -41,6 +41,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{- /* Of pods. Nothing that changes with the chart's version: that would make new pods of all that did not change. */ -}}
+{{- define "holdfast.pod.labels" -}}
+{{ include "holdfast.part.selector" . }}
+app.kubernetes.io/part-of: holdfast
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{- /* The whole metadata: name, namespace unless .cluster, labels, and annotations of the chart and of .annotations. */ -}}
 {{- define "holdfast.metadata" -}}
 metadata:
