@@ -37,6 +37,7 @@ test: ## Check everything: lint, deny, all tests on real servers
 	@scripts/install-deps
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory deny
+	@$(MAKE) --no-print-directory chart
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 	@$(MAKE) --no-print-directory test-kubernetes
@@ -48,6 +49,14 @@ test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac
+
+.PHONY: chart
+chart: ## Test the Helm chart and what is made of it
+	@scripts/chart-tests
+
+.PHONY: manifests
+manifests: ## Write k8s/ and the chart's README from the chart
+	@scripts/manifests
 
 .PHONY: bench
 bench: ## Measure everything and audit it (QUICK=1: under three minutes)

@@ -25,7 +25,7 @@ var kubernetes = []string{"1.30.14", "1.31.14", "1.32.13", "1.33.13", "1.34.4", 
 
 // The kinds that the chart makes.
 var kinds = map[string][]string{
-	"v1":                           {"ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"},
+	"v1":                           {"ConfigMap", "Namespace", "Pod", "Secret", "Service", "ServiceAccount"},
 	"apiextensions.k8s.io/v1":      {"CustomResourceDefinition"},
 	"apiregistration.k8s.io/v1":    {"APIService"},
 	"apps/v1":                      {"Deployment", "StatefulSet"},
@@ -134,7 +134,8 @@ func oneOf(choices []object) object {
 	for _, choice := range choices {
 		known = append(known, choice["if"])
 	}
-	return object{"anyOf": known, "allOf": choices}
+	// Without the version kubeconform takes it for draft 4, which has no "if".
+	return object{"$schema": "http://json-schema.org/draft-07/schema#", "anyOf": known, "allOf": choices}
 }
 
 func references(value any) (names []string) {
