@@ -1,15 +1,18 @@
 //! The subcommands of `holdfast-api`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use holdfast_store::Store;
-use holdfast_telemetry::{TelemetrySettings, command};
+use holdfast_store::{SchemaError, Store};
+use holdfast_telemetry::{Chain, TelemetrySettings, command, settings::milliseconds};
+use tokio::time::Instant;
 
 use crate::settings::{DatabaseSettings, ServeSettings};
 
 /// The name in messages.
 const PROGRAM: &str = "holdfast-api";
+/// Between two looks for a database that is not there yet.
+const WAIT_STEP: Duration = Duration::from_secs(1);
 
 /// The HTTP side of Holdfast: products with stock, and orders that take it.
 #[derive(Debug, Parser)]
@@ -46,6 +49,10 @@ pub struct MigrateSettings {
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
+    /// How long to wait for a database that cannot be reached yet, in milliseconds
+    /// (0 to 86400000)
+    #[arg(long = "wait-ms", env = "HOLDFAST_MIGRATE_WAIT_MS", default_value = "0", value_parser = milliseconds(0..=86_400_000))]
+    pub wait: Duration,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -65,10 +72,23 @@ pub fn run(cli: Cli) -> ExitCode {
 fn migrate(settings: &MigrateSettings) -> ExitCode {
     in_runtime(&settings.telemetry, async {
         let store = Store::connect(&settings.database.store());
+        reachable(&store, settings.wait).await;
         store.migrate().await?;
         tracing::info!(version = Store::schema_version(), "the schema is up to date");
         Ok(())
     })
+}
+
+/// Returns when the database answers, or when the time is over: what is wrong then, the migration
+/// itself will say.
+async fn reachable(store: &Store, limit: Duration) {
+    let end = Instant::now() + limit;
+    while let Err(SchemaError::Store(error)) = store.check_schema().await
+        && Instant::now() < end
+    {
+        tracing::info!(error = %Chain(&error), "waiting for the database");
+        tokio::time::sleep_until(end.min(Instant::now() + WAIT_STEP)).await;
+    }
 }
 
 fn print_openapi() -> ExitCode {

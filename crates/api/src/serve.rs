@@ -10,7 +10,7 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use holdfast_cache::Cache;
-use holdfast_queue::{Publisher, QueueSettings};
+use holdfast_queue::Publisher;
 use holdfast_store::{SchemaError, Store};
 use holdfast_telemetry::{Chain, InternalServer, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,7 +95,7 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
 
     let store = Store::connect(&settings.database.store());
     let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
-    let publisher = Publisher::connect(QueueSettings::new(settings.cache.redis_url.as_str()))?;
+    let publisher = Publisher::connect(settings.cache.queue())?;
     gauges::register(&registry, &store, &cache)?;
     let readiness = Readiness::default();
     let admission = Admission::open(

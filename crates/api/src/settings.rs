@@ -4,9 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
+use holdfast_queue::QueueSettings;
 use holdfast_store::{DatabaseUrl, StoreSettings};
 use holdfast_telemetry::{
-    RedisUrl, TelemetrySettings,
+    RedisCa, RedisUrl, TelemetrySettings,
     settings::{MustBe, address, milliseconds, whole},
 };
 
@@ -116,6 +117,10 @@ pub struct CacheSettings {
     /// Redis, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
+    /// With rediss://: a file with the certificates (PEM) of the authorities by which Redis is
+    /// known; those of the system unless set
+    #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
+    pub redis_ca: Option<RedisCa>,
     /// The longest that one call may wait for Redis, in milliseconds (1 to 10000)
     #[arg(long = "redis-timeout-ms", env = "HOLDFAST_REDIS_TIMEOUT_MS", default_value = "50", value_parser = milliseconds(1..=10_000))]
     pub redis_timeout: Duration,
@@ -219,7 +224,16 @@ impl CacheSettings {
             ttl: self.cache_ttl,
             op_timeout: self.redis_timeout,
             l1_bytes: self.cache_bytes,
+            redis_ca: self.redis_ca.as_ref().map(RedisCa::pem),
             ..holdfast_cache::CacheSettings::new(self.redis_url.as_str())
+        }
+    }
+
+    /// As the queue wants them.
+    pub fn queue(&self) -> QueueSettings {
+        QueueSettings {
+            redis_ca: self.redis_ca.as_ref().map(RedisCa::pem),
+            ..QueueSettings::new(self.redis_url.as_str())
         }
     }
 }

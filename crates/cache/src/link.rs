@@ -51,7 +51,18 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(settings: CacheSettings, stats: Arc<Stats>) -> Result<Self, CacheError> {
-        let client = redis::Client::open(settings.redis_url.as_str()).map_err(CacheError::Url)?;
+        let url = settings.redis_url.as_str();
+        let client = match &settings.redis_ca {
+            Some(ca) => {
+                let root_cert = Some(ca.to_vec());
+                redis::Client::build_with_tls(
+                    url,
+                    redis::TlsCertificates { client_tls: None, root_cert },
+                )
+            }
+            None => redis::Client::open(url),
+        }
+        .map_err(CacheError::Url)?;
         Ok(Self {
             client,
             health: Health::new(settings.owed_limit),

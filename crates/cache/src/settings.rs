@@ -1,12 +1,15 @@
 //! Settings and their defaults.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How a [`Cache`](crate::Cache) behaves. Start from [`CacheSettings::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
     /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
+    /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
+    /// `None`: those of the system.
+    pub redis_ca: Option<Arc<[u8]>>,
     /// How long a product stays in a tier without any change to it. Default 5 min.
     pub ttl: Duration,
     /// How long a reader may take from its miss to its fill. Default 5 s. Kept short because a read
@@ -39,6 +42,7 @@ impl CacheSettings {
     pub fn new(redis_url: impl Into<String>) -> Self {
         Self {
             redis_url: redis_url.into(),
+            redis_ca: None,
             ttl: Duration::from_mins(5),
             lease: Duration::from_secs(5),
             op_timeout: Duration::from_millis(50),

@@ -63,7 +63,7 @@ impl Consumer {
     /// # Errors
     /// An address that cannot be understood.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
-        let client = Client::open(queue.settings.redis_url.as_str()).map_err(QueueError::Url)?;
+        let client = queue.settings.client().map_err(QueueError::Url)?;
         Ok(Self { queue, client, name: name.into(), connection: None, searched: FIRST.to_owned() })
     }
 

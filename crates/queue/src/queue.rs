@@ -1,9 +1,9 @@
 //! The queue without its blocking read.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{
-    Client, Script,
+    Client, RedisResult, Script, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
@@ -20,6 +20,9 @@ const CALL_MAX: usize = 1024;
 pub struct QueueSettings {
     /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
+    /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
+    /// `None`: those of the system.
+    pub redis_ca: Option<Arc<[u8]>>,
     /// The longest wait for an answer, and for a connection.
     pub op_timeout: Duration,
     /// How long a consumer's read waits in Redis for an order to come.
@@ -31,8 +34,21 @@ impl QueueSettings {
     pub fn new(redis_url: impl Into<String>) -> Self {
         Self {
             redis_url: redis_url.into(),
+            redis_ca: None,
             op_timeout: Duration::from_secs(1),
             block: Duration::from_secs(1),
+        }
+    }
+
+    /// Does not connect yet.
+    pub(crate) fn client(&self) -> RedisResult<Client> {
+        let url = self.redis_url.as_str();
+        match &self.redis_ca {
+            Some(ca) => {
+                let root_cert = Some(ca.to_vec());
+                Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
+            }
+            None => Client::open(url),
         }
     }
 }
@@ -60,7 +76,7 @@ impl Queue {
     /// # Errors
     /// An address that cannot be understood.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
-        let client = Client::open(settings.redis_url.as_str()).map_err(QueueError::Url)?;
+        let client = settings.client().map_err(QueueError::Url)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(settings.op_timeout))
             .set_response_timeout(Some(settings.op_timeout))

@@ -31,7 +31,7 @@ impl FromStr for RedisUrl {
             |path: &str| path.is_empty() || path == "/" || path[1..].parse::<u32>().is_ok();
         Url::parse(text)
             .ok()
-            .filter(|url| url.scheme() == "redis" && url.has_host() && database(url.path()))
+            .filter(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host() && database(url.path()))
             .map(|_| Self(text.to_owned()))
             .ok_or_else(|| {
                 MustBe::new(
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_when_they_are_read() {
-        for good in ["redis://h", "redis://:p@h:6379/1"] {
+        for good in ["redis://h", "redis://:p@h:6379/1", "rediss://h"] {
             assert!(good.parse::<RedisUrl>().is_ok(), "{good}");
         }
         for bad in ["", "h:6379", "http://h", "redis://", "redis://h/x"] {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::{InternalServer, Readiness, command};
+use holdfast_telemetry::{InternalServer, Readiness, RedisCa, command};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -95,7 +95,10 @@ async fn until_signal(settings: &RunSettings, fulfilling: Fulfilling) -> anyhow:
         pool_size: settings.db_pool_size,
         ..settings.database_url.settings()
     });
-    let queue = Queue::connect(QueueSettings::new(settings.redis_url.as_str()))?;
+    let queue = Queue::connect(QueueSettings {
+        redis_ca: settings.redis_ca.as_ref().map(RedisCa::pem),
+        ..QueueSettings::new(settings.redis_url.as_str())
+    })?;
     let readiness = Readiness::default();
     let target = fulfilling.to_string();
     let worker = start(settings, fulfilling, &store, queue, &registry, &readiness)?;

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use clap::{ArgAction, Args, ValueEnum};
 use holdfast_store::DatabaseUrl;
 use holdfast_telemetry::{
-    RedisUrl, TelemetrySettings,
+    RedisCa, RedisUrl, TelemetrySettings,
     settings::{address, milliseconds, whole},
 };
 
@@ -23,6 +23,10 @@ pub struct RunSettings {
     /// Redis, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
+    /// With rediss://: a file with the certificates (PEM) of the authorities by which Redis is
+    /// known; those of the system unless set
+    #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
+    pub redis_ca: Option<RedisCa>,
     /// Where /metrics, /livez and /readyz listen; not for the public
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
