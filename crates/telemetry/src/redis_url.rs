@@ -31,7 +31,9 @@ impl FromStr for RedisUrl {
             |path: &str| path.is_empty() || path == "/" || path[1..].parse::<u32>().is_ok();
         Url::parse(text)
             .ok()
-            .filter(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host() && database(url.path()))
+            .filter(|url| {
+                matches!(url.scheme(), "redis" | "rediss") && url.has_host() && database(url.path())
+            })
             .map(|_| Self(text.to_owned()))
             .ok_or_else(|| {
                 MustBe::new(

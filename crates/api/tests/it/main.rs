@@ -21,3 +21,4 @@ mod products;
 mod protocol;
 mod reference;
 mod server;
+mod tls;

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_sandbox::{Port, Redis, RedisOptions, shared_postgres};
+use holdfast_sandbox::{
+    Port, Postgres, PostgresOptions, Process, ProcessOptions, Redis, RedisOptions, shared_postgres,
+};
 use serde_json::{Value, json};
 
 use crate::server::{BINARY, Server, addresses, database, spawn};
@@ -122,6 +124,27 @@ async fn migrations_run_and_can_run_again() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert!(log.contains("could not be migrated") && !log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_wait_for_a_database_that_is_not_there_yet() {
+    let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
+    let url = postgres.create_database().await.unwrap();
+    postgres.shutdown().await.unwrap();
+    let options = ProcessOptions::new(BINARY)
+        .arg("migrate")
+        .env("DATABASE_URL", &url)
+        .env("HOLDFAST_MIGRATE_WAIT_MS", "60000");
+    let migrating = Process::start(options).await.unwrap();
+    let begun = Instant::now();
+    while !migrating.log().unwrap().contains("waiting for the database") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", migrating.log_tail(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    postgres.restart().await.unwrap();
+    let status = migrating.wait(Duration::from_secs(20)).await;
+    assert!(status.is_some_and(|status| status.success()), "{}", migrating.log_tail(20));
+    assert!(migrating.log().unwrap().contains("the schema is up to date"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

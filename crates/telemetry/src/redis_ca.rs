@@ -1,0 +1,51 @@
+//! The certificate authorities by which Redis is known.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::settings::MustBe;
+
+/// Certificates of authorities (PEM), read from the file that a setting names.
+#[derive(Clone)]
+pub struct RedisCa(Arc<[u8]>);
+
+impl RedisCa {
+    /// The certificates, PEM.
+    pub fn pem(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for RedisCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisCa(…)")
+    }
+}
+
+impl FromStr for RedisCa {
+    type Err = MustBe;
+
+    fn from_str(path: &str) -> Result<Self, MustBe> {
+        std::fs::read(path)
+            .ok()
+            .filter(|pem| pem.windows(BEGIN.len()).any(|window| window == BEGIN))
+            .map(|pem| Self(pem.into()))
+            .ok_or_else(|| {
+                MustBe::new("must be a file with certificates (PEM) that this process can read")
+            })
+    }
+}
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_certificate_is_refused_when_it_is_read() {
+        for bad in ["", "/nonexistent", "/etc/passwd"] {
+            let refusal = bad.parse::<RedisCa>().unwrap_err().to_string();
+            assert!(refusal.starts_with("must be a file with certificates"), "{bad}: {refusal}");
+        }
+    }
+}
