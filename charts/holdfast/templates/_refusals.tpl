@@ -18,6 +18,17 @@
 {{- if and $values.tls.ca.secret $values.tls.ca.configMap -}}
 {{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set: give one of them." $part $part) -}}
 {{- end -}}
+{{- if and $on (or $values.tls.ca.secret $values.tls.ca.configMap (has ($values.tls.mode | default "") (list "require" "verify-ca" "verify-full"))) -}}
+{{- fail (printf "The trial %s speaks no TLS: %s.tls is for a server of yours, with %s.enabled=false." $title $part $trial) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.refuse.redisTls" -}}
+{{- with .Values.redis -}}
+{{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss://" .url)) -}}
+{{- fail "redis.tls.ca is set although redis.url asks for no TLS: it must begin with rediss://." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -127,6 +138,7 @@
 
 {{- define "holdfast.refuse" -}}
 {{- include "holdfast.refuse.servers" . -}}
+{{- include "holdfast.refuse.redisTls" . -}}
 {{- include "holdfast.refuse.settings" . -}}
 {{- include "holdfast.refuse.autoscaling" . -}}
 {{- include "holdfast.refuse.apiservice" . -}}

@@ -1,13 +1,18 @@
 //! What the worker knows of the servers it needs, for `/readyz` and for the log.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use holdfast_telemetry::Readiness;
 
+/// Not heard of yet: so that the first answer is a change, be it good or bad.
+const UNKNOWN: u8 = 0;
+const WELL: u8 = 1;
+const UNWELL: u8 = 2;
+
 /// Whether PostgreSQL and Redis answered the last time. A change is logged once.
 pub(crate) struct Health {
-    database: AtomicBool,
-    redis: AtomicBool,
+    database: AtomicU8,
+    redis: AtomicU8,
     ending: AtomicBool,
     readiness: Readiness,
 }
@@ -16,8 +21,8 @@ impl Health {
     /// The schema has been seen, so the database is there; Redis has not been asked yet.
     pub fn new(readiness: Readiness) -> Self {
         Self {
-            database: AtomicBool::new(true),
-            redis: AtomicBool::new(false),
+            database: AtomicU8::new(WELL),
+            redis: AtomicU8::new(UNKNOWN),
             ending: AtomicBool::new(false),
             readiness,
         }
@@ -37,9 +42,9 @@ impl Health {
         self.show();
     }
 
-    fn heard(&self, well: &AtomicBool, server: &str, error: Option<&dyn std::error::Error>) {
-        let was_well = well.swap(error.is_none(), Ordering::SeqCst);
-        if was_well == error.is_none() {
+    fn heard(&self, state: &AtomicU8, server: &str, error: Option<&dyn std::error::Error>) {
+        let now = if error.is_none() { WELL } else { UNWELL };
+        if state.swap(now, Ordering::SeqCst) == now {
             return;
         }
         if let Some(error) = error {
@@ -54,9 +59,9 @@ impl Health {
     fn show(&self) {
         if self.ending.load(Ordering::SeqCst) {
             self.readiness.not_ready("ending");
-        } else if !self.database.load(Ordering::SeqCst) {
+        } else if self.database.load(Ordering::SeqCst) != WELL {
             self.readiness.not_ready("PostgreSQL does not answer");
-        } else if !self.redis.load(Ordering::SeqCst) {
+        } else if self.redis.load(Ordering::SeqCst) != WELL {
             self.readiness.not_ready("Redis does not answer");
         } else {
             self.readiness.ready();

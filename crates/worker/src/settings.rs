@@ -23,8 +23,8 @@ pub struct RunSettings {
     /// Redis, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// With rediss://: a file with the certificates (PEM) of the authorities by which Redis is
-    /// known; those of the system unless set
+    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities by which
+    /// Redis is known; those of the system unless set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// Where /metrics, /livez and /readyz listen; not for the public

@@ -1,7 +1,7 @@
 //! PostgreSQL and Redis over TLS, each known by an authority of its own: set as the chart sets it.
 
 use std::{
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
