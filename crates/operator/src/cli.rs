@@ -5,14 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use holdfast_telemetry::{
-    InternalServer, Readiness, RedisUrl, TelemetrySettings, command,
+    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command,
     settings::{MustBe, address, milliseconds, whole},
 };
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Certificates, Operator, OperatorSettings, Own, authority::Authority, queues::QueueSettings,
+    Certificates, Operator, OperatorSettings, Own,
+    authority::Authority,
+    queues::{QueueSettings, Reach},
     selector::is_label_value,
 };
 
@@ -79,6 +81,10 @@ pub struct RunSettings {
     /// <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
+    /// For TLS, with rediss URLs: a file with the certificates (PEM) of the authorities by which
+    /// Redis is known; those of the system unless set
+    #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
+    pub redis_ca: Option<RedisCa>,
     /// The label `release` of that queue
     #[arg(long, env = "HOLDFAST_QUEUE_RELEASE", default_value = "holdfast", value_parser = label_value)]
     pub queue_release: String,
@@ -153,7 +159,7 @@ impl RunSettings {
             own,
             address: self.external_metrics_addr,
             queues,
-            queue_timeout: self.queue_timeout,
+            reach: Reach { timeout: self.queue_timeout, redis_ca: self.redis_ca.clone() },
             certificates,
             sync_interval: self.sync_interval,
             access_cache: self.access_cache,

@@ -6,13 +6,13 @@
 pub mod file;
 mod source;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use holdfast_telemetry::RedisUrl;
 use parking_lot::RwLock;
 
 pub use file::{FileError, Listed};
-pub use source::{Source, Unknown};
+pub use source::{Reach, Source, Unknown};
 
 use crate::selector::Selector;
 
@@ -38,8 +38,7 @@ pub struct Queues(Arc<Inner>);
 
 struct Inner {
     settings: QueueSettings,
-    /// The longest wait for Redis's answer.
-    timeout: Duration,
+    reach: Reach,
     sources: RwLock<Arc<[Arc<Source>]>>,
 }
 
@@ -48,9 +47,8 @@ impl Queues {
     ///
     /// # Errors
     /// A file that cannot be read, or is wrong.
-    pub async fn load(settings: QueueSettings, timeout: Duration) -> Result<Self, FileError> {
-        let queues =
-            Self(Arc::new(Inner { settings, timeout, sources: RwLock::new(Arc::new([])) }));
+    pub async fn load(settings: QueueSettings, reach: Reach) -> Result<Self, FileError> {
+        let queues = Self(Arc::new(Inner { settings, reach, sources: RwLock::new(Arc::new([])) }));
         queues.reload().await?;
         Ok(queues)
     }
@@ -72,7 +70,7 @@ impl Queues {
             .into_iter()
             .map(|listed| {
                 let same = before.iter().find(|source| source.is(&listed));
-                same.map_or_else(|| Arc::new(Source::new(listed, self.0.timeout)), Arc::clone)
+                same.map_or_else(|| Arc::new(Source::new(listed, self.0.reach.clone())), Arc::clone)
             })
             .collect();
         let same = before.len() == sources.len()

@@ -12,7 +12,7 @@ use crate::{
     OperatorMetrics, Own,
     caller::{Callers, access::Access},
     external::ExternalMetrics,
-    queues::{FileError, QueueSettings, Queues},
+    queues::{FileError, QueueSettings, Queues, Reach},
     sync::{self, Elector, Parts},
     tls::{OpenConnections, Served, TlsListener},
 };
@@ -31,8 +31,8 @@ pub struct OperatorSettings {
     pub address: SocketAddr,
     /// Where the list of queues comes from.
     pub queues: QueueSettings,
-    /// The longest wait for Redis's answer about one queue.
-    pub queue_timeout: Duration,
+    /// How the queues' Redis servers are asked.
+    pub reach: Reach,
     /// Where the certificate comes from.
     pub certificates: Certificates,
     /// The pause between rounds of the loop.
@@ -81,7 +81,7 @@ impl Operator {
         readiness: Readiness,
     ) -> Result<Self, StartError> {
         let metrics = OperatorMetrics::new(registry)?;
-        let queues = Queues::load(settings.queues, settings.queue_timeout).await?;
+        let queues = Queues::load(settings.queues, settings.reach).await?;
         let listener = TlsListener::bind(settings.address)
             .await
             .map_err(|error| StartError::Listen(settings.address, error))?;

@@ -15,6 +15,11 @@ impl RedisUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it asks for TLS.
+    pub fn tls(&self) -> bool {
+        self.0.starts_with("rediss:")
+    }
 }
 
 impl fmt::Debug for RedisUrl {

@@ -3,14 +3,24 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_queue::{Queue, QueueError, QueueSettings};
+use holdfast_telemetry::RedisCa;
 use parking_lot::Mutex;
 
 use super::Listed;
 
+/// How Redis is asked.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// The longest wait for an answer.
+    pub timeout: Duration,
+    /// With `rediss://`: the authorities by which it is known; those of the system unless given.
+    pub redis_ca: Option<RedisCa>,
+}
+
 /// A queue whose depth is served.
 pub struct Source {
     listed: Listed,
-    timeout: Duration,
+    reach: Reach,
     /// `None` until it is first asked, and after it did not answer.
     connection: Mutex<Option<Queue>>,
 }
@@ -53,8 +63,8 @@ impl Unknown {
 }
 
 impl Source {
-    pub(super) fn new(listed: Listed, timeout: Duration) -> Self {
-        Self { listed, timeout, connection: Mutex::new(None) }
+    pub(super) fn new(listed: Listed, reach: Reach) -> Self {
+        Self { listed, reach, connection: Mutex::new(None) }
     }
 
     pub(super) fn is(&self, other: &Listed) -> bool {
@@ -105,8 +115,12 @@ impl Source {
             return Ok(queue.clone());
         }
         let url = self.listed.redis_url.as_ref().ok_or(Unknown::Settings)?;
-        let settings =
-            QueueSettings { op_timeout: self.timeout, ..QueueSettings::new(url.as_str()) };
+        let settings = QueueSettings {
+            op_timeout: self.reach.timeout,
+            // Of several queues some may be asked in the clear.
+            redis_ca: self.reach.redis_ca.as_ref().filter(|_| url.tls()).map(RedisCa::pem),
+            ..QueueSettings::new(url.as_str())
+        };
         Ok(connection.insert(Queue::connect(settings)?).clone())
     }
 

@@ -12,6 +12,7 @@ mod faults;
 mod footprint;
 mod hpa;
 mod objects;
+mod redis_tls;
 mod replicas;
 mod rights;
 mod settings;
