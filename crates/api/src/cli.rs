@@ -7,7 +7,12 @@ use holdfast_store::{SchemaError, Store};
 use holdfast_telemetry::{Chain, TelemetrySettings, command, settings::milliseconds};
 use tokio::time::Instant;
 
-use crate::settings::{DatabaseSettings, ServeSettings};
+mod keys;
+
+use crate::{
+    http::Surface,
+    settings::{DatabaseSettings, ServeSettings},
+};
 
 /// The name in messages.
 const PROGRAM: &str = "holdfast-api";
@@ -36,11 +41,21 @@ pub enum Command {
     /// Bring the database's schema up to date
     Migrate(Box<MigrateSettings>),
     /// Print the OpenAPI document as JSON
-    Openapi,
+    Openapi(OpenapiSettings),
+    /// Make, list and revoke API keys
+    Keys(Box<keys::KeysSettings>),
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
     Settings,
+}
+
+/// Settings of `openapi`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct OpenapiSettings {
+    /// The document of the admin port instead
+    #[arg(long)]
+    pub admin: bool,
 }
 
 /// Settings of `migrate`.
@@ -63,7 +78,8 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(settings) => crate::serve::run(&settings),
         Command::Migrate(settings) => migrate(&settings),
-        Command::Openapi => print_openapi(),
+        Command::Openapi(settings) => print_openapi(settings),
+        Command::Keys(settings) => keys::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
     }
@@ -91,10 +107,11 @@ async fn reachable(store: &Store, limit: Duration) {
     }
 }
 
-fn print_openapi() -> ExitCode {
+fn print_openapi(settings: OpenapiSettings) -> ExitCode {
     use std::io::Write as _;
 
-    let document = match crate::openapi::document().to_pretty_json() {
+    let surface = if settings.admin { Surface::Admin } else { Surface::Public };
+    let document = match crate::openapi::document(surface).to_pretty_json() {
         Ok(document) => document,
         Err(error) => return failed(&error),
     };

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::problem::{Kind, Problem};
+
 /// Units of a product that are kept for a customer for a while.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Hold)]
@@ -73,4 +75,9 @@ impl From<Hold> for HoldBody {
 /// The words for [`HoldStatus`], for a message to a person.
 pub fn status_words() -> String {
     HoldStatus::ALL.map(HoldStatus::as_str).join(", ")
+}
+
+/// There is no such hold, or it is not for this caller to know of.
+pub fn unknown(id: i64) -> Problem {
+    Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
 }

@@ -8,7 +8,9 @@
 //!
 //! What must not: SQL, Redis commands, rules of the shop.
 
+pub mod access;
 pub mod admission;
+pub mod api_keys;
 pub mod app;
 pub mod body;
 pub mod cli;

@@ -9,6 +9,7 @@ use holdfast_store::IdempotencyKey;
 use serde_json::value::RawValue;
 
 use crate::{
+    access::Caller,
     admission::Details,
     body::{Fields, JsonText, value},
     idempotency,
@@ -60,6 +61,7 @@ pub fn order(
     headers: &HeaderMap,
     body: &Bytes,
     limits: &OrderLimits,
+    caller: &Caller,
 ) -> Result<OrderRequest, Problem> {
     let text = JsonText::check(body)?;
     let names = ["product_id", "quantity", "hold_id", "items", "customer_ref", "metadata"];
@@ -77,7 +79,7 @@ pub fn order(
     } else {
         line(&mut fields, limits).into_iter().collect()
     };
-    let customer_ref = fields.nullable("customer_ref", customer_ref).flatten();
+    let customer_ref = customer(&mut fields, caller);
     let metadata = fields.nullable("metadata", metadata).flatten();
     let key = key(&mut fields, headers);
     fields.finish()?;
@@ -99,7 +101,7 @@ pub fn order(
                 metadata.as_ref().map(Metadata::as_str),
             ],
         );
-        IdempotencyKey::new("", key, request.as_bytes())
+        IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
     });
     Ok(OrderRequest {
         lines,
@@ -115,13 +117,14 @@ pub fn hold(
     headers: &HeaderMap,
     body: &Bytes,
     limits: &OrderLimits,
+    caller: &Caller,
 ) -> Result<HoldRequest, Problem> {
     let text = JsonText::check(body)?;
     let mut fields = Fields::read(&text, ["product_id", "quantity", "seconds", "customer_ref"])?;
     let product_id = fields.required("product_id", value::integer).map(ProductId);
     let quantity = fields.required("quantity", value::quantity(limits.quantity));
     let lasts = fields.optional("seconds", |raw| seconds(raw, limits.hold));
-    let customer_ref = fields.nullable("customer_ref", customer_ref).flatten();
+    let customer_ref = customer(&mut fields, caller);
     let key = key(&mut fields, headers);
     fields.finish()?;
     let (Some(product_id), Some(quantity)) = (product_id, quantity) else {
@@ -135,7 +138,7 @@ pub fn hold(
     let key = key.map(|key| {
         let mut request = format!("hold;{product_id},{},{}", quantity.units(), lasts.as_secs());
         add_texts(&mut request, [customer_ref.as_ref().map(CustomerRef::as_str)]);
-        IdempotencyKey::new("", key, request.as_bytes())
+        IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
     });
     let details = Details { customer_ref, key, lasts, ..Details::default() };
     Ok(HoldRequest { product_id, quantity, details })
@@ -214,6 +217,19 @@ fn add(lines: &mut Lines, line: Line, limits: &OrderLimits) -> Result<(), String
 
 fn elements(raw: &RawValue) -> Result<Vec<&RawValue>, Invalid> {
     serde_json::from_str(raw.get()).map_err(|_| "must be an array of objects".into())
+}
+
+/// For whom it is: of a caller who acts for one customer, for that one.
+fn customer<const N: usize>(fields: &mut Fields<'_, N>, caller: &Caller) -> Option<CustomerRef> {
+    let named = fields.nullable("customer_ref", customer_ref).flatten();
+    match (named, caller.customer()) {
+        (Some(named), Some(own)) if named != *own => {
+            fields.wrong("customer_ref", "must be that of the key or token, or left out");
+            None
+        }
+        (None, Some(own)) => Some(own.clone()),
+        (named, _) => named,
+    }
 }
 
 fn customer_ref(raw: &RawValue) -> Result<CustomerRef, Invalid> {

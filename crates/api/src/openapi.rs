@@ -1,8 +1,24 @@
 //! The OpenAPI document.
 
-use utoipa::OpenApi as _;
+use axum::http::Method;
+use utoipa::{
+    OpenApi as _,
+    openapi::{
+        Components, ContentBuilder, OpenApi, Ref, ResponseBuilder,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
 
-use crate::{problem::ProblemSchema, routes};
+use crate::{
+    access::{self, Scope},
+    http::{Route, Surface},
+    problem::ProblemSchema,
+    routes,
+};
+
+/// The name of the security scheme.
+const BEARER: &str = "bearer";
 
 /// The parts of the document that belong to no endpoint.
 #[derive(utoipa::OpenApi)]
@@ -27,10 +43,62 @@ use crate::{problem::ProblemSchema, routes};
 )]
 struct Frame;
 
-/// The document, as `GET /openapi.json` and `holdfast-api openapi` give it.
-pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, endpoints) = routes::documented();
+/// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it.
+pub fn document(surface: Surface) -> OpenApi {
+    let (_, endpoints) = routes::documented(surface);
     let mut document = Frame::openapi();
     document.merge(endpoints);
+    if surface == Surface::Admin {
+        "Holdfast: administration".clone_into(&mut document.info.title);
+    }
+    let components = document.components.get_or_insert_with(Components::new);
+    components.add_security_scheme(BEARER, bearer());
+    for (path, item) in &mut document.paths.paths {
+        let route = Route::of(&path.replace("{id}", "7"));
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PUT, &mut item.put),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let (Some(operation), Some(scope)) = (operation, access::needed(route, &method)) {
+                secure(operation, scope);
+            }
+        }
+    }
     document
+}
+
+fn bearer() -> SecurityScheme {
+    SecurityScheme::Http(
+        HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "An API key (`hf_…`, made with `holdfast-api keys create`), or a token of the OpenID Connect issuer \
+                 that the server is set to. Not asked for where the server runs with HOLDFAST_AUTH=off.",
+            ))
+            .build(),
+    )
+}
+
+/// Says what an operation needs, and how it answers without.
+fn secure(operation: &mut Operation, scope: Scope) {
+    operation.security = Some(vec![SecurityRequirement::new(BEARER, [scope.as_str()])]);
+    for (status, description) in [
+        ("401", "No good key or token".to_owned()),
+        ("403", format!("The key or token lacks the scope {scope}, or is bound to one customer")),
+        (
+            "429",
+            "The key or token has sent more requests than it may: try again after Retry-After"
+                .to_owned(),
+        ),
+    ] {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/problem+json", problem)
+            .build();
+        operation.responses.responses.insert(status.to_owned(), response.into());
+    }
 }

@@ -7,7 +7,10 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use utoipa::ToSchema;
 
-use crate::admission::AcceptedOrder;
+use crate::{
+    admission::AcceptedOrder,
+    problem::{Kind, Problem},
+};
 
 /// An order as it was accepted.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -229,4 +232,9 @@ fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
 /// The words for [`OrderStatus`], for a message to a person.
 pub fn status_words() -> String {
     OrderStatus::ALL.map(OrderStatus::as_str).join(", ")
+}
+
+/// There is no such order, or it is not for this caller to know of.
+pub fn unknown(id: i64) -> Problem {
+    Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
 }

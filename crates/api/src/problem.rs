@@ -217,6 +217,11 @@ impl Problem {
         if let Some(seconds) = inner.kind.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if inner.kind == Kind::Unauthorized {
+            // RFC 6750, section 3; that it says no more is deliberate.
+            let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if inner.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

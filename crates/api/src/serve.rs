@@ -14,19 +14,23 @@ use holdfast_queue::Publisher;
 use holdfast_store::{SchemaError, Store};
 use holdfast_telemetry::{Chain, InternalServer, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{Access, Guard, Rates},
     admission::{Admission, AdmissionMetrics},
     app::{App, AppParts},
-    http::{HttpMetrics, Listener, Service, ServiceSettings},
+    http::{ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, Surface, cors},
     products::CachedProduct,
-    settings::ServeSettings,
+    settings::{Origin, ServeSettings},
 };
 
 mod gauges;
 
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// How many connections may be open on the admin port.
+const ADMIN_CONNECTIONS: usize = 64;
 /// How often a database without the schema is looked at again.
 const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -89,6 +93,12 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         Arc::clone(&http_metrics),
     )
     .map_err(|error| port_refused("HOLDFAST_HTTP_ADDR", ports.http_addr, error))?;
+    let admin = Listener::bind(
+        ports.admin_addr,
+        ConnectionLimits { connections: ADMIN_CONNECTIONS, ..settings.http.connection_limits() },
+        Arc::clone(&http_metrics),
+    )
+    .map_err(|error| port_refused("HOLDFAST_ADMIN_ADDR", ports.admin_addr, error))?;
     let internal = InternalServer::bind(ports.metrics_addr)
         .await
         .map_err(|error| port_refused("HOLDFAST_METRICS_ADDR", ports.metrics_addr, error))?;
@@ -114,20 +124,27 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         limits: settings.orders.limits(),
         traces,
     });
-    let service = Service::new(
-        app,
-        http_metrics,
-        ServiceSettings { request_timeout: settings.http.request_timeout, traces },
-    );
+    let guard = Arc::new(guard(settings, &store)?);
+    let service = |surface, cors| {
+        let settings =
+            ServiceSettings { request_timeout: settings.http.request_timeout, traces, surface };
+        let (app, guard) = (app.clone(), Arc::clone(&guard));
+        Arc::new(Service::new(app, Arc::clone(&http_metrics), guard, cors, settings))
+    };
+    let cors = cors(settings.access.cors_origins.iter().map(Origin::as_str));
+    let (public, administrative) = (service(Surface::Public, cors), service(Surface::Admin, None));
 
     tracing::info!(
         api = %listener.address(),
+        admin = %admin.address(),
         metrics = %internal.address(),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
     tokio::spawn(internal.serve(registry, readiness.clone()));
-    let schema = tokio::spawn(ready_with_schema(store.clone(), readiness.clone()));
+    let schema = tokio::spawn(ready_with_schema(store.clone(), readiness.clone(), guard));
+    let admin_end = CancellationToken::new();
+    let admin = tokio::spawn(admin.run(administrative, admin_end.clone().cancelled_owned()));
 
     let stop = async {
         signals.next().await;
@@ -136,11 +153,15 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         readiness.not_ready("ending");
         tokio::time::sleep(settings.http.drain_delay).await;
     };
-    let connections = listener.run(Arc::new(service), stop).await;
+    let connections = listener.run(public, stop).await;
+    admin_end.cancel();
     // Anew: it hears only of signals from now on.
     let mut second = Signals::listen().context("signals cannot be listened for")?;
     let finish = async {
         connections.ended().await;
+        if let Ok(connections) = admin.await {
+            connections.ended().await;
+        }
         admission.close().await;
         cache.shutdown().await;
         store.close().await;
@@ -161,10 +182,23 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
     }
 }
 
-/// Wants requests as soon as the database has the schema. From then on it stays ready even when the
+/// What stands before the endpoints.
+fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
+    let access = settings.access.access();
+    if access.is_none() {
+        tracing::warn!(
+            "HOLDFAST_AUTH is off: whoever reaches a port of this server may do everything there"
+        );
+    }
+    let access = access.map(|access| Access::follow(access, store.clone())).transpose()?;
+    let rates = settings.access.rates(&settings.cache);
+    Ok(Guard::new(access, rates.as_ref().map(Rates::start).transpose()?))
+}
+
+/// Wants requests as soon as the database has the schema, and it is known who is who. From then on it stays ready even when the
 /// database goes away: every replica would notice at the same moment, and clean answers with
 /// `Retry-After` and cached reads are better than no server at all.
-async fn ready_with_schema(store: Store, readiness: Readiness) {
+async fn ready_with_schema(store: Store, readiness: Readiness, guard: Arc<Guard>) {
     let mut told = false;
     loop {
         match store.check_schema().await {
@@ -183,6 +217,8 @@ async fn ready_with_schema(store: Store, readiness: Readiness) {
             }
         }
     }
+    readiness.not_ready("the API keys have not been read yet");
+    guard.ready().await;
     tracing::info!("ready");
     readiness.ready();
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
-    /// The two ports.
+    /// The ports.
     #[command(flatten)]
     pub ports: PortSettings,
     /// Connections and requests.
@@ -33,12 +33,15 @@ pub struct ServeSettings {
     /// Orders and admission.
     #[command(flatten)]
     pub orders: OrderSettings,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessSettings,
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
 }
 
-/// The two ports.
+/// The ports.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Ports")]
 pub struct PortSettings {
@@ -48,6 +51,9 @@ pub struct PortSettings {
     /// Where /metrics, /livez and /readyz listen; not for the public
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
+    /// Where API keys and dead letters are administered; on this host alone unless set otherwise
+    #[arg(long, env = "HOLDFAST_ADMIN_ADDR", default_value = "127.0.0.1:9463", value_parser = address)]
+    pub admin_addr: SocketAddr,
 }
 
 /// Connections and requests.
@@ -169,6 +175,10 @@ pub struct OrderSettings {
     pub outcome_timeout: Duration,
 }
 
+mod access;
+
+pub use access::{AccessSettings, Auth, Origin};
+
 impl ServeSettings {
     /// What no single setting can tell.
     ///
@@ -181,7 +191,7 @@ impl ServeSettings {
                  locked row could not be told from a slow statement.",
             ));
         }
-        Ok(())
+        self.access.check()
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! What must not: SQL, HTTP, Redis, clocks, randomness. A caller hands those in.
 
+mod api_key;
 mod customer;
 mod decimal;
 mod demand;
@@ -21,6 +22,7 @@ mod product;
 mod quantity;
 mod shelf;
 
+pub use api_key::{KeyName, MAX_KEY_NAME_CHARS};
 pub use customer::{CustomerRef, MAX_CUSTOMER_REF_CHARS};
 pub use decimal::parse_integer;
 pub use demand::{Demand, Line, Lines};

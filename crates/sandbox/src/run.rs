@@ -25,6 +25,9 @@ pub(crate) struct RunOptions {
     /// Port of the API's metrics, 1 to 65535.
     #[arg(long, env = "METRICS_PORT", default_value = "9464", value_parser = clap::value_parser!(u16).range(1..))]
     metrics_port: u16,
+    /// Port for administration, on this machine alone, 1 to 65535.
+    #[arg(long, env = "ADMIN_PORT", default_value = "9463", value_parser = clap::value_parser!(u16).range(1..))]
+    admin_port: u16,
     /// Port of the worker's metrics, 1 to 65535.
     #[arg(long, env = "WORKER_METRICS_PORT", default_value = "9465", value_parser = clap::value_parser!(u16).range(1..))]
     worker_metrics_port: u16,
@@ -49,6 +52,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         &[
             wanted(plan.port, "API", "PORT"),
             wanted(plan.api_metrics_port, "API's metrics", "METRICS_PORT"),
+            wanted(plan.admin_port, "administration", "ADMIN_PORT"),
             wanted(plan.worker_metrics_port, "worker's metrics", "WORKER_METRICS_PORT"),
         ],
     )
@@ -102,6 +106,7 @@ impl RunOptions {
             host: self.host,
             port: self.port,
             api_metrics_port: self.metrics_port,
+            admin_port: self.admin_port,
             worker_metrics_port: self.worker_metrics_port,
             data,
         })
@@ -124,10 +129,13 @@ fn default_data_folder() -> anyhow::Result<PathBuf> {
 fn welcome(plan: &Plan, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
+    let admin = plan.admin_port;
     say(&format!(
         "\nReady after {:.1} s. Ctrl-C stops everything{}.\n\n  \
          Swagger  {api}/docs\n  \
-         Metrics  {metrics}/metrics\n\nTo try:\n  \
+         Metrics  {metrics}/metrics\n  \
+         Admin    http://localhost:{admin}/docs    dead letters and API keys\n\n\
+         Nobody is asked for a key here (HOLDFAST_AUTH=off).\n\nTo try:\n  \
          curl -s {api}/products\n  \
          curl -s {api}/orders -H 'Content-Type: application/json' \
          -d '{{\"product_id\":{product},\"quantity\":1}}'\n  \

@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
     pub(crate) api_metrics_port: u16,
+    pub(crate) admin_port: u16,
     pub(crate) worker_metrics_port: u16,
     /// `None`: removed at the end.
     pub(crate) data: Option<PathBuf>,
@@ -77,6 +78,7 @@ impl Stack {
         let process = |binary: &Path, command: &str, folder: &str, metrics_port: u16| {
             let http = SocketAddr::from((plan.host, plan.port));
             let metrics = SocketAddr::from((plan.host, metrics_port));
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, plan.admin_port));
             ProcessOptions {
                 keep: plan.keep(folder),
                 ..ProcessOptions::new(binary)
@@ -85,6 +87,9 @@ impl Stack {
                     .env("REDIS_URL", redis_url.as_str())
                     .env("HOLDFAST_HTTP_ADDR", http.to_string())
                     .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
+                    .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
+                    // On a laptop, nobody is asked who he is.
+                    .env("HOLDFAST_AUTH", "off")
             }
         };
 

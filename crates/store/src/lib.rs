@@ -10,6 +10,7 @@
 //! in the schema are the second line of defence, not the first).
 
 mod admission;
+mod api_keys;
 mod connections;
 mod dead_letters;
 mod error;
@@ -39,6 +40,7 @@ use sqlx::{
 pub use admission::{
     Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
 };
+pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;
 pub use holds::HoldPage;

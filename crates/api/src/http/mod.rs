@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `listener` | accepting connections, their limits and their graceful end |
 //! | `service` | one request: its id, its time limit, panics, problems, metrics |
+//! | `cors` | what web pages of other origins may do |
 //! | `route` | which route a path belongs to, for the metrics' labels |
 //! | `metrics` | requests by route, method and status |
 //! | `request_id` | the id of a request, taken or made |
 
+mod cors;
 mod listener;
 mod metrics;
 mod request_id;
 mod route;
 mod service;
 
+pub use cors::cors;
 pub use listener::{ConnectionLimits, Listener};
 pub use metrics::HttpMetrics;
 pub use request_id::{RequestId, RequestIds};
-pub use route::Route;
+pub use route::{Route, Surface};
 pub use service::{Service, ServiceSettings};

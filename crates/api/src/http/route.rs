@@ -4,6 +4,15 @@
 //! few comparisons and without an allocation. That both agree is tested against the OpenAPI
 //! document.
 
+/// A port, and what answers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// For shops and their customers.
+    Public,
+    /// For operators: keys and dead letters.
+    Admin,
+}
+
 /// A route, as in the label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -36,6 +45,10 @@ pub enum Route {
     DeadLetterReplay,
     /// `/dead-letters/{id}/discard`
     DeadLetterDiscard,
+    /// `/api-keys`
+    ApiKeys,
+    /// `/api-keys/{id}`
+    ApiKey,
     /// `/health`, `/livez` and `/readyz`
     Health,
     /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
@@ -46,7 +59,7 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Orders,
         Self::Order,
         Self::OrderCancel,
@@ -61,6 +74,8 @@ impl Route {
         Self::DeadLettersReplay,
         Self::DeadLetterReplay,
         Self::DeadLetterDiscard,
+        Self::ApiKeys,
+        Self::ApiKey,
         Self::Health,
         Self::Docs,
         Self::Unmatched,
@@ -75,6 +90,7 @@ impl Route {
             "/holds" => Self::Holds,
             "/dead-letters" => Self::DeadLetters,
             "/dead-letters/replay" => Self::DeadLettersReplay,
+            "/api-keys" => Self::ApiKeys,
             "/health" | "/livez" | "/readyz" => Self::Health,
             "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
             _ => {
@@ -104,12 +120,29 @@ impl Route {
                     Self::DeadLetterReplay
                 } else if between("/dead-letters/", "/discard") {
                     Self::DeadLetterDiscard
+                } else if one_below("/api-keys/") {
+                    Self::ApiKey
                 } else if below("/docs/") || one_below("/problems/") {
                     Self::Docs
                 } else {
                     Self::Unmatched
                 }
             }
+        }
+    }
+
+    /// The port that answers it; `None`: both.
+    pub fn surface(self) -> Option<Surface> {
+        match self {
+            Self::DeadLetters
+            | Self::DeadLetter
+            | Self::DeadLettersReplay
+            | Self::DeadLetterReplay
+            | Self::DeadLetterDiscard
+            | Self::ApiKeys
+            | Self::ApiKey => Some(Surface::Admin),
+            Self::Docs | Self::Health | Self::Unmatched => None,
+            _ => Some(Surface::Public),
         }
     }
 
@@ -130,6 +163,8 @@ impl Route {
             Self::DeadLettersReplay => "/dead-letters/replay",
             Self::DeadLetterReplay => "/dead-letters/{id}/replay",
             Self::DeadLetterDiscard => "/dead-letters/{id}/discard",
+            Self::ApiKeys => "/api-keys",
+            Self::ApiKey => "/api-keys/{id}",
             Self::Health => "/health",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",
@@ -170,10 +205,13 @@ mod tests {
 
     #[test]
     fn every_documented_path_has_a_label_of_its_own() {
-        for template in crate::openapi::document().paths.paths.keys() {
-            let route = Route::of(&template.replace("{id}", "7"));
-            if route != Route::Health {
-                assert_eq!(route.template(), template);
+        for surface in [Surface::Public, Surface::Admin] {
+            for template in crate::openapi::document(surface).paths.paths.keys() {
+                let route = Route::of(&template.replace("{id}", "7"));
+                if route != Route::Health {
+                    assert_eq!(route.template(), template);
+                    assert_eq!(route.surface(), Some(surface), "{template}");
+                }
             }
         }
     }

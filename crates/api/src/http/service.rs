@@ -17,17 +17,19 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Method, Request, Uri, uri::PathAndQuery},
+    http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
 use holdfast_telemetry::{Chain, propagation};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::Service as _;
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
-use super::{HttpMetrics, RequestId, RequestIds, Route, request_id::X_REQUEST_ID};
+use super::{HttpMetrics, RequestId, RequestIds, Route, Surface, request_id::X_REQUEST_ID};
 use crate::{
+    access::{Caller, Guard},
     app::App,
     problem::{Kind, Problem},
     routes::{self, extract::PathId},
@@ -40,6 +42,8 @@ pub struct ServiceSettings {
     pub request_timeout: Duration,
     /// Whether each request gets a span.
     pub traces: bool,
+    /// The port that it answers on.
+    pub surface: Surface,
 }
 
 /// Answers requests by a router. Shared by all connections.
@@ -48,6 +52,9 @@ pub struct Service {
     router: Router,
     metrics: Arc<HttpMetrics>,
     settings: ServiceSettings,
+    guard: Arc<Guard>,
+    /// Lets web pages of other origins in.
+    cors: Option<CorsLayer>,
     ids: RequestIds,
     /// When a 503 was last logged: a database that is down must not fill the disk with logs.
     logged: Mutex<Option<Instant>>,
@@ -55,13 +62,21 @@ pub struct Service {
 
 impl Service {
     /// Puts the treatment of every request around the routes.
-    pub fn new(app: App, metrics: Arc<HttpMetrics>, settings: ServiceSettings) -> Self {
-        let router = routes::router(app.clone());
+    pub fn new(
+        app: App,
+        metrics: Arc<HttpMetrics>,
+        guard: Arc<Guard>,
+        cors: Option<CorsLayer>,
+        settings: ServiceSettings,
+    ) -> Self {
+        let router = routes::router(app.clone(), settings.surface);
         Self {
             app,
             router,
             metrics,
             settings,
+            guard,
+            cors,
             ids: RequestIds::default(),
             logged: Mutex::new(None),
         }
@@ -71,8 +86,17 @@ impl Service {
     ///
     /// # Errors
     /// Never.
-    pub async fn answer(&self, mut request: Request<Body>) -> Result<Response, Infallible> {
-        let route = Route::of(request.uri().path());
+    pub async fn answer(&self, request: Request<Body>) -> Result<Response, Infallible> {
+        match &self.cors {
+            None => self.answered(request).await,
+            Some(cors) => {
+                cors.layer(service_fn(|request| self.answered(request))).oneshot(request).await
+            }
+        }
+    }
+
+    async fn answered(&self, mut request: Request<Body>) -> Result<Response, Infallible> {
+        let route = self.route(request.uri().path());
         let in_flight = self.metrics.begin(route, request.method());
         let id = self.ids.take_or_make(request.headers());
         if !matches!(route, Route::Docs) && request.uri().path().ends_with('/') {
@@ -94,13 +118,23 @@ impl Service {
             self.explain(&mut response, &id);
         }
         in_flight.answered(response.status());
-        response.headers_mut().insert(X_REQUEST_ID, id.into_header());
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, id.into_header());
+        // What is JSON must never be run as anything else by a browser.
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
+    }
+
+    /// The route of a path, if it is answered on this port.
+    fn route(&self, path: &str) -> Route {
+        let route = Route::of(path);
+        let here = route.surface().is_none_or(|surface| surface == self.settings.surface);
+        if here { route } else { Route::Unmatched }
     }
 
     async fn routed(&self, request: Request<Body>, route: Route, id: &RequestId) -> Response {
         if !self.settings.traces {
-            return self.dispatch(request, route).await;
+            return self.guarded(request, route).await;
         }
         let span = tracing::info_span!(
             "request",
@@ -115,19 +149,39 @@ impl Service {
         if let Some(parent) = parent.and_then(|parent| parent.to_str().ok()) {
             propagation::continue_trace(&span, parent);
         }
-        let response = self.dispatch(request, route).instrument(span.clone()).await;
+        let response = self.guarded(request, route).instrument(span.clone()).await;
         span.record("http.response.status_code", response.status().as_u16());
+        response
+    }
+
+    /// Lets through whom the guard lets through.
+    async fn guarded(&self, mut request: Request<Body>, route: Route) -> Response {
+        let caller = match self.guard.check(route, request.method(), request.headers()) {
+            Ok(caller) => caller,
+            Err(problem) => return problem.into_response(),
+        };
+        if caller.known().is_some() {
+            request.extensions_mut().insert(caller.clone());
+        }
+        let allowance = self.guard.count(&caller);
+        let mut response = match allowance.map(Guard::refusal) {
+            Some(Some(problem)) => problem.into_response(),
+            _ => self.dispatch(request, route, caller).await,
+        };
+        if let Some(allowance) = allowance {
+            Guard::tell(allowance, response.headers_mut());
+        }
         response
     }
 
     /// The two endpoints that a flash sale consists of are called directly, which saves the
     /// router's allocations and a tenth of a request's instructions; the router leads to the very
     /// same functions.
-    async fn dispatch(&self, request: Request<Body>, route: Route) -> Response {
+    async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
         match (route, request.method()) {
             (Route::Orders, &Method::POST) => {
                 let (parts, body) = request.into_parts();
-                routes::orders::create::create(State(self.app.clone()), parts.headers, body)
+                routes::orders::create::create(State(self.app.clone()), caller, parts.headers, body)
                     .await
                     .into_response()
             }

@@ -5,7 +5,7 @@ use super::*;
 const LIMITS: OrderLimits = OrderLimits { quantity: 1000, lines: 3, hold: Duration::from_hours(1) };
 
 fn read(body: &str) -> Result<OrderRequest, Problem> {
-    order(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), &LIMITS)
+    order(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
 }
 
 fn wrong(body: &str) -> Vec<String> {
@@ -88,7 +88,10 @@ fn the_same_request_is_known_however_it_is_written() {
     let keyed = |body: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(idempotency::HEADER, HeaderValue::from_static("k"));
-        order(&headers, &Bytes::copy_from_slice(body.as_bytes()), &LIMITS).unwrap().details.key
+        order(&headers, &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
+            .unwrap()
+            .details
+            .key
     };
     let first = keyed(r#"{"product_id":3,"quantity":2}"#).unwrap();
     for same in [
@@ -110,8 +113,14 @@ fn the_same_request_is_known_however_it_is_written() {
 
 #[test]
 fn a_hold_has_a_bounded_time() {
-    let read =
-        |body: &str| hold(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), &LIMITS);
+    let read = |body: &str| {
+        hold(
+            &HeaderMap::new(),
+            &Bytes::copy_from_slice(body.as_bytes()),
+            &LIMITS,
+            &Caller::anybody(),
+        )
+    };
     let with = |seconds: &str| format!(r#"{{"product_id":1,"quantity":1,"seconds":{seconds}}}"#);
     for seconds in ["-1", "0", "3601", "315360000", "1.5", "\"60\"", "1e30", "null"] {
         let problem = read(&with(seconds)).unwrap_err();

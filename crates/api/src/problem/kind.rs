@@ -43,6 +43,12 @@ kinds! {
         "One or more fields are wrong; `errors` names each of them. Nothing was changed.";
     Unreadable: "unreadable", BAD_REQUEST, "The request could not be read",
         "The request broke off, or is not HTTP as it should be. Nothing was changed.";
+    Unauthorized: "unauthorized", UNAUTHORIZED, "Who are you?",
+        "The request bears no key or token that is good here. Send one with `Authorization: Bearer …`.";
+    Forbidden: "forbidden", FORBIDDEN, "That is not allowed",
+        "The key or token is good, but does not allow this; `detail` tells what it lacks.";
+    TooManyRequests: "too-many-requests", TOO_MANY_REQUESTS, "More requests than allowed",
+        "The key or token has sent more requests in this second than it may. Nothing was changed: try again after `Retry-After`.";
     NotFound: "not-found", NOT_FOUND, "There is no such thing",
         "Nothing is found at this address.";
     MethodNotAllowed: "method-not-allowed", METHOD_NOT_ALLOWED, "That cannot be done here",
@@ -61,6 +67,8 @@ kinds! {
         "The product's stock would exceed the most that the shop can hold. Nothing was changed.";
     KeyReused: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request",
         "The same `Idempotency-Key` came before, with another request. Nothing was changed: use a new key for a new request.";
+    TooManyKeys: "too-many-keys", CONFLICT, "There are too many keys",
+        "All keys that are good are kept in memory, and there are as many as fit. Nothing was changed: revoke one first.";
     PreconditionFailed: "precondition-failed", PRECONDITION_FAILED, "The product has changed",
         "The product is not one of those that `If-Match` names, or is one that `If-None-Match` names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
     BodyTooLarge: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
@@ -89,7 +97,7 @@ impl Kind {
     /// For `Retry-After`: when trying again makes sense.
     pub fn retry_after_seconds(self) -> Option<u64> {
         match self {
-            Self::Overloaded | Self::Locked | Self::ShuttingDown => Some(1),
+            Self::Overloaded | Self::Locked | Self::ShuttingDown | Self::TooManyRequests => Some(1),
             Self::Unavailable | Self::OutcomeUnknown => Some(2),
             _ => None,
         }
@@ -110,9 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_503_says_when_to_try_again() {
+    fn every_503_and_429_says_when_to_try_again() {
         for kind in Kind::ALL {
-            let busy = kind.status() == StatusCode::SERVICE_UNAVAILABLE;
+            let busy = matches!(
+                kind.status(),
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+            );
             assert_eq!(kind.retry_after_seconds().is_some(), busy, "{kind:?}");
         }
     }

@@ -9,8 +9,10 @@ use axum::{
 use bytes::Bytes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| crate::body::encode(&crate::openapi::document()));
+use crate::{body::encode, http::Surface, openapi::document};
+
+static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public)));
+static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin)));
 
 /// `GET /`: whoever comes here wants to see what there is.
 pub async fn root() -> Redirect {
@@ -18,9 +20,13 @@ pub async fn root() -> Redirect {
 }
 
 /// `GET /openapi.json`.
-pub async fn openapi() -> impl IntoResponse {
+pub fn openapi(surface: Surface) -> impl IntoResponse {
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], DOCUMENT.clone())
+    let document = match surface {
+        Surface::Public => &PUBLIC,
+        Surface::Admin => &ADMIN,
+    };
+    ([(header::CONTENT_TYPE, json)], Bytes::clone(document))
 }
 
 /// `GET /docs`.

@@ -41,7 +41,7 @@ impl Answer {
         }
         assert_eq!(problem["request_id"], self.header("x-request-id"));
         let again = !self.header("retry-after").is_empty();
-        assert_eq!(again, self.status == 503, "{self:?}");
+        assert_eq!(again, matches!(self.status, 429 | 503), "{self:?}");
         problem
     }
 

@@ -55,23 +55,23 @@ async fn dead_letters_are_listed_by_pages_and_filters() {
     let alive = server.order(lamp, 1).await.json()["id"].as_i64().unwrap();
     let all: Vec<_> = of_lamp.iter().chain(&of_mill).rev().copied().collect();
 
-    let list = server.api.get("/dead-letters").await;
+    let list = server.admin.get("/dead-letters").await;
     assert_eq!(ids(&list), all);
     assert_eq!(list.header("link"), "");
     let first = &list.json()[0];
     assert_eq!((&first["status"], &first["failure"]), (&json!("failed"), &json!("no such street")));
-    let by_product = server.api.get(&format!("/dead-letters?product_id={mill}")).await;
+    let by_product = server.admin.get(&format!("/dead-letters?product_id={mill}")).await;
     assert_eq!(ids(&by_product), [of_mill[1], of_mill[0]]);
     let (since, before) = (of_lamp[1], of_mill[0]);
     let times = format!(
         "failed_since=2026-01-01T{since:02}:00:00Z&failed_before=2026-01-01T{before:02}:00:00Z"
     );
-    let between = server.api.get(&format!("/dead-letters?{times}")).await;
+    let between = server.admin.get(&format!("/dead-letters?{times}")).await;
     assert_eq!(ids(&between), [of_lamp[2], of_lamp[1]]);
 
     let (mut seen, mut path) = (Vec::new(), "/dead-letters?limit=2".to_owned());
     loop {
-        let page = server.api.get(&path).await;
+        let page = server.admin.get(&path).await;
         seen.extend(ids(&page));
         let Some((next, _)) = page.header("link").split_once('>') else { break };
         path = next.trim_start_matches('<').to_owned();
@@ -83,16 +83,16 @@ async fn dead_letters_are_listed_by_pages_and_filters() {
         format!("/orders?status=failed&cursor={cursor}"),
         format!("/dead-letters?product_id={lamp}&cursor={cursor}"),
     ] {
-        assert_eq!(server.api.get(&other).await.wrong_fields(), ["cursor"], "{other}");
+        assert_eq!(server.admin.get(&other).await.wrong_fields(), ["cursor"], "{other}");
     }
     let wrong =
         "/dead-letters?limit=0&product_id=x&failed_since=now&failed_before=1969-01-01T00:00:00Z";
     assert_eq!(
-        server.api.get(wrong).await.wrong_fields(),
+        server.admin.get(wrong).await.wrong_fields(),
         ["failed_before", "failed_since", "limit", "product_id"]
     );
 
-    let one = server.api.get(&format!("/dead-letters/{}", of_lamp[0])).await;
+    let one = server.admin.get(&format!("/dead-letters/{}", of_lamp[0])).await;
     let statuses: Vec<_> = one.json()["history"]
         .as_array()
         .unwrap()
@@ -108,7 +108,7 @@ async fn dead_letters_are_listed_by_pages_and_filters() {
         ]
     );
     for path in [format!("/dead-letters/{alive}"), "/dead-letters/4711".to_owned()] {
-        let none = server.api.get(&path).await;
+        let none = server.admin.get(&path).await;
         assert_eq!(
             (none.status, none.problem()["type"].as_str()),
             (404, Some("/problems/not-found"))
@@ -129,7 +129,8 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     let path = format!("/dead-letters/{id}/replay");
     let wish = json!({ "by": "ada", "note": "the carrier is back" });
     // Two operators at once: exactly one of them does it.
-    let (one, other) = tokio::join!(server.api.post(&path, &wish), server.api.post(&path, &wish));
+    let (one, other) =
+        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -142,7 +143,7 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     server.until("its replay is published, once", async || depth().await == 2).await;
     // Its units stay its own.
     assert_eq!(stock(&server, lamp).await, 4);
-    assert_eq!(server.api.post("/dead-letters/4711/replay", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/replay", &wish).await.status, 404);
 }
 
 #[tokio::test]
@@ -163,7 +164,8 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
 
     let path = format!("/dead-letters/{id}/discard");
     let wish = json!({ "by": "ada", "note": "refunded" });
-    let (one, other) = tokio::join!(server.api.post(&path, &wish), server.api.post(&path, &wish));
+    let (one, other) =
+        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -181,9 +183,9 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
     assert_eq!(ledger.json()[0]["returned"], 4, "{}", ledger.text);
     assert_eq!(server.order(lamp, 3).await.status, 201);
 
-    let replay = server.api.post(&format!("/dead-letters/{id}/replay"), &wish).await;
+    let replay = server.admin.post(&format!("/dead-letters/{id}/replay"), &wish).await;
     assert_eq!(state(&replay), (409, "cancelled".to_owned()));
-    assert_eq!(server.api.post("/dead-letters/4711/discard", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/discard", &wish).await.status, 404);
 }
 
 #[tokio::test]
@@ -191,7 +193,7 @@ async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let hold =
-        server.api.post("/holds", &json!({ "product_id": lamp, "quantity": 5 })).await.json();
+        server.admin.post("/holds", &json!({ "product_id": lamp, "quantity": 5 })).await.json();
     let body = json!({ "product_id": lamp, "quantity": 5, "hold_id": hold["id"] });
     let id = server.api.post("/orders", &body).await.json()["id"].as_i64().unwrap();
     sqlx::query("UPDATE orders SET status = 'failed', failure = 'x', finished_at = now()")
@@ -199,10 +201,10 @@ async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
         .await
         .unwrap();
     let wish = json!({ "by": "ada" });
-    let done = server.api.post(&format!("/dead-letters/{id}/discard"), &wish).await;
+    let done = server.admin.post(&format!("/dead-letters/{id}/discard"), &wish).await;
     assert_eq!(last_step(&done).get("detail"), None, "no note, no detail");
     assert_eq!(stock(&server, lamp).await, 5);
-    let hold = server.api.get(&format!("/holds/{}", hold["id"])).await.json();
+    let hold = server.admin.get(&format!("/holds/{}", hold["id"])).await.json();
     assert_eq!(hold["status"], "used");
     assert_eq!(server.order(lamp, 5).await.status, 201);
 }
@@ -218,7 +220,7 @@ async fn replaying_and_discarding_at_once_has_one_winner_each_time() {
         let (replay, discard) =
             (format!("/dead-letters/{id}/replay"), format!("/dead-letters/{id}/discard"));
         let (replay, discard) =
-            tokio::join!(server.api.post(&replay, &wish), server.api.post(&discard, &wish));
+            tokio::join!(server.admin.post(&replay, &wish), server.admin.post(&discard, &wish));
         let statuses = [replay.status, discard.status];
         assert!(statuses == [200, 409] || statuses == [409, 200], "{statuses:?}");
         discarded += i64::from(discard.status == 200);
@@ -233,7 +235,7 @@ async fn many_are_replayed_by_id_or_by_filter_in_bounded_steps() {
     let of_lamp = failed(&server, lamp, 5).await;
     let of_mill = failed(&server, mill, 3).await;
     let alive = server.order(lamp, 1).await.json()["id"].as_i64().unwrap();
-    let replay = async |body: Value| server.api.post("/dead-letters/replay", &body).await;
+    let replay = async |body: Value| server.admin.post("/dead-letters/replay", &body).await;
 
     let asked = json!({ "by": "ada", "ids": [of_mill[1], alive, 4711, of_mill[0], of_mill[0]] });
     let answer = replay(asked.clone()).await;
@@ -264,7 +266,7 @@ async fn many_are_replayed_by_id_or_by_filter_in_bounded_steps() {
         body["cursor"] = answer["cursor"].clone();
     }
     assert_eq!((json!(replayed), steps), (json!(of_lamp), 3), "the oldest first");
-    assert_eq!(ids(&server.api.get("/dead-letters").await), [of_mill[2]]);
+    assert_eq!(ids(&server.admin.get("/dead-letters").await), [of_mill[2]]);
     let order = server.api.get(&format!("/orders/{}", of_lamp[4])).await;
     let step = last_step(&order);
     assert_eq!((&step["by"], &step["detail"]), (&json!("bob"), &json!("again")));
@@ -296,26 +298,29 @@ async fn a_wish_that_is_wrong_changes_nothing() {
                 body["ids"] = json!([]);
                 wrong.insert(1, "ids");
             }
-            let answer = server.api.post(&path, &body).await;
+            let answer = server.admin.post(&path, &body).await;
             assert_eq!(answer.status, 422, "{path} {body}: {}", answer.text);
             assert_eq!(answer.wrong_fields(), wrong, "{path} {body}");
         }
-        let answer = server.api.json(Method::POST, &path, "[1").await;
+        let answer = server.admin.json(Method::POST, &path, "[1").await;
         assert_eq!(answer.wrong_fields(), ["body"], "{path}");
     }
     let wish = json!({ "by": "ada" });
     for path in ["/dead-letters/x/replay", "/dead-letters/1e3/discard"] {
-        assert_eq!(server.api.post(path, &wish).await.wrong_fields(), ["id"], "{path}");
+        assert_eq!(server.admin.post(path, &wish).await.wrong_fields(), ["id"], "{path}");
     }
-    assert_eq!(server.api.get("/dead-letters/x").await.wrong_fields(), ["id"]);
+    assert_eq!(server.admin.get("/dead-letters/x").await.wrong_fields(), ["id"]);
     let made_up = json!({ "by": "ada", "all": true, "cursor": "bWFkZSB1cA" });
-    assert_eq!(server.api.post("/dead-letters/replay", &made_up).await.wrong_fields(), ["cursor"]);
+    assert_eq!(
+        server.admin.post("/dead-letters/replay", &made_up).await.wrong_fields(),
+        ["cursor"]
+    );
     assert_eq!(server.contents().await, before, "something changed");
     // A cursor for another filter.
     failed(&server, lamp, 2).await;
     let first = json!({ "by": "ada", "all": true, "limit": 1 });
-    let cursor = server.api.post("/dead-letters/replay", &first).await.json()["cursor"].clone();
+    let cursor = server.admin.post("/dead-letters/replay", &first).await.json()["cursor"].clone();
     assert!(cursor.is_string());
     let other = json!({ "by": "ada", "product_id": lamp, "cursor": cursor });
-    assert_eq!(server.api.post("/dead-letters/replay", &other).await.wrong_fields(), ["cursor"]);
+    assert_eq!(server.admin.post("/dead-letters/replay", &other).await.wrong_fields(), ["cursor"]);
 }

@@ -1,6 +1,7 @@
 //! The real binary on real PostgreSQL and Redis, as clients and operators meet it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod access;
 mod admission;
 mod bad_input;
 mod client;

@@ -42,7 +42,7 @@ async fn replicas() -> Replicas {
     let url = server::database().await;
     let (redis_url, first) = (redis.url(), Server::on(&url, redis, &[]).await);
     let second = server::spawn(&url, &redis_url, &[]).await;
-    let (address, _) = server::addresses(&second).await;
+    let [address, ..] = server::addresses(&second).await;
     let apis = [first.api.clone(), Client::new(&address)];
     let store = Store::connect(&StoreSettings::new(&url).unwrap());
     first.until("the second is ready", async || apis[1].get("/readyz").await.status == 200).await;

@@ -152,7 +152,7 @@ async fn it_is_not_ready_before_the_schema_is_there() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let url = shared_postgres().await.unwrap().create_database().await.unwrap();
     let process = spawn(&url, &redis.url(), &[]).await;
-    let (api, internal) = addresses(&process).await;
+    let [api, internal, _] = addresses(&process).await;
     let (api, internal) = (crate::client::Client::new(&api), crate::client::Client::new(&internal));
     assert_eq!(api.get("/livez").await.status, 200);
     assert_eq!(api.get("/readyz").await.status, 503);
@@ -237,7 +237,7 @@ async fn secrets_are_never_logged() {
     let url =
         if url.contains("hunter2") { url } else { url.replace("://", "://postgres:hunter2@") };
     let process = spawn(&url, REDIS.1, &[("HOLDFAST_LOG", "debug")]).await;
-    let (api, _) = addresses(&process).await;
+    let [api, ..] = addresses(&process).await;
     let api = crate::client::Client::new(&api);
     api.get("/products").await;
     api.get("/products/1").await;

@@ -17,6 +17,7 @@ pub struct Server {
     pub process: Process,
     pub api: Client,
     pub internal: Client,
+    pub admin: Client,
     pub store: Store,
     pub database_url: String,
     pub redis: Redis,
@@ -48,12 +49,13 @@ impl Server {
 
     pub async fn on(database_url: &str, redis: Redis, settings: &[(&str, &str)]) -> Self {
         let process = spawn(database_url, &redis.url(), settings).await;
-        let (api, internal) = addresses(&process).await;
+        let [api, internal, admin] = addresses(&process).await;
         let store = Store::connect(&StoreSettings::new(database_url).unwrap());
         let server = Self {
             process,
             api: Client::new(&api),
             internal: Client::new(&internal),
+            admin: Client::new(&admin),
             store,
             database_url: database_url.to_owned(),
             redis,
@@ -111,6 +113,8 @@ pub async fn spawn(database_url: &str, redis_url: &str, settings: &[(&str, &str)
         .arg("serve")
         .env("HOLDFAST_HTTP_ADDR", "127.0.0.1:0")
         .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
+        .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+        .env("HOLDFAST_AUTH", "off")
         .env("DATABASE_URL", database_url)
         .env("REDIS_URL", redis_url)
         .env("HOLDFAST_DRAIN_DELAY_MS", "0");
@@ -120,15 +124,15 @@ pub async fn spawn(database_url: &str, redis_url: &str, settings: &[(&str, &str)
     Process::start(options).await.unwrap()
 }
 
-/// Where it says that it listens: the API and the internal port.
-pub async fn addresses(process: &Process) -> (String, String) {
+/// Where it says that it listens: the API, the internal port and the admin port.
+pub async fn addresses(process: &Process) -> [String; 3] {
     let begun = Instant::now();
     loop {
         let log = process.log().unwrap();
         let started = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         if let Some(line) = started.into_iter().find(|line| line["message"] == "started") {
             let address = |name: &str| line[name].as_str().unwrap().to_owned();
-            return (address("api"), address("metrics"));
+            return ["api", "metrics", "admin"].map(address);
         }
         assert!(begun.elapsed() < PATIENCE && process.status().is_none(), "not started:\n{log}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -114,6 +114,8 @@ async fn worker(database: &str, redis: &str, database_ca: &str, redis_ca: &str) 
         .env("PGSSLROOTCERT", database_ca)
         .env("HOLDFAST_REDIS_CA_FILE", redis_ca)
         .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
+        .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+        .env("HOLDFAST_AUTH", "off")
         .env("HOLDFAST_FULFILMENT_MS", "0");
     Process::start(options).await.unwrap()
 }
@@ -158,7 +160,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
         ("HOLDFAST_REDIS_CA_FILE", redis_ca),
     ];
     let process = spawn(&database, &redis, &settings).await;
-    let (api, internal) = addresses(&process).await;
+    let [api, internal, _] = addresses(&process).await;
     let (api, internal) = (Client::new(&api), Client::new(&internal));
     until("the API is ready and its cache is up", &process, async || {
         internal.get("/readyz").await.status == 200

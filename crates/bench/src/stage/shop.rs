@@ -64,7 +64,9 @@ impl Stage {
             ProcessOptions::new(&self.api)
                 .arg("migrate")
                 .env("DATABASE_URL", &database_url)
-                .env("HOLDFAST_LOG", "warn"),
+                .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+                .env("HOLDFAST_AUTH", "off")
+                .env("HOLDFAST_LOG", "error"),
         )
         .await?;
         match migrate.wait(MIGRATE_LIMIT).await {

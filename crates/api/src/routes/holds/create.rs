@@ -11,6 +11,7 @@ use holdfast_domain::{CustomerRef, Demand, HoldId, HoldStatus};
 use utoipa::ToSchema;
 
 use crate::{
+    access::Caller,
     admission::{Accepted, Refusal},
     app::App,
     body::receive,
@@ -75,12 +76,13 @@ pub struct NewHoldSchema {
 )]
 pub async fn create(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = receive(&headers, body, app.body).await?;
     let HoldRequest { product_id, quantity, details } =
-        new_order::hold(&headers, &body, &app.limits)?;
+        new_order::hold(&headers, &body, &app.limits, &caller)?;
     let (customer_ref, lasts) = (details.customer_ref.clone(), details.lasts);
     match app.admission.place(Demand::Hold { product_id, quantity }, details).await? {
         Accepted::Hold(hold) => created(HoldBody {

@@ -4,9 +4,10 @@ use axum::{Json, extract::State};
 use holdfast_domain::HoldId;
 
 use crate::{
+    access::Caller,
     app::App,
-    holds::HoldBody,
-    problem::{Kind, Problem, ProblemSchema},
+    holds::{HoldBody, unknown},
+    problem::{Problem, ProblemSchema},
     routes::extract::PathId,
 };
 
@@ -27,9 +28,12 @@ use crate::{
             body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<HoldBody>, Problem> {
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<Json<HoldBody>, Problem> {
     let hold = app.store.hold(HoldId(id)).await?;
-    hold.map(|hold| Json(hold.into())).ok_or_else(|| {
-        Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
-    })
+    let hold = hold.filter(|hold| caller.may_see(hold.customer_ref.as_ref()));
+    Ok(Json(hold.ok_or_else(|| unknown(id))?.into()))
 }

@@ -4,9 +4,11 @@ use axum::{extract::State, http::StatusCode};
 use holdfast_domain::{Demand, HoldId};
 
 use crate::{
+    access::Caller,
     admission::Details,
     app::App,
-    problem::{Kind, Problem, ProblemSchema},
+    holds::unknown,
+    problem::{Problem, ProblemSchema},
     routes::extract::PathId,
 };
 
@@ -30,10 +32,15 @@ use crate::{
             body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub async fn release(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, Problem> {
-    let hold = app.store.hold(HoldId(id)).await?.ok_or_else(|| {
-        Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
-    })?;
+pub async fn release(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    let hold = app.store.hold(HoldId(id)).await?;
+    let hold = hold
+        .filter(|hold| caller.may_see(hold.customer_ref.as_ref()))
+        .ok_or_else(|| unknown(id))?;
     let demand = Demand::Release { hold_id: hold.id, product_id: hold.product_id };
     app.admission.place(demand, Details::default()).await?;
     Ok(StatusCode::NO_CONTENT)

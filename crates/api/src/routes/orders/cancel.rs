@@ -4,10 +4,11 @@ use axum::{Json, extract::State};
 use holdfast_domain::{Demand, OrderId, OrderStatus};
 
 use crate::{
+    access::Caller,
     admission::Details,
     app::App,
-    orders::OrderBody,
-    problem::{Kind, Problem, ProblemSchema},
+    orders::{OrderBody, unknown},
+    problem::{Problem, ProblemSchema},
     routes::extract::ParentId,
 };
 
@@ -34,14 +35,16 @@ use crate::{
 )]
 pub async fn cancel(
     State(app): State<App>,
+    caller: Caller,
     ParentId(id): ParentId,
 ) -> Result<Json<OrderBody>, Problem> {
-    let unknown =
-        || Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."));
-    let order = app.store.order(OrderId(id)).await?.ok_or_else(unknown)?;
+    let order = app.store.order(OrderId(id)).await?;
+    let order = order
+        .filter(|order| caller.may_see(order.customer_ref.as_ref()))
+        .ok_or_else(|| unknown(id))?;
     let from = OrderStatus::Pending;
     let demand = Demand::Cancel { order_id: order.id, from, lines: order.demanded() };
     app.admission.place(demand, Details::default()).await?;
-    let order = app.store.order(order.id).await?.ok_or_else(unknown)?;
+    let order = app.store.order(order.id).await?.ok_or_else(|| unknown(id))?;
     Ok(Json(order.into()))
 }

@@ -7,15 +7,16 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use holdfast_domain::{Demand, OrderId};
+use holdfast_domain::{Demand, Lines, OrderId};
 use holdfast_telemetry::propagation;
 use utoipa::ToSchema;
 
 use crate::{
+    access::Caller,
     admission::{Accepted, Refusal},
     app::App,
     body::{encode, receive},
-    idempotency,
+    holds, idempotency,
     new_order::{self, OrderRequest},
     orders::AcceptedBody,
     problem::{Problem, ProblemSchema},
@@ -101,11 +102,14 @@ pub struct NewItemSchema {
 )]
 pub async fn create(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = receive(&headers, body, app.body).await?;
-    let OrderRequest { lines, mut details } = new_order::order(&headers, &body, &app.limits)?;
+    let OrderRequest { lines, mut details } =
+        new_order::order(&headers, &body, &app.limits, &caller)?;
+    his_holds(&app, &caller, &lines).await?;
     details.trace_context =
         app.traces.then(|| propagation::traceparent_of(&tracing::Span::current())).flatten();
     let (customer_ref, metadata) = (details.customer_ref.clone(), details.metadata.clone());
@@ -124,6 +128,21 @@ pub async fn create(
         }
         Accepted::Hold(_) | Accepted::Returned => Err(Problem::internal(Refusal::Internal)),
     }
+}
+
+/// A caller who acts for one customer orders from that one's holds only.
+async fn his_holds(app: &App, caller: &Caller, lines: &Lines) -> Result<(), Problem> {
+    if caller.customer().is_none() {
+        return Ok(());
+    }
+    for id in lines.iter().filter_map(|line| line.hold) {
+        // Whose a hold is never changes, so nobody can come between.
+        let hold = app.store.hold(id).await?;
+        if !hold.is_some_and(|hold| caller.may_see(hold.customer_ref.as_ref())) {
+            return Err(holds::unknown(id.0));
+        }
+    }
+    Ok(())
 }
 
 fn created(id: OrderId, body: Bytes) -> Result<Response, Problem> {

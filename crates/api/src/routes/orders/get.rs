@@ -4,9 +4,10 @@ use axum::{Json, extract::State};
 use holdfast_domain::OrderId;
 
 use crate::{
+    access::Caller,
     app::App,
-    orders::OrderHistoryBody,
-    problem::{Kind, Problem, ProblemSchema},
+    orders::{OrderHistoryBody, unknown},
+    problem::{Problem, ProblemSchema},
     routes::extract::PathId,
 };
 
@@ -26,10 +27,10 @@ use crate::{
 )]
 pub async fn get(
     State(app): State<App>,
+    caller: Caller,
     PathId(id): PathId,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
-    let order = app.store.order(OrderId(id)).await?.ok_or_else(|| {
-        Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
-    })?;
-    Ok(Json(order.into()))
+    let order = app.store.order(OrderId(id)).await?;
+    let order = order.filter(|order| caller.may_see(order.customer_ref.as_ref()));
+    Ok(Json(order.ok_or_else(|| unknown(id))?.into()))
 }

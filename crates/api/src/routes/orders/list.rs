@@ -5,6 +5,7 @@ use holdfast_domain::{CustomerRef, MAX_CUSTOMER_REF_CHARS, OrderId, OrderStatus,
 use holdfast_store::{OrderPage, OrderPlace};
 
 use crate::{
+    access::Caller,
     app::App,
     cursor::{Scope, page},
     orders::{OrderBody, Status, status_words},
@@ -43,13 +44,20 @@ const LIMIT_MAX: i64 = 1000;
             body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+pub async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     let mut query = Query::read(uri.query());
     let limit = query.integer("limit", 1..=LIMIT_MAX);
     let product = query.integer("product_id", i64::MIN..=i64::MAX);
     let customer = query.parsed::<CustomerRef>("customer_ref", || {
         format!("must be a text of 1 to {MAX_CUSTOMER_REF_CHARS} characters without NUL")
     });
+    let customer = match (customer, caller.customer()) {
+        (Some(named), Some(own)) if named != *own => {
+            query.wrong("customer_ref", "must be that of the key or token, or left out");
+            None
+        }
+        (named, own) => named.or_else(|| own.cloned()),
+    };
     let status =
         query.parsed::<OrderStatus>("status", || format!("must be one of {}", status_words()));
     let scope = Scope::new("orders")

@@ -14,6 +14,7 @@ use holdfast_store::{IdempotencyKey, ResultKind, StoreError};
 use utoipa::ToSchema;
 
 use crate::{
+    access::Caller,
     app::App,
     body::{Fields, JsonText, receive, value},
     idempotency,
@@ -75,6 +76,7 @@ pub struct StockAdjustmentSchema {
 )]
 pub async fn adjust(
     State(app): State<App>,
+    caller: Caller,
     ParentId(id): ParentId,
     headers: HeaderMap,
     body: Body,
@@ -83,7 +85,7 @@ pub async fn adjust(
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
-    let key = adjustment.key(id);
+    let key = adjustment.key(id, caller.key_space());
     for _ in 0..TRIES {
         if let Some(key) = &key
             && let Some(entry) = earlier(&app, id, key).await?
@@ -157,9 +159,9 @@ struct Adjustment<'h> {
 }
 
 impl Adjustment<'_> {
-    fn key(&self, product_id: i64) -> Option<IdempotencyKey> {
+    fn key(&self, product_id: i64, space: &str) -> Option<IdempotencyKey> {
         let request = format!("adjustment;{product_id},{};{}", self.delta, self.note.as_str());
-        self.key.map(|key| IdempotencyKey::new("", key, request.as_bytes()))
+        self.key.map(|key| IdempotencyKey::new(space, key, request.as_bytes()))
     }
 }
 
@@ -217,7 +219,7 @@ mod tests {
     fn another_product_or_change_is_another_request() {
         let note = |text: &str| StockNote::new(text.to_owned()).unwrap();
         let key = |delta, text, product| {
-            Adjustment { delta, note: note(text), key: Some("k") }.key(product).unwrap()
+            Adjustment { delta, note: note(text), key: Some("k") }.key(product, "").unwrap()
         };
         let first = key(1, "x", 7);
         assert!(first.is_repeat_of(&key(1, "x", 7)));

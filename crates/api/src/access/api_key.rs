@@ -1,0 +1,120 @@
+//! API keys: `hf_<id>_<secret>`.
+//!
+//! The id is public: it names the key in lists and logs. The secret has 256 random bits and is shown once, when the
+//! key is made; the database keeps the SHA-256 of it. With that much entropy a slow hash would protect nothing more.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand::RngCore as _;
+use sha2::{Digest as _, Sha256};
+
+/// What each key begins with, so that scanners for secrets find one that leaked.
+pub const PREFIX: &str = "hf_";
+/// How long an id is.
+pub const ID_CHARS: usize = 12;
+
+/// The characters of an id: none that is easily taken for another.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+const SECRET_BYTES: usize = 32;
+/// A secret as it is written: base64url of its bytes.
+const SECRET_CHARS: usize = 43;
+
+/// A key as its bearer sends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Presented<'t> {
+    /// The public part.
+    pub id: &'t str,
+    /// The SHA-256 of the secret part.
+    pub hash: [u8; 32],
+}
+
+/// A key that was just made.
+pub struct Minted {
+    /// The public part.
+    pub id: String,
+    /// The whole key: to be shown once, and kept nowhere.
+    pub text: String,
+    /// What is kept.
+    pub hash: [u8; 32],
+}
+
+/// Takes a key apart; `None` if it is none.
+pub fn read(text: &str) -> Option<Presented<'_>> {
+    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+    let good = id.len() == ID_CHARS
+        && id.bytes().all(|byte| ALPHABET.contains(&byte))
+        && secret.len() == SECRET_CHARS;
+    good.then(|| Presented { id, hash: Sha256::digest(secret).into() })
+}
+
+/// Makes a key, from the operating system's randomness.
+pub fn mint() -> Minted {
+    let mut random = [0; ID_CHARS + SECRET_BYTES];
+    // Seeded by, and reseeded from, the operating system; made for this by its authors.
+    rand::rng().fill_bytes(&mut random);
+    let (id, secret) = random.split_at(ID_CHARS);
+    let id: String = id.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
+    let secret = URL_SAFE_NO_PAD.encode(secret);
+    let hash = Sha256::digest(&secret).into();
+    Minted { text: format!("{PREFIX}{id}_{secret}"), id, hash }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Presented").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Minted").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_made_and_no_two_are_alike() {
+        let (one, other) = (mint(), mint());
+        for key in [&one, &other] {
+            assert_eq!(read(&key.text), Some(Presented { id: &key.id, hash: key.hash }));
+        }
+        assert_ne!(one.id, other.id);
+        assert_ne!(one.hash, other.hash);
+    }
+
+    #[test]
+    fn another_secret_has_another_hash() {
+        let key = mint();
+        let last = if key.text.ends_with('A') { "B" } else { "A" };
+        let changed = format!("{}{last}", &key.text[..key.text.len() - 1]);
+        assert_ne!(read(&changed).unwrap().hash, key.hash);
+    }
+
+    #[test]
+    fn what_is_no_key_is_none() {
+        let key = mint().text;
+        for text in [
+            "",
+            "hf_",
+            "hf__",
+            "xx",
+            &key[1..],
+            &key[..key.len() - 1],
+            &format!("{key}A"),
+            &key.to_uppercase(),
+        ] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let key = mint();
+        let secret = key.text.rsplit_once(&key.id).unwrap().1;
+        assert!(!format!("{key:?} {:?}", read(&key.text)).contains(secret));
+    }
+}

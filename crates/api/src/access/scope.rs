@@ -1,0 +1,127 @@
+//! What a caller may do.
+
+use std::{fmt, str::FromStr};
+
+use holdfast_domain::Invalid;
+
+/// One kind of thing that a caller may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Scope {
+    /// See products and their stock ledger.
+    ProductsRead,
+    /// Make, change and retire products, and change their stock.
+    ProductsWrite,
+    /// See orders and holds.
+    OrdersRead,
+    /// Place and cancel orders, hold units and release them.
+    OrdersWrite,
+    /// Everything, and what is behind the admin port: keys and dead letters.
+    Admin,
+}
+
+/// A set of [`Scope`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scope {
+    /// Each scope.
+    pub const ALL: [Self; 5] =
+        [Self::ProductsRead, Self::ProductsWrite, Self::OrdersRead, Self::OrdersWrite, Self::Admin];
+
+    /// The scope's name, in keys and tokens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProductsRead => "products:read",
+            Self::ProductsWrite => "products:write",
+            Self::OrdersRead => "orders:read",
+            Self::OrdersWrite => "orders:write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl Scopes {
+    /// Everything.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Whether the set allows something. `admin` allows everything.
+    pub fn allow(self, scope: Scope) -> bool {
+        let bit = |scope: Scope| 1 << scope as u8;
+        self.0 & (bit(scope) | bit(Scope::Admin)) != 0
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The set with one more.
+    #[must_use]
+    pub fn with(self, scope: Scope) -> Self {
+        Self(self.0 | 1 << scope as u8)
+    }
+
+    /// The scopes among `words`; others, which may mean something to another service, are passed
+    /// over.
+    pub fn among<'w>(words: impl IntoIterator<Item = &'w str>) -> Self {
+        words
+            .into_iter()
+            .filter_map(|word| word.parse::<Scope>().ok())
+            .fold(Self::default(), Self::with)
+    }
+
+    /// What is in it.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.0 & (1 << *scope as u8) != 0)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        scopes.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+impl FromStr for Scope {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word).ok_or_else(|| {
+            let all = Self::ALL.map(Self::as_str).join(", ");
+            format!("must be one of {all}").into()
+        })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_allows_what_is_in_it_and_admin_everything() {
+        let scopes = Scopes::among("orders:write openid products:read".split(' '));
+        for scope in Scope::ALL {
+            let within = matches!(scope, Scope::OrdersWrite | Scope::ProductsRead);
+            assert_eq!(scopes.allow(scope), within, "{scope}");
+            assert!(Scopes::default().with(Scope::Admin).allow(scope));
+            assert!(!Scopes::default().allow(scope));
+        }
+        assert_eq!(scopes.iter().collect::<Vec<_>>(), [Scope::ProductsRead, Scope::OrdersWrite]);
+        assert!(Scopes::among(["openid", "ADMIN", ""]).is_empty());
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_is_written() {
+        for scope in Scope::ALL {
+            assert_eq!(scope.as_str().parse(), Ok(scope));
+        }
+        assert!("orders".parse::<Scope>().is_err());
+    }
+}

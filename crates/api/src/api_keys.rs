@@ -1,0 +1,221 @@
+//! An API key as the API shows it, and as a client wants it.
+
+use bytes::Bytes;
+use holdfast_domain::{CustomerRef, Invalid, KeyName};
+use holdfast_store::{ApiKey, NewApiKey, Store, StoreError};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::{
+    access::{Scope, Scopes, api_key},
+    body::{Fields, JsonText, value},
+    problem::Problem,
+};
+
+/// The most requests a second that a key can be given.
+pub const RATE_MAX: i64 = 1_000_000;
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub struct KeyBody {
+    /// The public part of the key.
+    #[schema(example = "k3v9wq2mzt7a")]
+    pub id: String,
+    /// What it is for.
+    #[schema(example = "web shop")]
+    pub name: String,
+    /// What it allows.
+    #[schema(example = json!(["products:read", "orders:write"]))]
+    pub scopes: Vec<String>,
+    /// The one customer for whom it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "customer-42")]
+    pub customer_ref: Option<String>,
+    /// How many requests it allows a second, if not as many as the server is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_second: Option<u32>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// An API key that was just made.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = MadeApiKey)]
+pub struct MadeKeyBody {
+    /// The key itself. It is shown this once and kept nowhere.
+    pub key: String,
+    /// What it is.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub made: KeyBody,
+}
+
+/// A key to be made.
+#[derive(ToSchema)]
+#[schema(as = NewApiKey)]
+#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
+pub struct NewKeySchema {
+    /// What it is for: 1 to 200 characters.
+    #[schema(example = "web shop", min_length = 1, max_length = 200)]
+    name: String,
+    /// What it allows: `products:read`, `products:write`, `orders:read`, `orders:write`, or `admin`, which is
+    /// everything.
+    #[schema(example = json!(["products:read", "orders:write"]), min_items = 1, max_items = 5)]
+    scopes: Vec<String>,
+    /// The one customer for whom it is: its bearer sees and places orders of that one only.
+    #[schema(example = "customer-42", min_length = 1, max_length = 200)]
+    customer_ref: Option<String>,
+    /// How many requests it allows a second, over all replicas; as many as the server is set to unless given.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    rate_per_second: Option<i64>,
+    /// When it ends by itself; never unless given.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A key as somebody wants it.
+#[derive(Clone, Debug)]
+pub struct KeyRequest {
+    /// What it is for.
+    pub name: KeyName,
+    /// What it allows; not empty.
+    pub scopes: Scopes,
+    /// The one customer for whom it is.
+    pub customer: Option<CustomerRef>,
+    /// How many requests it allows a second: 1 to [`RATE_MAX`].
+    pub rate_per_second: Option<u32>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl KeyRequest {
+    /// Makes the key; `None` if there are too many already.
+    ///
+    /// # Errors
+    /// The database is not available. It is not known then whether the key was made; nobody has it.
+    pub async fn make(&self, store: &Store) -> Result<Option<MadeKeyBody>, StoreError> {
+        let minted = api_key::mint();
+        let new = NewApiKey {
+            id: &minted.id,
+            secret_sha256: minted.hash,
+            name: self.name.as_str(),
+            scopes: self.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            customer: self.customer.as_ref(),
+            rate_per_second: self.rate_per_second,
+            expires_at: self.expires_at,
+        };
+        let made = store.make_api_key(&new).await?;
+        Ok(made.map(|made| MadeKeyBody { key: minted.text, made: made.into() }))
+    }
+}
+
+/// Reads a wish for a key.
+///
+/// # Errors
+/// All wrong fields at once.
+pub fn read(body: &Bytes) -> Result<KeyRequest, Problem> {
+    let text = JsonText::check(body)?;
+    let names = ["name", "scopes", "customer_ref", "rate_per_second", "expires_at"];
+    let mut fields = Fields::read(&text, names)?;
+    let name = fields.required("name", |raw| value::text(raw).and_then(KeyName::new));
+    let scopes = fields.required("scopes", scopes);
+    let customer = fields
+        .nullable("customer_ref", |raw| value::text(raw).and_then(CustomerRef::new))
+        .flatten();
+    let rate_per_second =
+        fields.nullable("rate_per_second", |raw| rate(value::integer(raw)?)).flatten();
+    let expires_at = fields
+        .nullable("expires_at", |raw| value::text(raw).and_then(|text| expiry(&text)))
+        .flatten();
+    fields.finish()?;
+    match (name, scopes) {
+        (Some(name), Some(scopes)) => {
+            Ok(KeyRequest { name, scopes, customer, rate_per_second, expires_at })
+        }
+        // `finish` has named what is missing.
+        _ => Err(Problem::body("must have name and scopes")),
+    }
+}
+
+fn scopes(raw: &RawValue) -> Result<Scopes, Invalid> {
+    let must = || {
+        let all = Scope::ALL.map(Scope::as_str).join(", ");
+        Invalid::from(format!("must be an array with at least one of {all}"))
+    };
+    let words: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| must())?;
+    let scopes = words.iter().map(|word| word.parse::<Scope>()).collect::<Result<Scopes, _>>();
+    scopes.ok().filter(|scopes| !scopes.is_empty()).ok_or_else(must)
+}
+
+/// A limit of requests a second.
+///
+/// # Errors
+/// A number out of range.
+pub fn rate(number: i64) -> Result<u32, Invalid> {
+    u32::try_from(number)
+        .ok()
+        .filter(|rate| (1..=RATE_MAX).contains(&i64::from(*rate)))
+        .ok_or_else(|| format!("must be between 1 and {RATE_MAX}").into())
+}
+
+/// The time when a key ends.
+///
+/// # Errors
+/// No time, or one that is past.
+pub fn expiry(text: &str) -> Result<Timestamp, Invalid> {
+    text.parse::<Timestamp>().ok().filter(|time| *time > Timestamp::now()).ok_or_else(|| {
+        "must be a time to come with its offset, such as 2036-01-31T12:00:00Z".into()
+    })
+}
+
+impl From<ApiKey> for KeyBody {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            scopes: key.scopes,
+            customer_ref: key.customer.map(CustomerRef::into_inner),
+            rate_per_second: key.rate_per_second,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_wrong_fields_are_named_at_once() {
+        let wrong = |body: &str| {
+            let problem = read(&Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+            problem.fields().map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(wrong("{}"), ["name", "scopes"]);
+        assert_eq!(
+            wrong(
+                r#"{"name":" ","scopes":[],"customer_ref":"","rate_per_second":0,"expires_at":"1999-01-01T00:00:00Z"}"#
+            ),
+            ["name", "scopes", "customer_ref", "rate_per_second", "expires_at"]
+        );
+        for scopes in ["7", "\"admin\"", "[\"orders\"]", "[\"admin\",7]", "null"] {
+            assert_eq!(wrong(&format!("{{\"name\":\"x\",\"scopes\":{scopes}}}")), ["scopes"]);
+        }
+        let good = br#"{"name":"x","scopes":["orders:read"],"rate_per_second":null}"#;
+        assert_eq!(read(&Bytes::from_static(good)).unwrap().rate_per_second, None);
+    }
+}

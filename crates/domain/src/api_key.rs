@@ -1,0 +1,41 @@
+//! What an API key is for, in the words of who made it.
+
+use crate::{Invalid, product::checked_text};
+
+/// The longest name of a key, in characters.
+pub const MAX_KEY_NAME_CHARS: usize = 200;
+
+/// What a key is for: 1 to [`MAX_KEY_NAME_CHARS`] characters, not only blanks, without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyName(String);
+
+impl KeyName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// A name that is empty, blank, too long or holds a NUL.
+    pub fn new(name: String) -> Result<Self, Invalid> {
+        if name.trim().is_empty() {
+            return Err("must not be empty".into());
+        }
+        checked_text(name, MAX_KEY_NAME_CHARS).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for bad in ["", " ", "a\0b", &"x".repeat(201)] {
+            assert!(KeyName::new(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert_eq!(KeyName::new("web shop".to_owned()).unwrap().as_str(), "web shop");
+    }
+}

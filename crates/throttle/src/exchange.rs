@@ -1,0 +1,61 @@
+//! Adding up the counts of all replicas in Redis.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redis::aio::ConnectionManager;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::{ThrottleSettings, counts::Counts};
+
+/// How long a second's counts stay in Redis: longer than clocks differ.
+const KEPT_SECONDS: u64 = 5;
+
+/// Tells Redis of this replica's counts, and takes everybody's from it, until the runtime ends.
+pub(crate) async fn run(
+    counts: Arc<Mutex<Counts>>,
+    connection: ConnectionManager,
+    settings: ThrottleSettings,
+) {
+    let mut times = interval(settings.exchange);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        times.tick().await;
+        let (second, unsaid) = counts.lock().unsaid();
+        if unsaid.is_empty() {
+            continue;
+        }
+        let mut pipe = redis::pipe();
+        for (caller, count) in &unsaid {
+            let key = format!("holdfast:rate:{second}:{caller}");
+            pipe.cmd("INCRBY").arg(&key).arg(*count);
+            pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
+        }
+        let mut connection = connection.clone();
+        let answer =
+            timeout(settings.op_timeout, pipe.query_async::<Vec<u64>>(&mut connection)).await;
+        match answer {
+            Ok(Ok(all)) => {
+                let mut counts = counts.lock();
+                for ((caller, said), all) in unsaid.iter().zip(all) {
+                    counts.told(second, caller, *said, all);
+                }
+                failing = false;
+            }
+            // Told once, not ten times a second.
+            failed if !failing => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer in time".to_owned(),
+                };
+                tracing::warn!(
+                    error,
+                    "the limits of requests hold for each replica alone: Redis does not count"
+                );
+                failing = true;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Counting over replicas, on a real Redis.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_throttle::{Throttle, ThrottleSettings};
+
+fn settings(redis: &Redis) -> ThrottleSettings {
+    ThrottleSettings {
+        redis_url: redis.url(),
+        redis_ca: None,
+        op_timeout: Duration::from_millis(500),
+        exchange: Duration::from_millis(20),
+    }
+}
+
+/// Sends with both until one is refused; how many were allowed, and whether it happened.
+async fn allowed(one: &Throttle, other: &Throttle, limit: u32, patience: Duration) -> (u32, bool) {
+    let (begun, mut allowed) = (Instant::now(), 0);
+    while begun.elapsed() < patience {
+        for throttle in [one, other] {
+            if !throttle.count("key:a", limit).allowed {
+                return (allowed, true);
+            }
+            allowed += 1;
+        }
+        // Slowly enough that the replicas hear of each other before the limit is reached.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (allowed, false)
+}
+
+#[tokio::test]
+async fn two_replicas_share_one_limit() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let (one, other) =
+        (Throttle::start(&settings(&redis)).unwrap(), Throttle::start(&settings(&redis)).unwrap());
+    // Each alone would need 100 in one second; together they may send that many, and what one interval hides.
+    let (sent, refused) = allowed(&one, &other, 100, Duration::from_secs(10)).await;
+    assert!(refused, "{sent} were allowed and none was refused");
+    // A caller with a name of his own is not concerned.
+    assert!(one.count("key:b", 1).allowed);
+}
+
+#[tokio::test]
+async fn without_redis_each_replica_enforces_the_limit_alone() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let throttle = Throttle::start(&settings(&redis)).unwrap();
+    redis.shutdown().await.unwrap();
+    let begun = Instant::now();
+    let refused = loop {
+        let allowance = throttle.count("key:a", 1_000);
+        if !allowance.allowed {
+            break allowance;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "never refused");
+    };
+    assert_eq!((refused.limit, refused.left), (1_000, 0));
+    // In the next second he may again.
+    while !throttle.count("key:a", 1_000).allowed {
+        assert!(begun.elapsed() < Duration::from_secs(10), "refused for good");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
