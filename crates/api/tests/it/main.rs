@@ -16,6 +16,7 @@ mod lines;
 mod lists;
 mod model;
 mod observability;
+mod oidc;
 mod openapi;
 mod process;
 mod products;

@@ -5,10 +5,18 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::server::{BINARY, Server};
+use crate::{
+    client::Client,
+    server::{BINARY, Server},
+};
 
-fn document() -> Value {
-    let output = Command::new(BINARY).arg("openapi").output().unwrap();
+/// The document of the public port, and that of the admin port.
+fn documents() -> [Value; 2] {
+    [&["openapi"][..], &["openapi", "--admin"]].map(document)
+}
+
+fn document(arguments: &[&str]) -> Value {
+    let output = Command::new(BINARY).args(arguments).output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -40,15 +48,15 @@ fn every_reference_in_the_document_leads_somewhere() {
             _ => {}
         }
     }
-    let document = document();
-    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
-    check(&document, &document);
+    for document in documents() {
+        assert_eq!(document["openapi"], "3.1.0");
+        check(&document, &document);
+    }
 }
 
 #[test]
 fn every_operation_is_described_with_its_answers() {
-    let document = document();
-    let operations = operations(&document);
+    let operations: Vec<_> = documents().iter().flat_map(operations).collect();
     let names: Vec<_> =
         operations.iter().map(|(path, method, _)| format!("{method} {path}")).collect();
     for expected in [
@@ -72,6 +80,9 @@ fn every_operation_is_described_with_its_answers() {
         "POST /dead-letters/{id}/replay",
         "POST /dead-letters/{id}/discard",
         "POST /dead-letters/replay",
+        "POST /api-keys",
+        "GET /api-keys",
+        "DELETE /api-keys/{id}",
         "GET /health",
         "GET /livez",
         "GET /readyz",
@@ -82,6 +93,15 @@ fn every_operation_is_described_with_its_answers() {
     for (path, method, operation) in operations {
         let name = format!("{method} {path}");
         assert!(operation["summary"].is_string(), "{name}");
+        if ["/health", "/livez", "/readyz"].contains(&path.as_str()) {
+            // On both ports, and for everybody.
+            assert!(operation["security"].is_null(), "{name}");
+            continue;
+        }
+        assert!(operation["security"][0]["bearer"].is_array(), "{name}");
+        for status in ["401", "403", "429"] {
+            assert!(operation["responses"][status].is_object(), "{name} {status}");
+        }
         ids.push(operation["operationId"].as_str().unwrap().to_owned());
         for (status, answer) in operation["responses"].as_object().unwrap() {
             assert!(!answer["description"].as_str().unwrap().is_empty(), "{name} {status}");
@@ -102,15 +122,19 @@ fn every_operation_is_described_with_its_answers() {
 #[tokio::test]
 async fn every_documented_operation_answers_as_documented() {
     let server = Server::start().await;
-    let shown = server.api.get("/openapi.json").await;
-    let document = document();
-    assert_eq!(shown.json(), document);
-    for (path, method, operation) in operations(&document) {
+    for (client, document) in [&server.api, &server.admin].into_iter().zip(documents()) {
+        assert_eq!(client.get("/openapi.json").await.json(), document);
+        answers_as_documented(client, &document).await;
+    }
+}
+
+async fn answers_as_documented(client: &Client, document: &Value) {
+    for (path, method, operation) in operations(document) {
         let documented = operation["responses"].as_object().unwrap();
         for slash in ["", "/"] {
             let path = format!("{}{slash}", path.replace("{id}", "4711"));
             let request = Method::from_bytes(method.as_bytes()).unwrap();
-            let answer = server.api.json(request, &path, "{}").await;
+            let answer = client.json(request, &path, "{}").await;
             assert_ne!(answer.status, 405, "{method} {path}");
             assert!(
                 documented.contains_key(&answer.status.to_string()),

@@ -114,8 +114,6 @@ async fn worker(database: &str, redis: &str, database_ca: &str, redis_ca: &str) 
         .env("PGSSLROOTCERT", database_ca)
         .env("HOLDFAST_REDIS_CA_FILE", redis_ca)
         .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
-        .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
-        .env("HOLDFAST_AUTH", "off")
         .env("HOLDFAST_FULFILMENT_MS", "0");
     Process::start(options).await.unwrap()
 }
@@ -196,6 +194,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let in_the_clear: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
          WHERE NOT ssl AND datname = current_database() AND pid <> pg_backend_pid() \
+           AND backend_type = 'client backend' \
            AND backend_start > (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())",
     )
     .fetch_one(store.pool())

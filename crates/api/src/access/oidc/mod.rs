@@ -131,12 +131,8 @@ impl Tokens {
     pub fn follow(settings: OidcSettings) -> Result<Self, IssuerError> {
         ring::install();
         let issuer = Issuer::new(settings.issuer.clone())?;
-        // Which one a token names is compared with this list; `Validation` wants one of a family first.
-        let algorithms: Vec<_> =
-            settings.algorithms.iter().map(|TokenAlgorithm(name)| *name).collect();
-        let mut validation =
-            Validation::new(algorithms.first().copied().unwrap_or(Algorithm::RS256));
-        validation.algorithms = algorithms;
+        // `judge` puts in the one of the token, once it is found to be allowed.
+        let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = LEEWAY.as_secs();
         validation.validate_nbf = true;
         validation.set_audience(&[&settings.audience]);
@@ -206,10 +202,12 @@ impl Tokens {
             self.0.unknown_key.notify_one();
             return Verdict::Bad;
         };
-        if algorithm.is_some_and(|only| only != header.alg) {
+        let allowed = self.0.settings.algorithms.contains(&TokenAlgorithm(header.alg));
+        if !allowed || algorithm.is_some_and(|only| only != header.alg) {
             return Verdict::Bad;
         }
-        let Ok(token) = decode::<Claims>(token, &key, &self.0.validation) else {
+        let validation = Validation { algorithms: vec![header.alg], ..self.0.validation.clone() };
+        let Ok(token) = decode::<Claims>(token, &key, &validation) else {
             return Verdict::Bad;
         };
         let until = token.claims.exp.saturating_add(LEEWAY.as_secs());

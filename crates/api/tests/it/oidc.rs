@@ -1,0 +1,262 @@
+//! Tokens of an OIDC issuer, which is a small server here: its documents and its signatures are real.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{Json, Router, routing::get};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
+};
+use serde_json::{Value, json};
+
+use crate::{access::Bearer, client::Answer, server::Server};
+
+/// Signs tokens, and publishes its keys.
+struct Issuer {
+    url: String,
+    keys: Arc<Mutex<Value>>,
+}
+
+/// A key of the issuer.
+enum Key {
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl Key {
+    fn p256() -> Self {
+        let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let document = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
+        Self::P256(EcdsaKeyPair::from_pkcs8(scheme, document.as_ref(), &random).unwrap())
+    }
+
+    fn ed25519() -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self::Ed25519(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap())
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::P256(_) => "ES256",
+            Self::Ed25519(_) => "EdDSA",
+        }
+    }
+
+    /// As it is published.
+    fn jwk(&self, id: &str) -> Value {
+        match self {
+            Self::P256(pair) => {
+                let point = &pair.public_key().as_ref()[1..];
+                json!({ "kty": "EC", "crv": "P-256", "kid": id, "use": "sig", "alg": "ES256",
+                    "x": URL_SAFE_NO_PAD.encode(&point[..32]), "y": URL_SAFE_NO_PAD.encode(&point[32..]) })
+            }
+            Self::Ed25519(pair) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "use": "sig",
+                    "x": URL_SAFE_NO_PAD.encode(pair.public_key()) })
+            }
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::P256(pair) => pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+        }
+    }
+
+    fn token(&self, id: &str, claims: &Value) -> String {
+        let header = json!({ "alg": self.algorithm(), "kid": id, "typ": "JWT" });
+        let message = unsigned(&header, claims);
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+}
+
+fn unsigned(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", part(header), part(claims))
+}
+
+impl Issuer {
+    async fn start(keys: &[Value]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let discovery = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        let keys = Arc::new(Mutex::new(json!({ "keys": keys })));
+        let shown = Arc::clone(&keys);
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(async move || Json(discovery)))
+            .route("/keys", get(async move || Json(shown.lock().unwrap().clone())));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, keys }
+    }
+
+    fn publish(&self, keys: &[Value]) {
+        *self.keys.lock().unwrap() = json!({ "keys": keys });
+    }
+
+    /// The claims of a good token, with changes; `null` takes one away.
+    fn claims(&self, changes: Value) -> Value {
+        let now =
+            i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        let mut claims = json!({ "iss": self.url, "aud": "holdfast", "sub": "ada", "exp": now + 300, "nbf": now - 5,
+            "scope": "openid orders:read orders:write products:read products:write" });
+        for (name, value) in changes.as_object().unwrap() {
+            let value = match value.as_i64() {
+                // Times are given from now on.
+                Some(seconds) if ["exp", "nbf"].contains(&name.as_str()) => json!(now + seconds),
+                _ => value.clone(),
+            };
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(name);
+            } else {
+                claims[name] = value;
+            }
+        }
+        claims
+    }
+
+    async fn server(&self, settings: &[(&str, &str)]) -> Server {
+        let mut all = vec![
+            ("HOLDFAST_AUTH", "on"),
+            ("HOLDFAST_OIDC_ISSUER", self.url.as_str()),
+            ("HOLDFAST_OIDC_AUDIENCE", "holdfast"),
+        ];
+        all.extend(settings);
+        Server::with(&all).await
+    }
+}
+
+async fn ask(server: &Server, token: &str) -> Answer {
+    let bearer = Bearer { api: server.api.clone(), key: token.to_owned() };
+    bearer.get("/orders").await
+}
+
+#[tokio::test]
+async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
+    let (key, stranger) = (Key::p256(), Key::p256());
+    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let server = issuer.server(&[]).await;
+    let good = key.token("one", &issuer.claims(json!({})));
+    server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
+    // Several audiences, and scopes as others write them.
+    let many = issuer
+        .claims(json!({ "aud": ["shop", "holdfast"], "scope": null, "scp": ["orders:read"] }));
+    assert_eq!(ask(&server, &key.token("one", &many)).await.status, 200);
+
+    for changes in [
+        json!({ "iss": "http://127.0.0.1:1" }),
+        json!({ "iss": null }),
+        json!({ "aud": "another" }),
+        json!({ "aud": null }),
+        json!({ "exp": -3600 }),
+        json!({ "exp": null }),
+        json!({ "nbf": 3600 }),
+        json!({ "sub": null }),
+    ] {
+        let token = key.token("one", &issuer.claims(changes.clone()));
+        assert_eq!(ask(&server, &token).await.status, 401, "{changes}");
+    }
+    let claims = issuer.claims(json!({}));
+    let public = URL_SAFE_NO_PAD.encode(key.jwk("one").to_string());
+    let forged = [
+        // Signed by somebody else; with a key that is not there; for another key.
+        stranger.token("one", &claims),
+        key.token("two", &claims),
+        // Not signed at all.
+        format!("{}.", unsigned(&json!({ "alg": "none", "kid": "one" }), &claims)),
+        // With the public key as the shared secret.
+        format!("{}.{public}", unsigned(&json!({ "alg": "HS256", "kid": "one" }), &claims)),
+        // An algorithm that is not allowed.
+        format!("{}.{public}", unsigned(&json!({ "alg": "ES384", "kid": "one" }), &claims)),
+        // Changed after it was signed.
+        format!("{}x", good),
+        good.replacen('.', ".e", 1),
+        "a.b.c".to_owned(),
+        "x".repeat(9000),
+    ];
+    for token in forged {
+        let answer = ask(&server, &token).await;
+        assert_eq!(answer.status, 401, "{token}");
+        assert_eq!(answer.problem()["type"], "/problems/unauthorized");
+    }
+    // Good, but without the scope.
+    let poor = key.token("one", &issuer.claims(json!({ "scope": "openid products:read" })));
+    assert_eq!(ask(&server, &poor).await.status, 403);
+    let log = server.process.log().unwrap();
+    for secret in [good.rsplit('.').next().unwrap(), poor.rsplit('.').next().unwrap()] {
+        assert!(!log.contains(secret), "a token is in the log");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_rotated_without_anybody_s_doing() {
+    let (old, new) = (Key::p256(), Key::ed25519());
+    let issuer = Issuer::start(&[old.jwk("old")]).await;
+    let server = issuer.server(&[("HOLDFAST_OIDC_ALGORITHMS", "ES256,EdDSA")]).await;
+    let of_old = old.token("old", &issuer.claims(json!({})));
+    server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
+    // The new key takes the old one's place. A token with it makes the server look again, and what the old one
+    // has signed is good no longer, though it was a moment ago.
+    issuer.publish(&[new.jwk("new")]);
+    let of_new = new.token("new", &issuer.claims(json!({})));
+    server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
+    assert_eq!(ask(&server, &of_old).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_away_is_a_clear_answer_and_keys_work_without_it() {
+    let key = Key::p256();
+    let issuer = Issuer::start(&[]).await;
+    let server = Server::with(&[
+        ("HOLDFAST_AUTH", "on"),
+        ("HOLDFAST_OIDC_ISSUER", "http://127.0.0.1:1"),
+        ("HOLDFAST_OIDC_AUDIENCE", "holdfast"),
+    ])
+    .await;
+    let answer = ask(&server, &key.token("one", &issuer.claims(json!({})))).await;
+    assert_eq!(
+        (answer.status, answer.problem()["type"].as_str().unwrap()),
+        (503, "/problems/unavailable")
+    );
+    assert!(server.process.log().unwrap().contains("the issuer's keys cannot be had"));
+    assert_eq!(server.api.get("/orders").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_for_one_customer_shows_his_orders_only() {
+    let key = Key::p256();
+    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let server = issuer.server(&[("HOLDFAST_OIDC_CUSTOMER_CLAIM", "customer")]).await;
+    let bearer = |customer: Value| {
+        let token = key.token("one", &issuer.claims(json!({ "customer": customer })));
+        Bearer { api: server.api.clone(), key: token }
+    };
+    let (ada, bob) = (bearer(json!("ada")), bearer(json!("bob")));
+    server.until("the keys are known", async || ada.get("/orders").await.status == 200).await;
+    let (made, text) = crate::access::keys(
+        &server.database_url,
+        &["create", "--name", "shop", "--scopes", "products:write,orders:read"],
+    );
+    assert!(made, "{text}");
+    let shop = Bearer { api: server.api.clone(), key: text };
+    server.until("the key is known", async || shop.get("/orders").await.status == 200).await;
+    let product = json!({ "name": "Mill", "price": 1, "stock": 9 });
+    let id = shop.post("/products", &product).await.json()["id"].clone();
+
+    let order = ada.post("/orders", &json!({ "product_id": id, "quantity": 1 })).await;
+    assert_eq!((order.status, &order.json()["customer_ref"]), (201, &json!("ada")));
+    let path = format!("/orders/{}", order.json()["id"]);
+    assert_eq!(ada.get(&path).await.status, 200);
+    assert_eq!(bob.get(&path).await.status, 404);
+    assert_eq!(bob.get("/orders").await.json(), json!([]));
+    assert_eq!(shop.get(&path).await.status, 200);
+    // One without a customer would see everybody's.
+    for nobody in [Value::Null, json!(""), json!(7)] {
+        assert_eq!(bearer(nobody).get("/orders").await.status, 401);
+    }
+}
