@@ -20,6 +20,7 @@ COPY crates/queue/Cargo.toml crates/queue/
 COPY crates/sandbox/Cargo.toml crates/sandbox/
 COPY crates/store/Cargo.toml crates/store/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
+COPY crates/throttle/Cargo.toml crates/throttle/
 COPY crates/worker/Cargo.toml crates/worker/
 # With nothing of ours in them yet, the crates are their dependencies.
 RUN for crate in crates/*; do mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; done

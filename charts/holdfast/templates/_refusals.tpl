@@ -32,6 +32,20 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "holdfast.refuse.auth" -}}
+{{- with .Values.auth -}}
+{{- if and .oidc.issuer (not .oidc.audience) -}}
+{{- fail "auth.oidc.audience is empty although auth.oidc.issuer is set: a token that the issuer made for another service would be good here." -}}
+{{- end -}}
+{{- if and .oidc.issuer (not .enabled) -}}
+{{- fail "auth.oidc.issuer is set although auth.enabled is false: no token would be looked at." -}}
+{{- end -}}
+{{- if and (not .oidc.issuer) (or .oidc.audience .oidc.customerClaim) -}}
+{{- fail "auth.oidc.audience and auth.oidc.customerClaim are for auth.oidc.issuer, which is empty." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.refuse.settings" -}}
 {{- $own := dict
   "DATABASE_URL" "database"
@@ -40,6 +54,14 @@
   "HOLDFAST_HTTP_ADDR" "api.service"
   "HOLDFAST_METRICS_ADDR" "no value: the port is 9464"
   "HOLDFAST_EXTERNAL_METRICS_ADDR" "no value: the port is 6443"
+  "HOLDFAST_ADMIN_ADDR" "no value: the port is 9463 of the pod itself, for kubectl port-forward"
+  "HOLDFAST_AUTH" "auth.enabled"
+  "HOLDFAST_OIDC_ISSUER" "auth.oidc.issuer"
+  "HOLDFAST_OIDC_AUDIENCE" "auth.oidc.audience"
+  "HOLDFAST_OIDC_ALGORITHMS" "auth.oidc.algorithms"
+  "HOLDFAST_OIDC_CUSTOMER_CLAIM" "auth.oidc.customerClaim"
+  "HOLDFAST_RATE_LIMIT" "auth.rateLimit"
+  "HOLDFAST_CORS_ORIGINS" "auth.corsOrigins"
   "HOLDFAST_DRAIN_DELAY_MS" "api.shutdown.drainSeconds"
   "HOLDFAST_SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds of the same part"
   "HOLDFAST_LOG" "telemetry.log"
@@ -139,6 +161,7 @@
 {{- define "holdfast.refuse" -}}
 {{- include "holdfast.refuse.servers" . -}}
 {{- include "holdfast.refuse.redisTls" . -}}
+{{- include "holdfast.refuse.auth" . -}}
 {{- include "holdfast.refuse.settings" . -}}
 {{- include "holdfast.refuse.autoscaling" . -}}
 {{- include "holdfast.refuse.apiservice" . -}}

@@ -11,6 +11,33 @@
 {{- end }}
 {{- end -}}
 
+{{- define "holdfast.env.auth" -}}
+{{- with .Values.auth -}}
+- name: HOLDFAST_AUTH
+  value: {{ ternary "on" "off" .enabled | quote }}
+{{- if .oidc.issuer }}
+- name: HOLDFAST_OIDC_ISSUER
+  value: {{ .oidc.issuer | quote }}
+- name: HOLDFAST_OIDC_AUDIENCE
+  value: {{ .oidc.audience | quote }}
+- name: HOLDFAST_OIDC_ALGORITHMS
+  value: {{ join "," .oidc.algorithms | quote }}
+{{- with .oidc.customerClaim }}
+- name: HOLDFAST_OIDC_CUSTOMER_CLAIM
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- with .rateLimit }}
+- name: HOLDFAST_RATE_LIMIT
+  value: {{ int64 . | quote }}
+{{- end }}
+{{- with .corsOrigins }}
+- name: HOLDFAST_CORS_ORIGINS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.env.database" -}}
 - name: DATABASE_URL
   valueFrom:

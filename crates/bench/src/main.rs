@@ -17,7 +17,7 @@ use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
 use holdfast_bench::scenarios::{ALL, Bench, Settings};
 use holdfast_bench::simulate;
-use holdfast_sandbox::http_post_json;
+use holdfast_sandbox::{http_post_json, http_post_json_as};
 
 // The do-nothing server has the allocator of the API, or it would be no fair ceiling.
 #[global_allocator]
@@ -103,6 +103,9 @@ struct LoadArgs {
     /// Connections
     #[arg(long, default_value_t = 256)]
     connections: usize,
+    /// An API key or a token to bear, where the server asks for one
+    #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true)]
+    key: Option<String>,
     /// How many products: those with the ids 1 to this, or new ones with --new-stock
     #[arg(long, default_value_t = 1)]
     products: i64,
@@ -218,10 +221,17 @@ fn read_log(path: &Path) -> anyhow::Result<Log> {
 fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     let targets = resolve(&args.target)?;
     let product_ids: Vec<i64> = match args.new_stock {
-        Some(stock) => block_on(new_products(targets[0], args.products, stock))?,
+        Some(stock) => {
+            block_on(new_products(targets[0], args.products, stock, args.key.as_deref()))?
+        }
         None => (1..=args.products).collect(),
     };
     let choice = args.zipf.map_or(Choice::Uniform, |exponent| Choice::Zipf { exponent });
+    let requests = Requests::mix(&product_ids, choice, args.reads);
+    let requests = match &args.key {
+        Some(key) => requests.with_bearer(key),
+        None => requests,
+    };
     let pace = args.rate.map_or(Pace::Closed, |per_second| Pace::Open {
         per_second,
         patience: Duration::from_secs(1),
@@ -230,7 +240,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         name: "load",
         targets,
         connections: args.connections,
-        requests: Arc::new(Requests::mix(&product_ids, choice, args.reads)),
+        requests: Arc::new(requests),
         pace,
     };
     let measured = Duration::from_secs(args.seconds);
@@ -264,13 +274,22 @@ fn resolve(targets: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     targets.iter().map(resolve).collect()
 }
 
-async fn new_products(target: SocketAddr, count: i64, stock: i64) -> anyhow::Result<Vec<i64>> {
+async fn new_products(
+    target: SocketAddr,
+    count: i64,
+    stock: i64,
+    key: Option<&str>,
+) -> anyhow::Result<Vec<i64>> {
+    let url = format!("http://{target}/products");
     let mut ids = Vec::new();
     for number in 1..=count {
         let product = serde_json::json!({
             "name": format!("Flash sale item {number}"), "price": "9.90", "stock": stock
         });
-        let answer = http_post_json(&format!("http://{target}/products"), &product).await?;
+        let answer = match key {
+            Some(key) => http_post_json_as(key, &url, &product).await?,
+            None => http_post_json(&url, &product).await?,
+        };
         anyhow::ensure!(answer.status == 201, "a product was refused: {}", answer.body);
         let made: serde_json::Value = serde_json::from_str(&answer.body)?;
         ids.push(made["id"].as_i64().context("a product without an id")?);

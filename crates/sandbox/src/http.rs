@@ -43,6 +43,14 @@ pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
     send(client()?.post(url).json(body)).await
 }
 
+/// POST of a JSON body with an API key or token, within ten seconds.
+///
+/// # Errors
+/// When there is no whole answer in that time; any status is an answer.
+pub async fn http_post_json_as(bearer: &str, url: &str, body: &Value) -> anyhow::Result<Answer> {
+    send(client()?.post(url).bearer_auth(bearer).json(body)).await
+}
+
 /// PUT of a JSON body, within ten seconds.
 ///
 /// # Errors

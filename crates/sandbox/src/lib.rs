@@ -32,7 +32,7 @@ mod redis;
 mod shared;
 
 pub use folder::{Keep, sweep};
-pub use http::{Answer, http_get, http_post_json, http_put_json};
+pub use http::{Answer, http_get, http_post_json, http_post_json_as, http_put_json};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{Authority, Kubernetes, KubernetesAssets, MissingAssets, Pair};
 pub use port::Port;

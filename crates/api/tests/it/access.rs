@@ -298,10 +298,10 @@ async fn a_key_for_one_customer_sees_and_does_what_is_his() {
     // Holds are the same.
     let hold = ada.post("/holds", &order).await.json();
     assert_eq!(hold["customer_ref"], "ada");
-    let held = format!("/holds/{}", hold["id"]);
+    let hold_path = format!("/holds/{}", hold["id"]);
     assert_eq!(list(bob.get("/holds").await), Vec::<Value>::new());
-    assert_eq!(bob.get(&held).await.status, 404);
-    assert_eq!(bob.send(Method::DELETE, &held, "").await.status, 404);
+    assert_eq!(bob.get(&hold_path).await.status, 404);
+    assert_eq!(bob.send(Method::DELETE, &hold_path, "").await.status, 404);
     let from_hold = json!({ "product_id": id, "quantity": 1, "hold_id": hold["id"] });
     assert_eq!(bob.post("/orders", &from_hold).await.status, 404);
     assert_eq!(ada.post("/orders", &from_hold).await.status, 201);

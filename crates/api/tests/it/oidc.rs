@@ -100,7 +100,7 @@ impl Issuer {
     }
 
     /// The claims of a good token, with changes; `null` takes one away.
-    fn claims(&self, changes: Value) -> Value {
+    fn claims(&self, changes: &Value) -> Value {
         let now =
             i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
         let mut claims = json!({ "iss": self.url, "aud": "holdfast", "sub": "ada", "exp": now + 300, "nbf": now - 5,
@@ -141,11 +141,11 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
     let (key, stranger) = (Key::p256(), Key::p256());
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
-    let good = key.token("one", &issuer.claims(json!({})));
+    let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
     // Several audiences, and scopes as others write them.
     let many = issuer
-        .claims(json!({ "aud": ["shop", "holdfast"], "scope": null, "scp": ["orders:read"] }));
+        .claims(&json!({ "aud": ["shop", "holdfast"], "scope": null, "scp": ["orders:read"] }));
     assert_eq!(ask(&server, &key.token("one", &many)).await.status, 200);
 
     for changes in [
@@ -158,10 +158,10 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
         json!({ "nbf": 3600 }),
         json!({ "sub": null }),
     ] {
-        let token = key.token("one", &issuer.claims(changes.clone()));
+        let token = key.token("one", &issuer.claims(&changes));
         assert_eq!(ask(&server, &token).await.status, 401, "{changes}");
     }
-    let claims = issuer.claims(json!({}));
+    let claims = issuer.claims(&json!({}));
     let public = URL_SAFE_NO_PAD.encode(key.jwk("one").to_string());
     let forged = [
         // Signed by somebody else; with a key that is not there; for another key.
@@ -174,7 +174,7 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
         // An algorithm that is not allowed.
         format!("{}.{public}", unsigned(&json!({ "alg": "ES384", "kid": "one" }), &claims)),
         // Changed after it was signed.
-        format!("{}x", good),
+        format!("{good}x"),
         good.replacen('.', ".e", 1),
         "a.b.c".to_owned(),
         "x".repeat(9000),
@@ -185,7 +185,7 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
         assert_eq!(answer.problem()["type"], "/problems/unauthorized");
     }
     // Good, but without the scope.
-    let poor = key.token("one", &issuer.claims(json!({ "scope": "openid products:read" })));
+    let poor = key.token("one", &issuer.claims(&json!({ "scope": "openid products:read" })));
     assert_eq!(ask(&server, &poor).await.status, 403);
     let log = server.process.log().unwrap();
     for secret in [good.rsplit('.').next().unwrap(), poor.rsplit('.').next().unwrap()] {
@@ -198,12 +198,12 @@ async fn keys_are_rotated_without_anybody_s_doing() {
     let (old, new) = (Key::p256(), Key::ed25519());
     let issuer = Issuer::start(&[old.jwk("old")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_ALGORITHMS", "ES256,EdDSA")]).await;
-    let of_old = old.token("old", &issuer.claims(json!({})));
+    let of_old = old.token("old", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
     // The new key takes the old one's place. A token with it makes the server look again, and what the old one
     // has signed is good no longer, though it was a moment ago.
     issuer.publish(&[new.jwk("new")]);
-    let of_new = new.token("new", &issuer.claims(json!({})));
+    let of_new = new.token("new", &issuer.claims(&json!({})));
     server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
     assert_eq!(ask(&server, &of_old).await.status, 401);
 }
@@ -218,7 +218,7 @@ async fn an_issuer_that_is_away_is_a_clear_answer_and_keys_work_without_it() {
         ("HOLDFAST_OIDC_AUDIENCE", "holdfast"),
     ])
     .await;
-    let answer = ask(&server, &key.token("one", &issuer.claims(json!({})))).await;
+    let answer = ask(&server, &key.token("one", &issuer.claims(&json!({})))).await;
     assert_eq!(
         (answer.status, answer.problem()["type"].as_str().unwrap()),
         (503, "/problems/unavailable")
@@ -233,7 +233,7 @@ async fn a_token_for_one_customer_shows_his_orders_only() {
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_CUSTOMER_CLAIM", "customer")]).await;
     let bearer = |customer: Value| {
-        let token = key.token("one", &issuer.claims(json!({ "customer": customer })));
+        let token = key.token("one", &issuer.claims(&json!({ "customer": customer })));
         Bearer { api: server.api.clone(), key: token }
     };
     let (ada, bob) = (bearer(json!("ada")), bearer(json!("bob")));

@@ -65,6 +65,23 @@ impl Requests {
         self
     }
 
+    /// The same requests, each with this API key or token.
+    pub fn with_bearer(mut self, bearer: &str) -> Self {
+        const BEFORE: &[u8] = b"\r\nhost: holdfast";
+        let header = format!("\r\nauthorization: Bearer {bearer}");
+        for request in &mut self.table {
+            let place = request.bytes.windows(BEFORE.len()).position(|bytes| bytes == BEFORE);
+            let place = place.map_or(0, |start| start + BEFORE.len());
+            let mut bytes = request.bytes.to_vec();
+            bytes.splice(place..place, header.bytes());
+            request.bytes = bytes.into();
+            if let Some(key) = &mut request.key {
+                *key = key.start + header.len()..key.end + header.len();
+            }
+        }
+        self
+    }
+
     /// Reads of these products.
     pub fn reads(product_ids: &[i64], choice: Choice) -> Self {
         Self::mix(product_ids, choice, 1.0)
