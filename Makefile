@@ -40,7 +40,16 @@ test: ## Check everything: lint, deny, all tests on real servers
 	@$(MAKE) --no-print-directory chart
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
+	@$(MAKE) --no-print-directory test-contract
 	@$(MAKE) --no-print-directory test-kubernetes
+
+.PHONY: test-contract
+test-contract: ## Send the API what its OpenAPI document allows and what it forbids
+	@program=$$(scripts/schemathesis); case $$? in \
+	  0) SCHEMATHESIS=$$program exec $(CARGO) test --locked --package holdfast-api --test it -- --ignored contract ;; \
+	  3) ;; \
+	  *) exit 1 ;; \
+	esac
 
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane

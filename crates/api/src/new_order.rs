@@ -123,7 +123,7 @@ pub fn hold(
     let mut fields = Fields::read(&text, ["product_id", "quantity", "seconds", "customer_ref"])?;
     let product_id = fields.required("product_id", value::integer).map(ProductId);
     let quantity = fields.required("quantity", value::quantity(limits.quantity));
-    let lasts = fields.optional("seconds", |raw| seconds(raw, limits.hold));
+    let lasts = fields.nullable("seconds", |raw| seconds(raw, limits.hold)).flatten();
     let customer_ref = customer(&mut fields, caller);
     let key = key(&mut fields, headers);
     fields.finish()?;

@@ -4,8 +4,9 @@ use axum::http::Method;
 use utoipa::{
     OpenApi as _,
     openapi::{
-        Components, ContentBuilder, OpenApi, Ref, ResponseBuilder,
-        path::Operation,
+        Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema,
+        path::{Operation, Parameter},
+        schema::{SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -62,12 +63,27 @@ pub fn document(surface: Surface) -> OpenApi {
             (Method::DELETE, &mut item.delete),
         ];
         for (method, operation) in operations {
-            if let (Some(operation), Some(scope)) = (operation, access::needed(route, &method)) {
+            let Some(operation) = operation else { continue };
+            operation.parameters.iter_mut().flatten().for_each(never_null);
+            if let Some(scope) = access::needed(route, &method) {
                 secure(operation, scope);
             }
         }
     }
     document
+}
+
+/// A parameter is there or not: `Option` makes it one that may be left out, and nothing in a URL is null.
+fn never_null(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        && let SchemaType::Array(kinds) = &mut schema.schema_type
+    {
+        kinds.retain(|kind| *kind != Type::Null);
+        if let [only] = &kinds[..] {
+            schema.schema_type = SchemaType::Type(only.clone());
+        }
+    }
 }
 
 fn bearer() -> SecurityScheme {

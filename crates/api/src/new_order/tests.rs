@@ -122,7 +122,7 @@ fn a_hold_has_a_bounded_time() {
         )
     };
     let with = |seconds: &str| format!(r#"{{"product_id":1,"quantity":1,"seconds":{seconds}}}"#);
-    for seconds in ["-1", "0", "3601", "315360000", "1.5", "\"60\"", "1e30", "null"] {
+    for seconds in ["-1", "0", "3601", "315360000", "1.5", "\"60\"", "1e30"] {
         let problem = read(&with(seconds)).unwrap_err();
         assert_eq!(problem.fields().collect::<Vec<_>>(), ["seconds"], "{seconds}");
     }

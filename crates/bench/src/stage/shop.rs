@@ -64,9 +64,7 @@ impl Stage {
             ProcessOptions::new(&self.api)
                 .arg("migrate")
                 .env("DATABASE_URL", &database_url)
-                .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
-                .env("HOLDFAST_AUTH", "off")
-                .env("HOLDFAST_LOG", "error"),
+                .env("HOLDFAST_LOG", "warn"),
         )
         .await?;
         match migrate.wait(MIGRATE_LIMIT).await {
@@ -140,6 +138,8 @@ impl Stage {
                 .env("REDIS_URL", self.redis.url())
                 .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
                 .env("HOLDFAST_METRICS_ADDR", metrics.address().to_string())
+                .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+                .env("HOLDFAST_AUTH", "off")
                 .env("HOLDFAST_LOG", "warn"),
         )
         .await?;

@@ -21,7 +21,7 @@ const LIMIT_MAX: i64 = 1000;
     params(
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000,
             description = "At most that many; 100 if not given"),
-        ("cursor" = Option<String>, Query,
+        ("cursor" = Option<String>, Query, min_length = 1,
             description = "Where the page begins, as the header Link of the page before has it"),
     ),
     responses(

@@ -47,7 +47,7 @@ pub struct NewHoldSchema {
 /// itself.
 #[utoipa::path(
     post, path = "/holds", tag = "holds", operation_id = "create_hold",
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
         description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
     request_body(content = NewHoldSchema),
     responses(

@@ -73,7 +73,7 @@ pub struct NewItemSchema {
 /// was refused leaves no key behind.
 #[utoipa::path(
     post, path = "/orders", tag = "orders", operation_id = "create_order",
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
         description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
     request_body(content = NewOrderSchema),
     responses(

@@ -29,10 +29,10 @@ const LIMIT_MAX: i64 = 1000;
     params(
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000,
             description = "At most that many; 100 if not given"),
-        ("cursor" = Option<String>, Query,
+        ("cursor" = Option<String>, Query, min_length = 1,
             description = "Where the page begins, as the header Link of the page before has it; only with the same filters"),
         ("product_id" = Option<i64>, Query, description = "Only orders with this product on one of their lines"),
-        ("customer_ref" = Option<String>, Query, description = "Only orders of this customer"),
+        ("customer_ref" = Option<String>, Query, min_length = 1, max_length = 200, description = "Only orders of this customer"),
         ("status" = Option<Status>, Query, description = "Only orders in this status"),
     ),
     responses(

@@ -51,7 +51,7 @@ pub struct StockAdjustmentSchema {
     post, path = "/products/{id}/stock", tag = "products", operation_id = "adjust_stock",
     params(
         ("id" = i64, Path, description = "The product's id"),
-        ("Idempotency-Key" = Option<String>, Header,
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
             description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters"),
     ),
     request_body(content = StockAdjustmentSchema),
