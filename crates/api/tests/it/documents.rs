@@ -131,3 +131,31 @@ async fn each_example_of_a_body_is_accepted() {
     }
     assert!(sent >= 9, "{sent}");
 }
+
+#[test]
+fn each_test_that_the_security_page_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut code = String::new();
+    let mut folders = vec![root.join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let page = include_str!("../../../../docs/security.md");
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        if word.starts_with("charts/") {
+            assert!(root.join(word).exists(), "{word}");
+        } else if word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            assert!(code.contains(&format!("fn {word}(")), "there is no test {word}");
+            named += 1;
+        }
+    }
+    assert!(named >= 25, "{named}");
+}

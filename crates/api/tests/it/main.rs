@@ -12,6 +12,7 @@ mod dead_letters;
 mod documents;
 mod faults;
 mod holds;
+mod intruder;
 mod keys;
 mod lanes;
 mod lines;

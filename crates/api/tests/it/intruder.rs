@@ -1,0 +1,45 @@
+//! Somebody who has got into Redis.
+
+use redis::AsyncCommands as _;
+
+use crate::{
+    client::Client,
+    server::{self, Server},
+};
+
+#[tokio::test]
+async fn what_somebody_writes_into_redis_changes_no_order() {
+    let server = Server::start().await;
+    let product = server.product(3).await;
+    let path = format!("/products/{product}");
+    assert_eq!(server.api.get(&path).await.json()["price"], 499.9);
+
+    // Whatever is cached says another price and another stock from now on.
+    let client = redis::Client::open(server.redis.url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut forged = 0;
+    for key in redis.keys::<_, Vec<String>>("*").await.unwrap() {
+        let Ok(Some(value)) = redis.hget::<_, _, Option<String>>(&key, "d").await else { continue };
+        let lie = value.replace("499.9", "0.01").replace("\"stock\":3", "\"stock\":9999");
+        if lie != value {
+            let _: i64 = redis.hset(&key, "d", lie).await.unwrap();
+            forged += 1;
+        }
+    }
+    assert_eq!(forged, 1);
+
+    // A replica without a memory of its own shows the lie, and sells what is there at what it costs.
+    let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
+    let [address, ..] = server::addresses(&process).await;
+    let fresh = Client::new(&address);
+    server.until("it is ready", async || fresh.get("/readyz").await.status == 200).await;
+    server.until("it shows the lie", async || fresh.get(&path).await.json()["price"] == 0.01).await;
+    let order = |quantity: i64| serde_json::json!({ "product_id": product, "quantity": quantity });
+    let refused = fresh.post("/orders", &order(4)).await;
+    assert_eq!((refused.status, &refused.problem()["left"]), (409, &3.into()));
+    let accepted = fresh.post("/orders", &order(3)).await;
+    assert_eq!((accepted.status, &accepted.json()["unit_price"]), (201, &499.9.into()));
+    // And the order has put the truth into the cache again.
+    let shown = fresh.get(&path).await.json();
+    assert_eq!((&shown["stock"], &shown["price"]), (&0.into(), &499.9.into()));
+}
