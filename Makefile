@@ -51,6 +51,11 @@ test-contract: ## Send the API what its OpenAPI document allows and what it forb
 	  *) exit 1 ;; \
 	esac
 
+.PHONY: e2e-browser
+e2e-browser: ## Drive the Swagger page in headless Chromium, and refresh the README's picture
+	@scripts/install-deps chromium
+	$(CARGO) test --locked --package holdfast-api --test it -- --ignored browser
+
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	@scripts/kubernetes-assets; case $$? in \

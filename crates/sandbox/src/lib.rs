@@ -38,6 +38,7 @@ pub use kubernetes::{Authority, Kubernetes, KubernetesAssets, MissingAssets, Pai
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};
+pub use programs::on_path;
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
 pub use shared::shared_postgres;

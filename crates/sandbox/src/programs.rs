@@ -88,7 +88,8 @@ pub(crate) fn server_user() -> anyhow::Result<Option<User>> {
     bail!("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
 }
 
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+/// Where a program is, by `PATH` and the folders where Debian keeps servers.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     path_folders().into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 

@@ -73,7 +73,7 @@ async fn a_hold_with_wrong_fields_is_refused() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let before = server.contents().await;
-    for seconds in ["-1", "0", "315360000", "1e99", "null"] {
+    for seconds in ["-1", "0", "315360000", "1e99"] {
         let body = format!(r#"{{"product_id":{lamp},"quantity":0,"seconds":{seconds}}}"#);
         let answer = server.api.json(reqwest::Method::POST, "/holds", body).await;
         assert_eq!(answer.wrong_fields(), ["quantity", "seconds"], "{seconds}");
