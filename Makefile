@@ -7,6 +7,9 @@ CARGO ?= cargo
 help: ## List what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# The build is named after its commit. Not in tests: each commit would compile everything anew.
+run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
 .PHONY: run
 run: ## Run it all here (PORT=8001 for another port, KEEP=1 to keep the data); Ctrl-C stops it
 	@scripts/install-deps

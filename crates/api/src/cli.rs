@@ -48,6 +48,9 @@ pub enum Command {
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
     Settings,
+    /// Print every metric with its help, its labels and the values before any work
+    #[command(hide = true)]
+    Metrics,
 }
 
 /// Settings of `openapi`.
@@ -82,6 +85,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Keys(settings) => keys::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
+        Command::Metrics => command::print_page(PROGRAM, crate::metrics_page::metrics_page),
     }
 }
 

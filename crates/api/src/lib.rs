@@ -20,6 +20,7 @@ pub mod etag;
 pub mod holds;
 pub mod http;
 pub mod idempotency;
+mod metrics_page;
 pub mod new_order;
 pub mod openapi;
 pub mod orders;

@@ -11,8 +11,9 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use holdfast_cache::Cache;
 use holdfast_queue::Publisher;
-use holdfast_store::{SchemaError, Store};
+use holdfast_store::{SchemaError, Store, StoreMetrics};
 use holdfast_telemetry::{Chain, InternalServer, Readiness};
+use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use crate::{
     settings::{Origin, ServeSettings},
 };
 
-mod gauges;
+mod cache_metrics;
 
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
@@ -33,6 +34,31 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 const ADMIN_CONNECTIONS: usize = 64;
 /// How often a database without the schema is looked at again.
 const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The metrics that the parts of a server count into.
+pub(crate) struct ServeMetrics {
+    pub http: Arc<HttpMetrics>,
+    pub admission: Arc<AdmissionMetrics>,
+}
+
+impl ServeMetrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            http: Arc::new(HttpMetrics::new(registry)?),
+            admission: Arc::new(AdmissionMetrics::new(registry)?),
+        })
+    }
+}
+
+/// Registers the metrics of what counts by itself.
+pub(crate) fn observe(
+    registry: &Registry,
+    store: &Store,
+    cache: &Cache<CachedProduct>,
+) -> prometheus::Result<()> {
+    StoreMetrics::register(registry, store)?;
+    cache_metrics::CacheMetrics::register(registry, cache)
+}
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     holdfast_telemetry::command::failed("holdfast-api", error)
@@ -82,8 +108,8 @@ fn log_panics() {
 async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
     let mut signals = Signals::listen().context("signals cannot be listened for")?;
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
-    let http_metrics = Arc::new(HttpMetrics::new(&registry)?);
-    let admission_metrics = Arc::new(AdmissionMetrics::new(&registry)?);
+    let ServeMetrics { http: http_metrics, admission: admission_metrics } =
+        ServeMetrics::new(&registry)?;
 
     // The ports first: that one is taken should be said before anything else is begun.
     let ports = settings.ports;
@@ -106,7 +132,7 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
     let store = Store::connect(&settings.database.store());
     let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
     let publisher = Publisher::connect(settings.cache.queue())?;
-    gauges::register(&registry, &store, &cache)?;
+    observe(&registry, &store, &cache)?;
     let readiness = Readiness::default();
     let admission = Admission::open(
         settings.orders.admission(),

@@ -47,6 +47,9 @@ pub enum Command {
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
     Settings,
+    /// Print every metric with its help, its labels and the values before any work
+    #[command(hide = true)]
+    Metrics,
 }
 
 /// Everything that `run` can be told.
@@ -182,6 +185,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(settings) => serve(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
+        Command::Metrics => command::print_page(PROGRAM, crate::metrics::metrics_page),
     }
 }
 

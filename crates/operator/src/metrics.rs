@@ -33,7 +33,23 @@ pub struct Inner {
     pub ca_expiry: Gauge,
     /// The Unix time at which the certificate being served ends; NaN when unknown.
     pub certificate_expiry: Gauge,
+    /// The Unix time at which a number was served last; 0 before the first.
+    pub served_at: Gauge,
     depth: GaugeVec,
+}
+
+/// Every metric of an operator, as a page in Prometheus's text format; the reference
+/// `docs/metrics.md` is made from it. Nobody is asked anything.
+///
+/// # Errors
+/// A name is registered twice.
+pub(crate) fn metrics_page() -> anyhow::Result<String> {
+    let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
+    let metrics = OperatorMetrics::new(&registry)?;
+    // What has no label set before the first question.
+    metrics.requests.with_label_values(&["holdfast_queue_depth", "200"]);
+    metrics.depth.with_label_values(&["shop", "orders", "holdfast"]);
+    Ok(holdfast_telemetry::metrics_page(&registry)?)
 }
 
 impl std::ops::Deref for OperatorMetrics {
@@ -109,6 +125,13 @@ impl OperatorMetrics {
                 "Steps of the loop that failed, and are tried again.",
                 &["step"],
             )?,
+            served_at: add(
+                registry,
+                Gauge::new(
+                    "holdfast_external_metrics_last_served_timestamp_seconds",
+                    "The Unix time at which the depth of a queue was served last; 0 before the first.",
+                ),
+            )?,
             queues: add(
                 registry,
                 IntGauge::new("holdfast_operator_queues", "Queues that are listed."),
@@ -132,6 +155,9 @@ impl OperatorMetrics {
         for reason in ["timeout", "redis", "no_group", "settings"] {
             inner.refused.with_label_values(&[reason]);
         }
+        for step in ["files", "lease", "queues", "request_header", "secret", "apiservice"] {
+            inner.sync_failures.with_label_values(&[step]);
+        }
         for verdict in ["allowed", "denied", "error", "cached"] {
             inner.reviews.with_label_values(&[verdict]);
         }
@@ -141,6 +167,9 @@ impl OperatorMetrics {
     /// The depth of a queue that was served; `None` if it was refused.
     pub fn depth(&self, source: &Source, depth: Option<f64>) {
         let labels = [source.namespace(), source.label("queue"), source.label("release")];
+        if depth.is_some() {
+            self.served_at.set(jiff::Timestamp::now().as_duration().as_secs_f64());
+        }
         self.depth.with_label_values(&labels).set(depth.unwrap_or(f64::NAN));
     }
 

@@ -1,4 +1,4 @@
-//! Private PostgreSQL and Redis servers, a Kubernetes control plane (with the feature
+//! Private PostgreSQL, Redis and Prometheus servers, a Kubernetes control plane (with the feature
 //! `kubernetes`), and our own binaries as processes, for `make run`, tests and benchmarks.
 //!
 //! Here live: finding and starting servers, their folders and ports, and the faults one can
@@ -27,6 +27,7 @@ mod port;
 mod postgres;
 mod process;
 mod programs;
+mod prometheus;
 mod proxy;
 mod redis;
 mod shared;
@@ -39,6 +40,7 @@ pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};
 pub use programs::on_path;
+pub use prometheus::{Prometheus, PrometheusOptions, Scrape};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
 pub use shared::shared_postgres;

@@ -34,6 +34,8 @@ pub struct ProcessOptions {
     pub args: Vec<String>,
     /// Set on top of our own environment.
     pub env: Vec<(String, String)>,
+    /// Files that are written into its folder before it starts, by name.
+    pub files: Vec<(String, String)>,
     /// When it counts as started.
     pub ready: Ready,
     /// How long that may take, 30 seconds by default.
@@ -49,6 +51,7 @@ impl ProcessOptions {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            files: Vec::new(),
             ready: Ready::AtOnce,
             ready_limit: Duration::from_secs(30),
             keep: Keep::Nothing,
@@ -64,6 +67,12 @@ impl ProcessOptions {
     /// Sets an environment variable.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a file to its folder, which is its working directory.
+    pub fn file(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.files.push((name.into(), text.into()));
         self
     }
 
@@ -105,6 +114,10 @@ impl Process {
         let folder = Folder::open(&options.keep, &name)?;
         let log = folder.path().join(format!("{name}.log"));
         folder::set_old_log_aside(&log)?;
+        for (file, text) in &options.files {
+            std::fs::write(folder.path().join(file), text)
+                .with_context(|| format!("cannot write {file}"))?;
+        }
         let child = Child::spawn(&Launch {
             program: &program,
             args: options.args,

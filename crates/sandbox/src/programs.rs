@@ -68,6 +68,13 @@ pub(crate) fn redis() -> anyhow::Result<PathBuf> {
     )
 }
 
+/// Prometheus.
+pub(crate) fn prometheus() -> anyhow::Result<PathBuf> {
+    on_path("prometheus").context(
+        "Prometheus is not installed; type: sudo apt-get install --no-install-recommends prometheus",
+    )
+}
+
 /// `setpriv` of util-linux.
 pub(crate) fn setpriv() -> anyhow::Result<PathBuf> {
     on_path("setpriv").context(

@@ -116,7 +116,7 @@ impl Store {
         let found: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM products WHERE id = ANY($1) ORDER BY id")
                 .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-                .fetch_all(&self.pool)
+                .fetch_all(&mut *self.connection().await?)
                 .await?;
         Ok(found.into_iter().map(ProductId).collect())
     }
@@ -137,7 +137,7 @@ impl Store {
              GROUP BY product_id ORDER BY min(expires_at)",
         )
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await?;
         Ok(found.into_iter().map(ProductId).collect())
     }
@@ -148,7 +148,7 @@ impl Store {
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
         let mut connection = OwnTransaction {
-            lease: self.admission.acquire().await?,
+            lease: self.admission_connection().await?,
             limit: self.settings.statement_timeout + Duration::from_secs(1),
         };
         let locking = lock(&mut connection.lease.connection, wanted, mode, &self.places);

@@ -73,6 +73,10 @@ impl Connections {
         self.size.saturating_sub(self.free.available_permits())
     }
 
+    pub fn idle(&self) -> usize {
+        lock(&self.idle).len()
+    }
+
     /// An idle connection, or a new one. Safe to cancel.
     pub async fn acquire(&self) -> Result<Lease, StoreError> {
         let busy = || StoreError::from(sqlx::Error::PoolTimedOut);

@@ -151,7 +151,7 @@ impl Store {
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        let rows = query.build().fetch_all(&self.pool).await?;
+        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
         let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
         let mut found = Page::cut(orders, page.limit, OrderPlace::of);
         if found.next.is_none() {
@@ -175,7 +175,7 @@ impl Store {
         page.push_looked_at(&mut query, way, LOOKED_AT_MAX);
         query.push(") AS orders").push(way.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(&self.pool).await?;
+        let row = query.build().fetch_optional(&mut *self.connection().await?).await?;
         row.as_ref().map(place).transpose()
     }
 
@@ -227,7 +227,7 @@ impl Store {
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        let rows = query.build().fetch_all(&self.pool).await?;
+        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
         let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         let mut found = Page::cut(places, page.limit, |place| *place);
         if found.next.is_none() {
@@ -235,6 +235,21 @@ impl Store {
         }
         let ids: Vec<_> = found.items.iter().map(|place| place.id).collect();
         Ok((self.replay(&ids, ordered).await?, found.next))
+    }
+
+    /// How many dead letters there are, counted up to `max`.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn count_dead_letters(&self, max: u32) -> Result<u32, StoreError> {
+        let query = sqlx::query(
+            "SELECT count(*) AS dead FROM \
+                 (SELECT 1 FROM orders WHERE status = 'failed' LIMIT $1) AS counted",
+        )
+        .bind(i64::from(max));
+        let rows = self.within(query).await?;
+        let dead: i64 = rows.first().map_or(Ok(0), |row| row.try_get("dead"))?;
+        Ok(u32::try_from(dead).unwrap_or(u32::MAX))
     }
 
     /// Where those of `ids` stand that exist, in no order.

@@ -52,6 +52,8 @@ pub struct Claim {
     pub returns: u32,
     /// When it was accepted or, if it was, last replayed.
     pub since: jiff::Timestamp,
+    /// Whether it was taken from a worker whose lease ran out.
+    pub taken_over: bool,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
     /// What was ordered.
@@ -110,6 +112,9 @@ pub struct SweepRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweptUpTo(i64);
 
+/// Why an order is pending again that no worker let go of.
+const LEASE_RAN_OUT: &str = "the lease of its worker ran out";
+
 /// The history of an order that is taken from a worker that was not heard of any more.
 macro_rules! lease_ran_out {
     () => {
@@ -134,6 +139,9 @@ fn claim(row: &PgRow) -> Result<Claim, StoreError> {
         tries: row.try_get("tries")?,
         returns: u32::try_from(returns).unwrap_or(u32::MAX),
         since: replay.map_or(created_at, |at| earlier[at].at),
+        taken_over: earlier
+            .last()
+            .is_some_and(|step| step.detail.as_deref() == Some(LEASE_RAN_OUT)),
         created_at,
         lines: rows::lines(row)?,
         customer_ref: rows::customer_ref(row)?,
@@ -344,7 +352,7 @@ impl Store {
         &self,
         query: Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let limit = self.settings.statement_timeout + Duration::from_secs(1);
         match tokio::time::timeout(limit, query.fetch_all(&mut *connection)).await {
             Ok(rows) => Ok(rows?),

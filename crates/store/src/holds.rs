@@ -47,7 +47,7 @@ impl Store {
     pub async fn hold(&self, id: HoldId) -> Result<Option<Hold>, StoreError> {
         let row = sqlx::query(concat!("SELECT ", hold_columns!(), " FROM holds WHERE id = $1"))
             .bind(id.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&mut *self.connection().await?)
             .await?;
         row.as_ref().map(hold).transpose()
     }
@@ -64,7 +64,7 @@ impl Store {
         query.push(") AS looked_at");
         page.push_filters(&mut query);
         query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-        let rows = query.build().fetch_all(&self.pool).await?;
+        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
         let holds = rows.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
 
         let mut found = Page::cut(holds, page.limit, |hold| hold.id);
@@ -72,8 +72,11 @@ impl Store {
             let mut query = QueryBuilder::new("SELECT id FROM (");
             page.push_looked_at(&mut query, LOOKED_AT_MAX);
             query.push(") AS looked_at ORDER BY id DESC OFFSET ").push_bind(LOOKED_AT_MAX - 1);
-            let last =
-                query.push(" LIMIT 1").build_query_scalar().fetch_optional(&self.pool).await?;
+            let last = query
+                .push(" LIMIT 1")
+                .build_query_scalar()
+                .fetch_optional(&mut *self.connection().await?)
+                .await?;
             found.next = last.map(HoldId);
         }
         Ok(found)

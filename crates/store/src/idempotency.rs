@@ -105,7 +105,7 @@ impl Store {
         let row =
             sqlx::query("SELECT fingerprint, kind, result_id FROM idempotency_keys WHERE key = $1")
                 .bind(key.key)
-                .fetch_optional(&self.pool)
+                .fetch_optional(&mut *self.connection().await?)
                 .await?;
         row.map(|row| {
             Ok(KeyedResult {
@@ -134,7 +134,7 @@ impl Store {
         )
         .bind(millis(age))
         .bind(i64::from(limit))
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await?;
         Ok(done.rows_affected())
     }

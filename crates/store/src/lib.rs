@@ -21,6 +21,7 @@ mod idempotency;
 mod ledger;
 mod locked_product;
 mod locks;
+mod metrics;
 mod orders;
 mod outcome;
 mod page;
@@ -30,10 +31,14 @@ mod rows;
 mod schema;
 mod url;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use sqlx::{
-    PgPool,
+    PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -47,6 +52,7 @@ pub use holds::HoldPage;
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
 pub use locked_product::LockedProduct;
 pub use locks::{LockMode, Wanted};
+pub use metrics::StoreMetrics;
 pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
 pub use page::{LOOKED_AT_MAX, Page};
@@ -103,6 +109,8 @@ pub struct Store {
     admission: connections::Connections,
     places: Arc<places::Places>,
     settings: StoreSettings,
+    /// Set when somebody wants to see them.
+    waits: Arc<OnceLock<metrics::Waits>>,
 }
 
 impl Store {
@@ -119,6 +127,7 @@ impl Store {
             ),
             places: Arc::default(),
             settings: settings.clone(),
+            waits: Arc::default(),
         }
     }
 
@@ -127,11 +136,11 @@ impl Store {
     /// # Errors
     /// The database cannot be reached, or does not answer in time.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&mut *self.connection().await?).await?;
         Ok(())
     }
 
-    /// The pool for everything but admission: for the metrics of its connections.
+    /// The pool for everything but admission.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -141,9 +150,24 @@ impl Store {
         self.admission.size()
     }
 
-    /// How many of them are in use at the moment.
-    pub fn admission_connections_in_use(&self) -> usize {
-        self.admission.in_use()
+    /// A connection for everything but admission; the wait for it is counted.
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let begun = Instant::now();
+        let connection = self.pool.acquire().await;
+        if let Some(waits) = self.waits.get() {
+            waits.main(begun.elapsed());
+        }
+        connection
+    }
+
+    /// One of admission's connections; the wait for it is counted.
+    async fn admission_connection(&self) -> Result<connections::Lease, StoreError> {
+        let begun = Instant::now();
+        let lease = self.admission.acquire().await;
+        if let Some(waits) = self.waits.get() {
+            waits.admission(begun.elapsed());
+        }
+        lease
     }
 
     /// Closes all connections, when those in use have come back.

@@ -278,7 +278,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::LockTimeout`] if others hold it for too long; the database is not available.
     pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = sqlx::Transaction::begin(self.connection().await?, None).await?;
         let row = sqlx::query(
             "SELECT id, name, description, price_minor, stock, version, held FROM products \
              WHERE id = $1 AND retired_at IS NULL FOR UPDATE",

@@ -70,7 +70,7 @@ impl Store {
         let needed = Self::schema_version();
         let applied: Result<Option<i64>, sqlx::Error> =
             sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
-                .fetch_one(self.pool())
+                .fetch_one(&mut *self.connection().await.map_err(StoreError::from)?)
                 .await;
         let found = match applied {
             Ok(version) => version.unwrap_or(0),

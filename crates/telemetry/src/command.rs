@@ -56,3 +56,21 @@ impl Healthcheck {
         }
     }
 }
+
+/// Prints what `page` makes, within a runtime of its own, and ends with success if it was made.
+pub fn print_page<E: Into<Box<dyn Error>>>(
+    program: &str,
+    page: impl FnOnce() -> Result<String, E>,
+) -> ExitCode {
+    use std::io::Write as _;
+
+    let made = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(async { page() }).map_err(Into::into));
+    match made.and_then(|page| Ok(std::io::stdout().lock().write_all(page.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(program, &*error),
+    }
+}

@@ -9,10 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus::{Registry, TextEncoder};
+use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use crate::Readiness;
+use crate::{Readiness, metrics_page};
 
 /// The internal port, open but not yet answering.
 #[derive(Debug)]
@@ -59,9 +59,8 @@ impl InternalServer {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    let mut page = String::with_capacity(16 * 1024);
-    match TextEncoder::new().encode_utf8(&shown.registry.gather(), &mut page) {
-        Ok(()) => {
+    match metrics_page(&shown.registry) {
+        Ok(page) => {
             let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             ([(header::CONTENT_TYPE, format)], page).into_response()
         }

@@ -32,4 +32,4 @@ pub use probe::{ProbeError, probe};
 pub use readiness::Readiness;
 pub use redis_ca::RedisCa;
 pub use redis_url::RedisUrl;
-pub use registry::registry;
+pub use registry::{metrics_page, registry};

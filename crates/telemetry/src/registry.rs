@@ -1,6 +1,6 @@
 //! The registry that a process puts its metrics into.
 
-use prometheus::{IntGauge, Opts, Registry, process_collector::ProcessCollector};
+use prometheus::{IntGauge, Opts, Registry, TextEncoder, process_collector::ProcessCollector};
 
 /// A registry with what every process shows: CPU, memory and files of the process itself
 /// (`process_*`), and which build it is (`holdfast_build_info`).
@@ -19,4 +19,14 @@ pub fn registry(service: &str, version: &str) -> prometheus::Result<Registry> {
     build.set(1);
     registry.register(Box::new(build))?;
     Ok(registry)
+}
+
+/// All metrics of `registry` in Prometheus's text format, version 0.0.4.
+///
+/// # Errors
+/// A metric that the format cannot show; ours all can be.
+pub fn metrics_page(registry: &Registry) -> prometheus::Result<String> {
+    let mut page = String::with_capacity(32 * 1024);
+    TextEncoder::new().encode_utf8(&registry.gather(), &mut page)?;
+    Ok(page)
 }

@@ -146,6 +146,8 @@ async fn begin<F: Fulfilment>(
     abort: &CancellationToken,
 ) {
     shared.metrics.claimed.inc_by(claims.len() as u64);
+    let taken_over = claims.iter().filter(|claim| claim.taken_over).count();
+    shared.metrics.claims_taken_over.inc_by(taken_over as u64);
     let mut claims: HashMap<_, _> =
         claims.into_iter().map(|claim| (claim.order_id, claim)).collect();
     let mut unclaimed = Vec::new();

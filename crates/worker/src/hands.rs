@@ -10,6 +10,7 @@ use holdfast_domain::OrderId;
 use holdfast_queue::{Delivery, Queue};
 use holdfast_store::Store;
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
@@ -34,11 +35,13 @@ pub(crate) struct Hands {
     free: Arc<Semaphore>,
     held: Held,
     count: usize,
+    /// How many are in hand.
+    shown: IntGauge,
 }
 
 impl Hands {
-    pub fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), held: Arc::default(), count }
+    pub fn new(count: usize, shown: IntGauge) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), held: Arc::default(), count, shown }
     }
 
     /// Waits for a free hand, then says how many are free. Only one task may ask.
@@ -53,7 +56,13 @@ impl Hands {
     pub fn take(&self, id: ClaimId, delivery: &Delivery) -> Option<InHand> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         self.held.lock().insert(id, Hand { delivery: delivery.clone(), task: None });
-        Some(InHand { id, among: Arc::clone(&self.held), _permit: permit })
+        self.shown.inc();
+        Some(InHand {
+            id,
+            among: Arc::clone(&self.held),
+            shown: self.shown.clone(),
+            _permit: permit,
+        })
     }
 
     /// Says which task works on a claim; it is ended if the claim is lost. Does nothing if the
@@ -145,11 +154,13 @@ impl Hands {
 pub(crate) struct InHand {
     id: ClaimId,
     among: Held,
+    shown: IntGauge,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
         self.among.lock().remove(&self.id);
+        self.shown.dec();
     }
 }

@@ -24,6 +24,7 @@ mod fulfilment;
 mod hands;
 mod health;
 mod metrics;
+mod metrics_page;
 pub mod run;
 pub mod settings;
 mod shared;

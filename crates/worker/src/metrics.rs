@@ -1,9 +1,10 @@
 //! What an operator sees of a worker.
 
+use holdfast_queue::Depth;
 use holdfast_store::fulfilment::Verdict;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
-    exponential_buckets,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector, exponential_buckets,
 };
 
 /// The metrics of a worker.
@@ -20,8 +21,21 @@ pub struct WorkerMetrics {
     pub swept: IntCounter,
     /// Seconds that fulfilling one order took.
     pub fulfilment: Histogram,
-    /// Orders in the queue: waiting, in hand and set aside. NaN when unknown.
-    pub depth: Gauge,
+    /// Orders that were claimed after the lease of another worker had run out.
+    pub claims_taken_over: IntCounter,
+    /// Orders that this worker has in hand.
+    pub in_hand: IntGauge,
+    /// The most orders that this worker takes in hand.
+    pub hands: IntGauge,
+    /// Seconds that the order that will be delivered next has waited. NaN when unknown.
+    pub oldest_age: Gauge,
+    /// Orders that failed for good and that nobody has replayed or discarded. NaN when unknown.
+    pub dead_letters: Gauge,
+    /// The Unix time at which the last round of upkeep ended well; 0 before the first.
+    pub upkeep_at: Gauge,
+    /// Rounds of upkeep that were broken off.
+    pub upkeep_failures: IntCounter,
+    depth: GaugeVec,
     outcomes: IntCounterVec,
 }
 
@@ -40,6 +54,8 @@ impl WorkerMetrics {
             Ok(metric)
         }
         let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| add(registry, Gauge::new(name, help));
+        let whole = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
         let metrics = Self {
             claimed: counter("holdfast_fulfilment_claimed_total", "Orders that were claimed.")?,
             unclaimed: counter(
@@ -68,11 +84,39 @@ impl WorkerMetrics {
                     .buckets(exponential_buckets(0.001, 2.0, 16)?),
                 ),
             )?,
+            claims_taken_over: counter(
+                "holdfast_fulfilment_claims_taken_over_total",
+                "Orders that were claimed after the lease of another worker had run out.",
+            )?,
+            in_hand: whole("holdfast_in_hand_orders", "Orders that this worker has in hand.")?,
+            hands: whole(
+                "holdfast_hands_orders",
+                "The most orders that this worker takes in hand.",
+            )?,
+            oldest_age: gauge(
+                "holdfast_queue_oldest_age_seconds",
+                "Time that the order that will be delivered next has waited. NaN when unknown.",
+            )?,
+            dead_letters: gauge(
+                "holdfast_dead_letters_orders",
+                "Orders that failed for good and wait for an operator, counted up to 10000. NaN when unknown.",
+            )?,
+            upkeep_at: gauge(
+                "holdfast_upkeep_last_success_timestamp_seconds",
+                "The Unix time at which the last round of upkeep (sweep, retries that are due) ended well; 0 before the first.",
+            )?,
+            upkeep_failures: counter(
+                "holdfast_upkeep_failures_total",
+                "Rounds of upkeep that were broken off, because PostgreSQL or Redis did not answer.",
+            )?,
             depth: add(
                 registry,
-                Gauge::new(
-                    "holdfast_queue_depth_orders",
-                    "Orders in the queue: waiting, in hand and set aside. NaN when unknown.",
+                GaugeVec::new(
+                    Opts::new(
+                        "holdfast_queue_depth_orders",
+                        "Orders in the queue: not yet delivered (waiting), delivered and not done (in_hand), set aside for a later try (later). NaN when unknown. Each worker shows the whole queue.",
+                    ),
+                    &["state"],
                 ),
             )?,
             outcomes: add(
@@ -83,8 +127,31 @@ impl WorkerMetrics {
                 ),
             )?,
         };
-        metrics.depth.set(f64::NAN);
+        metrics.unknown();
+        // A counter that is not there cannot be told from one that is 0.
+        for outcome in ["completed", "failed", "retried", "postponed", "handed_back"] {
+            metrics.outcomes.with_label_values(&[outcome]);
+        }
         Ok(metrics)
+    }
+
+    /// Shows the queue's depth.
+    pub fn depth(&self, depth: Depth) {
+        let states =
+            [("waiting", depth.waiting), ("in_hand", depth.in_hand), ("later", depth.later)];
+        for (state, orders) in states {
+            #[allow(clippy::cast_precision_loss)] // a queue of 2^53 orders has other problems
+            self.depth.with_label_values(&[state]).set(orders as f64);
+        }
+    }
+
+    /// Shows that the queue's depth and age are not known: never what they were before.
+    pub fn unknown(&self) {
+        for state in ["waiting", "in_hand", "later"] {
+            self.depth.with_label_values(&[state]).set(f64::NAN);
+        }
+        self.oldest_age.set(f64::NAN);
+        self.dead_letters.set(f64::NAN);
     }
 
     /// Counts an outcome.

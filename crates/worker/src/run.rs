@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::{Consumer, Queue, QueueError};
-use holdfast_store::Store;
+use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::Readiness;
 use prometheus::Registry;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -89,12 +89,15 @@ impl Worker {
         registry: &Registry,
         readiness: Readiness,
     ) -> Result<Self, WorkerError> {
+        let metrics = WorkerMetrics::new(registry)?;
+        metrics.hands.set(i64::try_from(settings.concurrency).unwrap_or(i64::MAX));
+        StoreMetrics::register(registry, &store)?;
         let shared = Arc::new(Shared {
             store,
             queue,
-            hands: Hands::new(settings.concurrency),
+            hands: Hands::new(settings.concurrency, metrics.in_hand.clone()),
             health: Health::new(readiness),
-            metrics: WorkerMetrics::new(registry)?,
+            metrics,
             settings: Parts {
                 batch: settings.batch,
                 lease: settings.lease,

@@ -13,6 +13,8 @@ use crate::shared::Shared;
 const STEP_MAX: u32 = 1000;
 /// The most idempotency keys that are forgotten in one step.
 const PURGE_MAX: u32 = 5000;
+/// The most dead letters that are counted.
+const DEAD_LETTERS_MAX: u32 = 10_000;
 /// A worker that has not been heard of for so long, and holds nothing, is forgotten.
 const CONSUMER_IDLE: Duration = Duration::from_hours(1);
 
@@ -23,7 +25,10 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
         let jitter = rand::rng().random_range(0.75..=1.25);
         tokio::time::sleep(shared.settings.sweep_interval.mul_f64(jitter)).await;
         if let Err(error) = round(&shared).await {
+            shared.metrics.upkeep_failures.inc();
             tracing::debug!(error = &*error, "the upkeep was broken off");
+        } else {
+            shared.metrics.upkeep_at.set(jiff::Timestamp::now().as_duration().as_secs_f64());
         }
     }
 }
@@ -31,11 +36,10 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
 async fn round(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
     let queue = &shared.queue;
     match queue.depth().await {
-        #[allow(clippy::cast_precision_loss)] // a queue of 2^53 orders has other problems
-        Ok(depth) => shared.metrics.depth.set(depth.total() as f64),
+        Ok(depth) => shared.metrics.depth(depth),
         Err(error) => {
             // Not known, and never to be taken for what it was before.
-            shared.metrics.depth.set(f64::NAN);
+            shared.metrics.unknown();
             match error {
                 // Redis has lost its data. Nothing waits in the queue then, and the sweep is
                 // needed most.
@@ -48,6 +52,8 @@ async fn round(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
     queue.trim().await?;
     queue.forget_consumers(CONSUMER_IDLE).await?;
     sweep(shared).await?;
+    let dead = shared.store.count_dead_letters(DEAD_LETTERS_MAX).await?;
+    shared.metrics.dead_letters.set(f64::from(dead));
     purge(shared).await
 }
 
@@ -60,11 +66,9 @@ async fn purge(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Publishes again what is not in the queue though it should be.
 async fn sweep(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
-    let rule = SweepRule {
-        waiting: shared.queue.oldest_waiting().await?.unwrap_or_default(),
-        lost_after: shared.settings.sweep_after,
-        limit: STEP_MAX,
-    };
+    let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
+    shared.metrics.oldest_age.set(waiting.as_secs_f64());
+    let rule = SweepRule { waiting, lost_after: shared.settings.sweep_after, limit: STEP_MAX };
     let mut from = None;
     loop {
         let (lost, next) = shared

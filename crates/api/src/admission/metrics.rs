@@ -44,6 +44,8 @@ pub struct AdmissionMetrics {
     pub published: IntCounter,
     /// Orders whose id could not be published, and which the sweeper will.
     pub unpublished: IntCounter,
+    /// Stock left of the product of which the last batch took the most units.
+    pub hot_product_stock: IntGauge,
 }
 
 impl AdmissionMetrics {
@@ -70,7 +72,7 @@ impl AdmissionMetrics {
         };
         let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
-        Ok(Self {
+        let metrics = Self {
             accepted: counter(
                 "holdfast_orders_accepted_total",
                 "Orders that were accepted, that is, committed.",
@@ -142,7 +144,16 @@ impl AdmissionMetrics {
                 "holdfast_orders_unpublished_total",
                 "Orders whose id could not be published; the sweeper will.",
             )?,
-        })
+            hot_product_stock: gauge(
+                "holdfast_hot_product_stock_units",
+                "Stock left of the product of which the last batch took the most units.",
+            )?,
+        };
+        // A counter that is not there cannot be told from one that is 0.
+        for reason in Refusal::REASONS {
+            metrics.refused.with_label_values(&[reason]);
+        }
+        Ok(metrics)
     }
 
     /// Counts what a demand has led to.

@@ -114,6 +114,26 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every label that [`Self::reason`] gives.
+    pub const REASONS: [&str; 16] = [
+        "unknown_product",
+        "not_enough",
+        "unknown_hold",
+        "hold_expired",
+        "hold_ended",
+        "hold_differs",
+        "unknown_order",
+        "order_moved",
+        "stock_full",
+        "key_reused",
+        "full",
+        "lock_timeout",
+        "unavailable",
+        "outcome_unknown",
+        "internal",
+        "shutting_down",
+    ];
+
     /// The label of the metric, from a bounded set.
     pub fn reason(self) -> &'static str {
         match self {

@@ -45,7 +45,8 @@ async fn requests_orders_and_cache_reads_are_counted() {
         "holdfast_build_info{",
         "process_resident_memory_bytes",
         "holdfast_db_connections{",
-        "holdfast_cache_state{",
+        "holdfast_cache_up{",
+        "holdfast_db_connection_wait_seconds_bucket{",
     ] {
         assert!(page.text.contains(name), "{name} is not in\n{}", page.text);
     }

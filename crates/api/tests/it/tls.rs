@@ -162,11 +162,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let (api, internal) = (Client::new(&api), Client::new(&internal));
     until("the API is ready and its cache is up", &process, async || {
         internal.get("/readyz").await.status == 200
-            && internal
-                .get("/metrics")
-                .await
-                .text
-                .contains("holdfast_cache_state{what=\"redis_up\"} 1")
+            && internal.get("/metrics").await.text.contains("holdfast_cache_up{tier=\"redis\"} 1")
     })
     .await;
     let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 2 });

@@ -54,6 +54,14 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
 
+/// Registers the metrics of a webhook that is not there, for the reference.
+///
+/// # Errors
+/// A name is registered already.
+pub(crate) fn register_metrics(registry: &Registry) -> prometheus::Result<()> {
+    WebhookMetrics::new(registry).map(drop)
+}
+
 /// How orders are sent, and where to.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {

@@ -1,0 +1,76 @@
+//! What the binaries export, by their own word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use holdfast_observe::page::{self, Family};
+use holdfast_sandbox::workspace_binary;
+
+pub const PROGRAMS: [&str; 3] = ["holdfast-api", "holdfast-worker", "holdfast-operator"];
+
+/// The page that a binary prints without doing any work.
+pub fn page(program: &str) -> String {
+    let output = Command::new(workspace_binary(program).unwrap()).arg("metrics").output().unwrap();
+    assert!(output.status.success(), "{program}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn families(program: &str) -> BTreeMap<String, Family> {
+    page::read(&page(program))
+}
+
+/// The names of all metrics of all binaries.
+pub fn names() -> BTreeSet<String> {
+    PROGRAMS.iter().flat_map(|program| families(program).into_keys()).collect()
+}
+
+/// The names of metrics in an expression, as exported: without what a histogram adds.
+pub fn names_in(expression: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    expression
+        .split(|c| !word(c))
+        .map(|name| {
+            ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| {
+                    name.strip_suffix(end)
+                        .filter(|base| base.ends_with("_seconds") || base.ends_with("_orders"))
+                })
+                .unwrap_or(name)
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn names_and_help_follow_the_conventions() {
+    let mut seen = 0;
+    for program in PROGRAMS {
+        for (name, family) in families(program) {
+            seen += 1;
+            assert!(
+                name.starts_with("holdfast_") || name.starts_with("process_"),
+                "{program}: {name} bears no name of ours"
+            );
+            assert!(!family.help.is_empty(), "{name} has no help");
+            let counter = family.kind == "counter";
+            assert_eq!(name.ends_with("_total"), counter, "{name} is a {}", family.kind);
+            if family.kind == "histogram" {
+                assert!(
+                    name.ends_with("_seconds") || name.ends_with("_orders"),
+                    "{name}: which unit?"
+                );
+                assert!(family.bounds.is_sorted(), "{name}");
+            }
+            for label in &family.labels {
+                let bounded = !label.ends_with("id") && !label.contains("path");
+                assert!(bounded, "{name}: the label {label} has no bound");
+            }
+            assert!(family.samples.len() < 200, "{name} has {} series", family.samples.len());
+        }
+    }
+    assert!(seen > 70, "only {seen} metrics");
+    // Lock waits can be told apart from 50 µs to 10 s.
+    let waits = &families("holdfast-api")["holdfast_lock_wait_seconds"].bounds;
+    assert!(waits[0] <= 0.000_05 && *waits.last().unwrap() >= 10.0, "{waits:?}");
+}

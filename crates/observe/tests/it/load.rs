@@ -1,0 +1,171 @@
+//! A short load in which everything happens once: orders that are accepted, refused, repeated,
+//! cancelled; holds; reads; somebody else's lock; a Redis that dies; a worker that freezes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::shop::{Shop, until};
+
+/// Requests that go on until it is dropped.
+pub struct Load(Arc<AtomicBool>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A caller of the API.
+#[derive(Clone)]
+struct Caller {
+    client: Client,
+    url: String,
+}
+
+impl Caller {
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.unwrap_or_default()))
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Option<(u16, Value)> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    async fn product(&self, name: &str, stock: u64) -> i64 {
+        let new = json!({ "name": name, "price": 9.9, "stock": stock });
+        let (status, product) = self.post("/products", new).await.unwrap();
+        assert_eq!(status, 201, "{product}");
+        product["id"].as_i64().unwrap()
+    }
+
+    /// One of each kind of request.
+    async fn round(&self, products: [i64; 3], number: u64) {
+        let [hot, plenty, sold_out] = products;
+        let order = |product: i64| json!({ "product_id": product, "quantity": 1 });
+        for _ in 0..4 {
+            self.post("/orders", order(hot)).await;
+        }
+        let placed = self.post("/orders", order(plenty)).await;
+        if let Some((201, placed)) = placed {
+            self.send(Method::POST, &format!("/orders/{}/cancel", placed["id"]), None).await;
+        }
+        self.post("/orders", order(sold_out)).await;
+        self.post("/orders", order(999_999)).await;
+        self.post("/orders", json!({})).await;
+        for _ in 0..2 {
+            let keyed = self
+                .client
+                .post(format!("{}/orders", self.url))
+                .header("idempotency-key", format!("key-{number}"));
+            let _ = keyed.json(&order(plenty)).send().await;
+        }
+        let hold = json!({ "product_id": plenty, "quantity": 1, "expires_in_seconds": 1 });
+        self.post("/holds", hold.clone()).await;
+        if let Some((201, held)) = self.post("/holds", hold).await {
+            let path = format!("/holds/{}", held["id"].as_str().unwrap_or_default());
+            self.send(Method::DELETE, &path, None).await;
+        }
+        for product in [hot, plenty, sold_out] {
+            self.send(Method::GET, &format!("/products/{product}"), None).await;
+        }
+        self.send(Method::GET, "/products", None).await;
+    }
+}
+
+/// Begins the requests.
+pub async fn begin(shop: &Shop) -> (Load, i64) {
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+    let first = Caller { client, url: shop.api_url.clone() };
+    let products = [
+        first.product("hot", 1_000_000).await,
+        first.product("plenty", 1_000_000).await,
+        first.product("sold out", 0).await,
+    ];
+    let ended = Arc::new(AtomicBool::new(false));
+    for task in 0..4_u64 {
+        let (caller, stop) = (first.clone(), Arc::clone(&ended));
+        tokio::spawn(async move {
+            let mut number = task << 32;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                caller.round(products, number).await;
+                // Leave the two cores something: this is no benchmark.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    (Load(ended), products[0])
+}
+
+/// Somebody else holds the hot product's row for longer than orders wait.
+pub async fn lock_the_hot_product(shop: &Shop, hot: i64) {
+    let mut connection = PgConnection::connect(&shop.database_url).await.unwrap();
+    let mut transaction = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM products WHERE id = $1 FOR UPDATE")
+        .bind(hot)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    // Callers who do not wait for their turn.
+    let hasty = Client::builder().no_proxy().timeout(Duration::from_millis(30)).build().unwrap();
+    until("orders are refused because of the lock, and given up", async || {
+        let order = json!({ "product_id": hot, "quantity": 1 });
+        let _ = hasty.post(format!("{}/orders", shop.api_url)).json(&order).send().await;
+        shop.api_metric("holdfast_orders_refused_total{reason=\"lock_timeout\"}").await > 0.0
+            && shop.api_metric("holdfast_orders_abandoned_total").await > 0.0
+    })
+    .await;
+    transaction.rollback().await.unwrap();
+}
+
+/// More connections than are allowed.
+pub async fn crowd(shop: &Shop) {
+    let address = shop.api_url.trim_start_matches("http://").to_owned();
+    // They are kept until the refusals are seen.
+    let mut crowd = Vec::new();
+    for _ in 0..150 {
+        crowd.push(tokio::net::TcpStream::connect(&address).await);
+    }
+    until("connections are refused", async || {
+        shop.api_metric("holdfast_http_connections_refused_total").await > 0.0
+    })
+    .await;
+}
+
+/// Redis dies with all that it knows, and comes back empty.
+pub async fn lose_redis(shop: &Shop) {
+    shop.redis.kill9().await.unwrap();
+    until("it is noticed that Redis is gone", async || {
+        shop.api_metric("holdfast_orders_unpublished_total").await > 0.0
+            && shop.api_metric("holdfast_cache_owed_total").await > 0.0
+            && shop.sender_metric("holdfast_upkeep_failures_total").await > 0.0
+    })
+    .await;
+    shop.redis.restart().await.unwrap();
+    until("what was not published is found by the sweep", async || {
+        shop.sender_metric("holdfast_sweep_found_total").await > 0.0
+            && shop.api_metric("holdfast_cache_repaid_total").await > 0.0
+    })
+    .await;
+}
+
+/// A worker freezes with orders in hand, for longer than its lease, and wakes up.
+pub async fn freeze_a_worker(shop: &Shop) {
+    shop.clumsy.pause().unwrap();
+    until("another worker takes over", async || {
+        shop.sender_metric("holdfast_fulfilment_claims_taken_over_total").await > 0.0
+    })
+    .await;
+    shop.clumsy.resume().unwrap();
+}

@@ -1,0 +1,154 @@
+//! A whole shop of real processes, seen by a real Prometheus: an API, two workers (one that fails
+//! now and then, one that sends webhooks), PostgreSQL and Redis of their own.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holdfast_sandbox::{
+    Port, Process, ProcessOptions, Prometheus, PrometheusOptions, Ready, Redis, RedisOptions,
+    Scrape, http_get, shared_postgres, workspace_binary,
+};
+
+use crate::{alerts, pages, root};
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+pub struct Shop {
+    pub prometheus: Prometheus,
+    /// Fails half of its orders, and then gives up soon.
+    pub clumsy: Process,
+    pub redis: Redis,
+    pub database_url: String,
+    pub api_url: String,
+    api_metrics: SocketAddr,
+    worker_metrics: SocketAddr,
+    _processes: [Process; 2],
+    _ports: Vec<Port>,
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        let redis = Redis::start(RedisOptions::default()).await.unwrap();
+        let postgres = shared_postgres().await.unwrap();
+        let database_url = postgres.create_database().await.unwrap();
+        let ports: Vec<_> = (0..4).map(|_| Port::lease().unwrap()).collect();
+        let [http, api, clumsy, sender] = [0, 1, 2, 3].map(|it: usize| ports[it].address());
+        let pages = pages::serve().await;
+
+        let process = |program: &str, command: &str, metrics: SocketAddr| {
+            ProcessOptions::new(workspace_binary(program).unwrap())
+                .arg(command)
+                .env("DATABASE_URL", &database_url)
+                .env("REDIS_URL", redis.url())
+                .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
+        };
+        let migrate = Process::start(process("holdfast-api", "migrate", api)).await.unwrap();
+        assert!(migrate.wait(PATIENCE).await.unwrap().success(), "{}", migrate.log_tail(10));
+        let api_process = Process::start(
+            process("holdfast-api", "serve", api)
+                .env("HOLDFAST_HTTP_ADDR", http.to_string())
+                .env("HOLDFAST_LOCK_TIMEOUT_MS", "100")
+                .env("HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", "200")
+                .env("HOLDFAST_MAX_CONNECTIONS", "80")
+                .ready(Ready::Http(format!("http://{api}/readyz"))),
+        )
+        .await
+        .unwrap();
+        let worker = |metrics: SocketAddr| {
+            process("holdfast-worker", "run", metrics)
+                .env("HOLDFAST_LEASE_MS", "1500")
+                .env("HOLDFAST_SWEEP_INTERVAL_MS", "200")
+                .env("HOLDFAST_SWEEP_AFTER_MS", "1000")
+                .env("HOLDFAST_RETRY_BASE_MS", "100")
+                .env("HOLDFAST_RETRY_MAX_MS", "200")
+                .env("HOLDFAST_MAX_ATTEMPTS", "2")
+                .env("HOLDFAST_WORKER_CONCURRENCY", "64")
+                .env("HOLDFAST_WORKER_BATCH", "16")
+                .ready(Ready::Tcp(metrics))
+        };
+        let sender_process = Process::start(
+            worker(sender)
+                .env("HOLDFAST_FULFILMENT", "webhook")
+                .env("HOLDFAST_WEBHOOK_URL", format!("http://{pages}/webhook"))
+                .env(
+                    "HOLDFAST_WEBHOOK_SECRET",
+                    "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+                )
+                .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
+        )
+        .await
+        .unwrap();
+        let clumsy_process = Process::start(
+            worker(clumsy)
+                .env("HOLDFAST_FULFILMENT_MS", "300")
+                .env("HOLDFAST_FULFILMENT_FAIL_PERCENT", "50"),
+        )
+        .await
+        .unwrap();
+
+        // As the chart's monitors name them.
+        let scrape = |job: &str, target: SocketAddr, pod: &str| {
+            Scrape::new(job, target.to_string())
+                .label("namespace", "shop")
+                .label("release", "a")
+                .label("pod", pod)
+        };
+        let prometheus = Prometheus::start(PrometheusOptions {
+            scrapes: vec![
+                scrape("holdfast-api", api, "api-1"),
+                scrape("holdfast-worker", sender, "worker-1"),
+                scrape("holdfast-worker-clumsy", clumsy, "worker-2"),
+                scrape("holdfast-operator", pages, "operator-1").at("/operator/metrics"),
+                Scrape::new("kube-state-metrics", pages.to_string())
+                    .at("/kube-state-metrics/metrics")
+                    .honor_labels(),
+            ],
+            rules: vec![root().join(alerts::ALERTS)],
+            interval: Duration::from_secs(1),
+            ..PrometheusOptions::default()
+        })
+        .await
+        .unwrap();
+        Self {
+            prometheus,
+            clumsy: clumsy_process,
+            redis,
+            api_url: format!("http://{http}"),
+            database_url,
+            api_metrics: api,
+            worker_metrics: sender,
+            _processes: [api_process, sender_process],
+            _ports: ports,
+        }
+    }
+
+    /// A metric of the API, in sum.
+    pub async fn api_metric(&self, begin: &str) -> f64 {
+        metric(self.api_metrics, begin).await
+    }
+
+    /// A metric of the worker that sends webhooks, in sum.
+    pub async fn sender_metric(&self, begin: &str) -> f64 {
+        metric(self.worker_metrics, begin).await
+    }
+}
+
+/// The sum of the lines of `/metrics` that begin so.
+async fn metric(address: SocketAddr, begin: &str) -> f64 {
+    let page = http_get(&format!("http://{address}/metrics")).await.unwrap();
+    page.body
+        .lines()
+        .filter(|line| line.starts_with(begin))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+/// Polls until `condition` holds.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! A real Prometheus scrapes real processes under a short load; every panel and every alert is
+//! asked there what it asks.
+
+use std::collections::BTreeSet;
+
+use holdfast_observe::dashboards;
+use holdfast_sandbox::Prometheus;
+use serde_json::Value;
+
+use crate::shop::{Shop, until};
+use crate::{alerts, load, moved};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_and_every_alert_has_what_it_asks_for() {
+    let shop = Shop::open().await;
+    let (_load, hot) = load::begin(&shop).await;
+    load::lock_the_hot_product(&shop, hot).await;
+    load::freeze_a_worker(&shop).await;
+    load::lose_redis(&shop).await;
+    load::crowd(&shop).await;
+
+    let mut open = panels();
+    open.extend(selectors_of_alerts());
+    let asked = open.len();
+    assert!(asked > 150, "only {asked} questions");
+    let prometheus = &shop.prometheus;
+    let left = std::sync::Mutex::new(open);
+    let done = async {
+        until("every question has an answer", async || {
+            let mut unanswered = BTreeSet::new();
+            let questions = left.lock().unwrap().clone();
+            for (place, question) in questions {
+                if !answered(prometheus, &place, &question).await {
+                    unanswered.insert((place, question));
+                }
+            }
+            let none = unanswered.is_empty();
+            *left.lock().unwrap() = unanswered;
+            none
+        })
+        .await;
+    };
+    tokio::select! {
+        () = done => {}
+        () = tokio::time::sleep(crate::shop::PATIENCE / 2) => {
+            panic!("of {asked} questions these get no answer: {:#?}", left.lock().unwrap());
+        }
+    }
+    moved::check(prometheus).await;
+    rules_are_healthy(prometheus).await;
+    scrapes_are_cheap(prometheus).await;
+}
+
+/// The questions of all panels, as Grafana would ask them with everything chosen.
+fn panels() -> BTreeSet<(String, String)> {
+    let mut questions = BTreeSet::new();
+    for dashboard in dashboards::all() {
+        for panel in dashboard.panels() {
+            for (expression, _) in &panel.queries {
+                let question = expression
+                    .replace("$namespace", ".*")
+                    .replace("$release", ".*")
+                    .replace("$__rate_interval", "4m");
+                let place = format!("{}, {}", dashboard.title, panel.title);
+                for selector in selectors(&question) {
+                    questions.insert((place.clone(), selector));
+                }
+                questions.insert((place, question));
+            }
+        }
+    }
+    questions
+}
+
+/// What an alert compares must be there, though it does not fire. The windows are a month's: the
+/// series themselves are asked for.
+fn selectors_of_alerts() -> BTreeSet<(String, String)> {
+    alerts::rules()
+        .iter()
+        .flat_map(|rule| {
+            let place = rule.alert.clone().or(rule.record.clone()).unwrap();
+            selectors(&rule.expr).into_iter().map(move |selector| (place.clone(), selector))
+        })
+        .collect()
+}
+
+/// The selectors of series in an expression.
+fn selectors(expression: &str) -> BTreeSet<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut found = BTreeSet::new();
+    let mut rest = expression;
+    while let Some(begin) =
+        ["holdfast_", "holdfast:", "process_", "kube_"].iter().filter_map(|it| rest.find(it)).min()
+    {
+        let from = &rest[begin..];
+        let name_end = from.find(|c| !is_word(c)).unwrap_or(from.len());
+        let end = match from[name_end..].strip_prefix('{') {
+            Some(labels) => name_end + labels.find('}').unwrap() + 2,
+            None => name_end,
+        };
+        // Not the name of a Deployment in a label's value, nor a metric's beginning in one.
+        found.insert(from[..end].to_owned());
+        rest = &from[end..];
+    }
+    found
+}
+
+async fn answered(prometheus: &Prometheus, place: &str, question: &str) -> bool {
+    // Only a firing alert has series of this name.
+    if question.starts_with("ALERTS") {
+        return true;
+    }
+    let series =
+        prometheus.query(question).await.unwrap_or_else(|error| panic!("{place}: {error:#}"));
+    series.iter().any(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN"))
+}
+
+async fn rules_are_healthy(prometheus: &Prometheus) {
+    let data = prometheus.api("rules").await.unwrap();
+    let mut seen = 0;
+    for rule in
+        data["groups"].as_array().unwrap().iter().flat_map(|it| it["rules"].as_array().unwrap())
+    {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        seen += 1;
+    }
+    assert_eq!(seen, alerts::rules().len());
+}
+
+/// A page is made in at most two milliseconds by an optimised build; here it is a debug build on a
+/// busy machine, and the way to Prometheus is in it.
+async fn scrapes_are_cheap(prometheus: &Prometheus) {
+    let fastest = prometheus
+        .query("min_over_time(scrape_duration_seconds{job=\"holdfast-api\"}[5m])")
+        .await
+        .unwrap();
+    let seconds: f64 = value(&fastest[0]).parse().unwrap();
+    assert!(seconds < 0.05, "{seconds}");
+}
+
+fn value(series: &Value) -> &str {
+    series["value"][1].as_str().unwrap()
+}
