@@ -77,19 +77,38 @@ impl Lanes {
             let own = self.own.read();
             let lane = ticket.demand.products().find_map(|product_id| own.get(&product_id));
             if let Some(lane) = lane {
-                return queued(queue(lane, ticket));
+                return queued(self.queue(lane, ticket));
             }
         }
         match &*self.shared.read() {
-            Some(lane) => queued(queue(lane, ticket)),
+            Some(lane) => queued(self.queue(lane, ticket)),
             None => Err(Refusal::ShuttingDown),
         }
+    }
+
+    /// Puts a ticket into a lane. Gives back the one that was not taken, and why.
+    fn queue(&self, lane: &mpsc::Sender<Ticket>, ticket: Ticket) -> Option<(Ticket, Refusal)> {
+        // Before, so that a lane that is quick to take it does not count below 0.
+        self.runner.metrics.lane_depth.inc();
+        let (ticket, refusal) = match lane.try_send(ticket) {
+            Ok(()) => return None,
+            Err(mpsc::error::TrySendError::Full(ticket)) => (ticket, Refusal::Full),
+            Err(mpsc::error::TrySendError::Closed(ticket)) => (ticket, Refusal::ShuttingDown),
+        };
+        self.taken(1);
+        Some((ticket, refusal))
+    }
+
+    /// Counts tickets that wait in their lane no longer.
+    fn taken(&self, tickets: usize) {
+        self.runner.metrics.lane_depth.sub(i64::try_from(tickets).unwrap_or(i64::MAX));
     }
 
     async fn run_shared(self: Arc<Self>, mut receiver: mpsc::Receiver<Ticket>) {
         let batch_max = self.runner.settings.batch_max;
         let mut tickets = Vec::with_capacity(batch_max);
         loop {
+            let missed = tickets.len();
             if tickets.is_empty() {
                 if receiver.recv_many(&mut tickets, batch_max).await == 0 {
                     return;
@@ -102,7 +121,7 @@ impl Lanes {
                     tickets.push(ticket);
                 }
             }
-            self.runner.metrics.lane_depth.set(depth(&receiver));
+            self.taken(tickets.len() - missed);
             for (mut ticket, product_id) in self.runner.run(&mut tickets, LockMode::Skip).await {
                 ticket.misses += 1;
                 if ticket.misses < MISSES_MAX && !self.has_own_lane(product_id) {
@@ -136,7 +155,7 @@ impl Lanes {
                 own.entry(product_id).or_insert(sender)
             }
         };
-        if let Some((ticket, refusal)) = queue(lane, ticket) {
+        if let Some((ticket, refusal)) = self.queue(lane, ticket) {
             self.runner.refuse(ticket, refusal);
         }
     }
@@ -148,7 +167,8 @@ impl Lanes {
         loop {
             match tokio::time::timeout(idle, receiver.recv_many(&mut tickets, batch_max)).await {
                 Ok(0) => break,
-                Ok(_) => {
+                Ok(count) => {
+                    self.taken(count);
                     // Never closed, so this cannot fail; if it did, the batch would only be
                     // without its bound.
                     let connection = self.own_connections.acquire().await;
@@ -192,19 +212,6 @@ impl Lanes {
     }
 }
 
-/// Puts a ticket into a lane. Gives back the one that was not taken, and why.
-fn queue(lane: &mpsc::Sender<Ticket>, ticket: Ticket) -> Option<(Ticket, Refusal)> {
-    match lane.try_send(ticket) {
-        Ok(()) => None,
-        Err(mpsc::error::TrySendError::Full(ticket)) => Some((ticket, Refusal::Full)),
-        Err(mpsc::error::TrySendError::Closed(ticket)) => Some((ticket, Refusal::ShuttingDown)),
-    }
-}
-
 fn queued(left_over: Option<(Ticket, Refusal)>) -> Result<(), Refusal> {
     left_over.map_or(Ok(()), |(_, refusal)| Err(refusal))
-}
-
-fn depth(receiver: &mpsc::Receiver<Ticket>) -> i64 {
-    i64::try_from(receiver.len()).unwrap_or(i64::MAX)
 }

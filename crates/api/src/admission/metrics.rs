@@ -26,7 +26,7 @@ pub struct AdmissionMetrics {
     pub holds_expired: IntCounter,
     /// Orders whose caller had gone before their batch began.
     pub abandoned: IntCounter,
-    /// Orders that wait in the shared lane, as its last batch began.
+    /// Orders that wait in a lane for their batch.
     pub lane_depth: IntGauge,
     /// Products that have a lane of their own, because somebody else holds their row.
     pub own_lanes: IntGauge,
@@ -110,7 +110,7 @@ impl AdmissionMetrics {
             )?,
             lane_depth: gauge(
                 "holdfast_lane_depth_orders",
-                "Orders that wait in the shared lane, as its last batch began.",
+                "Orders that wait in a lane for their batch.",
             )?,
             own_lanes: gauge(
                 "holdfast_own_lanes",

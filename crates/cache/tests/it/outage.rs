@@ -242,3 +242,18 @@ async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had
     assert!(!cache.gauges().redis_up);
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
 }
+
+/// Memory has a bound: what comes faster than Redis takes it is dropped, counted, and waited for by
+/// nobody.
+#[tokio::test]
+async fn what_is_too_much_for_a_hung_redis_is_dropped_and_counted() {
+    let redis = redis().await;
+    let cache = armed(true_times(&redis)).await;
+    redis.pause().unwrap();
+    let start = Instant::now();
+    for version in 2..10_000 {
+        cache.changed(&[(1, version)]);
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(cache.stats().dropped.get() > 5_000, "{}", cache.stats().dropped.get());
+}

@@ -117,7 +117,7 @@ fn waits() -> Vec<Panel> {
         Panel::lines(
             "Waiting in the lanes",
             Unit::Count,
-            "Orders in the shared lane as its last batch began, and products that have a lane of their own because somebody else holds their row.",
+            "Orders that wait for their batch, and products that have a lane of their own because somebody else holds their row.",
         )
         .query(total("holdfast_lane_depth_orders", "", "pod"), "orders {{pod}}")
         .query(total("holdfast_own_lanes", "", ""), "lanes of their own"),

@@ -70,10 +70,10 @@ impl Caller {
                 .header("idempotency-key", format!("key-{number}"));
             let _ = keyed.json(&order(plenty)).send().await;
         }
-        let hold = json!({ "product_id": plenty, "quantity": 1, "expires_in_seconds": 1 });
+        let hold = json!({ "product_id": plenty, "quantity": 1, "seconds": 1 });
         self.post("/holds", hold.clone()).await;
         if let Some((201, held)) = self.post("/holds", hold).await {
-            let path = format!("/holds/{}", held["id"].as_str().unwrap_or_default());
+            let path = format!("/holds/{}", held["id"].to_string().trim_matches('"'));
             self.send(Method::DELETE, &path, None).await;
         }
         for product in [hot, plenty, sold_out] {
@@ -94,10 +94,10 @@ pub async fn begin(shop: &Shop) -> (Load, i64) {
     ];
     let ended = Arc::new(AtomicBool::new(false));
     for task in 0..4_u64 {
-        let (caller, stop) = (first.clone(), Arc::clone(&ended));
+        let (caller, over) = (first.clone(), Arc::clone(&ended));
         tokio::spawn(async move {
             let mut number = task << 32;
-            while !stop.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 number += 1;
                 caller.round(products, number).await;
                 // Leave the two cores something: this is no benchmark.
@@ -121,8 +121,14 @@ pub async fn lock_the_hot_product(shop: &Shop, hot: i64) {
     let hasty = Client::builder().no_proxy().timeout(Duration::from_millis(30)).build().unwrap();
     until("orders are refused because of the lock, and given up", async || {
         let order = json!({ "product_id": hot, "quantity": 1 });
-        let _ = hasty.post(format!("{}/orders", shop.api_url)).json(&order).send().await;
-        shop.api_metric("holdfast_orders_refused_total{reason=\"lock_timeout\"}").await > 0.0
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let url = format!("{}/orders", shop.api_url);
+            crowd.spawn(hasty.post(url).json(&order).send());
+        }
+        crowd.join_all().await;
+        shop.has_seen("holdfast_lane_depth_orders").await
+            && shop.api_metric("holdfast_orders_refused_total{reason=\"lock_timeout\"}").await > 0.0
             && shop.api_metric("holdfast_orders_abandoned_total").await > 0.0
     })
     .await;
@@ -146,6 +152,7 @@ pub async fn crowd(shop: &Shop) {
 /// Redis dies with all that it knows, and comes back empty.
 pub async fn lose_redis(shop: &Shop) {
     shop.redis.kill9().await.unwrap();
+    shop.seen("holdfast_cache_owed_invalidations").await;
     until("it is noticed that Redis is gone", async || {
         shop.api_metric("holdfast_orders_unpublished_total").await > 0.0
             && shop.api_metric("holdfast_cache_owed_total").await > 0.0
@@ -162,10 +169,22 @@ pub async fn lose_redis(shop: &Shop) {
 
 /// A worker freezes with orders in hand, for longer than its lease, and wakes up.
 pub async fn freeze_a_worker(shop: &Shop) {
+    until("it has orders in hand", async || {
+        shop.clumsy_metric("holdfast_in_hand_orders").await > 2.0
+    })
+    .await;
     shop.clumsy.pause().unwrap();
     until("another worker takes over", async || {
         shop.sender_metric("holdfast_fulfilment_claims_taken_over_total").await > 0.0
+            && shop.sender_metric("holdfast_queue_taken_over_total").await > 0.0
     })
     .await;
     shop.clumsy.resume().unwrap();
+}
+
+/// The receiver of the webhook is in trouble for a while.
+pub async fn confuse_the_receiver(shop: &Shop) {
+    shop.refusing.store(true, Ordering::Relaxed);
+    shop.seen("holdfast_webhook_paused").await;
+    shop.refusing.store(false, Ordering::Relaxed);
 }

@@ -2,8 +2,11 @@
 //! of the webhook.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use axum::{Router, routing};
+use axum::{Router, http::StatusCode, routing};
 use tokio::net::TcpListener;
 
 use crate::exported;
@@ -17,17 +20,54 @@ kube_horizontalpodautoscaler_status_desired_replicas{namespace=\"shop\",horizont
 kube_horizontalpodautoscaler_spec_max_replicas{namespace=\"shop\",horizontalpodautoscaler=\"a-holdfast-worker\"} 10
 ";
 
-/// Serves until the test ends.
-pub async fn serve() -> SocketAddr {
-    // The operator needs a Kubernetes to start; its own binary prints the page. Where it knows
-    // nothing yet, a number stands for it.
-    let operator = exported::page("holdfast-operator").replace("NaN", "2e9");
+/// How long the receiver of the webhook thinks about an order.
+const THINKS: Duration = Duration::from_millis(40);
+
+/// The pages, served until the test ends.
+pub struct Pages {
+    pub address: SocketAddr,
+    /// Whether the receiver of the webhook refuses all orders with 503.
+    pub refusing: Arc<AtomicBool>,
+}
+
+/// Begins to serve.
+pub async fn serve() -> Pages {
+    let operator = exported::page("holdfast-operator");
+    let state = Arc::new((operator, AtomicU64::new(0)));
+    let operator =
+        move || std::future::ready(at_work(&state.0, state.1.fetch_add(1, Ordering::Relaxed)));
+    let refusing = Arc::new(AtomicBool::new(false));
+    let refuses = Arc::clone(&refusing);
+    let webhook = move || async move {
+        tokio::time::sleep(THINKS).await;
+        if refuses.load(Ordering::Relaxed) {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        }
+    };
     let app = Router::new()
-        .route("/operator/metrics", routing::get(|| async move { operator }))
+        .route("/operator/metrics", routing::get(operator))
         .route("/kube-state-metrics/metrics", routing::get(|| async { KUBE_STATE_METRICS }))
-        .route("/webhook", routing::post(|| async {}));
+        .route("/webhook", routing::post(webhook));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+    Pages { address, refusing }
+}
+
+/// The operator needs a Kubernetes to start, so this is the page that its binary prints without
+/// one, with what is counted set to `count`, and a time where none is known.
+fn at_work(page: &str, count: u64) -> String {
+    let counted = |series: &str| {
+        let name = series.split('{').next().unwrap_or_default();
+        ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
+    };
+    let lines = page.lines().map(|line| match line.rsplit_once(' ') {
+        Some((series, _)) if !line.starts_with('#') && counted(series) => {
+            format!("{series} {count}\n")
+        }
+        _ => format!("{}\n", line.replace("NaN", "2e9")),
+    });
+    lines.collect()
 }

@@ -2,6 +2,8 @@
 //! now and then, one that sends webhooks), PostgreSQL and Redis of their own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use holdfast_sandbox::{
@@ -9,7 +11,8 @@ use holdfast_sandbox::{
     Scrape, http_get, shared_postgres, workspace_binary,
 };
 
-use crate::{alerts, pages, root};
+use crate::pages::{self, Pages};
+use crate::{alerts, root};
 
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -18,12 +21,14 @@ pub struct Shop {
     pub prometheus: Prometheus,
     /// Fails half of its orders, and then gives up soon.
     pub clumsy: Process,
+    /// The receiver of the other's webhooks.
+    pub refusing: Arc<AtomicBool>,
     pub redis: Redis,
     pub database_url: String,
     pub api_url: String,
     api_metrics: SocketAddr,
-    worker_metrics: SocketAddr,
-    _processes: [Process; 2],
+    worker_metrics: [SocketAddr; 2],
+    _processes: [Process; 3],
     _ports: Vec<Port>,
 }
 
@@ -32,9 +37,10 @@ impl Shop {
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let postgres = shared_postgres().await.unwrap();
         let database_url = postgres.create_database().await.unwrap();
-        let ports: Vec<_> = (0..4).map(|_| Port::lease().unwrap()).collect();
-        let [http, api, clumsy, sender] = [0, 1, 2, 3].map(|it: usize| ports[it].address());
-        let pages = pages::serve().await;
+        let ports: Vec<_> = (0..6).map(|_| Port::lease().unwrap()).collect();
+        let [http, api, other_http, other_api, clumsy, sender] =
+            [0, 1, 2, 3, 4, 5].map(|it: usize| ports[it].address());
+        let Pages { address: pages, refusing } = pages::serve().await;
 
         let process = |program: &str, command: &str, metrics: SocketAddr| {
             ProcessOptions::new(workspace_binary(program).unwrap())
@@ -45,16 +51,16 @@ impl Shop {
         };
         let migrate = Process::start(process("holdfast-api", "migrate", api)).await.unwrap();
         assert!(migrate.wait(PATIENCE).await.unwrap().success(), "{}", migrate.log_tail(10));
-        let api_process = Process::start(
-            process("holdfast-api", "serve", api)
+        let serve = |http: SocketAddr, metrics: SocketAddr| {
+            process("holdfast-api", "serve", metrics)
                 .env("HOLDFAST_HTTP_ADDR", http.to_string())
                 .env("HOLDFAST_LOCK_TIMEOUT_MS", "100")
                 .env("HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", "200")
                 .env("HOLDFAST_MAX_CONNECTIONS", "80")
-                .ready(Ready::Http(format!("http://{api}/readyz"))),
-        )
-        .await
-        .unwrap();
+                .ready(Ready::Http(format!("http://{metrics}/readyz")))
+        };
+        let api_process = Process::start(serve(http, api)).await.unwrap();
+        let other_process = Process::start(serve(other_http, other_api)).await.unwrap();
         let worker = |metrics: SocketAddr| {
             process("holdfast-worker", "run", metrics)
                 .env("HOLDFAST_LEASE_MS", "1500")
@@ -63,8 +69,9 @@ impl Shop {
                 .env("HOLDFAST_RETRY_BASE_MS", "100")
                 .env("HOLDFAST_RETRY_MAX_MS", "200")
                 .env("HOLDFAST_MAX_ATTEMPTS", "2")
-                .env("HOLDFAST_WORKER_CONCURRENCY", "64")
-                .env("HOLDFAST_WORKER_BATCH", "16")
+                // Too few for the load, so that some wait.
+                .env("HOLDFAST_WORKER_CONCURRENCY", "8")
+                .env("HOLDFAST_WORKER_BATCH", "4")
                 .ready(Ready::Tcp(metrics))
         };
         let sender_process = Process::start(
@@ -75,6 +82,7 @@ impl Shop {
                     "HOLDFAST_WEBHOOK_SECRET",
                     "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
                 )
+                .env("HOLDFAST_WEBHOOK_CONNECTIONS", "2")
                 .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
         )
         .await
@@ -97,6 +105,7 @@ impl Shop {
         let prometheus = Prometheus::start(PrometheusOptions {
             scrapes: vec![
                 scrape("holdfast-api", api, "api-1"),
+                scrape("holdfast-api-other", other_api, "api-2"),
                 scrape("holdfast-worker", sender, "worker-1"),
                 scrape("holdfast-worker-clumsy", clumsy, "worker-2"),
                 scrape("holdfast-operator", pages, "operator-1").at("/operator/metrics"),
@@ -113,14 +122,26 @@ impl Shop {
         Self {
             prometheus,
             clumsy: clumsy_process,
+            refusing,
             redis,
             api_url: format!("http://{http}"),
             database_url,
             api_metrics: api,
-            worker_metrics: sender,
-            _processes: [api_process, sender_process],
+            worker_metrics: [sender, clumsy],
+            _processes: [api_process, other_process, sender_process],
             _ports: ports,
         }
+    }
+
+    /// Waits until Prometheus has seen more than 0 of a metric.
+    pub async fn seen(&self, metric: &str) {
+        until(metric, async || self.has_seen(metric).await).await;
+    }
+
+    /// Whether Prometheus has seen more than 0 of a metric.
+    pub async fn has_seen(&self, metric: &str) -> bool {
+        let question = format!("max(max_over_time({metric}[5m])) > 0");
+        !self.prometheus.query(&question).await.unwrap().is_empty()
     }
 
     /// A metric of the API, in sum.
@@ -130,7 +151,12 @@ impl Shop {
 
     /// A metric of the worker that sends webhooks, in sum.
     pub async fn sender_metric(&self, begin: &str) -> f64 {
-        metric(self.worker_metrics, begin).await
+        metric(self.worker_metrics[0], begin).await
+    }
+
+    /// A metric of the worker that fails now and then, in sum.
+    pub async fn clumsy_metric(&self, begin: &str) -> f64 {
+        metric(self.worker_metrics[1], begin).await
     }
 }
 

@@ -16,6 +16,7 @@ async fn every_panel_and_every_alert_has_what_it_asks_for() {
     let (_load, hot) = load::begin(&shop).await;
     load::lock_the_hot_product(&shop, hot).await;
     load::freeze_a_worker(&shop).await;
+    load::confuse_the_receiver(&shop).await;
     load::lose_redis(&shop).await;
     load::crowd(&shop).await;
 
