@@ -11,8 +11,8 @@ help: ## List what there is to type
 run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: run
-run: ## Run it all here (PORT=8001 for another port, KEEP=1 to keep the data); Ctrl-C stops it
-	@scripts/install-deps
+run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
+	@scripts/install-deps $(if $(OBSERVE),observe)
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --bins
 	@$(CARGO) run --locked --quiet --release --package holdfast-sandbox --bin holdfast-sandbox -- run
 
@@ -37,7 +37,7 @@ deny: ## Check licences, sources and advisories of the dependencies
 # The binaries are built first: tests start those of other crates, and cargo builds only a crate's own.
 .PHONY: test
 test: ## Check everything: lint, deny, all tests on real servers
-	@scripts/install-deps
+	@scripts/install-deps observe
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory deny
 	@$(MAKE) --no-print-directory chart

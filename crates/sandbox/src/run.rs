@@ -31,6 +31,12 @@ pub(crate) struct RunOptions {
     /// Port of the worker's metrics, 1 to 65535.
     #[arg(long, env = "WORKER_METRICS_PORT", default_value = "9465", value_parser = clap::value_parser!(u16).range(1..))]
     worker_metrics_port: u16,
+    /// Run Prometheus beside it, with the alerts.
+    #[arg(long, env = "OBSERVE", value_parser = FalseyValueParser::new())]
+    observe: bool,
+    /// Port of Prometheus on 127.0.0.1, 1 to 65535.
+    #[arg(long, env = "PROMETHEUS_PORT", default_value = "9090", value_parser = clap::value_parser!(u16).range(1..))]
+    prometheus_port: u16,
     /// Keep the data at the end, and go on with what a former run kept.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
@@ -47,16 +53,14 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     // What a killed run left may hold the ports.
     holdfast_sandbox::sweep()?;
     let wanted = |port, purpose, variable| Wanted { port, purpose, variable };
-    listen::check(
-        plan.host,
-        &[
-            wanted(plan.port, "API", "PORT"),
-            wanted(plan.api_metrics_port, "API's metrics", "METRICS_PORT"),
-            wanted(plan.admin_port, "administration", "ADMIN_PORT"),
-            wanted(plan.worker_metrics_port, "worker's metrics", "WORKER_METRICS_PORT"),
-        ],
-    )
-    .await?;
+    let mut ports = vec![
+        wanted(plan.port, "API", "PORT"),
+        wanted(plan.api_metrics_port, "API's metrics", "METRICS_PORT"),
+        wanted(plan.admin_port, "administration", "ADMIN_PORT"),
+        wanted(plan.worker_metrics_port, "worker's metrics", "WORKER_METRICS_PORT"),
+    ];
+    ports.extend(plan.prometheus_port.map(|port| wanted(port, "Prometheus", "PROMETHEUS_PORT")));
+    listen::check(plan.host, &ports).await?;
 
     let mut stack = Stack::default();
     let started = tokio::select! {
@@ -108,6 +112,7 @@ impl RunOptions {
             api_metrics_port: self.metrics_port,
             admin_port: self.admin_port,
             worker_metrics_port: self.worker_metrics_port,
+            prometheus_port: self.observe.then_some(self.prometheus_port),
             data,
         })
     }
@@ -130,11 +135,16 @@ fn welcome(plan: &Plan, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
     let admin = plan.admin_port;
+    let prometheus = plan.prometheus_port.map_or_else(String::new, |port| {
+        format!(
+            "  Graphs   http://localhost:{port}/graph\n  Alerts   http://localhost:{port}/alerts\n"
+        )
+    });
     say(&format!(
         "\nReady after {:.1} s. Ctrl-C stops everything{}.\n\n  \
          Swagger  {api}/docs\n  \
          Metrics  {metrics}/metrics\n  \
-         Admin    http://localhost:{admin}/docs    dead letters and API keys\n\n\
+         Admin    http://localhost:{admin}/docs    dead letters and API keys\n{prometheus}\n\
          Nobody is asked for a key here (HOLDFAST_AUTH=off).\n\nTo try:\n  \
          curl -s {api}/products\n  \
          curl -s {api}/orders -H 'Content-Type: application/json' \

@@ -1,4 +1,4 @@
-//! The four processes of `run`: started one after the other, stopped in the opposite order.
+//! The processes of `run`: started one after the other, stopped in the opposite order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use holdfast_sandbox::{
-    Keep, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
-    workspace_binary,
+    Keep, Postgres, PostgresOptions, Process, ProcessOptions, Prometheus, PrometheusOptions, Ready,
+    Redis, RedisOptions, Scrape, workspace_binary,
 };
 use tokio::task::JoinHandle;
 
@@ -19,6 +19,8 @@ const MIGRATE_LIMIT: Duration = Duration::from_mins(5);
 /// Longer than the time that the binaries give themselves to finish what they have in hand.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 const TAIL_LINES: usize = 25;
+/// Often: a person at a desk looks at the last minutes.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 const DATABASE: &str = "holdfast";
 
 /// Where the stack listens and keeps its data.
@@ -28,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) api_metrics_port: u16,
     pub(crate) admin_port: u16,
     pub(crate) worker_metrics_port: u16,
+    /// `None`: no Prometheus.
+    pub(crate) prometheus_port: Option<u16>,
     /// `None`: removed at the end.
     pub(crate) data: Option<PathBuf>,
 }
@@ -41,6 +45,7 @@ impl Plan {
 /// What runs. The fields are dropped in this order, which is that of stopping.
 #[derive(Default)]
 pub(crate) struct Stack {
+    prometheus: Option<Prometheus>,
     worker: Option<Process>,
     api: Option<Process>,
     redis: Option<Redis>,
@@ -112,6 +117,12 @@ impl Stack {
         self.watches.push(log_watch::watch("worker", log));
         step("Worker", begun.elapsed(), &format!("log: {}", worker.log_path().display()));
 
+        if let Some(port) = plan.prometheus_port {
+            let begun = Instant::now();
+            let prometheus = self.prometheus.insert(observe(plan, port).await?);
+            step("Prometheus", begun.elapsed(), prometheus.url());
+        }
+
         let begun = Instant::now();
         let (made, product) = demo::fill(&api_url(plan)).await.context("no demo products")?;
         let detail = if made > 0 { "" } else { "there already" };
@@ -147,6 +158,10 @@ impl Stack {
         for watch in self.watches.drain(..) {
             watch.abort();
         }
+        if let Some(prometheus) = self.prometheus.take() {
+            let begun = Instant::now();
+            report("Prometheus", begun, prometheus.shutdown().await);
+        }
         stop_process("Worker", self.worker.take()).await;
         stop_process("API", self.api.take()).await;
         if let Some(redis) = self.redis.take() {
@@ -158,6 +173,26 @@ impl Stack {
             report("PostgreSQL", begun, postgres.shutdown().await);
         }
     }
+}
+
+/// A Prometheus that sees the API and the worker, with the alerts that the chart brings.
+async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
+    let scrape = |job: &str, port: u16| {
+        Scrape::new(job, SocketAddr::from((local(plan.host), port)).to_string())
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let rules = root.join("charts/holdfast/files/alerts.yaml").canonicalize();
+    Prometheus::start(PrometheusOptions {
+        scrapes: vec![
+            scrape("holdfast-api", plan.api_metrics_port),
+            scrape("holdfast-worker", plan.worker_metrics_port),
+        ],
+        rules: vec![rules.context("charts/holdfast/files/alerts.yaml is not there")?],
+        interval: SCRAPE_INTERVAL,
+        port: Some(port),
+        keep: plan.keep("prometheus"),
+    })
+    .await
 }
 
 /// The API, for whoever is on this machine.

@@ -58,7 +58,7 @@ fn promtool(args: &[String]) {
         .args(args)
         .current_dir(root())
         .output()
-        .expect("promtool is not installed; type: scripts/install-deps test");
+        .expect("promtool is not installed; type: scripts/install-deps observe");
     assert!(
         output.status.success(),
         "promtool {args:?}:\n{}{}",

@@ -46,6 +46,10 @@ struct Running {
 }
 
 fn running(base: &Base) -> Running {
+    running_with(base, &[])
+}
+
+fn running_with(base: &Base, settings: &[(&str, &str)]) -> Running {
     let ports = [Port::lease().unwrap(), Port::lease().unwrap(), Port::lease().unwrap()];
     let mut child = base
         .command("run")
@@ -54,6 +58,8 @@ fn running(base: &Base) -> Running {
         .env("METRICS_PORT", ports[1].number().to_string())
         .env("WORKER_METRICS_PORT", ports[2].number().to_string())
         .env_remove("KEEP")
+        .env_remove("OBSERVE")
+        .envs(settings.iter().copied())
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -152,4 +158,33 @@ async fn a_run_after_a_killed_one_finds_nothing_in_its_way() {
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");
     assert!(base.runs().is_empty(), "the killed run's folders must be swept");
+}
+
+#[tokio::test]
+async fn observed_it_is_scraped_by_a_prometheus_that_knows_the_alerts() {
+    let base = Base::new();
+    let port = Port::lease().unwrap();
+    let number = port.number().to_string();
+    let run = running_with(&base, &[("OBSERVE", "1"), ("PROMETHEUS_PORT", &number)]);
+    assert!(run.said.contains(&format!("http://localhost:{number}/graph")), "{}", run.said);
+    let api = format!("http://{}/api/v1", port.address());
+    let scraped = async {
+        let question = format!("{api}/query?query=sum(up%7Bjob%3D~%22holdfast-.*%22%7D)");
+        loop {
+            let up = http_get(&question).await.unwrap().json().unwrap();
+            if up["data"]["result"][0]["value"][1] == "2" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), scraped).await.expect("not scraped");
+    let rules = http_get(&format!("{api}/rules?type=alert")).await.unwrap().body;
+    assert!(rules.contains("HoldfastLockWait"), "{rules}");
+
+    killpg(run.pid(), Signal::SIGINT).unwrap();
+    let (code, said) = run.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Prometheus stopped"), "{said}");
+    assert!(base.processes().is_empty());
 }
