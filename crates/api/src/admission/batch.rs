@@ -94,12 +94,16 @@ impl Runner {
         mode: LockMode,
     ) -> Result<Vec<Missing>, Failed> {
         let asked = Instant::now();
-        let batch = match self.store.lock_batch(&wanted(&tickets), mode).await {
+        let batch = self.store.lock_batch(&wanted(&tickets), mode).await;
+        let locked = Instant::now();
+        // Also in vain: those are the longest.
+        if matches!(&batch, Ok(_) | Err(StoreError::LockTimeout(_))) {
+            self.metrics.lock_wait(mode, locked - asked);
+        }
+        let batch = match batch {
             Ok(batch) => batch,
             Err(error) => return Err((tickets, error)),
         };
-        let locked = Instant::now();
-        self.metrics.lock_wait.observe((locked - asked).as_secs_f64());
 
         self.answer_repeats(&mut tickets, &batch);
         // Locked by somebody else, or not there at all.

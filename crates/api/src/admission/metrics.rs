@@ -1,9 +1,12 @@
 //! What an operator sees of admission. The comment on a metric is its help text.
 
+use std::time::Duration;
+
 use holdfast_domain::Demand;
+use holdfast_store::LockMode;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector, exponential_buckets,
 };
 
 use super::{Accepted, Refusal};
@@ -34,8 +37,10 @@ pub struct AdmissionMetrics {
     pub lane_wait: Histogram,
     /// Orders in a batch.
     pub batch_size: Histogram,
-    /// Seconds that a batch waited for its row locks, the round trip included.
-    pub lock_wait: Histogram,
+    /// Seconds that a batch of the shared lane waited for its row locks.
+    lock_wait_shared: Histogram,
+    /// Seconds that a batch of a product's own lane waited for its row locks.
+    lock_wait_own: Histogram,
     /// Seconds that a batch held its row locks.
     pub lock_held: Histogram,
     /// Seconds that a commit took.
@@ -54,14 +59,6 @@ impl AdmissionMetrics {
     /// # Errors
     /// A name is registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        fn add<M: Collector + Clone + 'static>(
-            registry: &Registry,
-            metric: prometheus::Result<M>,
-        ) -> prometheus::Result<M> {
-            let metric = metric?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        }
         // 50 µs to about 13 s, doubling.
         let waits = exponential_buckets(0.000_05, 2.0, 19)?;
         let seconds = |name: &str, help: &str| {
@@ -72,6 +69,7 @@ impl AdmissionMetrics {
         };
         let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
+        let lock_wait = lock_waits(registry, waits.clone())?;
         let metrics = Self {
             accepted: counter(
                 "holdfast_orders_accepted_total",
@@ -127,10 +125,8 @@ impl AdmissionMetrics {
                         .buckets(exponential_buckets(1.0, 2.0, 12)?),
                 ),
             )?,
-            lock_wait: seconds(
-                "holdfast_lock_wait_seconds",
-                "Time that a batch waited for its row locks, the round trip included.",
-            )?,
+            lock_wait_shared: lock_wait.with_label_values(&["shared"]),
+            lock_wait_own: lock_wait.with_label_values(&["own"]),
             lock_held: seconds(
                 "holdfast_lock_held_seconds",
                 "Time that a batch held its row locks.",
@@ -168,8 +164,34 @@ impl AdmissionMetrics {
         }
     }
 
+    /// Counts a wait for row locks.
+    pub(super) fn lock_wait(&self, mode: LockMode, waited: Duration) {
+        let histogram = match mode {
+            LockMode::Skip => &self.lock_wait_shared,
+            LockMode::WaitFor(_) | LockMode::Wait => &self.lock_wait_own,
+        };
+        histogram.observe(waited.as_secs_f64());
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         self.refused.with_label_values(&[refusal.reason()]).inc();
     }
+}
+
+fn add<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn lock_waits(registry: &Registry, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(
+        "holdfast_lock_wait_seconds",
+        "Time that a batch waited for its row locks, the round trip included, by lane: the shared one skips what is locked, a contended product's own waits for it.",
+    );
+    add(registry, HistogramVec::new(options.buckets(buckets), &["lane"]))
 }

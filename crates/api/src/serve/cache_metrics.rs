@@ -24,9 +24,12 @@ struct Family {
     values: Values,
 }
 
+/// Each value of the label, and how its number is read.
+type Readings<T> = &'static [(&'static str, fn(&T) -> u64)];
+
 enum Values {
-    Counters(&'static [(&'static str, fn(&Stats) -> u64)]),
-    Gauges(&'static [(&'static str, fn(&Gauges) -> u64)]),
+    Counters(Readings<Stats>),
+    Gauges(Readings<Gauges>),
 }
 
 const FAMILIES: [Family; 15] = [
@@ -121,19 +124,11 @@ const FAMILIES: [Family; 15] = [
     ),
 ];
 
-const fn counter(
-    name: &'static str,
-    help: &'static str,
-    values: &'static [(&'static str, fn(&Stats) -> u64)],
-) -> Family {
+const fn counter(name: &'static str, help: &'static str, values: Readings<Stats>) -> Family {
     Family { name, help, label: "", values: Values::Counters(values) }
 }
 
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    values: &'static [(&'static str, fn(&Gauges) -> u64)],
-) -> Family {
+const fn gauge(name: &'static str, help: &'static str, values: Readings<Gauges>) -> Family {
     Family { name, help, label: "", values: Values::Gauges(values) }
 }
 

@@ -93,17 +93,17 @@ fn waits() -> Vec<Panel> {
             quantile(0.99, "holdfast_db_connection_wait_seconds", r#"pool="admission""#, ""),
             "2 connection",
         )
-        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", ""), "3 lock")
+        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "3 lock, {{lane}} lane")
         .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "4 commit")
         .query(largest("holdfast_queue_oldest_age_seconds", "", ""), "5 queue (age of the next)")
         .with_traces(),
         Panel::lines(
             "Lock wait",
             Unit::Seconds,
-            "How long a batch waits for its row locks, the round trip to the database included.",
+            "How long a batch waits for its row locks, the round trip to the database included. The shared lane skips what is locked; a product's own lane is there only while somebody else holds its row, and waits for it.",
         )
-        .query(quantile(0.5, "holdfast_lock_wait_seconds", "", ""), "half")
-        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", ""), "99 of 100")
+        .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, half")
+        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, 99 of 100")
         .limits(0.1, 0.5)
         .with_traces(),
         Panel::lines(

@@ -44,8 +44,8 @@ fn postgres() -> Vec<Panel> {
         .query(quantile(0.99, "holdfast_db_connection_wait_seconds", "", "pool"), "{{pool}}")
         .limits(0.01, 0.1),
         Panel::decades("Lock wait", Unit::Seconds, "Row locks of batches, the round trip included.")
-            .query(quantile(0.5, "holdfast_lock_wait_seconds", "", ""), "half")
-            .query(quantile(0.99, "holdfast_lock_wait_seconds", "", ""), "99 of 100")
+            .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, half")
+            .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, 99 of 100")
             .limits(0.1, 0.5)
             .with_traces(),
         Panel::decades("Commit", Unit::Seconds, "A commit is the database's disk.")

@@ -54,6 +54,8 @@ impl Shop {
         let serve = |http: SocketAddr, metrics: SocketAddr| {
             process("holdfast-api", "serve", metrics)
                 .env("HOLDFAST_HTTP_ADDR", http.to_string())
+                .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+                .env("HOLDFAST_AUTH", "off")
                 .env("HOLDFAST_LOCK_TIMEOUT_MS", "100")
                 .env("HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", "200")
                 .env("HOLDFAST_MAX_CONNECTIONS", "80")

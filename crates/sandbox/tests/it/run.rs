@@ -42,7 +42,7 @@ struct Running {
     api: String,
     /// What it said until it was ready.
     said: String,
-    _ports: [Port; 3],
+    _ports: [Port; 4],
 }
 
 fn running(base: &Base) -> Running {
@@ -50,13 +50,14 @@ fn running(base: &Base) -> Running {
 }
 
 fn running_with(base: &Base, settings: &[(&str, &str)]) -> Running {
-    let ports = [Port::lease().unwrap(), Port::lease().unwrap(), Port::lease().unwrap()];
+    let ports = [(); 4].map(|()| Port::lease().unwrap());
     let mut child = base
         .command("run")
         .env("HOST", "127.0.0.1")
         .env("PORT", ports[0].number().to_string())
         .env("METRICS_PORT", ports[1].number().to_string())
         .env("WORKER_METRICS_PORT", ports[2].number().to_string())
+        .env("ADMIN_PORT", ports[3].number().to_string())
         .env_remove("KEEP")
         .env_remove("OBSERVE")
         .envs(settings.iter().copied())
