@@ -135,10 +135,9 @@ fn welcome(plan: &Plan, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
     let admin = plan.admin_port;
+    // Each Prometheus leads from here to its pages; Debian's has them elsewhere than others.
     let prometheus = plan.prometheus_port.map_or_else(String::new, |port| {
-        format!(
-            "  Graphs   http://localhost:{port}/graph\n  Alerts   http://localhost:{port}/alerts\n"
-        )
+        format!("  Graphs   http://localhost:{port}    Prometheus, with the alerts\n")
     });
     say(&format!(
         "\nReady after {:.1} s. Ctrl-C stops everything{}.\n\n  \

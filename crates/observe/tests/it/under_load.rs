@@ -128,15 +128,15 @@ async fn rules_are_healthy(prometheus: &Prometheus) {
     assert_eq!(seen, alerts::rules().len());
 }
 
-/// A page is made in at most two milliseconds by an optimised build; here it is a debug build on a
-/// busy machine, and the way to Prometheus is in it.
+/// A page shall be made in two milliseconds at most. Here it is a debug build on a busy machine, and
+/// the way to Prometheus is in it: the fastest of many is looked at.
 async fn scrapes_are_cheap(prometheus: &Prometheus) {
     let fastest = prometheus
         .query("min_over_time(scrape_duration_seconds{job=\"holdfast-api\"}[5m])")
         .await
         .unwrap();
     let seconds: f64 = value(&fastest[0]).parse().unwrap();
-    assert!(seconds < 0.05, "{seconds}");
+    assert!(seconds < 0.01, "{seconds}");
 }
 
 fn value(series: &Value) -> &str {

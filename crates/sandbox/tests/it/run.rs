@@ -167,7 +167,7 @@ async fn observed_it_is_scraped_by_a_prometheus_that_knows_the_alerts() {
     let port = Port::lease().unwrap();
     let number = port.number().to_string();
     let run = running_with(&base, &[("OBSERVE", "1"), ("PROMETHEUS_PORT", &number)]);
-    assert!(run.said.contains(&format!("http://localhost:{number}/graph")), "{}", run.said);
+    assert!(run.said.contains(&format!("http://localhost:{number} ")), "{}", run.said);
     let api = format!("http://{}/api/v1", port.address());
     let scraped = async {
         let question = format!("{api}/query?query=sum(up%7Bjob%3D~%22holdfast-.*%22%7D)");
