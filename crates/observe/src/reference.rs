@@ -21,6 +21,8 @@ There are no exemplars, and no OpenMetrics: the crate `prometheus` carries neith
 moment to a trace the way is by time and by route, or by the trace id in the log.
 
 `NaN` means that the value is not known at the moment; it is never shown as the last known or as 0.
+
+What they mean together, and which dashboards and alerts are made of them: [observability.md](observability.md).
 ";
 
 /// The page for these processes, each with its metrics.

@@ -239,9 +239,7 @@ impl Runner {
                 }
             },
         };
-        if let Some(hottest) = changes.iter().min_by_key(|change| change.delta) {
-            self.metrics.hot_product_stock.set(hottest.left.units());
-        }
+        self.metrics.hottest(&changes);
         raised.committed(&changes.iter().map(cache_change).collect::<Vec<_>>());
         self.metrics.holds_expired.inc_by(
             records.ended.iter().filter(|ended| ended.status == HoldStatus::Expired).count() as u64,

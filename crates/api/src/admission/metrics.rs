@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use holdfast_domain::Demand;
+use holdfast_domain::{Demand, StockChange};
 use holdfast_store::LockMode;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    core::Collector, exponential_buckets,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, core::Collector, exponential_buckets,
 };
 
 use super::{Accepted, Refusal};
@@ -49,8 +49,8 @@ pub struct AdmissionMetrics {
     pub published: IntCounter,
     /// Orders whose id could not be published, and which the sweeper will.
     pub unpublished: IntCounter,
-    /// Stock left of the product of which the last batch took the most units.
-    pub hot_product_stock: IntGauge,
+    /// Stock left of the product of which the last batch took the most units; NaN before the first.
+    hot_product_stock: Gauge,
 }
 
 impl AdmissionMetrics {
@@ -140,11 +140,16 @@ impl AdmissionMetrics {
                 "holdfast_orders_unpublished_total",
                 "Orders whose id could not be published; the sweeper will.",
             )?,
-            hot_product_stock: gauge(
-                "holdfast_hot_product_stock_units",
-                "Stock left of the product of which the last batch took the most units.",
+            hot_product_stock: add(
+                registry,
+                Gauge::new(
+                    "holdfast_hot_product_stock_units",
+                    "Stock left of the product of which the last batch took the most units; NaN before the first.",
+                ),
             )?,
         };
+        // A 0 would say that it is sold out.
+        metrics.hot_product_stock.set(f64::NAN);
         // A counter that is not there cannot be told from one that is 0.
         for reason in Refusal::REASONS {
             metrics.refused.with_label_values(&[reason]);
@@ -164,6 +169,15 @@ impl AdmissionMetrics {
         }
     }
 
+    /// Shows what is left of the product of which a batch took the most units, if it took any.
+    pub(super) fn hottest(&self, changes: &[StockChange]) {
+        let taken = changes.iter().filter(|change| change.delta < 0);
+        if let Some(hottest) = taken.min_by_key(|change| change.delta) {
+            #[allow(clippy::cast_precision_loss)] // stock is far below 2^53
+            self.hot_product_stock.set(hottest.left.units() as f64);
+        }
+    }
+
     /// Counts a wait for row locks.
     pub(super) fn lock_wait(&self, mode: LockMode, waited: Duration) {
         let histogram = match mode {
@@ -175,6 +189,7 @@ impl AdmissionMetrics {
 
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
+        debug_assert!(Refusal::REASONS.contains(&refusal.reason()), "{refusal:?} is not listed");
         self.refused.with_label_values(&[refusal.reason()]).inc();
     }
 }
