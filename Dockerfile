@@ -15,6 +15,7 @@ COPY crates/api/Cargo.toml crates/api/
 COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/cache/Cargo.toml crates/cache/
 COPY crates/domain/Cargo.toml crates/domain/
+COPY crates/observe/Cargo.toml crates/observe/
 COPY crates/operator/Cargo.toml crates/operator/
 COPY crates/queue/Cargo.toml crates/queue/
 COPY crates/sandbox/Cargo.toml crates/sandbox/

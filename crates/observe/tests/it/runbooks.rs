@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{alerts, root, text};
+use holdfast_observe::dashboards;
+
+use crate::{alerts, exported, root, text};
 
 /// Where the repository's files are to be read.
 const HOME: &str = "https://github.com/holdfast/holdfast/blob/main/";
@@ -30,5 +32,58 @@ fn each_alert_has_a_runbook_with_all_its_parts() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let path = format!("docs/runbooks/{name}");
         assert!(linked.contains(&path) || name == "README.md", "no alert links to {path}");
+    }
+}
+
+/// The runbooks and the walk-through.
+fn pages() -> Vec<(String, String)> {
+    let names = std::fs::read_dir(root().join("docs/runbooks")).unwrap();
+    let mut paths: Vec<_> = names
+        .map(|entry| format!("docs/runbooks/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .collect();
+    paths.push("docs/observability.md".to_owned());
+    paths.into_iter().map(|path| (path.clone(), text(&path))).collect()
+}
+
+/// What stands in italics is the name of a dashboard, of a panel, or of a line in a panel.
+#[test]
+fn what_the_pages_point_to_on_dashboards_is_there() {
+    let mut known = BTreeSet::new();
+    for dashboard in dashboards::all() {
+        known.insert(dashboard.title.to_owned());
+        for panel in dashboard.panels() {
+            known.insert(panel.title.to_owned());
+            // "3 lock, {{lane}} lane" is pointed to as "lock".
+            known.extend(panel.queries.iter().map(|(_, legend)| {
+                let words = legend.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+                words.split([',', '(']).next().unwrap_or_default().trim().to_owned()
+            }));
+        }
+    }
+    let mut seen = 0;
+    for (path, page) in pages() {
+        // Outside of code, stars are italics only.
+        let prose: String = page.split('`').step_by(2).collect();
+        for pointed in prose.split('*').skip(1).step_by(2) {
+            let pointed = pointed.split_whitespace().collect::<Vec<_>>().join(" ");
+            // A title may be cut short: "Every wait of an order".
+            let found = known.iter().any(|name| name.starts_with(&pointed));
+            assert!(pointed.is_empty() || found, "{path}: there is no *{pointed}*");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "only {seen}");
+}
+
+#[test]
+fn the_pages_name_only_metrics_that_are_exported() {
+    let exported = exported::names();
+    let of_the_hpa = ["holdfast_queue_depth"];
+    for (path, page) in pages() {
+        for name in exported::names_in(&page) {
+            if name.starts_with("holdfast_") && !of_the_hpa.contains(&name.as_str()) {
+                assert!(exported.contains(&name), "{path}: nobody exports {name}");
+            }
+        }
     }
 }
