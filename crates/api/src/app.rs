@@ -28,8 +28,6 @@ pub struct AppParts {
     pub body: BodyLimits,
     /// The bounds of orders and holds.
     pub limits: OrderLimits,
-    /// Whether a request may have a span that its order should carry on.
-    pub traces: bool,
 }
 
 impl App {

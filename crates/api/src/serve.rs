@@ -82,7 +82,7 @@ pub fn run(settings: &ServeSettings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let ended = runtime.block_on(serve(settings, guard.traces()));
+    let ended = runtime.block_on(serve(settings));
     // Nothing that still runs in it matters any more.
     runtime.shutdown_background();
     guard.shutdown(FLUSH_TIME);
@@ -105,7 +105,7 @@ fn log_panics() {
 }
 
 /// Whether everything in hand was finished in time.
-async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
+async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let mut signals = Signals::listen().context("signals cannot be listened for")?;
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
     let ServeMetrics { http: http_metrics, admission: admission_metrics } =
@@ -148,12 +148,10 @@ async fn serve(settings: &ServeSettings, traces: bool) -> anyhow::Result<bool> {
         readiness: readiness.clone(),
         body: settings.http.body_limits(),
         limits: settings.orders.limits(),
-        traces,
     });
     let guard = Arc::new(guard(settings, &store)?);
     let service = |surface, cors| {
-        let settings =
-            ServiceSettings { request_timeout: settings.http.request_timeout, traces, surface };
+        let settings = ServiceSettings { request_timeout: settings.http.request_timeout, surface };
         let (app, guard) = (app.clone(), Arc::clone(&guard));
         Arc::new(Service::new(app, Arc::clone(&http_metrics), guard, cors, settings))
     };

@@ -11,14 +11,17 @@ pub mod value;
 
 use std::{sync::Arc, time::Instant};
 
-use holdfast_telemetry::propagation::{self, TRACEPARENT};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use holdfast_telemetry::{
+    propagation::{self, TRACEPARENT},
+    traces::{self, Decision},
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     OperatorMetrics,
@@ -62,16 +65,7 @@ impl ExternalMetrics {
         let begun = Instant::now();
         let (parts, _body) = request.into_parts();
         let target = Target::of(parts.uri.path());
-        let span = tracing::info_span!(
-            "external_metrics",
-            otel.kind = "server",
-            http.request.method = %parts.method,
-            url.path = parts.uri.path(),
-            http.response.status_code = tracing::field::Empty,
-        );
-        if let Some(traceparent) = parts.headers.get(TRACEPARENT).and_then(|at| at.to_str().ok()) {
-            propagation::continue_trace(&span, traceparent);
-        }
+        let span = span(&parts);
         let question = Question {
             target: &target,
             method: &parts.method,
@@ -134,6 +128,21 @@ impl ExternalMetrics {
             Target::Other => Err(Refusal::no_such_path()),
         }
     }
+}
+
+/// The span of a question that has a trace.
+fn span(question: &Parts) -> Span {
+    let traceparent = question.headers.get(TRACEPARENT).and_then(|at| at.to_str().ok());
+    let Decision::Sampled(parent) = traces::begin(traceparent) else { return Span::none() };
+    let span = tracing::info_span!(
+        "external_metrics",
+        otel.kind = "server",
+        http.request.method = %question.method,
+        url.path = question.uri.path(),
+        http.response.status_code = tracing::field::Empty,
+    );
+    propagation::set_parent(&span, parent);
+    span
 }
 
 struct Question<'a> {

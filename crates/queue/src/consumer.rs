@@ -1,12 +1,13 @@
 //! Reading the queue: one consumer of the group.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
 use crate::{
     Job, Queue, QueueError,
     keys::{FIRST, GROUP, ORDER, STREAM, TRACE},
+    trace::published_at,
 };
 
 /// An order that was delivered to a consumer. It stays with that consumer until it is
@@ -25,6 +26,11 @@ type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 type Read = Option<Vec<(String, Vec<Entry>)>>;
 
 impl Delivery {
+    /// When it came into the queue, by the clock of Redis.
+    pub fn published_at(&self) -> Option<SystemTime> {
+        published_at(&self.entry_id)
+    }
+
     /// The entry's id alone for one that nobody of us wrote.
     fn read((entry_id, fields): Entry) -> Result<Self, String> {
         let (mut order_id, mut trace_context) = (None, None);

@@ -49,6 +49,7 @@ mod depth;
 mod error;
 mod keys;
 mod queue;
+mod trace;
 
 pub use consumer::{Consumer, Delivery};
 pub use depth::Depth;

@@ -10,6 +10,7 @@ use redis::{
 use crate::{
     Delivery, QueueError,
     keys::{GROUP, ORDER, RETRIES, STREAM, TRACE},
+    trace::Publishing,
 };
 
 /// The most orders of one call; longer lists are cut into round trips of this size.
@@ -99,22 +100,26 @@ impl Queue {
         }
     }
 
-    /// Puts orders into the queue, many in one round trip.
+    /// Puts orders into the queue, many in one round trip. The trace of an order that has one goes
+    /// on from the span of this.
     ///
     /// # Errors
     /// Redis is away or refuses. Some of the orders may be in the queue then.
     pub async fn publish_many(&self, jobs: &[Job]) -> Result<(), QueueError> {
         for jobs in jobs.chunks(CALL_MAX) {
+            let spans = Publishing::begin(jobs);
             let mut pipe = redis::pipe();
-            for job in jobs {
+            for (job, context) in jobs.iter().zip(spans.contexts(jobs)) {
                 let add = pipe.cmd("XADD").arg(STREAM).arg("*").arg(ORDER).arg(job.order_id);
-                if let Some(context) = &job.trace_context {
+                if let Some(context) = context {
                     add.arg(TRACE).arg(context);
                 }
                 add.ignore();
             }
             let mut connection = self.connection.clone();
-            self.within(pipe.query_async::<()>(&mut connection)).await?;
+            let published = self.within(pipe.query_async::<()>(&mut connection)).await;
+            spans.end(&published);
+            published?;
         }
         Ok(())
     }

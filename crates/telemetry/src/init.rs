@@ -1,15 +1,20 @@
 //! Logs and traces of a process.
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer, filter, fmt::format::Format, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::OtlpEndpoint;
+use crate::{
+    log_level,
+    log_line::WithIds,
+    settings::MustBe,
+    traces::{self, Counts, settings::TraceSettings},
+};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,22 +39,13 @@ pub struct TelemetrySettings {
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
-    /// The OTLP/HTTP collector that traces go to, such as <http://otel-collector:4318>; empty means
-    /// no traces. `OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`, `OTEL_RESOURCE_ATTRIBUTES`,
-    /// `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_EXPORTER_OTLP_TIMEOUT` have their standard meaning
-    #[arg(
-        long = "otlp-endpoint",
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub otlp_endpoint: OtlpEndpoint,
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
-fn parse_filter(text: &str) -> Result<String, &'static str> {
-    EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| "must be a level (error, warn, info, debug, trace) or directives such as info,holdfast_api=debug")
+fn parse_filter(text: &str) -> Result<String, MustBe> {
+    log_level::parse(text).map(|_| text.to_owned())
 }
 
 /// Why logs or traces could not be set up.
@@ -57,10 +53,13 @@ fn parse_filter(text: &str) -> Result<String, &'static str> {
 pub enum InitError {
     /// The log filter is not one.
     #[error("the log filter cannot be read")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] MustBe),
     /// The exporter for traces could not be made.
     #[error("the exporter for traces could not be made")]
     Exporter(#[from] ExporterBuildError),
+    /// Its metrics could not be made.
+    #[error("the metrics of traces could not be made")]
+    Metrics(#[from] prometheus::Error),
     /// Logs are set up already.
     #[error("logs are set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -100,42 +99,54 @@ impl Drop for Guard {
 /// Sets up logs (to standard error) and, if there is a collector, traces.
 ///
 /// A collector that is down or slow costs nothing but its spans: they wait in a bounded queue
-/// (`OTEL_BSP_MAX_QUEUE_SIZE`) that a thread of its own empties, and what does not fit is dropped.
+/// (`OTEL_BSP_MAX_QUEUE_SIZE`) that a thread of its own empties, and what does not fit is dropped
+/// and counted.
 ///
 /// # Errors
 /// See [`InitError`].
 pub fn init(service: &'static str, settings: &TelemetrySettings) -> Result<Guard, InitError> {
-    let filter = EnvFilter::try_new(&settings.log)?;
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let logs = match settings.log_format {
-        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Pretty => logs.boxed(),
+    let filter = log_level::changeable(log_level::parse(&settings.log)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = match settings.log_format {
+        LogFormat::Json => {
+            let format = Format::default().json().flatten_event(true);
+            let format = format.with_current_span(false).with_span_list(false);
+            lines
+                .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
+                .event_format(WithIds(format))
+                .boxed()
+        }
+        LogFormat::Pretty => {
+            lines.event_format(WithIds(Format::default().with_ansi(colours))).boxed()
+        }
     };
 
     let provider = settings
-        .otlp_endpoint
-        .traces()
-        .map(|endpoint| {
-            let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
-            // The sampler, the queue's bounds and more attributes come from the standard
-            // variables, which the SDK reads by itself.
-            Ok::<_, InitError>(
-                SdkTracerProvider::builder()
-                    .with_batch_exporter(exporter)
-                    .with_resource(Resource::builder().with_service_name(service).build())
-                    .build(),
-            )
+        .traces
+        .address()
+        .map(|address| {
+            let provider = traces::provider(service, address, &settings.traces, Counts::get()?)?;
+            Ok::<_, InitError>(provider)
         })
         .transpose()?;
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let traces = provider.as_ref().map(|provider| {
+    // Our own spans only: those of libraries would come without anybody having decided on them.
+    let ours = filter::filter_fn(|about| {
+        *about.level() <= tracing::Level::INFO && about.target().starts_with("holdfast")
+    });
+    let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer(service))
+            .with_tracer(provider.tracer(traces::SCOPE))
             .with_location(false)
             .with_threads(false)
-            .with_filter(LevelFilter::INFO)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(ours.with_max_level_hint(filter::LevelFilter::INFO))
     });
-
-    tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()?;
+    if let Some(provider) = &provider {
+        opentelemetry::global::set_tracer_provider(provider.clone());
+        traces::activate(settings.traces.sampler());
+    }
     Ok(Guard { provider })
 }

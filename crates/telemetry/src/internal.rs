@@ -1,10 +1,11 @@
-//! The internal port: `/metrics`, `/livez`, `/readyz`. Not for the public.
+//! The internal port: `/metrics`, `/livez`, `/readyz`, and `/log-level`, which can be changed by
+//! `PUT`. Not for the public.
 
 use std::{io, net::SocketAddr};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -12,7 +13,10 @@ use axum::{
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use crate::{Readiness, metrics_page};
+use crate::{Readiness, log_level, metrics_page};
+
+/// The largest body that is taken.
+const BODY_MAX: usize = 4096;
 
 /// The internal port, open but not yet answering.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ impl InternalServer {
             .route("/metrics", get(metrics))
             .route("/livez", get(async || "ok"))
             .route("/readyz", get(readyz))
+            .route("/log-level", get(log_level_now).put(set_log_level))
+            .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(Shown { registry, readiness });
         axum::serve(self.listener, router).await
     }
@@ -75,5 +81,20 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     match shown.readiness.get() {
         Ok(()) => (StatusCode::OK, "ok"),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
+}
+
+async fn log_level_now() -> Response {
+    match log_level::get() {
+        Some(now) => format!("{now}\n").into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Until the process ends; then `HOLDFAST_LOG` counts again.
+async fn set_log_level(text: String) -> (StatusCode, String) {
+    match log_level::set(&text) {
+        Ok(()) => (StatusCode::OK, log_level::get().unwrap_or_default() + "\n"),
+        Err(must_be) => (StatusCode::UNPROCESSABLE_ENTITY, format!("the level {must_be}\n")),
     }
 }

@@ -3,8 +3,9 @@
 //! `/readyz`.
 //!
 //! What lives here: [`settings`] (parsers and the sentence), [`TelemetrySettings`] and [`init`]
-//! (logs to standard error, traces over OTLP), [`propagation`] (W3C trace context in and out),
-//! [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] and [`command`] (what the binaries' command lines have in common) and
+//! (logs to standard error, traces over OTLP), [`traces`] (which requests have a trace, and how spans
+//! are made), [`propagation`] (W3C trace context in and out), [`REQUEST`] (what log lines say about
+//! the request at hand), [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] and [`command`] (what the binaries' command lines have in common) and
 //! [`Chain`] (an error with its causes on one line).
 //!
 //! What must not: anything about products and orders. A crate's own metrics live in that crate;
@@ -12,9 +13,10 @@
 
 mod chain;
 pub mod command;
-mod endpoint;
 mod init;
 mod internal;
+mod log_level;
+mod log_line;
 mod probe;
 pub mod propagation;
 mod readiness;
@@ -23,13 +25,15 @@ mod redis_url;
 mod registry;
 pub mod settings;
 pub mod settings_page;
+pub mod traces;
 
 pub use chain::Chain;
-pub use endpoint::OtlpEndpoint;
 pub use init::{Guard, InitError, LogFormat, TelemetrySettings, init};
 pub use internal::InternalServer;
+pub use log_line::{REQUEST, Request};
 pub use probe::{ProbeError, probe};
 pub use readiness::Readiness;
 pub use redis_ca::RedisCa;
 pub use redis_url::RedisUrl;
 pub use registry::{metrics_page, registry};
+pub use traces::OtlpEndpoint;

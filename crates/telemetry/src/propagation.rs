@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use opentelemetry::{
     Context,
-    propagation::{Extractor, Injector},
+    propagation::{Extractor, Injector, TextMapPropagator as _},
+    trace::TraceContextExt as _,
 };
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// The header, and the field of a queued job, that carries the context.
@@ -31,12 +33,14 @@ impl Injector for Fields {
     }
 }
 
-/// Makes `span` a child of the span that `traceparent` names. A text that is no trace context is
-/// ignored, as the standard asks for.
-pub fn continue_trace(span: &tracing::Span, traceparent: &str) {
-    let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
-        propagator.extract_with_context(&Context::new(), &One(traceparent))
-    });
+/// The context that `traceparent` names. A text that is no trace context is ignored, as the
+/// standard asks for.
+pub fn extract(traceparent: &str) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &One(traceparent))
+}
+
+/// Makes `span` a child of `parent`. To be called before the span is entered.
+pub fn set_parent(span: &tracing::Span, parent: Context) {
     // A disabled span has no place for a parent, and needs none.
     let _ = span.set_parent(parent);
 }
@@ -44,15 +48,15 @@ pub fn continue_trace(span: &tracing::Span, traceparent: &str) {
 /// The `traceparent` of `span`, to be handed on; `None` if it is not sampled, since what is not
 /// recorded here need not be carried further.
 pub fn traceparent_of(span: &tracing::Span) -> Option<String> {
-    use opentelemetry::trace::TraceContextExt as _;
+    if span.is_disabled() { None } else { traceparent(&span.context()) }
+}
 
-    let context = span.context();
+/// The same of a context.
+pub fn traceparent(context: &Context) -> Option<String> {
     if !context.span().span_context().is_sampled() {
         return None;
     }
     let mut fields = Fields(HashMap::new());
-    opentelemetry::global::get_text_map_propagator(|propagator| {
-        propagator.inject_context(&context, &mut fields);
-    });
+    TraceContextPropagator::new().inject_context(context, &mut fields);
     fields.0.remove(TRACEPARENT)
 }

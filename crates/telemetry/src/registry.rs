@@ -3,7 +3,7 @@
 use prometheus::{IntGauge, Opts, Registry, TextEncoder, process_collector::ProcessCollector};
 
 /// A registry with what every process shows: CPU, memory and files of the process itself
-/// (`process_*`), and which build it is (`holdfast_build_info`).
+/// (`process_*`), which build it is (`holdfast_build_info`), and what became of its traces.
 ///
 /// # Errors
 /// Never in practice: the names are fixed and the registry is new.
@@ -18,6 +18,7 @@ pub fn registry(service: &str, version: &str) -> prometheus::Result<Registry> {
     )?;
     build.set(1);
     registry.register(Box::new(build))?;
+    crate::traces::Counts::get()?.register(&registry)?;
     Ok(registry)
 }
 

@@ -14,13 +14,14 @@ use holdfast_queue::{Consumer, Delivery, QueueError};
 use holdfast_store::fulfilment::{Claim, Verdict};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use crate::{
     FulfilError, Fulfilment, Work,
     backoff::Backoff,
     finish::Finished,
     shared::{Parts, Shared},
+    trace::{JobTrace, RoundTimes},
 };
 
 /// Reads the queue until `stop`. What is in hand then goes on.
@@ -81,11 +82,13 @@ pub(crate) async fn consume<F: Fulfilment>(
             shared.put_back(deliveries).await;
             break;
         }
+        let received = Instant::now();
         let Some(claims) = claim(&shared, &mut deliveries, &stop).await else {
             shared.put_back(deliveries).await;
             break;
         };
-        begin(&shared, deliveries, claims, &fulfilment, &finished, &abort).await;
+        let times = RoundTimes { received, claimed: Instant::now(), orders: claims.len() };
+        begin(&shared, deliveries, (claims, times), &fulfilment, &finished, &abort).await;
     }
 }
 
@@ -140,7 +143,7 @@ async fn claim(
 async fn begin<F: Fulfilment>(
     shared: &Arc<Shared>,
     deliveries: Vec<Delivery>,
-    claims: Vec<Claim>,
+    (claims, times): (Vec<Claim>, RoundTimes),
     fulfilment: &Arc<F>,
     finished: &mpsc::Sender<Finished>,
     abort: &CancellationToken,
@@ -161,12 +164,13 @@ async fn begin<F: Fulfilment>(
             continue;
         };
         let id = claim.id();
-        let span = span(&claim, delivery.job.trace_context.as_deref());
+        let trace = JobTrace::begin(&delivery, &claim, times);
+        let span = JobTrace::fulfil(trace.as_deref());
         let mut job =
             Box::pin(work(Arc::clone(shared), Arc::clone(fulfilment), claim).instrument(span));
         if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
             // The receiver outlives all senders.
-            let _ = finished.send(Finished { claim: id, delivery, verdict, held }).await;
+            let _ = finished.send(Finished { claim: id, delivery, verdict, held, trace }).await;
             continue;
         }
         let (finished, abort) = (finished.clone(), abort.clone());
@@ -175,7 +179,7 @@ async fn begin<F: Fulfilment>(
                 verdict = job => verdict,
                 () = abort.cancelled() => Verdict::HandedBack,
             };
-            let _ = finished.send(Finished { claim: id, delivery, verdict, held }).await;
+            let _ = finished.send(Finished { claim: id, delivery, verdict, held, trace }).await;
         });
         shared.hands.worked_on_by(id, task.abort_handle());
     }
@@ -186,15 +190,6 @@ async fn begin<F: Fulfilment>(
         // They come again, and are found to be done again.
         shared.health.redis(Some(&error));
     }
-}
-
-/// The span of a try, within the trace of the request that placed the order; none without one.
-fn span(claim: &Claim, trace_context: Option<&str>) -> Span {
-    let Some(trace_context) = trace_context else { return Span::none() };
-    let span =
-        tracing::info_span!("fulfil", order.id = claim.order_id.0, order.tries = claim.tries);
-    holdfast_telemetry::propagation::continue_trace(&span, trace_context);
-    span
 }
 
 async fn work<F: Fulfilment>(shared: Arc<Shared>, fulfilment: Arc<F>, claim: Claim) -> Verdict {

@@ -1,6 +1,10 @@
 //! Writing outcomes, many at a time, and acknowledging after the commit.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
@@ -11,6 +15,7 @@ use crate::{
     backoff::Backoff,
     hands::{ClaimId, InHand},
     shared::Shared,
+    trace::JobTrace,
 };
 
 /// The most outcomes of one transaction.
@@ -23,19 +28,30 @@ pub(crate) struct Finished {
     pub verdict: Verdict,
     /// Frees the hand when the outcome is written.
     pub held: InHand,
+    /// Its trace, if it has one.
+    pub trace: Option<Box<JobTrace>>,
 }
 
 /// Writes outcomes until all senders are gone. While one batch is written the next gathers.
 pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while finished.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let mut traces = Vec::new();
         let (outcomes, messages): (Vec<_>, Vec<_>) = batch
             .drain(..)
-            .map(|Finished { claim, delivery, verdict, held }| {
+            .enumerate()
+            .map(|(place, Finished { claim, delivery, verdict, held, trace })| {
+                traces.extend(trace.map(|trace| (place, trace)));
                 ((claim.0, claim.1, verdict), (delivery, held))
             })
             .unzip();
+        let begun = Instant::now();
         let written = write(&shared, &outcomes).await;
+        for (place, trace) in traces {
+            if let Some((id, _, verdict)) = outcomes.get(place) {
+                trace.end(verdict, written.contains(id), begun, outcomes.len());
+            }
+        }
         shared.metrics.fenced.inc_by((outcomes.len() - written.len()) as u64);
         let verdicts = outcomes.iter().map(|(id, _, verdict)| (verdict, written.contains(id)));
         acknowledge(&shared, verdicts.zip(messages)).await;

@@ -28,6 +28,7 @@ mod metrics_page;
 pub mod run;
 pub mod settings;
 mod shared;
+mod trace;
 mod upkeep;
 
 pub use fulfilment::{FulfilError, Fulfilment, Simulated, Work, webhook};

@@ -16,6 +16,7 @@ use super::{
     rule::{Ruling, expire, records, rule, short_of_held},
     sold_out::SoldOut,
     ticket::{Accepted, Missing, Refusal, Ticket},
+    trace::BatchTimes,
 };
 use crate::products::CachedProduct;
 
@@ -47,7 +48,8 @@ impl Runner {
                 continue;
             }
             self.metrics.batch_size.observe(to_f64(batch.len()));
-            match self.run_batch(batch, mode).await {
+            let mut times = BatchTimes::begin(mode, batch.len());
+            match self.run_batch(batch, mode, &mut times).await {
                 Ok(missing) => contended.extend(missing),
                 Err((batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
                     batches.push((batch, tries + 1));
@@ -64,7 +66,10 @@ impl Runner {
                     batches.push((second, 1));
                     batches.push((batch, 1));
                 }
-                Err((batch, error)) => self.refuse_all(batch, &error),
+                Err((batch, error)) => {
+                    times.tell(&batch, Some(refusal_for(&error).reason()));
+                    self.refuse_all(batch, &error);
+                }
             }
         }
         contended
@@ -92,6 +97,7 @@ impl Runner {
         &self,
         mut tickets: Vec<Ticket>,
         mode: LockMode,
+        times: &mut BatchTimes,
     ) -> Result<Vec<Missing>, Failed> {
         let asked = Instant::now();
         let batch = self.store.lock_batch(&wanted(&tickets), mode).await;
@@ -104,6 +110,7 @@ impl Runner {
             Ok(batch) => batch,
             Err(error) => return Err((tickets, error)),
         };
+        times.locked = Some(locked);
 
         self.answer_repeats(&mut tickets, &batch);
         // Locked by somebody else, or not there at all.
@@ -117,7 +124,7 @@ impl Runner {
                 .filter_map(|ticket| missed(&ticket).map(|product_id| (ticket, product_id)))
                 .collect(),
         };
-        match self.admit(batch, tickets, locked).await {
+        match self.admit(batch, tickets, locked, times).await {
             Ok(()) => Ok(self.locked_by_others(missing).await),
             // Those that were left out share the fate of the batch, or its next try.
             Err((mut tickets, error)) => {
@@ -173,6 +180,7 @@ impl Runner {
         mut batch: Batch,
         tickets: Vec<Ticket>,
         locked: Instant,
+        times: &mut BatchTimes,
     ) -> Result<(), Failed> {
         let mut stock = batch.shelf().clone();
         let mut rulings = rule(&mut stock, &tickets);
@@ -197,6 +205,7 @@ impl Runner {
             if let Err(error) = batch.release().await {
                 tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
             }
+            times.tell(&tickets, None);
             self.answer(tickets, rulings, None);
             return Ok(());
         }
@@ -218,8 +227,10 @@ impl Runner {
             }
         };
         let committing = Instant::now();
+        times.written = Some(committing);
         let committed = written.commit().await;
         let done = Instant::now();
+        times.committed = Some(done);
         self.metrics.commit.observe((done - committing).as_secs_f64());
         self.metrics.lock_held.observe((done - locked).as_secs_f64());
         let placed = match committed {
@@ -232,6 +243,7 @@ impl Runner {
                     if refusal != Refusal::OutcomeUnknown {
                         raised.aborted();
                     }
+                    times.tell(&tickets, Some(refusal.reason()));
                     for ticket in tickets {
                         self.refuse(ticket, refusal);
                     }
@@ -244,6 +256,7 @@ impl Runner {
         self.metrics.holds_expired.inc_by(
             records.ended.iter().filter(|ended| ended.status == HoldStatus::Expired).count() as u64,
         );
+        times.tell(&tickets, None);
         self.answer(tickets, rulings, Some(&placed));
         Ok(())
     }
@@ -315,11 +328,7 @@ impl Runner {
             orders = tickets.len(),
             "a batch was not admitted"
         );
-        let refusal = match error {
-            StoreError::LockTimeout(_) => Refusal::LockTimeout,
-            error if error.is_transient() => Refusal::Unavailable,
-            _ => Refusal::Internal,
-        };
+        let refusal = refusal_for(error);
         for ticket in tickets {
             self.refuse(ticket, refusal);
         }
@@ -331,6 +340,15 @@ impl Runner {
         }
         self.metrics.refused(refusal);
         ticket.answer(Err(refusal));
+    }
+}
+
+/// What the callers of a batch that failed are told.
+fn refusal_for(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::LockTimeout(_) => Refusal::LockTimeout,
+        error if error.is_transient() => Refusal::Unavailable,
+        _ => Refusal::Internal,
     }
 }
 

@@ -35,6 +35,7 @@
 //! | `sold_out` | refusing from memory what is known not to be there |
 //! | `publish` | from the commit to the worker's queue |
 //! | `metrics` | what an operator sees of it |
+//! | `trace` | what the traces of a batch's orders say of it |
 
 mod answers;
 mod batch;
@@ -46,6 +47,7 @@ mod publish;
 mod rule;
 mod sold_out;
 mod ticket;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 

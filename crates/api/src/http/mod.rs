@@ -3,16 +3,18 @@
 //! | file | subject |
 //! |---|---|
 //! | `listener` | accepting connections, their limits and their graceful end |
-//! | `service` | one request: its id, its time limit, panics, problems, metrics |
+//! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
 //! | `cors` | what web pages of other origins may do |
 //! | `route` | which route a path belongs to, for the metrics' labels |
 //! | `metrics` | requests by route, method and status |
 //! | `request_id` | the id of a request, taken or made |
+//! | `request_trace` | the span of a request, if it has a trace |
 
 mod cors;
 mod listener;
 mod metrics;
 mod request_id;
+mod request_trace;
 mod route;
 mod service;
 

@@ -1,4 +1,4 @@
-//! What happens around every request: its id, its time limit, panics, problems, metrics.
+//! What happens around every request: its id, its trace, its time limit, panics, problems, metrics.
 //!
 //! One plain function and no stack of middleware: each layer of one costs an allocation and a
 //! dynamic call per request, and this runs a hundred thousand times a second.
@@ -20,14 +20,16 @@ use axum::{
     http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
-use holdfast_telemetry::{Chain, propagation};
+use holdfast_telemetry::{Chain, REQUEST};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
-use super::{HttpMetrics, RequestId, RequestIds, Route, Surface, request_id::X_REQUEST_ID};
+use super::{
+    HttpMetrics, RequestIds, Route, Surface, request_id::X_REQUEST_ID, request_trace::RequestTrace,
+};
 use crate::{
     access::{Caller, Guard},
     app::App,
@@ -40,8 +42,6 @@ use crate::{
 pub struct ServiceSettings {
     /// The longest that an answer may take, from the end of the headers.
     pub request_timeout: Duration,
-    /// Whether each request gets a span.
-    pub traces: bool,
     /// The port that it answers on.
     pub surface: Surface,
 }
@@ -103,23 +103,32 @@ impl Service {
             *request.uri_mut() = without_last_slash(request.uri());
         }
 
-        let answered = {
-            // Pinned here, so that the large future is not moved from wrapper to wrapper.
-            let mut routed = pin!(self.routed(request, route, &id));
-            tokio::time::timeout(self.settings.request_timeout, caught(routed.as_mut())).await
-        };
+        let trace = RequestTrace::begin(&request, route, &id);
+        let about = holdfast_telemetry::Request { id: id.into_header(), trace_id: trace.id() };
+        // Pinned here, so that the large future is not moved from wrapper to wrapper.
+        let guarded = pin!(self.guarded(request, route).instrument(trace.span().clone()));
+        let mut scoped = pin!(REQUEST.scope(about, caught(guarded)));
+        let limit = self.settings.request_timeout;
+        let answered = tokio::time::timeout(limit, scoped.as_mut()).await;
+        let about = scoped.as_mut().take_value();
         let mut response = match answered {
             Ok(Ok(response)) => response,
             // The panic's message and place are in the log already: `serve` sees to that.
             Ok(Err(_panic)) => Problem::new(Kind::Internal).into_response(),
             Err(_elapsed) => Problem::new(Kind::Timeout).into_response(),
         };
-        if response.status().is_client_error() || response.status().is_server_error() {
-            self.explain(&mut response, &id);
+        let id = about.as_ref().map(|about| about.id.clone());
+        if (response.status().is_client_error() || response.status().is_server_error())
+            && let Some(about) = about
+        {
+            REQUEST.sync_scope(about, || self.explain(&mut response, id.as_ref()));
         }
         in_flight.answered(response.status());
+        trace.end(response.status());
         let headers = response.headers_mut();
-        headers.insert(X_REQUEST_ID, id.into_header());
+        if let Some(id) = id {
+            headers.insert(X_REQUEST_ID, id);
+        }
         // What is JSON must never be run as anything else by a browser.
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
@@ -130,28 +139,6 @@ impl Service {
         let route = Route::of(path);
         let here = route.surface().is_none_or(|surface| surface == self.settings.surface);
         if here { route } else { Route::Unmatched }
-    }
-
-    async fn routed(&self, request: Request<Body>, route: Route, id: &RequestId) -> Response {
-        if !self.settings.traces {
-            return self.guarded(request, route).await;
-        }
-        let span = tracing::info_span!(
-            "request",
-            otel.name = format!("{} {}", request.method(), route.template()),
-            otel.kind = "server",
-            http.request.method = %request.method(),
-            http.route = route.template(),
-            http.response.status_code = tracing::field::Empty,
-            request_id = id.as_str(),
-        );
-        let parent = request.headers().get(propagation::TRACEPARENT);
-        if let Some(parent) = parent.and_then(|parent| parent.to_str().ok()) {
-            propagation::continue_trace(&span, parent);
-        }
-        let response = self.guarded(request, route).instrument(span.clone()).await;
-        span.record("http.response.status_code", response.status().as_u16());
-        response
     }
 
     /// Lets through whom the guard lets through.
@@ -202,19 +189,18 @@ impl Service {
     }
 
     /// Gives an error its problem as body, and logs what is ours to mend.
-    fn explain(&self, response: &mut Response, id: &RequestId) {
+    fn explain(&self, response: &mut Response, id: Option<&HeaderValue>) {
         let problem = response
             .extensions_mut()
             .remove::<Problem>()
             .unwrap_or_else(|| Problem::from(response.status()));
-        problem.write(response, id.as_str());
+        problem.write(response, id.and_then(|id| id.to_str().ok()).unwrap_or_default());
         let because = || problem.cause().map(|cause| tracing::field::display(Chain(cause)));
         if problem.kind() == Kind::Internal {
             // Without a cause it was a panic, which has a line of its own just before this one.
-            tracing::error!(request_id = id.as_str(), error = because(), "a request failed");
+            tracing::error!(error = because(), "a request failed");
         } else if response.status().is_server_error() && self.may_log() {
             tracing::warn!(
-                request_id = id.as_str(),
                 problem = problem.kind().uri(),
                 error = because(),
                 "requests are refused; at most one a second is logged"

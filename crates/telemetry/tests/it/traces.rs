@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::Parser;
-use holdfast_telemetry::{TelemetrySettings, init, propagation};
+use holdfast_telemetry::{
+    TelemetrySettings, init, propagation, registry,
+    traces::{self, Decision},
+};
 
 #[derive(Parser)]
 struct Cli {
@@ -51,21 +54,25 @@ fn a_span_continues_the_callers_trace_and_is_exported() {
     let (endpoint, exports) = collector();
     let cli = Cli::try_parse_from(["test", &format!("--otlp-endpoint={endpoint}")]).unwrap();
     let guard = init("holdfast-test", &cli.telemetry).unwrap();
-    assert!(guard.traces());
+    assert!(guard.traces() && traces::active());
 
-    let span = tracing::info_span!("request", otel.name = "GET /things");
-    propagation::continue_trace(&span, &format!("00-{TRACE}-{PARENT}-01"));
+    let Decision::Sampled(parent) = traces::begin(Some(&format!("00-{TRACE}-{PARENT}-01"))) else {
+        panic!("the caller's decision was not followed");
+    };
+    let span = tracing::info_span!(target: "holdfast_test", "request", otel.name = "GET /things");
+    propagation::set_parent(&span, parent);
     let handed_on = propagation::traceparent_of(&span).unwrap();
     assert!(handed_on.starts_with(&format!("00-{TRACE}-")) && !handed_on.contains(PARENT));
     drop(span);
 
-    let unsampled = tracing::info_span!("request");
-    propagation::continue_trace(&unsampled, &format!("00-{TRACE}-{PARENT}-00"));
-    assert_eq!(propagation::traceparent_of(&unsampled), None);
-    let garbage = tracing::info_span!("request");
-    propagation::continue_trace(&garbage, "not a trace context");
-    let fresh = propagation::traceparent_of(&garbage).unwrap();
-    assert!(!fresh.contains(TRACE));
+    let unsampled = traces::begin(Some(&format!("00-{TRACE}-{PARENT}-00")));
+    let Decision::Unsampled(Some(id)) = unsampled else { panic!("{unsampled:?}") };
+    assert_eq!(id.to_string(), TRACE);
+    let garbage = traces::begin(Some("not a trace context"));
+    let Decision::Sampled(parent) = garbage else { panic!("{garbage:?}") };
+    assert_eq!(propagation::traceparent(&parent), None, "it has no parent");
+    // Spans of libraries are nobody's decision.
+    drop(tracing::info_span!(target: "hyper", "of a library"));
 
     let begun = Instant::now();
     guard.shutdown(Duration::from_secs(5));
@@ -73,7 +80,10 @@ fn a_span_continues_the_callers_trace_and_is_exported() {
     let (path, body) = exports.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(path, "/v1/traces");
     let holds = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
-    assert!(holds(b"GET /things") && holds(b"holdfast-test"));
+    assert!(holds(b"GET /things") && holds(b"holdfast-test") && !holds(b"of a library"));
+    let registry = registry("test", "1.2.3").unwrap();
+    let page = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(page.contains("holdfast_trace_spans_total{outcome=\"sent\"} 1"), "{page}");
     let trace_id: Vec<u8> =
         (0..16).map(|at| u8::from_str_radix(&TRACE[2 * at..2 * at + 2], 16).unwrap()).collect();
     assert!(holds(&trace_id), "the caller's trace was not continued");

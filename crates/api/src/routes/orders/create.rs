@@ -8,7 +8,8 @@ use axum::{
 };
 use bytes::Bytes;
 use holdfast_domain::{Demand, Lines, OrderId};
-use holdfast_telemetry::propagation;
+use holdfast_telemetry::{propagation, traces};
+use tracing::Span;
 use utoipa::ToSchema;
 
 use crate::{
@@ -111,7 +112,7 @@ pub async fn create(
         new_order::order(&headers, &body, &app.limits, &caller)?;
     his_holds(&app, &caller, &lines).await?;
     details.trace_context =
-        app.traces.then(|| propagation::traceparent_of(&tracing::Span::current())).flatten();
+        traces::active().then(|| propagation::traceparent_of(&Span::current())).flatten();
     let (customer_ref, metadata) = (details.customer_ref.clone(), details.metadata.clone());
     match app.admission.place(Demand::Order(lines.clone()), details).await? {
         Accepted::Order(order) => {

@@ -8,8 +8,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
+use holdfast_cache::Tier;
 use holdfast_domain::ProductId;
 use holdfast_store::StoreError;
+use holdfast_telemetry::traces;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     app::App,
@@ -49,12 +52,17 @@ pub async fn get(
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
-    let load = || async {
-        let product = app.store.product(ProductId(id)).await?;
-        Ok::<_, StoreError>(product.map(CachedProduct::from))
+    let request = if traces::active() { Span::current() } else { Span::none() };
+    let load = || {
+        let loading = async {
+            let product = app.store.product(ProductId(id)).await?;
+            Ok::<_, StoreError>(product.map(CachedProduct::from))
+        };
+        loading.instrument(query_span(&request))
     };
     let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
     let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
+    request.record("holdfast.cache.tier", tier(hit.tier));
     let mut response = if etag::is_known(&headers, hit.version) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -68,6 +76,29 @@ pub async fn get(
     };
     response.headers_mut().insert(header::ETAG, etag::of(hit.version));
     Ok(response)
+}
+
+/// The span of the query for a product, within that of a request that has one.
+fn query_span(request: &Span) -> Span {
+    if request.is_none() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        parent: request,
+        "SELECT products",
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.operation.name = "SELECT",
+        db.collection.name = "products",
+    )
+}
+
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Process => "process",
+        Tier::Redis => "redis",
+        Tier::None => "none",
+    }
 }
 
 fn not_loaded(error: &holdfast_cache::LoadError) -> Problem {

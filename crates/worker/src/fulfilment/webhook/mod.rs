@@ -30,8 +30,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use opentelemetry::trace::Status;
 use prometheus::Registry;
 use tokio::{sync::Semaphore, time::Instant};
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{FulfilError, Fulfilment, Work, backoff::Backoff};
 use answer::Condition;
@@ -174,6 +177,22 @@ impl Webhook {
         Ok(request.body(Full::new(Bytes::from(body)))?)
     }
 
+    /// The span of a request, within that of an order which has one. The path of the target may be
+    /// secret.
+    fn span(&self) -> Span {
+        if Span::current().is_none() {
+            return Span::none();
+        }
+        tracing::info_span!(
+            "POST",
+            otel.kind = "client",
+            http.request.method = "POST",
+            server.address = self.settings.target.uri().host(),
+            server.port = self.settings.target.uri().port_u16(),
+            http.response.status_code = tracing::field::Empty,
+        )
+    }
+
     /// Sends it and judges the answer.
     async fn send(&self, request: Request<Full<Bytes>>) -> (Condition, Result<(), FulfilError>) {
         let unanswered = |reason| {
@@ -195,6 +214,7 @@ impl Webhook {
             }
         };
         self.metrics.answered(Some(head.status));
+        Span::current().record("http.response.status_code", head.status.as_u16());
         let excerpt = answer::read(head.status, body).await;
         answer::judge(&head, &excerpt, SystemTime::now())
     }
@@ -211,11 +231,16 @@ impl Fulfilment for Webhook {
         // Never closed.
         let _connection = self.connections.acquire().await;
         self.gate.check()?;
-        let request = self
-            .request(&work)
+        let span = self.span();
+        let request = span
+            .in_scope(|| self.request(&work))
             .map_err(|error| FulfilError::Fail(format!("it cannot be sent: {error}")))?;
         let sent = Instant::now();
-        let (mut condition, mut outcome) = self.send(request).await;
+        let (mut condition, mut outcome) = self.send(request).instrument(span.clone()).await;
+        if outcome.is_err() {
+            span.set_status(Status::error(""));
+        }
+        drop(span);
         if let Condition::Unwell(after) = &mut condition {
             *after = self.bounded(*after);
         }

@@ -13,6 +13,11 @@ impl OtlpEndpoint {
     pub fn traces(&self) -> Option<String> {
         self.0.as_deref().map(|base| format!("{}/v1/traces", base.trim_end_matches('/')))
     }
+
+    /// The address as it was given.
+    pub fn whole(&self) -> Option<String> {
+        self.0.clone()
+    }
 }
 
 /// Why a text is no address of a collector.

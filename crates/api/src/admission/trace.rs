@@ -1,0 +1,149 @@
+//! What the traces of a batch's orders say of it.
+//!
+//! Told when the batch is over, from the times that its metrics need anyway: a batch without a
+//! sampled order makes no span and pays nothing. Each sampled order's trace gets spans of its own
+//! (the wait in the lane, the batch, and within that the wait for the lock, the writing and the
+//! commit), and a link to the batch's own trace, in which all of its orders meet.
+
+use std::time::Instant;
+
+use holdfast_store::LockMode;
+use holdfast_telemetry::{
+    propagation,
+    traces::{self, Clock},
+};
+use opentelemetry::{
+    Context, KeyValue,
+    global::BoxedTracer,
+    trace::{
+        Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _,
+        Tracer as _,
+    },
+};
+
+use super::ticket::Ticket;
+
+/// The most orders that the trace of a batch names.
+const LINKS_MAX: usize = 64;
+
+/// When what happened to a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchTimes {
+    lane: &'static str,
+    orders: usize,
+    asked: Instant,
+    /// When its rows were locked.
+    pub locked: Option<Instant>,
+    /// When it was written, which is when its commit began.
+    pub written: Option<Instant>,
+    /// When its commit was answered.
+    pub committed: Option<Instant>,
+}
+
+impl BatchTimes {
+    /// A batch that is about to ask for its locks.
+    pub fn begin(mode: LockMode, orders: usize) -> Self {
+        let lane = match mode {
+            LockMode::Skip => "shared",
+            LockMode::WaitFor(_) | LockMode::Wait => "own",
+        };
+        Self { lane, orders, asked: Instant::now(), locked: None, written: None, committed: None }
+    }
+
+    /// Tells it to the traces of those tickets that have one. `failed` is why the batch failed, from
+    /// a bounded set.
+    pub fn tell(&self, tickets: &[Ticket], failed: Option<&'static str>) {
+        let mut with_trace = tickets
+            .iter()
+            .filter_map(|ticket| Some((ticket, ticket.details.trace_context.as_deref()?)))
+            .peekable();
+        if with_trace.peek().is_none() {
+            return;
+        }
+        let Some(tracer) = traces::tracer() else { return };
+        let sampled: Vec<_> = with_trace
+            .map(|(ticket, traceparent)| (ticket, propagation::extract(traceparent)))
+            .collect();
+        let telling = Telling { tracer, clock: Clock::now(), times: self, failed };
+        let orders = sampled.iter().take(LINKS_MAX).map(|(_, order)| link(order));
+        let batch = telling.batch(&Context::new(), orders.collect());
+        for (ticket, order) in &sampled {
+            telling.lane_wait(ticket, order);
+            telling.batch(order, vec![Link::with_context(batch.clone())]);
+        }
+    }
+}
+
+fn link(context: &Context) -> Link {
+    Link::with_context(context.span().span_context().clone())
+}
+
+struct Telling<'a> {
+    tracer: &'static BoxedTracer,
+    clock: Clock,
+    times: &'a BatchTimes,
+    failed: Option<&'static str>,
+}
+
+impl Telling<'_> {
+    fn lane_wait(&self, ticket: &Ticket, order: &Context) {
+        let span = SpanBuilder::from_name("lane wait").with_attributes([
+            KeyValue::new("holdfast.lane", self.times.lane),
+            KeyValue::new("holdfast.lane.misses", i64::from(ticket.misses)),
+        ]);
+        self.span(span, ticket.arrived, self.times.asked, order);
+    }
+
+    /// The batch with what it consists of.
+    fn batch(&self, parent: &Context, links: Vec<Link>) -> SpanContext {
+        let BatchTimes { asked, locked, written, committed, .. } = *self.times;
+        let orders = i64::try_from(self.times.orders).unwrap_or(i64::MAX);
+        let span = SpanBuilder::from_name("batch")
+            .with_start_time(self.clock.at(asked))
+            .with_links(links)
+            .with_attributes([
+                KeyValue::new("holdfast.lane", self.times.lane),
+                KeyValue::new("holdfast.batch.orders", orders),
+            ]);
+        let batch = parent.with_span(self.tracer.build_with_context(span, parent));
+        let end = committed.or(written).or(locked).unwrap_or_else(Instant::now);
+        let wait = locked.unwrap_or(end).saturating_duration_since(asked);
+        let wait = KeyValue::new("holdfast.lock.wait_ms", wait.as_secs_f64() * 1000.0);
+        let lock = database("lock wait", "SELECT", "products", Some(wait));
+        self.span(lock, asked, locked.unwrap_or(end), &batch);
+        if let (Some(locked), Some(written)) = (locked, written) {
+            self.span(database("write", "INSERT", "orders", None), locked, written, &batch);
+        }
+        if let (Some(written), Some(committed)) = (written, committed) {
+            self.span(database("commit", "COMMIT", "orders", None), written, committed, &batch);
+        }
+        let span = batch.span();
+        if let Some(reason) = self.failed {
+            span.set_attribute(KeyValue::new("error.type", reason));
+            span.set_status(Status::error(reason));
+        }
+        span.end_with_timestamp(self.clock.at(end));
+        span.span_context().clone()
+    }
+
+    fn span(&self, span: SpanBuilder, begun: Instant, ended: Instant, parent: &Context) {
+        let span = span.with_start_time(self.clock.at(begun));
+        self.tracer.build_with_context(span, parent).end_with_timestamp(self.clock.at(ended));
+    }
+}
+
+fn database(
+    name: &'static str,
+    operation: &'static str,
+    table: &'static str,
+    more: Option<KeyValue>,
+) -> SpanBuilder {
+    let attributes = [
+        KeyValue::new("db.system.name", "postgresql"),
+        KeyValue::new("db.operation.name", operation),
+        KeyValue::new("db.collection.name", table),
+    ];
+    SpanBuilder::from_name(name)
+        .with_kind(SpanKind::Client)
+        .with_attributes(attributes.into_iter().chain(more))
+}

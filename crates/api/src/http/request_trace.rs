@@ -1,0 +1,72 @@
+//! The span of a request that has a trace.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use holdfast_telemetry::{
+    propagation::{self, TRACEPARENT},
+    traces::{self, Decision},
+};
+use opentelemetry::trace::{Status, TraceContextExt as _, TraceId};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::{RequestId, Route};
+
+/// The trace of a request, if it has one. Most have none: they make no span, here or anywhere.
+pub struct RequestTrace {
+    span: Span,
+    id: Option<TraceId>,
+}
+
+impl RequestTrace {
+    /// Decides whether the request has a trace, and begins its span if so.
+    pub fn begin(request: &Request<Body>, route: Route, id: &RequestId) -> Self {
+        let traceparent = request.headers().get(TRACEPARENT);
+        let parent = match traces::begin(traceparent.and_then(|value| value.to_str().ok())) {
+            Decision::Unsampled(id) => return Self { span: Span::none(), id },
+            Decision::Sampled(parent) => parent,
+        };
+        // The names are those of OpenTelemetry's semantic conventions, where it has one.
+        let span = tracing::info_span!(
+            "request",
+            otel.name = format!("{} {}", request.method(), route.template()),
+            otel.kind = "server",
+            http.request.method = %request.method(),
+            http.route = route.template(),
+            url.path = request.uri().path(),
+            url.scheme = "http",
+            http.response.status_code = tracing::field::Empty,
+            "error.type" = tracing::field::Empty,
+            holdfast.cache.tier = tracing::field::Empty,
+            holdfast.request_id = id.as_str(),
+        );
+        propagation::set_parent(&span, parent);
+        let id = span.context().span().span_context().trace_id();
+        Self { span, id: Some(id) }
+    }
+
+    /// The span that the work on the request is done in.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The id of the trace, or that of a caller who wants none.
+    pub fn id(&self) -> Option<TraceId> {
+        self.id
+    }
+
+    /// Ends the span.
+    pub fn end(self, status: StatusCode) {
+        if self.span.is_none() {
+            return;
+        }
+        self.span.record("http.response.status_code", status.as_u16());
+        // What the client did wrong is no error of the server's.
+        if status.is_server_error() {
+            self.span.record("error.type", status.as_str());
+            self.span.set_status(Status::error(""));
+        }
+    }
+}

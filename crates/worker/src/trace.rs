@@ -1,0 +1,127 @@
+//! The trace of an order in the worker: received, claimed, fulfilled, committed.
+//!
+//! Most orders have none; then nothing here does anything. Claims and commits are of many orders at
+//! once, so their spans are told afterwards, in the trace of each order that has one.
+
+use std::time::{Instant, SystemTime};
+
+use holdfast_queue::Delivery;
+use holdfast_store::fulfilment::{Claim, Verdict};
+use holdfast_telemetry::{
+    propagation,
+    traces::{self, Clock, Decision},
+};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
+};
+use tracing::Span;
+
+/// When a round of reading and claiming did what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundTimes {
+    /// Messages were read.
+    pub received: Instant,
+    /// The claim was answered.
+    pub claimed: Instant,
+    /// How many orders were claimed at once.
+    pub orders: usize,
+}
+
+/// The trace of an order that is worked on. Its span ends when this is dropped.
+pub(crate) struct JobTrace(Context);
+
+impl JobTrace {
+    /// Goes on with the trace that came with the message, if it has one.
+    pub fn begin(delivery: &Delivery, claim: &Claim, times: RoundTimes) -> Option<Box<Self>> {
+        let traceparent = delivery.job.trace_context.as_deref()?;
+        let tracer = traces::tracer()?;
+        let Decision::Sampled(publish) = traces::begin(Some(traceparent)) else { return None };
+        let clock = Clock::now();
+        let received = clock.at(times.received);
+        let process = SpanBuilder::from_name("process orders")
+            .with_kind(SpanKind::Consumer)
+            .with_start_time(received)
+            .with_attributes([
+                KeyValue::new("messaging.system", "redis"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.consumer.group.name", "fulfilment"),
+                KeyValue::new("holdfast.order.id", claim.order_id.0),
+                KeyValue::new("holdfast.order.tries", i64::from(claim.tries)),
+            ]);
+        let process = publish.with_span(tracer.build_with_context(process, &publish));
+
+        // From the moment it came into the queue, so that its wait there can be seen. Two hosts'
+        // clocks may differ.
+        let since = delivery.published_at().filter(|since| *since < received).unwrap_or(received);
+        let waited = received.duration_since(since).unwrap_or_default();
+        let receive = SpanBuilder::from_name("receive orders")
+            .with_kind(SpanKind::Consumer)
+            .with_start_time(since)
+            .with_attributes([
+                KeyValue::new("messaging.system", "redis"),
+                KeyValue::new("messaging.operation.type", "receive"),
+                KeyValue::new("messaging.operation.name", "XREADGROUP"),
+                KeyValue::new("holdfast.queue.wait_ms", waited.as_secs_f64() * 1000.0),
+            ]);
+        tracer.build_with_context(receive, &process).end_with_timestamp(received);
+
+        let trace = Self(process);
+        trace.database("claim", "UPDATE", received, clock.at(times.claimed), times.orders);
+        Some(Box::new(trace))
+    }
+
+    /// The span of fulfilling it: what runs in that can make spans of its own.
+    pub fn fulfil(trace: Option<&Self>) -> Span {
+        let Some(Self(process)) = trace else { return Span::none() };
+        let span = tracing::info_span!("fulfil");
+        propagation::set_parent(&span, process.clone());
+        span
+    }
+
+    /// Tells what became of it, and of its outcome's commit; and ends.
+    pub fn end(self, verdict: &Verdict, written: bool, begun: Instant, orders: usize) {
+        let clock = Clock::now();
+        let now = clock.at(Instant::now());
+        self.database("commit", "UPDATE", clock.at(begun), now, orders);
+        let span = self.0.span();
+        let (outcome, failure) = match verdict {
+            Verdict::Completed => ("completed", None),
+            Verdict::Failed(reason) => ("failed", Some(reason)),
+            Verdict::Retry(_, reason) => ("retry", Some(reason)),
+            Verdict::Postponed(_, reason) => ("postponed", Some(reason)),
+            Verdict::HandedBack => ("handed_back", None),
+        };
+        span.set_attribute(KeyValue::new("holdfast.outcome", outcome));
+        if !written {
+            span.set_attribute(KeyValue::new("error.type", "claim_lost"));
+            span.set_status(Status::error("the claim was lost"));
+        } else if let Some(reason) = failure {
+            span.set_attribute(KeyValue::new("error.type", outcome));
+            span.set_status(Status::error(reason.clone()));
+        }
+        span.end_with_timestamp(now);
+    }
+
+    fn database(
+        &self,
+        name: &'static str,
+        operation: &'static str,
+        begun: SystemTime,
+        ended: SystemTime,
+        orders: usize,
+    ) {
+        let Some(tracer) = traces::tracer() else { return };
+        let span = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Client)
+            .with_start_time(begun)
+            .with_attributes([
+                KeyValue::new("db.system.name", "postgresql"),
+                KeyValue::new("db.operation.name", operation),
+                KeyValue::new("db.collection.name", "orders"),
+                KeyValue::new("db.operation.batch.size", i64::try_from(orders).unwrap_or(i64::MAX)),
+            ]);
+        tracer.build_with_context(span, &self.0).end_with_timestamp(ended);
+    }
+}
