@@ -9,3 +9,4 @@ mod process;
 mod redis;
 mod run;
 mod settings;
+mod traces;
