@@ -123,3 +123,70 @@ where
     format.format_event(context, Writer::new(&mut line), event)?;
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Written {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(subscriber: impl Subscriber + Send + Sync + 'static, written: &Written) -> String {
+        let id = HeaderValue::from_static(r#"a"b\c"#);
+        let trace_id = Some(TraceId::from_bytes([7; 16]));
+        tracing::subscriber::with_default(subscriber, || {
+            REQUEST.sync_scope(Request { id, trace_id }, || tracing::info!(units = 3, "sold"));
+        });
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_for_machines_is_json_whatever_the_ids_are() {
+        let written = Written::default();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(written.clone())
+            .fmt_fields(JsonFields::new())
+            .event_format(WithIds(Format::default().json().flatten_event(true)));
+        let line = logged(tracing_subscriber::registry().with(lines), &written);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["message"], &line["units"]), (&"sold".into(), &3.into()));
+        assert_eq!(line["request_id"], r#"a"b\c"#);
+        assert_eq!(line["trace_id"], "07070707070707070707070707070707");
+    }
+
+    #[test]
+    fn a_line_for_people_ends_with_the_ids() {
+        let written = Written::default();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(written.clone())
+            .event_format(WithIds(Format::default().with_ansi(false)));
+        let line = logged(tracing_subscriber::registry().with(lines), &written);
+        let end = "sold units=3 request_id=a\"b\\c trace_id=07070707070707070707070707070707\n";
+        assert!(line.ends_with(end), "{line}");
+    }
+}

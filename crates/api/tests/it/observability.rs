@@ -66,7 +66,9 @@ async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_i
         .args([&server.database_url, "-qc", "ALTER TABLE orders RENAME COLUMN failure TO reason"])
         .output();
     assert!(broken.is_ok_and(|output| output.status.success()), "psql failed");
-    let id = [("x-request-id", "look-me-up")];
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let traceparent = format!("00-{trace}-b7ad6b7169203331-00");
+    let id = [("x-request-id", "look-me-up"), ("traceparent", traceparent.as_str())];
     let answer = server.api.send(Method::GET, "/orders", &id, "").await;
     assert_eq!(answer.status, 500);
     assert_eq!(answer.problem()["type"], "/problems/internal");
@@ -80,6 +82,8 @@ async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_i
         .find(|line| line["request_id"] == "look-me-up")
         .unwrap_or_else(|| panic!("not logged:\n{log}"));
     assert_eq!(line["level"], "ERROR");
+    // The caller's trace can be found by it, though nothing of it is recorded here.
+    assert_eq!(line["trace_id"], trace);
     assert!(line["error"].as_str().unwrap().contains("failure does not exist"), "{line}");
     assert_eq!(server.api.get(&format!("/products/{product}")).await.status, 200);
 }
@@ -114,9 +118,44 @@ async fn a_collector_that_hangs_costs_nothing() {
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
     let (_connection, _) = collector.accept().unwrap();
+    let dropped = server.metric("holdfast_trace_spans_total{outcome=\"queue_full\"}").await;
+    assert!(dropped > 100, "{dropped} spans are counted as dropped");
     let begun = std::time::Instant::now();
     server.process.terminate().unwrap();
     let status = server.process.wait(Duration::from_secs(15)).await.expect("it has not ended");
     assert!(status.success());
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_logged_can_be_changed_while_it_runs() {
+    let server = Server::start().await;
+    assert_eq!(server.internal.get("/log-level").await.text, "info\n");
+    let put = async |text: String| server.internal.send(Method::PUT, "/log-level", &[], text).await;
+    let answer = put("warn,hyper=loud".to_owned()).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    assert!(answer.text.contains("directives such as info,holdfast_api=debug"), "{}", answer.text);
+    assert_eq!(put("x".repeat(5000)).await.status, 413);
+    assert_eq!(server.internal.get("/log-level").await.text, "info\n");
+
+    let before = server.process.log().unwrap().len();
+    assert_eq!(put("warn,holdfast_api=debug".to_owned()).await.status, 200);
+    let about = server.internal.get("/log-level").await.text;
+    assert!(about.contains("holdfast_api=debug"), "{about}");
+    // An operator reads later that, and when, somebody did so.
+    let log = server.process.log().unwrap().split_off(before);
+    let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&line["before"], &line["now"]),
+        (&json!("info"), &json!("warn,holdfast_api=debug"))
+    );
+    // Sent to the workers in vain, which is told at debug.
+    server.redis.kill9().await.unwrap();
+    let product = server.product(3).await;
+    assert_eq!(server.order(product, 1).await.status, 201);
+    server
+        .until("debug lines", async || {
+            server.process.log().unwrap().contains("left to the sweeper")
+        })
+        .await;
 }

@@ -54,6 +54,27 @@ fn a_wrong_setting_stops_the_start_with_one_sentence() {
             "OTEL_EXPORTER_OTLP_ENDPOINT must be empty or an http:// address such as http://otel-collector:4318, and is \"collector\".",
         ),
         (
+            &[DATABASE, REDIS, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, which collectors take at port 4318, and is \"grpc\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("OTEL_TRACES_SAMPLER", "sometimes")],
+            "OTEL_TRACES_SAMPLER must be always_on, always_off, traceidratio, or one of them after parentbased_, and is \"sometimes\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("OTEL_TRACES_SAMPLER_ARG", "2")],
+            "OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, and is \"2\".",
+        ),
+        (
+            &[DATABASE, REDIS, ("OTEL_BSP_MAX_QUEUE_SIZE", "0")],
+            "OTEL_BSP_MAX_QUEUE_SIZE must be a whole number from 1 to 1000000, and is \"0\".",
+        ),
+        // It may hold a password, and is not shown.
+        (
+            &[DATABASE, REDIS, ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")],
+            "OTEL_EXPORTER_OTLP_HEADERS must be pairs such as name=value, with commas between them.",
+        ),
+        (
             &[DATABASE, REDIS, ("HOLDFAST_LOCK_TIMEOUT_MS", "5000")],
             "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked row could not be told from a slow statement.",
         ),
