@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis, as Holdfast sees them.
+//! PostgreSQL, Redis and the trace collector, as Holdfast sees them.
 
 use crate::{
     grafana::{Dashboard, Panel, Row, Unit},
@@ -14,6 +14,7 @@ pub fn dashboard() -> Dashboard {
             Row { title: "PostgreSQL", panels: postgres() },
             Row { title: "Product cache", panels: cache() },
             Row { title: "Redis", panels: redis() },
+            Row { title: "Trace collector", panels: collector() },
         ],
     }
 }
@@ -137,5 +138,16 @@ fn redis() -> Vec<Panel> {
         )
         .query(rate("holdfast_orders_published_total", "", ""), "published")
         .query(rate("holdfast_orders_unpublished_total", "", ""), "left to the sweep"),
+    ]
+}
+
+fn collector() -> Vec<Panel> {
+    vec![
+        Panel::areas(
+            "Spans of traces",
+            Unit::PerSecond,
+            "Sent to the collector, or dropped: because the queue was full, or because the collector did not take them. Orders do not wait for it.",
+        )
+        .query(rate("holdfast_trace_spans_total", "", "outcome"), "{{outcome}}"),
     ]
 }

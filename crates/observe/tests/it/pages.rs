@@ -1,5 +1,5 @@
 //! A small HTTP server: pages of metrics that cannot be had from a process here, and the receiver
-//! of the webhook.
+//! of the webhook and of traces.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,7 +49,9 @@ pub async fn serve() -> Pages {
     let app = Router::new()
         .route("/operator/metrics", routing::get(operator))
         .route("/kube-state-metrics/metrics", routing::get(|| async { KUBE_STATE_METRICS }))
-        .route("/webhook", routing::post(webhook));
+        .route("/webhook", routing::post(webhook))
+        // The collector of traces, which throws them away.
+        .route("/v1/traces", routing::post(|| async {}));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });

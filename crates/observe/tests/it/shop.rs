@@ -48,6 +48,7 @@ impl Shop {
                 .env("DATABASE_URL", &database_url)
                 .env("REDIS_URL", redis.url())
                 .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{pages}"))
         };
         let migrate = Process::start(process("holdfast-api", "migrate", api)).await.unwrap();
         assert!(migrate.wait(PATIENCE).await.unwrap().success(), "{}", migrate.log_tail(10));
