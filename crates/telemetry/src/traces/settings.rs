@@ -101,7 +101,7 @@ pub struct TraceSettings {
     )]
     pub sampler: Kind,
 
-    /// The part of requests that have a trace, with `traceidratio` (0 to 1)
+    /// The part of requests that have a trace, with `traceidratio` (a number from 0 to 1)
     #[arg(
         long = "traces-sampler-arg",
         env = "OTEL_TRACES_SAMPLER_ARG",
