@@ -20,7 +20,8 @@ const ORDER: &[u8] = br#"{"id":1234567,"product_id":123,"quantity":1,"unit_price
 const PRODUCT: &[u8] = br#"{"id":123,"name":"Product 123","description":"One of the products that the benchmark orders","price":499.9,"stock":999999999,"version":1234567}"#;
 
 /// Serves until the process ends: `POST /orders` reads and discards the body and answers 201,
-/// `GET /products/{id}` answers the same bytes whatever the id.
+/// `GET /products/{id}` answers the same bytes whatever the id, and `POST /v1/traces` discards
+/// spans as a collector would that has no use for them.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -28,6 +29,7 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/orders", post(order))
         .route("/products/{id}", get(product))
+        .route("/v1/traces", post(async |body: Bytes| drop(body)))
         .with_state(());
     let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
     loop {

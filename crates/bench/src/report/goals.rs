@@ -147,7 +147,7 @@ fn throughput(run: &Run) -> Vec<Goal> {
     let draining = run.median(part::HOT_DRAINING, at(CONNECTIONS, 1), orders);
     let two = run.median(part::HOT, at(CONNECTIONS, 2), orders);
     let many = run.median(part::HOT, at(1_024, 1), orders);
-    let keys = run.median(part::KEYS, at(CONNECTIONS, 1), orders);
+    let alone = |part| run.median(part, at(CONNECTIONS, 1), orders);
     let sold_out = run.median(part::SOLD_OUT, |_| true, |point| more(point, "sold_out_per_s"));
     let reads =
         |part, replicas| run.median(part, at(CONNECTIONS, replicas), |point| point.reads_per_s);
@@ -197,7 +197,22 @@ fn throughput(run: &Run) -> Vec<Goal> {
         ratio(
             "hot product with an Idempotency-Key on each order; against without",
             (AtLeast(0.7), AtLeast(0.9)),
-            (keys, hot),
+            (alone(part::KEYS), hot),
+        ),
+        ratio(
+            "hot product with an API key on each order, and its rate counted; against without",
+            (AtLeast(0.0), AtLeast(0.9)),
+            (alone(part::ACCESS), hot),
+        ),
+        ratio(
+            "hot product with a trace of each hundredth order; against without",
+            (AtLeast(0.97), AtLeast(NO_LOSS)),
+            (alone(part::TRACED), hot),
+        ),
+        ratio(
+            "hot product with a trace of each order; against without",
+            (AtLeast(0.0), AtLeast(0.0)),
+            (alone(part::ALL_TRACED), hot),
         ),
         ratio(
             "refusals of a sold-out product; against orders of the hot one",

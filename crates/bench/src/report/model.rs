@@ -38,6 +38,12 @@ pub mod part {
     pub const STEADY: &str = "steady";
     /// One hot product, an idempotency key with each order.
     pub const KEYS: &str = "keys";
+    /// One hot product, a key shown with each order and a limit counted.
+    pub const ACCESS: &str = "access";
+    /// One hot product, a trace of each hundredth order.
+    pub const TRACED: &str = "traced";
+    /// One hot product, a trace of each order.
+    pub const ALL_TRACED: &str = "all_traced";
     /// One product that is sold out.
     pub const SOLD_OUT: &str = "sold_out";
     /// One hot product at three times its peak, open loop.

@@ -21,6 +21,7 @@ mod row_lock;
 mod settings;
 mod sold_out;
 mod steady;
+mod switched_on;
 
 use futures::future::LocalBoxFuture;
 
@@ -41,7 +42,7 @@ pub struct Scenario {
 
 /// All parts, in the order in which they run. Baselines and ours alternate from round to round, so
 /// that a machine that changes its speed changes it for both.
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 15] = [
     Scenario {
         name: "nothing",
         about: "a server that does nothing, on the same HTTP stack",
@@ -65,6 +66,12 @@ pub const ALL: [Scenario; 14] = [
         about: "one hot product, an idempotency key with each order",
         every_round: true,
         run: |bench| Box::pin(keys::run(bench)),
+    },
+    Scenario {
+        name: "switched-on",
+        about: "one hot product, callers that show a key; and orders that are traced",
+        every_round: true,
+        run: |bench| Box::pin(switched_on::run(bench)),
     },
     Scenario {
         name: "sold-out",

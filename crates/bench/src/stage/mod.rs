@@ -17,7 +17,7 @@ use crate::processes::Watched;
 
 pub use locks::RowLock;
 pub use nothing::Nothing;
-pub use shop::{PRICE_MINOR, STOCK, Shop, ShopOptions};
+pub use shop::{Extra, PRICE_MINOR, STOCK, Shop, ShopOptions};
 
 /// PostgreSQL's settings that are not its defaults: what anybody sets on a machine of some size.
 /// `fsync`, `synchronous_commit` and `full_page_writes` are on, as in production.

@@ -31,6 +31,39 @@ pub struct ShopOptions {
     pub replicas: u32,
 }
 
+/// What the API of a shop does besides, which is off otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Extra {
+    /// Nothing.
+    #[default]
+    None,
+    /// Asks for a key, and counts what each key sends against a limit.
+    Access,
+    /// Sends traces.
+    Traces {
+        /// Where to.
+        collector: SocketAddr,
+        /// The part of the requests that have one.
+        ratio: &'static str,
+    },
+}
+
+impl Extra {
+    fn settings(self) -> Vec<(&'static str, String)> {
+        let off = ("HOLDFAST_AUTH", "off".to_owned());
+        match self {
+            Self::None => vec![off],
+            Self::Access => vec![("HOLDFAST_RATE_LIMIT", "1000000".to_owned())],
+            Self::Traces { collector, ratio } => vec![
+                off,
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
+                ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
+                ("OTEL_TRACES_SAMPLER_ARG", ratio.to_owned()),
+            ],
+        }
+    }
+}
+
 /// A running shop. Dropping it ends its processes; its database stays until
 /// [`Stage::drop_database`].
 #[derive(Debug)]
@@ -39,6 +72,8 @@ pub struct Shop {
     pub database_url: String,
     /// Its products.
     pub product_ids: Vec<i64>,
+    /// A key that allows orders, where the API asks for one.
+    pub key: Option<String>,
     /// What the clients were told so far.
     pub log: Log,
     replicas: Vec<Served>,
@@ -93,6 +128,14 @@ impl Stage {
     /// # Errors
     /// When something does not start.
     pub async fn open_shop(&self, options: ShopOptions) -> anyhow::Result<Shop> {
+        self.open_shop_with(options, Extra::None).await
+    }
+
+    /// Opens a shop whose API does something besides.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn open_shop_with(&self, options: ShopOptions, extra: Extra) -> anyhow::Result<Shop> {
         let database_url = self.new_database(options.products).await?;
         self.redis.flush().await?;
         let product_ids: Vec<i64> = (1..=i64::from(options.products)).collect();
@@ -100,10 +143,15 @@ impl Stage {
             initial_stock: product_ids.iter().map(|id| (*id, STOCK)).collect(),
             ..Log::default()
         };
+        // Before the API starts, so that it knows it from the beginning.
+        let key = match extra {
+            Extra::Access => Some(self.create_key(&database_url).await?),
+            Extra::None | Extra::Traces { .. } => None,
+        };
         let mut shop =
-            Shop { database_url, product_ids, log, replicas: Vec::new(), workers: Vec::new() };
+            Shop { database_url, product_ids, key, log, replicas: Vec::new(), workers: Vec::new() };
         for _ in 0..options.replicas {
-            let served = self.serve(&shop.database_url, Kind::Api).await?;
+            let served = self.serve(&shop.database_url, Kind::Api(extra)).await?;
             shop.replicas.push(served);
         }
         Ok(shop)
@@ -121,10 +169,31 @@ impl Stage {
         Ok(())
     }
 
+    /// Makes a key that allows orders.
+    async fn create_key(&self, database_url: &str) -> anyhow::Result<String> {
+        let created = tokio::process::Command::new(&self.api)
+            .args(["keys", "create", "--name=bench", "--scopes=orders:write"])
+            .env("DATABASE_URL", database_url)
+            .env("HOLDFAST_LOG", "warn")
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(MIGRATE_LIMIT, created).await??;
+        let key = String::from_utf8(output.stdout)?.trim().to_owned();
+        if !output.status.success() || key.is_empty() {
+            bail!("no key was made:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(key)
+    }
+
     async fn serve(&self, database_url: &str, kind: Kind) -> anyhow::Result<Served> {
         let (public, metrics) = (Port::lease()?, Port::lease()?);
         let program = match kind {
-            Kind::Api => ProcessOptions::new(&self.api)
+            Kind::Api(extra) => extra
+                .settings()
+                .into_iter()
+                .fold(ProcessOptions::new(&self.api), |program, (name, value)| {
+                    program.env(name, value)
+                })
                 .arg("serve")
                 .ready(Ready::Http(format!("http://{}/readyz", public.address()))),
             Kind::Worker => ProcessOptions::new(&self.worker)
@@ -139,7 +208,6 @@ impl Stage {
                 .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
                 .env("HOLDFAST_METRICS_ADDR", metrics.address().to_string())
                 .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
-                .env("HOLDFAST_AUTH", "off")
                 .env("HOLDFAST_LOG", "warn"),
         )
         .await?;
@@ -149,7 +217,7 @@ impl Stage {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Api,
+    Api(Extra),
     Worker,
 }
 
