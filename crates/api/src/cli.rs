@@ -7,6 +7,7 @@ use holdfast_store::{SchemaError, Store};
 use holdfast_telemetry::{Chain, TelemetrySettings, command, settings::milliseconds};
 use tokio::time::Instant;
 
+mod dead_letters;
 mod keys;
 
 use crate::{
@@ -44,6 +45,8 @@ pub enum Command {
     Openapi(OpenapiSettings),
     /// Make, list and revoke API keys
     Keys(Box<keys::KeysSettings>),
+    /// List, replay and discard dead letters: orders that could not be fulfilled
+    DeadLetters(Box<dead_letters::DeadLetterSettings>),
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
@@ -83,6 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Migrate(settings) => migrate(&settings),
         Command::Openapi(settings) => print_openapi(settings),
         Command::Keys(settings) => keys::run(*settings),
+        Command::DeadLetters(settings) => dead_letters::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Metrics => command::print_page(PROGRAM, crate::metrics_page::metrics_page),

@@ -1,5 +1,7 @@
 //! The OpenAPI document.
 
+use std::collections::HashSet;
+
 use axum::http::Method;
 use utoipa::{
     OpenApi as _,
@@ -37,6 +39,8 @@ const BEARER: &str = "bearer";
     tags(
         (name = "products", description = "What is sold, and how much of it is left"),
         (name = "orders", description = "Orders take stock at once, and are fulfilled by workers"),
+        (name = "holds", description = "Stock that is kept for somebody for a while, such as a cart's"),
+        (name = "API keys", description = "Who may do what"),
         (name = "dead letters", description = "Orders that could not be fulfilled, and wait for somebody to replay or discard them"),
         (name = "health", description = "How this process is"),
     ),
@@ -52,6 +56,8 @@ pub fn document(surface: Surface) -> OpenApi {
     if surface == Surface::Admin {
         "Holdfast: administration".clone_into(&mut document.info.title);
     }
+    let used = used_tags(&document);
+    document.tags.iter_mut().for_each(|tags| tags.retain(|tag| used.contains(&tag.name)));
     let components = document.components.get_or_insert_with(Components::new);
     components.add_security_scheme(BEARER, bearer());
     for (path, item) in &mut document.paths.paths {
@@ -71,6 +77,13 @@ pub fn document(surface: Surface) -> OpenApi {
         }
     }
     document
+}
+
+/// The tags of the operations that are there: Swagger would show the others as empty groups.
+fn used_tags(document: &OpenApi) -> HashSet<String> {
+    let items = document.paths.paths.values();
+    let operations = items.flat_map(|item| [&item.get, &item.post, &item.put, &item.delete]);
+    operations.flatten().flat_map(|operation| operation.tags.iter().flatten()).cloned().collect()
 }
 
 /// A parameter is there or not: `Option` makes it one that may be left out, and nothing in a URL is null.

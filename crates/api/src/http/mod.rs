@@ -5,6 +5,7 @@
 //! | `listener` | accepting connections, their limits and their graceful end |
 //! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
 //! | `cors` | what web pages of other origins may do |
+//! | `protection` | headers that keep a browser in bounds |
 //! | `route` | which route a path belongs to, for the metrics' labels |
 //! | `metrics` | requests by route, method and status |
 //! | `request_id` | the id of a request, taken or made |
@@ -13,6 +14,7 @@
 mod cors;
 mod listener;
 mod metrics;
+mod protection;
 mod request_id;
 mod request_trace;
 mod route;

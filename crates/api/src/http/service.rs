@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
+    http::{HeaderValue, Method, Request, Uri, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
 use holdfast_telemetry::{Chain, REQUEST};
@@ -28,7 +28,8 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    HttpMetrics, RequestIds, Route, Surface, request_id::X_REQUEST_ID, request_trace::RequestTrace,
+    HttpMetrics, RequestIds, Route, Surface, protection::protect, request_id::X_REQUEST_ID,
+    request_trace::RequestTrace,
 };
 use crate::{
     access::{Caller, Guard},
@@ -129,8 +130,7 @@ impl Service {
         if let Some(id) = id {
             headers.insert(X_REQUEST_ID, id);
         }
-        // What is JSON must never be run as anything else by a browser.
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        protect(headers, route);
         Ok(response)
     }
 

@@ -1,0 +1,293 @@
+//! `holdfast-api dead-letters`: what the admin port does to them, from the command line, without a server that
+//! runs. The very endpoints are asked, in this process.
+
+use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, header},
+};
+use clap::{Args, Subcommand};
+use holdfast_cache::Cache;
+use holdfast_domain::OrderId;
+use holdfast_queue::Publisher;
+use holdfast_store::Store;
+use holdfast_telemetry::{Chain, Readiness, TelemetrySettings, registry};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value, json};
+use tower::ServiceExt as _;
+
+use crate::{
+    admission::{Admission, AdmissionMetrics, AdmissionSettings},
+    app::{App, AppParts},
+    body::BodyLimits,
+    http::Surface,
+    new_order::OrderLimits,
+    problem::Problem,
+    routes,
+    settings::{CacheSettings, DatabaseSettings},
+};
+
+/// How many one request replays.
+const REPLAYED_MAX: usize = 1_000;
+
+/// Settings of `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLetterSettings {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: Action,
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Redis, which is told what changes.
+    #[command(flatten)]
+    pub cache: CacheSettings,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Print them, the newest orders first, one JSON object a line
+    List(Filter),
+    /// Print one with its history: each try, and why it failed
+    Show {
+        /// The order
+        id: i64,
+    },
+    /// Have them tried again: those that are named, or all that a filter fits
+    Replay {
+        /// The orders
+        #[arg(required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
+            conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
+        ids: Vec<i64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// Those to replay.
+        #[command(flatten)]
+        filter: Filter,
+        /// Who wants it.
+        #[command(flatten)]
+        ordered: Ordered,
+    },
+    /// Give them up: the orders are cancelled, and their units are in stock again
+    Discard {
+        /// The orders
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Who wants it.
+        #[command(flatten)]
+        ordered: Ordered,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Only orders with this product on one of their lines
+    #[arg(long)]
+    product_id: Option<i64>,
+    /// Only orders that failed at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    failed_since: Option<String>,
+    /// Only orders that failed before this time
+    #[arg(long)]
+    failed_before: Option<String>,
+}
+
+impl Filter {
+    fn fields(self) -> Map<String, Value> {
+        let fields = [
+            ("product_id", self.product_id.map(Value::from)),
+            ("failed_since", self.failed_since.map(Value::from)),
+            ("failed_before", self.failed_before.map(Value::from)),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+}
+
+/// Who wants something, and why: both are kept in the order's history.
+#[derive(Debug, Args)]
+pub struct Ordered {
+    /// Who wants it: kept in each order's history
+    #[arg(long)]
+    by: String,
+    /// Why: kept there too
+    #[arg(long)]
+    note: Option<String>,
+}
+
+impl Ordered {
+    fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::from_iter([("by".to_owned(), Value::from(self.by.as_str()))]);
+        if let Some(note) = &self.note {
+            fields.insert("note".to_owned(), note.as_str().into());
+        }
+        fields
+    }
+}
+
+/// Does it.
+pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
+    let DeadLetterSettings { action, database, cache, telemetry } = settings;
+    super::in_runtime(&telemetry, async move {
+        let store = Store::connect(&database.store());
+        store.check_schema().await?;
+        let shop = Shop::open(store, &cache)?;
+        let done = shop.act(action).await;
+        shop.close().await;
+        done
+    })
+}
+
+/// The endpoints, and what they work with.
+struct Shop {
+    endpoints: Router,
+    app: App,
+}
+
+impl Shop {
+    fn open(store: Store, settings: &CacheSettings) -> anyhow::Result<Self> {
+        let metrics = AdmissionMetrics::new(&registry("api", env!("CARGO_PKG_VERSION"))?)?;
+        let cache = Cache::connect(settings.cache())?;
+        let admission = Admission::open(
+            AdmissionSettings::default(),
+            store.clone(),
+            cache.clone(),
+            Publisher::connect(settings.queue())?,
+            Arc::new(metrics),
+        );
+        // Bodies come from here, and orders and holds are not made.
+        let app = App::new(AppParts {
+            store,
+            cache,
+            admission,
+            readiness: Readiness::default(),
+            body: BodyLimits { bytes: 1 << 20, time: Duration::from_secs(1) },
+            limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
+        });
+        Ok(Self { endpoints: routes::router(app.clone(), Surface::Admin), app })
+    }
+
+    /// Returns when what was changed is known to workers and caches.
+    async fn close(self) {
+        self.app.admission.close().await;
+        self.app.cache.shutdown().await;
+        self.app.store.close().await;
+    }
+
+    async fn act(&self, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::List(filter) => self.list(filter).await,
+            Action::Show { id } => {
+                print(&self.ask(Method::GET, &format!("/dead-letters/{id}"), None).await?.0)
+            }
+            Action::Replay { ids, all, filter, ordered } if ids.is_empty() => {
+                let mut body = ordered.fields();
+                body.extend(filter.fields());
+                if all {
+                    body.insert("all".to_owned(), true.into());
+                }
+                self.replay_matching(body).await
+            }
+            Action::Replay { ids, ordered, .. } => self.replay(&ids, &ordered).await,
+            Action::Discard { ids, ordered } => {
+                for id in ids {
+                    let path = format!("/dead-letters/{}/discard", OrderId(id));
+                    let (order, _) =
+                        self.ask(Method::POST, &path, Some(ordered.fields().into())).await?;
+                    print(&order)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn list(&self, filter: Filter) -> anyhow::Result<()> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", "1000");
+        for (name, value) in filter.fields() {
+            query.append_pair(&name, &value.as_str().map_or(value.to_string(), str::to_owned));
+        }
+        let mut page = format!("/dead-letters?{}", query.finish());
+        loop {
+            let (orders, next) = self.ask(Method::GET, &page, None).await?;
+            for order in orders.as_array().into_iter().flatten() {
+                print(order)?;
+            }
+            let Some(next) = next else { return Ok(()) };
+            page = next;
+        }
+    }
+
+    async fn replay(&self, ids: &[i64], ordered: &Ordered) -> anyhow::Result<()> {
+        let mut refused = 0;
+        for ids in ids.chunks(REPLAYED_MAX) {
+            let mut body = ordered.fields();
+            body.insert("ids".to_owned(), json!(ids));
+            let (answer, _) =
+                self.ask(Method::POST, "/dead-letters/replay", Some(body.into())).await?;
+            refused += answer["not_replayed"].as_array().map_or(0, Vec::len);
+            print(&answer)?;
+        }
+        if refused > 0 {
+            bail!("{refused} of the orders are no dead letters; they stand in not_replayed");
+        }
+        Ok(())
+    }
+
+    async fn replay_matching(&self, mut body: Map<String, Value>) -> anyhow::Result<()> {
+        loop {
+            let (answer, _) =
+                self.ask(Method::POST, "/dead-letters/replay", Some(body.clone().into())).await?;
+            print(&answer)?;
+            let Some(cursor) = answer.get("cursor") else { return Ok(()) };
+            body.insert("cursor".to_owned(), cursor.clone());
+        }
+    }
+
+    /// Asks an endpoint; returns its answer, and where the next page is.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(Value, Option<String>)> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))?;
+        let mut response = self.endpoints.clone().oneshot(request).await?;
+        let good = response.status().is_success();
+        let problem = response.extensions_mut().remove::<Problem>();
+        if let Some(problem) = &problem {
+            problem.write(&mut response, "");
+        }
+        let next = response.headers().get(header::LINK).and_then(|link| {
+            let (path, _) = link.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
+            Some(path.to_owned())
+        });
+        let bytes = response.into_body().collect().await?.to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes)?;
+        if good {
+            return Ok((answer, next));
+        }
+        // It names all wrong fields.
+        let sentence = answer["detail"].as_str().unwrap_or("The request was refused.");
+        match problem.as_ref().and_then(Problem::cause) {
+            Some(cause) => bail!("{sentence} {}", Chain(cause)),
+            None => bail!("{sentence}"),
+        }
+    }
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{value}").context("the output is closed")
+}

@@ -1,0 +1,30 @@
+//! Headers that keep a browser from doing more with an answer than it is meant for, by OWASP's REST security
+//! cheat sheet: <https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html>.
+//!
+//! `Strict-Transport-Security` is not among them: TLS ends before this server, and whoever ends it
+//! knows for which names it holds.
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use super::Route;
+
+/// An answer to a program has nothing to load, and is no part of a page.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// Swagger UI has its pictures in its style, and styles in its elements.
+const OWN_PAGE: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+);
+/// What is JSON must never be run as anything else.
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+/// Addresses of pages here are nobody else's concern.
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+
+/// Adds them to an answer.
+pub(super) fn protect(headers: &mut HeaderMap, route: Route) {
+    let docs = matches!(route, Route::Docs);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
+    headers.insert(header::CONTENT_SECURITY_POLICY, if docs { OWN_PAGE } else { NOTHING });
+    if docs {
+        headers.insert(header::REFERRER_POLICY, NO_REFERRER);
+    }
+}
