@@ -2,6 +2,8 @@
 
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# What the programs wrote while the tests ran, to be looked through for secrets.
+TEST_LOGS := $(CURDIR)/target/test-logs
 
 .PHONY: help
 help: ## List what there is to type
@@ -42,7 +44,9 @@ test: ## Check everything: lint, deny, all tests on real servers
 	@$(MAKE) --no-print-directory deny
 	@$(MAKE) --no-print-directory chart
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked --workspace
+	@rm -rf $(TEST_LOGS) && mkdir -p $(TEST_LOGS)
+	HOLDFAST_TEST_LOGS=$(TEST_LOGS) $(CARGO) test --locked --workspace
+	@scripts/leaks $(TEST_LOGS)
 	@$(MAKE) --no-print-directory test-contract
 	@$(MAKE) --no-print-directory test-kubernetes
 

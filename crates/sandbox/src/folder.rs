@@ -20,6 +20,9 @@ use nix::unistd::{Pid, Uid};
 /// Set in every child to the folder it works in; a sweep ends only processes that carry it.
 pub(crate) const FOLDER_VARIABLE: &str = "HOLDFAST_SANDBOX_FOLDER";
 
+/// Where the logs of what ran are kept, for whoever looks through all of them.
+const LOGS_VARIABLE: &str = "HOLDFAST_TEST_LOGS";
+
 const OWNER_LOCK: &str = "owner.lock";
 const RUNS: &str = "runs";
 
@@ -105,9 +108,26 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Copies the logs to where `HOLDFAST_TEST_LOGS` says, if it is set.
+    fn keep_logs(&self) -> std::io::Result<()> {
+        let Some(into) = std::env::var_os(LOGS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        for entry in fs::read_dir(&self.path)?.flatten() {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if file.ends_with(".log") {
+                fs::copy(entry.path(), into.join(format!("{name}-{file}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.remove {
+            // Nobody waits for these copies but the search of a whole test run for secrets.
+            let _ = self.keep_logs();
             // What is left is stale the moment the lock goes, and the next sweep gets it.
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -8,11 +8,15 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::Postgres;
 
+/// A password in each test's URL, which PostgreSQL does not ask for: no log may ever show it.
+const PLANTED_PASSWORD: &str = "planted-password";
+
 /// A copy takes tens of milliseconds; many tests start at once.
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Postgres {
-    /// Makes a new empty database with a name of its own and returns its URL.
+    /// Makes a new empty database with a name of its own and returns its URL, with a password that is
+    /// not needed, and must not be seen again in any log.
     ///
     /// # Errors
     /// When the server does not answer in time.
@@ -63,7 +67,7 @@ impl Postgres {
             .await
             .context("PostgreSQL did not create a database in time")?
             .context("cannot create a database")?;
-        Ok(self.database_url(&name))
+        Ok(self.database_url(&name).replacen('@', &format!(":{PLANTED_PASSWORD}@"), 1))
     }
 
     /// Makes the database `name` unless it is there, and returns its URL.

@@ -80,6 +80,11 @@ async fn take(State(collector): State<Collector>, body: Bytes) -> Vec<u8> {
         let spans = spans.map(|span| read(resource["service.name"].clone(), span));
         collector.taken.lock().unwrap().spans.extend(spans);
     }
+    if let Some(logs) = std::env::var_os("HOLDFAST_TEST_LOGS") {
+        let spans = format!("{:#?}", collector.spans());
+        let name = format!("spans-{}.log", collector.url.rsplit(':').next().unwrap());
+        std::fs::write(std::path::Path::new(&logs).join(name), spans).unwrap();
+    }
     ExportTraceServiceResponse::default().encode_to_vec()
 }
 
