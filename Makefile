@@ -7,7 +7,7 @@ TEST_LOGS := $(CURDIR)/target/test-logs
 
 .PHONY: help
 help: ## List what there is to type
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The build is named after its commit. Not in tests: each commit would compile everything anew.
 run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -58,6 +58,10 @@ test-contract: ## Send the API what its OpenAPI document allows and what it forb
 	  *) exit 1 ;; \
 	esac
 
+.PHONY: fuzz
+fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)
+	@scripts/fuzz
+
 .PHONY: e2e-browser
 e2e-browser: ## Drive the Swagger page in headless Chromium, and refresh the README's picture
 	@scripts/install-deps chromium
@@ -72,8 +76,10 @@ test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	esac
 
 .PHONY: chart
-chart: ## Test the Helm chart and what is made of it
+chart: ## Test the Helm chart and what is made of it, the Tiltfile and the workflows
 	@scripts/chart-tests
+	@scripts/tilt/check
+	@scripts/lint-workflows
 
 .PHONY: manifests
 manifests: ## Write k8s/ and the chart's README from the chart

@@ -21,7 +21,7 @@ pub struct Delivery {
 }
 
 /// An entry of the stream as Redis tells it: its id and its fields.
-type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
+pub type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 /// The answer of `XREADGROUP`: streams and their entries.
 type Read = Option<Vec<(String, Vec<Entry>)>>;
 
@@ -31,8 +31,11 @@ impl Delivery {
         published_at(&self.entry_id)
     }
 
+    /// An entry of the stream, as its id and its fields.
+    ///
+    /// # Errors
     /// The entry's id alone for one that nobody of us wrote.
-    fn read((entry_id, fields): Entry) -> Result<Self, String> {
+    pub fn read((entry_id, fields): Entry) -> Result<Self, String> {
         let (mut order_id, mut trace_context) = (None, None);
         for (name, value) in fields {
             let value = String::from_utf8(value).ok();

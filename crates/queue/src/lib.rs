@@ -51,7 +51,7 @@ mod keys;
 mod queue;
 mod trace;
 
-pub use consumer::{Consumer, Delivery};
+pub use consumer::{Consumer, Delivery, Entry};
 pub use depth::Depth;
 pub use error::QueueError;
 pub use queue::{Job, Queue, QueueSettings};

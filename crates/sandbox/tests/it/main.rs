@@ -4,6 +4,7 @@
 mod command;
 mod keep;
 mod orphans;
+mod parity;
 mod postgres;
 mod process;
 mod redis;

@@ -98,18 +98,45 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn whatever_names_a_setting_names_one_that_exists() {
-    // What the project's own scripts, tests and builds are told, and no binary of the server; and what
-    // Kubernetes puts into pods by itself.
-    let not_settings = [
+    // What Kubernetes puts into pods by itself; and what the project's own scripts, tests and builds are
+    // told, and no binary of the server.
+    let not_settings = ["HOLDFAST_API_SERVICE_HOST", "HOLDFAST_API_SERVICE_PORT"];
+    let of_developers = [
+        "HOLDFAST_CHART_TESTS",
         "HOLDFAST_COMMIT",
-        "HOLDFAST_KUBERNETES_TESTS",
+        "HOLDFAST_CONTRACT_TESTS",
         "HOLDFAST_KEY",
-        "HOLDFAST_API_SERVICE_HOST",
-        "HOLDFAST_API_SERVICE_PORT",
+        "HOLDFAST_KUBERNETES_TESTS",
+        "HOLDFAST_SANDBOX_DATA",
+        "HOLDFAST_SANDBOX_DIR",
+        "HOLDFAST_SANDBOX_FOLDER",
+        "HOLDFAST_TEST_LOGS",
     ];
+    let contributing = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    for variable in of_developers {
+        assert!(contributing.contains(&format!("| `{variable}` |")), "{variable} stands nowhere");
+    }
     let settings = settings();
     let mut named = BTreeSet::new();
-    for place in ["docker-compose.yml", "Dockerfile", "Tiltfile", ".env.example", "charts", "k8s"] {
+    let places = [
+        ".ci",
+        ".env.example",
+        ".github",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "Dockerfile",
+        "Makefile",
+        "README.md",
+        "Tiltfile",
+        "charts",
+        "crates",
+        "docker-compose.yml",
+        "docs",
+        "k8s",
+        "scripts",
+    ];
+    for place in places {
+        assert!(root().join(place).exists(), "{place} is gone");
         let mut found = Vec::new();
         files(&root().join(place), &mut found);
         for file in found {
@@ -117,11 +144,19 @@ fn whatever_names_a_setting_names_one_that_exists() {
             let words =
                 text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
             for word in words.filter(|word| word.starts_with("HOLDFAST_") && word.len() > 9) {
-                let known = settings.contains_key(word) || not_settings.contains(&word);
+                let known = settings.contains_key(word)
+                    || not_settings.contains(&word)
+                    || of_developers.contains(&word);
                 assert!(known, "{}: there is no setting {word}", file.display());
                 named.insert(word.to_owned());
             }
         }
+    }
+    // The other way round: each is documented, once.
+    let page = fs::read_to_string(root().join("docs/settings.md")).unwrap();
+    for variable in settings.keys() {
+        let rows = page.matches(&format!("| `{variable}` |")).count();
+        assert_eq!(rows, 1, "{variable}");
     }
     assert!(named.contains("HOLDFAST_HTTP_ADDR"), "{named:?}");
 }

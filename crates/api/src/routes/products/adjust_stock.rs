@@ -152,7 +152,7 @@ fn created(entry: LedgerEntry) -> Response {
 
 /// What a request asks for.
 #[derive(Debug)]
-struct Adjustment<'h> {
+pub struct Adjustment<'h> {
     delta: i64,
     note: StockNote,
     key: Option<&'h str>,
@@ -165,7 +165,8 @@ impl Adjustment<'_> {
     }
 }
 
-fn read<'h>(body: &Bytes, headers: &'h HeaderMap) -> Result<Adjustment<'h>, Problem> {
+/// Reads a change of a stock.
+pub fn read<'h>(body: &Bytes, headers: &'h HeaderMap) -> Result<Adjustment<'h>, Problem> {
     let text = JsonText::check(body)?;
     let mut fields = Fields::read(&text, ["delta", "reason"])?;
     let delta = fields.required("delta", |raw| value::integer(raw).and_then(in_range));

@@ -76,7 +76,8 @@ pub async fn create(
     Ok(response)
 }
 
-fn read(body: &Bytes) -> Result<NewProduct, Problem> {
+/// Reads a new product.
+pub fn read(body: &Bytes) -> Result<NewProduct, Problem> {
     let text = JsonText::check(body)?;
     let mut fields = Fields::read(&text, ["name", "description", "price", "stock"])?;
     let name = fields.required("name", value::name);

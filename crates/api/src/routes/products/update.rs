@@ -117,7 +117,7 @@ fn answer(product: Product) -> Response {
 
 /// What a body asks for.
 #[derive(Debug)]
-struct Change {
+pub struct Change {
     patch: ProductPatch,
     /// Units to be added to the stock.
     delta: Option<i64>,
@@ -161,7 +161,8 @@ impl Change {
     }
 }
 
-fn read(body: &Bytes) -> Result<Change, Problem> {
+/// Reads a change of a product.
+pub fn read(body: &Bytes) -> Result<Change, Problem> {
     let text = JsonText::check(body)?;
     let mut fields =
         Fields::read(&text, ["name", "description", "price", "stock", "stock_change", "version"])?;

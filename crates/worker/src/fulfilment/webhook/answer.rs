@@ -101,7 +101,7 @@ fn readable(bytes: &[u8]) -> String {
 }
 
 /// The header `Retry-After`, in seconds or as a date; what is neither is ignored.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
         // More digits than fit is a long time.

@@ -42,6 +42,7 @@ use gate::Gate;
 use metrics::WebhookMetrics;
 use target::Resolver;
 
+pub use answer::retry_after;
 pub use signature::Secrets;
 pub use target::Target;
 

@@ -1,0 +1,28 @@
+//! The headers of conditions and traces.
+
+#![no_main]
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use holdfast_api::etag;
+use holdfast_telemetry::propagation;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|value: &[u8]| {
+    let Ok(value) = HeaderValue::from_bytes(value) else { return };
+    if let Ok(text) = value.to_str() {
+        let context = propagation::extract(text);
+        // What is passed on is read again as the same.
+        if let Some(again) = propagation::traceparent(&context) {
+            let reread = propagation::traceparent(&propagation::extract(&again));
+            assert_eq!(reread.as_deref(), Some(again.as_str()));
+        }
+    }
+    let headers = HeaderMap::from_iter([
+        (header::IF_MATCH, value.clone()),
+        (header::IF_NONE_MATCH, value),
+    ]);
+    let _ = etag::is_known(&headers, 42);
+    if let Ok(conditions) = etag::Preconditions::read(&headers) {
+        let _ = conditions.check(1, 42);
+    }
+});

@@ -1,0 +1,28 @@
+//! The body of `POST /orders`, with its `Idempotency-Key`: what is taken is within the limits.
+
+#![no_main]
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use holdfast_api::{access::Caller, new_order, problem::Kind};
+use libfuzzer_sys::fuzz_target;
+
+const LIMITS: new_order::OrderLimits =
+    new_order::OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+
+fuzz_target!(|input: (Vec<u8>, Option<Vec<u8>>)| {
+    let (body, key) = input;
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key.and_then(|key| HeaderValue::from_bytes(&key).ok()) {
+        headers.insert("idempotency-key", key);
+    }
+    match new_order::order(&headers, &Bytes::from(body), &LIMITS, &Caller::anybody()) {
+        Ok(order) => assert!((1..=LIMITS.lines).contains(&order.lines.len())),
+        // An id that no product can have is one that is not there.
+        Err(problem) => {
+            assert!(problem.fields().next().is_some() || problem.kind() == Kind::NotFound);
+        }
+    }
+});
