@@ -114,8 +114,8 @@ impl Folder {
         let Some(into) = std::env::var_os(LOGS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         for entry in fs::read_dir(&self.path)?.flatten() {
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if file.ends_with(".log") {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                let file = entry.file_name().to_string_lossy().into_owned();
                 fs::copy(entry.path(), into.join(format!("{name}-{file}")))?;
             }
         }
