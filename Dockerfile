@@ -14,6 +14,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates/api/Cargo.toml crates/api/
 COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/cache/Cargo.toml crates/cache/
+COPY crates/chaos/Cargo.toml crates/chaos/
 COPY crates/domain/Cargo.toml crates/domain/
 COPY crates/observe/Cargo.toml crates/observe/
 COPY crates/operator/Cargo.toml crates/operator/

@@ -91,6 +91,12 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-bench --bins
 	@target/release/holdfast-bench run $(if $(QUICK),--quick)
 
+.PHONY: chaos
+chaos: ## Break it at random under load and audit it (MINUTES=10, SEED=… to repeat a run)
+	@scripts/install-deps
+	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
+	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
 .PHONY: images
 images: ## Build the container images
 	@scripts/images

@@ -1,5 +1,5 @@
-//! A TCP proxy before a server, which counts the round trips that pass through it and can keep back
-//! the server's answers.
+//! A TCP proxy before a server, which counts the round trips that pass through it and can hurt the
+//! connections: cut them, keep back answers, or let nothing through at all.
 
 use std::{
     net::SocketAddr,
@@ -10,12 +10,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinSet,
 };
 
@@ -23,10 +25,23 @@ use tokio::{
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    round_trips: Arc<AtomicU64>,
-    cut_answers: Arc<AtomicBool>,
+    rules: Arc<Rules>,
     // Held for its drop.
     _tasks: JoinSet<()>,
+}
+
+/// What is done to the connections, all of them.
+#[derive(Debug)]
+struct Rules {
+    round_trips: AtomicU64,
+    cut_answers: AtomicBool,
+    /// Nothing passes in either direction while it is `true`.
+    blackhole: watch::Sender<bool>,
+    /// Every connection that was made before the last change of this number ends.
+    cuts: watch::Sender<u64>,
+    /// A connection on which a client says this hears nothing any more.
+    deaf_after: Mutex<Option<Vec<u8>>>,
+    deaf: AtomicU64,
 }
 
 impl Proxy {
@@ -37,17 +52,24 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
-        let round_trips = Arc::new(AtomicU64::new(0));
-        let cut_answers = Arc::new(AtomicBool::new(false));
-        let (counted, cut) = (Arc::clone(&round_trips), Arc::clone(&cut_answers));
+        let rules = Arc::new(Rules {
+            round_trips: AtomicU64::new(0),
+            cut_answers: AtomicBool::new(false),
+            blackhole: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
+            deaf_after: Mutex::new(None),
+            deaf: AtomicU64::new(0),
+        });
+        let shared = Arc::clone(&rules);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(join(client, upstream, Arc::clone(&counted), Arc::clone(&cut)));
+                while connections.try_join_next().is_some() {}
+                connections.spawn(join(client, upstream, Arc::clone(&shared)));
             }
         });
-        Ok(Self { address, round_trips, cut_answers, _tasks: tasks })
+        Ok(Self { address, rules, _tasks: tasks })
     }
 
     /// Where clients connect to.
@@ -58,50 +80,101 @@ impl Proxy {
     /// How often so far a client has spoken after the server, or first, summed over all
     /// connections. Messages that a client sends together count once.
     pub fn round_trips(&self) -> u64 {
-        self.round_trips.load(Ordering::SeqCst)
+        self.rules.round_trips.load(Ordering::SeqCst)
     }
 
     /// While this is on, a connection is cut when the server answers on it: the server has done
     /// what it was asked, and the client never hears of it.
     pub fn cut_answers(&self, on: bool) {
-        self.cut_answers.store(on, Ordering::SeqCst);
+        self.rules.cut_answers.store(on, Ordering::SeqCst);
+    }
+
+    /// While this is on, connections are accepted and nothing passes, in either direction; what was
+    /// said in the meantime passes afterwards.
+    pub fn blackhole(&self, on: bool) {
+        self.rules.blackhole.send_replace(on);
+    }
+
+    /// Ends all connections that there are; new ones are made as ever.
+    pub fn cut(&self) {
+        self.rules.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// From now on, a connection on which a client sends these bytes (within one read) hears
+    /// nothing of the server any more, which does what it is told. `None`: no further connection.
+    pub fn deaf_after(&self, words: Option<&[u8]>) {
+        *self.rules.deaf_after.lock() = words.map(<[u8]>::to_vec);
+    }
+
+    /// Connections that [`Self::deaf_after`] has struck so far.
+    pub fn deaf(&self) -> u64 {
+        self.rules.deaf.load(Ordering::SeqCst)
     }
 }
 
-async fn join(
-    client: TcpStream,
-    upstream: SocketAddr,
-    round_trips: Arc<AtomicU64>,
-    cut_answers: Arc<AtomicBool>,
-) {
+async fn join(client: TcpStream, upstream: SocketAddr, rules: Arc<Rules>) {
+    let mut cuts = rules.cuts.subscribe();
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let server_spoke_last = Arc::new(AtomicBool::new(true));
-    let turn = Arc::clone(&server_spoke_last);
+    let server_spoke_last = AtomicBool::new(true);
+    let deaf = AtomicBool::new(false);
+    let from_client = pump(from_client, to_server, &rules, |said| {
+        if server_spoke_last.swap(false, Ordering::SeqCst) {
+            rules.round_trips.fetch_add(1, Ordering::SeqCst);
+        }
+        let words = rules.deaf_after.lock().clone();
+        if words.is_some_and(|words| said.windows(words.len()).any(|part| part == words))
+            && !deaf.swap(true, Ordering::SeqCst)
+        {
+            rules.deaf.fetch_add(1, Ordering::SeqCst);
+        }
+        Pass::On
+    });
+    let from_server = pump(from_server, to_client, &rules, |_| {
+        server_spoke_last.store(true, Ordering::SeqCst);
+        if deaf.load(Ordering::SeqCst) {
+            Pass::Never
+        } else if rules.cut_answers.load(Ordering::SeqCst) {
+            Pass::Cut
+        } else {
+            Pass::On
+        }
+    });
     // When one side ends, so does the other.
     tokio::select! {
-        () = pump(from_client, to_server, move || {
-            if turn.swap(false, Ordering::SeqCst) {
-                round_trips.fetch_add(1, Ordering::SeqCst);
-            }
-            true
-        }) => {}
-        () = pump(from_server, to_client, move || {
-            server_spoke_last.store(true, Ordering::SeqCst);
-            !cut_answers.load(Ordering::SeqCst)
-        }) => {}
+        () = from_client => {}
+        () = from_server => {}
+        _ = cuts.changed() => {}
     }
 }
 
-/// Copies until one side ends, or `pass` says no to what was read.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pass: impl Fn() -> bool) {
+/// What becomes of something that was read.
+enum Pass {
+    On,
+    Cut,
+    Never,
+}
+
+/// Copies until one side ends, or `pass` cuts it off.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    rules: &Rules,
+    pass: impl Fn(&[u8]) -> Pass,
+) {
+    let mut blackhole = rules.blackhole.subscribe();
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if !pass() {
+        if blackhole.wait_for(|on| !on).await.is_err() {
             break;
+        }
+        match pass(&buffer[..read]) {
+            Pass::On => {}
+            Pass::Cut => break,
+            Pass::Never => std::future::pending().await,
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             break;

@@ -164,8 +164,12 @@ impl Redis {
         }
     }
 
-    /// Sends one inline command on a connection of its own; returns the raw answer.
-    async fn command(&self, command: &str) -> anyhow::Result<String> {
+    /// Sends one inline command on a connection of its own; returns the raw answer, errors of the
+    /// server (`-…`) included.
+    ///
+    /// # Errors
+    /// When it does not answer within five seconds.
+    pub async fn command(&self, command: &str) -> anyhow::Result<String> {
         let exchange = async {
             let mut stream = TcpStream::connect(self.port.address()).await?;
             stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;

@@ -11,6 +11,7 @@
 
 mod admission;
 mod api_keys;
+mod broken;
 mod connections;
 mod dead_letters;
 mod error;
@@ -27,6 +28,7 @@ mod outcome;
 mod page;
 mod places;
 mod products;
+mod reads;
 mod rows;
 mod schema;
 mod url;
@@ -46,6 +48,7 @@ pub use admission::{
     Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
+use broken::Broken;
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;
 pub use holds::HoldPage;
@@ -101,11 +104,13 @@ impl StoreSettings {
 
 /// The database. Cheap to clone.
 ///
-/// No method here is retried by itself; where one may be tried again, its docs say so. Each is
+/// Reads of orders and products are tried once more on another connection if theirs was dead. No
+/// other method is retried by itself; where one may be tried again, its docs say so. Each is
 /// safe to cancel: a transaction that was not committed is rolled back.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    broken: Broken,
     admission: connections::Connections,
     places: Arc<places::Places>,
     settings: StoreSettings,
@@ -117,10 +122,12 @@ impl Store {
     /// Makes the pools. Connects to nothing yet: a database that is down is found by the first
     /// call, and is no reason not to start.
     pub fn connect(settings: &StoreSettings) -> Self {
+        let broken = Broken::default();
         Self {
-            pool: pool(settings),
+            pool: pool(settings, &broken),
+            broken,
             admission: connections::Connections::new(
-                session(settings),
+                admission_session(settings),
                 locks::PREPARE,
                 settings.admission_connections,
                 settings.acquire_timeout,
@@ -177,14 +184,17 @@ impl Store {
     }
 }
 
-fn pool(settings: &StoreSettings) -> PgPool {
-    PgPoolOptions::new()
+/// So that those who wait for a lock give up before its holder is sent away.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+fn pool(settings: &StoreSettings, broken: &Broken) -> PgPool {
+    reads::prove_after_break(PgPoolOptions::new(), broken)
         .max_connections(settings.pool_size.max(1))
         .acquire_timeout(settings.acquire_timeout)
         .idle_timeout(Duration::from_mins(5))
         .max_lifetime(Duration::from_mins(30))
-        // A ping before each use would double the round trips; who finds a dead connection gets
-        // an error that says so, and the next one a live connection.
+        // A ping before each use would double the round trips; who finds a dead connection reads
+        // again, see `reads.rs`, or gets an error that says so.
         .test_before_acquire(false)
         .connect_lazy_with(session(settings).options([
             // Who changes stock here writes its ledger as well: see `migrations/0002`.
@@ -196,6 +206,15 @@ fn pool(settings: &StoreSettings) -> PgPool {
             ("enable_seqscan", "off"),
             ("jit", "off"),
         ]))
+}
+
+/// A batch is idle in its transaction only while its process computes, which takes milliseconds. One
+/// that is idle for longer than others wait for its locks is frozen, or cut off, and holds the rows
+/// of all that is hot: its transaction goes.
+fn admission_session(settings: &StoreSettings) -> PgConnectOptions {
+    let limit = settings.lock_timeout + IDLE_GRACE;
+    let limit = format!("{}ms", limit.as_millis());
+    session(settings).options([("idle_in_transaction_session_timeout", limit)])
 }
 
 fn session(settings: &StoreSettings) -> PgConnectOptions {

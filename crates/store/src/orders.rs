@@ -49,10 +49,13 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = $1"))
-            .bind(id.0)
-            .fetch_optional(&mut *self.connection().await?)
-            .await?;
+        let read = || async {
+            sqlx::query(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = $1"))
+                .bind(id.0)
+                .fetch_optional(&mut *self.connection().await?)
+                .await
+        };
+        let row = self.read(read).await?;
         row.as_ref().map(rows::order).transpose()
     }
 

@@ -61,13 +61,16 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn product(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, name, description, price_minor, stock, version FROM products \
-             WHERE id = $1 AND retired_at IS NULL",
-        )
-        .bind(id.0)
-        .fetch_optional(&mut *self.connection().await?)
-        .await?;
+        let read = || async {
+            sqlx::query(
+                "SELECT id, name, description, price_minor, stock, version FROM products \
+                 WHERE id = $1 AND retired_at IS NULL",
+            )
+            .bind(id.0)
+            .fetch_optional(&mut *self.connection().await?)
+            .await
+        };
+        let row = self.read(read).await?;
         row.as_ref().map(rows::product).transpose()
     }
 

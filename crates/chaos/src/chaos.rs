@@ -1,0 +1,103 @@
+//! Faults at random under load, then a heal and the audit.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use holdfast_bench::audit::Findings;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::clients::Seen;
+use crate::fault::Fault;
+use crate::world::{World, WorldOptions};
+
+const CLIENTS: usize = 8;
+const HOLD_MS: std::ops::RangeInclusive<u64> = 200..=6_000;
+const REST_MS: std::ops::RangeInclusive<u64> = 200..=2_500;
+
+/// For all orders to become final when everything works again.
+const SETTLE: Duration = Duration::from_mins(2);
+
+/// A fault of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The time without a fault before it.
+    pub rest: Duration,
+    /// What happens.
+    pub fault: Fault,
+    /// For how long; some faults are over at once.
+    pub hold: Duration,
+}
+
+/// A fault that was.
+#[derive(Clone, Copy, Debug)]
+pub struct Struck {
+    /// Which.
+    pub fault: Fault,
+    /// Since the load began.
+    pub from: Duration,
+    /// Since the load began; healed by then.
+    pub to: Duration,
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Chaos {
+    /// When the load began.
+    pub begun: Instant,
+    /// The faults, in their order.
+    pub struck: Vec<Struck>,
+    /// The promises.
+    pub findings: Findings,
+    /// What the clients know.
+    pub seen: Seen,
+    /// Ids that went downstream more than once: allowed, and of interest.
+    pub repeats: u64,
+    /// How long the settling took.
+    pub settled: Duration,
+}
+
+/// The faults of a seed, for about `length`: the same seed draws the same ones.
+pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut steps = Vec::new();
+    let mut planned = Duration::ZERO;
+    while planned < length {
+        let Some(fault) = Fault::ALL.choose(&mut random) else { break };
+        let mut millis = |range| Duration::from_millis(random.random_range(range));
+        let step = Step { rest: millis(REST_MS), fault: *fault, hold: millis(HOLD_MS) };
+        planned += step.rest + step.hold;
+        steps.push(step);
+    }
+    steps
+}
+
+/// Two replicas and three workers under load suffer the plan, one fault after the other; then all is
+/// healed and audited.
+///
+/// # Errors
+/// When a part cannot be started, hurt or healed; a broken promise is a finding.
+pub async fn run(steps: &[Step], tell: impl Fn(&Struck)) -> anyhow::Result<Chaos> {
+    let options = WorldOptions { workers: 3, products: 8, ..WorldOptions::default() };
+    let world = World::start(&options).await?;
+    let clients = world.clients(CLIENTS)?;
+    let begun = Instant::now();
+    let mut struck = Vec::new();
+    for Step { rest, fault, hold } in steps {
+        tokio::time::sleep(*rest).await;
+        let from = begun.elapsed();
+        fault.inflict(&world).await.with_context(|| format!("cannot make: {fault}"))?;
+        tokio::time::sleep(*hold).await;
+        fault.heal(&world).await.with_context(|| format!("cannot heal: {fault}"))?;
+        let done = Struck { fault: *fault, from, to: begun.elapsed() };
+        tell(&done);
+        struck.push(done);
+    }
+    world.ready(Duration::from_secs(30)).await?;
+    let seen = clients.stop().await;
+    let ended = Instant::now();
+    let findings = world.audit(&seen, SETTLE).await?;
+    let repeats = world.downstream.counts().1;
+    Ok(Chaos { begun, struck, findings, seen, repeats, settled: ended.elapsed() })
+}

@@ -1,0 +1,203 @@
+//! The faults: each is inflicted on a running [`World`], and healed.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use sqlx::{Connection as _, Executor as _};
+
+use crate::world::World;
+
+const STREAM: &str = "holdfast:{orders}:stream";
+const GROUP: &str = "fulfilment";
+
+macro_rules! faults {
+    ($($name:ident: $slug:literal, $text:literal;)+) => {
+        /// What can go wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl Fault {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name on a command line.
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)+ }
+            }
+        }
+
+        impl fmt::Display for Fault {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)+ })
+            }
+        }
+    };
+}
+
+faults! {
+    ApiKilled: "api-killed", "one API replica killed with SIGKILL under load";
+    ApiHung: "api-hung", "one API replica frozen";
+    WorkerKilled: "worker-killed", "one worker killed with SIGKILL under load";
+    WorkerHung: "worker-hung", "one worker frozen for longer than its leases";
+    RedisKilled: "redis-killed", "Redis killed, back empty";
+    RedisHung: "redis-hung", "Redis frozen";
+    RedisFlushed: "redis-flushed", "Redis emptied with FLUSHALL";
+    RedisReadOnly: "redis-read-only", "Redis a replica that takes no writes";
+    RedisFull: "redis-full", "Redis out of memory under noeviction";
+    RedisUnreachable: "redis-unreachable", "packets to Redis vanish";
+    GroupDestroyed: "group-destroyed", "the queue's consumer group deleted";
+    PostgresKilled: "postgres-killed", "PostgreSQL killed with SIGKILL, backends included";
+    PostgresHung: "postgres-hung", "PostgreSQL frozen";
+    PostgresRestarted: "postgres-restarted", "PostgreSQL restarted in order";
+    PostgresUnreachable: "postgres-unreachable", "packets to PostgreSQL vanish";
+    PostgresFull: "postgres-full", "PostgreSQL out of connections, and the present ones cut";
+    ConnectionsCut: "connections-cut", "all connections to both servers cut";
+    RowLocked: "row-locked", "one product's row locked by another session";
+}
+
+/// What else still works while a fault lasts, by the promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct During {
+    /// Orders are accepted.
+    pub orders: bool,
+    /// Products and orders can be read.
+    pub reads: bool,
+}
+
+impl Fault {
+    /// What still works, at the replica numbered 1 (faults strike number 0).
+    pub fn during(self) -> During {
+        match self {
+            Self::PostgresKilled
+            | Self::PostgresHung
+            | Self::PostgresRestarted
+            | Self::PostgresUnreachable
+            | Self::PostgresFull => During { orders: false, reads: false },
+            _ => During { orders: true, reads: true },
+        }
+    }
+
+    /// Makes it happen. Some last until [`Self::heal`], others are over at once.
+    ///
+    /// # Errors
+    /// When it cannot be made to happen.
+    pub async fn inflict(self, world: &World) -> anyhow::Result<()> {
+        let api = world.apis.first().context("no replica")?;
+        let worker = world.workers.first().context("no worker")?;
+        match self {
+            Self::ApiKilled => api.kill9().await,
+            Self::ApiHung => api.with(async |it| it.pause()).await,
+            Self::WorkerKilled => worker.kill9().await,
+            Self::WorkerHung => worker.with(async |it| it.pause()).await,
+            Self::RedisKilled => world.redis.kill9().await,
+            Self::RedisHung => world.redis.pause(),
+            Self::RedisFlushed => world.redis.flush().await,
+            Self::RedisReadOnly => redis(world, "REPLICAOF 127.0.0.1 1").await,
+            Self::RedisFull => redis(world, "CONFIG SET maxmemory 1").await,
+            Self::RedisUnreachable => {
+                world.api_redis.blackhole(true);
+                world.worker_redis.blackhole(true);
+                Ok(())
+            }
+            Self::GroupDestroyed => redis(world, &format!("XGROUP DESTROY {STREAM} {GROUP}")).await,
+            Self::PostgresKilled => world.postgres.kill9().await,
+            Self::PostgresHung => world.postgres.pause().await,
+            Self::PostgresRestarted => world.postgres.restart().await,
+            Self::PostgresUnreachable => {
+                world.api_postgres.blackhole(true);
+                world.worker_postgres.blackhole(true);
+                Ok(())
+            }
+            Self::PostgresFull => fill_postgres(world).await,
+            Self::ConnectionsCut => {
+                let World { api_postgres, api_redis, worker_postgres, worker_redis, .. } = world;
+                for proxy in [api_postgres, api_redis, worker_postgres, worker_redis] {
+                    proxy.cut();
+                }
+                Ok(())
+            }
+            Self::RowLocked => {
+                let mut session = world.connect().await?;
+                session.execute("BEGIN; SELECT FROM products WHERE id = 1 FOR UPDATE").await?;
+                world.sessions.lock().push(session);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends it; what it has broken is started again, as an orchestrator does.
+    ///
+    /// # Errors
+    /// When what was broken does not come up again.
+    pub async fn heal(self, world: &World) -> anyhow::Result<()> {
+        let api = world.apis.first().context("no replica")?;
+        let worker = world.workers.first().context("no worker")?;
+        match self {
+            Self::ApiKilled => api.start().await,
+            Self::ApiHung => api.with(async |it| it.resume()).await,
+            Self::WorkerKilled => worker.start().await,
+            Self::WorkerHung => worker.with(async |it| it.resume()).await,
+            Self::RedisKilled => world.redis.restart().await,
+            Self::RedisHung => world.redis.resume(),
+            Self::RedisReadOnly => redis(world, "REPLICAOF NO ONE").await,
+            Self::RedisFull => redis(world, "CONFIG SET maxmemory 0").await,
+            Self::RedisUnreachable => {
+                world.api_redis.blackhole(false);
+                world.worker_redis.blackhole(false);
+                Ok(())
+            }
+            Self::PostgresKilled => world.postgres.restart().await,
+            Self::PostgresHung => world.postgres.resume().await,
+            Self::PostgresUnreachable => {
+                world.api_postgres.blackhole(false);
+                world.worker_postgres.blackhole(false);
+                Ok(())
+            }
+            Self::PostgresFull | Self::RowLocked => {
+                let sessions = std::mem::take(&mut *world.sessions.lock());
+                for session in sessions {
+                    session.close().await?;
+                }
+                Ok(())
+            }
+            Self::RedisFlushed
+            | Self::GroupDestroyed
+            | Self::PostgresRestarted
+            | Self::ConnectionsCut => Ok(()),
+        }
+    }
+}
+
+async fn redis(world: &World, command: &str) -> anyhow::Result<()> {
+    let answer = world.redis.command(command).await?;
+    ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
+    Ok(())
+}
+
+/// Takes every connection that is to be had, ours first of all.
+async fn fill_postgres(world: &World) -> anyhow::Result<()> {
+    // No new one gets in while the old ones are sent away.
+    for proxy in [&world.api_postgres, &world.worker_postgres] {
+        proxy.blackhole(true);
+        proxy.cut();
+    }
+    let mut refused = 0;
+    // Backends take a moment to notice that their clients are gone.
+    while refused < 20 {
+        if let Ok(session) = world.connect().await {
+            refused = 0;
+            world.sessions.lock().push(session);
+        } else {
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for proxy in [&world.api_postgres, &world.worker_postgres] {
+        proxy.cut();
+        proxy.blackhole(false);
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `docs/reliability.md`: what each fault did, as it was measured.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use crate::trial::Trial;
+
+/// Writes the page.
+pub fn render(trials: &[Trial]) -> String {
+    let mut page = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut page, trials);
+    page
+}
+
+fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
+    page.push_str(
+        "# What each fault did\n\n\
+         <!-- Written by `holdfast-chaos faults --write`; a change by hand is lost. -->\n\n\
+         Each row is a run of its own on real processes: two API replicas and two workers under load, \
+         PostgreSQL and Redis behind proxies, a receiver of webhooks that counts ids. The fault strikes \
+         one replica, one worker, or a server; it is healed, the load ends, and the audit compares \
+         the database with what the clients were told and with what the receiver has seen. \
+         Unoptimised binaries on a shared machine: the times are upper bounds, no benchmark. \
+         What an operator sees and does stands in [operations.md](operations.md).\n\n\
+         - **accepted**, **refused**: orders answered while it lasted, with 201, and with 503 and `Retry-After` \
+         (or not connected).\n\
+         - **slowest answer**: of an order, from the fault on.\n\
+         - **reads**: those that failed, of products and orders at the replica that was not struck; the slowest.\n\
+         - **recovered**: from the heal until the next 201.\n\
+         - **final**: from the end of the load until every order was completed.\n\
+         - **sent again**: ids that went to the receiver more than once.\n\n\
+         | fault | for | accepted | refused | cut off | slowest answer | reads failed | slowest read | recovered | \
+         final | sent again | promises |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for trial in trials {
+        let promises = if trial.findings.hold() { "hold" } else { "**BROKEN**" };
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {} | {} | {promises} |",
+            trial.fault,
+            time(trial.lasted),
+            trial.accepted + trial.accepted_of_first,
+            trial.refused,
+            trial.findings.cut_off,
+            time(trial.slowest),
+            trial.failed_reads,
+            trial.probes * 2,
+            time(trial.slowest_read),
+            time(trial.recovered),
+            time(trial.settled),
+            trial.repeats
+        )?;
+    }
+    Ok(())
+}
+
+fn time(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}

@@ -1,0 +1,305 @@
+//! A whole Holdfast on private servers: replicas, workers, and a proxy before each server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use holdfast_bench::audit::{Expectation, Findings, audit};
+use holdfast_sandbox::{
+    Port, Postgres, PostgresOptions, Process, ProcessOptions, Proxy, Ready, Redis, RedisOptions,
+    http_get, workspace_binary,
+};
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
+
+use crate::clients::{Clients, Seen};
+use crate::downstream::{Downstream, SECRET};
+
+/// Units of each product before the first order.
+pub const STOCK: i64 = 1_000_000;
+
+const DATABASE: &str = "holdfast";
+const MIGRATE_LIMIT: Duration = Duration::from_mins(1);
+
+/// What a world has.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// API replicas.
+    pub apis: usize,
+    /// Workers.
+    pub workers: usize,
+    /// Products, with ids from 1.
+    pub products: i64,
+    /// Connections that PostgreSQL allows.
+    pub max_connections: u32,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        Self { apis: 2, workers: 2, products: 4, max_connections: 100 }
+    }
+}
+
+/// One of our processes, on ports that stay its own. Down while there is no process.
+#[derive(Debug)]
+pub struct Member {
+    options: ProcessOptions,
+    process: tokio::sync::Mutex<Option<Process>>,
+    public: Port,
+    internal: Port,
+}
+
+impl Member {
+    /// Where its API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.public.address()
+    }
+
+    /// Where its metrics and health are.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal.address()
+    }
+
+    /// Starts it, and returns when it is live; it may not be ready yet.
+    ///
+    /// # Errors
+    /// When it is up already, or does not start.
+    pub async fn start(&self) -> anyhow::Result<()> {
+        let mut process = self.process.lock().await;
+        ensure!(process.is_none(), "it is up already");
+        *process = Some(Process::start(self.options.clone()).await?);
+        Ok(())
+    }
+
+    /// SIGKILL; nothing if it is down.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub async fn kill9(&self) -> anyhow::Result<()> {
+        if let Some(process) = self.process.lock().await.take() {
+            process.kill9().await?;
+        }
+        Ok(())
+    }
+
+    /// Does something to the process.
+    ///
+    /// # Errors
+    /// When it is down, or as `act`.
+    pub async fn with<T>(
+        &self,
+        act: impl AsyncFnOnce(&Process) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        act(self.process.lock().await.as_ref().context("it is down")?).await
+    }
+}
+
+/// A running Holdfast. Dropping it ends it all.
+#[derive(Debug)]
+pub struct World {
+    /// Replicas of the API.
+    pub apis: Vec<Member>,
+    /// Workers.
+    pub workers: Vec<Member>,
+    /// Between the replicas and PostgreSQL.
+    pub api_postgres: Proxy,
+    /// Between the replicas and Redis.
+    pub api_redis: Proxy,
+    /// Between the workers and PostgreSQL.
+    pub worker_postgres: Proxy,
+    /// Between the workers and Redis.
+    pub worker_redis: Proxy,
+    /// Where workers send the orders.
+    pub downstream: Downstream,
+    /// Redis, without persistence.
+    pub redis: Redis,
+    /// PostgreSQL: each commit is on the disk.
+    pub postgres: Postgres,
+    /// The database, past the proxies.
+    pub database_url: String,
+    /// Its products.
+    pub products: Vec<i64>,
+    /// Sessions that hold locks for a fault.
+    pub(crate) sessions: Mutex<Vec<PgConnection>>,
+}
+
+impl World {
+    /// Starts it all; returns when replicas and workers are ready.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start(options: &WorldOptions) -> anyhow::Result<Self> {
+        let postgres = PostgresOptions {
+            durable: true,
+            max_connections: options.max_connections,
+            ..PostgresOptions::default()
+        };
+        let (postgres, redis, downstream) = tokio::try_join!(
+            Postgres::start(postgres),
+            Redis::start(RedisOptions::default()),
+            Downstream::start()
+        )?;
+        let database_url = postgres.ensure_database(DATABASE).await?;
+        let (postgres_at, redis_at) = (local(postgres.port()), local(redis.port()));
+        let world = Self {
+            apis: Vec::new(),
+            workers: Vec::new(),
+            api_postgres: Proxy::start(postgres_at).await?,
+            api_redis: Proxy::start(redis_at).await?,
+            worker_postgres: Proxy::start(postgres_at).await?,
+            worker_redis: Proxy::start(redis_at).await?,
+            downstream,
+            redis,
+            postgres,
+            database_url,
+            products: (1..=options.products).collect(),
+            sessions: Mutex::default(),
+        };
+        world.migrate().await?;
+        world.populate(options).await
+    }
+
+    async fn migrate(&self) -> anyhow::Result<()> {
+        let migrate = ProcessOptions::new(workspace_binary("holdfast-api")?)
+            .arg("migrate")
+            .env("DATABASE_URL", &self.database_url);
+        let migrate = Process::start(migrate).await?;
+        match migrate.wait(MIGRATE_LIMIT).await {
+            Some(status) if status.success() => {}
+            _ => bail!("migrate failed:\n{}", migrate.log_tail(20)),
+        }
+        sqlx::query(
+            "INSERT INTO products (name, description, price_minor, stock) \
+             SELECT 'Product ' || number, '', 100, $2 FROM generate_series(1, $1) AS number",
+        )
+        .bind(i64::try_from(self.products.len())?)
+        .bind(STOCK)
+        .execute(&mut self.connect().await?)
+        .await?;
+        Ok(())
+    }
+
+    async fn populate(mut self, options: &WorldOptions) -> anyhow::Result<Self> {
+        for _ in 0..options.apis {
+            let member =
+                Self::member("holdfast-api", "serve", &self.api_postgres, &self.api_redis)?;
+            self.apis.push(member);
+        }
+        for _ in 0..options.workers {
+            let (postgres, redis) = (&self.worker_postgres, &self.worker_redis);
+            let mut member = Self::member("holdfast-worker", "run", postgres, redis)?;
+            // As much sooner than the defaults as tests are shorter than a day.
+            for (name, value) in [
+                ("HOLDFAST_LEASE_MS", "1500"),
+                ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
+                ("HOLDFAST_SWEEP_AFTER_MS", "1500"),
+                ("HOLDFAST_RETRY_BASE_MS", "100"),
+                ("HOLDFAST_FULFILMENT", "webhook"),
+                ("HOLDFAST_WEBHOOK_URL", &self.downstream.url()),
+                ("HOLDFAST_WEBHOOK_SECRET", SECRET),
+                ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
+            ] {
+                member.options = member.options.env(name, value);
+            }
+            self.workers.push(member);
+        }
+        for member in self.apis.iter().chain(&self.workers) {
+            member.start().await?;
+        }
+        self.ready(Duration::from_secs(30)).await?;
+        Ok(self)
+    }
+
+    fn member(
+        binary: &str,
+        command: &str,
+        postgres: &Proxy,
+        redis: &Proxy,
+    ) -> anyhow::Result<Member> {
+        let (public, internal) = (Port::lease()?, Port::lease()?);
+        let options = ProcessOptions::new(workspace_binary(binary)?)
+            .arg(command)
+            .env("DATABASE_URL", format!("postgres://postgres@{}/{DATABASE}", postgres.address()))
+            .env("REDIS_URL", format!("redis://{}", redis.address()))
+            .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
+            .env("HOLDFAST_METRICS_ADDR", internal.address().to_string())
+            .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+            .env("HOLDFAST_AUTH", "off")
+            .ready(Ready::Http(format!("http://{}/livez", internal.address())));
+        Ok(Member { options, process: tokio::sync::Mutex::new(None), public, internal })
+    }
+
+    /// A connection to the database, past the proxies.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.database_url.parse::<PgConnectOptions>()?.connect().await?)
+    }
+
+    /// Clients for all its products at all its replicas.
+    ///
+    /// # Errors
+    /// As [`Clients::start`].
+    pub fn clients(&self, count: usize) -> anyhow::Result<Clients> {
+        let targets: Vec<_> = self.apis.iter().map(Member::address).collect();
+        let stock: BTreeMap<_, _> = self.products.iter().map(|id| (*id, STOCK)).collect();
+        Clients::start(count, &targets, &self.products, stock)
+    }
+
+    /// Waits until every process that is up is ready.
+    ///
+    /// # Errors
+    /// When that does not come within `limit`.
+    pub async fn ready(&self, limit: Duration) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        for member in self.apis.iter().chain(&self.workers) {
+            let url = format!("http://{}/readyz", member.internal());
+            while !http_get(&url).await.is_ok_and(|answer| answer.status == 200) {
+                if begun.elapsed() > limit {
+                    let log = member.with(async |process| Ok(process.log_tail(20))).await?;
+                    bail!("a process is not ready after {limit:?}:\n{log}");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every order is final, then audits the promises against what the clients know
+    /// and what the downstream has seen.
+    ///
+    /// # Errors
+    /// When the database cannot be asked; a broken promise is a finding, and so is an order that
+    /// is not final within `limit`.
+    pub async fn audit(&self, seen: &Seen, limit: Duration) -> anyhow::Result<Findings> {
+        let begun = Instant::now();
+        let mut connection = self.connect().await?;
+        let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";
+        while sqlx::query_scalar::<_, bool>(open).fetch_one(&mut connection).await?
+            && begun.elapsed() < limit
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let expectation = Expectation { all_completed: true };
+        let mut findings = audit(&self.database_url, Some(&seen.log), expectation).await?;
+        let unsent =
+            seen.log.accepted.iter().filter(|order| !self.downstream.has(order.id)).count();
+        if unsent > 0 {
+            findings.violations.push(format!("{unsent} orders never reached the downstream"));
+        }
+        let (ids, _) = self.downstream.counts();
+        if i64::try_from(ids)? != findings.orders {
+            let orders = findings.orders;
+            findings.violations.push(format!("{ids} ids went downstream for {orders} orders"));
+        }
+        findings.violations.extend(seen.wrong.iter().map(|it| format!("a wrong answer: {it}")));
+        Ok(findings)
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

@@ -1,0 +1,73 @@
+//! Each fault under load: the stated behaviour while it lasts, and the audit afterwards.
+
+use std::time::Duration;
+
+use holdfast_chaos::fault::Fault;
+use holdfast_chaos::trial::{self, Trial};
+use holdfast_chaos::world::{World, WorldOptions};
+use tokio::sync::Semaphore;
+
+/// A world has a dozen busy processes, and the machine may have two cores.
+static ROOM: Semaphore = Semaphore::const_new(3);
+
+/// The longest that an answer may take while a server is gone: the wait for a connection or a lock, a
+/// second try, and the search for a commit's outcome, on a busy machine.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+async fn suffer(fault: Fault, hold: Duration) -> Trial {
+    let _room = ROOM.acquire().await.unwrap();
+    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let trial = trial::run(&world, fault, hold).await.unwrap();
+    let during = fault.during();
+    let told = format!("{trial:?}").split("seen: Seen").next().unwrap().to_owned();
+    let told = format!("{told}\n{:?}", trial.seen.answers);
+    assert!(trial.findings.hold(), "{}\n{told}", trial.findings);
+    assert!(trial.slowest < ANSWER_MAX, "an answer took {:?}: {told}", trial.slowest);
+    assert!(trial.probes > 0, "{told}");
+    assert_eq!(trial.dead, 0, "/livez of the other replica: {told}");
+    assert_eq!(trial.unanswered_reads, 0, "reads are answered in bounded time: {told}");
+    if during.orders {
+        assert!(trial.accepted > 10, "orders went on: {told}");
+    }
+    if during.reads {
+        assert_eq!(trial.failed_reads, 0, "reads went on: {told}");
+        assert!(trial.slowest_read < Duration::from_secs(2), "{told}");
+    }
+    trial
+}
+
+macro_rules! tests {
+    ($($name:ident: $fault:ident, $seconds:literal;)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            suffer(Fault::$fault, Duration::from_secs($seconds)).await;
+        }
+    )+};
+}
+
+tests! {
+    an_api_replica_killed: ApiKilled, 1;
+    an_api_replica_hung: ApiHung, 5;
+    a_worker_killed: WorkerKilled, 2;
+    a_worker_hung_for_longer_than_its_leases: WorkerHung, 4;
+    redis_killed: RedisKilled, 2;
+    redis_hung: RedisHung, 4;
+    redis_flushed: RedisFlushed, 1;
+    redis_read_only: RedisReadOnly, 3;
+    redis_full: RedisFull, 3;
+    redis_unreachable: RedisUnreachable, 3;
+    the_consumer_group_destroyed: GroupDestroyed, 1;
+    postgres_killed: PostgresKilled, 3;
+    postgres_hung: PostgresHung, 6;
+    postgres_restarted: PostgresRestarted, 1;
+    postgres_unreachable: PostgresUnreachable, 6;
+    postgres_out_of_connections: PostgresFull, 4;
+    all_connections_cut: ConnectionsCut, 1;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_row_locked_stops_that_product_alone() {
+    let trial = suffer(Fault::RowLocked, Duration::from_secs(6)).await;
+    assert_eq!(trial.accepted_of_first, 0, "its lock was real");
+    assert!(trial.refused > 0, "its orders were refused in time");
+}

@@ -1,0 +1,184 @@
+//! Processes killed at exactly the wrong moment.
+
+use std::time::{Duration, Instant};
+
+use holdfast_bench::audit::Log;
+use holdfast_bench::load::Accepted;
+use holdfast_chaos::clients::Seen;
+use holdfast_chaos::world::{STOCK, World, WorldOptions};
+use holdfast_sandbox::http_post_json;
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The shop with one of each.
+async fn world() -> World {
+    let options = WorldOptions { apis: 1, workers: 1, products: 1, ..WorldOptions::default() };
+    World::start(&options).await.unwrap()
+}
+
+async fn count(world: &World, condition: &str) -> i64 {
+    let text = format!("SELECT count(*) FROM orders WHERE {condition}");
+    let mut connection = world.connect().await.unwrap();
+    sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap()
+}
+
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An order on its way; the status and id that come of it, if anything does.
+fn order(world: &World) -> tokio::task::JoinHandle<Option<(u16, Value)>> {
+    let url = format!("http://{}/orders", world.apis[0].address());
+    tokio::spawn(async move {
+        let body = json!({ "product_id": 1, "quantity": 1 });
+        let answer = http_post_json(&url, &body).await.ok()?;
+        Some((answer.status, answer.json().unwrap()["id"].clone()))
+    })
+}
+
+/// What the clients know: these orders, and how many had no answer.
+fn seen(accepted: &[i64], cut_off: u64) -> Seen {
+    let accepted =
+        accepted.iter().map(|id| Accepted { id: *id, product_id: 1, quantity: 1 }).collect();
+    let initial_stock = [(1, STOCK)].into_iter().collect();
+    Seen { log: Log { initial_stock, accepted, cut_off }, ..Seen::default() }
+}
+
+async fn audit(world: &World, seen: &Seen, orders: i64) {
+    let findings = world.audit(seen, PATIENCE).await.unwrap();
+    assert!(findings.hold(), "{findings}");
+    assert_eq!(findings.orders, orders, "{findings}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_killed_between_commit_and_answer() {
+    let world = world().await;
+    world.api_postgres.deaf_after(Some(b"COMMIT"));
+    let order = order(&world);
+    until("the order is committed", async || count(&world, "true").await == 1).await;
+    assert_eq!(world.api_postgres.deaf(), 1, "and its commit was not heard of");
+    world.apis[0].kill9().await.unwrap();
+    assert_eq!(order.await.unwrap(), None, "the client has no answer");
+    audit(&world, &seen(&[], 1), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_killed_between_commit_and_publish() {
+    let world = world().await;
+    world.api_redis.blackhole(true);
+    let (status, id) = order(&world).await.unwrap().unwrap();
+    assert_eq!(status, 201);
+    assert_eq!(count(&world, "status = 'pending'").await, 1, "nobody was told of it");
+    world.apis[0].kill9().await.unwrap();
+    world.api_redis.cut();
+    audit(&world, &seen(&[id.as_i64().unwrap()], 0), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_killed_in_mid_batch() {
+    let world = world().await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$; \
+                CREATE TRIGGER slow AFTER INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    let mut connection = world.connect().await.unwrap();
+    connection.execute(slow).await.unwrap();
+    let orders: Vec<_> = (0..20).map(|_| order(&world)).collect();
+    until("the batch is being written", async || {
+        let text = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')";
+        let mut connection = world.connect().await.unwrap();
+        sqlx::query_scalar(text).fetch_one(&mut connection).await.unwrap()
+    })
+    .await;
+    world.apis[0].kill9().await.unwrap();
+    for order in orders {
+        assert_eq!(order.await.unwrap(), None);
+    }
+    // PostgreSQL notices when it has done the statement; the trigger waits for that.
+    connection.execute("DROP TRIGGER slow ON orders").await.unwrap();
+    audit(&world, &seen(&[], 0), 0).await;
+    world.apis[0].start().await.unwrap();
+    world.ready(PATIENCE).await.unwrap();
+    let (status, id) = order(&world).await.unwrap().unwrap();
+    assert_eq!(status, 201, "its locks are gone");
+    audit(&world, &seen(&[id.as_i64().unwrap()], 0), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn worker_killed_before_its_claim() {
+    let world = world().await;
+    // It reads the message, and cannot claim.
+    world.worker_postgres.blackhole(true);
+    let (_, id) = order(&world).await.unwrap().unwrap();
+    let taken = async || {
+        let answer = world.redis.command("XPENDING holdfast:{orders}:stream fulfilment").await;
+        answer.unwrap().starts_with("*4\r\n:1\r\n")
+    };
+    until("the message is a worker's", taken).await;
+    world.workers[0].kill9().await.unwrap();
+    assert_eq!(count(&world, "attempt = 0").await, 1);
+    world.worker_postgres.cut();
+    world.worker_postgres.blackhole(false);
+    world.workers[0].start().await.unwrap();
+    audit(&world, &seen(&[id.as_i64().unwrap()], 0), 1).await;
+    assert_eq!(world.downstream.counts(), (1, 0), "done once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn worker_killed_between_commit_and_acknowledgement() {
+    let world = world().await;
+    world.downstream.pause(true);
+    let (_, id) = order(&world).await.unwrap().unwrap();
+    until("it is at work", async || count(&world, "status = 'processing'").await == 1).await;
+    world.worker_redis.blackhole(true);
+    world.downstream.pause(false);
+    until("it is done", async || count(&world, "status = 'completed'").await == 1).await;
+    world.workers[0].kill9().await.unwrap();
+    world.worker_redis.cut();
+    world.worker_redis.blackhole(false);
+    let pending = "XPENDING holdfast:{orders}:stream fulfilment";
+    let answer = world.redis.command(pending).await.unwrap();
+    assert!(answer.starts_with("*4\r\n:1\r\n"), "the message is still there: {answer}");
+    world.workers[0].start().await.unwrap();
+    until("the message is acknowledged", async || {
+        world.redis.command(pending).await.unwrap().starts_with("*4\r\n:0\r\n")
+    })
+    .await;
+    audit(&world, &seen(&[id.as_i64().unwrap()], 0), 1).await;
+    assert_eq!(count(&world, "attempt = 1").await, 1, "and was not begun again");
+    assert_eq!(world.downstream.counts(), (1, 0), "done once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_worker_writes_no_result() {
+    let world = world().await;
+    world.downstream.pause(true);
+    let (_, id) = order(&world).await.unwrap().unwrap();
+    until("it is at work", async || count(&world, "status = 'processing'").await == 1).await;
+    let late = &world.workers[0];
+    late.with(async |process| process.pause()).await.unwrap();
+    // Its lease runs out, and somebody else has the order and has failed it.
+    until("its lease is over", async || count(&world, "lease_until < now()").await == 1).await;
+    let mut connection = world.connect().await.unwrap();
+    connection
+        .execute("UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '1 hour'")
+        .await
+        .unwrap();
+    world.downstream.pause(false);
+    late.with(async |process| process.resume()).await.unwrap();
+    // It is alive and does other work, and has not touched what is no longer its own.
+    let (_, next) = order(&world).await.unwrap().unwrap();
+    until("it does other work", async || count(&world, "status = 'completed'").await == 1).await;
+    assert_eq!(count(&world, "status = 'processing' AND attempt = 2").await, 1);
+    connection
+        .execute("UPDATE orders SET lease_until = now() WHERE status = 'processing'")
+        .await
+        .unwrap();
+    let ids = [id.as_i64().unwrap(), next.as_i64().unwrap()];
+    audit(&world, &seen(&ids, 0), 2).await;
+}

@@ -1,0 +1,7 @@
+//! Nothing lost, nothing doubled, whatever dies.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod backup;
+mod chaos;
+mod faults;
+mod kill_points;
