@@ -1,7 +1,7 @@
 //! Starting, serving and ending.
 //!
 //! The end, at SIGTERM or Ctrl-C: `/readyz` says no, so that load balancers turn away; connections
-//! are still accepted for the drain delay; then the port is closed, the requests in hand are
+//! are still accepted for the drain delay, and each is closed with its next answer; then the port is closed, the requests in hand are
 //! answered, the lanes are emptied and what was accepted is published, all within the shutdown
 //! timeout. A second signal ends the process at once; nothing that was answered with 201 is lost
 //! by that.
@@ -175,9 +175,10 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         tracing::info!("ending: no longer ready");
         schema.abort();
         readiness.not_ready("ending");
+        public.close_connections();
         tokio::time::sleep(settings.http.drain_delay).await;
     };
-    let connections = listener.run(public, stop).await;
+    let connections = listener.run(Arc::clone(&public), stop).await;
     admin_end.cancel();
     // Anew: it hears only of signals from now on.
     let mut second = Signals::listen().context("signals cannot be listened for")?;

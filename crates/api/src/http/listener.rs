@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, Request, header},
     response::{IntoResponse as _, Response},
 };
+use futures::FutureExt as _;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -105,6 +106,10 @@ impl Listener {
                     Err(error) => pause_after(&error).await,
                 },
             }
+        }
+        // Who is at the door already would see his connection reset.
+        while let Some(Ok((stream, _))) = self.tcp.accept().now_or_never() {
+            connections.open(stream).await;
         }
         drop(self.tcp);
         OpenConnections(connections.graceful)

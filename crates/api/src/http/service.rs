@@ -8,7 +8,10 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -17,7 +20,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderValue, Method, Request, Uri, uri::PathAndQuery},
+    http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
 use holdfast_telemetry::{Chain, REQUEST};
@@ -57,6 +60,8 @@ pub struct Service {
     /// Lets web pages of other origins in.
     cors: Option<CorsLayer>,
     ids: RequestIds,
+    /// Whether each connection is to be closed with its next answer.
+    closing: AtomicBool,
     /// When a 503 was last logged: a database that is down must not fill the disk with logs.
     logged: Mutex<Option<Instant>>,
 }
@@ -79,8 +84,15 @@ impl Service {
             guard,
             cors,
             ids: RequestIds::default(),
+            closing: AtomicBool::new(false),
             logged: Mutex::new(None),
         }
+    }
+
+    /// From now on, each connection is closed with its next answer, which says so. A client that keeps its
+    /// connection learns in time that it must go elsewhere, and sends nothing into one that closes at that moment.
+    pub fn close_connections(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Answers one request.
@@ -131,6 +143,9 @@ impl Service {
             headers.insert(X_REQUEST_ID, id);
         }
         protect(headers, route);
+        if self.closing.load(Ordering::Relaxed) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(response)
     }
 

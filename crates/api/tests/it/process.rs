@@ -225,6 +225,27 @@ async fn sigterm_answers_what_is_in_hand_and_ends() {
 }
 
 #[tokio::test]
+async fn a_client_that_keeps_its_connection_loses_no_request_at_the_end() {
+    let server = Server::with(&[("HOLDFAST_DRAIN_DELAY_MS", "500")]).await;
+    assert_eq!(server.api.get("/livez").await.header("connection"), "");
+    server.process.terminate().unwrap();
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
+    let url = format!("http://{}/products", server.api.address);
+    let begun = Instant::now();
+    // Until it is told to go elsewhere.
+    loop {
+        let answer = client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        if answer.headers().get("connection").is_some_and(|value| value == "close") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "connections stay open");
+    }
+    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
+    assert!(status.success(), "{status}: {}", server.process.log_tail(10));
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
     let product = server.product(10).await;
