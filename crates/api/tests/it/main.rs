@@ -22,6 +22,7 @@ mod model;
 mod observability;
 mod oidc;
 mod openapi;
+mod pages;
 mod process;
 mod products;
 mod protocol;
