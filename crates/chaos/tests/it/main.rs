@@ -5,3 +5,4 @@ mod backup;
 mod chaos;
 mod faults;
 mod kill_points;
+mod refusals;

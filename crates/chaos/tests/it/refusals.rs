@@ -1,0 +1,54 @@
+//! Errors that PostgreSQL answers with while it runs, injected into every third write of orders: they
+//! hit batches of the API and outcomes of the workers alike.
+
+use std::time::{Duration, Instant};
+
+use holdfast_chaos::world::{World, WorldOptions};
+use sqlx::{AssertSqlSafe, Executor as _};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn every_third_write_fails_with(code: &str) {
+    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let mut connection = world.connect().await.unwrap();
+    // A sequence counts those that are rolled back as well.
+    let inject = format!(
+        "CREATE SEQUENCE writes; \
+         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('writes') % 3 = 0 THEN RAISE 'injected' USING ERRCODE = '{code}'; END IF; \
+         RETURN NULL; END $$; \
+         CREATE TRIGGER fail AFTER INSERT OR UPDATE ON orders \
+         FOR EACH STATEMENT EXECUTE FUNCTION fail()"
+    );
+    connection.execute(AssertSqlSafe(inject)).await.unwrap();
+    let clients = world.clients(4).unwrap();
+    let writes = "SELECT last_value FROM writes";
+    let begun = Instant::now();
+    while clients.accepted() < 100
+        || sqlx::query_scalar::<_, i64>(writes).fetch_one(&mut connection).await.unwrap() < 60
+    {
+        let answers = clients.look(|seen| seen.answers.clone());
+        assert!(begun.elapsed() < PATIENCE, "orders are not accepted: {answers:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    connection.execute("DROP TRIGGER fail ON orders").await.unwrap();
+    let seen = clients.stop().await;
+    // What was refused was refused with 503 and Retry-After: other answers are findings.
+    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    assert!(findings.hold(), "{findings}\n{:?}", seen.answers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlocks() {
+    every_third_write_fails_with("40P01").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serialisation_failures() {
+    every_third_write_fails_with("40001").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_room_on_the_disk_for_a_statement() {
+    every_third_write_fails_with("53100").await;
+}
