@@ -33,3 +33,28 @@ async fn a_schema_that_is_ahead_is_fine() {
     store.check_schema().await.unwrap();
     store.migrate().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_migration_that_is_interrupted_goes_on_where_it_stopped() {
+    let store = fixture::empty().await;
+    // The third migration waits for whoever makes a table of that name.
+    let mut blocker = store.pool().begin().await.unwrap();
+    sqlx::query("CREATE TABLE api_keys ()").execute(&mut *blocker).await.unwrap();
+    let killer = async {
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND application_name = 'holdfast-migrate' \
+                    AND wait_event_type = 'Lock'";
+        let begun = std::time::Instant::now();
+        while sqlx::query(kill).fetch_optional(&mut *blocker).await.unwrap().is_none() {
+            assert!(begun.elapsed().as_secs() < 30, "the migration never waited");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let (interrupted, ()) = tokio::join!(store.migrate(), killer);
+    interrupted.unwrap_err();
+    blocker.rollback().await.unwrap();
+    let error = store.check_schema().await.unwrap_err();
+    assert!(matches!(error, SchemaError::Behind { found: 2, .. }), "{error:?}");
+    store.migrate().await.unwrap();
+    store.check_schema().await.unwrap();
+}
