@@ -68,6 +68,7 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
     let begun = Instant::now();
     fault.inflict(world).await.with_context(|| format!("cannot make: {fault}"))?;
+    let struck = Instant::now();
     let probes = probe(world, order, begun + hold).await?;
     let lasted = begun.elapsed();
     fault.heal(world).await.with_context(|| format!("cannot heal: {fault}"))?;
@@ -100,10 +101,10 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
     Ok(Trial {
         fault,
         lasted,
-        accepted: within(begun, end, Outcome::Accepted, false),
-        accepted_of_first: within(begun, end, Outcome::Accepted, true),
-        refused: within(begun, end, Outcome::Refused, false)
-            + within(begun, end, Outcome::Refused, true),
+        accepted: within(struck, end, Outcome::Accepted, false),
+        accepted_of_first: within(struck, end, Outcome::Accepted, true),
+        refused: within(struck, end, Outcome::Refused, false)
+            + within(struck, end, Outcome::Refused, true),
         slowest: after.map(|event| event.took).max().unwrap_or_default(),
         probes: probes.count,
         dead: probes.dead,

@@ -119,6 +119,8 @@ pub struct StockChange {
     pub returned: i64,
     /// Units taken into holds, less those that came out of them.
     pub held: i64,
+    /// Whether the product is sold at all; units can still come back to one that is not.
+    pub on_sale: bool,
 }
 
 impl Shelf {
@@ -230,6 +232,7 @@ impl Shelf {
                 sold: product.sold,
                 returned: product.returned,
                 held: product.held,
+                on_sale: product.before.on_sale,
             })
             .collect()
     }

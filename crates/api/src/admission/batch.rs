@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use holdfast_cache::{Cache, StockChange as CacheChange};
+use holdfast_cache::{Cache, Raised, StockChange as CacheChange};
 use holdfast_domain::{HoldStatus, ProductId, Shortfall, StockChange};
 use holdfast_store::{
     Batch, CommitError, IdempotencyKey, LockMode, Outcome, Placed, Store, StoreError, Wanted,
@@ -252,13 +252,25 @@ impl Runner {
             },
         };
         self.metrics.hottest(&changes);
-        raised.committed(&changes.iter().map(cache_change).collect::<Vec<_>>());
+        self.tell_cache(raised, &changes);
         self.metrics.holds_expired.inc_by(
             records.ended.iter().filter(|ended| ended.status == HoldStatus::Expired).count() as u64,
         );
         times.tell(&tickets, None);
         self.answer(tickets, rulings, Some(&placed));
         Ok(())
+    }
+
+    /// Keeps the stock in mind of what is sold. Units that come back to a retired product must not bring
+    /// it to mind: it would be refused as sold out and not as unknown.
+    fn tell_cache(&self, raised: Raised<CachedProduct>, changes: &[StockChange]) {
+        let (sold, retired): (Vec<_>, Vec<_>) = changes.iter().partition(|it| it.on_sale);
+        raised.committed(&sold.into_iter().map(cache_change).collect::<Vec<_>>());
+        if !retired.is_empty() {
+            let retired: Vec<_> =
+                retired.iter().map(|change| (change.product_id.0, change.version)).collect();
+            self.cache.changed(&retired);
+        }
     }
 
     /// Looks up what became of a commit that was not answered.

@@ -1,7 +1,7 @@
 //! Orders of one line in the lanes.
 
-use holdfast_api::admission::{AdmissionSettings, Refusal};
-use holdfast_domain::{ProductId, Shortfall, Stock};
+use holdfast_api::admission::{Accepted, AdmissionSettings, Details, Refusal};
+use holdfast_domain::{Demand, OrderStatus, ProductId, Shortfall, Stock};
 use holdfast_sandbox::Proxy;
 
 use crate::{
@@ -263,4 +263,25 @@ async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
     locked.update(&more).await.unwrap();
     raised.changed();
     lanes.place(lamp, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn units_that_come_back_to_a_retired_product_do_not_bring_it_to_mind() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(1).await;
+    lanes.until("the cache is connected", async || lanes.cache.gauges().armed).await;
+    let placed = lanes.place(lamp, 1).await.unwrap();
+    let locked = lanes.store.lock_product(lamp).await.unwrap().unwrap();
+    let raised = lanes.cache.raise(&[(lamp.0, locked.next_version())]).await;
+    locked.retire().await.unwrap();
+    raised.changed();
+    let Demand::Order(lines) = one(lamp, 1) else { panic!("no order") };
+    let cancel = Demand::Cancel { order_id: placed.id, from: OrderStatus::Pending, lines };
+    let cancelled = lanes.admission.place(cancel, Details::default()).await;
+    assert!(matches!(cancelled, Ok(Accepted::Returned)), "{cancelled:?}");
+    let unknown = Err(Refusal::Short(Shortfall::UnknownProduct(lamp)));
+    // The first may be let through to the lane in any case.
+    for _ in 0..3 {
+        assert_eq!(lanes.place(lamp, 5).await, unknown);
+    }
 }

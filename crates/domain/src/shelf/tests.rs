@@ -61,6 +61,7 @@ fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
         sold: 5,
         returned: 0,
         held: 0,
+        on_sale: true,
     };
     assert_eq!(shelf.changes(), [change]);
 }
