@@ -167,19 +167,36 @@ pub async fn lose_redis(shop: &Shop) {
     .await;
 }
 
-/// A worker freezes with orders in hand, for longer than its lease, and wakes up.
+/// A worker freezes with orders in hand, for longer than its lease, and wakes up: what it did then comes
+/// too late. Should the orders that were taken over not be those that it had done, it freezes again.
 pub async fn freeze_a_worker(shop: &Shop) {
-    until("it has orders in hand", async || {
-        shop.clumsy_metric("holdfast_in_hand_orders").await > 2.0
+    let taken_over = async || {
+        (
+            shop.sender_metric("holdfast_fulfilment_claims_taken_over_total").await,
+            shop.sender_metric("holdfast_queue_taken_over_total").await,
+        )
+    };
+    until("it comes too late", async || {
+        until("it has orders in hand", async || {
+            shop.clumsy_metric("holdfast_in_hand_orders").await > 2.0
+        })
+        .await;
+        let before = taken_over().await;
+        shop.clumsy.pause().unwrap();
+        until("another worker takes over", async || {
+            let now = taken_over().await;
+            now.0 > before.0 && now.1 > before.1
+        })
+        .await;
+        shop.clumsy.resume().unwrap();
+        let claimed = shop.clumsy_metric("holdfast_fulfilment_claimed_total").await;
+        until("it goes on", async || {
+            shop.clumsy_metric("holdfast_fulfilment_claimed_total").await > claimed
+        })
+        .await;
+        shop.clumsy_metric("holdfast_fulfilment_fenced_total").await > 0.0
     })
     .await;
-    shop.clumsy.pause().unwrap();
-    until("another worker takes over", async || {
-        shop.sender_metric("holdfast_fulfilment_claims_taken_over_total").await > 0.0
-            && shop.sender_metric("holdfast_queue_taken_over_total").await > 0.0
-    })
-    .await;
-    shop.clumsy.resume().unwrap();
 }
 
 /// The receiver of the webhook is in trouble for a while.
