@@ -143,11 +143,13 @@ async fn join(client: TcpStream, upstream: SocketAddr, rules: Arc<Rules>) {
             Pass::On
         }
     });
-    // When one side ends, so does the other.
+    // When one side ends, so does the other. A cut comes first: what a black hole has kept back must not
+    // pass after it.
     tokio::select! {
+        biased;
+        _ = cuts.changed() => {}
         () = from_client => {}
         () = from_server => {}
-        _ = cuts.changed() => {}
     }
 }
 
