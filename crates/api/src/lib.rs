@@ -30,6 +30,7 @@ pub mod query;
 // The doc comments of endpoints are their text in the OpenAPI document.
 #[allow(clippy::missing_errors_doc)]
 pub mod routes;
+pub mod sales;
 pub mod serve;
 pub mod settings;
 pub mod stock_ledger;

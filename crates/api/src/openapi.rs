@@ -40,6 +40,7 @@ const BEARER: &str = "bearer";
         (name = "products", description = "What is sold, and how much of it is left"),
         (name = "orders", description = "Orders take stock at once, and are fulfilled by workers"),
         (name = "holds", description = "Stock that is kept for somebody for a while, such as a cart's"),
+        (name = "flash sales", description = "When products may be ordered, and how much of them one customer gets"),
         (name = "API keys", description = "Who may do what"),
         (name = "dead letters", description = "Orders that could not be fulfilled, and wait for somebody to replay or discard them"),
         (name = "health", description = "How this process is"),
@@ -61,7 +62,7 @@ pub fn document(surface: Surface) -> OpenApi {
     let components = document.components.get_or_insert_with(Components::new);
     components.add_security_scheme(BEARER, bearer());
     for (path, item) in &mut document.paths.paths {
-        let route = Route::of(&path.replace("{id}", "7"));
+        let route = Route::of(&path.replace("{id}", "7").replace("{name}", "7"));
         let operations = [
             (Method::GET, &mut item.get),
             (Method::POST, &mut item.post),

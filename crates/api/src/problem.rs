@@ -58,6 +58,8 @@ struct Inner {
 struct Facts {
     product_id: Option<i64>,
     left: Option<i64>,
+    limit: Option<i64>,
+    starts_at: Option<jiff::Timestamp>,
     version: Option<i64>,
     /// A word that the domain has for it.
     state: Option<&'static str>,
@@ -114,6 +116,38 @@ impl Problem {
         let mut problem = Self::new(Kind::NotEnoughStock);
         problem.0.facts =
             Facts { product_id: Some(product_id), left: Some(left), ..Facts::default() };
+        problem
+    }
+
+    /// The product's flash sale is not open yet, and when it will be.
+    pub fn sale_not_open(product_id: i64, starts_at: Option<jiff::Timestamp>) -> Self {
+        let mut problem = Self::with_detail(
+            Kind::SaleNotOpen,
+            starts_at.map_or_else(
+                || format!("The sale of the product {product_id} is held back."),
+                |start| format!("The sale of the product {product_id} opens at {start}."),
+            ),
+        );
+        problem.0.facts = Facts { product_id: Some(product_id), starts_at, ..Facts::default() };
+        problem
+    }
+
+    /// The product's flash sale is over.
+    pub fn sale_over(product_id: i64) -> Self {
+        let mut problem = Self::new(Kind::SaleOver);
+        problem.0.facts.product_id = Some(product_id);
+        problem
+    }
+
+    /// The customer would get more of the product than its flash sale allows.
+    pub fn over_limit(product_id: i64, limit: i64, left: i64) -> Self {
+        let mut problem = Self::new(Kind::OverLimit);
+        problem.0.facts = Facts {
+            product_id: Some(product_id),
+            limit: Some(limit),
+            left: Some(left),
+            ..Facts::default()
+        };
         problem
     }
 
@@ -207,6 +241,8 @@ impl Problem {
             errors: &inner.errors,
             product_id: inner.facts.product_id,
             left: inner.facts.left,
+            limit: inner.facts.limit,
+            starts_at: inner.facts.starts_at,
             version: inner.facts.version,
             state: inner.facts.state,
         };
@@ -242,6 +278,10 @@ struct ProblemBody<'a> {
     product_id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<jiff::Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -300,8 +340,13 @@ pub struct ProblemSchema {
     errors: Option<Vec<FieldError>>,
     /// The product that it is about.
     product_id: Option<i64>,
-    /// With too little stock: the units left.
+    /// With too little stock: the units left. With a sale's limit: what is left of it for the customer.
     left: Option<i64>,
+    /// With a sale's limit for each customer: the units that one gets.
+    limit: Option<i64>,
+    /// With a sale that is not open yet: when it will be, unless it is held back.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    starts_at: Option<jiff::Timestamp>,
     /// With a version conflict: the product's version now.
     version: Option<i64>,
     /// With an order or a hold that stands elsewhere than the request needs: where it stands.

@@ -9,6 +9,7 @@ pub mod holds;
 pub mod orders;
 pub mod problems;
 pub mod products;
+pub mod sales;
 
 use axum::{Router, response::IntoResponse, routing::get};
 use utoipa::openapi::OpenApi;
@@ -36,6 +37,8 @@ pub fn documented(surface: Surface) -> (Router<App>, OpenApi) {
         Surface::Admin => OpenApiRouter::new()
             .routes(routes!(api_keys::create::create, api_keys::list::list))
             .routes(routes!(api_keys::revoke::revoke))
+            .routes(routes!(sales::list::list))
+            .routes(routes!(sales::get::get, sales::put::put, sales::delete::delete))
             .routes(routes!(dead_letters::list::list))
             .routes(routes!(dead_letters::replay_many::replay_many))
             .routes(routes!(dead_letters::get::get))

@@ -23,6 +23,7 @@ use crate::{
     app::{App, AppParts},
     http::{ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, Surface, cors},
     products::CachedProduct,
+    sales,
     settings::{Origin, ServeSettings},
 };
 
@@ -141,6 +142,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         publisher,
         admission_metrics,
     );
+    let _warming = sales::warm_up::start(store.clone(), cache.clone());
     let app = App::new(AppParts {
         store: store.clone(),
         cache: cache.clone(),

@@ -7,7 +7,7 @@ pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
 
 /// The shop's own name for a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters, not only
 /// blanks, without NUL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(String);
 
 impl CustomerRef {

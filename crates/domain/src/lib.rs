@@ -20,6 +20,7 @@ mod operator;
 mod order;
 mod product;
 mod quantity;
+mod sale;
 mod shelf;
 
 pub use api_key::{KeyName, MAX_KEY_NAME_CHARS};
@@ -38,6 +39,10 @@ pub use product::{
     ProductPatch, StockEdit,
 };
 pub use quantity::{MAX_STOCK, Quantity, Stock};
+pub use sale::{
+    CustomerLimit, MAX_PER_CUSTOMER, MAX_SALE_NAME_CHARS, MAX_SALE_PRODUCTS, Sale, SaleName,
+    SaleWindow, Selling,
+};
 pub use shelf::{Available, Grant, HeldUnits, Shelf, Shortfall, StockChange};
 
 /// Why a value was refused: one sentence for the person who sent it, without the field's name.

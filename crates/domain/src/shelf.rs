@@ -1,41 +1,16 @@
 //! Giving out the stock of locked products, in the order of the callers' arrival.
 
+mod types;
+
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
 use crate::{
-    Demand, HoldId, HoldStatus, Line, Money, OrderId, OrderStatus, ProductId, Quantity, Stock,
+    CustomerLimit, CustomerRef, Demand, HoldId, HoldStatus, Line, Money, OrderId, OrderStatus,
+    ProductId, Quantity, Selling, Stock,
 };
-
-/// What a locked product row has to give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Available {
-    /// Units left.
-    pub stock: Stock,
-    /// Units in active holds; they are not in `stock`.
-    pub held: i64,
-    /// What one unit costs.
-    pub price: Money,
-    /// The row's version before the batch.
-    pub version: i64,
-    /// Whether the product is sold at all; one that was taken out of the shop is not.
-    pub on_sale: bool,
-}
-
-/// The units of a hold, as they lie on the shelf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldUnits {
-    /// Of which product.
-    pub product_id: ProductId,
-    /// How many.
-    pub quantity: Quantity,
-    /// What one unit cost when the hold was made: the price that an order from it pays.
-    pub unit_price: Money,
-    /// Where the hold stands. One whose time is over is [`HoldStatus::Expired`], whether or not
-    /// somebody has written that down, but its units are on the shelf only when it is.
-    pub status: HoldStatus,
-}
+pub use types::{Available, Grant, HeldUnits, Shortfall, StockChange};
 
 /// Everything that a batch has locked, and what has been given out of it so far.
 ///
@@ -45,6 +20,8 @@ pub struct Shelf {
     products: BTreeMap<ProductId, Product>,
     holds: BTreeMap<HoldId, HeldUnits>,
     orders: BTreeMap<OrderId, OrderStatus>,
+    /// Units that customers have of products with a limit.
+    taken: BTreeMap<(ProductId, CustomerRef), i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,71 +33,6 @@ struct Product {
     /// Taken into holds, less what came back from them.
     held: i64,
     touched: bool,
-}
-
-/// What a demand is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// The order's units, at these prices for one unit of each line.
-    Order(SmallVec<[Money; 1]>),
-    /// The units are held, at this price.
-    Hold(Money),
-    /// The units are back in stock.
-    Returned,
-}
-
-/// Why a demand gets nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortfall {
-    /// There is no such product, or it is no longer sold.
-    UnknownProduct(ProductId),
-    /// Fewer units are left than are asked for.
-    NotEnough {
-        /// Of which product.
-        product_id: ProductId,
-        /// What was left.
-        left: Stock,
-    },
-    /// There is no such hold.
-    UnknownHold(HoldId),
-    /// The hold keeps nothing any more.
-    HoldEnded {
-        /// Which one.
-        hold_id: HoldId,
-        /// How it ended.
-        status: HoldStatus,
-    },
-    /// The hold is of another product or another quantity.
-    HoldDiffers(HoldId),
-    /// There is no such order.
-    UnknownOrder,
-    /// The order does not stand any more where the caller has seen it.
-    OrderMoved(OrderStatus),
-    /// The shop cannot hold that many units of the product.
-    StockFull(ProductId),
-}
-
-/// A product that a batch changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StockChange {
-    /// Which one.
-    pub product_id: ProductId,
-    /// The version that its row gets.
-    pub version: i64,
-    /// What its stock changes by: `returned - sold - held`.
-    pub delta: i64,
-    /// What is left afterwards.
-    pub left: Stock,
-    /// Units in holds afterwards.
-    pub held_after: i64,
-    /// Units sold, from stock or from holds.
-    pub sold: i64,
-    /// Units of cancelled orders.
-    pub returned: i64,
-    /// Units taken into holds, less those that came out of them.
-    pub held: i64,
-    /// Whether the product is sold at all; units can still come back to one that is not.
-    pub on_sale: bool,
 }
 
 impl Shelf {
@@ -147,6 +59,26 @@ impl Shelf {
         self.orders.insert(id, status);
     }
 
+    /// Says how many units of a product with a limit a customer has already.
+    pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, units: i64) {
+        self.taken.insert((id, customer), units);
+    }
+
+    /// The products of which each customer gets a limited number of units, by ascending id.
+    pub fn limits(&self) -> impl Iterator<Item = (ProductId, CustomerLimit)> {
+        self.products.iter().filter_map(|(id, product)| match product.before.selling {
+            Selling::Limited(limit) => Some((*id, limit)),
+            _ => None,
+        })
+    }
+
+    /// The products on it that are in a sale, by ascending id.
+    pub fn in_sales(&self) -> impl Iterator<Item = ProductId> {
+        let in_sale =
+            |(_, product): &(&ProductId, &Product)| product.before.selling != Selling::Always;
+        self.products.iter().filter(in_sale).map(|(id, _)| *id)
+    }
+
     /// Whether the product is there.
     pub fn has(&self, id: ProductId) -> bool {
         self.products.contains_key(&id)
@@ -163,20 +95,28 @@ impl Shelf {
     }
 
     /// Gives a demand what it wants, whole or not at all. One that is refused does not stand in the
-    /// way of a later, smaller one.
+    /// way of a later, smaller one. Units for a customer that a flash sale limits count from what
+    /// [`Shelf::put_taken`] has said.
     ///
     /// [`Demand::Expire`] is given nothing here: see [`Shelf::expire`].
     ///
     /// # Errors
     /// Why it gets nothing.
-    pub fn serve(&mut self, demand: &Demand) -> Result<Grant, Shortfall> {
+    pub fn serve(
+        &mut self,
+        demand: &Demand,
+        customer: Option<&CustomerRef>,
+    ) -> Result<Grant, Shortfall> {
         match demand {
-            Demand::Order(lines) => self.sell(lines).map(Grant::Order),
+            Demand::Order(lines) => self.sell(lines, customer).map(Grant::Order),
             Demand::Hold { product_id, quantity } => {
+                self.allow(*product_id, *quantity, customer)?;
                 let product = self.on_sale(*product_id)?;
                 product.take(*product_id, *quantity)?;
                 product.held += units(*quantity);
-                Ok(Grant::Hold(product.before.price))
+                let price = product.before.price;
+                self.count(*product_id, customer, units(*quantity));
+                Ok(Grant::Hold(price))
             }
             Demand::Cancel { order_id, from, lines } => {
                 match self.orders.get(order_id) {
@@ -237,14 +177,18 @@ impl Shelf {
             .collect()
     }
 
-    fn sell(&mut self, lines: &[Line]) -> Result<SmallVec<[Money; 1]>, Shortfall> {
+    fn sell(
+        &mut self,
+        lines: &[Line],
+        customer: Option<&CustomerRef>,
+    ) -> Result<SmallVec<[Money; 1]>, Shortfall> {
         let mut prices = SmallVec::new();
         for (at, line) in lines.iter().enumerate() {
-            match self.sell_line(line) {
+            match self.sell_line(line, customer) {
                 Ok(price) => prices.push(price),
                 Err(shortfall) => {
                     for line in lines.iter().take(at) {
-                        self.take_back(line);
+                        self.take_back(line, customer);
                     }
                     return Err(shortfall);
                 }
@@ -253,19 +197,27 @@ impl Shelf {
         Ok(prices)
     }
 
-    fn sell_line(&mut self, line: &Line) -> Result<Money, Shortfall> {
+    fn sell_line(
+        &mut self,
+        line: &Line,
+        customer: Option<&CustomerRef>,
+    ) -> Result<Money, Shortfall> {
         let sold = units(line.quantity);
         let Some(hold_id) = line.hold else {
+            self.allow(line.product_id, line.quantity, customer)?;
             let product = self.on_sale(line.product_id)?;
             product.take(line.product_id, line.quantity)?;
             product.sold += sold;
-            return Ok(product.before.price);
+            let price = product.before.price;
+            self.count(line.product_id, customer, sold);
+            return Ok(price);
         };
         let hold = *self.active(hold_id)?;
         if (hold.product_id, hold.quantity) != (line.product_id, line.quantity) {
             return Err(Shortfall::HoldDiffers(hold_id));
         }
-        // Kept units are sold even if the product was taken out of the shop since.
+        // Kept units are sold even if the product was taken out of the shop since, or its flash sale is
+        // over; they counted when they were kept.
         let product = self.product(line.product_id)?;
         product.sold += sold;
         product.held -= sold;
@@ -275,8 +227,11 @@ impl Shelf {
     }
 
     /// Undoes `sell_line`.
-    fn take_back(&mut self, line: &Line) {
+    fn take_back(&mut self, line: &Line, customer: Option<&CustomerRef>) {
         let sold = units(line.quantity);
+        if line.hold.is_none() {
+            self.count(line.product_id, customer, -sold);
+        }
         if let Some(product) = self.products.get_mut(&line.product_id) {
             product.sold -= sold;
             match line.hold {
@@ -288,6 +243,42 @@ impl Shelf {
         }
         if let Some(hold_id) = line.hold {
             self.set_hold(hold_id, HoldStatus::Active);
+        }
+    }
+
+    /// Whether the product's flash sales let the customer have so many units more.
+    fn allow(
+        &mut self,
+        id: ProductId,
+        quantity: Quantity,
+        customer: Option<&CustomerRef>,
+    ) -> Result<(), Shortfall> {
+        let limit = match self.on_sale(id)?.before.selling {
+            Selling::Always | Selling::Open => return Ok(()),
+            Selling::Limited(limit) => limit.units,
+            Selling::From(starts_at) => {
+                return Err(Shortfall::SaleNotOpen { product_id: id, starts_at: Some(starts_at) });
+            }
+            Selling::HeldBack => {
+                return Err(Shortfall::SaleNotOpen { product_id: id, starts_at: None });
+            }
+            Selling::Over => return Err(Shortfall::SaleOver(id)),
+        };
+        let customer = customer.ok_or(Shortfall::CustomerNeeded(id))?;
+        let taken = self.taken.get(&(id, customer.clone())).copied().unwrap_or(0);
+        let left = u32::try_from(i64::from(limit) - taken).unwrap_or(0);
+        if units(quantity) > i64::from(left) {
+            return Err(Shortfall::OverLimit { product_id: id, limit, left });
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, id: ProductId, customer: Option<&CustomerRef>, more: i64) {
+        let limited = |product: &Product| matches!(product.before.selling, Selling::Limited(_));
+        if let Some(customer) = customer
+            && self.products.get(&id).is_some_and(limited)
+        {
+            *self.taken.entry((id, customer.clone())).or_default() += more;
         }
     }
 

@@ -143,7 +143,7 @@ fn welcome(plan: &Plan, product: i64, begun: Instant) {
         "\nReady after {:.1} s. Ctrl-C stops everything{}.\n\n  \
          Swagger  {api}/docs\n  \
          Metrics  {metrics}/metrics\n  \
-         Admin    http://localhost:{admin}/docs    dead letters and API keys\n{prometheus}\n\
+         Admin    http://localhost:{admin}/docs    flash sales, dead letters and API keys\n{prometheus}\n\
          Nobody is asked for a key here (HOLDFAST_AUTH=off).\n\nTo try:\n  \
          curl -s {api}/products\n  \
          curl -s {api}/orders -H 'Content-Type: application/json' \

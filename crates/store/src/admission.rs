@@ -35,9 +35,9 @@ const EXPIRED_MAX: i64 = 1000;
 /// Dropping it rolls back, by closing the connection; [`Batch::release`] is the cheap way.
 #[derive(Debug)]
 pub struct Batch {
-    connection: OwnTransaction,
+    pub(crate) connection: OwnTransaction,
     xid: String,
-    shelf: Shelf,
+    pub(crate) shelf: Shelf,
     keyed: BTreeMap<u128, KeyedResult>,
     /// Where the locked rows lie.
     rows: BTreeMap<ProductId, Place>,
@@ -274,10 +274,10 @@ impl Writing {
 /// A connection with a transaction of ours open on it. Dropping it closes the connection, which
 /// rolls back.
 #[derive(Debug)]
-struct OwnTransaction {
-    lease: Lease,
+pub(crate) struct OwnTransaction {
+    pub(crate) lease: Lease,
     /// The longest wait for one answer.
-    limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 impl OwnTransaction {
@@ -306,7 +306,7 @@ impl OwnTransaction {
 
 /// Waits for an answer no longer than the server itself should take: one that hangs does not
 /// answer its own timeouts.
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {

@@ -30,6 +30,8 @@ mod places;
 mod products;
 mod reads;
 mod rows;
+mod sale_report;
+mod sales;
 mod schema;
 mod url;
 
@@ -60,6 +62,8 @@ pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
 pub use page::{LOOKED_AT_MAX, Page};
 pub use products::{ProductPage, ProductPlace};
+pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};
+pub use sales::{PutSaleError, SALES_MAX, SALES_OF_PRODUCT_MAX};
 pub use schema::{MigrateError, SchemaError};
 pub use url::{DatabaseUrl, NotADatabaseUrl};
 

@@ -1,7 +1,8 @@
 //! Locks on product rows: the one module that takes them.
 //!
-//! Two ways, both `SELECT … FOR UPDATE`, so that they exclude each other:
+//! Three ways, all `SELECT … FOR UPDATE`, so that they exclude each other:
 //! - [`Store::lock_product`], one row, for a change of the product itself;
+//! - [`lock_rows`], several, for a flash sale;
 //! - [`lock`], the rows of a batch.
 //!
 //! There is no deadlock, whatever the number of replicas, because nobody waits for a product's row
@@ -25,6 +26,7 @@ use crate::{
     IdempotencyKey, KeyedResult, LockedProduct, ResultKind, Store, StoreError,
     places::{Place, Places},
     rows::{self, corrupt},
+    sales::selling,
 };
 
 /// What to do about a row that another transaction holds.
@@ -68,7 +70,9 @@ pub(crate) struct Found {
 macro_rules! product_columns {
     () => {
         "id, ctid::text AS place, stock, held, price_minor, version, \
-         retired_at IS NULL AS on_sale, pg_current_xact_id()::text AS xid"
+         retired_at IS NULL AS on_sale, pg_current_xact_id()::text AS xid, \
+         sales::text AS sales, CASE WHEN sales IS NOT NULL \
+             THEN (extract(epoch FROM now()) * 1000000)::bigint END AS now_us"
     };
 }
 
@@ -235,6 +239,7 @@ impl Found {
             price: Money::from_minor(row.try_get("price_minor")?).map_err(corrupt("price"))?,
             version: row.try_get("version")?,
             on_sale: row.try_get("on_sale")?,
+            selling: selling(row)?,
         };
         self.shelf.put(id, available);
         Ok(())
@@ -270,6 +275,22 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
         status: rows::word("hold status", row.try_get("status")?)?,
     };
     Ok((HoldId(row.try_get("id")?), hold))
+}
+
+/// Locks the rows of these products, in the order of their ids, waiting for each up to `lock_timeout`. Says
+/// of those that exist whether they are sold.
+pub(crate) async fn lock_rows(
+    transaction: &mut PgConnection,
+    products: &BTreeSet<ProductId>,
+) -> Result<BTreeMap<ProductId, bool>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, retired_at IS NULL AS sold FROM products \
+         WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    )
+    .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
+    .fetch_all(transaction)
+    .await?;
+    rows.iter().map(|row| Ok((ProductId(row.try_get("id")?), row.try_get("sold")?))).collect()
 }
 
 impl Store {

@@ -22,7 +22,9 @@ pub fn needed(route: Route, method: &Method) -> Option<Scope> {
         | Route::DeadLetterReplay
         | Route::DeadLetterDiscard
         | Route::ApiKeys
-        | Route::ApiKey => Some(Scope::Admin),
+        | Route::ApiKey
+        | Route::Sales
+        | Route::Sale => Some(Scope::Admin),
         // Probes, the documentation, and what is not there.
         Route::Health | Route::Docs | Route::Unmatched => None,
     }

@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use holdfast_cache::{Cache, Raised, StockChange as CacheChange};
 use holdfast_domain::{HoldStatus, ProductId, Shortfall, StockChange};
-use holdfast_store::{
-    Batch, CommitError, IdempotencyKey, LockMode, Outcome, Placed, Store, StoreError, Wanted,
-};
+use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Store, StoreError};
 use holdfast_telemetry::Chain;
 
 use super::{
     AdmissionMetrics, AdmissionSettings,
     answers::Answers,
+    needs::{count_taken, wanted},
     publish::Outbox,
     rule::{Ruling, expire, records, rule, short_of_held},
+    sale_watch::SaleWatch,
     sold_out::SoldOut,
     ticket::{Accepted, Missing, Refusal, Ticket},
     trace::BatchTimes,
@@ -30,6 +30,7 @@ pub(super) struct Runner {
     pub store: Store,
     pub cache: Cache<CachedProduct>,
     pub sold_out: SoldOut,
+    pub sale_watch: SaleWatch,
     pub outbox: Outbox,
     pub metrics: Arc<AdmissionMetrics>,
 }
@@ -111,6 +112,7 @@ impl Runner {
             Err(error) => return Err((tickets, error)),
         };
         times.locked = Some(locked);
+        self.sale_watch.found(batch.shelf().in_sales(), locked - asked);
 
         self.answer_repeats(&mut tickets, &batch);
         // Locked by somebody else, or not there at all.
@@ -182,6 +184,9 @@ impl Runner {
         locked: Instant,
         times: &mut BatchTimes,
     ) -> Result<(), Failed> {
+        if let Err(error) = count_taken(&mut batch, &tickets).await {
+            return Err((tickets, error));
+        }
         let mut stock = batch.shelf().clone();
         let mut rulings = rule(&mut stock, &tickets);
         let mut ended = Vec::new();
@@ -373,20 +378,6 @@ fn earlier(ticket: &Ticket, batch: &Batch) -> Option<Ruling> {
     } else {
         Ruling::Refused(Refusal::KeyReused)
     })
-}
-
-/// What the tickets need to see and to lock.
-fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
-    let mut wanted = Wanted::default();
-    for Ticket { demand, details, .. } in tickets {
-        wanted.products.extend(demand.products());
-        wanted.holds.extend(demand.holds());
-        wanted.orders.extend(demand.order());
-        wanted.keys.extend(&details.key);
-    }
-    wanted.keys.sort_unstable_by_key(|key| key.id());
-    wanted.keys.dedup_by_key(|key| IdempotencyKey::id(key));
-    wanted
 }
 
 fn cache_change(change: &StockChange) -> CacheChange {

@@ -30,8 +30,10 @@
 //! | `ticket` | a demand that waits, and its verdict |
 //! | `lanes` | the queues, and which order goes to which |
 //! | `batch` | one batch from the lock to the answers |
+//! | `needs` | what a batch needs to know and to have from the database |
 //! | `rule` | who of a batch gets what |
 //! | `expiry` | giving back what expired holds kept |
+//! | `sale_watch` | what is seen of products in flash sales, for their reports |
 //! | `sold_out` | refusing from memory what is known not to be there |
 //! | `publish` | from the commit to the worker's queue |
 //! | `metrics` | what an operator sees of it |
@@ -42,9 +44,11 @@ mod batch;
 mod expiry;
 mod lanes;
 mod metrics;
+mod needs;
 mod problem;
 mod publish;
 mod rule;
+mod sale_watch;
 mod sold_out;
 mod ticket;
 mod trace;
@@ -101,6 +105,7 @@ impl Default for AdmissionSettings {
 pub struct Admission {
     lanes: Arc<lanes::Lanes>,
     expiry: Arc<expiry::Expiry>,
+    sale_watch: sale_watch::SaleWatch,
 }
 
 impl Admission {
@@ -114,11 +119,19 @@ impl Admission {
     ) -> Self {
         let outbox = publish::start(publisher, Arc::clone(&metrics));
         let sold_out = sold_out::SoldOut::new(store.clone(), cache.clone());
-        let runner =
-            batch::Runner { settings, store: store.clone(), cache, sold_out, outbox, metrics };
+        let sale_watch = sale_watch::SaleWatch::start(store.clone());
+        let runner = batch::Runner {
+            settings,
+            store: store.clone(),
+            cache,
+            sold_out,
+            sale_watch: sale_watch.clone(),
+            outbox,
+            metrics,
+        };
         let lanes = lanes::Lanes::open(runner);
         let expiry = expiry::Expiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
-        Self { lanes, expiry: Arc::new(expiry) }
+        Self { lanes, expiry: Arc::new(expiry), sale_watch }
     }
 
     /// Hands over a demand and waits for the verdict: at most for `wait_max` and one batch, which
@@ -138,6 +151,13 @@ impl Admission {
     /// Why it was refused. Nothing of it is left behind then, except with
     /// [`Refusal::OutcomeUnknown`].
     pub async fn place(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
+        let products: sale_watch::Products = demand.products().collect();
+        let verdict = self.decide(demand, details).await;
+        self.sale_watch.ended(&products, &verdict);
+        verdict
+    }
+
+    async fn decide(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
         let (ticket, verdict) = ticket::Ticket::new(demand, details);
         self.lanes.refuse_sold_out(&ticket)?;
         self.lanes.send(ticket)?;

@@ -26,6 +26,17 @@ fn short(shortfall: Shortfall) -> Problem {
         Shortfall::NotEnough { product_id, left } => {
             Problem::not_enough_stock(product_id.0, left.units())
         }
+        Shortfall::SaleNotOpen { product_id, starts_at } => {
+            Problem::sale_not_open(product_id.0, starts_at)
+        }
+        Shortfall::SaleOver(product_id) => Problem::sale_over(product_id.0),
+        Shortfall::OverLimit { product_id, limit, left } => {
+            Problem::over_limit(product_id.0, limit.into(), left.into())
+        }
+        Shortfall::CustomerNeeded(id) => Problem::validation(vec![FieldError::new(
+            "customer_ref",
+            format!("must be given: the sale of the product {id} has a limit for each customer"),
+        )]),
         Shortfall::UnknownHold(id) => {
             Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
         }

@@ -48,7 +48,7 @@ pub(super) fn rule(shelf: &mut Shelf, tickets: &[Ticket]) -> Vec<Ruling> {
                     Ruling::Refused(Refusal::KeyReused)
                 };
             }
-            match shelf.serve(&ticket.demand) {
+            match shelf.serve(&ticket.demand, ticket.details.customer_ref.as_ref()) {
                 Ok(grant) => {
                     if let Some(key) = key {
                         granted_by_key.insert(key.id(), place);

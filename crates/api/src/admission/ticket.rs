@@ -115,9 +115,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every label that [`Self::reason`] gives.
-    pub const REASONS: [&str; 16] = [
+    pub const REASONS: [&str; 20] = [
         "unknown_product",
         "not_enough",
+        "sale_not_open",
+        "sale_over",
+        "over_limit",
+        "customer_needed",
         "unknown_hold",
         "hold_expired",
         "hold_ended",
@@ -139,6 +143,10 @@ impl Refusal {
         match self {
             Self::Short(Shortfall::UnknownProduct(_)) => "unknown_product",
             Self::Short(Shortfall::NotEnough { .. }) => "not_enough",
+            Self::Short(Shortfall::SaleNotOpen { .. }) => "sale_not_open",
+            Self::Short(Shortfall::SaleOver(_)) => "sale_over",
+            Self::Short(Shortfall::OverLimit { .. }) => "over_limit",
+            Self::Short(Shortfall::CustomerNeeded(_)) => "customer_needed",
             Self::Short(Shortfall::UnknownHold(_)) => "unknown_hold",
             Self::Short(Shortfall::HoldEnded { status: HoldStatus::Expired, .. }) => "hold_expired",
             Self::Short(Shortfall::HoldEnded { .. }) => "hold_ended",

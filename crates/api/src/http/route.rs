@@ -49,6 +49,10 @@ pub enum Route {
     ApiKeys,
     /// `/api-keys/{id}`
     ApiKey,
+    /// `/sales`
+    Sales,
+    /// `/sales/{name}`
+    Sale,
     /// `/health`, `/livez` and `/readyz`
     Health,
     /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
@@ -59,7 +63,7 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Orders,
         Self::Order,
         Self::OrderCancel,
@@ -76,6 +80,8 @@ impl Route {
         Self::DeadLetterDiscard,
         Self::ApiKeys,
         Self::ApiKey,
+        Self::Sales,
+        Self::Sale,
         Self::Health,
         Self::Docs,
         Self::Unmatched,
@@ -91,6 +97,7 @@ impl Route {
             "/dead-letters" => Self::DeadLetters,
             "/dead-letters/replay" => Self::DeadLettersReplay,
             "/api-keys" => Self::ApiKeys,
+            "/sales" => Self::Sales,
             "/health" | "/livez" | "/readyz" => Self::Health,
             "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
             _ => {
@@ -122,6 +129,8 @@ impl Route {
                     Self::DeadLetterDiscard
                 } else if one_below("/api-keys/") {
                     Self::ApiKey
+                } else if one_below("/sales/") {
+                    Self::Sale
                 } else if below("/docs/") || one_below("/problems/") {
                     Self::Docs
                 } else {
@@ -140,7 +149,9 @@ impl Route {
             | Self::DeadLetterReplay
             | Self::DeadLetterDiscard
             | Self::ApiKeys
-            | Self::ApiKey => Some(Surface::Admin),
+            | Self::ApiKey
+            | Self::Sales
+            | Self::Sale => Some(Surface::Admin),
             Self::Docs | Self::Health | Self::Unmatched => None,
             _ => Some(Surface::Public),
         }
@@ -165,6 +176,8 @@ impl Route {
             Self::DeadLetterDiscard => "/dead-letters/{id}/discard",
             Self::ApiKeys => "/api-keys",
             Self::ApiKey => "/api-keys/{id}",
+            Self::Sales => "/sales",
+            Self::Sale => "/sales/{name}",
             Self::Health => "/health",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",

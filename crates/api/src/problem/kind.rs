@@ -57,6 +57,12 @@ kinds! {
         "The body did not arrive in time. Nothing was changed.";
     NotEnoughStock: "not-enough-stock", CONFLICT, "There is not enough stock",
         "Fewer units are left than the order asks for; `left` tells how many. Nothing was changed.";
+    SaleNotOpen: "sale-not-open", CONFLICT, "The sale is not open yet",
+        "The product is in a flash sale that is not open; `starts_at` tells when it will be, by the shop's clock. Nothing was changed.";
+    SaleOver: "sale-over", CONFLICT, "The sale is over",
+        "The product was in a flash sale that has ended. Nothing was changed.";
+    OverLimit: "over-limit", CONFLICT, "That is more than one customer gets",
+        "The product's flash sale allows each customer `limit` units, of which this one has `left` left. Nothing was changed.";
     VersionConflict: "version-conflict", CONFLICT, "The product has changed",
         "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
     OrderMoved: "order-moved", CONFLICT, "The order stands elsewhere",
@@ -67,6 +73,10 @@ kinds! {
         "The product's stock would exceed the most that the shop can hold. Nothing was changed.";
     KeyReused: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request",
         "The same `Idempotency-Key` came before, with another request. Nothing was changed: use a new key for a new request.";
+    SaleBegun: "sale-begun", CONFLICT, "The sale has begun",
+        "The start and the products of a sale that has begun cannot be changed. Nothing was changed: take the sale away, or let it end.";
+    TooManySales: "too-many-sales", CONFLICT, "There are too many sales",
+        "The shop, or the product, is in as many sales as it can be, those that are over included. Nothing was changed: delete one first.";
     TooManyKeys: "too-many-keys", CONFLICT, "There are too many keys",
         "All keys that are good are kept in memory, and there are as many as fit. Nothing was changed: revoke one first.";
     PreconditionFailed: "precondition-failed", PRECONDITION_FAILED, "The product has changed",

@@ -118,7 +118,8 @@ async fn each_example_of_a_body_is_accepted() {
                     body["ids"] = json!([id]);
                 }
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-                let address = path.replace("{id}", &id.to_string());
+                let address =
+                    path.replace("{id}", &id.to_string()).replace("{name}", "black-friday");
                 let answer = client.json(method.clone(), &address, body.to_string()).await;
                 assert!(
                     (200..300).contains(&answer.status),

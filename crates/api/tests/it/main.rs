@@ -27,5 +27,6 @@ mod process;
 mod products;
 mod protocol;
 mod reference;
+mod sales;
 mod server;
 mod tls;

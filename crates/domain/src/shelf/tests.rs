@@ -11,12 +11,33 @@ fn stock(units: i64) -> Stock {
     Stock::new(units).unwrap()
 }
 
+/// A product of which each customer gets so many, out of ten.
+fn limited(units: u32) -> Shelf {
+    let limit = CustomerLimit { units, since: jiff::Timestamp::UNIX_EPOCH, after_order: 0 };
+    selling(Selling::Limited(limit))
+}
+
+/// A product, ten of it.
+fn selling(selling: Selling) -> Shelf {
+    let mut shelf = shelf(&[(10, true)]);
+    if let Some(product) = shelf.products.get_mut(&ProductId(1)) {
+        product.before.selling = selling;
+    }
+    shelf
+}
+
+fn customer(name: &str) -> CustomerRef {
+    CustomerRef::new(name.to_owned()).unwrap()
+}
+
 /// Products 1, 2, … with these stocks, each at its id in full units of money.
 fn shelf(stocks: &[(i64, bool)]) -> Shelf {
     let mut shelf = Shelf::default();
     for (id, &(units, on_sale)) in (1..).zip(stocks) {
         let price = Money::from_minor(100 * id).unwrap();
-        let available = Available { stock: stock(units), held: 0, price, version: 7, on_sale };
+        let selling = Selling::Always;
+        let available =
+            Available { stock: stock(units), held: 0, price, version: 7, on_sale, selling };
         shelf.put(ProductId(id), available);
     }
     shelf
@@ -48,10 +69,10 @@ fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
     let mut shelf = shelf(&[(5, true)]);
     let left = |units| Err(Shortfall::NotEnough { product_id: ProductId(1), left: stock(units) });
     let price = Ok(Grant::Order(SmallVec::from_slice(&[Money::from_minor(100).unwrap()])));
-    assert_eq!(shelf.serve(&order(&[line(1, 3)])), price);
-    assert_eq!(shelf.serve(&order(&[line(1, 3)])), left(2));
-    assert_eq!(shelf.serve(&order(&[line(1, 2)])), price);
-    assert_eq!(shelf.serve(&order(&[line(1, 1)])), left(0));
+    assert_eq!(shelf.serve(&order(&[line(1, 3)]), None), price);
+    assert_eq!(shelf.serve(&order(&[line(1, 3)]), None), left(2));
+    assert_eq!(shelf.serve(&order(&[line(1, 2)]), None), price);
+    assert_eq!(shelf.serve(&order(&[line(1, 1)]), None), left(0));
     let change = StockChange {
         product_id: ProductId(1),
         version: 8,
@@ -70,11 +91,11 @@ fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
 fn an_order_of_several_lines_gets_all_or_nothing() {
     let mut shelf = shelf(&[(5, true), (1, true), (5, false)]);
     let short = Shortfall::NotEnough { product_id: ProductId(2), left: stock(1) };
-    assert_eq!(shelf.serve(&order(&[line(1, 5), line(2, 2)])), Err(short));
+    assert_eq!(shelf.serve(&order(&[line(1, 5), line(2, 2)]), None), Err(short));
     let unknown = Err(Shortfall::UnknownProduct(ProductId(3)));
-    assert_eq!(shelf.serve(&order(&[line(1, 5), line(3, 1)])), unknown);
+    assert_eq!(shelf.serve(&order(&[line(1, 5), line(3, 1)]), None), unknown);
     assert_eq!(shelf.changes(), []);
-    assert!(shelf.serve(&order(&[line(1, 5), line(2, 1)])).is_ok());
+    assert!(shelf.serve(&order(&[line(1, 5), line(2, 1)]), None).is_ok());
 }
 
 #[test]
@@ -82,9 +103,9 @@ fn what_is_not_on_sale_is_unknown() {
     let mut shelf = shelf(&[(5, false)]);
     for id in [1, 2] {
         let unknown = Err(Shortfall::UnknownProduct(ProductId(id)));
-        assert_eq!(shelf.serve(&order(&[line(id, 1)])), unknown.clone());
+        assert_eq!(shelf.serve(&order(&[line(id, 1)]), None), unknown.clone());
         let hold = Demand::Hold { product_id: ProductId(id), quantity: quantity(1) };
-        assert_eq!(shelf.serve(&hold), unknown);
+        assert_eq!(shelf.serve(&hold, None), unknown);
     }
 }
 
@@ -93,16 +114,16 @@ fn a_hold_is_used_once_and_at_its_own_price() {
     let mut shelf = shelf(&[(0, true)]);
     let held = with_hold(&mut shelf, 9, 1, 3);
     let other = Line { quantity: quantity(2), ..held };
-    assert_eq!(shelf.serve(&order(&[other])), Err(Shortfall::HoldDiffers(HoldId(9))));
+    assert_eq!(shelf.serve(&order(&[other]), None), Err(Shortfall::HoldDiffers(HoldId(9))));
     // A line that cannot be had gives the hold back to whoever comes next.
-    assert!(shelf.serve(&order(&[held, line(1, 1)])).is_err());
+    assert!(shelf.serve(&order(&[held, line(1, 1)]), None).is_err());
     assert_eq!(shelf.changes(), []);
     let price = SmallVec::from_slice(&[Money::from_minor(1).unwrap()]);
-    assert_eq!(shelf.serve(&order(&[held])), Ok(Grant::Order(price)));
+    assert_eq!(shelf.serve(&order(&[held]), None), Ok(Grant::Order(price)));
     let ended = Shortfall::HoldEnded { hold_id: HoldId(9), status: HoldStatus::Used };
-    assert_eq!(shelf.serve(&order(&[held])), Err(ended));
+    assert_eq!(shelf.serve(&order(&[held]), None), Err(ended));
     let release = Demand::Release { hold_id: HoldId(9), product_id: ProductId(1) };
-    assert_eq!(shelf.serve(&release), Err(ended));
+    assert_eq!(shelf.serve(&release, None), Err(ended));
     let change = shelf.changes()[0];
     assert_eq!((change.delta, change.sold, change.held, change.held_after), (0, 3, -3, 0));
 }
@@ -113,9 +134,9 @@ fn a_released_or_expired_hold_is_in_stock_again() {
     with_hold(&mut shelf, 1, 1, 3);
     with_hold(&mut shelf, 2, 1, 4);
     let release = Demand::Release { hold_id: HoldId(1), product_id: ProductId(1) };
-    assert_eq!(shelf.serve(&release), Ok(Grant::Returned));
+    assert_eq!(shelf.serve(&release, None), Ok(Grant::Returned));
     shelf.expire(HoldId(2)).unwrap();
-    assert!(shelf.serve(&order(&[line(1, 8)])).is_ok());
+    assert!(shelf.serve(&order(&[line(1, 8)]), None).is_ok());
     let change = shelf.changes()[0];
     assert_eq!((change.delta, change.sold, change.held, change.held_after), (-1, 8, -7, 0));
 }
@@ -130,12 +151,12 @@ fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
         from: OrderStatus::Pending,
         lines: Lines::from_slice(&[line(1, 2)]),
     };
-    assert_eq!(shelf.serve(&cancel(1)), Ok(Grant::Returned));
-    assert_eq!(shelf.serve(&cancel(1)), Err(Shortfall::OrderMoved(OrderStatus::Cancelled)));
-    assert_eq!(shelf.serve(&cancel(2)), Err(Shortfall::OrderMoved(OrderStatus::Processing)));
-    assert_eq!(shelf.serve(&cancel(3)), Err(Shortfall::UnknownOrder));
+    assert_eq!(shelf.serve(&cancel(1), None), Ok(Grant::Returned));
+    assert_eq!(shelf.serve(&cancel(1), None), Err(Shortfall::OrderMoved(OrderStatus::Cancelled)));
+    assert_eq!(shelf.serve(&cancel(2), None), Err(Shortfall::OrderMoved(OrderStatus::Processing)));
+    assert_eq!(shelf.serve(&cancel(3), None), Err(Shortfall::UnknownOrder));
     // What came back is sold again at once.
-    assert!(shelf.serve(&order(&[line(1, 2)])).is_ok());
+    assert!(shelf.serve(&order(&[line(1, 2)]), None).is_ok());
     let change = shelf.changes()[0];
     assert_eq!((change.delta, change.sold, change.returned), (0, 2, 2));
 }
@@ -146,7 +167,7 @@ fn what_the_shop_cannot_hold_does_not_come_back() {
     shelf.put_order(OrderId(1), OrderStatus::Pending);
     let lines = Lines::from_slice(&[line(1, 1)]);
     let cancel = Demand::Cancel { order_id: OrderId(1), from: OrderStatus::Pending, lines };
-    assert_eq!(shelf.serve(&cancel), Err(Shortfall::StockFull(ProductId(1))));
+    assert_eq!(shelf.serve(&cancel, None), Err(Shortfall::StockFull(ProductId(1))));
     assert_eq!(shelf.changes(), []);
 }
 
@@ -162,7 +183,7 @@ proptest! {
         let mut counters = stocks.clone();
         for lines in &orders {
             let asked: Vec<_> = lines.iter().map(|&(product, units)| line(product, units)).collect();
-            let grant = shelf.serve(&order(&asked));
+            let grant = shelf.serve(&order(&asked), None);
 
             let mut after = counters.clone();
             let fits = lines.iter().all(|&(product, units)| {
@@ -211,7 +232,7 @@ proptest! {
                 2 => Demand::Hold { product_id: ProductId(1), quantity: quantity(asked) },
                 3 => Demand::Release { hold_id: HoldId(id), product_id: ProductId(1) },
                 _ => Demand::Cancel { order_id: OrderId(id), from: OrderStatus::Pending, lines },
-            });
+            }, None);
         }
         for change in shelf.changes() {
             prop_assert_eq!(change.delta, change.returned - change.sold - change.held);
@@ -219,5 +240,57 @@ proptest! {
             prop_assert_eq!(change.held_after, held + change.held);
             prop_assert!(change.held_after >= 0);
         }
+    }
+}
+
+#[test]
+fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
+    let mut shelf = limited(3);
+    let (ann, bob) = (customer("ann"), customer("bob"));
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    shelf.put_taken(ProductId(1), ann.clone(), 1);
+    assert_eq!(shelf.serve(&order(&[line(1, 3)]), Some(&ann)), over(2));
+    assert!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)).is_ok());
+    let hold = Demand::Hold { product_id: ProductId(1), quantity: quantity(1) };
+    assert!(shelf.serve(&hold, Some(&ann)).is_ok(), "what is held counts");
+    assert_eq!(shelf.serve(&hold, Some(&ann)), over(0));
+    assert!(shelf.serve(&order(&[line(1, 3)]), Some(&bob)).is_ok());
+    let nobody = Err(Shortfall::CustomerNeeded(ProductId(1)));
+    assert_eq!(shelf.serve(&order(&[line(1, 1)]), None), nobody);
+    assert_eq!(shelf.limits().map(|(id, limit)| (id.0, limit.units)).collect::<Vec<_>>(), [(1, 3)]);
+}
+
+#[test]
+fn an_order_that_is_refused_as_a_whole_leaves_the_customer_what_was_left() {
+    let mut shelf = limited(2);
+    let ann = customer("ann");
+    let both = order(&[line(1, 2), line(2, 1)]);
+    assert_eq!(shelf.serve(&both, Some(&ann)), Err(Shortfall::UnknownProduct(ProductId(2))));
+    assert!(shelf.serve(&order(&[line(1, 2)]), Some(&ann)).is_ok());
+}
+
+#[test]
+fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
+    let start = jiff::Timestamp::UNIX_EPOCH;
+    let not_open = |starts_at| Shortfall::SaleNotOpen { product_id: ProductId(1), starts_at };
+    for (state, shortfall) in [
+        (Selling::From(start), not_open(Some(start))),
+        (Selling::HeldBack, not_open(None)),
+        (Selling::Over, Shortfall::SaleOver(ProductId(1))),
+    ] {
+        let mut shelf = selling(state);
+        assert_eq!(shelf.serve(&order(&[line(1, 1)]), None), Err(shortfall));
+        let hold = Demand::Hold { product_id: ProductId(1), quantity: quantity(1) };
+        assert_eq!(shelf.serve(&hold, None), Err(shortfall));
+        assert_eq!(shelf.changes(), []);
+        let kept = HeldUnits {
+            product_id: ProductId(1),
+            quantity: quantity(1),
+            unit_price: Money::from_minor(100).unwrap(),
+            status: HoldStatus::Active,
+        };
+        shelf.put_hold(HoldId(9), kept);
+        let from_hold = Line { hold: Some(HoldId(9)), ..line(1, 1) };
+        assert!(shelf.serve(&order(&[from_hold]), None).is_ok());
     }
 }

@@ -83,7 +83,7 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
     let mut shelf = batch.shelf().clone();
-    assert!(shelf.serve(&Demand::one(lamp.id, Quantity::ONE)).is_ok());
+    assert!(shelf.serve(&Demand::one(lamp.id, Quantity::ONE), None).is_ok());
     let change = StockChange { delta: -6, ..shelf.changes()[0] };
     let line = Line { product_id: lamp.id, quantity: Quantity::ONE, hold: None };
     let (lines, prices) = ([line], [lamp.price]);

@@ -211,7 +211,7 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
     let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
     let mut shelf = batch.shelf().clone();
     let hold = Demand::Hold { product_id: lamp, quantity: Quantity::ONE };
-    let Ok(Grant::Hold(unit_price)) = shelf.serve(&hold) else { panic!("not held") };
+    let Ok(Grant::Hold(unit_price)) = shelf.serve(&hold, None) else { panic!("not held") };
     let noteless = Ordered { by: "ada", note: None };
     let cancelled = [(2, None), (0, Some(EVE)), (3, None), (1, Some(noteless))]
         .map(|(at, ordered)| Cancelled { order_id: ids[at], ordered });

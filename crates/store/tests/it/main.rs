@@ -10,4 +10,5 @@ mod lists;
 mod outcome;
 mod plans;
 mod products;
+mod sales;
 mod schema;

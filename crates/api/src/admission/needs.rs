@@ -1,0 +1,39 @@
+//! What a batch needs to know and to have from the database, before it is ruled on.
+
+use std::collections::BTreeSet;
+
+use holdfast_store::{Batch, IdempotencyKey, StoreError, Wanted};
+
+use super::ticket::Ticket;
+
+/// What the tickets need to see and to lock.
+pub(super) fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
+    let mut wanted = Wanted::default();
+    for Ticket { demand, details, .. } in tickets {
+        wanted.products.extend(demand.products());
+        wanted.holds.extend(demand.holds());
+        wanted.orders.extend(demand.order());
+        wanted.keys.extend(&details.key);
+    }
+    wanted.keys.sort_unstable_by_key(|key| key.id());
+    wanted.keys.dedup_by_key(|key| IdempotencyKey::id(key));
+    wanted
+}
+
+/// Finds out what the customers of a batch have of the products with a limit, if there are any.
+pub(super) async fn count_taken(batch: &mut Batch, tickets: &[Ticket]) -> Result<(), StoreError> {
+    let limits: Vec<_> = batch.shelf().limits().collect();
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let limited = |product_id| limits.iter().any(|(id, _)| *id == product_id);
+    let customers: BTreeSet<_> = tickets
+        .iter()
+        .filter(|ticket| ticket.demand.products().any(limited))
+        .filter_map(|ticket| ticket.details.customer_ref.as_ref())
+        .collect();
+    if customers.is_empty() {
+        return Ok(());
+    }
+    batch.count_taken(&limits, &customers).await
+}

@@ -1,0 +1,155 @@
+//! What this replica sees of products in flash sales, second by second, for the sales' reports.
+//!
+//! Counts are kept in memory and written down once a second. They are for people to look at: a replica that
+//! dies takes its last second along, and nothing that is sold hangs on them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use holdfast_domain::ProductId;
+use holdfast_store::{SaleSecond, Store};
+use holdfast_telemetry::Chain;
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::{Accepted, ticket::Verdict};
+
+/// The most products that are watched at the same time.
+const PRODUCTS_MAX: usize = 1024;
+/// A product that no batch has found in a sale for so long is watched no more.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
+/// The longest wait for the database; what it does not take then is dropped.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
+/// How long what was seen is kept in the database.
+const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
+/// How often what is older is taken away, in seconds.
+const TIDY_EVERY: u64 = 600;
+
+/// The products of a demand.
+pub(super) type Products = smallvec::SmallVec<[ProductId; 1]>;
+
+/// See the module's head. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct SaleWatch {
+    seen: Arc<Seen>,
+    // Held for its drop.
+    _writing: Arc<AbortOnDropHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Whether there is any product to watch; without one, nothing here takes a lock.
+    any: AtomicBool,
+    /// Products in sales, and when a batch has last found them there.
+    known: RwLock<HashMap<ProductId, Timestamp>>,
+    seconds: Mutex<BTreeMap<(Timestamp, ProductId), SaleSecond>>,
+}
+
+impl SaleWatch {
+    /// Must be called within a tokio runtime.
+    pub fn start(store: Store) -> Self {
+        let seen = Arc::<Seen>::default();
+        let writing = tokio::spawn(write(Arc::clone(&seen), store));
+        Self { seen, _writing: Arc::new(AbortOnDropHandle::new(writing)) }
+    }
+
+    /// A batch has found these products in sales, after this wait for its locks.
+    pub fn found(&self, products: impl Iterator<Item = ProductId>, wait: Duration) {
+        let now = Timestamp::now();
+        for product_id in products {
+            let known = {
+                let mut known = self.seen.known.write();
+                let room = known.len() < PRODUCTS_MAX;
+                if room || known.contains_key(&product_id) {
+                    known.insert(product_id, now);
+                }
+                room
+            };
+            self.seen.any.store(true, Ordering::Relaxed);
+            if known {
+                self.seen.count(product_id, now, |second| second.waited(wait));
+            }
+        }
+    }
+
+    /// Counts what became of a demand, for those of its products that are in sales.
+    pub fn ended(&self, products: &Products, verdict: &Verdict) {
+        if !self.seen.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = Timestamp::now();
+        let known = self.seen.known.read();
+        for product_id in products.iter().filter(|product_id| known.contains_key(product_id)) {
+            self.seen.count(*product_id, now, |second| match verdict {
+                Ok(Accepted::Order(_) | Accepted::Hold(_)) => second.accepted += 1,
+                Ok(Accepted::Returned | Accepted::Repeat { .. }) => {}
+                Err(refusal) => *second.refused.entry(refusal.reason()).or_default() += 1,
+            });
+        }
+    }
+}
+
+impl Seen {
+    fn count(&self, product_id: ProductId, now: Timestamp, count: impl FnOnce(&mut SaleSecond)) {
+        let Ok(second) = Timestamp::from_second(now.as_second()) else { return };
+        let mut seconds = self.seconds.lock();
+        count(
+            seconds
+                .entry((second, product_id))
+                .or_insert_with(|| SaleSecond::new(product_id, second)),
+        );
+    }
+
+    /// The seconds that are over.
+    fn over(&self) -> Vec<SaleSecond> {
+        let Ok(now) = Timestamp::from_second(Timestamp::now().as_second()) else {
+            return Vec::new();
+        };
+        let mut seconds = self.seconds.lock();
+        let going_on = seconds.split_off(&(now, ProductId(0)));
+        std::mem::replace(&mut *seconds, going_on).into_values().collect()
+    }
+
+    fn forget(&self) {
+        let mut known = self.known.write();
+        let now = Timestamp::now();
+        known.retain(|_, seen| now.duration_since(*seen).unsigned_abs() < FORGOTTEN_AFTER);
+        self.any.store(!known.is_empty(), Ordering::Relaxed);
+    }
+}
+
+/// Writes once a second until it is dropped.
+async fn write(seen: Arc<Seen>, store: Store) {
+    let replica = Uuid::new_v4();
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for round in 1_u64.. {
+        seconds.tick().await;
+        let over = seen.over();
+        seen.forget();
+        if over.is_empty() {
+            continue;
+        }
+        let tidy = round % TIDY_EVERY == 0;
+        let writing = async {
+            store.record_sale_seconds(replica, &over).await?;
+            if tidy { store.forget_sale_seconds(KEPT_FOR).await } else { Ok(0) }
+        };
+        match timeout(WRITE_LIMIT, writing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(error = %Chain(&error), "what a sale's report counts was not written");
+            }
+            Err(_elapsed) => tracing::debug!("what a sale's report counts was not written in time"),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Flash sales: the window by the database's clock, and the limit for each customer, over two replicas.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use holdfast_domain::{ProductId, Sale, SaleName};
+use holdfast_sandbox::Process;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    client::{Answer, Client},
+    server::{self, Server},
+};
+
+struct Shop {
+    server: Server,
+    other: Client,
+    _process: Process,
+}
+
+async fn shop() -> Arc<Shop> {
+    let server = Server::start().await;
+    let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
+    let [address, ..] = server::addresses(&process).await;
+    let other = Client::new(&address);
+    server.until("the other is ready", async || other.get("/readyz").await.status == 200).await;
+    Arc::new(Shop { server, other, _process: process })
+}
+
+impl Shop {
+    /// A sale of these products from and to so many seconds from now.
+    async fn sale(&self, products: &[i64], from: f64, to: f64, per_customer: Option<u32>) -> Sale {
+        let now = self.server.store.clock().await.unwrap();
+        let at = |seconds: f64| now + SignedDuration::from_secs_f64(seconds);
+        let sale = Sale {
+            name: SaleName::new(format!("sale-{}", products[0])).unwrap(),
+            products: products.iter().copied().map(ProductId).collect::<BTreeSet<_>>(),
+            starts_at: at(from),
+            ends_at: at(to),
+            per_customer,
+            held_back: false,
+        };
+        self.server.store.put_sale(&sale).await.unwrap();
+        sale
+    }
+
+    /// One replica or the other.
+    fn api(&self, number: usize) -> &Client {
+        [&self.server.api, &self.other][number % 2]
+    }
+
+    async fn order(&self, number: usize, product: i64, customer: &str, units: i64) -> Answer {
+        let order = json!({"product_id": product, "quantity": units, "customer_ref": customer});
+        self.api(number).post("/orders", &order).await
+    }
+}
+
+fn time(value: &Value) -> Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_taken_from_the_start_to_the_end_by_the_databases_clock() {
+    let shop = shop().await;
+    let (product, always) = (shop.server.product(10_000).await, shop.server.product(10).await);
+    let sale = shop.sale(&[product], 1.0, 2.0, None).await;
+    let mut kinds = [0; 3];
+    for number in 0.. {
+        let answer = shop.order(number, product, "ann", 1).await;
+        let now = shop.server.store.clock().await.unwrap();
+        match answer.status {
+            201 => {
+                let order = answer.json();
+                let path = format!("/orders/{}", order["id"]);
+                let created = time(&shop.server.api.get(&path).await.json()["created_at"]);
+                assert!(sale.starts_at <= created && created < sale.ends_at, "{created}: {sale:?}");
+                kinds[1] += 1;
+            }
+            409 => {
+                let problem = answer.problem();
+                assert_eq!(problem["product_id"], product);
+                if problem["type"] == "/problems/sale-not-open" {
+                    assert_eq!(time(&problem["starts_at"]), sale.starts_at);
+                    kinds[0] += 1;
+                } else {
+                    assert_eq!(problem["type"], "/problems/sale-over", "{problem}");
+                    assert!(now >= sale.ends_at);
+                    kinds[2] += 1;
+                }
+            }
+            _ => panic!("{answer:?}"),
+        }
+        if kinds[2] > 3 {
+            break;
+        }
+    }
+    assert!(kinds.iter().all(|count| *count > 3), "{kinds:?}");
+    let hold = json!({"product_id": product, "quantity": 1, "seconds": 10});
+    let refused = shop.other.post("/holds", &hold).await;
+    assert_eq!(refused.problem()["type"], "/problems/sale-over");
+    assert_eq!(shop.order(0, always, "ann", 1).await.status, 201, "it is in no sale");
+    // Without the sale it is sold as ever.
+    assert!(shop.server.store.delete_sale(&sale.name).await.unwrap());
+    assert_eq!(shop.order(0, product, "ann", 1).await.status, 201);
+    let report = shop.server.store.sale_report(&sale.name).await.unwrap();
+    assert_eq!(report, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_gets_exactly_the_limit_however_many_orders_come_at_once() {
+    let shop = shop().await;
+    let product = shop.server.product(10_000).await;
+    let sale = shop.sale(&[product], -1.0, 600.0, Some(5)).await;
+    let mut orders = JoinSet::new();
+    for number in 0..192 {
+        let shop = Arc::clone(&shop);
+        let customer = ["ann", "bob", "cem"][number % 3];
+        orders.spawn(async move { (customer, shop.order(number, product, customer, 1).await) });
+    }
+    let mut got = std::collections::BTreeMap::<_, i64>::new();
+    let mut first = None;
+    for (customer, answer) in orders.join_all().await {
+        if answer.status == 201 {
+            *got.entry(customer).or_default() += 1;
+            first = first.or((customer == "ann").then(|| answer.json()["id"].clone()));
+        } else {
+            let problem = answer.problem();
+            assert_eq!((answer.status, &problem["type"]), (409, &json!("/problems/over-limit")));
+            assert_eq!((&problem["limit"], &problem["left"]), (&json!(5), &json!(0)));
+        }
+    }
+    assert_eq!(got.into_iter().collect::<Vec<_>>(), [("ann", 5), ("bob", 5), ("cem", 5)]);
+
+    // What is cancelled may be ordered again, and what is held counts.
+    let cancel = format!("/orders/{}/cancel", first.unwrap());
+    assert_eq!(shop.other.post(&cancel, &json!({})).await.status, 200);
+    assert_eq!(shop.order(0, product, "ann", 2).await.problem()["left"], 1);
+    let hold = json!({
+        "product_id": product, "quantity": 1, "seconds": 60, "customer_ref": "ann",
+    });
+    let kept = shop.other.post("/holds", &hold).await;
+    assert_eq!(kept.status, 201, "{}", kept.text);
+    assert_eq!(shop.order(1, product, "ann", 1).await.problem()["left"], 0);
+    let of_hold = json!({
+        "product_id": product, "quantity": 1, "hold_id": kept.json()["id"], "customer_ref": "ann",
+    });
+    assert_eq!(shop.server.api.post("/orders", &of_hold).await.status, 201);
+    assert_eq!(shop.order(1, product, "ann", 1).await.problem()["left"], 0);
+
+    // Several lines count together, the same request once, and nobody cannot be counted.
+    let other = shop.server.product(10).await;
+    let items = json!({"items": [{"product_id": other, "quantity": 1},
+        {"product_id": product, "quantity": 4}], "customer_ref": "dee"});
+    assert_eq!(shop.other.post("/orders", &items).await.status, 201);
+    assert_eq!(shop.order(0, product, "dee", 2).await.problem()["left"], 1);
+    let one = json!({"product_id": product, "quantity": 1, "customer_ref": "eve"}).to_string();
+    for number in 0..3 {
+        let key = [("idempotency-key", "the same"), ("content-type", "application/json")];
+        let answer =
+            shop.api(number).send(reqwest::Method::POST, "/orders", &key, one.clone()).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+    assert_eq!(shop.order(0, product, "eve", 5).await.problem()["left"], 4);
+    let nobody = shop.server.order(product, 1).await;
+    assert_eq!((nobody.status, nobody.wrong_fields()), (422, vec!["customer_ref".to_owned()]));
+
+    // The report has it all, within a second or two.
+    let store = &shop.server.store;
+    shop.server
+        .until("the refusals are counted", async || {
+            let report = store.sale_report(&sale.name).await.unwrap().unwrap();
+            report.refused.get("over_limit").is_some_and(|count| *count >= 192 - 15)
+                && report.refused.contains_key("customer_needed")
+        })
+        .await;
+    let report = store.sale_report(&sale.name).await.unwrap().unwrap();
+    assert_eq!((report.sold, report.left), (15 + 4 + 1, 10_000 - 20), "{report:?}");
+    assert!(report.peak_orders_per_second >= 1 && report.lock_wait_p99.is_some(), "{report:?}");
+    assert!(report.lock_wait_p99.unwrap() < Duration::from_secs(5), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
+    let server = Server::start().await;
+    let product = server.product(10).await;
+    let sale = json!({
+        "products": [product], "starts_at": "2036-11-27T10:00:00Z", "ends_at": "2036-11-27T12:00:00+01:00",
+        "per_customer": 2,
+    });
+    let answer = server.admin.put("/sales/black-friday", &sale).await;
+    // Twelve in Berlin is eleven in London.
+    let shown = json!({
+        "name": "black-friday", "products": [product], "starts_at": "2036-11-27T10:00:00Z",
+        "ends_at": "2036-11-27T11:00:00Z", "per_customer": 2, "held_back": false, "state": "upcoming",
+    });
+    assert_eq!((answer.status, answer.json()), (200, shown.clone()));
+    assert_eq!(server.admin.get("/sales").await.json(), json!([shown]));
+    let one = server.admin.get("/sales/black-friday").await.json();
+    assert_eq!((&one["state"], &one["report"]["left"]), (&json!("upcoming"), &json!(10)));
+    let refused = server.order(product, 1).await.problem();
+    assert_eq!(refused["starts_at"], "2036-11-27T10:00:00Z");
+
+    let wrong = json!({
+        "products": [], "starts_at": "soon", "ends_at": 5, "per_customer": 0, "held_back": "no",
+    });
+    let answer = server.admin.put("/sales/black-friday", &wrong).await;
+    let fields = ["ends_at", "held_back", "per_customer", "products", "starts_at"];
+    assert_eq!((answer.status, answer.wrong_fields()), (422, fields.map(str::to_owned).to_vec()));
+    for (change, field) in [
+        (json!({"ends_at": sale["starts_at"]}), "ends_at"),
+        (json!({"products": [product, 999]}), "products"),
+    ] {
+        let mut wrong = sale.clone();
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let answer = server.admin.put("/sales/black-friday", &wrong).await;
+        assert_eq!((answer.status, answer.wrong_fields()), (422, vec![field.to_owned()]));
+    }
+    let answer = server.admin.put("/sales/Black%20Friday", &sale).await;
+    assert_eq!((answer.status, answer.wrong_fields()), (422, vec!["name".to_owned()]));
+    assert_eq!(server.admin.get("/sales/other").await.status, 404);
+
+    let mut begun = sale.clone();
+    begun["starts_at"] = json!("2020-01-01T00:00:00Z");
+    assert_eq!(server.admin.put("/sales/shop%2Fopen", &begun).await.json()["state"], "open");
+    // Its product is in the cache before anybody has read it.
+    server
+        .until("it is warmed up", async || {
+            server.metric("holdfast_cache_process_products ").await > 0
+        })
+        .await;
+
+    begun["starts_at"] = json!("2021-01-01T00:00:00Z");
+    let answer = server.admin.put("/sales/shop%2Fopen", &begun).await;
+    assert_eq!((answer.status, &answer.problem()["type"]), (409, &json!("/problems/sale-begun")));
+    assert_eq!(server.admin.get("/sales/shop%2Fopen").await.json()["name"], "shop/open");
+
+    for name in ["black-friday", "shop%2Fopen"] {
+        assert_eq!(server.admin.delete(&format!("/sales/{name}")).await.status, 204);
+        assert_eq!(server.admin.delete(&format!("/sales/{name}")).await.status, 404);
+    }
+    assert_eq!(server.order(product, 1).await.status, 201);
+    // They are no matter of the public port.
+    assert_eq!(server.api.get("/sales").await.status, 404);
+}

@@ -1,0 +1,121 @@
+//! What is put on the shelf, and what is said of it.
+
+use smallvec::SmallVec;
+
+use crate::{HoldId, HoldStatus, Money, OrderStatus, ProductId, Quantity, Selling, Stock};
+
+/// What a locked product row has to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Available {
+    /// Units left.
+    pub stock: Stock,
+    /// Units in active holds; they are not in `stock`.
+    pub held: i64,
+    /// What one unit costs.
+    pub price: Money,
+    /// The row's version before the batch.
+    pub version: i64,
+    /// Whether the product is sold at all; one that was taken out of the shop is not.
+    pub on_sale: bool,
+    /// What its flash sales say.
+    pub selling: Selling,
+}
+
+/// The units of a hold, as they lie on the shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldUnits {
+    /// Of which product.
+    pub product_id: ProductId,
+    /// How many.
+    pub quantity: Quantity,
+    /// What one unit cost when the hold was made: the price that an order from it pays.
+    pub unit_price: Money,
+    /// Where the hold stands. One whose time is over is [`HoldStatus::Expired`], whether or not
+    /// somebody has written that down, but its units are on the shelf only when it is.
+    pub status: HoldStatus,
+}
+
+/// What a demand is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The order's units, at these prices for one unit of each line.
+    Order(SmallVec<[Money; 1]>),
+    /// The units are held, at this price.
+    Hold(Money),
+    /// The units are back in stock.
+    Returned,
+}
+
+/// Why a demand gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// There is no such product, or it is no longer sold.
+    UnknownProduct(ProductId),
+    /// Fewer units are left than are asked for.
+    NotEnough {
+        /// Of which product.
+        product_id: ProductId,
+        /// What was left.
+        left: Stock,
+    },
+    /// There is no such hold.
+    UnknownHold(HoldId),
+    /// The product's flash sale is not open yet.
+    SaleNotOpen {
+        /// Of which product.
+        product_id: ProductId,
+        /// When it opens; `None` if it could be open and is held back.
+        starts_at: Option<jiff::Timestamp>,
+    },
+    /// The product's flash sale is over.
+    SaleOver(ProductId),
+    /// The customer would get more of the product than its flash sale allows.
+    OverLimit {
+        /// Of which product.
+        product_id: ProductId,
+        /// How much one customer gets.
+        limit: u32,
+        /// How much of it is left for this one.
+        left: u32,
+    },
+    /// The product's flash sale has a limit for each customer, and none was named.
+    CustomerNeeded(ProductId),
+    /// The hold keeps nothing any more.
+    HoldEnded {
+        /// Which one.
+        hold_id: HoldId,
+        /// How it ended.
+        status: HoldStatus,
+    },
+    /// The hold is of another product or another quantity.
+    HoldDiffers(HoldId),
+    /// There is no such order.
+    UnknownOrder,
+    /// The order does not stand any more where the caller has seen it.
+    OrderMoved(OrderStatus),
+    /// The shop cannot hold that many units of the product.
+    StockFull(ProductId),
+}
+
+/// A product that a batch changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StockChange {
+    /// Which one.
+    pub product_id: ProductId,
+    /// The version that its row gets.
+    pub version: i64,
+    /// What its stock changes by: `returned - sold - held`.
+    pub delta: i64,
+    /// What is left afterwards.
+    pub left: Stock,
+    /// Units in holds afterwards.
+    pub held_after: i64,
+    /// Units sold, from stock or from holds.
+    pub sold: i64,
+    /// Units of cancelled orders.
+    pub returned: i64,
+    /// Units taken into holds, less those that came out of them.
+    pub held: i64,
+    /// Whether the product is sold at all; units can still come back to one that is not.
+    pub on_sale: bool,
+}

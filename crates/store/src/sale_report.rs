@@ -1,0 +1,219 @@
+//! How a flash sale went: what was sold, by the ledger, and what the replicas have seen of it, second by
+//! second.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use holdfast_domain::{ProductId, SaleName};
+use jiff::Timestamp;
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use crate::{Store, StoreError, fulfilment::millis};
+
+/// Buckets of lock waits: the one at place `n` has the waits below 2^(n+1) µs and above those of the one
+/// before; the last has all the longer ones. 2^26 µs are a minute.
+pub const LOCK_WAIT_BUCKETS: usize = 26;
+
+/// The most rows that are taken away at once.
+const FORGET_MAX: i64 = 10_000;
+
+/// What a replica has seen of a product in a sale within a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaleSecond {
+    /// Of which product.
+    pub product_id: ProductId,
+    /// The second, by the replica's clock.
+    pub second: Timestamp,
+    /// Orders and holds that were accepted.
+    pub accepted: u64,
+    /// Those that were refused, by the reason's label.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Waits for the product's lock, by length.
+    pub lock_waits: [u64; LOCK_WAIT_BUCKETS],
+}
+
+/// How a sale went so far. The product's other sales are not told apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaleReport {
+    /// Units sold since the sale was written down, less those that came back.
+    pub sold: i64,
+    /// Units left, those in holds not included.
+    pub left: i64,
+    /// Requests refused, by reason.
+    pub refused: BTreeMap<String, i64>,
+    /// The most orders and holds accepted in one second, over all replicas.
+    pub peak_orders_per_second: i64,
+    /// 99 of 100 waits for a product's lock were shorter than this; a power of two in microseconds.
+    /// `None` before the first.
+    pub lock_wait_p99: Option<Duration>,
+}
+
+impl Store {
+    /// Writes down what this replica has seen.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn record_sale_seconds(
+        &self,
+        replica: Uuid,
+        seconds: &[SaleSecond],
+    ) -> Result<(), StoreError> {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let waits = |second: &SaleSecond| {
+            let waits: Vec<_> = second.lock_waits.iter().map(u64::to_string).collect();
+            format!("{{{}}}", waits.join(","))
+        };
+        let refused = |second: &SaleSecond| serde_json::json!(second.refused).to_string();
+        sqlx::query(
+            "INSERT INTO sale_seconds (product_id, second, replica, accepted, refused, lock_waits) \
+             SELECT product_id, 'epoch'::timestamptz + second_us * interval '1 us', $6, accepted, \
+                 refused::jsonb, waits::bigint[] \
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[]) \
+                 AS seen (product_id, second_us, accepted, refused, waits) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(seconds.iter().map(|second| second.product_id.0).collect::<Vec<_>>())
+        .bind(seconds.iter().map(|second| second.second.as_microsecond()).collect::<Vec<_>>())
+        .bind(seconds.iter().map(|second| count(second.accepted)).collect::<Vec<_>>())
+        .bind(seconds.iter().map(refused).collect::<Vec<_>>())
+        .bind(seconds.iter().map(waits).collect::<Vec<_>>())
+        .bind(replica)
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes away what was seen longer ago than `age`, a bounded number of rows. Says how many.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn forget_sale_seconds(&self, age: Duration) -> Result<u64, StoreError> {
+        let gone = sqlx::query(
+            "DELETE FROM sale_seconds WHERE ctid = ANY(ARRAY( \
+                 SELECT ctid FROM sale_seconds WHERE second < now() - $1 * interval '1 ms' \
+                 ORDER BY second LIMIT $2))",
+        )
+        .bind(millis(age))
+        .bind(FORGET_MAX)
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
+    /// How a sale goes, or went; `None` if there is no such sale.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn sale_report(&self, name: &SaleName) -> Result<Option<SaleReport>, StoreError> {
+        let mut connection = self.connection().await?;
+        // The ledger is summed up from where the last report has stopped: a hot product has an entry
+        // for each batch.
+        sqlx::query(
+            "UPDATE sale_products SET sold = sale_products.sold + fresh.sold, summed_to = fresh.version \
+             FROM (SELECT one.sale_id, one.product_id, sum(ledger.sold - ledger.returned)::bigint AS sold, \
+                       max(ledger.version) AS version \
+                   FROM sales JOIN sale_products AS one ON one.sale_id = sales.id \
+                   JOIN stock_ledger AS ledger ON ledger.product_id = one.product_id \
+                       AND ledger.version > one.summed_to \
+                   WHERE name = $1 AND ledger.created_at < ends_at GROUP BY 1, 2) AS fresh \
+             WHERE sale_products.sale_id = fresh.sale_id \
+                 AND sale_products.product_id = fresh.product_id AND summed_to < fresh.version",
+        )
+        .bind(name.as_str())
+        .execute(&mut *connection)
+        .await?;
+        let row = sqlx::query(
+            "WITH sale AS MATERIALIZED (SELECT * FROM sales WHERE name = $1), \
+             own AS MATERIALIZED (SELECT sale_products.* FROM sale_products JOIN sale ON sale_id = id), \
+             seen AS MATERIALIZED (SELECT sale_seconds.* FROM sale_seconds, sale \
+                 WHERE product_id IN (SELECT product_id FROM own) \
+                     AND second >= date_trunc('second', sale.created_at) AND second < ends_at) \
+             SELECT (SELECT coalesce(sum(sold), 0)::bigint FROM own) AS sold, \
+                 (SELECT coalesce(sum(stock), 0)::bigint FROM products \
+                     WHERE id IN (SELECT product_id FROM own)) AS left, \
+                 coalesce((SELECT jsonb_object_agg(reason, count) FROM ( \
+                     SELECT key AS reason, sum(value::bigint)::bigint AS count \
+                     FROM seen, jsonb_each_text(refused) GROUP BY key) AS counted), '{}')::text AS refused, \
+                 (SELECT coalesce(max(accepted), 0) FROM ( \
+                     SELECT sum(accepted)::bigint AS accepted FROM seen GROUP BY second) AS by_second) AS peak, \
+                 ARRAY(SELECT sum(waits)::bigint FROM seen, \
+                     unnest(lock_waits) WITH ORDINALITY AS bucket (waits, place) \
+                     GROUP BY place ORDER BY place) AS waits \
+             FROM sale",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let refused: &str = row.try_get("refused")?;
+        Ok(Some(SaleReport {
+            sold: row.try_get("sold")?,
+            left: row.try_get("left")?,
+            refused: serde_json::from_str(refused).map_err(|error| StoreError::Corrupt {
+                what: "count of refusals",
+                reason: error.to_string(),
+            })?,
+            peak_orders_per_second: row.try_get("peak")?,
+            lock_wait_p99: percentile_99(&row.try_get::<Vec<i64>, _>("waits")?),
+        }))
+    }
+}
+
+/// The upper end of the bucket in which the 99th of 100 waits lies.
+fn percentile_99(waits: &[i64]) -> Option<Duration> {
+    let all: i64 = waits.iter().sum();
+    let rank = (all.saturating_mul(99) / 100).max(1);
+    let mut below = 0;
+    let place = waits.iter().position(|count| {
+        below += count;
+        all > 0 && below >= rank
+    })?;
+    Some(Duration::from_micros(2_u64.saturating_pow(u32::try_from(place + 1).ok()?)))
+}
+
+impl SaleSecond {
+    /// Nothing seen yet.
+    pub fn new(product_id: ProductId, second: Timestamp) -> Self {
+        Self {
+            product_id,
+            second,
+            accepted: 0,
+            refused: BTreeMap::new(),
+            lock_waits: [0; LOCK_WAIT_BUCKETS],
+        }
+    }
+
+    /// Counts a wait for the lock.
+    pub fn waited(&mut self, wait: Duration) {
+        let micros = wait.as_micros().max(1);
+        let place =
+            usize::try_from(micros.ilog2()).unwrap_or(usize::MAX).min(LOCK_WAIT_BUCKETS - 1);
+        if let Some(bucket) = self.lock_waits.get_mut(place) {
+            *bucket += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_counted_where_it_belongs() {
+        let mut second = SaleSecond::new(ProductId(1), Timestamp::UNIX_EPOCH);
+        for micros in [0, 1, 2, 1000, u64::MAX] {
+            second.waited(Duration::from_micros(micros));
+        }
+        let filled: Vec<_> =
+            second.lock_waits.iter().enumerate().filter(|(_, count)| **count > 0).collect();
+        assert_eq!(filled, [(0, &2), (1, &1), (9, &1), (LOCK_WAIT_BUCKETS - 1, &1)]);
+    }
+
+    #[test]
+    fn the_percentile_is_the_end_of_its_bucket() {
+        assert_eq!(percentile_99(&[]), None);
+        assert_eq!(percentile_99(&[0, 0]), None);
+        assert_eq!(percentile_99(&[99, 0, 1]), Some(Duration::from_micros(2)));
+        assert_eq!(percentile_99(&[98, 0, 2]), Some(Duration::from_micros(8)));
+    }
+}
