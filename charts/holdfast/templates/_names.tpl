@@ -105,6 +105,23 @@ metadata:
 {{- end -}}
 
 {{- /* "true" where this release deploys the operator. */ -}}
-{{- define "holdfast.operator.deployed" -}}
+{{- /* Whether this release's operator is the cluster's external metrics API. */ -}}
+{{- define "holdfast.operator.serves" -}}
 {{- if and (eq .Values.autoscaling.provider "operator") .Values.operator.deploy -}}true{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.operator.deployed" -}}
+{{- if or (include "holdfast.operator.serves" .) .Values.operator.forSales -}}true{{- end -}}
+{{- end -}}
+
+{{- /* Whose minimum a FlashSale raises, as Kind/name; empty if nothing scales: (dict "root" $ "component" "worker") */ -}}
+{{- define "holdfast.operator.autoscaler" -}}
+{{- $scaling := .root.Values.autoscaling -}}
+{{- if eq .component "api" -}}
+{{- if $scaling.api.enabled -}}HorizontalPodAutoscaler/{{ include "holdfast.part.name" . }}{{- end -}}
+{{- else if eq $scaling.provider "keda" -}}
+ScaledObject/{{ include "holdfast.part.name" . }}
+{{- else if ne $scaling.provider "none" -}}
+HorizontalPodAutoscaler/{{ include "holdfast.part.name" . }}
+{{- end -}}
 {{- end -}}

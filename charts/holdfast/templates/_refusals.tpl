@@ -77,6 +77,8 @@
   "HOLDFAST_OPERATOR_LEASE" "fullnameOverride"
   "HOLDFAST_QUEUE_RELEASE" "no value: it is the release's name"
   "HOLDFAST_QUEUES_FILE" "operator.queues"
+  "HOLDFAST_SALES_API_AUTOSCALER" "autoscaling.api"
+  "HOLDFAST_SALES_WORKER_AUTOSCALER" "autoscaling.provider"
 -}}
 {{- range $component := list "api" "worker" "operator" -}}
 {{- range $name, $_ := (get $.Values $component).settings -}}
@@ -102,7 +104,7 @@
 
 {{- /* One external metrics API fits into a cluster. Taking it from another would break what scales by that. */ -}}
 {{- define "holdfast.refuse.apiservice" -}}
-{{- if include "holdfast.operator.deployed" . -}}
+{{- if include "holdfast.operator.serves" . -}}
 {{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
 {{- if $found -}}
 {{- $service := dig "spec" "service" dict $found -}}

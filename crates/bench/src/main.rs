@@ -18,6 +18,7 @@ use holdfast_bench::report::{chart, markdown, terminal};
 use holdfast_bench::scenarios::{ALL, Bench, Settings};
 use holdfast_bench::simulate;
 use holdfast_sandbox::{http_post_json, http_post_json_as};
+use jiff::Timestamp;
 
 // The do-nothing server has the allocator of the API, or it would be no fair ceiling.
 #[global_allocator]
@@ -106,7 +107,10 @@ struct LoadArgs {
     /// An API key or a token to bear, where the server asks for one
     #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// How many products: those with the ids 1 to this, or new ones with --new-stock
+    /// The first of the products
+    #[arg(long, default_value_t = 1)]
+    first_product: i64,
+    /// How many products: those with the ids from the first on, or new ones with --new-stock
     #[arg(long, default_value_t = 1)]
     products: i64,
     /// Put products of its own into the shop first, each with so many units
@@ -121,6 +125,9 @@ struct LoadArgs {
     /// Requests per second in an open loop, instead of as many as are answered
     #[arg(long)]
     rate: Option<f64>,
+    /// Wait for this time, such as 2026-11-27T10:00:00Z, an hour at most
+    #[arg(long)]
+    start_at: Option<Timestamp>,
     /// For how long, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -224,7 +231,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         Some(stock) => {
             block_on(new_products(targets[0], args.products, stock, args.key.as_deref()))?
         }
-        None => (1..=args.products).collect(),
+        None => (args.first_product..args.first_product.saturating_add(args.products)).collect(),
     };
     let choice = args.zipf.map_or(Choice::Uniform, |exponent| Choice::Zipf { exponent });
     let requests = Requests::mix(&product_ids, choice, args.reads);
@@ -245,11 +252,14 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     };
     let measured = Duration::from_secs(args.seconds);
     let plan = Plan { threads: args.threads, ..Plan::closed(group, Duration::ZERO, measured) };
+    wait_for(args.start_at)?;
     let report = load::run(&plan, |_| {})?;
     for group in &report.groups {
         let point = Point::default().with_report(group);
         serde_json::to_writer_pretty(std::io::stdout().lock(), &point)?;
         writeln!(std::io::stdout(), "\nanswers by status: {:?}", group.statuses)?;
+        let slowest = group.orders.quantile_ms(0.99).max(group.sold_out.quantile_ms(0.99));
+        writeln!(std::io::stdout(), "p99 of 201 and 409, the longer one: {slowest:.1} ms")?;
     }
     if let Some(path) = &args.log {
         let mut log = Log::default();
@@ -262,6 +272,15 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         file.flush()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Until the opening of a sale, say.
+fn wait_for(time: Option<Timestamp>) -> anyhow::Result<()> {
+    let Some(time) = time else { return Ok(()) };
+    let wait = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+    anyhow::ensure!(wait <= Duration::from_hours(1), "--start-at is more than an hour ahead");
+    std::thread::sleep(wait);
+    Ok(())
 }
 
 /// The first address of each name.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
     InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command,
     settings::{MustBe, address, milliseconds, whole},
@@ -15,6 +16,7 @@ use crate::{
     Certificates, Operator, OperatorSettings, Own,
     authority::Authority,
     queues::{QueueSettings, Reach},
+    sale::{AutoscalerRef, Book, SaleSettings},
     selector::is_label_value,
 };
 
@@ -47,6 +49,8 @@ pub enum Command {
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
     Settings,
+    /// Print the definition of the custom resource `FlashSale`, as YAML for `kubectl apply`
+    Crd,
     /// Print every metric with its help, its labels and the values before any work
     #[command(hide = true)]
     Metrics,
@@ -88,12 +92,23 @@ pub struct RunSettings {
     /// Redis is known; those of the system unless set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
-    /// The label `release` of that queue
+    /// The label `release` of that queue, and the release whose flash sales are looked after
     #[arg(long, env = "HOLDFAST_QUEUE_RELEASE", default_value = "holdfast", value_parser = label_value)]
     pub queue_release: String,
     /// A file that lists several queues, instead of `REDIS_URL`; read again when it changes
     #[arg(long, env = "HOLDFAST_QUEUES_FILE")]
     pub queues_file: Option<PathBuf>,
+    /// The release's database, in which its flash sales are written down; without it each of them is
+    /// stalled
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
+    /// The autoscaler of the API whose minimum flash sales raise, such as
+    /// HorizontalPodAutoscaler/holdfast-api; none unless set
+    #[arg(long, env = "HOLDFAST_SALES_API_AUTOSCALER")]
+    pub sales_api_autoscaler: Option<AutoscalerRef>,
+    /// The autoscaler of the workers, likewise, or such as ScaledObject/holdfast-worker
+    #[arg(long, env = "HOLDFAST_SALES_WORKER_AUTOSCALER")]
+    pub sales_worker_autoscaler: Option<AutoscalerRef>,
     /// The longest wait for Redis's answer about one queue, in milliseconds; then the number is
     /// refused (10 to 10000)
     #[arg(long = "queue-timeout-ms", env = "HOLDFAST_QUEUE_TIMEOUT_MS", default_value = "1000", value_parser = milliseconds(10..=10_000))]
@@ -158,6 +173,13 @@ impl RunSettings {
         } else {
             Certificates::Given(PathBuf::from(&self.operator_tls_dir))
         };
+        let sales = SaleSettings {
+            namespace: own.namespace.clone(),
+            release: self.queue_release.clone(),
+            identity: own.identity.clone(),
+            api: self.sales_api_autoscaler.clone(),
+            workers: self.sales_worker_autoscaler.clone(),
+        };
         Ok(OperatorSettings {
             own,
             address: self.external_metrics_addr,
@@ -167,7 +189,15 @@ impl RunSettings {
             sync_interval: self.sync_interval,
             access_cache: self.access_cache,
             lease_duration: self.lease_duration,
+            sales,
+            book: Book::new(None),
         })
+    }
+
+    /// The database, a few connections of it.
+    fn store(&self) -> Option<Store> {
+        let settings = self.database_url.as_ref()?.settings();
+        Some(Store::connect(&StoreSettings { pool_size: 2, admission_connections: 1, ..settings }))
     }
 
     /// A container that is started again in the same pod is another replica: the one before may
@@ -185,7 +215,18 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(settings) => serve(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
+        Command::Crd => print_definition(),
         Command::Metrics => command::print_page(PROGRAM, crate::metrics::metrics_page),
+    }
+}
+
+fn print_definition() -> ExitCode {
+    match crate::sale::resource::yaml() {
+        Ok(yaml) => match std::io::Write::write_all(&mut std::io::stdout(), yaml.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        Err(error) => failed(error.as_ref()),
     }
 }
 
@@ -220,9 +261,14 @@ fn serve(settings: &RunSettings) -> ExitCode {
 }
 
 /// Whether everything that was asked was answered.
-async fn until_signal(settings: &RunSettings, operator: OperatorSettings) -> anyhow::Result<bool> {
+async fn until_signal(
+    settings: &RunSettings,
+    mut operator: OperatorSettings,
+) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Within the runtime: the pool needs one.
+    operator.book = Book::new(settings.store());
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
         format!(

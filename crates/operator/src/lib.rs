@@ -1,8 +1,8 @@
 //! The operator: what Holdfast needs a control loop for on Kubernetes.
 //!
 //! What lives here: the external metrics API that tells the HPA how deep the queues are
-//! (`external`, over `tls` and `caller`), and the loop that keeps its certificates and its
-//! registration right (`sync`). What must not: SQL, Redis commands (they are in
+//! (`external`, over `tls` and `caller`), the loop that keeps its certificates and its
+//! registration right (`sync`), and the custom resource `FlashSale` (`sale`). What must not: SQL, Redis commands (they are in
 //! `holdfast-queue`), and anything that an order has to wait for. If the operator is down, orders
 //! flow on and the HPA holds its last size.
 //!
@@ -19,12 +19,14 @@
 
 pub mod authority;
 pub mod caller;
+mod calls;
 pub mod cli;
 pub mod external;
 mod metrics;
 mod own;
 pub mod queues;
 mod run;
+pub mod sale;
 pub mod selector;
 mod sync;
 mod tls;

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry,
-    core::Collector, exponential_buckets,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector, exponential_buckets,
 };
 
-use crate::queues::Source;
+use crate::{
+    queues::Source,
+    sale::{
+        resource::{FlashSale, Phase},
+        timeline::{Timeline, TimelineError},
+    },
+};
 
 /// The metrics of an operator. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +42,7 @@ pub struct Inner {
     /// The Unix time at which a number was served last; 0 before the first.
     pub served_at: Gauge,
     depth: GaugeVec,
+    sales: IntGaugeVec,
 }
 
 /// Every metric of an operator, as a page in Prometheus's text format; the reference
@@ -138,6 +145,7 @@ impl OperatorMetrics {
             )?,
             ca_expiry: expiry.with_label_values(&["ca"]),
             certificate_expiry: expiry.with_label_values(&["serving"]),
+            sales: add(registry, sales())?,
             depth: add(
                 registry,
                 GaugeVec::new(
@@ -155,7 +163,8 @@ impl OperatorMetrics {
         for reason in ["timeout", "redis", "no_group", "settings"] {
             inner.refused.with_label_values(&[reason]);
         }
-        for step in ["files", "lease", "queues", "request_header", "secret", "apiservice"] {
+        for step in ["files", "lease", "queues", "request_header", "sales", "secret", "apiservice"]
+        {
             inner.sync_failures.with_label_values(&[step]);
         }
         for verdict in ["allowed", "denied", "error", "cached"] {
@@ -173,6 +182,22 @@ impl OperatorMetrics {
         self.depth.with_label_values(&labels).set(depth.unwrap_or(f64::NAN));
     }
 
+    /// Counts the sales by where they stand.
+    pub fn sales(
+        &self,
+        sales: &[(&FlashSale, Result<Timeline, TimelineError>)],
+        now: jiff::Timestamp,
+    ) {
+        for phase in Phase::ALL {
+            let of_it = |timeline: &Result<Timeline, TimelineError>| {
+                timeline.as_ref().map_or(Phase::Failed, |timeline| timeline.phase(now)) == phase
+            };
+            let count = sales.iter().filter(|(_, timeline)| of_it(timeline)).count();
+            let gauge = self.sales.with_label_values(&[phase.label()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Counts the queues that are listed; if the list has changed, forgets what was served for
     /// those of before.
     pub fn listed(&self, sources: &[Arc<Source>], changed: bool) {
@@ -181,4 +206,18 @@ impl OperatorMetrics {
         }
         self.queues.set(i64::try_from(sources.len()).unwrap_or(i64::MAX));
     }
+}
+
+fn sales() -> prometheus::Result<IntGaugeVec> {
+    let sales = IntGaugeVec::new(
+        Opts::new(
+            "holdfast_operator_sales",
+            "Flash sales that the replica that writes looks after, by phase.",
+        ),
+        &["phase"],
+    )?;
+    for phase in Phase::ALL {
+        sales.with_label_values(&[phase.label()]);
+    }
+    Ok(sales)
 }

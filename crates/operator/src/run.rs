@@ -13,6 +13,7 @@ use crate::{
     caller::{Callers, access::Access},
     external::ExternalMetrics,
     queues::{FileError, QueueSettings, Queues, Reach},
+    sale::{Book, Controller, SaleSettings},
     sync::{self, Elector, Parts},
     tls::{OpenConnections, Served, TlsListener},
 };
@@ -41,6 +42,10 @@ pub struct OperatorSettings {
     pub access_cache: Duration,
     /// How long a silent holder of the Lease is waited for.
     pub lease_duration: Duration,
+    /// Whose sales are looked after.
+    pub sales: SaleSettings,
+    /// Where they are written down.
+    pub book: Book,
 }
 
 /// Why an operator could not be started.
@@ -66,6 +71,7 @@ pub struct Operator {
     serving: AbortOnDropHandle<Option<OpenConnections>>,
     leading: AbortOnDropHandle<()>,
     syncing: AbortOnDropHandle<()>,
+    selling: AbortOnDropHandle<()>,
 }
 
 impl Operator {
@@ -118,6 +124,14 @@ impl Operator {
                 }
             }
         };
+        let controller = Controller::new(
+            settings.sales,
+            client.clone(),
+            settings.book,
+            queues.clone(),
+            metrics.clone(),
+        );
+        let selling = controller.run(leading.clone());
         let syncing = sync::run(
             Parts {
                 own: settings.own,
@@ -141,6 +155,7 @@ impl Operator {
                 elector.run(leads, stop_leading.clone().cancelled_owned()),
             )),
             syncing: AbortOnDropHandle::new(tokio::spawn(syncing)),
+            selling: AbortOnDropHandle::new(tokio::spawn(selling)),
             stop_serving,
             stop_leading,
         })
@@ -154,7 +169,7 @@ impl Operator {
     /// Ends the operator: it gives the Lease back, takes no more connections, and answers what was
     /// asked already for up to `limit`. Says whether everything was answered.
     pub async fn shutdown(self, limit: Duration) -> bool {
-        drop(self.syncing);
+        drop((self.syncing, self.selling));
         self.readiness.not_ready("ending");
         self.stop_leading.cancel();
         let released = tokio::time::timeout(RELEASE_LIMIT, self.leading).await;

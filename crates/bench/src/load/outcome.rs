@@ -37,6 +37,8 @@ pub struct GroupReport {
     pub orders: Latencies,
     /// Answered reads (200).
     pub reads: Latencies,
+    /// Refusals for want of stock, or by a sale (409).
+    pub sold_out: Latencies,
     /// Refusals for want of room (503, 429).
     pub refused: Latencies,
     /// The same, counted from sending also in an open loop: what the server is to answer for when
@@ -100,6 +102,7 @@ impl GroupReport {
             statuses: BTreeMap::new(),
             orders: Latencies::default(),
             reads: Latencies::default(),
+            sold_out: Latencies::default(),
             refused: Latencies::default(),
             refused_from_sending: Latencies::default(),
             sent_late: Latencies::default(),
@@ -178,6 +181,7 @@ impl GroupReport {
                     self.reads.record_ns(latency);
                 }
             }
+            (409, _) if measured => self.sold_out.record_ns(latency),
             (429 | 503, _) => {
                 tick.refused = 1;
                 if measured {
@@ -203,6 +207,7 @@ impl GroupReport {
         }
         self.orders.merge(&other.orders);
         self.reads.merge(&other.reads);
+        self.sold_out.merge(&other.sold_out);
         self.refused.merge(&other.refused);
         self.refused_from_sending.merge(&other.refused_from_sending);
         self.sent_late.merge(&other.sent_late);

@@ -176,6 +176,12 @@ fn behind() -> Vec<Panel> {
         .query(hpa("kube_horizontalpodautoscaler_spec_max_replicas"), "at most")
         .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "there"),
         Panel::lines(
+            "Sales by phase",
+            Unit::Count,
+            "FlashSales that the operator looks after. The replica that writes counts them.",
+        )
+        .query(largest("holdfast_operator_sales", "", "phase"), "{{phase}}"),
+        Panel::lines(
             "Accepted, published, fulfilled",
             Unit::PerSecond,
             "Where the lines part, orders gather: accepted above published means that Redis does not take them, published above fulfilled that there are too few workers.",

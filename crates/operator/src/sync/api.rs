@@ -1,6 +1,4 @@
-//! Calls to the API server, each with a time limit, and the registration of our API.
-
-use std::time::Duration;
+//! The registration of our API, and why a round failed.
 
 use k8s_openapi::{
     ByteString, apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -11,33 +9,13 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::time::timeout;
 
-use crate::{Own, authority::MaterialError, own::API_SERVICE};
-
-/// The longest wait for the API server.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// By which name our writes stand in the objects.
-pub const FIELD_MANAGER: &str = "holdfast-operator";
-
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// No answer.
-    #[error("the API server did not answer in time")]
-    Timeout,
-    /// Anything else.
-    #[error("the API server refused, or cannot be reached")]
-    Kube(#[source] Box<kube::Error>),
-}
-
-/// Makes a call.
-pub async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    match timeout(CALL_LIMIT, call).await {
-        Ok(answer) => answer.map_err(|error| CallError::Kube(Box::new(error))),
-        Err(_elapsed) => Err(CallError::Timeout),
-    }
-}
+use crate::{
+    Own,
+    authority::MaterialError,
+    calls::{CallError, FIELD_MANAGER, call},
+    own::API_SERVICE,
+};
 
 /// Why a round failed.
 #[derive(Debug, thiserror::Error)]

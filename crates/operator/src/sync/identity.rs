@@ -21,12 +21,13 @@ use time::OffsetDateTime;
 
 use super::{
     Parts,
-    api::{FIELD_MANAGER, Registered, Registration, RoundError, call},
+    api::{Registered, Registration, RoundError},
     lease::Owner,
 };
 use crate::{
     OperatorMetrics,
     authority::{Authority, Material, Parsed, parse_bundle},
+    calls::{FIELD_MANAGER, call},
     tls::Served,
 };
 

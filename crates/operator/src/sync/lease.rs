@@ -19,8 +19,10 @@ use kube::{Api, Client, api::PostParams, core::ObjectMeta};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::api::{CallError, FIELD_MANAGER, call};
-use crate::{OperatorMetrics, Own};
+use crate::{
+    OperatorMetrics, Own,
+    calls::{CallError, FIELD_MANAGER, call},
+};
 
 /// What our objects go with when it is deleted: the APIService, so that an uninstall of the chart
 /// takes them along.
@@ -123,7 +125,7 @@ impl Elector {
                 return Ok(());
             }
         };
-        if lost_the_race(&taken) {
+        if taken.as_ref().is_err_and(CallError::is_conflict) {
             self.held_until = None;
             return Ok(());
         }
@@ -177,7 +179,11 @@ impl Elector {
         spec.lease_duration_seconds = Some(1);
         lease.spec = Some(spec);
         let released = call(self.leases.replace(&self.name, &params(), &lease)).await;
-        if lost_the_race(&released) { Ok(()) } else { released.map(drop) }
+        if released.as_ref().is_err_and(CallError::is_conflict) {
+            Ok(())
+        } else {
+            released.map(drop)
+        }
     }
 
     fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
@@ -199,10 +205,4 @@ impl Elector {
 
 fn params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
-}
-
-/// Somebody else was faster: made it, or changed it since it was read.
-fn lost_the_race<T>(result: &Result<T, CallError>) -> bool {
-    let Err(CallError::Kube(error)) = result else { return false };
-    matches!(&**error, kube::Error::Api(status) if status.code == 409)
 }

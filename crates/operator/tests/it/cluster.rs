@@ -9,6 +9,7 @@ use std::{
 
 use holdfast_sandbox::{
     Kubernetes, KubernetesAssets, Port, Process, ProcessOptions, Ready, Redis, RedisOptions,
+    shared_postgres,
 };
 use kube::Client;
 use serde_json::{Value, json};
@@ -23,10 +24,14 @@ pub const NAMESPACE: &str = "holdfast";
 pub const SERVICE: &str = "holdfast-operator";
 pub const SECRET: &str = "holdfast-operator-tls";
 pub const LEASE: &str = "holdfast-operator";
+pub const API_WORKLOAD: &str = "holdfast-api";
+pub const WORKER_WORKLOAD: &str = "holdfast-worker";
 pub const API: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 pub struct Cluster {
     pub kubernetes: Kubernetes,
+    /// Where the shared replicas write sales down; not migrated.
+    pub database_url: String,
     /// The one that the API server asks.
     pub first: Replica,
     /// The other; it could be asked as well.
@@ -90,7 +95,15 @@ impl Cluster {
         let queues_file = kubernetes.folder().join("queues.yaml");
         fs::write(&queues_file, "queues: []").unwrap();
         let kubeconfig = install(&kubernetes, &client, NAMESPACE).await;
-        let settings = [("HOLDFAST_QUEUES_FILE", queues_file.to_str().unwrap())];
+        let database_url = shared_postgres().await.unwrap().create_database().await.unwrap();
+        let [api, worker] =
+            [API_WORKLOAD, WORKER_WORKLOAD].map(|name| format!("HorizontalPodAutoscaler/{name}"));
+        let settings = [
+            ("HOLDFAST_QUEUES_FILE", queues_file.to_str().unwrap()),
+            ("DATABASE_URL", &database_url),
+            ("HOLDFAST_SALES_API_AUTOSCALER", &api),
+            ("HOLDFAST_SALES_WORKER_AUTOSCALER", &worker),
+        ];
         // The ports are known when they run.
         objects::create(&client, &objects::api_service(NAMESPACE, SERVICE, 1)).await;
         let (first, second) = tokio::join!(
@@ -100,7 +113,8 @@ impl Cluster {
         objects::create(&client, &objects::service(NAMESPACE, SERVICE, first.tls.port())).await;
         let port = json!({"spec": {"service": {"port": first.tls.port()}}});
         objects::merge(&client, &objects::api_service(NAMESPACE, SERVICE, 1), &port).await;
-        let cluster = Self { kubernetes, first, second, listed: Mutex::default(), queues_file };
+        let cluster =
+            Self { kubernetes, database_url, first, second, listed: Mutex::default(), queues_file };
         for replica in [&cluster.first, &cluster.second] {
             until("a replica is ready", async || {
                 let url = format!("http://{}/readyz", replica.metrics);

@@ -15,6 +15,8 @@ mod objects;
 mod redis_tls;
 mod replicas;
 mod rights;
+mod sale_resource;
+mod sales;
 mod settings;
 mod strangers;
 mod wire;

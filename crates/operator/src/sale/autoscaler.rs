@@ -1,0 +1,200 @@
+//! The autoscalers whose minimum sales raise, as they are on the API server.
+
+use std::fmt;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use super::minimum::{ANNOTATION, Action, Observed, Record, plan};
+use crate::calls::{CallError, FIELD_MANAGER, call};
+
+/// What KEDA takes for the maximum if a `ScaledObject` has none.
+const KEDA_MAXIMUM: i64 = 100;
+
+/// Which autoscaler, such as `HorizontalPodAutoscaler/holdfast-worker`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoscalerRef {
+    kind: Kind,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Hpa,
+    ScaledObject,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hpa => "HorizontalPodAutoscaler",
+            Self::ScaledObject => "ScaledObject",
+        }
+    }
+
+    fn resource(self) -> ApiResource {
+        ApiResource::from_gvk(&match self {
+            Self::Hpa => GroupVersionKind::gvk("autoscaling", "v2", self.name()),
+            Self::ScaledObject => GroupVersionKind::gvk("keda.sh", "v1alpha1", self.name()),
+        })
+    }
+
+    /// The fields of minimum and maximum, and what holds where they are left out.
+    fn fields(self) -> [(&'static str, i64); 2] {
+        match self {
+            Self::Hpa => [("minReplicas", 1), ("maxReplicas", 1)],
+            Self::ScaledObject => [("minReplicaCount", 0), ("maxReplicaCount", KEDA_MAXIMUM)],
+        }
+    }
+}
+
+impl fmt::Display for AutoscalerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.name(), self.name)
+    }
+}
+
+impl std::str::FromStr for AutoscalerRef {
+    type Err = holdfast_telemetry::settings::MustBe;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, name) = text.split_once('/').unwrap_or_default();
+        let kind = [Kind::Hpa, Kind::ScaledObject].into_iter().find(|it| it.name() == kind);
+        match kind {
+            Some(kind) if crate::selector::is_dns_name(name) => {
+                Ok(Self { kind, name: name.to_owned() })
+            }
+            _ => Err(holdfast_telemetry::settings::MustBe::new(
+                "must be HorizontalPodAutoscaler/NAME or ScaledObject/NAME",
+            )),
+        }
+    }
+}
+
+/// An autoscaler as it was read.
+#[derive(Clone, Debug)]
+pub struct Autoscaler {
+    kind: Kind,
+    object: DynamicObject,
+    /// What the sales' minimum is about.
+    pub observed: Observed,
+    /// Pods of its Deployment that are ready.
+    pub ready: i32,
+}
+
+impl Autoscaler {
+    /// Reads an autoscaler with its Deployment; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub async fn read(
+        client: &Client,
+        namespace: &str,
+        reference: &AutoscalerRef,
+    ) -> Result<Option<Self>, CallError> {
+        let AutoscalerRef { kind, name } = reference;
+        let Some(object) = call(api(client, namespace, *kind).get_opt(name)).await? else {
+            return Ok(None);
+        };
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let target = object.data["spec"]["scaleTargetRef"]["name"].as_str().unwrap_or_default();
+        let deployment = call(deployments.get_opt(target)).await?;
+        let ready =
+            deployment.and_then(|deployment| deployment.status?.ready_replicas).unwrap_or_default();
+        let observed = observe(*kind, &object);
+        Ok(Some(Self { kind: *kind, object, observed, ready }))
+    }
+
+    /// Gives it the minimum that the sales want now, or what it had; says what was done.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses: with a conflict if somebody has changed the
+    /// autoscaler since it was read.
+    pub async fn apply(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        wanted: impl IntoIterator<Item = i32>,
+    ) -> Result<Action, CallError> {
+        let action = plan(self.observed, wanted);
+        let (minimum, record) = match action {
+            Action::Keep => return Ok(action),
+            Action::Raise(record) => (record.set, json!(record).to_string().into()),
+            Action::Restore(minimum) => (minimum, Value::Null),
+        };
+        let [(field, _), _] = self.kind.fields();
+        let api = api(client, namespace, self.kind);
+        let name = self.object.metadata.name.clone().unwrap_or_default();
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": self.object.metadata.resource_version,
+                "annotations": {ANNOTATION: record},
+            },
+            "spec": {field: minimum},
+        });
+        let written = call(api.patch(&name, &params, &Patch::Merge(patch))).await?;
+        // The field is lent, not taken: who applies the object on the server's side (Helm 4 does)
+        // would else be refused for a conflict with us.
+        let others: Vec<_> = written
+            .metadata
+            .managed_fields
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER))
+            .collect();
+        let others = if others.is_empty() { json!([{}]) } else { json!(others) };
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": written.metadata.resource_version,
+                "managedFields": others,
+            },
+        });
+        self.object = call(api.patch(&name, &params, &Patch::Merge(patch))).await?;
+        self.observed = observe(self.kind, &self.object);
+        Ok(action)
+    }
+}
+
+fn api(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &kind.resource())
+}
+
+fn observe(kind: Kind, object: &DynamicObject) -> Observed {
+    let [minimum, maximum] = kind.fields().map(|(field, otherwise)| {
+        let value = object.data["spec"][field].as_i64().unwrap_or(otherwise);
+        i32::try_from(value).unwrap_or(i32::MAX)
+    });
+    let record = object.metadata.annotations.as_ref().and_then(|it| it.get(ANNOTATION));
+    let record = record.and_then(|text| match serde_json::from_str::<Record>(text) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            let name = object.metadata.name.as_deref();
+            tracing::warn!(name, %error, "the annotation {ANNOTATION} cannot be read: its minimum is taken as it is");
+            None
+        }
+    });
+    Observed { minimum, maximum, record }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_checked_when_they_are_read() {
+        for good in ["HorizontalPodAutoscaler/holdfast-api", "ScaledObject/a"] {
+            assert_eq!(good.parse::<AutoscalerRef>().unwrap().to_string(), good);
+        }
+        for bad in ["", "holdfast-api", "Deployment/a", "ScaledObject/", "ScaledObject/A b"] {
+            bad.parse::<AutoscalerRef>().unwrap_err();
+        }
+    }
+}

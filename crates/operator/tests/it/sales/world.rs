@@ -1,0 +1,417 @@
+//! A namespace with what the chart installs of it, a database, and a controller whose clock is the test's.
+
+use holdfast_domain::{Money, NewProduct, ProductName, Sale, SaleName, Stock};
+use holdfast_operator::{
+    OperatorMetrics,
+    queues::{QueueSettings, Queues, Reach},
+    sale::{
+        Book, Controller, SaleSettings,
+        controller::RoundError,
+        resource::{FlashSale, Phase},
+    },
+};
+use holdfast_sandbox::shared_postgres;
+use holdfast_store::{Store, StoreSettings};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, until},
+    objects, sale_resource,
+};
+
+/// A time on the day of the sales.
+pub fn at(time: &str) -> Timestamp {
+    format!("2036-11-27T{time}Z").parse().unwrap()
+}
+
+pub async fn merge(client: &Client, object: &Value, patch: &Value) {
+    objects::merge(client, object, patch).await;
+}
+
+pub struct World {
+    pub namespace: &'static str,
+    pub client: Client,
+    sales: Api<FlashSale>,
+    store: Option<Store>,
+    queues: Queues,
+    controller: Controller,
+    /// The kind of the workers' autoscaler.
+    workers: &'static str,
+}
+
+impl World {
+    pub async fn new(namespace: &'static str) -> Self {
+        let url = shared_postgres().await.unwrap().create_database().await.unwrap();
+        let store = Store::connect(&StoreSettings::new(&url).unwrap());
+        Self::with_product(&store).await;
+        Self::on(namespace, Some(store), "HorizontalPodAutoscaler", true).await
+    }
+
+    /// In the namespace of the shared replicas, with their database.
+    pub async fn of_replicas(cluster: &Cluster, namespace: &'static str) -> Self {
+        let store = Store::connect(&StoreSettings::new(&cluster.database_url).unwrap());
+        Self::with_product(&store).await;
+        Self::on(namespace, Some(store), "HorizontalPodAutoscaler", false).await
+    }
+
+    /// With KEDA's `ScaledObject` for the workers, as far as its definition goes.
+    pub async fn with_keda(namespace: &'static str) -> Self {
+        let url = shared_postgres().await.unwrap().create_database().await.unwrap();
+        let store = Store::connect(&StoreSettings::new(&url).unwrap());
+        Self::with_product(&store).await;
+        let client = Cluster::shared().await.client().await;
+        objects::create(&client, &keda_definition()).await;
+        let world = Self::on(namespace, Some(store), "ScaledObject", true).await;
+        let object = scaled_object(namespace);
+        let api = world.scaled_objects();
+        let typed: DynamicObject = serde_json::from_value(object).unwrap();
+        until("it is served", async || api.create(&PostParams::default(), &typed).await.is_ok())
+            .await;
+        world
+    }
+
+    fn scaled_objects(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject");
+        Api::namespaced_with(self.client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
+    }
+
+    pub async fn keda_minimum(&self) -> Option<i64> {
+        let found = self.scaled_objects().get("holdfast-worker").await.unwrap();
+        found.data["spec"]["minReplicaCount"].as_i64()
+    }
+
+    /// A sale that begins in so many seconds and lasts so many, warming up at once.
+    pub async fn sale_from_now(
+        &self,
+        name: &str,
+        begins_in: i64,
+        lasts: i64,
+    ) -> (Timestamp, Timestamp) {
+        let now = Timestamp::from_second(self.database_time().await.as_second()).unwrap();
+        let starts_at = now + SignedDuration::from_secs(begins_in);
+        let ends_at = starts_at + SignedDuration::from_secs(lasts);
+        self.sale(
+            name,
+            &json!({
+                "startsAt": starts_at.to_string(), "endsAt": ends_at.to_string(),
+                "workers": {"minReplicas": 3}, "api": {"minReplicas": 2},
+            }),
+        )
+        .await;
+        (starts_at, ends_at)
+    }
+
+    pub async fn database_time(&self) -> Timestamp {
+        self.store.as_ref().unwrap().clock().await.unwrap()
+    }
+
+    async fn with_product(store: &Store) {
+        store.migrate().await.unwrap();
+        let product = NewProduct {
+            name: ProductName::new("Sneaker".to_owned()).unwrap(),
+            description: None,
+            price: Money::from_minor(100).unwrap(),
+            stock: Stock::new(50).unwrap(),
+        };
+        assert_eq!(store.create_product(&product).await.unwrap().id.0, 1);
+    }
+
+    pub async fn without_database(namespace: &'static str) -> Self {
+        Self::on(namespace, None, "HorizontalPodAutoscaler", true).await
+    }
+
+    async fn on(
+        namespace: &'static str,
+        store: Option<Store>,
+        workers: &'static str,
+        fresh: bool,
+    ) -> Self {
+        let cluster = Cluster::shared().await;
+        let client = cluster.client().await;
+        sale_resource::install(&client).await;
+        if fresh {
+            cluster.namespace(&client, namespace).await;
+        }
+        for part in ["api", "worker"] {
+            objects::create(&client, &deployment(namespace, part)).await;
+            objects::create(&client, &hpa(namespace, part)).await;
+        }
+        let queues = QueueSettings::One {
+            namespace: namespace.to_owned(),
+            release: "holdfast".to_owned(),
+            // Nobody is there: a depth is not known.
+            redis_url: "redis://127.0.0.1:1".parse().unwrap(),
+        };
+        let reach = Reach { timeout: std::time::Duration::from_millis(100), redis_ca: None };
+        let queues = Queues::load(queues, reach).await.unwrap();
+        let controller = controller(namespace, &client, store.as_ref(), &queues, workers);
+        let sales = Api::namespaced(client.clone(), namespace);
+        Self { namespace, client, sales, store, queues, controller, workers }
+    }
+
+    pub fn controller(&self) -> Controller {
+        controller(self.namespace, &self.client, self.store.as_ref(), &self.queues, self.workers)
+    }
+
+    /// The one before is gone, with all that it had in mind.
+    pub fn another_operator(&mut self) {
+        self.controller = self.controller();
+    }
+
+    pub async fn round(&mut self, time: &str) {
+        // Somebody else may have changed an object meanwhile: the next round goes on, as in the loop.
+        for _ in 0..20 {
+            match self.try_round(time).await {
+                Ok(_) => return,
+                Err(error) if format!("{error:?}").contains("409") => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        panic!("one conflict after the other");
+    }
+
+    pub async fn try_round(&mut self, time: &str) -> Result<std::time::Duration, RoundError> {
+        self.controller.round(Some(at(time))).await
+    }
+
+    /// From ten to eleven, with these fields on top.
+    pub async fn sale(&self, name: &str, fields: &Value) {
+        let mut spec = json!({
+            "products": [1], "startsAt": "2036-11-27T10:00:00Z", "endsAt": "2036-11-27T11:00:00Z",
+        });
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let sale = json!({
+            "apiVersion": "sales.holdfast.dev/v1alpha1", "kind": "FlashSale",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        let sale: FlashSale = serde_json::from_value(sale).unwrap();
+        self.sales.create(&PostParams::default(), &sale).await.unwrap();
+    }
+
+    pub async fn try_edit(&self, name: &str, patch: &Value) -> kube::Result<FlashSale> {
+        self.sales.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+    }
+
+    pub async fn edit(&self, name: &str, patch: &Value) {
+        self.try_edit(name, patch).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.sales.delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+        // Nothing holds it up.
+        assert!(self.sales.get_opt(name).await.unwrap().is_none());
+    }
+
+    pub async fn status(&self, name: &str) -> Value {
+        serde_json::to_value(self.sales.get(name).await.unwrap().status).unwrap()
+    }
+
+    pub async fn phase(&self, name: &str) -> Phase {
+        self.shown(name).await.unwrap()
+    }
+
+    /// Its phase, if anybody has looked at it yet.
+    pub async fn shown(&self, name: &str) -> Option<Phase> {
+        self.sales.get(name).await.unwrap().status?.phase
+    }
+
+    /// The one condition that holds.
+    pub fn condition(&self, status: &Value) -> String {
+        self.holding(status)["type"].as_str().unwrap().to_owned()
+    }
+
+    pub fn reason(&self, status: &Value) -> String {
+        assert_eq!(self.condition(status), "Stalled", "{status}");
+        self.holding(status)["reason"].as_str().unwrap().to_owned()
+    }
+
+    #[allow(clippy::unused_self)]
+    fn holding<'a>(&self, status: &'a Value) -> &'a Value {
+        let conditions = status["conditions"].as_array().unwrap();
+        let on: Vec<_> = conditions.iter().filter(|it| it["status"] == "True").collect();
+        assert_eq!(on.len(), 1, "{status}");
+        on[0]
+    }
+
+    pub async fn in_database(&self, name: &str) -> Option<Sale> {
+        let name = SaleName::new(format!("{}/{name}", self.namespace)).unwrap();
+        self.store.as_ref().unwrap().sale(&name).await.unwrap()
+    }
+
+    pub fn hpa(&self, part: &str) -> Value {
+        hpa(self.namespace, part)
+    }
+
+    pub async fn hpas(&self) -> Vec<Value> {
+        let mut found = Vec::new();
+        for part in ["api", "worker"] {
+            found.push(objects::get(&self.client, &self.hpa(part)).await.unwrap());
+        }
+        found
+    }
+
+    /// Of the API and of the workers.
+    pub async fn minimums(&self) -> (i64, i64) {
+        let hpas = self.hpas().await;
+        let minimum = |at: usize| hpas[at]["spec"]["minReplicas"].as_i64().unwrap();
+        (minimum(0), minimum(1))
+    }
+
+    pub async fn recorded(&self, part: &str) -> Value {
+        let hpa = objects::get(&self.client, &self.hpa(part)).await.unwrap();
+        let record = hpa["metadata"]["annotations"]["sales.holdfast.dev/minimum"].as_str();
+        serde_json::from_str(record.unwrap()).unwrap()
+    }
+
+    pub async fn apply_as(&self, manager: &str, object: &Value) {
+        let kind = GroupVersionKind::gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
+        let kind = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), self.namespace, &kind);
+        let name = object["metadata"]["name"].as_str().unwrap();
+        api.patch(name, &PatchParams::apply(manager), &Patch::Apply(object)).await.unwrap();
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+
+    /// Says of the pods that the HPA has made that they are ready, as the kubelet does, until their
+    /// Deployment has heard of so many.
+    pub async fn pods_are_ready(&self, part: &str, count: u64) {
+        self.say_of_pods(part, "True").await;
+        until("the pods are ready", async || {
+            self.say_of_pods(part, "True").await;
+            self.ready(part).await == count
+        })
+        .await;
+    }
+
+    pub async fn lose_pods(&self, part: &str) {
+        until("the pods are lost", async || {
+            self.say_of_pods(part, "False").await;
+            self.ready(part).await == 0
+        })
+        .await;
+    }
+
+    async fn ready(&self, part: &str) -> u64 {
+        let found = objects::get(&self.client, &deployment(self.namespace, part)).await.unwrap();
+        found["status"]["readyReplicas"].as_u64().unwrap_or_default()
+    }
+
+    async fn say_of_pods(&self, part: &str, ready: &str) {
+        let of_part = ListParams::default().labels(&format!("app={part}"));
+        let now = Timestamp::now().to_string();
+        for pod in self.pods().list(&of_part).await.unwrap() {
+            let status = json!({"status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": ready, "lastTransitionTime": now},
+            ]}});
+            let name = pod.metadata.name.unwrap();
+            // It may be gone already.
+            let _ = self
+                .pods()
+                .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
+                .await;
+        }
+    }
+
+    /// The reasons of a sale's events, sorted.
+    pub async fn events(&self, name: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
+        let mut reasons: Vec<_> = events
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|event| {
+                event.regarding.as_ref().is_some_and(|of| {
+                    of.kind.as_deref() == Some("FlashSale") && of.name.as_deref() == Some(name)
+                })
+            })
+            .filter_map(|event| event.reason)
+            .collect();
+        reasons.sort_unstable();
+        reasons
+    }
+}
+
+fn controller(
+    namespace: &str,
+    client: &Client,
+    store: Option<&Store>,
+    queues: &Queues,
+    workers: &str,
+) -> Controller {
+    let autoscaler =
+        |kind: &str, part: &str| Some(format!("{kind}/holdfast-{part}").parse().unwrap());
+    let settings = SaleSettings {
+        namespace: namespace.to_owned(),
+        release: "holdfast".to_owned(),
+        identity: "test".to_owned(),
+        api: autoscaler("HorizontalPodAutoscaler", "api"),
+        workers: autoscaler(workers, "worker"),
+    };
+    let metrics = OperatorMetrics::new(&prometheus::Registry::new()).unwrap();
+    Controller::new(settings, client.clone(), Book::new(store.cloned()), queues.clone(), metrics)
+}
+
+fn deployment(namespace: &str, part: &str) -> Value {
+    let mut deployment =
+        objects::named("apps/v1", "Deployment", namespace, &format!("holdfast-{part}"));
+    deployment["spec"] = json!({
+        "selector": {"matchLabels": {"app": part}},
+        "template": {
+            "metadata": {"labels": {"app": part}},
+            "spec": {"containers": [{"name": part, "image": part}]},
+        },
+    });
+    deployment
+}
+
+/// It never gets a metric, so it holds to its minimum.
+fn hpa(namespace: &str, part: &str) -> Value {
+    let name = format!("holdfast-{part}");
+    let mut hpa = objects::named("autoscaling/v2", "HorizontalPodAutoscaler", namespace, &name);
+    hpa["spec"] = json!({
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "minReplicas": 1, "maxReplicas": 9,
+        "metrics": [{"type": "External", "external": {
+            "metric": {"name": "holdfast_queue_depth"},
+            "target": {"type": "AverageValue", "averageValue": "2"},
+        }}],
+    });
+    hpa
+}
+
+/// Of KEDA's definition, what a sale needs of it.
+fn keda_definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {
+            "group": "keda.sh", "scope": "Namespaced",
+            "names": {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"},
+            "versions": [{
+                "name": "v1alpha1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }],
+        },
+    })
+}
+
+fn scaled_object(namespace: &str) -> Value {
+    let mut object =
+        objects::named("keda.sh/v1alpha1", "ScaledObject", namespace, "holdfast-worker");
+    object["spec"] = json!({"scaleTargetRef": {"name": "holdfast-worker"}});
+    object
+}
