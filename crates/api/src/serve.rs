@@ -11,8 +11,8 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use holdfast_cache::Cache;
 use holdfast_queue::Publisher;
-use holdfast_store::{SchemaError, Store, StoreMetrics};
-use holdfast_telemetry::{Chain, InternalServer, Readiness};
+use holdfast_store::{Store, StoreMetrics};
+use holdfast_telemetry::{InternalServer, Readiness};
 use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,13 +28,12 @@ use crate::{
 };
 
 mod cache_metrics;
+mod ready;
 
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// How many connections may be open on the admin port.
 const ADMIN_CONNECTIONS: usize = 64;
-/// How often a database without the schema is looked at again.
-const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The metrics that the parts of a server count into.
 pub(crate) struct ServeMetrics {
@@ -168,14 +167,16 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         "started"
     );
     tokio::spawn(internal.serve(registry, readiness.clone()));
-    let schema = tokio::spawn(ready_with_schema(store.clone(), readiness.clone(), guard));
+    let unready_after = settings.http.unready_after;
+    let following = ready::follow(store.clone(), readiness.clone(), guard, unready_after);
+    let following = tokio::spawn(following);
     let admin_end = CancellationToken::new();
     let admin = tokio::spawn(admin.run(administrative, admin_end.clone().cancelled_owned()));
 
     let stop = async {
         signals.next().await;
         tracing::info!("ending: no longer ready");
-        schema.abort();
+        following.abort();
         readiness.not_ready("ending");
         public.close_connections();
         tokio::time::sleep(settings.http.drain_delay).await;
@@ -220,34 +221,6 @@ fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
     let access = access.map(|access| Access::follow(access, store.clone())).transpose()?;
     let rates = settings.access.rates(&settings.cache);
     Ok(Guard::new(access, rates.as_ref().map(Rates::start).transpose()?))
-}
-
-/// Wants requests as soon as the database has the schema, and it is known who is who. From then on it stays ready even when the
-/// database goes away: every replica would notice at the same moment, and clean answers with
-/// `Retry-After` and cached reads are better than no server at all.
-async fn ready_with_schema(store: Store, readiness: Readiness, guard: Arc<Guard>) {
-    let mut told = false;
-    loop {
-        match store.check_schema().await {
-            Ok(()) => break,
-            Err(error) => {
-                let reason = match &error {
-                    SchemaError::Behind { .. } => "the database's schema is not up to date",
-                    SchemaError::Store(_) => "the database has not answered yet",
-                };
-                readiness.not_ready(reason);
-                if !told {
-                    tracing::warn!(error = %Chain(&error), "not ready yet");
-                    told = true;
-                }
-                tokio::time::sleep(SCHEMA_INTERVAL).await;
-            }
-        }
-    }
-    readiness.not_ready("the API keys have not been read yet");
-    guard.ready().await;
-    tracing::info!("ready");
-    readiness.ready();
 }
 
 #[derive(Debug, thiserror::Error)]

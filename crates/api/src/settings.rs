@@ -81,6 +81,10 @@ pub struct HttpSettings {
     /// The longest that an answer may take before it is 504, in milliseconds (100 to 600000)
     #[arg(long = "request-timeout-ms", env = "HOLDFAST_REQUEST_TIMEOUT_MS", default_value = "30000", value_parser = milliseconds(100..=600_000))]
     pub request_timeout: Duration,
+    /// How long the database may be away before /readyz says no, in milliseconds (0 to 3600000); 0
+    /// means that it never does for that
+    #[arg(long = "unready-after-ms", env = "HOLDFAST_UNREADY_AFTER_MS", default_value = "10000", value_parser = milliseconds(0..=3_600_000))]
+    pub unready_after: Duration,
     /// At the end: how long connections are still accepted after /readyz says no, so that load
     /// balancers notice, in milliseconds (0 to 120000)
     #[arg(long = "drain-delay-ms", env = "HOLDFAST_DRAIN_DELAY_MS", default_value = "500", value_parser = milliseconds(0..=120_000))]

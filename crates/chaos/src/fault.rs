@@ -47,6 +47,7 @@ faults! {
     RedisFlushed: "redis-flushed", "Redis emptied with FLUSHALL";
     RedisReadOnly: "redis-read-only", "Redis a replica that takes no writes";
     RedisFull: "redis-full", "Redis out of memory under noeviction";
+    RedisFailedOver: "redis-failed-over", "Redis killed, and an empty replica takes its place";
     RedisUnreachable: "redis-unreachable", "packets to Redis vanish";
     GroupDestroyed: "group-destroyed", "the queue's consumer group deleted";
     PostgresKilled: "postgres-killed", "PostgreSQL killed with SIGKILL, backends included";
@@ -65,6 +66,13 @@ pub struct During {
     pub orders: bool,
     /// Products and orders can be read.
     pub reads: bool,
+}
+
+impl During {
+    /// Whether `/readyz` says yes in the long run: as long as orders are accepted.
+    pub fn ready(self) -> bool {
+        self.orders
+    }
 }
 
 impl Fault {
@@ -97,6 +105,7 @@ impl Fault {
             Self::RedisFlushed => world.redis.flush().await,
             Self::RedisReadOnly => redis(world, "REPLICAOF 127.0.0.1 1").await,
             Self::RedisFull => redis(world, "CONFIG SET maxmemory 1").await,
+            Self::RedisFailedOver => world.fail_redis_over().await,
             Self::RedisUnreachable => {
                 world.api_redis.blackhole(true);
                 world.worker_redis.blackhole(true);
@@ -164,6 +173,7 @@ impl Fault {
                 Ok(())
             }
             Self::RedisFlushed
+            | Self::RedisFailedOver
             | Self::GroupDestroyed
             | Self::PostgresRestarted
             | Self::ConnectionsCut => Ok(()),

@@ -44,6 +44,8 @@ pub struct Trial {
     pub failed_reads: usize,
     /// Of those, a read had no answer at all within ten seconds.
     pub unanswered_reads: usize,
+    /// What `/readyz` of the other replica said at last.
+    pub ready: bool,
     /// The longest read.
     pub slowest_read: Duration,
     /// From the heal until orders are accepted again.
@@ -110,6 +112,7 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
         dead: probes.dead,
         failed_reads: probes.failed_reads,
         unanswered_reads: probes.unanswered_reads,
+        ready: probes.ready,
         slowest_read: probes.slowest_read,
         recovered,
         settled,
@@ -125,6 +128,7 @@ struct Probes {
     dead: usize,
     failed_reads: usize,
     unanswered_reads: usize,
+    ready: bool,
     slowest_read: Duration,
 }
 
@@ -132,6 +136,7 @@ struct Probes {
 async fn probe(world: &World, order: i64, until: Instant) -> anyhow::Result<Probes> {
     let other = world.apis.last().context("no replica")?;
     let live = format!("http://{}/livez", other.address());
+    let readiness = format!("http://{}/readyz", other.internal());
     let reads = ["products/1".to_owned(), format!("orders/{order}")];
     let mut probes = Probes::default();
     while Instant::now() < until {
@@ -149,6 +154,8 @@ async fn probe(world: &World, order: i64, until: Instant) -> anyhow::Result<Prob
             }
             probes.slowest_read = probes.slowest_read.max(begun.elapsed());
         }
+        // Behind the reads, which can take long.
+        probes.ready = http_get(&readiness).await.is_ok_and(|answer| answer.status == 200);
         tokio::time::sleep(PROBE).await;
     }
     Ok(probes)

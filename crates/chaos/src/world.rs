@@ -84,6 +84,19 @@ impl Member {
         Ok(())
     }
 
+    /// SIGTERM; returns when it has ended.
+    ///
+    /// # Errors
+    /// It is down, or has not ended well within `limit`.
+    pub async fn terminate(&self, limit: Duration) -> anyhow::Result<()> {
+        let process = self.process.lock().await.take().context("it is down")?;
+        process.terminate()?;
+        match process.wait(limit).await {
+            Some(status) if status.success() => Ok(()),
+            ended => bail!("{ended:?}:\n{}", process.log_tail(20)),
+        }
+    }
+
     /// Does something to the process.
     ///
     /// # Errors
@@ -121,6 +134,8 @@ pub struct World {
     pub database_url: String,
     /// Its products.
     pub products: Vec<i64>,
+    /// What has taken the place of a Redis that failed.
+    heirs: Mutex<Vec<Redis>>,
     /// Sessions that hold locks for a fault.
     pub(crate) sessions: Mutex<Vec<PgConnection>>,
 }
@@ -155,6 +170,7 @@ impl World {
             postgres,
             database_url,
             products: (1..=options.products).collect(),
+            heirs: Mutex::default(),
             sessions: Mutex::default(),
         };
         world.migrate().await?;
@@ -227,6 +243,7 @@ impl World {
             .env("HOLDFAST_METRICS_ADDR", internal.address().to_string())
             .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
             .env("HOLDFAST_AUTH", "off")
+            .env("HOLDFAST_UNREADY_AFTER_MS", "2000")
             .ready(Ready::Http(format!("http://{}/livez", internal.address())));
         Ok(Member { options, process: tokio::sync::Mutex::new(None), public, internal })
     }
@@ -247,6 +264,20 @@ impl World {
         let targets: Vec<_> = self.apis.iter().map(Member::address).collect();
         let stock: BTreeMap<_, _> = self.products.iter().map(|id| (*id, STOCK)).collect();
         Clients::start(count, &targets, &self.products, stock)
+    }
+
+    /// Kills Redis; from then on an empty one answers at its address.
+    ///
+    /// # Errors
+    /// There is no other Redis to be had.
+    pub async fn fail_redis_over(&self) -> anyhow::Result<()> {
+        let heir = Redis::start(RedisOptions::default()).await?;
+        for proxy in [&self.api_redis, &self.worker_redis] {
+            proxy.lead_to(local(heir.port()));
+        }
+        self.redis.kill9().await?;
+        self.heirs.lock().push(heir);
+        Ok(())
     }
 
     /// Waits until every process that is up is ready.

@@ -33,6 +33,8 @@ pub struct Proxy {
 /// What is done to the connections, all of them.
 #[derive(Debug)]
 struct Rules {
+    /// Where new connections lead.
+    upstream: Mutex<SocketAddr>,
     round_trips: AtomicU64,
     cut_answers: AtomicBool,
     /// Nothing passes in either direction while it is `true`.
@@ -53,6 +55,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
         let rules = Arc::new(Rules {
+            upstream: Mutex::new(upstream),
             round_trips: AtomicU64::new(0),
             cut_answers: AtomicBool::new(false),
             blackhole: watch::Sender::new(false),
@@ -66,7 +69,7 @@ impl Proxy {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(join(client, upstream, Arc::clone(&shared)));
+                connections.spawn(join(client, Arc::clone(&shared)));
             }
         });
         Ok(Self { address, rules, _tasks: tasks })
@@ -95,6 +98,11 @@ impl Proxy {
         self.rules.blackhole.send_replace(on);
     }
 
+    /// New connections lead to this server from now on.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        *self.rules.upstream.lock() = upstream;
+    }
+
     /// Ends all connections that there are; new ones are made as ever.
     pub fn cut(&self) {
         self.rules.cuts.send_modify(|cuts| *cuts += 1);
@@ -112,8 +120,9 @@ impl Proxy {
     }
 }
 
-async fn join(client: TcpStream, upstream: SocketAddr, rules: Arc<Rules>) {
+async fn join(client: TcpStream, rules: Arc<Rules>) {
     let mut cuts = rules.cuts.subscribe();
+    let upstream = *rules.upstream.lock();
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);

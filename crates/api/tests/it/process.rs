@@ -192,6 +192,35 @@ async fn it_is_not_ready_before_the_schema_is_there() {
     assert!(!run(&["healthcheck"], &[("HOLDFAST_METRICS_ADDR", "127.0.0.1:1")]).status.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_ready_as_long_as_it_can_take_orders() {
+    let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
+    let url = postgres.ensure_database("holdfast").await.unwrap();
+    assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let server = Server::on(&url, redis, &[("HOLDFAST_UNREADY_AFTER_MS", "1500")]).await;
+    let product = server.product(100).await;
+    let ready = async || server.internal.get("/readyz").await.status == 200;
+
+    // A restart is over sooner than anybody turns away.
+    postgres.restart().await.unwrap();
+    server.until("orders are taken", async || server.order(product, 1).await.status == 201).await;
+    assert!(ready().await && !server.process.log().unwrap().contains("not ready: the database"));
+
+    // One that stays away, and one that hangs.
+    postgres.kill9().await.unwrap();
+    server.until("it turns away", async || !ready().await).await;
+    assert_eq!(server.internal.get("/livez").await.status, 200);
+    assert_eq!(server.order(product, 1).await.status, 503, "and answers cleanly");
+    postgres.restart().await.unwrap();
+    server.until("it is back", ready).await;
+    postgres.pause().await.unwrap();
+    server.until("it turns away", async || !ready().await).await;
+    postgres.resume().await.unwrap();
+    server.until("it is back", ready).await;
+    server.until("orders are taken", async || server.order(product, 1).await.status == 201).await;
+}
+
 #[tokio::test]
 async fn sigterm_answers_what_is_in_hand_and_ends() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;

@@ -14,6 +14,9 @@ static ROOM: Semaphore = Semaphore::const_new(3);
 /// second try, and the search for a commit's outcome, on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
+/// By then a replica without a database says that it is not ready: two seconds, and the probe's own.
+const UNREADY_BY: Duration = Duration::from_secs(5);
+
 async fn suffer(fault: Fault, hold: Duration) -> Trial {
     let _room = ROOM.acquire().await.unwrap();
     let world = World::start(&WorldOptions::default()).await.unwrap();
@@ -26,6 +29,9 @@ async fn suffer(fault: Fault, hold: Duration) -> Trial {
     assert!(trial.probes > 0, "{told}");
     assert_eq!(trial.dead, 0, "/livez of the other replica: {told}");
     assert_eq!(trial.unanswered_reads, 0, "reads are answered in bounded time: {told}");
+    if trial.lasted > UNREADY_BY || during.ready() {
+        assert_eq!(trial.ready, during.ready(), "/readyz of the other replica: {told}");
+    }
     if during.orders {
         assert!(trial.accepted > 10, "orders went on: {told}");
     }
@@ -55,9 +61,10 @@ tests! {
     redis_flushed: RedisFlushed, 1;
     redis_read_only: RedisReadOnly, 3;
     redis_full: RedisFull, 3;
+    redis_failed_over: RedisFailedOver, 2;
     redis_unreachable: RedisUnreachable, 3;
     the_consumer_group_destroyed: GroupDestroyed, 1;
-    postgres_killed: PostgresKilled, 3;
+    postgres_killed: PostgresKilled, 6;
     postgres_hung: PostgresHung, 6;
     postgres_restarted: PostgresRestarted, 1;
     postgres_unreachable: PostgresUnreachable, 6;

@@ -5,4 +5,6 @@ mod backup;
 mod chaos;
 mod faults;
 mod kill_points;
+mod next_schema;
 mod refusals;
+mod shutdown;

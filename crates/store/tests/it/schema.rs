@@ -59,3 +59,39 @@ async fn a_migration_that_is_interrupted_goes_on_where_it_stopped() {
     store.migrate().await.unwrap();
     store.check_schema().await.unwrap();
 }
+
+/// The binaries of the release before serve while a migration runs and after it, until each is replaced: what
+/// they use must stay as it was.
+#[test]
+fn migrations_only_expand() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
+    let mut looked_at = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.lines().map(|line| line.split("--").next().unwrap_or_default());
+        let code = code.collect::<Vec<_>>().join(" ").to_uppercase();
+        for statement in code.split(';') {
+            let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+            for contracts in [
+                "DROP TABLE",
+                "DROP COLUMN",
+                " RENAME ",
+                "SET NOT NULL",
+                " TYPE ",
+                "DROP DEFAULT",
+                "DROP TRIGGER",
+                "DROP FUNCTION",
+                "TRUNCATE",
+            ] {
+                assert!(!words.contains(contracts), "{}: {words}", path.display());
+            }
+            // A column that old binaries do not fill in needs a value of its own.
+            if words.contains("ADD COLUMN") && words.contains("NOT NULL") {
+                assert!(words.contains("DEFAULT"), "{}: {words}", path.display());
+            }
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at >= 4, "{looked_at}");
+}

@@ -1,0 +1,128 @@
+//! Replicas that are replaced one after the other under load, as a rollout does it, behind a balancer that
+//! watches `/readyz`: no request fails.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use holdfast_bench::load::Accepted;
+use holdfast_chaos::{
+    clients::Seen,
+    world::{STOCK, World, WorldOptions},
+};
+use holdfast_sandbox::http_get;
+use parking_lot::{Mutex, RwLock};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which replicas say that they are ready: looked at as often as balancers do, or rather more seldom.
+struct Balancer {
+    replicas: Vec<(SocketAddr, SocketAddr)>,
+    ready: RwLock<Vec<SocketAddr>>,
+    next: AtomicUsize,
+}
+
+impl Balancer {
+    async fn look(&self) {
+        let mut ready = Vec::new();
+        for (public, internal) in &self.replicas {
+            let answer = http_get(&format!("http://{internal}/readyz")).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                ready.push(*public);
+            }
+        }
+        *self.ready.write() = ready;
+    }
+
+    fn pick(&self) -> Option<SocketAddr> {
+        let ready = self.ready.read();
+        ready.get(self.next.fetch_add(1, Ordering::Relaxed) % ready.len().max(1)).copied()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_under_load_fails_no_request() {
+    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let balancer = Arc::new(Balancer {
+        replicas: world.apis.iter().map(|it| (it.address(), it.internal())).collect(),
+        ready: RwLock::default(),
+        next: AtomicUsize::new(0),
+    });
+    balancer.look().await;
+    let (ended, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let failed = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    {
+        let (balancer, ended) = (Arc::clone(&balancer), Arc::clone(&ended));
+        tasks.spawn(async move {
+            while !ended.load(Ordering::Relaxed) {
+                balancer.look().await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    for client in 0..8 {
+        let (balancer, ended, accepted, failed, http) = (
+            Arc::clone(&balancer),
+            Arc::clone(&ended),
+            Arc::clone(&accepted),
+            Arc::clone(&failed),
+            http.clone(),
+        );
+        tasks.spawn(async move {
+            while !ended.load(Ordering::Relaxed) {
+                let Some(replica) = balancer.pick() else {
+                    failed.lock().push("no replica is ready".to_owned());
+                    return;
+                };
+                let order = json!({"product_id": 1 + client % 4, "quantity": 1});
+                match http.post(format!("http://{replica}/orders")).json(&order).send().await {
+                    Ok(answer) if answer.status() == 201 => {
+                        let body: Value = answer.json().await.unwrap_or_default();
+                        accepted.lock().push(Accepted {
+                            id: body["id"].as_i64().unwrap_or_default(),
+                            product_id: 1 + client % 4,
+                            quantity: 1,
+                        });
+                    }
+                    Ok(answer) => failed.lock().push(format!("{replica}: {}", answer.status())),
+                    Err(error) => failed.lock().push(format!("{replica}: {error:?}")),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    let more = async || {
+        let (before, begun) = (accepted.lock().len(), Instant::now());
+        while accepted.lock().len() < before + 100 {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", failed.lock());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    more().await;
+    for member in world.workers.iter().chain(&world.apis) {
+        member.terminate(PATIENCE).await.unwrap();
+        more().await;
+        member.start().await.unwrap();
+        world.ready(PATIENCE).await.unwrap();
+        // Until the balancer has seen it, too.
+        more().await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    tasks.join_all().await;
+    assert_eq!(*failed.lock(), Vec::<String>::new());
+    let mut seen = Seen::default();
+    seen.log.initial_stock = world.products.iter().map(|id| (*id, STOCK)).collect();
+    seen.log.accepted = std::mem::take(&mut accepted.lock());
+    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    assert!(findings.hold() && findings.orders >= 1000, "{findings}");
+    assert_eq!(world.downstream.counts().1, 0, "nothing was done twice: it was handed over");
+}
