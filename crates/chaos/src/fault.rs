@@ -3,12 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use holdfast_sandbox::{Clock, Disk};
 use sqlx::{Connection as _, Executor as _};
 
-use crate::world::World;
+use crate::world::{Clocks, World, WorldOptions};
 
 const STREAM: &str = "holdfast:{orders}:stream";
+/// More than it has in store.
+const LOG_SEGMENTS_MAX: u32 = 100;
+
+/// How far clocks jump.
+const JUMP: Duration = Duration::from_hours(1);
+
 const GROUP: &str = "fulfilment";
 
 macro_rules! faults {
@@ -55,6 +62,12 @@ faults! {
     PostgresRestarted: "postgres-restarted", "PostgreSQL restarted in order";
     PostgresUnreachable: "postgres-unreachable", "packets to PostgreSQL vanish";
     PostgresFull: "postgres-full", "PostgreSQL out of connections, and the present ones cut";
+    PostgresDiskFull: "postgres-disk-full", "PostgreSQL's disk full";
+    PostgresLogFull: "postgres-log-full", "PostgreSQL's disk full when it needs room for its log (WAL)";
+    ClockAhead: "clock-ahead", "the clocks of one replica and one worker an hour ahead";
+    ClockBehind: "clock-behind", "the clocks of one replica and one worker an hour behind";
+    PostgresClockAhead: "postgres-clock-ahead", "PostgreSQL's clock an hour ahead";
+    PostgresClockBehind: "postgres-clock-behind", "PostgreSQL's clock an hour behind";
     ConnectionsCut: "connections-cut", "all connections to both servers cut";
     RowLocked: "row-locked", "one product's row locked by another session";
 }
@@ -83,9 +96,39 @@ impl Fault {
             | Self::PostgresHung
             | Self::PostgresRestarted
             | Self::PostgresUnreachable
-            | Self::PostgresFull => During { orders: false, reads: false },
+            | Self::PostgresFull
+            | Self::PostgresLogFull => During { orders: false, reads: false },
+            Self::PostgresDiskFull => During { orders: false, reads: true },
             _ => During { orders: true, reads: true },
         }
+    }
+
+    /// What a world must have for it.
+    pub fn world(self) -> WorldOptions {
+        let disk = matches!(self, Self::PostgresDiskFull | Self::PostgresLogFull);
+        let clocks = matches!(
+            self,
+            Self::ClockAhead
+                | Self::ClockBehind
+                | Self::PostgresClockAhead
+                | Self::PostgresClockBehind
+        );
+        WorldOptions { disk, clocks, ..WorldOptions::default() }
+    }
+
+    /// Whether this machine can make it happen.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn possible(self) -> anyhow::Result<()> {
+        let WorldOptions { disk, clocks, .. } = self.world();
+        if disk {
+            Disk::mount(1 << 20)?;
+        }
+        if clocks {
+            Clock::new()?;
+        }
+        Ok(())
     }
 
     /// Makes it happen. Some last until [`Self::heal`], others are over at once.
@@ -121,6 +164,12 @@ impl Fault {
                 Ok(())
             }
             Self::PostgresFull => fill_postgres(world).await,
+            Self::PostgresDiskFull => disk(world)?.fill(),
+            Self::PostgresLogFull => fill_log(world).await,
+            Self::ClockAhead => clock(world, |it| &it.first)?.ahead(JUMP),
+            Self::ClockBehind => clock(world, |it| &it.first)?.behind(JUMP),
+            Self::PostgresClockAhead => clock(world, |it| &it.postgres)?.ahead(JUMP),
+            Self::PostgresClockBehind => clock(world, |it| &it.postgres)?.behind(JUMP),
             Self::ConnectionsCut => {
                 let World { api_postgres, api_redis, worker_postgres, worker_redis, .. } = world;
                 for proxy in [api_postgres, api_redis, worker_postgres, worker_redis] {
@@ -165,6 +214,15 @@ impl Fault {
                 world.worker_postgres.blackhole(false);
                 Ok(())
             }
+            Self::PostgresDiskFull => disk(world)?.make_room(),
+            Self::PostgresLogFull => {
+                disk(world)?.make_room()?;
+                world.postgres.restart().await
+            }
+            Self::ClockAhead | Self::ClockBehind => clock(world, |it| &it.first)?.right(),
+            Self::PostgresClockAhead | Self::PostgresClockBehind => {
+                clock(world, |it| &it.postgres)?.right()
+            }
             Self::PostgresFull | Self::RowLocked => {
                 let sessions = std::mem::take(&mut *world.sessions.lock());
                 for session in sessions {
@@ -185,6 +243,28 @@ async fn redis(world: &World, command: &str) -> anyhow::Result<()> {
     let answer = world.redis.command(command).await?;
     ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
     Ok(())
+}
+
+fn disk(world: &World) -> anyhow::Result<&Disk> {
+    world.disk.as_ref().context("PostgreSQL has no disk of its own here")
+}
+
+fn clock(world: &World, which: fn(&Clocks) -> &Clock) -> anyhow::Result<&Clock> {
+    world.clocks.as_ref().map(which).context("there are no clocks here that can be set")
+}
+
+/// Has PostgreSQL write its log until it needs room for more of it: it ends by that, and cannot start again.
+async fn fill_log(world: &World) -> anyhow::Result<()> {
+    disk(world)?.fill()?;
+    let Ok(mut session) = world.connect().await else { return Ok(()) };
+    let next = "SELECT pg_logical_emit_message(true, 'fault', ''), pg_switch_wal()";
+    for _ in 0..LOG_SEGMENTS_MAX {
+        if session.execute(next).await.is_err() && world.connect().await.is_err() {
+            world.postgres.ended().await;
+            return Ok(());
+        }
+    }
+    bail!("PostgreSQL's log has no end")
 }
 
 /// Takes every connection that is to be had, ours first of all.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use holdfast_chaos::fault::Fault;
-use holdfast_chaos::world::{World, WorldOptions};
+use holdfast_chaos::world::World;
 use holdfast_chaos::{chaos, table, timeline, trial};
 
 /// Breaks a private Holdfast on purpose, and audits its promises.
@@ -60,11 +60,11 @@ async fn run(minutes: u64, seed: Option<u64>, svg: PathBuf) -> anyhow::Result<bo
     let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
     let plan = chaos::plan(seed, Duration::from_mins(minutes));
-    let found = chaos::run(&plan, |struck| {
+    let tell = |struck: &chaos::Struck| {
         let (from, to) = (struck.from.as_secs_f64(), struck.to.as_secs_f64());
         println!("{from:7.1} s to {to:7.1} s  {}", struck.fault);
-    })
-    .await?;
+    };
+    let found = chaos::run(&plan, tell, |fault, why| println!("SKIPPED: {fault}: {why:#}")).await?;
     std::fs::write(&svg, timeline::render(&found, seed))?;
     println!("answers: {:?}", found.seen.answers);
     println!("sent downstream again: {}; all final after {:?}", found.repeats, found.settled);
@@ -77,7 +77,11 @@ async fn run(minutes: u64, seed: Option<u64>, svg: PathBuf) -> anyhow::Result<bo
 async fn faults(write: Option<PathBuf>) -> anyhow::Result<bool> {
     let mut trials = Vec::new();
     for fault in Fault::ALL {
-        let world = World::start(&WorldOptions::default()).await?;
+        if let Err(why) = fault.possible() {
+            println!("SKIPPED: {fault}: {why:#}");
+            continue;
+        }
+        let world = World::start(&fault.world()).await?;
         let trial = trial::run(&world, *fault, Duration::from_secs(4)).await?;
         println!("{fault}: {}", trial.findings);
         trials.push(trial);

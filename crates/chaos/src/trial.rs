@@ -34,6 +34,8 @@ pub struct Trial {
     pub accepted_of_first: usize,
     /// Orders refused cleanly while it lasted.
     pub refused: usize,
+    /// Orders that reached the receiver while it did.
+    pub fulfilled: u64,
     /// The longest time until an answer, from the fault to the end.
     pub slowest: Duration,
     /// Looks at the other replica.
@@ -70,9 +72,9 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
     let begun = Instant::now();
     fault.inflict(world).await.with_context(|| format!("cannot make: {fault}"))?;
-    let struck = Instant::now();
+    let (struck, sent) = (Instant::now(), world.downstream.counts().0);
     let probes = probe(world, order, begun + hold).await?;
-    let lasted = begun.elapsed();
+    let (lasted, fulfilled) = (begun.elapsed(), world.downstream.counts().0 - sent);
     fault.heal(world).await.with_context(|| format!("cannot heal: {fault}"))?;
     let healed = Instant::now();
     more(&clients, SOME).await.context("after the fault")?;
@@ -107,6 +109,7 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
         accepted_of_first: within(struck, end, Outcome::Accepted, true),
         refused: within(struck, end, Outcome::Refused, false)
             + within(struck, end, Outcome::Refused, true),
+        fulfilled,
         slowest: after.map(|event| event.took).max().unwrap_or_default(),
         probes: probes.count,
         dead: probes.dead,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use holdfast_bench::audit::{Expectation, Findings, audit};
 use holdfast_sandbox::{
-    Port, Postgres, PostgresOptions, Process, ProcessOptions, Proxy, Ready, Redis, RedisOptions,
-    http_get, workspace_binary,
+    Clock, Disk, Keep, Port, Postgres, PostgresOptions, Process, ProcessOptions, Proxy, Ready,
+    Redis, RedisOptions, http_get, workspace_binary,
 };
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
@@ -19,6 +19,9 @@ use crate::downstream::{Downstream, SECRET};
 
 /// Units of each product before the first order.
 pub const STOCK: i64 = 1_000_000;
+
+/// PostgreSQL's own disk, where it has one: as much as its log and an hour of orders may need.
+const DISK: u64 = 8 << 30;
 
 const DATABASE: &str = "holdfast";
 const MIGRATE_LIMIT: Duration = Duration::from_mins(1);
@@ -34,11 +37,30 @@ pub struct WorldOptions {
     pub products: i64,
     /// Connections that PostgreSQL allows.
     pub max_connections: u32,
+    /// PostgreSQL has a disk of its own.
+    pub disk: bool,
+    /// PostgreSQL and the first of our processes go by clocks that can be set.
+    pub clocks: bool,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        Self { apis: 2, workers: 2, products: 4, max_connections: 100 }
+        Self { apis: 2, workers: 2, products: 4, max_connections: 100, disk: false, clocks: false }
+    }
+}
+
+/// Clocks that can be set.
+#[derive(Debug)]
+pub struct Clocks {
+    /// Of the first replica and the first worker.
+    pub first: Clock,
+    /// Of PostgreSQL.
+    pub postgres: Clock,
+}
+
+impl Clocks {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { first: Clock::new()?, postgres: Clock::new()? })
     }
 }
 
@@ -130,6 +152,10 @@ pub struct World {
     pub redis: Redis,
     /// PostgreSQL: each commit is on the disk.
     pub postgres: Postgres,
+    /// PostgreSQL's disk, if it has one of its own.
+    pub disk: Option<Disk>,
+    /// What the time is, for some.
+    pub clocks: Option<Clocks>,
     /// The database, past the proxies.
     pub database_url: String,
     /// Its products.
@@ -146,11 +172,16 @@ impl World {
     /// # Errors
     /// When a part does not start.
     pub async fn start(options: &WorldOptions) -> anyhow::Result<Self> {
+        let disk = options.disk.then(|| Disk::mount(DISK)).transpose()?;
+        let clocks = options.clocks.then(Clocks::new).transpose()?;
         let postgres = PostgresOptions {
             durable: true,
             max_connections: options.max_connections,
+            keep: disk.as_ref().map_or(Keep::Nothing, |disk| Keep::In(disk.path().to_owned())),
+            env: clocks.as_ref().map(|clocks| clocks.postgres.env()).unwrap_or_default(),
             ..PostgresOptions::default()
         };
+
         let (postgres, redis, downstream) = tokio::try_join!(
             Postgres::start(postgres),
             Redis::start(RedisOptions::default()),
@@ -168,6 +199,8 @@ impl World {
             downstream,
             redis,
             postgres,
+            disk,
+            clocks,
             database_url,
             products: (1..=options.products).collect(),
             heirs: Mutex::default(),
@@ -220,6 +253,11 @@ impl World {
                 member.options = member.options.env(name, value);
             }
             self.workers.push(member);
+        }
+        if let Some(clocks) = &self.clocks {
+            for member in self.apis.iter_mut().take(1).chain(self.workers.iter_mut().take(1)) {
+                member.options.env.extend(clocks.first.env());
+            }
         }
         for member in self.apis.iter().chain(&self.workers) {
             member.start().await?;

@@ -68,12 +68,18 @@ impl Child {
                 .arg(format!("--regid={}", user.gid))
                 .arg("--clear-groups");
         }
+        command.arg("--");
+        // A library that is loaded before others is the program's: setpriv may be another user.
+        let (preload, env): (Vec<_>, Vec<_>) =
+            launch.env.iter().partition(|(name, _)| name == "LD_PRELOAD");
+        for (name, value) in preload {
+            command.arg("env").arg(format!("{name}={value}"));
+        }
         command
-            .arg("--")
             .arg(launch.program)
             .args(&launch.args)
             .env(FOLDER_VARIABLE, launch.folder)
-            .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .envs(env.into_iter().map(|(name, value)| (name, value)))
             .current_dir(launch.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

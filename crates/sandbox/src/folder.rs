@@ -154,7 +154,9 @@ pub fn sweep() -> anyhow::Result<usize> {
     }
     let mut removed = 0;
     for (path, _lock) in &stale {
-        if end_processes_in(path).is_ok() && fs::remove_dir_all(path).is_ok() {
+        let ended = end_processes_in(path).is_ok();
+        crate::disk::detach_in(path);
+        if ended && fs::remove_dir_all(path).is_ok() {
             removed += 1;
         }
     }

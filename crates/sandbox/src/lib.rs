@@ -18,6 +18,8 @@
 //! ```
 
 mod child;
+mod clock;
+mod disk;
 mod folder;
 mod http;
 mod initdb;
@@ -32,6 +34,8 @@ mod proxy;
 mod redis;
 mod shared;
 
+pub use clock::Clock;
+pub use disk::Disk;
 pub use folder::{Keep, sweep};
 pub use http::{Answer, http_get, http_post_json, http_post_json_as, http_put_json};
 #[cfg(feature = "kubernetes")]

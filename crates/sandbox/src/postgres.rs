@@ -39,11 +39,19 @@ pub struct PostgresOptions {
     pub keep: Keep,
     /// More settings, as in `postgresql.conf`; they win over the ones above.
     pub settings: Vec<(String, String)>,
+    /// Set in its environment.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { durable: false, max_connections: 200, keep: Keep::Nothing, settings: Vec::new() }
+        Self {
+            durable: false,
+            max_connections: 200,
+            keep: Keep::Nothing,
+            settings: Vec::new(),
+            env: Vec::new(),
+        }
     }
 }
 
@@ -271,11 +279,13 @@ impl Postgres {
         }
         let log = self.log_path();
         let log_before = std::fs::metadata(&log).map_or(0, |meta| meta.len());
+        let mut env = self.options.env.clone();
+        env.push(("LC_ALL".to_owned(), "C".to_owned()));
         // Stored at once: a start that is cancelled or fails is still ended in order by the drop.
         let child = server.insert(Child::spawn(&Launch {
             program: &self.programs.postgres,
             args,
-            env: vec![("LC_ALL".to_owned(), "C".to_owned())],
+            env,
             folder: self.folder.path(),
             log: &log,
             user: self.user.as_ref(),

@@ -104,6 +104,9 @@ pub struct SweepRule {
     pub waiting: Duration,
     /// How much longer than that an order must have been pending.
     pub lost_after: Duration,
+    /// Longer than any lease and any wait for the next try: a time that is further ahead was written
+    /// before the database's clock was set back, and is not waited for.
+    pub horizon: Duration,
     /// The most orders of one step.
     pub limit: u32,
 }
@@ -289,7 +292,8 @@ impl Store {
 
     /// Finds orders that should be in the queue and may not be, the oldest first: those that have
     /// been pending for too long (from their creation, the end of their retry's delay, or the last
-    /// sweep that found them), and those whose lease has run out. Makes them pending and marks
+    /// sweep that found them), those whose lease has run out, and those whose times are so far ahead that the clock
+    /// must have been set back. Makes them pending and marks
     /// them, so that two sweepers do not both find them. Also says where the next step goes on, if
     /// there may be more.
     ///
@@ -301,6 +305,8 @@ impl Store {
         rule: SweepRule,
         from: Option<SweptUpTo>,
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
+        // Those whose time of creation is ahead, because the clock was set back, are marked with the present time
+        // and found once; they say nothing of where the next step goes on.
         // Of the index by status only the old end is read, up to the age of the oldest waiting
         // message: not the whole of a long queue, each time.
         let query = sqlx::query(concat!(
@@ -308,30 +314,45 @@ impl Store {
                  SELECT id, created_at FROM orders WHERE status = 'pending' \
                      AND created_at <= now() - $2 * interval '1 ms' \
                      AND created_at >= 'epoch'::timestamptz + $4 * interval '1 us' \
-                     AND coalesce(next_attempt_at, created_at) \
-                         < now() - ($2 + $3) * interval '1 ms' \
+                     AND (coalesce(next_attempt_at, created_at) \
+                             < now() - ($2 + $3) * interval '1 ms' \
+                         OR next_attempt_at > now() + $5 * interval '1 ms') \
                  ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
              left_behind AS MATERIALIZED ( \
                  SELECT id, created_at FROM orders WHERE status = 'processing' \
                      AND created_at <= now() - $2 * interval '1 ms' \
                      AND created_at >= 'epoch'::timestamptz + $4 * interval '1 us' \
-                     AND lease_until < now() \
+                     AND (lease_until < now() OR lease_until > now() + $5 * interval '1 ms') \
+                 ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
+             late_ahead_of_time AS MATERIALIZED ( \
+                 SELECT id, created_at FROM orders WHERE status = 'pending' \
+                     AND created_at > now() + $5 * interval '1 ms' \
+                     AND (coalesce(next_attempt_at, created_at) \
+                             < now() - ($2 + $3) * interval '1 ms' \
+                         OR coalesce(next_attempt_at, created_at) > now() + $5 * interval '1 ms') \
+                 ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
+             left_ahead_of_time AS MATERIALIZED ( \
+                 SELECT id, created_at FROM orders WHERE status = 'processing' \
+                     AND created_at > now() + $5 * interval '1 ms' \
+                     AND (lease_until < now() OR lease_until > now() + $5 * interval '1 ms') \
                  ORDER BY created_at, id LIMIT $1 FOR UPDATE SKIP LOCKED), \
              lost AS ( \
-                 SELECT id FROM (TABLE late UNION ALL TABLE left_behind) AS found \
+                 SELECT id FROM (TABLE late UNION ALL TABLE left_behind \
+                     UNION ALL TABLE late_ahead_of_time UNION ALL TABLE left_ahead_of_time) AS found \
                  ORDER BY created_at, id LIMIT $1) \
              UPDATE orders SET status = 'pending', lease_until = NULL, next_attempt_at = now(), \
                  earlier = CASE status WHEN 'processing' THEN ",
             lease_ran_out!(),
             " ELSE earlier END \
              WHERE id = ANY (ARRAY(SELECT id FROM lost)) \
-             RETURNING id, trace_context, \
-                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us"
+             RETURNING id, trace_context, CASE WHEN created_at <= now() \
+                 THEN (extract(epoch FROM created_at) * 1000000)::bigint ELSE 0 END AS created_us"
         ))
         .bind(i64::from(rule.limit))
         .bind(millis(rule.waiting))
         .bind(millis(rule.lost_after))
-        .bind(from.map_or(0, |from| from.0));
+        .bind(from.map_or(0, |from| from.0))
+        .bind(millis(rule.horizon));
         let rows = self.within(query).await?;
         let mut up_to = 0;
         let mut swept = Vec::with_capacity(rows.len());

@@ -13,6 +13,8 @@ use crate::shared::Shared;
 const STEP_MAX: u32 = 1000;
 /// The most idempotency keys that are forgotten in one step.
 const PURGE_MAX: u32 = 5000;
+/// So much a clock may be off before what it said is not believed.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 /// The most dead letters that are counted.
 const DEAD_LETTERS_MAX: u32 = 10_000;
 /// A worker that has not been heard of for so long, and holds nothing, is forgotten.
@@ -68,7 +70,14 @@ async fn purge(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
 async fn sweep(shared: &Shared) -> Result<(), Box<dyn std::error::Error>> {
     let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
     shared.metrics.oldest_age.set(waiting.as_secs_f64());
-    let rule = SweepRule { waiting, lost_after: shared.settings.sweep_after, limit: STEP_MAX };
+    let settings = &shared.settings;
+    let rule = SweepRule {
+        waiting,
+        lost_after: settings.sweep_after,
+        // Twice, for workers that are set otherwise.
+        horizon: settings.lease.max(settings.retry.max) * 2 + CLOCK_TOLERANCE,
+        limit: STEP_MAX,
+    };
     let mut from = None;
     loop {
         let (lost, next) = shared

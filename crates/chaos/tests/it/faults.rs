@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_chaos::fault::Fault;
 use holdfast_chaos::trial::{self, Trial};
-use holdfast_chaos::world::{World, WorldOptions};
+use holdfast_chaos::world::World;
 use tokio::sync::Semaphore;
 
 /// A world has a dozen busy processes, and the machine may have two cores.
@@ -19,7 +19,7 @@ const UNREADY_BY: Duration = Duration::from_secs(5);
 
 async fn suffer(fault: Fault, hold: Duration) -> Trial {
     let _room = ROOM.acquire().await.unwrap();
-    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let world = World::start(&fault.world()).await.unwrap();
     let trial = trial::run(&world, fault, hold).await.unwrap();
     let during = fault.during();
     let told = format!("{trial:?}").split("seen: Seen").next().unwrap().to_owned();
@@ -69,7 +69,51 @@ tests! {
     postgres_restarted: PostgresRestarted, 1;
     postgres_unreachable: PostgresUnreachable, 6;
     postgres_out_of_connections: PostgresFull, 4;
+    a_clock_an_hour_ahead: ClockAhead, 2;
+    a_clock_an_hour_behind: ClockBehind, 2;
     all_connections_cut: ConnectionsCut, 1;
+}
+
+/// What it says of orders' leases, and of which are due, is wrong by an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_of_postgres_an_hour_ahead() {
+    let trial = suffer(Fault::PostgresClockAhead, Duration::from_secs(3)).await;
+    assert!(trial.fulfilled > 10, "orders are done meanwhile: {}", trial.fulfilled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_of_postgres_an_hour_behind() {
+    let trial = suffer(Fault::PostgresClockBehind, Duration::from_secs(3)).await;
+    assert!(trial.fulfilled > 10, "orders are done meanwhile: {}", trial.fulfilled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_of_postgres_full() {
+    if let Some(trial) = suffer_full_disk(Fault::PostgresDiskFull).await {
+        assert!(trial.refused > 0, "it was full: {:?}", trial.seen.answers);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_of_postgres_full_when_it_needs_room_for_its_log() {
+    if let Some(trial) = suffer_full_disk(Fault::PostgresLogFull).await {
+        assert_eq!(trial.accepted, 0, "it was gone");
+        assert!(trial.refused > 0);
+    }
+}
+
+/// Skipped where no disk can be mounted, unless that is required.
+async fn suffer_full_disk(fault: Fault) -> Option<Trial> {
+    match fault.possible() {
+        Err(why) if std::env::var("HOLDFAST_DISK_TESTS").as_deref() != Ok("required") => {
+            eprintln!("SKIPPED: {fault}: {why:#}");
+            None
+        }
+        possible => {
+            possible.unwrap();
+            Some(suffer(fault, Duration::from_secs(4)).await)
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 
 mod command;
 mod keep;
+mod machine;
 mod orphans;
 mod parity;
 mod postgres;

@@ -81,7 +81,12 @@ async fn a_replay_that_nobody_published_is_found_by_the_sweep() {
     let ids = orders(&store, 1).await;
     fail(&store, &ids).await;
     store.replay(&ids, EVE).await.unwrap();
-    let rule = SweepRule { waiting: Duration::ZERO, lost_after: Duration::ZERO, limit: 10 };
+    let rule = SweepRule {
+        waiting: Duration::ZERO,
+        lost_after: Duration::ZERO,
+        horizon: Duration::from_hours(1),
+        limit: 10,
+    };
     let (swept, _) = store.sweep(rule, None).await.unwrap();
     assert_eq!(swept[0].order_id, ids[0]);
 }

@@ -27,6 +27,9 @@ async fn status(store: &Store, id: OrderId) -> OrderStatus {
     store.order(id).await.unwrap().unwrap().status
 }
 
+/// Longer than the leases and waits of these tests.
+const HORIZON: Duration = Duration::from_mins(50);
+
 async fn age_by(store: &Store, id: OrderId, interval: &str) {
     sqlx::query("UPDATE orders SET created_at = now() - $1::text::interval WHERE id = $2")
         .bind(interval)
@@ -38,7 +41,7 @@ async fn age_by(store: &Store, id: OrderId, interval: &str) {
 
 /// What a sweep finds in one step, while nothing waits in the queue.
 async fn found(store: &Store, limit: u32, lost_after: Duration) -> Vec<OrderId> {
-    let rule = SweepRule { waiting: Duration::ZERO, lost_after, limit };
+    let rule = SweepRule { waiting: Duration::ZERO, lost_after, horizon: HORIZON, limit };
     let (swept, _) = store.sweep(rule, None).await.unwrap();
     let mut ids: Vec<_> = swept.into_iter().map(|swept| swept.order_id).collect();
     ids.sort();
@@ -340,6 +343,7 @@ async fn a_sweep_leaves_alone_what_may_wait_in_the_queue() {
     let rule = SweepRule {
         waiting: Duration::from_mins(1),
         lost_after: Duration::from_secs(10),
+        horizon: HORIZON,
         limit: 10,
     };
     let (swept, more) = store.sweep(rule, None).await.unwrap();
@@ -360,6 +364,42 @@ async fn what_was_handed_back_is_on_its_way_and_not_lost() {
     assert_eq!(found(&store, 10, Duration::ZERO).await, [id]);
 }
 
+/// What was written an hour ago by today's clock is an hour ahead.
+#[tokio::test]
+async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
+    let store = store().await;
+    let ids = orders(&store, 6).await;
+    // Accepted, and: not published; in a worker's hands that died; waiting for its next try.
+    claim_one(&store, ids[1], LEASE).await;
+    claim_one(&store, ids[2], LEASE).await;
+    let retry = Verdict::Retry(Duration::from_secs(1), "no".to_owned());
+    store.finish(&[(ids[2], 1, retry)]).await.unwrap();
+    // The same, accepted long before; and one that waits, as it was told, for its time.
+    for id in &ids[3..] {
+        age_by(&store, *id, "2 h").await;
+    }
+    claim_one(&store, ids[3], LEASE).await;
+    for id in &ids[4..] {
+        claim_one(&store, *id, LEASE).await;
+        let retry = Verdict::Retry(Duration::from_mins(3), "no".to_owned());
+        store.finish(&[(*id, 1, retry)]).await.unwrap();
+    }
+    sqlx::query(
+        "UPDATE orders SET lease_until = lease_until + interval '1 hour', \
+         next_attempt_at = next_attempt_at + interval '1 hour', \
+         created_at = created_at + interval '1 hour' WHERE id <> $1",
+    )
+    .bind(ids[5].0)
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let lost_after = Duration::from_mins(1);
+    assert_eq!(found(&store, 10, lost_after).await, ids[..5]);
+    assert_eq!(found(&store, 10, lost_after).await, []);
+    assert_eq!(store.claim(&ids[..5], LEASE).await.unwrap().len(), 5, "and can be done");
+    assert_eq!(found(&store, 10, lost_after).await, [], "their new leases hold");
+}
+
 #[tokio::test]
 async fn a_sweep_goes_on_where_it_stopped() {
     let store = store().await;
@@ -369,7 +409,12 @@ async fn a_sweep_goes_on_where_it_stopped() {
         let age = if (3..6).contains(&id.0) { 50 } else { 100 - id.0 };
         age_by(&store, *id, &format!("{age} min")).await;
     }
-    let rule = SweepRule { waiting: Duration::ZERO, lost_after: Duration::from_mins(1), limit: 4 };
+    let rule = SweepRule {
+        waiting: Duration::ZERO,
+        lost_after: Duration::from_mins(1),
+        horizon: HORIZON,
+        limit: 4,
+    };
     let (mut found, mut from, mut steps) = (Vec::new(), None, 0);
     loop {
         let (swept, next) = store.sweep(rule, from).await.unwrap();

@@ -1,0 +1,95 @@
+//! A disk of its own, so that a server's can be full while the machine's is not.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::statvfs;
+
+use crate::folder::{Folder, Keep};
+
+/// Where it is, below its folder.
+const MOUNT: &str = "disk";
+const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+/// While somebody writes to it, what it holds grows between the question and the change.
+const FILL_TRIES: u32 = 100;
+
+/// A tmpfs, which takes memory for what is on it. Dropping it takes it away with all that is on it.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    size: u64,
+    /// Held for its drop, after ours.
+    _folder: Folder,
+}
+
+impl Disk {
+    /// Makes one of `size` bytes.
+    ///
+    /// # Errors
+    /// Mounting is not allowed: it takes root, and most containers forbid it to theirs.
+    pub fn mount(size: u64) -> anyhow::Result<Self> {
+        let folder = Folder::open(&Keep::Nothing, "disk")?;
+        let path = folder.path().join(MOUNT);
+        DirBuilder::new().mode(0o755).create(&path)?;
+        let options = format!("size={size},mode=0755");
+        mount(Some("holdfast-disk"), &path, Some("tmpfs"), FLAGS, Some(options.as_str()))
+            .context("a disk of its own cannot be mounted here")?;
+        Ok(Self { path, size, _folder: folder })
+    }
+
+    /// Its root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it full: it has no room but for what is on it. What is removed afterwards makes room again.
+    ///
+    /// # Errors
+    /// It cannot be made smaller.
+    pub fn fill(&self) -> anyhow::Result<()> {
+        for _ in 0..FILL_TRIES {
+            let state = statvfs(&self.path).context("the disk cannot be looked at")?;
+            // A size of zero would be no limit.
+            let used = (state.blocks() - state.blocks_free()).max(1) * state.fragment_size();
+            match self.resize(used) {
+                Err(Errno::EINVAL) => {}
+                resized => return resized.context("the disk cannot be made smaller"),
+            }
+        }
+        bail!("the disk grows too fast to be filled")
+    }
+
+    /// Ends [`Self::fill`].
+    ///
+    /// # Errors
+    /// It cannot be made larger.
+    pub fn make_room(&self) -> anyhow::Result<()> {
+        self.resize(self.size).context("the disk cannot be made larger")
+    }
+
+    fn resize(&self, size: u64) -> nix::Result<()> {
+        let (none, options) = (None::<&str>, format!("size={size}"));
+        mount(none, &self.path, none, FLAGS | MsFlags::MS_REMOUNT, Some(options.as_str()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        detach(&self.path);
+    }
+}
+
+/// Takes away the disk of a folder whose owner is gone; nothing if there is none.
+pub(crate) fn detach_in(folder: &Path) {
+    detach(&folder.join(MOUNT));
+}
+
+fn detach(path: &Path) {
+    // Also while something still has a file open on it: it ends with that.
+    let _ = umount2(path, MntFlags::MNT_DETACH);
+}
