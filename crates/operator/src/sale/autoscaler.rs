@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{
+    api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
@@ -123,15 +125,16 @@ impl Autoscaler {
     ) -> Result<Action, CallError> {
         let action = plan(self.observed, wanted);
         let (minimum, record) = match action {
+            // An operator may have died before it gave the field back.
+            Action::Keep if self.is_claimed() => {
+                self.give_back(client, namespace).await?;
+                return Ok(action);
+            }
             Action::Keep => return Ok(action),
             Action::Raise(record) => (record.set, json!(record).to_string().into()),
             Action::Restore(minimum) => (minimum, Value::Null),
         };
         let [(field, _), _] = self.kind.fields();
-        let api = api(client, namespace, self.kind);
-        let name = self.object.metadata.name.clone().unwrap_or_default();
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
         let patch = json!({
             "metadata": {
                 "resourceVersion": self.object.metadata.resource_version,
@@ -139,28 +142,50 @@ impl Autoscaler {
             },
             "spec": {field: minimum},
         });
-        let written = call(api.patch(&name, &params, &Patch::Merge(patch))).await?;
-        // The field is lent, not taken: who applies the object on the server's side (Helm 4 does)
-        // would else be refused for a conflict with us.
-        let others: Vec<_> = written
-            .metadata
-            .managed_fields
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER))
-            .collect();
+        self.patch(client, namespace, &patch).await?;
+        self.give_back(client, namespace).await?;
+        Ok(action)
+    }
+
+    /// Whether the API server has noted fields as ours.
+    fn is_claimed(&self) -> bool {
+        self.object.metadata.managed_fields.iter().flatten().any(is_ours)
+    }
+
+    /// The field is lent, not taken: who applies the object on the server's side (Helm 4 does) would
+    /// else be refused for a conflict with us.
+    async fn give_back(&mut self, client: &Client, namespace: &str) -> Result<(), CallError> {
+        let claims = self.object.metadata.managed_fields.iter().flatten();
+        let others: Vec<_> = claims.filter(|entry| !is_ours(entry)).collect();
+        // An empty list would change nothing.
         let others = if others.is_empty() { json!([{}]) } else { json!(others) };
         let patch = json!({
             "metadata": {
-                "resourceVersion": written.metadata.resource_version,
+                "resourceVersion": self.object.metadata.resource_version,
                 "managedFields": others,
             },
         });
+        self.patch(client, namespace, &patch).await
+    }
+
+    async fn patch(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        patch: &Value,
+    ) -> Result<(), CallError> {
+        let api = api(client, namespace, self.kind);
+        let name = self.object.metadata.name.clone().unwrap_or_default();
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
         self.object = call(api.patch(&name, &params, &Patch::Merge(patch))).await?;
         self.observed = observe(self.kind, &self.object);
-        Ok(action)
+        Ok(())
     }
+}
+
+fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER)
 }
 
 fn api(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {

@@ -170,9 +170,14 @@ async fn what_others_do_in_between_is_kept() {
     world.round("09:58:00").await;
     assert_eq!(world.minimums().await.1, 4);
 
-    // Another operator goes on where this one died, at whichever step.
+    // Another operator goes on where this one died, at whichever step: here, with the minimum raised and the
+    // field not yet given back.
+    world.claim("worker").await;
     world.another_operator();
     world.round("10:10:00").await;
+    assert_eq!(world.minimums().await.1, 4);
+    world.apply_as("helm", &chart).await;
+    world.round("10:11:00").await;
     assert_eq!(world.minimums().await.1, 4);
     // While the sale is deleted nobody is there; then its minimum goes, and its entry in the database.
     world.delete("a").await;

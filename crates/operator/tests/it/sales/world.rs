@@ -270,6 +270,22 @@ impl World {
         serde_json::from_str(record.unwrap()).unwrap()
     }
 
+    /// As an operator leaves it that dies between its two writes.
+    pub async fn claim(&self, part: &str) {
+        let kind = GroupVersionKind::gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
+        let kind = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), self.namespace, &kind);
+        let params = PatchParams {
+            field_manager: Some("holdfast-operator".to_owned()),
+            ..Default::default()
+        };
+        for minimum in [5, 4] {
+            let patch = json!({"spec": {"minReplicas": minimum}});
+            api.patch(&format!("holdfast-{part}"), &params, &Patch::Merge(&patch)).await.unwrap();
+        }
+    }
+
     pub async fn apply_as(&self, manager: &str, object: &Value) {
         let kind = GroupVersionKind::gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
         let kind = ApiResource::from_gvk(&kind);
