@@ -26,10 +26,7 @@ pub(crate) async fn keep(link: Arc<Link>) {
                 outage = Some(Instant::now());
             }
             Err(Unavailable) => {
-                outage.get_or_insert_with(|| {
-                    tracing::warn!("redis is away: products are read from the database");
-                    Instant::now()
-                });
+                outage.get_or_insert_with(Instant::now);
             }
         }
         sleep(link.settings.retry_interval).await;

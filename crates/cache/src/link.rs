@@ -4,6 +4,7 @@
 //! leads to, so it must be known when the connection is made anew.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -42,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) settings: CacheSettings,
     pub(crate) health: Health,
     session: RwLock<Option<Session>>,
+    /// The last try to connect failed, and that was logged.
+    unreachable: AtomicBool,
     /// Wakes the keeper when a call has failed.
     pub(crate) failed: Notify,
     pub(crate) stats: Arc<Stats>,
@@ -68,6 +71,7 @@ impl Link {
             health: Health::new(settings.owed_limit),
             settings,
             session: RwLock::new(None),
+            unreachable: AtomicBool::new(false),
             failed: Notify::new(),
             stats,
             replica: nonce(),
@@ -90,20 +94,20 @@ impl Link {
             }
         }
         *self.session.write() = None;
-        match timeout(self.settings.connect_timeout, self.connect()).await {
+        let error = match timeout(self.settings.connect_timeout, self.connect()).await {
             Ok(Ok(session)) => {
                 *self.session.write() = Some(session);
-                Ok(())
+                self.unreachable.store(false, Ordering::Relaxed);
+                return Ok(());
             }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "redis cannot be reached");
-                Err(Unavailable)
-            }
-            Err(_) => {
-                tracing::debug!("redis does not answer");
-                Err(Unavailable)
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        // Once in an outage: it is tried again and again.
+        if !self.unreachable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error, "redis cannot be reached: products are read from the database");
         }
+        Err(Unavailable)
     }
 
     async fn connect(&self) -> redis::RedisResult<Session> {

@@ -155,7 +155,7 @@ impl Consumer {
             let mut claim = redis::cmd("XAUTOCLAIM");
             claim.arg(STREAM).arg(GROUP).arg(&self.name).arg(idle_ms).arg(&self.searched);
             claim.arg("COUNT").arg(max);
-            let mut connection = self.queue.connection.clone();
+            let mut connection = self.queue.connection.get();
             let (next, entries, _): (String, Vec<Entry>, Vec<String>) =
                 self.queue.within(claim.query_async(&mut connection)).await?;
             self.searched = next;

@@ -79,7 +79,7 @@ impl Queue {
         );
         let mut call = script.key(STREAM);
         call.key(RETRIES).arg(GROUP).arg(COUNT_MAX);
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         let (waiting, in_hand, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_hand, later })
     }
@@ -104,7 +104,7 @@ impl Queue {
              end \
              return redis.error_reply('NOGROUP no such group')",
         );
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         let age_ms: i64 =
             self.within(script.key(STREAM).arg(GROUP).invoke_async(&mut connection)).await?;
         Ok(u64::try_from(age_ms).ok().map(Duration::from_millis))

@@ -44,6 +44,7 @@
 //! next. Connections are made again by themselves, and a group that is missing is made by whoever
 //! reads. Redis must be 7 or later.
 
+mod connection;
 mod consumer;
 mod depth;
 mod error;

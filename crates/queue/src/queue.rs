@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{
-    Client, RedisResult, Script, TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Client, RedisResult, Script, TlsCertificates};
 
 use crate::{
     Delivery, QueueError,
+    connection::Connection,
     keys::{GROUP, ORDER, RETRIES, STREAM, TRACE},
     trace::Publishing,
 };
@@ -66,7 +64,7 @@ pub struct Job {
 /// The queue. Cheap to clone; all clones share one connection, which is made again by itself.
 #[derive(Clone)]
 pub struct Queue {
-    pub(crate) connection: ConnectionManager,
+    pub(crate) connection: Connection,
     pub(crate) settings: QueueSettings,
 }
 
@@ -77,16 +75,7 @@ impl Queue {
     /// # Errors
     /// An address that cannot be understood.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
-        let client = settings.client().map_err(QueueError::Url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(settings.op_timeout))
-            .set_response_timeout(Some(settings.op_timeout))
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(500));
-        let connection =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(QueueError::Url)?;
-        Ok(Self { connection, settings })
+        Ok(Self { connection: Connection::new(&settings)?, settings })
     }
 
     /// Runs a call within the timeout, the making of a connection included.
@@ -95,7 +84,9 @@ impl Queue {
         call: impl Future<Output = redis::RedisResult<T>>,
     ) -> Result<T, QueueError> {
         match tokio::time::timeout(self.settings.op_timeout, call).await {
-            Ok(answer) => answer.map_err(QueueError::from),
+            Ok(answer) => {
+                answer.inspect_err(|error| self.connection.refused(error)).map_err(QueueError::from)
+            }
             Err(_elapsed) => Err(QueueError::Timeout),
         }
     }
@@ -116,7 +107,7 @@ impl Queue {
                 }
                 add.ignore();
             }
-            let mut connection = self.connection.clone();
+            let mut connection = self.connection.get();
             let published = self.within(pipe.query_async::<()>(&mut connection)).await;
             spans.end(&published);
             published?;
@@ -130,7 +121,7 @@ impl Queue {
     /// # Errors
     /// Redis is away or refuses.
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(STREAM).arg(GROUP).arg("0").arg("MKSTREAM");
         match self.within(create.query_async::<()>(&mut connection)).await {
@@ -153,7 +144,7 @@ impl Queue {
         for entry_ids in entry_ids.chunks(CALL_MAX) {
             let mut ack = redis::cmd("XACK");
             ack.arg(STREAM).arg(GROUP).arg(entry_ids);
-            let mut connection = self.connection.clone();
+            let mut connection = self.connection.get();
             self.within(ack.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -180,7 +171,7 @@ impl Queue {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 call.arg(&delivery.entry_id).arg(delay_ms).arg(member(&delivery.job));
             }
-            let mut connection = self.connection.clone();
+            let mut connection = self.connection.get();
             self.within(call.invoke_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -208,7 +199,7 @@ impl Queue {
         );
         let mut call = script.key(STREAM);
         call.key(RETRIES).arg(limit.min(CALL_MAX)).arg(ORDER).arg(TRACE);
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         self.within(call.invoke_async(&mut connection)).await
     }
 
@@ -229,7 +220,7 @@ impl Queue {
                 claim.arg(&delivery.entry_id);
             }
             claim.arg("JUSTID");
-            let mut connection = self.connection.clone();
+            let mut connection = self.connection.get();
             self.within(claim.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -257,7 +248,7 @@ impl Queue {
              end \
              if first then redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', 0) end",
         );
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         self.within(script.key(STREAM).arg(GROUP).invoke_async::<()>(&mut connection)).await
     }
 
@@ -279,7 +270,7 @@ impl Queue {
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         let mut call = script.key(STREAM);
         call.arg(GROUP).arg(idle_ms);
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.get();
         self.within(call.invoke_async::<()>(&mut connection)).await
     }
 }

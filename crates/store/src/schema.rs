@@ -1,8 +1,13 @@
 //! The schema: its migrations, and whether the database has the one this binary needs.
 
+use std::{io, time::Duration};
+
 use sqlx::{ConnectOptions, Connection, migrate::Migrator};
 
 use crate::{Store, StoreError};
+
+/// How long the database may take to tell its version, a new connection included.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations");
@@ -68,10 +73,21 @@ impl Store {
     /// A schema that is behind, or a database that cannot be asked.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
         let needed = Self::schema_version();
-        let applied: Result<Option<i64>, sqlx::Error> =
-            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
-                .fetch_one(&mut *self.connection().await.map_err(StoreError::from)?)
-                .await;
+        // Not of the pool, which tries until its time is over and then knows no cause.
+        let asking = async {
+            let connect = self.settings.connect.clone().application_name("holdfast-schema");
+            let mut connection = connect.connect().await?;
+            let applied: Result<Option<i64>, sqlx::Error> =
+                sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                    .fetch_one(&mut connection)
+                    .await;
+            // What matters has been said.
+            let _ = connection.close().await;
+            applied
+        };
+        let applied = tokio::time::timeout(ASK_LIMIT, asking)
+            .await
+            .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
         let found = match applied {
             Ok(version) => version.unwrap_or(0),
             // undefined_table: nobody has ever migrated this database.

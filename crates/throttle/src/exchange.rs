@@ -14,7 +14,7 @@ const KEPT_SECONDS: u64 = 5;
 /// Tells Redis of this replica's counts, and takes everybody's from it, until the runtime ends.
 pub(crate) async fn run(
     counts: Arc<Mutex<Counts>>,
-    connection: ConnectionManager,
+    mut manager: ConnectionManager,
     settings: ThrottleSettings,
 ) {
     let mut times = interval(settings.exchange);
@@ -32,9 +32,17 @@ pub(crate) async fn run(
             pipe.cmd("INCRBY").arg(&key).arg(*count);
             pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
         }
-        let mut connection = connection.clone();
+        let mut connection = manager.clone();
         let answer =
             timeout(settings.op_timeout, pipe.query_async::<Vec<u64>>(&mut connection)).await;
+        if let Ok(Err(error)) = &answer
+            && !error.is_io_error()
+            && let Ok(renewed) = crate::connection(&settings)
+        {
+            // When the making of a connection is refused (a wrong password), the manager gives that refusal as its
+            // answer for ever.
+            manager = renewed;
+        }
         match answer {
             Ok(Ok(all)) => {
                 let mut counts = counts.lock();

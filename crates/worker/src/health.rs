@@ -13,6 +13,8 @@ const UNWELL: u8 = 2;
 pub(crate) struct Health {
     database: AtomicU8,
     redis: AtomicU8,
+    /// Whether the last round of upkeep was broken off: Redis may answer some and refuse others.
+    upkeep: AtomicU8,
     ending: AtomicBool,
     readiness: Readiness,
 }
@@ -23,6 +25,7 @@ impl Health {
         Self {
             database: AtomicU8::new(WELL),
             redis: AtomicU8::new(UNKNOWN),
+            upkeep: AtomicU8::new(WELL),
             ending: AtomicBool::new(false),
             readiness,
         }
@@ -34,6 +37,20 @@ impl Health {
 
     pub fn redis(&self, error: Option<&dyn std::error::Error>) {
         self.heard(&self.redis, "Redis", error);
+    }
+
+    pub fn upkeep(&self, error: Option<&(dyn std::error::Error + 'static)>) {
+        let now = if error.is_none() { WELL } else { UNWELL };
+        if self.upkeep.swap(now, Ordering::SeqCst) == now {
+            return;
+        }
+        if let Some(error) = error {
+            let error = holdfast_telemetry::Chain(error);
+            tracing::warn!(%error, "the upkeep is broken off: lost orders and retries that are due wait until it is not");
+        } else {
+            tracing::info!("the upkeep goes on");
+        }
+        self.show();
     }
 
     /// From now on the worker wants no work, whatever it hears.
@@ -63,6 +80,8 @@ impl Health {
             self.readiness.not_ready("PostgreSQL does not answer");
         } else if self.redis.load(Ordering::SeqCst) != WELL {
             self.readiness.not_ready("Redis does not answer");
+        } else if self.upkeep.load(Ordering::SeqCst) != WELL {
+            self.readiness.not_ready("the upkeep is broken off");
         } else {
             self.readiness.ready();
         }

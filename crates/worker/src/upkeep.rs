@@ -28,8 +28,9 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
         tokio::time::sleep(shared.settings.sweep_interval.mul_f64(jitter)).await;
         if let Err(error) = round(&shared).await {
             shared.metrics.upkeep_failures.inc();
-            tracing::debug!(error = &*error, "the upkeep was broken off");
+            shared.health.upkeep(Some(&*error));
         } else {
+            shared.health.upkeep(None);
             shared.metrics.upkeep_at.set(jiff::Timestamp::now().as_duration().as_secs_f64());
         }
     }

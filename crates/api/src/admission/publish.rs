@@ -31,12 +31,23 @@ pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Out
     let counted = Arc::clone(&metrics);
     let task = tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut failing = false;
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
             match publisher.publish_many(&batch).await {
-                Ok(()) => counted.published.inc_by(batch.len() as u64),
+                Ok(()) => {
+                    counted.published.inc_by(batch.len() as u64);
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("orders are published again");
+                    }
+                }
                 Err(error) => {
                     counted.unpublished.inc_by(batch.len() as u64);
-                    tracing::debug!(error = %Chain(&error), jobs = batch.len(), "left to the sweeper");
+                    let error = Chain(&error);
+                    tracing::debug!(%error, jobs = batch.len(), "left to the sweeper");
+                    // Told once, not for each batch.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "orders cannot be published: workers find them by sweeping");
+                    }
                 }
             }
             batch.clear();

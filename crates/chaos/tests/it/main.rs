@@ -8,3 +8,4 @@ mod kill_points;
 mod next_schema;
 mod refusals;
 mod shutdown;
+mod start;

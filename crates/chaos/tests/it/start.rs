@@ -1,0 +1,336 @@
+//! Programs are started in any order, and beside servers that are not as they should be: each says what it
+//! waits for, does not end, is not ready, and is when that is mended.
+
+use std::time::{Duration, Instant};
+
+use holdfast_sandbox::{
+    Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions, http_get,
+    http_post_json, workspace_binary,
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The servers, the addresses at which the programs look for them, and the ports of the programs.
+struct Place {
+    postgres: Postgres,
+    redis: Redis,
+    database_url: String,
+    redis_url: String,
+    api: Port,
+    internal: [Port; 2],
+}
+
+impl Place {
+    async fn open(redis: RedisOptions) -> Self {
+        let (postgres, redis) =
+            tokio::try_join!(Postgres::start(PostgresOptions::default()), Redis::start(redis))
+                .unwrap();
+        Self {
+            database_url: postgres.ensure_database("shop").await.unwrap(),
+            redis_url: redis.url(),
+            postgres,
+            redis,
+            api: Port::lease().unwrap(),
+            internal: [Port::lease().unwrap(), Port::lease().unwrap()],
+        }
+    }
+
+    fn program(&self, binary: &str, command: &str) -> ProcessOptions {
+        ProcessOptions::new(workspace_binary(binary).unwrap())
+            .arg(command)
+            .env("DATABASE_URL", &self.database_url)
+            .env("REDIS_URL", &self.redis_url)
+            .env("HOLDFAST_HTTP_ADDR", self.api.address().to_string())
+            .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+            .env("HOLDFAST_AUTH", "off")
+            .env("HOLDFAST_FULFILMENT_MS", "0")
+            .env("HOLDFAST_SWEEP_INTERVAL_MS", "100")
+            .env("HOLDFAST_SWEEP_AFTER_MS", "500")
+    }
+
+    /// Returns when it is live, which takes no server.
+    async fn start(&self, binary: &str, command: &str, internal: usize) -> Process {
+        let address = self.internal[internal].address();
+        let options = self
+            .program(binary, command)
+            .env("HOLDFAST_METRICS_ADDR", address.to_string())
+            .ready(Ready::Http(format!("http://{address}/livez")));
+        Process::start(options).await.unwrap()
+    }
+
+    async fn api(&self) -> Process {
+        self.start("holdfast-api", "serve", 0).await
+    }
+
+    async fn worker(&self) -> Process {
+        self.start("holdfast-worker", "run", 1).await
+    }
+
+    /// It waits for the database.
+    async fn migrate(&self) -> Process {
+        let options = self.program("holdfast-api", "migrate");
+        Process::start(options.env("HOLDFAST_MIGRATE_WAIT_MS", "60000")).await.unwrap()
+    }
+
+    async fn migrated(&self) {
+        let status = self.migrate().await.wait(PATIENCE).await.unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    async fn sql(&self, text: &str) {
+        let mut connection =
+            PgConnection::connect(&self.postgres.database_url("shop")).await.unwrap();
+        connection.execute(AssertSqlSafe(text)).await.unwrap();
+    }
+
+    /// What `/readyz` of the API and of the worker say; `false` where there is no program.
+    async fn ready(&self) -> [bool; 2] {
+        let mut ready = [false; 2];
+        for (ready, internal) in ready.iter_mut().zip(&self.internal) {
+            let answer = http_get(&format!("http://{}/readyz", internal.address())).await;
+            *ready = answer.is_ok_and(|answer| answer.status == 200);
+        }
+        ready
+    }
+
+    async fn until_ready(&self, expected: [bool; 2], programs: &[&Process]) {
+        let begun = Instant::now();
+        while self.ready().await != expected {
+            let logs: Vec<_> = programs.iter().map(|it| it.log_tail(10)).collect();
+            assert!(begun.elapsed() < PATIENCE, "{expected:?}:\n{}", logs.join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Places an order, and says where it is to be read.
+    async fn order(&self, programs: &[&Process]) -> String {
+        let api = format!("http://{}", self.api.address());
+        let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 5 });
+        let product = http_post_json(&format!("{api}/products"), &product).await.unwrap();
+        let order = json!({ "product_id": product.json().unwrap()["id"], "quantity": 1 });
+        let order = http_post_json(&format!("{api}/orders"), &order).await.unwrap();
+        assert_eq!(order.status, 201, "{}\n{}", order.body, programs[0].log_tail(10));
+        format!("{api}/orders/{}", order.json().unwrap()["id"])
+    }
+
+    async fn completed(&self, order: &str, programs: &[&Process]) {
+        self.until_ready([true, true], programs).await;
+        let begun = Instant::now();
+        while http_get(order).await.unwrap().json().unwrap()["status"] != "completed" {
+            let logs: Vec<_> = programs.iter().map(|it| it.log_tail(10)).collect();
+            assert!(begun.elapsed() < PATIENCE, "it is not completed:\n{}", logs.join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for program in programs {
+            assert_eq!(program.status(), None, "it never ended");
+        }
+    }
+
+    /// An order goes all the way.
+    async fn sells(&self, programs: &[&Process]) {
+        self.until_ready([true, true], programs).await;
+        let order = self.order(programs).await;
+        self.completed(&order, programs).await;
+    }
+}
+
+/// Waits for a line of the log with all of these.
+async fn says(program: &Process, words: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let log = program.log().unwrap();
+        if log.lines().any(|line| words.iter().all(|words| line.contains(words))) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{words:?} is not in\n{log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How often a log says it.
+fn times(program: &Process, words: &str) -> usize {
+    program.log().unwrap().matches(words).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_last() {
+    let place = Place::open(RedisOptions::default()).await;
+    place.postgres.shutdown().await.unwrap();
+    let (migrate, api, worker) = tokio::join!(place.migrate(), place.api(), place.worker());
+    says(&migrate, &["waiting for the database"]).await;
+    says(&api, &["not ready yet", "onnection refused"]).await;
+    says(&worker, &["waiting for the database's schema", "onnection refused"]).await;
+    assert_eq!(place.ready().await, [false, false]);
+    place.postgres.restart().await.unwrap();
+    let migrated = migrate.wait(PATIENCE).await.unwrap();
+    assert!(migrated.success(), "{migrated}");
+    place.sells(&[&api, &worker]).await;
+    assert_eq!(times(&api, "not ready yet"), 1, "said once, and not at each try");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_migration_last() {
+    let place = Place::open(RedisOptions::default()).await;
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    let what = "the database has schema version 0, this binary needs";
+    says(&api, &["not ready yet", what, "run `holdfast-api migrate`"]).await;
+    says(&worker, &["waiting for the database's schema", what]).await;
+    assert_eq!(place.ready().await, [false, false]);
+    place.migrated().await;
+    place.sells(&[&api, &worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_last() {
+    let place = Place::open(RedisOptions::default()).await;
+    place.redis.kill9().await.unwrap();
+    place.migrated().await;
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    says(&api, &["redis cannot be reached", "onnection refused"]).await;
+    says(&worker, &["Redis does not answer", "onnection refused"]).await;
+    // Orders need no Redis to be taken.
+    place.until_ready([true, false], &[&api, &worker]).await;
+    place.redis.restart().await.unwrap();
+    place.sells(&[&api, &worker]).await;
+    assert_eq!(times(&api, "redis cannot be reached"), 1);
+    assert_eq!(times(&worker, "Redis does not answer"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_last_and_the_worker_last() {
+    let place = Place::open(RedisOptions::default()).await;
+    place.migrated().await;
+    let worker = place.worker().await;
+    place.until_ready([false, true], &[&worker]).await;
+    let api = place.api().await;
+    place.sells(&[&api, &worker]).await;
+    assert!(worker.stop(PATIENCE).await.unwrap().success());
+    drop(worker);
+    place.until_ready([true, false], &[&api]).await;
+    let worker = place.worker().await;
+    place.sells(&[&api, &worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_of_postgres() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let rules = folder.path().join("hba.conf");
+    std::fs::write(
+        &rules,
+        "host all shopkeeper 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n",
+    )
+    .unwrap();
+    // PostgreSQL may be another user.
+    let readable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable.clone()).unwrap();
+    std::fs::set_permissions(&rules, readable).unwrap();
+
+    let mut place = Place::open(RedisOptions::default()).await;
+    place.migrated().await;
+    place.sql("CREATE ROLE shopkeeper SUPERUSER LOGIN PASSWORD 'of-yesterday'").await;
+    place.sql(&format!("ALTER SYSTEM SET hba_file = '{}'", rules.display())).await;
+    place.postgres.restart().await.unwrap();
+    place.database_url = place.database_url.replacen("postgres@", "shopkeeper:hunter2@", 1);
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    let what = "password authentication failed for user \\\"shopkeeper\\\"";
+    says(&api, &["not ready yet", what]).await;
+    says(&worker, &["waiting for the database's schema", what]).await;
+    assert_eq!(place.ready().await, [false, false]);
+    place.sql("ALTER ROLE shopkeeper PASSWORD 'hunter2'").await;
+    place.sells(&[&api, &worker]).await;
+    for program in [&api, &worker] {
+        assert_eq!(times(program, "hunter2"), 0, "a password is in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_of_redis() {
+    let mut place = Place::open(RedisOptions::default()).await;
+    place.migrated().await;
+    place.redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
+    place.redis_url = place.redis_url.replacen("redis://", "redis://:hunter2@", 1);
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    says(&api, &["redis cannot be reached", "assword authentication failed"]).await;
+    says(&worker, &["Redis does not answer", "assword authentication failed"]).await;
+    place.until_ready([true, false], &[&api, &worker]).await;
+    let mend = "AUTH of-yesterday\r\nCONFIG SET requirepass hunter2";
+    place.redis.command(mend).await.unwrap();
+    place.sells(&[&api, &worker]).await;
+    for program in [&api, &worker] {
+        assert_eq!(times(program, "hunter2"), 0, "a password is in the log");
+    }
+}
+
+/// As one that is too old for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_without_streams() {
+    let streams = ["XADD", "XGROUP", "XREADGROUP", "XAUTOCLAIM", "XACK", "XINFO", "XLEN", "XRANGE"];
+    let args = streams.iter().flat_map(|name| ["--rename-command", *name, ""].map(str::to_owned));
+    let mut place =
+        Place::open(RedisOptions { args: args.collect(), ..RedisOptions::default() }).await;
+    place.migrated().await;
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    says(&worker, &["Redis does not answer", "unknown command"]).await;
+    place.until_ready([true, false], &[&api, &worker]).await;
+    let order = place.order(&[&api, &worker]).await;
+    says(&api, &["orders cannot be published", "unknown command"]).await;
+    assert_eq!((api.status(), worker.status()), (None, None));
+    // They get another one.
+    drop((api, worker));
+    place.redis = Redis::start(RedisOptions::default()).await.unwrap();
+    place.redis_url = place.redis.url();
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    place.completed(&order, &[&api, &worker]).await;
+    place.sells(&[&api, &worker]).await;
+}
+
+/// As one whose access rules were made without the queue in mind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_lets_nobody_publish() {
+    let place = Place::open(RedisOptions::default()).await;
+    place.redis.command("ACL SETUSER default -xadd").await.unwrap();
+    place.migrated().await;
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    place.until_ready([true, true], &[&api, &worker]).await;
+    let order = place.order(&[&api, &worker]).await;
+    says(&api, &["orders cannot be published", "no permissions"]).await;
+    says(&worker, &["the upkeep is broken off", "no permissions"]).await;
+    place.until_ready([true, false], &[&api, &worker]).await;
+    place.redis.command("ACL SETUSER default +xadd").await.unwrap();
+    place.completed(&order, &[&api, &worker]).await;
+    place.sells(&[&api, &worker]).await;
+    assert_eq!(times(&worker, "the upkeep is broken off"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_older_and_one_that_is_newer() {
+    let place = Place::open(RedisOptions::default()).await;
+    place.migrated().await;
+    place
+        .sql(
+            "CREATE TABLE aside AS SELECT * FROM _sqlx_migrations ORDER BY version DESC LIMIT 1; \
+             DELETE FROM _sqlx_migrations WHERE version IN (SELECT version FROM aside)",
+        )
+        .await;
+    let (api, worker) = tokio::join!(place.api(), place.worker());
+    says(&api, &["not ready yet", "the database has schema version", "run `holdfast-api migrate`"])
+        .await;
+    says(&worker, &["waiting for the database's schema", "the database has schema version"]).await;
+    assert_eq!(place.ready().await, [false, false]);
+    // The migration that was missing, and that of a next release.
+    place
+        .sql(
+            "INSERT INTO _sqlx_migrations TABLE aside; \
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (99999, 'the next release', true, '', 0)",
+        )
+        .await;
+    place.sells(&[&api, &worker]).await;
+    let (api, worker) = {
+        drop((api, worker));
+        tokio::join!(place.api(), place.worker())
+    };
+    place.sells(&[&api, &worker]).await;
+}
