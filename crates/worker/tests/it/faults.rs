@@ -150,7 +150,7 @@ async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
     shop.until("processing", 1).await;
     // Somebody else has it now.
     shop.sql(
-        "UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '1 hour' \
+        "UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '30 seconds' \
          WHERE status = 'processing'",
     )
     .await;
