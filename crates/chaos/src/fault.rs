@@ -79,13 +79,8 @@ pub struct During {
     pub orders: bool,
     /// Products and orders can be read.
     pub reads: bool,
-}
-
-impl During {
-    /// Whether `/readyz` says yes in the long run: as long as orders are accepted.
-    pub fn ready(self) -> bool {
-        self.orders
-    }
+    /// `/readyz` says yes in the long run.
+    pub ready: bool,
 }
 
 impl Fault {
@@ -97,9 +92,10 @@ impl Fault {
             | Self::PostgresRestarted
             | Self::PostgresUnreachable
             | Self::PostgresFull
-            | Self::PostgresLogFull => During { orders: false, reads: false },
-            Self::PostgresDiskFull => During { orders: false, reads: true },
-            _ => During { orders: true, reads: true },
+            | Self::PostgresLogFull => During { orders: false, reads: false, ready: false },
+            // It answers, and what it has can be read: nobody would serve that if all replicas turned away.
+            Self::PostgresDiskFull => During { orders: false, reads: true, ready: true },
+            _ => During { orders: true, reads: true, ready: true },
         }
     }
 

@@ -166,7 +166,9 @@ async fn a_late_worker_writes_no_result() {
     until("its lease is over", async || count(&world, "lease_until < now()").await == 1).await;
     let mut connection = world.connect().await.unwrap();
     connection
-        .execute("UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '5 minutes'")
+        .execute(
+            "UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '5 minutes'",
+        )
         .await
         .unwrap();
     world.downstream.pause(false);

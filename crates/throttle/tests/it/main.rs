@@ -63,3 +63,31 @@ async fn without_redis_each_replica_enforces_the_limit_alone() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn a_redis_that_refused_the_password_counts_as_soon_as_it_takes_it() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
+    let mut settings = settings(&redis);
+    settings.redis_url = settings.redis_url.replacen("redis://", "redis://:of-today@", 1);
+    let throttle = Throttle::start(&settings).unwrap();
+    let begun = Instant::now();
+    let mut mended = false;
+    // Its counts come to Redis, from the moment that it lets them in.
+    loop {
+        throttle.count("key:a", 1_000);
+        let counted = redis.command("AUTH of-today\r\nKEYS holdfast:rate:*").await.unwrap();
+        if counted.contains("key:a") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {counted}");
+        // Long enough for it to have been refused.
+        if !mended && begun.elapsed() > Duration::from_millis(500) {
+            let mend = "AUTH of-yesterday\r\nCONFIG SET requirepass of-today";
+            redis.command(mend).await.unwrap();
+            mended = true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(mended, "it was refused before");
+}
