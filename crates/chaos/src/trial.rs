@@ -73,7 +73,8 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
     let begun = Instant::now();
     fault.inflict(world).await.with_context(|| format!("cannot make: {fault}"))?;
     let (struck, sent) = (Instant::now(), world.downstream.counts().0);
-    let probes = probe(world, order, begun + hold).await?;
+    // Some take long to strike.
+    let probes = probe(world, order, struck + hold).await?;
     let (lasted, fulfilled) = (begun.elapsed(), world.downstream.counts().0 - sent);
     fault.heal(world).await.with_context(|| format!("cannot heal: {fault}"))?;
     let healed = Instant::now();
