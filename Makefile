@@ -40,6 +40,7 @@ deny: ## Check licences, sources and advisories of the dependencies
 .PHONY: test
 test: ## Check everything: lint, deny, all tests on real servers
 	@scripts/install-deps observe
+	@scripts/install-deps faults
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory deny
 	@$(MAKE) --no-print-directory chart
@@ -93,7 +94,7 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 
 .PHONY: chaos
 chaos: ## Break it at random under load and audit it (MINUTES=10, SEED=… to repeat a run)
-	@scripts/install-deps
+	@scripts/install-deps faults
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
 	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 

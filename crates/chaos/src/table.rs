@@ -25,28 +25,32 @@ fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
          What an operator sees and does stands in [operations.md](operations.md).\n\n\
          - **accepted**, **refused**: orders answered while it lasted, with 201, and with 503 and `Retry-After` \
          (or not connected).\n\
+         - **fulfilled**: orders that reached the receiver while it lasted.\n\
          - **slowest answer**: of an order, from the fault on.\n\
          - **reads**: those that failed, of products and orders at the replica that was not struck; the slowest.\n\
+         - **ready**: what that replica's `/readyz` said at last, with `HOLDFAST_UNREADY_AFTER_MS` at 2 s.\n\
          - **recovered**: from the heal until the next 201.\n\
          - **final**: from the end of the load until every order was completed.\n\
          - **sent again**: ids that went to the receiver more than once.\n\n\
-         | fault | for | accepted | refused | cut off | slowest answer | reads failed | slowest read | recovered | \
-         final | sent again | promises |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | fault | for | accepted | refused | cut off | fulfilled | slowest answer | reads failed | slowest read | ready | recovered | \
+         final | sent again | promises |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for trial in trials {
         let promises = if trial.findings.hold() { "hold" } else { "**BROKEN**" };
         writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {} | {} | {promises} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {} | {} | {} | {promises} |",
             trial.fault,
             time(trial.lasted),
             trial.accepted + trial.accepted_of_first,
             trial.refused,
             trial.findings.cut_off,
+            trial.fulfilled,
             time(trial.slowest),
             trial.failed_reads,
             trial.probes * 2,
             time(trial.slowest_read),
+            if trial.ready { "yes" } else { "no" },
             time(trial.recovered),
             time(trial.settled),
             trial.repeats
