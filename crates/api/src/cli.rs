@@ -7,6 +7,7 @@ use holdfast_store::{SchemaError, Store};
 use holdfast_telemetry::{Chain, TelemetrySettings, command, settings::milliseconds};
 use tokio::time::Instant;
 
+mod archive;
 mod dead_letters;
 mod keys;
 
@@ -47,6 +48,8 @@ pub enum Command {
     Keys(Box<keys::KeysSettings>),
     /// List, replay and discard dead letters: orders that could not be fulfilled
     DeadLetters(Box<dead_letters::DeadLetterSettings>),
+    /// Take orders that have been final for long out of the tables, and write them into files
+    Archive(Box<archive::ArchiveSettings>),
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
     /// Print all settings as a page for people
@@ -87,6 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Openapi(settings) => print_openapi(settings),
         Command::Keys(settings) => keys::run(*settings),
         Command::DeadLetters(settings) => dead_letters::run(*settings),
+        Command::Archive(settings) => archive::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Metrics => command::print_page(PROGRAM, crate::metrics_page::metrics_page),

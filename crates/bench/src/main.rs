@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use holdfast_bench::audit::{Expectation, Log, audit};
+use holdfast_bench::audit::{Expectation, Log, audit_with_archive};
 use holdfast_bench::load::{self, Choice, Group, Pace, Plan, Requests};
 use holdfast_bench::nothing;
 use holdfast_bench::report::model::{Point, Run};
@@ -91,6 +91,9 @@ struct AuditArgs {
     /// The clients' log, as `load` writes it. It must know of all orders
     #[arg(long)]
     log: Option<PathBuf>,
+    /// The folder into which `holdfast-api archive` has written
+    #[arg(long)]
+    archive: Option<PathBuf>,
     /// Workers have had their time: every order must be completed
     #[arg(long)]
     all_completed: bool,
@@ -214,7 +217,12 @@ fn write_documents(run: &Run, folder: &Path) -> anyhow::Result<ExitCode> {
 fn run_audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let log = args.log.as_deref().map(read_log).transpose()?;
     let expectation = Expectation { all_completed: args.all_completed };
-    let findings = block_on(audit(&args.database_url, log.as_ref(), expectation))?;
+    let findings = block_on(audit_with_archive(
+        &args.database_url,
+        log.as_ref(),
+        args.archive.as_deref(),
+        expectation,
+    ))?;
     let verdict = if findings.hold() { "every promise holds" } else { "a promise is broken" };
     writeln!(std::io::stdout(), "{findings}\n{verdict}")?;
     Ok(if findings.hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -20,6 +20,7 @@ macro_rules! hold_columns {
              ELSE ended_at END) * 1000000)::bigint AS ended_us"
     };
 }
+pub(crate) use hold_columns;
 
 /// Which holds of the list, newest first.
 ///
@@ -136,7 +137,7 @@ impl HoldPage {
     }
 }
 
-fn hold(row: &PgRow) -> Result<Hold, StoreError> {
+pub(crate) fn hold(row: &PgRow) -> Result<Hold, StoreError> {
     let units: i32 = row.try_get("quantity")?;
     let order_id: Option<i64> = row.try_get("order_id")?;
     Ok(Hold {

@@ -3,7 +3,7 @@
 //! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
 //! products ([`LockedProduct`]) with the ledger of their stock, reading orders and holds, pages of
 //! all these ([`Page`]), admitting a batch of orders ([`Batch`]), the claims of workers on
-//! orders ([`fulfilment`]), and replaying those that failed. Locks on product rows are taken in `locks` and nowhere else, always
+//! orders ([`fulfilment`]), replaying those that failed, and taking old ones out ([`Archive`]). Locks on product rows are taken in `locks` and nowhere else, always
 //! in the order of the ids.
 //!
 //! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints
@@ -11,6 +11,7 @@
 
 mod admission;
 mod api_keys;
+mod archive;
 mod broken;
 mod connections;
 mod dead_letters;
@@ -51,6 +52,7 @@ pub use admission::{
     Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
+pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
 use broken::Broken;
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;

@@ -11,19 +11,26 @@
 //!    orders, exactly the orders in a final state have a time at which they reached it, and
 //!    whatever was completed was begun.
 //!
+//! Orders that were archived count for the first two: the database knows their units, and their files, if
+//! they are given, must hold exactly the orders and units that it says.
+//!
 //! All is read in one snapshot of the database, so the first and third hold also while orders
 //! come in.
 
+mod accepted;
+mod archive;
 mod log;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 
+use archive::Archived;
 pub use log::Log;
 
 /// Orders that are looked for in one statement.
@@ -48,6 +55,9 @@ pub struct Findings {
     pub orders: i64,
     /// Of those, completed.
     pub completed: i64,
+    /// Orders that were archived, and are not in its tables any more.
+    #[serde(default)]
+    pub archived: i64,
     /// Orders that were begun more than once: allowed, and of interest.
     pub begun_again: i64,
     /// Orders in the clients' log; `None` without one.
@@ -69,8 +79,11 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { products, orders, completed, cut_off, .. } = self;
+        let Self { products, orders, completed, archived, cut_off, .. } = self;
         write!(f, "{orders} orders on {products} products, {completed} completed")?;
+        if *archived > 0 {
+            write!(f, ", {archived} more archived")?;
+        }
         if let Some(accepted) = self.accepted {
             write!(f, ", {accepted} accepted by the log, {cut_off} cut off")?;
         }
@@ -94,15 +107,30 @@ pub async fn audit(
     log: Option<&Log>,
     expectation: Expectation,
 ) -> anyhow::Result<Findings> {
+    audit_with_archive(database_url, log, None, expectation).await
+}
+
+/// The same with the folder into which `holdfast-api archive` has written. Without it, what was archived is
+/// believed, and the findings say so.
+///
+/// # Errors
+/// As [`audit`]; also when the folder cannot be read.
+pub async fn audit_with_archive(
+    database_url: &str,
+    log: Option<&Log>,
+    folder: Option<&Path>,
+    expectation: Expectation,
+) -> anyhow::Result<Findings> {
     let options: PgConnectOptions = database_url.parse().context("not a PostgreSQL URL")?;
     let mut connection =
         options.application_name("holdfast-bench audit").connect().await.context("no database")?;
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut findings = Findings::default();
     counts(&mut connection, &mut findings).await?;
-    stock(&mut connection, log, &mut findings).await?;
+    let archived = Archived::read(&mut connection, folder, &mut findings).await?;
+    stock(&mut connection, log, &archived, &mut findings).await?;
     match log {
-        Some(log) => accepted(&mut connection, log, &mut findings).await?,
+        Some(log) => accepted::accepted(&mut connection, log, &archived, &mut findings).await?,
         None => findings.unchecked.push("that no accepted order is lost: there is no log".into()),
     }
     done_once(&mut connection, expectation, &mut findings).await?;
@@ -138,6 +166,7 @@ macro_rules! all_lines {
 async fn stock(
     connection: &mut PgConnection,
     log: Option<&Log>,
+    archived: &Archived,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let negative: i64 = sqlx::query_scalar("SELECT count(*) FROM products WHERE stock < 0")
@@ -174,7 +203,8 @@ async fn stock(
     let told = log.map_or(&no_stock, |log| &log.initial_stock);
     let rows = sqlx::query(concat!(
         "SELECT coalesce(put_in.id, told.id) AS id, put_in.units, told.units AS told, stock, \
-             products.held, coalesce(holds.units, 0) AS kept, coalesce(sold.units, 0) AS sold \
+             products.held, coalesce(holds.units, 0) AS kept, \
+             coalesce(sold.units, 0) + coalesce(archived.units, 0) AS sold \
          FROM (SELECT product_id AS id, sum(delta)::bigint AS units FROM stock_ledger \
                WHERE reason <> 'admission' GROUP BY 1) AS put_in \
          FULL JOIN unnest($1::bigint[], $2::bigint[]) AS told (id, units) USING (id) \
@@ -184,13 +214,17 @@ async fn stock(
          LEFT JOIN (SELECT product_id AS id, sum(quantity)::bigint AS units FROM (",
         all_lines!(),
         ") AS line WHERE status <> 'cancelled' GROUP BY 1) AS sold USING (id) \
+         LEFT JOIN unnest($3::bigint[], $4::bigint[]) AS archived (id, units) USING (id) \
          WHERE stock IS NULL OR put_in.units IS NULL \
              OR put_in.units <> coalesce(told.units, put_in.units) \
              OR put_in.units <> stock + products.held + coalesce(sold.units, 0) \
+                 + coalesce(archived.units, 0) \
              OR products.held <> coalesce(holds.units, 0)"
     ))
     .bind(told.keys().copied().collect::<Vec<_>>())
     .bind(told.values().copied().collect::<Vec<_>>())
+    .bind(archived.units.keys().copied().collect::<Vec<_>>())
+    .bind(archived.units.values().copied().collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
     let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
@@ -259,54 +293,6 @@ fn report_rows(
     let examples: Vec<String> =
         rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
     findings.violations.push(format!("{} {what}: {}", rows.len(), examples.join("; ")));
-    Ok(())
-}
-
-/// Promise 2.
-async fn accepted(
-    connection: &mut PgConnection,
-    log: &Log,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    let distinct: BTreeSet<i64> = log.accepted.iter().map(|order| order.id).collect();
-    findings.accepted = Some(log.accepted.len() as u64);
-    findings.cut_off = log.cut_off;
-    let twice = log.accepted.len() - distinct.len();
-    if twice > 0 {
-        findings.violations.push(format!("{twice} answers name an order that another named too"));
-    }
-    let mut lost = Vec::new();
-    for chunk in log.accepted.chunks(CHUNK) {
-        let rows = sqlx::query(
-            "SELECT told.id FROM unnest($1::bigint[], $2::bigint[], $3::int[]) \
-                 AS told (id, product_id, quantity) \
-             LEFT JOIN orders ON orders.id = told.id \
-             WHERE orders.id IS NULL OR orders.product_id <> told.product_id \
-                 OR orders.quantity <> told.quantity",
-        )
-        .bind(chunk.iter().map(|order| order.id).collect::<Vec<_>>())
-        .bind(chunk.iter().map(|order| order.product_id).collect::<Vec<_>>())
-        .bind(chunk.iter().map(|order| order.quantity).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-        for row in rows {
-            lost.push(row.try_get::<i64, _>(0)?);
-        }
-    }
-    if !lost.is_empty() {
-        findings.violations.push(format!(
-            "{} accepted orders are lost, or are not what was asked for: {:?}",
-            lost.len(),
-            lost.get(..EXAMPLES).unwrap_or(&lost)
-        ));
-    }
-    let unheard = findings.orders - i64::try_from(distinct.len() - lost.len())?;
-    if unheard > i64::try_from(log.cut_off)? {
-        findings.violations.push(format!(
-            "{unheard} orders are there that no client was told of, and only {} were cut off",
-            log.cut_off
-        ));
-    }
     Ok(())
 }
 

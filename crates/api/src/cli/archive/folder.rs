@@ -1,0 +1,107 @@
+//! The folder of an archive: files that are on the disk when they are said to be.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use holdfast_store::Archive;
+use uuid::Uuid;
+
+/// At the end of a preliminary file's name.
+const PRELIMINARY: &str = ".part";
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
+
+/// A file that is on the disk, under its preliminary name.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Preliminary<'a> {
+    folder: &'a Folder,
+    path: PathBuf,
+    name: String,
+}
+
+impl Folder {
+    /// It must be there: one that is not is a mistyped one, or a disk that is not mounted.
+    pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let is_folder =
+            fs::metadata(&path).with_context(|| format!("--to: {}", path.display()))?.is_dir();
+        ensure!(is_folder, "--to: {} is not a folder", path.display());
+        Ok(Self(path))
+    }
+
+    /// Ends what a run that was killed has left: a preliminary file whose orders are deleted gets its name, and
+    /// any other goes, for its orders are in the tables. Those of other databases are left alone.
+    pub(super) async fn recover(&self, archive: &mut Archive) -> anyhow::Result<()> {
+        let ending = preliminary_ending(archive.identity());
+        let entries = fs::read_dir(&self.0).with_context(|| self.0.display().to_string())?;
+        for entry in entries {
+            let path = entry.with_context(|| self.0.display().to_string())?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(&ending))
+            else {
+                continue;
+            };
+            if archive.knows(name).await? {
+                Preliminary { folder: self, path: path.clone(), name: name.to_owned() }.keep()?;
+                tracing::info!(file = name, "a file that an earlier run has written got its name");
+            } else {
+                fs::remove_file(&path).with_context(|| path.display().to_string())?;
+                tracing::info!(file = name, "what an earlier run has begun is begun anew");
+            }
+        }
+        self.sync()
+    }
+
+    /// Writes a file under its preliminary name; returns when it is on the disk. `name` itself must be free.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        identity: Uuid,
+        content: &[u8],
+    ) -> anyhow::Result<Preliminary<'_>> {
+        let target = self.0.join(name);
+        if target.symlink_metadata().is_ok() {
+            bail!(
+                "{} is there already, though its orders are in the tables: either the database was restored \
+                 from a backup, and the files written after that backup must go elsewhere, or this is another \
+                 database's folder",
+                target.display()
+            );
+        }
+        let path = self.0.join(format!("{name}{}", preliminary_ending(identity)));
+        write_through(&path, content).with_context(|| path.display().to_string())?;
+        self.sync()?;
+        Ok(Preliminary { folder: self, path, name: name.to_owned() })
+    }
+
+    /// New names and new files are on the disk from here on.
+    fn sync(&self) -> anyhow::Result<()> {
+        File::open(&self.0)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| self.0.display().to_string())
+    }
+}
+
+impl Preliminary<'_> {
+    /// Gives it its name.
+    pub(super) fn keep(self) -> anyhow::Result<()> {
+        let target = self.folder.0.join(&self.name);
+        fs::rename(&self.path, &target).with_context(|| target.display().to_string())?;
+        self.folder.sync()
+    }
+}
+
+fn preliminary_ending(identity: Uuid) -> String {
+    format!(".{}{PRELIMINARY}", identity.simple())
+}
+
+fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}

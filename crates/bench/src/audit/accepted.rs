@@ -1,0 +1,74 @@
+//! Promise 2: what the clients were told of, and what there is.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::{Archived, CHUNK, EXAMPLES, Findings, Log};
+use crate::load::Accepted;
+
+pub(super) async fn accepted(
+    connection: &mut PgConnection,
+    log: &Log,
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let distinct: BTreeSet<i64> = log.accepted.iter().map(|order| order.id).collect();
+    findings.accepted = Some(log.accepted.len() as u64);
+    findings.cut_off = log.cut_off;
+    let twice = log.accepted.len() - distinct.len();
+    if twice > 0 {
+        findings.violations.push(format!("{twice} answers name an order that another named too"));
+    }
+    let mut lost = Vec::new();
+    let mut gone = Vec::new();
+    for chunk in log.accepted.chunks(CHUNK) {
+        let rows = sqlx::query(
+            "SELECT told.id, orders.id IS NULL AS gone \
+             FROM unnest($1::bigint[], $2::bigint[], $3::int[]) AS told (id, product_id, quantity) \
+             LEFT JOIN orders ON orders.id = told.id \
+             WHERE orders.id IS NULL OR orders.product_id <> told.product_id \
+                 OR orders.quantity <> told.quantity",
+        )
+        .bind(chunk.iter().map(|order| order.id).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|order| order.product_id).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|order| order.quantity).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in rows {
+            let list = if row.try_get("gone")? { &mut gone } else { &mut lost };
+            list.push(row.try_get::<i64, _>("id")?);
+        }
+    }
+    lost.append(&mut not_archived(gone, log, archived)?);
+    if !lost.is_empty() {
+        findings.violations.push(format!(
+            "{} accepted orders are lost, or are not what was asked for: {:?}",
+            lost.len(),
+            lost.get(..EXAMPLES).unwrap_or(&lost)
+        ));
+    }
+    let unheard = findings.orders + archived.orders - i64::try_from(distinct.len() - lost.len())?;
+    if unheard > i64::try_from(log.cut_off)? {
+        findings.violations.push(format!(
+            "{unheard} orders are there that no client was told of, and only {} were cut off",
+            log.cut_off
+        ));
+    }
+    Ok(())
+}
+
+/// Those of the orders that are not in the tables which are not in the archive either, as they were asked for.
+/// Without its files, as many are believed to be there as the database says that it has.
+fn not_archived(gone: Vec<i64>, log: &Log, archived: &Archived) -> anyhow::Result<Vec<i64>> {
+    let Some(first_lines) = &archived.first_lines else {
+        let believed = i64::try_from(gone.len())? <= archived.orders;
+        return Ok(if believed { Vec::new() } else { gone });
+    };
+    let asked: HashMap<i64, &Accepted> = log.accepted.iter().map(|it| (it.id, it)).collect();
+    let is_archived = |id: &i64| {
+        let (found, asked) = (first_lines.get(id), asked.get(id));
+        found.zip(asked).is_some_and(|(line, asked)| *line == (asked.product_id, asked.quantity))
+    };
+    Ok(gone.into_iter().filter(|id| !is_archived(id)).collect())
+}

@@ -1,0 +1,171 @@
+//! Orders that `holdfast-api archive` has taken out of the tables: what the database says of them, and what
+//! stands in the files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use sqlx::{PgConnection, Row as _};
+
+use super::{CHUNK, EXAMPLES, Findings};
+
+/// What has been archived.
+#[derive(Debug, Default)]
+pub struct Archived {
+    /// Orders, by the database.
+    pub orders: i64,
+    /// Of those, completed.
+    pub completed: i64,
+    /// Their units, by product, as the database says.
+    pub units: BTreeMap<i64, i64>,
+    /// Each order's first line (product and units) by the order's id, if the files were read.
+    pub first_lines: Option<HashMap<i64, (i64, i32)>>,
+}
+
+/// A line of a file, as far as it matters here.
+#[derive(Deserialize)]
+struct OldOrder {
+    id: i64,
+    status: String,
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    product_id: i64,
+    quantity: i32,
+}
+
+/// What the files say.
+#[derive(Default)]
+struct Files {
+    first_lines: HashMap<i64, (i64, i32)>,
+    units: BTreeMap<i64, i64>,
+    violations: Vec<String>,
+}
+
+impl Archived {
+    /// What the database says, held against the files in `folder` if there is one.
+    ///
+    /// # Errors
+    /// When the database cannot be asked, or the folder not be read; a file that is missing or wrong is a
+    /// finding.
+    pub async fn read(
+        connection: &mut PgConnection,
+        folder: Option<&Path>,
+        findings: &mut Findings,
+    ) -> anyhow::Result<Self> {
+        let there: bool = sqlx::query_scalar("SELECT to_regclass('archive_files') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await?;
+        if !there {
+            // A schema of before; nobody can have archived anything.
+            return Ok(Self::default());
+        }
+        let mut archived = Self::default();
+        for row in sqlx::query("SELECT product_id, units FROM archived_units")
+            .fetch_all(&mut *connection)
+            .await?
+        {
+            archived.units.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let rows = sqlx::query("SELECT name, orders, completed FROM archive_files ORDER BY name")
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut files = Files::default();
+        for row in &rows {
+            let (orders, completed): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+            archived.orders += orders;
+            archived.completed += completed;
+            if let Some(folder) = folder {
+                files.read(&folder.join(row.try_get::<String, _>(0)?), (orders, completed));
+            }
+        }
+        findings.archived = archived.orders;
+        if folder.is_some() {
+            if files.violations.is_empty() && files.units != archived.units {
+                files.violations.push(
+                    "the units in the archive's files are not those that the database \
+                    says are archived"
+                        .into(),
+                );
+            }
+            findings.violations.append(&mut files.violations);
+            still_there(connection, &files.first_lines, findings).await?;
+            archived.first_lines = Some(files.first_lines);
+        } else if !rows.is_empty() {
+            findings
+                .unchecked
+                .push(format!("{} archived orders: their folder was not given", archived.orders));
+        }
+        Ok(archived)
+    }
+}
+
+impl Files {
+    /// Reads a file, which has so many orders, and so many completed ones.
+    fn read(&mut self, path: &Path, said: (i64, i64)) {
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        let orders = match read(path) {
+            Ok(orders) => orders,
+            Err(error) => return self.violations.push(format!("archive: {error:#}")),
+        };
+        let completed = orders.iter().filter(|order| order.status == "completed").count();
+        if (i64::try_from(orders.len()), i64::try_from(completed)) != (Ok(said.0), Ok(said.1)) {
+            self.violations.push(format!(
+                "archive: {name} has {} orders, {completed} completed, and not {} and {}",
+                orders.len(),
+                said.0,
+                said.1
+            ));
+        }
+        for order in orders {
+            if order.status != "cancelled" {
+                for item in &order.items {
+                    *self.units.entry(item.product_id).or_default() += i64::from(item.quantity);
+                }
+            }
+            let first = order.items.first().map_or((0, 0), |item| (item.product_id, item.quantity));
+            if self.first_lines.insert(order.id, first).is_some() {
+                self.violations.push(format!("archive: order {} is there twice", order.id));
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<OldOrder>> {
+    let name = || path.display().to_string();
+    let file = BufReader::new(File::open(path).with_context(name)?);
+    file.lines()
+        .map(|line| Ok(serde_json::from_str(&line?)?))
+        .collect::<anyhow::Result<_>>()
+        .with_context(name)
+}
+
+/// Archived orders that are in the tables as well.
+async fn still_there(
+    connection: &mut PgConnection,
+    archived: &HashMap<i64, (i64, i32)>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let ids: Vec<i64> = archived.keys().copied().collect();
+    let mut doubled: Vec<i64> = Vec::new();
+    for chunk in ids.chunks(CHUNK) {
+        let mut found = sqlx::query_scalar("SELECT id FROM orders WHERE id = ANY($1)")
+            .bind(chunk)
+            .fetch_all(&mut *connection)
+            .await?;
+        doubled.append(&mut found);
+    }
+    if !doubled.is_empty() {
+        findings.violations.push(format!(
+            "{} archived orders are in the tables too: {:?}",
+            doubled.len(),
+            doubled.get(..EXAMPLES).unwrap_or(&doubled)
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Taking old orders out of the tables, a bounded number at a time.
+//!
+//! Whoever archives writes the orders of [`Archive::next`] somewhere safe, and then has them deleted by
+//! [`Archive::remove`], together with their lines and the holds that became them. The same transaction
+//! keeps what the audit needs: their units, by product, and the name of the file in which they are.
+//!
+//! Taken are orders that can change no more and that nobody needs any more: completed or cancelled before a
+//! time ([`Cutoff`]) before which there is no idempotency key either, and which no running sale's limit
+//! counts. Dead letters are never taken.
+//!
+//! One session does all of it and holds an advisory lock meanwhile. So when another one gets the
+//! lock, no transaction of a process that was killed is still on its way.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use holdfast_domain::{Hold, Order, OrderId, OrderStatus};
+use jiff::Timestamp;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::{
+    OrderPlace, Store, StoreError,
+    admission::within,
+    error::unanswered,
+    fulfilment::millis,
+    holds::{hold, hold_columns},
+    rows::{self, order_columns, timestamp},
+    session,
+};
+
+/// The most orders of one step.
+pub const ARCHIVED_AT_ONCE_MAX: u32 = 10_000;
+
+/// Of PostgreSQL's advisory locks, the one that who archives holds: "archive" in ASCII.
+const LOCK: i64 = 0x61_7263_6869_7665;
+
+/// In which statuses orders are taken.
+const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
+
+/// The right to archive. There is one at a time; it ends with its connection.
+#[derive(Debug)]
+pub struct Archive {
+    connection: PgConnection,
+    identity: Uuid,
+    limit: Duration,
+}
+
+/// Orders that became final before this are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cutoff {
+    /// The time.
+    pub at: Timestamp,
+    /// Why it is not later.
+    pub because: CutoffReason,
+}
+
+/// What a cutoff follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutoffReason {
+    /// The age that was asked for.
+    Age,
+    /// An idempotency key of that time still stands, and may be asked for its order.
+    Key,
+    /// A sale that is not over began then, and counts what its customers have ordered since.
+    Sale,
+}
+
+/// How far the walk through the orders has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArchivePlace {
+    /// Which of [`STATUSES`].
+    status: usize,
+    after: Option<OrderPlace>,
+}
+
+/// An order that may go, with the holds that became it.
+#[derive(Clone, Debug)]
+pub struct OldOrder {
+    /// The order.
+    pub order: Order,
+    /// Its holds, by id.
+    pub holds: Vec<Hold>,
+}
+
+impl Store {
+    /// Begins to archive; `None` if somebody else is at it.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn archive(&self) -> Result<Option<Archive>, StoreError> {
+        let settings = &self.settings;
+        // As in the pool: everything is found along an index, whatever the statistics say.
+        let options = session(settings).application_name("holdfast-archive").options([
+            ("enable_bitmapscan", "off"),
+            ("enable_seqscan", "off"),
+            ("jit", "off"),
+        ]);
+        let connect = async { Ok(options.connect().await?) };
+        let mut connection = within(settings.acquire_timeout, connect).await?;
+        let limit = settings.statement_timeout + Duration::from_secs(1);
+        let identity = within(limit, async {
+            let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+                .bind(LOCK)
+                .fetch_one(&mut connection)
+                .await?;
+            if !locked {
+                return Ok(None);
+            }
+            let identity = "SELECT id FROM archive_identity";
+            Ok(Some(sqlx::query_scalar(identity).fetch_one(&mut connection).await?))
+        })
+        .await?;
+        Ok(identity.map(|identity| Archive { connection, identity, limit }))
+    }
+}
+
+impl Archive {
+    /// By which this database's files are told from another's. A restored copy has the same.
+    pub fn identity(&self) -> Uuid {
+        self.identity
+    }
+
+    /// Up to when orders may go, of those that are older than `age`.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn cutoff(&mut self, age: Duration) -> Result<Cutoff, StoreError> {
+        // A key's time is that of its order, and sales count from their start on.
+        let query = sqlx::query(
+            "SELECT (extract(epoch FROM now() - $1 * interval '1 ms') * 1000000)::bigint AS age_us, \
+                 (extract(epoch FROM (SELECT min(created_at) FROM idempotency_keys)) * 1000000)::bigint AS key_us, \
+                 (extract(epoch FROM (SELECT min(starts_at) FROM sales WHERE ends_at > now())) * 1000000)::bigint AS sale_us",
+        )
+        .bind(millis(age));
+        let row =
+            within(self.limit, async { Ok(query.fetch_one(&mut self.connection).await?) }).await?;
+        let mut found = (row.try_get::<i64, _>("age_us")?, CutoffReason::Age);
+        for (column, because) in [("key_us", CutoffReason::Key), ("sale_us", CutoffReason::Sale)] {
+            if let Some(at) = row.try_get::<Option<i64>, _>(column)?
+                && at < found.0
+            {
+                found = (at, because);
+            }
+        }
+        Ok(Cutoff { at: timestamp(found.0)?, because: found.1 })
+    }
+
+    /// The next orders that may go, those accepted first at the front, and from where on to look for more; `None`
+    /// at the end. At most `limit` orders are looked at, so there may be fewer, or none, and more behind them.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn next(
+        &mut self,
+        cutoff: Cutoff,
+        from: ArchivePlace,
+        limit: u32,
+    ) -> Result<(Vec<OldOrder>, Option<ArchivePlace>), StoreError> {
+        let Some(status) = STATUSES.get(from.status) else { return Ok((Vec::new(), None)) };
+        let limit = limit.clamp(1, ARCHIVED_AT_ONCE_MAX);
+        let (after_us, after_id) =
+            from.after.map_or((0, 0), |place| (place.created_us, place.id.0));
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM (SELECT * FROM orders WHERE status = $1 \
+                 AND created_at < 'epoch'::timestamptz + $2 * interval '1 us' \
+                 AND (created_at, id) > ('epoch'::timestamptz + $3 * interval '1 us', $4) \
+                 ORDER BY created_at, id LIMIT $5) AS orders \
+             ORDER BY orders.created_at, orders.id"
+        ))
+        .bind(status.as_str())
+        .bind(cutoff.at.as_microsecond())
+        .bind(after_us)
+        .bind(after_id)
+        .bind(i64::from(limit));
+        let rows =
+            within(self.limit, async { Ok(query.fetch_all(&mut self.connection).await?) }).await?;
+        let looked_at = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
+        let last = looked_at.last().map(OrderPlace::of);
+        let next = if looked_at.len() < limit as usize {
+            // The end of this status.
+            let status = from.status + 1;
+            (status < STATUSES.len()).then_some(ArchivePlace { status, after: None })
+        } else {
+            Some(ArchivePlace { after: last, ..from })
+        };
+        // One that waited for long may be old and final since yesterday.
+        let orders: Vec<_> = looked_at
+            .into_iter()
+            .filter(|order| order.finished_at.is_some_and(|at| at < cutoff.at))
+            .collect();
+        let mut holds = self.holds_of(&orders).await?;
+        let with_holds = |order: Order| {
+            let holds = holds.remove(&order.id).unwrap_or_default();
+            OldOrder { order, holds }
+        };
+        Ok((orders.into_iter().map(with_holds).collect(), next))
+    }
+
+    async fn holds_of(
+        &mut self,
+        orders: &[Order],
+    ) -> Result<BTreeMap<OrderId, Vec<Hold>>, StoreError> {
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            hold_columns!(),
+            " FROM holds WHERE order_id = ANY($1) ORDER BY id"
+        ))
+        .bind(orders.iter().map(|order| order.id.0).collect::<Vec<_>>());
+        let rows =
+            within(self.limit, async { Ok(query.fetch_all(&mut self.connection).await?) }).await?;
+        let mut found = BTreeMap::<_, Vec<_>>::new();
+        for row in &rows {
+            let hold = hold(row)?;
+            if let Some(order) = hold.order_id {
+                found.entry(order).or_default().push(hold);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the orders in the file of this name have been deleted.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn knows(&mut self, file: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM archive_files WHERE name = $1)")
+            .bind(file);
+        within(self.limit, async { Ok(query.fetch_one(&mut self.connection).await?) }).await
+    }
+
+    /// Deletes these orders, their lines and their holds, which stand in the file of this name: all of it
+    /// or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if they are not all there and old any more. The database refuses, or is not
+    /// available; [`Self::knows`] tells whether it was done, once another session has the lock.
+    pub async fn remove(
+        &mut self,
+        file: &str,
+        cutoff: Cutoff,
+        orders: &[OrderId],
+    ) -> Result<(), StoreError> {
+        let limit = self.limit;
+        let mut transaction = within(limit, async { Ok(self.connection.begin().await?) }).await?;
+        // Product by product in the order of the ids, for the sake of good form: nobody else writes there.
+        let query = sqlx::query(
+            "WITH gone AS (DELETE FROM orders WHERE id = ANY($1) AND status = ANY($2) \
+                 AND finished_at < 'epoch'::timestamptz + $3 * interval '1 us' \
+                 RETURNING id, product_id, quantity, status), \
+             more AS (DELETE FROM order_lines WHERE order_id = ANY($1) \
+                 RETURNING order_id, product_id, quantity), \
+             used AS (DELETE FROM holds WHERE order_id = ANY($1)), \
+             kept AS (INSERT INTO archived_units (product_id, units) \
+                 SELECT product_id, sum(quantity) FROM ( \
+                     SELECT product_id, quantity FROM gone WHERE status <> 'cancelled' \
+                     UNION ALL SELECT more.product_id, more.quantity \
+                         FROM more JOIN gone ON gone.id = order_id WHERE status <> 'cancelled' \
+                 ) AS line GROUP BY product_id ORDER BY product_id \
+                 ON CONFLICT (product_id) DO UPDATE \
+                     SET units = archived_units.units + excluded.units) \
+             INSERT INTO archive_files (name, orders, completed) \
+             SELECT $4, count(*), count(*) FILTER (WHERE status = 'completed') FROM gone \
+             RETURNING orders",
+        )
+        .bind(orders.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(STATUSES.map(OrderStatus::as_str).to_vec())
+        .bind(cutoff.at.as_microsecond())
+        .bind(file);
+        let row = within(limit, async { Ok(query.fetch_one(&mut *transaction).await?) }).await?;
+        let gone: i64 = row.try_get("orders")?;
+        if usize::try_from(gone) != Ok(orders.len()) {
+            within(limit, async { Ok(transaction.rollback().await?) }).await?;
+            return Err(StoreError::Corrupt {
+                what: "order in a final state",
+                reason: format!("of {} that were to be archived, {gone} are left", orders.len()),
+            });
+        }
+        within(limit, async { transaction.commit().await.map_err(unanswered) }).await
+    }
+
+    /// Lets others archive.
+    ///
+    /// # Errors
+    /// The connection is lost, which does the same.
+    pub async fn close(self) -> Result<(), StoreError> {
+        within(self.limit, async { Ok(self.connection.close().await?) }).await
+    }
+}

@@ -1,0 +1,174 @@
+//! Which orders may be taken out of the tables, in which steps, and what is kept of them.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use holdfast_domain::{OrderId, OrderStatus};
+use holdfast_store::{Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder, Store, StoreError};
+
+use crate::fixture;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Order n was accepted 40 days before, and is final since n days before; each status has a fifth of
+/// them. Every ninth has a second line, and every twelfth was a hold.
+const ORDERS: &str = "\
+    INSERT INTO products (name, price_minor, stock) VALUES ('One', 100, 9), ('Two', 100, 9); \
+    INSERT INTO orders (product_id, quantity, unit_price_minor, status, line_count, created_at, \
+            processing_at, finished_at) \
+        SELECT 1, 2, 100, (ARRAY['pending', 'processing', 'completed', 'failed', 'cancelled'])[i % 5 + 1], \
+            1 + (i % 9 = 0)::int, now() - interval '40 days' + i * interval '1 s', \
+            CASE WHEN i % 5 > 0 THEN now() END, CASE WHEN i % 5 > 1 THEN now() - i * interval '1 day' END \
+        FROM generate_series(1, 39) AS i ORDER BY i; \
+    INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_minor) \
+        SELECT id, 2, 2, 3, 250 FROM orders WHERE line_count = 2; \
+    INSERT INTO holds (product_id, quantity, unit_price_minor, status, expires_at, ended_at, order_id) \
+        SELECT 1, 2, 100, 'used', now(), now(), id FROM orders WHERE id % 12 = 0; \
+    INSERT INTO holds (product_id, quantity, unit_price_minor, status, expires_at, ended_at) \
+        VALUES (1, 2, 100, 'released', now(), now() - interval '50 days')";
+
+async fn sql(store: &Store, statements: &'static str) {
+    sqlx::raw_sql(statements).execute(store.pool()).await.unwrap();
+}
+
+async fn count(store: &Store, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(store.pool()).await.unwrap()
+}
+
+async fn shop() -> (Store, Archive) {
+    let store = fixture::store().await;
+    sql(&store, ORDERS).await;
+    let archive = store.archive().await.unwrap().unwrap();
+    (store, archive)
+}
+
+/// Everything that may go, found in steps of `limit`, and how many steps it took.
+async fn all(archive: &mut Archive, cutoff: Cutoff, limit: u32) -> (Vec<OldOrder>, usize) {
+    let (mut all, mut steps, mut from) = (Vec::new(), 0, Some(ArchivePlace::default()));
+    while let Some(place) = from {
+        let (old, next) = archive.next(cutoff, place, limit).await.unwrap();
+        assert!(old.len() <= limit as usize);
+        all.extend(old);
+        steps += 1;
+        from = next;
+    }
+    (all, steps)
+}
+
+fn ids(old: &[OldOrder]) -> BTreeSet<i64> {
+    old.iter().map(|old| old.order.id.0).collect()
+}
+
+#[tokio::test]
+async fn what_is_final_for_long_goes_and_nothing_else() {
+    let (_store, mut archive) = shop().await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    assert_eq!(cutoff.because, CutoffReason::Age);
+    // Completed and cancelled, for more than 20 days; accepted was each of them long before.
+    let expected: BTreeSet<i64> = (21..=39).filter(|n| matches!(n % 5, 2 | 4)).collect();
+    for limit in [1, 3, 1000] {
+        let (old, steps) = all(&mut archive, cutoff, limit).await;
+        assert_eq!(ids(&old), expected, "in steps of {limit}");
+        assert_eq!(old.len(), expected.len(), "none comes twice");
+        // 16 completed and cancelled ones are walked through, and each status has an end.
+        assert!(steps <= 16 / limit as usize + 2, "{steps} steps of {limit}");
+        for OldOrder { order, holds } in &old {
+            assert!(matches!(order.status, OrderStatus::Completed | OrderStatus::Cancelled));
+            assert_eq!(order.lines.len(), 1 + usize::from(order.id.0 % 9 == 0));
+            assert_eq!(holds.len(), usize::from(order.id.0 % 12 == 0));
+        }
+    }
+    let (old, _) = all(&mut archive, Cutoff { at: cutoff.at - DAY * 30, ..cutoff }, 10).await;
+    assert_eq!(ids(&old), BTreeSet::new(), "nothing is as old as that");
+}
+
+#[tokio::test]
+async fn a_key_that_stands_keeps_all_from_its_time_on() {
+    let (store, mut archive) = shop().await;
+    sql(
+        &store,
+        "INSERT INTO idempotency_keys (key, fingerprint, kind, result_id, created_at) \
+         SELECT gen_random_uuid(), 1, 'order', 37, now() - interval '30 days'",
+    )
+    .await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    assert_eq!(cutoff.because, CutoffReason::Key);
+    let (old, _) = all(&mut archive, cutoff, 100).await;
+    assert_eq!(ids(&old), [32, 34, 37, 39].into(), "final before the key was used");
+    // A younger key is no reason.
+    let cutoff = archive.cutoff(DAY * 33).await.unwrap();
+    assert_eq!(cutoff.because, CutoffReason::Age);
+}
+
+#[tokio::test]
+async fn what_the_limit_of_a_running_sale_counts_stays() {
+    let (store, mut archive) = shop().await;
+    let sale = "INSERT INTO sales (name, starts_at, ends_at, after_order) \
+        VALUES ('one', now() - interval '25 days', now() + interval '1 day', 0)";
+    sql(&store, sale).await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    assert_eq!(cutoff.because, CutoffReason::Sale);
+    let (old, _) = all(&mut archive, cutoff, 100).await;
+    assert!(ids(&old).first() > Some(&25), "{:?}", ids(&old));
+    sql(&store, "UPDATE sales SET ends_at = now()").await;
+    assert_eq!(archive.cutoff(DAY * 20).await.unwrap().because, CutoffReason::Age);
+}
+
+#[tokio::test]
+async fn what_goes_goes_whole_and_its_units_are_kept() {
+    let (store, mut archive) = shop().await;
+    let cutoff = archive.cutoff(DAY).await.unwrap();
+    let (old, _) = all(&mut archive, cutoff, 100).await;
+    let all: Vec<OrderId> = old.iter().map(|old| old.order.id).collect();
+    assert!(!archive.knows("one").await.unwrap());
+    let (first, second) = all.split_at(7);
+    archive.remove("one", cutoff, first).await.unwrap();
+    archive.remove("two", cutoff, second).await.unwrap();
+    assert!(archive.knows("one").await.unwrap() && archive.knows("two").await.unwrap());
+
+    assert_eq!(count(&store, "SELECT count(*) FROM orders").await, 39 - 16);
+    let left = "SELECT count(*) FROM orders WHERE status IN ('completed', 'cancelled')";
+    assert_eq!(count(&store, left).await, 0);
+    let orphans = "SELECT count(*) FROM order_lines WHERE order_id NOT IN (SELECT id FROM orders)";
+    assert_eq!(count(&store, orphans).await, 0);
+    let orphans = "SELECT count(*) FROM holds WHERE order_id NOT IN (SELECT id FROM orders)";
+    assert_eq!(count(&store, orphans).await, 0);
+    assert_eq!(count(&store, "SELECT count(*) FROM holds WHERE order_id IS NULL").await, 1);
+    // Eight completed ones with two units each, and order 27 with three more of its second line.
+    let units = "SELECT units FROM archived_units WHERE product_id = 1";
+    assert_eq!(count(&store, units).await, 8 * 2);
+    let units = "SELECT units FROM archived_units WHERE product_id = 2";
+    assert_eq!(count(&store, units).await, 3);
+    let files = "SELECT sum(orders)::bigint * 100 + sum(completed)::bigint FROM archive_files";
+    assert_eq!(count(&store, files).await, 1608);
+}
+
+#[tokio::test]
+async fn what_is_not_as_it_was_is_left_alone_as_a_whole() {
+    let (store, mut archive) = shop().await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    // Completed 22 days ago, and 2 days ago; a dead letter; one that does not exist.
+    for wrong in [2, 23, 999] {
+        let error =
+            archive.remove("one", cutoff, &[OrderId(22), OrderId(wrong)]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{wrong}: {error:?}");
+        assert!(store.order(OrderId(22)).await.unwrap().is_some());
+        assert!(!archive.knows("one").await.unwrap());
+    }
+    assert_eq!(count(&store, "SELECT count(*) FROM orders").await, 39);
+    assert_eq!(count(&store, "SELECT count(*) FROM archived_units").await, 0);
+    // The session goes on.
+    archive.remove("one", cutoff, &[OrderId(22)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_archives_at_a_time() {
+    let (store, archive) = shop().await;
+    assert!(store.archive().await.unwrap().is_none());
+    archive.close().await.unwrap();
+    let begun = std::time::Instant::now();
+    // The server notices the end of a session a moment later.
+    while store.archive().await.unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the lock stayed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
