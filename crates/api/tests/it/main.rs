@@ -3,6 +3,7 @@
 
 mod access;
 mod admission;
+mod archive;
 mod bad_input;
 mod browser;
 mod client;
