@@ -1,6 +1,7 @@
 //! The benchmark's own tools, tried on real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod archive;
 mod audit;
 mod load;
 mod pgbench;

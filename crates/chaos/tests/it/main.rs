@@ -1,6 +1,7 @@
 //! Nothing lost, nothing doubled, whatever dies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod archive;
 mod backup;
 mod chaos;
 mod faults;
