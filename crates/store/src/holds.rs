@@ -64,7 +64,7 @@ impl Store {
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
         page.push_filters(&mut query);
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        query.push(page.order()).push(" LIMIT ").push_bind(limit);
         let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
         let holds = rows.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
 
@@ -72,7 +72,8 @@ impl Store {
         if found.next.is_none() && page.is_filtered() {
             let mut query = QueryBuilder::new("SELECT id FROM (");
             page.push_looked_at(&mut query, LOOKED_AT_MAX);
-            query.push(") AS looked_at ORDER BY id DESC OFFSET ").push_bind(LOOKED_AT_MAX - 1);
+            query.push(") AS looked_at").push(page.order());
+            query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1);
             let last = query
                 .push(" LIMIT 1")
                 .build_query_scalar()
@@ -92,32 +93,48 @@ impl HoldPage {
             || matches!(self.status, Some(HoldStatus::Active | HoldStatus::Expired))
     }
 
-    /// The next `limit` holds along one index.
+    fn order(&self) -> &'static str {
+        match (&self.customer, self.product) {
+            // All have the same customer, or product.
+            (Some(_), _) => " ORDER BY customer_ref, id DESC",
+            (None, Some(_)) => " ORDER BY product_id, id DESC",
+            (None, None) => " ORDER BY id DESC",
+        }
+    }
+
+    /// The next `limit` holds along one index, which is the only one in the order that is asked for: as with
+    /// orders, see there.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
         let before = self.after.map_or(i64::MAX, |id| id.0);
         if let Some(customer) = &self.customer {
-            query.push("SELECT * FROM holds WHERE customer_ref = ");
-            query.push_bind(customer.as_str().to_owned()).push(" AND id < ").push_bind(before);
+            query.push("SELECT * FROM holds WHERE customer_ref = ANY (ARRAY[");
+            query.push_bind(customer.as_str().to_owned()).push("]) AND id < ").push_bind(before);
+            query.push(self.order());
         } else if let Some(product) = self.product {
-            query.push("SELECT * FROM holds WHERE product_id = ").push_bind(product.0);
-            query.push(" AND id < ").push_bind(before);
+            query.push("SELECT * FROM holds WHERE product_id = ANY (ARRAY[").push_bind(product.0);
+            query.push("]) AND id < ").push_bind(before).push(self.order());
         } else if let Some(status) = self.status {
+            let push_part = |query: &mut QueryBuilder<Postgres>, status: HoldStatus| {
+                query.push("SELECT * FROM holds WHERE status = ANY (ARRAY[");
+                query.push_bind(status.as_str()).push("]) AND id < ").push_bind(before);
+                query.push(" ORDER BY status, id DESC LIMIT ").push_bind(limit);
+            };
             if status == HoldStatus::Expired {
                 // Those whose time is over, though nobody has written it down yet, are among
                 // the active ones.
-                query.push("SELECT * FROM ((SELECT * FROM holds WHERE status = 'active' AND id < ");
-                query.push_bind(before).push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+                query.push("SELECT * FROM ((");
+                push_part(query, HoldStatus::Active);
                 query.push(") UNION ALL (");
-            }
-            query.push("SELECT * FROM holds WHERE status = ").push_bind(status.as_str());
-            query.push(" AND id < ").push_bind(before);
-            if status == HoldStatus::Expired {
-                query.push(" ORDER BY id DESC LIMIT ").push_bind(limit).push(")) AS either");
+                push_part(query, status);
+                query.push(")) AS either ORDER BY id DESC");
+            } else {
+                push_part(query, status);
+                return;
             }
         } else {
-            query.push("SELECT * FROM holds WHERE id < ").push_bind(before);
+            query.push("SELECT * FROM holds WHERE id < ").push_bind(before).push(self.order());
         }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        query.push(" LIMIT ").push_bind(limit);
     }
 
     /// All filters but that of the index; that of the status always, for the sake of those whose

@@ -107,36 +107,45 @@ impl OrderPage {
 
     fn order(&self) -> &'static str {
         match (&self.customer, self.product, self.status) {
-            // The same as by id, but so that the planner sees that both indexes have that order.
-            (None, Some(_), _) => " ORDER BY place DESC",
+            // All have the same customer, or product: see `push_looked_at`.
+            (Some(_), ..) => " ORDER BY customer_ref, id DESC",
+            (None, Some(_), _) => " ORDER BY asked, place DESC",
             (None, None, Some(_)) => " ORDER BY created_at DESC, id DESC",
-            _ => " ORDER BY id DESC",
+            (None, None, None) => " ORDER BY id DESC",
         }
     }
 
     /// The next `limit` orders along one index, with all their columns.
     ///
     /// Each `LIMIT` stands right on an index that gives the order: whatever the planner thinks of
-    /// the numbers, there is nothing to gain for it but to stop early.
+    /// the numbers, there is nothing to gain for it but to stop early. And it is the only index that gives that
+    /// order. Of a product with `= $1`, the primary key would do as well, backwards through all orders, in the
+    /// hope of meeting the product soon: one that nobody has bought for long costs the whole table then. With
+    /// `= ANY (ARRAY[$1])` the planner does not know that there is one product only, and that the primary key's
+    /// order is the one that is asked for.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
         let before = self.after.map_or(i64::MAX, |place| place.id.0);
         if let Some(customer) = &self.customer {
-            query.push("SELECT * FROM orders WHERE customer_ref = ");
+            query.push("SELECT * FROM orders WHERE customer_ref = ANY (ARRAY[");
             query.push_bind(customer.as_str().to_owned());
-            query.push(" AND id < ").push_bind(before);
+            query.push("]) AND id < ").push_bind(before);
         } else if let Some(product) = self.product {
-            query.push("SELECT * FROM ((SELECT id AS place, * FROM orders WHERE product_id = ");
-            query.push_bind(product.0).push(" AND id < ").push_bind(before);
-            query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+            query.push(
+                "SELECT * FROM ((SELECT product_id AS asked, id AS place, * FROM orders \
+                 WHERE product_id = ANY (ARRAY[",
+            );
+            query.push_bind(product.0).push("]) AND id < ").push_bind(before);
+            query.push(" ORDER BY product_id, id DESC LIMIT ").push_bind(limit);
             // Never flattened, because of its OFFSET: each order is looked up by its id.
             query.push(
-                ") UNION ALL (SELECT line.order_id AS place, found.* FROM order_lines AS line CROSS JOIN LATERAL \
+                ") UNION ALL (SELECT line.product_id AS asked, line.order_id AS place, found.* \
+                 FROM order_lines AS line CROSS JOIN LATERAL \
                  (SELECT * FROM orders WHERE id = line.order_id OFFSET 0) AS found \
-                 WHERE line.product_id = ",
+                 WHERE line.product_id = ANY (ARRAY[",
             );
-            query.push_bind(product.0).push(" AND found.product_id <> line.product_id");
+            query.push_bind(product.0).push("]) AND found.product_id <> line.product_id");
             query.push(" AND line.order_id < ").push_bind(before);
-            query.push(" ORDER BY line.order_id DESC LIMIT ").push_bind(limit);
+            query.push(" ORDER BY line.product_id, line.order_id DESC LIMIT ").push_bind(limit);
             query.push(")) AS either");
         } else if let Some(status) = self.status {
             query.push("SELECT * FROM orders WHERE status = ").push_bind(status.as_str());

@@ -4,7 +4,9 @@
 mod archive;
 mod backup;
 mod chaos;
+mod explained;
 mod faults;
+mod growth;
 mod kill_points;
 mod next_schema;
 mod refusals;
