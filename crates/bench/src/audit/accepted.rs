@@ -36,8 +36,8 @@ pub(super) async fn accepted(
         .fetch_all(&mut *connection)
         .await?;
         for row in rows {
-            let list = if row.try_get("gone")? { &mut gone } else { &mut lost };
-            list.push(row.try_get::<i64, _>("id")?);
+            let found = if row.try_get("gone")? { &mut gone } else { &mut lost };
+            found.push(row.try_get::<i64, _>("id")?);
         }
     }
     lost.append(&mut not_archived(gone, log, archived)?);

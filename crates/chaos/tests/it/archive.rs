@@ -8,7 +8,7 @@ use holdfast_chaos::clients::Clients;
 use holdfast_chaos::world::{World, WorldOptions};
 use holdfast_sandbox::{Process, ProcessOptions, workspace_binary};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn loaded(clients: &Clients, orders: usize) {
     let begun = Instant::now();

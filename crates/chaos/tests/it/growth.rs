@@ -15,32 +15,37 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::explained::{EXPLAIN, Explained, Since};
 
-const FEW: i64 = 10_000;
-const MANY: i64 = 300_000;
-/// How many rows instead: 10 million of them take minutes, and 5 GB.
+/// The indexes have as many levels with these as with millions: from 10,000 on there is one more, and one more page
+/// for each index that is looked into or written to.
+const FEW: i64 = 200_000;
+const MANY: i64 = 600_000;
+/// Pages that are no growth in what costs a handful of them: two indexes may have got one more level each.
+const LEVELS: f64 = 2.0;
+/// How many orders instead of [`MANY`]: 10 million take minutes, and 10 GB.
 const VARIABLE: &str = "HOLDFAST_GROWTH_ROWS";
 
 /// How often each thing is done.
 const TIMES: u32 = 50;
 /// Orders that Redis has never heard of.
 const LOST: i64 = 100;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
-/// $1 orders of 100 products and of as many customers that each has 100, one of ten with two lines; product 101 and the customer of long ago
-/// have the oldest 100, and product 102 has none. And all that
-/// comes with orders: the ledger of stock, and a used hold for every tenth. Keys and dead letters do not
-/// grow with the orders: keys go after a day, and dead letters are for people.
+/// $1 orders of 100 products, and of so many customers that each has 100. All have two lines. Product 101
+/// and the customer of long ago have the oldest 100, and product 102 has none. And all that comes with
+/// orders: the ledger of stock, and a used hold for every tenth. Keys and dead letters do not grow
+/// with the orders: keys go after a day, and dead letters are for people.
 const ORDERS: [&str; 5] = [
     "INSERT INTO products (name, price_minor, stock) \
         SELECT 'Product ' || i, 100, 1000000 FROM generate_series(1, 102) AS i",
     "INSERT INTO orders (product_id, quantity, unit_price_minor, status, attempt, customer_ref, line_count, \
             created_at, processing_at, finished_at) \
-        SELECT CASE WHEN i <= 100 THEN 101 ELSE i * 7919 % 100 + 1 END, 1, 100, CASE WHEN i % ($1 / 100) = 0 THEN 'failed' ELSE 'completed' END, 1, \
-            CASE WHEN i <= 100 THEN 'of long ago' ELSE 'customer ' || i * 104729 % ($1 / 100) END, 1 + (i % 10 = 1)::int, at, at, at FROM ( \
+        SELECT CASE WHEN i <= 100 THEN 101 ELSE i * 7919 % 100 + 1 END, 1, 100, \
+            CASE WHEN i % ($1 / 100) = 0 THEN 'failed' ELSE 'completed' END, 1, \
+            CASE WHEN i <= 100 THEN 'of long ago' ELSE 'customer ' || i * 104729 % ($1 / 100) END, 2, at, at, at FROM ( \
             SELECT i, now() - ($1 + 3600 - i) * interval '1 s' AS at FROM generate_series(1, $1) AS i) AS made \
         ORDER BY i",
     "INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_minor) \
-        SELECT i, 2, i * 31 % 100 + 1, 1, 100 FROM generate_series(1, $1, 10) AS i",
+        SELECT i, 2, i * 31 % 100 + 1, 1, 100 FROM generate_series(1, $1) AS i",
     "INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after, sold) \
         SELECT i % 100 + 1, 2 + i / 100, 'admission', -1, 1000000, 0, 1 FROM generate_series(0, $1 - 1) AS i",
     "INSERT INTO holds (product_id, quantity, unit_price_minor, status, customer_ref, expires_at, ended_at, order_id) \
@@ -228,7 +233,7 @@ impl<'a> Shop<'a> {
         let since = Since::now(self.postgres);
         let worker = self
             .program("holdfast-worker", "run")
-            .env("HOLDFAST_CONCURRENCY", "1")
+            .env("HOLDFAST_WORKER_CONCURRENCY", "1")
             .env("HOLDFAST_FULFILMENT_MS", "0")
             .env("HOLDFAST_SWEEP_AFTER_MS", "1000")
             .env("HOLDFAST_SWEEP_INTERVAL_MS", "100");
@@ -239,8 +244,10 @@ impl<'a> Shop<'a> {
         .await;
         let begun = Instant::now();
         let is_sweep = |it: &&Explained| it.text.contains("left_behind AS MATERIALIZED");
+        // The first ones come by what the work has left behind, and do away with it.
+        let enough = 20;
         while since.read(self.postgres).iter().filter(|it| is_sweep(it) && it.returned == 0).count()
-            < 10
+            < enough
         {
             assert!(begun.elapsed() < PATIENCE, "it does not sweep:\n{}", worker.log_tail(20));
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -250,9 +257,8 @@ impl<'a> Shop<'a> {
         let found = explained.iter().filter(|it| is_sweep(it) && it.returned > 0);
         assert_eq!(found.clone().map(|it| it.returned).sum::<u64>(), LOST.unsigned_abs());
         costs.insert("a sweep that finds 100 orders", cost(found, 1));
-        let idle: Vec<_> = explained.iter().filter(|it| is_sweep(it) && it.returned == 0).collect();
-        let times = u32::try_from(idle.len()).unwrap();
-        costs.insert("a sweep that finds nothing", cost(idle, times));
+        let idle = explained.iter().filter(|it| is_sweep(it) && it.returned == 0);
+        costs.insert("a sweep that finds nothing", cost(idle.rev().take(10), 10));
         let work = explained.iter().filter(|it| {
             it.text.contains("attempt = attempt + 1") || it.text.contains("done.delay_ms")
         });
@@ -299,7 +305,7 @@ async fn many_orders_cost_no_more_than_few() {
             many.buffers, many.rows
         )
         .unwrap();
-        if many.buffers > buffers * 1.2 || many.rows > rows * 1.2 {
+        if many.buffers > buffers * 1.2 + LEVELS || many.rows > rows * 1.2 {
             dearer.push(*name);
         }
     }

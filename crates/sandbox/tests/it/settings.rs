@@ -105,6 +105,8 @@ fn whatever_names_a_setting_names_one_that_exists() {
         "HOLDFAST_CHART_TESTS",
         "HOLDFAST_COMMIT",
         "HOLDFAST_CONTRACT_TESTS",
+        "HOLDFAST_DISK_TESTS",
+        "HOLDFAST_GROWTH_ROWS",
         "HOLDFAST_KEY",
         "HOLDFAST_KUBERNETES_TESTS",
         "HOLDFAST_SANDBOX_DATA",
