@@ -66,7 +66,9 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts `count` clients that order from `products` in turn, each at one of `targets`.
+    /// Starts `count` clients, each at one of `targets`. At each target they go in pairs which share out
+    /// `products` among them, and order theirs in turn: so two meet in a batch, and who waits for one
+    /// product does not keep others from being ordered.
     ///
     /// # Errors
     /// When there is no HTTP client to be had.
@@ -85,9 +87,11 @@ impl Clients {
             let (http, seen, stop) = (http.clone(), Arc::clone(&seen), stop.subscribe());
             let Some(target) = targets.get(number % targets.len().max(1)) else { continue };
             let url = format!("http://{target}/orders");
-            let products = products.to_vec();
+            let (pairs, at_target) = (count.div_ceil(2 * targets.len()), number / targets.len());
+            let products: Vec<_> =
+                products.iter().copied().skip(at_target / 2).step_by(pairs).collect();
             tasks.spawn(async move {
-                for product in products.iter().cycle().skip(number / 2) {
+                for product in products.iter().cycle().skip(at_target % 2) {
                     if *stop.borrow() {
                         return;
                     }

@@ -112,6 +112,16 @@ impl Fault {
         WorldOptions { disk, clocks, ..WorldOptions::default() }
     }
 
+    /// For how long it is held where it is measured by itself: servers that hang, and locks, for longer than
+    /// any limit of the API and of the workers.
+    pub fn hold(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::RedisHung | Self::PostgresHung => 30,
+            Self::RowLocked => 20,
+            _ => 4,
+        })
+    }
+
     /// Whether this machine can make it happen.
     ///
     /// # Errors
@@ -139,9 +149,9 @@ impl Fault {
             Self::ApiHung => api.with(async |it| it.pause()).await,
             Self::WorkerKilled => worker.kill9().await,
             Self::WorkerHung => worker.with(async |it| it.pause()).await,
-            Self::RedisKilled => world.redis.kill9().await,
-            Self::RedisHung => world.redis.pause(),
-            Self::RedisFlushed => world.redis.flush().await,
+            Self::RedisKilled => world.redis().kill9().await,
+            Self::RedisHung => world.redis().pause(),
+            Self::RedisFlushed => world.redis().flush().await,
             Self::RedisReadOnly => redis(world, "REPLICAOF 127.0.0.1 1").await,
             Self::RedisFull => redis(world, "CONFIG SET maxmemory 1").await,
             Self::RedisFailedOver => world.fail_redis_over().await,
@@ -194,8 +204,8 @@ impl Fault {
             Self::ApiHung => api.with(async |it| it.resume()).await,
             Self::WorkerKilled => worker.start().await,
             Self::WorkerHung => worker.with(async |it| it.resume()).await,
-            Self::RedisKilled => world.redis.restart().await,
-            Self::RedisHung => world.redis.resume(),
+            Self::RedisKilled => world.redis().restart().await,
+            Self::RedisHung => world.redis().resume(),
             Self::RedisReadOnly => redis(world, "REPLICAOF NO ONE").await,
             Self::RedisFull => redis(world, "CONFIG SET maxmemory 0").await,
             Self::RedisUnreachable => {
@@ -236,7 +246,7 @@ impl Fault {
 }
 
 async fn redis(world: &World, command: &str) -> anyhow::Result<()> {
-    let answer = world.redis.command(command).await?;
+    let answer = world.redis().command(command).await?;
     ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
     Ok(())
 }

@@ -82,7 +82,7 @@ async fn faults(write: Option<PathBuf>) -> anyhow::Result<bool> {
             continue;
         }
         let world = World::start(&fault.world()).await?;
-        let trial = trial::run(&world, *fault, Duration::from_secs(4)).await?;
+        let trial = trial::run(&world, *fault, fault.hold()).await?;
         println!("{fault}: {}", trial.findings);
         trials.push(trial);
     }

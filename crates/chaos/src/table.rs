@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use crate::trial::Trial;
 
 /// Writes the page.
@@ -46,7 +47,7 @@ fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
             trial.refused,
             trial.findings.cut_off,
             trial.fulfilled,
-            time(trial.slowest),
+            slowest(trial),
             trial.failed_reads,
             trial.probes * 2,
             time(trial.slowest_read),
@@ -57,6 +58,17 @@ fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// Of the other products by itself, where one was held up.
+fn slowest(trial: &Trial) -> String {
+    match trial.fault {
+        Fault::RowLocked => {
+            let others = time(trial.slowest_of_others);
+            format!("{}; of other products {others}", time(trial.slowest))
+        }
+        _ => time(trial.slowest),
+    }
 }
 
 fn time(time: Duration) -> String {

@@ -6,14 +6,14 @@ use anyhow::{Context as _, ensure};
 use holdfast_bench::audit::Findings;
 use holdfast_sandbox::http_get;
 
-use crate::clients::{Clients, Outcome, Seen};
+use crate::clients::{Clients, Event, Outcome, Seen};
 use crate::fault::Fault;
 use crate::world::World;
 
 /// Orders that must have been accepted for load to count as running.
 const SOME: usize = 30;
 
-const CLIENTS: usize = 6;
+const CLIENTS: usize = 8;
 
 /// Between two looks at the replica that no fault strikes.
 const PROBE: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub struct Trial {
     pub fulfilled: u64,
     /// The longest time until an answer, from the fault to the end.
     pub slowest: Duration,
+    /// The same of orders for products beside number 1.
+    pub slowest_of_others: Duration,
     /// Looks at the other replica.
     pub probes: usize,
     /// Of those, `/livez` did not answer 200 within a second.
@@ -87,7 +89,7 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
     let settled = ended.elapsed();
 
     let within = |from: Instant, to: Instant, outcome: Outcome, first: bool| {
-        let counts = |event: &&crate::clients::Event| {
+        let counts = |event: &&Event| {
             // Asked and answered within that time.
             event.at.checked_sub(event.took).is_some_and(|asked| asked >= from)
                 && event.at < to
@@ -97,7 +99,10 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
         seen.events.iter().filter(counts).count()
     };
     let end = begun + lasted;
-    let after = seen.events.iter().filter(|event| event.at >= begun);
+    let slowest = |of: fn(&Event) -> bool| {
+        let after = seen.events.iter().filter(|event| event.at >= begun && of(event));
+        after.map(|event| event.took).max().unwrap_or_default()
+    };
     let recovered = seen
         .events
         .iter()
@@ -111,7 +116,8 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
         refused: within(struck, end, Outcome::Refused, false)
             + within(struck, end, Outcome::Refused, true),
         fulfilled,
-        slowest: after.map(|event| event.took).max().unwrap_or_default(),
+        slowest: slowest(|_| true),
+        slowest_of_others: slowest(|event| event.product != 1),
         probes: probes.count,
         dead: probes.dead,
         failed_reads: probes.failed_reads,

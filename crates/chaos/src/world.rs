@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -148,8 +149,8 @@ pub struct World {
     pub worker_redis: Proxy,
     /// Where workers send the orders.
     pub downstream: Downstream,
-    /// Redis, without persistence.
-    pub redis: Redis,
+    /// Redis, without persistence: the one that has taken over, after one that failed.
+    redis: Mutex<Arc<Redis>>,
     /// PostgreSQL: each commit is on the disk.
     pub postgres: Postgres,
     /// PostgreSQL's disk, if it has one of its own.
@@ -160,8 +161,6 @@ pub struct World {
     pub database_url: String,
     /// Its products.
     pub products: Vec<i64>,
-    /// What has taken the place of a Redis that failed.
-    heirs: Mutex<Vec<Redis>>,
     /// Sessions that hold locks for a fault.
     pub(crate) sessions: Mutex<Vec<PgConnection>>,
 }
@@ -197,13 +196,12 @@ impl World {
             worker_postgres: Proxy::start(postgres_at).await?,
             worker_redis: Proxy::start(redis_at).await?,
             downstream,
-            redis,
+            redis: Mutex::new(Arc::new(redis)),
             postgres,
             disk,
             clocks,
             database_url,
             products: (1..=options.products).collect(),
-            heirs: Mutex::default(),
             sessions: Mutex::default(),
         };
         world.migrate().await?;
@@ -304,6 +302,11 @@ impl World {
         Clients::start(count, &targets, &self.products, stock)
     }
 
+    /// The Redis that answers now.
+    pub fn redis(&self) -> Arc<Redis> {
+        Arc::clone(&self.redis.lock())
+    }
+
     /// Kills Redis; from then on an empty one answers at its address.
     ///
     /// # Errors
@@ -313,9 +316,8 @@ impl World {
         for proxy in [&self.api_redis, &self.worker_redis] {
             proxy.lead_to(local(heir.port()));
         }
-        self.redis.kill9().await?;
-        self.heirs.lock().push(heir);
-        Ok(())
+        let failed = std::mem::replace(&mut *self.redis.lock(), Arc::new(heir));
+        failed.kill9().await
     }
 
     /// Waits until every process that is up is ready.

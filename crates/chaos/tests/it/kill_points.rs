@@ -116,7 +116,7 @@ async fn worker_killed_before_its_claim() {
     world.worker_postgres.blackhole(true);
     let (_, id) = order(&world).await.unwrap().unwrap();
     let taken = async || {
-        let answer = world.redis.command("XPENDING holdfast:{orders}:stream fulfilment").await;
+        let answer = world.redis().command("XPENDING holdfast:{orders}:stream fulfilment").await;
         answer.unwrap().starts_with("*4\r\n:1\r\n")
     };
     until("the message is a worker's", taken).await;
@@ -142,11 +142,11 @@ async fn worker_killed_between_commit_and_acknowledgement() {
     world.worker_redis.cut();
     world.worker_redis.blackhole(false);
     let pending = "XPENDING holdfast:{orders}:stream fulfilment";
-    let answer = world.redis.command(pending).await.unwrap();
+    let answer = world.redis().command(pending).await.unwrap();
     assert!(answer.starts_with("*4\r\n:1\r\n"), "the message is still there: {answer}");
     world.workers[0].start().await.unwrap();
     until("the message is acknowledged", async || {
-        world.redis.command(pending).await.unwrap().starts_with("*4\r\n:0\r\n")
+        world.redis().command(pending).await.unwrap().starts_with("*4\r\n:0\r\n")
     })
     .await;
     audit(&world, &seen(&[id.as_i64().unwrap()], 0), 1).await;
