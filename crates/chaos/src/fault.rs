@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use holdfast_sandbox::{Clock, Disk};
+use holdfast_sandbox::{Clock, Disk, Proxy};
 use sqlx::{Connection as _, Executor as _};
 
 use crate::world::{Clocks, World, WorldOptions};
@@ -15,6 +15,9 @@ const LOG_SEGMENTS_MAX: u32 = 100;
 
 /// How far clocks jump.
 const JUMP: Duration = Duration::from_hours(1);
+
+/// In each direction, so that a question and its answer take twice as long.
+const DELAY: Duration = Duration::from_millis(50);
 
 const GROUP: &str = "fulfilment";
 
@@ -69,6 +72,8 @@ faults! {
     PostgresClockAhead: "postgres-clock-ahead", "PostgreSQL's clock an hour ahead";
     PostgresClockBehind: "postgres-clock-behind", "PostgreSQL's clock an hour behind";
     ConnectionsCut: "connections-cut", "all connections to both servers cut";
+    ConnectionsHalfClosed: "connections-half-closed", "all connections to both servers half-closed";
+    ServersSlow: "servers-slow", "each message to and from both servers delayed by 50 ms";
     RowLocked: "row-locked", "one product's row locked by another session";
 }
 
@@ -177,10 +182,15 @@ impl Fault {
             Self::PostgresClockAhead => clock(world, |it| &it.postgres)?.ahead(JUMP),
             Self::PostgresClockBehind => clock(world, |it| &it.postgres)?.behind(JUMP),
             Self::ConnectionsCut => {
-                let World { api_postgres, api_redis, worker_postgres, worker_redis, .. } = world;
-                for proxy in [api_postgres, api_redis, worker_postgres, worker_redis] {
-                    proxy.cut();
-                }
+                each_proxy(world, Proxy::cut);
+                Ok(())
+            }
+            Self::ConnectionsHalfClosed => {
+                each_proxy(world, Proxy::half_close);
+                Ok(())
+            }
+            Self::ServersSlow => {
+                each_proxy(world, |proxy| proxy.delay(DELAY));
                 Ok(())
             }
             Self::RowLocked => {
@@ -220,6 +230,10 @@ impl Fault {
                 world.worker_postgres.blackhole(false);
                 Ok(())
             }
+            Self::ServersSlow => {
+                each_proxy(world, |proxy| proxy.delay(Duration::ZERO));
+                Ok(())
+            }
             Self::PostgresDiskFull => disk(world)?.make_room(),
             Self::PostgresLogFull => {
                 disk(world)?.make_room()?;
@@ -240,7 +254,8 @@ impl Fault {
             | Self::RedisFailedOver
             | Self::GroupDestroyed
             | Self::PostgresRestarted
-            | Self::ConnectionsCut => Ok(()),
+            | Self::ConnectionsCut
+            | Self::ConnectionsHalfClosed => Ok(()),
         }
     }
 }
@@ -249,6 +264,13 @@ async fn redis(world: &World, command: &str) -> anyhow::Result<()> {
     let answer = world.redis().command(command).await?;
     ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
     Ok(())
+}
+
+fn each_proxy(world: &World, act: impl Fn(&Proxy)) {
+    let World { api_postgres, api_redis, worker_postgres, worker_redis, .. } = world;
+    for proxy in [api_postgres, api_redis, worker_postgres, worker_redis] {
+        act(proxy);
+    }
 }
 
 fn disk(world: &World) -> anyhow::Result<&Disk> {

@@ -1,12 +1,14 @@
 //! A TCP proxy before a server, which counts the round trips that pass through it and can hurt the
-//! connections: cut them, keep back answers, or let nothing through at all.
+//! connections: cut them or half of them, keep back answers, delay all, or let nothing through.
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -41,6 +43,10 @@ struct Rules {
     blackhole: watch::Sender<bool>,
     /// Every connection that was made before the last change of this number ends.
     cuts: watch::Sender<u64>,
+    /// The same, but for the direction towards the server.
+    half_closes: watch::Sender<u64>,
+    /// Before each message, in either direction; in milliseconds.
+    delay: AtomicU64,
     /// A connection on which a client says this hears nothing any more.
     deaf_after: Mutex<Option<Vec<u8>>>,
     deaf: AtomicU64,
@@ -60,6 +66,8 @@ impl Proxy {
             cut_answers: AtomicBool::new(false),
             blackhole: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
+            half_closes: watch::Sender::new(0),
+            delay: AtomicU64::new(0),
             deaf_after: Mutex::new(None),
             deaf: AtomicU64::new(0),
         });
@@ -108,6 +116,19 @@ impl Proxy {
         self.rules.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Tells the clients of all connections that there are that the server says nothing more; what they say
+    /// still reaches it, and what it answers is lost. New connections are made as ever.
+    pub fn half_close(&self) {
+        self.rules.half_closes.send_modify(|half_closes| *half_closes += 1);
+    }
+
+    /// From now on, each message waits that long before it passes, in either direction; those of one
+    /// connection one after the other. Zero: no longer.
+    pub fn delay(&self, delay: Duration) {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.rules.delay.store(millis, Ordering::SeqCst);
+    }
+
     /// From now on, a connection on which a client sends these bytes (within one read) hears
     /// nothing of the server any more, which does what it is told. `None`: no further connection.
     pub fn deaf_after(&self, words: Option<&[u8]>) {
@@ -121,7 +142,7 @@ impl Proxy {
 }
 
 async fn join(client: TcpStream, rules: Arc<Rules>) {
-    let mut cuts = rules.cuts.subscribe();
+    let (mut cuts, mut half_closes) = (rules.cuts.subscribe(), rules.half_closes.subscribe());
     let upstream = *rules.upstream.lock();
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     let _ = client.set_nodelay(true);
@@ -130,7 +151,7 @@ async fn join(client: TcpStream, rules: Arc<Rules>) {
     let (from_server, to_server) = server.into_split();
     let server_spoke_last = AtomicBool::new(true);
     let deaf = AtomicBool::new(false);
-    let from_client = pump(from_client, to_server, &rules, |said| {
+    let from_client = pump(from_client, to_server, &rules, std::future::pending(), |said| {
         if server_spoke_last.swap(false, Ordering::SeqCst) {
             rules.round_trips.fetch_add(1, Ordering::SeqCst);
         }
@@ -142,7 +163,13 @@ async fn join(client: TcpStream, rules: Arc<Rules>) {
         }
         Pass::On
     });
-    let from_server = pump(from_server, to_client, &rules, |_| {
+    let closed = async {
+        // Without a proxy there is nobody who could.
+        if half_closes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let from_server = pump(from_server, to_client, &rules, closed, |_| {
         server_spoke_last.store(true, Ordering::SeqCst);
         if deaf.load(Ordering::SeqCst) {
             Pass::Never
@@ -169,18 +196,34 @@ enum Pass {
     Never,
 }
 
-/// Copies until one side ends, or `pass` cuts it off.
+/// Copies until one side ends, or `pass` cuts it off. From `closed` on, it says that nothing more will come.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     rules: &Rules,
+    closed: impl Future<Output = ()>,
     pass: impl Fn(&[u8]) -> Pass,
 ) {
     let mut blackhole = rules.blackhole.subscribe();
+    let mut closed = pin!(closed);
     let mut buffer = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+    loop {
+        let read = tokio::select! {
+            biased;
+            () = &mut closed => {
+                let _ = to.shutdown().await;
+                while matches!(from.read(&mut buffer).await, Ok(1..)) {}
+                break;
+            }
+            read = from.read(&mut buffer) => read,
+        };
+        let Ok(read @ 1..) = read else { break };
         if blackhole.wait_for(|on| !on).await.is_err() {
             break;
+        }
+        match rules.delay.load(Ordering::SeqCst) {
+            0 => {}
+            millis => tokio::time::sleep(Duration::from_millis(millis)).await,
         }
         match pass(&buffer[..read]) {
             Pass::On => {}

@@ -72,6 +72,8 @@ tests! {
     a_clock_an_hour_ahead: ClockAhead, 2;
     a_clock_an_hour_behind: ClockBehind, 2;
     all_connections_cut: ConnectionsCut, 1;
+    all_connections_half_closed: ConnectionsHalfClosed, 1;
+    each_message_delayed: ServersSlow, 3;
 }
 
 /// What it says of orders' leases, and of which are due, is wrong by an hour.

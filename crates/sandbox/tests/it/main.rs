@@ -8,6 +8,7 @@ mod orphans;
 mod parity;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 mod run;
 mod settings;
