@@ -13,6 +13,15 @@ const STREAM: &str = "holdfast:{orders}:stream";
 /// More than it has in store.
 const LOG_SEGMENTS_MAX: u32 = 100;
 
+/// Something for PostgreSQL's log (WAL) alone.
+const WRITE: &str = "SELECT pg_logical_emit_message(true, 'fault', '')";
+/// Has the log go on in its next segment, which is made by that if it is not there yet.
+const NEXT_SEGMENT: &str =
+    "SELECT pg_switch_wal(); SELECT pg_logical_emit_message(true, 'fault', '')";
+
+/// For a server to make up its mind.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// How far clocks jump.
 const JUMP: Duration = Duration::from_hours(1);
 
@@ -175,7 +184,7 @@ impl Fault {
                 Ok(())
             }
             Self::PostgresFull => fill_postgres(world).await,
-            Self::PostgresDiskFull => disk(world)?.fill(),
+            Self::PostgresDiskFull => fill_disk(world).await,
             Self::PostgresLogFull => fill_log(world).await,
             Self::ClockAhead => clock(world, |it| &it.first)?.ahead(JUMP),
             Self::ClockBehind => clock(world, |it| &it.first)?.behind(JUMP),
@@ -234,7 +243,7 @@ impl Fault {
                 each_proxy(world, |proxy| proxy.delay(Duration::ZERO));
                 Ok(())
             }
-            Self::PostgresDiskFull => disk(world)?.make_room(),
+            Self::PostgresDiskFull => empty_disk(world).await,
             Self::PostgresLogFull => {
                 disk(world)?.make_room()?;
                 world.postgres.restart().await
@@ -281,13 +290,40 @@ fn clock(world: &World, which: fn(&Clocks) -> &Clock) -> anyhow::Result<&Clock> 
     world.clocks.as_ref().map(which).context("there are no clocks here that can be set")
 }
 
+/// Fills it when PostgreSQL's log has just begun a segment, so that this one has room for some time.
+async fn fill_disk(world: &World) -> anyhow::Result<()> {
+    world.connect().await?.execute(NEXT_SEGMENT).await?;
+    disk(world)?.fill()
+}
+
+/// Makes room. Under much load its log has needed some meanwhile, and PostgreSQL has ended by that.
+async fn empty_disk(world: &World) -> anyhow::Result<()> {
+    disk(world)?.make_room()?;
+    tokio::select! {
+        () = world.postgres.ended() => world.postgres.restart().await,
+        () = writes(world) => Ok(()),
+        () = tokio::time::sleep(PATIENCE) => bail!("PostgreSQL neither writes nor has it ended"),
+    }
+}
+
+/// Waits until PostgreSQL writes its log.
+async fn writes(world: &World) {
+    loop {
+        if let Ok(mut session) = world.connect().await
+            && session.execute(WRITE).await.is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Has PostgreSQL write its log until it needs room for more of it: it ends by that, and cannot start again.
 async fn fill_log(world: &World) -> anyhow::Result<()> {
     disk(world)?.fill()?;
     let Ok(mut session) = world.connect().await else { return Ok(()) };
-    let next = "SELECT pg_logical_emit_message(true, 'fault', ''), pg_switch_wal()";
     for _ in 0..LOG_SEGMENTS_MAX {
-        if session.execute(next).await.is_err() && world.connect().await.is_err() {
+        if session.execute(NEXT_SEGMENT).await.is_err() && world.connect().await.is_err() {
             world.postgres.ended().await;
             return Ok(());
         }

@@ -23,14 +23,14 @@ import (
 // The last patch release of each minor version.
 var kubernetes = []string{"1.30.14", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.36.3"}
 
-// The kinds that the chart makes.
+// The kinds that the chart makes, or its examples.
 var kinds = map[string][]string{
-	"v1":                           {"ConfigMap", "Namespace", "Pod", "Secret", "Service", "ServiceAccount"},
+	"v1":                           {"ConfigMap", "Namespace", "PersistentVolumeClaim", "Pod", "Secret", "Service", "ServiceAccount"},
 	"apiextensions.k8s.io/v1":      {"CustomResourceDefinition"},
 	"apiregistration.k8s.io/v1":    {"APIService"},
 	"apps/v1":                      {"Deployment", "StatefulSet"},
 	"autoscaling/v2":               {"HorizontalPodAutoscaler"},
-	"batch/v1":                     {"Job"},
+	"batch/v1":                     {"CronJob", "Job"},
 	"networking.k8s.io/v1":         {"Ingress", "NetworkPolicy"},
 	"policy/v1":                    {"PodDisruptionBudget"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"},
