@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::command::{Base, pids_in};
+use crate::command::{Base, pids_in, wait_until};
 
 #[test]
 fn children_die_with_a_killed_parent() {
@@ -34,6 +35,12 @@ fn paused_children_die_with_a_killed_parent() {
             assert!(matches!(kill(pid, Signal::SIGSTOP), Ok(()) | Err(Errno::ESRCH)));
         }
     }
+    // The kernel wakes those who have stopped when their parent ends, and not those who are about to stop.
+    let stopped = |pid: Pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        status.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    wait_until("all have stopped", || pids_in(base.path()).into_iter().all(stopped));
     servers.child.kill().unwrap();
     servers.child.wait().unwrap();
     base.wait_for_no_process();
