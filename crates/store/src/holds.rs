@@ -115,8 +115,10 @@ impl HoldPage {
             query.push("]) AND id < ").push_bind(before).push(self.order());
         } else if let Some(status) = self.status {
             let push_part = |query: &mut QueryBuilder<Postgres>, status: HoldStatus| {
-                query.push("SELECT * FROM holds WHERE status = ANY (ARRAY[");
-                query.push_bind(status.as_str()).push("]) AND id < ").push_bind(before);
+                // Not known before it runs: the indexes of active holds alone have another order, and look
+                // cheap as long as there are no statistics.
+                query.push("SELECT * FROM holds WHERE status = ANY (ARRAY[(SELECT ");
+                query.push_bind(status.as_str()).push(")]) AND id < ").push_bind(before);
                 query.push(" ORDER BY status, id DESC LIMIT ").push_bind(limit);
             };
             if status == HoldStatus::Expired {
