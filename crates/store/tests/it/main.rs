@@ -13,3 +13,4 @@ mod plans;
 mod products;
 mod sales;
 mod schema;
+mod sweep;
