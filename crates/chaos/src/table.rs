@@ -1,4 +1,4 @@
-//! `docs/reliability.md`: what each fault did, as it was measured.
+//! `docs/faults.md`: what each fault did, as it was measured.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;

@@ -134,7 +134,7 @@ async fn each_example_of_a_body_is_accepted() {
 }
 
 #[test]
-fn each_test_that_the_security_page_names_exists() {
+fn each_test_that_the_pages_name_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut code = String::new();
     let mut folders = vec![root.join("crates")];
@@ -148,9 +148,11 @@ fn each_test_that_the_security_page_names_exists() {
             }
         }
     }
-    let page = include_str!("../../../../docs/security.md");
+    let security = include_str!("../../../../docs/security.md");
+    let reliability = include_str!("../../../../docs/reliability.md");
     let mut named = 0;
-    for word in page.split('`').skip(1).step_by(2) {
+    for word in [security, reliability].iter().flat_map(|page| page.split('`').skip(1).step_by(2)) {
+        let word = word.rsplit("::").next().unwrap_or(word);
         if word.starts_with("charts/") {
             assert!(root.join(word).exists(), "{word}");
         } else if word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
