@@ -1,73 +1,46 @@
 //! Giving out the stock of locked products, in the order of the callers' arrival.
 
+mod locked;
 mod types;
-
-use std::collections::BTreeMap;
-
-use smallvec::SmallVec;
 
 use crate::{
     CustomerLimit, CustomerRef, Demand, HoldId, HoldStatus, Line, Money, OrderId, OrderStatus,
-    ProductId, Quantity, Selling, Stock,
+    ProductId, Quantity, Selling,
 };
+use locked::{Locked, Product};
 pub use types::{Available, Grant, HeldUnits, Shortfall, StockChange};
 
 /// Everything that a batch has locked, and what has been given out of it so far.
 ///
-/// Pure: the same demands in the same order have the same outcome.
-#[derive(Clone, Debug, Default)]
-pub struct Shelf {
-    products: BTreeMap<ProductId, Product>,
-    holds: BTreeMap<HoldId, HeldUnits>,
-    orders: BTreeMap<OrderId, OrderStatus>,
-    /// Units that customers have of products with a limit.
-    taken: BTreeMap<(ProductId, CustomerRef), i64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Product {
-    before: Available,
-    stock: Stock,
-    sold: i64,
-    returned: i64,
-    /// Taken into holds, less what came back from them.
-    held: i64,
-    touched: bool,
-}
+/// Pure: the same demands in the same order have the same outcome. A demand that is refused leaves it as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shelf(Locked);
 
 impl Shelf {
     /// Puts a locked product on the shelf.
     pub fn put(&mut self, id: ProductId, available: Available) {
-        let product = Product {
-            before: available,
-            stock: available.stock,
-            sold: 0,
-            returned: 0,
-            held: 0,
-            touched: false,
-        };
-        self.products.insert(id, product);
+        self.0.put(id, available);
     }
 
     /// Puts a hold on the shelf, whose product is there.
     pub fn put_hold(&mut self, id: HoldId, hold: HeldUnits) {
-        self.holds.insert(id, hold);
+        self.0.put_hold(id, hold);
     }
 
     /// Says where a locked order stands.
     pub fn put_order(&mut self, id: OrderId, status: OrderStatus) {
-        self.orders.insert(id, status);
+        self.0.put_order(id, status);
     }
 
     /// Says how many units of a product with a limit a customer has already.
     pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, units: i64) {
-        self.taken.insert((id, customer), units);
+        self.0.put_taken(id, customer, units);
     }
 
     /// The products of which each customer gets a limited number of units, by ascending id.
     pub fn limits(&self) -> impl Iterator<Item = (ProductId, CustomerLimit)> {
-        self.products.iter().filter_map(|(id, product)| match product.before.selling {
-            Selling::Limited(limit) => Some((*id, limit)),
+        self.0.products().filter_map(|(id, product)| match product.before.selling {
+            Selling::Limited(limit) => Some((id, limit)),
             _ => None,
         })
     }
@@ -75,23 +48,23 @@ impl Shelf {
     /// The products on it that are in a sale, by ascending id.
     pub fn in_sales(&self) -> impl Iterator<Item = ProductId> {
         let in_sale =
-            |(_, product): &(&ProductId, &Product)| product.before.selling != Selling::Always;
-        self.products.iter().filter(in_sale).map(|(id, _)| *id)
+            |(_, product): &(ProductId, &Product)| product.before.selling != Selling::Always;
+        self.0.products().filter(in_sale).map(|(id, _)| id)
     }
 
     /// Whether the product is there.
     pub fn has(&self, id: ProductId) -> bool {
-        self.products.contains_key(&id)
+        self.0.product(id).is_ok()
     }
 
     /// The products on it, by ascending id, as they were before anything was given out.
     pub fn products(&self) -> impl Iterator<Item = (ProductId, &Available)> {
-        self.products.iter().map(|(id, product)| (*id, &product.before))
+        self.0.products().map(|(id, product)| (id, &product.before))
     }
 
     /// Whether some units of the product were in holds before the batch.
     pub fn has_holds(&self, id: ProductId) -> bool {
-        self.products.get(&id).is_some_and(|product| product.before.held > 0)
+        self.0.product(id).is_ok_and(|product| product.before.held > 0)
     }
 
     /// Gives a demand what it wants, whole or not at all. One that is refused does not stand in the
@@ -107,46 +80,36 @@ impl Shelf {
         demand: &Demand,
         customer: Option<&CustomerRef>,
     ) -> Result<Grant, Shortfall> {
-        match demand {
-            Demand::Order(lines) => self.sell(lines, customer).map(Grant::Order),
+        self.0.whole(|locked| match demand {
+            Demand::Order(lines) => {
+                let prices = lines.iter().map(|line| locked.sell(line, customer));
+                prices.collect::<Result<_, _>>().map(Grant::Order)
+            }
             Demand::Hold { product_id, quantity } => {
-                self.allow(*product_id, *quantity, customer)?;
-                let product = self.on_sale(*product_id)?;
-                product.take(*product_id, *quantity)?;
-                product.held += units(*quantity);
-                let price = product.before.price;
-                self.count(*product_id, customer, units(*quantity));
+                let price = locked.take(*product_id, *quantity, customer)?;
+                locked.units(*product_id)?.held += units(*quantity);
                 Ok(Grant::Hold(price))
             }
             Demand::Cancel { order_id, from, lines } => {
-                match self.orders.get(order_id) {
-                    None => return Err(Shortfall::UnknownOrder),
-                    Some(status) if status != from => return Err(Shortfall::OrderMoved(*status)),
-                    Some(_) => {}
+                let status = locked.order(*order_id)?;
+                if status != *from {
+                    return Err(Shortfall::OrderMoved(status));
                 }
                 for line in lines {
-                    // A product may stand on several lines.
-                    let of_it = lines.iter().filter(|other| other.product_id == line.product_id);
-                    let coming: i64 = of_it.map(|line| units(line.quantity)).sum();
-                    if self.product(line.product_id)?.room() < coming {
-                        return Err(Shortfall::StockFull(line.product_id));
-                    }
-                }
-                for line in lines {
-                    let product = self.product(line.product_id)?;
-                    product.put_back(line.quantity);
+                    let product = locked.units(line.product_id)?;
+                    product.put_back(line.product_id, line.quantity)?;
                     product.returned += units(line.quantity);
                 }
-                self.orders.insert(*order_id, OrderStatus::Cancelled);
+                locked.set_order(*order_id, OrderStatus::Cancelled);
                 Ok(Grant::Returned)
             }
             Demand::Release { hold_id, .. } => {
-                self.active(*hold_id)?;
-                self.end_hold(*hold_id, HoldStatus::Released)?;
+                locked.active(*hold_id)?;
+                locked.end_hold(*hold_id, HoldStatus::Released)?;
                 Ok(Grant::Returned)
             }
             Demand::Expire(_) => Ok(Grant::Returned),
-        }
+        })
     }
 
     /// Gives back the units of a hold whose time is over. It must be on the shelf and nobody must have
@@ -155,61 +118,36 @@ impl Shelf {
     /// # Errors
     /// Its product is not on the shelf, or has no room for the units.
     pub fn expire(&mut self, id: HoldId) -> Result<(), Shortfall> {
-        self.end_hold(id, HoldStatus::Expired)
+        self.0.whole(|locked| locked.end_hold(id, HoldStatus::Expired))
     }
 
-    /// What has changed, by ascending id of the product.
+    /// What has changed, by ascending id of the product. A product is among them if any demand that was granted
+    /// has touched it, even if others have changed its stock back: the records of those demands rest on it.
     pub fn changes(&self) -> Vec<StockChange> {
-        self.products
-            .iter()
-            .filter(|(_, product)| product.touched)
-            .map(|(id, product)| StockChange {
-                product_id: *id,
-                version: product.before.version + 1,
-                delta: product.stock.units() - product.before.stock.units(),
-                left: product.stock,
-                held_after: product.before.held + product.held,
-                sold: product.sold,
-                returned: product.returned,
-                held: product.held,
-                on_sale: product.before.on_sale,
+        self.0
+            .products()
+            .filter(|(_, product)| product.units.touched)
+            .map(|(product_id, Product { before, units })| StockChange {
+                product_id,
+                version: before.version + 1,
+                delta: units.stock.units() - before.stock.units(),
+                left: units.stock,
+                held_after: before.held + units.held,
+                sold: units.sold,
+                returned: units.returned,
+                held: units.held,
+                on_sale: before.on_sale,
             })
             .collect()
     }
+}
 
-    fn sell(
-        &mut self,
-        lines: &[Line],
-        customer: Option<&CustomerRef>,
-    ) -> Result<SmallVec<[Money; 1]>, Shortfall> {
-        let mut prices = SmallVec::new();
-        for (at, line) in lines.iter().enumerate() {
-            match self.sell_line(line, customer) {
-                Ok(price) => prices.push(price),
-                Err(shortfall) => {
-                    for line in lines.iter().take(at) {
-                        self.take_back(line, customer);
-                    }
-                    return Err(shortfall);
-                }
-            }
-        }
-        Ok(prices)
-    }
-
-    fn sell_line(
-        &mut self,
-        line: &Line,
-        customer: Option<&CustomerRef>,
-    ) -> Result<Money, Shortfall> {
-        let sold = units(line.quantity);
+/// Parts of demands. Each may leave something half done when it fails: [`Locked::whole`] takes it back.
+impl Locked {
+    fn sell(&mut self, line: &Line, customer: Option<&CustomerRef>) -> Result<Money, Shortfall> {
         let Some(hold_id) = line.hold else {
-            self.allow(line.product_id, line.quantity, customer)?;
-            let product = self.on_sale(line.product_id)?;
-            product.take(line.product_id, line.quantity)?;
-            product.sold += sold;
-            let price = product.before.price;
-            self.count(line.product_id, customer, sold);
+            let price = self.take(line.product_id, line.quantity, customer)?;
+            self.units(line.product_id)?.sold += units(line.quantity);
             return Ok(price);
         };
         let hold = *self.active(hold_id)?;
@@ -218,44 +156,28 @@ impl Shelf {
         }
         // Kept units are sold even if the product was taken out of the shop since, or its flash sale is
         // over; they counted when they were kept.
-        let product = self.product(line.product_id)?;
-        product.sold += sold;
-        product.held -= sold;
-        product.touched = true;
+        let product = self.units(line.product_id)?;
+        product.sold += units(line.quantity);
+        product.held -= units(line.quantity);
         self.set_hold(hold_id, HoldStatus::Used);
         Ok(hold.unit_price)
     }
 
-    /// Undoes `sell_line`.
-    fn take_back(&mut self, line: &Line, customer: Option<&CustomerRef>) {
-        let sold = units(line.quantity);
-        if line.hold.is_none() {
-            self.count(line.product_id, customer, -sold);
-        }
-        if let Some(product) = self.products.get_mut(&line.product_id) {
-            product.sold -= sold;
-            match line.hold {
-                None => product.put_back(line.quantity),
-                Some(_) => product.held += sold,
-            }
-            product.touched = (product.sold, product.returned, product.held) != (0, 0, 0)
-                || product.stock != product.before.stock;
-        }
-        if let Some(hold_id) = line.hold {
-            self.set_hold(hold_id, HoldStatus::Active);
-        }
-    }
-
-    /// Whether the product's flash sales let the customer have so many units more.
-    fn allow(
+    /// Takes units out of stock, if the product is sold and its flash sales let the customer have so many more. Gives
+    /// back what one costs.
+    fn take(
         &mut self,
         id: ProductId,
         quantity: Quantity,
         customer: Option<&CustomerRef>,
-    ) -> Result<(), Shortfall> {
-        let limit = match self.on_sale(id)?.before.selling {
-            Selling::Always | Selling::Open => return Ok(()),
-            Selling::Limited(limit) => limit.units,
+    ) -> Result<Money, Shortfall> {
+        let Available { price, on_sale, selling, .. } = self.product(id)?.before;
+        if !on_sale {
+            return Err(Shortfall::UnknownProduct(id));
+        }
+        match selling {
+            Selling::Always | Selling::Open => {}
+            Selling::Limited(limit) => self.take_of_limit(id, limit.units, quantity, customer)?,
             Selling::From(starts_at) => {
                 return Err(Shortfall::SaleNotOpen { product_id: id, starts_at: Some(starts_at) });
             }
@@ -263,81 +185,41 @@ impl Shelf {
                 return Err(Shortfall::SaleNotOpen { product_id: id, starts_at: None });
             }
             Selling::Over => return Err(Shortfall::SaleOver(id)),
-        };
+        }
+        self.units(id)?.take(id, quantity)?;
+        Ok(price)
+    }
+
+    fn take_of_limit(
+        &mut self,
+        id: ProductId,
+        limit: u32,
+        quantity: Quantity,
+        customer: Option<&CustomerRef>,
+    ) -> Result<(), Shortfall> {
         let customer = customer.ok_or(Shortfall::CustomerNeeded(id))?;
-        let taken = self.taken.get(&(id, customer.clone())).copied().unwrap_or(0);
-        let left = u32::try_from(i64::from(limit) - taken).unwrap_or(0);
+        let left = u32::try_from(i64::from(limit) - self.taken(id, customer)).unwrap_or(0);
         if units(quantity) > i64::from(left) {
             return Err(Shortfall::OverLimit { product_id: id, limit, left });
         }
+        self.count(id, customer.clone(), units(quantity));
         Ok(())
     }
 
-    fn count(&mut self, id: ProductId, customer: Option<&CustomerRef>, more: i64) {
-        let limited = |product: &Product| matches!(product.before.selling, Selling::Limited(_));
-        if let Some(customer) = customer
-            && self.products.get(&id).is_some_and(limited)
-        {
-            *self.taken.entry((id, customer.clone())).or_default() += more;
-        }
-    }
-
     fn end_hold(&mut self, id: HoldId, status: HoldStatus) -> Result<(), Shortfall> {
-        let hold = *self.holds.get(&id).ok_or(Shortfall::UnknownHold(id))?;
-        let product = self.product(hold.product_id)?;
-        if product.room() < units(hold.quantity) {
-            return Err(Shortfall::StockFull(hold.product_id));
-        }
-        product.put_back(hold.quantity);
-        product.held -= units(hold.quantity);
+        let HeldUnits { product_id, quantity, .. } = *self.hold(id)?;
+        let product = self.units(product_id)?;
+        product.put_back(product_id, quantity)?;
+        product.held -= units(quantity);
         self.set_hold(id, status);
         Ok(())
     }
 
     fn active(&self, id: HoldId) -> Result<&HeldUnits, Shortfall> {
-        match self.holds.get(&id) {
-            None => Err(Shortfall::UnknownHold(id)),
-            Some(hold) if hold.status == HoldStatus::Active => Ok(hold),
-            Some(hold) => Err(Shortfall::HoldEnded { hold_id: id, status: hold.status }),
+        match self.hold(id)? {
+            hold if hold.status == HoldStatus::Active => Ok(hold),
+            hold => Err(Shortfall::HoldEnded { hold_id: id, status: hold.status }),
         }
-    }
-
-    fn set_hold(&mut self, id: HoldId, status: HoldStatus) {
-        if let Some(hold) = self.holds.get_mut(&id) {
-            hold.status = status;
-        }
-    }
-
-    fn product(&mut self, id: ProductId) -> Result<&mut Product, Shortfall> {
-        self.products.get_mut(&id).ok_or(Shortfall::UnknownProduct(id))
-    }
-
-    fn on_sale(&mut self, id: ProductId) -> Result<&mut Product, Shortfall> {
-        self.product(id).and_then(|product| {
-            product.before.on_sale.then_some(product).ok_or(Shortfall::UnknownProduct(id))
-        })
-    }
-}
-
-impl Product {
-    fn take(&mut self, id: ProductId, quantity: Quantity) -> Result<(), Shortfall> {
-        self.stock = self
-            .stock
-            .take(quantity)
-            .ok_or(Shortfall::NotEnough { product_id: id, left: self.stock })?;
-        self.touched = true;
-        Ok(())
-    }
-
-    /// How many more units the shop can hold.
-    fn room(&self) -> i64 {
-        crate::MAX_STOCK - self.stock.units()
-    }
-
-    /// Only with [`Product::room`] for it.
-    fn put_back(&mut self, quantity: Quantity) {
-        self.stock = self.stock.put_back(quantity);
-        self.touched = true;
     }
 }
 

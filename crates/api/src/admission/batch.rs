@@ -205,17 +205,20 @@ impl Runner {
         if let Err(error) = self.look_again(&mut batch, &tickets, &mut rulings).await {
             return Err((tickets, error));
         }
-        let changes = stock.changes();
-        if changes.is_empty() {
+        let records = records(&tickets, &rulings, ended);
+        // The records say whether there is anything to keep, never the stock: a release and a hold of the same
+        // size leave the stock as it was, and both are to be written.
+        if records.is_empty() {
             if let Err(error) = batch.release().await {
                 tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
             }
             times.tell(&tickets, None);
+            drop(records);
             self.answer(tickets, rulings, None);
             return Ok(());
         }
 
-        let records = records(&tickets, &rulings, ended);
+        let changes = stock.changes();
         // Before the commit: from now on nobody can put an older version into the cache, even
         // should this process be killed the moment after.
         let fences: Vec<_> =

@@ -7,7 +7,7 @@ use holdfast_domain::{Demand, HoldStatus, Line, Lines, ProductId, Quantity, Shor
 use serde_json::json;
 
 use crate::{
-    lanes::{Lanes, lanes, not_enough, one, place},
+    lanes::{Lanes, lanes, not_enough, one, order, place},
     server::Server,
 };
 
@@ -156,6 +156,28 @@ async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
     let release = Demand::Release { hold_id: long.id, product_id: lamp };
     lanes.admission.place(release, Details::default()).await.unwrap();
     lanes.until("what came back is known", async || lanes.place(lamp, 1).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_changes_of_stock_cancel_out_is_written_all_the_same() {
+    let lanes = lanes(no_sweep()).await;
+    let (lamp, vase) = (lanes.product(10).await, lanes.product(1).await);
+    let first = hold(&lanes, lamp, 3, Duration::from_mins(1)).await;
+    let release = Demand::Release { hold_id: first.id, product_id: lamp };
+    // All three are in the lane before it takes its batch.
+    let batches = lanes.metrics.batch_size.get_sample_count();
+    let (released, second, refused) = tokio::join!(
+        lanes.admission.place(release, Details::default()),
+        hold(&lanes, lamp, 3, Duration::from_mins(1)),
+        place(&lanes.admission, order(&[(lamp, 1), (vase, 2)])),
+    );
+    assert_eq!(lanes.metrics.batch_size.get_sample_count(), batches + 1);
+    assert_eq!(released, Ok(Accepted::Returned));
+    assert_eq!(refused, Err(not_enough(vase, 1)));
+    let status = async |id| lanes.store.hold(id).await.unwrap().map(|hold| hold.status);
+    assert_eq!(status(first.id).await, Some(HoldStatus::Released));
+    assert_eq!(status(second.id).await, Some(HoldStatus::Active));
+    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (7, 1));
 }
 
 #[tokio::test]

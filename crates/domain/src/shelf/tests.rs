@@ -1,7 +1,8 @@
 use proptest::prelude::*;
+use smallvec::SmallVec;
 
 use super::*;
-use crate::Lines;
+use crate::{Lines, Stock};
 
 fn quantity(units: i64) -> Quantity {
     Quantity::new(units, 1_000).unwrap()
@@ -20,10 +21,15 @@ fn limited(units: u32) -> Shelf {
 /// A product, ten of it.
 fn selling(selling: Selling) -> Shelf {
     let mut shelf = shelf(&[(10, true)]);
-    if let Some(product) = shelf.products.get_mut(&ProductId(1)) {
-        product.before.selling = selling;
-    }
+    put_again(&mut shelf, 1, |product| product.selling = selling);
     shelf
+}
+
+/// Puts a product on the shelf once more, changed.
+fn put_again(shelf: &mut Shelf, id: i64, change: impl FnOnce(&mut Available)) {
+    let mut available = shelf.0.product(ProductId(id)).unwrap().before;
+    change(&mut available);
+    shelf.put(ProductId(id), available);
 }
 
 fn customer(name: &str) -> CustomerRef {
@@ -59,8 +65,7 @@ fn with_hold(shelf: &mut Shelf, id: i64, product: i64, units: i64) -> Line {
         status: HoldStatus::Active,
     };
     shelf.put_hold(HoldId(id), held);
-    let product = shelf.products.get_mut(&ProductId(product)).unwrap();
-    product.before.held += units;
+    put_again(shelf, product, |product| product.held += units);
     Line { hold: Some(HoldId(id)), ..line(held.product_id.0, units) }
 }
 
@@ -171,6 +176,38 @@ fn what_the_shop_cannot_hold_does_not_come_back() {
     assert_eq!(shelf.changes(), []);
 }
 
+/// Any demand for products 1 to 4, of which the last does not exist, and for holds and orders 1 to 6, and the customer.
+fn demand() -> impl Strategy<Value = (Demand, Option<CustomerRef>)> {
+    let line = || {
+        (1i64..5, 1i64..4, prop::option::weighted(0.4, 1i64..7)).prop_map(
+            |(product, units, hold)| {
+                // A line from a hold is mostly one that fits it.
+                let fits = hold.map(|id| line((id - 1) % 3 + 1, (id - 1) % 2 + 1));
+                Line { hold: hold.map(HoldId), ..fits.unwrap_or_else(|| line(product, units)) }
+            },
+        )
+    };
+    let lines = || prop::collection::vec(line(), 1..4).prop_map(Lines::from_vec);
+    let demand = prop_oneof![
+        4 => lines().prop_map(Demand::Order),
+        2 => (1i64..5, 1i64..4).prop_map(|(id, units)| Demand::Hold {
+            product_id: ProductId(id),
+            quantity: quantity(units),
+        }),
+        2 => (1i64..7).prop_map(|id| Demand::Release {
+            hold_id: HoldId(id),
+            product_id: ProductId((id - 1) % 3 + 1),
+        }),
+        2 => (1i64..7, lines()).prop_map(|(id, lines)| Demand::Cancel {
+            order_id: OrderId(id),
+            from: OrderStatus::Pending,
+            lines,
+        }),
+    ];
+    (demand, prop::option::weighted(0.8, prop::sample::select(vec!["ann", "bob"])))
+        .prop_map(|(demand, name)| (demand, name.map(customer)))
+}
+
 proptest! {
     /// Compared with the plainest possible model: one counter for each product.
     #[test]
@@ -208,6 +245,39 @@ proptest! {
         let changed = stocks.iter().zip(&counters).filter(|(a, b)| a.0 != b.0).count();
         prop_assert_eq!(changes.len(), changed);
         prop_assert!(changes.is_sorted_by_key(|change| change.product_id));
+    }
+
+    /// Whatever is refused, and however far it had come, leaves everything as it was; and whatever is granted
+    /// leaves a change of each product that it names.
+    #[test]
+    fn a_refused_demand_changes_nothing_and_a_granted_one_is_among_the_changes(
+        stocks in prop::collection::vec((0i64..8, prop::bool::weighted(0.9)), 3),
+        limit in 0u32..6,
+        full in prop::bool::weighted(0.2),
+        demands in prop::collection::vec(demand(), 1..40),
+    ) {
+        let mut shelf = shelf(&stocks);
+        put_again(&mut shelf, 2, |product| {
+            let since = jiff::Timestamp::UNIX_EPOCH;
+            product.selling = Selling::Limited(CustomerLimit { units: limit, since, after_order: 0 });
+        });
+        if full {
+            put_again(&mut shelf, 1, |product| product.stock = stock(crate::MAX_STOCK));
+        }
+        for id in 1..6 {
+            with_hold(&mut shelf, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
+            shelf.put_order(OrderId(id), OrderStatus::Pending);
+        }
+        for (demand, customer) in demands {
+            let before = shelf.clone();
+            let granted = shelf.serve(&demand, customer.as_ref());
+            if granted.is_err() {
+                prop_assert_eq!(&shelf, &before);
+            } else {
+                let changed: Vec<_> = shelf.changes().iter().map(|it| it.product_id).collect();
+                prop_assert!(demand.products().all(|id| changed.contains(&id)));
+            }
+        }
     }
 
     /// Whatever happens, no unit is lost: stock, holds and sales add up.

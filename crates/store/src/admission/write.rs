@@ -237,6 +237,12 @@ impl Records<'_> {
         Ok((placed, moved))
     }
 
+    /// Whether there is nothing to be written.
+    pub fn is_empty(&self) -> bool {
+        let Self { orders, holds, ended, cancelled } = self;
+        orders.is_empty() && holds.is_empty() && ended.is_empty() && cancelled.is_empty()
+    }
+
     fn is_plain(&self) -> bool {
         let plain = |order: &NewOrder<'_>| matches!(order.lines, [line] if line.hold.is_none());
         self.holds.is_empty()
