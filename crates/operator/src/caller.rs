@@ -31,6 +31,13 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// this: anybody can show one.
 const REREAD_PAUSE: Duration = Duration::from_secs(1);
 
+/// Each authenticated caller is in this group.
+const AUTHENTICATED: &str = "system:authenticated";
+/// Each other caller is in this one.
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user of requests that nobody has authenticated.
+const ANONYMOUS: &str = "system:anonymous";
+
 /// A caller, as the API server names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct User {
@@ -42,6 +49,25 @@ pub struct User {
     pub groups: Vec<String>,
     /// What else is known of them.
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// Adds the group of all authenticated callers. A front proxy does not name it for callers of
+    /// its own, such as the aggregator that reads discovery, so every server adds it: see
+    /// `AuthenticatedGroupAdder` in `k8s.io/apiserver/pkg/authentication/group`.
+    #[must_use]
+    fn with_authenticated_group(mut self) -> Self {
+        let told = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
+        if self.name != ANONYMOUS && !self.groups.iter().any(told) {
+            self.groups.push(AUTHENTICATED.to_owned());
+        }
+        self
+    }
+
+    /// Whether the caller is authenticated.
+    pub fn is_authenticated(&self) -> bool {
+        self.groups.iter().any(|group| group == AUTHENTICATED)
+    }
 }
 
 /// Why the ConfigMap could not be taken over.

@@ -6,6 +6,7 @@
 
 mod document;
 mod refusal;
+mod refusal_log;
 mod target;
 pub mod value;
 
@@ -29,7 +30,9 @@ use crate::{
     queues::Queues,
     selector::Selector,
 };
+use document::Aggregated;
 pub use refusal::Refusal;
+use refusal_log::RefusalLog;
 use target::Target;
 
 /// The group of the API.
@@ -46,13 +49,15 @@ pub struct ExternalMetrics {
     access: Access,
     queues: Queues,
     metrics: OperatorMetrics,
+    refusals: RefusalLog,
     places: Semaphore,
 }
 
 impl ExternalMetrics {
     /// Answers from these parts.
     pub fn new(callers: Callers, access: Access, queues: Queues, metrics: OperatorMetrics) -> Self {
-        Self { callers, access, queues, metrics, places: Semaphore::new(QUESTIONS_MAX) }
+        let (refusals, places) = (RefusalLog::default(), Semaphore::new(QUESTIONS_MAX));
+        Self { callers, access, queues, metrics, refusals, places }
     }
 
     /// The answer to a request that came over a connection with these client certificates. A
@@ -74,9 +79,9 @@ impl ExternalMetrics {
         };
         let answered = self.ask(question, certificates).instrument(span.clone()).await;
         let response = match answered {
-            Ok(body) => json(StatusCode::OK, body),
+            Ok(answer) => answer,
             Err(refusal) => {
-                span.in_scope(|| tracing::debug!(refusal = refusal.message(), "refused"));
+                span.in_scope(|| self.refusals.log(target.metric_label(), &refusal));
                 refusal.into_response()
             }
         };
@@ -91,7 +96,7 @@ impl ExternalMetrics {
         &self,
         question: Question<'_>,
         certificates: &[CertificateDer<'static>],
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let _place = self.places.try_acquire().map_err(|_| Refusal::busy())?;
         let user = self
             .callers
@@ -114,6 +119,14 @@ impl ExternalMetrics {
             return Err(Refusal::only_get());
         }
         match question.target {
+            Target::Groups => match Aggregated::asked_for(question.headers) {
+                Some(form) => {
+                    let mut answer = to_json(&form.document())?;
+                    answer.headers_mut().insert(header::CONTENT_TYPE, form.content_type());
+                    Ok(answer)
+                }
+                None => to_json(&document::groups()),
+            },
             Target::Group => to_json(&document::group()),
             Target::Version => to_json(&document::version()),
             Target::Metric { namespace, metric } => {
@@ -166,11 +179,12 @@ impl Question<'_> {
     }
 }
 
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(value).map_err(|error| {
+fn to_json(value: &impl Serialize) -> Result<Response<Full<Bytes>>, Refusal> {
+    let body = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written");
         Refusal::internal()
-    })
+    })?;
+    Ok(json(StatusCode::OK, body))
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {

@@ -167,6 +167,10 @@ impl OperatorMetrics {
         {
             inner.sync_failures.with_label_values(&[step]);
         }
+        // Discovery that is refused stops the deletion of namespaces: an alert watches these.
+        for code in ["200", "401", "403", "429", "503"] {
+            inner.requests.with_label_values(&["discovery", code]);
+        }
         for verdict in ["allowed", "denied", "error", "cached"] {
             inner.reviews.with_label_values(&[verdict]);
         }

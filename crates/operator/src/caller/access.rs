@@ -77,6 +77,11 @@ impl Access {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Ok(true);
         }
+        // A cluster whose discovery cannot be read deletes no namespace. So this must not depend on
+        // a review, nor on a role that a hardened cluster has removed. The documents are public.
+        if matches!(wish, Wish::Document { .. }) && user.is_authenticated() {
+            return Ok(true);
+        }
         let question = Arc::new((user.clone(), wish));
         if let Some((at, verdict)) = self.kept.get(&question)
             && at.elapsed() < self.keep

@@ -133,7 +133,8 @@ impl RequestHeader {
                 .filter_map(|value| value.to_str().ok().map(str::to_owned))
                 .collect(),
             extra: self.extra(headers),
-        })
+        }
+        .with_authenticated_group())
     }
 
     /// What stands in headers such as `X-Remote-Extra-Scopes`; keys are percent-encoded.
@@ -245,10 +246,32 @@ mod tests {
         let user = ask(&config(&ca.pem(), "[]"), client(&ca, "proxy"), &named()).unwrap();
         assert_eq!(user.name, "hpa");
         assert_eq!(user.uid, "7");
-        assert_eq!(user.groups, ["a", "b"]);
+        assert_eq!(user.groups, ["a", "b", "system:authenticated"]);
         assert_eq!(user.extra["scopes"], ["read", "write"]);
         assert_eq!(user.extra["acme.com/project"], ["x"]);
         assert_eq!(user.extra.len(), 2);
+    }
+
+    #[test]
+    fn a_named_user_is_authenticated_unless_the_headers_say_otherwise() {
+        let ca = ca();
+        let data = config(&ca.pem(), "[]");
+        for (name, groups, expected) in [
+            ("system:kube-aggregator", &[][..], &["system:authenticated"][..]),
+            ("jane", &["a"], &["a", "system:authenticated"]),
+            ("jane", &["system:authenticated", "a"], &["system:authenticated", "a"]),
+            ("jane", &["system:unauthenticated"], &["system:unauthenticated"]),
+            ("system:anonymous", &["system:unauthenticated"], &["system:unauthenticated"]),
+            ("system:anonymous", &[], &[]),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append("x-remote-user", name.parse().unwrap());
+            for group in groups {
+                headers.append("x-remote-group", group.parse().unwrap());
+            }
+            let user = ask(&data, client(&ca, "proxy"), &headers).unwrap();
+            assert_eq!(user.groups, expected, "{name} {groups:?}");
+        }
     }
 
     #[test]

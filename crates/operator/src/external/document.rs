@@ -1,10 +1,105 @@
-//! The documents about the group and its version. The aggregator's probes ask for the latter.
+//! Discovery: the documents about the group and its version. The aggregator's probes ask for the
+//! latter, and its cache for all of it in one, aggregated.
 
+use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    APIGroup, APIResource, APIResourceList, GroupVersionForDiscovery,
+    APIGroup, APIGroupList, APIResource, APIResourceList, GroupVersionForDiscovery,
 };
+use serde_json::{Value, json};
 
 use super::{GROUP, VERSION, value::Metric};
+
+/// The kind of an aggregated document.
+const AGGREGATED: &str = "APIGroupDiscoveryList";
+/// Its group.
+const DISCOVERY_GROUP: &str = "apidiscovery.k8s.io";
+
+/// A form in which discovery is aggregated. Both have the same fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregated {
+    /// Of Kubernetes 1.30 and newer.
+    V2,
+    /// Of those before.
+    V2Beta1,
+}
+
+impl Aggregated {
+    /// The form that the caller prefers; `None` if no aggregated one is asked for.
+    pub fn asked_for(headers: &HeaderMap) -> Option<Self> {
+        let texts = headers.get_all(header::ACCEPT).iter().filter_map(|text| text.to_str().ok());
+        texts.flat_map(|text| text.split(',')).find_map(Self::of_media_range)
+    }
+
+    fn of_media_range(range: &str) -> Option<Self> {
+        let mut parts = range.split(';').map(str::trim);
+        if !parts.next()?.eq_ignore_ascii_case("application/json") {
+            return None;
+        }
+        let (mut group, mut version, mut kind) = ("", "", "");
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name {
+                "g" => group = value,
+                "v" => version = value,
+                "as" => kind = value,
+                _ => {}
+            }
+        }
+        match (group, version, kind) {
+            (DISCOVERY_GROUP, "v2", AGGREGATED) => Some(Self::V2),
+            (DISCOVERY_GROUP, "v2beta1", AGGREGATED) => Some(Self::V2Beta1),
+            _ => None,
+        }
+    }
+
+    fn version(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V2Beta1 => "v2beta1",
+        }
+    }
+
+    /// By which the aggregator knows the form.
+    pub fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            Self::V2Beta1 => {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
+        })
+    }
+
+    /// All that there is: the group, its version, the metrics.
+    pub fn document(self) -> Value {
+        let resource = |metric: Metric| {
+            json!({
+                "resource": metric.name(),
+                "responseKind":
+                    {"group": GROUP, "version": VERSION, "kind": "ExternalMetricValueList"},
+                "scope": "Namespaced",
+                "singularResource": "",
+                "verbs": ["get"],
+            })
+        };
+        json!({
+            "kind": AGGREGATED,
+            "apiVersion": format!("{DISCOVERY_GROUP}/{}", self.version()),
+            "metadata": {},
+            "items": [{
+                "metadata": {"name": GROUP, "creationTimestamp": null},
+                "versions": [{
+                    "version": VERSION,
+                    "resources": Metric::ALL.into_iter().map(resource).collect::<Vec<_>>(),
+                    "freshness": "Current",
+                }],
+            }],
+        })
+    }
+}
+
+/// All groups, for callers that do not ask for an aggregated document.
+pub fn groups() -> APIGroupList {
+    APIGroupList { groups: vec![group()] }
+}
 
 /// The group, of which there is one version.
 pub fn group() -> APIGroup {
@@ -38,7 +133,41 @@ pub fn version() -> APIResourceList {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, header::ACCEPT};
     use serde_json::json;
+
+    use super::Aggregated;
+
+    #[test]
+    fn discovery_is_aggregated_in_the_first_form_that_we_have() {
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let v2beta1 = v2.replace("v=v2", "v=v2beta1");
+        for (accept, form) in [
+            (format!("{v2},{v2beta1}"), Some(Aggregated::V2)),
+            (format!("{v2beta1}, {v2}"), Some(Aggregated::V2Beta1)),
+            (format!("application/yaml, {} ;q=0.9", v2.replace(';', " ; ")), Some(Aggregated::V2)),
+            (v2.replace("v=v2", "v=v3"), None),
+            (v2.replace("json", "vnd.kubernetes.protobuf"), None),
+            ("application/json".to_owned(), None),
+            ("*/*".to_owned(), None),
+            (String::new(), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT, accept.parse().unwrap());
+            assert_eq!(Aggregated::asked_for(&headers), form, "{accept}");
+        }
+    }
+
+    #[test]
+    fn the_content_type_names_the_form_that_the_document_has() {
+        for form in [Aggregated::V2, Aggregated::V2Beta1] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT, form.content_type());
+            assert_eq!(Aggregated::asked_for(&headers), Some(form));
+            let version = format!("apidiscovery.k8s.io/{}", form.version());
+            assert_eq!(form.document()["apiVersion"], version);
+        }
+    }
 
     #[test]
     fn documents_are_as_the_aggregator_reads_them() {

@@ -26,6 +26,11 @@ impl Refusal {
         Self { code, reason, message: message.into() }
     }
 
+    /// The HTTP status.
+    pub fn code(&self) -> StatusCode {
+        self.code
+    }
+
     /// What is said to the caller.
     pub fn message(&self) -> &str {
         &self.message

@@ -6,6 +6,8 @@ use crate::caller::access::Wish;
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
+    /// The document about all groups, of which there is one.
+    Groups,
     /// The document about the group.
     Group,
     /// The document about the version: which metrics there are.
@@ -27,6 +29,7 @@ impl Target {
         let path = path.strip_suffix('/').unwrap_or(path);
         let parts: Vec<_> = path.split('/').collect();
         match parts.as_slice() {
+            ["", "apis"] => Self::Groups,
             ["", "apis", group] if *group == GROUP => Self::Group,
             ["", "apis", group, version] if *group == GROUP && *version == VERSION => Self::Version,
             ["", "apis", group, version, "namespaces", namespace, metric]
@@ -44,6 +47,7 @@ impl Target {
     /// What the caller must be allowed; `None` for what nobody can have.
     pub fn wish(&self) -> Option<Wish> {
         match self {
+            Self::Groups => Some(Wish::Document { path: "/apis".to_owned() }),
             Self::Group => Some(Wish::Document { path: format!("/apis/{GROUP}") }),
             Self::Version => Some(Wish::Document { path: format!("/apis/{GROUP}/{VERSION}") }),
             Self::Metric { namespace, metric } => {
@@ -56,7 +60,7 @@ impl Target {
     /// The value of the label `metric`, of which there are few whatever is asked.
     pub fn metric_label(&self) -> &'static str {
         match self {
-            Self::Group | Self::Version => "discovery",
+            Self::Groups | Self::Group | Self::Version => "discovery",
             Self::Metric { metric, .. } => Metric::named(metric).map_or("unknown", Metric::name),
             Self::Other => "unknown",
         }
@@ -75,6 +79,8 @@ mod tests {
         };
         let version = "/apis/external.metrics.k8s.io/v1beta1";
         for (path, target) in [
+            ("/apis".to_owned(), Target::Groups),
+            ("/apis/".to_owned(), Target::Groups),
             ("/apis/external.metrics.k8s.io".to_owned(), Target::Group),
             ("/apis/external.metrics.k8s.io/".to_owned(), Target::Group),
             (version.to_owned(), Target::Version),

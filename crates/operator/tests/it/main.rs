@@ -11,6 +11,7 @@ mod cluster;
 mod faults;
 mod footprint;
 mod hpa;
+mod namespaces;
 mod objects;
 mod redis_tls;
 mod replicas;

@@ -143,7 +143,8 @@ async fn the_operator_has_exactly_the_rights_that_it_uses() {
     let headers = [("x-remote-user", "rights")];
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = crate::wire::Asker::new(cluster, cluster.first.tls, Some(proxy), &headers).await;
-    assert_eq!(asker.get(crate::cluster::API).await.0, 403);
+    let path = format!("{}/namespaces/{NAMESPACE}/holdfast_queue_depth", crate::cluster::API);
+    assert_eq!(asker.get(&path).await.0, 403);
 
     let mut unused = given.clone();
     until("each right has been used", async || {

@@ -1,0 +1,73 @@
+//! The log of refusals. A refused discovery stops the deletion of every namespace of the cluster, so
+//! it must be seen.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::Refusal;
+
+/// The time between two lines about the same: anybody who reaches the port can cause refusals.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The label of what was asked for, and the status.
+type Kind = (&'static str, u16);
+
+/// Logs refusals, one line for each metric and status every ten seconds.
+#[derive(Default)]
+pub struct RefusalLog {
+    /// Bounded: labels and statuses are few.
+    logged: Mutex<HashMap<Kind, Logged>>,
+}
+
+struct Logged {
+    at: Instant,
+    /// How many have not been logged since.
+    unlogged: u64,
+}
+
+impl RefusalLog {
+    /// Logs a refusal of what has this label.
+    pub fn log(&self, metric: &'static str, refusal: &Refusal) {
+        let code = refusal.code().as_u16();
+        if let Some(unlogged) = self.due((metric, code), Instant::now()) {
+            let refusal = refusal.message();
+            tracing::warn!(metric, code, refusal, unlogged, "a request was refused");
+        }
+    }
+
+    /// If a line is due now: how many have not been logged since the last.
+    fn due(&self, kind: Kind, now: Instant) -> Option<u64> {
+        let mut logged = self.logged.lock();
+        match logged.get_mut(&kind) {
+            Some(last) if now.saturating_duration_since(last.at) < PAUSE => {
+                last.unlogged += 1;
+                None
+            }
+            _ => {
+                let last = logged.insert(kind, Logged { at: now, unlogged: 0 });
+                Some(last.map_or(0, |last| last.unlogged))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_logged_once_in_a_while_with_the_number_of_those_that_were_not() {
+        let log = RefusalLog::default();
+        let now = Instant::now();
+        let discovery = ("discovery", 403);
+        assert_eq!(log.due(discovery, now), Some(0));
+        assert_eq!(log.due(discovery, now), None);
+        assert_eq!(log.due(discovery, now + PAUSE / 2), None);
+        assert_eq!(log.due(("discovery", 401), now), Some(0));
+        assert_eq!(log.due(discovery, now + PAUSE), Some(2));
+    }
+}
