@@ -16,6 +16,8 @@ use crate::{
 
 /// The most requests a second that a key can be given.
 pub const RATE_MAX: i64 = 1_000_000;
+/// The most words in a list of scopes; there are fewer scopes, but one may stand there twice.
+const SCOPES_MAX: usize = 64;
 
 /// An API key, without its secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -154,9 +156,10 @@ fn scopes(raw: &RawValue) -> Result<Scopes, Invalid> {
         let all = Scope::ALL.map(Scope::as_str).join(", ");
         Invalid::from(format!("must be an array with at least one of {all}"))
     };
-    let words: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| must())?;
-    let scopes = words.iter().map(|word| word.parse::<Scope>()).collect::<Result<Scopes, _>>();
-    scopes.ok().filter(|scopes| !scopes.is_empty()).ok_or_else(must)
+    let words = value::elements(raw, SCOPES_MAX).ok_or_else(must)?;
+    let scope = |raw| value::text(raw).ok()?.parse::<Scope>().ok();
+    let scopes: Option<Scopes> = words.into_iter().map(scope).collect();
+    scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(must)
 }
 
 /// A limit of requests a second.

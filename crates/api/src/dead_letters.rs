@@ -202,10 +202,8 @@ fn which<const N: usize>(fields: &mut Fields<'_, N>) -> (Option<Which>, Scope) {
 
 fn ids(raw: &RawValue) -> Result<Vec<OrderId>, Invalid> {
     let must = || Invalid::from(format!("must be an array of 1 to {REPLAYED_MAX} whole numbers"));
-    let elements: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| must())?;
-    if !(1..=REPLAYED_MAX).contains(&elements.len()) {
-        return Err(must());
-    }
+    let elements = value::elements(raw, REPLAYED_MAX).filter(|elements| !elements.is_empty());
+    let elements = elements.ok_or_else(must)?;
     let ids: Result<Vec<_>, _> = elements.into_iter().map(value::integer).collect();
     let mut ids: Vec<_> = ids.map_err(|_| must())?.into_iter().map(OrderId).collect();
     ids.sort_unstable();

@@ -1,10 +1,12 @@
 //! What a client sends to order or to hold something.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use holdfast_domain::{CustomerRef, HoldId, Invalid, Line, Lines, Metadata, ProductId, Quantity};
+use holdfast_domain::{
+    CustomerRef, HoldId, Invalid, Line, Lines, Metadata, ProductId, Quantity, json,
+};
 use holdfast_store::IdempotencyKey;
 use serde_json::value::RawValue;
 
@@ -72,7 +74,7 @@ pub fn order(
                 fields.wrong(name, "must not be given together with items");
             }
         }
-        match fields.required("items", elements) {
+        match fields.required("items", |raw| elements(raw, limits)) {
             Some(items) => items_of(&mut fields, &items, limits),
             None => Lines::new(),
         }
@@ -98,7 +100,7 @@ pub fn order(
             &mut request,
             [
                 customer_ref.as_ref().map(CustomerRef::as_str),
-                metadata.as_ref().map(Metadata::as_str),
+                metadata.as_ref().map(same_form).as_deref(),
             ],
         );
         IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
@@ -156,10 +158,6 @@ fn items_of<const N: usize>(
     items: &[&RawValue],
     limits: &OrderLimits,
 ) -> Lines {
-    if items.is_empty() || items.len() > limits.lines {
-        fields.wrong("items", format!("must have 1 to {} elements", limits.lines));
-        return Lines::new();
-    }
     let mut lines = Lines::new();
     for (at, item) in items.iter().enumerate() {
         match read_item(item, limits) {
@@ -215,8 +213,13 @@ fn add(lines: &mut Lines, line: Line, limits: &OrderLimits) -> Result<(), String
     Ok(())
 }
 
-fn elements(raw: &RawValue) -> Result<Vec<&RawValue>, Invalid> {
-    serde_json::from_str(raw.get()).map_err(|_| "must be an array of objects".into())
+fn elements<'b>(raw: &'b RawValue, limits: &OrderLimits) -> Result<Vec<&'b RawValue>, Invalid> {
+    if !raw.get().starts_with('[') {
+        return Err("must be an array of objects".into());
+    }
+    value::elements(raw, limits.lines)
+        .filter(|items| !items.is_empty())
+        .ok_or_else(|| format!("must have 1 to {} elements", limits.lines).into())
 }
 
 /// For whom it is: of a caller who acts for one customer, for that one.
@@ -237,27 +240,15 @@ fn customer_ref(raw: &RawValue) -> Result<CustomerRef, Invalid> {
 }
 
 fn metadata(raw: &RawValue) -> Result<Metadata, Invalid> {
-    let text = raw.get();
-    if !text.starts_with('{') {
-        return Err("must be a JSON object".into());
-    }
-    // What PostgreSQL's jsonb cannot keep: NUL, halves of surrogate pairs, numbers beyond its own.
-    let value: serde_json::Value = serde_json::from_str(text)
-        .map_err(|_| Invalid::from("must be valid Unicode and numbers"))?;
-    if has_nul(&value) {
-        return Err("must contain no NUL".into());
-    }
-    Metadata::new(value.to_string())
+    Metadata::new(raw.get().to_owned())
 }
 
-fn has_nul(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::String(text) => text.contains('\0'),
-        serde_json::Value::Array(values) => values.iter().any(has_nul),
-        serde_json::Value::Object(fields) => {
-            fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
-        }
-        _ => false,
+/// In one form, however it was written: a retry may be written differently.
+fn same_form(metadata: &Metadata) -> Cow<'_, str> {
+    match json::from_str::<serde_json::Value>(metadata.as_str()) {
+        Ok(value) => value.to_string().into(),
+        // With a key that means something to the parser, it is compared as it stands.
+        Err(_) => metadata.as_str().into(),
     }
 }
 

@@ -191,11 +191,9 @@ impl AcceptedBody {
     }
 }
 
-/// Metadata in one form, whether it comes from a request or from the database, which writes JSON
-/// in its own way. It was checked when it came in.
+/// Metadata as it stands. It was checked when it came in.
 fn json(metadata: &Metadata) -> Option<Box<RawValue>> {
-    let value: serde_json::Value = serde_json::from_str(metadata.as_str()).ok()?;
-    RawValue::from_string(value.to_string()).ok()
+    RawValue::from_string(metadata.as_str().to_owned()).ok()
 }
 
 impl From<Order> for OrderBody {

@@ -1,7 +1,7 @@
 //! A product as the API shows it, and as the cache keeps it.
 
 use bytes::Bytes;
-use holdfast_domain::{Description, Product};
+use holdfast_domain::{Description, Product, json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -75,7 +75,7 @@ impl holdfast_cache::Entry for CachedProduct {
     }
 
     fn decode(version: i64, body: &Bytes) -> Option<Self> {
-        serde_json::from_slice::<ProductBody>(body)
+        json::from_slice::<ProductBody>(body)
             .ok()
             .filter(|product| product.version == version)
             .map(Self)

@@ -141,7 +141,7 @@ pub fn read(name: SaleName, body: &Bytes) -> Result<Sale, Problem> {
     let starts_at = fields.required("starts_at", time);
     let ends_at = fields.required("ends_at", time);
     let per_customer = fields.nullable("per_customer", limit).flatten();
-    let held_back = fields.nullable("held_back", boolean).flatten().unwrap_or(false);
+    let held_back = fields.nullable("held_back", value::boolean).flatten().unwrap_or(false);
     fields.finish()?;
     let (Some(products), Some(starts_at), Some(ends_at)) = (products, starts_at, ends_at) else {
         // `finish` has named what is missing.
@@ -155,9 +155,9 @@ pub fn read(name: SaleName, body: &Bytes) -> Result<Sale, Problem> {
 }
 
 fn products(raw: &RawValue) -> Result<BTreeSet<ProductId>, Invalid> {
-    let ids: Option<Vec<i64>> = serde_json::from_str(raw.get()).ok();
-    let ids = ids.filter(|ids| (1..=MAX_SALE_PRODUCTS).contains(&ids.len()));
-    ids.map(|ids| ids.into_iter().map(ProductId).collect()).ok_or_else(|| {
+    let ids = value::elements(raw, MAX_SALE_PRODUCTS).filter(|ids| !ids.is_empty());
+    let ids = ids.and_then(|ids| ids.into_iter().map(|id| value::integer(id).ok()).collect());
+    ids.map(|ids: Vec<i64>| ids.into_iter().map(ProductId).collect()).ok_or_else(|| {
         format!("must be an array of 1 to {MAX_SALE_PRODUCTS} ids of products").into()
     })
 }
@@ -174,8 +174,4 @@ fn limit(raw: &RawValue) -> Result<u32, Invalid> {
     units
         .filter(|units| (1..=MAX_PER_CUSTOMER).contains(units))
         .ok_or_else(|| format!("must be between 1 and {MAX_PER_CUSTOMER}").into())
-}
-
-fn boolean(raw: &RawValue) -> Result<bool, Invalid> {
-    serde_json::from_str(raw.get()).map_err(|_| "must be true or false".into())
 }

@@ -107,9 +107,8 @@ struct Step {
 /// Reads the text of `orders.earlier`.
 pub(crate) fn earlier(json: Option<&str>) -> Result<Vec<Transition>, StoreError> {
     let Some(json) = json else { return Ok(Vec::new()) };
-    let steps: Vec<Step> = serde_json::from_str(json).map_err(|error| StoreError::Corrupt {
-        what: "history of an order",
-        reason: error.to_string(),
+    let steps: Vec<Step> = holdfast_domain::json::from_str(json).map_err(|error| {
+        StoreError::Corrupt { what: "history of an order", reason: error.to_string() }
     })?;
     steps
         .into_iter()

@@ -149,9 +149,8 @@ impl Store {
         Ok(Some(SaleReport {
             sold: row.try_get("sold")?,
             left: row.try_get("left")?,
-            refused: serde_json::from_str(refused).map_err(|error| StoreError::Corrupt {
-                what: "count of refusals",
-                reason: error.to_string(),
+            refused: holdfast_domain::json::from_str(refused).map_err(|error| {
+                StoreError::Corrupt { what: "count of refusals", reason: error.to_string() }
             })?,
             peak_orders_per_second: row.try_get("peak")?,
             lock_wait_p99: percentile_99(&row.try_get::<Vec<i64>, _>("waits")?),

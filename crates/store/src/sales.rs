@@ -318,7 +318,7 @@ pub(crate) fn selling(row: &PgRow) -> Result<Selling, StoreError> {
     else {
         return Ok(Selling::Always);
     };
-    let sales: Vec<OnRow> = serde_json::from_str(sales)
+    let sales: Vec<OnRow> = holdfast_domain::json::from_str(sales)
         .map_err(|error| StoreError::Corrupt { what: "sale", reason: error.to_string() })?;
     let window = |sale: OnRow| {
         Ok(SaleWindow {

@@ -1,6 +1,12 @@
 //! JSON values, from their text to the types of the domain.
 
+use std::fmt;
+
 use holdfast_domain::{Description, Invalid, Money, ProductName, Quantity, Stock, parse_integer};
+use serde::{
+    Deserializer as _,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 /// A whole number. A text such as `"1"` is none.
@@ -19,7 +25,52 @@ pub fn text(raw: &RawValue) -> Result<String, Invalid> {
     if !raw.get().starts_with('"') {
         return Err("must be a text".into());
     }
+    // A text holds no other JSON, so nothing recurses.
+    #[allow(clippy::disallowed_methods)]
     serde_json::from_str(raw.get()).map_err(|_| "must be valid Unicode".into())
+}
+
+/// True or false.
+///
+/// # Errors
+/// What is neither.
+pub fn boolean(raw: &RawValue) -> Result<bool, Invalid> {
+    match raw.get() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".into()),
+    }
+}
+
+/// The elements of an array of at most `max`; `None` for what is none. More than `max` are counted, but
+/// not kept.
+pub fn elements(raw: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    deserializer.deserialize_seq(Elements { max }).ok().flatten()
+}
+
+struct Elements {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            if elements.len() == self.max {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
+            elements.push(element);
+        }
+        Ok(Some(elements))
+    }
 }
 
 /// A price: a number, or a text with a decimal number, which many clients send to avoid floats.

@@ -11,18 +11,19 @@ use axum::{
 };
 use clap::{Args, Subcommand};
 use holdfast_cache::Cache;
-use holdfast_domain::OrderId;
+use holdfast_domain::{OrderId, json};
 use holdfast_queue::Publisher;
 use holdfast_store::Store;
 use holdfast_telemetry::{Chain, Readiness, TelemetrySettings, registry};
 use http_body_util::BodyExt as _;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value, json, value::RawValue};
 use tower::ServiceExt as _;
 
 use crate::{
     admission::{Admission, AdmissionMetrics, AdmissionSettings},
     app::{App, AppParts},
-    body::BodyLimits,
+    body::{BodyLimits, value},
     http::Surface,
     new_order::OrderLimits,
     problem::Problem,
@@ -218,7 +219,7 @@ impl Shop {
         let mut page = format!("/dead-letters?{}", query.finish());
         loop {
             let (orders, next) = self.ask(Method::GET, &page, None).await?;
-            for order in orders.as_array().into_iter().flatten() {
+            for order in value::elements(&orders, usize::MAX).context("no list came back")? {
                 print(order)?;
             }
             let Some(next) = next else { return Ok(()) };
@@ -233,7 +234,7 @@ impl Shop {
             body.insert("ids".to_owned(), json!(ids));
             let (answer, _) =
                 self.ask(Method::POST, "/dead-letters/replay", Some(body.into())).await?;
-            refused += answer["not_replayed"].as_array().map_or(0, Vec::len);
+            refused += json::from_str::<Replayed>(answer.get())?.not_replayed.len();
             print(&answer)?;
         }
         if refused > 0 {
@@ -247,8 +248,10 @@ impl Shop {
             let (answer, _) =
                 self.ask(Method::POST, "/dead-letters/replay", Some(body.clone().into())).await?;
             print(&answer)?;
-            let Some(cursor) = answer.get("cursor") else { return Ok(()) };
-            body.insert("cursor".to_owned(), cursor.clone());
+            let Some(cursor) = json::from_str::<Replayed>(answer.get())?.cursor else {
+                return Ok(());
+            };
+            body.insert("cursor".to_owned(), cursor.into());
         }
     }
 
@@ -258,7 +261,7 @@ impl Shop {
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> anyhow::Result<(Value, Option<String>)> {
+    ) -> anyhow::Result<(Box<RawValue>, Option<String>)> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -275,12 +278,13 @@ impl Shop {
             Some(path.to_owned())
         });
         let bytes = response.into_body().collect().await?.to_bytes();
-        let answer: Value = serde_json::from_slice(&bytes)?;
+        let answer = RawValue::from_string(String::from_utf8(bytes.into())?)?;
         if good {
             return Ok((answer, next));
         }
         // It names all wrong fields.
-        let sentence = answer["detail"].as_str().unwrap_or("The request was refused.");
+        let detail = json::from_str::<Refused>(answer.get())?.detail;
+        let sentence = detail.as_deref().unwrap_or("The request was refused.");
         match problem.as_ref().and_then(Problem::cause) {
             Some(cause) => bail!("{sentence} {}", Chain(cause)),
             None => bail!("{sentence}"),
@@ -288,6 +292,19 @@ impl Shop {
     }
 }
 
-fn print(value: &Value) -> anyhow::Result<()> {
+/// What is read of an answer; the rest is printed as it came.
+#[derive(Deserialize)]
+struct Replayed {
+    #[serde(default)]
+    not_replayed: Vec<IgnoredAny>,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    detail: Option<String>,
+}
+
+fn print(value: &RawValue) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{value}").context("the output is closed")
 }

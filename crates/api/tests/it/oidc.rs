@@ -260,3 +260,36 @@ async fn a_token_for_one_customer_shows_his_orders_only() {
         assert_eq!(bearer(nobody).get("/orders").await.status, 401);
     }
 }
+
+/// A token, the claims and the documents of an issuer are read before anything of them is trusted.
+#[tokio::test]
+async fn no_token_and_no_document_ends_the_process() {
+    let key = Key::p256();
+    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let server = issuer.server(&[]).await;
+    let good = key.token("one", &issuer.claims(&json!({})));
+    server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
+
+    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let claims = part(issuer.claims(&json!({})).to_string());
+    for bytes in [1_000, 3_000, 5_500] {
+        let bomb = crate::stored_json::bomb(bytes);
+        for header in [
+            bomb.clone(),
+            format!(r#"{{"alg":"ES256","kid":"one","x":{bomb}}}"#),
+            format!(r#"{{"alg":"ES256","kid":"one","jwk":{bomb}}}"#),
+            format!(r#"{{"alg":"ES256","kid":"one","jwk":{{"kty":"EC","x":{bomb}}}}}"#),
+        ] {
+            let token = format!("{}.{claims}.AAAA", part(header));
+            assert_eq!(ask(&server, &token).await.status, 401);
+        }
+        let claims =
+            issuer.claims(&json!({})).to_string().replacen('{', &format!("{{\"x\":{bomb},"), 1);
+        let message =
+            format!("{}.{}", part(r#"{"alg":"ES256","kid":"one"}"#.to_owned()), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()));
+        assert_eq!(ask(&server, &format!("{message}.{signature}")).await.status, 401);
+    }
+    assert_eq!(ask(&server, &good).await.status, 200);
+    assert!(server.process.status().is_none());
+}

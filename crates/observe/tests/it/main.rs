@@ -1,5 +1,6 @@
 //! What is written about the metrics, and with them, held against the real thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod alerts;
 mod exported;

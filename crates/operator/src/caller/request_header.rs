@@ -159,7 +159,9 @@ fn list(
 ) -> Result<Vec<String>, RequestHeaderError> {
     match data.get(key).map(String::as_str) {
         None | Some("") => Ok(Vec::new()),
-        Some(text) => serde_json::from_str(text).map_err(|_| RequestHeaderError::List(key)),
+        Some(text) => {
+            holdfast_domain::json::from_str(text).map_err(|_| RequestHeaderError::List(key))
+        }
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
+use holdfast_domain::json;
 use k8s_openapi::{
     api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind, NotUsed, Object},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::minimum::{ANNOTATION, Action, Observed, Record, plan};
@@ -55,6 +57,33 @@ impl Kind {
     }
 }
 
+/// What is read of an autoscaler. The rest is somebody else's JSON of any shape, and is passed over
+/// instead of being parsed: a parser of any shape recurses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    scale_target_ref: Option<Target>,
+    min_replicas: Option<i64>,
+    max_replicas: Option<i64>,
+    min_replica_count: Option<i64>,
+    max_replica_count: Option<i64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Spec {
+    /// Minimum and maximum.
+    fn limits(&self, kind: Kind) -> [Option<i64>; 2] {
+        match kind {
+            Kind::Hpa => [self.min_replicas, self.max_replicas],
+            Kind::ScaledObject => [self.min_replica_count, self.max_replica_count],
+        }
+    }
+}
+
 impl fmt::Display for AutoscalerRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind.name(), self.name)
@@ -82,7 +111,7 @@ impl std::str::FromStr for AutoscalerRef {
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
     kind: Kind,
-    object: DynamicObject,
+    object: Object<Spec, NotUsed>,
     /// What the sales' minimum is about.
     pub observed: Observed,
     /// Pods of its Deployment that are ready.
@@ -104,7 +133,8 @@ impl Autoscaler {
             return Ok(None);
         };
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        let target = object.data["spec"]["scaleTargetRef"]["name"].as_str().unwrap_or_default();
+        let target = object.spec.scale_target_ref.as_ref();
+        let target = target.map_or("", |target| target.name.as_str());
         let deployment = call(deployments.get_opt(target)).await?;
         let ready =
             deployment.and_then(|deployment| deployment.status?.ready_replicas).unwrap_or_default();
@@ -188,17 +218,17 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
 }
 
-fn api(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+fn api(client: &Client, namespace: &str, kind: Kind) -> Api<Object<Spec, NotUsed>> {
     Api::namespaced_with(client.clone(), namespace, &kind.resource())
 }
 
-fn observe(kind: Kind, object: &DynamicObject) -> Observed {
-    let [minimum, maximum] = kind.fields().map(|(field, otherwise)| {
-        let value = object.data["spec"][field].as_i64().unwrap_or(otherwise);
-        i32::try_from(value).unwrap_or(i32::MAX)
-    });
+fn observe(kind: Kind, object: &Object<Spec, NotUsed>) -> Observed {
+    let [(_, minimum), (_, maximum)] = kind.fields();
+    let given = object.spec.limits(kind);
+    let [minimum, maximum] = [(given[0], minimum), (given[1], maximum)]
+        .map(|(given, otherwise)| i32::try_from(given.unwrap_or(otherwise)).unwrap_or(i32::MAX));
     let record = object.metadata.annotations.as_ref().and_then(|it| it.get(ANNOTATION));
-    let record = record.and_then(|text| match serde_json::from_str::<Record>(text) {
+    let record = record.and_then(|text| match json::from_str::<Record>(text) {
         Ok(record) => Some(record),
         Err(error) => {
             let name = object.metadata.name.as_deref();

@@ -4,6 +4,7 @@
 //! external metrics on a cluster; each has a namespace of its own. They are ignored where
 //! `scripts/kubernetes-assets` has not run, and `make test` includes them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod answers;
 mod certificates;

@@ -1,6 +1,7 @@
 //! Workers against a real PostgreSQL and a real Redis; where a worker is killed, it is the real
 //! binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod ending;
 mod faults;

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
+use holdfast_domain::json::{self, JsonError};
 use holdfast_telemetry::settings::MustBe;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode, Uri, header};
@@ -85,7 +86,7 @@ pub enum IssuerError {
     Refused(String, StatusCode),
     /// The document is not what it should be.
     #[error("the document at {0} is not as it should be")]
-    Document(String, #[source] serde_json::Error),
+    Document(String, #[source] JsonError),
     /// The document is of another issuer, or leads to an address that is not safe.
     #[error("the document at {0} {1}")]
     Wrong(String, &'static str),
@@ -167,8 +168,7 @@ impl Issuer {
         let body = timeout(TIMEOUT, self.get(address))
             .await
             .map_err(|_| IssuerError::Slow(address.to_owned()))??;
-        serde_json::from_slice(&body)
-            .map_err(|error| IssuerError::Document(address.to_owned(), error))
+        json::from_slice(&body).map_err(|error| IssuerError::Document(address.to_owned(), error))
     }
 
     async fn get(&self, address: &str) -> Result<Bytes, IssuerError> {

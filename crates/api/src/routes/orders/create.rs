@@ -42,7 +42,8 @@ pub struct NewOrderSchema {
     /// The shop's own name for the customer: 1 to 200 characters.
     #[schema(example = "customer-42")]
     customer_ref: Option<String>,
-    /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes.
+    /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes, which
+    /// comes back byte for byte.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
