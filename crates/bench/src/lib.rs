@@ -13,7 +13,6 @@
 
 // Figures for people: a double holds every count that a run can reach, and rounding is wanted.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-
 pub mod audit;
 pub mod load;
 pub mod nothing;

@@ -12,7 +12,6 @@
 
 // Figures for people: a double holds every count that a run can reach, and rounding is wanted.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-
 pub mod chaos;
 pub mod clients;
 pub mod downstream;

@@ -9,16 +9,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     sync::Arc,
-    time::Duration,
 };
 
 use holdfast_domain::{HeldUnits, HoldId, OrderId, ProductId, Shelf, StockChange};
 
 use crate::{
     BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
-    connections::Lease,
+    connections::Transaction,
     locks::{Found, held_units, lock, look_up},
     places::{Place, Places},
 };
@@ -32,10 +30,10 @@ const EXPIRED_MAX: i64 = 1000;
 
 /// A transaction that holds the rows of a batch's products locked.
 ///
-/// Dropping it rolls back, by closing the connection; [`Batch::release`] is the cheap way.
+/// Dropping it rolls back in the background.
 #[derive(Debug)]
 pub struct Batch {
-    pub(crate) connection: OwnTransaction,
+    pub(crate) transaction: Transaction,
     xid: String,
     pub(crate) shelf: Shelf,
     keyed: BTreeMap<u128, KeyedResult>,
@@ -47,7 +45,7 @@ pub struct Batch {
 /// A batch that is written and not yet committed.
 #[derive(Debug)]
 pub struct Writing {
-    connection: OwnTransaction,
+    transaction: Transaction,
     placed: Placed,
     token: BatchToken,
     /// Where the commit will have left the products' rows.
@@ -96,8 +94,7 @@ impl Store {
     ) -> Result<Batch, StoreError> {
         match self.try_lock_batch(wanted, mode).await {
             Err(StoreError::Unavailable(error)) => {
-                tracing::debug!(%error, "an idle connection was dead");
-                self.admission.forget_idle();
+                tracing::debug!(%error, "a batch is begun once more");
                 self.try_lock_batch(wanted, mode).await
             }
             result => result,
@@ -116,7 +113,7 @@ impl Store {
         let found: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM products WHERE id = ANY($1) ORDER BY id")
                 .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-                .fetch_all(&mut *self.connection().await?)
+                .fetch_all(self.reads())
                 .await?;
         Ok(found.into_iter().map(ProductId).collect())
     }
@@ -137,8 +134,7 @@ impl Store {
              GROUP BY product_id ORDER BY min(expires_at)",
         )
         .bind(i64::from(limit))
-        .fetch_all(&mut *self.connection().await?)
-        .await?;
+        .fetch_all(self.reads()).await?;
         Ok(found.into_iter().map(ProductId).collect())
     }
 
@@ -147,18 +143,12 @@ impl Store {
         wanted: &Wanted<'_>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
-        let mut connection = OwnTransaction {
-            lease: self.admission_connection().await?,
-            limit: self.settings.statement_timeout + Duration::from_secs(1),
-        };
-        let locking = lock(&mut connection.lease.connection, wanted, mode, &self.places);
-        match within(connection.limit, locking).await {
-            Ok(Found { xid, shelf, keyed, places: rows }) => {
-                let places = Arc::clone(&self.places);
-                Ok(Batch { connection, xid, shelf, keyed, rows, places })
-            }
-            Err(error) => Err(connection.refused(error).await),
-        }
+        let mut session = self.admission().await?;
+        let found = lock(&mut session, wanted, mode, &self.places).await?;
+        let Found { xid, shelf, keyed, places: rows } = found;
+        let transaction = Transaction::begun(session);
+        let places = Arc::clone(&self.places);
+        Ok(Batch { transaction, xid, shelf, keyed, rows, places })
     }
 }
 
@@ -179,9 +169,7 @@ impl Batch {
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
     pub async fn look_up(&mut self, keys: &[IdempotencyKey]) -> Result<(), StoreError> {
-        let limit = self.connection.limit;
-        let connection = &mut self.connection.lease.connection;
-        self.keyed.extend(within(limit, look_up(connection, keys)).await?);
+        self.keyed.extend(look_up(&mut self.transaction, keys).await?);
         Ok(())
     }
 
@@ -202,11 +190,7 @@ impl Batch {
         )
         .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(EXPIRED_MAX);
-        let limit = self.connection.limit;
-        let rows = within(limit, async {
-            Ok(query.fetch_all(&mut self.connection.lease.connection).await?)
-        })
-        .await?;
+        let rows = query.fetch_all(&mut self.transaction).await?;
         rows.iter().map(held_units).collect()
     }
 
@@ -215,7 +199,8 @@ impl Batch {
     /// # Errors
     /// The connection is lost, which ends it as well.
     pub async fn release(self) -> Result<(), StoreError> {
-        self.connection.rollback().await
+        self.transaction.rollback().await?;
+        Ok(())
     }
 
     /// Writes the changed stock, its ledger, and the records. `nonce` is random and marks the batch.
@@ -230,16 +215,11 @@ impl Batch {
         records: &Records<'_>,
         nonce: i64,
     ) -> Result<Writing, StoreError> {
-        let limit = self.connection.limit;
-        let connection = &mut self.connection.lease.connection;
-        let writing = records.write(changes, &self.rows, nonce, connection);
-        let (placed, rows) = match within(limit, writing).await {
-            Ok(written) => written,
-            Err(error) => return Err(self.connection.refused(error).await),
-        };
+        let writing = records.write(changes, &self.rows, nonce, &mut self.transaction);
+        let (placed, rows) = writing.await?;
         let entry = changes.first().map_or((ProductId(0), 0), |it| (it.product_id, it.version));
         let token = BatchToken { xid: self.xid, nonce, entry };
-        Ok(Writing { connection: self.connection, placed, token, rows, places: self.places })
+        Ok(Writing { transaction: self.transaction, placed, token, rows, places: self.places })
     }
 }
 
@@ -259,7 +239,7 @@ impl Writing {
     /// # Errors
     /// The outcome is unknown, whatever the reason: see [`CommitError`].
     pub async fn commit(self) -> Result<Placed, Box<CommitError>> {
-        match self.connection.end("COMMIT").await {
+        match self.transaction.commit().await {
             Ok(()) => {
                 self.places.learn(&self.rows);
                 Ok(self.placed)
@@ -269,48 +249,4 @@ impl Writing {
             }
         }
     }
-}
-
-/// A connection with a transaction of ours open on it. Dropping it closes the connection, which
-/// rolls back.
-#[derive(Debug)]
-pub(crate) struct OwnTransaction {
-    pub(crate) lease: Lease,
-    /// The longest wait for one answer.
-    pub(crate) limit: Duration,
-}
-
-impl OwnTransaction {
-    async fn rollback(self) -> Result<(), StoreError> {
-        self.end("ROLLBACK").await
-    }
-
-    /// Ends a transaction in which a statement was refused, so that a lock timeout does not cost
-    /// a connection, and says why it was refused.
-    async fn refused(self, error: StoreError) -> StoreError {
-        if !error.is_unavailable() {
-            // If this fails, the connection is closed: that ends the transaction as well.
-            let _ = self.rollback().await;
-        }
-        error
-    }
-
-    async fn end(mut self, statement: &'static str) -> Result<(), StoreError> {
-        let ending = sqlx::raw_sql(statement).execute(&mut self.lease.connection);
-        within(self.limit, async { Ok(ending.await?) }).await?;
-        // Only now: after a failed or cancelled statement the connection is in doubt.
-        self.lease.keep();
-        Ok(())
-    }
-}
-
-/// Waits for an answer no longer than the server itself should take: one that hangs does not
-/// answer its own timeouts.
-pub(crate) async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, call)
-        .await
-        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
 }

@@ -82,7 +82,7 @@ impl Store {
              ORDER BY created_at, id LIMIT $1"
         ))
         .bind(LIVE_KEYS_MAX)
-        .fetch_all(&self.pool)
+        .fetch_all(self.reads())
         .await?;
         rows.iter().map(key).collect()
     }
@@ -105,7 +105,7 @@ impl Store {
         ))
         .bind(after)
         .bind(limit)
-        .fetch_all(&self.pool)
+        .fetch_all(self.reads())
         .await?;
         rows.iter().map(key).collect()
     }
@@ -131,7 +131,7 @@ impl Store {
         .bind(new.rate_per_second.map(i64::from))
         .bind(new.expires_at.map(Timestamp::as_microsecond))
         .bind(LIVE_KEYS_MAX)
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.changes())
         .await?;
         row.as_ref().map(key).transpose()
     }
@@ -146,7 +146,7 @@ impl Store {
             columns!()
         ))
         .bind(id)
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.changes())
         .await?;
         row.as_ref().map(key).transpose()
     }

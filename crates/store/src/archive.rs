@@ -11,17 +11,16 @@
 //! One session does all of it and holds an advisory lock meanwhile. So when another one gets the
 //! lock, no transaction of a process that was killed is still on its way.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast_domain::{Hold, Order, OrderId, OrderStatus};
 use jiff::Timestamp;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{
     OrderPlace, Store, StoreError,
-    admission::within,
-    error::unanswered,
+    connections::{Connections, Generations, Session, SetOptions, Transaction},
     fulfilment::millis,
     holds::{hold, hold_columns},
     rows::{self, order_columns, timestamp},
@@ -37,12 +36,12 @@ const LOCK: i64 = 0x61_7263_6869_7665;
 /// In which statuses orders are taken.
 const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
 
-/// The right to archive. There is one at a time; it ends with its connection.
+/// The right to archive. There is one at a time; it ends with its connection. A method that was dropped before its
+/// answer ends it as well: those after it fail.
 #[derive(Debug)]
 pub struct Archive {
-    connection: PgConnection,
+    session: Session,
     identity: Uuid,
-    limit: Duration,
 }
 
 /// Orders that became final before this are taken.
@@ -95,22 +94,26 @@ impl Store {
             ("enable_seqscan", "off"),
             ("jit", "off"),
         ]);
-        let connect = async { Ok(options.connect().await?) };
-        let mut connection = within(settings.acquire_timeout, connect).await?;
-        let limit = settings.statement_timeout + Duration::from_secs(1);
-        let identity = within(limit, async {
-            let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-                .bind(LOCK)
-                .fetch_one(&mut connection)
-                .await?;
-            if !locked {
-                return Ok(None);
-            }
-            let identity = "SELECT id FROM archive_identity";
-            Ok(Some(sqlx::query_scalar(identity).fetch_one(&mut connection).await?))
-        })
-        .await?;
-        Ok(identity.map(|identity| Archive { connection, identity, limit }))
+        let options = SetOptions {
+            connect: options,
+            prepare: None,
+            size: 1,
+            acquire_timeout: settings.acquire_timeout,
+            limit: settings.statement_limit(),
+            patient: false,
+        };
+        let mut session =
+            Connections::new(options, Arc::<Generations>::default()).acquire().await?;
+        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut session)
+            .await?;
+        if !locked {
+            return Ok(None);
+        }
+        let identity = "SELECT id FROM archive_identity";
+        let identity = sqlx::query_scalar(identity).fetch_one(&mut session).await?;
+        Ok(Some(Archive { session, identity }))
     }
 }
 
@@ -132,8 +135,7 @@ impl Archive {
                  (extract(epoch FROM (SELECT min(starts_at) FROM sales WHERE ends_at > now())) * 1000000)::bigint AS sale_us",
         )
         .bind(millis(age));
-        let row =
-            within(self.limit, async { Ok(query.fetch_one(&mut self.connection).await?) }).await?;
+        let row = query.fetch_one(&mut self.session).await?;
         let mut found = (row.try_get::<i64, _>("age_us")?, CutoffReason::Age);
         for (column, because) in [("key_us", CutoffReason::Key), ("sale_us", CutoffReason::Sale)] {
             if let Some(at) = row.try_get::<Option<i64>, _>(column)?
@@ -174,8 +176,7 @@ impl Archive {
         .bind(after_us)
         .bind(after_id)
         .bind(i64::from(limit));
-        let rows =
-            within(self.limit, async { Ok(query.fetch_all(&mut self.connection).await?) }).await?;
+        let rows = query.fetch_all(&mut self.session).await?;
         let looked_at = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
         let last = looked_at.last().map(OrderPlace::of);
         let next = if looked_at.len() < limit as usize {
@@ -208,8 +209,7 @@ impl Archive {
             " FROM holds WHERE order_id = ANY($1) ORDER BY id"
         ))
         .bind(orders.iter().map(|order| order.id.0).collect::<Vec<_>>());
-        let rows =
-            within(self.limit, async { Ok(query.fetch_all(&mut self.connection).await?) }).await?;
+        let rows = query.fetch_all(&mut self.session).await?;
         let mut found = BTreeMap::<_, Vec<_>>::new();
         for row in &rows {
             let hold = hold(row)?;
@@ -227,7 +227,7 @@ impl Archive {
     pub async fn knows(&mut self, file: &str) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM archive_files WHERE name = $1)")
             .bind(file);
-        within(self.limit, async { Ok(query.fetch_one(&mut self.connection).await?) }).await
+        Ok(query.fetch_one(&mut self.session).await?)
     }
 
     /// Deletes these orders, their lines and their holds, which stand in the file of this name: all of it
@@ -242,8 +242,8 @@ impl Archive {
         cutoff: Cutoff,
         orders: &[OrderId],
     ) -> Result<(), StoreError> {
-        let limit = self.limit;
-        let mut transaction = within(limit, async { Ok(self.connection.begin().await?) }).await?;
+        let mut transaction =
+            Transaction::begin(&mut self.session).await.map_err(|(_, error)| error)?;
         // Product by product in the order of the ids, for the sake of good form: nobody else writes there.
         let query = sqlx::query(
             "WITH gone AS (DELETE FROM orders WHERE id = ANY($1) AND status = ANY($2) \
@@ -268,23 +268,25 @@ impl Archive {
         .bind(STATUSES.map(OrderStatus::as_str).to_vec())
         .bind(cutoff.at.as_microsecond())
         .bind(file);
-        let row = within(limit, async { Ok(query.fetch_one(&mut *transaction).await?) }).await?;
+        let row = query.fetch_one(&mut transaction).await?;
         let gone: i64 = row.try_get("orders")?;
         if usize::try_from(gone) != Ok(orders.len()) {
-            within(limit, async { Ok(transaction.rollback().await?) }).await?;
+            transaction.rollback().await?;
             return Err(StoreError::Corrupt {
                 what: "order in a final state",
                 reason: format!("of {} that were to be archived, {gone} are left", orders.len()),
             });
         }
-        within(limit, async { transaction.commit().await.map_err(unanswered) }).await
+        transaction.commit().await
     }
 
     /// Lets others archive.
     ///
     /// # Errors
     /// The connection is lost, which does the same.
-    pub async fn close(self) -> Result<(), StoreError> {
-        within(self.limit, async { Ok(self.connection.close().await?) }).await
+    pub async fn close(mut self) -> Result<(), StoreError> {
+        // It would end with the connection; this way it has ended when this answers.
+        sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut self.session).await?;
+        Ok(())
     }
 }

@@ -1,126 +1,277 @@
-//! The connections of admission.
+//! The one way to use a connection.
 //!
-//! Not sqlx's pool: that one sends a ping when a connection comes back and hands it out again only
-//! after the answer. Under load a lane wants its connection back at once, and a round trip less.
+//! A [`Connections`] is a bounded set of connections. [`Connections::acquire`] waits for one, for a limited time, and
+//! gives a [`Session`] on it. Statements run on it, or on a [`Transaction`] that has one, and each has a time limit
+//! on this side. The session knows at each moment what it is in the middle of. Its connection goes back to the set when it
+//! is dropped outside of a transaction with every answer read. Dropped at any other moment, it is cleaned in the
+//! background first, see `session`: a caller that goes away costs no connection, and leaves nothing behind that
+//! the next one could find itself in.
+//!
+//! sqlx's own pool and its transactions are not used: a call of theirs that is dropped at the wrong moment returns a
+//! connection within a transaction, and all that is written on it later is lost. `clippy.toml` forbids them.
+
+mod execute;
+mod generations;
+mod session;
+mod transaction;
 
 use std::{
+    collections::VecDeque,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout, timeout_at},
 };
 
-use crate::StoreError;
+pub(crate) use execute::{Answer, Message};
+pub(crate) use generations::Generations;
+pub(crate) use session::Session;
+pub(crate) use transaction::Transaction;
 
-/// A connection older than this is replaced, so that a failover or a balancer's change is noticed.
+/// A connection older than this is replaced, so that a balancer's change is noticed.
 const LIFETIME: Duration = Duration::from_mins(30);
+/// A connection that nobody has needed for so long is closed.
+const IDLE_MAX: Duration = Duration::from_mins(5);
+/// A connection that was idle for longer must answer before something is written on it.
+const PROVE_AFTER: Duration = Duration::from_secs(1);
+/// Between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(50);
 
-/// A bounded set of connections, each prepared with the same statements.
+/// How a set makes its sessions, and how long it waits.
 #[derive(Clone, Debug)]
-pub(crate) struct Connections {
-    options: PgConnectOptions,
-    prepare: &'static str,
-    acquire_timeout: Duration,
+pub(crate) struct SetOptions {
+    /// Server, database, user, and the session's settings.
+    pub connect: PgConnectOptions,
+    /// What each session executes when it is made.
+    pub prepare: Option<&'static str>,
+    /// The most sessions at once.
+    pub size: u32,
+    /// The longest wait for a free session, or for a new one.
+    pub acquire_timeout: Duration,
+    /// The longest wait for the answer to a statement: the server's own limit and a little, for a server that
+    /// hangs does not keep its limits.
+    pub limit: Duration,
+    /// Whether a server that cannot be reached is tried again until `acquire_timeout` is over.
+    pub patient: bool,
+}
+
+/// A bounded set of connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections(Arc<Set>);
+
+#[derive(Debug)]
+struct Set {
+    options: SetOptions,
     size: usize,
     free: Arc<Semaphore>,
     // The one used last is taken first: its session's caches are warm.
-    idle: Arc<std::sync::Mutex<Vec<Idle>>>,
+    idle: Mutex<VecDeque<Connection>>,
+    generations: Arc<Generations>,
 }
 
+/// A connection to the server.
 #[derive(Debug)]
-struct Idle {
-    connection: PgConnection,
+struct Connection {
+    inner: PgConnection,
+    /// Counts the connections of a store in the order in which they were made.
+    number: u64,
     connected: Instant,
-}
-
-/// A connection in use. It goes back only through [`Lease::keep`]; in every other case, a
-/// cancelled transaction for example, it is closed, which ends its transaction.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pub connection: PgConnection,
-    connected: Instant,
-    idle: Arc<std::sync::Mutex<Vec<Idle>>>,
-    _permit: OwnedSemaphorePermit,
+    used: Instant,
 }
 
 impl Connections {
-    pub fn new(
-        options: PgConnectOptions,
-        prepare: &'static str,
-        size: u32,
-        acquire_timeout: Duration,
-    ) -> Self {
-        let size = size.max(1) as usize;
-        Self {
+    pub fn new(options: SetOptions, generations: Arc<Generations>) -> Self {
+        let size = options.size.max(1) as usize;
+        Self(Arc::new(Set {
             options,
-            prepare,
-            acquire_timeout,
             size,
             free: Arc::new(Semaphore::new(size)),
-            idle: Arc::default(),
-        }
+            idle: Mutex::default(),
+            generations,
+        }))
     }
 
     pub fn size(&self) -> usize {
-        self.size
+        self.0.size
     }
 
     pub fn in_use(&self) -> usize {
-        self.size.saturating_sub(self.free.available_permits())
+        self.size().saturating_sub(self.0.free.available_permits())
     }
 
     pub fn idle(&self) -> usize {
-        lock(&self.idle).len()
+        self.0.idle.lock().len()
     }
 
-    /// An idle connection, or a new one. Safe to cancel.
-    pub async fn acquire(&self) -> Result<Lease, StoreError> {
-        let busy = || StoreError::from(sqlx::Error::PoolTimedOut);
-        let permit = timeout(self.acquire_timeout, Arc::clone(&self.free).acquire_owned())
-            .await
-            .map_err(|_| busy())?
-            .map_err(|_| StoreError::from(sqlx::Error::PoolClosed))?;
-        let idle = lock(&self.idle).pop();
-        let Idle { connection, connected } = match idle {
-            Some(idle) => idle,
-            None => timeout(self.acquire_timeout, self.connect()).await.map_err(|_| busy())??,
+    /// A session for reading. Safe to cancel.
+    ///
+    /// # Errors
+    /// None becomes free, or can be made, in time.
+    pub async fn acquire(&self) -> Result<Session, sqlx::Error> {
+        let permit = self.permit().await?;
+        match self.0.take_idle() {
+            Some(connection) => Ok(Session::new(connection, false, Arc::clone(&self.0), permit)),
+            None => self.fresh(permit).await,
+        }
+    }
+
+    /// A session for writing. With `prove`, one that was idle for a while is asked first whether it is still there
+    /// and takes writes. Safe to cancel.
+    ///
+    /// # Errors
+    /// None becomes free, or can be made, in time; or the server takes no writes, and was asked just now.
+    pub async fn acquire_for_writing(&self, prove: bool) -> Result<Session, sqlx::Error> {
+        let mut session = self.take_for_writing(prove).await?;
+        session.writes = true;
+        Ok(session)
+    }
+
+    async fn take_for_writing(&self, prove: bool) -> Result<Session, sqlx::Error> {
+        let permit = self.permit().await?;
+        if self.0.generations.is_read_only()? {
+            // Only a new session can tell whether this has changed. It takes the place of an idle one.
+            drop(self.0.take_idle());
+            return self.fresh(permit).await;
+        }
+        let Some(connection) = self.0.take_idle() else { return self.fresh(permit).await };
+        let proven = !prove || connection.used.elapsed() < PROVE_AFTER;
+        let mut session = Session::new(connection, false, Arc::clone(&self.0), permit);
+        if proven {
+            return Ok(session);
+        }
+        let answer = timeout(self.0.options.acquire_timeout, session.takes_writes()).await;
+        if matches!(answer, Ok(Ok(true))) {
+            return Ok(session);
+        }
+        // The others are no better.
+        self.0.generations.retire_all();
+        let permit = match session.discard() {
+            Some(permit) => permit,
+            None => self.permit().await?,
         };
-        Ok(Lease { connection, connected, idle: Arc::clone(&self.idle), _permit: permit })
+        self.fresh(permit).await
     }
 
-    async fn connect(&self) -> Result<Idle, StoreError> {
-        let mut connection = self.options.connect().await?;
-        connection.execute(self.prepare).await?;
-        Ok(Idle { connection, connected: Instant::now() })
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
+        permit(&self.0.free, self.0.options.acquire_timeout).await
     }
 
-    /// Forgets the idle connections: after one was found dead, the others likely are, too.
-    pub fn forget_idle(&self) {
-        lock(&self.idle).clear();
+    async fn fresh(&self, permit: OwnedSemaphorePermit) -> Result<Session, sqlx::Error> {
+        let connection = self.0.connect().await?;
+        Ok(Session::new(connection, true, Arc::clone(&self.0), permit))
     }
 
-    /// Lets nobody in any more, and closes what is idle.
-    pub fn close(&self) {
-        self.free.close();
-        self.forget_idle();
-    }
-}
-
-impl Lease {
-    /// Gives the connection back for the next one. Only for a connection without a transaction.
-    pub fn keep(self) {
-        let Self { connection, connected, idle, _permit } = self;
-        if connected.elapsed() < LIFETIME {
-            lock(&idle).push(Idle { connection, connected });
+    /// Lets nobody in any more, waits for what is in use for as long as a statement may take, and closes the
+    /// sessions.
+    pub async fn close(&self) {
+        let all = u32::try_from(self.size()).unwrap_or(u32::MAX);
+        let back = timeout(self.0.options.limit, self.0.free.acquire_many(all)).await;
+        self.0.free.close();
+        drop(back);
+        let idle = std::mem::take(&mut *self.0.idle.lock());
+        for connection in idle {
+            // What matters is that it is dropped.
+            let _ = timeout(RECONNECT, sqlx::Connection::close(connection.inner)).await;
         }
     }
 }
 
-/// Nobody panics while holding it; if somebody did, the connections would still be good.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// A connection outside of the sets, for what has no place in them: a migration, or a question whether the database
+/// is there. Its statements have no limit but what their caller gives them.
+#[expect(clippy::disallowed_methods, reason = "this gives the limit that it lacks")]
+pub(crate) async fn connect_alone(
+    options: &PgConnectOptions,
+    limit: Duration,
+) -> Result<PgConnection, sqlx::Error> {
+    timeout(limit, options.connect())
+        .await
+        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
+/// Waits for one of a bounded number of permits.
+pub(crate) async fn permit(
+    free: &Arc<Semaphore>,
+    limit: Duration,
+) -> Result<OwnedSemaphorePermit, sqlx::Error> {
+    timeout(limit, Arc::clone(free).acquire_owned())
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)?
+        .map_err(|_| sqlx::Error::PoolClosed)
+}
+
+impl Set {
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        while let Some(connection) = idle.pop_back() {
+            if self.is_good(&connection) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn is_good(&self, connection: &Connection) -> bool {
+        connection.connected.elapsed() < LIFETIME && !self.generations.is_retired(connection.number)
+    }
+
+    /// Only for a connection outside of a transaction whose answers have been read.
+    fn put_back(&self, mut connection: Connection) {
+        if !self.is_good(&connection) || self.free.is_closed() {
+            return;
+        }
+        connection.used = Instant::now();
+        let mut idle = self.idle.lock();
+        while idle.front().is_some_and(|oldest| oldest.used.elapsed() > IDLE_MAX) {
+            idle.pop_front();
+        }
+        idle.push_back(connection);
+    }
+
+    async fn connect(&self) -> Result<Connection, sqlx::Error> {
+        let deadline = tokio::time::Instant::now() + self.options.acquire_timeout;
+        loop {
+            let attempt = timeout_at(deadline, self.try_connect()).await;
+            match attempt {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => {
+                    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                    if !self.options.patient || !is_passing(&error) || left <= RECONNECT {
+                        return Err(error);
+                    }
+                    sleep(RECONNECT).await;
+                }
+                Err(_elapsed) => return Err(sqlx::Error::PoolTimedOut),
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where sessions are made")]
+    async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
+        // Before it is made: should the server change meanwhile, it counts as one from before.
+        let number = self.generations.next();
+        let mut connection = self.options.connect.connect().await?;
+        if let Some(prepare) = self.options.prepare {
+            connection.execute(prepare).await?;
+        }
+        let now = Instant::now();
+        Ok(Connection { inner: connection, number, connected: now, used: now })
+    }
+}
+
+/// Whether another attempt to connect may succeed a moment later.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // The server starts or stops, or has no connection left.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code == "53300")
+        }
+        _ => false,
+    }
 }

@@ -151,7 +151,7 @@ impl Store {
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
+        let rows = query.build().fetch_all(self.reads()).await?;
         let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
         let mut found = Page::cut(orders, page.limit, OrderPlace::of);
         if found.next.is_none() {
@@ -175,7 +175,7 @@ impl Store {
         page.push_looked_at(&mut query, way, LOOKED_AT_MAX);
         query.push(") AS orders").push(way.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(&mut *self.connection().await?).await?;
+        let row = query.build().fetch_optional(self.reads()).await?;
         row.as_ref().map(place).transpose()
     }
 
@@ -204,7 +204,7 @@ impl Store {
         .bind(ids)
         .bind(ordered.by.to_owned())
         .bind(ordered.note.map(ToOwned::to_owned));
-        self.within(query).await?.iter().map(replayed).collect()
+        query.fetch_all(self.changes()).await?.iter().map(replayed).collect()
     }
 
     /// The same for a page of the dead letters, the oldest orders first: at most `page.limit` are
@@ -227,7 +227,7 @@ impl Store {
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
+        let rows = query.build().fetch_all(self.reads()).await?;
         let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         let mut found = Page::cut(places, page.limit, |place| *place);
         if found.next.is_none() {
@@ -247,7 +247,7 @@ impl Store {
                  (SELECT 1 FROM orders WHERE status = 'failed' LIMIT $1) AS counted",
         )
         .bind(i64::from(max));
-        let rows = self.within(query).await?;
+        let rows = query.fetch_all(self.reads()).await?;
         let dead: i64 = rows.first().map_or(Ok(0), |row| row.try_get("dead"))?;
         Ok(u32::try_from(dead).unwrap_or(u32::MAX))
     }
@@ -262,7 +262,7 @@ impl Store {
     ) -> Result<Vec<(OrderId, OrderStatus)>, StoreError> {
         let query = sqlx::query("SELECT id, status FROM orders WHERE id = ANY ($1)")
             .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>());
-        let rows = self.within(query).await?;
+        let rows = query.fetch_all(self.reads()).await?;
         rows.iter()
             .map(|row| {
                 let status = rows::word("order status", row.try_get("status")?)?;

@@ -19,14 +19,10 @@
 //! longer than `statement_timeout` and a little: a server that hangs does not answer its own
 //! timeouts.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use holdfast_domain::{CustomerRef, Metadata, OrderId, OrderLine, OrderStatus, Transition};
-use sqlx::{
-    Postgres, Row,
-    postgres::{PgArguments, PgRow},
-    query::Query,
-};
+use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{
     Store, StoreError,
@@ -192,7 +188,7 @@ impl Store {
         ))
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(millis(lease));
-        self.within(query).await?.iter().map(claim).collect()
+        query.fetch_all(self.work()).await?.iter().map(claim).collect()
     }
 
     /// Makes the leases of these claims last for `lease` from now. Gives back the orders whose
@@ -222,7 +218,7 @@ impl Store {
         .bind(claims.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(claims.iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>())
         .bind(millis(lease));
-        ids(&self.within(query).await?)
+        ids(&query.fetch_all(self.work()).await?)
     }
 
     /// Writes what became of claims, where they still hold. Gives back the orders for which it
@@ -287,7 +283,7 @@ impl Store {
         .bind(failures)
         .bind(delays)
         .bind(uncounted);
-        ids(&self.within(query).await?)
+        ids(&query.fetch_all(self.work()).await?)
     }
 
     /// Finds orders that should be in the queue and may not be, the oldest first: those that have
@@ -353,7 +349,7 @@ impl Store {
         .bind(millis(rule.lost_after))
         .bind(from.map_or(0, |from| from.0))
         .bind(millis(rule.horizon));
-        let rows = self.within(query).await?;
+        let rows = query.fetch_all(self.work()).await?;
         let mut up_to = 0;
         let mut swept = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -366,23 +362,6 @@ impl Store {
         // Orders of one batch have one time of creation, so that time is looked at again.
         let more = u32::try_from(swept.len()).is_ok_and(|found| found >= rule.limit);
         Ok((swept, more.then_some(SweptUpTo(up_to))))
-    }
-
-    /// Runs a statement, for no longer than the server itself should take.
-    pub(crate) async fn within(
-        &self,
-        query: Query<'static, Postgres, PgArguments>,
-    ) -> Result<Vec<PgRow>, StoreError> {
-        let mut connection = self.connection().await?;
-        let limit = self.settings.statement_timeout + Duration::from_secs(1);
-        match tokio::time::timeout(limit, query.fetch_all(&mut *connection)).await {
-            Ok(rows) => Ok(rows?),
-            Err(_elapsed) => {
-                // It would wait in the pool for an answer that may never come.
-                connection.close_on_drop();
-                Err(StoreError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
-            }
-        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Store {
     pub async fn hold(&self, id: HoldId) -> Result<Option<Hold>, StoreError> {
         let row = sqlx::query(concat!("SELECT ", hold_columns!(), " FROM holds WHERE id = $1"))
             .bind(id.0)
-            .fetch_optional(&mut *self.connection().await?)
+            .fetch_optional(self.reads())
             .await?;
         row.as_ref().map(hold).transpose()
     }
@@ -65,7 +65,7 @@ impl Store {
         query.push(") AS looked_at");
         page.push_filters(&mut query);
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
-        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
+        let rows = query.build().fetch_all(self.reads()).await?;
         let holds = rows.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
 
         let mut found = Page::cut(holds, page.limit, |hold| hold.id);
@@ -74,11 +74,8 @@ impl Store {
             page.push_looked_at(&mut query, LOOKED_AT_MAX);
             query.push(") AS looked_at").push(page.order());
             query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1);
-            let last = query
-                .push(" LIMIT 1")
-                .build_query_scalar()
-                .fetch_optional(&mut *self.connection().await?)
-                .await?;
+            let last =
+                query.push(" LIMIT 1").build_query_scalar().fetch_optional(self.reads()).await?;
             found.next = last.map(HoldId);
         }
         Ok(found)

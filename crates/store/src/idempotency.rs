@@ -105,7 +105,7 @@ impl Store {
         let row =
             sqlx::query("SELECT fingerprint, kind, result_id FROM idempotency_keys WHERE key = $1")
                 .bind(key.key)
-                .fetch_optional(&mut *self.connection().await?)
+                .fetch_optional(self.reads())
                 .await?;
         row.map(|row| {
             Ok(KeyedResult {
@@ -134,7 +134,7 @@ impl Store {
         )
         .bind(millis(age))
         .bind(i64::from(limit))
-        .execute(&mut *self.connection().await?)
+        .execute(self.work())
         .await?;
         Ok(done.rows_affected())
     }

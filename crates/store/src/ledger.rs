@@ -38,7 +38,7 @@ impl Store {
         .bind(product.0)
         .bind(before.unwrap_or(i64::MAX))
         .bind(limit.saturating_add(1))
-        .fetch_all(&mut *self.connection().await?)
+        .fetch_all(self.reads())
         .await?;
         let entries = rows.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Page::cut(entries, limit, |entry: &LedgerEntry| entry.version))
@@ -60,7 +60,7 @@ impl Store {
         ))
         .bind(product.0)
         .bind(version)
-        .fetch_optional(&mut *self.connection().await?)
+        .fetch_optional(self.reads())
         .await?;
         row.as_ref().map(entry).transpose()
     }

@@ -13,7 +13,7 @@
 mod admission;
 mod api_keys;
 mod archive;
-mod broken;
+mod calls;
 mod connections;
 mod dead_letters;
 mod error;
@@ -31,7 +31,6 @@ mod page;
 mod places;
 mod probe;
 mod products;
-mod reads;
 mod rows;
 mod sale_report;
 mod sales;
@@ -40,21 +39,21 @@ mod url;
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use connections::{Connections, Generations, SetOptions};
 use sqlx::{
-    PgPool, Postgres,
-    pool::PoolConnection,
+    PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::Semaphore;
 
 pub use admission::{
     Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
-use broken::Broken;
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
 pub use error::StoreError;
 pub use holds::HoldPage;
@@ -65,7 +64,7 @@ pub use metrics::StoreMetrics;
 pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
 pub use page::{LOOKED_AT_MAX, Page};
-pub use probe::Probe;
+pub use probe::{Condition, Probe};
 pub use products::{ProductPage, ProductPlace};
 pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};
 pub use sales::{PutSaleError, SALES_MAX, SALES_OF_PRODUCT_MAX};
@@ -109,41 +108,61 @@ impl StoreSettings {
             statement_timeout: Duration::from_secs(5),
         }
     }
+
+    /// The longest wait for an answer: as long as the server may take, and a little for the way. One that hangs does
+    /// not keep its own limit.
+    fn statement_limit(&self) -> Duration {
+        self.statement_timeout + Duration::from_secs(1)
+    }
 }
 
 /// The database. Cheap to clone.
 ///
-/// Reads of orders and products are tried once more on another connection if theirs was dead. No
-/// other method is retried by itself; where one may be tried again, its docs say so. Each is
-/// safe to cancel: a transaction that was not committed is rolled back.
+/// Reads are tried once more on another connection if theirs was dead, and writes that a read-only session has
+/// refused on one that is not. No other method is retried by itself; where one may be tried again, its docs say
+/// so. Each may be dropped at any await: nothing of it is left on a connection, and whatever was not
+/// committed is rolled back. A write that is dropped may have happened.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
-    broken: Broken,
-    admission: connections::Connections,
+    main: Connections,
+    admission: Connections,
+    /// The right to use one of the main connections for a change that somebody asked for.
+    changes: Arc<Semaphore>,
+    generations: Arc<Generations>,
     places: Arc<places::Places>,
     settings: StoreSettings,
     /// Set when somebody wants to see them.
     waits: Arc<OnceLock<metrics::Waits>>,
+    test_pool: Arc<OnceLock<PgPool>>,
 }
 
 impl Store {
-    /// Makes the pools. Connects to nothing yet: a database that is down is found by the first
+    /// Makes the sets of connections. Connects to nothing yet: a database that is down is found by the first
     /// call, and is no reason not to start.
     pub fn connect(settings: &StoreSettings) -> Self {
-        let broken = Broken::default();
+        let generations = Arc::<Generations>::default();
+        let set = |connect, prepare, size, patient| {
+            let options = SetOptions {
+                connect,
+                prepare,
+                size,
+                acquire_timeout: settings.acquire_timeout,
+                limit: settings.statement_limit(),
+                patient,
+            };
+            Connections::new(options, Arc::clone(&generations))
+        };
+        let admission = admission_session(settings);
+        let main = set(main_session(settings), None, settings.pool_size, true);
         Self {
-            pool: pool(settings, &broken),
-            broken,
-            admission: connections::Connections::new(
-                admission_session(settings),
-                locks::PREPARE,
-                settings.admission_connections,
-                settings.acquire_timeout,
-            ),
+            changes: Arc::new(Semaphore::new(main.size().div_ceil(2))),
+            main,
+            admission: set(admission, Some(locks::PREPARE), settings.admission_connections, false),
+            generations,
             places: Arc::default(),
             settings: settings.clone(),
             waits: Arc::default(),
+            test_pool: Arc::default(),
         }
     }
 
@@ -152,13 +171,21 @@ impl Store {
     /// # Errors
     /// The database cannot be reached, or does not answer in time.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&mut *self.connection().await?).await?;
+        sqlx::query("SELECT 1").execute(self.reads()).await?;
         Ok(())
     }
 
-    /// The pool for everything but admission.
+    /// A pool for tests, which look at the database and change it behind the store's back. Its connections are not
+    /// those of the store. `clippy.toml` forbids it elsewhere.
+    #[doc(hidden)]
+    #[expect(clippy::disallowed_methods, reason = "for tests only")]
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        self.test_pool.get_or_init(|| {
+            PgPoolOptions::new()
+                .max_connections(self.settings.pool_size.max(1))
+                .acquire_timeout(self.settings.acquire_timeout)
+                .connect_lazy_with(main_session(&self.settings))
+        })
     }
 
     /// How many connections admission may have at once.
@@ -166,55 +193,29 @@ impl Store {
         self.admission.size()
     }
 
-    /// A connection for everything but admission; the wait for it is counted.
-    async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let begun = Instant::now();
-        let connection = self.pool.acquire().await;
-        if let Some(waits) = self.waits.get() {
-            waits.main(begun.elapsed());
-        }
-        connection
-    }
-
-    /// One of admission's connections; the wait for it is counted.
-    async fn admission_connection(&self) -> Result<connections::Lease, StoreError> {
-        let begun = Instant::now();
-        let lease = self.admission.acquire().await;
-        if let Some(waits) = self.waits.get() {
-            waits.admission(begun.elapsed());
-        }
-        lease
-    }
-
-    /// Closes all connections, when those in use have come back.
+    /// Closes all connections, when those in use have come back, or have had the time of a statement to do so.
     pub async fn close(&self) {
-        self.admission.close();
-        self.pool.close().await;
+        tokio::join!(self.admission.close(), self.main.close());
+        if let Some(pool) = self.test_pool.get() {
+            pool.close().await;
+        }
     }
 }
 
 /// So that those who wait for a lock give up before its holder is sent away.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-fn pool(settings: &StoreSettings, broken: &Broken) -> PgPool {
-    reads::prove_after_break(PgPoolOptions::new(), broken)
-        .max_connections(settings.pool_size.max(1))
-        .acquire_timeout(settings.acquire_timeout)
-        .idle_timeout(Duration::from_mins(5))
-        .max_lifetime(Duration::from_mins(30))
-        // A ping before each use would double the round trips; who finds a dead connection reads
-        // again, see `reads.rs`, or gets an error that says so.
-        .test_before_acquire(false)
-        .connect_lazy_with(session(settings).options([
-            // Who changes stock here writes its ledger as well: see `migrations/0002`.
-            ("holdfast.writes_ledger", "on"),
-            // Everything here reads a few rows along an index and stops. On a table without good
-            // statistics, that of a flash sale just begun, the planner would rather collect all
-            // rows of a product in a bitmap and sort them, or read the whole table.
-            ("enable_bitmapscan", "off"),
-            ("enable_seqscan", "off"),
-            ("jit", "off"),
-        ]))
+fn main_session(settings: &StoreSettings) -> PgConnectOptions {
+    session(settings).options([
+        // Who changes stock here writes its ledger as well: see `migrations/0002`.
+        ("holdfast.writes_ledger", "on"),
+        // Everything here reads a few rows along an index and stops. On a table without good
+        // statistics, that of a flash sale just begun, the planner would rather collect all
+        // rows of a product in a bitmap and sort them, or read the whole table.
+        ("enable_bitmapscan", "off"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+    ])
 }
 
 /// A batch is idle in its transaction only while its process computes, which takes milliseconds. One

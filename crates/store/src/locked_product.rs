@@ -5,11 +5,11 @@ use holdfast_domain::{
     Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductName, ProductPatch,
     Stock, StockEdit, StockNote,
 };
-use sqlx::{PgTransaction, Row as _};
+use sqlx::Row as _;
 
 use crate::{
     IdempotencyKey, ResultKind, StoreError,
-    error::unanswered,
+    connections::Transaction,
     ledger::{self, ledger_columns},
     rows,
 };
@@ -17,7 +17,7 @@ use crate::{
 /// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
 #[derive(Debug)]
 pub struct LockedProduct {
-    pub(crate) transaction: PgTransaction<'static>,
+    pub(crate) transaction: Transaction,
     pub(crate) product: Product,
     pub(crate) held: i64,
 }
@@ -70,10 +70,10 @@ impl LockedProduct {
         .bind(edit.map(|edit| edit.reason.as_str()))
         .bind(self.product.stock.units())
         .bind(edit.and_then(|edit| edit.note.as_ref()).map(StockNote::as_str))
-        .fetch_one(&mut *self.transaction)
+        .fetch_one(&mut self.transaction)
         .await?;
         let product = rows::product(&row)?;
-        self.transaction.commit().await.map_err(unanswered)?;
+        self.transaction.commit().await?;
         Ok(product)
     }
 
@@ -112,13 +112,13 @@ impl LockedProduct {
         .bind(key.map(|key| key.key))
         .bind(key.map(|key| key.fingerprint))
         .bind(ResultKind::Adjustment.as_str())
-        .fetch_one(&mut *self.transaction)
+        .fetch_one(&mut self.transaction)
         .await?;
         if row.try_get::<i64, _>("keyed")? != i64::from(key.is_some()) {
             return Err(StoreError::KeyTaken);
         }
         let entry = ledger::entry(&row)?;
-        self.transaction.commit().await.map_err(unanswered)?;
+        self.transaction.commit().await?;
         Ok(entry)
     }
 
@@ -140,9 +140,9 @@ impl LockedProduct {
              WHERE id = $1",
         )
         .bind(self.product.id.0)
-        .execute(&mut *self.transaction)
+        .execute(&mut self.transaction)
         .await?;
-        self.transaction.commit().await.map_err(unanswered)?;
+        self.transaction.commit().await?;
         Ok(())
     }
 }

@@ -20,10 +20,15 @@ use futures::TryStreamExt as _;
 use holdfast_domain::{
     Available, HeldUnits, HoldId, Money, OrderId, ProductId, Quantity, Shelf, Stock,
 };
-use sqlx::{AssertSqlSafe, Either, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, Either, Row as _,
+    postgres::{PgExecutor, PgRow},
+};
 
 use crate::{
     IdempotencyKey, KeyedResult, LockedProduct, ResultKind, Store, StoreError,
+    calls::again,
+    connections::{Message, Session},
     places::{Place, Places},
     rows::{self, corrupt},
     sales::selling,
@@ -131,7 +136,7 @@ enum Step {
 /// Begins a transaction, looks up the keys and locks the rows, in one round trip. The connection
 /// must have executed [`PREPARE`].
 pub(crate) async fn lock(
-    connection: &mut PgConnection,
+    session: &mut Session,
     wanted: &Wanted<'_>,
     mode: LockMode,
     places: &Places,
@@ -173,7 +178,7 @@ pub(crate) async fn lock(
     let mut found = Found::default();
     let mut steps = steps.into_iter();
     let mut step = steps.next();
-    let mut answers = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(connection);
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(Message::begin(session));
     while let Some(answer) = answers.try_next().await? {
         match answer {
             // The end of a statement.
@@ -198,7 +203,7 @@ pub(crate) async fn lock(
 
 /// What keys have led to. The connection must have executed [`PREPARE`].
 pub(crate) async fn look_up(
-    connection: &mut PgConnection,
+    connection: impl PgExecutor<'_>,
     keys: &[IdempotencyKey],
 ) -> Result<BTreeMap<u128, KeyedResult>, StoreError> {
     let keys = list(keys.iter().map(|key| key.key));
@@ -280,7 +285,7 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
 /// Locks the rows of these products, in the order of their ids, waiting for each up to `lock_timeout`. Says
 /// of those that exist whether they are sold.
 pub(crate) async fn lock_rows(
-    transaction: &mut PgConnection,
+    transaction: impl PgExecutor<'_>,
     products: &BTreeSet<ProductId>,
 ) -> Result<BTreeMap<ProductId, bool>, StoreError> {
     let rows = sqlx::query(
@@ -299,13 +304,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::LockTimeout`] if others hold it for too long; the database is not available.
     pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        let mut transaction = sqlx::Transaction::begin(self.connection().await?, None).await?;
+        again(|| self.try_lock_product(id)).await
+    }
+
+    async fn try_lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
+        let mut transaction = self.begin_change().await?;
         let row = sqlx::query(
             "SELECT id, name, description, price_minor, stock, version, held FROM products \
              WHERE id = $1 AND retired_at IS NULL FOR UPDATE",
         )
         .bind(id.0)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let (product, held) = (rows::product(&row)?, row.try_get("held")?);

@@ -14,13 +14,16 @@ use crate::Store;
 /// The pools, as in the label.
 const POOLS: [&str; 2] = ["main", "admission"];
 
+/// Who waits for a connection: changes wait for one of the main connections, within a bound of their own.
+const WAITING: [&str; 3] = ["main", "admission", "changes"];
+
 /// From 10 µs to 5 s, in steps that are told from each other at a glance.
 const BUCKETS: [f64; 12] =
     [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 /// How long callers have waited for a connection, by pool.
 #[derive(Clone, Debug)]
-pub(crate) struct Waits([Histogram; 2]);
+pub(crate) struct Waits([Histogram; 3]);
 
 impl Waits {
     /// Counts a wait for the pool of everything but admission, whether it ended well or not.
@@ -31,6 +34,11 @@ impl Waits {
     /// Counts a wait for one of admission's connections.
     pub fn admission(&self, waited: Duration) {
         self.0[1].observe(waited.as_secs_f64());
+    }
+
+    /// Counts the wait of a change.
+    pub fn changes(&self, waited: Duration) {
+        self.0[2].observe(waited.as_secs_f64());
     }
 }
 
@@ -59,7 +67,7 @@ impl StoreMetrics {
         )?;
         registry.register(Box::new(waits.clone()))?;
         // Should it be set already, that of the first registration counts.
-        let _ = store.waits.set(Waits(POOLS.map(|pool| waits.with_label_values(&[pool]))));
+        let _ = store.waits.set(Waits(WAITING.map(|pool| waits.with_label_values(&[pool]))));
         let connections = IntGaugeVec::new(
             Opts::new("holdfast_db_connections", "Database connections that are open, by state."),
             &["pool", "state"],
@@ -76,18 +84,10 @@ impl StoreMetrics {
 
     /// Reads the pools.
     fn read(&self) {
-        let (pool, admission) = (&self.store.pool, &self.store.admission);
-        let idle = pool.num_idle();
-        let in_use = (pool.size() as usize).saturating_sub(idle);
-        let main_max = pool.options().get_max_connections() as usize;
-        let pools = [
-            (POOLS[0], in_use, idle, main_max),
-            (POOLS[1], admission.in_use(), admission.idle(), admission.size()),
-        ];
-        for (pool, in_use, idle, max) in pools {
-            self.connections.with_label_values(&[pool, "in_use"]).set(whole(in_use));
-            self.connections.with_label_values(&[pool, "idle"]).set(whole(idle));
-            self.max.with_label_values(&[pool]).set(whole(max));
+        for (pool, set) in POOLS.into_iter().zip([&self.store.main, &self.store.admission]) {
+            self.connections.with_label_values(&[pool, "in_use"]).set(whole(set.in_use()));
+            self.connections.with_label_values(&[pool, "idle"]).set(whole(set.idle()));
+            self.max.with_label_values(&[pool]).set(whole(set.size()));
         }
     }
 }

@@ -49,13 +49,10 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let read = || async {
-            sqlx::query(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = $1"))
-                .bind(id.0)
-                .fetch_optional(&mut *self.connection().await?)
-                .await
-        };
-        let row = self.read(read).await?;
+        let row = sqlx::query(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = $1"))
+            .bind(id.0)
+            .fetch_optional(self.reads())
+            .await?;
         row.as_ref().map(rows::order).transpose()
     }
 
@@ -71,7 +68,7 @@ impl Store {
         query.push(") AS orders");
         page.push_filters(&mut query);
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
-        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
+        let rows = query.build().fetch_all(self.reads()).await?;
         let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
 
         let mut found = Page::cut(orders, page.limit, OrderPlace::of);
@@ -89,7 +86,7 @@ impl Store {
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
         query.push(") AS orders").push(page.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(&mut *self.connection().await?).await?;
+        let row = query.build().fetch_optional(self.reads()).await?;
         row.map(|row| {
             let id = OrderId(row.try_get("id")?);
             Ok(OrderPlace { created_us: row.try_get("created_us")?, id })

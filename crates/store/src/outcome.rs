@@ -49,7 +49,7 @@ impl Store {
         let status: Result<Option<String>, sqlx::Error> =
             sqlx::query_scalar("SELECT pg_xact_status($1::text::xid8)")
                 .bind(&token.xid)
-                .fetch_one(&mut *self.connection().await?)
+                .fetch_one(self.reads())
                 .await;
         match status {
             Ok(Some(status)) if status == "in progress" => return Ok(None),
@@ -66,7 +66,7 @@ impl Store {
         .bind(token.entry.0.0)
         .bind(token.entry.1)
         .bind(token.nonce)
-        .fetch_one(&mut *self.connection().await?)
+        .fetch_one(self.reads())
         .await?;
         Ok(Some(if found { Outcome::Committed } else { Outcome::RolledBack }))
     }

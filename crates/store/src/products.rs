@@ -51,7 +51,7 @@ impl Store {
         .bind(new.description.as_ref().map(Description::as_str))
         .bind(new.price.minor())
         .bind(new.stock.units())
-        .fetch_one(&mut *self.connection().await?)
+        .fetch_one(self.changes())
         .await?;
         rows::product(&row)
     }
@@ -61,16 +61,13 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn product(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        let read = || async {
-            sqlx::query(
-                "SELECT id, name, description, price_minor, stock, version FROM products \
+        let row = sqlx::query(
+            "SELECT id, name, description, price_minor, stock, version FROM products \
                  WHERE id = $1 AND retired_at IS NULL",
-            )
-            .bind(id.0)
-            .fetch_optional(&mut *self.connection().await?)
-            .await
-        };
-        let row = self.read(read).await?;
+        )
+        .bind(id.0)
+        .fetch_optional(self.reads())
+        .await?;
         row.as_ref().map(rows::product).transpose()
     }
 
@@ -97,7 +94,7 @@ impl Store {
             Some(false) => " WHERE stock = 0",
         });
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
-        let rows = query.build().fetch_all(&mut *self.connection().await?).await?;
+        let rows = query.build().fetch_all(self.reads()).await?;
         let products = rows
             .iter()
             .map(|row| Ok((rows::product(row)?, row.try_get("low_name")?)))
@@ -124,7 +121,7 @@ impl Store {
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
         query.push(") AS looked_at").push(page.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(&mut *self.connection().await?).await?;
+        let row = query.build().fetch_optional(self.reads()).await?;
         row.map(|row| {
             let id = ProductId(row.try_get("id")?);
             Ok(ProductPlace { name: row.try_get("low_name")?, id })

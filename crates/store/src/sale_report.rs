@@ -78,7 +78,7 @@ impl Store {
         .bind(seconds.iter().map(refused).collect::<Vec<_>>())
         .bind(seconds.iter().map(waits).collect::<Vec<_>>())
         .bind(replica)
-        .execute(&mut *self.connection().await?)
+        .execute(self.work())
         .await?;
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Store {
         )
         .bind(millis(age))
         .bind(FORGET_MAX)
-        .execute(&mut *self.connection().await?)
+        .execute(self.work())
         .await?;
         Ok(gone.rows_affected())
     }
@@ -105,7 +105,6 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn sale_report(&self, name: &SaleName) -> Result<Option<SaleReport>, StoreError> {
-        let mut connection = self.connection().await?;
         // The ledger is summed up from where the last report has stopped: a hot product has an entry
         // for each batch.
         sqlx::query(
@@ -120,7 +119,7 @@ impl Store {
                  AND sale_products.product_id = fresh.product_id AND summed_to < fresh.version",
         )
         .bind(name.as_str())
-        .execute(&mut *connection)
+        .execute(self.changes())
         .await?;
         let row = sqlx::query(
             "WITH sale AS MATERIALIZED (SELECT * FROM sales WHERE name = $1), \
@@ -142,7 +141,7 @@ impl Store {
              FROM sale",
         )
         .bind(name.as_str())
-        .fetch_optional(&mut *connection)
+        .fetch_optional(self.reads())
         .await?;
         let Some(row) = row else { return Ok(None) };
         let refused: &str = row.try_get("refused")?;

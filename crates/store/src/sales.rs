@@ -9,11 +9,12 @@ use std::{collections::BTreeSet, time::Duration};
 use holdfast_domain::{CustomerLimit, CustomerRef, ProductId, Sale, SaleName, SaleWindow, Selling};
 use jiff::Timestamp;
 use serde::Deserialize;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{
     Batch, Store, StoreError,
-    admission::within,
+    calls::{RefusedWrite, again},
+    connections::Transaction,
     fulfilment::millis,
     locks::lock_rows,
     rows::{corrupt, timestamp},
@@ -51,6 +52,12 @@ impl From<sqlx::Error> for PutSaleError {
     }
 }
 
+impl RefusedWrite for PutSaleError {
+    fn is_read_only(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_read_only())
+    }
+}
+
 macro_rules! sale_columns {
     () => {
         "sales.name, ARRAY(SELECT product_id FROM sale_products WHERE sale_id = sales.id) AS products, \
@@ -66,7 +73,7 @@ impl Store {
     /// The database is not available.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
         let micros = sqlx::query_scalar("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
-            .fetch_one(&mut *self.connection().await?)
+            .fetch_one(self.reads())
             .await?;
         timestamp(micros)
     }
@@ -77,14 +84,18 @@ impl Store {
     /// # Errors
     /// See [`PutSaleError`]. After one of the database it is not known whether it was written.
     pub async fn put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
-        let mut transaction = sqlx::Transaction::begin(self.connection().await?, None).await?;
+        again(|| self.try_put_sale(sale)).await
+    }
+
+    async fn try_put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
+        let mut transaction = self.begin_change().await?;
         let row = sqlx::query(concat!(
             "SELECT id, starts_at <= now() AS begun, ",
             sale_columns!(),
             " FROM sales WHERE name = $1 FOR UPDATE"
         ))
         .bind(sale.name.as_str())
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         let before = row.as_ref().map(read).transpose()?;
         if before.as_ref() == Some(sale) {
@@ -132,7 +143,7 @@ impl Store {
         .bind(sale.per_customer.map(|units| i32::try_from(units).unwrap_or(i32::MAX)))
         .bind(sale.held_back)
         .bind(SALES_MAX)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         let id = id.ok_or(PutSaleError::Full)?;
         sqlx::query(
@@ -144,12 +155,12 @@ impl Store {
         )
         .bind(id)
         .bind(sale.products.iter().map(|id| id.0).collect::<Vec<_>>())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         if let Some(id) = tell_products(&mut transaction, &concerned).await? {
             return Err(PutSaleError::TooManySales(id));
         }
-        transaction.commit().await.map_err(crate::error::unanswered)?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -158,24 +169,28 @@ impl Store {
     /// # Errors
     /// The database is not available. It is not known then whether the sale is gone.
     pub async fn delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
-        let mut transaction = sqlx::Transaction::begin(self.connection().await?, None).await?;
+        again(|| self.try_delete_sale(name)).await
+    }
+
+    async fn try_delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
+        let mut transaction = self.begin_change().await?;
         let row = sqlx::query(concat!(
             "SELECT id, ",
             sale_columns!(),
             " FROM sales WHERE name = $1 FOR UPDATE"
         ))
         .bind(name.as_str())
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         let Some(row) = row else { return Ok(false) };
         let sale = read(&row)?;
         lock_rows(&mut transaction, &sale.products).await?;
         sqlx::query("DELETE FROM sales WHERE id = $1")
             .bind(row.try_get::<i64, _>("id")?)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         tell_products(&mut transaction, &sale.products).await?;
-        transaction.commit().await.map_err(crate::error::unanswered)?;
+        transaction.commit().await?;
         Ok(true)
     }
 
@@ -186,7 +201,7 @@ impl Store {
     pub async fn sale(&self, name: &SaleName) -> Result<Option<Sale>, StoreError> {
         let row = sqlx::query(concat!("SELECT ", sale_columns!(), " FROM sales WHERE name = $1"))
             .bind(name.as_str())
-            .fetch_optional(&mut *self.connection().await?)
+            .fetch_optional(self.reads())
             .await?;
         row.as_ref().map(read).transpose()
     }
@@ -207,7 +222,7 @@ impl Store {
         )
         .bind(millis(ahead))
         .bind(i64::from(limit))
-        .fetch_all(&mut *self.connection().await?)
+        .fetch_all(self.reads())
         .await?;
         Ok(found.into_iter().map(ProductId).collect())
     }
@@ -223,7 +238,7 @@ impl Store {
             " FROM sales ORDER BY ends_at DESC, id DESC LIMIT $1"
         ))
         .bind(i64::from(limit))
-        .fetch_all(&mut *self.connection().await?)
+        .fetch_all(self.reads())
         .await?;
         rows.iter().map(read).collect()
     }
@@ -263,9 +278,7 @@ impl Batch {
         .bind(limits.iter().map(|(_, limit)| limit.after_order).collect::<Vec<_>>())
         .bind(limits.iter().map(|(_, limit)| limit.since.as_microsecond()).collect::<Vec<_>>())
         .bind(customers.iter().map(|customer| customer.as_str()).collect::<Vec<_>>());
-        let limit = self.connection.limit;
-        let connection = &mut self.connection.lease.connection;
-        let rows = within(limit, async { Ok(query.fetch_all(connection).await?) }).await?;
+        let rows = query.fetch_all(&mut self.transaction).await?;
         for row in rows {
             let customer = CustomerRef::new(row.try_get("ref")?).map_err(corrupt("customer"))?;
             self.shelf.put_taken(ProductId(row.try_get("id")?), customer, row.try_get("units")?);
@@ -277,7 +290,7 @@ impl Batch {
 /// Writes on the locked rows of these products which sales they are in. Gives back one that is in too
 /// many.
 async fn tell_products(
-    transaction: &mut PgConnection,
+    transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
 ) -> Result<Option<ProductId>, StoreError> {
     let rows = sqlx::query(

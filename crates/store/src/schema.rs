@@ -2,12 +2,15 @@
 
 use std::{io, time::Duration};
 
-use sqlx::{ConnectOptions, Connection, migrate::Migrator};
+use sqlx::{Connection as _, migrate::Migrator};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, connections::connect_alone};
 
 /// How long the database may take to tell its version, a new connection included.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a migration waits for its connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations");
@@ -53,12 +56,8 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), MigrateError> {
         // A connection of its own, without the timeouts of ordinary work: building an index on a
         // large table takes as long as it takes.
-        let mut connection = self
-            .settings
-            .connect
-            .clone()
-            .application_name("holdfast-migrate")
-            .connect()
+        let options = self.settings.connect.clone().application_name("holdfast-migrate");
+        let mut connection = connect_alone(&options, CONNECT_LIMIT)
             .await
             .map_err(sqlx::migrate::MigrateError::from)?;
         migrator().run(&mut connection).await?;
@@ -76,7 +75,7 @@ impl Store {
         // Not of the pool, which tries until its time is over and then knows no cause.
         let asking = async {
             let connect = self.settings.connect.clone().application_name("holdfast-schema");
-            let mut connection = connect.connect().await?;
+            let mut connection = connect_alone(&connect, ASK_LIMIT).await?;
             let applied: Result<Option<i64>, sqlx::Error> =
                 sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
                     .fetch_one(&mut connection)

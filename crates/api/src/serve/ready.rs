@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_store::{SchemaError, Store};
+use holdfast_store::{Condition, SchemaError, Store};
 use holdfast_telemetry::{Chain, Readiness};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -46,12 +46,19 @@ pub async fn follow(
         rounds.tick().await;
         let asked = Instant::now();
         match probe.ask(PROBE_LIMIT).await {
-            Ok(()) => {
+            Ok(Condition::Whole) => {
                 away = None;
                 if readiness.get().is_err() {
-                    tracing::info!("ready: the database answers again");
+                    tracing::info!("ready: the database takes writes again");
                     readiness.ready();
                 }
+            }
+            // It is there, and says for certain that no order can be taken: there is nothing to wait for.
+            Ok(Condition::ReadOnly) => {
+                if readiness.get().is_ok() {
+                    tracing::warn!("not ready: the database takes no writes");
+                }
+                readiness.not_ready("the database takes no writes");
             }
             Err(error) => {
                 let since = *away.get_or_insert(asked);

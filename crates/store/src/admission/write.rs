@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_domain::{HoldId, HoldStatus, Line, Money, OrderId, ProductId, Quantity, StockChange};
 use sqlx::{
-    PgConnection, Postgres, Row as _,
-    postgres::{PgArguments, PgRow},
+    Postgres, Row as _,
+    postgres::{PgArguments, PgExecutor, PgRow},
     query::Query,
 };
 use uuid::Uuid;
@@ -206,7 +206,7 @@ impl Records<'_> {
         changes: &[StockChange],
         rows: &BTreeMap<ProductId, Place>,
         nonce: i64,
-        connection: &mut PgConnection,
+        connection: impl PgExecutor<'_>,
     ) -> Result<(Placed, Vec<(ProductId, Place)>), StoreError> {
         let plain = self.is_plain();
         let statement = sqlx::query(if plain { PLAIN } else { WHOLE });

@@ -4,6 +4,7 @@
 
 mod admission;
 mod archive;
+mod connections;
 mod dead_letters;
 mod fixture;
 mod fulfilment;

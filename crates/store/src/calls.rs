@@ -1,0 +1,225 @@
+//! How the methods of [`Store`] get their connections: each statement is executed on
+//!
+//! - [`Store::reads`], if it changes nothing. It is done once more if its connection was dead: after a restart of the
+//!   server or of something in between, all idle ones are, and no caller should learn of it.
+//! - [`Store::work`], if a worker or maintenance writes with it.
+//! - [`Store::changes`], if somebody asked for it and it writes; for several in one transaction, there is
+//!   [`Store::begin_change`]. They may wait for rows that others hold. So they have a bound of their own: at most half of
+//!   the connections, so that reads are never behind them.
+//! - [`Store::admission`], for a batch.
+//!
+//! A statement that was refused because its session takes no writes has done nothing, and is done once more on another.
+
+use std::{io, time::Instant};
+
+use futures::{
+    TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt as _},
+};
+use sqlx::{
+    Execute, Executor, Postgres, SqlStr,
+    postgres::{PgArguments, PgRow, PgStatement, PgTypeInfo},
+};
+
+use crate::{
+    Store, StoreError,
+    connections::{Answer, Session, Transaction, permit},
+};
+
+/// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls<'s> {
+    store: &'s Store,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Work,
+    Change,
+}
+
+impl Store {
+    /// For statements that change nothing.
+    pub(crate) fn reads(&self) -> Calls<'_> {
+        Calls { store: self, kind: Kind::Read }
+    }
+
+    /// For statements of workers and maintenance that write. Dropped, one may have been done or not.
+    pub(crate) fn work(&self) -> Calls<'_> {
+        Calls { store: self, kind: Kind::Work }
+    }
+
+    /// For statements that others have asked for and that write. Dropped, one may have been done or not.
+    pub(crate) fn changes(&self) -> Calls<'_> {
+        Calls { store: self, kind: Kind::Change }
+    }
+
+    /// Begins a transaction, within the bound of the changes.
+    pub(crate) async fn begin_change(&self) -> Result<Transaction, sqlx::Error> {
+        let calls = self.changes();
+        match Transaction::begin(calls.session().await?).await {
+            Err((session, error)) if session.is_dead() => {
+                tracing::debug!(%error, "a pooled connection was dead");
+                drop(session);
+                Transaction::begin(calls.session().await?).await.map_err(|(_, error)| error)
+            }
+            result => result.map_err(|(_, error)| error),
+        }
+    }
+
+    /// One of admission's connections; the wait for it is counted. No proof that it is alive: a batch finds out
+    /// before it writes anything.
+    pub(crate) async fn admission(&self) -> Result<Session, sqlx::Error> {
+        let begun = Instant::now();
+        let session = self.admission.acquire_for_writing(false).await;
+        if let Some(waits) = self.waits.get() {
+            waits.admission(begun.elapsed());
+        }
+        session
+    }
+}
+
+impl Calls<'_> {
+    /// A connection; the wait for it is counted.
+    async fn session(self) -> Result<Session, sqlx::Error> {
+        let begun = Instant::now();
+        let store = self.store;
+        let session = match self.kind {
+            Kind::Read => store.main.acquire().await,
+            Kind::Work => store.main.acquire_for_writing(true).await,
+            Kind::Change => self.change().await,
+        };
+        if let Some(waits) = store.waits.get() {
+            match self.kind {
+                Kind::Read | Kind::Work => waits.main(begun.elapsed()),
+                Kind::Change => waits.changes(begun.elapsed()),
+            }
+        }
+        session
+    }
+
+    async fn change(self) -> Result<Session, sqlx::Error> {
+        let turn = permit(&self.store.changes, self.store.settings.acquire_timeout).await?;
+        let mut session = self.store.main.acquire_for_writing(true).await?;
+        session.hold_also(turn);
+        Ok(session)
+    }
+
+    async fn run(
+        self,
+        sql: SqlStr,
+        arguments: Option<PgArguments>,
+    ) -> Result<Vec<Answer>, sqlx::Error> {
+        let mut session = self.session().await?;
+        let answers: Result<Vec<_>, _> =
+            session.fetch_many((sql.clone(), arguments.clone())).try_collect().await;
+        match answers {
+            Err(error) if self.is_nothing_done(&session, &error) => {
+                tracing::debug!(%error, "a statement is executed once more");
+                drop(session);
+                self.session().await?.fetch_many((sql, arguments)).try_collect().await
+            }
+            answers => answers,
+        }
+    }
+
+    fn is_nothing_done(self, session: &Session, error: &sqlx::Error) -> bool {
+        match self.kind {
+            Kind::Read => session.is_dead(),
+            Kind::Work | Kind::Change => is_read_only(error),
+        }
+    }
+
+    /// The same, in limited time: a server that hangs does not keep its own limits.
+    async fn run_in_time(
+        self,
+        sql: SqlStr,
+        arguments: Option<PgArguments>,
+    ) -> Result<Vec<Answer>, sqlx::Error> {
+        let settings = &self.store.settings;
+        // Two waits: for the turn of a change or for a free connection, and for a new one.
+        let limit = settings.acquire_timeout * 2 + settings.statement_limit();
+        tokio::time::timeout(limit, self.run(sql, arguments))
+            .await
+            .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+    }
+}
+
+impl<'s> Executor<'s> for Calls<'s> {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, mut query: E) -> BoxStream<'e, Result<Answer, sqlx::Error>>
+    where
+        's: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode);
+        let sql = query.sql();
+        let answers = async move { self.run_in_time(sql, arguments?).await };
+        stream::once(answers)
+            .map_ok(|answers| stream::iter(answers.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        's: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let mut rows = self.fetch(query);
+        Box::pin(async move { rows.try_next().await })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        _: SqlStr,
+        _: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        's: 'e,
+    {
+        Box::pin(async { Err(sqlx::Error::Protocol("statements are executed only".to_owned())) })
+    }
+
+    fn describe<'e>(self, _: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        's: 'e,
+    {
+        Box::pin(async { Err(sqlx::Error::Protocol("statements are executed only".to_owned())) })
+    }
+}
+
+/// Does a transaction once more if its session takes no writes: nothing of it was done then.
+pub(crate) async fn again<T, E: RefusedWrite, Writing: Future<Output = Result<T, E>>>(
+    write: impl Fn() -> Writing,
+) -> Result<T, E> {
+    match write().await {
+        Err(error) if error.is_read_only() => {
+            tracing::debug!("a session took no writes");
+            write().await
+        }
+        result => result,
+    }
+}
+
+/// An error that tells whether its session takes no writes.
+pub(crate) trait RefusedWrite {
+    fn is_read_only(&self) -> bool;
+}
+
+impl RefusedWrite for StoreError {
+    fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if is_read_only(error))
+    }
+}
+
+fn is_read_only(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
+}

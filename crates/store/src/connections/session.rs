@@ -1,0 +1,130 @@
+//! A connection in use.
+
+use std::sync::Arc;
+
+use sqlx::{Executor as _, Row as _};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+
+use super::{Connection, Message, Set};
+
+/// What a session is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing: it is outside of a transaction, and every answer has been read.
+    Idle,
+    /// A transaction, between two statements.
+    Open,
+    /// A statement whose answer has not been read to its end, or was an error.
+    Unknown,
+    /// Nothing more will come of it.
+    Dead,
+}
+
+/// A connection in use, and the right to have one.
+///
+/// It may be dropped at any moment. If it is idle then, its connection goes back to the set. If it is not, a task reads
+/// what is still to come, rolls back, and puts it back; the permit is held until then, so there are never more
+/// connections than the set allows. One that does not come to rest in time is closed.
+#[derive(Debug)]
+pub(crate) struct Session {
+    // Present until it is dropped.
+    pub(super) held: Option<Held>,
+    pub(super) state: State,
+    /// Whether a transaction was begun and not ended for certain.
+    pub(super) began: bool,
+    /// Whether its connection was made for it.
+    pub(super) fresh: bool,
+    /// Whether it is used to write.
+    pub(super) writes: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub connection: Connection,
+    pub set: Arc<Set>,
+    permit: OwnedSemaphorePermit,
+    /// A permit of another kind that is to be held as long.
+    also: Option<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    pub(super) fn new(
+        connection: Connection,
+        fresh: bool,
+        set: Arc<Set>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let held = Held { connection, set, permit, also: None };
+        Self { held: Some(held), state: State::Idle, began: false, fresh, writes: false }
+    }
+
+    /// Holds this as well until the session is clean.
+    pub fn hold_also(&mut self, permit: OwnedSemaphorePermit) {
+        if let Some(held) = &mut self.held {
+            held.also = Some(permit);
+        }
+    }
+
+    /// Whether the connection was lost.
+    pub fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+
+    /// Asks the server.
+    pub(super) async fn takes_writes(&mut self) -> Result<bool, sqlx::Error> {
+        let row = Message::alone(self).fetch_one("SHOW transaction_read_only").await?;
+        Ok(row.try_get::<&str, _>(0)? == "off")
+    }
+
+    /// Closes the connection, and gives back the right to have one.
+    pub(super) fn discard(mut self) -> Option<OwnedSemaphorePermit> {
+        self.held.take().map(|held| held.permit)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        match self.state {
+            State::Idle => held.put_back(),
+            State::Dead => {}
+            State::Open | State::Unknown => {
+                // Without a runtime nobody can wait for the answer: the session is closed.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(held.clean(self.began));
+                }
+            }
+        }
+    }
+}
+
+impl Held {
+    fn put_back(self) {
+        self.set.put_back(self.connection);
+    }
+
+    /// Reads what is still to come, and ends whatever transaction there is.
+    async fn clean(mut self, began: bool) {
+        let connection = &mut self.connection.inner;
+        let cleaning = async {
+            // In a transaction of its own, a statement begins when its transaction does. One that fails does so
+            // because the transaction has failed.
+            let alone = "SELECT now() = statement_timestamp()";
+            let is_clean = !began
+                && match connection.fetch_one(alone).await {
+                    Ok(row) => row.try_get(0)?,
+                    Err(sqlx::Error::Database(_)) => false,
+                    Err(error) => return Err(error),
+                };
+            if !is_clean {
+                connection.execute("ROLLBACK").await?;
+            }
+            Ok(())
+        };
+        match timeout(self.set.options.limit, cleaning).await {
+            Ok(Ok(())) => self.put_back(),
+            Ok(Err(error)) => tracing::debug!(%error, "a session was closed"),
+            Err(_elapsed) => tracing::debug!("a session did not come to rest and was closed"),
+        }
+    }
+}

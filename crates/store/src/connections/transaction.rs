@@ -1,0 +1,52 @@
+//! A transaction on a session.
+
+use std::borrow::BorrowMut;
+
+use super::{Message, Session, execute::run_as};
+use crate::{StoreError, error::unanswered};
+
+/// A transaction. Dropping it rolls back.
+///
+/// After a statement that has failed, nothing else runs on it: it cannot be taken for committed.
+#[derive(Debug)]
+pub(crate) struct Transaction<S = Session>(S);
+
+impl<S: BorrowMut<Session>> Transaction<S> {
+    /// Begins one. Dropped before the answer, it leaves nothing behind.
+    pub async fn begin(mut session: S) -> Result<Self, (S, sqlx::Error)> {
+        match sqlx::raw_sql("BEGIN").execute(Message::begin(session.borrow_mut())).await {
+            Ok(_) => Ok(Self(session)),
+            Err(error) => Err((session, error)),
+        }
+    }
+
+    /// The one that a message has begun on this session: see [`Message::begin`].
+    pub fn begun(session: S) -> Self {
+        Self(session)
+    }
+
+    fn message(&mut self) -> Message<'_> {
+        Message::within(self.0.borrow_mut())
+    }
+
+    /// Commits. Once this is polled, dropping it leaves the outcome open.
+    ///
+    /// # Errors
+    /// [`StoreError::Unanswered`] if nobody knows whether it was committed; otherwise it was not.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let commit = Message::commit(self.0.borrow_mut());
+        sqlx::raw_sql("COMMIT").execute(commit).await.map_err(unanswered)?;
+        Ok(())
+    }
+
+    /// Ends it without a change, now rather than in the background.
+    ///
+    /// # Errors
+    /// The connection is lost, which ends it as well.
+    pub async fn rollback(mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("ROLLBACK").execute(Message::rollback(self.0.borrow_mut())).await?;
+        Ok(())
+    }
+}
+
+run_as!([S: BorrowMut<Session> + std::fmt::Debug + Send] Transaction<S>, Transaction::message);
