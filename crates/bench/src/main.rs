@@ -98,6 +98,9 @@ struct AuditArgs {
     /// Workers have had their time: every order must be completed
     #[arg(long)]
     all_completed: bool,
+    /// Workers have had their time: no order may be on its way any more
+    #[arg(long)]
+    all_final: bool,
 }
 
 #[derive(Args)]
@@ -217,7 +220,7 @@ fn write_documents(run: &Run, folder: &Path) -> anyhow::Result<ExitCode> {
 
 fn run_audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let log = args.log.as_deref().map(read_log).transpose()?;
-    let expectation = Expectation { all_completed: args.all_completed };
+    let expectation = Expectation { all_completed: args.all_completed, all_final: args.all_final };
     let findings = block_on(audit_with_archive(
         &args.database_url,
         log.as_ref(),

@@ -48,6 +48,11 @@ struct Files {
 }
 
 impl Archived {
+    /// Whether this order, which is not in the tables, is in the archive: without its files, that is believed.
+    pub fn may_have(&self, id: i64) -> bool {
+        self.first_lines.as_ref().map_or(self.orders > 0, |lines| lines.contains_key(&id))
+    }
+
     /// What the database says, held against the files in `folder` if there is one.
     ///
     /// # Errors

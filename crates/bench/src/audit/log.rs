@@ -1,18 +1,22 @@
-//! The client's own log: what was in stock, and which orders it was told are accepted.
+//! The clients' own log: what was in stock, which orders they were told are accepted, and each other write.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use anyhow::{Context as _, bail};
 
+use super::write::Write;
 use crate::load::{Accepted, Report};
 
 const HEAD: &str = "# holdfast-bench log 1";
 
 /// What the clients know, independent of the database.
 ///
-/// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`
-/// and `cut_off ORDERS`.
+/// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`,
+/// `answered WRITE` and `unanswered WRITE` with the write as JSON, and `cut_off ORDERS` at the end.
+///
+/// A client that is not told the outcome of a write to a product, a sale or a key of its own does not write to it
+/// again: so whatever is unanswered comes after all that was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Units of each product before the first order.
@@ -21,9 +25,19 @@ pub struct Log {
     pub accepted: Vec<Accepted>,
     /// Orders that were sent and never answered: each may be there or not.
     pub cut_off: u64,
+    /// Every other write that was answered with success, in the order of the answers.
+    pub answered: Vec<Write>,
+    /// Every other write that was sent, wholly or in part, and not answered: each may be there, but not in part.
+    pub unanswered: Vec<Write>,
 }
 
 impl Log {
+    /// Each other write, and whether it was answered; those that were come first.
+    pub fn writes(&self) -> impl Iterator<Item = (&Write, bool)> {
+        let unanswered = self.unanswered.iter().map(|write| (write, false));
+        self.answered.iter().map(|write| (write, true)).chain(unanswered)
+    }
+
     /// Adds what a run of the generator was told.
     pub fn add(&mut self, report: &Report) {
         for group in &report.groups {
@@ -36,13 +50,18 @@ impl Log {
     ///
     /// # Errors
     /// When `out` fails.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         writeln!(out, "{HEAD}")?;
         for (product_id, units) in &self.initial_stock {
             writeln!(out, "stock {product_id} {units}")?;
         }
         for order in &self.accepted {
             writeln!(out, "accepted {} {} {}", order.id, order.product_id, order.quantity)?;
+        }
+        for (kind, writes) in [("answered", &self.answered), ("unanswered", &self.unanswered)] {
+            for write in writes {
+                writeln!(out, "{kind} {}", serde_json::to_string(write)?)?;
+            }
         }
         writeln!(out, "cut_off {}", self.cut_off)
     }
@@ -61,9 +80,21 @@ impl Log {
         }
         for (number, line) in (2..).zip(lines) {
             let line = line?;
-            let mut words = line.split(' ');
-            let kind = words.next().unwrap_or_default();
-            let numbers = words.map(str::parse).collect::<Result<Vec<i64>, _>>();
+            let (kind, rest) = line.split_once(' ').unwrap_or((&line, ""));
+            let written =
+                || serde_json::from_str(rest).with_context(|| format!("line {number}: {line}"));
+            match kind {
+                "answered" => {
+                    log.answered.push(written()?);
+                    continue;
+                }
+                "unanswered" => {
+                    log.unanswered.push(written()?);
+                    continue;
+                }
+                _ => {}
+            }
+            let numbers = rest.split(' ').map(str::parse).collect::<Result<Vec<i64>, _>>();
             match (kind, numbers.as_deref()) {
                 ("stock", Ok(&[product_id, units])) => {
                     log.initial_stock.insert(product_id, units);
@@ -98,6 +129,8 @@ mod tests {
             initial_stock: BTreeMap::from([(1, 100), (2, 50)]),
             accepted: vec![Accepted { id: 9, product_id: 2, quantity: 3 }],
             cut_off: 4,
+            answered: vec![Write::DeleteProduct { id: 7 }],
+            unanswered: vec![Write::DeleteSale { name: "a b".into() }],
         };
         let mut text = Vec::new();
         log.write(&mut text).unwrap();

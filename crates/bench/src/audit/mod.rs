@@ -11,6 +11,12 @@
 //!    orders, exactly the orders in a final state have a time at which they reached it, and
 //!    whatever was completed was begun.
 //!
+//! 4. **An answered write is kept.** Each other write that was answered with success is there: products as they
+//!    were changed last and gone where they were deleted, changes of stock in the ledger, orders of several
+//!    lines and from holds, holds, cancellations with their units, keys and their revocation, sales, and
+//!    what was done to dead letters. What was sent and never answered is there whole or not at all, and once
+//!    however often it was sent with the same key.
+//!
 //! Orders that were archived count for the first two: the database knows their units, and their files, if
 //! they are given, must hold exactly the orders and units that it says.
 //!
@@ -18,8 +24,17 @@
 //! come in.
 
 mod accepted;
+mod adjustments;
+mod api_keys;
 mod archive;
+mod dead_letters;
+mod holds;
 mod log;
+mod orders;
+mod products;
+mod sales;
+mod stock;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,11 +42,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 
 use archive::Archived;
 pub use log::Log;
+pub use write::{Line, Sale, Write};
 
 /// Orders that are looked for in one statement.
 const CHUNK: usize = 50_000;
@@ -44,6 +60,8 @@ const EXAMPLES: usize = 5;
 pub struct Expectation {
     /// Workers have had their time: every order has reached `completed`.
     pub all_completed: bool,
+    /// Workers have had their time: no order is on its way any more.
+    pub all_final: bool,
 }
 
 /// What the audit found.
@@ -64,6 +82,12 @@ pub struct Findings {
     pub accepted: Option<u64>,
     /// Orders that were sent and never answered.
     pub cut_off: u64,
+    /// Writes that were answered with success, by route; orders in the clients' log included.
+    #[serde(default)]
+    pub answered: BTreeMap<String, u64>,
+    /// Of those, such that are not there.
+    #[serde(default)]
+    pub missing: u64,
     /// Each broken promise, in words. Empty: all hold.
     pub violations: Vec<String>,
     /// What could not be checked, and why.
@@ -74,6 +98,32 @@ impl Findings {
     /// Whether all that was checked holds.
     pub fn hold(&self) -> bool {
         self.violations.is_empty()
+    }
+
+    /// Answered writes that are not there.
+    fn missing(&mut self, what: &str, names: Vec<String>) {
+        self.missing += names.len() as u64;
+        self.broken(what, names);
+    }
+
+    /// Rows that break a promise, of which a few are named.
+    fn broken(&mut self, what: &str, names: Vec<String>) {
+        let count = names.len();
+        let examples: Vec<String> = names.into_iter().take(EXAMPLES).collect();
+        if count > 0 {
+            self.violations.push(format!("{count} {what}: {}", examples.join("; ")));
+        }
+    }
+
+    /// Counts what was answered.
+    fn count(&mut self, log: &Log) {
+        for write in &log.answered {
+            *self.answered.entry(write.route().to_owned()).or_default() += 1;
+        }
+        if !log.accepted.is_empty() {
+            *self.answered.entry("POST /orders".to_owned()).or_default() +=
+                log.accepted.len() as u64;
+        }
     }
 }
 
@@ -86,6 +136,11 @@ impl fmt::Display for Findings {
         }
         if let Some(accepted) = self.accepted {
             write!(f, ", {accepted} accepted by the log, {cut_off} cut off")?;
+        }
+        let answered: u64 = self.answered.values().sum();
+        if self.answered.len() > 1 {
+            let routes = self.answered.len();
+            write!(f, ", {answered} writes answered on {routes} routes, missing {}", self.missing)?;
         }
         for violation in &self.violations {
             write!(f, "\n  BROKEN: {violation}")?;
@@ -128,14 +183,32 @@ pub async fn audit_with_archive(
     let mut findings = Findings::default();
     counts(&mut connection, &mut findings).await?;
     let archived = Archived::read(&mut connection, folder, &mut findings).await?;
-    stock(&mut connection, log, &archived, &mut findings).await?;
+    stock::check(&mut connection, log, &archived, &mut findings).await?;
     match log {
-        Some(log) => accepted::accepted(&mut connection, log, &archived, &mut findings).await?,
+        Some(log) => answered(&mut connection, log, &archived, &mut findings).await?,
         None => findings.unchecked.push("that no accepted order is lost: there is no log".into()),
     }
     done_once(&mut connection, expectation, &mut findings).await?;
     connection.close().await?;
     Ok(findings)
+}
+
+/// What the clients were told of.
+async fn answered(
+    connection: &mut PgConnection,
+    log: &Log,
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    findings.count(log);
+    products::check(connection, log, findings).await?;
+    adjustments::check(connection, log, findings).await?;
+    let others = orders::check(connection, log, archived, findings).await?;
+    accepted::accepted(connection, log, archived, others, findings).await?;
+    holds::check(connection, log, archived, findings).await?;
+    api_keys::check(connection, log, findings).await?;
+    sales::check(connection, log, findings).await?;
+    dead_letters::check(connection, log, archived, findings).await
 }
 
 async fn counts(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
@@ -153,149 +226,6 @@ async fn counts(connection: &mut PgConnection, findings: &mut Findings) -> anyho
     Ok(())
 }
 
-/// Every line of every order.
-macro_rules! all_lines {
-    () => {
-        "SELECT product_id, quantity, status FROM orders \
-         UNION ALL SELECT order_lines.product_id, order_lines.quantity, status \
-             FROM order_lines JOIN orders ON orders.id = order_id"
-    };
-}
-
-/// Promise 1.
-async fn stock(
-    connection: &mut PgConnection,
-    log: Option<&Log>,
-    archived: &Archived,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    let negative: i64 = sqlx::query_scalar("SELECT count(*) FROM products WHERE stock < 0")
-        .fetch_one(&mut *connection)
-        .await?;
-    if negative > 0 {
-        findings.violations.push(format!("oversold: {negative} products have less than nothing"));
-    }
-    let homeless: i64 = sqlx::query_scalar(concat!(
-        "SELECT count(*) FROM (",
-        all_lines!(),
-        ") AS line WHERE NOT EXISTS (SELECT FROM products WHERE products.id = product_id)"
-    ))
-    .fetch_one(&mut *connection)
-    .await?;
-    if homeless > 0 {
-        findings.violations.push(format!("{homeless} lines name a product that is not there"));
-    }
-    let uncounted: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM orders FULL JOIN \
-             (SELECT order_id, count(*) + 1 AS lines FROM order_lines GROUP BY order_id) AS more \
-             ON order_id = orders.id \
-         WHERE line_count IS DISTINCT FROM coalesce(lines, 1)",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if uncounted > 0 {
-        findings.violations.push(format!("{uncounted} orders do not have the lines they count"));
-    }
-    if log.is_none_or(|log| log.initial_stock.is_empty()) {
-        findings.unchecked.push("what was put in: no log says so beside the ledger".into());
-    }
-    let no_stock = BTreeMap::new();
-    let told = log.map_or(&no_stock, |log| &log.initial_stock);
-    let rows = sqlx::query(concat!(
-        "SELECT coalesce(put_in.id, told.id) AS id, put_in.units, told.units AS told, stock, \
-             products.held, coalesce(holds.units, 0) AS kept, \
-             coalesce(sold.units, 0) + coalesce(archived.units, 0) AS sold \
-         FROM (SELECT product_id AS id, sum(delta)::bigint AS units FROM stock_ledger \
-               WHERE reason <> 'admission' GROUP BY 1) AS put_in \
-         FULL JOIN unnest($1::bigint[], $2::bigint[]) AS told (id, units) USING (id) \
-         FULL JOIN products USING (id) \
-         LEFT JOIN (SELECT product_id AS id, sum(quantity)::bigint AS units FROM holds \
-                    WHERE status = 'active' GROUP BY 1) AS holds USING (id) \
-         LEFT JOIN (SELECT product_id AS id, sum(quantity)::bigint AS units FROM (",
-        all_lines!(),
-        ") AS line WHERE status <> 'cancelled' GROUP BY 1) AS sold USING (id) \
-         LEFT JOIN unnest($3::bigint[], $4::bigint[]) AS archived (id, units) USING (id) \
-         WHERE stock IS NULL OR put_in.units IS NULL \
-             OR put_in.units <> coalesce(told.units, put_in.units) \
-             OR put_in.units <> stock + products.held + coalesce(sold.units, 0) \
-                 + coalesce(archived.units, 0) \
-             OR products.held <> coalesce(holds.units, 0)"
-    ))
-    .bind(told.keys().copied().collect::<Vec<_>>())
-    .bind(told.values().copied().collect::<Vec<_>>())
-    .bind(archived.units.keys().copied().collect::<Vec<_>>())
-    .bind(archived.units.values().copied().collect::<Vec<_>>())
-    .fetch_all(&mut *connection)
-    .await?;
-    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
-        let id: i64 = row.try_get("id")?;
-        let Some(left) = row.try_get::<Option<i64>, _>("stock")? else {
-            return Ok(format!("product {id} is gone"));
-        };
-        let number = |name: &str| -> Result<String, sqlx::Error> {
-            let number: Option<i64> = row.try_get(name)?;
-            Ok(number.map_or_else(|| "nothing".to_owned(), |number| number.to_string()))
-        };
-        Ok(format!(
-            "product {id}: {} put in by the ledger and {} by the log, {left} left, {} said to be held \
-             and {} in holds, {} in orders",
-            number("units")?,
-            number("told")?,
-            number("held")?,
-            number("kept")?,
-            number("sold")?
-        ))
-    };
-    report_rows(&rows, "stock and orders of products do not add up", describe, findings)?;
-    ledger(connection, findings).await
-}
-
-/// Each row of the ledger follows from the one before, and the last is the product as it stands.
-async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
-    let rows = sqlx::query(
-        "SELECT entry.id, entry.version FROM ( \
-             SELECT product_id AS id, version, reason, delta, sold, returned, ledger.held, \
-                 stock_after, held_after, \
-                 lag(stock_after, 1, 0) OVER chain AS stock_before, \
-                 lag(held_after, 1, 0) OVER chain AS held_before, \
-                 lead(version) OVER chain IS NULL AS last \
-             FROM stock_ledger AS ledger \
-             WINDOW chain AS (PARTITION BY product_id ORDER BY version)) AS entry \
-             LEFT JOIN products USING (id) \
-         WHERE entry.stock_after <> entry.stock_before + entry.delta \
-             OR (reason = 'admission' AND (entry.delta <> returned - sold - entry.held \
-                 OR entry.held_after <> entry.held_before + entry.held)) \
-             OR (last AND (products.stock IS DISTINCT FROM entry.stock_after \
-                 OR products.held IS DISTINCT FROM entry.held_after))",
-    )
-    .fetch_all(connection)
-    .await?;
-    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
-        Ok(format!(
-            "product {} at version {}",
-            row.try_get::<i64, _>("id")?,
-            row.try_get::<i64, _>("version")?
-        ))
-    };
-    report_rows(&rows, "entries of the ledger do not follow", describe, findings)
-}
-
-/// Says how many rows break a promise, with a few examples.
-fn report_rows(
-    rows: &[PgRow],
-    what: &str,
-    describe: impl Fn(&PgRow) -> Result<String, sqlx::Error>,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let examples: Vec<String> =
-        rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
-    findings.violations.push(format!("{} {what}: {}", rows.len(), examples.join("; ")));
-    Ok(())
-}
-
 /// Promise 3, as far as the database shows it.
 async fn done_once(
     connection: &mut PgConnection,
@@ -308,13 +238,14 @@ async fn done_once(
                  = (status IN ('completed', 'failed', 'cancelled'))), \
              count(*) FILTER (WHERE status IN ('completed', 'processing') \
                  AND (attempt < 1 OR processing_at IS NULL)), \
-             count(*) FILTER (WHERE status <> 'completed') \
+             count(*) FILTER (WHERE status <> 'completed'), \
+             count(*) FILTER (WHERE status IN ('pending', 'processing')) \
          FROM orders",
     )
     .fetch_one(&mut *connection)
     .await?;
-    let (untimed, unbegun, uncompleted): (i64, i64, i64) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (untimed, unbegun, uncompleted, underway): (i64, i64, i64, i64) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     if untimed > 0 {
         findings.violations.push(format!(
             "{untimed} orders are final without a time, or have a time and are not final"
@@ -347,6 +278,9 @@ async fn done_once(
     }
     if expectation.all_completed && uncompleted > 0 {
         findings.violations.push(format!("{uncompleted} orders have not reached `completed`"));
+    }
+    if expectation.all_final && underway > 0 {
+        findings.violations.push(format!("{underway} orders have not reached a final state"));
     }
     Ok(())
 }

@@ -1,13 +1,17 @@
-//! Parsing answers, only as far as the generator needs.
+//! Parsing answers, only as far as the load generator and the clients of the chaos run need.
 
 use std::ops::Range;
 
 /// More headers than any of our servers sends.
 const HEADERS_MAX: usize = 32;
 
+/// An answer with this status has neither a body nor a length.
+const NO_CONTENT: u16 = 204;
+
 /// One whole answer in a buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub struct Answer {
+    /// The status code.
     pub status: u16,
     /// Where the body is.
     pub body: Range<usize>,
@@ -19,10 +23,13 @@ pub(super) struct Answer {
 
 /// Something that is no answer we understand.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Garbled;
+pub struct Garbled;
 
 /// Looks for a whole answer at the start of `bytes`; `None` while there is more to come.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
+///
+/// # Errors
+/// When it is no answer of one of our servers.
+pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     let head_length = match head.parse(bytes) {
@@ -37,6 +44,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
         close: false,
         retry_after: false,
     };
+    if answer.status == NO_CONTENT {
+        body_length = Some(0);
+    }
     for header in head.headers {
         // The length of the name is the cheapest way to pass over all other headers.
         match header.name.len() {
@@ -99,6 +109,12 @@ mod tests {
     fn the_second_answer_in_the_buffer_is_left_alone() {
         let two = [ORDER, ORDER].concat();
         assert_eq!(parse(&two).unwrap().unwrap().body.end, ORDER.len());
+    }
+
+    #[test]
+    fn an_answer_without_content_has_no_length() {
+        let answer = parse(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n").unwrap().unwrap();
+        assert_eq!((answer.status, answer.body.is_empty()), (204, true));
     }
 
     #[test]

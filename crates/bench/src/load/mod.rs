@@ -19,7 +19,7 @@
 //! | `worker` | one thread's event loop |
 //! | `outcome` | what became of the requests: counts, latencies, the log of accepted orders |
 
-mod answer;
+pub mod answer;
 mod connection;
 mod outcome;
 mod requests;
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 pub use outcome::{Accepted, GroupReport, Latencies, Report, TICK};
-pub use requests::{Choice, Requests};
+pub use requests::{Choice, Requests, http_request};
 
 /// What is to be offered.
 #[derive(Clone, Debug)]

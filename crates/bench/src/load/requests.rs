@@ -13,6 +13,9 @@ const PICKS: usize = 1 << 18;
 /// The same choices in every run.
 const SEED: u64 = 0x0068_6f6c_6466_6173;
 
+/// Whom requests are for.
+const HOST: &str = "localhost";
+
 /// Which product is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Choice {
@@ -67,11 +70,12 @@ impl Requests {
 
     /// The same requests, each with this API key or token.
     pub fn with_bearer(mut self, bearer: &str) -> Self {
-        const BEFORE: &[u8] = b"\r\nhost: holdfast";
+        let before = format!("\r\nhost: {HOST}");
+        let before = before.as_bytes();
         let header = format!("\r\nauthorization: Bearer {bearer}");
         for request in &mut self.table {
-            let place = request.bytes.windows(BEFORE.len()).position(|bytes| bytes == BEFORE);
-            let place = place.map_or(0, |start| start + BEFORE.len());
+            let place = request.bytes.windows(before.len()).position(|bytes| bytes == before);
+            let place = place.map_or(0, |start| start + before.len());
             let mut bytes = request.bytes.to_vec();
             bytes.splice(place..place, header.bytes());
             request.bytes = bytes.into();
@@ -131,29 +135,23 @@ impl Requests {
 }
 
 fn order(product_id: i64, quantity: i32) -> Request {
-    let body = format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#);
-    let text = format!(
-        "POST /orders HTTP/1.1\r\nhost: holdfast\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let bytes = text.into_bytes().into();
-    Request { bytes, key: None, kind: Kind::Order, product_id, quantity }
+    let bytes = http_request("POST", "/orders", None, Some(&order_body(product_id, quantity)));
+    Request { bytes: bytes.into(), key: None, kind: Kind::Order, product_id, quantity }
 }
 
 /// As long as a UUID, which is what most clients send.
 const KEY_DIGITS: usize = 36;
 
 fn keyed(product_id: i64, quantity: i32) -> Request {
-    let body = format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#);
-    let head = "POST /orders HTTP/1.1\r\nhost: holdfast\r\nidempotency-key: ";
-    let text = format!(
-        "{head}{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        "0".repeat(KEY_DIGITS),
-        body.len()
-    );
-    let key = Some(head.len()..head.len() + KEY_DIGITS);
-    Request { bytes: text.into_bytes().into(), key, kind: Kind::Order, product_id, quantity }
+    let (key, body) = ("0".repeat(KEY_DIGITS), order_body(product_id, quantity));
+    let bytes = http_request("POST", "/orders", Some(&key), Some(&body));
+    let start = bytes.windows(KEY_DIGITS).position(|window| window == key.as_bytes());
+    let key = start.map(|start| start..start + KEY_DIGITS);
+    Request { bytes: bytes.into(), key, kind: Kind::Order, product_id, quantity }
+}
+
+fn order_body(product_id: i64, quantity: i32) -> String {
+    format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#)
 }
 
 impl Request {
@@ -171,9 +169,19 @@ impl Request {
 }
 
 fn read(product_id: i64) -> Request {
-    let text = format!("GET /products/{product_id} HTTP/1.1\r\nhost: holdfast\r\n\r\n");
-    let bytes = text.into_bytes().into();
-    Request { bytes, key: None, kind: Kind::Read, product_id, quantity: 0 }
+    let bytes = http_request("GET", &format!("/products/{product_id}"), None, None);
+    Request { bytes: bytes.into(), key: None, kind: Kind::Read, product_id, quantity: 0 }
+}
+
+/// A request as it is sent: with an `Idempotency-Key` and a JSON body, if there are any.
+pub fn http_request(method: &str, path: &str, key: Option<&str>, body: Option<&str>) -> Vec<u8> {
+    let key = key.map(|key| format!("idempotency-key: {key}\r\n")).unwrap_or_default();
+    let typed = |body: &str| {
+        format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
+    };
+    let (typed, body) = (body.map(typed).unwrap_or_default(), body.unwrap_or_default());
+    let text = format!("{method} {path} HTTP/1.1\r\nhost: {HOST}\r\n{key}{typed}\r\n{body}");
+    text.into_bytes()
 }
 
 #[cfg(test)]

@@ -36,7 +36,13 @@ async fn beside_a_hot_product(bench: &mut Bench) -> anyhow::Result<()> {
     drained(&shop).await?;
     point.more.insert("rest_drained_after_s".into(), stopped.elapsed().as_secs_f64());
     bench.record(point);
-    bench.close(shop, part::HOT_DRAINING, Expectation { all_completed: true }).await
+    bench
+        .close(
+            shop,
+            part::HOT_DRAINING,
+            Expectation { all_completed: true, ..Expectation::default() },
+        )
+        .await
 }
 
 async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
@@ -80,7 +86,9 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
     let percent = spent.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
     point.more.insert("worker_idle_cpu_percent".into(), percent);
     bench.record(point);
-    bench.close(shop, part::DRAIN, Expectation { all_completed: true }).await
+    bench
+        .close(shop, part::DRAIN, Expectation { all_completed: true, ..Expectation::default() })
+        .await
 }
 
 async fn drained(shop: &Shop) -> anyhow::Result<()> {

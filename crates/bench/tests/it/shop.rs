@@ -52,6 +52,6 @@ pub async fn shop() -> Shop {
         .map(|row| Accepted { id: row.get(0), product_id: row.get(1), quantity: row.get(2) })
         .collect();
     connection.execute("RESET holdfast.writes_ledger").await.unwrap();
-    let log = Log { initial_stock: [(1, 100), (2, 100)].into(), accepted, cut_off: 0 };
+    let log = Log { initial_stock: [(1, 100), (2, 100)].into(), accepted, ..Log::default() };
     Shop { url, connection, log }
 }

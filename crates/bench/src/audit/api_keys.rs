@@ -1,0 +1,87 @@
+//! API keys that clients have made and revoked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::Write;
+use super::{Findings, Log};
+
+/// A key as it stands.
+struct Key {
+    name: String,
+    scopes: Vec<String>,
+    revoked: bool,
+}
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let (mut asked, mut made, mut revoked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (write, answered) in log.writes() {
+        match write {
+            Write::CreateApiKey { name, scopes, id } => {
+                asked.insert(name.as_str(), scopes);
+                made.extend(id.as_deref().map(|id| (id, name.as_str())));
+            }
+            Write::RevokeApiKey { id } => *revoked.entry(id.as_str()).or_default() |= answered,
+            _ => {}
+        }
+    }
+    let keys = keys(connection, &asked.keys().copied().collect::<Vec<_>>()).await?;
+    let (mut lost, mut good) = (Vec::new(), Vec::new());
+    for (id, name) in &made {
+        let Some(key) = keys.get(*id).filter(|key| key.name == *name) else {
+            lost.push(format!("key {id} `{name}` is not there"));
+            continue;
+        };
+        if revoked.get(id) == Some(&true) && !key.revoked {
+            good.push(format!("key {id}"));
+        }
+    }
+    let (mut seen, mut twice, mut parts, mut unasked) =
+        (BTreeSet::new(), Vec::new(), Vec::new(), Vec::new());
+    for (id, key) in &keys {
+        if !seen.insert(key.name.as_str()) {
+            twice.push(format!("`{}`", key.name));
+        }
+        if asked.get(key.name.as_str()) != Some(&&key.scopes) {
+            let found = if made.contains_key(id.as_str()) { &mut lost } else { &mut parts };
+            found.push(format!("key {id} allows {:?}", key.scopes));
+        }
+        if key.revoked && !revoked.contains_key(id.as_str()) {
+            unasked.push(format!("key {id}"));
+        }
+    }
+    findings.missing("revoked keys are good", good);
+    findings.missing("answered keys are lost, or are not what was asked for", lost);
+    findings.broken("keys were asked for once and are there twice", twice);
+    findings.broken("unanswered keys are there in part", parts);
+    findings.broken("keys are revoked and nobody wanted it", unasked);
+    Ok(())
+}
+
+async fn keys(
+    connection: &mut PgConnection,
+    names: &[&str],
+) -> anyhow::Result<HashMap<String, Key>> {
+    let rows = sqlx::query(
+        "SELECT id, name, scopes, revoked_at IS NOT NULL AS revoked FROM api_keys \
+         WHERE name = ANY($1)",
+    )
+    .bind(names)
+    .fetch_all(connection)
+    .await?;
+    let mut keys = HashMap::new();
+    for row in rows {
+        let key = Key {
+            name: row.try_get("name")?,
+            scopes: row.try_get("scopes")?,
+            revoked: row.try_get("revoked")?,
+        };
+        keys.insert(row.try_get("id")?, key);
+    }
+    Ok(keys)
+}

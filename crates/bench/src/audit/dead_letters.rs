@@ -1,0 +1,55 @@
+//! Dead letters that clients have replayed and discarded: the order's history says so.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::Write;
+use super::{Archived, Findings, Log};
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    // By order and operator: what the history must say.
+    let mut told: BTreeMap<(i64, &str), &str> = BTreeMap::new();
+    for write in &log.answered {
+        match write {
+            Write::ReplayDeadLetter { id, by } => {
+                told.insert((*id, by), "pending");
+            }
+            Write::ReplayDeadLetters { ids, by } => {
+                told.extend(ids.iter().map(|id| ((*id, by.as_str()), "pending")));
+            }
+            Write::DiscardDeadLetter { id, by } => {
+                told.insert((*id, by), "cancelled");
+            }
+            _ => {}
+        }
+    }
+    let ids: Vec<i64> = told.keys().map(|(id, _)| *id).collect();
+    let rows = sqlx::query(
+        "SELECT id, step ->> 'by' AS by, step ->> 'status' AS status FROM orders, \
+             jsonb_array_elements(coalesce(earlier, '[]')) AS step \
+         WHERE id = ANY($1) AND step ? 'by'",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    let mut steps: HashSet<(i64, String, String)> = HashSet::new();
+    for row in rows {
+        steps.insert((row.try_get("id")?, row.try_get("by")?, row.try_get("status")?));
+    }
+    let mut lost = Vec::new();
+    for ((id, by), status) in told {
+        let step = (id, by.to_owned(), status.to_owned());
+        if !steps.contains(&step) && !archived.may_have(id) {
+            lost.push(format!("order {id}, {status} by `{by}`"));
+        }
+    }
+    findings
+        .missing("replayed or discarded dead letters have no such entry in their history", lost);
+    Ok(())
+}

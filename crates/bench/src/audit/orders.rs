@@ -1,0 +1,182 @@
+//! Orders of any shape that clients have placed, and those that they have cancelled.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::{Line, Write};
+use super::{Archived, CHUNK, Findings, Log};
+
+/// An order as it stands.
+struct Order {
+    customer: String,
+    status: String,
+    lines: Vec<Line>,
+}
+
+/// What clients know of the orders of one customer, of whom each has asked for one.
+#[derive(Default)]
+struct Known<'a> {
+    lines: &'a [Line],
+    /// What the answers called it.
+    answered: BTreeSet<i64>,
+}
+
+/// Returns how many of the orders in the database these are, answered or not.
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<i64> {
+    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
+    for (write, _) in log.writes() {
+        if let Write::PlaceOrder { customer, lines, id, .. } = write {
+            let known = known.entry(customer).or_default();
+            known.lines = lines;
+            known.answered.extend(id);
+        }
+    }
+    let orders = orders(connection, &known.keys().copied().collect::<Vec<_>>()).await?;
+    let cancelled = cancelled(log);
+    let mut by_customer: HashMap<&str, BTreeSet<i64>> = HashMap::new();
+    for (id, order) in &orders {
+        by_customer.entry(&order.customer).or_default().insert(*id);
+    }
+    let (mut lost, mut twice, mut parts, mut unasked) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut there_are = 0;
+    for (customer, known) in &known {
+        let there = by_customer.remove(customer).unwrap_or_default();
+        if there.len() > 1 || known.answered.len() > 1 {
+            twice.push(format!("`{customer}`: {there:?}, answered {:?}", known.answered));
+        }
+        for id in known.answered.difference(&there) {
+            if archived.may_have(*id) {
+                there_are += 1;
+            } else {
+                lost.push(format!("order {id} of `{customer}` is not there"));
+            }
+        }
+        there_are += i64::try_from(there.len())?;
+        for id in there {
+            let Some(order) = orders.get(&id) else { continue };
+            let mut asked = known.lines.to_vec();
+            asked.sort_unstable();
+            if order.lines != asked {
+                let found = if known.answered.contains(&id) { &mut lost } else { &mut parts };
+                found.push(format!("order {id} of `{customer}` has {:?}", order.lines));
+            }
+            if order.status == "cancelled" && !cancelled.contains_key(&id) {
+                unasked.push(format!("order {id}"));
+            }
+        }
+    }
+    findings.missing("answered orders are lost, or are not what was asked for", lost);
+    findings.broken("orders were asked for once and are there twice", twice);
+    findings.broken("unanswered orders are there in part", parts);
+    findings.broken("orders are cancelled and nobody wanted it", unasked);
+    let answered = cancelled.into_iter().filter_map(|(id, answered)| answered.then_some(id));
+    cancellations(connection, &answered.collect::<Vec<_>>(), archived, findings).await?;
+    Ok(there_are)
+}
+
+/// Orders whose end somebody asked for, and whether that was answered.
+fn cancelled(log: &Log) -> BTreeMap<i64, bool> {
+    let mut cancelled = BTreeMap::new();
+    for (write, answered) in log.writes() {
+        if let Write::CancelOrder { id } | Write::DiscardDeadLetter { id, .. } = write {
+            *cancelled.entry(*id).or_default() |= answered;
+        }
+    }
+    cancelled
+}
+
+async fn orders(
+    connection: &mut PgConnection,
+    customers: &[&str],
+) -> anyhow::Result<BTreeMap<i64, Order>> {
+    let mut orders: BTreeMap<i64, Order> = BTreeMap::new();
+    for chunk in customers.chunks(CHUNK) {
+        // With the holds that they used: each is of one product, and a product is on one line.
+        let rows = sqlx::query(
+            "SELECT line.id, line.customer_ref, line.status, line.product_id, line.quantity, \
+                 holds.id AS hold_id \
+             FROM (SELECT id, customer_ref, status, product_id, quantity FROM orders \
+                       WHERE customer_ref = ANY($1) \
+                   UNION ALL SELECT orders.id, customer_ref, status, more.product_id, more.quantity \
+                       FROM orders JOIN order_lines AS more ON order_id = orders.id \
+                       WHERE customer_ref = ANY($1)) AS line \
+             LEFT JOIN holds ON order_id = line.id AND holds.product_id = line.product_id",
+        )
+        .bind(chunk)
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in rows {
+            let order = orders.entry(row.try_get("id")?).or_insert(Order {
+                customer: row.try_get("customer_ref")?,
+                status: row.try_get("status")?,
+                lines: Vec::new(),
+            });
+            order.lines.push(Line {
+                product_id: row.try_get("product_id")?,
+                quantity: row.try_get("quantity")?,
+                hold_id: row.try_get("hold_id")?,
+            });
+        }
+    }
+    for order in orders.values_mut() {
+        order.lines.sort_unstable();
+    }
+    Ok(orders)
+}
+
+/// Each is cancelled, and the ledger has its units come back in the transaction in which it ended.
+async fn cancellations(
+    connection: &mut PgConnection,
+    ids: &[i64],
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let rows = sqlx::query("SELECT id, status FROM orders WHERE id = ANY($1)")
+        .bind(ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut statuses: HashMap<i64, String> = HashMap::new();
+    for row in rows {
+        statuses.insert(row.try_get("id")?, row.try_get("status")?);
+    }
+    let mut lost = Vec::new();
+    for id in ids {
+        match statuses.get(id).map(String::as_str) {
+            Some("cancelled") => {}
+            None if archived.may_have(*id) => {}
+            stands => lost.push(format!("order {id} is {}", stands.unwrap_or("not there"))),
+        }
+    }
+    findings.missing("cancelled orders are not cancelled", lost);
+    let rows = sqlx::query(
+        "WITH ended AS (SELECT DISTINCT finished_at FROM orders \
+                 WHERE id = ANY($1) AND status = 'cancelled'), \
+             line AS (SELECT id, finished_at, product_id, quantity FROM orders \
+                      WHERE status = 'cancelled' AND finished_at IN (TABLE ended) \
+                 UNION ALL SELECT orders.id, finished_at, more.product_id, more.quantity \
+                      FROM orders JOIN order_lines AS more ON order_id = orders.id \
+                      WHERE status = 'cancelled' AND finished_at IN (TABLE ended)), \
+             due AS (SELECT finished_at, product_id, sum(quantity) AS units, min(id) AS first \
+                     FROM line GROUP BY 1, 2) \
+         SELECT first, product_id, units FROM due \
+         WHERE units IS DISTINCT FROM (SELECT sum(returned) FROM stock_ledger AS entry \
+             WHERE entry.product_id = due.product_id AND entry.created_at = due.finished_at)",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut kept = Vec::new();
+    for row in rows {
+        let (id, product): (i64, i64) = (row.try_get("first")?, row.try_get("product_id")?);
+        kept.push(format!("order {id}, product {product}"));
+    }
+    findings.missing("cancelled orders' units did not come back to the stock", kept);
+    Ok(())
+}

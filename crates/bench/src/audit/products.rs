@@ -1,0 +1,157 @@
+//! Products that clients have made, changed and retired.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::Write;
+use super::{Findings, Log};
+
+/// A product as it stands.
+struct Product {
+    version: i64,
+    name: String,
+    price_minor: i64,
+    retired: bool,
+}
+
+/// What clients know of a product.
+#[derive(Default)]
+struct Known<'a> {
+    created: bool,
+    /// The last version that was answered, with the name and the price that it gave the product.
+    last: Option<(i64, &'a str, i64)>,
+    /// Names and prices that were asked for without an answer.
+    unanswered: Vec<(&'a str, i64)>,
+    /// Its removal was answered.
+    deleted: bool,
+    /// Its removal was asked for.
+    to_be_deleted: bool,
+}
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let known = known(log);
+    let ids: Vec<i64> = known.keys().copied().collect();
+    let rows = sqlx::query(
+        "SELECT id, version, name, price_minor, retired_at IS NOT NULL AS retired \
+         FROM products WHERE id = ANY($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut found = HashMap::new();
+    for row in rows {
+        let product = Product {
+            version: row.try_get("version")?,
+            name: row.try_get("name")?,
+            price_minor: row.try_get("price_minor")?,
+            retired: row.try_get("retired")?,
+        };
+        found.insert(row.try_get::<i64, _>("id")?, product);
+    }
+    let (mut lost, mut on_sale, mut retired) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, known) in &known {
+        let Some(product) = found.get(id) else {
+            lost.push(format!("product {id} is not there"));
+            continue;
+        };
+        lost.extend(known.change_lost(product).map(|what| format!("product {id} {what}")));
+        if known.deleted && !product.retired {
+            on_sale.push(format!("product {id}"));
+        }
+        if known.created && product.retired && !known.to_be_deleted {
+            retired.push(format!("product {id}"));
+        }
+    }
+    findings.missing("answered products or changes of them are lost", lost);
+    findings.missing("deleted products are on sale", on_sale);
+    findings.broken("products are retired and nobody wanted it", retired);
+    unanswered(connection, log, findings).await
+}
+
+impl Known<'_> {
+    /// What of its last answered change is not there.
+    fn change_lost(&self, product: &Product) -> Option<String> {
+        let (version, name, price_minor) = self.last?;
+        if product.version < version {
+            return Some(format!("is at version {}, and {version} was answered", product.version));
+        }
+        // Sales and the like go on counting the version; they change neither.
+        let stands = (product.name.as_str(), product.price_minor);
+        let may_stand = stands == (name, price_minor) || self.unanswered.contains(&stands);
+        (!may_stand).then(|| {
+            format!("is `{}` at {}, and `{name}` at {price_minor} was answered", stands.0, stands.1)
+        })
+    }
+}
+
+fn known(log: &Log) -> BTreeMap<i64, Known<'_>> {
+    let mut products: BTreeMap<i64, Known<'_>> = BTreeMap::new();
+    for write in &log.answered {
+        let (id, change) = match write {
+            Write::CreateProduct { id: Some(id), name, price_minor, .. } => {
+                products.entry(*id).or_default().created = true;
+                (id, (1, name.as_str(), *price_minor))
+            }
+            Write::UpdateProduct { id, name, price_minor, version: Some(version), .. } => {
+                (id, (*version, name.as_str(), *price_minor))
+            }
+            Write::DeleteProduct { id } => {
+                let product = products.entry(*id).or_default();
+                (product.deleted, product.to_be_deleted) = (true, true);
+                continue;
+            }
+            _ => continue,
+        };
+        let last = &mut products.entry(*id).or_default().last;
+        *last = (*last).max(Some(change));
+    }
+    for write in &log.unanswered {
+        match write {
+            Write::UpdateProduct { id, name, price_minor, .. } => {
+                products.entry(*id).or_default().unanswered.push((name, *price_minor));
+            }
+            Write::DeleteProduct { id } => products.entry(*id).or_default().to_be_deleted = true,
+            _ => {}
+        }
+    }
+    products
+}
+
+/// Those that were sent and not answered are there once at most, and with what they begin with.
+async fn unanswered(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let mut asked = BTreeMap::new();
+    for write in &log.unanswered {
+        if let Write::CreateProduct { name, price_minor, stock, .. } = write {
+            asked.insert(name.as_str(), (*price_minor, *stock));
+        }
+    }
+    let rows = sqlx::query(
+        "SELECT name, price_minor, coalesce(delta, -1) AS stock FROM products \
+         LEFT JOIN stock_ledger ON product_id = id AND reason = 'opening' WHERE name = ANY($1)",
+    )
+    .bind(asked.keys().copied().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let (mut seen, mut twice, mut parts) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let name: String = row.try_get("name")?;
+        if asked.get(name.as_str()) != Some(&(row.try_get("price_minor")?, row.try_get("stock")?)) {
+            parts.push(name.clone());
+        }
+        if !seen.insert(name.clone()) {
+            twice.push(name);
+        }
+    }
+    findings.broken("products were asked for once and are there twice", twice);
+    findings.broken("unanswered products are there in part", parts);
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Flash sales that clients have written down and taken away.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::{Sale, Write};
+use super::{Findings, Log};
+
+/// What may stand of a sale; `None`: nothing.
+#[derive(Default)]
+struct Known<'a> {
+    /// As it was answered last.
+    last: Option<&'a Sale>,
+    /// What was asked for without an answer.
+    unanswered: Vec<Option<&'a Sale>>,
+}
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
+    for (write, answered) in log.writes() {
+        let (name, sale) = match write {
+            Write::PutSale { name, sale } => (name, Some(sale)),
+            Write::DeleteSale { name } => (name, None),
+            _ => continue,
+        };
+        let known = known.entry(name).or_default();
+        if answered {
+            known.last = sale;
+        } else {
+            known.unanswered.push(sale);
+        }
+    }
+    let sales = sales(connection, &known.keys().copied().collect::<Vec<_>>()).await?;
+    let mut lost = Vec::new();
+    for (name, known) in known {
+        let stands = sales.get(name);
+        if stands != known.last && !known.unanswered.contains(&stands) {
+            lost.push(format!("sale `{name}` is {stands:?}, and not {:?}", known.last));
+        }
+    }
+    findings.missing("answered sales are lost, or are not as they were answered last", lost);
+    on_products(connection, findings).await
+}
+
+async fn sales(
+    connection: &mut PgConnection,
+    names: &[&str],
+) -> anyhow::Result<HashMap<String, Sale>> {
+    let rows = sqlx::query(
+        "SELECT name, per_customer, held_back, \
+             to_char(starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS starts_at, \
+             to_char(ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ends_at, \
+             ARRAY(SELECT product_id FROM sale_products WHERE sale_id = sales.id ORDER BY 1) AS products \
+         FROM sales WHERE name = ANY($1)",
+    )
+    .bind(names)
+    .fetch_all(connection)
+    .await?;
+    let mut sales = HashMap::new();
+    for row in rows {
+        let sale = Sale {
+            products: row.try_get("products")?,
+            starts_at: row.try_get("starts_at")?,
+            ends_at: row.try_get("ends_at")?,
+            per_customer: row.try_get("per_customer")?,
+            held_back: row.try_get("held_back")?,
+        };
+        sales.insert(row.try_get("name")?, sale);
+    }
+    Ok(sales)
+}
+
+/// Each product's row knows of as many sales as there are for it.
+async fn on_products(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM products LEFT JOIN \
+             (SELECT product_id AS id, count(*) AS sales FROM sale_products GROUP BY 1) AS told USING (id) \
+         WHERE coalesce(jsonb_array_length(products.sales), 0) <> coalesce(told.sales, 0)",
+    )
+    .fetch_all(connection)
+    .await?;
+    let ids = ids.into_iter().map(|id| format!("product {id}"));
+    findings.broken("products do not know the sales that they are in", ids.collect());
+    Ok(())
+}

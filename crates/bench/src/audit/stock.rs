@@ -1,0 +1,150 @@
+//! Promise 1: what was put in is what is left, held and sold, and the ledger says how it came to that.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::{Archived, EXAMPLES, Findings, Log, adjustments};
+
+/// Every line of every order.
+macro_rules! all_lines {
+    () => {
+        "SELECT product_id, quantity, status FROM orders \
+         UNION ALL SELECT order_lines.product_id, order_lines.quantity, status \
+             FROM order_lines JOIN orders ON orders.id = order_id"
+    };
+}
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: Option<&Log>,
+    archived: &Archived,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let negative: i64 = sqlx::query_scalar("SELECT count(*) FROM products WHERE stock < 0")
+        .fetch_one(&mut *connection)
+        .await?;
+    if negative > 0 {
+        findings.violations.push(format!("oversold: {negative} products have less than nothing"));
+    }
+    let homeless: i64 = sqlx::query_scalar(concat!(
+        "SELECT count(*) FROM (",
+        all_lines!(),
+        ") AS line WHERE NOT EXISTS (SELECT FROM products WHERE products.id = product_id)"
+    ))
+    .fetch_one(&mut *connection)
+    .await?;
+    if homeless > 0 {
+        findings.violations.push(format!("{homeless} lines name a product that is not there"));
+    }
+    let uncounted: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM orders FULL JOIN \
+             (SELECT order_id, count(*) + 1 AS lines FROM order_lines GROUP BY order_id) AS more \
+             ON order_id = orders.id \
+         WHERE line_count IS DISTINCT FROM coalesce(lines, 1)",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if uncounted > 0 {
+        findings.violations.push(format!("{uncounted} orders do not have the lines they count"));
+    }
+    if log.is_none_or(|log| log.initial_stock.is_empty()) {
+        findings.unchecked.push("what was put in: no log says so beside the ledger".into());
+    }
+    let told = log.map(adjustments::put_in).unwrap_or_default();
+    let rows = sqlx::query(concat!(
+        "SELECT coalesce(put_in.id, told.id) AS id, put_in.units, told.least, told.most, stock, \
+             products.held, coalesce(holds.units, 0) AS kept, \
+             coalesce(sold.units, 0) + coalesce(archived.units, 0) AS sold \
+         FROM (SELECT product_id AS id, sum(delta)::bigint AS units FROM stock_ledger \
+               WHERE reason <> 'admission' GROUP BY 1) AS put_in \
+         FULL JOIN unnest($1::bigint[], $2::bigint[], $5::bigint[]) AS told (id, least, most) USING (id) \
+         FULL JOIN products USING (id) \
+         LEFT JOIN (SELECT product_id AS id, sum(quantity)::bigint AS units FROM holds \
+                    WHERE status = 'active' GROUP BY 1) AS holds USING (id) \
+         LEFT JOIN (SELECT product_id AS id, sum(quantity)::bigint AS units FROM (",
+        all_lines!(),
+        ") AS line WHERE status <> 'cancelled' GROUP BY 1) AS sold USING (id) \
+         LEFT JOIN unnest($3::bigint[], $4::bigint[]) AS archived (id, units) USING (id) \
+         WHERE stock IS NULL OR put_in.units IS NULL \
+             OR put_in.units NOT BETWEEN coalesce(told.least, put_in.units) \
+                 AND coalesce(told.most, put_in.units) \
+             OR put_in.units <> stock + products.held + coalesce(sold.units, 0) \
+                 + coalesce(archived.units, 0) \
+             OR products.held <> coalesce(holds.units, 0)"
+    ))
+    .bind(told.keys().copied().collect::<Vec<_>>())
+    .bind(told.values().map(|units| *units.start()).collect::<Vec<_>>())
+    .bind(archived.units.keys().copied().collect::<Vec<_>>())
+    .bind(archived.units.values().copied().collect::<Vec<_>>())
+    .bind(told.values().map(|units| *units.end()).collect::<Vec<_>>())
+    .fetch_all(&mut *connection)
+    .await?;
+    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
+        let id: i64 = row.try_get("id")?;
+        let Some(left) = row.try_get::<Option<i64>, _>("stock")? else {
+            return Ok(format!("product {id} is gone"));
+        };
+        let number = |name: &str| -> Result<String, sqlx::Error> {
+            let number: Option<i64> = row.try_get(name)?;
+            Ok(number.map_or_else(|| "nothing".to_owned(), |number| number.to_string()))
+        };
+        let (least, most) = (number("least")?, number("most")?);
+        let told = if least == most { least } else { format!("{least} to {most}") };
+        Ok(format!(
+            "product {id}: {} put in by the ledger and {told} by the log, {left} left, {} said to be held \
+             and {} in holds, {} in orders",
+            number("units")?,
+            number("held")?,
+            number("kept")?,
+            number("sold")?
+        ))
+    };
+    report_rows(&rows, "stock and orders of products do not add up", describe, findings)?;
+    ledger(connection, findings).await
+}
+
+/// Each row of the ledger follows from the one before, and the last is the product as it stands.
+async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
+    let rows = sqlx::query(
+        "SELECT entry.id, entry.version FROM ( \
+             SELECT product_id AS id, version, reason, delta, sold, returned, ledger.held, \
+                 stock_after, held_after, \
+                 lag(stock_after, 1, 0) OVER chain AS stock_before, \
+                 lag(held_after, 1, 0) OVER chain AS held_before, \
+                 lead(version) OVER chain IS NULL AS last \
+             FROM stock_ledger AS ledger \
+             WINDOW chain AS (PARTITION BY product_id ORDER BY version)) AS entry \
+             LEFT JOIN products USING (id) \
+         WHERE entry.stock_after <> entry.stock_before + entry.delta \
+             OR (reason = 'admission' AND (entry.delta <> returned - sold - entry.held \
+                 OR entry.held_after <> entry.held_before + entry.held)) \
+             OR (last AND (products.stock IS DISTINCT FROM entry.stock_after \
+                 OR products.held IS DISTINCT FROM entry.held_after))",
+    )
+    .fetch_all(connection)
+    .await?;
+    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
+        Ok(format!(
+            "product {} at version {}",
+            row.try_get::<i64, _>("id")?,
+            row.try_get::<i64, _>("version")?
+        ))
+    };
+    report_rows(&rows, "entries of the ledger do not follow", describe, findings)
+}
+
+/// Says how many rows break a promise, with a few examples.
+fn report_rows(
+    rows: &[PgRow],
+    what: &str,
+    describe: impl Fn(&PgRow) -> Result<String, sqlx::Error>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let examples: Vec<String> =
+        rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
+    findings.violations.push(format!("{} {what}: {}", rows.len(), examples.join("; ")));
+    Ok(())
+}
