@@ -93,10 +93,10 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@target/release/holdfast-bench run $(if $(QUICK),--quick)
 
 .PHONY: chaos
-chaos: ## Break it at random under load and audit it (MINUTES=10, SEED=… to repeat a run)
+chaos: ## Break it at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
 	@scripts/install-deps faults
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
-	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(HANG_UPS),--hang-ups $(HANG_UPS))
 
 .PHONY: images
 images: ## Build the container images

@@ -8,11 +8,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::clients::Seen;
+use crate::clients::{Crowd, Seen};
 use crate::fault::Fault;
 use crate::world::{World, WorldOptions};
 
-const CLIENTS: usize = 8;
+/// How often the clients that hang up do so, unless it is said.
+pub const HANG_UPS: f64 = 0.3;
+
+const BUYERS: usize = 4;
+const WRITERS: usize = 8;
 const HOLD_MS: std::ops::RangeInclusive<u64> = 200..=6_000;
 const REST_MS: std::ops::RangeInclusive<u64> = 200..=2_500;
 
@@ -73,6 +77,11 @@ pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
     steps
 }
 
+/// The clients of a seed: some that only order, some that write on every route, and as many that do so and hang up.
+pub fn crowd(seed: u64, hang_ups: f64) -> Crowd {
+    Crowd { buyers: BUYERS, writers: WRITERS, hang_ups, seed }
+}
+
 /// Two replicas and three workers under load suffer the plan, one fault after the other; then all is
 /// healed and audited. `tell` hears of each fault that was, `skipped` of those that this machine cannot make.
 ///
@@ -80,6 +89,7 @@ pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
 /// When a part cannot be started, hurt or healed; a broken promise is a finding.
 pub async fn run(
     steps: &[Step],
+    crowd: &Crowd,
     tell: impl Fn(&Struck),
     skipped: impl Fn(Fault, &anyhow::Error),
 ) -> anyhow::Result<Chaos> {
@@ -97,7 +107,7 @@ pub async fn run(
         possible.push(step);
     }
     let world = World::start(&options).await?;
-    let clients = world.clients(CLIENTS)?;
+    let clients = world.crowd(crowd);
     let begun = Instant::now();
     let mut struck = Vec::new();
     for Step { rest, fault, hold } in possible {

@@ -2,14 +2,16 @@
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 #![allow(clippy::print_stdout)]
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use holdfast_chaos::fault::Fault;
 use holdfast_chaos::world::World;
-use holdfast_chaos::{chaos, table, timeline, trial};
+use holdfast_chaos::{chaos, coverage, table, timeline, trial};
 
 /// Breaks a private Holdfast on purpose, and audits its promises.
 #[derive(Parser)]
@@ -31,6 +33,12 @@ enum Command {
         /// Where the timeline goes
         #[arg(long, default_value = "target/chaos.svg")]
         svg: PathBuf,
+        /// How often clients that hang up do so, 0 to 1; half of those that write on every route are such
+        #[arg(long, default_value_t = chaos::HANG_UPS, value_parser = share)]
+        hang_ups: f64,
+        /// Where the log of what was answered goes, for `holdfast-bench audit`
+        #[arg(long, default_value = "target/chaos.log")]
+        log: PathBuf,
     },
     /// Each fault by itself, as a table
     Faults {
@@ -43,7 +51,9 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let held = match Arguments::parse().command {
-        Command::Run { minutes, seed, svg } => run(minutes, seed, svg).await,
+        Command::Run { minutes, seed, svg, hang_ups, log } => {
+            run(minutes, seed, hang_ups, &svg, &log).await
+        }
         Command::Faults { write } => faults(write).await,
     };
     match held {
@@ -56,8 +66,19 @@ async fn main() -> ExitCode {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be between 0 and 1".to_owned())
+}
+
 /// Whether the promises held.
-async fn run(minutes: u64, seed: Option<u64>, svg: PathBuf) -> anyhow::Result<bool> {
+async fn run(
+    minutes: u64,
+    seed: Option<u64>,
+    hang_ups: f64,
+    svg: &Path,
+    log: &Path,
+) -> anyhow::Result<bool> {
     let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
     let plan = chaos::plan(seed, Duration::from_mins(minutes));
@@ -65,12 +86,19 @@ async fn run(minutes: u64, seed: Option<u64>, svg: PathBuf) -> anyhow::Result<bo
         let (from, to) = (struck.from.as_secs_f64(), struck.to.as_secs_f64());
         println!("{from:7.1} s to {to:7.1} s  {}", struck.fault);
     };
-    let found = chaos::run(&plan, tell, |fault, why| println!("SKIPPED: {fault}: {why:#}")).await?;
-    std::fs::write(&svg, timeline::render(&found, seed))?;
-    println!("answers: {:?}", found.seen.answers);
+    let skipped = |fault, why: &_| println!("SKIPPED: {fault}: {why:#}");
+    let found = chaos::run(&plan, &chaos::crowd(seed, hang_ups), tell, skipped).await?;
+    std::fs::write(svg, timeline::render(&found, seed))?;
+    let mut file = BufWriter::new(File::create(log)?);
+    found.seen.log.write(&mut file)?;
+    file.flush()?;
+    for (told, count) in &found.seen.answers {
+        println!("{count:9}  {told}");
+    }
+    println!("{}", coverage::render(&found));
     println!("sent downstream again: {}; all final after {:?}", found.repeats, found.settled);
     println!("{}", found.findings);
-    println!("timeline: {}", svg.display());
+    println!("timeline: {}; log: {}", svg.display(), log.display());
     Ok(found.findings.hold())
 }
 

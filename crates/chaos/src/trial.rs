@@ -69,7 +69,7 @@ pub struct Trial {
 /// # Errors
 /// When the fault cannot be made, or orders are not accepted before it or again after it.
 pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<Trial> {
-    let clients = world.clients(CLIENTS)?;
+    let clients = world.clients(CLIENTS);
     more(&clients, SOME).await.context("before the fault")?;
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
     let begun = Instant::now();

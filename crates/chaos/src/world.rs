@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
-use crate::clients::{Clients, Seen};
-use crate::downstream::{Downstream, SECRET};
+use crate::clients::{Clients, Crowd, Seen, Target};
+use crate::downstream::{Downstream, REFUSED_AT_FIRST, SECRET};
 
 /// Units of each product before the first order.
 pub const STOCK: i64 = 1_000_000;
@@ -71,6 +71,7 @@ pub struct Member {
     options: ProcessOptions,
     process: tokio::sync::Mutex<Option<Process>>,
     public: Port,
+    admin: Port,
     internal: Port,
 }
 
@@ -270,18 +271,18 @@ impl World {
         postgres: &Proxy,
         redis: &Proxy,
     ) -> anyhow::Result<Member> {
-        let (public, internal) = (Port::lease()?, Port::lease()?);
+        let (public, admin, internal) = (Port::lease()?, Port::lease()?, Port::lease()?);
         let options = ProcessOptions::new(workspace_binary(binary)?)
             .arg(command)
             .env("DATABASE_URL", format!("postgres://postgres@{}/{DATABASE}", postgres.address()))
             .env("REDIS_URL", format!("redis://{}", redis.address()))
             .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
             .env("HOLDFAST_METRICS_ADDR", internal.address().to_string())
-            .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
+            .env("HOLDFAST_ADMIN_ADDR", admin.address().to_string())
             .env("HOLDFAST_AUTH", "off")
             .env("HOLDFAST_UNREADY_AFTER_MS", "2000")
             .ready(Ready::Http(format!("http://{}/livez", internal.address())));
-        Ok(Member { options, process: tokio::sync::Mutex::new(None), public, internal })
+        Ok(Member { options, process: tokio::sync::Mutex::new(None), public, admin, internal })
     }
 
     /// A connection to the database, past the proxies.
@@ -292,14 +293,17 @@ impl World {
         Ok(self.database_url.parse::<PgConnectOptions>()?.connect().await?)
     }
 
+    /// Clients that order all its products at all its replicas.
+    pub fn clients(&self, count: usize) -> Clients {
+        self.crowd(&Crowd { buyers: count, writers: 0, hang_ups: 0.0, seed: 0 })
+    }
+
     /// Clients for all its products at all its replicas.
-    ///
-    /// # Errors
-    /// As [`Clients::start`].
-    pub fn clients(&self, count: usize) -> anyhow::Result<Clients> {
-        let targets: Vec<_> = self.apis.iter().map(Member::address).collect();
+    pub fn crowd(&self, crowd: &Crowd) -> Clients {
+        let target = |api: &Member| Target { public: api.address(), admin: api.admin.address() };
+        let targets: Vec<_> = self.apis.iter().map(target).collect();
         let stock: BTreeMap<_, _> = self.products.iter().map(|id| (*id, STOCK)).collect();
-        Clients::start(count, &targets, &self.products, stock)
+        Clients::start(crowd, &targets, &self.products, stock)
     }
 
     /// The Redis that answers now.
@@ -354,20 +358,52 @@ impl World {
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let expectation = Expectation { all_completed: true };
+        // Those of writers can end otherwise, too.
+        let all_completed = seen.log.writes().next().is_none();
+        let expectation = Expectation { all_completed, all_final: true };
         let mut findings = audit(&self.database_url, Some(&seen.log), expectation).await?;
-        let unsent =
-            seen.log.accepted.iter().filter(|order| !self.downstream.has(order.id)).count();
-        if unsent > 0 {
-            findings.violations.push(format!("{unsent} orders never reached the downstream"));
-        }
-        let (ids, _) = self.downstream.counts();
-        if i64::try_from(ids)? != findings.orders {
-            let orders = findings.orders;
-            findings.violations.push(format!("{ids} ids went downstream for {orders} orders"));
-        }
+        self.audit_downstream(&mut connection, &mut findings).await?;
         findings.violations.extend(seen.wrong.iter().map(|it| format!("a wrong answer: {it}")));
         Ok(findings)
+    }
+
+    /// What it was sent are orders, and it was sent each that has been worked on.
+    async fn audit_downstream(
+        &self,
+        connection: &mut PgConnection,
+        findings: &mut Findings,
+    ) -> anyhow::Result<()> {
+        let sent = self.downstream.orders();
+        let unsent: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM orders WHERE status IN ('completed', 'failed') AND id <> ALL($1)",
+        )
+        .bind(&sent)
+        .fetch_one(&mut *connection)
+        .await?;
+        let unknown: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM unnest($1::bigint[]) AS sent (id) \
+             WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = sent.id)",
+        )
+        .bind(&sent)
+        .fetch_one(&mut *connection)
+        .await?;
+        let refused: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM orders WHERE status = 'failed' \
+                 AND NOT starts_with(coalesce(customer_ref, ''), $1)",
+        )
+        .bind(REFUSED_AT_FIRST)
+        .fetch_one(connection)
+        .await?;
+        for (count, what) in [
+            (unsent, "orders are done and never reached the downstream"),
+            (unknown, "ids went downstream that are no orders"),
+            (refused, "orders have failed that the downstream has not refused"),
+        ] {
+            if count > 0 {
+                findings.violations.push(format!("{count} {what}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -35,7 +35,7 @@ fn files(folder: &Path) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
     let world = World::start(&WorldOptions::default()).await.unwrap();
-    let clients = world.clients(4).unwrap();
+    let clients = world.clients(4);
     loaded(&clients, 400).await;
     let mut seen = clients.stop().await;
     let findings = world.audit(&seen, PATIENCE).await.unwrap();
@@ -45,7 +45,7 @@ async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
         processing_at = processing_at - interval '40 days', finished_at = finished_at - interval '40 days'";
     sqlx::raw_sql(age).execute(&mut world.connect().await.unwrap()).await.unwrap();
 
-    let clients = world.clients(4).unwrap();
+    let clients = world.clients(4);
     let folder = tempfile::tempdir().unwrap();
     let (begun, mut killed) = (Instant::now(), 0_u32);
     loop {
@@ -78,7 +78,7 @@ async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
     seen.log.accepted.extend(&more.log.accepted);
     seen.log.cut_off += more.log.cut_off;
     let begun = Instant::now();
-    let expectation = Expectation { all_completed: true };
+    let expectation = Expectation { all_completed: true, ..Expectation::default() };
     loop {
         let folder = Some(folder.path());
         let findings =

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_taken_under_load_is_whole_and_goes_on() {
     let world = World::start(&WorldOptions::default()).await.unwrap();
-    let clients = world.clients(4).unwrap();
+    let clients = world.clients(4);
     let begun = Instant::now();
     while clients.accepted() < 100 {
         assert!(begun.elapsed() < PATIENCE, "there is no load");
@@ -58,7 +58,7 @@ async fn a_backup_taken_under_load_is_whole_and_goes_on() {
         assert!(begun.elapsed() < PATIENCE, "orders of the backup are stuck");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let expectation = Expectation { all_completed: true };
+    let expectation = Expectation { all_completed: true, ..Expectation::default() };
     let findings = audit(&restored, None, expectation).await.unwrap();
     assert!(findings.hold() && findings.orders >= 100, "{findings}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_chaos::{chaos, timeline};
+use holdfast_chaos::{chaos, coverage, timeline};
 
 /// Printed by a failing test; `holdfast-chaos run --seed` draws the same faults.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -11,8 +11,10 @@ async fn a_minute_of_random_faults_breaks_no_promise() {
     eprintln!("seed {seed}");
     let plan = chaos::plan(seed, Duration::from_mins(1));
     let tell = |struck: &chaos::Struck| eprintln!("{struck:?}");
-    let found =
-        chaos::run(&plan, tell, |fault, why| eprintln!("SKIPPED: {fault}: {why:#}")).await.unwrap();
+    let skipped = |fault, why: &_| eprintln!("SKIPPED: {fault}: {why:#}");
+    let crowd = chaos::crowd(seed, chaos::HANG_UPS);
+    let found = chaos::run(&plan, &crowd, tell, skipped).await.unwrap();
+    eprintln!("{}", coverage::render(&found));
     let answers = &found.seen.answers;
     assert!(found.findings.hold(), "seed {seed}: {}\n{answers:?}", found.findings);
     assert!(found.findings.accepted.unwrap() > 200, "there was load: {answers:?}");

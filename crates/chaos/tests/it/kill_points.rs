@@ -47,7 +47,8 @@ fn seen(accepted: &[i64], cut_off: u64) -> Seen {
     let accepted =
         accepted.iter().map(|id| Accepted { id: *id, product_id: 1, quantity: 1 }).collect();
     let initial_stock = [(1, STOCK)].into_iter().collect();
-    Seen { log: Log { initial_stock, accepted, cut_off }, ..Seen::default() }
+    let log = Log { initial_stock, accepted, cut_off, ..Log::default() };
+    Seen { log, ..Seen::default() }
 }
 
 async fn audit(world: &World, seen: &Seen, orders: i64) {

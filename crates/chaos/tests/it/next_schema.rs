@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn orders_go_on_while_the_next_release_expands_each_table() {
     let world = World::start(&WorldOptions::default()).await.unwrap();
     let mut connection = world.connect().await.unwrap();
-    let clients = world.clients(4).unwrap();
+    let clients = world.clients(4);
     let more = async |count: usize| {
         let (before, begun) = (clients.accepted(), Instant::now());
         while clients.accepted() < before + count {

@@ -21,7 +21,7 @@ async fn every_third_write_fails_with(code: &str) {
          FOR EACH STATEMENT EXECUTE FUNCTION fail()"
     );
     connection.execute(AssertSqlSafe(inject)).await.unwrap();
-    let clients = world.clients(4).unwrap();
+    let clients = world.clients(4);
     let writes = "SELECT last_value FROM writes";
     let begun = Instant::now();
     while clients.accepted() < 100

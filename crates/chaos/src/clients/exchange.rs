@@ -1,0 +1,174 @@
+//! One request on a connection, its answer, and clients that hang up in between.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holdfast_bench::load::answer;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Outcome;
+
+/// Longer than the API lets an answer take.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// An answer longer than this is none of ours.
+const ANSWER_MAX: usize = 1024 * 1024;
+
+/// When a client hangs up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// It has sent a part of its request.
+    InRequest,
+    /// It has sent the whole of it, and had no answer.
+    AfterRequest,
+    /// It has read the beginning of the answer.
+    InAnswer,
+}
+
+impl Moment {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::InRequest, Self::AfterRequest, Self::InAnswer];
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::InRequest => "in the request",
+            Self::AfterRequest => "after the request",
+            Self::InAnswer => "in the answer",
+        }
+    }
+}
+
+/// A hang-up to come.
+#[derive(Clone, Copy, Debug)]
+pub struct HangUp {
+    /// When.
+    pub moment: Moment,
+    /// How much of the request goes out, 0 to 1, if it is in the request.
+    pub part: f64,
+    /// How long it waits then, if it is not in the answer.
+    pub wait: Duration,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Told {
+    /// A whole answer.
+    Answer {
+        /// Its status.
+        status: u16,
+        /// It says when to come again.
+        retry_after: bool,
+        /// Its body; null without one.
+        body: Value,
+    },
+    /// There was no connection: nothing was sent.
+    NotConnected,
+    /// It was sent, wholly or in part, and the answer did not come.
+    Nothing,
+}
+
+impl Told {
+    /// The status and the kind of problem, for people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::NotConnected => "none".to_owned(),
+            Self::Nothing => "cut off".to_owned(),
+            Self::Answer { status, .. } => format!("{status} {}", self.problem()).trim().to_owned(),
+        }
+    }
+
+    fn problem(&self) -> &str {
+        let Self::Answer { body, .. } = self else { return "" };
+        body["type"].as_str().unwrap_or_default().trim_start_matches("/problems/")
+    }
+
+    /// How it ended. `declined` are the statuses with which the API may say no to it in particular.
+    pub fn outcome(&self, declined: &[u16]) -> Outcome {
+        match self {
+            Self::NotConnected => Outcome::Refused,
+            Self::Nothing => Outcome::CutOff,
+            Self::Answer { status, retry_after, .. } => match status {
+                200..300 => Outcome::Accepted,
+                503 if *retry_after && self.problem() == "outcome-unknown" => Outcome::CutOff,
+                429 | 503 if *retry_after => Outcome::Refused,
+                504 if declined.contains(status) => Outcome::CutOff,
+                _ if declined.contains(status) => Outcome::Refused,
+                _ => Outcome::Wrong,
+            },
+        }
+    }
+}
+
+/// A connection that is kept for the next request.
+#[derive(Debug)]
+pub struct Connection {
+    target: SocketAddr,
+    stream: Option<TcpStream>,
+}
+
+impl Connection {
+    /// One to be made when it is needed.
+    pub fn new(target: SocketAddr) -> Self {
+        Self { target, stream: None }
+    }
+
+    /// Sends a request and reads its answer, or hangs up.
+    pub async fn send(&mut self, request: &[u8], hang_up: Option<HangUp>) -> Told {
+        let kept = self.stream.take();
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => match TcpStream::connect(self.target).await {
+                Ok(stream) if stream.set_nodelay(true).is_ok() => stream,
+                _ => return Told::NotConnected,
+            },
+        };
+        let exchange = exchange(&mut stream, request, hang_up);
+        // What has ended otherwise than well is not used again.
+        let Ok(Ok(Some((told, goes_on)))) = tokio::time::timeout(LIMIT, exchange).await else {
+            return Told::Nothing;
+        };
+        self.stream = goes_on.then_some(stream);
+        told
+    }
+}
+
+/// `None` after a hang-up. With an answer comes whether the connection can be used again.
+async fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    hang_up: Option<HangUp>,
+) -> io::Result<Option<(Told, bool)>> {
+    let moment = hang_up.map(|it| it.moment);
+    let sent = match hang_up {
+        Some(HangUp { moment: Moment::InRequest, part, .. }) => {
+            let share = part * request.len() as f64;
+            request.get(..(share as usize).clamp(1, request.len() - 1)).unwrap_or(request)
+        }
+        _ => request,
+    };
+    stream.write_all(sent).await?;
+    if let Some(HangUp { moment: Moment::InRequest | Moment::AfterRequest, wait, .. }) = hang_up {
+        tokio::time::sleep(wait).await;
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 || bytes.len() > ANSWER_MAX {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if moment == Some(Moment::InAnswer) {
+            return Ok(None);
+        }
+        let Some(head) = answer::parse(&bytes).map_err(|_| io::ErrorKind::InvalidData)? else {
+            continue;
+        };
+        let body = bytes.get(head.body).unwrap_or_default();
+        let body = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let told = Told::Answer { status: head.status, retry_after: head.retry_after, body };
+        return Ok(Some((told, !head.close)));
+    }
+}

@@ -1,0 +1,373 @@
+//! A client that writes on every route, to products of the shop and to things of its own.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use holdfast_bench::audit::{Line, Sale, Write};
+use parking_lot::Mutex;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::exchange::{Connection, HangUp, Moment, Told};
+use super::{Outcome, PAUSE, Seen, Target};
+use crate::downstream::REFUSED_AT_FIRST;
+
+/// What the API may say to a write that is not wrong: there is no such thing (any more), it stands elsewhere, and
+/// that nobody knows in time.
+const DECLINED: [u16; 4] = [404, 409, 412, 504];
+
+/// How long a client waits at most before it hangs up: about as long as an answer takes.
+const WAIT_US: u64 = 4_000;
+
+/// How often it sends a request with a key again that had no answer.
+const TRIES: u32 = 4;
+
+/// The most of each that it remembers.
+const OWN_MAX: usize = 20;
+
+/// How often each route is drawn, in the order of [`Write::ROUTES`].
+const WEIGHTS: [u32; 15] = [6, 8, 3, 10, 30, 6, 10, 5, 4, 3, 4, 3, 4, 3, 2];
+
+pub(super) struct Writer {
+    /// Begins each name that it makes up.
+    name: String,
+    made_up: u64,
+    public: Connection,
+    admin: Connection,
+    hang_ups: f64,
+    random: StdRng,
+    /// Of the shop.
+    products: Vec<i64>,
+    own: Own,
+    /// What it does next, if that is not drawn.
+    next: Option<Next>,
+}
+
+/// What it has made, and may still write to. Whatever it writes to is taken out, and put back when it
+/// is told the outcome.
+#[derive(Default)]
+struct Own {
+    products: VecDeque<i64>,
+    orders: VecDeque<i64>,
+    /// Orders that the receiver refuses at first.
+    refused: VecDeque<i64>,
+    /// With product and quantity.
+    holds: VecDeque<(i64, i64, i32)>,
+    keys: VecDeque<String>,
+    sales: VecDeque<(String, Sale)>,
+}
+
+/// A request that is sent again, or one that follows from the last.
+struct Next {
+    write: Write,
+    /// How often it was sent without an answer.
+    tries: u32,
+    /// It was answered before: so nothing comes of it.
+    repeat: bool,
+}
+
+impl Next {
+    fn first(write: Write) -> Self {
+        Self { write, tries: 0, repeat: false }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        name: String,
+        target: Target,
+        products: Vec<i64>,
+        hang_ups: f64,
+        random: StdRng,
+    ) -> Self {
+        let (public, admin) = (Connection::new(target.public), Connection::new(target.admin));
+        let own = Own::default();
+        Self { name, made_up: 0, public, admin, hang_ups, random, products, own, next: None }
+    }
+
+    /// Writes until it is to stop.
+    pub(super) async fn run(mut self, seen: &Mutex<Seen>, stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let next = match self.next.take() {
+                Some(next) => next,
+                None => Next::first(self.draw()),
+            };
+            let hang_up = self.hang_up();
+            let connection =
+                if next.write.is_administrative() { &mut self.admin } else { &mut self.public };
+            let told = connection.send(&next.write.request(), hang_up).await;
+            let answered = self.remember(next, &told);
+            note(answered, hang_up, &told, seen);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn hang_up(&mut self) -> Option<HangUp> {
+        self.random.random_bool(self.hang_ups).then(|| HangUp {
+            moment: *Moment::ALL.choose(&mut self.random).unwrap_or(&Moment::AfterRequest),
+            part: self.random.random(),
+            wait: Duration::from_micros(self.random.random_range(0..WAIT_US)),
+        })
+    }
+
+    /// A name that was never used.
+    fn name(&mut self) -> String {
+        self.made_up += 1;
+        format!("{}-{}", self.name, self.made_up)
+    }
+
+    fn key(&mut self) -> Option<String> {
+        self.random.random_bool(0.5).then(|| self.name())
+    }
+
+    fn draw(&mut self) -> Write {
+        let mut drawn = self.random.random_range(0..WEIGHTS.iter().sum());
+        let route = WEIGHTS.iter().position(|weight| {
+            let here = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            here
+        });
+        let of_own = match Write::ROUTES.get(route.unwrap_or_default()).copied().unwrap_or_default()
+        {
+            "POST /products" => None,
+            "PUT /products/{id}" => self.own.products.pop_front().map(|id| self.update(id)),
+            "DELETE /products/{id}" => {
+                self.own.products.pop_front().map(|id| Write::DeleteProduct { id })
+            }
+            "POST /products/{id}/stock" => Some(self.adjust()),
+            "POST /orders" => Some(self.order()),
+            "POST /orders/{id}/cancel" => Some(
+                self.own
+                    .orders
+                    .pop_back()
+                    .map_or_else(|| self.order(), |id| Write::CancelOrder { id }),
+            ),
+            "POST /holds" => Some(self.hold()),
+            "DELETE /holds/{id}" => {
+                let hold = self.own.holds.pop_front();
+                Some(hold.map_or_else(|| self.hold(), |(id, ..)| Write::ReleaseHold { id }))
+            }
+            "POST /api-keys" => Some(self.api_key()),
+            "DELETE /api-keys/{id}" => {
+                let key = self.own.keys.pop_front();
+                Some(key.map_or_else(|| self.api_key(), |id| Write::RevokeApiKey { id }))
+            }
+            "PUT /sales/{name}" => self.sale(),
+            "DELETE /sales/{name}" => {
+                let sale = self.own.sales.pop_front();
+                sale.map(|(name, _)| Write::DeleteSale { name }).or_else(|| self.sale())
+            }
+            route => Some(self.dead_letter(route)),
+        };
+        of_own.unwrap_or_else(|| self.product())
+    }
+
+    fn product(&mut self) -> Write {
+        Write::CreateProduct {
+            name: self.name(),
+            price_minor: self.random.random_range(0..100_000),
+            stock: self.random.random_range(1_000..10_000),
+            id: None,
+        }
+    }
+
+    fn update(&mut self, id: i64) -> Write {
+        let stock_change = if self.random.random() { self.random.random_range(1..5) } else { 0 };
+        let (name, price_minor) = (self.name(), self.random.random_range(0..100_000));
+        Write::UpdateProduct { id, name, price_minor, stock_change, version: None }
+    }
+
+    /// One of its own, or of the shop: those are everybody's.
+    fn any_product(&mut self) -> i64 {
+        let of = if self.random.random() { self.own.products.make_contiguous() } else { &mut [] };
+        of.choose(&mut self.random).or(self.products.choose(&mut self.random)).copied().unwrap_or(1)
+    }
+
+    fn adjust(&mut self) -> Write {
+        let delta = self.random.random_range(1..=5) * if self.random.random() { 1 } else { -1 };
+        let (id, note, key) = (self.any_product(), self.name(), self.key());
+        Write::AdjustStock { id, delta, note, key, version: None }
+    }
+
+    fn order(&mut self) -> Write {
+        let hold = if self.random.random_bool(0.3) { self.own.holds.pop_front() } else { None };
+        let mut lines: Vec<Line> = hold
+            .map(|(id, product_id, quantity)| Line { product_id, quantity, hold_id: Some(id) })
+            .into_iter()
+            .collect();
+        for _ in 0..self.random.random_range(1..=3) {
+            let product_id = self.any_product();
+            if lines.iter().all(|line| line.product_id != product_id) {
+                let quantity = self.random.random_range(1..=3);
+                lines.push(Line { product_id, quantity, hold_id: None });
+            }
+        }
+        let customer = if self.random.random_bool(0.3) {
+            format!("{REFUSED_AT_FIRST}{}", self.name())
+        } else {
+            self.name()
+        };
+        Write::PlaceOrder { customer, lines, key: self.key(), id: None }
+    }
+
+    fn hold(&mut self) -> Write {
+        Write::CreateHold {
+            customer: self.name(),
+            product_id: self.any_product(),
+            quantity: self.random.random_range(1..=3),
+            // Some are over before anything is done with them.
+            seconds: if self.random.random_bool(0.2) { 1 } else { 600 },
+            key: self.key(),
+            id: None,
+        }
+    }
+
+    fn api_key(&mut self) -> Write {
+        let scopes = ["orders:read", "orders:write"].map(ToOwned::to_owned).to_vec();
+        Write::CreateApiKey { name: self.name(), scopes, id: None }
+    }
+
+    /// A new one, or a change of one that is there; `None` without a product of its own.
+    fn sale(&mut self) -> Option<Write> {
+        let per_customer = Some(self.random.random_range(1_000..1_000_000));
+        if self.random.random()
+            && let Some((name, sale)) = self.own.sales.pop_front()
+        {
+            return Some(Write::PutSale { name, sale: Sale { per_customer, ..sale } });
+        }
+        let sale = Sale {
+            products: vec![*self.own.products.front()?],
+            starts_at: "2020-01-01T00:00:00Z".to_owned(),
+            ends_at: "2036-01-01T00:00:00Z".to_owned(),
+            per_customer,
+            held_back: self.random.random_bool(0.1),
+        };
+        Some(Write::PutSale { name: self.name(), sale })
+    }
+
+    /// Something done to orders that the receiver has refused, or such an order.
+    fn dead_letter(&mut self, route: &str) -> Write {
+        let by = self.name();
+        let Some(id) = self.own.refused.pop_front() else { return self.order() };
+        match route {
+            "POST /dead-letters/{id}/replay" => Write::ReplayDeadLetter { id, by },
+            "POST /dead-letters/{id}/discard" => Write::DiscardDeadLetter { id, by },
+            _ => {
+                let more = self.own.refused.len().min(2);
+                let ids = std::iter::once(id).chain(self.own.refused.drain(..more)).collect();
+                Write::ReplayDeadLetters { ids, by }
+            }
+        }
+    }
+
+    /// Keeps in mind what has become of it; returns it for the log, as it was answered.
+    fn remember(&mut self, next: Next, told: &Told) -> (Write, Outcome) {
+        let Next { write, tries, repeat } = next;
+        match (told, told.outcome(&DECLINED)) {
+            (Told::Answer { body, .. }, Outcome::Accepted) => {
+                let Some(answered) = write.clone().told(body) else {
+                    return (write, Outcome::Wrong);
+                };
+                if !repeat {
+                    self.answered(&write, &answered);
+                }
+                (answered, Outcome::Accepted)
+            }
+            (_, Outcome::CutOff) => {
+                if write.key().is_some() && tries < TRIES {
+                    self.next = Some(Next { write: write.clone(), tries: tries + 1, repeat });
+                }
+                (write, Outcome::CutOff)
+            }
+            (told, outcome) => {
+                let body = if let Told::Answer { body, .. } = told { body } else { &Value::Null };
+                if !repeat {
+                    self.declined(&write, body);
+                }
+                (write, outcome)
+            }
+        }
+    }
+
+    fn answered(&mut self, asked: &Write, answered: &Write) {
+        match answered {
+            Write::CreateProduct { id: Some(id), .. } | Write::UpdateProduct { id, .. } => {
+                keep(&mut self.own.products, *id);
+            }
+            Write::PlaceOrder { id: Some(id), customer, .. } => {
+                if customer.starts_with(REFUSED_AT_FIRST) {
+                    keep(&mut self.own.refused, *id);
+                } else if self.random.random_bool(0.5) {
+                    // Before anybody works on it.
+                    self.next = Some(Next::first(Write::CancelOrder { id: *id }));
+                } else {
+                    keep(&mut self.own.orders, *id);
+                }
+            }
+            Write::CreateHold { id: Some(id), product_id, quantity, .. } => {
+                keep(&mut self.own.holds, (*id, *product_id, *quantity));
+            }
+            Write::CreateApiKey { id: Some(id), .. } => keep(&mut self.own.keys, id.clone()),
+            Write::PutSale { name, sale } => {
+                keep(&mut self.own.sales, (name.clone(), sale.clone()));
+            }
+            Write::ReplayDeadLetters { ids: replayed, .. } => {
+                let Write::ReplayDeadLetters { ids, .. } = asked else { return };
+                for id in ids.iter().filter(|id| !replayed.contains(id)) {
+                    keep(&mut self.own.refused, *id);
+                }
+            }
+            _ => {}
+        }
+        if asked.key().is_some() && self.next.is_none() && self.random.random_bool(0.3) {
+            self.next = Some(Next { repeat: true, ..Next::first(asked.clone()) });
+        }
+    }
+
+    /// What nothing was done to can be written to again.
+    fn declined(&mut self, write: &Write, problem: &Value) {
+        let ended = ["completed", "cancelled"].iter().any(|state| problem["state"] == *state);
+        match write {
+            Write::UpdateProduct { id, .. } => keep(&mut self.own.products, *id),
+            Write::RevokeApiKey { id } => keep(&mut self.own.keys, id.clone()),
+            Write::ReplayDeadLetter { id, .. } | Write::DiscardDeadLetter { id, .. } if !ended => {
+                keep(&mut self.own.refused, *id);
+            }
+            Write::ReplayDeadLetters { ids, .. } => self.own.refused.extend(ids),
+            _ => {}
+        }
+    }
+}
+
+fn keep<T>(own: &mut VecDeque<T>, one: T) {
+    if own.len() == OWN_MAX {
+        own.pop_front();
+    }
+    own.push_back(one);
+}
+
+/// Puts it into the log.
+fn note(
+    (write, outcome): (Write, Outcome),
+    hang_up: Option<HangUp>,
+    told: &Told,
+    seen: &Mutex<Seen>,
+) {
+    let route = write.route();
+    let mut seen = seen.lock();
+    match (hang_up, told) {
+        (Some(hang_up), Told::Nothing) => {
+            *seen.hang_ups.entry((route, hang_up.moment)).or_default() += 1;
+        }
+        _ => *seen.answers.entry(format!("{route}: {}", told.words())).or_default() += 1,
+    }
+    match outcome {
+        Outcome::Accepted => seen.log.answered.push(write),
+        Outcome::CutOff => seen.log.unanswered.push(write),
+        Outcome::Wrong => seen.wrong(format!("{route}: {}", told.words())),
+        Outcome::Refused => {}
+    }
+}

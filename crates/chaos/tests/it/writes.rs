@@ -1,0 +1,98 @@
+//! Writes on every route: what the API answered is there, and the audit names each kind that is not.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use holdfast_bench::audit::{Expectation, Log, Write, audit};
+use holdfast_chaos::clients::{Crowd, Seen};
+use holdfast_chaos::world::{World, WorldOptions};
+use holdfast_sandbox::workspace_binary;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::lost::{self, Lost};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Of each route.
+const SOME: usize = 10;
+
+fn document(arguments: &[&str]) -> Value {
+    let mut command = std::process::Command::new(workspace_binary("holdfast-api").unwrap());
+    let output = command.arg("openapi").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_route_that_writes_has_a_client() {
+    let mut routes = BTreeSet::new();
+    for document in [document(&[]), document(&["--admin"])] {
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                if ["post", "put", "patch", "delete"].contains(&method.as_str()) {
+                    routes.insert(format!("{} {path}", method.to_uppercase()));
+                }
+            }
+        }
+    }
+    let written: BTreeSet<_> = Write::ROUTES.map(ToOwned::to_owned).into();
+    assert_eq!(written, routes);
+}
+
+/// A shop in which each route was written to some times.
+async fn written() -> (World, Seen) {
+    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let crowd = Crowd { buyers: 2, writers: 8, hang_ups: 0.3, seed: rand::random() };
+    eprintln!("{crowd:?}");
+    let clients = world.crowd(&crowd);
+    let begun = Instant::now();
+    let answered = |route: &str| {
+        clients.look(|seen| seen.log.answered.iter().filter(|it| it.route() == route).count())
+    };
+    while Write::ROUTES.iter().any(|route| answered(route) < SOME) {
+        let answers = clients.look(|seen| seen.answers.clone());
+        assert!(begun.elapsed() < PATIENCE, "not every route is answered: {answers:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let seen = clients.stop().await;
+    (world, seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_on_every_route_is_there_and_each_kind_that_is_lost_is_named() {
+    let (world, seen) = written().await;
+    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    assert!(findings.hold(), "{findings}\n{:#?}", seen.answers);
+    assert!(Write::ROUTES.iter().all(|route| findings.answered[*route] >= 10), "{findings:?}");
+
+    // A database can be copied while nobody else uses it.
+    for member in world.apis.iter().chain(&world.workers) {
+        member.kill9().await.unwrap();
+    }
+    let mut unfound = Vec::new();
+    for (number, lost) in lost::each(&seen.log).into_iter().enumerate() {
+        let name = format!("tampered_{number}");
+        let violations = tampered(&world, &name, &lost).await;
+        if !violations.iter().any(|violation| violation.contains(&lost.expected)) {
+            unfound.push(format!("{}: no {:?} in {violations:#?}", lost.what, lost.expected));
+        }
+    }
+    assert!(unfound.is_empty(), "{unfound:#?}");
+}
+
+/// What the audit finds in a copy of the database in which something is lost.
+async fn tampered(world: &World, name: &str, lost: &Lost) -> Vec<String> {
+    let (server, original) = world.database_url.rsplit_once('/').unwrap();
+    let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+    let copy = format!("CREATE DATABASE {name} TEMPLATE {original}");
+    connection.execute(AssertSqlSafe(copy)).await.unwrap();
+    let url = format!("{server}/{name}");
+    let mut copied = PgConnection::connect(&url).await.unwrap();
+    let done = copied.execute(AssertSqlSafe(lost.sql.clone())).await;
+    let done = done.unwrap_or_else(|error| panic!("{}: {error}", lost.what));
+    assert!(done.rows_affected() > 0, "{}: {}", lost.what, lost.sql);
+    copied.close().await.unwrap();
+    let log: &Log = &lost.log;
+    audit(&url, Some(log), Expectation::default()).await.unwrap().violations
+}
