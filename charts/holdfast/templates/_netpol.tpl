@@ -1,5 +1,17 @@
 {{- /* Rules of NetworkPolicies. A "part" is (dict "root" $ "component" "api"). */ -}}
 
+{{- /* Who connects to whom within the release. Both sides' rules are made of this list, so they cannot disagree. */ -}}
+{{- define "holdfast.netpol.connections" -}}
+- {from: api, to: postgresql}
+- {from: worker, to: postgresql}
+- {from: migrations, to: postgresql}
+- {from: operator, to: postgresql}
+- {from: api, to: redis}
+- {from: worker, to: redis}
+- {from: operator, to: redis}
+- {from: test, to: api}
+{{- end -}}
+
 {{- define "holdfast.netpol.head" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -22,17 +34,74 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{- /* What every pod may reach: DNS, the collector of traces, and what the user adds. */ -}}
-{{- define "holdfast.netpol.egress.all" -}}
+{{- /* All that a part may reach: DNS, the collector of traces, the servers of the list above, and what the user adds. */ -}}
+{{- define "holdfast.netpol.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
-{{- with .Values.telemetry.otlpEndpoint }}
-- ports: [{port: {{ include "holdfast.httpPort" . }}}]
+{{- with include "holdfast.netpol.otlpPorts" . | fromJsonArray }}
+- ports:
+    {{- range . }}
+    - {port: {{ . }}}
+    {{- end }}
 {{- end }}
-{{- with .Values.networkPolicy.extraEgress }}
+{{- range include "holdfast.netpol.connections" .root | fromYamlArray }}
+{{- if eq .from $.component }}
+{{- if eq .to "postgresql" }}
+{{ include "holdfast.netpol.egress.database" $.root }}
+{{- else if eq .to "redis" }}
+{{ include "holdfast.netpol.egress.redis" $.root }}
+{{- else }}
+- ports: [{port: http}]
+  to:
+    {{- include "holdfast.netpol.pods" (dict "root" $.root "components" (list .to)) | trim | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .root.Values.networkPolicy.extraEgress }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- /* The pods of the release that may reach a part. */ -}}
+{{- define "holdfast.netpol.from" -}}
+{{- $components := list -}}
+{{- range include "holdfast.netpol.connections" .root | fromYamlArray -}}
+{{- if eq .to $.component -}}
+{{- $components = append $components .from -}}
+{{- end -}}
+{{- end -}}
+{{- include "holdfast.netpol.pods" (dict "root" .root "components" $components) | trim -}}
+{{- end -}}
+
+{{- /* Ports of the collector of traces, wherever its address stands. */ -}}
+{{- define "holdfast.netpol.otlpPorts" -}}
+{{- $values := .root.Values -}}
+{{- /* The migrations have the extra environment of the API, and no settings. */ -}}
+{{- $part := get $values (ternary "api" .component (eq .component "migrations")) | default dict -}}
+{{- $settings := ternary dict ($part.settings | default dict) (eq .component "migrations") -}}
+{{- $names := list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" -}}
+{{- $urls := list -}}
+{{- if ne .component "test" -}}
+{{- with $values.telemetry.otlpEndpoint -}}
+{{- $urls = append $urls . -}}
+{{- end -}}
+{{- range $name := $names -}}
+{{- with get $settings $name -}}
+{{- $urls = append $urls . -}}
+{{- end -}}
+{{- end -}}
+{{- range $part.extraEnv -}}
+{{- if and (has .name $names) .value -}}
+{{- $urls = append $urls .value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $ports := list -}}
+{{- range $urls -}}
+{{- $ports = append $ports (include "holdfast.httpPort" . | int) -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
 {{- end -}}
 
 {{- define "holdfast.netpol.egress.database" -}}

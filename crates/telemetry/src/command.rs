@@ -1,11 +1,12 @@
 //! What the command lines of all our binaries have in common: how a failure is told, and the
 //! `healthcheck` subcommand.
 
-use std::{error::Error, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use crate::{
-    Chain, probe,
-    settings::{address, milliseconds},
+    Chain,
+    probe::{ProbeTarget, probe},
+    settings::milliseconds,
 };
 
 /// One sentence on standard error for whoever typed the command, and the exit code to end with.
@@ -28,11 +29,11 @@ pub fn print_settings(program: clap::Command) -> ExitCode {
 }
 
 /// Settings of `healthcheck`.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Healthcheck {
-    /// Where the process's internal port is
-    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
-    pub metrics_addr: SocketAddr,
+    /// Where the process's internal port is; also by the name of a host
+    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464")]
+    pub metrics_addr: ProbeTarget,
     /// Ask /readyz (does it want work?) and not /livez (does it live?)
     #[arg(long)]
     pub ready: bool,

@@ -32,7 +32,7 @@ pub use chain::Chain;
 pub use init::{Guard, InitError, LogFormat, TelemetrySettings, init};
 pub use internal::InternalServer;
 pub use log_line::{REQUEST, Request};
-pub use probe::{ProbeError, probe};
+pub use probe::{ProbeError, ProbeTarget, probe};
 pub use readiness::Readiness;
 pub use redis_ca::RedisCa;
 pub use redis_url::RedisUrl;

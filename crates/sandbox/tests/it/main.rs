@@ -7,6 +7,7 @@ mod keep;
 mod machine;
 mod orphans;
 mod parity;
+mod policies;
 mod postgres;
 mod process;
 mod proxy;

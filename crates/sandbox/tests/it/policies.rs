@@ -1,0 +1,144 @@
+//! The chart's network policies let through what the pods do: for each address that a container is
+//! given, the policies of the client and those of the server are evaluated as Kubernetes does it.
+//!
+//! With Helm (`scripts/chart-tools`) each way of use is rendered; without it, `k8s/base` is read.
+
+mod evaluate;
+mod rendered;
+
+use std::collections::BTreeSet;
+
+use evaluate::{Peer, Policies};
+use rendered::{Objects, Pod, renderings};
+
+/// Where a container connects to.
+#[derive(Debug)]
+enum Target {
+    /// A Service of the release.
+    Inside { service: String, port: u16 },
+    /// Anything else.
+    Outside(u16),
+}
+
+/// What a pod connects to, by what it is told.
+fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, Target)> {
+    let mut targets = Vec::new();
+    for (name, value) in pod.environment(objects) {
+        let default = match name.as_str() {
+            "DATABASE_URL" => 5432,
+            "REDIS_URL" => 6379,
+            "HOLDFAST_OIDC_ISSUER"
+            | "HOLDFAST_WEBHOOK_URL"
+            | "OTEL_EXPORTER_OTLP_ENDPOINT"
+            | "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => {
+                if value.as_deref().is_some_and(|url| url.starts_with("https:")) { 443 } else { 80 }
+            }
+            _ => continue,
+        };
+        // A Secret that is not the chart's has a URL that nobody knows here.
+        let url = value.unwrap_or_else(|| format!("x://elsewhere.example.com:{default}"));
+        targets.push((name, target(&url, default)));
+    }
+    for argument in pod.arguments() {
+        if let Some(address) = argument.strip_prefix("--metrics-addr=") {
+            targets.push(("healthcheck".to_owned(), target(&format!("http://{address}"), 80)));
+        }
+    }
+    if pod.has_token() {
+        targets.push(("the Kubernetes API".to_owned(), Target::Outside(6443)));
+    }
+    targets
+}
+
+fn target(url: &str, default: u16) -> Target {
+    let (_, rest) = url.split_once("://").unwrap_or_else(|| panic!("no URL: {url}"));
+    let authority = rest.split(['/', '?']).next().unwrap();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap()),
+        None => (authority, default),
+    };
+    // <service>.<namespace>.svc
+    match host.split('.').collect::<Vec<_>>()[..] {
+        [service, "orders" | "holdfast", "svc"] => {
+            Target::Inside { service: service.to_owned(), port }
+        }
+        _ => Target::Outside(port),
+    }
+}
+
+#[test]
+fn each_pod_reaches_what_it_is_told_to_connect_to() {
+    let mut seen = BTreeSet::new();
+    for (way, objects) in renderings() {
+        let policies = Policies::of(&objects);
+        for pod in objects.pods() {
+            for (what, target) in targets(&objects, &pod) {
+                let who = format!("{way}: {} → {what} ({target:?})", pod.name);
+                match target {
+                    Target::Outside(port) => {
+                        let sent = policies.sends(&pod, Peer::Elsewhere, port, "TCP");
+                        assert!(sent, "{who}: the policies of the client forbid it");
+                    }
+                    Target::Inside { service, port } => {
+                        let (server, port) = objects
+                            .behind(&service, port)
+                            .unwrap_or_else(|| panic!("{who}: there is no such Service"));
+                        let sent = policies.sends(&pod, Peer::Pod(&server), port, "TCP");
+                        assert!(sent, "{who}: the policies of the client forbid it");
+                        let taken = policies.takes(&server, Peer::Pod(&pod), port, "TCP");
+                        assert!(taken, "{who}: the policies of the server forbid it");
+                    }
+                }
+                // Names are found by DNS.
+                for protocol in ["UDP", "TCP"] {
+                    let sent = policies.sends(&pod, Peer::Elsewhere, 53, protocol);
+                    assert!(sent, "{who}: DNS is forbidden");
+                }
+                seen.insert(format!("{} {what}", pod.component));
+            }
+        }
+    }
+    for known in [
+        "api DATABASE_URL",
+        "api REDIS_URL",
+        "worker DATABASE_URL",
+        "worker REDIS_URL",
+        "operator DATABASE_URL",
+        "operator REDIS_URL",
+        "operator the Kubernetes API",
+        "migrations DATABASE_URL",
+    ] {
+        assert!(seen.contains(known), "{known} was not looked at: {seen:?}");
+    }
+}
+
+#[test]
+fn each_pod_is_bound_by_policies_in_both_directions() {
+    for (way, objects) in renderings() {
+        let policies = Policies::of(&objects);
+        for pod in objects.pods() {
+            assert!(policies.bind(&pod, "Ingress"), "{way}: anybody reaches {}", pod.name);
+            assert!(policies.bind(&pod, "Egress"), "{way}: {} reaches anybody", pod.name);
+        }
+    }
+}
+
+#[test]
+fn the_servers_of_a_trial_are_reached_by_nobody_else() {
+    for (way, objects) in renderings() {
+        let policies = Policies::of(&objects);
+        let pods = objects.pods();
+        let mut stranger = pods.iter().find(|pod| pod.component == "api").unwrap().clone();
+        stranger.labels.insert("app.kubernetes.io/component".to_owned(), "stranger".to_owned());
+        let of_test = pods.iter().filter(|pod| pod.component == "test");
+        for server in pods.iter().filter(|pod| ["postgresql", "redis"].contains(&&*pod.component)) {
+            for (_, port) in server.ports() {
+                for client in of_test.clone().chain([&stranger]) {
+                    let taken = policies.takes(server, Peer::Pod(client), port, "TCP");
+                    assert!(!taken, "{way}: {} is open to {}", server.name, client.name);
+                }
+            }
+        }
+    }
+}
