@@ -69,7 +69,11 @@ impl Key {
     }
 
     fn token(&self, id: &str, claims: &Value) -> String {
-        let header = json!({ "alg": self.algorithm(), "kid": id, "typ": "JWT" });
+        self.token_with(json!({ "kid": id, "typ": "JWT" }), claims)
+    }
+
+    fn token_with(&self, mut header: Value, claims: &Value) -> String {
+        header["alg"] = json!(self.algorithm());
         let message = unsigned(&header, claims);
         let signature = URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes()));
         format!("{message}.{signature}")
@@ -96,7 +100,12 @@ impl Issuer {
     }
 
     fn publish(&self, keys: &[Value]) {
-        *self.keys.lock().unwrap() = json!({ "keys": keys });
+        self.answer(json!({ "keys": keys }));
+    }
+
+    /// What is at the address of the keys from now on.
+    fn answer(&self, document: Value) {
+        *self.keys.lock().unwrap() = document;
     }
 
     /// The claims of a good token, with changes; `null` takes one away.
@@ -143,6 +152,9 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
     let server = issuer.server(&[]).await;
     let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
+    let typed = json!({ "kid": "one", "typ": "at+jwt" });
+    let typed = key.token_with(typed, &issuer.claims(&json!({})));
+    assert_eq!(ask(&server, &typed).await.status, 200);
     // Several audiences, and scopes as others write them.
     let many = issuer
         .claims(&json!({ "aud": ["shop", "holdfast"], "scope": null, "scp": ["orders:read"] }));
@@ -178,6 +190,11 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
         good.replacen('.', ".e", 1),
         "a.b.c".to_owned(),
         "x".repeat(9000),
+        // Signed as it should be, with what is not known here.
+        key.token_with(json!({ "kid": "one", "crit": ["exp"] }), &claims),
+        key.token_with(json!({ "kid": "one", "b64": true }), &claims),
+        key.token_with(json!({ "kid": "one", "typ": "logout+jwt" }), &claims),
+        key.token_with(json!({}), &claims),
     ];
     for token in forged {
         let answer = ask(&server, &token).await;
@@ -206,6 +223,45 @@ async fn keys_are_rotated_without_anybody_s_doing() {
     let of_new = new.token("new", &issuer.claims(&json!({})));
     server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
     assert_eq!(ask(&server, &of_old).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_that_takes_the_name_of_another_ends_what_that_has_signed() {
+    let (old, new) = (Key::p256(), Key::p256());
+    let issuer = Issuer::start(&[old.jwk("one")]).await;
+    let server = issuer.server(&[]).await;
+    let of_old = old.token("one", &issuer.claims(&json!({})));
+    server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
+    issuer.publish(&[new.jwk("one")]);
+    let of_new = new.token("one", &issuer.claims(&json!({})));
+    server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
+    // It was judged good, and is remembered.
+    assert_eq!(ask(&server, &of_old).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_set_that_is_empty_or_broken_locks_nobody_out() {
+    let (key, stranger) = (Key::p256(), Key::p256());
+    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let server = issuer.server(&[]).await;
+    let good = key.token("one", &issuer.claims(&json!({})));
+    server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
+    let failures =
+        || server.process.log().unwrap().matches("the issuer's keys cannot be had").count();
+    for (known, broken) in [json!({ "keys": [] }), json!("<html>")].into_iter().enumerate() {
+        issuer.answer(broken.clone());
+        // A token that no known key has signed makes the server ask.
+        let unknown = stranger.token("two", &issuer.claims(&json!({})));
+        server
+            .until("it has asked", async || {
+                assert_eq!(ask(&server, &unknown).await.status, 401);
+                failures() > known
+            })
+            .await;
+        assert_eq!(ask(&server, &good).await.status, 200, "{broken}: remembered");
+        let fresh = key.token("one", &issuer.claims(&json!({ "sub": "bob" })));
+        assert_eq!(ask(&server, &fresh).await.status, 200, "{broken}: judged anew");
+    }
 }
 
 #[tokio::test]

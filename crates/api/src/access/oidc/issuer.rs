@@ -1,6 +1,6 @@
 //! The keys of an OIDC issuer, found by its discovery document and kept fresh.
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use holdfast_domain::json::{self, JsonError};
@@ -12,19 +12,16 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use jsonwebtoken::{
-    Algorithm, DecodingKey,
-    jwk::{JwkSet, PublicKeyUse},
-};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use tokio::time::timeout;
+
+use super::keys::KeySet;
 
 /// The longest that fetching a document may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest document that is read.
 const BYTES_MAX: usize = 256 * 1024;
-/// The most keys that are taken from one.
-const KEYS_MAX: usize = 64;
 
 /// An issuer's address, as in the claim `iss`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,28 +87,10 @@ pub enum IssuerError {
     /// The document is of another issuer, or leads to an address that is not safe.
     #[error("the document at {0} {1}")]
     Wrong(String, &'static str),
+    /// There is no key that could be used, as in an empty set.
+    #[error("the document at {0} has no key that can be used")]
+    NoKeys(String),
 }
-
-/// A key of the issuer.
-#[derive(Clone)]
-pub struct IssuerKey {
-    /// The key.
-    pub key: DecodingKey,
-    /// The one algorithm that it is for, if it says so.
-    pub algorithm: Option<Algorithm>,
-}
-
-impl fmt::Debug for IssuerKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("IssuerKey")
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The keys by their ids.
-pub type IssuerKeys = HashMap<String, IssuerKey>;
 
 /// Asks an issuer for its keys.
 pub struct Issuer {
@@ -144,31 +123,37 @@ impl Issuer {
         Ok(Self { url, client: Client::builder(TokioExecutor::new()).build(https) })
     }
 
-    /// Its keys of now. Safe to cancel.
+    /// Its keys of now that are for one of these algorithms; at least one. Safe to cancel.
     ///
     /// # Errors
     /// The issuer, or what it says, is not as it should be.
-    pub async fn keys(&self) -> Result<IssuerKeys, IssuerError> {
+    pub async fn keys(&self, allowed: &[Algorithm]) -> Result<KeySet, IssuerError> {
         let address = self.url.discovery();
-        let discovery: Discovery = self.document(&address).await?;
+        let body = self.document(&address).await?;
+        let discovery: Discovery = json::from_slice(&body)
+            .map_err(|error| IssuerError::Document(address.clone(), error))?;
         if discovery.issuer != self.url.as_str() {
             return Err(IssuerError::Wrong(address, "is of another issuer"));
         }
-        if !discovery.jwks_uri.parse::<Uri>().is_ok_and(|uri| safe(&uri)) {
-            return Err(IssuerError::Wrong(address, "has a jwks_uri that is not https"));
+        let address = discovery.jwks_uri;
+        if !address.parse::<Uri>().is_ok_and(|uri| safe(&uri)) {
+            return Err(IssuerError::Wrong(
+                self.url.discovery(),
+                "has a jwks_uri that is not https",
+            ));
         }
-        let set: JwkSet = self.document(&discovery.jwks_uri).await?;
-        Ok(usable(&set))
+        let body = self.document(&address).await?;
+        match KeySet::read(&body, allowed) {
+            Ok(keys) if keys.is_empty() => Err(IssuerError::NoKeys(address)),
+            Ok(keys) => Ok(keys),
+            Err(error) => Err(IssuerError::Document(address, error)),
+        }
     }
 
-    async fn document<T: for<'de> Deserialize<'de>>(
-        &self,
-        address: &str,
-    ) -> Result<T, IssuerError> {
-        let body = timeout(TIMEOUT, self.get(address))
+    async fn document(&self, address: &str) -> Result<Bytes, IssuerError> {
+        timeout(TIMEOUT, self.get(address))
             .await
-            .map_err(|_| IssuerError::Slow(address.to_owned()))??;
-        json::from_slice(&body).map_err(|error| IssuerError::Document(address.to_owned(), error))
+            .map_err(|_| IssuerError::Slow(address.to_owned()))?
     }
 
     async fn get(&self, address: &str) -> Result<Bytes, IssuerError> {
@@ -188,25 +173,6 @@ impl Issuer {
             Limited::new(answer.into_body(), BYTES_MAX).collect().await.map_err(unreachable)?;
         Ok(body.to_bytes())
     }
-}
-
-/// The keys that can check signatures. Those of another use, without an id, or of a kind that is not
-/// known here are passed over.
-fn usable(set: &JwkSet) -> IssuerKeys {
-    set.keys
-        .iter()
-        .filter(|jwk| matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)))
-        .take(KEYS_MAX)
-        .filter_map(|jwk| {
-            let id = jwk.common.key_id.clone()?;
-            let key = DecodingKey::from_jwk(jwk).ok()?;
-            let algorithm = match jwk.common.key_algorithm {
-                None => None,
-                Some(named) => Some(Algorithm::try_from(named).ok()?),
-            };
-            Some((id, IssuerKey { key, algorithm }))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -231,18 +197,5 @@ mod tests {
         ] {
             assert!(bad.parse::<IssuerUrl>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn only_keys_that_check_signatures_are_taken() {
-        let set = serde_json::json!({ "keys": [
-            { "kty": "RSA", "kid": "good", "use": "sig", "alg": "RS256", "n": "AQAB", "e": "AQAB" },
-            { "kty": "RSA", "kid": "other use", "use": "enc", "n": "AQAB", "e": "AQAB" },
-            { "kty": "RSA", "use": "sig", "n": "AQAB", "e": "AQAB" },
-            { "kty": "oct", "kid": "shared", "k": "AQAB", "alg": "RSA-OAEP" },
-        ]});
-        let keys = usable(&serde_json::from_value(set).unwrap());
-        assert_eq!(keys.keys().collect::<Vec<_>>(), ["good"]);
-        assert_eq!(keys["good"].algorithm, Some(Algorithm::RS256));
     }
 }
