@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use holdfast_domain::{Invalid, Operator, OperatorNote, OrderId, ProductId};
+use holdfast_domain::{Invalid, Operator, OperatorNote, OrderId, OrderStatus, ProductId};
 use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -31,6 +31,34 @@ pub struct OrderedBySchema {
     /// Why: 1 to 500 characters, kept there too.
     #[schema(example = "the carrier is back", min_length = 1, max_length = 500)]
     note: Option<String>,
+}
+
+/// Who wants an order discarded, why, and where it stands.
+#[derive(ToSchema)]
+#[schema(as = Discard)]
+#[allow(dead_code)] // only for the OpenAPI document
+pub struct DiscardSchema {
+    /// Who wants it: 1 to 200 characters, kept in the order's history.
+    #[schema(example = "ada@shop.example", min_length = 1, max_length = 200)]
+    by: String,
+    /// Why: 1 to 500 characters, kept there too.
+    #[schema(example = "the receiver has no such order", min_length = 1, max_length = 500)]
+    note: Option<String>,
+    /// Where the order stands: `failed` if not given. With `pending`, an order is discarded that may be
+    /// fulfilled already and is to be tried again.
+    #[schema(value_type = Option<Discarded>)]
+    state: Option<String>,
+}
+
+/// Where an order stands that is to be discarded.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code)] // only for the OpenAPI document
+pub enum Discarded {
+    /// It could not be fulfilled.
+    Failed,
+    /// It may be fulfilled, and is to be tried again.
+    Pending,
 }
 
 /// Which dead letters are to be replayed: `ids`, or else at least one of `product_id`, `failed_since`,
@@ -118,6 +146,25 @@ pub fn ordered_by(body: &Bytes) -> Result<OrderedBy, Problem> {
     fields.finish()?;
     // `finish` has named what is missing.
     ordered.ok_or_else(|| Problem::body("must have by"))
+}
+
+/// Reads who wants an order discarded, and where it must stand.
+///
+/// # Errors
+/// All wrong fields at once.
+pub fn discard(body: &Bytes) -> Result<(OrderedBy, OrderStatus), Problem> {
+    let text = JsonText::check(body)?;
+    let mut fields = Fields::read(&text, ["by", "note", "state"])?;
+    let ordered = ordered(&mut fields);
+    let state = fields.nullable("state", |raw| match value::text(raw)?.as_str() {
+        "failed" => Ok(OrderStatus::Failed),
+        "pending" => Ok(OrderStatus::Pending),
+        _ => Err(Invalid::from("must be failed or pending")),
+    });
+    fields.finish()?;
+    // `finish` has named what is missing.
+    let ordered = ordered.ok_or_else(|| Problem::body("must have by"))?;
+    Ok((ordered, state.flatten().unwrap_or(OrderStatus::Failed)))
 }
 
 fn ordered<const N: usize>(fields: &mut Fields<'_, N>) -> Option<OrderedBy> {
@@ -240,6 +287,23 @@ mod tests {
             (r#"{"by":"a\u0000"}"#, vec!["by"]),
         ] {
             assert_eq!(read(body).unwrap_err().fields().collect::<Vec<_>>(), wrong, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_discarded_order_has_failed_unless_it_is_said_to_be_pending() {
+        let read = |body: &str| {
+            discard(&Bytes::copy_from_slice(body.as_bytes()))
+                .map(|(_, state)| state.as_str())
+                .map_err(|problem| problem.fields().map(ToOwned::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(read(r#"{"by":"a"}"#), Ok("failed"));
+        assert_eq!(read(r#"{"by":"a","state":null}"#), Ok("failed"));
+        assert_eq!(read(r#"{"by":"a","state":"failed"}"#), Ok("failed"));
+        assert_eq!(read(r#"{"by":"a","state":"pending"}"#), Ok("pending"));
+        for state in ["\"completed\"", "7", "\"\"", "true"] {
+            let body = format!(r#"{{"by":"a","state":{state}}}"#);
+            assert_eq!(read(&body), Err(vec!["state".to_owned()]), "{state}");
         }
     }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use utoipa::ToSchema;
 
 use crate::{
+    access::Caller,
     admission::AcceptedOrder,
     problem::{Kind, Problem},
 };
@@ -77,7 +78,12 @@ pub struct OrderBody {
     /// How often a worker has begun it.
     #[schema(example = 1)]
     pub attempts: i32,
-    /// Why it failed, or why its last attempt did.
+    /// `true` while the order is neither completed nor cancelled and one of those tries may have been taken by the
+    /// one who fulfils it: it cannot be cancelled then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub may_be_fulfilled: bool,
+    /// Why it failed, or why its last attempt did. Not shown to a caller who is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// When a worker last began it.
@@ -113,10 +119,10 @@ pub struct StepBody {
     #[serde(serialize_with = "rfc3339")]
     #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Why, if somebody said so.
+    /// Why, if somebody said so. Not shown to a caller who is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Who wanted it, if it was a person.
+    /// Who wanted it, if it was a person. Not shown to a caller who is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -196,11 +202,52 @@ fn json(metadata: &Metadata) -> Option<Box<RawValue>> {
     RawValue::from_string(metadata.as_str().to_owned()).ok()
 }
 
-impl From<Order> for OrderBody {
-    fn from(order: Order) -> Self {
+/// How much of orders is shown. Each route that answers with an order has its body from here, and there is no
+/// other way to get one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// All of it: for the shop's own programs and its operators.
+    Shop,
+    /// What a customer may know: not why a try failed (the receiver's address and answer are in that), nor
+    /// what operators have noted, nor who they are.
+    Customer,
+}
+
+impl View {
+    /// The view of those who send a request.
+    pub fn of(caller: &Caller) -> Self {
+        if caller.customer().is_some() { Self::Customer } else { Self::Shop }
+    }
+
+    /// An order and what became of it.
+    pub fn order(self, order: Order) -> OrderBody {
+        OrderBody::new(self.shown(order))
+    }
+
+    /// An order, what became of it, and how it came to that.
+    pub fn with_history(self, order: Order) -> OrderHistoryBody {
+        OrderHistoryBody::new(self.shown(order))
+    }
+
+    /// Takes out what is not shown.
+    fn shown(self, order: Order) -> Order {
+        match self {
+            Self::Shop => order,
+            Self::Customer => {
+                let bare = |step: Transition| Transition { detail: None, by: None, ..step };
+                let earlier = order.earlier.into_iter().map(bare).collect();
+                Order { failure: None, earlier, ..order }
+            }
+        }
+    }
+}
+
+impl OrderBody {
+    fn new(order: Order) -> Self {
         Self {
             accepted: AcceptedBody { status: order.status.as_str(), ..AcceptedBody::of(&order) },
             attempts: order.attempt,
+            may_be_fulfilled: order.may_be_fulfilled && !order.status.is_final(),
             failure: order.failure,
             processing_at: order.processing_at,
             finished_at: order.finished_at,
@@ -208,15 +255,16 @@ impl From<Order> for OrderBody {
     }
 }
 
-impl From<Order> for OrderHistoryBody {
-    fn from(order: Order) -> Self {
+impl OrderHistoryBody {
+    fn new(order: Order) -> Self {
         let step = |Transition { status, at, detail, by }| StepBody {
             status: status.as_str(),
             at,
             detail,
             by,
         };
-        Self { history: order.history().into_iter().map(step).collect(), order: order.into() }
+        let history = order.history().into_iter().map(step).collect();
+        Self { history, order: OrderBody::new(order) }
     }
 }
 

@@ -191,6 +191,12 @@ impl Problem {
         )
     }
 
+    /// The order may be fulfilled, whatever its status.
+    pub fn order_may_be_fulfilled(status: OrderStatus) -> Self {
+        let kind = Kind::OrderMayBeFulfilled;
+        Self::wrong_state(kind, status.as_str(), kind.explanation())
+    }
+
     /// What the request is about stands somewhere else than the request needs.
     pub fn wrong_state(
         kind: Kind,

@@ -36,6 +36,8 @@ pub enum Demand {
         order_id: OrderId,
         /// Where it must stand.
         from: OrderStatus,
+        /// Whether an operator has settled that it is not fulfilled, though a try may have been taken.
+        settled: bool,
         /// Its lines, which never change.
         lines: Lines,
     },

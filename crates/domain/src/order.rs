@@ -13,7 +13,9 @@ use crate::{CustomerRef, Line, Lines, Metadata, Money, OrderId, ProductId, Quant
 ///    └──▶ cancelled ◀──────────────────────────┘
 /// ```
 ///
-/// Its units are in stock again once it is cancelled, and only then.
+/// Its units are in stock again once it is cancelled, and only then. A pending order is cancelled on
+/// request only if no try may have been taken by the one who fulfils it ([`Order::may_be_fulfilled`]);
+/// otherwise an operator settles it, which is the arrow `discard` from `failed` or from `pending`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OrderStatus {
     /// Accepted and committed; nobody works on it.
@@ -24,7 +26,7 @@ pub enum OrderStatus {
     Completed,
     /// Could not be fulfilled. It stays so unless an operator replays or discards it.
     Failed,
-    /// Taken back before anybody worked on it, or discarded after it failed; its units are in
+    /// Taken back before anybody may have fulfilled it, or discarded by an operator; its units are in
     /// stock again. Final.
     Cancelled,
 }
@@ -122,6 +124,9 @@ pub struct Order {
     pub metadata: Option<Metadata>,
     /// How often a worker has begun it.
     pub attempt: i32,
+    /// Whether one of those tries may have been taken by the one who fulfils it: its outcome is not
+    /// known, or it is under way.
+    pub may_be_fulfilled: bool,
     /// Why it failed, or why its last attempt did.
     pub failure: Option<String>,
     /// When it was accepted.
@@ -215,6 +220,7 @@ mod tests {
             customer_ref: None,
             metadata: None,
             attempt: 1,
+            may_be_fulfilled: false,
             failure: None,
             created_at: at(0),
             processing_at: None,

@@ -8,7 +8,7 @@ use crate::{
     ProductId, Quantity, Selling,
 };
 use locked::{Locked, Product};
-pub use types::{Available, Grant, HeldUnits, Shortfall, StockChange};
+pub use types::{Available, Grant, HeldUnits, LockedOrder, Shortfall, StockChange};
 
 /// Everything that a batch has locked, and what has been given out of it so far.
 ///
@@ -28,8 +28,8 @@ impl Shelf {
     }
 
     /// Says where a locked order stands.
-    pub fn put_order(&mut self, id: OrderId, status: OrderStatus) {
-        self.0.put_order(id, status);
+    pub fn put_order(&mut self, id: OrderId, order: LockedOrder) {
+        self.0.put_order(id, order);
     }
 
     /// Says how many units of a product with a limit a customer has already.
@@ -90,10 +90,13 @@ impl Shelf {
                 locked.units(*product_id)?.held += units(*quantity);
                 Ok(Grant::Hold(price))
             }
-            Demand::Cancel { order_id, from, lines } => {
-                let status = locked.order(*order_id)?;
-                if status != *from {
-                    return Err(Shortfall::OrderMoved(status));
+            Demand::Cancel { order_id, from, settled, lines } => {
+                let order = locked.order(*order_id)?;
+                if order.status != *from {
+                    return Err(Shortfall::OrderMoved(order.status));
+                }
+                if order.may_be_fulfilled && !settled {
+                    return Err(Shortfall::OrderMayBeFulfilled(order.status));
                 }
                 for line in lines {
                     let product = locked.units(line.product_id)?;

@@ -40,6 +40,10 @@ pub struct Claim {
     pub order_id: OrderId,
     /// The number of this claim; it goes with every write.
     pub attempt: i32,
+    /// Random, the same for all orders of one batch; `None` for an order that a release before this
+    /// was known has accepted. With the id it names the order for ever: an id alone comes again after a
+    /// restore.
+    pub nonce: Option<i64>,
     /// How often it has been tried since it was accepted or replayed, this time included; tries
     /// that do not count (see [`Verdict`]) are left out.
     pub tries: i32,
@@ -80,6 +84,36 @@ pub enum Verdict {
     Postponed(Duration, String),
     /// Not tried, which does not count either: the worker is shutting down.
     HandedBack,
+}
+
+/// Whether a try of an order may have been taken by the one who fulfils it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It certainly was not: it was not sent, or was refused.
+    Never,
+    /// It may have been.
+    Maybe,
+}
+
+/// A claim that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedClaim {
+    /// Which order.
+    pub order_id: OrderId,
+    /// The number of the claim.
+    pub attempt: i32,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Whether the try may have been taken. A claim counts as taken from its beginning, until it ends
+    /// with [`Taken::Never`]; so a worker that dies leaves an order that may be fulfilled.
+    pub taken: Taken,
+}
+
+/// A claim of which nothing more is known counts as taken.
+impl From<(OrderId, i32, Verdict)> for EndedClaim {
+    fn from((order_id, attempt, verdict): (OrderId, i32, Verdict)) -> Self {
+        Self { order_id, attempt, verdict, taken: Taken::Maybe }
+    }
 }
 
 /// An order that should be in the queue and may not be.
@@ -135,6 +169,7 @@ fn claim(row: &PgRow) -> Result<Claim, StoreError> {
     Ok(Claim {
         order_id: OrderId(row.try_get("id")?),
         attempt: row.try_get("attempt")?,
+        nonce: row.try_get("batch_nonce")?,
         tries: row.try_get("tries")?,
         returns: u32::try_from(returns).unwrap_or(u32::MAX),
         since: replay.map_or(created_at, |at| earlier[at].at),
@@ -180,7 +215,7 @@ impl Store {
             lease_ran_out!(),
             " ELSE earlier END \
              FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id, attempt, attempt - handed_back AS tries, product_id, quantity, \
+             RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS tries, product_id, quantity, \
                  unit_price_minor, customer_ref, metadata::text AS metadata, \
                  earlier::text AS earlier, \
                  (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, ",
@@ -226,17 +261,16 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available; it may have been written then. Safe to do again.
-    pub async fn finish(
-        &self,
-        finished: &[(OrderId, i32, Verdict)],
-    ) -> Result<Vec<OrderId>, StoreError> {
+    pub async fn finish(&self, finished: &[EndedClaim]) -> Result<Vec<OrderId>, StoreError> {
         let mut finished: Vec<_> = finished.iter().collect();
-        finished.sort_unstable_by_key(|(id, attempt, _)| (*id, *attempt));
+        finished.sort_unstable_by_key(|ended| (ended.order_id, ended.attempt));
         let mut statuses = Vec::with_capacity(finished.len());
         let mut failures = Vec::with_capacity(finished.len());
         let mut delays = Vec::with_capacity(finished.len());
         let mut uncounted = Vec::with_capacity(finished.len());
-        for (_, _, verdict) in &finished {
+        let not_taken = finished.iter().map(|ended| i32::from(ended.taken == Taken::Never));
+        let not_taken = not_taken.collect::<Vec<_>>();
+        for EndedClaim { verdict, .. } in &finished {
             let (status, failure, delay) = match verdict {
                 Verdict::Completed => ("completed", None, None),
                 Verdict::Failed(why) => ("failed", Some(reason(why)), None),
@@ -253,10 +287,12 @@ impl Store {
         }
         let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \
-                 SELECT held.id, done.status, done.failure, done.delay_ms, done.uncounted \
+                 SELECT held.id, done.status, done.failure, done.delay_ms, done.uncounted, \
+                     done.not_taken \
                  FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[]), (SELECT $3::text[]), \
-                         (SELECT $4::text[]), (SELECT $5::bigint[]), (SELECT $6::int[])) \
-                     AS done (id, attempt, status, failure, delay_ms, uncounted) \
+                         (SELECT $4::text[]), (SELECT $5::bigint[]), (SELECT $6::int[]), \
+                         (SELECT $7::int[])) \
+                     AS done (id, attempt, status, failure, delay_ms, uncounted, not_taken) \
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = done.id AND attempt = done.attempt \
                          AND CASE status WHEN 'processing' THEN true ELSE false END \
@@ -266,6 +302,8 @@ impl Store {
                  next_attempt_at = CASE WHEN mine.status = 'pending' \
                      THEN now() + coalesce(mine.delay_ms, 0) * interval '1 ms' END, \
                  handed_back = handed_back + mine.uncounted, \
+                 not_taken = CASE mine.not_taken WHEN 0 THEN orders.not_taken \
+                     ELSE coalesce(orders.not_taken, 0) + mine.not_taken END, \
                  finished_at = CASE WHEN mine.status <> 'pending' THEN now() END, \
                  earlier = CASE mine.status WHEN 'pending' THEN ",
             earlier_with!(
@@ -277,12 +315,13 @@ impl Store {
              FROM mine WHERE orders.id = mine.id \
              RETURNING orders.id"
         ))
-        .bind(finished.iter().map(|(id, _, _)| id.0).collect::<Vec<_>>())
-        .bind(finished.iter().map(|(_, attempt, _)| *attempt).collect::<Vec<_>>())
+        .bind(finished.iter().map(|ended| ended.order_id.0).collect::<Vec<_>>())
+        .bind(finished.iter().map(|ended| ended.attempt).collect::<Vec<_>>())
         .bind(statuses)
         .bind(failures)
         .bind(delays)
-        .bind(uncounted);
+        .bind(uncounted)
+        .bind(not_taken);
         ids(&query.fetch_all(self.work()).await?)
     }
 

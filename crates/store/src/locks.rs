@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use holdfast_domain::{
-    Available, HeldUnits, HoldId, Money, OrderId, ProductId, Quantity, Shelf, Stock,
+    Available, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity, Shelf, Stock,
 };
 use sqlx::{
     AssertSqlSafe, Either, Row as _,
@@ -120,7 +120,8 @@ pub(crate) const PREPARE: &str = concat!(
                      ELSE status END AS status \
          FROM holds WHERE id = ANY($1); \
      PREPARE holdfast_lock_orders (bigint[]) AS \
-         SELECT id, status FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+         SELECT id, status, attempt > coalesce(not_taken, 0) AS may_be_fulfilled FROM orders \
+         WHERE id = ANY($1) ORDER BY id FOR UPDATE"
 );
 
 /// The statements of a batch's first round trip, in the order in which they are sent.
@@ -252,7 +253,9 @@ impl Found {
 
     fn order(&mut self, row: &PgRow) -> Result<(), StoreError> {
         let status = rows::word("order status", row.try_get("status")?)?;
-        self.shelf.put_order(OrderId(row.try_get("id")?), status);
+        let may_be_fulfilled = row.try_get("may_be_fulfilled")?;
+        let order = LockedOrder { status, may_be_fulfilled };
+        self.shelf.put_order(OrderId(row.try_get("id")?), order);
         Ok(())
     }
 }

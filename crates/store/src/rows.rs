@@ -48,7 +48,8 @@ macro_rules! order_columns {
     () => {
         concat!(
             "orders.id, orders.product_id, orders.quantity, orders.unit_price_minor, \
-             orders.status, orders.attempt, orders.failure, orders.customer_ref, \
+             orders.status, orders.attempt, \
+             orders.attempt > coalesce(orders.not_taken, 0) AS may_be_fulfilled, orders.failure, orders.customer_ref, \
              orders.metadata::text AS metadata, orders.earlier::text AS earlier, \
              (extract(epoch FROM orders.created_at) * 1000000)::bigint AS created_us, \
              (extract(epoch FROM orders.processing_at) * 1000000)::bigint AS processing_us, \
@@ -68,6 +69,7 @@ pub(crate) fn order(row: &PgRow) -> Result<Order, StoreError> {
         customer_ref: customer_ref(row)?,
         metadata: metadata.map(Metadata::kept),
         attempt: row.try_get("attempt")?,
+        may_be_fulfilled: row.try_get("may_be_fulfilled")?,
         failure: row.try_get("failure")?,
         created_at: timestamp(row.try_get("created_us")?)?,
         processing_at: optional_timestamp(row, "processing_us")?,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    FulfilError, Fulfilment, Work,
+    FulfilError, Fulfilment, Handover, Work,
     backoff::Backoff,
     finish::Finished,
     shared::{Parts, Shared},
@@ -166,11 +166,14 @@ async fn begin<F: Fulfilment>(
         let id = claim.id();
         let trace = JobTrace::begin(&delivery, &claim, times);
         let span = JobTrace::fulfil(trace.as_deref());
-        let mut job =
-            Box::pin(work(Arc::clone(shared), Arc::clone(fulfilment), claim).instrument(span));
+        let handover = Handover::default();
+        let job = work(Arc::clone(shared), Arc::clone(fulfilment), claim, handover.clone());
+        let mut job = Box::pin(job.instrument(span));
         if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
+            let taken = handover.end();
             // The receiver outlives all senders.
-            let _ = finished.send(Finished { claim: id, delivery, verdict, held, trace }).await;
+            let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
+            let _ = finished.send(ended).await;
             continue;
         }
         let (finished, abort) = (finished.clone(), abort.clone());
@@ -179,7 +182,9 @@ async fn begin<F: Fulfilment>(
                 verdict = job => verdict,
                 () = abort.cancelled() => Verdict::HandedBack,
             };
-            let _ = finished.send(Finished { claim: id, delivery, verdict, held, trace }).await;
+            let taken = handover.end();
+            let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
+            let _ = finished.send(ended).await;
         });
         shared.hands.worked_on_by(id, task.abort_handle());
     }
@@ -192,15 +197,24 @@ async fn begin<F: Fulfilment>(
     }
 }
 
-async fn work<F: Fulfilment>(shared: Arc<Shared>, fulfilment: Arc<F>, claim: Claim) -> Verdict {
+async fn work<F: Fulfilment>(
+    shared: Arc<Shared>,
+    fulfilment: Arc<F>,
+    claim: Claim,
+    handover: Handover,
+) -> Verdict {
     let max = shared.settings.max_attempts;
     if claim.tries > max {
+        // This try itself is none.
+        handover.not_taken();
         // Every try so far ended without a word: its worker was killed, perhaps by this very order.
         return Verdict::Failed(format!("gave up after {max} tries, the last without an outcome"));
     }
     let (tries, returns, since) = (claim.tries, claim.returns, claim.since);
     let work = Work {
         order_id: claim.order_id,
+        nonce: claim.nonce,
+        handover,
         tries,
         created_at: claim.created_at,
         lines: claim.lines,

@@ -8,7 +8,7 @@ use std::{
 
 use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
-use holdfast_store::fulfilment::Verdict;
+use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -26,6 +26,7 @@ pub(crate) struct Finished {
     pub claim: ClaimId,
     pub delivery: Delivery,
     pub verdict: Verdict,
+    pub taken: Taken,
     /// Frees the hand when the outcome is written.
     pub held: InHand,
     /// Its trace, if it has one.
@@ -40,20 +41,22 @@ pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Fin
         let (outcomes, messages): (Vec<_>, Vec<_>) = batch
             .drain(..)
             .enumerate()
-            .map(|(place, Finished { claim, delivery, verdict, held, trace })| {
+            .map(|(place, Finished { claim, delivery, verdict, taken, held, trace })| {
                 traces.extend(trace.map(|trace| (place, trace)));
-                ((claim.0, claim.1, verdict), (delivery, held))
+                let (order_id, attempt) = claim;
+                (EndedClaim { order_id, attempt, verdict, taken }, (delivery, held))
             })
             .unzip();
         let begun = Instant::now();
         let written = write(&shared, &outcomes).await;
         for (place, trace) in traces {
-            if let Some((id, _, verdict)) = outcomes.get(place) {
-                trace.end(verdict, written.contains(id), begun, outcomes.len());
+            if let Some(EndedClaim { order_id, verdict, .. }) = outcomes.get(place) {
+                trace.end(verdict, written.contains(order_id), begun, outcomes.len());
             }
         }
         shared.metrics.fenced.inc_by((outcomes.len() - written.len()) as u64);
-        let verdicts = outcomes.iter().map(|(id, _, verdict)| (verdict, written.contains(id)));
+        let verdicts =
+            outcomes.iter().map(|ended| (&ended.verdict, written.contains(&ended.order_id)));
         acknowledge(&shared, verdicts.zip(messages)).await;
     }
 }
@@ -63,7 +66,7 @@ pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Fin
 ///
 /// A batch that the database refuses is written in halves, so that one bad order does not hold up
 /// the others. Its claim ends by itself, and the order is tried again.
-async fn write(shared: &Shared, outcomes: &[(OrderId, i32, Verdict)]) -> HashSet<OrderId> {
+async fn write(shared: &Shared, outcomes: &[EndedClaim]) -> HashSet<OrderId> {
     let (mut parts, mut written) = (vec![outcomes], HashSet::with_capacity(outcomes.len()));
     let mut failures = 0;
     while let Some(part) = parts.pop() {
@@ -80,9 +83,9 @@ async fn write(shared: &Shared, outcomes: &[(OrderId, i32, Verdict)]) -> HashSet
                 tokio::time::sleep(Backoff::RECONNECT.after(failures)).await;
             }
             Err(error) => {
-                if let [(bad, ..)] = part {
+                if let [bad] = part {
                     let error = holdfast_telemetry::Chain(&error);
-                    tracing::error!(order.id = bad.0, %error, "an outcome cannot be written");
+                    tracing::error!(order.id = bad.order_id.0, %error, "an outcome cannot be written");
                 } else {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);

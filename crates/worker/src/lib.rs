@@ -32,5 +32,5 @@ mod shared;
 mod trace;
 mod upkeep;
 
-pub use fulfilment::{FulfilError, Fulfilment, Simulated, Work, webhook};
+pub use fulfilment::{FulfilError, Fulfilment, Handover, Simulated, Work, webhook};
 pub use run::{Worker, WorkerSettings};

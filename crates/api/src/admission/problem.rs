@@ -51,6 +51,7 @@ fn short(shortfall: Shortfall) -> Problem {
         )]),
         Shortfall::UnknownOrder => Problem::new(Kind::NotFound),
         Shortfall::OrderMoved(status) => Problem::order_moved(status),
+        Shortfall::OrderMayBeFulfilled(status) => Problem::order_may_be_fulfilled(status),
         Shortfall::StockFull(_) => Problem::new(Kind::StockFull),
     }
 }

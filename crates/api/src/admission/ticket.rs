@@ -115,7 +115,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every label that [`Self::reason`] gives.
-    pub const REASONS: [&str; 20] = [
+    pub const REASONS: [&str; 21] = [
         "unknown_product",
         "not_enough",
         "sale_not_open",
@@ -128,6 +128,7 @@ impl Refusal {
         "hold_differs",
         "unknown_order",
         "order_moved",
+        "order_may_be_fulfilled",
         "stock_full",
         "key_reused",
         "full",
@@ -153,6 +154,7 @@ impl Refusal {
             Self::Short(Shortfall::HoldDiffers(_)) => "hold_differs",
             Self::Short(Shortfall::UnknownOrder) => "unknown_order",
             Self::Short(Shortfall::OrderMoved(_)) => "order_moved",
+            Self::Short(Shortfall::OrderMayBeFulfilled(_)) => "order_may_be_fulfilled",
             Self::Short(Shortfall::StockFull(_)) => "stock_full",
             Self::KeyReused => "key_reused",
             Self::Full => "full",

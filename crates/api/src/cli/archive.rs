@@ -14,7 +14,11 @@ use holdfast_store::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, CutoffReason, 
 use holdfast_telemetry::{TelemetrySettings, settings::whole};
 use serde::Serialize;
 
-use crate::{holds::HoldBody, orders::OrderHistoryBody, settings::DatabaseSettings};
+use crate::{
+    holds::HoldBody,
+    orders::{OrderHistoryBody, View},
+    settings::DatabaseSettings,
+};
 
 mod folder;
 use folder::Folder;
@@ -130,7 +134,7 @@ fn json_lines(orders: Vec<OldOrder>) -> anyhow::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for OldOrder { order, holds } in orders {
         let order = ArchivedOrder {
-            order: order.into(),
+            order: View::Shop.with_history(order),
             holds: holds.into_iter().map(HoldBody::from).collect(),
         };
         serde_json::to_writer(&mut lines, &order)?;

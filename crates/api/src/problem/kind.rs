@@ -67,6 +67,8 @@ kinds! {
         "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
     OrderMoved: "order-moved", CONFLICT, "The order stands elsewhere",
         "Only a pending order can be cancelled, and only a failed one replayed or discarded; `state` tells where this one stands. Nothing was changed.";
+    OrderMayBeFulfilled: "order-may-be-fulfilled", CONFLICT, "The order may already be fulfilled",
+        "The order was sent to be fulfilled, and it is not known whether it was taken, so its units cannot be sold again. Nothing was changed. It is tried again until it is completed or has failed. An operator who has made sure that it is not fulfilled can discard it before that.";
     HoldEnded: "hold-ended", CONFLICT, "The hold is over",
         "The hold keeps nothing any more; `state` tells whether it was used, released or has expired. Nothing was changed.";
     StockFull: "stock-full", CONFLICT, "There is no room for the units",

@@ -276,7 +276,12 @@ async fn units_that_come_back_to_a_retired_product_do_not_bring_it_to_mind() {
     locked.retire().await.unwrap();
     raised.changed();
     let Demand::Order(ordered) = one(lamp, 1) else { panic!("no order") };
-    let cancel = Demand::Cancel { order_id: placed.id, from: OrderStatus::Pending, lines: ordered };
+    let cancel = Demand::Cancel {
+        order_id: placed.id,
+        from: OrderStatus::Pending,
+        settled: false,
+        lines: ordered,
+    };
     let cancelled = lanes.admission.place(cancel, Details::default()).await;
     assert!(matches!(cancelled, Ok(Accepted::Returned)), "{cancelled:?}");
     let unknown = Err(Refusal::Short(Shortfall::UnknownProduct(lamp)));

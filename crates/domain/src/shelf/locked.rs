@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Available, HeldUnits, Shortfall};
+use super::{Available, HeldUnits, LockedOrder, Shortfall};
 use crate::{
     CustomerRef, HoldId, HoldStatus, MAX_STOCK, OrderId, OrderStatus, ProductId, Quantity, Stock,
 };
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Locked {
     products: BTreeMap<ProductId, Product>,
     holds: BTreeMap<HoldId, HeldUnits>,
-    orders: BTreeMap<OrderId, OrderStatus>,
+    orders: BTreeMap<OrderId, LockedOrder>,
     /// Units that customers have of products with a limit.
     taken: BTreeMap<(ProductId, CustomerRef), i64>,
     /// How things were before the present request changed them, in the order of the changes.
@@ -64,8 +64,8 @@ impl Locked {
         self.holds.insert(id, hold);
     }
 
-    pub fn put_order(&mut self, id: OrderId, status: OrderStatus) {
-        self.orders.insert(id, status);
+    pub fn put_order(&mut self, id: OrderId, order: LockedOrder) {
+        self.orders.insert(id, order);
     }
 
     pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, units: i64) {
@@ -87,7 +87,7 @@ impl Locked {
         self.holds.get(&id).ok_or(Shortfall::UnknownHold(id))
     }
 
-    pub fn order(&self, id: OrderId) -> Result<OrderStatus, Shortfall> {
+    pub fn order(&self, id: OrderId) -> Result<LockedOrder, Shortfall> {
         self.orders.get(&id).copied().ok_or(Shortfall::UnknownOrder)
     }
 
@@ -126,7 +126,9 @@ impl Locked {
                 }
             }
             Before::Order(id, status) => {
-                self.orders.insert(id, status);
+                if let Some(order) = self.orders.get_mut(&id) {
+                    order.status = status;
+                }
             }
             Before::Taken(key, Some(units)) => {
                 self.taken.insert(key, units);
@@ -154,8 +156,8 @@ impl Locked {
 
     pub fn set_order(&mut self, id: OrderId, status: OrderStatus) {
         if let Some(order) = self.orders.get_mut(&id) {
-            self.undo.push(Before::Order(id, *order));
-            *order = status;
+            self.undo.push(Before::Order(id, order.status));
+            order.status = status;
         }
     }
 

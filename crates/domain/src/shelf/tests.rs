@@ -149,11 +149,12 @@ fn a_released_or_expired_hold_is_in_stock_again() {
 #[test]
 fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
     let mut shelf = shelf(&[(0, true)]);
-    shelf.put_order(OrderId(1), OrderStatus::Pending);
-    shelf.put_order(OrderId(2), OrderStatus::Processing);
+    shelf.put_order(OrderId(1), untouched(OrderStatus::Pending));
+    shelf.put_order(OrderId(2), untouched(OrderStatus::Processing));
     let cancel = |id| Demand::Cancel {
         order_id: OrderId(id),
         from: OrderStatus::Pending,
+        settled: false,
         lines: Lines::from_slice(&[line(1, 2)]),
     };
     assert_eq!(shelf.serve(&cancel(1), None), Ok(Grant::Returned));
@@ -167,11 +168,32 @@ fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
 }
 
 #[test]
+fn an_order_that_may_be_fulfilled_is_cancelled_only_by_a_settlement() {
+    let mut shelf = shelf(&[(0, true)]);
+    for (id, status) in [(1, OrderStatus::Pending), (2, OrderStatus::Failed)] {
+        shelf.put_order(OrderId(id), LockedOrder { status, may_be_fulfilled: true });
+        let cancel = |settled| Demand::Cancel {
+            order_id: OrderId(id),
+            from: status,
+            settled,
+            lines: Lines::from_slice(&[line(1, 2)]),
+        };
+        let refused = Err(Shortfall::OrderMayBeFulfilled(status));
+        assert_eq!(shelf.serve(&cancel(false), None), refused);
+        assert_eq!(shelf.serve(&cancel(true), None), Ok(Grant::Returned));
+        let moved = Err(Shortfall::OrderMoved(OrderStatus::Cancelled));
+        assert_eq!(shelf.serve(&cancel(true), None), moved);
+    }
+    assert_eq!(shelf.changes()[0].returned, 4);
+}
+
+#[test]
 fn what_the_shop_cannot_hold_does_not_come_back() {
     let mut shelf = shelf(&[(crate::MAX_STOCK, true)]);
-    shelf.put_order(OrderId(1), OrderStatus::Pending);
+    shelf.put_order(OrderId(1), untouched(OrderStatus::Pending));
     let lines = Lines::from_slice(&[line(1, 1)]);
-    let cancel = Demand::Cancel { order_id: OrderId(1), from: OrderStatus::Pending, lines };
+    let cancel =
+        Demand::Cancel { order_id: OrderId(1), from: OrderStatus::Pending, settled: false, lines };
     assert_eq!(shelf.serve(&cancel, None), Err(Shortfall::StockFull(ProductId(1))));
     assert_eq!(shelf.changes(), []);
 }
@@ -201,11 +223,16 @@ fn demand() -> impl Strategy<Value = (Demand, Option<CustomerRef>)> {
         2 => (1i64..7, lines()).prop_map(|(id, lines)| Demand::Cancel {
             order_id: OrderId(id),
             from: OrderStatus::Pending,
+            settled: false,
             lines,
         }),
     ];
     (demand, prop::option::weighted(0.8, prop::sample::select(vec!["ann", "bob"])))
         .prop_map(|(demand, name)| (demand, name.map(customer)))
+}
+
+fn untouched(status: OrderStatus) -> LockedOrder {
+    LockedOrder { status, may_be_fulfilled: false }
 }
 
 proptest! {
@@ -266,7 +293,9 @@ proptest! {
         }
         for id in 1..6 {
             with_hold(&mut shelf, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
-            shelf.put_order(OrderId(id), OrderStatus::Pending);
+            let may_be_fulfilled = id > 3;
+            let status = OrderStatus::Pending;
+            shelf.put_order(OrderId(id), LockedOrder { status, may_be_fulfilled });
         }
         for (demand, customer) in demands {
             let before = shelf.clone();
@@ -291,7 +320,7 @@ proptest! {
         for id in 1..6 {
             with_hold(&mut shelf, id, 1, id);
             held += id;
-            shelf.put_order(OrderId(id), OrderStatus::Pending);
+            shelf.put_order(OrderId(id), untouched(OrderStatus::Pending));
         }
         for (kind, id, asked) in steps {
             let held_line = Line { hold: Some(HoldId(id)), ..line(1, id) };
@@ -301,7 +330,7 @@ proptest! {
                 1 => order(&[held_line, line(1, asked)]),
                 2 => Demand::Hold { product_id: ProductId(1), quantity: quantity(asked) },
                 3 => Demand::Release { hold_id: HoldId(id), product_id: ProductId(1) },
-                _ => Demand::Cancel { order_id: OrderId(id), from: OrderStatus::Pending, lines },
+                _ => Demand::Cancel { order_id: OrderId(id), from: OrderStatus::Pending, settled: false, lines },
             }, None);
         }
         for change in shelf.changes() {

@@ -35,6 +35,15 @@ pub struct HeldUnits {
     pub status: HoldStatus,
 }
 
+/// An order that is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockedOrder {
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// As [`Order::may_be_fulfilled`](crate::Order::may_be_fulfilled).
+    pub may_be_fulfilled: bool,
+}
+
 /// What a demand is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -93,6 +102,8 @@ pub enum Shortfall {
     UnknownOrder,
     /// The order does not stand any more where the caller has seen it.
     OrderMoved(OrderStatus),
+    /// A try of the order may have been taken by the one who fulfils it.
+    OrderMayBeFulfilled(OrderStatus),
     /// The shop cannot hold that many units of the product.
     StockFull(ProductId),
 }

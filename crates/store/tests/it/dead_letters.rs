@@ -19,7 +19,9 @@ async fn fail(store: &Store, ids: &[OrderId]) {
     assert_eq!(claims.len(), ids.len());
     let failed: Vec<_> = claims
         .iter()
-        .map(|claim| (claim.order_id, claim.attempt, Verdict::Failed("no such street".to_owned())))
+        .map(|claim| {
+            (claim.order_id, claim.attempt, Verdict::Failed("no such street".to_owned())).into()
+        })
         .collect();
     store.finish(&failed).await.unwrap();
 }
@@ -72,7 +74,7 @@ async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
     assert_eq!(claim.since, order.earlier.last().unwrap().at);
     assert!(claim.since > claim.created_at);
     // A worker of its former life cannot write over it.
-    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed)]).await.unwrap(), []);
+    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed).into()]).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn an_order_is_claimed_once_and_completed() {
     assert_eq!(rest.iter().map(|claim| claim.order_id).collect::<Vec<_>>(), ids[2..]);
     assert_eq!(status(&store, ids[0]).await, OrderStatus::Processing);
 
-    let done = [(ids[0], 1, Verdict::Completed)];
+    let done = [(ids[0], 1, Verdict::Completed).into()];
     assert_eq!(store.finish(&done).await.unwrap(), ids[..1]);
     let order = store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!(order.status, OrderStatus::Completed);
@@ -55,10 +55,10 @@ async fn a_worker_whose_lease_ran_out_cannot_write_over_its_successor() {
     assert_eq!((late.attempt, heir.attempt, heir.tries), (1, 2, 2));
     assert_eq!(store.extend(&[(id, late.attempt)], LEASE).await.unwrap(), []);
     let failed = Verdict::Failed("too late".to_owned());
-    assert_eq!(store.finish(&[(id, late.attempt, failed)]).await.unwrap(), []);
+    assert_eq!(store.finish(&[(id, late.attempt, failed).into()]).await.unwrap(), []);
     assert_eq!(status(&store, id).await, OrderStatus::Processing);
     assert_eq!(store.extend(&[(id, heir.attempt)], LEASE).await.unwrap(), [id]);
-    store.finish(&[(id, heir.attempt, Verdict::Completed)]).await.unwrap();
+    store.finish(&[(id, heir.attempt, Verdict::Completed).into()]).await.unwrap();
     assert_eq!(status(&store, id).await, OrderStatus::Completed);
 }
 
@@ -70,10 +70,10 @@ async fn verdicts_of_all_kinds_are_written_together() {
     let retry = Verdict::Retry(Duration::from_secs(1), "busy".to_owned());
     let written = store
         .finish(&[
-            (ids[0], 1, Verdict::Completed),
-            (ids[1], 1, Verdict::Failed("no such street".to_owned())),
-            (ids[2], 1, retry),
-            (ids[3], 1, Verdict::HandedBack),
+            (ids[0], 1, Verdict::Completed).into(),
+            (ids[1], 1, Verdict::Failed("no such street".to_owned())).into(),
+            (ids[2], 1, retry).into(),
+            (ids[3], 1, Verdict::HandedBack).into(),
         ])
         .await
         .unwrap();
@@ -130,7 +130,7 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
     let ids = orders(&store, 2).await;
     // One goes straight through.
     claim_one(&store, ids[1], LEASE).await;
-    store.finish(&[(ids[1], 1, Verdict::Completed)]).await.unwrap();
+    store.finish(&[(ids[1], 1, Verdict::Completed).into()]).await.unwrap();
     let earlier: Option<String> =
         sqlx::query_scalar("SELECT earlier::text FROM orders WHERE id = $1")
             .bind(ids[1].0)
@@ -144,7 +144,7 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
     let postponed = Verdict::Postponed(Duration::ZERO, "asleep".to_owned());
     for (attempt, verdict) in (1..).zip([retry, postponed, Verdict::HandedBack]) {
         claim_one(&store, id, LEASE).await;
-        store.finish(&[(id, attempt, verdict)]).await.unwrap();
+        store.finish(&[(id, attempt, verdict).into()]).await.unwrap();
     }
     claim_one(&store, id, OVER).await;
     assert_eq!(found(&store, 10, Duration::from_hours(1)).await, [id], "swept");
@@ -186,7 +186,7 @@ async fn a_history_is_bounded_and_keeps_who_wanted_something() {
     for attempt in 1..=60 {
         claim_one(&store, id, LEASE).await;
         let retry = Verdict::Retry(Duration::ZERO, format!("try {attempt}"));
-        store.finish(&[(id, attempt, retry)]).await.unwrap();
+        store.finish(&[(id, attempt, retry).into()]).await.unwrap();
     }
     let earlier = store.order(id).await.unwrap().unwrap().earlier;
     assert_eq!(earlier.len(), 51);
@@ -202,7 +202,7 @@ async fn a_reason_is_kept_whatever_is_in_it() {
     let ids = orders(&store, 1).await;
     store.claim(&ids, LEASE).await.unwrap();
     let why = format!("a NUL \0 and an end {}", "é".repeat(5000));
-    store.finish(&[(ids[0], 1, Verdict::Failed(why))]).await.unwrap();
+    store.finish(&[(ids[0], 1, Verdict::Failed(why)).into()]).await.unwrap();
     let failure = store.order(ids[0]).await.unwrap().unwrap().failure.unwrap();
     assert!(failure.starts_with("a NUL  and an end é"), "{failure}");
     assert_eq!(failure.chars().count(), 1000);
@@ -216,7 +216,8 @@ async fn leases_are_renewed_while_outcomes_are_written() {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), ids.len());
         // In any order but that of the outcomes.
         let claims: Vec<_> = ids.iter().rev().map(|id| (*id, attempt)).collect();
-        let back: Vec<_> = ids.iter().map(|id| (*id, attempt, Verdict::HandedBack)).collect();
+        let back: Vec<_> =
+            ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
         let (extended, finished) = tokio::join!(
             tokio::spawn({
                 let store = store.clone();
@@ -254,7 +255,8 @@ async fn claims_read_no_more_than_their_own_orders() {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), 1024);
         let claims: Vec<_> = ids.iter().map(|id| (*id, attempt)).collect();
         assert_eq!(store.extend(&claims, LEASE).await.unwrap().len(), 1024);
-        let back: Vec<_> = ids.iter().map(|id| (*id, attempt, Verdict::HandedBack)).collect();
+        let back: Vec<_> =
+            ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
         assert_eq!(store.finish(&back).await.unwrap().len(), 1024);
     }
     assert_eq!(read_at_large(&store).await - before, 0);

@@ -40,7 +40,7 @@ async fn a_sweep_finds_what_was_lost_once() {
     claim_one(&store, ids[2], OVER).await;
     let retry = Verdict::Retry(Duration::from_mins(1), "busy".to_owned());
     claim_one(&store, ids[3], LEASE).await;
-    store.finish(&[(ids[3], 1, retry)]).await.unwrap();
+    store.finish(&[(ids[3], 1, retry).into()]).await.unwrap();
 
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [ids[2]], "its lease is over");
     assert_eq!(status(&store, ids[2]).await, OrderStatus::Pending);
@@ -76,7 +76,7 @@ async fn what_was_handed_back_is_on_its_way_and_not_lost() {
     let id = orders(&store, 1).await[0];
     age_by(&store, id, "1 h").await;
     claim_one(&store, id, LEASE).await;
-    store.finish(&[(id, 1, Verdict::HandedBack)]).await.unwrap();
+    store.finish(&[(id, 1, Verdict::HandedBack).into()]).await.unwrap();
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, []);
     assert_eq!(found(&store, 10, Duration::ZERO).await, [id]);
 }
@@ -90,7 +90,7 @@ async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
     claim_one(&store, ids[1], LEASE).await;
     claim_one(&store, ids[2], LEASE).await;
     let retry = Verdict::Retry(Duration::from_secs(1), "no".to_owned());
-    store.finish(&[(ids[2], 1, retry)]).await.unwrap();
+    store.finish(&[(ids[2], 1, retry).into()]).await.unwrap();
     // The same, accepted long before; and one that waits, as it was told, for its time.
     for id in &ids[3..] {
         age_by(&store, *id, "2 h").await;
@@ -99,7 +99,7 @@ async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
     for id in &ids[4..] {
         claim_one(&store, *id, LEASE).await;
         let retry = Verdict::Retry(Duration::from_mins(3), "no".to_owned());
-        store.finish(&[(*id, 1, retry)]).await.unwrap();
+        store.finish(&[(*id, 1, retry).into()]).await.unwrap();
     }
     sqlx::query(
         "UPDATE orders SET lease_until = lease_until + interval '1 hour', \

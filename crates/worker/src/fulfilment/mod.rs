@@ -2,9 +2,15 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `handover` | whether a try may have been taken |
 //! | `simulated` | fulfilment for demos and benchmarks |
 //! | `webhook` | fulfilment by somebody else, who is told by HTTP |
+//!
+//! A worker records an attempt in the database before it hands the order over, and the attempt counts as
+//! taken: whatever happens from there on, the order may be fulfilled and cannot be cancelled. Only a
+//! fulfilment that knows better says so, by [`Handover::not_taken`].
 
+mod handover;
 mod simulated;
 pub mod webhook;
 
@@ -13,13 +19,18 @@ use std::time::Duration;
 use holdfast_domain::{CustomerRef, Metadata, OrderId, OrderLine};
 use jiff::Timestamp;
 
+pub use handover::Handover;
 pub use simulated::Simulated;
 
 /// An order to be fulfilled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Work {
-    /// Which order. Stable over all tries: a receiver can tell a repeat by it.
+    /// Which order. After a restore of the database another order may get the same id.
     pub order_id: OrderId,
+    /// With the id it names the order for ever, over all tries; `None` if the order is older than this.
+    pub nonce: Option<i64>,
+    /// Whether this try may be taken.
+    pub handover: Handover,
     /// How often it has been tried, this time included; tries that do not count are left out.
     pub tries: i32,
     /// When it was accepted.
@@ -56,9 +67,10 @@ pub enum FulfilError {
 /// Fulfils orders.
 ///
 /// An order may be handed over more than once: after a retry, or when a worker died or lost its
-/// lease. Whatever it does outside must tell a repeat by the order's id.
+/// lease. Whatever it does outside must tell a repeat by the order's id and nonce.
 pub trait Fulfilment: Send + Sync + 'static {
-    /// Fulfils one order. Dropped in the middle if the worker has to end.
+    /// Fulfils one order. Dropped in the middle if the worker has to end; what [`Work::handover`] says
+    /// then is written.
     fn fulfil(&self, work: Work) -> impl Future<Output = Result<(), FulfilError>> + Send;
 
     /// How many more orders it would take at the moment, at least 1; waits while it would take

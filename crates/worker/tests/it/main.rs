@@ -10,5 +10,6 @@ mod outages;
 mod outcomes;
 mod receiver;
 mod settings;
+mod taken;
 mod tls;
 mod webhook;

@@ -100,6 +100,20 @@ async fn a_panic_before_the_first_await_stops_nobody_either() {
 }
 
 #[tokio::test]
+async fn an_entry_for_an_order_that_is_not_there_is_done_with() {
+    let shop = Shop::open().await;
+    // As a restored database leaves them: numbers that are to come, and numbers that came again.
+    shop.publish(&[OrderId(1), OrderId(2), OrderId(4711)]).await;
+    let ids = shop.orders(2).await;
+    shop.sql("UPDATE orders SET status = 'cancelled' WHERE id = 2").await;
+    let _worker = shop.worker(quick(), EMPTY);
+    shop.until("completed", 1).await;
+    shop.until_empty().await;
+    assert_eq!(shop.order(ids[0]).await.attempt, 1);
+    assert_eq!(shop.order(ids[1]).await.attempt, 0);
+}
+
+#[tokio::test]
 async fn a_long_job_keeps_its_claim() {
     let shop = Shop::open().await;
     let ids = shop.orders(1).await;

@@ -1,15 +1,15 @@
 //! `POST /dead-letters/{id}/discard`
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
-use holdfast_domain::{Demand, OrderStatus};
+use holdfast_domain::Demand;
 
-use super::{failed, unknown};
+use super::{unknown, unsettled};
 use crate::{
     admission::Details,
     app::App,
     body::receive,
-    dead_letters::{self, OrderedBySchema},
-    orders::OrderHistoryBody,
+    dead_letters::{self, DiscardSchema},
+    orders::{OrderHistoryBody, View},
     problem::{Problem, ProblemSchema},
     routes::extract::ParentId,
 };
@@ -20,17 +20,21 @@ use crate::{
 /// turn among the orders for its products. Units that came from a hold go to the stock as well: the
 /// hold was used by the order and does not come back. Who wanted it and why is kept in the order's
 /// history.
+///
+/// With `"state": "pending"`, an order is discarded that is pending and may be fulfilled already
+/// (`may_be_fulfilled`): nobody else can cancel it. **Make sure first** that it is not fulfilled and will
+/// not be, since its units are sold again.
 #[utoipa::path(
     post, path = "/dead-letters/{id}/discard", tag = "dead letters", operation_id = "discard_dead_letter",
     params(("id" = i64, Path, description = "The order's id")),
-    request_body(content = OrderedBySchema),
+    request_body(content = DiscardSchema),
     responses(
         (status = 200, description = "The order, cancelled", body = OrderHistoryBody),
         (status = 404, description = "There is no such order",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, or not any more (`state` tells where it stands), or the shop cannot hold the units",
+        (status = 409, description = "It is not in that state, or not any more (`state` tells where it stands), or the shop cannot hold the units",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -50,12 +54,12 @@ pub async fn discard(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
-    let ordered = dead_letters::ordered_by(&receive(&headers, body, app.body).await?)?;
-    let order = failed(&app, id).await?;
-    let from = OrderStatus::Failed;
-    let demand = Demand::Cancel { order_id: order.id, from, lines: order.demanded() };
+    let (ordered, from) = dead_letters::discard(&receive(&headers, body, app.body).await?)?;
+    let order = unsettled(&app, id, from).await?;
+    let demand =
+        Demand::Cancel { order_id: order.id, from, settled: true, lines: order.demanded() };
     let details = Details { ordered: Some(ordered), ..Details::default() };
     app.admission.place(demand, details).await?;
     let order = app.store.order(order.id).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(order.into()))
+    Ok(Json(View::Shop.with_history(order)))
 }

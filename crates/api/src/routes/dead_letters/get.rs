@@ -5,7 +5,7 @@ use axum::{Json, extract::State};
 use super::failed;
 use crate::{
     app::App,
-    orders::OrderHistoryBody,
+    orders::{OrderHistoryBody, View},
     problem::{Kind, Problem, ProblemSchema},
     routes::extract::PathId,
 };
@@ -31,7 +31,7 @@ pub async fn get(
     PathId(id): PathId,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
     match failed(&app, id).await {
-        Ok(order) => Ok(Json(order.into())),
+        Ok(order) => Ok(Json(View::Shop.with_history(order))),
         Err(problem) if problem.kind() == Kind::OrderMoved => Err(Problem::with_detail(
             Kind::NotFound,
             format!("The order {id} has not failed, or not any more; see /orders/{id}."),

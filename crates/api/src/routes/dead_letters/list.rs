@@ -8,7 +8,7 @@ use crate::{
     app::App,
     cursor::{Scope, page},
     dead_letters::Time,
-    orders::OrderBody,
+    orders::{OrderBody, View},
     problem::{Problem, ProblemSchema},
     query::Query,
 };
@@ -68,7 +68,7 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem>
         limit: limit.unwrap_or(100),
     };
     let found = app.store.dead_letters(&asked).await?;
-    let orders: Vec<_> = found.items.into_iter().map(OrderBody::from).collect();
+    let orders: Vec<_> = found.items.into_iter().map(|order| View::Shop.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));
     Ok(page(&uri, &scope, &orders, next.as_ref()))
 }

@@ -8,7 +8,7 @@ use crate::{
     app::App,
     body::receive,
     dead_letters::{self, OrderedBySchema},
-    orders::OrderHistoryBody,
+    orders::{OrderHistoryBody, View},
     problem::{Problem, ProblemSchema},
     routes::extract::ParentId,
 };
@@ -53,5 +53,9 @@ pub async fn replay(
     app.admission.publish(replayed.into_iter().map(|order| (order.order_id, order.trace_context)));
     let order = app.store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
     // Somebody else was faster.
-    if was_ours { Ok(Json(order.into())) } else { Err(Problem::order_moved(order.status)) }
+    if was_ours {
+        Ok(Json(View::Shop.with_history(order)))
+    } else {
+        Err(Problem::order_moved(order.status))
+    }
 }

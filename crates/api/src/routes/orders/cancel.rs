@@ -7,15 +7,18 @@ use crate::{
     access::Caller,
     admission::Details,
     app::App,
-    orders::{OrderBody, unknown},
+    orders::{OrderBody, View, unknown},
     problem::{Problem, ProblemSchema},
     routes::extract::ParentId,
 };
 
 /// Cancel an order
 ///
-/// Only a pending order can be cancelled: nobody works on it yet. Its units are in stock again, once. If a
+/// Only a pending order can be cancelled: nobody works on it. Its units are in stock again, once. If a
 /// worker begins it at the same moment, exactly one of the two wins.
+///
+/// An order that was tried before, and that may have been taken by the one who fulfils it, is not
+/// cancelled: 409 `order-may-be-fulfilled`. It is completed or fails by itself, or an operator settles it.
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders", operation_id = "cancel_order",
     params(("id" = i64, Path, description = "The order's id")),
@@ -23,7 +26,7 @@ use crate::{
         (status = 200, description = "The order, cancelled", body = OrderBody),
         (status = 404, description = "There is no such order",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It is not pending any more; `state` tells where it stands",
+        (status = 409, description = "It is not pending any more, or it may be fulfilled already; `type` tells which, and `state` where it stands",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "The id is no whole number",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -43,8 +46,9 @@ pub async fn cancel(
         .filter(|order| caller.may_see(order.customer_ref.as_ref()))
         .ok_or_else(|| unknown(id))?;
     let from = OrderStatus::Pending;
-    let demand = Demand::Cancel { order_id: order.id, from, lines: order.demanded() };
+    let demand =
+        Demand::Cancel { order_id: order.id, from, settled: false, lines: order.demanded() };
     app.admission.place(demand, Details::default()).await?;
     let order = app.store.order(order.id).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(order.into()))
+    Ok(Json(View::of(&caller).order(order)))
 }

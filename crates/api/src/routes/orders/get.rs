@@ -6,7 +6,7 @@ use holdfast_domain::OrderId;
 use crate::{
     access::Caller,
     app::App,
-    orders::{OrderHistoryBody, unknown},
+    orders::{OrderHistoryBody, View, unknown},
     problem::{Problem, ProblemSchema},
     routes::extract::PathId,
 };
@@ -32,5 +32,5 @@ pub async fn get(
 ) -> Result<Json<OrderHistoryBody>, Problem> {
     let order = app.store.order(OrderId(id)).await?;
     let order = order.filter(|order| caller.may_see(order.customer_ref.as_ref()));
-    Ok(Json(order.ok_or_else(|| unknown(id))?.into()))
+    Ok(Json(View::of(&caller).with_history(order.ok_or_else(|| unknown(id))?)))
 }

@@ -8,7 +8,7 @@ use crate::{
     access::Caller,
     app::App,
     cursor::{Scope, page},
-    orders::{OrderBody, Status, status_words},
+    orders::{OrderBody, Status, View, status_words},
     problem::{Problem, ProblemSchema},
     query::Query,
 };
@@ -74,7 +74,8 @@ pub async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Re
         limit: limit.unwrap_or(100),
     };
     let found = app.store.orders(&asked).await?;
-    let orders: Vec<_> = found.items.into_iter().map(OrderBody::from).collect();
+    let view = View::of(&caller);
+    let orders: Vec<_> = found.items.into_iter().map(|order| view.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));
     Ok(page(&uri, &scope, &orders, next.as_ref()))
 }

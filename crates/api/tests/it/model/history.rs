@@ -7,6 +7,7 @@ use std::{
 };
 
 use holdfast_domain::OrderId;
+use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
 use proptest::{collection::vec, option, prelude::*};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ pub enum Step {
     Adjust { product: usize, delta: i64 },
     Retire { product: usize },
     Claim { order: usize },
+    Return { claim: usize, taken: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +56,9 @@ pub fn histories() -> impl Strategy<Value = History> {
             .prop_filter("0 is refused", |(_, delta)| *delta != 0)
             .prop_map(|(product, delta)| Step::Adjust { product, delta }),
         1 => product().prop_map(|product| Step::Retire { product }),
-        2 => (0..3_usize).prop_map(|order| Step::Claim { order }),
+        3 => (0..3_usize).prop_map(|order| Step::Claim { order }),
+        2 => (0..2_usize, any::<bool>())
+            .prop_map(|(claim, taken)| Step::Return { claim, taken }),
     ];
     (proptest::array::uniform3(0..8_i64), vec(vec(step, 1..=STEPS), CLIENTS))
         .prop_map(|(stocks, clients)| History { stocks, clients })
@@ -66,6 +70,8 @@ struct Known {
     orders: Vec<i64>,
     /// With product and quantity.
     holds: Vec<(i64, usize, i64)>,
+    /// Order and attempt.
+    claims: Vec<(i64, i32)>,
 }
 
 fn newest<T: Copy>(items: &[T], back: usize) -> Option<T> {
@@ -91,6 +97,11 @@ impl Step {
             }
             Self::Cancel { order } => Request::Cancel { order: newest(&known.orders, *order)? },
             Self::Claim { order } => Request::Claim { order: newest(&known.orders, *order)? },
+            Self::Return { claim, taken } => {
+                let (order, attempt) = newest(&known.claims, *claim)?;
+                let taken = if *taken { Taken::Maybe } else { Taken::Never };
+                Request::Return { order, attempt, taken }
+            }
             Self::Hold { product, quantity } => {
                 Request::Hold { product: *product, quantity: *quantity }
             }
@@ -125,6 +136,9 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
                 let mut known = known.lock().unwrap();
                 match (&answer, &request) {
                     (Answer::Placed(id), _) if !known.orders.contains(id) => known.orders.push(*id),
+                    (Answer::Claimed(attempt), Request::Claim { order }) => {
+                        known.claims.push((*order, *attempt));
+                    }
                     (Answer::Held(id), Request::Hold { product, quantity }) => {
                         known.holds.push((*id, *product, *quantity));
                     }
@@ -170,7 +184,18 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
             let lease = Duration::from_hours(1);
             let claims = replicas.store.claim(&[OrderId(*order)], lease).await.unwrap();
             let unknown = Answer::Stands(String::new());
-            return if claims.is_empty() { unknown } else { Answer::Done };
+            return claims.first().map_or(unknown, |claim| Answer::Claimed(claim.attempt));
+        }
+        Request::Return { order, attempt, taken } => {
+            let ended = EndedClaim {
+                order_id: OrderId(*order),
+                attempt: *attempt,
+                verdict: Verdict::Retry(Duration::ZERO, "again".to_owned()),
+                taken: *taken,
+            };
+            let written = replicas.store.finish(&[ended]).await.unwrap();
+            let lost = Answer::Stands(String::new());
+            return if written.is_empty() { lost } else { Answer::Done };
         }
     };
     read(request, ids, &answer)
@@ -202,6 +227,7 @@ fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
                 "/problems/order-moved" | "/problems/hold-ended" => {
                     Answer::Stands(problem["state"].as_str().unwrap().to_owned())
                 }
+                "/problems/order-may-be-fulfilled" => Answer::MayBeFulfilled,
                 "/problems/idempotency-key-reused" => Answer::KeyReused,
                 _ => panic!("{request:?} → {answer:?}"),
             }

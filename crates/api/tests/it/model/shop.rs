@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_store::fulfilment::Taken;
+
 /// How many products a history has.
 pub const PRODUCTS: usize = 3;
 
@@ -37,6 +39,12 @@ pub enum Request {
     Claim {
         order: i64,
     },
+    /// What a worker does after a try that it makes again later.
+    Return {
+        order: i64,
+        attempt: i32,
+        taken: Taken,
+    },
 }
 
 /// What was answered.
@@ -44,8 +52,10 @@ pub enum Request {
 pub enum Answer {
     Placed(i64),
     Held(i64),
-    /// Cancelled, released, retired, claimed.
+    /// Cancelled, released, retired, returned.
     Done,
+    /// With the number of the claim.
+    Claimed(i32),
     Adjusted {
         stock: i64,
     },
@@ -56,11 +66,13 @@ pub enum Answer {
     UnknownProduct,
     /// The order or hold stands elsewhere.
     Stands(String),
+    /// A try of the order may have been taken.
+    MayBeFulfilled,
     KeyReused,
 }
 
 /// The kinds of answers, for counting.
-pub const OUTCOMES: [&str; 8] = [
+pub const OUTCOMES: [&str; 9] = [
     "placed",
     "held",
     "done",
@@ -69,6 +81,7 @@ pub const OUTCOMES: [&str; 8] = [
     "unknown product",
     "stands elsewhere",
     "key reused",
+    "may be fulfilled",
 ];
 
 impl Answer {
@@ -76,12 +89,13 @@ impl Answer {
         match self {
             Self::Placed(_) => 0,
             Self::Held(_) => 1,
-            Self::Done => 2,
+            Self::Done | Self::Claimed(_) => 2,
             Self::Adjusted { .. } => 3,
             Self::NotEnough { .. } => 4,
             Self::UnknownProduct => 5,
             Self::Stands(_) => 6,
             Self::KeyReused => 7,
+            Self::MayBeFulfilled => 8,
         }
     }
 
@@ -110,6 +124,8 @@ struct Hold {
 struct Order {
     items: Items,
     status: &'static str,
+    attempt: i32,
+    may_be_fulfilled: bool,
 }
 
 /// What can be seen from outside: products, and the statuses of orders and holds.
@@ -180,7 +196,7 @@ impl Shop {
             Request::Cancel { order } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
                 match answer {
-                    Answer::Done if order.status == "pending" => {
+                    Answer::Done if order.status == "pending" && !order.may_be_fulfilled => {
                         order.status = "cancelled";
                         for (product, quantity) in &order.items {
                             self.products[*product].stock += quantity;
@@ -188,16 +204,26 @@ impl Shop {
                         true
                     }
                     Answer::Stands(status) => status == order.status && status != "pending",
+                    Answer::MayBeFulfilled => order.status == "pending" && order.may_be_fulfilled,
                     _ => false,
                 }
             }
             Request::Claim { order } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
                 // A worker passes over an order that somebody has locked, pending as it may be.
-                if *answer != Answer::Done {
-                    return true;
+                let Answer::Claimed(attempt) = *answer else { return true };
+                order.attempt += 1;
+                let from = std::mem::replace(&mut order.status, "processing");
+                from == "pending" && order.attempt == attempt
+            }
+            Request::Return { order, attempt, taken } => {
+                let Some(order) = self.orders.get_mut(order) else { return false };
+                let holds = order.status == "processing" && order.attempt == *attempt;
+                if holds {
+                    order.status = "pending";
+                    order.may_be_fulfilled |= *taken == Taken::Maybe;
                 }
-                std::mem::replace(&mut order.status, "processing") == "pending"
+                holds == (*answer == Answer::Done)
             }
             Request::Adjust { product, delta } => {
                 let of = &mut self.products[*product];
@@ -260,7 +286,7 @@ impl Shop {
         if let Some(key) = key {
             self.keys.insert(key.to_owned(), (items.clone(), hold, *id));
         }
-        self.orders.insert(*id, Order { items: items.clone(), status: "pending" }).is_none()
+        self.orders.insert(*id, new_order(items)).is_none()
     }
 
     /// Whether this is a reason not to take so many units from stock.
@@ -276,4 +302,8 @@ impl Shop {
             _ => false,
         }
     }
+}
+
+fn new_order(items: &Items) -> Order {
+    Order { items: items.clone(), status: "pending", attempt: 0, may_be_fulfilled: false }
 }

@@ -1,19 +1,21 @@
 //! What a receiver's answer means for the order, and for whether more are sent.
 //!
-//! | answer | the order | the receiver |
-//! |---|---|---|
-//! | 2xx | completed | well |
-//! | 409, 425 | is tried again | well |
-//! | 429, 5xx, 408, 3xx | is tried again | unwell |
-//! | 401, 403, 404, 405, 407, 421 | is tried again | unwell: these are about the address and the secret, not about one order |
-//! | any other 4xx, 410 among them | has failed | well: it has looked at this very order |
-//! | none, or nonsense | is tried again | unwell |
+//! | answer | the order | taken by this try | the receiver |
+//! |---|---|---|---|
+//! | 2xx | completed | yes | well |
+//! | 409, 425 | is tried again | perhaps | well |
+//! | 5xx, 408, 3xx | is tried again | perhaps | unwell |
+//! | 429 | is tried again | no | unwell |
+//! | 401, 403, 404, 405, 407, 421 | is tried again | no | unwell: these are about the address and the secret, not about one order |
+//! | any other 4xx, 410 among them | has failed | no | well: it has looked at this very order |
+//! | none, or nonsense | is tried again | perhaps, if it was sent | unwell |
 //!
 //! The status alone decides. A body is read for the message of a failure only, and never further than
 //! that takes.
 
 use std::time::{Duration, SystemTime};
 
+use holdfast_store::fulfilment::Taken;
 use http::{HeaderMap, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes};
@@ -36,6 +38,15 @@ pub(super) enum Condition {
     Well,
     /// It does not; with how long it wants to be left alone, if it said so.
     Unwell(Option<Duration>),
+}
+
+/// Whether a receiver that answers so may have taken the order, by what `docs/webhooks.md` defines.
+pub(super) fn taken(status: StatusCode) -> Taken {
+    match status.as_u16() {
+        408 | 409 | 425 => Taken::Maybe,
+        400..=499 => Taken::Never,
+        _ => Taken::Maybe,
+    }
 }
 
 /// Judges by the status and the headers; `excerpt` is the beginning of the body.
@@ -149,6 +160,15 @@ mod tests {
             let (condition, outcome) = judged(status, &[]);
             assert_eq!(condition, Condition::Well, "{status}");
             assert!(matches!(outcome, Err(FulfilError::Unavailable { .. })), "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_says_that_the_order_was_not_taken() {
+        for status in 100..=999 {
+            let refused = (400..500).contains(&status) && ![408, 409, 425].contains(&status);
+            let taken = taken(StatusCode::from_u16(status).unwrap());
+            assert_eq!(taken == Taken::Never, refused, "{status}");
         }
     }
 

@@ -21,10 +21,9 @@ mod target;
 
 use std::time::{Duration, SystemTime};
 
+use holdfast_store::fulfilment::Taken;
 use holdfast_telemetry::{Chain, propagation, settings::MustBe};
 use http::{HeaderName, HeaderValue, Method, Request, header};
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -36,10 +35,11 @@ use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{FulfilError, Fulfilment, Work, backoff::Backoff};
+use crate::{FulfilError, Fulfilment, Handover, Work, backoff::Backoff};
 use answer::Condition;
 use gate::Gate;
 use metrics::WebhookMetrics;
+use payload::Payload;
 use target::Resolver;
 
 pub use answer::retry_after;
@@ -105,7 +105,7 @@ pub enum WebhookError {
 /// Sends each order to a receiver, which fulfils it.
 pub struct Webhook {
     settings: WebhookSettings,
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Payload>,
     gate: Gate,
     connections: Semaphore,
     metrics: WebhookMetrics,
@@ -156,7 +156,7 @@ impl Webhook {
         })
     }
 
-    fn request(&self, work: &Work) -> Result<Request<Full<Bytes>>, Box<dyn std::error::Error>> {
+    fn request(&self, work: &Work) -> Result<Request<Payload>, Box<dyn std::error::Error>> {
         let id = payload::message_id(work);
         let body = payload::body(work)?;
         // A receiver refuses one that is too old, so each try has its own.
@@ -175,7 +175,7 @@ impl Webhook {
         if let Some(context) = propagation::traceparent_of(&tracing::Span::current()) {
             request = request.header(TRACEPARENT, context);
         }
-        Ok(request.body(Full::new(Bytes::from(body)))?)
+        Ok(request.body(Payload::new(body, work.handover.clone()))?)
     }
 
     /// The span of a request, within that of an order which has one. The path of the target may be
@@ -195,7 +195,11 @@ impl Webhook {
     }
 
     /// Sends it and judges the answer.
-    async fn send(&self, request: Request<Full<Bytes>>) -> (Condition, Result<(), FulfilError>) {
+    async fn send(
+        &self,
+        request: Request<Payload>,
+        handover: &Handover,
+    ) -> (Condition, Result<(), FulfilError>) {
         let unanswered = |reason| {
             self.metrics.answered(None);
             let error = FulfilError::Unavailable { reason, after: None };
@@ -215,6 +219,9 @@ impl Webhook {
             }
         };
         self.metrics.answered(Some(head.status));
+        if answer::taken(head.status) == Taken::Never {
+            handover.not_taken();
+        }
         Span::current().record("http.response.status_code", head.status.as_u16());
         let excerpt = answer::read(head.status, body).await;
         answer::judge(&head, &excerpt, SystemTime::now())
@@ -228,6 +235,8 @@ impl Webhook {
 
 impl Fulfilment for Webhook {
     async fn fulfil(&self, work: Work) -> Result<(), FulfilError> {
+        // Until the body of the request is sent.
+        work.handover.not_taken();
         let _inside = self.gate.enter();
         // Never closed.
         let _connection = self.connections.acquire().await;
@@ -237,7 +246,8 @@ impl Fulfilment for Webhook {
             .in_scope(|| self.request(&work))
             .map_err(|error| FulfilError::Fail(format!("it cannot be sent: {error}")))?;
         let sent = Instant::now();
-        let (mut condition, mut outcome) = self.send(request).instrument(span.clone()).await;
+        let (mut condition, mut outcome) =
+            self.send(request, &work.handover).instrument(span.clone()).await;
         if outcome.is_err() {
             span.set_status(Status::error(""));
         }

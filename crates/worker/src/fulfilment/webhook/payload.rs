@@ -1,10 +1,16 @@
 //! What a receiver is told of an order.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use holdfast_domain::{CustomerRef, OrderLine};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::Work;
+use crate::{Handover, Work};
 
 /// The event's name. Nothing else is sent.
 const ACCEPTED: &str = "order.accepted";
@@ -47,9 +53,14 @@ impl From<&OrderLine> for Item {
     }
 }
 
-/// The id of the message: the same with each try of the order, in each of its lives.
+/// The id of the message: the same with each try of the order, in each of its lives, and no other order's.
+/// An order's id alone would not do: after a restore, or a failover that lost commits, it is given out again.
 pub(super) fn message_id(work: &Work) -> String {
-    format!("order_{}", work.order_id)
+    match work.nonce {
+        Some(nonce) => format!("order_{}_{nonce:016x}", work.order_id),
+        // It may have been sent under this id by the release that accepted it.
+        None => format!("order_{}", work.order_id),
+    }
 }
 
 /// The body, byte for byte the same with each try.
@@ -68,4 +79,44 @@ pub(super) fn body(work: &Work) -> serde_json::Result<Vec<u8>> {
             created_at: work.created_at,
         },
     })
+}
+
+/// A request's body. It asks the handover before it leaves, so what is known of a try that was given up is
+/// exact: a request that still waits for a connection is never sent afterwards.
+pub(super) struct Payload {
+    bytes: Option<Bytes>,
+    handover: Handover,
+}
+
+/// The try was given up before its order was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the try is over")]
+pub(super) struct TryIsOver;
+
+impl Payload {
+    pub(super) fn new(bytes: Vec<u8>, handover: Handover) -> Self {
+        Self { bytes: Some(bytes.into()), handover }
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = TryIsOver;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TryIsOver>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| {
+            if self.handover.may_be_taken() { Ok(Frame::data(bytes)) } else { Err(TryIsOver) }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
 }

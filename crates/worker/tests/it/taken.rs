@@ -1,0 +1,246 @@
+//! What each end of a try leaves behind: whether the order may be fulfilled, and so may not be cancelled.
+
+use std::time::Duration;
+
+use holdfast_domain::{Order, OrderId, OrderStatus};
+use holdfast_store::{Ordered, fulfilment::Taken};
+use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work, WorkerSettings, webhook::Webhook};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::{
+    fixture::{Shop, quick, until},
+    receiver::{Receiver, Reply, SECRET, settings},
+};
+
+/// So that an order is tried once and then stands still.
+fn once() -> WorkerSettings {
+    let hour = Duration::from_hours(1);
+    WorkerSettings { retry_base: hour, retry_max: hour, sweep_after: hour, ..quick() }
+}
+
+async fn tried<F: Fulfilment>(fulfilment: F) -> Order {
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    let _worker = shop.worker(once(), fulfilment);
+    ended(&shop, ids[0]).await
+}
+
+/// Waits until a try has ended with a reason.
+async fn ended(shop: &Shop, id: OrderId) -> Order {
+    until("a try has ended", async || {
+        let order = shop.order(id).await;
+        order.failure.is_some() && order.status != OrderStatus::Processing
+    })
+    .await;
+    shop.order(id).await
+}
+
+async fn answered(reply: Reply) -> Order {
+    let receiver = Receiver::start(move |_, _| reply.clone()).await;
+    let mut settings = receiver.settings();
+    settings.timeout = Duration::from_millis(500);
+    tried(Webhook::new(settings, &Registry::new()).unwrap()).await
+}
+
+#[tokio::test]
+async fn an_order_without_a_clear_answer_may_be_fulfilled() {
+    let replies = [
+        // A timeout, a connection that breaks, and nonsense: all after the receiver has read it.
+        Reply::Hang,
+        Reply::Raw(Vec::new()),
+        Reply::Raw(b"HTTP/1.1 2".to_vec()),
+        Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()),
+        Reply::Status(302),
+        Reply::Status(408),
+        Reply::Status(409),
+        Reply::Status(425),
+        Reply::Status(500),
+        Reply::Status(503),
+        Reply::Status(504),
+    ];
+    for reply in replies {
+        let order = answered(reply.clone()).await;
+        assert_eq!(order.status, OrderStatus::Pending, "{reply:?}");
+        assert!(order.may_be_fulfilled, "{reply:?}: {:?}", order.failure);
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_the_receiver_has_refused_is_not_taken() {
+    for (status, stands) in [
+        (401, OrderStatus::Pending),
+        (403, OrderStatus::Pending),
+        (404, OrderStatus::Pending),
+        (429, OrderStatus::Pending),
+        (400, OrderStatus::Failed),
+        (410, OrderStatus::Failed),
+        (422, OrderStatus::Failed),
+    ] {
+        let order = answered(Reply::Status(status)).await;
+        assert_eq!((order.status, order.may_be_fulfilled), (stands, false), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_never_left_is_not_taken() {
+    // Nobody listens.
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Somebody who takes the connection and says nothing: TLS never comes about.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let targets = [
+        format!("http://{port}/"),
+        format!("https://{}/", mute.local_addr().unwrap()),
+        "http://no-such-host.invalid/".to_owned(),
+    ];
+    for target in targets {
+        let mut settings = settings(&target);
+        settings.timeout = Duration::from_millis(500);
+        let order = tried(Webhook::new(settings, &Registry::new()).unwrap()).await;
+        assert_eq!(order.status, OrderStatus::Pending, "{target}");
+        assert!(!order.may_be_fulfilled, "{target}: {:?}", order.failure);
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
+    let receiver = Receiver::start(|_, _| Reply::Slow(Duration::from_millis(200), 500)).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    shop.publish(&ids).await;
+    let mut settings = receiver.settings();
+    settings.connections = 10;
+    settings.pause_base = Duration::from_hours(1);
+    settings.retry_after_max = Duration::from_hours(1);
+    let _worker = shop.worker(once(), Webhook::new(settings, &Registry::new()).unwrap());
+    let mut sent = 0;
+    for id in &ids {
+        let order = ended(&shop, *id).await;
+        let held_back = order.failure.as_deref().is_some_and(|why| why.starts_with("not sent"));
+        assert_eq!(order.may_be_fulfilled, !held_back, "{:?}", order.failure);
+        sent += usize::from(!held_back);
+    }
+    assert_eq!(receiver.requests().len(), sent);
+    assert!((1..20).contains(&sent), "{sent}");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
+    let receiver = Receiver::start(|_, _| Reply::Hang).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    let worker = shop
+        .binary()
+        .env("HOLDFAST_FULFILMENT", "webhook")
+        .env("HOLDFAST_WEBHOOK_URL", receiver.url())
+        .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
+        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true");
+    let victim = shop.start(worker).await;
+    until("it is sent", async || receiver.requests().len() == 1).await;
+    victim.kill9().await.unwrap();
+    // Its lease runs out, and the sweep makes it pending again.
+    let sweep = holdfast_store::fulfilment::SweepRule {
+        waiting: Duration::ZERO,
+        lost_after: Duration::ZERO,
+        horizon: Duration::from_hours(1),
+        limit: 10,
+    };
+    until("its lease has run out", async || {
+        shop.store.sweep(sweep, None).await.unwrap();
+        shop.order(ids[0]).await.status == OrderStatus::Pending
+    })
+    .await;
+    assert!(shop.order(ids[0]).await.may_be_fulfilled);
+}
+
+#[tokio::test]
+async fn an_order_that_is_handed_back_may_be_fulfilled_if_it_was_sent() {
+    let receiver = Receiver::start(|_, _| Reply::Hang).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(3).await;
+    shop.publish(&ids).await;
+    let mut settings = receiver.settings();
+    // The others wait for their turn.
+    settings.connections = 1;
+    let worker = shop.worker(once(), Webhook::new(settings, &Registry::new()).unwrap());
+    shop.until("processing", 2).await;
+    until("one is sent", async || receiver.requests().len() == 1).await;
+    worker.shutdown(Duration::ZERO).await;
+    shop.until("pending", 3).await;
+    let mut maybe = 0;
+    for id in ids {
+        maybe += usize::from(shop.order(id).await.may_be_fulfilled);
+    }
+    assert_eq!((maybe, receiver.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_is_replayed() {
+    let receiver = Receiver::start(|_, number| match number {
+        0 => Reply::Raw(Vec::new()),
+        _ => Reply::Status(422),
+    })
+    .await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    let worker = shop.worker(quick(), receiver.webhook());
+    shop.until("failed", 1).await;
+    worker.shutdown(Duration::from_secs(5)).await;
+    assert!(shop.order(ids[0]).await.may_be_fulfilled);
+    let replayed = shop.store.replay(&ids, Ordered { by: "ada", note: None }).await.unwrap();
+    assert_eq!(replayed.len(), 1);
+    let order = shop.order(ids[0]).await;
+    assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, true));
+}
+
+#[tokio::test]
+async fn a_simulated_try_that_fails_has_reached_nobody() {
+    let order = tried(Simulated { duration: Duration::ZERO, fail_percent: 100 }).await;
+    assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, false));
+}
+
+/// Says nothing of its handover, like a fulfilment that was written before there was one.
+struct Silent;
+
+impl Fulfilment for Silent {
+    async fn fulfil(&self, _work: Work) -> Result<(), FulfilError> {
+        Err(FulfilError::Retry("no".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn a_fulfilment_that_says_nothing_may_have_taken_the_order() {
+    assert!(tried(Silent).await.may_be_fulfilled);
+}
+
+#[tokio::test]
+async fn an_attempt_of_a_release_that_knows_of_none_of_this_may_have_been_taken() {
+    let shop = Shop::open().await;
+    let ids = shop.orders(2).await;
+    shop.sql(
+        "UPDATE orders SET attempt = 3, handed_back = 3, not_taken = NULL WHERE id = 1; \
+         UPDATE orders SET attempt = 2, not_taken = 1 WHERE id = 2",
+    )
+    .await;
+    for id in &ids {
+        assert!(shop.order(*id).await.may_be_fulfilled);
+    }
+    // And a refusal of now does not make up for it.
+    let claims = shop.store.claim(&ids, Duration::from_mins(1)).await.unwrap();
+    let refused: Vec<_> = claims
+        .iter()
+        .map(|claim| holdfast_store::fulfilment::EndedClaim {
+            order_id: claim.order_id,
+            attempt: claim.attempt,
+            verdict: holdfast_store::fulfilment::Verdict::HandedBack,
+            taken: Taken::Never,
+        })
+        .collect();
+    assert_eq!(shop.store.finish(&refused).await.unwrap().len(), 2);
+    for id in &ids {
+        assert!(shop.order(*id).await.may_be_fulfilled);
+    }
+}
