@@ -1,34 +1,58 @@
 //! Entity tags of products, and the conditions of requests that bear them (RFC 9110, sections 8.8.3 and
 //! 13.1).
 //!
-//! A product's tag is strong: the number of the form in which products are shown, and the product's
-//! version, which grows with each change, a sale included. So it costs no look at the body.
+//! A product's tag is strong: the number of the form in which products are shown, the product's
+//! version, which grows with each change, a sale included, and a digest of the product as it is shown. The
+//! version alone would not do: a database that was restored gives out the same versions for other contents, and
+//! whoever has kept a tag would be told that nothing has changed.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::Bytes;
+use holdfast_domain::Product;
 
-use crate::problem::{FieldError, Problem};
+use crate::{
+    problem::{FieldError, Problem},
+    products::ProductBody,
+};
 
 /// The form in which [`ProductBody`](crate::products::ProductBody) shows a product. To be raised
 /// when that changes, or clients would keep the old form.
 const FORM: u32 = 1;
 
 /// What a condition looks like, for a message to a person.
-const MUST: &str =
-    "must be * or a list of entity tags in double quotes, as the header ETag gives them: \"1-42\"";
+const MUST: &str = "must be * or a list of entity tags in double quotes, as the header ETag gives them: \"1-42-85944171f73967e8\"";
 
-/// The tag of a product at this version.
-pub fn of(version: i64) -> HeaderValue {
-    // All of it is visible ASCII, so this cannot fail.
-    HeaderValue::from_maybe_shared(Bytes::from(format!("\"{FORM}-{version}\"")))
-        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+/// What names a product as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(String);
+
+impl Tag {
+    /// The tag of a product at this version that is shown like this.
+    pub fn new(version: i64, body: &[u8]) -> Self {
+        // FNV-1a: what it must tell apart was not made by somebody who wants it to fail.
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let digest = body.iter().fold(0xcbf2_9ce4_8422_2325, mix);
+        Self(format!("{FORM}-{version}-{digest:016x}"))
+    }
+
+    /// The tag of a product.
+    pub fn of(product: &ProductBody) -> Self {
+        Self::new(product.version, &crate::body::encode(product))
+    }
+
+    /// The header `ETag`.
+    pub fn header(&self) -> HeaderValue {
+        // All of it is visible ASCII, so this cannot fail.
+        HeaderValue::from_maybe_shared(Bytes::from(format!("\"{}\"", self.0)))
+            .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    }
 }
 
 /// Whether a read may be answered with "not modified": the header `If-None-Match` names the
-/// product at this version. Weak tags will do for that. A header that is none is passed over: the
+/// product as it is. Weak tags will do for that. A header that is none is passed over: the
 /// full answer is never wrong.
-pub fn is_known(headers: &HeaderMap, version: i64) -> bool {
-    matches!(Condition::read(headers, header::IF_NONE_MATCH), Ok(Some(tags)) if tags.names(version, false))
+pub fn is_known(headers: &HeaderMap, current: &Tag) -> bool {
+    matches!(Condition::read(headers, header::IF_NONE_MATCH), Ok(Some(tags)) if tags.names(current, false))
 }
 
 /// The conditions under which a request may change a product.
@@ -64,14 +88,23 @@ impl<'h> Preconditions<'h> {
     ///
     /// # Errors
     /// One does not hold.
-    pub fn check(&self, product_id: i64, version: i64) -> Result<(), Problem> {
-        let matches = self.matches.as_ref().is_none_or(|tags| tags.names(version, true));
-        let known = self.none_match.as_ref().is_some_and(|tags| tags.names(version, false));
-        if matches && !known {
+    pub fn check(&self, product: &Product) -> Result<(), Problem> {
+        if self.matches.is_none() && self.none_match.is_none() {
+            return Ok(());
+        }
+        let current = Tag::of(&ProductBody::from(product.clone()));
+        if self.holds_for(&current) {
             Ok(())
         } else {
-            Err(Problem::precondition_failed(product_id, version))
+            Err(Problem::precondition_failed(product.id.0, product.version))
         }
+    }
+
+    /// Whether they hold for a product with this tag.
+    pub fn holds_for(&self, current: &Tag) -> bool {
+        let matches = self.matches.as_ref().is_none_or(|tags| tags.names(current, true));
+        let known = self.none_match.as_ref().is_some_and(|tags| tags.names(current, false));
+        matches && !known
     }
 }
 
@@ -79,11 +112,11 @@ impl<'h> Preconditions<'h> {
 #[derive(Debug, PartialEq, Eq)]
 enum Condition<'h> {
     Any,
-    Tags(Vec<Tag<'h>>),
+    Tags(Vec<Named<'h>>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Tag<'h> {
+struct Named<'h> {
     weak: bool,
     opaque: &'h [u8],
 }
@@ -108,17 +141,16 @@ impl<'h> Condition<'h> {
         if tags.is_empty() { Err(Malformed) } else { Ok(Some(Self::Tags(tags))) }
     }
 
-    /// Whether the product at this version is among them. A weak tag says that the two are as good
+    /// Whether the product as it is is among them. A weak tag says that the two are as good
     /// as equal, which is not good enough for a `strong` comparison.
-    fn names(&self, version: i64, strong: bool) -> bool {
+    fn names(&self, current: &Tag, strong: bool) -> bool {
         let Self::Tags(tags) = self else { return true };
-        let current = format!("{FORM}-{version}");
-        tags.iter().any(|tag| !(strong && tag.weak) && tag.opaque == current.as_bytes())
+        tags.iter().any(|tag| !(strong && tag.weak) && tag.opaque == current.0.as_bytes())
     }
 }
 
 /// `W/"…" , "…"`, with empty elements, as RFC 9110 (5.6.1) wants them to be taken.
-fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Tag<'h>>) -> Result<(), Malformed> {
+fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Named<'h>>) -> Result<(), Malformed> {
     let mut rest = line.trim_ascii();
     while !rest.is_empty() {
         if let Some(behind) = rest.strip_prefix(b",") {
@@ -136,7 +168,7 @@ fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Tag<'h>>) -> Result<(), Malforme
         if opaque.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
             return Err(Malformed);
         }
-        tags.push(Tag { weak, opaque });
+        tags.push(Named { weak, opaque });
         rest = text[end + 1..].trim_ascii_start();
         if !rest.is_empty() && !rest.starts_with(b",") {
             return Err(Malformed);
@@ -155,6 +187,18 @@ mod tests {
         lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap())).collect()
     }
 
+    fn seven() -> Tag {
+        Tag("1-7".to_owned())
+    }
+
+    #[test]
+    fn a_tag_names_the_version_and_the_content() {
+        let tag = Tag::new(7, b"a");
+        assert_eq!(tag.header(), "\"1-7-af63dc4c8601ec8c\"");
+        assert_ne!(Tag::new(7, b"b"), tag);
+        assert_ne!(Tag::new(8, b"a"), tag);
+    }
+
     #[test]
     fn a_change_happens_only_if_a_strong_tag_matches() {
         for (lines, holds) in [
@@ -170,10 +214,9 @@ mod tests {
         ] {
             let headers = headers(&header::IF_MATCH, lines);
             let conditions = Preconditions::read(&headers).unwrap();
-            assert_eq!(conditions.check(3, 7).is_ok(), holds, "{lines:?}");
+            assert_eq!(conditions.holds_for(&seven()), holds, "{lines:?}");
         }
-        assert!(Preconditions::read(&HeaderMap::new()).unwrap().check(3, 7).is_ok());
-        assert!(of(7) == "\"1-7\"");
+        assert!(Preconditions::read(&HeaderMap::new()).unwrap().holds_for(&seven()));
     }
 
     #[test]
@@ -197,7 +240,7 @@ mod tests {
                 let problem = Preconditions::read(&headers).unwrap_err();
                 let field = problem.fields().next().unwrap().to_lowercase();
                 assert_eq!(field, name.as_str(), "{lines:?}");
-                assert!(!is_known(&headers, 7), "{lines:?}");
+                assert!(!is_known(&headers, &seven()), "{lines:?}");
             }
         }
     }
@@ -212,9 +255,9 @@ mod tests {
             ("\"1-8\"", false),
         ] {
             let headers = headers(&header::IF_NONE_MATCH, &[line]);
-            assert_eq!(is_known(&headers, 7), known, "{line}");
-            let changed = Preconditions::read(&headers).unwrap().check(3, 7);
-            assert_eq!(changed.is_err(), known, "{line}");
+            assert_eq!(is_known(&headers, &seven()), known, "{line}");
+            let changes = Preconditions::read(&headers).unwrap().holds_for(&seven());
+            assert_eq!(changes, !known, "{line}");
         }
     }
 

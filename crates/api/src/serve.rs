@@ -15,7 +15,7 @@ use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::{InternalServer, Readiness};
 use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     access::{Access, Guard, Rates},
@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod cache_metrics;
+mod database_watch;
 mod ready;
 
 /// How long the last traces may take to be sent.
@@ -141,6 +142,8 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         publisher,
         admission_metrics,
     );
+    let watching = database_watch::watch(store.clone(), cache.clone());
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let _warming = sales::warm_up::start(store.clone(), cache.clone());
     let app = App::new(AppParts {
         store: store.clone(),

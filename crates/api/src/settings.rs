@@ -239,6 +239,7 @@ impl CacheSettings {
             op_timeout: self.redis_timeout,
             l1_bytes: self.cache_bytes,
             redis_ca: self.redis_ca.as_ref().map(RedisCa::pem),
+            waits_for_database: true,
             ..holdfast_cache::CacheSettings::new(self.redis_url.as_str())
         }
     }

@@ -85,6 +85,16 @@ impl<E: Entry> Cache<E> {
         Ok(Self(Arc::new(Inner { l1, link, parcels, stats, tasks, stop, _stop_on_drop: guard })))
     }
 
+    /// Says which database the products are in: a text that is another one if versions may have gone back, as
+    /// after a restore. To be called at the start and again and again; if it has changed, everything that
+    /// is remembered of the one before is forgotten, here and in Redis. Never waits.
+    pub fn of_database(&self, id: &str) {
+        if self.0.link.identify(id) {
+            self.0.l1.reset();
+            tracing::warn!("the database was restarted or restored: what is cached is forgotten");
+        }
+    }
+
     /// Sends what is still to be sent and ends the background tasks, within half a second. The
     /// cache goes on answering from its loader.
     pub async fn shutdown(&self) {

@@ -13,6 +13,7 @@ pub(crate) async fn keep(link: Arc<Link>) {
     // Nobody can have missed a message of ours before the first connection, so a Redis that is
     // there at the start is used at once.
     let mut outage = None;
+    link.identified().await;
     loop {
         match restore(&link, outage.is_some()).await {
             Ok(()) => {

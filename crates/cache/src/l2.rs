@@ -12,15 +12,20 @@ pub(crate) fn ticks(replica: &str) -> String {
     format!("holdfast:product:ticks:{replica}")
 }
 
-/// The hash of one product. In braces is what a Redis Cluster would shard by; `run` is the id of
-/// the server process that the connection leads to, see the crate's head on why.
-pub(crate) fn key(run: &str, id: i64) -> String {
-    format!("holdfast:{{product:{id}}}:{run}")
+/// The hash of one product. In braces is what a Redis Cluster would shard by; `space` is the id of
+/// the server process that the connection leads to and that of the database, see the crate's head on why.
+pub(crate) fn key(space: &str, id: i64) -> String {
+    format!("holdfast:{{product:{id}}}:{space}")
 }
 
-/// All products' hashes of one server process, for SCAN.
-pub(crate) fn pattern(run: &str) -> String {
-    format!("holdfast:{{product:*}}:{run}")
+/// All products' hashes of one server process and database, for SCAN.
+pub(crate) fn pattern(space: &str) -> String {
+    format!("holdfast:{{product:*}}:{space}")
+}
+
+/// What the keys end with: the server process, and the database if it is known.
+pub(crate) fn space(run: &str, database: Option<&str>) -> String {
+    database.map_or_else(|| run.to_owned(), |database| format!("{run}:{database}"))
 }
 
 // The fields of a product's hash:
@@ -123,11 +128,11 @@ pub(crate) fn load_scripts() -> Pipeline {
 }
 
 /// Calls [`RAISE`] on at most [`RAISE_KEYS`] products.
-pub(crate) fn raise(run: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
+pub(crate) fn raise(space: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(RAISE.hash.as_str()).arg(fences.len());
     for (id, _) in fences {
-        command.arg(key(run, *id));
+        command.arg(key(space, *id));
     }
     command.arg(ttl_ms);
     for (_, version) in fences {
@@ -137,8 +142,8 @@ pub(crate) fn raise(run: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
 }
 
 /// Calls a script on one product's hash; more arguments may be added.
-pub(crate) fn call(lua: &Lua, run: &str, id: i64) -> Cmd {
+pub(crate) fn call(lua: &Lua, space: &str, id: i64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(lua.hash.as_str()).arg(1).arg(key(run, id));
+    command.arg(lua.hash.as_str()).arg(1).arg(key(space, id));
     command
 }

@@ -58,6 +58,12 @@
 //! deletion it has forgotten. So each key contains the `run_id` of the server process: another
 //! process starts empty, and what it remembers expires unread.
 //!
+//! # A database that goes back
+//! Versions grow with each change, but a database that is restored, or that fails over to a copy which
+//! lacks the last commits, has lower ones again, and every fence and value of before would win against them. So
+//! keys also contain which database the products are in ([`Cache::of_database`]), and a replica that is told
+//! of another one forgets what it knows, and reads Redis only after a quarantine in which the others are told too.
+//!
 //! What is left: a writer that cannot reach a Redis which others can reach, and is killed before
 //! it can again, leaves a stale value for the time to live; so does a Redis that is split into two
 //! masters of which each replica sees another. With a writer cut off but alive, the others are

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::health::{Health, Phase};
@@ -30,6 +30,8 @@ pub(crate) struct Unavailable;
 struct Session {
     connection: MultiplexedConnection,
     run: Arc<str>,
+    /// What keys end with.
+    space: Arc<str>,
 }
 
 /// What Redis says of a product.
@@ -43,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) settings: CacheSettings,
     pub(crate) health: Health,
     session: RwLock<Option<Session>>,
+    /// The database that the products are in, if that was said.
+    database: watch::Sender<Option<Arc<str>>>,
     /// The last try to connect failed, and that was logged.
     unreachable: AtomicBool,
     /// Wakes the keeper when a call has failed.
@@ -71,11 +75,38 @@ impl Link {
             health: Health::new(settings.owed_limit),
             settings,
             session: RwLock::new(None),
+            database: watch::Sender::new(None),
             unreachable: AtomicBool::new(false),
             failed: Notify::new(),
             stats,
             replica: nonce(),
         })
+    }
+
+    /// Says which database the products are in. True if it is another one than before: then Redis is read
+    /// again only after a quarantine, in which the other replicas notice it too.
+    pub(crate) fn identify(&self, database: &str) -> bool {
+        if self.database.borrow().as_deref() == Some(database) {
+            return false;
+        }
+        let mut session = self.session.write();
+        let before = self.database.send_replace(Some(database.into()));
+        if let Some(session) = session.as_mut() {
+            session.space = l2::space(&session.run, Some(database)).into();
+        }
+        if before.is_some() {
+            self.health.down();
+            self.failed.notify_one();
+        }
+        before.is_some()
+    }
+
+    /// Waits until it is known which database the products are in, if that matters. Safe to cancel.
+    pub(crate) async fn identified(&self) {
+        if self.settings.waits_for_database {
+            // The sender is here.
+            let _ = self.database.subscribe().wait_for(Option::is_some).await;
+        }
     }
 
     pub(crate) fn client(&self) -> &redis::Client {
@@ -95,8 +126,11 @@ impl Link {
         }
         *self.session.write() = None;
         let error = match timeout(self.settings.connect_timeout, self.connect()).await {
-            Ok(Ok(session)) => {
-                *self.session.write() = Some(session);
+            Ok(Ok(mut session)) => {
+                let mut held = self.session.write();
+                session.space = l2::space(&session.run, self.database.borrow().as_deref()).into();
+                *held = Some(session);
+                drop(held);
                 self.unreachable.store(false, Ordering::Relaxed);
                 return Ok(());
             }
@@ -122,7 +156,8 @@ impl Link {
             return Err((ErrorKind::Client, "the server does not tell its run_id").into());
         };
         l2::load_scripts().exec_async(&mut connection).await?;
-        Ok(Session { connection, run: run.into() })
+        let space = run.into();
+        Ok(Session { connection, run: run.into(), space })
     }
 
     fn session(&self, at_least: Phase) -> Option<Session> {
@@ -176,7 +211,7 @@ impl Link {
     /// Reads a product.
     pub(crate) async fn read(&self, id: i64) -> Result<Found, Unavailable> {
         let session = self.session(Phase::Up).ok_or(Unavailable)?;
-        let mut call = l2::call(&l2::READ, &session.run, id);
+        let mut call = l2::call(&l2::READ, &session.space, id);
         call.arg(nonce()).arg(millis(self.settings.lease));
         let mut pipeline = Pipeline::new();
         pipeline.add_command(call);
@@ -203,7 +238,7 @@ impl Link {
     /// A fill, to be sent with [`fill`](Self::fill). `None` while Redis is not read.
     pub(crate) fn fill_call(&self, nonce: &str, id: i64, version: i64, body: &[u8]) -> Option<Cmd> {
         let session = self.session(Phase::Up)?;
-        let mut call = l2::call(&l2::FILL, &session.run, id);
+        let mut call = l2::call(&l2::FILL, &session.space, id);
         call.arg(nonce).arg(version).arg(millis(self.settings.ttl)).arg(body);
         Some(call)
     }
@@ -255,7 +290,7 @@ impl Link {
         messages: &[String],
     ) -> Result<(), Unavailable> {
         let ttl = millis(self.settings.ttl);
-        let raise = |fences: &[(i64, i64)]| l2::raise(&session.run, fences, ttl);
+        let raise = |fences: &[(i64, i64)]| l2::raise(&session.space, fences, ttl);
         let publish = |message: &String| {
             let mut call = redis::cmd("PUBLISH");
             call.arg(l2::CHANGES).arg(message);
@@ -299,7 +334,7 @@ impl Link {
     /// Deletes all products. A lease given before goes with its key, so a load that is under way
     /// cannot fill in what it read before.
     async fn sweep(&self, session: &Session) -> Result<(), Unavailable> {
-        let pattern = l2::pattern(&session.run);
+        let pattern = l2::pattern(&session.space);
         let mut cursor = 0_u64;
         loop {
             let mut scan = Pipeline::new();

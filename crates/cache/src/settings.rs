@@ -35,6 +35,9 @@ pub struct CacheSettings {
     /// How many undelivered invalidations are remembered one by one; beyond it all products count
     /// as changed. Default 65,536.
     pub owed_limit: usize,
+    /// Whether Redis is used only once [`Cache::of_database`](crate::Cache::of_database) has said in which
+    /// database the products are. Default `false`.
+    pub waits_for_database: bool,
 }
 
 impl CacheSettings {
@@ -53,6 +56,7 @@ impl CacheSettings {
             armed_for: Duration::from_secs(1),
             l1_bytes: 32 << 20,
             owed_limit: 65_536,
+            waits_for_database: false,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The receiver of orders: it counts how often it was sent each, and refuses some at first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -23,6 +28,8 @@ type Counts = Arc<Mutex<HashMap<i64, u64>>>;
 #[derive(Clone, Debug, Default)]
 struct Seen {
     counts: Counts,
+    /// The ids by the order's number.
+    messages: Arc<Mutex<HashMap<i64, BTreeSet<String>>>>,
     /// Answers wait while it is `true`.
     paused: watch::Sender<bool>,
 }
@@ -68,6 +75,11 @@ impl Downstream {
         self.seen.counts.lock().contains_key(&order)
     }
 
+    /// The ids of the messages about orders with this number: one, unless the number was given out again.
+    pub fn messages_of(&self, order: i64) -> BTreeSet<String> {
+        self.seen.messages.lock().get(&order).cloned().unwrap_or_default()
+    }
+
     /// The orders that it was told of.
     pub fn orders(&self) -> Vec<i64> {
         self.seen.counts.lock().keys().copied().collect()
@@ -82,9 +94,15 @@ impl Downstream {
     }
 }
 
-async fn receive(State(seen): State<Seen>, Json(body): Json<Value>) -> StatusCode {
+async fn receive(
+    State(seen): State<Seen>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> StatusCode {
     let order = &body["data"];
     let Some(id) = order["id"].as_i64() else { return StatusCode::BAD_REQUEST };
+    let message = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    seen.messages.lock().entry(id).or_default().insert(message.to_owned());
     let count = {
         let mut counts = seen.counts.lock();
         let count = counts.entry(id).or_default();

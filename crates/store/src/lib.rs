@@ -21,6 +21,7 @@ pub mod fulfilment;
 mod history;
 mod holds;
 mod idempotency;
+mod identity;
 mod ledger;
 mod locked_product;
 mod locks;

@@ -82,6 +82,9 @@ pub enum Action {
         /// The orders
         #[arg(required = true)]
         ids: Vec<i64>,
+        /// They are no dead letters but pending, and may be fulfilled already; make sure first that they are not
+        #[arg(long)]
+        pending: bool,
         /// Who wants it.
         #[command(flatten)]
         ordered: Ordered,
@@ -140,7 +143,9 @@ pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
     super::in_runtime(&telemetry, async move {
         let store = Store::connect(&database.store());
         store.check_schema().await?;
+        let identity = store.database_identity().await?;
         let shop = Shop::open(store, &cache)?;
+        shop.app.cache.of_database(&identity);
         let done = shop.act(action).await;
         shop.close().await;
         done
@@ -198,11 +203,15 @@ impl Shop {
                 self.replay_matching(body).await
             }
             Action::Replay { ids, ordered, .. } => self.replay(&ids, &ordered).await,
-            Action::Discard { ids, ordered } => {
+            Action::Discard { ids, pending, ordered } => {
+                let mut wish = ordered.fields();
+                if pending {
+                    wish.insert("state".to_owned(), "pending".into());
+                }
                 for id in ids {
                     let path = format!("/dead-letters/{}/discard", OrderId(id));
                     let (order, _) =
-                        self.ask(Method::POST, &path, Some(ordered.fields().into())).await?;
+                        self.ask(Method::POST, &path, Some(wish.clone().into())).await?;
                     print(&order)?;
                 }
                 Ok(())

@@ -7,5 +7,6 @@ mod flight;
 mod memory;
 mod outage;
 mod replicas;
+mod restored;
 mod shop;
 mod soak;

@@ -4,6 +4,7 @@
 
 mod archive;
 mod backup;
+mod cancelled;
 mod chaos;
 mod explained;
 mod faults;
@@ -12,6 +13,7 @@ mod kill_points;
 mod lost;
 mod next_schema;
 mod refusals;
+mod restored;
 mod shutdown;
 mod start;
 mod writes;

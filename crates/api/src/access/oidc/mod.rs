@@ -199,7 +199,7 @@ impl Tokens {
         };
         let known = Known {
             id: format!("sub:{}", claims.subject()).into(),
-            scopes: Scopes::among(claims.scopes().into_iter()),
+            scopes: Scopes::among(claims.scopes()),
             customer,
             rate: None,
         };

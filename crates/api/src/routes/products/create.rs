@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     body::{Fields, JsonText, encode, receive, value},
-    etag,
+    etag::Tag,
     problem::{Problem, ProblemSchema},
     products::ProductBody,
 };
@@ -71,7 +71,7 @@ pub async fn create(
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ETAG, etag::of(product.version));
+    headers.insert(header::ETAG, Tag::of(&product).header());
     headers.insert(header::LOCATION, location.map_err(Problem::internal)?);
     Ok(response)
 }

@@ -47,7 +47,7 @@ pub async fn delete(
     }
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
-    conditions.check(id, locked.product().version)?;
+    conditions.check(locked.product())?;
     // As in an update: fenced before the commit, told after it.
     let raised = app.cache.raise(&[(id, locked.next_version())]).await;
     locked.retire().await?;

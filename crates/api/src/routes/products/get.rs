@@ -16,7 +16,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     app::App,
-    etag,
+    etag::{self, Tag},
     problem::{Kind, Problem, ProblemSchema},
     products::{CachedProduct, ProductBody},
     routes::extract::PathId,
@@ -63,7 +63,8 @@ pub async fn get(
     let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
     let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
     request.record("holdfast.cache.tier", tier(hit.tier));
-    let mut response = if etag::is_known(&headers, hit.version) {
+    let tag = Tag::new(hit.version, &hit.body);
+    let mut response = if etag::is_known(&headers, &tag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -74,7 +75,7 @@ pub async fn get(
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     };
-    response.headers_mut().insert(header::ETAG, etag::of(hit.version));
+    response.headers_mut().insert(header::ETAG, tag.header());
     Ok(response)
 }
 

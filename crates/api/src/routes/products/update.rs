@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     body::{Fields, JsonText, receive, value},
-    etag::{self, Preconditions},
+    etag::{Preconditions, Tag},
     problem::{FieldError, Problem, ProblemSchema},
     products::ProductBody,
     routes::extract::PathId,
@@ -97,7 +97,7 @@ pub async fn update(
     }
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
-    conditions.check(id, locked.product().version)?;
+    conditions.check(locked.product())?;
     let Some(patch) = change.applied_to(locked.product(), locked.max_stock())? else {
         return Ok(answer(locked.product().clone()));
     };
@@ -111,8 +111,9 @@ pub async fn update(
 }
 
 fn answer(product: Product) -> Response {
-    let etag = [(header::ETAG, etag::of(product.version))];
-    (etag, Json(ProductBody::from(product))).into_response()
+    let product = ProductBody::from(product);
+    let etag = [(header::ETAG, Tag::of(&product).header())];
+    (etag, Json(product)).into_response()
 }
 
 /// What a body asks for.

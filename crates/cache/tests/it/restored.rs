@@ -1,0 +1,75 @@
+//! A database that goes back to lower versions.
+
+use holdfast_cache::{Cache, CacheSettings};
+use holdfast_sandbox::Redis;
+
+use crate::shop::{self, Item, Shop, redis, until};
+
+fn settings(redis: &Redis) -> CacheSettings {
+    CacheSettings { waits_for_database: true, ..shop::settings(redis) }
+}
+
+async fn replica(redis: &Redis, database: &str) -> Cache<Item> {
+    let cache = Cache::connect(settings(redis)).unwrap();
+    cache.of_database(database);
+    until("the cache is armed", || cache.gauges().armed).await;
+    cache
+}
+
+#[tokio::test]
+async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
+    let redis = redis().await;
+    let later = Shop::new(1);
+    let (one, other) = (replica(&redis, "a").await, replica(&redis, "a").await);
+    for _ in 0..5 {
+        later.order(&one, 1).await;
+    }
+    assert_eq!(later.get(&one, 1).await.version, 6);
+    until("the other has it from Redis", || other.gauges().redis_up).await;
+    assert_eq!(later.get(&other, 1).await.version, 6);
+
+    // The same products, as they were.
+    let restored = Shop::new(1);
+    for cache in [&one, &other] {
+        cache.of_database("b");
+        assert_eq!(restored.get(cache, 1).await.version, 1);
+    }
+    // A change is seen at once, though its version is lower than what was there before.
+    restored.order(&one, 1).await;
+    assert_eq!(restored.get(&one, 1).await.stock, 999);
+    for cache in [&one, &other] {
+        until("Redis is read again", || cache.gauges().armed && cache.gauges().redis_up).await;
+        assert_eq!(restored.get(cache, 1).await.stock, 999);
+    }
+    // One that starts now finds nothing of before either.
+    let fresh = replica(&redis, "b").await;
+    assert_eq!(restored.get(&fresh, 1).await.stock, 999);
+}
+
+#[tokio::test]
+async fn the_same_database_said_again_changes_nothing() {
+    let redis = redis().await;
+    let shop = Shop::new(1);
+    let cache = replica(&redis, "a").await;
+    shop.get(&cache, 1).await;
+    let resets = cache.stats().resets.get();
+    for _ in 0..3 {
+        cache.of_database("a");
+    }
+    assert_eq!(cache.stats().resets.get(), resets);
+    assert!(cache.gauges().redis_up);
+}
+
+#[tokio::test]
+async fn redis_is_not_used_before_the_database_is_known() {
+    let redis = redis().await;
+    let shop = Shop::new(1);
+    let cache = Cache::<Item>::connect(settings(&redis)).unwrap();
+    shop.order(&cache, 1).await;
+    assert_eq!(shop.get(&cache, 1).await.version, 2);
+    assert!(!cache.gauges().redis_up);
+    assert_eq!(cache.gauges().owed, 1, "it is delivered later");
+    cache.of_database("a");
+    until("Redis is used", || cache.gauges().redis_up).await;
+    assert_eq!(cache.gauges().owed, 0);
+}

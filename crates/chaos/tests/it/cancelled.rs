@@ -1,0 +1,57 @@
+//! Cancellations that race with the workers: an order is cancelled, or it comes to the receiver, never both.
+
+use std::time::{Duration, Instant};
+
+use holdfast_chaos::world::{STOCK, World, WorldOptions};
+use holdfast_sandbox::http_post_json;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const ORDERS: u64 = 300;
+
+/// Orders, and cancels it a little later; with its id and the status of the answer to the cancellation.
+async fn ordered_and_cancelled(url: String, wait: Duration) -> (i64, u16) {
+    let order = http_post_json(&url, &json!({ "product_id": 1, "quantity": 1 })).await.unwrap();
+    assert_eq!(order.status, 201);
+    let id = order.json().unwrap()["id"].as_i64().unwrap();
+    tokio::time::sleep(wait).await;
+    let answer = http_post_json(&format!("{url}/{id}/cancel"), &json!({})).await.unwrap();
+    (id, answer.status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
+    let options = WorldOptions { apis: 2, workers: 2, products: 1, ..WorldOptions::default() };
+    let world = World::start(&options).await.unwrap();
+    let mut clients = JoinSet::new();
+    for number in 0..ORDERS {
+        let api = &world.apis[usize::try_from(number % 2).unwrap()];
+        let url = format!("http://{}/orders", api.address());
+        // Around the time that an order takes to a worker.
+        clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
+        if number % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let answers = clients.join_all().await;
+
+    let mut connection = world.connect().await.unwrap();
+    let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";
+    let begun = Instant::now();
+    while sqlx::query_scalar::<_, bool>(open).fetch_one(&mut connection).await.unwrap() {
+        assert!(begun.elapsed() < PATIENCE, "orders are stuck");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let cancelled = answers.iter().filter(|(_, status)| *status == 200).count();
+    println!("{cancelled} of {ORDERS} were cancelled");
+    assert!(cancelled > 0 && cancelled < answers.len(), "{cancelled}");
+    for (id, status) in answers {
+        assert!([200, 409].contains(&status), "{id}: {status}");
+        assert_eq!(world.downstream.has(id), status == 409, "{id}: {status}");
+    }
+    let stock = "SELECT stock FROM products WHERE id = 1";
+    let stock = sqlx::query_scalar::<_, i64>(stock).fetch_one(&mut connection).await.unwrap();
+    let sold = i64::try_from(ORDERS).unwrap() - i64::try_from(cancelled).unwrap();
+    assert_eq!(stock, STOCK - sold);
+}
