@@ -56,6 +56,7 @@
   "HOLDFAST_EXTERNAL_METRICS_ADDR" "no value: the port is 6443"
   "HOLDFAST_ADMIN_ADDR" "no value: the port is 9463 of the pod itself, for kubectl port-forward"
   "HOLDFAST_AUTH" "auth.enabled"
+  "HOLDFAST_OPEN_TO_NETWORK" "auth.enabled"
   "HOLDFAST_OIDC_ISSUER" "auth.oidc.issuer"
   "HOLDFAST_OIDC_AUDIENCE" "auth.oidc.audience"
   "HOLDFAST_OIDC_ALGORITHMS" "auth.oidc.algorithms"

@@ -19,6 +19,17 @@
 {{- with .Values.auth -}}
 - name: HOLDFAST_AUTH
   value: {{ ternary "on" "off" .enabled | quote }}
+{{- if not .enabled }}
+- name: HOLDFAST_OPEN_TO_NETWORK
+  value: "true"
+{{- if not (hasKey $.Values.api.settings "HOLDFAST_ALLOWED_HOSTS") }}
+{{- $name := include "holdfast.part.name" (dict "root" $ "component" "api") }}
+{{- $inside := printf "%s.%s" $name $.Release.Namespace }}
+{{- $names := list $name $inside (printf "%s.svc" $inside) (printf "%s.svc.cluster.local" $inside) }}
+- name: HOLDFAST_ALLOWED_HOSTS
+  value: {{ concat $names $.Values.ingress.hosts $.Values.httpRoute.hostnames | join "," | quote }}
+{{- end }}
+{{- end }}
 {{- if .oidc.issuer }}
 - name: HOLDFAST_OIDC_ISSUER
   value: {{ .oidc.issuer | quote }}

@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use holdfast_domain::OrderStatus;
 use holdfast_store::StoreError;
 use serde::Serialize;
@@ -236,7 +237,8 @@ impl Problem {
     }
 
     /// Puts the problem's body into `answer`, keeping the headers that are there.
-    pub fn write(&self, answer: &mut Response, request_id: &str) {
+    /// Gives it, too.
+    pub fn write(&self, answer: &mut Response, request_id: &str) -> Bytes {
         let inner = &*self.0;
         let body = ProblemBody {
             r#type: inner.kind.uri(),
@@ -267,7 +269,9 @@ impl Problem {
         if inner.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        *answer.body_mut() = Body::from(crate::body::encode(&body));
+        let bytes = crate::body::encode(&body);
+        *answer.body_mut() = Body::from(Bytes::clone(&bytes));
+        bytes
     }
 }
 

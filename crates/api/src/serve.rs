@@ -21,20 +21,29 @@ use crate::{
     access::{Access, Guard, Rates},
     admission::{Admission, AdmissionMetrics},
     app::{App, AppParts},
-    http::{ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, Surface, cors},
+    http::{
+        ByteBudget, ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service,
+        ServiceSettings, Surface, cors, fit_connections,
+    },
     products::CachedProduct,
     sales,
-    settings::{Origin, ServeSettings},
+    settings::{Origin, PortSettings, ServeSettings},
 };
 
 mod cache_metrics;
 mod database_watch;
+mod memory;
 mod ready;
 
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
-/// How many connections may be open on the admin port.
-const ADMIN_CONNECTIONS: usize = 64;
+/// How many connections may be open on the admin port, and how many may wait for that.
+const ADMIN_CONNECTIONS: (usize, usize) = (64, 16);
+/// How many connections of the public port may wait for room, or be refused, at the same time.
+const WAITING_CONNECTIONS: usize = 256;
+/// Files that are open besides connections and the pools: the log, the runtime, Redis, the metrics'
+/// port, reserved ones.
+const OTHER_FILES: usize = 160;
 
 /// The metrics that the parts of a server count into.
 pub(crate) struct ServeMetrics {
@@ -77,6 +86,7 @@ pub fn run(settings: &ServeSettings) -> ExitCode {
     log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.http.threads())
+        .on_thread_park(memory::give_back)
         .enable_all()
         .build();
     let runtime = match runtime {
@@ -113,23 +123,9 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         ServeMetrics::new(&registry)?;
 
     // The ports first: that one is taken should be said before anything else is begun.
-    let ports = settings.ports;
-    let listener = Listener::bind(
-        ports.http_addr,
-        settings.http.connection_limits(),
-        Arc::clone(&http_metrics),
-    )
-    .map_err(|error| port_refused("HOLDFAST_HTTP_ADDR", ports.http_addr, error))?;
-    let admin = Listener::bind(
-        ports.admin_addr,
-        ConnectionLimits { connections: ADMIN_CONNECTIONS, ..settings.http.connection_limits() },
-        Arc::clone(&http_metrics),
-    )
-    .map_err(|error| port_refused("HOLDFAST_ADMIN_ADDR", ports.admin_addr, error))?;
-    let internal = InternalServer::bind(ports.metrics_addr)
-        .await
-        .map_err(|error| port_refused("HOLDFAST_METRICS_ADDR", ports.metrics_addr, error))?;
-
+    let Ports { listener, admin, internal, requests, clients } =
+        Ports::open(settings, &http_metrics).await?;
+    let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     let store = Store::connect(&settings.database.store());
     let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
     let publisher = Publisher::connect(settings.cache.queue())?;
@@ -150,12 +146,18 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         cache: cache.clone(),
         admission: admission.clone(),
         readiness: readiness.clone(),
-        body: settings.http.body_limits(),
+        body: settings.http.body_limits(requests),
         limits: settings.orders.limits(),
     });
     let guard = Arc::new(guard(settings, &store)?);
     let service = |surface, cors| {
-        let settings = ServiceSettings { request_timeout: settings.http.request_timeout, surface };
+        let settings = ServiceSettings {
+            request_timeout: settings.http.request_timeout,
+            surface,
+            answers,
+            clients: Arc::clone(&clients),
+            own_site: settings.access.own_site(),
+        };
         let (app, guard) = (app.clone(), Arc::clone(&guard));
         Arc::new(Service::new(app, Arc::clone(&http_metrics), guard, cors, settings))
     };
@@ -211,6 +213,63 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
             Ok(false)
         }
     }
+}
+
+/// The ports, open, and what they have in common.
+struct Ports {
+    listener: Listener,
+    admin: Listener,
+    internal: InternalServer,
+    requests: &'static ByteBudget,
+    clients: Arc<ClientAddresses>,
+}
+
+impl Ports {
+    async fn open(settings: &ServeSettings, metrics: &Arc<HttpMetrics>) -> anyhow::Result<Self> {
+        let limits = connection_limits(settings)?;
+        let (requests, clients) = (limits.budget, Arc::clone(&limits.clients));
+        let (connections, waiting) = ADMIN_CONNECTIONS;
+        let admin_limits = ConnectionLimits { connections, waiting, ..limits.clone() };
+        let PortSettings { metrics_addr, admin_addr, .. } = settings.ports;
+        let http_addr = settings.http_addr();
+        let listener = Listener::bind(http_addr, limits, Arc::clone(metrics))
+            .map_err(|error| port_refused("HOLDFAST_HTTP_ADDR", http_addr, error))?;
+        let admin = Listener::bind(admin_addr, admin_limits, Arc::clone(metrics))
+            .map_err(|error| port_refused("HOLDFAST_ADMIN_ADDR", admin_addr, error))?;
+        let internal = InternalServer::bind(metrics_addr)
+            .await
+            .map_err(|error| port_refused("HOLDFAST_METRICS_ADDR", metrics_addr, error))?;
+        Ok(Self { listener, admin, internal, requests, clients })
+    }
+}
+
+/// The limits of the public port, as far as the limit of open files allows.
+fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimits> {
+    let (http, database) = (&settings.http, &settings.database);
+    let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
+    let (admin, admin_waiting) = ADMIN_CONNECTIONS;
+    let others = OTHER_FILES + admin + admin_waiting + usize::try_from(pools)?;
+    let fit = fit_connections(http.max_connections, WAITING_CONNECTIONS, others)?;
+    if fit.connections < http.max_connections {
+        tracing::warn!(
+            HOLDFAST_MAX_CONNECTIONS = http.max_connections,
+            open_files = fit.limit,
+            connections = fit.connections,
+            "HOLDFAST_MAX_CONNECTIONS is more than the limit of open files (ulimit -n) allows, and is lowered"
+        );
+    }
+    let clients = ClientAddresses::new(
+        http.max_connections_per_address,
+        settings.access.trusted_proxies.clone(),
+    );
+    Ok(ConnectionLimits {
+        connections: fit.connections,
+        waiting: fit.waiting,
+        patience: http.patience(),
+        head_bytes: http.max_header_bytes,
+        budget: ByteBudget::leak(http.request_buffer_bytes),
+        clients: Arc::new(clients),
+    })
 }
 
 /// What stands before the endpoints.

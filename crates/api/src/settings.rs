@@ -1,7 +1,10 @@
 //! The settings of `holdfast-api`. Each doc comment is the setting's help text; the ranges in them
 //! are compared with the parsers in a test.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use clap::Args;
 use holdfast_queue::QueueSettings;
@@ -12,8 +15,14 @@ use holdfast_telemetry::{
 };
 
 use crate::{
-    admission::AdmissionSettings, body::BodyLimits, http::ConnectionLimits, new_order::OrderLimits,
+    admission::AdmissionSettings,
+    body::BodyLimits,
+    http::{ByteBudget, Patience},
+    new_order::OrderLimits,
 };
+
+/// The API's port.
+const HTTP_PORT: u16 = 8000;
 
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]
@@ -45,9 +54,10 @@ pub struct ServeSettings {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Ports")]
 pub struct PortSettings {
-    /// Where the API listens
-    #[arg(long, env = "HOLDFAST_HTTP_ADDR", default_value = "0.0.0.0:8000", value_parser = address)]
-    pub http_addr: SocketAddr,
+    /// Where the API listens; on 0.0.0.0:8000 unless set, or on 127.0.0.1:8000 where `HOLDFAST_AUTH`
+    /// is off
+    #[arg(long, env = "HOLDFAST_HTTP_ADDR", value_parser = address)]
+    pub http_addr: Option<SocketAddr>,
     /// Where /metrics, /livez and /readyz listen; not for the public
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
@@ -65,19 +75,49 @@ pub struct HttpSettings {
     /// (1 to 1024)
     #[arg(long, env = "HOLDFAST_THREADS", value_parser = whole(1..=1024_usize))]
     pub threads: Option<usize>,
-    /// How many connections may be open; more are answered with 503 (1 to 1000000)
+    /// How many connections may be open. For the next ones, those are closed that wait the longest
+    /// for their clients; where there are none, they are answered with 503. Lowered to what the limit
+    /// of open files allows (1 to 1000000)
     #[arg(long, env = "HOLDFAST_MAX_CONNECTIONS", default_value = "10000", value_parser = whole(1..=1_000_000_usize))]
     pub max_connections: usize,
+    /// How many connections one client address may have, or requests at the same time where a proxy
+    /// in `HOLDFAST_TRUSTED_PROXIES` forwards them; more are answered with 429. 0: any number
+    /// (0 to 1000000)
+    #[arg(long, env = "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", default_value = "0", value_parser = whole(0..=1_000_000_usize))]
+    pub max_connections_per_address: usize,
+    /// The largest head of a request, from its first line to the last of its headers, in bytes
+    /// (1024 to 65536)
+    #[arg(long, env = "HOLDFAST_MAX_HEADER_BYTES", default_value = "16384", value_parser = whole(1024..=65_536_usize))]
+    pub max_header_bytes: usize,
     /// The largest body of a request, in bytes (1024 to 67108864)
     #[arg(long, env = "HOLDFAST_MAX_BODY_BYTES", default_value = "1048576", value_parser = whole(1024..=67_108_864_usize))]
     pub max_body_bytes: usize,
-    /// The longest wait for the headers of a request, and so how long an idle connection is kept,
-    /// in milliseconds (100 to 3600000)
-    #[arg(long = "header-timeout-ms", env = "HOLDFAST_HEADER_TIMEOUT_MS", default_value = "75000", value_parser = milliseconds(100..=3_600_000))]
+    /// The memory for requests that have not arrived whole, over all connections, in bytes; what is
+    /// more is answered with 503. A small part of each request is not counted (1048576 to 68719476736)
+    #[arg(long, env = "HOLDFAST_REQUEST_BUFFER_BYTES", default_value = "67108864", value_parser = whole(1_048_576..=68_719_476_736_usize))]
+    pub request_buffer_bytes: usize,
+    /// The memory for answers that clients have not taken yet, over all connections, in bytes; a large
+    /// answer that does not fit is answered with 503 (1048576 to 68719476736)
+    #[arg(long, env = "HOLDFAST_ANSWER_BUFFER_BYTES", default_value = "67108864", value_parser = whole(1_048_576..=68_719_476_736_usize))]
+    pub answer_buffer_bytes: usize,
+    /// The longest wait for the headers of a request, from its first byte, in milliseconds (100 to
+    /// 3600000)
+    #[arg(long = "header-timeout-ms", env = "HOLDFAST_HEADER_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=3_600_000))]
     pub header_timeout: Duration,
+    /// How long a connection is kept without a request, in milliseconds (100 to 3600000)
+    #[arg(long = "idle-timeout-ms", env = "HOLDFAST_IDLE_TIMEOUT_MS", default_value = "75000", value_parser = milliseconds(100..=3_600_000))]
+    pub idle_timeout: Duration,
     /// The longest that a body may take to arrive, in milliseconds (100 to 600000)
     #[arg(long = "body-timeout-ms", env = "HOLDFAST_BODY_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=600_000))]
     pub body_timeout: Duration,
+    /// For so long a client may take nothing of its answer before its connection is closed, in
+    /// milliseconds (100 to 600000)
+    #[arg(long = "write-timeout-ms", env = "HOLDFAST_WRITE_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=600_000))]
+    pub write_timeout: Duration,
+    /// The fewest bytes of a body or of an answer that a client must send or take in a second, on
+    /// average and after the first seconds; 0 for any (0 to 1000000)
+    #[arg(long, env = "HOLDFAST_MIN_BYTES_PER_SECOND", default_value = "1024", value_parser = whole(0..=1_000_000_u64))]
+    pub min_bytes_per_second: u64,
     /// The longest that an answer may take before it is 504, in milliseconds (100 to 600000)
     #[arg(long = "request-timeout-ms", env = "HOLDFAST_REQUEST_TIMEOUT_MS", default_value = "30000", value_parser = milliseconds(100..=600_000))]
     pub request_timeout: Duration,
@@ -195,7 +235,31 @@ impl ServeSettings {
                  locked row could not be told from a slow statement.",
             ));
         }
-        self.access.check()
+        self.access.check()?;
+        let open = |name, address: SocketAddr| {
+            let here = address.ip().to_canonical().is_loopback();
+            (!here && self.access.is_closed_to_network()).then(|| {
+                MustBe::new(format!(
+                    "{name} must be an address of this host alone, such as 127.0.0.1:{}, where \
+                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: whoever reaches it \
+                     may do everything there.",
+                    address.port()
+                ))
+            })
+        };
+        open("HOLDFAST_HTTP_ADDR", self.http_addr())
+            .or_else(|| open("HOLDFAST_ADMIN_ADDR", self.ports.admin_addr))
+            .map_or(Ok(()), Err)
+    }
+
+    /// Where the API listens.
+    pub fn http_addr(&self) -> SocketAddr {
+        let host = if self.access.is_closed_to_network() {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        };
+        self.ports.http_addr.unwrap_or_else(|| (host, HTTP_PORT).into())
     }
 }
 
@@ -206,14 +270,24 @@ impl HttpSettings {
         self.threads.unwrap_or_else(half)
     }
 
-    /// The limits of connections.
-    pub fn connection_limits(&self) -> ConnectionLimits {
-        ConnectionLimits { connections: self.max_connections, header_timeout: self.header_timeout }
+    /// How slow a client may be.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            header: self.header_timeout,
+            idle: self.idle_timeout,
+            write: self.write_timeout,
+            bytes_per_second: self.min_bytes_per_second,
+        }
     }
 
-    /// The limits of bodies.
-    pub fn body_limits(&self) -> BodyLimits {
-        BodyLimits { bytes: self.max_body_bytes, time: self.body_timeout }
+    /// The limits of bodies, which are charged to a budget.
+    pub fn body_limits(&self, budget: &'static ByteBudget) -> BodyLimits {
+        BodyLimits {
+            bytes: self.max_body_bytes,
+            time: self.body_timeout,
+            bytes_per_second: self.min_bytes_per_second,
+            budget,
+        }
     }
 }
 

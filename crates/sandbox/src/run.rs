@@ -16,8 +16,9 @@ use crate::terminal::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// Address on which the API and the metrics listen.
-    #[arg(long, env = "HOST", default_value = "0.0.0.0")]
+    /// Address on which the API and the metrics listen. With any but this machine's own, whoever reaches it
+    /// may do everything: nobody is asked for a key.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     host: IpAddr,
     /// Port of the API, 1 to 65535.
     #[arg(long, env = "PORT", default_value = "8000", value_parser = clap::value_parser!(u16).range(1..))]

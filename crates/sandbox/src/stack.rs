@@ -95,6 +95,8 @@ impl Stack {
                     .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
                     // On a laptop, nobody is asked who he is.
                     .env("HOLDFAST_AUTH", "off")
+                    // A person who names another address wants that.
+                    .env("HOLDFAST_OPEN_TO_NETWORK", (!plan.host.is_loopback()).to_string())
             }
         };
 

@@ -11,7 +11,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::time::Instant;
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    http::{BudgetSpent, ByteBudget},
+    problem::{Kind, Problem},
+};
 
 /// How large a body may be, and how long it may take to arrive.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +23,28 @@ pub struct BodyLimits {
     pub bytes: usize,
     /// From the end of the headers to the end of the body.
     pub time: Duration,
+    /// The fewest bytes in a second, on average; 0 for any.
+    pub bytes_per_second: u64,
+    /// For what has arrived of bodies that are not whole.
+    pub budget: &'static ByteBudget,
 }
+
+impl BodyLimits {
+    /// When a body of which so many bytes have arrived must have gone on.
+    fn deadline(&self, begun: Instant, received: usize) -> Instant {
+        let whole = begun + self.time;
+        let earned = (received as u64).saturating_mul(1000).checked_div(self.bytes_per_second);
+        earned
+            .map_or(whole, |millis| (begun + SLOW_TIME + Duration::from_millis(millis)).min(whole))
+    }
+}
+
+/// For so long a body may be slower than the rate.
+const SLOW_TIME: Duration = Duration::from_secs(5);
+/// So much of a body is kept without a charge.
+const FREE_BYTES: usize = 8 * 1024;
+/// The smallest buffer of a body that comes in pieces.
+const PIECES_BYTES: usize = 4 * 1024;
 
 /// How much of a body that is too large is read and thrown away, in multiples of its limit, before
 /// the connection is closed. A client that is still sending sees a reset connection otherwise, and
@@ -38,20 +62,24 @@ pub async fn receive(
     body: Body,
     limits: BodyLimits,
 ) -> Result<Bytes, Problem> {
-    if let Some(problem) = refuse_type(headers) {
+    let empty = body.size_hint().exact() == Some(0);
+    if let Some(problem) = refuse_type(headers, empty) {
         return Err(close_unless_small(problem, &body));
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limits.bytes {
         return Err(too_large(headers, body, announced, limits).await);
     }
-    match tokio::time::timeout(limits.time, collect(body, limits.bytes)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(Broken::Transport(error))) => {
+    match collect(body, limits).await {
+        Ok(bytes) => Ok(bytes),
+        Err(Broken::Transport(error)) => {
             Err(Problem::new(Kind::Unreadable).because(error).and_close())
         }
-        Ok(Err(Broken::TooLarge(rest))) => Err(too_large(headers, rest, 0, limits).await),
-        Err(_elapsed) => Err(Problem::new(Kind::SlowRequest).and_close()),
+        Err(Broken::TooLarge(rest)) => Err(too_large(headers, rest, 0, limits).await),
+        Err(Broken::TooSlow) => Err(Problem::new(Kind::SlowRequest).and_close()),
+        Err(Broken::NoMemory(spent)) => {
+            Err(Problem::new(Kind::Overloaded).because(spent).and_close())
+        }
     }
 }
 
@@ -59,15 +87,27 @@ enum Broken {
     Transport(axum::Error),
     /// With what has not been read yet.
     TooLarge(Body),
+    TooSlow,
+    /// There are too many others.
+    NoMemory(BudgetSpent),
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Broken> {
+async fn collect(mut body: Body, limits: BodyLimits) -> Result<Bytes, Broken> {
+    let begun = Instant::now();
+    let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Broken::Transport)?;
+    let mut charge = limits.budget.charge();
+    loop {
+        let deadline = limits.deadline(begun, first.len() + all.len());
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(frame)) => frame.map_err(Broken::Transport)?,
+            Ok(None) => break,
+            Err(_elapsed) => return Err(Broken::TooSlow),
+        };
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + all.len() + data.len() > limit {
+        let sum = first.len() + all.len() + data.len();
+        if sum > limits.bytes {
             return Err(Broken::TooLarge(body));
         }
         if first.is_empty() && all.is_empty() {
@@ -77,14 +117,20 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Broken> {
                 return Ok(first);
             }
         } else {
+            if all.capacity() < sum {
+                // Twice as much each time, so that it is copied a few times only.
+                let most = announced.unwrap_or(limits.bytes).max(sum);
+                let wanted = sum.max(2 * all.capacity()).max(PIECES_BYTES).min(most);
+                charge.resize(wanted.saturating_sub(FREE_BYTES)).map_err(Broken::NoMemory)?;
+                all.reserve(wanted - all.len());
+            }
             if all.is_empty() {
-                all.reserve(first.len() + data.len());
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
             all.extend_from_slice(&data);
         }
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(if all.is_empty() { first } else { charge.held_by(all.freeze()) })
 }
 
 async fn too_large(
@@ -115,18 +161,26 @@ async fn too_large(
     problem
 }
 
-/// A type that is clearly not JSON is refused; none at all is taken for JSON.
-fn refuse_type(headers: &HeaderMap) -> Option<Problem> {
+/// A body must be said to be JSON: a browser sends one that is not, or has no type, for pages of any
+/// site without asking first.
+fn refuse_type(headers: &HeaderMap, empty: bool) -> Option<Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Some(Problem::new(Kind::UnsupportedMediaType));
     }
-    let given = headers.get(header::CONTENT_TYPE)?;
-    let essence = given.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
-    let json = essence.is_empty()
-        || essence.eq_ignore_ascii_case(b"application/json")
-        || essence.eq_ignore_ascii_case(b"text/json")
-        || (essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json"));
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let json = match (types.next(), types.next()) {
+        (None, _) => empty,
+        (Some(one), None) => is_json(one.as_bytes()),
+        (Some(_), Some(_)) => false,
+    };
     (!json).then(|| Problem::new(Kind::UnsupportedMediaType))
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json")
+        || essence.eq_ignore_ascii_case(b"text/json")
+        || (essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json"))
 }
 
 /// An unread body that is small is read by the server itself, and the connection goes on.
@@ -141,29 +195,96 @@ fn close_unless_small(problem: Problem, body: &Body) -> Problem {
 mod tests {
     use super::*;
 
+    fn json_headers() -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())])
+    }
+
+    fn limits() -> BodyLimits {
+        BodyLimits {
+            bytes: 1 << 20,
+            time: Duration::from_mins(1),
+            bytes_per_second: 1000,
+            budget: ByteBudget::leak(1 << 20),
+        }
+    }
+
+    /// So many frames of this size, one a second.
+    fn dripping(frames: usize, bytes: usize) -> Body {
+        let frames = futures::stream::iter(0..frames);
+        Body::from_stream(futures::StreamExt::then(frames, move |_| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes]))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_come_at_a_rate() {
+        let headers = json_headers();
+        let begun = Instant::now();
+        let problem = receive(&headers, dripping(1000, 1), limits()).await.unwrap_err();
+        assert_eq!(problem.kind(), Kind::SlowRequest);
+        assert_eq!(begun.elapsed().as_secs(), 5, "one byte a second is not enough");
+        let body = receive(&headers, dripping(20, 1000), limits()).await.unwrap();
+        assert_eq!(body.len(), 20_000);
+        let begun = Instant::now();
+        let problem = receive(&headers, dripping(1000, 1001), limits()).await.unwrap_err();
+        assert_eq!((problem.kind(), begun.elapsed().as_secs()), (Kind::SlowRequest, 60));
+    }
+
+    #[tokio::test]
+    async fn bodies_in_pieces_are_charged_until_they_are_dropped() {
+        let pieces = |bytes: usize| {
+            let piece = |_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1000]));
+            Body::from_stream(futures::stream::iter((0..bytes / 1000).map(piece)))
+        };
+        let budget = ByteBudget::leak(200_000);
+        let limits = BodyLimits { budget, ..limits() };
+        let headers = json_headers();
+        let large = receive(&headers, pieces(90_000), limits).await.unwrap();
+        assert!((80_000..=140_000).contains(&budget.used()), "{}", budget.used());
+        let problem = receive(&headers, pieces(90_000), limits).await.unwrap_err();
+        assert_eq!(problem.kind(), Kind::Overloaded);
+        let small = receive(&headers, pieces(8_000), limits).await.unwrap();
+        assert_eq!(small.len(), 8_000, "a small one needs no memory of the budget");
+        drop(large);
+        assert_eq!(budget.used(), 0);
+        assert!(receive(&headers, pieces(90_000), limits).await.is_ok());
+    }
+
     fn json(content_type: &'static str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-        refuse_type(&headers).is_none()
+        refuse_type(&headers, false).is_none()
     }
 
     #[test]
     fn json_by_any_of_its_names_is_taken() {
         for content_type in
-            ["application/json", "Application/JSON; charset=utf-8", "application/vnd.shop+json", ""]
+            ["application/json", "Application/JSON; charset=utf-8", "application/vnd.shop+json"]
         {
             assert!(json(content_type), "{content_type}");
         }
-        assert!(refuse_type(&HeaderMap::new()).is_none());
+        assert!(refuse_type(&HeaderMap::new(), true).is_none());
     }
 
     #[test]
-    fn other_types_are_refused() {
-        for content_type in
-            ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "+json"]
-        {
+    fn other_types_and_none_are_refused() {
+        for content_type in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/jsonp",
+            "+json",
+            "",
+            ";",
+        ] {
             assert!(!json(content_type), "{content_type}");
         }
+        assert!(refuse_type(&HeaderMap::new(), false).is_some());
+        let mut two = HeaderMap::new();
+        for content_type in ["application/json", "text/plain"] {
+            two.append(header::CONTENT_TYPE, content_type.parse().unwrap());
+        }
+        assert!(refuse_type(&two, false).is_some());
     }
 
     #[tokio::test]
@@ -172,8 +293,8 @@ mod tests {
             let frames = ["{\"a\"", ":", "1}"].map(Ok::<_, std::io::Error>);
             Body::from_stream(futures::stream::iter(frames))
         };
-        let limits = |bytes| BodyLimits { bytes, time: Duration::from_secs(5) };
-        let headers = HeaderMap::new();
+        let limits = |bytes| BodyLimits { bytes, ..limits() };
+        let headers = json_headers();
         assert_eq!(receive(&headers, frames(), limits(7)).await.unwrap(), "{\"a\":1}");
         let problem = receive(&headers, frames(), limits(6)).await.unwrap_err();
         assert_eq!(problem.kind(), Kind::BodyTooLarge);
@@ -183,8 +304,7 @@ mod tests {
     async fn a_body_that_never_ends_is_given_up() {
         let endless =
             Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let limits = BodyLimits { bytes: 10, time: Duration::from_secs(5) };
-        let problem = receive(&HeaderMap::new(), endless, limits).await.unwrap_err();
+        let problem = receive(&json_headers(), endless, limits()).await.unwrap_err();
         assert_eq!(problem.kind(), Kind::SlowRequest);
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     admission::{Admission, AdmissionMetrics, AdmissionSettings},
     app::{App, AppParts},
     body::{BodyLimits, value},
-    http::Surface,
+    http::{ByteBudget, Surface},
     new_order::OrderLimits,
     problem::Problem,
     routes,
@@ -175,7 +175,12 @@ impl Shop {
             cache,
             admission,
             readiness: Readiness::default(),
-            body: BodyLimits { bytes: 1 << 20, time: Duration::from_secs(1) },
+            body: BodyLimits {
+                bytes: 1 << 20,
+                time: Duration::from_secs(1),
+                bytes_per_second: 0,
+                budget: ByteBudget::leak(1 << 20),
+            },
             limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
         });
         Ok(Self { endpoints: routes::router(app.clone(), Surface::Admin), app })

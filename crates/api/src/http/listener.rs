@@ -1,47 +1,65 @@
-//! Accepting connections: how many, how slow they may be, and how they end.
+//! Accepting connections: how many, and what happens when there are too many.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
-
-use axum::{
-    body::Body,
-    http::{HeaderValue, Request, header},
-    response::{IntoResponse as _, Response},
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
 use futures::FutureExt as _;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
+use tokio_util::task::TaskTracker;
 
-use super::{HttpMetrics, RequestIds, Service};
-use crate::problem::{Kind, Problem};
+use super::{
+    ByteBudget, Client, ClientAddresses, HttpMetrics, Service,
+    connection::{Connecting, Patience, turn_away},
+    open_connections::OpenConnections,
+};
+use crate::problem::Kind;
 
 /// The limits of connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// How many may be open. The next ones are answered with 503, and beyond [`REFUSED_AT_ONCE`]
-    /// of those wait in the kernel.
+    /// How many may be open. For the next ones, some that wait for their clients are closed; where
+    /// there are none, they are answered with 503.
     pub connections: usize,
-    /// The longest wait for the headers of a request, which is also how long an idle connection
-    /// is kept.
-    pub header_timeout: Duration,
+    /// How many may wait for room, or be refused, at the same time; the next wait in the kernel.
+    pub waiting: usize,
+    /// How slow a client may be.
+    pub patience: Patience,
+    /// The largest head of a request.
+    pub head_bytes: usize,
+    /// For what is read and not yet a request.
+    pub budget: &'static ByteBudget,
+    /// Who they are from.
+    pub clients: Arc<ClientAddresses>,
 }
 
-/// How many connections are refused at the same time.
-const REFUSED_AT_ONCE: usize = 256;
-/// How long refusing one may take.
-const REFUSE_TIME: Duration = Duration::from_secs(2);
-/// What hyper buffers of a connection: bounds the headers, and the memory of a slow reader.
-const BUFFER_BYTES: usize = 64 * 1024;
-
+/// How long one may wait for room, and how often it is looked for.
+const ROOM_TIME: Duration = Duration::from_secs(1);
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
 /// How many connections may wait in the kernel to be accepted. When a sale opens, thousands come
 /// within a moment; one that finds no place is tried again by its client a second later.
 const BACKLOG: u32 = 4096;
+/// How much of an answer that its client does not take may be in the kernel.
+const UNSENT_BYTES: u32 = 32 * 1024;
+/// Files that are kept open so that they can be closed when there are no more: what this process
+/// needs then besides new connections gets theirs.
+const RESERVED_FILES: usize = 16;
+/// How long no connection is accepted after there were no files.
+const WITHOUT_FILES: Duration = Duration::from_millis(100);
+/// How long fewer connections are accepted after there were no files.
+const FEWER_FOR: Duration = Duration::from_secs(30);
 
 /// The public port, open.
 pub struct Listener {
@@ -79,131 +97,283 @@ impl Listener {
     }
 
     /// Serves connections until `stop` ends, then closes the port. Gives back those that are
-    /// still open.
+    /// still open. Dropped before, it closes the port, and those that are open go on.
     pub async fn run(
         self,
         service: Arc<Service>,
         stop: impl Future<Output = ()>,
-    ) -> OpenConnections {
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .max_buf_size(BUFFER_BYTES);
-        let connections = Connections {
-            http,
-            service,
-            graceful: GracefulShutdown::new(),
-            places: Arc::new(Semaphore::new(self.limits.connections)),
-            refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
-            metrics: self.metrics,
-        };
+    ) -> ConnectionsLeft {
+        let accepting = Accepting::new(service, &self.limits, self.metrics);
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 accepted = self.tcp.accept() => match accepted {
-                    Ok((stream, _)) => connections.open(stream).await,
-                    Err(error) => pause_after(&error).await,
+                    Ok((stream, from)) => accepting.open(stream, from).await,
+                    Err(error) => accepting.failed(&error).await,
                 },
             }
         }
-        // Who is at the door already would see his connection reset.
-        while let Some(Ok((stream, _))) = self.tcp.accept().now_or_never() {
-            connections.open(stream).await;
+        // A client that has connected already would see its connection reset.
+        while let Some(Ok((stream, from))) = self.tcp.accept().now_or_never() {
+            accepting.open(stream, from).await;
         }
         drop(self.tcp);
-        OpenConnections(connections.graceful)
+        ConnectionsLeft { open: accepting.open, tasks: accepting.tasks }
     }
 }
 
 /// Connections that outlive the port.
-pub struct OpenConnections(GracefulShutdown);
+pub struct ConnectionsLeft {
+    open: Arc<OpenConnections>,
+    tasks: TaskTracker,
+}
 
-impl OpenConnections {
+impl ConnectionsLeft {
     /// Lets each connection end after the request that it is at, and waits for that. Dropping the
     /// future lets them go on.
     pub async fn ended(self) {
-        self.0.shutdown().await;
+        self.open.end();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
-struct Connections {
-    http: http1::Builder,
-    service: Arc<Service>,
-    graceful: GracefulShutdown,
+struct Accepting {
+    connecting: Arc<Connecting>,
+    open: Arc<OpenConnections>,
+    clients: Arc<ClientAddresses>,
+    tasks: TaskTracker,
+    /// For connections.
     places: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
+    /// For connections that have none.
+    waiting: Arc<Semaphore>,
+    ids: AtomicU64,
     metrics: Arc<HttpMetrics>,
+    files: Files,
 }
 
-impl Connections {
-    async fn open(&self, stream: TcpStream) {
+impl Accepting {
+    fn new(service: Arc<Service>, limits: &ConnectionLimits, metrics: Arc<HttpMetrics>) -> Self {
+        Self {
+            connecting: Arc::new(Connecting {
+                http: Connecting::http(limits.head_bytes),
+                service,
+                patience: limits.patience,
+                head_bytes: limits.head_bytes,
+                budget: limits.budget,
+            }),
+            open: OpenConnections::new(),
+            clients: Arc::clone(&limits.clients),
+            tasks: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            waiting: Arc::new(Semaphore::new(limits.waiting)),
+            ids: AtomicU64::new(0),
+            metrics,
+            files: Files::new(),
+        }
+    }
+
+    async fn open(&self, stream: TcpStream, from: SocketAddr) {
         // Without it, an answer may wait 40 ms for an acknowledgement. It fails only on a
         // connection that is gone already.
         let _ = stream.set_nodelay(true);
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return self.refuse(stream).await;
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+        let Ok(local) = stream.local_addr() else { return };
+        let address = from.ip().to_canonical();
+        let client = Client { address, local, is_proxy: self.clients.is_proxy(address) };
+        let Ok(counted) = self.clients.connection(&client) else {
+            self.metrics.connections_refused.inc();
+            return self.turn_away(stream, Kind::TooManyConnections).await;
         };
-        let service = Arc::clone(&self.service);
-        let metrics = Arc::clone(&self.metrics);
-        let connection = self.http.serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request: Request<Incoming>| {
-                let service = Arc::clone(&service);
-                async move { service.answer(request.map(Body::new)).await }
-            }),
-        );
-        let connection = self.graceful.watch(connection);
-        metrics.connections.inc();
-        tokio::spawn(async move {
-            // A client that breaks off, sends no HTTP or is too slow: its own affair.
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection ended early");
-            }
-            metrics.connections.dec();
+        let place = if self.files.allow(self.open.count()) {
+            Arc::clone(&self.places).try_acquire_owned().ok()
+        } else {
+            None
+        };
+        match place {
+            Some(place) => self.serve(stream, client, (place, counted)),
+            None => self.serve_later(stream, client, counted).await,
+        }
+    }
+
+    fn serve<C: Send + 'static>(
+        &self,
+        stream: TcpStream,
+        client: Client,
+        place: (OwnedSemaphorePermit, C),
+    ) {
+        let serving = self.serving(stream, client);
+        self.tasks.spawn(async move {
+            serving.run().await;
             drop(place);
         });
     }
 
-    /// Too many are open: says so, in bounded time and for a bounded number at once.
-    async fn refuse(&self, stream: TcpStream) {
-        self.metrics.connections_refused.inc();
+    /// Serves it as soon as others have made room, or says that there is none.
+    async fn serve_later<C: Send + 'static>(&self, stream: TcpStream, client: Client, counted: C) {
         // It is never closed.
-        let permit = Arc::clone(&self.refusals).acquire_owned().await;
-        let mut http = self.http.clone();
-        http.keep_alive(false);
-        tokio::spawn(async move {
-            let refusing = http.serve_connection(
-                TokioIo::new(stream),
-                service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(refusal()) }),
-            );
-            let _ = tokio::time::timeout(REFUSE_TIME, refusing).await;
-            drop(permit);
+        let waiting = Arc::clone(&self.waiting).acquire_owned().await;
+        let place = make_room(Arc::clone(&self.open), Arc::clone(&self.places));
+        let answer = self.refusal(Kind::Overloaded);
+        let refused = self.metrics.connections_refused.clone();
+        let serving = self.serving(stream, client);
+        self.tasks.spawn(async move {
+            match tokio::time::timeout(ROOM_TIME, place).await {
+                Ok(place) => {
+                    drop(waiting);
+                    serving.run().await;
+                    drop(place);
+                }
+                Err(_elapsed) => {
+                    refused.inc();
+                    turn_away(serving.stream, &answer).await;
+                    drop(waiting);
+                }
+            }
+            drop(counted);
         });
+    }
+
+    fn serving(&self, stream: TcpStream, client: Client) -> Serving {
+        Serving {
+            stream,
+            client,
+            id: self.ids.fetch_add(1, Ordering::Relaxed),
+            connecting: Arc::clone(&self.connecting),
+            open: Arc::clone(&self.open),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    fn refusal(&self, kind: Kind) -> Vec<u8> {
+        self.connecting.service.refusal(kind, kind.explanation(), None)
+    }
+
+    /// Says why it is not served, in bounded time and for a bounded number at once.
+    async fn turn_away(&self, stream: TcpStream, kind: Kind) {
+        // It is never closed.
+        let waiting = Arc::clone(&self.waiting).acquire_owned().await;
+        let answer = self.refusal(kind);
+        self.tasks.spawn(async move {
+            turn_away(stream, &answer).await;
+            drop(waiting);
+        });
+    }
+
+    /// Errors of one connection are passed over. Without files, connections have to end first: those
+    /// that wait for their clients are closed, and the next ones wait in the kernel meanwhile.
+    async fn failed(&self, error: &io::Error) {
+        let of_connection = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionRefused
+        );
+        if of_connection {
+            return;
+        }
+        self.files.spent(self.open.count());
+        self.open.make_room();
+        if self.files.may_log() {
+            tracing::error!(%error, "connections cannot be accepted; at most one a second is logged");
+        }
+        tokio::time::sleep(WITHOUT_FILES).await;
     }
 }
 
-fn refusal() -> Response {
-    let problem = Problem::new(Kind::Overloaded).and_close();
-    let mut response = problem.clone().into_response();
-    let id = RequestIds::default().make();
-    problem.write(&mut response, id.as_str());
-    response.headers_mut().insert(super::request_id::X_REQUEST_ID, id.into_header());
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+/// Has others close until there is a place.
+async fn make_room(
+    open: Arc<OpenConnections>,
+    places: Arc<Semaphore>,
+) -> Option<OwnedSemaphorePermit> {
+    // One place in the queue, or those who come later would get in first.
+    let mut place = std::pin::pin!(places.acquire_owned());
+    loop {
+        open.make_room();
+        if let Ok(place) = tokio::time::timeout(ROOM_INTERVAL, place.as_mut()).await {
+            // It is never closed.
+            return place.ok();
+        }
+    }
 }
 
-/// Errors of one connection are passed over; without file handles there is nothing to do but wait
-/// for connections to end.
-async fn pause_after(error: &io::Error) {
-    let of_connection = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    );
-    if !of_connection {
-        tracing::error!(%error, "a connection could not be accepted");
-        tokio::time::sleep(Duration::from_millis(250)).await;
+/// A connection that is about to be served.
+struct Serving {
+    stream: TcpStream,
+    client: Client,
+    id: u64,
+    connecting: Arc<Connecting>,
+    open: Arc<OpenConnections>,
+    metrics: Arc<HttpMetrics>,
+}
+
+impl Serving {
+    async fn run(self) {
+        self.metrics.connections.inc();
+        let entry = self.open.enter(self.id);
+        self.connecting.serve(self.stream, self.client, &entry.state).await;
+        drop(entry);
+        self.metrics.connections.dec();
+    }
+}
+
+/// What the port does when the process has no file descriptors left.
+struct Files {
+    reserved: parking_lot::Mutex<Vec<File>>,
+    /// How many connections may be open until [`Self::until`].
+    ceiling: AtomicUsize,
+    until: parking_lot::Mutex<Option<Instant>>,
+    logged: parking_lot::Mutex<Option<Instant>>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Self {
+            reserved: parking_lot::Mutex::default(),
+            ceiling: AtomicUsize::new(usize::MAX),
+            until: parking_lot::Mutex::default(),
+            logged: parking_lot::Mutex::default(),
+        };
+        files.reserve();
+        files
+    }
+
+    fn reserve(&self) {
+        let open = || File::open("/dev/null").ok();
+        let files = std::iter::repeat_with(open).map_while(|file| file).take(RESERVED_FILES);
+        *self.reserved.lock() = files.collect();
+    }
+
+    /// There are none: gives up the reserved ones, which are not for connections.
+    fn spent(&self, connections: usize) {
+        self.reserved.lock().clear();
+        self.ceiling.store(connections.saturating_sub(RESERVED_FILES), Ordering::Relaxed);
+        *self.until.lock() = Some(Instant::now() + FEWER_FOR);
+    }
+
+    /// Whether one more connection may be open.
+    fn allow(&self, connections: usize) -> bool {
+        if connections < self.ceiling.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut until = self.until.lock();
+        if until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        *until = None;
+        self.ceiling.store(usize::MAX, Ordering::Relaxed);
+        self.reserve();
+        true
+    }
+
+    fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let mut logged = self.logged.lock();
+        let may = logged.is_none_or(|last| now - last >= Duration::from_secs(1));
+        if may {
+            *logged = Some(now);
+        }
+        may
     }
 }

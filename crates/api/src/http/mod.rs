@@ -2,8 +2,14 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `listener` | accepting connections, their limits and their graceful end |
+//! | `listener` | accepting connections, their number and their graceful end |
+//! | `open_connections` | which connections make room for others |
+//! | `connection` | one connection: its bytes, its deadlines, what is refused before a route sees it |
+//! | `client` | who a connection is from, and how many connections an address has |
+//! | `byte_budget` | how many bytes of requests and answers are in memory |
+//! | `open_files` | how many connections the limit of open files allows |
 //! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
+//! | `own_site` | what web pages may do where nobody is asked for a key |
 //! | `cors` | what web pages of other origins may do |
 //! | `protection` | headers that keep a browser in bounds |
 //! | `route` | which route a path belongs to, for the metrics' labels |
@@ -11,18 +17,29 @@
 //! | `request_id` | the id of a request, taken or made |
 //! | `request_trace` | the span of a request, if it has a trace |
 
+mod byte_budget;
+mod client;
+mod connection;
 mod cors;
 mod listener;
 mod metrics;
+mod open_connections;
+mod open_files;
+mod own_site;
 mod protection;
 mod request_id;
 mod request_trace;
 mod route;
 mod service;
 
+pub use byte_budget::{BudgetSpent, ByteBudget, Charge};
+pub use client::{Client, ClientAddresses, Proxies};
+pub use connection::Patience;
 pub use cors::cors;
 pub use listener::{ConnectionLimits, Listener};
 pub use metrics::HttpMetrics;
+pub use open_files::fit_connections;
+pub use own_site::{HostName, OwnSite};
 pub use request_id::{RequestId, RequestIds};
 pub use route::{Route, Surface};
 pub use service::{Service, ServiceSettings};

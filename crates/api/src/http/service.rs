@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,10 +20,12 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
+    http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
 use holdfast_telemetry::{Chain, REQUEST};
+use hyper::body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
@@ -31,8 +33,8 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    HttpMetrics, RequestIds, Route, Surface, protection::protect, request_id::X_REQUEST_ID,
-    request_trace::RequestTrace,
+    ByteBudget, Charge, Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, Surface,
+    connection::wire, protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
 };
 use crate::{
     access::{Caller, Guard},
@@ -42,13 +44,22 @@ use crate::{
 };
 
 /// How every request is treated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServiceSettings {
     /// The longest that an answer may take, from the end of the headers.
     pub request_timeout: Duration,
     /// The port that it answers on.
     pub surface: Surface,
+    /// For answers that are not yet sent.
+    pub answers: &'static ByteBudget,
+    /// Who requests are from.
+    pub clients: Arc<ClientAddresses>,
+    /// Where nobody is asked for a key: what keeps pages of other sites out.
+    pub own_site: Option<OwnSite>,
 }
+
+/// An answer of so many bytes is kept without a charge.
+const FREE_ANSWER_BYTES: u64 = 16 * 1024;
 
 /// Answers requests by a router. Shared by all connections.
 pub struct Service {
@@ -99,16 +110,46 @@ impl Service {
     ///
     /// # Errors
     /// Never.
-    pub async fn answer(&self, request: Request<Body>) -> Result<Response, Infallible> {
+    pub async fn answer(
+        &self,
+        request: Request<Body>,
+        client: &Client,
+    ) -> Result<Response, Infallible> {
         match &self.cors {
-            None => self.answered(request).await,
+            None => self.answered(request, client).await,
             Some(cors) => {
-                cors.layer(service_fn(|request| self.answered(request))).oneshot(request).await
+                let answered = service_fn(|request| self.answered(request, client));
+                cors.layer(answered).oneshot(request).await
             }
         }
     }
 
-    async fn answered(&self, mut request: Request<Body>) -> Result<Response, Infallible> {
+    /// The bytes of an answer to a request that no route sees, after which its connection ends.
+    pub(super) fn refusal(
+        &self,
+        kind: Kind,
+        detail: &'static str,
+        id: Option<HeaderValue>,
+    ) -> Vec<u8> {
+        let counted = self.metrics.begin(Route::Unmatched, &Method::OPTIONS);
+        let given = HeaderMap::from_iter(id.map(|id| (X_REQUEST_ID, id)));
+        let id = self.ids.take_or_make(&given);
+        let problem = Problem::with_detail(kind, detail).and_close();
+        counted.answered(kind.status());
+        let mut answer = Response::new(Body::empty());
+        let body = problem.write(&mut answer, id.as_str());
+        let headers = answer.headers_mut();
+        headers.insert(X_REQUEST_ID, id.into_header());
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        protect(headers, Route::Unmatched);
+        wire(kind.status(), headers, &body)
+    }
+
+    async fn answered(
+        &self,
+        mut request: Request<Body>,
+        client: &Client,
+    ) -> Result<Response, Infallible> {
         let route = self.route(request.uri().path());
         let in_flight = self.metrics.begin(route, request.method());
         let id = self.ids.take_or_make(request.headers());
@@ -119,7 +160,7 @@ impl Service {
         let trace = RequestTrace::begin(&request, route, &id);
         let about = holdfast_telemetry::Request { id: id.into_header(), trace_id: trace.id() };
         // Pinned here, so that the large future is not moved from wrapper to wrapper.
-        let guarded = pin!(self.guarded(request, route).instrument(trace.span().clone()));
+        let guarded = pin!(self.counted(request, route, client).instrument(trace.span().clone()));
         let mut scoped = pin!(REQUEST.scope(about, caught(guarded)));
         let limit = self.settings.request_timeout;
         let answered = tokio::time::timeout(limit, scoped.as_mut()).await;
@@ -131,6 +172,7 @@ impl Service {
             Err(_elapsed) => Problem::new(Kind::Timeout).into_response(),
         };
         let id = about.as_ref().map(|about| about.id.clone());
+        self.charge(&mut response);
         if (response.status().is_client_error() || response.status().is_server_error())
             && let Some(about) = about
         {
@@ -154,6 +196,37 @@ impl Service {
         let route = Route::of(path);
         let here = route.surface().is_none_or(|surface| surface == self.settings.surface);
         if here { route } else { Route::Unmatched }
+    }
+
+    /// Lets through what comes from a page of ours, or from none, and no more than each client of a
+    /// proxy may have.
+    async fn counted(&self, request: Request<Body>, route: Route, client: &Client) -> Response {
+        if let Some(site) = &self.settings.own_site {
+            let parts = (request.method(), request.uri(), request.headers());
+            if let Err(problem) = site.check(route, parts, client) {
+                return problem.and_close().into_response();
+            }
+        }
+        match self.settings.clients.request(client, request.headers()) {
+            Ok(_counted) => self.guarded(request, route).await,
+            Err(_) => Problem::new(Kind::TooManyConnections).and_close().into_response(),
+        }
+    }
+
+    /// Charges a large answer until it is sent. Where there are too many of them, it is dropped.
+    fn charge(&self, response: &mut Response) {
+        let bytes = response.body().size_hint().lower();
+        if bytes <= FREE_ANSWER_BYTES {
+            return;
+        }
+        let mut charge = self.settings.answers.charge();
+        match charge.resize(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+            Ok(()) => {
+                let body = std::mem::take(response.body_mut());
+                *response.body_mut() = Body::new(Charged { body, charge: Some(charge) });
+            }
+            Err(spent) => *response = Problem::new(Kind::Overloaded).because(spent).into_response(),
+        }
     }
 
     /// Lets through whom the guard lets through.
@@ -231,6 +304,41 @@ impl Service {
             *logged = Some(now);
         }
         may
+    }
+}
+
+/// A body whose bytes are charged until they are sent.
+struct Charged {
+    body: Body,
+    /// Nearly every body is one frame, which takes it.
+    charge: Option<Charge>,
+}
+
+impl hyper::body::Body for Charged {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| {
+                frame.map_data(|data| match self.charge.take() {
+                    Some(charge) => charge.held_by(data),
+                    None => data,
+                })
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -49,12 +49,14 @@ kinds! {
         "The key or token is good, but does not allow this; `detail` tells what it lacks.";
     TooManyRequests: "too-many-requests", TOO_MANY_REQUESTS, "More requests than allowed",
         "The key or token has sent more requests in this second than it may. Nothing was changed: try again after `Retry-After`.";
+    TooManyConnections: "too-many-connections", TOO_MANY_REQUESTS, "Too many connections from one address",
+        "Your address has as many connections, or requests at the same time, as one address may have. Nothing was changed: use fewer, or try again after `Retry-After`.";
     NotFound: "not-found", NOT_FOUND, "There is no such thing",
         "Nothing is found at this address.";
     MethodNotAllowed: "method-not-allowed", METHOD_NOT_ALLOWED, "That cannot be done here",
         "This address does not know the method; the header `Allow` names those that it knows.";
     SlowRequest: "slow-request", REQUEST_TIMEOUT, "The request came too slowly",
-        "The body did not arrive in time. Nothing was changed.";
+        "The headers or the body did not arrive in time. Nothing was changed.";
     NotEnoughStock: "not-enough-stock", CONFLICT, "There is not enough stock",
         "Fewer units are left than the order asks for; `left` tells how many. Nothing was changed.";
     SaleNotOpen: "sale-not-open", CONFLICT, "The sale is not open yet",
@@ -87,6 +89,8 @@ kinds! {
         "The body is larger than this server takes. Nothing was changed.";
     UnsupportedMediaType: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",
         "The body must be plain JSON: send it with `Content-Type: application/json` and without `Content-Encoding`.";
+    TargetTooLong: "target-too-long", URI_TOO_LONG, "The address is too long",
+        "The request's path and query are longer than this server takes. Nothing was changed.";
     HeadersTooLarge: "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large",
         "The headers are larger than this server takes.";
     Internal: "internal", INTERNAL_SERVER_ERROR, "Something is broken here",
@@ -109,7 +113,11 @@ impl Kind {
     /// For `Retry-After`: when trying again makes sense.
     pub fn retry_after_seconds(self) -> Option<u64> {
         match self {
-            Self::Overloaded | Self::Locked | Self::ShuttingDown | Self::TooManyRequests => Some(1),
+            Self::Overloaded
+            | Self::Locked
+            | Self::ShuttingDown
+            | Self::TooManyRequests
+            | Self::TooManyConnections => Some(1),
             Self::Unavailable | Self::OutcomeUnknown => Some(2),
             _ => None,
         }

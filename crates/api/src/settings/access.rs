@@ -2,12 +2,15 @@
 
 use std::{str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use holdfast_telemetry::settings::{MustBe, milliseconds, whole};
 use holdfast_throttle::ThrottleSettings;
 
 use super::CacheSettings;
-use crate::access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm};
+use crate::{
+    access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm},
+    http::{HostName, OwnSite, Proxies},
+};
 
 /// How often the counts of requests are added up in Redis.
 const EXCHANGE: Duration = Duration::from_millis(50);
@@ -20,6 +23,14 @@ pub struct AccessSettings {
     /// a port may then do everything there
     #[arg(long, env = "HOLDFAST_AUTH", default_value = "on", value_enum)]
     pub auth: Auth,
+    /// Where `HOLDFAST_AUTH` is off: whether the API and the administration may be reached from other
+    /// hosts, all of which may then do everything
+    #[arg(long, env = "HOLDFAST_OPEN_TO_NETWORK", default_value = "false", action = ArgAction::Set)]
+    pub open_to_network: bool,
+    /// Where `HOLDFAST_AUTH` is off: by which names the API may be called besides localhost and its own
+    /// address, with commas between them. Any other is a sign that a web page was made to look like it
+    #[arg(long, env = "HOLDFAST_ALLOWED_HOSTS", value_delimiter = ',')]
+    pub allowed_hosts: Vec<HostName>,
     /// How often the API keys are read anew, in milliseconds: a revoked key stops within that time
     /// (100 to 60000)
     #[arg(long = "key-refresh-ms", env = "HOLDFAST_KEY_REFRESH_MS", default_value = "1000", value_parser = milliseconds(100..=60_000))]
@@ -44,6 +55,10 @@ pub struct AccessSettings {
     /// without it is refused; where not, the bearer of a token acts for all customers
     #[arg(long, env = "HOLDFAST_OIDC_CUSTOMER_CLAIM")]
     pub oidc_customer_claim: Option<String>,
+    /// Proxies that are believed who their clients are, by the header `X-Forwarded-For`: addresses or
+    /// networks such as 10.0.0.0/8, with commas between them; none unless set
+    #[arg(long, env = "HOLDFAST_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Proxies>,
     /// How many requests a second a key or token may send, over all replicas, unless the key says
     /// otherwise; as many as it wants unless set (1 to 1000000)
     #[arg(long, env = "HOLDFAST_RATE_LIMIT", value_parser = whole(1..=1_000_000_u32))]
@@ -115,6 +130,19 @@ impl AccessSettings {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether only this host may reach the API: nobody is asked who they are.
+    pub fn is_closed_to_network(&self) -> bool {
+        self.auth == Auth::Off && !self.open_to_network
+    }
+
+    /// What keeps pages of other sites out, where nobody is asked who they are.
+    pub fn own_site(&self) -> Option<OwnSite> {
+        let origins =
+            || self.cors_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
+        (self.auth == Auth::Off)
+            .then(|| OwnSite { hosts: self.allowed_hosts.clone(), origins: origins() })
     }
 
     /// How callers are known; `None`: nobody is asked.

@@ -107,9 +107,36 @@ impl Client {
 
     /// Sends bytes and reads until the server closes the connection, or for `limit`.
     pub async fn raw(&self, request: &[u8], limit: Duration) -> Raw {
+        self.raw_in_parts(&[request], limit).await
+    }
+
+    /// The same, in parts that arrive one after another.
+    pub async fn raw_in_parts(&self, parts: &[&[u8]], limit: Duration) -> Raw {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        // The server may answer and close before it has read everything.
+        stream.set_nodelay(true).unwrap();
+        for part in parts {
+            // The server may answer and close before it has read everything.
+            let _ = stream.write_all(part).await;
+            tokio::task::yield_now().await;
+        }
+        Self::rest(stream, limit).await
+    }
+
+    /// The same in one part, after which the client says that nothing more comes once it has an answer.
+    pub async fn raw_and_end(&self, request: &[u8], limit: Duration) -> Raw {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let _ = stream.write_all(request).await;
+        let mut first = vec![0; 64 * 1024];
+        let patience = Duration::from_millis(50);
+        let read = tokio::time::timeout(patience, stream.read(&mut first)).await;
+        let read = read.map_or(0, |read| read.unwrap_or(0));
+        let _ = stream.shutdown().await;
+        let mut raw = Self::rest(stream, limit).await;
+        raw.text.insert_str(0, &String::from_utf8_lossy(&first[..read]));
+        raw
+    }
+
+    async fn rest(mut stream: TcpStream, limit: Duration) -> Raw {
         let mut text = Vec::new();
         let closed = tokio::time::timeout(limit, stream.read_to_end(&mut text)).await.is_ok();
         Raw { text: String::from_utf8_lossy(&text).into_owned(), closed }

@@ -114,7 +114,7 @@ fn the_help_names_every_setting() {
     ] {
         assert!(text.contains(&format!("[env: {variable}")), "{variable} is not in\n{text}");
     }
-    assert!(text.contains("[default: 0.0.0.0:8000]") && text.contains("(1 to 1000000)"));
+    assert!(text.contains("on 0.0.0.0:8000 unless set") && text.contains("(1 to 1000000)"));
     assert!(!text.contains("hunter2"), "a password is in\n{text}");
 }
 

@@ -73,7 +73,7 @@ fn probe(target: SocketAddr) -> std::io::Result<bool> {
     const OK: &[u8] = b"HTTP/1.1 200";
     let mut stream = TcpStream::connect_timeout(&target, PROBE_LIMIT)?;
     stream.set_read_timeout(Some(PROBE_LIMIT))?;
-    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: holdfast\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut head = [0; OK.len()];
     stream.read_exact(&mut head)?;
     Ok(head == OK)

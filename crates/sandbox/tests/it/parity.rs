@@ -105,7 +105,11 @@ fn ports_are_the_same_everywhere() {
     let settings = text("docs/settings.md");
     let default = |variable: &str| {
         let row = settings.lines().find(|line| line.starts_with(&format!("| `{variable}` |")));
-        let address = row.unwrap().split('|').nth(3).unwrap().trim().trim_matches('`');
+        let cells: Vec<_> = row.unwrap().split('|').map(str::trim).collect();
+        // One without a fixed default says it in its help.
+        let in_help = || cells[4].split([' ', ',', ';']).find(|word| word.starts_with("0.0.0.0:"));
+        let address = if cells[3].contains(':') { cells[3] } else { in_help().unwrap() };
+        let address = address.trim_matches('`');
         address.rsplit(':').next().unwrap().parse::<u64>().unwrap()
     };
     for (image, container) in containers() {
@@ -197,6 +201,8 @@ fn compose_and_the_chart_set_the_same_things() {
     let compose_only: &[&str] = &[
         // A laptop's own: no key, a port for everybody on it, a Jaeger that is there.
         "HOLDFAST_AUTH",
+        "HOLDFAST_OPEN_TO_NETWORK",
+        "HOLDFAST_ALLOWED_HOSTS",
         "HOLDFAST_ADMIN_ADDR",
         "HOLDFAST_HTTP_ADDR",
         "HOLDFAST_METRICS_ADDR",

@@ -1,0 +1,127 @@
+//! How many bytes of requests and answers the process keeps in memory, over all connections.
+//!
+//! A limit for one connection bounds nothing where there are ten thousand of them. So what a client
+//! can make large is charged to a budget before it is kept; what does not fit is answered with 503.
+//! Each connection has a small part free of charge, which the number of connections bounds: slow
+//! clients that use up a budget do not keep small requests out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// A number of bytes for all connections together.
+#[derive(Debug)]
+pub struct ByteBudget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl ByteBudget {
+    /// A budget that lasts as long as the process.
+    pub fn leak(limit: usize) -> &'static Self {
+        Box::leak(Box::new(Self { limit, used: AtomicUsize::new(0) }))
+    }
+
+    /// How many bytes are charged to it.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// A charge of nothing.
+    pub fn charge(&'static self) -> Charge {
+        Charge { budget: self, bytes: 0 }
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), BudgetSpent> {
+        let take = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(BudgetSpent),
+        }
+    }
+}
+
+/// The budget does not allow so many bytes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many bytes of requests and answers are in memory")]
+pub struct BudgetSpent;
+
+/// Bytes of a budget; dropping it gives them back.
+#[derive(Debug)]
+pub struct Charge {
+    budget: &'static ByteBudget,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Makes it so many bytes, more or fewer.
+    ///
+    /// # Errors
+    /// The budget does not allow more; the charge stays as it is.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), BudgetSpent> {
+        if bytes > self.bytes {
+            self.budget.take(bytes - self.bytes)?;
+        } else if bytes < self.bytes {
+            self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Keeps the charge as long as any part of `bytes` is kept.
+    pub fn held_by(self, bytes: Bytes) -> Bytes {
+        if self.bytes == 0 { bytes } else { Bytes::from_owner(Held { bytes, _charge: self }) }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_charged_than_the_budget_has() {
+        let budget = ByteBudget::leak(10);
+        let (mut one, mut two) = (budget.charge(), budget.charge());
+        assert_eq!(one.resize(6), Ok(()));
+        assert_eq!(two.resize(5), Err(BudgetSpent));
+        assert_eq!(two.resize(4), Ok(()));
+        assert_eq!(budget.used(), 10);
+        assert_eq!(one.resize(2), Ok(()));
+        assert_eq!(two.resize(usize::MAX), Err(BudgetSpent));
+        assert_eq!(budget.used(), 6);
+        drop(two);
+        assert_eq!(budget.used(), 2);
+        drop(one);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_charge_lasts_as_long_as_the_bytes() {
+        let budget = ByteBudget::leak(10);
+        let mut charge = budget.charge();
+        charge.resize(5).unwrap();
+        let bytes = charge.held_by(Bytes::from_static(b"hello"));
+        let part = bytes.slice(1..3);
+        drop(bytes);
+        assert_eq!((&part[..], budget.used()), (&b"el"[..], 5));
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection, from its first byte to its last.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `client_stream` | the bytes between a client and hyper |
+//! | `request_head` | whether the head of a request may be served |
+//! | `body_end` | where a body ends |
+//! | `state` | what a connection waits for, and for how long |
+
+mod body_end;
+mod client_stream;
+mod request_head;
+mod state;
+
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
+
+use self::{
+    client_stream::ClientStream,
+    state::{Ending, Phase},
+};
+use super::{ByteBudget, Client, Service};
+use crate::problem::Kind;
+
+pub use self::state::Patience;
+pub(super) use self::state::{ConnectionState, Waits};
+
+/// The most that is read of what a client goes on sending after the last answer. A socket that is
+/// closed with unread bytes resets the connection, and the answer with it.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How long a client may take to receive a refusal.
+const REFUSE_TIME: Duration = Duration::from_secs(2);
+/// hyper's smallest buffer.
+const BUFFER_BYTES_MIN: usize = 8 * 1024;
+
+/// What all connections of a port have in common.
+pub(super) struct Connecting {
+    pub http: http1::Builder,
+    pub service: Arc<Service>,
+    pub patience: Patience,
+    /// The largest head of a request.
+    pub head_bytes: usize,
+    /// For what is read.
+    pub budget: &'static ByteBudget,
+}
+
+impl Connecting {
+    /// hyper, with buffers that are just large enough.
+    pub fn http(head_bytes: usize) -> http1::Builder {
+        let mut http = http1::Builder::new();
+        // Heads come whole, and their time is counted before.
+        http.max_buf_size(head_bytes.max(BUFFER_BYTES_MIN) + BUFFER_BYTES_MIN);
+        http
+    }
+
+    /// Serves a connection until it ends.
+    pub async fn serve(&self, socket: TcpStream, client: Client, state: &Arc<ConnectionState>) {
+        let charge = self.budget.charge();
+        let stream = ClientStream::new(socket, Arc::clone(state), self.head_bytes, charge);
+        let shared = Arc::new((Arc::clone(&self.service), Arc::clone(state), client));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let (service, state, client) = &*shared;
+                let answer = service.answer(request.map(Body::new), client).await;
+                state.enter(Phase::Answered);
+                answer
+            }
+        });
+        let reset = {
+            let connection = pin!(self.http.serve_connection(stream, service));
+            self.drive(connection, state).await
+        };
+        let Some(socket) = state.take_stream() else { return };
+        if reset {
+            // The answer that the client does not take must not stay in the kernel.
+            let _ = socket.set_zero_linger();
+        } else {
+            self.part(socket, state).await;
+        }
+    }
+
+    /// Drives a connection until it ends, or its client has used up its time. Whether it is to be
+    /// reset.
+    async fn drive<S>(
+        &self,
+        mut connection: std::pin::Pin<&mut http1::Connection<ClientStream, S>>,
+        state: &ConnectionState,
+    ) -> bool
+    where
+        S: hyper::service::HttpService<Incoming, ResBody = Body>,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut told = false;
+        let mut clock = pin!(sleep_until(Instant::now() + self.patience.idle));
+        poll_fn(move |context| {
+            state.wake(context.waker());
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    // A client that breaks off, or sends no HTTP: its own affair.
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "a connection ended early");
+                    }
+                    return Poll::Ready(false);
+                }
+                match (state.ending(), state.waits()) {
+                    (Ending::Evicted, Some((Waits::InARequest, _)))
+                        if state.phase() != Phase::Head =>
+                    {
+                        return Poll::Ready(true);
+                    }
+                    (Ending::Evicted, _) if state.phase() == Phase::Head => {
+                        state.refuse_for(Kind::Overloaded);
+                    }
+                    _ => {}
+                }
+                if state.ending() != Ending::Open && !told {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
+                // Only brought forward here: it is put off when it is over, not with each request.
+                let deadline = state.deadline(&self.patience);
+                if let Some(deadline) = deadline
+                    && deadline < clock.deadline()
+                {
+                    clock.as_mut().reset(deadline);
+                }
+                if clock.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                let now = Instant::now();
+                match deadline {
+                    Some(deadline) if deadline > now => clock.as_mut().reset(deadline),
+                    None => clock.as_mut().reset(now + self.patience.idle),
+                    Some(_) if state.is_stalled() => return Poll::Ready(true),
+                    Some(_) => {
+                        if state.phase() == Phase::Head {
+                            state.refuse(request_head::Refusal::new(
+                                Kind::SlowRequest,
+                                "The headers did not arrive in time.",
+                            ));
+                        }
+                        state.end();
+                        clock.as_mut().reset(now + self.patience.idle);
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Says what is left to say, and closes the connection.
+    async fn part(&self, mut socket: TcpStream, state: &ConnectionState) {
+        let refusal = state.take_refusal();
+        let unread = refusal.is_some() || state.phase() != Phase::Idle;
+        if let Some(refusal) = refusal {
+            let answer = self.service.refusal(refusal.kind, refusal.detail, refusal.request_id);
+            if !matches!(timeout(REFUSE_TIME, socket.write_all(&answer)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+        if socket.shutdown().await.is_ok() && unread && !state.is_client_closed() {
+            let _ = timeout(LINGER_TIME, read_away(&mut socket)).await;
+        }
+    }
+}
+
+/// Answers a connection that is not served, when its client has begun to send: an answer before that
+/// would be none to most of them.
+pub(super) async fn turn_away(mut socket: TcpStream, answer: &[u8]) {
+    let _ = timeout(REFUSE_TIME, async {
+        socket.readable().await?;
+        socket.write_all(answer).await?;
+        socket.shutdown().await?;
+        read_away(&mut socket).await
+    })
+    .await;
+}
+
+async fn read_away(socket: &mut TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 2048];
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        match socket.read(&mut buffer).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
+}
+
+/// An answer as it goes through the wire, without hyper.
+pub(super) fn wire(status: StatusCode, headers: &axum::http::HeaderMap, body: &[u8]) -> Vec<u8> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}

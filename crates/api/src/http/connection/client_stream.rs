@@ -1,0 +1,353 @@
+//! The bytes between a client and hyper.
+//!
+//! hyper gets whole and well-formed heads only, one after another, each when the answer before it is
+//! written. What is refused never reaches it: it sees the end of the stream, and the connection's task
+//! then writes the problem.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{
+    body_end::BodyEnd,
+    request_head::{Head, Refusal, has_end, inspect},
+    state::{ConnectionState, Ending, Phase},
+};
+use crate::{
+    http::byte_budget::{BudgetSpent, Charge},
+    problem::Kind,
+};
+
+/// The most that is read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// What a connection may hold without a charge.
+const FREE_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    /// Where bytes are read to, before it is known whom they belong to: an idle connection has no
+    /// buffer of its own.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+pub(super) struct ClientStream {
+    /// `None` after an error.
+    socket: Option<TcpStream>,
+    state: Arc<ConnectionState>,
+    head_bytes_max: usize,
+    /// What has been read and not given to hyper.
+    held: Vec<u8>,
+    charge: Charge,
+    /// How much of it is for hyper.
+    approved: usize,
+    /// How much of it is known to be no whole head.
+    seen: usize,
+    /// What is to come of the body of the request that hyper has.
+    body: BodyEnd,
+}
+
+impl ClientStream {
+    pub fn new(
+        socket: TcpStream,
+        state: Arc<ConnectionState>,
+        head_bytes_max: usize,
+        charge: Charge,
+    ) -> Self {
+        Self {
+            socket: Some(socket),
+            state,
+            head_bytes_max,
+            held: Vec::new(),
+            charge,
+            approved: 0,
+            seen: 0,
+            body: BodyEnd::after(0),
+        }
+    }
+
+    /// Whether the next request may be looked at.
+    fn is_idle(&self) -> bool {
+        matches!(self.state.phase(), Phase::Idle | Phase::Head)
+    }
+
+    fn give_approved(&mut self, out: &mut ReadBufCursor<'_>) {
+        let given = self.approved.min(out.remaining());
+        out.put_slice(&self.held[..given]);
+        self.held.drain(..given);
+        self.approved -= given;
+        if self.held.is_empty() {
+            self.held = Vec::new();
+            let _ = self.charge.resize(0);
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), BudgetSpent> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.held.extend_from_slice(bytes);
+        self.charge.resize(self.held.capacity().saturating_sub(FREE_BYTES))
+    }
+
+    /// Looks at the beginning of a request. How many of the bytes are for hyper; `None`: none yet.
+    fn look(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+        match inspect(bytes, self.head_bytes_max) {
+            Head::Partial => Ok(None),
+            Head::Refused(refusal) => Err(refusal),
+            Head::Complete { bytes: head, mut body } => {
+                // A body that is malformed at once is refused with its head.
+                let passed = body.pass(&bytes[head..]).map_err(|_| {
+                    Refusal::new(Kind::Unreadable, "The chunks of the body are malformed.")
+                })?;
+                self.state.enter(if body.is_reached() { Phase::Busy } else { Phase::Body });
+                self.body = body;
+                self.seen = 0;
+                Ok(Some(head + passed))
+            }
+        }
+    }
+
+    /// Takes bytes that come where a head is expected. Whether some are ready for hyper.
+    fn take_head(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> Result<bool, Refusal> {
+        let spent = |_| Refusal::new(Kind::Overloaded, Kind::Overloaded.explanation());
+        if self.held.is_empty() {
+            match self.look(bytes)? {
+                // Nearly every request comes alone and in one piece, which is held nowhere.
+                Some(passed) if passed <= out.remaining() => {
+                    out.put_slice(&bytes[..passed]);
+                    self.hold(&bytes[passed..]).map_err(spent)?;
+                    return Ok(true);
+                }
+                passed => {
+                    self.hold(bytes).map_err(spent)?;
+                    self.approved = passed.unwrap_or(0);
+                    self.seen = if passed.is_some() { 0 } else { bytes.len() };
+                }
+            }
+        } else {
+            self.hold(bytes).map_err(spent)?;
+            self.look_at_held()?;
+        }
+        if self.approved == 0 && self.state.phase() == Phase::Idle {
+            self.state.enter(Phase::Head);
+        }
+        Ok(false)
+    }
+
+    fn look_at_held(&mut self) -> Result<(), Refusal> {
+        let full = self.held.len() >= self.head_bytes_max;
+        // The first bytes may be wrong already.
+        if !full && self.seen > 0 && !has_end(&self.held, self.seen) {
+            self.seen = self.held.len();
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.held);
+        let looked = self.look(&held);
+        self.held = held;
+        match looked? {
+            Some(passed) => self.approved = passed,
+            // Only a line that ends within the head looks like its end.
+            None => self.seen = self.held.len(),
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of a body.
+    fn take_body(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> io::Result<()> {
+        let passed = self
+            .body
+            .pass(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        out.put_slice(&bytes[..passed]);
+        // It may be answered already.
+        if self.body.is_reached() && self.state.phase() == Phase::Body {
+            self.state.enter(Phase::Busy);
+        }
+        self.hold_for_later(&bytes[passed..]);
+        Ok(())
+    }
+
+    /// Keeps the beginning of the next request, which is looked at when this one is answered.
+    fn hold_for_later(&mut self, bytes: &[u8]) {
+        if self.hold(bytes).is_err() {
+            self.state.refuse_for(Kind::Overloaded);
+        }
+    }
+
+    /// How much may be read now.
+    fn room(&self, out: &ReadBufCursor<'_>) -> usize {
+        let room = if self.body.is_reached() {
+            match self.held.len() {
+                0 => READ_BYTES,
+                held => self.head_bytes_max.saturating_sub(held),
+            }
+        } else {
+            out.remaining()
+        };
+        room.min(READ_BYTES)
+    }
+
+    /// Reads once. `Ready(true)`: hyper has something, or the end of the stream.
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        out: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let room = self.room(out);
+        if room == 0 {
+            // There is more of the next request than is kept; this one goes on all the same, and its end
+            // wakes the task.
+            return Poll::Pending;
+        }
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(&mut buffer[..room]);
+            let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(true)) };
+            ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.state.client_closed();
+                return Poll::Ready(Ok(true));
+            }
+            if !self.body.is_reached() {
+                return Poll::Ready(self.take_body(bytes, out).map(|()| true));
+            }
+            if !self.is_idle() {
+                self.hold_for_later(bytes);
+                return Poll::Ready(Ok(false));
+            }
+            Poll::Ready(Ok(self.take_head(bytes, out).unwrap_or_else(|refusal| {
+                self.state.refuse(refusal);
+                false
+            })))
+        })
+    }
+
+    /// Whether hyper is told that there are no more requests.
+    fn is_over(&self) -> bool {
+        self.is_idle()
+            && self.approved == 0
+            && (self.state.ending() != Ending::Open || self.state.is_refused())
+    }
+}
+
+impl Read for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut out: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if self.approved > 0 {
+                self.give_approved(&mut out);
+                return Poll::Ready(Ok(()));
+            }
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            // What came while the request before it was answered.
+            if self.is_idle() && self.held.len() > self.seen {
+                if self.state.phase() == Phase::Idle {
+                    self.state.enter(Phase::Head);
+                }
+                if let Err(refusal) = self.look_at_held() {
+                    self.state.refuse(refusal);
+                }
+                continue;
+            }
+            if ready!(self.read(context, &mut out))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl ClientStream {
+    /// What hyper writes by itself, although no request has reached it that it may not like.
+    fn is_hypers_own(&self, bytes: &[u8]) -> bool {
+        matches!(self.state.phase(), Phase::Busy | Phase::Body) && bytes.starts_with(b"HTTP/1.1 4")
+    }
+
+    fn written(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.state.write_stalled(),
+            Poll::Ready(Ok(bytes)) => self.state.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+}
+
+impl Write for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_hypers_own(bytes) {
+            self.state.refuse_for(Kind::Unreadable);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(socket).poll_write(context, bytes);
+        self.written(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(first) = parts.first()
+            && self.is_hypers_own(first)
+        {
+            self.state.refuse_for(Kind::Unreadable);
+            return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
+        }
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(socket).poll_write_vectored(context, parts);
+        self.written(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.flushed();
+        if self.state.phase() == Phase::Answered && self.body.is_reached() {
+            self.state.enter(Phase::Idle);
+            if !self.held.is_empty() {
+                // hyper takes it that there is nothing to read.
+                context.waker().wake_by_ref();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: the connection's task does it, when it has written what there is to write.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.state.hand_back(socket);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What a connection waits for, seen from outside: its deadlines, and whether it can be closed to make
+//! room for another.
+//!
+//! The connection's own task writes it, at most a few times a request; the task that accepts
+//! connections reads it. Times are milliseconds since the listener began.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::{net::TcpStream, time::Instant};
+
+use super::request_head::Refusal;
+use crate::problem::Kind;
+
+/// How slow a client may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the first byte of a request to the end of its headers.
+    pub header: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Without any progress of an answer.
+    pub write: Duration,
+    /// The fewest bytes of a body or an answer in a second, on average; 0 for any.
+    pub bytes_per_second: u64,
+}
+
+impl Patience {
+    /// How much longer than its fixed time something may take that has had `bytes` of progress.
+    pub fn earned(&self, bytes: u64) -> Option<Duration> {
+        let millis = bytes.saturating_mul(1000).checked_div(self.bytes_per_second)?;
+        Some(Duration::from_millis(millis))
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// The first byte of a request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// The service.
+    Busy,
+    /// Nothing: the answer is being written.
+    Answered,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Busy, Self::Answered];
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Ending {
+    /// Not at all.
+    Open,
+    /// After the request that it is at.
+    Gracefully,
+    /// For another connection, as soon as it waits for its client.
+    Evicted,
+}
+
+/// See the module.
+pub(in crate::http) struct ConnectionState {
+    epoch: Instant,
+    phase: AtomicU8,
+    since: AtomicU64,
+    /// When the client stopped taking the answer, or 0; and since its last progress.
+    stalled: AtomicU64,
+    progress: AtomicU64,
+    /// The bytes that it has taken since it first stopped.
+    taken: AtomicU64,
+    ending: AtomicU8,
+    /// Whether the client has closed its side.
+    closed: AtomicBool,
+    waker: AtomicWaker,
+    refusal: Mutex<Option<Refusal>>,
+    /// The socket, when hyper is done with it.
+    returned: Mutex<Option<TcpStream>>,
+}
+
+impl ConnectionState {
+    pub fn new(epoch: Instant) -> Self {
+        let state = Self {
+            epoch,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            ending: AtomicU8::new(Ending::Open as u8),
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            refusal: Mutex::new(None),
+            returned: Mutex::new(None),
+        };
+        state.enter(Phase::Idle);
+        state
+    }
+
+    fn now(&self) -> u64 {
+        // Never 0, which is no time.
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn instant(&self, millis: u64) -> Instant {
+        self.epoch + Duration::from_millis(millis)
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        Phase::ALL.into_iter().nth(self.phase.load(Relaxed).into()).unwrap_or(Phase::Busy)
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.since.store(self.now(), Relaxed);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// The client does not take the answer at the moment.
+    pub(super) fn write_stalled(&self) {
+        if self.stalled.load(Relaxed) == 0 {
+            let now = self.now();
+            self.taken.store(0, Relaxed);
+            self.progress.store(now, Relaxed);
+            self.stalled.store(now, Relaxed);
+        }
+    }
+
+    /// The client has taken bytes of the answer.
+    pub(super) fn wrote(&self, bytes: usize) {
+        if self.stalled.load(Relaxed) != 0 {
+            self.taken.fetch_add(bytes as u64, Relaxed);
+            self.progress.store(self.now(), Relaxed);
+        }
+    }
+
+    /// The client has taken all of it.
+    pub(super) fn flushed(&self) {
+        if self.stalled.load(Relaxed) != 0 {
+            self.stalled.store(0, Relaxed);
+        }
+    }
+
+    /// When the client has used up its time; `None` while it is not waited for.
+    pub(super) fn deadline(&self, patience: &Patience) -> Option<Instant> {
+        let stalled = self.stalled.load(Relaxed);
+        if stalled != 0 {
+            let progress = self.instant(self.progress.load(Relaxed)) + patience.write;
+            let rate = patience
+                .earned(self.taken.load(Relaxed))
+                .map(|earned| self.instant(stalled) + patience.write + earned);
+            return Some(rate.map_or(progress, |rate| rate.min(progress)));
+        }
+        let since = self.instant(self.since.load(Relaxed));
+        match self.phase() {
+            Phase::Idle => Some(since + patience.idle),
+            Phase::Head => Some(since + patience.header),
+            // The service has limits of its own.
+            Phase::Body | Phase::Busy | Phase::Answered => None,
+        }
+    }
+
+    /// Whether the client does not take its answer.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed) != 0
+    }
+
+    /// What it waits for from its client, and for how many milliseconds already; `None` while it does
+    /// not.
+    pub fn waits(&self) -> Option<(Waits, u64)> {
+        let now = self.now();
+        if self.is_stalled() {
+            return Some((Waits::InARequest, now.saturating_sub(self.stalled.load(Relaxed))));
+        }
+        let time = now.saturating_sub(self.since.load(Relaxed));
+        match self.phase() {
+            Phase::Idle => Some((Waits::Idle, time)),
+            Phase::Head | Phase::Body => Some((Waits::InARequest, time)),
+            Phase::Busy | Phase::Answered => None,
+        }
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        match self.ending.load(Relaxed) {
+            0 => Ending::Open,
+            1 => Ending::Gracefully,
+            _ => Ending::Evicted,
+        }
+    }
+
+    /// Ends it after the request that it is at.
+    pub fn end(&self) {
+        self.end_as(Ending::Gracefully);
+    }
+
+    /// Ends it for another one. Says whether it was not told before.
+    pub fn evict(&self) -> bool {
+        self.end_as(Ending::Evicted)
+    }
+
+    /// Whether it was told to make room.
+    pub fn is_evicted(&self) -> bool {
+        self.ending() == Ending::Evicted
+    }
+
+    /// Whether it was told to end.
+    #[cfg(test)]
+    pub fn is_ending(&self) -> bool {
+        self.ending() != Ending::Open
+    }
+
+    fn end_as(&self, ending: Ending) -> bool {
+        let before = self.ending.fetch_max(ending as u8, Relaxed);
+        self.waker.wake();
+        before < ending as u8
+    }
+
+    /// Wakes this task when it is to end.
+    pub(super) fn wake(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.refusal.lock().get_or_insert(refusal);
+    }
+
+    pub(super) fn refuse_for(&self, kind: Kind) {
+        self.refuse(Refusal::new(kind, kind.explanation()));
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.lock().is_some()
+    }
+
+    pub(super) fn take_refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().take()
+    }
+
+    pub(super) fn hand_back(&self, stream: TcpStream) {
+        *self.returned.lock() = Some(stream);
+    }
+
+    pub(super) fn take_stream(&self) -> Option<TcpStream> {
+        self.returned.lock().take()
+    }
+
+    pub(super) fn client_closed(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(super) fn is_client_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+}
+
+/// What is waited for from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Waits {
+    /// A request.
+    Idle,
+    /// The rest of one, or that it takes the answer.
+    InARequest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        header: Duration::from_secs(5),
+        idle: Duration::from_mins(1),
+        write: Duration::from_secs(10),
+        bytes_per_second: 100,
+    };
+
+    fn seconds_left(state: &ConnectionState) -> Option<u64> {
+        let deadline = state.deadline(&PATIENCE)?;
+        Some(
+            (deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500))
+                .as_secs(),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_deadline() {
+        let state = ConnectionState::new(Instant::now());
+        assert_eq!(seconds_left(&state), Some(60));
+        state.enter(Phase::Head);
+        assert_eq!(seconds_left(&state), Some(5));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(seconds_left(&state), Some(3));
+        for phase in [Phase::Body, Phase::Busy, Phase::Answered] {
+            state.enter(phase);
+            assert_eq!(seconds_left(&state), None, "{phase:?}");
+        }
+        assert_eq!(state.phase(), Phase::Answered);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_must_make_progress_at_a_rate() {
+        let state = ConnectionState::new(Instant::now());
+        state.enter(Phase::Answered);
+        state.write_stalled();
+        assert_eq!(seconds_left(&state), Some(10));
+        // One byte a second is progress, and too little of it.
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            state.wrote(1);
+            state.write_stalled();
+        }
+        assert_eq!(seconds_left(&state), Some(5));
+        // With a second's worth of bytes in each second it may go on.
+        state.wrote(500);
+        assert_eq!(seconds_left(&state), Some(10));
+        state.flushed();
+        assert_eq!(seconds_left(&state), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_waits_for_its_client_can_make_room() {
+        let state = ConnectionState::new(Instant::now());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(state.waits(), Some((Waits::Idle, 3000)));
+        state.enter(Phase::Body);
+        assert_eq!(state.waits(), Some((Waits::InARequest, 0)));
+        state.enter(Phase::Busy);
+        assert_eq!(state.waits(), None);
+        state.write_stalled();
+        assert_eq!(state.waits(), Some((Waits::InARequest, 0)));
+        assert!(state.evict() && !state.evict());
+        state.end();
+        assert_eq!(state.ending(), Ending::Evicted);
+    }
+}

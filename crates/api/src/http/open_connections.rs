@@ -1,0 +1,163 @@
+//! The connections of a port, and which of them make room for others.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::connection::{ConnectionState, Waits};
+
+/// The most that are closed at once to make room: looking at all of them costs time.
+const EVICTED_AT_ONCE: usize = 256;
+/// A connection that has had no request for so long is closed before those that are in the middle of
+/// one.
+const LONG_IDLE_MS: u64 = 5_000;
+/// For so long a client may leave a request or an answer unfinished without being in the way.
+const UNFINISHED_MS: u64 = 500;
+/// For so long an idle connection is kept in any case.
+const IDLE_MS: u64 = 100;
+
+/// See the module.
+pub(super) struct OpenConnections {
+    epoch: Instant,
+    all: Mutex<HashMap<u64, Arc<ConnectionState>>>,
+    /// How many were told to make room and are still there.
+    leaving: AtomicUsize,
+    ending: AtomicBool,
+}
+
+/// A connection that is among them until this is dropped.
+pub(super) struct Entry {
+    id: u64,
+    pub state: Arc<ConnectionState>,
+    among: Arc<OpenConnections>,
+}
+
+impl OpenConnections {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            epoch: Instant::now(),
+            all: Mutex::default(),
+            leaving: AtomicUsize::new(0),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// Adds a connection; `id` must be its own.
+    pub fn enter(self: &Arc<Self>, id: u64) -> Entry {
+        let state = Arc::new(ConnectionState::new(self.epoch));
+        self.all.lock().insert(id, Arc::clone(&state));
+        if self.ending.load(Ordering::Relaxed) {
+            state.end();
+        }
+        Entry { id, state, among: Arc::clone(self) }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.lock().len()
+    }
+
+    /// Each ends after the request that it is at, those that come later included.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        for state in self.all.lock().values() {
+            state.end();
+        }
+    }
+
+    /// Has some of those that wait for their clients close, the longest first, unless some are about to.
+    pub fn make_room(&self) {
+        if self.leaving.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let mut waiting: Vec<_> = {
+            let all = self.all.lock();
+            all.values()
+                .filter_map(|state| {
+                    let (waits, time) = state.waits()?;
+                    let order = match waits {
+                        Waits::Idle if time >= LONG_IDLE_MS => 0,
+                        Waits::InARequest if time >= UNFINISHED_MS => 1,
+                        Waits::Idle if time >= IDLE_MS => 2,
+                        _ => return None,
+                    };
+                    Some(((order, u64::MAX - time), Arc::clone(state)))
+                })
+                .collect()
+        };
+        // Enough for a while, and few where there are few.
+        let wanted = (self.count() / 16).clamp(1, EVICTED_AT_ONCE);
+        if waiting.len() > wanted {
+            waiting.select_nth_unstable_by_key(wanted, |(order, _)| *order);
+            waiting.truncate(wanted);
+        }
+        for (_, state) in waiting {
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+            if !state.evict() {
+                self.leaving.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.among.all.lock().remove(&self.id);
+        if self.state.is_evicted() {
+            // Whoever evicted it has counted it, and may count only those that are here.
+            let leave = |leaving: usize| Some(leaving.saturating_sub(1));
+            let _ = self.among.leaving.try_update(Ordering::Relaxed, Ordering::Relaxed, leave);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn pass(millis: u64) {
+        tokio::time::advance(Duration::from_millis(millis)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_makes_room_first() {
+        let open = OpenConnections::new();
+        let first = open.enter(1);
+        pass(50).await;
+        open.make_room();
+        assert!(!first.state.is_evicted(), "a connection gets the time to send something");
+        pass(100).await;
+        let second = open.enter(2);
+        pass(200).await;
+        open.make_room();
+        assert!(first.state.is_evicted() && !second.state.is_evicted());
+        open.make_room();
+        assert!(!second.state.is_evicted(), "the first is about to go");
+        drop(first);
+        open.make_room();
+        assert!(second.state.is_evicted());
+        drop(second);
+        assert_eq!(open.count(), 0);
+        open.make_room();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_all_are_told_also_those_that_come_then() {
+        let open = OpenConnections::new();
+        let before = open.enter(1);
+        open.end();
+        let after = open.enter(2);
+        for entry in [&before, &after] {
+            assert!(entry.state.is_ending() && !entry.state.is_evicted());
+        }
+    }
+}

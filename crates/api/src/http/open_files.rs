@@ -1,0 +1,79 @@
+//! How many connections the limit of open files allows.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The fewest connections that are worth a start.
+const FEWEST: usize = 16;
+
+/// The limit of open files is too low.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "HOLDFAST_MAX_CONNECTIONS is {wanted}, and the limit of open files (ulimit -n) is {limit}, of which {others} are \
+     needed for other things. Raise the limit to at least {}.", .others + .wanted.min(&FEWEST)
+)]
+pub struct TooFewFiles {
+    wanted: usize,
+    others: usize,
+    limit: usize,
+}
+
+/// How many connections may be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// So many.
+    pub connections: usize,
+    /// So many more may wait for room, or be refused.
+    pub waiting: usize,
+    /// By this limit of open files.
+    pub limit: usize,
+}
+
+/// Raises this process's limit of open files as far as it may go, and gives back how many of the
+/// `wanted` connections there can be where `others` files are needed besides.
+///
+/// # Errors
+/// There can be hardly any.
+pub fn fit_connections(wanted: usize, waiting: usize, others: usize) -> Result<Fit, TooFewFiles> {
+    // Where it cannot be raised, it is what it is.
+    let limit = raise().unwrap_or(usize::MAX);
+    fit(wanted, waiting, others, limit)
+}
+
+fn raise() -> io::Result<usize> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    Ok(usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX))
+}
+
+fn fit(wanted: usize, waiting: usize, others: usize, limit: usize) -> Result<Fit, TooFewFiles> {
+    let free = limit.saturating_sub(others);
+    // Where there are few, most of them are for connections.
+    let waiting = waiting.min(free / 8);
+    let connections = wanted.min(free - waiting);
+    if connections < wanted.min(FEWEST) {
+        return Err(TooFewFiles { wanted, others, limit });
+    }
+    Ok(Fit { connections, waiting, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_than_files() {
+        let fitted = |limit| fit(10_000, 256, 100, limit).map(|fit| (fit.connections, fit.waiting));
+        assert_eq!(fitted(20_000).unwrap(), (10_000, 256));
+        assert_eq!(fitted(10_356).unwrap(), (10_000, 256));
+        assert_eq!(fitted(10_355).unwrap(), (9_999, 256));
+        assert_eq!(fitted(1_024).unwrap(), (809, 115));
+        assert_eq!(fitted(118).unwrap(), (16, 2));
+        assert_eq!(fit(2, 256, 100, 118).unwrap().connections, 2);
+        let sentence = fitted(110).unwrap_err().to_string();
+        for number in ["10000", "110", "100", "116"] {
+            assert!(sentence.contains(number), "{sentence}");
+        }
+    }
+}
