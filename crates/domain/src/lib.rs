@@ -45,7 +45,7 @@ pub use sale::{
     CustomerLimit, MAX_PER_CUSTOMER, MAX_SALE_NAME_CHARS, MAX_SALE_PRODUCTS, Sale, SaleName,
     SaleWindow, Selling,
 };
-pub use shelf::{Available, Grant, HeldUnits, LockedOrder, Shelf, Shortfall, StockChange};
+pub use shelf::{Available, Grant, HeldUnits, LockedOrder, Shelf, Shortfall, StockChange, Taken};
 
 /// Why a value was refused: one sentence for the person who sent it, without the field's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use crate::{
     ProductId, Quantity, Selling,
 };
 use locked::{Locked, Product};
-pub use types::{Available, Grant, HeldUnits, LockedOrder, Shortfall, StockChange};
+pub use types::{Available, Grant, HeldUnits, LockedOrder, Shortfall, StockChange, Taken};
 
 /// Everything that a batch has locked, and what has been given out of it so far.
 ///
@@ -32,9 +32,14 @@ impl Shelf {
         self.0.put_order(id, order);
     }
 
-    /// Says how many units of a product with a limit a customer has already.
-    pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, units: i64) {
-        self.0.put_taken(id, customer, units);
+    /// Says what a customer has already of a product with a limit.
+    pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, taken: Taken) {
+        self.0.put_taken(id, customer, taken);
+    }
+
+    /// A hold that was put there.
+    pub fn hold(&self, id: HoldId) -> Option<&HeldUnits> {
+        self.0.hold(id).ok()
     }
 
     /// The products of which each customer gets a limited number of units, by ascending id.
@@ -68,8 +73,14 @@ impl Shelf {
     }
 
     /// Gives a demand what it wants, whole or not at all. One that is refused does not stand in the
-    /// way of a later, smaller one. Units for a customer that a flash sale limits count from what
-    /// [`Shelf::put_taken`] has said.
+    /// way of a later, smaller one.
+    ///
+    /// Units for a customer that a flash sale limits count from what [`Shelf::put_taken`] has said, however
+    /// they are obtained:
+    /// - what is taken from stock, to be ordered or held, must fit the limit beside all that the customer has
+    ///   ordered and all that is held for them;
+    /// - what is ordered from a hold must fit beside what they have ordered. It counts once: no longer as
+    ///   held. So a hold from before the sale, or from before the limit was lowered, gives no more than the limit.
     ///
     /// [`Demand::Expire`] is given nothing here: see [`Shelf::expire`].
     ///
@@ -82,12 +93,17 @@ impl Shelf {
     ) -> Result<Grant, Shortfall> {
         self.0.whole(|locked| match demand {
             Demand::Order(lines) => {
+                let inherited = locked.customer_of_holds(lines, customer)?;
+                let customer = customer.or(inherited.as_ref());
                 let prices = lines.iter().map(|line| locked.sell(line, customer));
-                prices.collect::<Result<_, _>>().map(Grant::Order)
+                Ok(Grant::Order { unit_prices: prices.collect::<Result<_, _>>()?, inherited })
             }
             Demand::Hold { product_id, quantity } => {
-                let price = locked.take(*product_id, *quantity, customer)?;
-                locked.units(*product_id)?.held += units(*quantity);
+                let held = units(*quantity);
+                let price = locked.take(*product_id, *quantity, customer, |taken| {
+                    taken.held += held;
+                })?;
+                locked.units(*product_id)?.held += held;
                 Ok(Grant::Hold(price))
             }
             Demand::Cancel { order_id, from, settled, lines } => {
@@ -147,32 +163,60 @@ impl Shelf {
 
 /// Parts of demands. Each may leave something half done when it fails: [`Locked::whole`] takes it back.
 impl Locked {
-    fn sell(&mut self, line: &Line, customer: Option<&CustomerRef>) -> Result<Money, Shortfall> {
-        let Some(hold_id) = line.hold else {
-            let price = self.take(line.product_id, line.quantity, customer)?;
-            self.units(line.product_id)?.sold += units(line.quantity);
-            return Ok(price);
-        };
-        let hold = *self.active(hold_id)?;
-        if (hold.product_id, hold.quantity) != (line.product_id, line.quantity) {
-            return Err(Shortfall::HoldDiffers(hold_id));
+    /// Whose the holds of an order are, if it names nobody.
+    fn customer_of_holds(
+        &self,
+        lines: &[Line],
+        named: Option<&CustomerRef>,
+    ) -> Result<Option<CustomerRef>, Shortfall> {
+        let mut customer = named;
+        for id in lines.iter().filter_map(|line| line.hold) {
+            let of_hold = self.active(id)?.customer.as_ref();
+            if customer.is_some() && of_hold.is_some() && customer != of_hold {
+                return Err(Shortfall::CustomerDiffers(id));
+            }
+            customer = customer.or(of_hold);
         }
-        // Kept units are sold even if the product was taken out of the shop since, or its flash sale is
-        // over; they counted when they were kept.
-        let product = self.units(line.product_id)?;
-        product.sold += units(line.quantity);
-        product.held -= units(line.quantity);
-        self.set_hold(hold_id, HoldStatus::Used);
-        Ok(hold.unit_price)
+        Ok(customer.filter(|_| named.is_none()).cloned())
     }
 
-    /// Takes units out of stock, if the product is sold and its flash sales let the customer have so many more. Gives
-    /// back what one costs.
+    fn sell(&mut self, line: &Line, customer: Option<&CustomerRef>) -> Result<Money, Shortfall> {
+        let &Line { product_id, quantity, hold } = line;
+        let sold = units(quantity);
+        let Some(hold_id) = hold else {
+            let price = self.take(product_id, quantity, customer, |taken| taken.ordered += sold)?;
+            self.units(product_id)?.sold += sold;
+            return Ok(price);
+        };
+        let hold = self.active(hold_id)?;
+        if (hold.product_id, hold.quantity) != (product_id, quantity) {
+            return Err(Shortfall::HoldDiffers(hold_id));
+        }
+        let (price, counted) = (hold.unit_price, hold.customer.is_some());
+        // Kept units are sold even if the product was taken out of the shop since, or its flash sale is
+        // over.
+        if let Selling::Limited(limit) = self.product(product_id)?.before.selling {
+            let others = |taken: Taken| taken.ordered;
+            self.count(product_id, limit, quantity, customer, others, |taken| {
+                taken.ordered += sold;
+                taken.held -= if counted { sold } else { 0 };
+            })?;
+        }
+        let product = self.units(product_id)?;
+        product.sold += sold;
+        product.held -= sold;
+        self.set_hold(hold_id, HoldStatus::Used);
+        Ok(price)
+    }
+
+    /// Takes units out of stock, if the product is sold and its flash sales let the customer have so many more, which
+    /// `counted` counts. Gives back what one costs.
     fn take(
         &mut self,
         id: ProductId,
         quantity: Quantity,
         customer: Option<&CustomerRef>,
+        counted: impl FnOnce(&mut Taken),
     ) -> Result<Money, Shortfall> {
         let Available { price, on_sale, selling, .. } = self.product(id)?.before;
         if !on_sale {
@@ -180,7 +224,10 @@ impl Locked {
         }
         match selling {
             Selling::Always | Selling::Open => {}
-            Selling::Limited(limit) => self.take_of_limit(id, limit.units, quantity, customer)?,
+            Selling::Limited(limit) => {
+                let others = |taken: Taken| taken.ordered + taken.held;
+                self.count(id, limit, quantity, customer, others, counted)?;
+            }
             Selling::From(starts_at) => {
                 return Err(Shortfall::SaleNotOpen { product_id: id, starts_at: Some(starts_at) });
             }
@@ -193,24 +240,39 @@ impl Locked {
         Ok(price)
     }
 
-    fn take_of_limit(
+    /// Counts units for a customer with `counted`, if they fit the limit beside what `others` says.
+    fn count(
         &mut self,
         id: ProductId,
-        limit: u32,
+        limit: CustomerLimit,
         quantity: Quantity,
         customer: Option<&CustomerRef>,
+        others: impl FnOnce(Taken) -> i64,
+        counted: impl FnOnce(&mut Taken),
     ) -> Result<(), Shortfall> {
         let customer = customer.ok_or(Shortfall::CustomerNeeded(id))?;
-        let left = u32::try_from(i64::from(limit) - self.taken(id, customer)).unwrap_or(0);
+        let mut taken = self.taken(id, customer);
+        let left = u32::try_from(i64::from(limit.units) - others(taken)).unwrap_or(0);
         if units(quantity) > i64::from(left) {
-            return Err(Shortfall::OverLimit { product_id: id, limit, left });
+            return Err(Shortfall::OverLimit { product_id: id, limit: limit.units, left });
         }
-        self.count(id, customer.clone(), units(quantity));
+        counted(&mut taken);
+        self.set_taken(id, customer.clone(), taken);
         Ok(())
     }
 
     fn end_hold(&mut self, id: HoldId, status: HoldStatus) -> Result<(), Shortfall> {
-        let HeldUnits { product_id, quantity, .. } = *self.hold(id)?;
+        let &HeldUnits { product_id, quantity, ref customer, status: before, .. } =
+            self.hold(id)?;
+        // What is over by its time is not counted any more.
+        if before == HoldStatus::Active
+            && matches!(self.product(product_id)?.before.selling, Selling::Limited(_))
+            && let Some(customer) = customer.clone()
+        {
+            let mut taken = self.taken(product_id, &customer);
+            taken.held -= units(quantity);
+            self.set_taken(product_id, customer, taken);
+        }
         let product = self.units(product_id)?;
         product.put_back(product_id, quantity)?;
         product.held -= units(quantity);

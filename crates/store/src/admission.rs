@@ -184,7 +184,7 @@ impl Batch {
         products: &[ProductId],
     ) -> Result<Vec<(HoldId, HeldUnits)>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, product_id, quantity, unit_price_minor, status FROM holds \
+            "SELECT id, product_id, quantity, unit_price_minor, customer_ref, status FROM holds \
              WHERE status = 'active' AND expires_at <= now() AND product_id = ANY($1) \
              ORDER BY expires_at LIMIT $2",
         )

@@ -115,7 +115,7 @@ pub(crate) const PREPARE: &str = concat!(
          SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
          WHERE key = ANY($1); \
      PREPARE holdfast_holds (bigint[]) AS \
-         SELECT id, product_id, quantity, unit_price_minor, \
+         SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
                 CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
                      ELSE status END AS status \
          FROM holds WHERE id = ANY($1); \
@@ -272,7 +272,7 @@ fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
     list
 }
 
-/// Reads the columns `id, product_id, quantity, unit_price_minor, status` of a hold.
+/// Reads the columns `id, product_id, quantity, unit_price_minor, customer_ref, status` of a hold.
 pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError> {
     let units: i32 = row.try_get("quantity")?;
     let hold = HeldUnits {
@@ -280,6 +280,7 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
         quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
         unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
             .map_err(corrupt("unit price"))?,
+        customer: rows::customer_ref(row)?,
         status: rows::word("hold status", row.try_get("status")?)?,
     };
     Ok((HoldId(row.try_get("id")?), hold))

@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use holdfast_domain::{CustomerLimit, CustomerRef, ProductId, Sale, SaleName, SaleWindow, Selling};
+use holdfast_domain::{
+    CustomerLimit, CustomerRef, ProductId, Sale, SaleName, SaleWindow, Selling, Taken,
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use sqlx::{Row as _, postgres::PgRow};
@@ -246,14 +248,15 @@ impl Store {
 
 impl Batch {
     /// Puts on the shelf what these customers have of the locked products with a limit: what they have
-    /// ordered and not cancelled, and what is held for them. Nobody changes that while the products are locked.
+    /// ordered since the sale began and not cancelled, and what is held for them, whenever that was. Nobody changes
+    /// that while the products are locked.
     ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
     pub async fn count_taken(
         &mut self,
         limits: &[(ProductId, CustomerLimit)],
-        customers: &BTreeSet<&CustomerRef>,
+        customers: &BTreeSet<CustomerRef>,
     ) -> Result<(), StoreError> {
         let query = sqlx::query(
             "SELECT limited.id, customer.ref, coalesce(( \
@@ -264,11 +267,10 @@ impl Batch {
                  SELECT sum(line.quantity) FROM orders JOIN order_lines AS line ON order_id = orders.id \
                  WHERE customer_ref = customer.ref AND orders.id > limited.after_order \
                      AND line.product_id = limited.id AND line_count > 1 \
-                     AND created_at >= limited.since AND status <> 'cancelled'), 0)::bigint \
-               + coalesce(( \
+                     AND created_at >= limited.since AND status <> 'cancelled'), 0)::bigint AS ordered, \
+               coalesce(( \
                  SELECT sum(quantity) FROM holds WHERE customer_ref = customer.ref \
-                     AND product_id = limited.id AND status = 'active' AND expires_at > now() \
-                     AND created_at >= limited.since), 0)::bigint AS units \
+                     AND product_id = limited.id AND status = 'active' AND expires_at > now()), 0)::bigint AS held \
              FROM (SELECT id, after_order, 'epoch'::timestamptz + since_us * interval '1 us' AS since \
                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) \
                        AS given (id, after_order, since_us)) AS limited, \
@@ -281,7 +283,8 @@ impl Batch {
         let rows = query.fetch_all(&mut self.transaction).await?;
         for row in rows {
             let customer = CustomerRef::new(row.try_get("ref")?).map_err(corrupt("customer"))?;
-            self.shelf.put_taken(ProductId(row.try_get("id")?), customer, row.try_get("units")?);
+            let taken = Taken { ordered: row.try_get("ordered")?, held: row.try_get("held")? };
+            self.shelf.put_taken(ProductId(row.try_get("id")?), customer, taken);
         }
         Ok(())
     }

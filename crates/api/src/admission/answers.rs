@@ -29,11 +29,12 @@ impl Answers {
                 },
                 Ruling::Granted(Grant::Returned) => Ok(Accepted::Returned),
                 // As many ids as records come back; the statement makes them so.
-                Ruling::Granted(Grant::Order(unit_prices)) => orders
+                Ruling::Granted(Grant::Order { unit_prices, inherited }) => orders
                     .next()
                     .zip(created_at)
                     .map(|(id, created_at)| {
-                        Accepted::Order(AcceptedOrder { id: *id, unit_prices, created_at })
+                        let id = *id;
+                        Accepted::Order(AcceptedOrder { id, unit_prices, inherited, created_at })
                     })
                     .ok_or(Refusal::OutcomeUnknown),
                 Ruling::Granted(Grant::Hold(unit_price)) => holds

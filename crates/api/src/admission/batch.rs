@@ -198,7 +198,7 @@ impl Runner {
             };
             if !expired.is_empty() {
                 stock = batch.shelf().clone();
-                ended = expire(&mut stock, &expired);
+                ended = expire(&mut stock, expired);
                 rulings = rule(&mut stock, &tickets);
             }
         }

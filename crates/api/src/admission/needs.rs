@@ -27,11 +27,13 @@ pub(super) async fn count_taken(batch: &mut Batch, tickets: &[Ticket]) -> Result
         return Ok(());
     }
     let limited = |product_id| limits.iter().any(|(id, _)| *id == product_id);
-    let customers: BTreeSet<_> = tickets
-        .iter()
-        .filter(|ticket| ticket.demand.products().any(limited))
-        .filter_map(|ticket| ticket.details.customer_ref.as_ref())
-        .collect();
+    let mut customers = BTreeSet::new();
+    for ticket in tickets.iter().filter(|ticket| ticket.demand.products().any(limited)) {
+        customers.extend(ticket.details.customer_ref.clone());
+        // An order that names nobody is that of its holds' customer.
+        let holds = ticket.demand.holds().filter_map(|id| batch.shelf().hold(id));
+        customers.extend(holds.filter_map(|hold| hold.customer.clone()));
+    }
     if customers.is_empty() {
         return Ok(());
     }

@@ -49,6 +49,10 @@ fn short(shortfall: Shortfall) -> Problem {
             "hold_id",
             format!("names the hold {id}, which is of another product or quantity"),
         )]),
+        Shortfall::CustomerDiffers(id) => Problem::validation(vec![FieldError::new(
+            "customer_ref",
+            format!("must be that of the hold {id}, or left out"),
+        )]),
         Shortfall::UnknownOrder => Problem::new(Kind::NotFound),
         Shortfall::OrderMoved(status) => Problem::order_moved(status),
         Shortfall::OrderMayBeFulfilled(status) => Problem::order_may_be_fulfilled(status),

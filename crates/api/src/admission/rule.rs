@@ -85,10 +85,10 @@ pub(super) fn short_of_held(
 }
 
 /// Gives back the units of expired holds, and says which of them came back.
-pub(super) fn expire(shelf: &mut Shelf, expired: &[(HoldId, HeldUnits)]) -> Vec<Ended> {
+pub(super) fn expire(shelf: &mut Shelf, expired: Vec<(HoldId, HeldUnits)>) -> Vec<Ended> {
     expired
-        .iter()
-        .filter_map(|&(hold_id, hold)| {
+        .into_iter()
+        .filter_map(|(hold_id, hold)| {
             shelf.put_hold(hold_id, hold);
             shelf.expire(hold_id).ok()?;
             Some(Ended { hold_id, status: HoldStatus::Expired })
@@ -107,14 +107,17 @@ pub(super) fn records<'a>(
         let Ruling::Granted(grant) = ruling else { continue };
         let details = &ticket.details;
         match (&ticket.demand, grant) {
-            (Demand::Order(lines), Grant::Order(unit_prices)) => records.orders.push(NewOrder {
-                lines,
-                unit_prices,
-                customer_ref: details.customer_ref.as_ref().map(CustomerRef::as_str),
-                metadata: details.metadata.as_ref().map(Metadata::as_str),
-                trace_context: details.trace_context.as_deref(),
-                key: details.key,
-            }),
+            (Demand::Order(lines), Grant::Order { unit_prices, inherited }) => {
+                let customer = details.customer_ref.as_ref().or(inherited.as_ref());
+                records.orders.push(NewOrder {
+                    lines,
+                    unit_prices,
+                    customer_ref: customer.map(CustomerRef::as_str),
+                    metadata: details.metadata.as_ref().map(Metadata::as_str),
+                    trace_context: details.trace_context.as_deref(),
+                    key: details.key,
+                });
+            }
             (Demand::Hold { product_id, quantity }, Grant::Hold(unit_price)) => {
                 records.holds.push(NewHold {
                     product_id: *product_id,

@@ -68,6 +68,8 @@ pub struct AcceptedOrder {
     pub id: OrderId,
     /// What one unit of each line costs.
     pub unit_prices: SmallVec<[Money; 1]>,
+    /// Whose it is because its holds are, if its request named nobody.
+    pub inherited: Option<CustomerRef>,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
 }
@@ -126,6 +128,7 @@ impl Refusal {
         "hold_expired",
         "hold_ended",
         "hold_differs",
+        "customer_differs",
         "unknown_order",
         "order_moved",
         "order_may_be_fulfilled",
@@ -152,6 +155,7 @@ impl Refusal {
             Self::Short(Shortfall::HoldEnded { status: HoldStatus::Expired, .. }) => "hold_expired",
             Self::Short(Shortfall::HoldEnded { .. }) => "hold_ended",
             Self::Short(Shortfall::HoldDiffers(_)) => "hold_differs",
+            Self::Short(Shortfall::CustomerDiffers(_)) => "customer_differs",
             Self::Short(Shortfall::UnknownOrder) => "unknown_order",
             Self::Short(Shortfall::OrderMoved(_)) => "order_moved",
             Self::Short(Shortfall::OrderMayBeFulfilled(_)) => "order_may_be_fulfilled",

@@ -180,6 +180,108 @@ async fn a_customer_gets_exactly_the_limit_however_many_orders_come_at_once() {
     assert!(report.lock_wait_p99.unwrap() < Duration::from_secs(5), "{report:?}");
 }
 
+/// An answer that refuses units above the limit, and what is left of it.
+fn over_limit(answer: &Answer) -> i64 {
+    let problem = answer.problem();
+    assert_eq!((answer.status, &problem["type"]), (409, &json!("/problems/over-limit")));
+    problem["left"].as_i64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_are_no_way_around_the_limit() {
+    let shop = shop().await;
+    let (product, other) = (shop.server.product(10_000).await, shop.server.product(10).await);
+    let hold = async |number, customer: Option<&str>, units: i64| {
+        let hold = json!({"product_id": product, "quantity": units, "customer_ref": customer});
+        shop.api(number).post("/holds", &hold).await
+    };
+    let from_hold = async |number, hold: &Answer, customer: Option<&str>, more: i64| {
+        let hold = hold.json();
+        let mut items = vec![
+            json!({"product_id": product, "quantity": hold["quantity"], "hold_id": hold["id"]}),
+            json!({"product_id": other, "quantity": 1}),
+        ];
+        if more > 0 {
+            items.push(json!({"product_id": product, "quantity": more}));
+        }
+        shop.api(number).post("/orders", &json!({"items": items, "customer_ref": customer})).await
+    };
+    // From before the sale, of more than it will allow.
+    let early = [hold(0, Some("ann"), 2).await, hold(1, Some("ann"), 2).await];
+    let nobodys = hold(0, None, 1).await;
+    shop.sale(&[product], -1.0, 600.0, Some(3)).await;
+
+    assert_eq!(hold(0, None, 1).await.wrong_fields(), ["customer_ref"]);
+    assert_eq!(over_limit(&shop.order(0, product, "ann", 1).await), 0);
+    assert_eq!(over_limit(&hold(1, Some("ann"), 1).await), 0);
+    // Whose the hold is, is whose the order is.
+    assert_eq!(from_hold(0, &early[0], Some("bob"), 0).await.wrong_fields(), ["customer_ref"]);
+    let placed = from_hold(1, &early[0], None, 0).await;
+    assert_eq!((placed.status, &placed.json()["customer_ref"]), (201, &json!("ann")));
+    let path = format!("/orders/{}", placed.json()["id"]);
+    assert_eq!(shop.api(0).get(&path).await.json()["customer_ref"], "ann");
+    assert_eq!(over_limit(&from_hold(0, &early[1], None, 0).await), 1);
+    assert_eq!(
+        shop.server.store.product(ProductId(other)).await.unwrap().unwrap().stock.units(),
+        9
+    );
+    // What is let go of is given back, and what became an order counts once.
+    let release = format!("/holds/{}", early[1].json()["id"]);
+    assert_eq!(shop.api(1).delete(&release).await.status, 204);
+    assert_eq!(over_limit(&shop.order(0, product, "ann", 2).await), 1);
+    assert_eq!(from_hold(0, &nobodys, None, 0).await.wrong_fields(), ["customer_ref"]);
+    assert_eq!(over_limit(&from_hold(0, &nobodys, Some("ann"), 1).await), 0);
+    assert_eq!(from_hold(0, &nobodys, Some("ann"), 0).await.status, 201);
+    assert_eq!(over_limit(&shop.order(1, product, "ann", 1).await), 0);
+
+    // Over and over, at once, on both replicas: hold as somebody, order as nobody, cancel what was got.
+    let mut rounds = JoinSet::new();
+    for number in 0..48 {
+        let shop = Arc::clone(&shop);
+        rounds.spawn(async move {
+            let body = json!({"product_id": product, "quantity": 1, "customer_ref": "eve"});
+            let hold = shop.api(number).post("/holds", &body).await;
+            if hold.status != 201 {
+                over_limit(&hold);
+                return;
+            }
+            let order = json!({"product_id": product, "quantity": 1, "hold_id": hold.json()["id"]});
+            let placed = shop.api(number + 1).post("/orders", &order).await;
+            assert_eq!(placed.status, 201, "{}", placed.text);
+            if number % 3 == 0 {
+                let cancel = format!("/orders/{}/cancel", placed.json()["id"]);
+                assert_eq!(shop.api(number).post(&cancel, &json!({})).await.status, 200);
+            }
+        });
+    }
+    rounds.join_all().await;
+    let left = 3 - sqlx::query_scalar::<_, i64>(
+        "SELECT coalesce(sum(quantity), 0)::bigint FROM orders \
+         WHERE customer_ref = 'eve' AND status <> 'cancelled'",
+    )
+    .fetch_one(shop.server.store.pool())
+    .await
+    .unwrap();
+    assert!((0..=3).contains(&left), "{left}");
+    assert_eq!(over_limit(&shop.order(0, product, "eve", left + 1).await), left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_of_an_earlier_sale_or_limit_counts_until_it_is_over() {
+    let shop = shop().await;
+    let product = shop.server.product(100).await;
+    let mut sale = shop.sale(&[product], -1.0, 600.0, Some(5)).await;
+    let hold = json!({"product_id": product, "quantity": 4, "customer_ref": "ann", "seconds": 2});
+    assert_eq!(shop.api(0).post("/holds", &hold).await.status, 201);
+    sale.per_customer = Some(2);
+    shop.server.store.put_sale(&sale).await.unwrap();
+    assert_eq!(over_limit(&shop.order(1, product, "ann", 1).await), 0);
+    shop.server
+        .until("the hold is over", async || shop.order(1, product, "ann", 1).await.status == 201)
+        .await;
+    assert_eq!(over_limit(&shop.order(1, product, "ann", 2).await), 1);
+}
+
 #[tokio::test]
 async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
     let server = Server::start().await;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Available, HeldUnits, LockedOrder, Shortfall};
+use super::{Available, HeldUnits, LockedOrder, Shortfall, Taken};
 use crate::{
     CustomerRef, HoldId, HoldStatus, MAX_STOCK, OrderId, OrderStatus, ProductId, Quantity, Stock,
 };
@@ -16,8 +16,8 @@ pub(super) struct Locked {
     products: BTreeMap<ProductId, Product>,
     holds: BTreeMap<HoldId, HeldUnits>,
     orders: BTreeMap<OrderId, LockedOrder>,
-    /// Units that customers have of products with a limit.
-    taken: BTreeMap<(ProductId, CustomerRef), i64>,
+    /// What customers have of products with a limit.
+    taken: BTreeMap<(ProductId, CustomerRef), Taken>,
     /// How things were before the present request changed them, in the order of the changes.
     undo: Vec<Before>,
 }
@@ -50,7 +50,7 @@ enum Before {
     Units(ProductId, Units),
     Hold(HoldId, HoldStatus),
     Order(OrderId, OrderStatus),
-    Taken((ProductId, CustomerRef), Option<i64>),
+    Taken((ProductId, CustomerRef), Option<Taken>),
 }
 
 /// What the batch has found.
@@ -68,8 +68,8 @@ impl Locked {
         self.orders.insert(id, order);
     }
 
-    pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, units: i64) {
-        self.taken.insert((id, customer), units);
+    pub fn put_taken(&mut self, id: ProductId, customer: CustomerRef, taken: Taken) {
+        self.taken.insert((id, customer), taken);
     }
 }
 
@@ -91,8 +91,8 @@ impl Locked {
         self.orders.get(&id).copied().ok_or(Shortfall::UnknownOrder)
     }
 
-    pub fn taken(&self, id: ProductId, customer: &CustomerRef) -> i64 {
-        self.taken.get(&(id, customer.clone())).copied().unwrap_or(0)
+    pub fn taken(&self, id: ProductId, customer: &CustomerRef) -> Taken {
+        self.taken.get(&(id, customer.clone())).copied().unwrap_or_default()
     }
 }
 
@@ -130,8 +130,8 @@ impl Locked {
                     order.status = status;
                 }
             }
-            Before::Taken(key, Some(units)) => {
-                self.taken.insert(key, units);
+            Before::Taken(key, Some(taken)) => {
+                self.taken.insert(key, taken);
             }
             Before::Taken(key, None) => {
                 self.taken.remove(&key);
@@ -161,11 +161,10 @@ impl Locked {
         }
     }
 
-    pub fn count(&mut self, id: ProductId, customer: CustomerRef, more: i64) {
+    pub fn set_taken(&mut self, id: ProductId, customer: CustomerRef, taken: Taken) {
         let key = (id, customer);
-        let before = self.taken.get(&key).copied();
-        self.undo.push(Before::Taken(key.clone(), before));
-        self.taken.insert(key, before.unwrap_or(0) + more);
+        let before = self.taken.insert(key.clone(), taken);
+        self.undo.push(Before::Taken(key, before));
     }
 }
 

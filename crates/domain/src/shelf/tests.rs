@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use smallvec::SmallVec;
 
 use super::*;
 use crate::{Lines, Stock};
@@ -57,23 +56,29 @@ fn order(lines: &[Line]) -> Demand {
     Demand::Order(Lines::from_slice(lines))
 }
 
+fn ordered(prices: &[i64]) -> Grant {
+    let unit_prices = prices.iter().map(|minor| Money::from_minor(*minor).unwrap()).collect();
+    Grant::Order { unit_prices, inherited: None }
+}
+
 fn with_hold(shelf: &mut Shelf, id: i64, product: i64, units: i64) -> Line {
     let held = HeldUnits {
         product_id: ProductId(product),
         quantity: quantity(units),
         unit_price: Money::from_minor(1).unwrap(),
+        customer: None,
         status: HoldStatus::Active,
     };
     shelf.put_hold(HoldId(id), held);
     put_again(shelf, product, |product| product.held += units);
-    Line { hold: Some(HoldId(id)), ..line(held.product_id.0, units) }
+    Line { hold: Some(HoldId(id)), ..line(product, units) }
 }
 
 #[test]
 fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
     let mut shelf = shelf(&[(5, true)]);
     let left = |units| Err(Shortfall::NotEnough { product_id: ProductId(1), left: stock(units) });
-    let price = Ok(Grant::Order(SmallVec::from_slice(&[Money::from_minor(100).unwrap()])));
+    let price = Ok(ordered(&[100]));
     assert_eq!(shelf.serve(&order(&[line(1, 3)]), None), price);
     assert_eq!(shelf.serve(&order(&[line(1, 3)]), None), left(2));
     assert_eq!(shelf.serve(&order(&[line(1, 2)]), None), price);
@@ -123,8 +128,7 @@ fn a_hold_is_used_once_and_at_its_own_price() {
     // A line that cannot be had gives the hold back to whoever comes next.
     assert!(shelf.serve(&order(&[held, line(1, 1)]), None).is_err());
     assert_eq!(shelf.changes(), []);
-    let price = SmallVec::from_slice(&[Money::from_minor(1).unwrap()]);
-    assert_eq!(shelf.serve(&order(&[held]), None), Ok(Grant::Order(price)));
+    assert_eq!(shelf.serve(&order(&[held]), None), Ok(ordered(&[1])));
     let ended = Shortfall::HoldEnded { hold_id: HoldId(9), status: HoldStatus::Used };
     assert_eq!(shelf.serve(&order(&[held]), None), Err(ended));
     let release = Demand::Release { hold_id: HoldId(9), product_id: ProductId(1) };
@@ -291,18 +295,39 @@ proptest! {
         if full {
             put_again(&mut shelf, 1, |product| product.stock = stock(crate::MAX_STOCK));
         }
+        let mut held = std::collections::BTreeMap::<_, Taken>::new();
         for id in 1..6 {
-            with_hold(&mut shelf, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
-            let may_be_fulfilled = id > 3;
-            let status = OrderStatus::Pending;
+            let holder = [None, Some("ann"), Some("bob")][usize::try_from(id).unwrap() % 3];
+            let held_line = with_hold(&mut shelf, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
+            let hold = shelf.hold(HoldId(id)).unwrap().clone();
+            shelf.put_hold(HoldId(id), HeldUnits { customer: holder.map(customer), ..hold });
+            if let (Some(holder), ProductId(2)) = (holder, held_line.product_id) {
+                held.entry(customer(holder)).or_default().held += units(held_line.quantity);
+            }
+            let (status, may_be_fulfilled) = (OrderStatus::Pending, id > 3);
             shelf.put_order(OrderId(id), LockedOrder { status, may_be_fulfilled });
         }
+        for (customer, taken) in held {
+            shelf.put_taken(ProductId(2), customer, taken);
+        }
+        let mut ordered = std::collections::BTreeMap::<_, i64>::new();
         for (demand, customer) in demands {
             let before = shelf.clone();
             let granted = shelf.serve(&demand, customer.as_ref());
             if granted.is_err() {
                 prop_assert_eq!(&shelf, &before);
             } else {
+                if let (Demand::Order(lines), Ok(Grant::Order { inherited, .. })) = (&demand, granted) {
+                    let limited = lines.iter().filter(|line| line.product_id == ProductId(2));
+                    let got: i64 = limited.map(|line| units(line.quantity)).sum();
+                    if got > 0 {
+                        let whose = customer.clone().or(inherited);
+                        prop_assert!(whose.is_some(), "of a product with a limit, somebody is counted");
+                        let sum = ordered.entry(whose).or_default();
+                        *sum += got;
+                        prop_assert!(*sum <= i64::from(limit), "nobody gets more than the limit");
+                    }
+                }
                 let changed: Vec<_> = shelf.changes().iter().map(|it| it.product_id).collect();
                 prop_assert!(demand.products().all(|id| changed.contains(&id)));
             }
@@ -347,7 +372,7 @@ fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
     let mut shelf = limited(3);
     let (ann, bob) = (customer("ann"), customer("bob"));
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
-    shelf.put_taken(ProductId(1), ann.clone(), 1);
+    shelf.put_taken(ProductId(1), ann.clone(), Taken { ordered: 1, held: 0 });
     assert_eq!(shelf.serve(&order(&[line(1, 3)]), Some(&ann)), over(2));
     assert!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)).is_ok());
     let hold = Demand::Hold { product_id: ProductId(1), quantity: quantity(1) };
@@ -386,10 +411,74 @@ fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
             product_id: ProductId(1),
             quantity: quantity(1),
             unit_price: Money::from_minor(100).unwrap(),
+            customer: None,
             status: HoldStatus::Active,
         };
         shelf.put_hold(HoldId(9), kept);
         let from_hold = Line { hold: Some(HoldId(9)), ..line(1, 1) };
         assert!(shelf.serve(&order(&[from_hold]), None).is_ok());
     }
+}
+
+/// Puts a hold for a customer on the shelf, of product 1.
+fn hold_for(shelf: &mut Shelf, id: i64, name: Option<&str>, units: i64) -> Line {
+    let from_hold = with_hold(shelf, id, 1, units);
+    let hold =
+        HeldUnits { customer: name.map(customer), ..shelf.hold(HoldId(id)).unwrap().clone() };
+    shelf.put_hold(HoldId(id), hold);
+    from_hold
+}
+
+#[test]
+fn an_order_from_a_hold_is_that_of_the_holds_customer() {
+    let mut shelf = shelf(&[(10, true)]);
+    let (ann, bob) = (customer("ann"), customer("bob"));
+    let [of_ann, of_bob, of_nobody, other] =
+        [(1, Some("ann")), (2, Some("bob")), (3, None), (4, Some("ann"))]
+            .map(|(id, name)| hold_for(&mut shelf, id, name, 1));
+    let differs = |id| Err(Shortfall::CustomerDiffers(HoldId(id)));
+    assert_eq!(shelf.serve(&order(&[of_ann]), Some(&bob)), differs(1));
+    assert_eq!(shelf.serve(&order(&[line(1, 1), of_nobody, of_ann, of_bob]), None), differs(2));
+    let inherited = |grant| match grant {
+        Ok(Grant::Order { inherited, .. }) => inherited,
+        other => panic!("{other:?}"),
+    };
+    let mixed = order(&[line(1, 1), of_nobody, of_ann]);
+    assert_eq!(inherited(shelf.serve(&mixed, None)), Some(ann.clone()));
+    assert_eq!(inherited(shelf.serve(&order(&[other]), Some(&ann))), None, "it names her itself");
+}
+
+#[test]
+fn what_is_held_counts_once_and_what_is_let_go_of_does_not() {
+    let mut shelf = limited(3);
+    let ann = customer("ann");
+    let held = hold_for(&mut shelf, 1, Some("ann"), 2);
+    hold_for(&mut shelf, 2, Some("ann"), 1);
+    shelf.put_taken(ProductId(1), ann.clone(), Taken { ordered: 0, held: 3 });
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    assert_eq!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)), over(0));
+    // Who names nobody is counted all the same.
+    assert!(shelf.serve(&order(&[held]), None).is_ok());
+    assert_eq!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)), over(0));
+    let release = Demand::Release { hold_id: HoldId(2), product_id: ProductId(1) };
+    assert_eq!(shelf.serve(&release, None), Ok(Grant::Returned));
+    assert_eq!(shelf.serve(&order(&[line(1, 2)]), Some(&ann)), over(1));
+    assert!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)).is_ok());
+}
+
+#[test]
+fn a_hold_of_more_than_the_limit_gives_no_more_than_the_limit() {
+    let mut shelf = limited(3);
+    let [first, second, nobodys] = [(1, Some("ann")), (2, Some("ann")), (3, None)]
+        .map(|(id, name)| hold_for(&mut shelf, id, name, 2));
+    shelf.put_taken(ProductId(1), customer("ann"), Taken { ordered: 0, held: 4 });
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    assert_eq!(shelf.serve(&order(&[first, second]), None), over(1));
+    // Beside a hold that does not fit, nothing is to be had from stock.
+    assert_eq!(shelf.serve(&order(&[first, line(1, 1)]), None), over(0));
+    assert!(shelf.serve(&order(&[first]), None).is_ok());
+    assert_eq!(shelf.serve(&order(&[second]), None), over(1));
+    assert_eq!(shelf.serve(&order(&[nobodys]), None), Err(Shortfall::CustomerNeeded(ProductId(1))));
+    assert_eq!(shelf.serve(&order(&[nobodys]), Some(&customer("ann"))), over(1));
+    assert!(shelf.serve(&order(&[nobodys]), Some(&customer("bob"))).is_ok());
 }

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::{HoldId, HoldStatus, Money, OrderStatus, ProductId, Quantity, Selling, Stock};
+use crate::{
+    CustomerRef, HoldId, HoldStatus, Money, OrderStatus, ProductId, Quantity, Selling, Stock,
+};
 
 /// What a locked product row has to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Available {
 }
 
 /// The units of a hold, as they lie on the shelf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldUnits {
     /// Of which product.
     pub product_id: ProductId,
@@ -30,6 +32,8 @@ pub struct HeldUnits {
     pub quantity: Quantity,
     /// What one unit cost when the hold was made: the price that an order from it pays.
     pub unit_price: Money,
+    /// For whom: an order from it is that customer's.
+    pub customer: Option<CustomerRef>,
     /// Where the hold stands. One whose time is over is [`HoldStatus::Expired`], whether or not
     /// somebody has written that down, but its units are on the shelf only when it is.
     pub status: HoldStatus,
@@ -44,11 +48,25 @@ pub struct LockedOrder {
     pub may_be_fulfilled: bool,
 }
 
+/// What a customer has of a product with a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Units in orders that were not cancelled, from stock or from holds.
+    pub ordered: i64,
+    /// Units in active holds.
+    pub held: i64,
+}
+
 /// What a demand is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// The order's units, at these prices for one unit of each line.
-    Order(SmallVec<[Money; 1]>),
+    /// The order's units.
+    Order {
+        /// What one unit of each line costs.
+        unit_prices: SmallVec<[Money; 1]>,
+        /// Whose the order is because its holds are, if it names nobody.
+        inherited: Option<CustomerRef>,
+    },
     /// The units are held, at this price.
     Hold(Money),
     /// The units are back in stock.
@@ -98,6 +116,8 @@ pub enum Shortfall {
     },
     /// The hold is of another product or another quantity.
     HoldDiffers(HoldId),
+    /// The hold is for another customer than the order, or than another hold of the order.
+    CustomerDiffers(HoldId),
     /// There is no such order.
     UnknownOrder,
     /// The order does not stand any more where the caller has seen it.

@@ -74,7 +74,7 @@ pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
     let prices: Vec<_> = lines
         .iter()
         .map(|line| match shelf.serve(&Demand::one(line.product_id, line.quantity), None) {
-            Ok(Grant::Order(prices)) => prices[0],
+            Ok(Grant::Order { unit_prices, .. }) => unit_prices[0],
             other => panic!("{other:?}"),
         })
         .collect();

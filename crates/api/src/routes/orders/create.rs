@@ -39,7 +39,8 @@ pub struct NewOrderSchema {
     /// Several lines, all of which are accepted or none; at most 50 unless the server is set
     /// otherwise. The same product on two lines is one line with the sum of both.
     items: Option<Vec<NewItemSchema>>,
-    /// The shop's own name for the customer: 1 to 200 characters.
+    /// The shop's own name for the customer: 1 to 200 characters. An order from a hold is that of the hold's customer:
+    /// it may leave this out, and may not name another.
     #[schema(example = "customer-42")]
     customer_ref: Option<String>,
     /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes, which
@@ -117,6 +118,7 @@ pub async fn create(
     let (customer_ref, metadata) = (details.customer_ref.clone(), details.metadata.clone());
     match app.admission.place(Demand::Order(lines.clone()), details).await? {
         Accepted::Order(order) => {
+            let customer_ref = customer_ref.or_else(|| order.inherited.clone());
             let body = AcceptedBody::new(&order, &lines, customer_ref, metadata.as_ref());
             created(order.id, encode(&body))
         }
