@@ -5,10 +5,10 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use holdfast_domain::{
-    CustomerRef, HoldId, Invalid, Line, Lines, Metadata, ProductId, Quantity, json,
+    CustomerRef, HoldId, Invalid, Line, Lines, Metadata, Money, ProductId, Quantity, json,
 };
 use holdfast_store::IdempotencyKey;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     access::Caller,
@@ -48,6 +48,8 @@ pub struct HoldRequest {
     pub product_id: ProductId,
     /// How many units.
     pub quantity: Quantity,
+    /// What the customer was told that one costs.
+    pub expected_price: Option<Money>,
     /// What goes with it.
     pub details: Details,
 }
@@ -66,10 +68,18 @@ pub fn order(
     caller: &Caller,
 ) -> Result<OrderRequest, Problem> {
     let text = JsonText::check(body)?;
-    let names = ["product_id", "quantity", "hold_id", "items", "customer_ref", "metadata"];
+    let names = [
+        "product_id",
+        "quantity",
+        "hold_id",
+        "expected_price",
+        "items",
+        "customer_ref",
+        "metadata",
+    ];
     let mut fields = Fields::read(&text, names)?;
     let lines = if fields.has("items") {
-        for name in ["product_id", "quantity", "hold_id"] {
+        for name in ["product_id", "quantity", "hold_id", "expected_price"] {
             if fields.has(name) {
                 fields.wrong(name, "must not be given together with items");
             }
@@ -90,20 +100,14 @@ pub fn order(
         return Err(Problem::unknown_product(line.product_id.0));
     }
     let key = key.map(|key| {
-        let mut request = String::from("order");
-        for line in &lines {
-            let hold = line.hold.map_or(0, |hold| hold.0);
-            // Writing to a String cannot fail.
-            let _ = write!(request, ";{},{},{hold}", line.product_id, line.quantity.units());
-        }
-        add_texts(
-            &mut request,
-            [
-                customer_ref.as_ref().map(CustomerRef::as_str),
-                metadata.as_ref().map(same_form).as_deref(),
-            ],
-        );
-        IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
+        let customer = customer_ref.as_ref().map(CustomerRef::as_str);
+        let forms = metadata.as_ref().map(Forms::of);
+        let mut sorted = lines.clone();
+        sorted.sort_unstable_by_key(|line| (line.product_id, line.hold));
+        let request = fingerprinted(&sorted, [customer, forms.as_ref().map(|it| &*it.canonical)]);
+        let earlier = fingerprinted(&lines, [customer, forms.as_ref().map(|it| &*it.earlier)]);
+        let key = IdempotencyKey::new(caller.key_space(), key, request.as_bytes());
+        if earlier == request { key } else { key.or_earlier_form(earlier.as_bytes()) }
     });
     Ok(OrderRequest {
         lines,
@@ -111,7 +115,27 @@ pub fn order(
     })
 }
 
-/// Reads a hold: `product_id`, `quantity`, and perhaps `seconds` and `customer_ref`.
+/// What makes two orders the same request.
+fn fingerprinted(lines: &Lines, texts: [Option<&str>; 2]) -> String {
+    let mut request = String::from("order");
+    for line in lines {
+        let hold = line.hold.map_or(0, |hold| hold.0);
+        // Writing to a String cannot fail.
+        let _ = write!(request, ";{},{},{hold}", line.product_id, line.quantity.units());
+        add_price(&mut request, line.expected_price);
+    }
+    add_texts(&mut request, texts);
+    request
+}
+
+fn add_price(request: &mut String, price: Option<Money>) {
+    if let Some(price) = price {
+        // Writing to a String cannot fail.
+        let _ = write!(request, ",{}", price.minor());
+    }
+}
+
+/// Reads a hold: `product_id`, `quantity`, and perhaps `seconds`, `customer_ref` and `expected_price`.
 ///
 /// # Errors
 /// All wrong fields at once.
@@ -122,10 +146,12 @@ pub fn hold(
     caller: &Caller,
 ) -> Result<HoldRequest, Problem> {
     let text = JsonText::check(body)?;
-    let mut fields = Fields::read(&text, ["product_id", "quantity", "seconds", "customer_ref"])?;
+    let names = ["product_id", "quantity", "seconds", "customer_ref", "expected_price"];
+    let mut fields = Fields::read(&text, names)?;
     let product_id = fields.required("product_id", value::integer).map(ProductId);
     let quantity = fields.required("quantity", value::quantity(limits.quantity));
     let lasts = fields.nullable("seconds", |raw| seconds(raw, limits.hold)).flatten();
+    let expected_price = fields.nullable("expected_price", value::price).flatten();
     let customer_ref = customer(&mut fields, caller);
     let key = key(&mut fields, headers);
     fields.finish()?;
@@ -139,18 +165,20 @@ pub fn hold(
     let lasts = lasts.unwrap_or(HOLD_DEFAULT.min(limits.hold));
     let key = key.map(|key| {
         let mut request = format!("hold;{product_id},{},{}", quantity.units(), lasts.as_secs());
+        add_price(&mut request, expected_price);
         add_texts(&mut request, [customer_ref.as_ref().map(CustomerRef::as_str)]);
         IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
     });
     let details = Details { customer_ref, key, lasts, ..Details::default() };
-    Ok(HoldRequest { product_id, quantity, details })
+    Ok(HoldRequest { product_id, quantity, expected_price, details })
 }
 
 fn line<const N: usize>(fields: &mut Fields<'_, N>, limits: &OrderLimits) -> Option<Line> {
     let product_id = fields.required("product_id", value::integer);
     let quantity = fields.required("quantity", value::quantity(limits.quantity));
     let hold = fields.nullable("hold_id", value::integer).flatten().map(HoldId);
-    Some(Line { product_id: ProductId(product_id?), quantity: quantity?, hold })
+    let expected_price = fields.nullable("expected_price", value::price).flatten();
+    Some(Line { product_id: ProductId(product_id?), quantity: quantity?, hold, expected_price })
 }
 
 fn items_of<const N: usize>(
@@ -183,7 +211,8 @@ fn items_of<const N: usize>(
 fn read_item(item: &RawValue, limits: &OrderLimits) -> Result<Line, Vec<FieldError>> {
     let errors = |problem: Problem| problem.into_errors();
     let text = JsonText::check(item.get().as_bytes()).map_err(errors)?;
-    let mut fields = Fields::read(&text, ["product_id", "quantity", "hold_id"]).map_err(errors)?;
+    let mut fields = Fields::read(&text, ["product_id", "quantity", "hold_id", "expected_price"])
+        .map_err(errors)?;
     let line = line(&mut fields, limits);
     fields.finish().map_err(errors)?;
     // `finish` has named what is missing.
@@ -204,6 +233,15 @@ fn add(lines: &mut Lines, line: Line, limits: &OrderLimits) -> Result<(), String
     match same {
         None => lines.push(line),
         Some(same) => {
+            same.expected_price = match (same.expected_price, line.expected_price) {
+                (Some(one), Some(other)) if one != other => {
+                    return Err(format!(
+                        "expects another price of the product {} than another element",
+                        line.product_id
+                    ));
+                }
+                (one, other) => one.or(other),
+            };
             let sum = i64::from(same.quantity.units()) + i64::from(line.quantity.units());
             same.quantity = Quantity::new(sum, limits.quantity).map_err(|_| {
                 format!("brings product {} above {} units", line.product_id, limits.quantity)
@@ -243,12 +281,49 @@ fn metadata(raw: &RawValue) -> Result<Metadata, Invalid> {
     Metadata::new(raw.get().to_owned())
 }
 
-/// In one form, however it was written: a retry may be written differently.
-fn same_form(metadata: &Metadata) -> Cow<'_, str> {
-    match json::from_str::<serde_json::Value>(metadata.as_str()) {
-        Ok(value) => value.to_string().into(),
-        // With a key that means something to the parser, it is compared as it stands.
-        Err(_) => metadata.as_str().into(),
+/// Metadata in one form, however it was written: a retry may be written differently.
+struct Forms<'m> {
+    /// What is compared.
+    canonical: Cow<'m, str>,
+    /// The form in which the release before wrote keys down, which told `1` and `1.0` apart.
+    earlier: Cow<'m, str>,
+}
+
+impl<'m> Forms<'m> {
+    fn of(metadata: &'m Metadata) -> Self {
+        match json::from_str::<Value>(metadata.as_str()) {
+            Ok(mut value) => {
+                let earlier = value.to_string().into();
+                one_form_of_numbers(&mut value);
+                Self { canonical: value.to_string().into(), earlier }
+            }
+            // With a key that means something to the parser, it is compared as it stands.
+            Err(_) => {
+                Self { canonical: metadata.as_str().into(), earlier: metadata.as_str().into() }
+            }
+        }
+    }
+}
+
+/// Writes whole numbers without a fraction. Goes as deep as metadata may be.
+fn one_form_of_numbers(value: &mut Value) {
+    // From here on a double does not hold every whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+
+    match value {
+        Value::Number(number) => {
+            if let Some(whole) = number.as_f64().filter(|number| number.fract() == 0.0)
+                && number.is_f64()
+                && whole.abs() < EXACT
+            {
+                #[allow(clippy::cast_possible_truncation)] // whole, and within the range
+                let whole = whole as i64;
+                *number = whole.into();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(one_form_of_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(one_form_of_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

@@ -162,15 +162,16 @@ impl AcceptedBody {
             .with(customer_ref, metadata.and_then(json))
     }
 
-    /// An order as it was accepted, long ago perhaps.
+    /// An order that was accepted, long ago perhaps, with its status of now.
     pub fn of(order: &Order) -> Self {
         let items = order.lines.iter().map(|line| ItemBody {
             product_id: line.product_id.0,
             quantity: line.quantity.units(),
             unit_price: line.unit_price.to_major_f64(),
         });
-        Self::pending(order.id, order.created_at, items.collect())
-            .with(order.customer_ref.clone(), order.metadata.as_ref().and_then(json))
+        let accepted = Self::pending(order.id, order.created_at, items.collect())
+            .with(order.customer_ref.clone(), order.metadata.as_ref().and_then(json));
+        Self { status: order.status.as_str(), ..accepted }
     }
 
     fn pending(id: OrderId, created_at: Timestamp, items: SmallVec<[ItemBody; 1]>) -> Self {
@@ -245,7 +246,7 @@ impl View {
 impl OrderBody {
     fn new(order: Order) -> Self {
         Self {
-            accepted: AcceptedBody { status: order.status.as_str(), ..AcceptedBody::of(&order) },
+            accepted: AcceptedBody::of(&order),
             attempts: order.attempt,
             may_be_fulfilled: order.may_be_fulfilled && !order.status.is_final(),
             failure: order.failure,

@@ -60,6 +60,7 @@ struct Facts {
     product_id: Option<i64>,
     left: Option<i64>,
     limit: Option<i64>,
+    current_price: Option<f64>,
     starts_at: Option<jiff::Timestamp>,
     version: Option<i64>,
     /// A word that the domain has for it.
@@ -147,6 +148,17 @@ impl Problem {
             product_id: Some(product_id),
             limit: Some(limit),
             left: Some(left),
+            ..Facts::default()
+        };
+        problem
+    }
+
+    /// One unit costs something else than the request expects.
+    pub fn price_changed(product_id: i64, current_price: f64) -> Self {
+        let mut problem = Self::new(Kind::PriceChanged);
+        problem.0.facts = Facts {
+            product_id: Some(product_id),
+            current_price: Some(current_price),
             ..Facts::default()
         };
         problem
@@ -250,6 +262,7 @@ impl Problem {
             product_id: inner.facts.product_id,
             left: inner.facts.left,
             limit: inner.facts.limit,
+            current_price: inner.facts.current_price,
             starts_at: inner.facts.starts_at,
             version: inner.facts.version,
             state: inner.facts.state,
@@ -290,6 +303,8 @@ struct ProblemBody<'a> {
     left: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_price: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     starts_at: Option<jiff::Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -354,6 +369,8 @@ pub struct ProblemSchema {
     left: Option<i64>,
     /// With a sale's limit for each customer: the units that one gets.
     limit: Option<i64>,
+    /// With a price that has changed: what one unit costs now; from a hold, what it cost when the hold was made.
+    current_price: Option<f64>,
     /// With a sale that is not open yet: when it will be, unless it is held back.
     #[schema(value_type = Option<String>, format = DateTime)]
     starts_at: Option<jiff::Timestamp>,

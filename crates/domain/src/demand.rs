@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{HoldId, OrderId, OrderStatus, ProductId, Quantity};
+use crate::{HoldId, Money, OrderId, OrderStatus, ProductId, Quantity};
 
 /// One product within an order, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,15 @@ pub struct Line {
     pub quantity: Quantity,
     /// The hold that keeps exactly these units, if they are to come from one.
     pub hold: Option<HoldId>,
+    /// What the customer was told that one unit costs. At another price nothing is ordered.
+    pub expected_price: Option<Money>,
+}
+
+impl Line {
+    /// Units from stock, at whatever they cost.
+    pub fn from_stock(product_id: ProductId, quantity: Quantity) -> Self {
+        Self { product_id, quantity, hold: None, expected_price: None }
+    }
 }
 
 /// The lines of an order. Nearly every order has one, which then needs no memory of its own.
@@ -29,6 +38,8 @@ pub enum Demand {
         product_id: ProductId,
         /// How many units.
         quantity: Quantity,
+        /// What the customer was told that one unit costs. At another price nothing is held.
+        expected_price: Option<Money>,
     },
     /// The units of an order back, if it still stands where the caller has seen it.
     Cancel {
@@ -48,37 +59,42 @@ pub enum Demand {
         /// Of which product it is, which never changes.
         product_id: ProductId,
     },
-    /// The units of a product back whose holds are over.
-    Expire(ProductId),
+    /// The units of these holds of a product back, as far as their time is over. Not whole or not at all: those
+    /// that can come back do.
+    Expire {
+        /// Of which product they are.
+        product_id: ProductId,
+        /// Which holds.
+        holds: Vec<HoldId>,
+    },
 }
 
 impl Demand {
     /// An order of one line, from stock.
     pub fn one(product_id: ProductId, quantity: Quantity) -> Self {
-        let line = Line { product_id, quantity, hold: None };
-        Self::Order(SmallVec::from_buf([line]))
+        Self::Order(SmallVec::from_buf([Line::from_stock(product_id, quantity)]))
     }
 
     /// The products whose rows must be locked, in no order, some perhaps twice.
     pub fn products(&self) -> impl Iterator<Item = ProductId> {
         let (lines, product): (&[Line], _) = match self {
             Self::Order(lines) | Self::Cancel { lines, .. } => (lines, None),
-            Self::Hold { product_id, .. } | Self::Release { product_id, .. } => {
-                (&[], Some(*product_id))
-            }
-            Self::Expire(product_id) => (&[], Some(*product_id)),
+            Self::Hold { product_id, .. }
+            | Self::Release { product_id, .. }
+            | Self::Expire { product_id, .. } => (&[], Some(*product_id)),
         };
         lines.iter().map(|line| line.product_id).chain(product)
     }
 
     /// The holds that must be looked at.
     pub fn holds(&self) -> impl Iterator<Item = HoldId> {
-        let (lines, hold): (&[Line], _) = match self {
-            Self::Order(lines) => (lines, None),
-            Self::Release { hold_id, .. } => (&[], Some(*hold_id)),
-            _ => (&[], None),
+        let (lines, holds): (&[Line], &[HoldId]) = match self {
+            Self::Order(lines) => (lines, &[]),
+            Self::Release { hold_id, .. } => (&[], std::slice::from_ref(hold_id)),
+            Self::Expire { holds, .. } => (&[], holds),
+            Self::Hold { .. } | Self::Cancel { .. } => (&[], &[]),
         };
-        lines.iter().filter_map(|line| line.hold).chain(hold)
+        lines.iter().filter_map(|line| line.hold).chain(holds.iter().copied())
     }
 
     /// The order that must be looked at.

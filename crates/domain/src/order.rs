@@ -142,10 +142,7 @@ pub struct Order {
 impl Order {
     /// Its lines, as a demand for their units.
     pub fn demanded(&self) -> Lines {
-        self.lines
-            .iter()
-            .map(|line| Line { product_id: line.product_id, quantity: line.quantity, hold: None })
-            .collect()
+        self.lines.iter().map(|line| Line::from_stock(line.product_id, line.quantity)).collect()
     }
 
     /// Its life so far, the oldest step first.

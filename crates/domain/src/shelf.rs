@@ -82,8 +82,6 @@ impl Shelf {
     /// - what is ordered from a hold must fit beside what they have ordered. It counts once: no longer as
     ///   held. So a hold from before the sale, or from before the limit was lowered, gives no more than the limit.
     ///
-    /// [`Demand::Expire`] is given nothing here: see [`Shelf::expire`].
-    ///
     /// # Errors
     /// Why it gets nothing.
     pub fn serve(
@@ -98,12 +96,10 @@ impl Shelf {
                 let prices = lines.iter().map(|line| locked.sell(line, customer));
                 Ok(Grant::Order { unit_prices: prices.collect::<Result<_, _>>()?, inherited })
             }
-            Demand::Hold { product_id, quantity } => {
-                let held = units(*quantity);
-                let price = locked.take(*product_id, *quantity, customer, |taken| {
-                    taken.held += held;
-                })?;
-                locked.units(*product_id)?.held += held;
+            &Demand::Hold { product_id, quantity, expected_price } => {
+                let line = Line { expected_price, ..Line::from_stock(product_id, quantity) };
+                let price = locked.take(&line, customer, |taken| taken.held += units(quantity))?;
+                locked.units(product_id)?.held += units(quantity);
                 Ok(Grant::Hold(price))
             }
             Demand::Cancel { order_id, from, settled, lines } => {
@@ -127,15 +123,20 @@ impl Shelf {
                 locked.end_hold(*hold_id, HoldStatus::Released)?;
                 Ok(Grant::Returned)
             }
-            Demand::Expire(_) => Ok(Grant::Returned),
+            Demand::Expire { holds, .. } => {
+                let mut over = |id: &HoldId| {
+                    locked.hold(*id).is_ok_and(|hold| hold.status == HoldStatus::Expired)
+                        && locked.end_hold(*id, HoldStatus::Expired).is_ok()
+                };
+                Ok(Grant::Expired(holds.iter().copied().filter(|id| over(id)).collect()))
+            }
         })
     }
 
-    /// Gives back the units of a hold whose time is over. It must be on the shelf and nobody must have
-    /// written down its end yet.
+    /// Gives back the units of a hold whose time is over. It must be on the shelf.
     ///
     /// # Errors
-    /// Its product is not on the shelf, or has no room for the units.
+    /// Somebody has written down its end, or its product is not on the shelf or has no room for the units.
     pub fn expire(&mut self, id: HoldId) -> Result<(), Shortfall> {
         self.0.whole(|locked| locked.end_hold(id, HoldStatus::Expired))
     }
@@ -181,10 +182,10 @@ impl Locked {
     }
 
     fn sell(&mut self, line: &Line, customer: Option<&CustomerRef>) -> Result<Money, Shortfall> {
-        let &Line { product_id, quantity, hold } = line;
+        let &Line { product_id, quantity, hold, .. } = line;
         let sold = units(quantity);
         let Some(hold_id) = hold else {
-            let price = self.take(product_id, quantity, customer, |taken| taken.ordered += sold)?;
+            let price = self.take(line, customer, |taken| taken.ordered += sold)?;
             self.units(product_id)?.sold += sold;
             return Ok(price);
         };
@@ -193,6 +194,7 @@ impl Locked {
             return Err(Shortfall::HoldDiffers(hold_id));
         }
         let (price, counted) = (hold.unit_price, hold.customer.is_some());
+        expect(line, price)?;
         // Kept units are sold even if the product was taken out of the shop since, or its flash sale is
         // over.
         if let Selling::Limited(limit) = self.product(product_id)?.before.selling {
@@ -205,7 +207,7 @@ impl Locked {
         let product = self.units(product_id)?;
         product.sold += sold;
         product.held -= sold;
-        self.set_hold(hold_id, HoldStatus::Used);
+        self.end(hold_id, HoldStatus::Used);
         Ok(price)
     }
 
@@ -213,11 +215,11 @@ impl Locked {
     /// `counted` counts. Gives back what one costs.
     fn take(
         &mut self,
-        id: ProductId,
-        quantity: Quantity,
+        line: &Line,
         customer: Option<&CustomerRef>,
         counted: impl FnOnce(&mut Taken),
     ) -> Result<Money, Shortfall> {
+        let &Line { product_id: id, quantity, .. } = line;
         let Available { price, on_sale, selling, .. } = self.product(id)?.before;
         if !on_sale {
             return Err(Shortfall::UnknownProduct(id));
@@ -236,6 +238,7 @@ impl Locked {
             }
             Selling::Over => return Err(Shortfall::SaleOver(id)),
         }
+        expect(line, price)?;
         self.units(id)?.take(id, quantity)?;
         Ok(price)
     }
@@ -262,8 +265,15 @@ impl Locked {
     }
 
     fn end_hold(&mut self, id: HoldId, status: HoldStatus) -> Result<(), Shortfall> {
-        let &HeldUnits { product_id, quantity, ref customer, status: before, .. } =
-            self.hold(id)?;
+        let hold = self.hold(id)?;
+        let &HeldUnits { product_id, quantity, ref customer, status: before, kept, .. } = hold;
+        if !kept {
+            return Err(Shortfall::HoldEnded { hold_id: id, status: before });
+        }
+        // Before anything is changed: an expired hold that has to wait leaves the others of its demand be.
+        if !self.product(product_id)?.units.has_room(quantity) {
+            return Err(Shortfall::StockFull(product_id));
+        }
         // What is over by its time is not counted any more.
         if before == HoldStatus::Active
             && matches!(self.product(product_id)?.before.selling, Selling::Limited(_))
@@ -276,7 +286,7 @@ impl Locked {
         let product = self.units(product_id)?;
         product.put_back(product_id, quantity)?;
         product.held -= units(quantity);
-        self.set_hold(id, status);
+        self.end(id, status);
         Ok(())
     }
 
@@ -285,6 +295,16 @@ impl Locked {
             hold if hold.status == HoldStatus::Active => Ok(hold),
             hold => Err(Shortfall::HoldEnded { hold_id: id, status: hold.status }),
         }
+    }
+}
+
+/// Refuses a line whose customer was told another price.
+fn expect(line: &Line, current: Money) -> Result<(), Shortfall> {
+    match line.expected_price {
+        Some(expected) if expected != current => {
+            Err(Shortfall::PriceChanged { product_id: line.product_id, current })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,12 +13,15 @@ use std::{
 };
 
 use holdfast_domain::{HeldUnits, HoldId, OrderId, ProductId, Shelf, StockChange};
+use jiff::Timestamp;
+use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{
     BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
     connections::Transaction,
     locks::{Found, held_units, lock, look_up},
     places::{Place, Places},
+    rows::timestamp,
 };
 
 mod write;
@@ -78,6 +81,17 @@ pub struct CommitError {
     pub source: StoreError,
 }
 
+/// A hold whose time is over and whose units nobody has given back yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiredHold {
+    /// Which one.
+    pub id: HoldId,
+    /// Of which product.
+    pub product_id: ProductId,
+    /// When its time was over.
+    pub expired_at: Timestamp,
+}
+
 impl Store {
     /// Begins a batch: looks up the keys and locks the rows that exist, in the order of the ids.
     /// Unless `mode` waits for them, rows that others hold are left out.
@@ -118,24 +132,37 @@ impl Store {
         Ok(found.into_iter().map(ProductId).collect())
     }
 
-    /// Products with holds whose time is over and whose units nobody has given back yet, the oldest
-    /// first, out of the `limit` oldest of such holds.
+    /// Holds whose time is over and whose units nobody has given back yet, the oldest first: `limit` of those that
+    /// are not older than `since` and not of `without`.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn products_with_expired_holds(
+    pub async fn expired_holds(
         &self,
+        since: Option<Timestamp>,
+        without: &[ProductId],
         limit: u32,
-    ) -> Result<Vec<ProductId>, StoreError> {
-        let found: Vec<i64> = sqlx::query_scalar(
-            "SELECT product_id FROM ( \
-                 SELECT product_id, expires_at FROM holds \
-                 WHERE status = 'active' AND expires_at <= now() ORDER BY expires_at LIMIT $1) AS expired \
-             GROUP BY product_id ORDER BY min(expires_at)",
+    ) -> Result<Vec<ExpiredHold>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, product_id, (extract(epoch FROM expires_at) * 1000000)::bigint AS expires_us \
+             FROM holds WHERE status = 'active' AND expires_at <= now() \
+                 AND expires_at >= 'epoch'::timestamptz + $1 * interval '1 us' \
+                 AND product_id <> ALL ($2) \
+             ORDER BY expires_at LIMIT $3",
         )
+        .bind(since.map_or(0, Timestamp::as_microsecond))
+        .bind(without.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(i64::from(limit))
-        .fetch_all(self.reads()).await?;
-        Ok(found.into_iter().map(ProductId).collect())
+        .fetch_all(self.reads())
+        .await?;
+        let hold = |row: &PgRow| {
+            Ok(ExpiredHold {
+                id: HoldId(row.try_get("id")?),
+                product_id: ProductId(row.try_get("product_id")?),
+                expired_at: timestamp(row.try_get("expires_us")?)?,
+            })
+        };
+        rows.iter().map(hold).collect()
     }
 
     async fn try_lock_batch(
@@ -184,7 +211,8 @@ impl Batch {
         products: &[ProductId],
     ) -> Result<Vec<(HoldId, HeldUnits)>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, product_id, quantity, unit_price_minor, customer_ref, status FROM holds \
+            "SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
+                 'expired' AS status, true AS kept FROM holds \
              WHERE status = 'active' AND expires_at <= now() AND product_id = ANY($1) \
              ORDER BY expires_at LIMIT $2",
         )

@@ -17,6 +17,8 @@ use crate::{Store, StoreError, fulfilment::millis};
 pub struct IdempotencyKey {
     pub(crate) key: Uuid,
     pub(crate) fingerprint: i64,
+    /// The fingerprint that an earlier release made of the same request, if it is another one.
+    earlier: Option<i64>,
 }
 
 /// What kind of result a key led to.
@@ -52,12 +54,16 @@ impl IdempotencyKey {
         hash.update(scope);
         hash.update(key);
         let key: [u8; 32] = hash.finalize().into();
-        let request: [u8; 32] = Sha256::digest(request).into();
         let mut half = [0; 16];
         half.copy_from_slice(&key[..16]);
-        let mut quarter = [0; 8];
-        quarter.copy_from_slice(&request[..8]);
-        Self { key: Uuid::from_bytes(half), fingerprint: i64::from_be_bytes(quarter) }
+        Self { key: Uuid::from_bytes(half), fingerprint: fingerprint(request), earlier: None }
+    }
+
+    /// Knows the same request also by the form in which an earlier release wrote it down. Keys of that release
+    /// are kept for a day.
+    #[must_use]
+    pub fn or_earlier_form(self, request: &[u8]) -> Self {
+        Self { earlier: Some(fingerprint(request)), ..self }
     }
 
     /// The key alone, to compare it with others.
@@ -67,13 +73,20 @@ impl IdempotencyKey {
 
     /// Whether both are the same key with the same request.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
-        self == other
+        (self.key, self.fingerprint) == (other.key, other.fingerprint)
     }
 
     /// Whether the result is that of the same request.
     pub fn led_to(&self, result: &KeyedResult) -> bool {
-        self.fingerprint == result.fingerprint
+        self.fingerprint == result.fingerprint || self.earlier == Some(result.fingerprint)
     }
+}
+
+fn fingerprint(request: &[u8]) -> i64 {
+    let request: [u8; 32] = Sha256::digest(request).into();
+    let mut quarter = [0; 8];
+    quarter.copy_from_slice(&request[..8]);
+    i64::from_be_bytes(quarter)
 }
 
 impl ResultKind {

@@ -51,7 +51,7 @@ use sqlx::{
 use tokio::sync::Semaphore;
 
 pub use admission::{
-    Batch, Cancelled, CommitError, Ended, NewHold, NewOrder, Placed, Records, Writing,
+    Batch, Cancelled, CommitError, Ended, ExpiredHold, NewHold, NewOrder, Placed, Records, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};

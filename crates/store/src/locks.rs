@@ -117,7 +117,7 @@ pub(crate) const PREPARE: &str = concat!(
      PREPARE holdfast_holds (bigint[]) AS \
          SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
                 CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
-                     ELSE status END AS status \
+                     ELSE status END AS status, status = 'active' AS kept \
          FROM holds WHERE id = ANY($1); \
      PREPARE holdfast_lock_orders (bigint[]) AS \
          SELECT id, status, attempt > coalesce(not_taken, 0) AS may_be_fulfilled FROM orders \
@@ -272,7 +272,7 @@ fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
     list
 }
 
-/// Reads the columns `id, product_id, quantity, unit_price_minor, customer_ref, status` of a hold.
+/// Reads the columns `id, product_id, quantity, unit_price_minor, customer_ref, status, kept` of a hold.
 pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError> {
     let units: i32 = row.try_get("quantity")?;
     let hold = HeldUnits {
@@ -282,6 +282,7 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
             .map_err(corrupt("unit price"))?,
         customer: rows::customer_ref(row)?,
         status: rows::word("hold status", row.try_get("status")?)?,
+        kept: row.try_get("kept")?,
     };
     Ok((HoldId(row.try_get("id")?), hold))
 }

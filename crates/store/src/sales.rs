@@ -279,7 +279,7 @@ impl Batch {
         .bind(limits.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(limits.iter().map(|(_, limit)| limit.after_order).collect::<Vec<_>>())
         .bind(limits.iter().map(|(_, limit)| limit.since.as_microsecond()).collect::<Vec<_>>())
-        .bind(customers.iter().map(|customer| customer.as_str()).collect::<Vec<_>>());
+        .bind(customers.iter().map(CustomerRef::as_str).collect::<Vec<_>>());
         let rows = query.fetch_all(&mut self.transaction).await?;
         for row in rows {
             let customer = CustomerRef::new(row.try_get("ref")?).map_err(corrupt("customer"))?;

@@ -28,6 +28,9 @@ impl Answers {
                     _ => Err(Refusal::OutcomeUnknown),
                 },
                 Ruling::Granted(Grant::Returned) => Ok(Accepted::Returned),
+                Ruling::Granted(Grant::Expired(holds)) => {
+                    Ok(Accepted::Expired { holds: holds.len() })
+                }
                 // As many ids as records come back; the statement makes them so.
                 Ruling::Granted(Grant::Order { unit_prices, inherited }) => orders
                     .next()

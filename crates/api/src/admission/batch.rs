@@ -190,7 +190,7 @@ impl Runner {
         let mut stock = batch.shelf().clone();
         let mut rulings = rule(&mut stock, &tickets);
         let mut ended = Vec::new();
-        let short = short_of_held(batch.shelf(), &tickets, &rulings);
+        let short = short_of_held(batch.shelf(), &rulings);
         if !short.is_empty() {
             let expired = match batch.expired_holds(&short).await {
                 Ok(expired) => expired,

@@ -1,23 +1,38 @@
-//! Giving back what expired holds kept, at a steady pace.
+//! Giving back what expired holds kept, as fast as batches go.
 //!
 //! Only hygiene: what ends a hold is its time, and a lane that runs short looks for expired holds
 //! by itself. This brings their units back when nobody asks for them, so that a product does not
 //! read as sold out for long.
+//!
+//! It goes in steps of a bounded number of holds, and a step waits for the one before. So a batch of a hot
+//! product holds its row for no longer than a batch of orders, and orders that come meanwhile are in the
+//! next batch, however many holds end together.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use holdfast_domain::Demand;
-use holdfast_store::Store;
+use holdfast_domain::{Demand, HoldId, ProductId};
+use holdfast_store::{ExpiredHold, Store};
 use holdfast_telemetry::Chain;
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use jiff::Timestamp;
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, timeout},
+};
 
 use super::{
     lanes::Lanes,
-    ticket::{Details, Ticket},
+    ticket::{Accepted, Details, Ticket},
 };
 
-/// The most expired holds that are looked at in one step.
-const LOOK_MAX: u32 = 1000;
+/// The most expired holds of one step, and so of one batch.
+const STEP_MAX: u32 = 500;
+
+/// The longest wait for a product in one step. One that takes longer is locked by others or very busy: it is
+/// left out until the next time.
+const STEP_WAIT: Duration = Duration::from_millis(500);
+
+/// The most products that are left out in one round; with more, the round ends.
+const LEFT_OUT_MAX: usize = 1000;
 
 /// The task that looks for expired holds.
 pub(super) struct Expiry(JoinHandle<()>);
@@ -29,7 +44,7 @@ impl Expiry {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                give_back(&store, &lanes).await;
+                give_back_all(&store, &lanes).await;
             }
         }))
     }
@@ -46,23 +61,43 @@ impl Drop for Expiry {
     }
 }
 
-/// One step: each product with expired holds gets a demand in its lane, like anybody's.
-async fn give_back(store: &Store, lanes: &Lanes) {
-    let products = match store.products_with_expired_holds(LOOK_MAX).await {
-        Ok(products) => products,
-        Err(error) => {
-            tracing::debug!(error = %Chain(&error), "expired holds could not be looked for");
-            return;
-        }
-    };
-    let mut verdicts = Vec::with_capacity(products.len());
-    for product_id in products {
-        let (ticket, verdict) = Ticket::new(Demand::Expire(product_id), Details::default());
-        // A lane that is full is busy enough; the next step comes soon.
-        if lanes.send(ticket).is_ok() {
-            verdicts.push(verdict);
-        }
+/// One round: step after step until nothing is left that can come back now.
+async fn give_back_all(store: &Store, lanes: &Lanes) {
+    let mut since = None;
+    let mut left_out = Vec::new();
+    while left_out.len() < LEFT_OUT_MAX {
+        let holds = match store.expired_holds(since, &left_out, STEP_MAX).await {
+            Ok(holds) => holds,
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "expired holds could not be looked for");
+                return;
+            }
+        };
+        let Some(oldest) = holds.first() else { return };
+        // All before this one are back or left out.
+        since = Some::<Timestamp>(oldest.expired_at);
+        left_out.extend(give_back(lanes, &holds).await);
     }
-    // Whatever the verdict: what was not given back is found again.
-    futures::future::join_all(verdicts).await;
+}
+
+/// One step: each product gets a demand in its lane, like anybody's. Gives back the products of which
+/// nothing came back.
+async fn give_back(lanes: &Lanes, holds: &[ExpiredHold]) -> Vec<ProductId> {
+    let mut by_product = BTreeMap::<ProductId, Vec<HoldId>>::new();
+    for hold in holds {
+        by_product.entry(hold.product_id).or_default().push(hold.id);
+    }
+    let back = by_product.into_iter().map(async |(product_id, holds)| {
+        let (ticket, verdict) =
+            Ticket::new(Demand::Expire { product_id, holds }, Details::default());
+        // A lane that is full is busy enough.
+        if lanes.send(ticket).is_err() {
+            return Some(product_id);
+        }
+        match timeout(STEP_WAIT, verdict).await {
+            Ok(Ok(Ok(Accepted::Expired { holds }))) if holds > 0 => None,
+            _ => Some(product_id),
+        }
+    });
+    futures::future::join_all(back).await.into_iter().flatten().collect()
 }

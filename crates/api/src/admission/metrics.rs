@@ -165,7 +165,7 @@ impl AdmissionMetrics {
             (Demand::Hold { .. }, _) => self.holds.inc(),
             (Demand::Cancel { .. }, _) => self.cancelled.inc(),
             (Demand::Release { .. }, _) => self.holds_released.inc(),
-            (Demand::Expire(_), _) => {}
+            (Demand::Expire { .. }, _) => {}
         }
     }
 

@@ -37,6 +37,9 @@ fn short(shortfall: Shortfall) -> Problem {
             "customer_ref",
             format!("must be given: the sale of the product {id} has a limit for each customer"),
         )]),
+        Shortfall::PriceChanged { product_id, current } => {
+            Problem::price_changed(product_id.0, current.to_major_f64())
+        }
         Shortfall::UnknownHold(id) => {
             Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
         }

@@ -62,17 +62,11 @@ pub(super) fn rule(shelf: &mut Shelf, tickets: &[Ticket]) -> Vec<Ruling> {
 }
 
 /// The products of which more might be there if their expired holds were given back.
-pub(super) fn short_of_held(
-    shelf: &Shelf,
-    tickets: &[Ticket],
-    rulings: &[Ruling],
-) -> Vec<ProductId> {
-    let mut short: Vec<_> = tickets
+pub(super) fn short_of_held(shelf: &Shelf, rulings: &[Ruling]) -> Vec<ProductId> {
+    let mut short: Vec<_> = rulings
         .iter()
-        .zip(rulings)
-        .filter_map(|(ticket, ruling)| match (&ticket.demand, ruling) {
-            (Demand::Expire(product_id), _) => Some(*product_id),
-            (_, Ruling::Refused(Refusal::Short(Shortfall::NotEnough { product_id, .. }))) => {
+        .filter_map(|ruling| match ruling {
+            Ruling::Refused(Refusal::Short(Shortfall::NotEnough { product_id, .. })) => {
                 Some(*product_id)
             }
             _ => None,
@@ -118,7 +112,7 @@ pub(super) fn records<'a>(
                     key: details.key,
                 });
             }
-            (Demand::Hold { product_id, quantity }, Grant::Hold(unit_price)) => {
+            (Demand::Hold { product_id, quantity, .. }, Grant::Hold(unit_price)) => {
                 records.holds.push(NewHold {
                     product_id: *product_id,
                     quantity: *quantity,
@@ -135,7 +129,11 @@ pub(super) fn records<'a>(
             (Demand::Release { hold_id, .. }, _) => {
                 records.ended.push(Ended { hold_id: *hold_id, status: HoldStatus::Released });
             }
-            // Given back already, or nothing to write.
+            (_, Grant::Expired(holds)) => {
+                let ended = |id: &HoldId| Ended { hold_id: *id, status: HoldStatus::Expired };
+                records.ended.extend(holds.iter().map(ended));
+            }
+            // A grant of another kind than its demand does not exist.
             _ => {}
         }
     }

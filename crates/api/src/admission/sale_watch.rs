@@ -91,7 +91,7 @@ impl SaleWatch {
         for product_id in products.iter().filter(|product_id| known.contains_key(product_id)) {
             self.seen.count(*product_id, now, |second| match verdict {
                 Ok(Accepted::Order(_) | Accepted::Hold(_)) => second.accepted += 1,
-                Ok(Accepted::Returned | Accepted::Repeat { .. }) => {}
+                Ok(Accepted::Returned | Accepted::Expired { .. } | Accepted::Repeat { .. }) => {}
                 Err(refusal) => *second.refused.entry(refusal.reason()).or_default() += 1,
             });
         }

@@ -55,8 +55,8 @@ impl SoldOut {
                 .iter()
                 .filter(|line| line.hold.is_none())
                 .try_for_each(|line| self.check_product(line.product_id, line.quantity)),
-            Demand::Hold { product_id, quantity } => self.check_product(*product_id, *quantity),
-            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire(_) => Ok(()),
+            Demand::Hold { product_id, quantity, .. } => self.check_product(*product_id, *quantity),
+            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire { .. } => Ok(()),
         }
     }
 

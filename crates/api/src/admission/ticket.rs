@@ -52,6 +52,11 @@ pub enum Accepted {
     Hold(AcceptedHold),
     /// The units are back in stock.
     Returned,
+    /// The units of so many expired holds are back in stock.
+    Expired {
+        /// How many.
+        holds: usize,
+    },
     /// The same request came before; this is what it has led to.
     Repeat {
         /// Of what kind that is.
@@ -117,9 +122,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every label that [`Self::reason`] gives.
-    pub const REASONS: [&str; 21] = [
+    pub const REASONS: [&str; 23] = [
         "unknown_product",
         "not_enough",
+        "price_changed",
         "sale_not_open",
         "sale_over",
         "over_limit",
@@ -147,6 +153,7 @@ impl Refusal {
         match self {
             Self::Short(Shortfall::UnknownProduct(_)) => "unknown_product",
             Self::Short(Shortfall::NotEnough { .. }) => "not_enough",
+            Self::Short(Shortfall::PriceChanged { .. }) => "price_changed",
             Self::Short(Shortfall::SaleNotOpen { .. }) => "sale_not_open",
             Self::Short(Shortfall::SaleOver(_)) => "sale_over",
             Self::Short(Shortfall::OverLimit { .. }) => "over_limit",
@@ -203,7 +210,7 @@ impl Ticket {
         match self.demand {
             Demand::Order(_) => Some(ResultKind::Order),
             Demand::Hold { .. } => Some(ResultKind::Hold),
-            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire(_) => None,
+            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire { .. } => None,
         }
     }
 

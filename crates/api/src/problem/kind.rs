@@ -67,6 +67,8 @@ kinds! {
         "The product's flash sale allows each customer `limit` units, of which this one has `left` left. Nothing was changed.";
     VersionConflict: "version-conflict", CONFLICT, "The product has changed",
         "The product is not at the version that the request names; `version` is the one it is at. Nothing was changed: read it again, then decide.";
+    PriceChanged: "price-changed", CONFLICT, "The price has changed",
+        "One unit does not cost what the request expects; `product_id` tells which product, and `current_price` what one unit costs now. Nothing was changed: ask the customer, then send the request with the new price.";
     OrderMoved: "order-moved", CONFLICT, "The order stands elsewhere",
         "Only a pending order can be cancelled, and only a failed one replayed or discarded; `state` tells where this one stands. Nothing was changed.";
     OrderMayBeFulfilled: "order-may-be-fulfilled", CONFLICT, "The order may already be fulfilled",

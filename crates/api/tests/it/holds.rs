@@ -7,8 +7,8 @@ use holdfast_domain::{Demand, HoldStatus, Line, Lines, ProductId, Quantity, Shor
 use serde_json::json;
 
 use crate::{
-    lanes::{Lanes, lanes, not_enough, one, order, place},
-    server::Server,
+    lanes::{Lanes, lanes, lanes_on, lock, not_enough, one, order, place},
+    server::{self, Server},
 };
 
 #[tokio::test]
@@ -116,7 +116,12 @@ async fn an_order_is_cancelled_once_and_its_units_come_back() {
 async fn hold(lanes: &Lanes, product_id: ProductId, units: i64, lasts: Duration) -> AcceptedHold {
     let quantity = Quantity::new(units, 1000).unwrap();
     let details = Details { lasts, ..Details::default() };
-    match lanes.admission.place(Demand::Hold { product_id, quantity }, details).await.unwrap() {
+    match lanes
+        .admission
+        .place(Demand::Hold { product_id, quantity, expected_price: None }, details)
+        .await
+        .unwrap()
+    {
         Accepted::Hold(hold) => hold,
         other => panic!("{other:?}"),
     }
@@ -145,7 +150,7 @@ async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
     until_expired(&lanes, short).await;
     // Its own order comes too late.
     let line =
-        Line { product_id: lamp, quantity: Quantity::new(3, 10).unwrap(), hold: Some(short.id) };
+        Line { hold: Some(short.id), ..Line::from_stock(lamp, Quantity::new(3, 10).unwrap()) };
     let late = place(&lanes.admission, Demand::Order(Lines::from_slice(&[line]))).await;
     let ended = Shortfall::HoldEnded { hold_id: short.id, status: HoldStatus::Expired };
     assert_eq!(late, Err(Refusal::Short(ended)));
@@ -222,4 +227,46 @@ async fn the_sweep_brings_expired_holds_back_when_nobody_asks() {
         .unwrap();
     assert_eq!(held, 2);
     place(&lanes.admission, one(lamp, 3)).await.unwrap();
+}
+
+/// Gives a product so many holds of one unit whose time is over.
+async fn over_together(lanes: &Lanes, id: ProductId, holds: i64) {
+    for query in [
+        "UPDATE products SET held = held + $2, version = version + 1 WHERE id = $1",
+        "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at) \
+         SELECT $1, 1, 100, now() - interval '1 s' FROM generate_series(1, $2)",
+    ] {
+        sqlx::query(query).bind(id.0).bind(holds).execute(lanes.store.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_that_end_together_come_back_in_one_round_and_orders_go_on_meanwhile() {
+    let url = server::database().await;
+    let before = lanes_on(&url, no_sweep()).await;
+    let (locked, hot) = (before.product(0).await, before.product(5).await);
+    over_together(&before, locked, 600).await;
+    over_together(&before, hot, 10_000).await;
+    let mut cold = Vec::new();
+    for _ in 0..50 {
+        let id = before.product(0).await;
+        over_together(&before, id, 1).await;
+        cold.push(id);
+    }
+    let row = lock(&before.store, &[locked]).await;
+    // Its sweep looks once, when it begins, and not again for an hour.
+    let lanes = lanes_on(&url, no_sweep()).await;
+    lanes.place(hot, 1).await.unwrap();
+    let back = lanes.metrics.holds_expired.get();
+    assert!(back < 10_000, "the order did not wait for all of them");
+    lanes.until("all is back", async || lanes.stock(hot).await == 10_004).await;
+    for id in cold {
+        lanes.until("one is back", async || lanes.stock(id).await == 1).await;
+    }
+    assert_eq!(lanes.stock(locked).await, 0, "its row is locked");
+    assert_eq!(lanes.metrics.holds_expired.get(), 10_050);
+    // 22 steps of at most 500 holds, the one that met the locked row, its lane, and the order.
+    let batches = lanes.metrics.batch_size.get_sample_count();
+    assert!((21..40).contains(&batches), "{batches} batches");
+    drop(row);
 }

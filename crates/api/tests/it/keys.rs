@@ -1,14 +1,21 @@
 //! `Idempotency-Key`: done once.
 
-use holdfast_api::admission::{Accepted, AdmissionSettings, Details, Refusal};
-use holdfast_domain::Demand;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue};
+use holdfast_api::{
+    access::Caller,
+    admission::{Accepted, AdmissionSettings, Details, Refusal},
+    new_order::{self, OrderLimits},
+};
+use holdfast_domain::{Demand, ProductId};
 use holdfast_store::{IdempotencyKey, ResultKind};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     client::Answer,
-    lanes::{Lanes, lanes, lanes_on, lock, one},
+    lanes::{Lanes, lanes, lanes_on, lock, one, order},
     server::{self, Server},
 };
 
@@ -48,6 +55,96 @@ async fn the_same_request_again_gets_the_same_answer_and_takes_nothing() {
     let hold = send(&server, "/holds", "k-1", &json!({ "product_id": lamp, "quantity": 2 })).await;
     assert_eq!(hold.status, 422, "{}", hold.text);
     assert_eq!(server.metric("holdfast_requests_repeated_total").await, 4);
+}
+
+#[tokio::test]
+async fn a_repeat_shows_its_result_as_it_is_now() {
+    let server = Server::start().await;
+    let lamp = server.product(9).await;
+    let order = json!({ "product_id": lamp, "quantity": 1 });
+    let placed = send(&server, "/orders", "order", &order).await.json();
+    let cancel = format!("/orders/{}/cancel", placed["id"]);
+    assert_eq!(server.api.post(&cancel, &json!({})).await.status, 200);
+    let again = send(&server, "/orders", "order", &order).await;
+    assert_eq!((again.status, &again.json()["id"]), (201, &placed["id"]));
+    assert_eq!(again.json()["status"], "cancelled");
+    assert_eq!(server.api.get(&format!("/products/{lamp}")).await.json()["stock"], 9, "once");
+
+    let hold = json!({ "product_id": lamp, "quantity": 2, "customer_ref": "ada" });
+    let kept = send(&server, "/holds", "hold", &hold).await.json();
+    let used = json!({ "product_id": lamp, "quantity": 2, "hold_id": kept["id"] });
+    let used = server.api.post("/orders", &used).await.json();
+    let again = send(&server, "/holds", "hold", &hold).await;
+    assert_eq!((again.status, &again.json()["id"]), (201, &kept["id"]));
+    assert_eq!((&again.json()["status"], &again.json()["order_id"]), (&json!("used"), &used["id"]));
+
+    // An entry of the ledger never changes.
+    let path = format!("/products/{lamp}/stock");
+    let delivery = json!({ "delta": 5, "reason": "delivery" });
+    let entry = send(&server, &path, "stock", &delivery).await;
+    assert_eq!(server.order(lamp, 3).await.status, 201);
+    let again = send(&server, &path, "stock", &delivery).await;
+    assert_eq!((again.status, again.json()), (201, entry.json()));
+    assert_eq!(server.api.get(&format!("/products/{lamp}")).await.json()["stock"], 9);
+}
+
+#[tokio::test]
+async fn the_same_request_is_the_same_however_it_is_written() {
+    let server = Server::start().await;
+    let (lamp, vase) = (server.product(9).await, server.product(9).await);
+    let send = async |path: &str, body: String| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", path)];
+        let answer = server.api.send(Method::POST, path, &headers, body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()["id"].clone()
+    };
+    let first = format!(
+        r#"{{"items":[{{"product_id":{vase},"quantity":1}},{{"product_id":{lamp},"quantity":3,"expected_price":499.90}}],
+        "metadata":{{"a":1,"b":[true]}}}}"#
+    );
+    let order = send("/orders", first).await;
+    let again = format!(
+        r#"{{"customer_ref":null,"metadata":{{ "b": [ true ], "a": 1.0 }},"items":[
+        {{"quantity":2.0,"product_id":{lamp},"expected_price":"499.9"}},
+        {{"product_id":{vase}, "quantity":1e0,"hold_id":null,"expected_price":null}},
+        {{"product_id":{lamp},"quantity":1}}]}}"#
+    );
+    assert_eq!(send("/orders", again).await, order);
+    let hold = send("/holds", format!(r#"{{"product_id":{lamp},"quantity":1}}"#)).await;
+    let again =
+        format!(r#"{{"seconds":900.0,"customer_ref":null, "quantity":1.0,"product_id":{lamp}}}"#);
+    assert_eq!(send("/holds", again).await, hold);
+    let path = format!("/products/{lamp}/stock");
+    let entry = send(&path, r#"{"delta":5,"reason":"delivery"}"#.to_owned()).await;
+    assert_eq!(
+        send(&path, r#"{ "reason": "deliver\u0079", "delta": 5.0 }"#.to_owned()).await,
+        entry
+    );
+    let stock = async |id| server.api.get(&format!("/products/{id}")).await.json()["stock"].clone();
+    assert_eq!((stock(lamp).await, stock(vase).await), (json!(9 - 3 - 1 + 5), json!(8)));
+}
+
+#[tokio::test]
+async fn a_key_of_the_release_before_is_known_to_this_one() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let (lamp, vase) = (lanes.product(3).await, lanes.product(3).await);
+    // As it wrote them: line after line, in the order of the request.
+    let before = format!("order;{vase},1,0;{lamp},2,0||");
+    let demand = || order(&[(vase, 1), (lamp, 2)]);
+    let first = lanes.admission.place(demand(), keyed("k", &before)).await;
+    let Ok(Accepted::Order(first)) = first else { panic!("{first:?}") };
+    let limits = OrderLimits { quantity: 9, lines: 9, hold: Duration::from_secs(9) };
+    let mut headers = HeaderMap::new();
+    headers.insert("idempotency-key", HeaderValue::from_static("k"));
+    let details = |items: [(ProductId, i64); 2]| {
+        let item = |(id, units): (ProductId, i64)| json!({ "product_id": id.0, "quantity": units });
+        let body = json!({ "items": items.map(item) }).to_string();
+        new_order::order(&headers, &body.into(), &limits, &Caller::anybody()).unwrap().details
+    };
+    let again = lanes.admission.place(demand(), details([(vase, 1), (lamp, 2)])).await;
+    assert_eq!(again, Ok(Accepted::Repeat { kind: ResultKind::Order, id: first.id.0 }));
+    let other = lanes.admission.place(demand(), details([(vase, 2), (lamp, 1)])).await;
+    assert_eq!(other, Err(Refusal::KeyReused));
 }
 
 #[tokio::test]

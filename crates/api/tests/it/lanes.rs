@@ -107,10 +107,8 @@ impl Lanes {
 
 /// An order of these products and units.
 pub fn order(lines: &[(ProductId, i64)]) -> Demand {
-    let line = |&(product_id, units): &(ProductId, i64)| Line {
-        product_id,
-        quantity: Quantity::new(units, 1000).unwrap(),
-        hold: None,
+    let line = |&(product_id, units): &(ProductId, i64)| {
+        Line::from_stock(product_id, Quantity::new(units, 1000).unwrap())
     };
     Demand::Order(lines.iter().map(line).collect())
 }

@@ -149,3 +149,38 @@ async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
         place(&lanes.admission, one(products[0], 1)).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn at_another_price_than_the_customer_was_told_nothing_is_ordered_or_held() {
+    let server = Server::start().await;
+    let (lamp, vase) = (server.product(5).await, server.product(5).await);
+    let hold = json!({ "product_id": lamp, "quantity": 1, "expected_price": "499.90" });
+    let hold = server.api.post("/holds", &hold).await;
+    assert_eq!(hold.status, 201, "{}", hold.text);
+    // The page that the customer has seen is older than this.
+    server.api.put(&format!("/products/{lamp}"), &json!({ "price": 520 })).await;
+    let before = server.contents().await;
+    let one = json!({ "product_id": lamp, "quantity": 1, "expected_price": 499.9 });
+    let items = json!({ "items": [{ "product_id": vase, "quantity": 1 }, one] });
+    for (path, body) in [("/orders", &one), ("/orders", &items), ("/holds", &one)] {
+        let refused = server.api.post(path, body).await;
+        let problem = refused.problem();
+        assert_eq!((refused.status, &problem["type"]), (409, &json!("/problems/price-changed")));
+        assert_eq!(
+            (&problem["product_id"], &problem["current_price"]),
+            (&json!(lamp), &json!(520.0))
+        );
+    }
+    let contradictory =
+        json!({ "items": [one, { "product_id": lamp, "quantity": 1, "expected_price": 1 }] });
+    assert_eq!(server.api.post("/orders", &contradictory).await.wrong_fields(), ["items[1]"]);
+    let wrong = json!({ "product_id": lamp, "quantity": 1, "expected_price": -1 });
+    assert_eq!(server.api.post("/orders", &wrong).await.wrong_fields(), ["expected_price"]);
+    assert_eq!(server.contents().await, before);
+    assert_eq!(server.metric("holdfast_orders_refused_total{reason=\"price_changed\"}").await, 3);
+    // What is kept costs what it cost then.
+    let kept = json!({ "product_id": lamp, "quantity": 1, "hold_id": hold.json()["id"], "expected_price": 499.90 });
+    assert_eq!(server.api.post("/orders", &kept).await.status, 201);
+    let told = json!({ "product_id": lamp, "quantity": 1, "expected_price": 520 });
+    assert_eq!(server.api.post("/orders", &told).await.status, 201);
+}

@@ -48,7 +48,7 @@ pub(super) struct Units {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Before {
     Units(ProductId, Units),
-    Hold(HoldId, HoldStatus),
+    Hold(HoldId, HoldStatus, bool),
     Order(OrderId, OrderStatus),
     Taken((ProductId, CustomerRef), Option<Taken>),
 }
@@ -120,9 +120,9 @@ impl Locked {
                     product.units = units;
                 }
             }
-            Before::Hold(id, status) => {
+            Before::Hold(id, status, kept) => {
                 if let Some(hold) = self.holds.get_mut(&id) {
-                    hold.status = status;
+                    (hold.status, hold.kept) = (status, kept);
                 }
             }
             Before::Order(id, status) => {
@@ -147,10 +147,11 @@ impl Locked {
         Ok(&mut product.units)
     }
 
-    pub fn set_hold(&mut self, id: HoldId, status: HoldStatus) {
+    /// Ends a hold.
+    pub fn end(&mut self, id: HoldId, status: HoldStatus) {
         if let Some(hold) = self.holds.get_mut(&id) {
-            self.undo.push(Before::Hold(id, hold.status));
-            hold.status = status;
+            self.undo.push(Before::Hold(id, hold.status, hold.kept));
+            (hold.status, hold.kept) = (status, false);
         }
     }
 
@@ -178,9 +179,14 @@ impl Units {
         Ok(())
     }
 
+    /// Whether the shop can hold so many more.
+    pub fn has_room(self, quantity: Quantity) -> bool {
+        MAX_STOCK - self.stock.units() >= i64::from(quantity.units())
+    }
+
     /// Puts units into stock, if the shop can hold them.
     pub fn put_back(&mut self, id: ProductId, quantity: Quantity) -> Result<(), Shortfall> {
-        if MAX_STOCK - self.stock.units() < i64::from(quantity.units()) {
+        if !self.has_room(quantity) {
             return Err(Shortfall::StockFull(id));
         }
         self.stock = self.stock.put_back(quantity);

@@ -49,7 +49,12 @@ fn shelf(stocks: &[(i64, bool)]) -> Shelf {
 }
 
 fn line(product: i64, units: i64) -> Line {
-    Line { product_id: ProductId(product), quantity: quantity(units), hold: None }
+    Line::from_stock(ProductId(product), quantity(units))
+}
+
+fn hold(product: i64, units: i64) -> Demand {
+    let (product_id, quantity) = (ProductId(product), quantity(units));
+    Demand::Hold { product_id, quantity, expected_price: None }
 }
 
 fn order(lines: &[Line]) -> Demand {
@@ -68,6 +73,7 @@ fn with_hold(shelf: &mut Shelf, id: i64, product: i64, units: i64) -> Line {
         unit_price: Money::from_minor(1).unwrap(),
         customer: None,
         status: HoldStatus::Active,
+        kept: true,
     };
     shelf.put_hold(HoldId(id), held);
     put_again(shelf, product, |product| product.held += units);
@@ -114,7 +120,7 @@ fn what_is_not_on_sale_is_unknown() {
     for id in [1, 2] {
         let unknown = Err(Shortfall::UnknownProduct(ProductId(id)));
         assert_eq!(shelf.serve(&order(&[line(id, 1)]), None), unknown.clone());
-        let hold = Demand::Hold { product_id: ProductId(id), quantity: quantity(1) };
+        let hold = hold(id, 1);
         assert_eq!(shelf.serve(&hold, None), unknown);
     }
 }
@@ -142,9 +148,15 @@ fn a_released_or_expired_hold_is_in_stock_again() {
     let mut shelf = shelf(&[(1, true)]);
     with_hold(&mut shelf, 1, 1, 3);
     with_hold(&mut shelf, 2, 1, 4);
+    let over = HeldUnits { status: HoldStatus::Expired, ..shelf.hold(HoldId(2)).unwrap().clone() };
+    shelf.put_hold(HoldId(2), over);
     let release = Demand::Release { hold_id: HoldId(1), product_id: ProductId(1) };
     assert_eq!(shelf.serve(&release, None), Ok(Grant::Returned));
-    shelf.expire(HoldId(2)).unwrap();
+    let holds = vec![HoldId(1), HoldId(2), HoldId(3)];
+    let expire = Demand::Expire { product_id: ProductId(1), holds };
+    assert_eq!(shelf.serve(&expire, None), Ok(Grant::Expired(vec![HoldId(2)])));
+    assert_eq!(shelf.serve(&expire, None), Ok(Grant::Expired(vec![])), "once");
+    assert!(shelf.expire(HoldId(2)).is_err());
     assert!(shelf.serve(&order(&[line(1, 8)]), None).is_ok());
     let change = shelf.changes()[0];
     assert_eq!((change.delta, change.sold, change.held, change.held_after), (-1, 8, -7, 0));
@@ -205,20 +217,23 @@ fn what_the_shop_cannot_hold_does_not_come_back() {
 /// Any demand for products 1 to 4, of which the last does not exist, and for holds and orders 1 to 6, and the customer.
 fn demand() -> impl Strategy<Value = (Demand, Option<CustomerRef>)> {
     let line = || {
-        (1i64..5, 1i64..4, prop::option::weighted(0.4, 1i64..7)).prop_map(
-            |(product, units, hold)| {
-                // A line from a hold is mostly one that fits it.
-                let fits = hold.map(|id| line((id - 1) % 3 + 1, (id - 1) % 2 + 1));
-                Line { hold: hold.map(HoldId), ..fits.unwrap_or_else(|| line(product, units)) }
-            },
-        )
+        let expected = prop::option::weighted(0.2, 1i64..4);
+        let hold = prop::option::weighted(0.4, 1i64..7);
+        (1i64..5, 1i64..4, hold, expected).prop_map(|(product, units, hold, price)| {
+            // A line from a hold is one that fits it.
+            let fits = hold.map(|id| line((id - 1) % 3 + 1, (id - 1) % 2 + 1));
+            let line = fits.unwrap_or_else(|| line(product, units));
+            let expected_price = price.map(|id| Money::from_minor(100 * id).unwrap());
+            Line { hold: hold.map(HoldId), expected_price, ..line }
+        })
     };
     let lines = || prop::collection::vec(line(), 1..4).prop_map(Lines::from_vec);
     let demand = prop_oneof![
         4 => lines().prop_map(Demand::Order),
-        2 => (1i64..5, 1i64..4).prop_map(|(id, units)| Demand::Hold {
+        2 => (1i64..5, 1i64..4).prop_map(|(id, units)| hold(id, units)),
+        1 => (1i64..4).prop_map(|id| Demand::Expire {
             product_id: ProductId(id),
-            quantity: quantity(units),
+            holds: (0..4).map(|nth| HoldId(nth * 3 + id)).collect(),
         }),
         2 => (1i64..7).prop_map(|id| Demand::Release {
             hold_id: HoldId(id),
@@ -300,8 +315,11 @@ proptest! {
             let holder = [None, Some("ann"), Some("bob")][usize::try_from(id).unwrap() % 3];
             let held_line = with_hold(&mut shelf, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
             let hold = shelf.hold(HoldId(id)).unwrap().clone();
-            shelf.put_hold(HoldId(id), HeldUnits { customer: holder.map(customer), ..hold });
-            if let (Some(holder), ProductId(2)) = (holder, held_line.product_id) {
+            // The last one's time is over.
+            let status = if id == 5 { HoldStatus::Expired } else { HoldStatus::Active };
+            let customer_of = holder.map(customer);
+            shelf.put_hold(HoldId(id), HeldUnits { customer: customer_of, status, ..hold });
+            if let (Some(holder), ProductId(2), HoldStatus::Active) = (holder, held_line.product_id, status) {
                 held.entry(customer(holder)).or_default().held += units(held_line.quantity);
             }
             let (status, may_be_fulfilled) = (OrderStatus::Pending, id > 3);
@@ -316,6 +334,10 @@ proptest! {
             let granted = shelf.serve(&demand, customer.as_ref());
             if granted.is_err() {
                 prop_assert_eq!(&shelf, &before);
+            } else if let Ok(Grant::Expired(ids)) = &granted {
+                let over = |hold: &HeldUnits| hold.kept && hold.status == HoldStatus::Expired;
+                prop_assert!(ids.iter().all(|id| before.hold(*id).is_some_and(over)));
+                prop_assert_eq!(ids.is_empty(), shelf == before);
             } else {
                 if let (Demand::Order(lines), Ok(Grant::Order { inherited, .. })) = (&demand, granted) {
                     let limited = lines.iter().filter(|line| line.product_id == ProductId(2));
@@ -353,7 +375,7 @@ proptest! {
             let _ = shelf.serve(&match kind {
                 0 => order(&[line(1, asked)]),
                 1 => order(&[held_line, line(1, asked)]),
-                2 => Demand::Hold { product_id: ProductId(1), quantity: quantity(asked) },
+                2 => hold(1, asked),
                 3 => Demand::Release { hold_id: HoldId(id), product_id: ProductId(1) },
                 _ => Demand::Cancel { order_id: OrderId(id), from: OrderStatus::Pending, settled: false, lines },
             }, None);
@@ -375,7 +397,7 @@ fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
     shelf.put_taken(ProductId(1), ann.clone(), Taken { ordered: 1, held: 0 });
     assert_eq!(shelf.serve(&order(&[line(1, 3)]), Some(&ann)), over(2));
     assert!(shelf.serve(&order(&[line(1, 1)]), Some(&ann)).is_ok());
-    let hold = Demand::Hold { product_id: ProductId(1), quantity: quantity(1) };
+    let hold = hold(1, 1);
     assert!(shelf.serve(&hold, Some(&ann)).is_ok(), "what is held counts");
     assert_eq!(shelf.serve(&hold, Some(&ann)), over(0));
     assert!(shelf.serve(&order(&[line(1, 3)]), Some(&bob)).is_ok());
@@ -404,7 +426,7 @@ fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
     ] {
         let mut shelf = selling(state);
         assert_eq!(shelf.serve(&order(&[line(1, 1)]), None), Err(shortfall));
-        let hold = Demand::Hold { product_id: ProductId(1), quantity: quantity(1) };
+        let hold = hold(1, 1);
         assert_eq!(shelf.serve(&hold, None), Err(shortfall));
         assert_eq!(shelf.changes(), []);
         let kept = HeldUnits {
@@ -413,6 +435,7 @@ fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
             unit_price: Money::from_minor(100).unwrap(),
             customer: None,
             status: HoldStatus::Active,
+            kept: true,
         };
         shelf.put_hold(HoldId(9), kept);
         let from_hold = Line { hold: Some(HoldId(9)), ..line(1, 1) };
@@ -481,4 +504,30 @@ fn a_hold_of_more_than_the_limit_gives_no_more_than_the_limit() {
     assert_eq!(shelf.serve(&order(&[nobodys]), None), Err(Shortfall::CustomerNeeded(ProductId(1))));
     assert_eq!(shelf.serve(&order(&[nobodys]), Some(&customer("ann"))), over(1));
     assert!(shelf.serve(&order(&[nobodys]), Some(&customer("bob"))).is_ok());
+}
+
+#[test]
+fn at_another_price_than_the_customer_was_told_nothing_is_taken() {
+    let mut shelf = shelf(&[(5, true), (5, true)]);
+    let kept = with_hold(&mut shelf, 9, 1, 3);
+    let price = |minor| Some(Money::from_minor(minor).unwrap());
+    let told = |line, minor| Line { expected_price: price(minor), ..line };
+    let changed = |id, minor| {
+        let current = Money::from_minor(minor).unwrap();
+        Err(Shortfall::PriceChanged { product_id: ProductId(id), current })
+    };
+    let before = shelf.clone();
+    assert_eq!(shelf.serve(&order(&[line(1, 1), told(line(2, 1), 199)]), None), changed(2, 200));
+    assert_eq!(
+        shelf.serve(&order(&[told(kept, 100)]), None),
+        changed(1, 1),
+        "its own price counts"
+    );
+    let (product_id, quantity) = (ProductId(1), quantity(1));
+    let told_hold = |minor| Demand::Hold { product_id, quantity, expected_price: price(minor) };
+    assert_eq!(shelf.serve(&told_hold(101), None), changed(1, 100));
+    assert_eq!(shelf, before);
+    let all = order(&[told(line(1, 1), 100), told(line(2, 1), 200), told(kept, 1)]);
+    assert_eq!(shelf.serve(&all, None), Ok(ordered(&[100, 200, 1])));
+    assert!(shelf.serve(&told_hold(100), None).is_ok());
 }

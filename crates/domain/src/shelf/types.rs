@@ -35,8 +35,10 @@ pub struct HeldUnits {
     /// For whom: an order from it is that customer's.
     pub customer: Option<CustomerRef>,
     /// Where the hold stands. One whose time is over is [`HoldStatus::Expired`], whether or not
-    /// somebody has written that down, but its units are on the shelf only when it is.
+    /// somebody has written that down.
     pub status: HoldStatus,
+    /// Whether nobody has written down its end: its units are not back in stock nor sold.
+    pub kept: bool,
 }
 
 /// An order that is locked.
@@ -71,6 +73,8 @@ pub enum Grant {
     Hold(Money),
     /// The units are back in stock.
     Returned,
+    /// The units of these holds are back in stock, because their time was over.
+    Expired(Vec<HoldId>),
 }
 
 /// Why a demand gets nothing.
@@ -116,6 +120,13 @@ pub enum Shortfall {
     },
     /// The hold is of another product or another quantity.
     HoldDiffers(HoldId),
+    /// One unit costs something else than the customer was told.
+    PriceChanged {
+        /// Of which product.
+        product_id: ProductId,
+        /// What one unit costs now; from a hold, what it cost then.
+        current: Money,
+    },
     /// The hold is for another customer than the order, or than another hold of the order.
     CustomerDiffers(HoldId),
     /// There is no such order.

@@ -85,7 +85,7 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     let mut shelf = batch.shelf().clone();
     assert!(shelf.serve(&Demand::one(lamp.id, Quantity::ONE), None).is_ok());
     let change = StockChange { delta: -6, ..shelf.changes()[0] };
-    let line = Line { product_id: lamp.id, quantity: Quantity::ONE, hold: None };
+    let line = Line::from_stock(lamp.id, Quantity::ONE);
     let (lines, prices) = ([line], [lamp.price]);
     let orders = vec![plain_order(&lines, &prices)];
     let records = Records { orders, ..Records::default() };

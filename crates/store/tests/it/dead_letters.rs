@@ -217,7 +217,7 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
         Wanted { products: [lamp].into(), orders: ids.iter().copied().collect(), ..wanted(&[]) };
     let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
     let mut shelf = batch.shelf().clone();
-    let hold = Demand::Hold { product_id: lamp, quantity: Quantity::ONE };
+    let hold = Demand::Hold { product_id: lamp, quantity: Quantity::ONE, expected_price: None };
     let Ok(Grant::Hold(unit_price)) = shelf.serve(&hold, None) else { panic!("not held") };
     let noteless = Ordered { by: "ada", note: None };
     let cancelled = [(2, None), (0, Some(EVE)), (3, None), (1, Some(noteless))]

@@ -67,10 +67,7 @@ pub fn wanted(ids: &[ProductId]) -> Wanted<'static> {
 /// Takes one unit of each product in `asked`, in that order, without committing.
 pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
     let mut shelf = batch.shelf().clone();
-    let lines: Vec<_> = asked
-        .iter()
-        .map(|id| Line { product_id: *id, quantity: Quantity::ONE, hold: None })
-        .collect();
+    let lines: Vec<_> = asked.iter().map(|id| Line::from_stock(*id, Quantity::ONE)).collect();
     let prices: Vec<_> = lines
         .iter()
         .map(|line| match shelf.serve(&Demand::one(line.product_id, line.quantity), None) {

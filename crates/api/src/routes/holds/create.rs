@@ -38,6 +38,10 @@ pub struct NewHoldSchema {
     /// The shop's own name for the customer: 1 to 200 characters.
     #[schema(example = "customer-42")]
     customer_ref: Option<String>,
+    /// What the customer was told that one unit costs, as `price` is given. At another price nothing is held: 409
+    /// `price-changed`.
+    #[schema(example = 499.90)]
+    expected_price: Option<f64>,
 }
 
 /// Keep units for a customer for a while
@@ -51,7 +55,7 @@ pub struct NewHoldSchema {
         description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
     request_body(content = NewHoldSchema),
     responses(
-        (status = 201, description = "The hold", body = HoldBody,
+        (status = 201, description = "The hold; the repeat of a request shows it as it is now", body = HoldBody,
             headers(
                 ("Location" = String, description = "Its path"),
                 ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key made it"),
@@ -60,7 +64,7 @@ pub struct NewHoldSchema {
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "Not enough is left; `left` tells how much",
+        (status = 409, description = "Not enough is left (`left` tells how much), or the price is another one (`current_price`)",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -81,10 +85,14 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = receive(&headers, body, app.body).await?;
-    let HoldRequest { product_id, quantity, details } =
+    let HoldRequest { product_id, quantity, expected_price, details } =
         new_order::hold(&headers, &body, &app.limits, &caller)?;
     let (customer_ref, lasts) = (details.customer_ref.clone(), details.lasts);
-    match app.admission.place(Demand::Hold { product_id, quantity }, details).await? {
+    match app
+        .admission
+        .place(Demand::Hold { product_id, quantity, expected_price }, details)
+        .await?
+    {
         Accepted::Hold(hold) => created(HoldBody {
             id: hold.id.0,
             product_id: product_id.0,
@@ -99,14 +107,13 @@ pub async fn create(
         Accepted::Repeat { id, .. } => {
             let hold = app.store.hold(HoldId(id)).await?;
             let hold = hold.ok_or_else(|| Problem::internal(Refusal::Internal))?;
-            // As it was answered the first time, whatever has become of it since.
-            let active = HoldStatus::Active.as_str();
-            let mut answer =
-                created(HoldBody { status: active, order_id: None, ..HoldBody::from(hold) })?;
+            let mut answer = created(HoldBody::from(hold))?;
             answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
             Ok(answer)
         }
-        Accepted::Order(_) | Accepted::Returned => Err(Problem::internal(Refusal::Internal)),
+        Accepted::Order(_) | Accepted::Returned | Accepted::Expired { .. } => {
+            Err(Problem::internal(Refusal::Internal))
+        }
     }
 }
 

@@ -36,6 +36,10 @@ pub struct NewOrderSchema {
     quantity: Option<i64>,
     /// A hold that keeps exactly these units: the order takes them, at the hold's price.
     hold_id: Option<i64>,
+    /// What the customer was told that one unit costs, as `price` is given. At another price nothing is ordered:
+    /// 409 `price-changed`. From a hold, the hold's price counts.
+    #[schema(example = 499.90)]
+    expected_price: Option<f64>,
     /// Several lines, all of which are accepted or none; at most 50 unless the server is set
     /// otherwise. The same product on two lines is one line with the sum of both.
     items: Option<Vec<NewItemSchema>>,
@@ -62,6 +66,9 @@ pub struct NewItemSchema {
     quantity: i64,
     /// A hold that keeps exactly these units.
     hold_id: Option<i64>,
+    /// What the customer was told that one unit costs, as `price` is given.
+    #[schema(example = 499.90)]
+    expected_price: Option<f64>,
 }
 
 /// Place an order
@@ -71,7 +78,7 @@ pub struct NewItemSchema {
 /// which say that nobody knows.
 ///
 /// With an `Idempotency-Key`, the same request can be sent again without fear: it is answered with the same
-/// order, also while the first is still being worked on (the second waits for it), on another
+/// order as it is by then, also while the first is still being worked on (the second waits for it), on another
 /// replica, and after a crash. Keys are kept for 24 hours unless the server is set otherwise. A request that
 /// was refused leaves no key behind.
 #[utoipa::path(
@@ -80,7 +87,7 @@ pub struct NewItemSchema {
         description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
     request_body(content = NewOrderSchema),
     responses(
-        (status = 201, description = "The order, as it was accepted", body = AcceptedBody,
+        (status = 201, description = "The order, as it was accepted; the repeat of a request shows the order as it is now", body = AcceptedBody,
             headers(
                 ("Location" = String, description = "Its path"),
                 ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key placed it"),
@@ -89,7 +96,7 @@ pub struct NewItemSchema {
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "Not enough is left (`left` tells how much), or the hold is over",
+        (status = 409, description = "Not enough is left (`left` tells how much), the price is another one (`current_price`), or the hold is over",
             body = ProblemSchema, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large",
             body = ProblemSchema, content_type = "application/problem+json"),
@@ -130,7 +137,9 @@ pub async fn create(
             answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
             Ok(answer)
         }
-        Accepted::Hold(_) | Accepted::Returned => Err(Problem::internal(Refusal::Internal)),
+        Accepted::Hold(_) | Accepted::Returned | Accepted::Expired { .. } => {
+            Err(Problem::internal(Refusal::Internal))
+        }
     }
 }
 
