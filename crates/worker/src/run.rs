@@ -70,6 +70,8 @@ pub struct Worker {
     stop: CancellationToken,
     /// Orders in hand are given up.
     abort: CancellationToken,
+    /// The longest that orders in hand may still take at the end, if fulfilment says so.
+    time_at_the_end: Option<Duration>,
     consuming: AbortOnDropHandle<()>,
     finishing: AbortOnDropHandle<()>,
     _upkeep: [AbortOnDropHandle<()>; 2],
@@ -116,6 +118,7 @@ impl Worker {
         // Cancelled when the schema has been seen: before that there is nothing to keep up.
         let schema = CancellationToken::new();
         let (finished, outcomes) = mpsc::channel(settings.concurrency);
+        let time_at_the_end = fulfilment.time_at_the_end();
         let consuming = {
             let (shared, stop, abort) = (Arc::clone(&shared), stop.clone(), abort.clone());
             let (fulfilment, schema) = (Arc::new(fulfilment), schema.clone());
@@ -140,6 +143,7 @@ impl Worker {
             settings.lease,
         );
         Ok(Self {
+            time_at_the_end,
             consuming,
             finishing: spawn(finish(Arc::clone(&shared), outcomes)),
             _upkeep: [upkeep, spawn(keeping)],
@@ -149,11 +153,12 @@ impl Worker {
         })
     }
 
-    /// Ends the worker: it begins nothing new, finishes what is in hand for up to `limit`, and
-    /// hands back the rest. Says whether everything in hand was finished.
+    /// Ends the worker: it begins nothing new, finishes what is in hand for up to `limit`, or as long
+    /// as [`Fulfilment::time_at_the_end`] says, and hands back the rest. Says whether everything in hand was finished.
     pub async fn shutdown(self, limit: Duration) -> bool {
         self.shared.health.ending();
         self.stop.cancel();
+        let limit = self.time_at_the_end.map_or(limit, |time| time.min(limit));
         let finished = tokio::time::timeout(limit, async {
             let _ = self.consuming.await;
             self.shared.hands.empty().await;

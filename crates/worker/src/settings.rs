@@ -137,6 +137,7 @@ impl RunSettings {
             secrets,
             timeout: args.webhook_timeout,
             connect_timeout: args.webhook_connect_timeout,
+            shutdown_timeout: args.webhook_shutdown_timeout,
             connections: args.webhook_connections,
             allow_private: args.webhook_allow_private,
             pause_base: self.retry_base,
@@ -170,6 +171,11 @@ pub struct WebhookArgs {
     /// The longest that connecting may take, of that, in milliseconds (50 to 60000)
     #[arg(long = "webhook-connect-timeout-ms", env = "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(50..=60_000))]
     pub webhook_connect_timeout: Duration,
+    /// At the end: how long requests to the receiver may still take before their orders are handed back,
+    /// of `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, in milliseconds; they are sent again, with the same id (0 to
+    /// 600000)
+    #[arg(long = "webhook-shutdown-timeout-ms", env = "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(0..=600_000))]
+    pub webhook_shutdown_timeout: Duration,
     /// The most requests to the receiver at the same time (1 to 1000)
     #[arg(long, env = "HOLDFAST_WEBHOOK_CONNECTIONS", default_value = "64", value_parser = whole(1..=1000_usize))]
     pub webhook_connections: usize,

@@ -53,6 +53,9 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4096;
 /// How much of an answer that its client does not take may be in the kernel.
 const UNSENT_BYTES: u32 = 32 * 1024;
+/// How much of what a client sends may be in the kernel, about. It bounds how fast a large body comes
+/// from far away: so much in the time of a round trip.
+const UNREAD_BYTES: u32 = 64 * 1024;
 /// Files that are kept open so that they can be closed when there are no more: what this process
 /// needs then besides new connections gets theirs.
 const RESERVED_FILES: usize = 16;
@@ -85,6 +88,8 @@ impl Listener {
         };
         // A server that is started again must not wait for the connections of its predecessor.
         socket.set_reuseaddr(true)?;
+        // Connections have it from here. The kernel would let it grow to megabytes for each of them.
+        socket.set_recv_buffer_size(UNREAD_BYTES)?;
         socket.bind(address)?;
         let tcp = socket.listen(BACKLOG)?;
         let address = tcp.local_addr()?;

@@ -79,4 +79,10 @@ pub trait Fulfilment: Send + Sync + 'static {
     fn room(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(usize::MAX)
     }
+
+    /// How long orders in hand may still take when the worker ends, where that is less than its own
+    /// limit. What is not finished then is handed back; another worker does it, with the same id.
+    fn time_at_the_end(&self) -> Option<Duration> {
+        None
+    }
 }

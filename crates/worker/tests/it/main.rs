@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod ending;
+mod endless;
 mod faults;
 mod fixture;
 mod outages;

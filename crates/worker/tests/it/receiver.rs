@@ -52,6 +52,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Answers with a body that never ends.
     Endless(u16),
+    /// Writes the first, then the second again and again, with this pause.
+    Forever(&'static str, &'static str, Duration),
     /// Never answers.
     Hang,
 }
@@ -114,6 +116,11 @@ impl Receiver {
         self.log.most.load(Ordering::SeqCst)
     }
 
+    /// How many requests are worked on now.
+    pub fn now(&self) -> usize {
+        self.log.now.load(Ordering::SeqCst)
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/orders", self.address)
     }
@@ -134,6 +141,7 @@ pub fn settings(url: &str) -> WebhookSettings {
         secrets: SECRET.parse().unwrap(),
         timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(2),
+        shutdown_timeout: Duration::from_secs(5),
         connections: 16,
         allow_private: true,
         pause_base: Duration::from_millis(20),
@@ -221,6 +229,15 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> bool {
             let _ = stream.write_all(head.as_bytes()).await;
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
             while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+            false
+        }
+        Reply::Forever(first, again, pause) => {
+            let _ = stream.write_all(first.as_bytes()).await;
+            while stream.write_all(again.as_bytes()).await.is_ok() {
+                if pause > Duration::ZERO {
+                    tokio::time::sleep(pause).await;
+                }
+            }
             false
         }
         Reply::Hang => std::future::pending().await,

@@ -19,6 +19,7 @@ use holdfast_store::fulfilment::Taken;
 use http::{HeaderMap, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes};
+use tokio::time::Instant;
 
 use crate::FulfilError;
 
@@ -79,8 +80,8 @@ pub(super) fn judge(
 }
 
 /// Reads as much of a body as is worth it; for a failure, gives its beginning. One that breaks off,
-/// comes too slowly or never ends changes nothing.
-pub(super) async fn read<B>(status: StatusCode, mut body: B) -> String
+/// comes too slowly or never ends changes nothing. It is not waited for beyond `deadline`.
+pub(super) async fn read<B>(status: StatusCode, mut body: B, deadline: Instant) -> String
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -99,7 +100,7 @@ where
         }
     };
     // What was read in time is shown.
-    let _ = tokio::time::timeout(BODY_TIME, reading).await;
+    let _ = tokio::time::timeout_at(deadline.min(Instant::now() + BODY_TIME), reading).await;
     readable(&beginning)
 }
 

@@ -4,6 +4,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `target` | where it may go |
+//! | `bounded` | how much a receiver may send |
 //! | `payload` | what is sent |
 //! | `signature` | how the receiver knows who sent it |
 //! | `answer` | what an answer means |
@@ -13,6 +14,7 @@
 //! What operators and the authors of receivers need to know stands in `docs/webhooks.md`.
 
 mod answer;
+mod bounded;
 mod gate;
 mod metrics;
 mod payload;
@@ -37,6 +39,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{FulfilError, Fulfilment, Handover, Work, backoff::Backoff};
 use answer::Condition;
+use bounded::BoundedConnector;
 use gate::Gate;
 use metrics::WebhookMetrics;
 use payload::Payload;
@@ -73,8 +76,10 @@ pub struct WebhookSettings {
     pub target: Target,
     /// What each request is signed with.
     pub secrets: Secrets,
-    /// The longest that a request may take, from the lookup of the name to the head of the answer.
+    /// The longest that a request may take, from the lookup of the name to the end of the answer.
     pub timeout: Duration,
+    /// The longest that a request may still take when the worker ends.
+    pub shutdown_timeout: Duration,
     /// The longest that making a connection may take, of that.
     pub connect_timeout: Duration,
     /// The most requests, and so connections, at the same time.
@@ -105,7 +110,7 @@ pub enum WebhookError {
 /// Sends each order to a receiver, which fulfils it.
 pub struct Webhook {
     settings: WebhookSettings,
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Payload>,
+    client: Client<HttpsConnector<BoundedConnector>, Payload>,
     gate: Gate,
     connections: Semaphore,
     metrics: WebhookMetrics,
@@ -132,7 +137,7 @@ impl Webhook {
             .map_err(WebhookError::Authorities)?
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
+            .wrap_connector(BoundedConnector(http));
         // It follows no redirects and knows of no proxies.
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -206,8 +211,8 @@ impl Webhook {
             (Condition::Unwell(None), Err(error))
         };
         let origin = || self.settings.target.origin();
-        let answer =
-            tokio::time::timeout(self.settings.timeout, self.client.request(request)).await;
+        let deadline = Instant::now() + self.settings.timeout;
+        let answer = tokio::time::timeout_at(deadline, self.client.request(request)).await;
         let (head, body) = match answer {
             Ok(Ok(answer)) => answer.into_parts(),
             Ok(Err(error)) => {
@@ -223,7 +228,7 @@ impl Webhook {
             handover.not_taken();
         }
         Span::current().record("http.response.status_code", head.status.as_u16());
-        let excerpt = answer::read(head.status, body).await;
+        let excerpt = answer::read(head.status, body, deadline).await;
         answer::judge(&head, &excerpt, SystemTime::now())
     }
 
@@ -266,5 +271,9 @@ impl Fulfilment for Webhook {
 
     async fn room(&self) -> usize {
         self.gate.room().await
+    }
+
+    fn time_at_the_end(&self) -> Option<Duration> {
+        Some(self.settings.shutdown_timeout)
     }
 }

@@ -1,0 +1,101 @@
+//! Receivers that never come to an end.
+
+use std::time::Duration;
+
+use holdfast_worker::webhook::Webhook;
+use prometheus::Registry;
+
+use crate::{
+    fixture::{PATIENCE, Shop, quick, until},
+    receiver::{Receiver, Reply, SECRET},
+};
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// Has an order sent to a receiver that answers so, and gives back what the failure is.
+async fn failure(reply: Reply, timeout: Duration) -> String {
+    let receiver = Receiver::start(move |_, _| reply.clone()).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    shop.publish(&ids).await;
+    let mut settings = receiver.settings();
+    settings.timeout = timeout;
+    // One try is enough.
+    settings.pause_base = Duration::from_mins(10);
+    settings.retry_after_max = Duration::from_mins(10);
+    let slow = holdfast_worker::WorkerSettings {
+        retry_base: Duration::from_mins(10),
+        retry_max: Duration::from_mins(10),
+        ..quick()
+    };
+    let _worker = shop.worker(slow, Webhook::new(settings, &Registry::new()).unwrap());
+    until("it was sent", async || !receiver.requests().is_empty()).await;
+    until("the connection is closed", async || receiver.now() == 0).await;
+    until("it has failed", async || shop.order(ids[0]).await.failure.is_some()).await;
+    shop.order(ids[0]).await.failure.unwrap()
+}
+
+#[tokio::test]
+async fn a_receiver_that_sends_without_an_end_is_given_up_long_before_its_time() {
+    for (first, again) in [
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("", "HTTP/1.1 102 Processing\r\nx: y\r\n\r\n"),
+        ("", "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"),
+        ("HTTP/1.1 200 OK\r\n", "x: y\r\n"),
+        ("HTTP/1.1 200 OK\r\nx: ", "y"),
+        ("HTTP/1.1 200 ", "O"),
+        ("", "\r\n"),
+    ] {
+        // So it is the bytes that end it.
+        let timeout = Duration::from_mins(5);
+        let failure = failure(Reply::Forever(first, again, AT_ONCE), timeout).await;
+        assert!(failure.starts_with("no answer from http://127.0.0.1:"), "{again:?}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_drips_its_answer_is_given_up_at_its_time() {
+    let slow = Duration::from_millis(50);
+    for (first, again) in
+        [("", "HTTP/1.1 100 Continue\r\n\r\n"), ("HTTP/1.1 200 OK\r\nx: ", "y"), ("", "\r\n")]
+    {
+        let failure = failure(Reply::Forever(first, again, slow), Duration::from_secs(1)).await;
+        assert!(failure.ends_with("within 1000 ms"), "{again:?}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_answer_with_a_body_that_drips_is_a_good_answer() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
+    let receiver =
+        Receiver::start(move |_, _| Reply::Forever(head, "x", Duration::from_millis(50))).await;
+    let shop = Shop::open().await;
+    shop.publish(&shop.orders(1).await).await;
+    let _worker = shop.worker(quick(), receiver.webhook());
+    shop.until("completed", 1).await;
+    until("the connection is closed", async || receiver.now() == 0).await;
+}
+
+#[tokio::test]
+async fn sigterm_does_not_wait_for_a_receiver_that_never_answers() {
+    let receiver = Receiver::start(|_, _| Reply::Hang).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(20).await;
+    shop.publish(&ids).await;
+    let worker = shop
+        .binary()
+        .env("HOLDFAST_FULFILMENT", "webhook")
+        .env("HOLDFAST_WEBHOOK_URL", receiver.url())
+        .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
+        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
+        .env("HOLDFAST_WEBHOOK_CONNECTIONS", "2")
+        .env("HOLDFAST_WEBHOOK_TIMEOUT_MS", "300000")
+        .env("HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", "200")
+        .env("HOLDFAST_SHUTDOWN_TIMEOUT_MS", "600000");
+    let worker = shop.start(worker).await;
+    until("some are sent", async || receiver.requests().len() == 2).await;
+    worker.stop(PATIENCE).await.unwrap();
+    let log = worker.log().unwrap();
+    assert!(log.contains("handed back"), "{log}");
+    assert_eq!(shop.count("pending").await, 20, "they are free for another worker at once");
+}
