@@ -13,7 +13,7 @@ const HEAD: &str = "# holdfast-bench log 1";
 /// What the clients know, independent of the database.
 ///
 /// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`,
-/// `answered WRITE` and `unanswered WRITE` with the write as JSON, and `cut_off ORDERS` at the end.
+/// `answered WRITE`, `unanswered WRITE` and `refused WRITE` with the write as JSON, and `cut_off ORDERS` at the end.
 ///
 /// A client that is not told the outcome of a write to a product, a sale or a key of its own does not write to it
 /// again: so whatever is unanswered comes after all that was answered.
@@ -29,6 +29,8 @@ pub struct Log {
     pub answered: Vec<Write>,
     /// Every other write that was sent, wholly or in part, and not answered: each may be there, but not in part.
     pub unanswered: Vec<Write>,
+    /// Every other write that was answered with a refusal: none may be there.
+    pub refused: Vec<Write>,
 }
 
 impl Log {
@@ -58,7 +60,11 @@ impl Log {
         for order in &self.accepted {
             writeln!(out, "accepted {} {} {}", order.id, order.product_id, order.quantity)?;
         }
-        for (kind, writes) in [("answered", &self.answered), ("unanswered", &self.unanswered)] {
+        for (kind, writes) in [
+            ("answered", &self.answered),
+            ("unanswered", &self.unanswered),
+            ("refused", &self.refused),
+        ] {
             for write in writes {
                 writeln!(out, "{kind} {}", serde_json::to_string(write)?)?;
             }
@@ -83,16 +89,15 @@ impl Log {
             let (kind, rest) = line.split_once(' ').unwrap_or((&line, ""));
             let written =
                 || serde_json::from_str(rest).with_context(|| format!("line {number}: {line}"));
-            match kind {
-                "answered" => {
-                    log.answered.push(written()?);
-                    continue;
-                }
-                "unanswered" => {
-                    log.unanswered.push(written()?);
-                    continue;
-                }
-                _ => {}
+            let writes = match kind {
+                "answered" => Some(&mut log.answered),
+                "unanswered" => Some(&mut log.unanswered),
+                "refused" => Some(&mut log.refused),
+                _ => None,
+            };
+            if let Some(writes) = writes {
+                writes.push(written()?);
+                continue;
             }
             let numbers = rest.split(' ').map(str::parse).collect::<Result<Vec<i64>, _>>();
             match (kind, numbers.as_deref()) {
@@ -131,6 +136,7 @@ mod tests {
             cut_off: 4,
             answered: vec![Write::DeleteProduct { id: 7 }],
             unanswered: vec![Write::DeleteSale { name: "a b".into() }],
+            refused: vec![Write::ReleaseHold { id: 8 }],
         };
         let mut text = Vec::new();
         log.write(&mut text).unwrap();

@@ -15,7 +15,7 @@
 //!    were changed last and gone where they were deleted, changes of stock in the ledger, orders of several
 //!    lines and from holds, holds, cancellations with their units, keys and their revocation, sales, and
 //!    what was done to dead letters. What was sent and never answered is there whole or not at all, and once
-//!    however often it was sent with the same key.
+//!    however often it was sent with the same key. Nothing is there of what was refused.
 //!
 //! Orders that were archived count for the first two: the database knows their units, and their files, if
 //! they are given, must hold exactly the orders and units that it says.
@@ -32,6 +32,7 @@ mod holds;
 mod log;
 mod orders;
 mod products;
+mod refused;
 mod sales;
 mod stock;
 mod write;
@@ -208,6 +209,7 @@ async fn answered(
     holds::check(connection, log, archived, findings).await?;
     api_keys::check(connection, log, findings).await?;
     sales::check(connection, log, findings).await?;
+    refused::check(connection, log, findings).await?;
     dead_letters::check(connection, log, archived, findings).await
 }
 

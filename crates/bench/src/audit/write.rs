@@ -159,6 +159,23 @@ impl Write {
         Self::ROUTES.get(self.place()).copied().unwrap_or_default()
     }
 
+    /// What its client made up to tell it apart.
+    pub fn mark(&self) -> Option<&str> {
+        match self {
+            Self::CreateProduct { name: mark, .. }
+            | Self::UpdateProduct { name: mark, .. }
+            | Self::AdjustStock { note: mark, .. }
+            | Self::PlaceOrder { customer: mark, .. }
+            | Self::CreateHold { customer: mark, .. }
+            | Self::CreateApiKey { name: mark, .. }
+            | Self::PutSale { name: mark, .. }
+            | Self::ReplayDeadLetter { by: mark, .. }
+            | Self::ReplayDeadLetters { by: mark, .. }
+            | Self::DiscardDeadLetter { by: mark, .. } => Some(mark),
+            _ => None,
+        }
+    }
+
     /// Whether it goes to the port for operators.
     pub fn is_administrative(&self) -> bool {
         let (_, path) = self.route().split_once(' ').unwrap_or_default();

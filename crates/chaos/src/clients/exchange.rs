@@ -172,3 +172,33 @@ async fn exchange(
         return Ok(Some((told, !head.close)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clean_refusal_is_one() {
+        let told = |status, retry_after, problem: &str| {
+            let body = serde_json::json!({ "type": format!("/problems/{problem}") });
+            Told::Answer { status, retry_after, body }
+        };
+        for (told, expected) in [
+            (told(201, false, ""), Outcome::Accepted),
+            (told(204, false, ""), Outcome::Accepted),
+            (told(503, true, "unavailable"), Outcome::Refused),
+            (told(503, true, "outcome-unknown"), Outcome::CutOff),
+            (told(503, false, "unavailable"), Outcome::Wrong),
+            (told(429, false, "too-many-requests"), Outcome::Wrong),
+            (told(409, false, "not-enough-stock"), Outcome::Refused),
+            (told(504, true, "timeout"), Outcome::CutOff),
+            (told(404, false, "not-found"), Outcome::Wrong),
+            (told(500, false, "internal"), Outcome::Wrong),
+            (Told::NotConnected, Outcome::Refused),
+            (Told::Nothing, Outcome::CutOff),
+        ] {
+            assert_eq!(told.outcome(&[409, 504]), expected, "{told:?}");
+        }
+        assert_eq!(told(504, true, "timeout").outcome(&[]), Outcome::Wrong);
+    }
+}

@@ -15,9 +15,9 @@ use super::exchange::{Connection, HangUp, Moment, Told};
 use super::{Outcome, PAUSE, Seen, Target};
 use crate::downstream::REFUSED_AT_FIRST;
 
-/// What the API may say to a write that is not wrong: there is no such thing (any more), it stands elsewhere, and
-/// that nobody knows in time.
-const DECLINED: [u16; 4] = [404, 409, 412, 504];
+/// What the API may say no with: things stand otherwise, and that nobody knows in time. What was answered is never
+/// unknown to it, so 404 is wrong.
+const DECLINED: [u16; 2] = [409, 504];
 
 /// How long a client waits at most before it hangs up: about as long as an answer takes.
 const WAIT_US: u64 = 4_000;
@@ -368,6 +368,33 @@ fn note(
         Outcome::Accepted => seen.log.answered.push(write),
         Outcome::CutOff => seen.log.unanswered.push(write),
         Outcome::Wrong => seen.wrong(format!("{route}: {}", told.words())),
-        Outcome::Refused => {}
+        // What was not sent need not be looked for.
+        Outcome::Refused if matches!(told, Told::NotConnected) => {}
+        Outcome::Refused => seen.log.refused.push(write),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_requests_and_hang_ups_again() {
+        let drawn = |seed| {
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            let target = Target { public: address, admin: address };
+            let random = StdRng::seed_from_u64(seed);
+            let mut writer = Writer::new("w".into(), target, vec![1, 2, 3], 0.5, random);
+            let one = |_| (writer.draw(), writer.hang_up().map(|it| (it.moment, it.wait)));
+            (0..200).map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        let hung_up = drawn(7).iter().filter(|(_, hang_up)| hang_up.is_some()).count();
+        assert!((70..130).contains(&hung_up), "{hung_up} of 200");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast_chaos::clients::Moment;
 use holdfast_chaos::{chaos, coverage, timeline};
 
 /// Printed by a failing test; `holdfast-chaos run --seed` draws the same faults.
@@ -18,6 +19,11 @@ async fn a_minute_of_random_faults_breaks_no_promise() {
     let answers = &found.seen.answers;
     assert!(found.findings.hold(), "seed {seed}: {}\n{answers:?}", found.findings);
     assert!(found.findings.accepted.unwrap() > 200, "there was load: {answers:?}");
+    assert_eq!(found.findings.missing, 0);
+    for moment in Moment::ALL {
+        let hung_up = found.seen.hang_ups.keys().any(|(_, at)| *at == moment);
+        assert!(hung_up, "nobody hung up {}", moment.words());
+    }
     let svg = timeline::render(&found, seed);
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
     for struck in &found.struck {

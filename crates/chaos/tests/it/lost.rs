@@ -33,6 +33,7 @@ pub fn each(log: &Log) -> Vec<Lost> {
     sales(log, &mut lose);
     dead_letters(log, &mut lose);
     all.push(half_written(log));
+    all.extend(refused(log));
     all
 }
 
@@ -371,5 +372,42 @@ fn half_written(log: &Log) -> Lost {
         sql: format!("DELETE FROM order_lines WHERE order_id = {order} AND line = 2"),
         expected: format!("unanswered orders are there in part: order {order} of `{customer}`"),
         log,
+    }
+}
+
+/// Writes that are there, as if they had been refused.
+fn refused(log: &Log) -> Vec<Lost> {
+    let each = |route: &str| {
+        let is_renamed = |write: &Write| {
+            let Write::CreateProduct { id: Some(made), .. } = write else { return false };
+            log.writes().any(|(it, _)| matches!(it, Write::UpdateProduct { id, .. } if id == made))
+        };
+        let of_route =
+            |write: &Write| write.route() == route && write.key().is_none() && !is_renamed(write);
+        let write = log.answered.iter().rev().find(|write| of_route(write)).unwrap().clone();
+        let mut log = log.clone();
+        log.answered.retain(|other| other.mark() != write.mark());
+        let expected = format!(" `{}`", write.mark().unwrap());
+        log.refused.push(write);
+        Lost {
+            what: "the meaning of a refusal",
+            sql: "UPDATE products SET description = 'touched'".to_owned(),
+            expected: format!("there all the same: {}{expected}", named(route)),
+            log,
+        }
+    };
+    let routes = ["POST /products", "POST /orders", "POST /holds", "POST /api-keys"];
+    let more = ["POST /products/{id}/stock", "POST /dead-letters/{id}/replay"];
+    routes.into_iter().chain(more).map(each).collect()
+}
+
+fn named(route: &str) -> &'static str {
+    match route {
+        "POST /products" => "product",
+        "POST /orders" => "order",
+        "POST /holds" => "hold",
+        "POST /api-keys" => "key",
+        "POST /products/{id}/stock" => "change of stock",
+        _ => "dead letter",
     }
 }

@@ -1,0 +1,39 @@
+//! Writes that were answered with a refusal: nothing of them is there.
+
+use std::collections::BTreeSet;
+
+use sqlx::{PgConnection, Row as _};
+
+use super::write::Write;
+use super::{Findings, Log};
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    log: &Log,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    // A request that was sent again may have been refused once.
+    let known: BTreeSet<&str> = log.writes().filter_map(|(write, _)| write.mark()).collect();
+    let refused: BTreeSet<&str> = log.refused.iter().filter_map(Write::mark).collect();
+    let rows = sqlx::query(
+        "WITH refused AS (SELECT unnest($1::text[]) AS mark) \
+         SELECT 'product' AS what, mark FROM products JOIN refused ON mark = name \
+         UNION ALL SELECT 'change of stock', mark FROM stock_ledger JOIN refused ON mark = note \
+         UNION ALL SELECT 'order', mark FROM orders JOIN refused ON mark = customer_ref \
+         UNION ALL SELECT 'hold', mark FROM holds JOIN refused ON mark = customer_ref \
+         UNION ALL SELECT 'key', mark FROM api_keys JOIN refused ON mark = name \
+         UNION ALL SELECT 'sale', mark FROM sales JOIN refused ON mark = name \
+         UNION ALL SELECT 'dead letter', mark FROM orders, jsonb_array_elements(earlier) AS step \
+             JOIN refused ON mark = step ->> 'by'",
+    )
+    .bind(refused.difference(&known).copied().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut there = Vec::new();
+    for row in rows {
+        let (what, mark): (String, String) = (row.try_get("what")?, row.try_get("mark")?);
+        there.push(format!("{what} `{mark}`"));
+    }
+    findings.broken("writes were refused and are there all the same", there);
+    Ok(())
+}
