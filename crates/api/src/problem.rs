@@ -323,6 +323,12 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
+    /// For an error of the database after the change that was asked for is made: the answer must not say that
+    /// nothing happened.
+    pub fn after_change(error: StoreError) -> Self {
+        Self::new(Kind::OutcomeUnknown).because(error)
+    }
+
     /// The kind for an error of the database.
     pub fn kind_of(error: &StoreError) -> Kind {
         match error {

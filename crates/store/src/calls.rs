@@ -114,16 +114,27 @@ impl Calls<'_> {
         arguments: Option<PgArguments>,
     ) -> Result<Vec<Answer>, sqlx::Error> {
         let mut session = self.session().await?;
-        let answers: Result<Vec<_>, _> =
-            session.fetch_many((sql.clone(), arguments.clone())).try_collect().await;
-        match answers {
+        match self.once(&mut session, sql.clone(), arguments.clone()).await {
             Err(error) if self.is_nothing_done(&session, &error) => {
                 tracing::debug!(%error, "a statement is executed once more");
                 drop(session);
-                self.session().await?.fetch_many((sql, arguments)).try_collect().await
+                self.once(&mut self.session().await?, sql, arguments).await
             }
             answers => answers,
         }
+    }
+
+    async fn once(
+        self,
+        session: &mut Session,
+        sql: SqlStr,
+        arguments: Option<PgArguments>,
+    ) -> Result<Vec<Answer>, sqlx::Error> {
+        let answers = session.fetch_many((sql, arguments)).try_collect().await;
+        answers.map_err(|error| {
+            let is_unanswered = self.kind == Kind::Change && session.is_dead();
+            if is_unanswered && !is_read_only(&error) { Unanswered::wrap(error) } else { error }
+        })
     }
 
     fn is_nothing_done(self, session: &Session, error: &sqlx::Error) -> bool {
@@ -142,9 +153,21 @@ impl Calls<'_> {
         let settings = &self.store.settings;
         // Two waits: for the turn of a change or for a free connection, and for a new one.
         let limit = settings.acquire_timeout * 2 + settings.statement_limit();
-        tokio::time::timeout(limit, self.run(sql, arguments))
-            .await
-            .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+        tokio::time::timeout(limit, self.run(sql, arguments)).await.unwrap_or_else(|_elapsed| {
+            let error = sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+            Err(if self.kind == Kind::Change { Unanswered::wrap(error) } else { error })
+        })
+    }
+}
+
+/// A change was sent and its session was lost before the answer: it may be done or not.
+#[derive(Debug, thiserror::Error)]
+#[error("a change was not answered")]
+pub(crate) struct Unanswered(#[source] sqlx::Error);
+
+impl Unanswered {
+    fn wrap(error: sqlx::Error) -> sqlx::Error {
+        sqlx::Error::AnyDriverError(Box::new(Self(error)))
     }
 }
 

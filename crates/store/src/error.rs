@@ -1,5 +1,7 @@
 //! What can go wrong with the database, sorted by what a caller can do about it.
 
+use crate::calls::Unanswered;
+
 /// Why a call on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -20,7 +22,8 @@ pub enum StoreError {
     /// changed; the key will be found when the batch is tried again.
     #[error("an idempotency key was taken by another transaction")]
     KeyTaken,
-    /// The connection was lost during a commit: what was to be changed may be changed or not.
+    /// The connection was lost during a commit, or a change of one statement: what was to be changed may be changed
+    /// or not.
     #[error("a commit was not answered")]
     Unanswered(#[source] sqlx::Error),
     /// The database holds something that the rules of the shop forbid.
@@ -60,6 +63,9 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy(error),
+            sqlx::Error::AnyDriverError(inner) if inner.is::<Unanswered>() => {
+                Self::Unanswered(error)
+            }
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)

@@ -3,8 +3,9 @@
 use std::{pin::pin, time::Duration};
 
 use futures::FutureExt as _;
+use holdfast_domain::{NewProduct, ProductName};
 use holdfast_sandbox::Proxy;
-use holdfast_store::{Store, StoreSettings};
+use holdfast_store::{Store, StoreError, StoreSettings};
 
 use crate::fixture::{self, database_url, new_product, product, settings};
 
@@ -36,4 +37,24 @@ async fn a_write_after_a_lock_that_was_given_up_before_its_transaction_began_is_
     proxy.blackhole(false);
     let made = store.create_product(&new_product(7)).await.unwrap();
     assert_eq!(direct.product(made.id).await.unwrap(), Some(made));
+}
+
+/// PostgreSQL makes a change, and its answer is lost: a caller must not hear that nothing happened.
+#[tokio::test]
+async fn a_change_whose_answer_is_lost_is_not_called_refused() {
+    let (store, proxy, direct) = through_a_proxy().await;
+    // So that the next one is sent in one message.
+    product(&store, 5).await;
+    proxy.deaf_after(Some(b"Unheard"));
+    let name = ProductName::new("Unheard".to_owned()).unwrap();
+    let new = NewProduct { name, ..new_product(1) };
+    let lose_the_answer = async {
+        let made = "SELECT EXISTS (SELECT FROM products WHERE name = 'Unheard')";
+        while !sqlx::query_scalar::<_, bool>(made).fetch_one(direct.pool()).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        proxy.cut();
+    };
+    let (answer, ()) = tokio::join!(store.create_product(&new), lose_the_answer);
+    assert!(matches!(answer, Err(StoreError::Unanswered(_))), "{answer:?}");
 }

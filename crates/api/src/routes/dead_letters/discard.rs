@@ -60,6 +60,7 @@ pub async fn discard(
         Demand::Cancel { order_id: order.id, from, settled: true, lines: order.demanded() };
     let details = Details { ordered: Some(ordered), ..Details::default() };
     app.admission.place(demand, details).await?;
-    let order = app.store.order(order.id).await?.ok_or_else(|| unknown(id))?;
+    let order = app.store.order(order.id).await.map_err(Problem::after_change)?;
+    let order = order.ok_or_else(|| unknown(id))?;
     Ok(Json(View::Shop.with_history(order)))
 }

@@ -51,7 +51,8 @@ pub async fn replay(
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
     let was_ours = !replayed.is_empty();
     app.admission.publish(replayed.into_iter().map(|order| (order.order_id, order.trace_context)));
-    let order = app.store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
+    let order = app.store.order(OrderId(id)).await.map_err(Problem::after_change)?;
+    let order = order.ok_or_else(|| unknown(id))?;
     // Somebody else was faster.
     if was_ours {
         Ok(Json(View::Shop.with_history(order)))

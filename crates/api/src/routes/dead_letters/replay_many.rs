@@ -95,7 +95,7 @@ async fn others(app: &App, ids: &[OrderId]) -> Result<Vec<NotReplayedBody>, Prob
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let found = app.store.statuses(ids).await?;
+    let found = app.store.statuses(ids).await.map_err(Problem::after_change)?;
     let status =
         |id: OrderId| found.iter().find(|(found, _)| *found == id).map(|(_, it)| it.as_str());
     Ok(ids.iter().map(|id| NotReplayedBody { id: id.0, status: status(*id) }).collect())

@@ -49,6 +49,7 @@ pub async fn cancel(
     let demand =
         Demand::Cancel { order_id: order.id, from, settled: false, lines: order.demanded() };
     app.admission.place(demand, Details::default()).await?;
-    let order = app.store.order(order.id).await?.ok_or_else(|| unknown(id))?;
+    let order = app.store.order(order.id).await.map_err(Problem::after_change)?;
+    let order = order.ok_or_else(|| unknown(id))?;
     Ok(Json(View::of(&caller).order(order)))
 }

@@ -54,7 +54,7 @@ pub async fn put(
     let sale = sales::read(named(name)?, &body)?;
     app.store.put_sale(&sale).await.map_err(refused)?;
     tracing::info!(name = sale.name.as_str(), starts_at = %sale.starts_at, "a sale was written down");
-    let now = app.store.clock().await?;
+    let now = app.store.clock().await.map_err(Problem::after_change)?;
     Ok(Json(SaleBody::at(&sale, now)))
 }
 
