@@ -1,4 +1,4 @@
-//! What the worker has in hand, and the upkeep of its claims.
+//! What the worker has in hand, and the renewal of its claims.
 
 use std::{
     collections::{HashMap, HashSet},

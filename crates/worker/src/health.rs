@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use holdfast_telemetry::Readiness;
 
+use crate::maintenance::Task;
+
 /// Not heard of yet: so that the first answer is a change, be it good or bad.
 const UNKNOWN: u8 = 0;
 const WELL: u8 = 1;
@@ -13,8 +15,8 @@ const UNWELL: u8 = 2;
 pub(crate) struct Health {
     database: AtomicU8,
     redis: AtomicU8,
-    /// Whether the last round of upkeep was broken off: Redis may answer some and refuse others.
-    upkeep: AtomicU8,
+    /// Tasks of maintenance whose last run failed, a bit each: Redis may answer some and refuse others.
+    failing: AtomicU8,
     ending: AtomicBool,
     readiness: Readiness,
 }
@@ -25,7 +27,7 @@ impl Health {
         Self {
             database: AtomicU8::new(WELL),
             redis: AtomicU8::new(UNKNOWN),
-            upkeep: AtomicU8::new(WELL),
+            failing: AtomicU8::new(0),
             ending: AtomicBool::new(false),
             readiness,
         }
@@ -39,16 +41,21 @@ impl Health {
         self.heard(&self.redis, "Redis", error);
     }
 
-    pub fn upkeep(&self, error: Option<&(dyn std::error::Error + 'static)>) {
-        let now = if error.is_none() { WELL } else { UNWELL };
-        if self.upkeep.swap(now, Ordering::SeqCst) == now {
+    pub fn maintenance(&self, task: Task, error: Option<&(dyn std::error::Error + 'static)>) {
+        let bit = 1 << task as u8;
+        let before = match error {
+            Some(_) => self.failing.fetch_or(bit, Ordering::SeqCst),
+            None => self.failing.fetch_and(!bit, Ordering::SeqCst),
+        };
+        if (before & bit != 0) == error.is_some() {
             return;
         }
+        let task = task.label();
         if let Some(error) = error {
             let error = holdfast_telemetry::Chain(error);
-            tracing::warn!(%error, "the upkeep is broken off: lost orders and retries that are due wait until it is not");
+            tracing::warn!(task, %error, "a maintenance task fails; it is tried again until it succeeds");
         } else {
-            tracing::info!("the upkeep goes on");
+            tracing::info!(task, "a maintenance task succeeds again");
         }
         self.show();
     }
@@ -80,8 +87,8 @@ impl Health {
             self.readiness.not_ready("PostgreSQL does not answer");
         } else if self.redis.load(Ordering::SeqCst) != WELL {
             self.readiness.not_ready("Redis does not answer");
-        } else if self.upkeep.load(Ordering::SeqCst) != WELL {
-            self.readiness.not_ready("the upkeep is broken off");
+        } else if self.failing.load(Ordering::SeqCst) != 0 {
+            self.readiness.not_ready("a maintenance task fails");
         } else {
             self.readiness.ready();
         }

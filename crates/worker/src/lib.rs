@@ -1,7 +1,8 @@
 //! The worker: takes orders from the queue, fulfils them, and finds those that were lost.
 //!
 //! What lives here: the loop that consumes (`consume`), the writing of outcomes (`finish`), the
-//! leases of what is in hand (`hands`), the sweep and other upkeep (`upkeep`), and fulfilment
+//! leases of what is in hand (`hands`), the sweep and other
+//! maintenance (`maintenance`), and fulfilment
 //! itself ([`Fulfilment`]), which may be by [`webhook`]. What must not: SQL (that is in `holdfast-store`) and Redis commands (in
 //! `holdfast-queue`).
 //!
@@ -24,13 +25,13 @@ mod finish;
 mod fulfilment;
 mod hands;
 mod health;
+mod maintenance;
 mod metrics;
 mod metrics_page;
 pub mod run;
 pub mod settings;
 mod shared;
 mod trace;
-mod upkeep;
 
 pub use fulfilment::{FulfilError, Fulfilment, Handover, Simulated, Work, webhook};
 pub use run::{Worker, WorkerSettings};

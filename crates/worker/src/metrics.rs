@@ -7,6 +7,8 @@ use prometheus::{
     core::Collector, exponential_buckets,
 };
 
+use crate::maintenance::Task;
+
 /// The metrics of a worker.
 pub struct WorkerMetrics {
     /// Orders that were claimed.
@@ -31,10 +33,8 @@ pub struct WorkerMetrics {
     pub oldest_age: Gauge,
     /// Orders that failed for good and that nobody has replayed or discarded. NaN when unknown.
     pub dead_letters: Gauge,
-    /// The Unix time at which the last round of upkeep ended well; 0 before the first.
-    pub upkeep_at: Gauge,
-    /// Rounds of upkeep that were broken off.
-    pub upkeep_failures: IntCounter,
+    maintained_at: GaugeVec,
+    maintenance_failures: IntCounterVec,
     depth: GaugeVec,
     outcomes: IntCounterVec,
 }
@@ -101,14 +101,8 @@ impl WorkerMetrics {
                 "holdfast_dead_letters_orders",
                 "Orders that failed for good and wait for an operator, counted up to 10000. NaN when unknown.",
             )?,
-            upkeep_at: gauge(
-                "holdfast_upkeep_last_success_timestamp_seconds",
-                "The Unix time at which the last round of upkeep (sweep, retries that are due) ended well; 0 before the first.",
-            )?,
-            upkeep_failures: counter(
-                "holdfast_upkeep_failures_total",
-                "Rounds of upkeep that were broken off, because PostgreSQL or Redis did not answer.",
-            )?,
+            maintained_at: add(registry, maintained_at())?,
+            maintenance_failures: add(registry, maintenance_failures())?,
             depth: add(
                 registry,
                 GaugeVec::new(
@@ -127,7 +121,13 @@ impl WorkerMetrics {
                 ),
             )?,
         };
-        metrics.unknown();
+        metrics.unknown_depth();
+        metrics.oldest_age.set(f64::NAN);
+        metrics.dead_letters.set(f64::NAN);
+        for task in Task::ALL {
+            metrics.maintained_at.with_label_values(&[task.label()]);
+            metrics.maintenance_failures.with_label_values(&[task.label()]);
+        }
         // A counter that is not there cannot be told from one that is 0.
         for outcome in ["completed", "failed", "retried", "postponed", "handed_back"] {
             metrics.outcomes.with_label_values(&[outcome]);
@@ -145,13 +145,22 @@ impl WorkerMetrics {
         }
     }
 
-    /// Shows that the queue's depth and age are not known: never what they were before.
-    pub fn unknown(&self) {
+    /// Shows that the queue's depth is not known: never what it was before.
+    pub fn unknown_depth(&self) {
         for state in ["waiting", "in_hand", "later"] {
             self.depth.with_label_values(&[state]).set(f64::NAN);
         }
-        self.oldest_age.set(f64::NAN);
-        self.dead_letters.set(f64::NAN);
+    }
+
+    /// A task of maintenance succeeded now.
+    pub fn maintained(&self, task: Task) {
+        let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+        self.maintained_at.with_label_values(&[task.label()]).set(now);
+    }
+
+    /// A task of maintenance failed.
+    pub fn not_maintained(&self, task: Task) {
+        self.maintenance_failures.with_label_values(&[task.label()]).inc();
     }
 
     /// Counts an outcome.
@@ -165,4 +174,24 @@ impl WorkerMetrics {
         };
         self.outcomes.with_label_values(&[outcome]).inc();
     }
+}
+
+fn maintained_at() -> prometheus::Result<GaugeVec> {
+    GaugeVec::new(
+        Opts::new(
+            "holdfast_maintenance_last_success_timestamp_seconds",
+            "The Unix time at which a task of maintenance succeeded last; 0 before the first time.",
+        ),
+        &["task"],
+    )
+}
+
+fn maintenance_failures() -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(
+        Opts::new(
+            "holdfast_maintenance_failures_total",
+            "Runs of a task of maintenance that failed, because PostgreSQL or Redis did not answer.",
+        ),
+        &["task"],
+    )
 }

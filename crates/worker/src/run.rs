@@ -16,9 +16,9 @@ use crate::{
     finish::finish,
     hands::Hands,
     health::Health,
+    maintenance::{self, Task},
     metrics::WorkerMetrics,
     shared::{Parts, Shared},
-    upkeep::upkeep,
 };
 
 /// How often a database without the schema is looked at again.
@@ -74,7 +74,8 @@ pub struct Worker {
     time_at_the_end: Option<Duration>,
     consuming: AbortOnDropHandle<()>,
     finishing: AbortOnDropHandle<()>,
-    _upkeep: [AbortOnDropHandle<()>; 2],
+    _keeping: AbortOnDropHandle<()>,
+    _maintenance: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Worker {
@@ -115,7 +116,7 @@ impl Worker {
         let name = uuid::Uuid::new_v4().to_string();
         let consumer = Consumer::new(shared.queue.clone(), &name)?;
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        // Cancelled when the schema has been seen: before that there is nothing to keep up.
+        // Cancelled when the schema has been seen: before that there is nothing to maintain.
         let schema = CancellationToken::new();
         let (finished, outcomes) = mpsc::channel(settings.concurrency);
         let time_at_the_end = fulfilment.time_at_the_end();
@@ -129,13 +130,13 @@ impl Worker {
                 }
             })
         };
-        let upkeep = {
-            let shared = Arc::clone(&shared);
+        let maintenance = Task::ALL.map(|task| {
+            let (shared, schema) = (Arc::clone(&shared), schema.clone());
             spawn(async move {
                 schema.cancelled().await;
-                upkeep(shared).await;
+                maintenance::repeat(task, shared).await;
             })
-        };
+        });
         let keeping = shared.hands.clone().keep_alive(
             shared.store.clone(),
             shared.queue.clone(),
@@ -146,7 +147,8 @@ impl Worker {
             time_at_the_end,
             consuming,
             finishing: spawn(finish(Arc::clone(&shared), outcomes)),
-            _upkeep: [upkeep, spawn(keeping)],
+            _keeping: spawn(keeping),
+            _maintenance: maintenance.into(),
             shared,
             stop,
             abort,

@@ -107,21 +107,21 @@ fn mended() -> Vec<Panel> {
         .query(rate("holdfast_sweep_found_total", "", ""), "orders")
         .limits(0.1, 10.0),
         Panel::lines(
-            "Upkeep",
+            "Maintenance",
             Unit::Seconds,
-            "Since when no worker has finished its round: sweep, retries that are due, the numbers above. One round each second by default.",
+            "Since when no worker has succeeded with a task of maintenance: sweep, retries that are due, the numbers above. Each runs every one to five seconds by default.",
         )
         .query(
-            format!("time() - {}", largest("holdfast_upkeep_last_success_timestamp_seconds", "", "")),
-            "since the last",
+            format!("time() - {}", largest("holdfast_maintenance_last_success_timestamp_seconds", "", "task")),
+            "{{task}}",
         )
         .limits(30.0, 120.0),
         Panel::lines(
-            "Upkeep broken off",
+            "Maintenance failures",
             Unit::PerSecond,
-            "Rounds that were broken off because PostgreSQL or Redis did not answer.",
+            "Runs of a task that failed because PostgreSQL or Redis did not answer. The other tasks go on.",
         )
-        .query(rate("holdfast_upkeep_failures_total", "", ""), "rounds")
+        .query(rate("holdfast_maintenance_failures_total", "", "task"), "{{task}}")
         .limits(0.1, 1.0),
     ]
 }

@@ -156,7 +156,8 @@ pub async fn lose_redis(shop: &Shop) {
     until("it is noticed that Redis is gone", async || {
         shop.api_metric("holdfast_orders_unpublished_total").await > 0.0
             && shop.api_metric("holdfast_cache_owed_total").await > 0.0
-            && shop.sender_metric("holdfast_upkeep_failures_total").await > 0.0
+            && shop.sender_metric("holdfast_maintenance_failures_total{task=\"queue_depth\"}").await
+                > 0.0
     })
     .await;
     shop.redis.restart().await.unwrap();

@@ -15,6 +15,9 @@ use crate::{
 /// that doubles up to 5 minutes, ten tries take less than half an hour.
 const OUTAGE_REQUESTS: usize = 150;
 
+const OLD_KEY: &str = "INSERT INTO idempotency_keys (key, fingerprint, kind, result_id, created_at) \
+    VALUES ('00000000-0000-0000-0000-000000000001', 1, 'order', 1, now() - interval '2 hours')";
+
 #[tokio::test]
 async fn a_receiver_that_answers_500_for_long_loses_nothing() {
     let receiver = Receiver::start(|_, number| {
@@ -77,7 +80,7 @@ async fn orders_go_elsewhere_while_a_receiver_hangs() {
     // It takes no more than it has connections for and as many again, though it has a thousand hands.
     shop.until("processing", 8).await;
     assert_eq!(hung.requests().len(), 4);
-    // Its upkeep goes on: what nobody published is found.
+    // Its maintenance goes on: what nobody published is found.
     until("lost orders are published", async || shop.queue.depth().await.unwrap().waiting >= 400)
         .await;
     assert_eq!(shop.count("processing").await, 8);
@@ -157,4 +160,23 @@ async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
     let _worker = shop.worker(quick(), receiver.webhook());
     shop.until("completed", 49).await;
     assert_eq!(shop.count("failed").await, 0);
+}
+
+#[tokio::test]
+async fn old_keys_are_deleted_while_redis_is_gone() {
+    let shop = Shop::open().await;
+    let settings = WorkerSettings { idempotency_age: Duration::from_hours(1), ..quick() };
+    let _worker = shop.worker(settings, Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    shop.publish(&shop.orders(1).await).await;
+    shop.until("completed", 1).await;
+    shop.redis.kill9().await.unwrap();
+    shop.sql(OLD_KEY).await;
+    until("the key is deleted", async || {
+        let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency_keys")
+            .fetch_one(shop.store.pool())
+            .await
+            .unwrap();
+        keys == 0
+    })
+    .await;
 }

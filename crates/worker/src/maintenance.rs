@@ -1,0 +1,228 @@
+//! Maintenance: what is done from time to time. Each task runs by itself, with its own interval and
+//! its own pause after a failure, so none waits for another: while Redis is gone, old idempotency keys
+//! are still deleted from PostgreSQL.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_queue::{Job, QueueError};
+use holdfast_store::{StoreError, fulfilment::SweepRule};
+use rand::Rng as _;
+
+use crate::shared::Shared;
+
+/// The most retries that are put back, and orders that are found, in one step.
+const STEP_MAX: u32 = 1000;
+/// The most idempotency keys that are deleted in one step.
+const PURGE_MAX: u32 = 5000;
+/// So much a clock may be off before what it said is not believed.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
+/// The most dead letters that are counted.
+const DEAD_LETTERS_MAX: u32 = 10_000;
+/// A worker that has not been heard of for so long, and holds nothing, is forgotten.
+const CONSUMER_IDLE: Duration = Duration::from_hours(1);
+/// Tasks that are not urgent run once in so many intervals of the sweep.
+const SELDOM: u32 = 5;
+/// After a failure the pause doubles, up to so many times.
+const DOUBLINGS_MAX: u32 = 2;
+
+/// A task of maintenance. Each worker does all of them; two at once share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Task {
+    /// Measures the queue.
+    QueueDepth,
+    /// Puts orders whose next try is due back into the queue.
+    DueRetries,
+    /// Publishes orders again that are in nobody's queue.
+    LostOrders,
+    /// Counts dead letters.
+    DeadLetters,
+    /// Removes from the queue what is done.
+    QueueTrim,
+    /// Removes workers from the queue's group that are gone.
+    IdleConsumers,
+    /// Deletes idempotency keys that are older than was promised.
+    OldKeys,
+}
+
+/// Why a run of a task failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Task {
+    /// Each of them.
+    pub const ALL: [Self; 7] = [
+        Self::QueueDepth,
+        Self::DueRetries,
+        Self::LostOrders,
+        Self::DeadLetters,
+        Self::QueueTrim,
+        Self::IdleConsumers,
+        Self::OldKeys,
+    ];
+
+    /// The value of the metrics' label `task`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::QueueDepth => "queue_depth",
+            Self::DueRetries => "due_retries",
+            Self::LostOrders => "lost_orders",
+            Self::DeadLetters => "dead_letters",
+            Self::QueueTrim => "queue_trim",
+            Self::IdleConsumers => "idle_consumers",
+            Self::OldKeys => "old_keys",
+        }
+    }
+
+    /// The pause between two runs that succeed.
+    fn interval(self, sweep_interval: Duration) -> Duration {
+        match self {
+            Self::QueueDepth | Self::DueRetries | Self::LostOrders | Self::DeadLetters => {
+                sweep_interval
+            }
+            Self::QueueTrim | Self::IdleConsumers | Self::OldKeys => sweep_interval * SELDOM,
+        }
+    }
+
+    /// The pause after so many runs in a row that failed.
+    fn pause(self, sweep_interval: Duration, failures: u32) -> Duration {
+        self.interval(sweep_interval) * 2_u32.pow(failures.min(DOUBLINGS_MAX))
+    }
+
+    async fn run(self, shared: &Shared) -> Result<(), Failure> {
+        let queue = &shared.queue;
+        match self {
+            Self::QueueDepth => shared.metrics.depth(queue.depth().await?),
+            Self::DueRetries => {
+                while queue.promote_due(STEP_MAX as usize).await? == STEP_MAX as usize {}
+            }
+            Self::LostOrders => sweep(shared).await?,
+            Self::DeadLetters => {
+                let dead = shared.store.count_dead_letters(DEAD_LETTERS_MAX).await?;
+                shared.metrics.dead_letters.set(f64::from(dead));
+            }
+            Self::QueueTrim => {
+                queue.trim().await?;
+            }
+            Self::IdleConsumers => {
+                queue.forget_consumers(CONSUMER_IDLE).await?;
+            }
+            Self::OldKeys => {
+                let age = shared.settings.idempotency_age;
+                let step = u64::from(PURGE_MAX);
+                while shared.store.purge_idempotency_keys(age, PURGE_MAX).await? == step {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What it measures is not known any more, and never to be taken for what it was before.
+    fn measured_nothing(self, shared: &Shared) {
+        match self {
+            Self::QueueDepth => shared.metrics.unknown_depth(),
+            Self::LostOrders => shared.metrics.oldest_age.set(f64::NAN),
+            Self::DeadLetters => shared.metrics.dead_letters.set(f64::NAN),
+            _ => {}
+        }
+    }
+}
+
+/// Does one task for ever.
+pub(crate) async fn repeat(task: Task, shared: Arc<Shared>) {
+    let mut failures = 0;
+    loop {
+        // Spread, so that many workers do not do it all at the same moment.
+        let jitter = rand::rng().random_range(0.75..=1.25);
+        let pause = task.pause(shared.settings.sweep_interval, failures);
+        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        match attempt(task, &shared).await {
+            Ok(()) => {
+                failures = 0;
+                shared.health.maintenance(task, None);
+                shared.metrics.maintained(task);
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                task.measured_nothing(&shared);
+                shared.health.maintenance(task, Some(&error));
+                shared.metrics.not_maintained(task);
+            }
+        }
+    }
+}
+
+async fn attempt(task: Task, shared: &Shared) -> Result<(), Failure> {
+    match task.run(shared).await {
+        // Redis has lost its data. Nothing waits in the queue then, and the sweep is needed most.
+        Err(Failure::Queue(QueueError::NoGroup)) => {
+            task.measured_nothing(shared);
+            Ok(shared.queue.ensure_group().await?)
+        }
+        result => result,
+    }
+}
+
+/// Publishes again what is not in the queue though it should be.
+async fn sweep(shared: &Shared) -> Result<(), Failure> {
+    let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
+    shared.metrics.oldest_age.set(waiting.as_secs_f64());
+    let settings = &shared.settings;
+    let rule = SweepRule {
+        waiting,
+        lost_after: settings.sweep_after,
+        // Twice, for workers that are set otherwise.
+        horizon: settings.lease.max(settings.retry.max) * 2 + CLOCK_TOLERANCE,
+        limit: STEP_MAX,
+    };
+    let mut from = None;
+    loop {
+        let (lost, next) = shared
+            .store
+            .sweep(rule, from)
+            .await
+            .inspect_err(|error| shared.health.database(Some(error)))?;
+        // An idle worker hears of the database here only.
+        shared.health.database(None);
+        if !lost.is_empty() {
+            tracing::info!(orders = lost.len(), "orders that had been lost are published again");
+            shared.metrics.swept.inc_by(lost.len() as u64);
+            let jobs: Vec<_> = lost
+                .into_iter()
+                .map(|lost| Job { order_id: lost.order_id.0, trace_context: lost.trace_context })
+                .collect();
+            shared.queue.publish_many(&jobs).await?;
+        }
+        from = next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_task_has_a_label_and_a_bit_of_its_own() {
+        for (at, task) in Task::ALL.into_iter().enumerate() {
+            assert_eq!(task as usize, at);
+            assert!(Task::ALL[..at].iter().all(|other| other.label() != task.label()));
+        }
+        assert!(Task::ALL.len() <= 8, "the health of the tasks is kept in 8 bits");
+    }
+
+    #[test]
+    fn the_pause_after_failures_grows_up_to_a_limit_and_ends_with_a_success() {
+        let second = Duration::from_secs(1);
+        let pauses =
+            [0, 1, 2, 3, u32::MAX].map(|failures| Task::LostOrders.pause(second, failures));
+        assert_eq!(pauses.map(|pause| pause.as_secs()), [1, 2, 4, 4, 4]);
+        assert_eq!(Task::OldKeys.pause(second, 0), second * SELDOM);
+    }
+}
