@@ -43,6 +43,7 @@ const BEARER: &str = "bearer";
         (name = "flash sales", description = "When products may be ordered, and how much of them one customer gets"),
         (name = "API keys", description = "Who may do what"),
         (name = "dead letters", description = "Orders that could not be fulfilled, and wait for somebody to replay or discard them"),
+        (name = "log level", description = "What a process logs, changed while it runs"),
         (name = "health", description = "How this process is"),
     ),
     components(schemas(ProblemSchema)),

@@ -6,6 +6,7 @@ pub mod docs;
 pub mod extract;
 pub mod health;
 pub mod holds;
+pub mod log_level;
 pub mod orders;
 pub mod problems;
 pub mod products;
@@ -39,6 +40,7 @@ pub fn documented(surface: Surface) -> (Router<App>, OpenApi) {
             .routes(routes!(api_keys::revoke::revoke))
             .routes(routes!(sales::list::list))
             .routes(routes!(sales::get::get, sales::put::put, sales::delete::delete))
+            .routes(routes!(log_level::get, log_level::put))
             .routes(routes!(dead_letters::list::list))
             .routes(routes!(dead_letters::replay_many::replay_many))
             .routes(routes!(dead_letters::get::get))

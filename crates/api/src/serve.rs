@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use holdfast_cache::Cache;
 use holdfast_queue::Publisher;
 use holdfast_store::{Store, StoreMetrics};
-use holdfast_telemetry::{InternalServer, Readiness};
+use holdfast_telemetry::{InternalServer, Readiness, log_level};
 use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -172,6 +172,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         "started"
     );
     tokio::spawn(internal.serve(registry, readiness.clone()));
+    tokio::spawn(log_level::follow_signals(&settings.telemetry.log)?);
     let unready_after = settings.http.unready_after;
     let following = ready::follow(store.clone(), readiness.clone(), guard, unready_after);
     let following = tokio::spawn(following);

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
-    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command,
+    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command, log_level,
     settings::{MustBe, address, milliseconds, whole},
 };
 use kube::{Client, Config};
@@ -285,6 +285,7 @@ async fn until_signal(
         "started"
     );
     tokio::spawn(internal.serve(registry, readiness));
+    tokio::spawn(log_level::follow_signals(&settings.telemetry.log)?);
 
     tokio::select! {
         _ = terminate.recv() => {}

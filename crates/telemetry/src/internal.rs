@@ -1,22 +1,41 @@
-//! The internal port: `/metrics`, `/livez`, `/readyz`, and `/log-level`, which can be changed by
-//! `PUT`. Not for the public.
+//! The internal port: `/metrics`, `/livez` and `/readyz`, to be read only. Every pod of a cluster may
+//! reach it without a credential, so nothing that it answers changes anything, and no client can keep
+//! it from answering a probe.
 
-use std::{io, net::SocketAddr};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use prometheus::Registry;
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
 
-use crate::{Readiness, log_level, metrics_page};
+use crate::{Readiness, metrics_page};
 
-/// The largest body that is taken.
-const BODY_MAX: usize = 4096;
+/// The most connections. One more closes the oldest: a probe always gets its turn, whoever holds
+/// connections open.
+const CONNECTIONS_MAX: usize = 64;
+/// The longest wait for the headers of a request.
+const HEADER_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection lives at most: for one request, and an answer that its client reads.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+/// What is buffered of a connection at most.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// The pause when no connection can be accepted, for want of file handles for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The internal port, open but not yet answering.
 #[derive(Debug)]
@@ -47,20 +66,58 @@ impl InternalServer {
         self.address
     }
 
-    /// Answers until it is dropped. `/livez` and `/metrics` should answer to the very end, so this
-    /// has no graceful way out.
+    /// Answers until it is dropped, which closes all connections. `/livez` and `/metrics` should
+    /// answer to the very end, so this has no graceful way out.
     ///
     /// # Errors
-    /// The listener fails for good.
+    /// None today: what fails is tried again.
     pub async fn serve(self, registry: Registry, readiness: Readiness) -> io::Result<()> {
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/livez", get(async || "ok"))
             .route("/readyz", get(readyz))
-            .route("/log-level", get(log_level_now).put(set_log_level))
-            .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(Shown { registry, readiness });
-        axum::serve(self.listener, router).await
+        let mut connections = Connections::default();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => connections.open(stream, router.clone()),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection to the internal port was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Connections that are open, the oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    handles: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    fn open(&mut self, stream: TcpStream, router: Router) {
+        // What has ended takes no place.
+        while self.tasks.try_join_next().is_some() {}
+        self.handles.retain(|handle| !handle.is_finished());
+        while self.handles.len() >= CONNECTIONS_MAX {
+            if let Some(oldest) = self.handles.pop_front() {
+                oldest.abort();
+            }
+        }
+        let serving = async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_LIMIT)
+                .max_buf_size(BUFFER_BYTES)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            // A client that breaks off or is too slow.
+            let _ = timeout(CONNECTION_LIMIT, connection).await;
+        };
+        self.handles.push_back(self.tasks.spawn(serving));
     }
 }
 
@@ -81,20 +138,5 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     match shown.readiness.get() {
         Ok(()) => (StatusCode::OK, "ok"),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
-    }
-}
-
-async fn log_level_now() -> Response {
-    match log_level::get() {
-        Some(now) => format!("{now}\n").into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-/// Until the process ends; then `HOLDFAST_LOG` counts again.
-async fn set_log_level(text: String) -> (StatusCode, String) {
-    match log_level::set(&text) {
-        Ok(()) => (StatusCode::OK, log_level::get().unwrap_or_default() + "\n"),
-        Err(must_be) => (StatusCode::UNPROCESSABLE_ENTITY, format!("the level {must_be}\n")),
     }
 }

@@ -2,7 +2,7 @@
 //! logs, traces, the metrics registry, and the internal port with `/metrics`, `/livez` and
 //! `/readyz`.
 //!
-//! What lives here: [`settings`] (parsers and the sentence), [`TelemetrySettings`] and [`init`]
+//! What lives here: [`settings`] (parsers and the sentence), [`log_level`], [`TelemetrySettings`] and [`init`]
 //! (logs to standard error, traces over OTLP), [`traces`] (which requests have a trace, and how spans
 //! are made), [`propagation`] (W3C trace context in and out), [`REQUEST`] (what log lines say about
 //! the request at hand), [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] and [`command`] (what the binaries' command lines have in common) and
@@ -16,7 +16,8 @@ mod chain;
 pub mod command;
 mod init;
 mod internal;
-mod log_level;
+mod known_crates;
+pub mod log_level;
 mod log_line;
 mod probe;
 pub mod propagation;

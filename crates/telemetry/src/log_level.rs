@@ -1,10 +1,12 @@
-//! What is logged, changeable while the process runs.
+//! What is logged, changeable while the process runs: by its owner only, through the admin port of the
+//! API, or by a signal.
 
-use std::sync::OnceLock;
+use std::{io, sync::OnceLock};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use crate::settings::MustBe;
+use crate::{known_crates, settings::MustBe};
 
 /// The longest text that is taken.
 const MAX_BYTES: usize = 1024;
@@ -22,30 +24,72 @@ pub(crate) fn changeable(filter: EnvFilter) -> reload::Layer<EnvFilter, Registry
 /// Reads a level or directives.
 ///
 /// # Errors
-/// What is neither.
+/// What is neither, and what names a crate of which this program has nothing: it would match
+/// nothing, and switch everything else off.
 pub(crate) fn parse(text: &str) -> Result<EnvFilter, MustBe> {
-    EnvFilter::try_new(text).map_err(|_| {
+    let must_be = || {
         MustBe::new(
-            "must be a level (error, warn, info, debug, trace) or directives such as \
+            "must be a level (error, warn, info, debug, trace, off) or directives such as \
              info,holdfast_api=debug",
         )
+    };
+    if text.trim().is_empty() {
+        return Err(must_be());
+    }
+    let filter = EnvFilter::try_new(text).map_err(|_| must_be())?;
+    for directive in directives(text) {
+        let target = directive.split(['=', '[']).next().unwrap_or_default().trim();
+        let is_level = target.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        // A word by itself is a level more often than not: a part of a name is none.
+        let prefix = directive.contains('=');
+        if !target.is_empty() && !is_level && !known_crates::has(target, prefix) {
+            return Err(MustBe::new(format!(
+                "must be a level (error, warn, info, debug, trace, off) or name crates that are in \
+                 it, such as info,holdfast_api=debug; nothing is called {target:?}"
+            )));
+        }
+    }
+    Ok(filter)
+}
+
+/// Splits at commas, but not within the fields of a span.
+fn directives(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    text.split(move |c| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth <= 0
     })
+    .map(str::trim)
+    .filter(|directive| !directive.is_empty())
 }
 
 /// What is logged now; `None` before logs are set up.
-pub(crate) fn get() -> Option<String> {
+pub fn get() -> Option<String> {
     HANDLE.get()?.with_current(ToString::to_string).ok()
+}
+
+/// Whether `text` can be given to [`set`].
+///
+/// # Errors
+/// What it must be.
+pub fn check(text: &str) -> Result<(), MustBe> {
+    if text.len() > MAX_BYTES {
+        return Err(MustBe::new(format!("must have at most {MAX_BYTES} bytes")));
+    }
+    parse(text.trim()).map(drop)
 }
 
 /// Logs from now on what `text` says, until the process ends.
 ///
 /// # Errors
 /// Neither a level nor directives; too long; or logs are not set up.
-pub(crate) fn set(text: &str) -> Result<(), MustBe> {
+pub fn set(text: &str) -> Result<(), MustBe> {
     let text = text.trim();
-    if text.is_empty() || text.len() > MAX_BYTES {
-        return Err(MustBe::new(format!("must be 1 to {MAX_BYTES} bytes")));
-    }
+    check(text)?;
     let filter = parse(text)?;
     let before = get();
     HANDLE
@@ -54,4 +98,64 @@ pub(crate) fn set(text: &str) -> Result<(), MustBe> {
         .ok_or_else(|| MustBe::new("must wait until logs are set up"))?;
     tracing::warn!(before, now = text, "what is logged was changed");
     Ok(())
+}
+
+/// Changes what is logged when signals come, until it is dropped: SIGUSR1 logs our own crates at
+/// `debug`, SIGUSR2 logs what `settings` says again. Must be called within a tokio runtime.
+///
+/// # Errors
+/// Signals cannot be listened for.
+pub fn follow_signals(settings: &str) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut more, mut again) =
+        (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    let usual = settings.to_owned();
+    Ok(async move {
+        loop {
+            let text = tokio::select! {
+                _ = more.recv() => format!("{usual},holdfast=debug"),
+                _ = again.recv() => usual.clone(),
+            };
+            if let Err(error) = set(&text) {
+                tracing::error!(%error, "what is logged was not changed");
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_matches_nothing_is_refused() {
+        for text in [
+            "info",
+            "OFF",
+            "info,holdfast_api=debug",
+            "warn,holdfast=debug",
+            "holdfast_worker::fulfilment=trace,info",
+            "hyper=debug",
+            "hyper_util=info,sqlx::query=debug",
+            "[request{id=1}]=debug",
+            "holdfast_api[batch{size=3}]=trace",
+            "info,",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "debgu",
+            "trac",
+            "infoo",
+            "info,debgu",
+            "holdfastapi=debug",
+            "holdfast_apii=debug",
+            "warn,hyper=loud",
+            "info,nothing_of_ours::x=debug",
+            "holdfast-api=debug",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 }

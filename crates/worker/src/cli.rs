@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::{InternalServer, Readiness, RedisCa, command};
+use holdfast_telemetry::{InternalServer, Readiness, RedisCa, command, log_level};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -113,6 +113,7 @@ async fn until_signal(settings: &RunSettings, fulfilling: Fulfilling) -> anyhow:
         "started"
     );
     tokio::spawn(internal.serve(registry, readiness));
+    tokio::spawn(log_level::follow_signals(&settings.telemetry.log)?);
 
     tokio::select! {
         _ = terminate.recv() => {}

@@ -24,7 +24,8 @@ pub fn needed(route: Route, method: &Method) -> Option<Scope> {
         | Route::ApiKeys
         | Route::ApiKey
         | Route::Sales
-        | Route::Sale => Some(Scope::Admin),
+        | Route::Sale
+        | Route::LogLevel => Some(Scope::Admin),
         // Probes, the documentation, and what is not there.
         Route::Health | Route::Docs | Route::Unmatched => None,
     }

@@ -53,6 +53,8 @@ pub enum Route {
     Sales,
     /// `/sales/{name}`
     Sale,
+    /// `/log-level`
+    LogLevel,
     /// `/health`, `/livez` and `/readyz`
     Health,
     /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
@@ -63,7 +65,7 @@ pub enum Route {
 
 impl Route {
     /// Each route.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Orders,
         Self::Order,
         Self::OrderCancel,
@@ -82,6 +84,7 @@ impl Route {
         Self::ApiKey,
         Self::Sales,
         Self::Sale,
+        Self::LogLevel,
         Self::Health,
         Self::Docs,
         Self::Unmatched,
@@ -98,6 +101,7 @@ impl Route {
             "/dead-letters/replay" => Self::DeadLettersReplay,
             "/api-keys" => Self::ApiKeys,
             "/sales" => Self::Sales,
+            "/log-level" => Self::LogLevel,
             "/health" | "/livez" | "/readyz" => Self::Health,
             "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
             _ => {
@@ -151,7 +155,8 @@ impl Route {
             | Self::ApiKeys
             | Self::ApiKey
             | Self::Sales
-            | Self::Sale => Some(Surface::Admin),
+            | Self::Sale
+            | Self::LogLevel => Some(Surface::Admin),
             Self::Docs | Self::Health | Self::Unmatched => None,
             _ => Some(Surface::Public),
         }
@@ -178,6 +183,7 @@ impl Route {
             Self::ApiKey => "/api-keys/{id}",
             Self::Sales => "/sales",
             Self::Sale => "/sales/{name}",
+            Self::LogLevel => "/log-level",
             Self::Health => "/health",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",

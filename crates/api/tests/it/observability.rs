@@ -130,17 +130,19 @@ async fn a_collector_that_hangs_costs_nothing() {
 #[tokio::test]
 async fn what_is_logged_can_be_changed_while_it_runs() {
     let server = Server::start().await;
-    assert_eq!(server.internal.get("/log-level").await.text, "info\n");
-    let put = async |text: String| server.internal.send(Method::PUT, "/log-level", &[], text).await;
-    let answer = put("warn,hyper=loud".to_owned()).await;
-    assert_eq!(answer.status, 422, "{}", answer.text);
-    assert!(answer.text.contains("directives such as info,holdfast_api=debug"), "{}", answer.text);
-    assert_eq!(put("x".repeat(5000)).await.status, 413);
-    assert_eq!(server.internal.get("/log-level").await.text, "info\n");
+    let now = async || server.admin.get("/log-level").await.json()["log"].clone();
+    assert_eq!(now().await, "info");
+    let put = async |log: String| server.admin.put("/log-level", &json!({"log": log})).await;
+    for wrong in ["warn,hyper=loud", "debgu", "holdfast_apii=debug", ""] {
+        let answer = put(wrong.to_owned()).await;
+        assert_eq!(answer.status, 422, "{wrong}: {}", answer.text);
+    }
+    assert_eq!(put("x".repeat(5000)).await.status, 422);
+    assert_eq!(now().await, "info");
 
     let before = server.process.log().unwrap().len();
     assert_eq!(put("warn,holdfast_api=debug".to_owned()).await.status, 200);
-    let about = server.internal.get("/log-level").await.text;
+    let about = now().await.to_string();
     assert!(about.contains("holdfast_api=debug"), "{about}");
     // An operator reads later that, and when, somebody did so.
     let log = server.process.log().unwrap().split_off(before);
@@ -158,4 +160,36 @@ async fn what_is_logged_can_be_changed_while_it_runs() {
             server.process.log().unwrap().contains("left to the sweeper")
         })
         .await;
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed_on_the_internal_port() {
+    let server = Server::start().await;
+    for (method, path, status) in [
+        (Method::PUT, "/log-level", 404),
+        (Method::GET, "/log-level", 404),
+        (Method::PUT, "/metrics", 405),
+        (Method::POST, "/livez", 405),
+        (Method::DELETE, "/readyz", 405),
+    ] {
+        let answer = server.internal.send(method.clone(), path, &[], "off".to_owned()).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+    }
+    assert_eq!(server.admin.get("/log-level").await.json()["log"], "info");
+}
+
+#[tokio::test]
+async fn a_signal_logs_more_and_another_ends_it() {
+    let server = Server::start().await;
+    let now = async || server.admin.get("/log-level").await.json()["log"].to_string();
+    let send = |signal: &str| {
+        let pid = server.process.pid().to_string();
+        assert!(
+            std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success()
+        );
+    };
+    send("-USR1");
+    server.until("it logs more", async || now().await.contains("holdfast=debug")).await;
+    send("-USR2");
+    server.until("it logs what is set", async || now().await == "\"info\"").await;
 }

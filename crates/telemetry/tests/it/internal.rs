@@ -57,3 +57,38 @@ async fn the_metrics_page_shows_the_process_and_its_build() {
         assert!(text.contains(name), "{name} is not in\n{text}");
     }
 }
+
+/// Silent clients, and such as never read what they asked for.
+#[tokio::test]
+async fn clients_that_hold_connections_open_keep_no_probe_from_its_answer() {
+    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+    let readiness = Readiness::default();
+    readiness.ready();
+    let address = serve(&readiness).await;
+    let target = ("127.0.0.1", address.port());
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(target).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        } else {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow:").await.unwrap();
+        }
+        held.push(stream);
+        if number % 50 == 49 {
+            probe(address, "/readyz", LIMIT).await.unwrap();
+        }
+    }
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_headers_is_closed_in_time() {
+    use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+    let address = serve(&Readiness::default()).await;
+    let mut silent = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(30), silent.read(&mut [0; 64])).await;
+    read.expect("it is closed").ok();
+}
