@@ -28,6 +28,7 @@ mod registry;
 pub mod settings;
 pub mod settings_page;
 pub mod traces;
+mod unknown_settings;
 
 pub use chain::Chain;
 pub use init::{Guard, InitError, LogFormat, TelemetrySettings, init};

@@ -5,6 +5,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, process::ExitCode, str::FromStr, time::Duration};
 
+use crate::unknown_settings;
 use clap::{
     Arg, Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -59,7 +60,15 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, MustBe> {
 /// # Errors
 /// The exit code to end with: the help or the one sentence has been printed.
 pub fn read<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| {
+    let read = P::try_parse();
+    // Help is given whatever the environment is.
+    if read.as_ref().map_or_else(clap::Error::use_stderr, |_| true)
+        && let Some(sentence) = unknown_variable(&P::command())
+    {
+        eprintln!("{}: {sentence}", P::command().get_name());
+        return Err(ExitCode::from(2));
+    }
+    read.map_err(|error| {
         if let Some(sentence) = sentence(&error, P::command()) {
             let name = P::command().get_name().to_owned();
             // A setting is wrong before there is a log.
@@ -71,6 +80,26 @@ pub fn read<P: Parser>() -> Result<P, ExitCode> {
         }
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
+}
+
+/// One sentence about a variable that has the name of a setting and is none.
+fn unknown_variable(command: &Command) -> Option<String> {
+    let mut own = Vec::new();
+    variables(command, &mut own);
+    let given = std::env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value)));
+    unknown_settings::sentence(given, &own)
+}
+
+fn lossy(text: &std::ffi::OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// The variables that a command and those below it read.
+fn variables(command: &Command, found: &mut Vec<String>) {
+    found.extend(command.get_arguments().filter_map(Arg::get_env).map(lossy));
+    for below in command.get_subcommands() {
+        variables(below, found);
+    }
 }
 
 /// The one sentence about a wrong setting; `None` for everything else, such as `--help`.

@@ -17,7 +17,8 @@ const PROGRAMS: [&str; 3] = ["holdfast-api", "holdfast-worker", "holdfast-operat
 const HEAD: &str = "# Settings\n\n\
     <!-- Written by a test from what the binaries say of themselves; a change by hand is lost. -->\n\n\
     Each setting is a variable of the environment, or a flag, which wins. A variable that is set must be\n\
-    right: a process that is given a wrong one does not start, and says which it is and what it may be.\n\
+    right: a process that is given a wrong one does not start, and says which it is and what it may be. So does\n\
+    a process that finds a variable whose name begins with `HOLDFAST_` and that no program reads.\n\
     `holdfast-api settings` and its sisters print the same of the version at hand.\n\n\
     | variable | flag | default | what | read by |\n|---|---|---|---|---|\n";
 
@@ -85,6 +86,72 @@ fn the_page_is_what_the_binaries_say() {
     );
 }
 
+#[test]
+fn programs_and_chart_know_the_same_settings() {
+    let names: Vec<String> = settings().into_keys().collect();
+    let path = root().join("crates/telemetry/src/known_settings.txt");
+    let known = names.join("\n") + "\n";
+    let schema_path = root().join("charts/holdfast/values.schema.json");
+    let schema = fs::read_to_string(&schema_path).unwrap();
+    let (head, rest) = schema.split_once("\"propertyNames\": {\"enum\": [").unwrap();
+    let (_, tail) = rest.split_once("]}").unwrap();
+    let of_chart =
+        names.iter().filter(|it| ["HOLDFAST_", "OTEL_"].iter().any(|at| it.starts_with(at)));
+    let lines: Vec<_> = of_chart.map(|name| format!("\n        \"{name}\"")).collect();
+    let made =
+        format!("{head}\"propertyNames\": {{\"enum\": [{}\n      ]}}{tail}", lines.join(","));
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(&path, &known).unwrap();
+        fs::write(&schema_path, &made).unwrap();
+    }
+    let how = "WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings";
+    assert!(
+        fs::read_to_string(&path).unwrap() == known,
+        "{} is not fresh; type: {how}",
+        path.display()
+    );
+    let schema = fs::read_to_string(&schema_path).unwrap();
+    assert!(schema == made, "{} is not fresh; type: {how}", schema_path.display());
+}
+
+#[test]
+fn a_misspelt_setting_stops_each_program() {
+    for program in PROGRAMS {
+        let told = |name: &str, value: &str| {
+            let binary = workspace_binary(program).unwrap();
+            let output = Command::new(binary).arg("settings").env(name, value).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, sentence) = told("HOLDFAST_MAX_QUANTTY", "1");
+        assert_eq!(code, Some(2), "{program}: {sentence}");
+        assert!(sentence.contains("HOLDFAST_MAX_QUANTTY"), "{program}: {sentence}");
+        assert!(sentence.contains("HOLDFAST_MAX_QUANTITY"), "{program}: {sentence}");
+        // What Kubernetes sets for the Service holdfast-api.
+        let (code, sentence) = told("HOLDFAST_API_PORT", "tcp://10.96.0.7:80");
+        assert_eq!(code, Some(0), "{program}: {sentence}");
+    }
+}
+
+#[test]
+fn a_log_filter_that_matches_nothing_stops_each_program() {
+    for (program, command) in
+        [("holdfast-api", "serve"), ("holdfast-worker", "run"), ("holdfast-operator", "run")]
+    {
+        let binary = workspace_binary(program).unwrap();
+        let output = Command::new(binary)
+            .arg(command)
+            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+            .env("REDIS_URL", "redis://127.0.0.1:1/0")
+            .env("HOLDFAST_OPERATOR_NAMESPACE", "shop")
+            .env("HOLDFAST_LOG", "debgu")
+            .output()
+            .unwrap();
+        let sentence = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{program}: {sentence}");
+        assert!(sentence.contains("HOLDFAST_LOG must be"), "{program}: {sentence}");
+    }
+}
+
 /// All files below, but for what is no text of ours.
 fn files(path: &Path, found: &mut Vec<PathBuf>) {
     if path.is_dir() {
@@ -100,7 +167,20 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 fn whatever_names_a_setting_names_one_that_exists() {
     // What Kubernetes puts into pods by itself; and what the project's own scripts, tests and builds are
     // told, and no binary of the server.
-    let not_settings = ["HOLDFAST_API_SERVICE_HOST", "HOLDFAST_API_SERVICE_PORT"];
+    let is_service_link = |word: &str| {
+        ["HOLDFAST_API_SERVICE_", "HOLDFAST_API_PORT", "HOLDFAST_API_NAME", "HOLDFAST_API_ENV_"]
+            .iter()
+            .any(|link| word.starts_with(link))
+    };
+    // Misspelt on purpose, to see that they are refused.
+    let misspelt = [
+        "HOLDFAST_HTTP_PORT",
+        "HOLDFAST_LOGS",
+        "HOLDFAST_MAX_QUANTTY",
+        "HOLDFAST_SANDBOX_",
+        "HOLDFAST_TYPO",
+        "HOLDFAST_WORKER_CONCURENCY",
+    ];
     let of_developers = [
         "HOLDFAST_CHART_TESTS",
         "HOLDFAST_COMMIT",
@@ -149,7 +229,8 @@ fn whatever_names_a_setting_names_one_that_exists() {
                 text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
             for word in words.filter(|word| word.starts_with("HOLDFAST_") && word.len() > 9) {
                 let known = settings.contains_key(word)
-                    || not_settings.contains(&word)
+                    || is_service_link(word)
+                    || misspelt.contains(&word)
                     || of_developers.contains(&word);
                 assert!(known, "{}: there is no setting {word}", file.display());
                 named.insert(word.to_owned());
