@@ -132,7 +132,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     observe(&registry, &store, &cache)?;
     let readiness = Readiness::default();
     let admission = Admission::open(
-        settings.orders.admission(),
+        settings.orders.admission(settings.database.lock_timeout),
         store.clone(),
         cache.clone(),
         publisher,

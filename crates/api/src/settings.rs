@@ -144,15 +144,15 @@ pub struct DatabaseSettings {
     /// Connections for everything but placing orders (1 to 1000)
     #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "8", value_parser = whole(1..=1000_u32))]
     pub db_pool_size: u32,
-    /// Connections for placing orders: one for the shared lane, the others for products that are
-    /// contended (2 to 1000)
+    /// Connections for placing orders: one for the shared lane, one for looking at locked rows, the others for
+    /// products that several replicas sell at the same time (2 to 1000)
     #[arg(long, env = "HOLDFAST_DB_ADMISSION_CONNECTIONS", default_value = "4", value_parser = whole(2..=1000_u32))]
     pub db_admission_connections: u32,
     /// The longest wait for a free connection or a new one, in milliseconds (10 to 60000)
     #[arg(long = "db-acquire-timeout-ms", env = "HOLDFAST_DB_ACQUIRE_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(10..=60_000))]
     pub db_acquire_timeout: Duration,
-    /// The longest wait for a row lock, in milliseconds; must be less than the statement timeout
-    /// (1 to 60000)
+    /// The longest wait for a row that others have locked, in milliseconds; must be less than the statement
+    /// timeout (1 to 60000)
     #[arg(long = "lock-timeout-ms", env = "HOLDFAST_LOCK_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
     pub lock_timeout: Duration,
     /// The longest that a statement may take, in milliseconds (10 to 600000)
@@ -201,7 +201,8 @@ pub struct OrderSettings {
     /// The most orders that share one transaction (1 to 4096)
     #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "2048", value_parser = whole(1..=4096_usize))]
     pub batch_max: usize,
-    /// The most products that have a lane of their own at the same time (1 to 10000)
+    /// The most products whose lanes wait for their row in the database at the same time; further ones are
+    /// tried again from time to time (1 to 10000)
     #[arg(long, env = "HOLDFAST_OWN_LANES_MAX", default_value = "64", value_parser = whole(1..=10_000_usize))]
     pub own_lanes_max: usize,
     /// An order that has waited longer than this when its turn comes is answered with 503, in
@@ -337,13 +338,14 @@ impl OrderSettings {
         }
     }
 
-    /// As admission wants them.
-    pub fn admission(&self) -> AdmissionSettings {
+    /// As admission wants them. `lock_wait_max` is the longest wait for a row.
+    pub fn admission(&self, lock_wait_max: Duration) -> AdmissionSettings {
         AdmissionSettings {
             lane_depth: self.lane_depth,
             batch_max: self.batch_max,
             own_lanes_max: self.own_lanes_max,
             wait_max: self.lane_wait_max,
+            lock_wait_max,
             own_lane_idle: self.own_lane_idle,
             expiry_interval: self.hold_expiry_interval,
             outcome_timeout: self.outcome_timeout,

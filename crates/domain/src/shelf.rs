@@ -62,6 +62,16 @@ impl Shelf {
         self.0.product(id).is_ok()
     }
 
+    /// Whether the order is there.
+    pub fn has_order(&self, id: OrderId) -> bool {
+        self.0.order(id).is_ok()
+    }
+
+    /// Whether the hold is there.
+    pub fn has_hold(&self, id: HoldId) -> bool {
+        self.0.hold(id).is_ok()
+    }
+
     /// The products on it, by ascending id, as they were before anything was given out.
     pub fn products(&self) -> impl Iterator<Item = (ProductId, &Available)> {
         self.0.products().map(|(id, product)| (id, &product.before))

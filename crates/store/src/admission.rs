@@ -7,10 +7,7 @@
 //! The caller decides between 1 and 2 who gets what. Only a product that runs short while some of
 //! its units are in holds costs one more: [`Batch::expired_holds`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use holdfast_domain::{HeldUnits, HoldId, OrderId, ProductId, Shelf, StockChange};
 use jiff::Timestamp;
@@ -19,6 +16,7 @@ use sqlx::{Row as _, postgres::PgRow};
 use crate::{
     BatchToken, IdempotencyKey, KeyedResult, LockMode, Store, StoreError, Wanted,
     connections::Transaction,
+    hand_over::HandOver,
     locks::{Found, held_units, lock, look_up},
     places::{Place, Places},
     rows::timestamp,
@@ -43,6 +41,20 @@ pub struct Batch {
     /// Where the locked rows lie.
     rows: BTreeMap<ProductId, Place>,
     places: Arc<Places>,
+    hold: Hold,
+}
+
+/// Tells how long the rows are locked, once.
+#[derive(Debug)]
+struct Hold {
+    since: Instant,
+    hand_over: HandOver,
+}
+
+impl Hold {
+    fn over(self) {
+        self.hand_over.held(self.since.elapsed());
+    }
 }
 
 /// A batch that is written and not yet committed.
@@ -54,6 +66,7 @@ pub struct Writing {
     /// Where the commit will have left the products' rows.
     rows: Vec<(ProductId, Place)>,
     places: Arc<Places>,
+    hold: Hold,
 }
 
 /// What a committed batch has put into the database.
@@ -94,13 +107,15 @@ pub struct ExpiredHold {
 
 impl Store {
     /// Begins a batch: looks up the keys and locks the rows that exist, in the order of the ids.
-    /// Unless `mode` waits for them, rows that others hold are left out.
+    /// Unless `mode` waits for them, rows that others hold are left out: [`Store::seen`] tells them from
+    /// those that do not exist.
     ///
     /// A pooled connection that turns out to be dead is replaced once: nothing has been written
     /// yet.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if `mode` waits; the database is not available.
+    /// [`StoreError::LockTimeout`] if `mode` waits, or somebody has locked a whole table; the database is not
+    /// available.
     pub async fn lock_batch(
         &self,
         wanted: &Wanted<'_>,
@@ -113,23 +128,6 @@ impl Store {
             }
             result => result,
         }
-    }
-
-    /// Which of `ids` name a product that is there, on sale or not, by ascending id. Takes no lock and waits for
-    /// none.
-    ///
-    /// # Errors
-    /// The database is not available.
-    pub async fn existing_products(
-        &self,
-        ids: &BTreeSet<ProductId>,
-    ) -> Result<Vec<ProductId>, StoreError> {
-        let found: Vec<i64> =
-            sqlx::query_scalar("SELECT id FROM products WHERE id = ANY($1) ORDER BY id")
-                .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-                .fetch_all(self.reads())
-                .await?;
-        Ok(found.into_iter().map(ProductId).collect())
     }
 
     /// Holds whose time is over and whose units nobody has given back yet, the oldest first: `limit` of those that
@@ -171,11 +169,13 @@ impl Store {
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
         let mut session = self.admission().await?;
-        let found = lock(&mut session, wanted, mode, &self.places).await?;
+        let wait = self.hand_over.wait(self.settings.lock_timeout);
+        let found = lock(&mut session, wanted, mode, wait, &self.places).await?;
         let Found { xid, shelf, keyed, places: rows } = found;
         let transaction = Transaction::begun(session);
         let places = Arc::clone(&self.places);
-        Ok(Batch { transaction, xid, shelf, keyed, rows, places })
+        let hold = Hold { since: Instant::now(), hand_over: self.hand_over.clone() };
+        Ok(Batch { transaction, xid, shelf, keyed, rows, places, hold })
     }
 }
 
@@ -201,8 +201,8 @@ impl Batch {
     }
 
     /// The holds of these products whose time is over and whose units nobody has given back yet:
-    /// the oldest, a bounded number of them. The products must be locked by this batch, which keeps the holds
-    /// as they are.
+    /// the oldest, a bounded number of them, without those whose rows others have locked. The products must be
+    /// locked by this batch.
     ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
@@ -214,7 +214,7 @@ impl Batch {
             "SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
                  'expired' AS status, true AS kept FROM holds \
              WHERE status = 'active' AND expires_at <= now() AND product_id = ANY($1) \
-             ORDER BY expires_at LIMIT $2",
+             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         )
         .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(EXPIRED_MAX);
@@ -235,7 +235,9 @@ impl Batch {
     ///
     /// # Errors
     /// [`StoreError::KeyTaken`] if another transaction took one of the keys meanwhile: the same
-    /// batch will find it when it is tried again. The database refuses, or is not available.
+    /// batch will find it when it is tried again. [`StoreError::LockTimeout`] if another transaction
+    /// has written one of the keys and does not end: see [`Store::taken_keys`]. The database refuses, or is not
+    /// available.
     /// Nothing of the batch is written in any of these cases.
     pub async fn write(
         mut self,
@@ -247,7 +249,8 @@ impl Batch {
         let (placed, rows) = writing.await?;
         let entry = changes.first().map_or((ProductId(0), 0), |it| (it.product_id, it.version));
         let token = BatchToken { xid: self.xid, nonce, entry };
-        Ok(Writing { transaction: self.transaction, placed, token, rows, places: self.places })
+        let Self { transaction, places, hold, .. } = self;
+        Ok(Writing { transaction, placed, token, rows, places, hold })
     }
 }
 
@@ -269,6 +272,7 @@ impl Writing {
     pub async fn commit(self) -> Result<Placed, Box<CommitError>> {
         match self.transaction.commit().await {
             Ok(()) => {
+                self.hold.over();
                 self.places.learn(&self.rows);
                 Ok(self.placed)
             }

@@ -18,6 +18,7 @@ mod connections;
 mod dead_letters;
 mod error;
 pub mod fulfilment;
+mod hand_over;
 mod history;
 mod holds;
 mod idempotency;
@@ -26,6 +27,8 @@ mod ledger;
 mod locked_product;
 mod locks;
 mod metrics;
+mod migrate;
+mod missed;
 mod orders;
 mod outcome;
 mod page;
@@ -62,6 +65,8 @@ pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
 pub use locked_product::LockedProduct;
 pub use locks::{LockMode, Wanted};
 pub use metrics::StoreMetrics;
+pub use migrate::MigrateError;
+pub use missed::{MissedRows, SeenRows};
 pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
 pub use page::{LOOKED_AT_MAX, Page};
@@ -69,7 +74,7 @@ pub use probe::{Condition, Probe};
 pub use products::{ProductPage, ProductPlace};
 pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};
 pub use sales::{PutSaleError, SALES_MAX, SALES_OF_PRODUCT_MAX};
-pub use schema::{MigrateError, SchemaError};
+pub use schema::SchemaError;
 pub use url::{DatabaseUrl, NotADatabaseUrl};
 
 /// How to reach PostgreSQL, and how long to wait for it.
@@ -84,7 +89,8 @@ pub struct StoreSettings {
     pub admission_connections: u32,
     /// The longest wait for a free connection, or for a new one.
     pub acquire_timeout: Duration,
-    /// PostgreSQL's `lock_timeout`: the longest wait for a row lock.
+    /// The longest wait for a row lock: PostgreSQL's `lock_timeout`. A batch of admission waits for much
+    /// less, see `hand_over`.
     pub lock_timeout: Duration,
     /// PostgreSQL's `statement_timeout`.
     pub statement_timeout: Duration,
@@ -131,6 +137,7 @@ pub struct Store {
     changes: Arc<Semaphore>,
     generations: Arc<Generations>,
     places: Arc<places::Places>,
+    hand_over: hand_over::HandOver,
     settings: StoreSettings,
     /// Set when somebody wants to see them.
     waits: Arc<OnceLock<metrics::Waits>>,
@@ -161,6 +168,7 @@ impl Store {
             admission: set(admission, Some(locks::PREPARE), settings.admission_connections, false),
             generations,
             places: Arc::default(),
+            hand_over: hand_over::HandOver::default(),
             settings: settings.clone(),
             waits: Arc::default(),
             test_pool: Arc::default(),
@@ -224,8 +232,12 @@ fn main_session(settings: &StoreSettings) -> PgConnectOptions {
 /// of all that is hot: its transaction goes.
 fn admission_session(settings: &StoreSettings) -> PgConnectOptions {
     let limit = settings.lock_timeout + IDLE_GRACE;
-    let limit = format!("{}ms", limit.as_millis());
-    session(settings).options([("idle_in_transaction_session_timeout", limit)])
+    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+    session(settings).options([
+        ("idle_in_transaction_session_timeout", millis(limit)),
+        // Whatever it waits for, a batch has the rows of products locked.
+        ("lock_timeout", millis(hand_over::HAND_OVER_MIN.min(settings.lock_timeout))),
+    ])
 }
 
 fn session(settings: &StoreSettings) -> PgConnectOptions {

@@ -7,14 +7,17 @@
 //!
 //! There is no deadlock, whatever the number of replicas, because nobody waits for a product's row
 //! in a circle: a statement that waits for several takes them in the order of the ids (`ORDER BY
-//! id` below the locking step), and one that waits with others in hand does not exist. With
-//! [`LockMode::WaitFor`] the wait comes first, with empty hands, and what is locked by others then is left out.
+//! id` below the locking step). With [`LockMode::WaitFor`] the wait comes first, before the batch has any lock,
+//! and what is locked by others then is left out.
 //!
-//! After the products come the rows of orders that are to be cancelled, in the order of
-//! their ids. Who locks an order's row first (a worker) never waits for a product's. Holds need no
-//! lock: their rows change under the lock of their product only.
+//! No batch waits for long: `lock_timeout` of its session is the time of a hand-over between two batches. What
+//! a batch needs beside products (the orders that it cancels, the holds that it ends) is locked with
+//! `SKIP LOCKED`, because it has the rows of products locked by then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::TryStreamExt as _;
 use holdfast_domain::{
@@ -29,17 +32,22 @@ use crate::{
     IdempotencyKey, KeyedResult, LockedProduct, ResultKind, Store, StoreError,
     calls::again,
     connections::{Message, Session},
+    hand_over::HAND_OVER_MIN,
     places::{Place, Places},
     rows::{self, corrupt},
     sales::selling,
 };
 
-/// What to do about a row that another transaction holds.
+/// What to do about a product's row that another transaction holds. Rows of orders and holds are left
+/// out in every mode.
+///
+/// A wait lasts no longer than another batch needs for its work: see `hand_over`. A row that
+/// stays locked beyond that is waited for without a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
-    /// Wait for each, in the order of the ids, up to `lock_timeout` for each.
+    /// Wait for each, in the order of the ids.
     Wait,
-    /// Wait for this one, up to `lock_timeout`, and leave out others that are locked then.
+    /// Wait for this one, and leave out others that are locked then.
     WaitFor(ProductId),
     /// Leave it out: `SKIP LOCKED`.
     Skip,
@@ -97,6 +105,26 @@ macro_rules! lock_by_place {
     };
 }
 
+/// The row of a product that is looked for on one page, from $1 up to $2, and by its id only if it is not
+/// there. Waits for it.
+///
+/// The row of a product that two replicas sell moves with each batch of the other, but stays on its page as
+/// long as there is room. `id + 0` keeps the planner from the index: it would walk over all versions that an
+/// old snapshot keeps.
+macro_rules! lock_near {
+    () => {
+        concat!(
+            "WITH near AS MATERIALIZED (SELECT ",
+            product_columns!(),
+            " FROM products WHERE ctid >= $1 AND ctid < $2 AND id + 0 = $3 FOR UPDATE) \
+             TABLE near UNION ALL SELECT * FROM (SELECT ",
+            product_columns!(),
+            " FROM products WHERE id = $3 AND NOT EXISTS (SELECT FROM near) FOR UPDATE) \
+                 AS searched; "
+        )
+    };
+}
+
 /// What a connection of admission prepares when it is made, so that `BEGIN` and the locks can go in
 /// one round trip later.
 ///
@@ -109,73 +137,116 @@ pub(crate) const PREPARE: &str = concat!(
     "PREPARE holdfast_lock_wait (bigint[]) AS SELECT ",
     product_columns!(),
     " FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE; ",
+    "PREPARE holdfast_lock_near (tid, tid, bigint) AS ",
+    lock_near!(),
     "PREPARE holdfast_lock_skip (tid[], bigint[]) AS ",
     lock_by_place!(),
     "PREPARE holdfast_keys (uuid[]) AS \
          SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
          WHERE key = ANY($1); \
-     PREPARE holdfast_holds (bigint[]) AS \
+     PREPARE holdfast_lock_holds (bigint[]) AS \
          SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
                 CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
                      ELSE status END AS status, status = 'active' AS kept \
-         FROM holds WHERE id = ANY($1); \
+         FROM holds WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED; \
      PREPARE holdfast_lock_orders (bigint[]) AS \
          SELECT id, status, attempt > coalesce(not_taken, 0) AS may_be_fulfilled FROM orders \
-         WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+         WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED"
 );
 
 /// The statements of a batch's first round trip, in the order in which they are sent.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Begin,
+    /// One without an answer.
+    Other,
     Keys,
     Products,
     Holds,
     Orders,
 }
 
-/// Begins a transaction, looks up the keys and locks the rows, in one round trip. The connection
-/// must have executed [`PREPARE`].
+/// The statements of a batch's first round trip.
+fn first_round_trip(
+    wanted: &Wanted<'_>,
+    mode: LockMode,
+    wait: Duration,
+    places: &Places,
+) -> (String, Vec<Step>) {
+    // Only integers, places and UUIDs are put into the text, so nothing in it can be anybody's SQL.
+    let mut script = Script { sql: String::with_capacity(256), steps: Vec::with_capacity(8) };
+    script.run(Step::Other, "BEGIN");
+    // Before the locks: it need not be done under them.
+    script.execute(Step::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
+    let all = &wanted.products;
+    match mode {
+        LockMode::Wait => {
+            script.wait_up_to(wait);
+            script.execute(Step::Products, "holdfast_lock_wait", &[list(all)]);
+            script.wait_up_to(HAND_OVER_MIN);
+        }
+        LockMode::Skip => {
+            let known = places.of(all.iter());
+            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(all)]);
+        }
+        LockMode::WaitFor(first) => {
+            script.wait_up_to(wait);
+            match places.page_of(first) {
+                Some((from, to)) => script.run(
+                    Step::Products,
+                    &format!("EXECUTE holdfast_lock_near('{from}','{to}',{first})"),
+                ),
+                None => {
+                    script.execute(Step::Products, "holdfast_lock_wait", &[first.to_string()]);
+                }
+            }
+            script.wait_up_to(HAND_OVER_MIN);
+            let others = || all.iter().filter(|id| **id != first);
+            let known = places.of(others());
+            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(others())]);
+        }
+    }
+    script.execute(Step::Holds, "holdfast_lock_holds", &[list(&wanted.holds)]);
+    script.execute(Step::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
+    (script.sql, script.steps)
+}
+
+struct Script {
+    sql: String,
+    steps: Vec<Step>,
+}
+
+impl Script {
+    fn run(&mut self, step: Step, statement: &str) {
+        if !self.sql.is_empty() {
+            self.sql.push_str("; ");
+        }
+        self.sql.push_str(statement);
+        self.steps.push(step);
+    }
+
+    /// Executes a prepared statement with arrays, unless the last of them is empty.
+    fn execute(&mut self, step: Step, statement: &str, lists: &[String]) {
+        if lists.last().is_some_and(|list| !list.is_empty()) {
+            let lists = lists.join("}','{");
+            self.run(step, &format!("EXECUTE {statement}('{{{lists}}}')"));
+        }
+    }
+
+    fn wait_up_to(&mut self, wait: Duration) {
+        self.run(Step::Other, &format!("SET LOCAL lock_timeout = {}", wait.as_millis().max(1)));
+    }
+}
+
+/// Begins a transaction, looks up the keys and locks the rows, in one round trip. Waits for a lock for
+/// `wait`. The connection must have executed [`PREPARE`].
 pub(crate) async fn lock(
     session: &mut Session,
     wanted: &Wanted<'_>,
     mode: LockMode,
+    wait: Duration,
     places: &Places,
 ) -> Result<Found, StoreError> {
-    // Only integers, places and UUIDs are put into the text, so nothing in it can be anybody's SQL.
-    let mut sql = String::with_capacity(256);
-    let mut steps = vec![Step::Begin];
-    sql.push_str("BEGIN");
-    let mut execute = |step, statement, lists: &[String]| {
-        if lists.last().is_none_or(String::is_empty) {
-            return;
-        }
-        sql.push_str("; EXECUTE ");
-        sql.push_str(statement);
-        for (at, list) in lists.iter().enumerate() {
-            sql.push_str(if at == 0 { "('{" } else { "}','{" });
-            sql.push_str(list);
-        }
-        sql.push_str("}')");
-        steps.push(step);
-    };
-    // Before the locks: it need not be done under them.
-    execute(Step::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
-    let all = &wanted.products;
-    match mode {
-        LockMode::Wait => execute(Step::Products, "holdfast_lock_wait", &[list(all)]),
-        LockMode::Skip => {
-            execute(Step::Products, "holdfast_lock_skip", &[places.of(all.iter()), list(all)]);
-        }
-        LockMode::WaitFor(first) => {
-            execute(Step::Products, "holdfast_lock_wait", &[first.to_string()]);
-            let others = || all.iter().filter(|id| **id != first);
-            execute(Step::Products, "holdfast_lock_skip", &[places.of(others()), list(others())]);
-        }
-    }
-    execute(Step::Holds, "holdfast_holds", &[list(&wanted.holds)]);
-    execute(Step::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
-
+    let (sql, steps) = first_round_trip(wanted, mode, wait, places);
     let mut found = Found::default();
     let mut steps = steps.into_iter();
     let mut step = steps.next();
@@ -195,7 +266,7 @@ pub(crate) async fn lock(
                     found.shelf.put_hold(id, hold);
                 }
                 Some(Step::Orders) => found.order(&row)?,
-                Some(Step::Begin) | None => {}
+                Some(Step::Other) | None => {}
             },
         }
     }

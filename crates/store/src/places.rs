@@ -64,6 +64,12 @@ impl Places {
         list
     }
 
+    /// The page on which this product's row was seen last, as the ctids of its beginning and of its end.
+    pub fn page_of(&self, id: ProductId) -> Option<(Place, Place)> {
+        let page = self.0.lock().get(&id)?.page;
+        Some((Place { page, row: 0 }, Place { page: page.checked_add(1)?, row: 0 }))
+    }
+
     /// Remembers where a commit has left the rows.
     pub fn learn(&self, places: &[(ProductId, Place)]) {
         let mut known = self.0.lock();
@@ -93,5 +99,8 @@ mod tests {
         assert_eq!(places.of([lamp, vase].iter()), "");
         places.learn(&[(vase, Place { page: 0, row: 2 })]);
         assert_eq!(places.of([lamp, vase].iter()), "\"(0,2)\"");
+        assert_eq!(places.page_of(lamp), None);
+        let page = [Place { page: 0, row: 0 }, Place { page: 1, row: 0 }];
+        assert_eq!(places.page_of(vase), Some(page.into()));
     }
 }

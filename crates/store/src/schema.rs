@@ -1,23 +1,13 @@
-//! The schema: its migrations, and whether the database has the one this binary needs.
+//! The schema: whether the database has the one this binary needs.
 
 use std::{io, time::Duration};
 
-use sqlx::{Connection as _, migrate::Migrator};
+use sqlx::Connection as _;
 
-use crate::{Store, StoreError, connections::connect_alone};
+use crate::{Store, StoreError, connections::connect_alone, migrate::migrator};
 
 /// How long the database may take to tell its version, a new connection included.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a migration waits for its connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-
-fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!("../../migrations");
-    // A schema newer than this binary's is fine: an old binary serves beside the next schema.
-    migrator.set_ignore_missing(true);
-    migrator
-}
 
 /// Why this binary cannot work with the database's schema yet.
 #[derive(Debug, thiserror::Error)]
@@ -37,32 +27,10 @@ pub enum SchemaError {
     Store(#[from] StoreError),
 }
 
-/// Why the migrations failed. Those that had succeeded stay.
-#[derive(Debug, thiserror::Error)]
-#[error("the database could not be migrated")]
-pub struct MigrateError(#[from] sqlx::migrate::MigrateError);
-
 impl Store {
     /// The schema version that this binary brings and needs.
     pub fn schema_version() -> i64 {
         migrator().iter().map(|migration| migration.version).max().unwrap_or(0)
-    }
-
-    /// Runs the migrations that the database does not have yet. Two at once are safe: the second
-    /// waits on an advisory lock. One that was interrupted goes on where it stopped.
-    ///
-    /// # Errors
-    /// The database cannot be reached, or a migration fails.
-    pub async fn migrate(&self) -> Result<(), MigrateError> {
-        // A connection of its own, without the timeouts of ordinary work: building an index on a
-        // large table takes as long as it takes.
-        let options = self.settings.connect.clone().application_name("holdfast-migrate");
-        let mut connection = connect_alone(&options, CONNECT_LIMIT)
-            .await
-            .map_err(sqlx::migrate::MigrateError::from)?;
-        migrator().run(&mut connection).await?;
-        connection.close().await.map_err(sqlx::migrate::MigrateError::from)?;
-        Ok(())
     }
 
     /// Whether the database has every migration that this binary needs. One that is ahead is

@@ -1,21 +1,22 @@
 //! One batch, from the lock to the answers.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use holdfast_cache::{Cache, Raised, StockChange as CacheChange};
-use holdfast_domain::{HoldStatus, ProductId, Shortfall, StockChange};
+use holdfast_domain::{HoldStatus, Shortfall, StockChange};
 use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Store, StoreError};
 use holdfast_telemetry::Chain;
 
 use super::{
     AdmissionMetrics, AdmissionSettings,
     answers::Answers,
-    needs::{count_taken, wanted},
+    needs::{count_taken, missed, wanted},
     publish::Outbox,
     rule::{Ruling, expire, records, rule, short_of_held},
     sale_watch::SaleWatch,
     sold_out::SoldOut,
-    ticket::{Accepted, Missing, Refusal, Ticket},
+    suspect_keys::SuspectKeys,
+    ticket::{Accepted, Cause, Missing, Refusal, Row, Ticket},
     trace::BatchTimes,
 };
 use crate::products::CachedProduct;
@@ -31,31 +32,53 @@ pub(super) struct Runner {
     pub cache: Cache<CachedProduct>,
     pub sold_out: SoldOut,
     pub sale_watch: SaleWatch,
+    pub suspect_keys: SuspectKeys,
     pub outbox: Outbox,
     pub metrics: Arc<AdmissionMetrics>,
 }
 
-/// A batch that failed, whole.
-type Failed = (Vec<Ticket>, StoreError);
+/// A batch that failed, whole, and before or after its rows were locked.
+enum Failed {
+    Locking(Vec<Ticket>, StoreError),
+    Later(Vec<Ticket>, StoreError),
+}
 
 impl Runner {
-    /// Runs all `tickets` and answers their callers. Given back are the tickets that miss a row which
-    /// somebody else has locked; there are none with [`LockMode::Wait`].
+    /// Runs all `tickets` and answers their callers. Given back are the tickets that miss a row: somebody
+    /// else has it locked, or it does not exist.
     pub async fn run(&self, tickets: &mut Vec<Ticket>, mode: LockMode) -> Vec<Missing> {
-        let mut contended = Vec::new();
+        let mut missing = Vec::new();
         let mut batches = vec![(self.admit_to_batch(tickets), 1)];
         while let Some((batch, tries)) = batches.pop() {
+            let looked_at = self.suspect_keys.any();
+            let batch = self.set_taken_keys_aside(batch, &mut missing).await;
             if batch.is_empty() {
                 continue;
             }
             self.metrics.batch_size.observe(to_f64(batch.len()));
             let mut times = BatchTimes::begin(mode, batch.len());
             match self.run_batch(batch, mode, &mut times).await {
-                Ok(missing) => contended.extend(missing),
-                Err((batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
+                Ok(left_out) => missing.extend(left_out),
+                Err(Failed::Later(batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
                     batches.push((batch, tries + 1));
                 }
-                Err((mut batch, error)) if batch.len() > 1 && !error.is_transient() => {
+                // The row of the lane, or somebody has locked the whole table.
+                Err(Failed::Locking(batch, StoreError::LockTimeout(error))) => {
+                    tracing::debug!(%error, "a lock was waited for in vain");
+                    self.blocked(batch, mode, Cause::Locked, &mut missing);
+                }
+                Err(Failed::Later(batch, StoreError::LockTimeout(error))) => {
+                    if !looked_at && batch.iter().any(|ticket| ticket.details.key.is_some()) {
+                        self.suspect_keys.suspect();
+                        batches.push((batch, tries));
+                    } else {
+                        tracing::warn!(%error, orders = batch.len(), "the write of a batch waited in vain");
+                        self.blocked(batch, mode, Cause::Write, &mut missing);
+                    }
+                }
+                Err(Failed::Locking(mut batch, error) | Failed::Later(mut batch, error))
+                    if batch.len() > 1 && !error.is_transient() =>
+                {
                     // Something in it is refused by the database. In halves, the bad order is
                     // found in log2(n) steps and its neighbours are served, in their order.
                     tracing::warn!(
@@ -67,13 +90,70 @@ impl Runner {
                     batches.push((second, 1));
                     batches.push((batch, 1));
                 }
-                Err((batch, error)) => {
+                Err(Failed::Locking(batch, error) | Failed::Later(batch, error)) => {
                     times.tell(&batch, Some(refusal_for(&error).reason()));
                     self.refuse_all(batch, &error);
                 }
             }
         }
-        contended
+        missing
+    }
+
+    /// All of a batch must wait.
+    fn blocked(
+        &self,
+        batch: Vec<Ticket>,
+        mode: LockMode,
+        cause: Cause,
+        missing: &mut Vec<Missing>,
+    ) {
+        for ticket in batch {
+            // If it is not known what was waited for, the row of the first product stands for it.
+            let product_id = match (mode, cause) {
+                (LockMode::WaitFor(product_id), Cause::Locked) => Some(product_id),
+                _ => ticket.demand.products().next(),
+            };
+            match product_id {
+                Some(id) => missing.push(Missing { ticket, row: Row::Product(id), cause }),
+                None => self.refuse(ticket, Refusal::LockTimeout),
+            }
+        }
+    }
+
+    /// While keys are suspected to be written by transactions that do not end, takes those out whose key is, before
+    /// any row of a product is locked.
+    async fn set_taken_keys_aside(
+        &self,
+        mut batch: Vec<Ticket>,
+        missing: &mut Vec<Missing>,
+    ) -> Vec<Ticket> {
+        if !self.suspect_keys.any() {
+            return batch;
+        }
+        let keys: Vec<_> = batch.iter().filter_map(|ticket| ticket.details.key).collect();
+        if keys.is_empty() {
+            return batch;
+        }
+        match self.store.taken_keys(&keys).await {
+            Ok(taken) if taken.is_empty() => batch,
+            Ok(taken) => {
+                self.suspect_keys.suspect();
+                let key = |ticket: &Ticket| {
+                    ticket.details.key.map(|key| key.id()).filter(|key| taken.contains(key))
+                };
+                for ticket in batch.extract_if(.., |ticket| key(ticket).is_some()) {
+                    if let Some(key) = key(&ticket) {
+                        missing.push(Missing { ticket, row: Row::Key(key), cause: Cause::Locked });
+                    }
+                }
+                batch
+            }
+            Err(error) => {
+                // What is wrong with the database, the batch itself will say.
+                tracing::debug!(error = %Chain(&error), "taken keys could not be looked for");
+                batch
+            }
+        }
     }
 
     /// Leaves out callers that have gone, and refuses those that have waited for too long.
@@ -85,7 +165,8 @@ impl Runner {
             if ticket.is_abandoned() {
                 self.metrics.abandoned.inc();
             } else if waited > self.settings.wait_max {
-                self.refuse(ticket, Refusal::Full);
+                let locked = ticket.misses > 0;
+                self.refuse(ticket, if locked { Refusal::LockTimeout } else { Refusal::Full });
             } else {
                 self.metrics.lane_wait.observe(waited.as_secs_f64());
                 batch.push(ticket);
@@ -109,29 +190,25 @@ impl Runner {
         }
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => return Err((tickets, error)),
+            Err(error) => return Err(Failed::Locking(tickets, error)),
         };
         times.locked = Some(locked);
         self.sale_watch.found(batch.shelf().in_sales(), locked - asked);
 
         self.answer_repeats(&mut tickets, &batch);
-        // Locked by somebody else, or not there at all.
-        let missed = |ticket: &Ticket| {
-            ticket.demand.products().find(|product_id| !batch.shelf().has(*product_id))
-        };
-        let missing: Vec<Missing> = match mode {
-            LockMode::Wait => Vec::new(),
-            LockMode::Skip | LockMode::WaitFor(_) => tickets
-                .extract_if(.., |ticket| missed(ticket).is_some())
-                .filter_map(|ticket| missed(&ticket).map(|product_id| (ticket, product_id)))
-                .collect(),
-        };
+        let missing: Vec<Missing> = tickets
+            .extract_if(.., |ticket| missed(ticket, &batch, mode).is_some())
+            .filter_map(|ticket| {
+                let row = missed(&ticket, &batch, mode)?;
+                Some(Missing { ticket, row, cause: Cause::Locked })
+            })
+            .collect();
         match self.admit(batch, tickets, locked, times).await {
-            Ok(()) => Ok(self.locked_by_others(missing).await),
+            Ok(()) => Ok(missing),
             // Those that were left out share the fate of the batch, or its next try.
             Err((mut tickets, error)) => {
-                tickets.extend(missing.into_iter().map(|(ticket, _)| ticket));
-                Err((tickets, error))
+                tickets.extend(missing.into_iter().map(|missing| missing.ticket));
+                Err(Failed::Later(tickets, error))
             }
         }
     }
@@ -183,7 +260,7 @@ impl Runner {
         tickets: Vec<Ticket>,
         locked: Instant,
         times: &mut BatchTimes,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), (Vec<Ticket>, StoreError)> {
         if let Err(error) = count_taken(&mut batch, &tickets).await {
             return Err((tickets, error));
         }
@@ -317,32 +394,7 @@ impl Runner {
         }
     }
 
-    /// Of tickets that miss a row, those that must wait for it. The others name a product that does
-    /// not exist, and are told so.
-    async fn locked_by_others(&self, missing: Vec<Missing>) -> Vec<Missing> {
-        if missing.is_empty() {
-            return missing;
-        }
-        let products: BTreeSet<ProductId> =
-            missing.iter().map(|(_, product_id)| *product_id).collect();
-        match self.store.existing_products(&products).await {
-            Ok(existing) => {
-                let (wait, unknown): (Vec<_>, Vec<_>) = missing
-                    .into_iter()
-                    .partition(|(_, product_id)| existing.binary_search(product_id).is_ok());
-                for (ticket, product_id) in unknown {
-                    self.refuse(ticket, Refusal::Short(Shortfall::UnknownProduct(product_id)));
-                }
-                wait
-            }
-            Err(error) => {
-                self.refuse_all(missing.into_iter().map(|(ticket, _)| ticket).collect(), &error);
-                Vec::new()
-            }
-        }
-    }
-
-    fn refuse_all(&self, tickets: Vec<Ticket>, error: &StoreError) {
+    pub fn refuse_all(&self, tickets: Vec<Ticket>, error: &StoreError) {
         tracing::warn!(
             error = %Chain(error),
             orders = tickets.len(),
@@ -354,11 +406,11 @@ impl Runner {
         }
     }
 
+    /// Refuses a request. It is counted where its caller hears of it.
     pub fn refuse(&self, ticket: Ticket, refusal: Refusal) {
         if let Refusal::Short(Shortfall::NotEnough { product_id, .. }) = refusal {
             self.sold_out.learn(product_id);
         }
-        self.metrics.refused(refusal);
         ticket.answer(Err(refusal));
     }
 }

@@ -31,7 +31,7 @@ pub struct AdmissionMetrics {
     pub abandoned: IntCounter,
     /// Orders that wait in a lane for their batch.
     pub lane_depth: IntGauge,
-    /// Products that have a lane of their own, because somebody else holds their row.
+    /// Rows of products, orders, holds and keys for which requests wait apart, because somebody else holds them.
     pub own_lanes: IntGauge,
     /// Seconds that an order waited in its lane.
     pub lane_wait: Histogram,
@@ -112,7 +112,7 @@ impl AdmissionMetrics {
             )?,
             own_lanes: gauge(
                 "holdfast_own_lanes",
-                "Products that have a lane of their own, because somebody else holds their row.",
+                "Rows of products, orders, holds and keys for which requests wait apart, because somebody else holds them.",
             )?,
             lane_wait: seconds(
                 "holdfast_lane_wait_seconds",
@@ -187,8 +187,13 @@ impl AdmissionMetrics {
         histogram.observe(waited.as_secs_f64());
     }
 
+    /// Counts a wait for a row that others kept locked.
+    pub(super) fn row_locked(&self, waited: Duration) {
+        self.lock_wait_own.observe(waited.as_secs_f64());
+    }
+
     /// Counts a refusal.
-    pub fn refused(&self, refusal: Refusal) {
+    pub(super) fn refused(&self, refusal: Refusal) {
         debug_assert!(Refusal::REASONS.contains(&refusal.reason()), "{refusal:?} is not listed");
         self.refused.with_label_values(&[refusal.reason()]).inc();
     }
@@ -206,7 +211,7 @@ fn add<M: Collector + Clone + 'static>(
 fn lock_waits(registry: &Registry, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
     let options = HistogramOpts::new(
         "holdfast_lock_wait_seconds",
-        "Time that a batch waited for its row locks, the round trip included, by lane: the shared one skips what is locked, a contended product's own waits for it.",
+        "Time that a batch waited for its row locks, the round trip included, by lane: the shared one skips what is locked, a contended product's own waits for it. Also, as own, the time that a row was locked or a request waited for it in vain.",
     );
     add(registry, HistogramVec::new(options.buckets(buckets), &["lane"]))
 }

@@ -8,27 +8,35 @@
 //! one lock and one commit among hundreds of orders.
 //!
 //! Which lane?
-//! - All orders go through **one shared lane** first. It never waits for a row: it locks with
+//! - All requests go through **one shared lane** first. It never waits for a row: it locks with
 //!   `SKIP LOCKED`.
-//! - Orders whose row somebody else holds, and still holds at the next tries, move to **a lane of their product's own**, which waits
-//!   for the row up to `lock_timeout` and ends when it has had no work for a while. As long as it
-//!   is there, orders for its product go straight to it.
+//! - Requests for a product whose row others hold at three tries, and whose version moves meanwhile, go to **a lane of
+//!   that product's own**: two replicas sell the product. It waits for the row in the database, for as long as a batch
+//!   needs, and takes turns with the other replica. It ends when it has had no work for a while.
+//! - Requests for a row that does not move are **stuck**: a product, an order that is to be cancelled, a hold, or an
+//!   idempotency key in a transaction of somebody else. They wait without a connection. **The look** tries the first
+//!   of each stuck row from time to time, all rows together, and without waiting. The requests have their turn
+//!   when the row is free, and get a lane when it moves.
+//!
+//! So nobody waits in the database for longer than a batch needs, and no number of locked rows takes connections
+//! from the others. Only requests that need a contended row go there; the others stay in the shared lane.
 //!
 //! What is known to be sold out is refused before it comes to a lane: see [`Admission::place`].
 //!
-//! An order of several lines is admitted when all its rows are there. One that misses a row waits in the
-//! lane of that row: such a lane waits for its own row with empty hands, then takes what else its orders need
-//! and nobody holds. So nobody waits with a lock in hand, and there is no deadlock between replicas.
+//! An order of several lines is admitted when all its rows are there. One that misses a row moves to the place
+//! of that row. A lane waits for its own row before it has any other, then takes what else its requests need and
+//! nobody holds. So there is no deadlock between replicas.
 //!
 //! Cancellations and holds go the same way, in the same batches: they are demands like orders.
-//!
-//! So one locked row stalls nobody else, and a hot product gets its own lane by itself as soon as
-//! a second replica wants the same row.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `ticket` | a demand that waits, and its verdict |
-//! | `lanes` | the queues, and which order goes to which |
+//! | `lanes` | the queues, and which request goes to which |
+//! | `contended` | the rows that others hold, and what waits for them |
+//! | `look` | trying requests for stuck rows again |
+//! | `missed_rows` | telling rows that are locked from those that do not exist |
+//! | `suspect_keys` | when to look for keys that others have written and not committed |
 //! | `batch` | one batch from the lock to the answers |
 //! | `needs` | what a batch needs to know and to have from the database |
 //! | `rule` | who of a batch gets what |
@@ -41,15 +49,19 @@
 
 mod answers;
 mod batch;
+mod contended;
 mod expiry;
 mod lanes;
+mod look;
 mod metrics;
+mod missed_rows;
 mod needs;
 mod problem;
 mod publish;
 mod rule;
 mod sale_watch;
 mod sold_out;
+mod suspect_keys;
 mod ticket;
 mod trace;
 
@@ -72,11 +84,13 @@ pub struct AdmissionSettings {
     pub lane_depth: usize,
     /// The most orders in one batch.
     pub batch_max: usize,
-    /// The most products that may have a lane of their own at the same time. Orders for a locked
-    /// product beyond them are refused.
+    /// The most products whose lanes wait in the database at the same time. Requests for further ones
+    /// are tried again from time to time.
     pub own_lanes_max: usize,
     /// An order that has waited longer than this when its turn comes is refused.
     pub wait_max: Duration,
+    /// The longest that a request waits for a row that others keep locked.
+    pub lock_wait_max: Duration,
     /// How long a lane of a product's own stays when it has no work.
     pub own_lane_idle: Duration,
     /// How often holds are looked for whose time is over.
@@ -93,6 +107,7 @@ impl Default for AdmissionSettings {
             batch_max: 2048,
             own_lanes_max: 64,
             wait_max: Duration::from_secs(2),
+            lock_wait_max: Duration::from_secs(2),
             own_lane_idle: Duration::from_millis(500),
             expiry_interval: Duration::from_secs(1),
             outcome_timeout: Duration::from_secs(10),
@@ -106,6 +121,7 @@ pub struct Admission {
     lanes: Arc<lanes::Lanes>,
     expiry: Arc<expiry::Expiry>,
     sale_watch: sale_watch::SaleWatch,
+    metrics: Arc<AdmissionMetrics>,
 }
 
 impl Admission {
@@ -126,12 +142,13 @@ impl Admission {
             cache,
             sold_out,
             sale_watch: sale_watch.clone(),
+            suspect_keys: suspect_keys::SuspectKeys::new(),
             outbox,
-            metrics,
+            metrics: Arc::clone(&metrics),
         };
         let lanes = lanes::Lanes::open(runner);
         let expiry = expiry::Expiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
-        Self { lanes, expiry: Arc::new(expiry), sale_watch }
+        Self { lanes, expiry: Arc::new(expiry), sale_watch, metrics }
     }
 
     /// Hands over a demand and waits for the verdict: at most for `wait_max` and one batch, which
@@ -153,6 +170,10 @@ impl Admission {
     pub async fn place(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
         let products: sale_watch::Products = demand.products().collect();
         let verdict = self.decide(demand, details).await;
+        // Here and nowhere else: every refusal passes through here once.
+        if let Err(refusal) = &verdict {
+            self.metrics.refused(*refusal);
+        }
         self.sale_watch.ended(&products, &verdict);
         verdict
     }

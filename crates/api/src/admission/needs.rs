@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_store::{Batch, IdempotencyKey, StoreError, Wanted};
+use holdfast_store::{Batch, IdempotencyKey, LockMode, StoreError, Wanted};
 
-use super::ticket::Ticket;
+use super::ticket::{Row, Ticket};
 
 /// What the tickets need to see and to lock.
 pub(super) fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
@@ -18,6 +18,18 @@ pub(super) fn wanted(tickets: &[Ticket]) -> Wanted<'_> {
     wanted.keys.sort_unstable_by_key(|key| key.id());
     wanted.keys.dedup_by_key(|key| IdempotencyKey::id(key));
     wanted
+}
+
+/// A row that the ticket needs and that the batch does not have.
+pub(super) fn missed(ticket: &Ticket, batch: &Batch, mode: LockMode) -> Option<Row> {
+    let shelf = batch.shelf();
+    ticket.rows().find(|row| match row {
+        // Only one that does not exist is not locked then; it is refused as unknown.
+        Row::Product(id) => mode != LockMode::Wait && !shelf.has(*id),
+        Row::Order(id) => !shelf.has_order(*id),
+        Row::Hold(id) => !shelf.has_hold(*id),
+        Row::Key(_) => false,
+    })
 }
 
 /// Finds out what the customers of a batch have of the products with a limit, if there are any.

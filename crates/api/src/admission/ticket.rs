@@ -188,21 +188,60 @@ pub(super) struct Ticket {
     pub arrived: Instant,
     /// How often one of its rows was found locked.
     pub misses: u8,
+    /// The product whose row was found locked last, and its version then.
+    pub seen: Option<(ProductId, i64)>,
     verdict: oneshot::Sender<Verdict>,
 }
 
-/// A ticket that a batch had to leave out, and the row that it misses.
-pub(super) type Missing = (Ticket, ProductId);
+/// A row that a request needs, and that others may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Row {
+    /// Of an idempotency key: somebody has written it and not committed yet.
+    Key(u128),
+    /// Of the order that it cancels.
+    Order(OrderId),
+    /// Of a hold that it ends.
+    Hold(HoldId),
+    /// Of a product.
+    Product(ProductId),
+}
+
+/// A request that a batch had to leave out, and the row that it misses.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub ticket: Ticket,
+    pub row: Row,
+    pub cause: Cause,
+}
+
+/// Why a request was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody has locked the row, or it does not exist.
+    Locked,
+    /// The batch's write waited for something, and it is not known for what.
+    Write,
+}
 
 impl Ticket {
     pub fn new(demand: Demand, details: Details) -> (Self, oneshot::Receiver<Verdict>) {
         let (verdict, answer) = oneshot::channel();
-        (Self { demand, details, arrived: Instant::now(), misses: 0, verdict }, answer)
+        (Self { demand, details, arrived: Instant::now(), misses: 0, seen: None, verdict }, answer)
     }
 
     /// Whether nobody waits for the verdict any more.
     pub fn is_abandoned(&self) -> bool {
         self.verdict.is_closed()
+    }
+
+    /// The rows that it needs.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let key = self.details.key.map(|key| Row::Key(key.id()));
+        let order = self.demand.order().map(Row::Order);
+        // Of expired holds, those come back that can.
+        let whole = !matches!(self.demand, Demand::Expire { .. });
+        let holds = self.demand.holds().filter(move |_| whole).map(Row::Hold);
+        key.into_iter().chain(order).chain(holds).chain(self.demand.products().map(Row::Product))
     }
 
     /// The kind of result that its key leads to.

@@ -33,15 +33,14 @@ async fn a_locked_row_stalls_its_own_product_only() {
     let (locked, free) = (lanes.product(10).await, lanes.product(10).await);
     let holder = lock(&lanes.store, &[locked]).await;
     let stalled = lanes.begin(locked, 1).await;
-    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
-    assert_eq!(lanes.metrics.own_lanes.get(), 1);
+    lanes.apart(1).await;
     for _ in 0..5 {
         lanes.place(free, 1).await.unwrap();
     }
     assert!(!stalled.is_finished());
     holder.release().await.unwrap();
     stalled.await.unwrap().unwrap();
-    lanes.until("the own lane has ended", async || lanes.metrics.own_lanes.get() == 0).await;
+    lanes.apart(0).await;
     lanes.place(locked, 1).await.unwrap();
     assert_eq!(lanes.stock(locked).await, 8);
 }
@@ -82,42 +81,14 @@ async fn replicas_that_meet_at_many_rows_refuse_nobody() {
 
 #[tokio::test]
 async fn a_row_that_stays_locked_is_a_clean_refusal() {
-    let lanes = lanes(AdmissionSettings::default()).await;
+    let lock_wait_max = std::time::Duration::from_millis(300);
+    let settings = AdmissionSettings { lock_wait_max, ..AdmissionSettings::default() };
+    let lanes = lanes(settings).await;
     let lamp = lanes.product(10).await;
     let holder = lock(&lanes.store, &[lamp]).await;
     assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::LockTimeout));
     holder.release().await.unwrap();
     assert_eq!(lanes.orders().await, 0);
-}
-
-#[tokio::test]
-async fn many_locked_rows_leave_the_shared_lane_a_connection() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let mut locked = Vec::new();
-    for _ in 0..8 {
-        locked.push(lanes.product(10).await);
-    }
-    let free = lanes.product(10).await;
-    // On a connection from elsewhere, so that all those of admission are free.
-    let mut elsewhere = lanes.store.pool().begin().await.unwrap();
-    sqlx::query("SELECT FROM products WHERE id <> $1 FOR UPDATE")
-        .bind(free.0)
-        .execute(&mut *elsewhere)
-        .await
-        .unwrap();
-    let mut stalled = Vec::new();
-    for id in &locked {
-        stalled.push(lanes.begin(*id, 1).await);
-    }
-    lanes.until("own lanes wait", async || lanes.somebody_waits().await).await;
-    for _ in 0..5 {
-        lanes.place(free, 1).await.unwrap();
-    }
-    elsewhere.rollback().await.unwrap();
-    for placing in stalled {
-        // Whether one got the row in time or not, it has its answer.
-        let _ = placing.await.unwrap();
-    }
 }
 
 #[tokio::test]
@@ -127,15 +98,14 @@ async fn a_full_lane_refuses_at_once() {
     let lamp = lanes.product(10).await;
     let holder = lock(&lanes.store, &[lamp]).await;
     let first = lanes.begin(lamp, 1).await;
-    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
-    let waiting = [lanes.begin(lamp, 1).await, lanes.begin(lamp, 1).await];
+    lanes.apart(1).await;
+    let second = lanes.begin(lamp, 1).await;
     assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::Full));
     holder.release().await.unwrap();
-    first.await.unwrap().unwrap();
-    for placing in waiting {
+    for placing in [first, second] {
         placing.await.unwrap().unwrap();
     }
-    assert_eq!(lanes.orders().await, 3);
+    assert_eq!(lanes.orders().await, 2);
 }
 
 #[tokio::test]
@@ -144,7 +114,7 @@ async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
     let lamp = lanes.product(10).await;
     let holder = lock(&lanes.store, &[lamp]).await;
     let first = lanes.begin(lamp, 1).await;
-    lanes.until("its own lane waits", async || lanes.somebody_waits().await).await;
+    lanes.apart(1).await;
     let gone = lanes.begin(lamp, 1).await;
     gone.abort();
     assert!(gone.await.unwrap_err().is_cancelled());

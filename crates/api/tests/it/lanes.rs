@@ -15,6 +15,7 @@ use holdfast_domain::{
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_sandbox::{Redis, RedisOptions};
 use holdfast_store::{Batch, LockMode, Store, StoreSettings, Wanted};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 
 use crate::server;
@@ -22,6 +23,7 @@ use crate::server;
 pub struct Lanes {
     pub admission: Admission,
     pub metrics: Arc<AdmissionMetrics>,
+    pub registry: prometheus::Registry,
     pub store: Store,
     pub cache: Cache<CachedProduct>,
     _redis: Redis,
@@ -40,10 +42,11 @@ pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
     store.migrate().await.unwrap();
     let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
     let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
-    let metrics = Arc::new(AdmissionMetrics::new(&prometheus::Registry::new()).unwrap());
+    let registry = prometheus::Registry::new();
+    let metrics = Arc::new(AdmissionMetrics::new(&registry).unwrap());
     let admission =
         Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
-    Lanes { admission, metrics, store, cache, _redis: redis }
+    Lanes { admission, metrics, registry, store, cache, _redis: redis }
 }
 
 impl Lanes {
@@ -93,15 +96,34 @@ impl Lanes {
         }
     }
 
-    /// Whether a session of this database waits for a lock.
-    pub async fn somebody_waits(&self) -> bool {
-        sqlx::query_scalar(
-            "SELECT count(*) > 0 FROM pg_stat_activity \
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(self.store.pool())
-        .await
-        .unwrap()
+    /// Returns when requests wait for so many locked rows.
+    pub async fn apart(&self, rows: i64) {
+        self.until("requests wait apart", async || self.metrics.own_lanes.get() == rows).await;
+    }
+}
+
+/// A session from elsewhere, as a report or a person with a database client, in a transaction.
+pub struct Session(PgConnection);
+
+impl Session {
+    /// Executes a statement in a transaction that does not end.
+    pub async fn begin(url: &str, statement: &str) -> Self {
+        let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+        let sql = format!("BEGIN; {statement}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    /// Commits what it has done, and a statement more.
+    pub async fn commit(&mut self, statement: &str) {
+        let sql = format!("{statement}; COMMIT");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut self.0).await.unwrap();
+    }
+
+    /// Ends the transaction.
+    pub async fn rollback(mut self) {
+        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await.unwrap();
+        self.0.close().await.unwrap();
     }
 }
 

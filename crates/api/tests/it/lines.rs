@@ -59,7 +59,7 @@ async fn an_order_that_misses_a_row_waits_in_that_rows_lane_with_empty_hands() {
     let holder = lock(&lanes.store, &[vase]).await;
     let admission = lanes.admission.clone();
     let both = tokio::spawn(async move { place(&admission, order(&[(lamp, 1), (vase, 1)])).await });
-    lanes.until("its lane waits", async || lanes.somebody_waits().await).await;
+    lanes.apart(1).await;
     // The other row is free for everybody all the while.
     for _ in 0..5 {
         lanes.place(lamp, 1).await.unwrap();
@@ -77,9 +77,11 @@ async fn an_order_moves_on_to_the_next_row_that_it_misses() {
     let (first, second) = (lock(&lanes.store, &[lamp]).await, lock(&lanes.store, &[vase]).await);
     let admission = lanes.admission.clone();
     let both = tokio::spawn(async move { place(&admission, order(&[(vase, 2), (lamp, 2)])).await });
-    lanes.until("a lane waits", async || lanes.somebody_waits().await).await;
+    lanes.apart(1).await;
     second.release().await.unwrap();
-    lanes.until("it waits for the other", async || lanes.metrics.own_lanes.get() == 2).await;
+    lanes
+        .until("the row that was missed first is free", async || lanes.stock(vase).await == 10)
+        .await;
     assert!(!both.is_finished());
     first.release().await.unwrap();
     both.await.unwrap().unwrap();
@@ -96,7 +98,7 @@ async fn an_unknown_product_among_known_ones_is_told_apart_from_a_locked_one() {
     let holder = lock(&lanes.store, &[lamp]).await;
     let admission = lanes.admission.clone();
     let placing = tokio::spawn(async move { place(&admission, demand).await });
-    lanes.until("its lane waits", async || lanes.somebody_waits().await).await;
+    lanes.apart(1).await;
     holder.release().await.unwrap();
     assert_eq!(placing.await.unwrap(), Err(unknown));
     assert_eq!(place(&lanes.admission, order(&[(lamp, 11)])).await, Err(not_enough(lamp, 10)));
@@ -145,7 +147,7 @@ async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     assert_eq!(replicas[0].orders().await, 16 * 150);
     // What is over is over: the lanes of the crossings end.
     for lanes in &replicas {
-        lanes.until("own lanes end", async || lanes.metrics.own_lanes.get() == 0).await;
+        lanes.apart(0).await;
         place(&lanes.admission, one(products[0], 1)).await.unwrap();
     }
 }

@@ -10,6 +10,7 @@ mod fixture;
 mod fulfilment;
 mod ledger;
 mod lists;
+mod migrations;
 mod outcome;
 mod plans;
 mod products;

@@ -1,5 +1,5 @@
 use holdfast_domain::{Description, ProductId, ProductPatch, Stock, StockEdit};
-use holdfast_store::StoreError;
+use holdfast_store::{MissedRows, StoreError};
 
 use crate::fixture::{self, product, store};
 
@@ -58,8 +58,9 @@ async fn a_retired_product_is_gone_from_the_shop_and_stays_in_the_database() {
     store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
     assert_eq!(store.product(lamp.id).await.unwrap(), None);
     assert!(store.lock_product(lamp.id).await.unwrap().is_none());
-    let asked = [lamp.id, holdfast_domain::ProductId(999)].into();
-    assert_eq!(store.existing_products(&asked).await.unwrap(), [lamp.id]);
+    let products = [lamp.id, holdfast_domain::ProductId(999)].into();
+    let seen = store.seen(&MissedRows { products, ..MissedRows::default() }).await.unwrap();
+    assert_eq!(seen.products, [(lamp.id, 2)].into());
     let error = sqlx::query("DELETE FROM products").execute(store.pool()).await.unwrap_err();
     assert!(error.to_string().contains("retired, never deleted"), "{error}");
 }

@@ -1,0 +1,66 @@
+//! Rows that a batch could not lock: those that do not exist, and those that others hold.
+
+use std::collections::BTreeSet;
+
+use holdfast_domain::{ProductId, Shortfall};
+use holdfast_store::{MissedRows, SeenRows, StoreError};
+use holdfast_telemetry::Chain;
+
+use super::{
+    batch::Runner,
+    ticket::{Missing, Refusal, Row},
+};
+
+impl Runner {
+    /// Refuses the requests whose row does not exist, and gives back the others with what is seen of their rows.
+    pub async fn existing(&self, mut missing: Vec<Missing>) -> (Vec<Missing>, SeenRows) {
+        let mut missed = MissedRows::default();
+        for Missing { row, .. } in &missing {
+            match row {
+                Row::Product(id) => _ = missed.products.insert(*id),
+                Row::Order(id) => _ = missed.orders.insert(*id),
+                Row::Hold(id) => _ = missed.holds.insert(*id),
+                // Somebody is about to write it.
+                Row::Key(_) => {}
+            }
+        }
+        if missed == MissedRows::default() {
+            return (missing, SeenRows::default());
+        }
+        let seen = match self.store.seen(&missed).await {
+            Ok(seen) => seen,
+            // Somebody has locked a whole table.
+            Err(StoreError::LockTimeout(_)) => return (missing, SeenRows::default()),
+            Err(error) => {
+                self.refuse_all(missing.into_iter().map(|it| it.ticket).collect(), &error);
+                return (Vec::new(), SeenRows::default());
+            }
+        };
+        let unknown = |row: &Row| match row {
+            Row::Product(id) if !seen.products.contains_key(id) => {
+                Some(Shortfall::UnknownProduct(*id))
+            }
+            Row::Order(id) if !seen.orders.contains(id) => Some(Shortfall::UnknownOrder),
+            Row::Hold(id) if !seen.holds.contains(id) => Some(Shortfall::UnknownHold(*id)),
+            _ => None,
+        };
+        for Missing { ticket, row, .. } in missing.extract_if(.., |it| unknown(&it.row).is_some()) {
+            if let Some(shortfall) = unknown(&row) {
+                self.refuse(ticket, Refusal::Short(shortfall));
+            }
+        }
+        (missing, seen)
+    }
+
+    /// The committed versions of products. If they cannot be had now, nothing is known of them.
+    pub async fn versions(&self, products: BTreeSet<ProductId>) -> SeenRows {
+        if products.is_empty() {
+            return SeenRows::default();
+        }
+        let missed = MissedRows { products, ..MissedRows::default() };
+        self.store.seen(&missed).await.unwrap_or_else(|error| {
+            tracing::debug!(error = %Chain(&error), "locked rows could not be looked at");
+            SeenRows::default()
+        })
+    }
+}

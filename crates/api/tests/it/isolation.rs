@@ -1,0 +1,366 @@
+//! Locked rows delay the requests that need them, and nobody else.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use holdfast_api::admission::{
+    Accepted, AcceptedOrder, Admission, AdmissionSettings, Details, Refusal,
+};
+use holdfast_domain::{Demand, HoldId, Line, OrderStatus, ProductId, Quantity};
+use holdfast_store::{IdempotencyKey, Store, StoreSettings};
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::{
+    lanes::{Lanes, Session, lanes_on, not_enough, one, order, place},
+    server,
+};
+
+/// A batch may wait for another one. This is longer than any such wait.
+const LONG_WAIT: &str = "700 ms";
+
+/// A wait for a row is long enough to outlast a test: the requests for locked rows wait to its end.
+fn patient() -> AdmissionSettings {
+    let wait = Duration::from_mins(1);
+    AdmissionSettings { wait_max: wait, lock_wait_max: wait, ..AdmissionSettings::default() }
+}
+
+fn key(name: &str) -> IdempotencyKey {
+    IdempotencyKey::new("", name, b"1")
+}
+
+fn keyed(name: &str) -> Details {
+    Details { key: Some(key(name)), ..Details::default() }
+}
+
+/// Writes the row of a key, as another replica's batch does.
+fn insert_key(name: &str) -> String {
+    let key = Uuid::from_u128(key(name).id());
+    format!("INSERT INTO idempotency_keys VALUES ('{key}', 1, 'order', 1)")
+}
+
+fn lock_rows(table: &str, ids: impl IntoIterator<Item = i64>) -> String {
+    let ids: Vec<_> = ids.into_iter().map(|id| id.to_string()).collect();
+    format!("SELECT FROM {table} WHERE id IN ({}) FOR UPDATE", ids.join(","))
+}
+
+fn begin(admission: &Admission, demand: Demand, details: Details) -> JoinHandle<Outcome> {
+    let admission = admission.clone();
+    tokio::spawn(async move { admission.place(demand, details).await })
+}
+
+type Outcome = Result<Accepted, Refusal>;
+
+fn cancel(order: &AcceptedOrder, product_id: ProductId) -> Demand {
+    let Demand::Order(lines) = one(product_id, 1) else { panic!("no order") };
+    Demand::Cancel { order_id: order.id, from: OrderStatus::Pending, settled: false, lines }
+}
+
+async fn hold(lanes: &Lanes, product_id: ProductId) -> HoldId {
+    let demand = Demand::Hold { product_id, quantity: Quantity::ONE, expected_price: None };
+    let details = Details { lasts: Duration::from_mins(5), ..Details::default() };
+    match lanes.admission.place(demand, details).await.unwrap() {
+        Accepted::Hold(hold) => hold.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Looks at the sessions of a database until it is asked how many waits for a lock it has seen that were
+/// longer than a batch may wait for another.
+struct Watch {
+    running: Arc<AtomicBool>,
+    watching: JoinHandle<u64>,
+}
+
+impl Watch {
+    async fn begin(url: &str) -> Self {
+        let mut connection: PgConnection =
+            url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+        let running = Arc::new(AtomicBool::new(true));
+        let watched = Arc::clone(&running);
+        let watching = tokio::spawn(async move {
+            let mut long_waits = 0;
+            while watched.load(Ordering::Relaxed) {
+                let waits: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'holdfast' AND wait_event_type = 'Lock' \
+                     AND clock_timestamp() - query_start > interval '{LONG_WAIT}'"
+                )))
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+                long_waits += u64::try_from(waits).unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            long_waits
+        });
+        Self { running, watching }
+    }
+
+    async fn long_waits(self) -> u64 {
+        self.running.store(false, Ordering::Relaxed);
+        self.watching.await.unwrap()
+    }
+}
+
+/// 100 products, more than lanes of their own, with 20 orders, 20 keys and 5 holds of a product that is not locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, patient()).await;
+    let free = lanes.product(100_000).await;
+    let mut locked = Vec::new();
+    for _ in 0..100 {
+        locked.push(lanes.product(10).await);
+    }
+    let (mut orders, mut holds) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        orders.push(lanes.place(free, 1).await.unwrap());
+    }
+    for _ in 0..5 {
+        holds.push(hold(&lanes, free).await);
+    }
+    let products = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let order_rows =
+        Session::begin(&url, &lock_rows("orders", orders.iter().map(|it| it.id.0))).await;
+    let hold_rows = Session::begin(&url, &lock_rows("holds", holds.iter().map(|id| id.0))).await;
+    let inserts: Vec<_> = (0..20).map(|at| insert_key(&format!("k{at}"))).collect();
+    let key_rows = Session::begin(&url, &inserts.join("; ")).await;
+
+    let watch = Watch::begin(&url).await;
+    let mut stuck = Vec::new();
+    for id in &locked {
+        stuck.push(begin(&lanes.admission, one(*id, 1), Details::default()));
+    }
+    for order in &orders {
+        stuck.push(begin(&lanes.admission, cancel(order, free), Details::default()));
+    }
+    for at in 0..20 {
+        stuck.push(begin(&lanes.admission, one(free, 1), keyed(&format!("k{at}"))));
+    }
+    for (at, hold_id) in holds.iter().enumerate() {
+        let demand = if at % 2 == 0 {
+            Demand::Release { hold_id: *hold_id, product_id: free }
+        } else {
+            let line = Line { hold: Some(*hold_id), ..Line::from_stock(free, Quantity::ONE) };
+            Demand::Order([line].into_iter().collect())
+        };
+        stuck.push(begin(&lanes.admission, demand, Details::default()));
+    }
+    lanes.apart(145).await;
+
+    // All of these go on, and none needs a connection that somebody waits with.
+    for at in 0..100 {
+        let placed = lanes.place(free, 1).await.unwrap();
+        lanes.admission.place(cancel(&placed, free), Details::default()).await.unwrap();
+        lanes.admission.place(one(free, 1), keyed(&format!("free {at}"))).await.unwrap();
+    }
+    assert!(stuck.iter().all(|request| !request.is_finished()));
+    assert_eq!(watch.long_waits().await, 0);
+
+    for session in [products, order_rows, hold_rows, key_rows] {
+        session.rollback().await;
+    }
+    for request in stuck {
+        request.await.unwrap().unwrap();
+    }
+    lanes.apart(0).await;
+}
+
+/// A hot product whose two replicas take turns on its row, while clients want 30 locked ones all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
+    let url = server::database().await;
+    // A request for the hot product that waits for longer than this is refused, and that fails the test.
+    let settings = AdmissionSettings {
+        wait_max: Duration::from_secs(20),
+        lock_wait_max: Duration::from_millis(300),
+        ..AdmissionSettings::default()
+    };
+    let replicas = [lanes_on(&url, settings).await, lanes_on(&url, settings).await];
+    let hot = replicas[0].product(1_000_000).await;
+    let mut locked = Vec::new();
+    for _ in 0..30 {
+        locked.push(replicas[0].product(10).await);
+    }
+    let holder = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let watch = Watch::begin(&url).await;
+    let running = Arc::new(AtomicBool::new(true));
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut waiting = Vec::new();
+    for (at, id) in locked.iter().enumerate() {
+        let (admission, id) = (replicas[at % 2].admission.clone(), *id);
+        let (running, refused) = (Arc::clone(&running), Arc::clone(&refused));
+        waiting.push(tokio::spawn(async move {
+            while running.load(Ordering::Relaxed) {
+                assert_eq!(place(&admission, one(id, 1)).await, Err(Refusal::LockTimeout));
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let mut selling = Vec::new();
+    for at in 0..16 {
+        let admission = replicas[at % 2].admission.clone();
+        selling.push(tokio::spawn(async move {
+            for _ in 0..100 {
+                place(&admission, one(hot, 1)).await.unwrap();
+            }
+        }));
+    }
+    for seller in selling {
+        seller.await.unwrap();
+    }
+    running.store(false, Ordering::Relaxed);
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+    assert!(refused.load(Ordering::Relaxed) >= 30);
+    assert_eq!(watch.long_waits().await, 0);
+    holder.rollback().await;
+    assert_eq!(replicas[0].stock(hot).await, 1_000_000 - 1600);
+}
+
+#[tokio::test]
+async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, patient()).await;
+    let lamp = lanes.product(3).await;
+    let holder = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
+    let mut waiting = Vec::new();
+    for units in [2, 2, 1, 1] {
+        waiting.push(lanes.begin(lamp, units).await);
+        lanes.apart(1).await;
+    }
+    holder.rollback().await;
+    let mut ids = Vec::new();
+    for placing in waiting {
+        ids.push(placing.await.unwrap().map(|order| order.id));
+    }
+    assert_eq!((ids[1], ids[3]), (Err(not_enough(lamp, 1)), Err(not_enough(lamp, 0))));
+    assert!(ids[0].unwrap() < ids[2].unwrap(), "{ids:?}");
+}
+
+/// What waits for all locked rows together is bounded, and the bound is a clean refusal.
+#[tokio::test]
+async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_once() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, AdmissionSettings { lane_depth: 2, ..patient() }).await;
+    let mut locked = Vec::new();
+    for _ in 0..9 {
+        locked.push(lanes.product(10).await);
+    }
+    let free = lanes.product(10).await;
+    let holder = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let mut waiting = Vec::new();
+    for (rows, id) in (1..).zip(&locked[..8]) {
+        waiting.push(lanes.begin(*id, 1).await);
+        lanes.apart(rows).await;
+    }
+    assert_eq!(lanes.place(locked[8], 1).await, Err(Refusal::Full));
+    lanes.place(free, 1).await.unwrap();
+    holder.rollback().await;
+    for placing in waiting {
+        placing.await.unwrap().unwrap();
+    }
+    lanes.apart(0).await;
+    lanes.place(locked[8], 1).await.unwrap();
+}
+
+/// The write of a batch waits for a row of the ledger that somebody else has written: nobody can know of that before.
+#[tokio::test]
+async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, patient()).await;
+    let (blocked, free) = (lanes.product(10).await, lanes.product(10).await);
+    let entry = format!(
+        "INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after) \
+         VALUES ({}, 2, 'unknown', 0, 10, 0)",
+        blocked.0
+    );
+    let holder = Session::begin(&url, &entry).await;
+    let both = [lanes.begin(blocked, 1).await, lanes.begin(free, 1).await];
+    let [stuck, served] = both;
+    served.await.unwrap().unwrap();
+    for _ in 0..5 {
+        lanes.place(free, 1).await.unwrap();
+    }
+    assert!(!stuck.is_finished());
+    holder.rollback().await;
+    stuck.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, patient()).await;
+    let mut products = Vec::new();
+    for _ in 0..20 {
+        products.push(lanes.product(10).await);
+    }
+    for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
+        for table in ["products", "orders"] {
+            let holder = Session::begin(&url, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
+            let mut waiting = Vec::new();
+            for id in &products {
+                waiting.push(lanes.begin(*id, 1).await);
+            }
+            lanes.apart(20).await;
+            holder.rollback().await;
+            for placing in waiting {
+                placing.await.unwrap().unwrap();
+            }
+            lanes.apart(0).await;
+        }
+    }
+}
+
+/// Two products, each locked for a while: an order of both never holds the one while it waits for the other.
+#[tokio::test]
+async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
+    let url = server::database().await;
+    let lanes = lanes_on(&url, patient()).await;
+    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
+    let first = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
+    let second = Session::begin(&url, &lock_rows("products", [vase.0])).await;
+    let both = begin(&lanes.admission, order(&[(lamp, 1), (vase, 1)]), Details::default());
+    lanes.apart(1).await;
+    first.rollback().await;
+    lanes.place(lamp, 1).await.unwrap();
+    assert!(!both.is_finished());
+    second.rollback().await;
+    both.await.unwrap().unwrap();
+    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (8, 9));
+}
+
+/// An old snapshot keeps all versions of a row that two replicas sell. Its lanes find it without a
+/// walk over them, and find it when it has moved, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_find_a_row_that_the_other_replica_moves_beside_an_old_snapshot() {
+    let url = server::database().await;
+    let replicas = [lanes_on(&url, patient()).await, lanes_on(&url, patient()).await];
+    let hot = replicas[0].product(1_000_000).await;
+    let old =
+        Session::begin(&url, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
+    let sell = |lanes: &Lanes, orders: usize| {
+        let admission = lanes.admission.clone();
+        tokio::spawn(async move {
+            for _ in 0..orders {
+                place(&admission, one(hot, 1)).await.unwrap();
+            }
+        })
+    };
+    let sellers: Vec<_> = (0..8).map(|at| sell(&replicas[at % 2], 150)).collect();
+    for seller in sellers {
+        seller.await.unwrap();
+    }
+    assert_eq!(replicas[0].stock(hot).await, 1_000_000 - 8 * 150);
+    old.rollback().await;
+    let store = Store::connect(&StoreSettings::new(&url).unwrap());
+    assert_eq!(store.product(hot).await.unwrap().unwrap().stock.units(), 1_000_000 - 8 * 150);
+}

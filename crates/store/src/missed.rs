@@ -1,0 +1,125 @@
+//! What a batch could not lock: whether it is there, and whether it moves.
+//!
+//! All of it looks without waiting, on a connection of admission: who holds up the others holds up
+//! nobody here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_domain::{HoldId, OrderId, ProductId};
+use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use crate::{IdempotencyKey, Store, StoreError};
+
+/// Rows that a batch could not lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MissedRows {
+    /// Of products.
+    pub products: BTreeSet<ProductId>,
+    /// Of orders.
+    pub orders: BTreeSet<OrderId>,
+    /// Of holds.
+    pub holds: BTreeSet<HoldId>,
+}
+
+/// Those of [`MissedRows`] that exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenRows {
+    /// Products, on sale or not, with the version that was committed last.
+    pub products: BTreeMap<ProductId, i64>,
+    /// Orders.
+    pub orders: BTreeSet<OrderId>,
+    /// Holds.
+    pub holds: BTreeSet<HoldId>,
+}
+
+impl Store {
+    /// Which of these rows exist. Takes no lock and waits for none.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn seen(&self, missed: &MissedRows) -> Result<SeenRows, StoreError> {
+        let query = || {
+            sqlx::query(
+                "SELECT 1 AS kind, id, version FROM products WHERE id = ANY($1) \
+                 UNION ALL SELECT 2, id, 0 FROM orders WHERE id = ANY($2) \
+                 UNION ALL SELECT 3, id, 0 FROM holds WHERE id = ANY($3)",
+            )
+            .bind(missed.products.iter().map(|id| id.0).collect::<Vec<_>>())
+            .bind(missed.orders.iter().map(|id| id.0).collect::<Vec<_>>())
+            .bind(missed.holds.iter().map(|id| id.0).collect::<Vec<_>>())
+        };
+        let mut session = self.admission_for_reading().await?;
+        let rows = match query().fetch_all(&mut session).await {
+            Err(_) if session.is_dead() => {
+                drop(session);
+                query().fetch_all(&mut self.admission_for_reading().await?).await?
+            }
+            rows => rows?,
+        };
+        let mut seen = SeenRows::default();
+        for row in rows {
+            let id: i64 = row.try_get("id")?;
+            match row.try_get::<i32, _>("kind")? {
+                1 => {
+                    seen.products.insert(ProductId(id), row.try_get("version")?);
+                }
+                2 => {
+                    seen.orders.insert(OrderId(id));
+                }
+                _ => {
+                    seen.holds.insert(HoldId(id));
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Which of these keys another transaction has written and not committed yet: a batch that writes one of
+    /// them waits for that transaction. Finds out by writing each of them for a moment, with
+    /// no row of a product locked, and waits no longer than a millisecond for each.
+    ///
+    /// # Errors
+    /// The database refuses, or is not available. Nothing is left behind.
+    pub async fn taken_keys(&self, keys: &[IdempotencyKey]) -> Result<BTreeSet<u128>, StoreError> {
+        let keys: Vec<_> = keys.iter().map(|key| key.key.to_string()).collect();
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = 1; SET LOCAL holdfast.taken_keys = ''; \
+             DO $$DECLARE \
+                 asked uuid[] := '{{{}}}'; taken text[] := '{{}}'; one uuid; \
+             BEGIN \
+                 BEGIN \
+                     INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+                     SELECT unnest, 0, 'order', 0 FROM unnest(asked) ORDER BY 1 \
+                     ON CONFLICT DO NOTHING; \
+                     RETURN; \
+                 EXCEPTION WHEN lock_not_available THEN NULL; END; \
+                 FOREACH one IN ARRAY asked LOOP \
+                     BEGIN \
+                         INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
+                         VALUES (one, 0, 'order', 0) ON CONFLICT DO NOTHING; \
+                     EXCEPTION WHEN lock_not_available THEN \
+                         taken := taken || one::text; \
+                     END; \
+                 END LOOP; \
+                 PERFORM set_config('holdfast.taken_keys', array_to_string(taken, ','), true); \
+             END$$; \
+             SELECT current_setting('holdfast.taken_keys') AS taken; ROLLBACK",
+            keys.join(",")
+        );
+        // Only UUIDs are put into the text. The session is outside of a transaction before and after it.
+        let mut session = self.admission().await?;
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut session).await?;
+        let taken: String = rows.first().map_or(Ok(String::new()), |row| row.try_get("taken"))?;
+        taken
+            .split(',')
+            .filter(|key| !key.is_empty())
+            .map(|key| {
+                Uuid::parse_str(key).map(|key| key.as_u128()).map_err(|error| StoreError::Corrupt {
+                    what: "idempotency key",
+                    reason: error.to_string(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,329 @@
+//! Migrations beside programs that serve: nobody waits behind one, and the rules that keep it so.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use holdfast_store::{MigrateError, Store};
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+};
+
+use crate::fixture;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
+
+async fn connect(url: &str) -> PgConnection {
+    url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
+}
+
+/// A database with the schema of an earlier release, and where it is.
+async fn database_at(version: i64) -> (Store, String) {
+    let store = fixture::empty().await;
+    let url = fixture::database_url(&store).await;
+    let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
+    migrator.run_to(version, &mut connect(&url).await).await.unwrap();
+    (store, url)
+}
+
+/// Writes again and again, and gives up the test if a write has to wait for longer than a migration may
+/// wait for its lock.
+struct Writer {
+    running: Arc<AtomicBool>,
+    writes: Arc<AtomicU64>,
+    writing: tokio::task::JoinHandle<()>,
+}
+
+impl Writer {
+    async fn begin(url: &str, statement: &'static str) -> Self {
+        let mut connection = connect(url).await;
+        connection.execute("SET lock_timeout = '3s'").await.unwrap();
+        let running = Arc::new(AtomicBool::new(true));
+        let writes = Arc::new(AtomicU64::new(0));
+        let (going_on, count) = (Arc::clone(&running), Arc::clone(&writes));
+        let writing = tokio::spawn(async move {
+            while going_on.load(Ordering::Relaxed) {
+                connection.execute(statement).await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { running, writes, writing }
+    }
+
+    async fn more(&self, writes: u64) {
+        let end = self.writes.load(Ordering::Relaxed) + writes;
+        while self.writes.load(Ordering::Relaxed) < end {
+            assert!(!self.writing.is_finished(), "a write had to wait");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn end(self) {
+        self.running.store(false, Ordering::Relaxed);
+        self.writing.await.unwrap();
+    }
+}
+
+/// Returns when the migration has had to give way.
+async fn until_refused(url: &str) {
+    let mut connection = connect(url).await;
+    let tried = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                 AND application_name = 'holdfast-migrate' AND state LIKE 'idle%')";
+    loop {
+        if sqlx::query_scalar(tried).fetch_one(&mut connection).await.unwrap() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_while_a_migration_waits_for_a_long_transaction() {
+    let (store, url) = database_at(3).await;
+    let mut setup = connect(&url).await;
+    setup
+        .execute(
+            "INSERT INTO products (name, price_minor, stock) VALUES ('Lamp', 1, 1), ('Vase', 1, 1)",
+        )
+        .await
+        .unwrap();
+    let mut long = connect(&url).await;
+    long.execute("BEGIN; SELECT FROM products WHERE id = 1 FOR UPDATE").await.unwrap();
+    let writer = Writer::begin(&url, "UPDATE products SET updated_at = now() WHERE id = 2").await;
+    let migrating = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    until_refused(&url).await;
+    writer.more(200).await;
+    assert!(!migrating.is_finished());
+    long.execute("ROLLBACK").await.unwrap();
+    migrating.await.unwrap().unwrap();
+    store.check_schema().await.unwrap();
+    writer.end().await;
+}
+
+#[tokio::test]
+async fn a_migration_that_never_gets_its_locks_says_so_and_changes_nothing() {
+    let (store, url) = database_at(3).await;
+    let mut long = connect(&url).await;
+    long.execute("BEGIN; SELECT FROM products").await.unwrap();
+    let error = store.migrate_within(Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Locked { .. }), "{error:?}");
+    long.execute("ROLLBACK").await.unwrap();
+    store.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_migration_does_not_wait_for_ever() {
+    let store = fixture::empty().await;
+    let url = fixture::database_url(&store).await;
+    // The first one's connection; its process has stopped.
+    let mut first = connect(&url).await;
+    sqlx::migrate::Migrate::lock(&mut first).await.unwrap();
+    let error = store.migrate_within(Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Locked { .. }), "{error:?}");
+    drop(first);
+    store.migrate().await.unwrap();
+}
+
+/// An index of a released migration, on a table with rows, while a long transaction has written there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_built_beside_writes_and_after_an_interruption() {
+    let (store, url) = database_at(4).await;
+    let mut setup = connect(&url).await;
+    setup
+        .execute(
+            "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at, order_id) \
+             SELECT 1, 1, 1, now(), 7 FROM generate_series(1, 100)",
+        )
+        .await
+        .unwrap();
+    // What an interrupted build leaves behind.
+    let broken = "CREATE UNIQUE INDEX CONCURRENTLY holds_by_order ON holds (order_id)";
+    setup.execute(broken).await.unwrap_err();
+    let mut long = connect(&url).await;
+    long.execute("BEGIN; UPDATE holds SET quantity = 2 WHERE id = 1").await.unwrap();
+    let writer = Writer::begin(&url, "UPDATE holds SET quantity = quantity + 1 WHERE id = 2").await;
+    let migrating = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    writer.more(200).await;
+    assert!(!migrating.is_finished());
+    long.execute("ROLLBACK").await.unwrap();
+    migrating.await.unwrap().unwrap();
+    writer.end().await;
+    store.check_schema().await.unwrap();
+    let valid: bool = sqlx::query_scalar(
+        "SELECT indisvalid AND NOT indisunique FROM pg_index WHERE indexrelid = 'holds_by_order'::regclass",
+    )
+    .fetch_one(&mut setup)
+    .await
+    .unwrap();
+    assert!(valid);
+    // To sqlx, it is the released migration that was applied.
+    let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
+    migrator.run(&mut setup).await.unwrap();
+}
+
+/// The released migrations, which cannot be changed any more. How they are applied all the same is in
+/// `src/migrate.rs`.
+const RELEASED: i64 = 5;
+
+/// What is wrong with the text of a migration, if anything.
+#[allow(clippy::too_many_lines)] // a list of rules
+fn breach(text: &str) -> Option<String> {
+    let online = text.starts_with("-- no-transaction");
+    let code = text.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let code = code.collect::<Vec<_>>().join(" ");
+    // The body of a function is no statement.
+    let code = code.split("$$").step_by(2).collect::<Vec<_>>().join(" ");
+    let words =
+        |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase();
+    let statements: Vec<_> = code.split(';').map(words).filter(|it| !it.is_empty()).collect();
+    if online {
+        let index = [
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS ",
+            "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ",
+        ];
+        return match &statements[..] {
+            [only] if index.iter().any(|begin| only.starts_with(begin)) => None,
+            _ => Some(
+                "a file without a transaction builds one index concurrently, if it does not exist"
+                    .to_owned(),
+            ),
+        };
+    }
+    let table_after = |statement: &str, words: &str| {
+        let (_, rest) = statement.split_once(words)?;
+        let rest = rest
+            .trim_start_matches("IF NOT EXISTS ")
+            .trim_start_matches("IF EXISTS ")
+            .trim_start_matches("ONLY ");
+        rest.split([' ', '(', ',']).next().map(ToOwned::to_owned)
+    };
+    let new: Vec<_> = statements.iter().filter_map(|it| table_after(it, "CREATE TABLE ")).collect();
+    let mut locked = Vec::new();
+    for statement in &statements {
+        if statement.contains("CONCURRENTLY") {
+            return Some(format!("concurrently, but within a transaction: {statement}"));
+        }
+        if statement.contains("LOCK_TIMEOUT") || statement.starts_with("LOCK ") {
+            return Some(format!(
+                "how long a migration waits is not its own business: {statement}"
+            ));
+        }
+        let index =
+            statement.starts_with("CREATE INDEX ") || statement.starts_with("CREATE UNIQUE INDEX ");
+        if index && table_after(statement, " ON ").is_none_or(|table| !new.contains(&table)) {
+            return Some(format!(
+                "an index on an existing table holds up its writers: {statement}"
+            ));
+        }
+        for long in [
+            "REINDEX",
+            "CLUSTER",
+            "VACUUM",
+            "REFRESH ",
+            "DROP INDEX",
+            "UPDATE ",
+            "DELETE ",
+            "INSERT ",
+            "TRUNCATE",
+        ] {
+            let on_new = table_after(statement, "INTO ").is_some_and(|table| new.contains(&table));
+            if statement.starts_with(long) && !on_new {
+                return Some(format!(
+                    "it takes long, or holds up others, in one transaction: {statement}"
+                ));
+            }
+        }
+        let Some(table) = table_after(statement, "ALTER TABLE ") else { continue };
+        if new.contains(&table) {
+            continue;
+        }
+        for scan in [
+            "SET NOT NULL",
+            " TYPE ",
+            "PRIMARY KEY",
+            " UNIQUE",
+            " EXCLUDE ",
+            "GENERATED",
+            " STORED",
+            "RANDOM(",
+            "GEN_RANDOM_UUID(",
+            "CLOCK_TIMESTAMP(",
+            "VALIDATE CONSTRAINT",
+            "ATTACH PARTITION",
+        ] {
+            if statement.contains(scan) {
+                return Some(format!(
+                    "it reads or writes the whole table under its lock: {statement}"
+                ));
+            }
+        }
+        let checks = statement.contains("ADD CONSTRAINT")
+            || statement.contains("REFERENCES ")
+            || statement.contains(" CHECK");
+        if checks && !statement.contains("NOT VALID") {
+            return Some(format!(
+                "a new constraint on an existing table must be NOT VALID: {statement}"
+            ));
+        }
+        if !locked.contains(&table) {
+            locked.push(table);
+        }
+    }
+    (locked.len() > 1).then(|| format!("it waits for one table with another locked: {locked:?}"))
+}
+
+#[test]
+fn new_migrations_hold_up_nobody() {
+    let mut looked_at = 0;
+    for file in std::fs::read_dir(FOLDER).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let version: i64 = name.split('_').next().unwrap().parse().unwrap();
+        if version > RELEASED {
+            assert_eq!(breach(&std::fs::read_to_string(&path).unwrap()), None, "{name}");
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at >= RELEASED, "{looked_at}");
+}
+
+#[test]
+fn the_rules_for_migrations_tell_good_from_bad() {
+    for good in [
+        "ALTER TABLE orders ADD COLUMN note text;",
+        "CREATE TABLE work (id bigint PRIMARY KEY CHECK (id > 0)); CREATE INDEX work_by ON work (id); INSERT INTO work DEFAULT VALUES;",
+        "-- no-transaction\n-- Why.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a ON orders (id);",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE a SET b = 1; RETURN NULL; END $$;",
+        "ALTER TABLE orders ADD CONSTRAINT a CHECK (id > 0) NOT VALID;",
+    ] {
+        assert_eq!(breach(good), None, "{good}");
+    }
+    for bad in [
+        "CREATE INDEX a ON orders (id);",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON orders (id);",
+        "-- no-transaction\nCREATE INDEX CONCURRENTLY a ON orders (id);",
+        "-- no-transaction\nALTER TABLE orders ADD COLUMN a text;",
+        "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a ON b (c); CREATE INDEX CONCURRENTLY IF NOT EXISTS d ON b (e);",
+        "ALTER TABLE orders ADD COLUMN a text; ALTER TABLE products ADD COLUMN a text;",
+        "ALTER TABLE orders ADD CONSTRAINT a CHECK (id > 0);",
+        "ALTER TABLE orders ADD COLUMN a uuid DEFAULT gen_random_uuid();",
+        "ALTER TABLE orders ADD COLUMN a bigint REFERENCES products;",
+        "UPDATE orders SET status = 'pending';",
+        "SET lock_timeout = 0; ALTER TABLE orders ADD COLUMN a text;",
+        "LOCK TABLE orders;",
+        "DROP INDEX orders_by_status;",
+    ] {
+        assert!(breach(bad).is_some(), "{bad}");
+    }
+}
