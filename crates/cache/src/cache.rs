@@ -1,6 +1,7 @@
 //! The cache as its users see it: both tiers, reading and writing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,6 +43,8 @@ struct Inner<E> {
     parcels: mpsc::Sender<Parcel>,
     stats: Arc<Stats>,
     tasks: TaskTracker,
+    /// Counts the databases that were said to be another one.
+    database: AtomicU64,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
@@ -82,7 +85,17 @@ impl<E: Entry> Cache<E> {
         tasks.spawn(courier::carry(link.clone(), queue, stop.clone()));
         tasks.close();
         let guard = stop.clone().drop_guard();
-        Ok(Self(Arc::new(Inner { l1, link, parcels, stats, tasks, stop, _stop_on_drop: guard })))
+        let database = AtomicU64::new(0);
+        Ok(Self(Arc::new(Inner {
+            l1,
+            link,
+            parcels,
+            stats,
+            tasks,
+            database,
+            stop,
+            _stop_on_drop: guard,
+        })))
     }
 
     /// Says which database the products are in: a text that is another one if versions may have gone back, as
@@ -90,6 +103,8 @@ impl<E: Entry> Cache<E> {
     /// is remembered of the one before is forgotten, here and in Redis. Never waits.
     pub fn of_database(&self, id: &str) {
         if self.0.link.identify(id) {
+            // First, so that what was committed before does not come in afterwards.
+            self.0.database.fetch_add(1, Ordering::AcqRel);
             self.0.l1.reset();
             tracing::warn!("the database was restarted or restored: what is cached is forgotten");
         }
@@ -303,6 +318,11 @@ impl<E: Entry> Cache<E> {
         if !changes.is_empty() {
             self.send(Parcel::Drop(changes.to_vec()));
         }
+    }
+
+    /// Counts the databases that the products were in.
+    pub(crate) fn database(&self) -> u64 {
+        self.0.database.load(Ordering::Acquire)
     }
 
     /// Perhaps committed.

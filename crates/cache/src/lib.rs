@@ -62,7 +62,8 @@
 //! Versions grow with each change, but a database that is restored, or that fails over to a copy which
 //! lacks the last commits, has lower ones again, and every fence and value of before would win against them. So
 //! keys also contain which database the products are in ([`Cache::of_database`]), and a replica that is told
-//! of another one forgets what it knows, and reads Redis only after a quarantine in which the others are told too.
+//! of another one forgets what it knows, and reads Redis only after a quarantine in which the others are told too. What
+//! was committed before and is told afterwards is not believed.
 //!
 //! What is left: a writer that cannot reach a Redis which others can reach, and is killed before
 //! it can again, leaves a stale value for the time to live; so does a Redis that is split into two

@@ -12,24 +12,36 @@ use crate::entry::{Entry, StockChange};
 pub struct Raised<E: Entry> {
     cache: Cache<E>,
     fences: Vec<(i64, i64)>,
+    /// The database that they are of, see [`Cache::of_database`].
+    database: u64,
 }
 
 impl<E: Entry> Raised<E> {
     pub(crate) fn new(cache: Cache<E>, fences: Vec<(i64, i64)>) -> Self {
-        Self { cache, fences }
+        let database = cache.database();
+        Self { cache, fences, database }
+    }
+
+    /// Whether the versions mean nothing any more, because the database has gone back since.
+    fn is_of_another_database(&self) -> bool {
+        self.cache.database() != self.database
     }
 
     /// It was committed, and nothing but stock has changed; see [`Cache::committed`]. A fenced
     /// product that is not among `changes` is treated as not changed.
     pub fn committed(mut self, changes: &[StockChange]) {
         self.fences.clear();
-        self.cache.committed(changes);
+        if !self.is_of_another_database() {
+            self.cache.committed(changes);
+        }
     }
 
     /// It was committed, and something besides stock has changed; see [`Cache::changed`].
     pub fn changed(mut self) {
         let fences = std::mem::take(&mut self.fences);
-        self.cache.changed(&fences);
+        if !self.is_of_another_database() {
+            self.cache.changed(&fences);
+        }
     }
 
     /// It was certainly not committed. The products stay out of Redis until their next change, or
@@ -41,6 +53,9 @@ impl<E: Entry> Raised<E> {
 
 impl<E: Entry> Drop for Raised<E> {
     fn drop(&mut self) {
+        if self.is_of_another_database() {
+            return;
+        }
         for (id, version) in self.fences.drain(..) {
             self.cache.suspend(id, version);
         }

@@ -29,6 +29,8 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 
+use crate::identity::IDENTITY;
+
 pub(crate) use execute::{Answer, Message};
 pub(crate) use generations::Generations;
 pub(crate) use session::Session;
@@ -258,6 +260,11 @@ impl Set {
         let mut connection = self.options.connect.connect().await?;
         if let Some(prepare) = self.options.prepare {
             connection.execute(prepare).await?;
+        }
+        if let Some(told) = self.generations.watcher() {
+            let identity = sqlx::query_scalar(IDENTITY).persistent(false);
+            let identity: String = identity.fetch_one(&mut connection).await?;
+            told(&identity);
         }
         let now = Instant::now();
         Ok(Connection { inner: connection, number, connected: now, used: now })

@@ -8,24 +8,21 @@ use tokio::time::sleep;
 
 use crate::products::CachedProduct;
 
-/// How often the database is asked. What is cached of one that was restored in place is shown for no longer
-/// than this and a little.
+/// How often the database is asked. What is cached of one that was restored under running programs is shown
+/// for no longer than this and a little. After a restart or a failover there are new connections, which tell before
+/// anything is read on them.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The same while it does not answer: it may come back as another one.
-const AWAY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Watches until it is dropped.
 pub(super) async fn watch(store: Store, cache: Cache<CachedProduct>) {
+    let told = cache.clone();
+    store.watch_database(move |identity| told.of_database(identity));
     loop {
         match store.database_identity().await {
-            Ok(identity) => {
-                cache.of_database(&identity);
-                sleep(INTERVAL).await;
-            }
-            Err(error) => {
-                tracing::debug!(?error, "the database does not say which one it is");
-                sleep(AWAY_INTERVAL).await;
-            }
+            Ok(identity) => cache.of_database(&identity),
+            // It says who it is when it is back.
+            Err(error) => tracing::debug!(?error, "the database does not say which one it is"),
         }
+        sleep(INTERVAL).await;
     }
 }

@@ -1,6 +1,6 @@
 //! A database that goes back to lower versions.
 
-use holdfast_cache::{Cache, CacheSettings};
+use holdfast_cache::{Cache, CacheSettings, StockChange};
 use holdfast_sandbox::Redis;
 
 use crate::shop::{self, Item, Shop, redis, until};
@@ -72,4 +72,25 @@ async fn redis_is_not_used_before_the_database_is_known() {
     cache.of_database("a");
     until("Redis is used", || cache.gauges().redis_up).await;
     assert_eq!(cache.gauges().owed, 0);
+}
+
+#[tokio::test]
+async fn a_commit_of_before_that_is_told_afterwards_is_not_believed() {
+    let redis = redis().await;
+    let restored = Shop::new(1);
+    let cache = replica(&redis, "a").await;
+    let (sold, changed) = (cache.raise(&[(1, 7)]).await, cache.raise(&[(1, 8)]).await);
+    let unknown = cache.raise(&[(1, 9)]).await;
+    cache.of_database("b");
+    let change = StockChange { id: 1, previous_version: 6, version: 7, stock: 5 };
+    sold.committed(&[change]);
+    changed.changed();
+    drop(unknown);
+    assert_eq!(cache.stock_hint(1), None);
+    until("Redis is read again", || cache.gauges().armed && cache.gauges().redis_up).await;
+    for _ in 0..2 {
+        let hit = restored.get(&cache, 1).await;
+        assert_eq!((hit.version, hit.stock), (1, 1000));
+    }
+    assert_eq!(cache.stock_hint(1), Some((1, 1000)), "it is kept in memory");
 }

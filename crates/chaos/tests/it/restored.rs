@@ -163,7 +163,6 @@ async fn after_a_failover_that_lost_commits_an_order_with_a_known_number_is_ship
         run("rm", &["--recursive", data]).await;
         run("cp", &["--archive", copy, data]).await;
         world.postgres.restart().await.unwrap();
-        noticed(&world, 2).await;
     })
     .await;
 }

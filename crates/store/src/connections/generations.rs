@@ -6,8 +6,11 @@
 //! are numbered, and those up to a number can be retired at once.
 
 use std::{
-    io,
-    sync::atomic::{AtomicU64, Ordering},
+    fmt, io,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +26,16 @@ pub(crate) struct Generations {
     retired: AtomicU64,
     /// When a session that had just been made was refused a write.
     read_only: Mutex<Option<Instant>>,
+    /// Told by each session that is made in which database it is.
+    watcher: OnceLock<Watcher>,
+}
+
+struct Watcher(Box<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 impl Generations {
@@ -32,6 +45,16 @@ impl Generations {
 
     pub fn is_retired(&self, number: u64) -> bool {
         number <= self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Has `told` told by each session that is made from now on in which database it is, before it is used. Only
+    /// the first call does anything.
+    pub fn watch(&self, told: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.watcher.set(Watcher(Box::new(told)));
+    }
+
+    pub fn watcher(&self) -> Option<&(dyn Fn(&str) + Send + Sync)> {
+        self.watcher.get().map(|watcher| &*watcher.0)
     }
 
     /// No session made so far is used any more.
