@@ -8,8 +8,8 @@ use crate::load::http_request;
 /// A write that a client asked for.
 ///
 /// What a client makes up to tell its writes apart (the name of a product, a key or a sale, the note of an
-/// adjustment, the customer of an order or hold, the operator of a replay) is never used twice, except
-/// to send the very same request again. What only the answer tells is `None` without one.
+/// adjustment, the customer of an order or hold, the operator of a replay) is never used twice for one
+/// kind of write, except to send the very same request again. What only the answer tells is `None` without one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "write", rename_all = "snake_case")]
 #[allow(missing_docs)]

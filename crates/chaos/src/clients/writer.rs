@@ -54,8 +54,8 @@ struct Own {
     orders: VecDeque<i64>,
     /// Orders that the receiver refuses at first.
     refused: VecDeque<i64>,
-    /// With product and quantity.
-    holds: VecDeque<(i64, i64, i32)>,
+    /// With product, quantity and customer.
+    holds: VecDeque<(i64, i64, i32, String)>,
     keys: VecDeque<String>,
     sales: VecDeque<(String, Sale)>,
 }
@@ -194,10 +194,15 @@ impl Writer {
 
     fn order(&mut self) -> Write {
         let hold = if self.random.random_bool(0.3) { self.own.holds.pop_front() } else { None };
-        let mut lines: Vec<Line> = hold
-            .map(|(id, product_id, quantity)| Line { product_id, quantity, hold_id: Some(id) })
-            .into_iter()
-            .collect();
+        let mut lines = Vec::new();
+        // A hold is used by its own customer, who has no other order.
+        let customer = match hold {
+            Some((id, product_id, quantity, customer)) => {
+                lines.push(Line { product_id, quantity, hold_id: Some(id) });
+                customer
+            }
+            None => self.customer(),
+        };
         for _ in 0..self.random.random_range(1..=3) {
             let product_id = self.any_product();
             if lines.iter().all(|line| line.product_id != product_id) {
@@ -205,17 +210,20 @@ impl Writer {
                 lines.push(Line { product_id, quantity, hold_id: None });
             }
         }
-        let customer = if self.random.random_bool(0.3) {
+        Write::PlaceOrder { customer, lines, key: self.key(), id: None }
+    }
+
+    fn customer(&mut self) -> String {
+        if self.random.random_bool(0.3) {
             format!("{REFUSED_AT_FIRST}{}", self.name())
         } else {
             self.name()
-        };
-        Write::PlaceOrder { customer, lines, key: self.key(), id: None }
+        }
     }
 
     fn hold(&mut self) -> Write {
         Write::CreateHold {
-            customer: self.name(),
+            customer: self.customer(),
             product_id: self.any_product(),
             quantity: self.random.random_range(1..=3),
             // Some are over before anything is done with them.
@@ -307,8 +315,8 @@ impl Writer {
                     keep(&mut self.own.orders, *id);
                 }
             }
-            Write::CreateHold { id: Some(id), product_id, quantity, .. } => {
-                keep(&mut self.own.holds, (*id, *product_id, *quantity));
+            Write::CreateHold { id: Some(id), product_id, quantity, customer, .. } => {
+                keep(&mut self.own.holds, (*id, *product_id, *quantity, customer.clone()));
             }
             Write::CreateApiKey { id: Some(id), .. } => keep(&mut self.own.keys, id.clone()),
             Write::PutSale { name, sale } => {

@@ -392,7 +392,7 @@ fn refused(log: &Log) -> Vec<Lost> {
         Lost {
             what: "the meaning of a refusal",
             sql: "UPDATE products SET description = 'touched'".to_owned(),
-            expected: format!("there all the same: {}{expected}", named(route)),
+            expected: format!("{}{expected}", named(route)),
             log,
         }
     };
