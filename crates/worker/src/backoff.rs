@@ -13,9 +13,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a server that is away.
+    /// For a server that is away. It is asked often enough that work goes on as soon as it is back.
     pub const RECONNECT: Self =
-        Self { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+        Self { base: Duration::from_millis(100), max: Duration::from_secs(1) };
 
     /// The wait after the given number of tries, at least 1.
     pub fn after(self, tries: u32) -> Duration {

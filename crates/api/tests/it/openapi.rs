@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The document of the public port, and that of the admin port.
-fn documents() -> [Value; 2] {
+pub fn documents() -> [Value; 2] {
     [&["openapi"][..], &["openapi", "--admin"]].map(document)
 }
 
@@ -22,7 +22,7 @@ fn document(arguments: &[&str]) -> Value {
 }
 
 /// Each operation: path, method, description.
-fn operations(document: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let all = paths.iter().flat_map(|(path, item)| {
         item.as_object()

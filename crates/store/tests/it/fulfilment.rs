@@ -235,7 +235,6 @@ async fn leases_are_renewed_while_outcomes_are_written() {
 
 #[tokio::test]
 async fn claims_read_no_more_than_their_own_orders() {
-    // One connection, whose counts can be asked for at once.
     let url = database_url(&store().await).await;
     let store = Store::connect(&StoreSettings { pool_size: 1, ..settings(&url) });
     let ids: Vec<OrderId> = (1..=1024).map(OrderId).collect();
@@ -258,6 +257,14 @@ async fn claims_read_no_more_than_their_own_orders() {
         let back: Vec<_> =
             ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
         assert_eq!(store.finish(&back).await.unwrap().len(), 1024);
+    }
+    // A session reports its counts at its end at the latest.
+    store.close().await;
+    let store = Store::connect(&settings(&url));
+    let others = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while sqlx::query_scalar::<_, i64>(others).fetch_one(store.pool()).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(read_at_large(&store).await - before, 0);
 }

@@ -41,6 +41,27 @@ impl Shop {
         sqlx::raw_sql(text).execute(self.store.pool()).await.unwrap();
     }
 
+    /// New sessions take no writes, or do again. The ones that there are do not change.
+    pub async fn take_writes(&self, takes: bool) {
+        let word = if takes { "off" } else { "on" };
+        let sql = format!(
+            "BEGIN READ WRITE; \
+             DO $$ BEGIN EXECUTE format( \
+                 'ALTER DATABASE %I SET default_transaction_read_only = {word}', \
+                 current_database()); END $$; COMMIT"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(self.store.pool()).await.unwrap();
+    }
+
+    /// Ends every other session of the database.
+    pub async fn end_sessions(&self) {
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+
     /// Puts orders into the database, and not into the queue.
     pub async fn orders(&self, count: i64) -> Vec<OrderId> {
         let mut ids: Vec<i64> = sqlx::query_scalar(

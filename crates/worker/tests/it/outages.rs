@@ -180,3 +180,25 @@ async fn old_keys_are_deleted_while_redis_is_gone() {
     })
     .await;
 }
+
+/// As a failover does: all sessions end, and the new ones lead to a server that takes no writes for a while.
+#[tokio::test]
+async fn work_goes_on_at_once_when_the_database_takes_writes_again() {
+    let shop = Shop::open().await;
+    // Most of the tries fall into the time in which there are no writes.
+    let _worker = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
+    shop.publish(&shop.orders(5).await).await;
+    shop.until("completed", 5).await;
+    let ids = shop.orders(50).await;
+
+    shop.take_writes(false).await;
+    shop.end_sessions().await;
+    shop.publish(&ids).await;
+    // Long enough for a wait between two tries to have grown to its longest.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(shop.count("pending").await, 50);
+    shop.take_writes(true).await;
+    let begun = Instant::now();
+    shop.until("completed", 55).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
