@@ -22,6 +22,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -40,6 +41,8 @@ pub(super) use self::state::{ConnectionState, Waits};
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How many connections linger at the same time. In a flood the rest is reset, and makes room.
+const LINGERING_MAX: usize = 256;
 /// How long a client may take to receive a refusal.
 const REFUSE_TIME: Duration = Duration::from_secs(2);
 /// hyper's smallest buffer.
@@ -54,9 +57,16 @@ pub(super) struct Connecting {
     pub head_bytes: usize,
     /// For what is read.
     pub budget: &'static ByteBudget,
+    /// For connections that linger.
+    pub lingering: Semaphore,
 }
 
 impl Connecting {
+    /// For so many at once.
+    pub fn lingering() -> Semaphore {
+        Semaphore::new(LINGERING_MAX)
+    }
+
     /// hyper, with buffers that are just large enough.
     pub fn http(head_bytes: usize) -> http1::Builder {
         let mut http = http1::Builder::new();
@@ -166,13 +176,20 @@ impl Connecting {
     async fn part(&self, mut socket: TcpStream, state: &ConnectionState) {
         let refusal = state.take_refusal();
         let unread = refusal.is_some() || state.phase() != Phase::Idle;
+        // It is about to go, and makes no room any sooner when it is told to.
+        state.enter(Phase::Answered);
         if let Some(refusal) = refusal {
             let answer = self.service.refusal(refusal.kind, refusal.detail, refusal.request_id);
             if !matches!(timeout(REFUSE_TIME, socket.write_all(&answer)).await, Ok(Ok(()))) {
                 return;
             }
         }
-        if socket.shutdown().await.is_ok() && unread && !state.is_client_closed() {
+        let closed = socket.shutdown().await.is_ok();
+        if closed
+            && unread
+            && !state.is_client_closed()
+            && let Ok(_lingering) = self.lingering.try_acquire()
+        {
             let _ = timeout(LINGER_TIME, read_away(&mut socket)).await;
         }
     }

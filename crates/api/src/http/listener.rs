@@ -167,6 +167,7 @@ impl Accepting {
                 patience: limits.patience,
                 head_bytes: limits.head_bytes,
                 budget: limits.budget,
+                lingering: Connecting::lingering(),
             }),
             open: OpenConnections::new(),
             clients: Arc::clone(&limits.clients),

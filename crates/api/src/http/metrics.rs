@@ -76,7 +76,7 @@ impl HttpMetrics {
             )?,
             connections_refused: IntCounter::new(
                 "holdfast_http_connections_refused_total",
-                "Connections that were refused with 503 because too many were open.",
+                "Connections that were refused with 503 or 429 because too many were open.",
             )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;

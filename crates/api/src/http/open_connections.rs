@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,8 @@ const EVICTED_AT_ONCE: usize = 256;
 const LONG_IDLE_MS: u64 = 5_000;
 /// For so long a client may leave a request or an answer unfinished without being in the way.
 const UNFINISHED_MS: u64 = 500;
+/// How often it is looked for room: where there is none, all of them are looked at for nothing.
+const LOOK_MS: u64 = 20;
 /// For so long an idle connection is kept in any case.
 const IDLE_MS: u64 = 100;
 
@@ -29,6 +31,8 @@ pub(super) struct OpenConnections {
     all: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     /// How many were told to make room and are still there.
     leaving: AtomicUsize,
+    /// When it was last looked for room, in milliseconds.
+    looked: AtomicU64,
     ending: AtomicBool,
 }
 
@@ -45,6 +49,7 @@ impl OpenConnections {
             epoch: Instant::now(),
             all: Mutex::default(),
             leaving: AtomicUsize::new(0),
+            looked: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
     }
@@ -75,6 +80,18 @@ impl OpenConnections {
     /// Has some of those that wait for their clients close, the longest first, unless some are about to.
     pub fn make_room(&self) {
         if self.leaving.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let looked = self.looked.load(Ordering::Relaxed);
+        let due = now >= looked.saturating_add(LOOK_MS);
+        // One of those who want room looks.
+        if !due
+            || self
+                .looked
+                .compare_exchange(looked, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
             return;
         }
         let mut waiting: Vec<_> = {
@@ -143,6 +160,7 @@ mod tests {
         open.make_room();
         assert!(!second.state.is_evicted(), "the first is about to go");
         drop(first);
+        pass(LOOK_MS).await;
         open.make_room();
         assert!(second.state.is_evicted());
         drop(second);

@@ -159,23 +159,28 @@ where
     }
     let mut seen = Seen { before: resident(&server.process), ..Seen::default() };
     let sockets = socket_memory();
+    // Of their own, so that those who order wait for the server alone.
+    let flooders =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut flooding = JoinSet::new();
     let sent = Arc::new(AtomicUsize::new(0));
     let over = Arc::new(AtomicBool::new(false));
     for _ in 0..clients {
         let (once, over) =
             (client(server.api.address.clone(), Arc::clone(&sent)), Arc::clone(&over));
-        flooding.spawn(async move {
+        let once = async move {
             if !over.load(Ordering::Relaxed) {
                 once.await;
             }
-        });
+        };
+        flooding.spawn_on(once, flooders.handle());
     }
     let begun = Instant::now();
     while begun.elapsed() < time {
         // Whoever was closed comes again.
         while flooding.try_join_next().is_some() {
-            flooding.spawn(client(server.api.address.clone(), Arc::clone(&sent)));
+            let again = client(server.api.address.clone(), Arc::clone(&sent));
+            flooding.spawn_on(again, flooders.handle());
         }
         let asked = Instant::now();
         for outcome in [
@@ -194,6 +199,7 @@ where
     }
     over.store(true, Ordering::Relaxed);
     flooding.shutdown().await;
+    flooders.shutdown_background();
     // Memory goes back within ten seconds.
     let ended = Instant::now();
     loop {

@@ -135,13 +135,16 @@ pub async fn lock_the_hot_product(shop: &Shop, hot: i64) {
     transaction.rollback().await.unwrap();
 }
 
-/// More connections than are allowed.
+/// More connections than one address may have.
 pub async fn crowd(shop: &Shop) {
-    let address = shop.api_url.trim_start_matches("http://").to_owned();
+    let address = shop.api_url.trim_start_matches("http://").parse().unwrap();
     // They are kept until the refusals are seen.
     let mut crowd = Vec::new();
     for _ in 0..150 {
-        crowd.push(tokio::net::TcpStream::connect(&address).await);
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // Not the address that the rest of the load is from.
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        crowd.push(socket.connect(address).await);
     }
     until("connections are refused", async || {
         shop.api_metric("holdfast_http_connections_refused_total").await > 0.0

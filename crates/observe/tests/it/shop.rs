@@ -59,7 +59,7 @@ impl Shop {
                 .env("HOLDFAST_AUTH", "off")
                 .env("HOLDFAST_LOCK_TIMEOUT_MS", "100")
                 .env("HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", "200")
-                .env("HOLDFAST_MAX_CONNECTIONS", "80")
+                .env("HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", "80")
                 .ready(Ready::Http(format!("http://{metrics}/readyz")))
         };
         let api_process = Process::start(serve(http, api)).await.unwrap();
