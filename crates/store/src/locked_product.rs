@@ -10,7 +10,9 @@ use sqlx::Row as _;
 use crate::{
     IdempotencyKey, ResultKind, StoreError,
     connections::Transaction,
+    hand_over::HAND_OVER_MIN,
     ledger::{self, ledger_columns},
+    locks::wait_at_most,
     rows,
 };
 
@@ -80,7 +82,8 @@ impl LockedProduct {
     /// Gives it a new stock, and commits that. `key` is kept with it.
     ///
     /// # Errors
-    /// [`StoreError::KeyTaken`] if another transaction has taken the key meanwhile;
+    /// [`StoreError::KeyTaken`] if another transaction has taken the key meanwhile, and
+    /// [`StoreError::LockTimeout`] if it does not end;
     /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
     /// happened. Otherwise nothing was changed.
     pub async fn adjust(
@@ -88,6 +91,10 @@ impl LockedProduct {
         edit: &StockEdit,
         key: Option<&IdempotencyKey>,
     ) -> Result<LedgerEntry, StoreError> {
+        if key.is_some() {
+            // Another transaction may have written the key and not committed.
+            wait_at_most(&mut self.transaction, HAND_OVER_MIN).await?;
+        }
         let row = sqlx::query(concat!(
             "WITH changed AS ( \
                  UPDATE products SET stock = $2, version = version + 1, updated_at = now() \

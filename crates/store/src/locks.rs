@@ -23,15 +23,12 @@ use futures::TryStreamExt as _;
 use holdfast_domain::{
     Available, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity, Shelf, Stock,
 };
-use sqlx::{
-    AssertSqlSafe, Either, Row as _,
-    postgres::{PgExecutor, PgRow},
-};
+use sqlx::{AssertSqlSafe, Either, PgExecutor, Row as _, postgres::PgRow};
 
 use crate::{
     IdempotencyKey, KeyedResult, LockedProduct, ResultKind, Store, StoreError,
     calls::again,
-    connections::{Message, Session},
+    connections::{Message, Session, Transaction},
     hand_over::HAND_OVER_MIN,
     places::{Place, Places},
     rows::{self, corrupt},
@@ -358,12 +355,14 @@ pub(crate) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError>
     Ok((HoldId(row.try_get("id")?), hold))
 }
 
-/// Locks the rows of these products, in the order of their ids, waiting for each up to `lock_timeout`. Says
-/// of those that exist whether they are sold.
+/// Locks the rows of these products, in the order of their ids, and says of those that exist whether they are
+/// sold. With the first one locked, the transaction waits for nothing longer than for another batch, `wait`.
 pub(crate) async fn lock_rows(
-    transaction: impl PgExecutor<'_>,
+    transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
+    wait: Duration,
 ) -> Result<BTreeMap<ProductId, bool>, StoreError> {
+    wait_at_most(transaction, wait).await?;
     let rows = sqlx::query(
         "SELECT id, retired_at IS NULL AS sold FROM products \
          WHERE id = ANY($1) ORDER BY id FOR UPDATE",
@@ -372,6 +371,16 @@ pub(crate) async fn lock_rows(
     .fetch_all(transaction)
     .await?;
     rows.iter().map(|row| Ok((ProductId(row.try_get("id")?), row.try_get("sold")?))).collect()
+}
+
+/// For the rest of the transaction, no lock is waited for longer than this: others wait for those that it has.
+pub(crate) async fn wait_at_most(
+    transaction: &mut Transaction,
+    wait: Duration,
+) -> Result<(), StoreError> {
+    let sql = format!("SET LOCAL lock_timeout = {}", wait.as_millis().max(1));
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(transaction).await?;
+    Ok(())
 }
 
 impl Store {

@@ -4,7 +4,10 @@
 //! lock, in the transaction that writes the tables, so a batch that has the row locked knows it for
 //! sure, without a question more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use holdfast_domain::{
     CustomerLimit, CustomerRef, ProductId, Sale, SaleName, SaleWindow, Selling, Taken,
@@ -12,6 +15,7 @@ use holdfast_domain::{
 use jiff::Timestamp;
 use serde::Deserialize;
 use sqlx::{Row as _, postgres::PgRow};
+use tokio::time::sleep;
 
 use crate::{
     Batch, Store, StoreError,
@@ -27,6 +31,9 @@ pub const SALES_OF_PRODUCT_MAX: usize = 16;
 
 /// The most sales that there may be, those that are over included.
 pub const SALES_MAX: i64 = 1000;
+
+/// Before the products of a sale are locked again, of which one stayed locked. The others are free meanwhile.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a sale was not written down.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +93,24 @@ impl Store {
     /// # Errors
     /// See [`PutSaleError`]. After one of the database it is not known whether it was written.
     pub async fn put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
-        again(|| self.try_put_sale(sale)).await
+        let begun = Instant::now();
+        loop {
+            match again(|| self.try_put_sale(sale)).await {
+                Err(PutSaleError::Store(StoreError::LockTimeout(_))) if self.may_retry(begun) => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// How long a row is waited for with others locked.
+    fn hand_over(&self) -> Duration {
+        self.hand_over.wait(self.settings.lock_timeout)
+    }
+
+    fn may_retry(&self, begun: Instant) -> bool {
+        begun.elapsed() < self.settings.lock_timeout
     }
 
     async fn try_put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
@@ -112,7 +136,7 @@ impl Store {
         }
         let mut concerned = sale.products.clone();
         concerned.extend(before.iter().flat_map(|before| &before.products));
-        let locked = lock_rows(&mut transaction, &concerned).await?;
+        let locked = lock_rows(&mut transaction, &concerned, self.hand_over()).await?;
         let unknown: Vec<_> =
             sale.products.iter().filter(|id| locked.get(id) != Some(&true)).copied().collect();
         // What is in it already may have been retired since.
@@ -171,7 +195,15 @@ impl Store {
     /// # Errors
     /// The database is not available. It is not known then whether the sale is gone.
     pub async fn delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
-        again(|| self.try_delete_sale(name)).await
+        let begun = Instant::now();
+        loop {
+            match again(|| self.try_delete_sale(name)).await {
+                Err(StoreError::LockTimeout(_)) if self.may_retry(begun) => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     async fn try_delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
@@ -186,7 +218,7 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(false) };
         let sale = read(&row)?;
-        lock_rows(&mut transaction, &sale.products).await?;
+        lock_rows(&mut transaction, &sale.products, self.hand_over()).await?;
         sqlx::query("DELETE FROM sales WHERE id = $1")
             .bind(row.try_get::<i64, _>("id")?)
             .execute(&mut transaction)

@@ -95,3 +95,31 @@ async fn a_change_is_dropped_with_its_entry_and_its_key() {
     assert_eq!(store.product(lamp.id).await.unwrap().unwrap().stock.units(), 6);
     assert_eq!(ledger(&store, &lamp).await.len(), 2);
 }
+
+/// Another transaction has written the key of an adjustment and does not end: the product is not kept for that long.
+#[tokio::test]
+async fn an_adjustment_does_not_wait_for_a_key_with_its_product_locked() {
+    let store = crate::fixture::store().await;
+    let mut settings = crate::fixture::settings(&crate::fixture::database_url(&store).await);
+    // Longer than a statement may take, which would be another error.
+    settings.lock_timeout = std::time::Duration::from_secs(30);
+    settings.statement_timeout = std::time::Duration::from_secs(3);
+    let patient = holdfast_store::Store::connect(&settings);
+    let lamp = crate::fixture::product(&store, 5).await.id;
+    let key = holdfast_store::IdempotencyKey::new("", "k", b"1");
+    let mut other = store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut *other).await.unwrap();
+    sqlx::query("INSERT INTO idempotency_keys VALUES ($1, 1, 'adjustment', 1)")
+        .bind(uuid::Uuid::from_u128(key.id()))
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let locked = patient.lock_product(lamp).await.unwrap().unwrap();
+    let edit = locked.stock_with(1).unwrap();
+    let error = locked.adjust(&edit, Some(&key)).await.unwrap_err();
+    assert!(matches!(error, holdfast_store::StoreError::LockTimeout(_)), "{error:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut *other).await.unwrap();
+    drop(other);
+    let locked = patient.lock_product(lamp).await.unwrap().unwrap();
+    locked.adjust(&edit, Some(&key)).await.unwrap();
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_domain::{ProductId, Sale, SaleName, Selling};
-use holdfast_store::{LockMode, PutSaleError, SALES_OF_PRODUCT_MAX, SaleSecond, Store};
+use holdfast_store::{LockMode, PutSaleError, SALES_OF_PRODUCT_MAX, SaleSecond, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fixture::{self, lock, product};
@@ -146,4 +146,31 @@ async fn what_replicas_have_seen_is_summed_up_and_forgotten() {
     assert_eq!(store.forget_sale_seconds(Duration::ZERO).await.unwrap(), 2);
     let report = store.sale_report(&one.name).await.unwrap().unwrap();
     assert_eq!((report.peak_orders_per_second, report.lock_wait_p99), (0, None));
+}
+
+/// A sale of two products, one of which stays locked: the other is sold on meanwhile.
+#[tokio::test]
+async fn a_sale_that_waits_for_a_locked_product_does_not_keep_its_others() {
+    let store = fixture::store().await;
+    let mut settings = fixture::settings(&fixture::database_url(&store).await);
+    settings.lock_timeout = Duration::from_secs(3);
+    settings.statement_timeout = Duration::from_secs(20);
+    let patient = Store::connect(&settings);
+    let (free, locked) = (product(&store, 5).await.id, product(&store, 5).await.id);
+    let both = sale(&store, "both", &[free, locked], 60, 120).await;
+    let mut holder = store.pool().acquire().await.unwrap();
+    let lock_it = format!("BEGIN; SELECT FROM products WHERE id = {locked} FOR UPDATE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock_it)).execute(&mut *holder).await.unwrap();
+    let putting = tokio::spawn(async move { patient.put_sale(&both).await });
+    let mut got = 0;
+    while !putting.is_finished() {
+        let batch = lock(&store, &[free], LockMode::Skip).await;
+        got += u32::from(batch.shelf().has(free));
+        batch.release().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = putting.await.unwrap().unwrap_err();
+    assert!(matches!(error, PutSaleError::Store(StoreError::LockTimeout(_))), "{error:?}");
+    assert!(got >= 10, "{got}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut *holder).await.unwrap();
 }
