@@ -7,12 +7,17 @@ use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 
 use crate::{
-    admission::Admission, body::BodyLimits, new_order::OrderLimits, products::CachedProduct,
+    admission::Admission, body::BodyLimits, new_order::OrderLimits, page_memory::PageMemory,
+    products::CachedProduct,
 };
 
 /// What the endpoints work with. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<AppParts>);
+pub struct App {
+    parts: Arc<AppParts>,
+    /// The memory of pages of lists.
+    pub pages: PageMemory,
+}
 
 /// The parts of an [`App`].
 pub struct AppParts {
@@ -33,7 +38,7 @@ pub struct AppParts {
 impl App {
     /// Puts the parts together.
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+        Self { parts: Arc::new(parts), pages: PageMemory::default() }
     }
 }
 
@@ -41,6 +46,6 @@ impl std::ops::Deref for App {
     type Target = AppParts;
 
     fn deref(&self) -> &AppParts {
-        &self.0
+        &self.parts
     }
 }

@@ -22,7 +22,7 @@ use holdfast_domain::Invalid;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::body::encode;
+use crate::{body::encode, page_memory::PageRoom};
 
 /// The name of the query parameter.
 pub const CURSOR: &str = "cursor";
@@ -176,8 +176,9 @@ pub fn page<T: Serialize, P: Position>(
     scope: &Scope,
     items: &[T],
     next: Option<&P>,
+    room: PageRoom,
 ) -> Response {
-    let mut response = Response::new(Body::from(encode(&items)));
+    let mut response = Response::new(Body::from(room.keep(encode(&items))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(link) = next.and_then(|next| next_link(uri, &scope.cursor(next))) {

@@ -25,6 +25,7 @@ mod metrics_page;
 pub mod new_order;
 pub mod openapi;
 pub mod orders;
+pub mod page_memory;
 pub mod problem;
 pub mod products;
 pub mod query;

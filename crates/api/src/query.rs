@@ -31,6 +31,8 @@ impl<'q> Query<'q> {
     ) -> Option<i64> {
         let text = self.take(name)?;
         let number = text.parse().ok().filter(|number| range.contains(number));
+        // "+1" is not how a number is written here.
+        let number = number.filter(|_| !text.starts_with('+'));
         if number.is_none() {
             let (first, last) = range.into_inner();
             let detail = if last == i64::MAX {

@@ -1,6 +1,6 @@
 //! What an API key is for, in the words of who made it.
 
-use crate::{Invalid, product::checked_text};
+use crate::{Invalid, text::visible_text};
 
 /// The longest name of a key, in characters.
 pub const MAX_KEY_NAME_CHARS: usize = 200;
@@ -15,10 +15,7 @@ impl KeyName {
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        if name.trim().is_empty() {
-            return Err("must not be empty".into());
-        }
-        checked_text(name, MAX_KEY_NAME_CHARS).map(Self)
+        visible_text(name, MAX_KEY_NAME_CHARS).map(Self)
     }
 
     /// The name.

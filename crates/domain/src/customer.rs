@@ -1,6 +1,6 @@
 //! Whose order it is, in the shop's own words.
 
-use crate::{Invalid, product::checked_text};
+use crate::{Invalid, text::visible_text};
 
 /// The longest name for a customer, in characters.
 pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
@@ -16,10 +16,12 @@ impl CustomerRef {
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        if name.trim().is_empty() {
-            return Err("must not be empty".into());
-        }
-        checked_text(name, MAX_CUSTOMER_REF_CHARS).map(Self)
+        visible_text(name, MAX_CUSTOMER_REF_CHARS).map(Self)
+    }
+
+    /// A name that is kept already: the rules may have been others when it was taken.
+    pub fn kept(name: String) -> Self {
+        Self(name)
     }
 
     /// The name, as a text of its own.

@@ -4,21 +4,30 @@ use rust_decimal::Decimal;
 
 use crate::Invalid;
 
-/// Reads `text` (JSON number notation, an exponent included) without ever passing through a float.
+/// Reads `text` without ever passing through a float: digits, perhaps with a minus in front and a fraction.
+/// With `exponent`, as JSON numbers may have one.
 ///
 /// # Errors
-/// Text that is no finite decimal number, or one with more digits than 28.
-pub(crate) fn parse_decimal(text: &str) -> Result<Decimal, Invalid> {
-    // A float's notation such as `1e400` or `NaN` must be refused, not rounded.
-    let parsed = if text.contains(['e', 'E']) {
-        Decimal::from_scientific(text)
-    } else {
-        Decimal::from_str_exact(text)
+/// Text that is no decimal number in this notation, or one with more digits than 28.
+pub(crate) fn parse_decimal(text: &str, exponent: bool) -> Result<Decimal, Invalid> {
+    // Decimal's own reading takes "1_000", "+1", ".5" and "1_0e0" as well.
+    let (mantissa, power) = match text.split_once(['e', 'E']) {
+        Some((mantissa, power)) if exponent => (mantissa, Some(power)),
+        Some(_) => return Err("must be a decimal number without an exponent".into()),
+        None => (text, None),
     };
-    // Decimal reads "1_000" and "+1", which JSON does not know.
-    if text.contains(['_', '+']) && !text.contains(['e', 'E']) {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let power_is_number =
+        power.is_none_or(|power| digits(power.strip_prefix(['+', '-']).unwrap_or(power)));
+    if !digits(whole) || !digits(fraction) || !power_is_number {
         return Err("must be a decimal number".into());
     }
+    let parsed = match power {
+        Some(_) => Decimal::from_scientific(text),
+        None => Decimal::from_str_exact(text),
+    };
     parsed.map_err(|_| "must be a decimal number of at most 28 digits".into())
 }
 
@@ -27,10 +36,12 @@ pub(crate) fn parse_decimal(text: &str) -> Result<Decimal, Invalid> {
 /// # Errors
 /// Text that is not a number, has a fraction, or lies outside `i64`.
 pub fn parse_integer(text: &str) -> Result<i64, Invalid> {
-    if let Ok(plain) = text.parse::<i64>() {
+    if let Ok(plain) = text.parse::<i64>()
+        && !text.starts_with('+')
+    {
         return Ok(plain);
     }
-    let value = parse_decimal(text)?;
+    let value = parse_decimal(text, true)?;
     if !value.fract().is_zero() {
         return Err("must be a whole number".into());
     }
@@ -39,21 +50,60 @@ pub fn parse_integer(text: &str) -> Result<i64, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn whole_numbers_are_read_in_each_notation() {
-        for (text, value) in [("7", 7), ("7.0", 7), ("70e-1", 7), ("-5", -5), ("1e3", 1000)] {
+        for (text, value) in
+            [("7", 7), ("7.0", 7), ("70e-1", 7), ("-5", -5), ("1e3", 1000), ("1E+3", 1000)]
+        {
             assert_eq!(parse_integer(text), Ok(value), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_whole_number_is_refused() {
-        for text in
-            ["1.5", "", "NaN", "Infinity", "1e400", "9223372036854775808", "1_0", "0x1", "true"]
-        {
+        for text in [
+            "1.5",
+            "",
+            "NaN",
+            "Infinity",
+            "1e400",
+            "9223372036854775808",
+            "1_0",
+            "0x1",
+            "true",
+            "+1",
+            "1_0e0",
+            "_1e0",
+            "1e1_0",
+            "1e",
+            "e1",
+            "1e+",
+            "1.",
+            ".5",
+            "--1",
+            "1e1e1",
+            " 1",
+            "1 ",
+            "\u{661}",
+            "-",
+            ".",
+            "1._0",
+        ] {
             assert!(parse_integer(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_digits_and_a_fraction_are_a_decimal(text in "[-+]?[0-9_]{0,4}[.]?[0-9_e]{0,4}") {
+            let good = text.trim_start_matches('-').split('.').all(|part| {
+                !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+            });
+            prop_assert_eq!(parse_decimal(&text, false).is_ok(), good, "{}", text);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ledger of stock: why a product has the stock that it has.
 
-use crate::{Invalid, ProductId, Stock, UnknownWord, product::checked_text};
+use crate::{Invalid, ProductId, Stock, UnknownWord, text::visible_text};
 
 /// The longest reason that a person can give for a change of stock, in characters.
 pub const MAX_STOCK_NOTE_CHARS: usize = 500;
@@ -59,10 +59,7 @@ impl StockNote {
     /// # Errors
     /// A text that is empty, blank, too long or holds a NUL.
     pub fn new(text: String) -> Result<Self, Invalid> {
-        if text.trim().is_empty() {
-            return Err("must not be empty".into());
-        }
-        checked_text(text, MAX_STOCK_NOTE_CHARS).map(Self)
+        visible_text(text, MAX_STOCK_NOTE_CHARS).map(Self)
     }
 
     /// The text.

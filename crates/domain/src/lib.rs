@@ -24,6 +24,7 @@ mod product;
 mod quantity;
 mod sale;
 mod shelf;
+mod text;
 
 pub use api_key::{KeyName, MAX_KEY_NAME_CHARS};
 pub use customer::{CustomerRef, MAX_CUSTOMER_REF_CHARS};

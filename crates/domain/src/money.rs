@@ -24,12 +24,24 @@ impl Money {
         }
     }
 
-    /// Reads an amount in major units, such as `12`, `12.5` or `1.25e1`.
+    /// Reads an amount in major units: digits, perhaps with a fraction, such as `12` or `12.5`.
     ///
     /// # Errors
     /// What is not a decimal number, has more than two decimals, or is out of range.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let major = parse_decimal(text)?.normalize();
+        parse_decimal(text, false).and_then(Self::of_major)
+    }
+
+    /// Reads an amount from a number in the notation of JSON, such as `1.25e1`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_number(text: &str) -> Result<Self, Invalid> {
+        parse_decimal(text, true).and_then(Self::of_major)
+    }
+
+    fn of_major(major: Decimal) -> Result<Self, Invalid> {
+        let major = major.normalize();
         if major.scale() > 2 {
             return Err("must have at most two decimals".into());
         }
@@ -60,18 +72,33 @@ mod tests {
 
     #[test]
     fn bad_amounts_are_refused() {
-        for text in
-            ["-1", "-0.01", "1.234", "NaN", "Infinity", "1e400", "1e9", "", "12,5", "100000000"]
-        {
+        for text in [
+            "-1",
+            "-0.01",
+            "1.234",
+            "NaN",
+            "Infinity",
+            "1e400",
+            "1e9",
+            "",
+            "12,5",
+            "100000000",
+            "1_0e0",
+            "1_0",
+            "+1",
+        ] {
             assert!(Money::parse(text).is_err(), "{text}");
+            assert!(Money::parse_number(text).is_err(), "{text}");
         }
+        assert!(Money::parse("1.25e1").is_err());
     }
 
     #[test]
     fn notations_of_the_same_amount_agree() {
-        for text in ["12.5", "12.50", "1.25e1", "12.500"] {
+        for text in ["12.5", "12.50", "12.500"] {
             assert_eq!(Money::parse(text).map(Money::minor), Ok(1250), "{text}");
         }
+        assert_eq!(Money::parse_number("1.25e1").map(Money::minor), Ok(1250));
     }
 
     proptest! {

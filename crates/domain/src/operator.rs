@@ -1,6 +1,6 @@
 //! What an operator says about something that he does to an order.
 
-use crate::{Invalid, product::checked_text};
+use crate::{Invalid, text::visible_text};
 
 /// The longest name of an operator, in characters.
 pub const MAX_OPERATOR_CHARS: usize = 200;
@@ -22,7 +22,7 @@ impl Operator {
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        said(name, MAX_OPERATOR_CHARS).map(Self)
+        visible_text(name, MAX_OPERATOR_CHARS).map(Self)
     }
 
     /// The name.
@@ -37,20 +37,13 @@ impl OperatorNote {
     /// # Errors
     /// A text that is empty, blank, too long or holds a NUL.
     pub fn new(text: String) -> Result<Self, Invalid> {
-        said(text, MAX_OPERATOR_NOTE_CHARS).map(Self)
+        visible_text(text, MAX_OPERATOR_NOTE_CHARS).map(Self)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn said(text: String, max_chars: usize) -> Result<String, Invalid> {
-    if text.trim().is_empty() {
-        return Err("must not be empty".into());
-    }
-    checked_text(text, max_chars)
 }
 
 #[cfg(test)]

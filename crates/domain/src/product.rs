@@ -1,6 +1,9 @@
 //! Products: what is sold, for how much, and how much of it is left.
 
-use crate::{Invalid, LedgerReason, Money, ProductId, Stock, StockNote};
+use crate::{
+    Invalid, LedgerReason, Money, ProductId, Stock, StockNote,
+    text::{checked_text, visible_text},
+};
 
 /// The longest product name, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -15,12 +18,14 @@ impl ProductName {
     /// Checks and takes a name.
     ///
     /// # Errors
-    /// A name that is empty, blank, too long or holds a NUL.
+    /// A name that shows nothing, is too long or holds a NUL.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        if name.trim().is_empty() {
-            return Err("must not be empty".into());
-        }
-        checked_text(name, MAX_NAME_CHARS).map(Self)
+        visible_text(name, MAX_NAME_CHARS).map(Self)
+    }
+
+    /// A name that is kept already: the rules may have been others when it was taken.
+    pub fn kept(name: String) -> Self {
+        Self(name)
     }
 
     /// The name.
@@ -50,22 +55,15 @@ impl Description {
         checked_text(text, MAX_DESCRIPTION_CHARS).map(Self)
     }
 
+    /// A description that is kept already.
+    pub fn kept(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-pub(crate) fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
-    // PostgreSQL's text cannot hold a NUL.
-    if text.contains('\0') {
-        return Err("must not contain a NUL character".into());
-    }
-    // Bytes first: a text of a megabyte need not be decoded to be refused.
-    if text.len() > max_chars * 4 || text.chars().count() > max_chars {
-        return Err(format!("must be at most {max_chars} characters long").into());
-    }
-    Ok(text)
 }
 
 /// A product as it stands.

@@ -4,10 +4,7 @@ use holdfast_domain::CustomerRef;
 use jiff::Timestamp;
 use sqlx::{Row as _, postgres::PgRow};
 
-use crate::{
-    Store, StoreError,
-    rows::{corrupt, timestamp},
-};
+use crate::{Store, StoreError, rows::timestamp};
 
 /// The most keys that may be good at the same time: all of them are kept in each replica's memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
@@ -164,10 +161,7 @@ fn key(row: &PgRow) -> Result<ApiKey, StoreError> {
         secret_sha256: hash.try_into().map_err(|_| wrong("api_keys.secret_sha256"))?,
         name: row.try_get("name")?,
         scopes: row.try_get("scopes")?,
-        customer: customer
-            .map(CustomerRef::new)
-            .transpose()
-            .map_err(corrupt("api_keys.customer_ref"))?,
+        customer: customer.map(CustomerRef::kept),
         rate_per_second: rate
             .map(u32::try_from)
             .transpose()

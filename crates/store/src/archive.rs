@@ -19,11 +19,12 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{
-    OrderPlace, Store, StoreError,
+    OrderPlace, PAGE_BYTES_MAX, Store, StoreError,
     connections::{Connections, Generations, Session, SetOptions, Transaction},
     fulfilment::millis,
     holds::{hold, hold_columns},
-    rows::{self, order_columns, timestamp},
+    page::{bytes_before, within_bytes},
+    rows::{self, order_bytes, order_columns, timestamp},
     session,
 };
 
@@ -148,7 +149,8 @@ impl Archive {
     }
 
     /// The next orders that may go, those accepted first at the front, and from where on to look for more; `None`
-    /// at the end. At most `limit` orders are looked at, so there may be fewer, or none, and more behind them.
+    /// at the end. At most `limit` orders are looked at, and no more than [`PAGE_BYTES_MAX`] of them, so there may
+    /// be fewer, or none, and more behind them.
     ///
     /// # Errors
     /// The database is not available.
@@ -164,22 +166,29 @@ impl Archive {
             from.after.map_or((0, 0), |place| (place.created_us, place.id.0));
         let query = sqlx::query(concat!(
             "SELECT ",
-            order_columns!(),
-            " FROM (SELECT * FROM orders WHERE status = $1 \
-                 AND created_at < 'epoch'::timestamptz + $2 * interval '1 us' \
-                 AND (created_at, id) > ('epoch'::timestamptz + $3 * interval '1 us', $4) \
-                 ORDER BY created_at, id LIMIT $5) AS orders \
-             ORDER BY orders.created_at, orders.id"
+            order_columns!(with history),
+            ", found FROM (SELECT *, ",
+            bytes_before!(order_bytes!(with history)),
+            "ORDER BY created_at, id",
+            within_bytes!(
+                "(SELECT * FROM orders WHERE status = $1 \
+                     AND created_at < 'epoch'::timestamptz + $2 * interval '1 us' \
+                     AND (created_at, id) > ('epoch'::timestamptz + $3 * interval '1 us', $4) \
+                     ORDER BY created_at, id LIMIT $5) AS orders) AS orders \
+                 WHERE bytes_before < $6 ORDER BY orders.created_at, orders.id"
+            )
         ))
         .bind(status.as_str())
         .bind(cutoff.at.as_microsecond())
         .bind(after_us)
         .bind(after_id)
-        .bind(i64::from(limit));
+        .bind(i64::from(limit))
+        .bind(PAGE_BYTES_MAX);
         let rows = query.fetch_all(&mut self.session).await?;
+        let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
         let looked_at = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
         let last = looked_at.last().map(OrderPlace::of);
-        let next = if looked_at.len() < limit as usize {
+        let next = if found < i64::from(limit) && usize::try_from(found) == Ok(rows.len()) {
             // The end of this status.
             let status = from.status + 1;
             (status < STATUSES.len()).then_some(ArchivePlace { status, after: None })

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use crate::{
-    LOOKED_AT_MAX, OrderPlace, Page, Store, StoreError,
+    LOOKED_AT_MAX, OrderPlace, PAGE_BYTES_MAX, Page, Store, StoreError,
     fulfilment::Swept,
     history::earlier_with,
-    rows::{self, order_columns},
+    page::{bytes_before, within_bytes},
+    rows::{self, order_bytes, order_columns},
 };
 
 /// Which dead letters. All that is given must hold.
@@ -137,7 +138,8 @@ fn replayed(row: &PgRow) -> Result<Swept, StoreError> {
 }
 
 impl Store {
-    /// A page of dead letters, the newest orders first.
+    /// A page of dead letters, the newest orders first, without their history. It ends earlier where its rows
+    /// would be more than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
     ///
     /// # Errors
     /// The database is not available.
@@ -146,14 +148,18 @@ impl Store {
         page: &DeadLetterPage,
     ) -> Result<Page<Order, OrderPlace>, StoreError> {
         let way = Way::NewestFirst;
-        let mut query = QueryBuilder::new(concat!("SELECT ", order_columns!(), " FROM ("));
+        let mut query =
+            QueryBuilder::new(concat!("SELECT ", order_columns!(), ", found FROM (SELECT *, "));
+        query.push(bytes_before!(order_bytes!())).push(way.order());
+        query.push(within_bytes!("(SELECT * FROM ("));
         page.push_looked_at(&mut query, way, page.looked_at());
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
+        query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
+        query.push(way.order());
         let rows = query.build().fetch_all(self.reads()).await?;
-        let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
-        let mut found = Page::cut(orders, page.limit, OrderPlace::of);
+        let mut found = Page::read(&rows, page.limit, rows::order, OrderPlace::of)?;
         if found.next.is_none() {
             found.next = self.last_dead_letter_looked_at(page, way).await?;
         }

@@ -27,13 +27,13 @@ use sqlx::{Row as _, postgres::PgRow};
 use crate::{
     Store, StoreError,
     history::earlier_with,
-    rows::{self, more_lines},
+    rows::{self, more_lines, order_bytes},
 };
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
 
-/// An order that a worker may work on until its lease ends.
+/// The right to work on an order until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Which order.
@@ -47,13 +47,21 @@ pub struct Claim {
     /// How often it has been tried since it was accepted or replayed, this time included; tries
     /// that do not count (see [`Verdict`]) are left out.
     pub tries: i32,
+    /// Whether it was taken from a worker whose lease ran out.
+    pub taken_over: bool,
+    /// The order, if all of it is in its row and nothing in that row may be large. Any other is to be read by
+    /// [`Store::claimed`].
+    pub order: Option<ClaimedOrder>,
+}
+
+/// An order that was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedOrder {
     /// How often it went back to pending since then, whether the try counted or not. Stops
     /// counting at 50.
     pub returns: u32,
     /// When it was accepted or, if it was, last replayed.
     pub since: jiff::Timestamp,
-    /// Whether it was taken from a worker whose lease ran out.
-    pub taken_over: bool,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
     /// What was ordered.
@@ -145,9 +153,6 @@ pub struct SweepRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweptUpTo(i64);
 
-/// Why an order is pending again that no worker let go of.
-const LEASE_RAN_OUT: &str = "the lease of its worker ran out";
-
 /// The history of an order that is taken from a worker that was not heard of any more.
 macro_rules! lease_ran_out {
     () => {
@@ -159,23 +164,62 @@ macro_rules! lease_ran_out {
     };
 }
 
+/// What is read of a claimed order.
+#[derive(Debug)]
+pub struct ReadOrder {
+    /// Which order.
+    pub order_id: OrderId,
+    /// About how many bytes it has.
+    pub bytes: usize,
+    /// The order, or why it cannot be read, which concerns no other.
+    pub order: Result<ClaimedOrder, StoreError>,
+}
+
+/// The most bytes of an order that is read for fulfilment, in the measure of [`Store::claimed`]. What the API
+/// takes, and what the version before has taken, has less than half of it.
+pub const CLAIMED_BYTES_MAX: u32 = 1024 * 1024;
+
 fn claim(row: &PgRow) -> Result<Claim, StoreError> {
+    let plain: bool = row.try_get("plain")?;
+    Ok(Claim {
+        order_id: OrderId(row.try_get("id")?),
+        attempt: row.try_get("attempt")?,
+        nonce: row.try_get("batch_nonce")?,
+        tries: row.try_get("tries")?,
+        taken_over: row.try_get("taken_over")?,
+        // One that cannot be understood is read by itself, and fails by itself.
+        order: if plain { plain_order(row).ok() } else { None },
+    })
+}
+
+fn plain_order(row: &PgRow) -> Result<ClaimedOrder, StoreError> {
+    let created_at = rows::timestamp(row.try_get("created_us")?)?;
+    Ok(ClaimedOrder {
+        returns: 0,
+        since: created_at,
+        created_at,
+        lines: vec![rows::first_line(row)?],
+        customer_ref: rows::customer_ref(row)?,
+        metadata: None,
+    })
+}
+
+fn claimed_order(row: &PgRow, bytes: i64) -> Result<ClaimedOrder, StoreError> {
+    if bytes > i64::from(CLAIMED_BYTES_MAX) {
+        return Err(StoreError::Corrupt {
+            what: "order",
+            reason: format!("it has {bytes} bytes, and at most {CLAIMED_BYTES_MAX} can be sent"),
+        });
+    }
     let created_at = rows::timestamp(row.try_get("created_us")?)?;
     let earlier = rows::earlier(row.try_get("earlier")?)?;
     // Only a replay puts an order back that somebody asked for by name.
     let replay = earlier.iter().rposition(is_replay);
     let of_now = &earlier[replay.map_or(0, |at| at + 1)..];
     let returns = of_now.iter().filter(|step| step.status == OrderStatus::Pending).count();
-    Ok(Claim {
-        order_id: OrderId(row.try_get("id")?),
-        attempt: row.try_get("attempt")?,
-        nonce: row.try_get("batch_nonce")?,
-        tries: row.try_get("tries")?,
+    Ok(ClaimedOrder {
         returns: u32::try_from(returns).unwrap_or(u32::MAX),
         since: replay.map_or(created_at, |at| earlier[at].at),
-        taken_over: earlier
-            .last()
-            .is_some_and(|step| step.detail.as_deref() == Some(LEASE_RAN_OUT)),
         created_at,
         lines: rows::lines(row)?,
         customer_ref: rows::customer_ref(row)?,
@@ -194,8 +238,10 @@ fn ids(rows: &[PgRow]) -> Result<Vec<OrderId>, StoreError> {
 
 impl Store {
     /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
-    /// out. The others are done, somebody else's, or locked by somebody at this moment. Further
-    /// lines are looked up for orders that have them only.
+    /// out. The others are done, somebody else's, or locked by somebody at this moment.
+    ///
+    /// Nothing is read that could be large or not be understood: so the attempt counts whatever
+    /// the order does to its worker afterwards.
     ///
     /// # Errors
     /// The database is not available. Orders may be claimed then; their lease runs out.
@@ -215,15 +261,57 @@ impl Store {
             lease_ran_out!(),
             " ELSE earlier END \
              FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS tries, product_id, quantity, \
-                 unit_price_minor, customer_ref, metadata::text AS metadata, \
-                 earlier::text AS earlier, \
-                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, ",
-            more_lines!()
+             RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS tries, \
+                 product_id, quantity, unit_price_minor, customer_ref, \
+                 line_count = 1 AND metadata IS NULL AND metadata_text IS NULL \
+                     AND earlier IS NULL AND isfinite(created_at) AS plain, \
+                 coalesce(earlier -> -1 ->> 'detail' = 'the lease of its worker ran out', false) \
+                     AS taken_over, \
+                 CASE WHEN isfinite(created_at) \
+                     THEN (extract(epoch FROM created_at) * 1000000)::bigint END AS created_us"
         ))
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(millis(lease));
         query.fetch_all(self.work()).await?.iter().map(claim).collect()
+    }
+
+    /// Reads claimed orders, in the order of `ids`: the first in any case, and those behind it as long
+    /// as all before them have less than `bytes`. Those that are missing are to be asked for again,
+    /// except for ones before another that was read: they are gone. An order of more
+    /// than [`CLAIMED_BYTES_MAX`] is not read.
+    ///
+    /// # Errors
+    /// The database is not available, or cannot read one of them.
+    pub async fn claimed(&self, ids: &[OrderId], bytes: u32) -> Result<Vec<ReadOrder>, StoreError> {
+        let query = sqlx::query(concat!(
+            "SELECT orders.id, bytes, product_id, quantity, unit_price_minor, customer_ref, \
+                 CASE WHEN bytes <= $3 \
+                     THEN coalesce(orders.metadata_text, orders.metadata::text) END AS metadata, \
+                 CASE WHEN bytes <= $3 THEN earlier::text END AS earlier, \
+                 (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, ",
+            more_lines!(),
+            " FROM (SELECT *, coalesce(sum(bytes) OVER (ORDER BY place \
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before \
+                 FROM (SELECT asked.place, orders.*, ",
+            order_bytes!(with history),
+            " AS bytes FROM unnest((SELECT $1::bigint[])) WITH ORDINALITY AS asked (id, place) \
+                     CROSS JOIN LATERAL (SELECT * FROM orders WHERE id = asked.id OFFSET 0) \
+                         AS orders) AS measured) AS orders \
+             WHERE bytes_before < greatest($2, 1) ORDER BY place"
+        ))
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(i64::from(bytes))
+        .bind(i64::from(CLAIMED_BYTES_MAX));
+        let rows = query.fetch_all(self.work()).await?;
+        let read = |row: &PgRow| {
+            let bytes: i64 = row.try_get("bytes")?;
+            Ok(ReadOrder {
+                order_id: OrderId(row.try_get("id")?),
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                order: claimed_order(row, bytes),
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Makes the leases of these claims last for `lease` from now. Gives back the orders whose

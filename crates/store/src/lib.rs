@@ -69,7 +69,7 @@ pub use migrate::MigrateError;
 pub use missed::{MissedRows, SeenRows};
 pub use orders::{OrderPage, OrderPlace};
 pub use outcome::{BatchToken, Outcome};
-pub use page::{LOOKED_AT_MAX, Page};
+pub use page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page};
 pub use probe::{Condition, Probe};
 pub use products::{ProductPage, ProductPlace};
 pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};

@@ -8,8 +8,9 @@ use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
 use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use crate::{
-    LOOKED_AT_MAX, Page, Store, StoreError,
-    rows::{self, order_columns},
+    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError,
+    page::{bytes_before, within_bytes},
+    rows::{self, order_bytes, order_columns},
 };
 
 /// Which orders of the list, newest first.
@@ -49,29 +50,32 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = $1"))
-            .bind(id.0)
-            .fetch_optional(self.reads())
-            .await?;
+        let query = concat!("SELECT ", order_columns!(with history), " FROM orders WHERE id = $1");
+        let row = sqlx::query(query).bind(id.0).fetch_optional(self.reads()).await?;
         row.as_ref().map(rows::order).transpose()
     }
 
-    /// A page of orders, newest first.
+    /// A page of orders, newest first, without their history. It ends earlier where its rows would be more
+    /// than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
     ///
     /// # Errors
     /// The database is not available.
     pub async fn orders(&self, page: &OrderPage) -> Result<Page<Order, OrderPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
-        let mut query = QueryBuilder::new(concat!("SELECT ", order_columns!(), " FROM ("));
+        let mut query =
+            QueryBuilder::new(concat!("SELECT ", order_columns!(), ", found FROM (SELECT *, "));
+        query.push(bytes_before!(order_bytes!())).push(page.order());
+        query.push(within_bytes!("(SELECT * FROM ("));
         let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS orders");
         page.push_filters(&mut query);
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
+        query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
+        query.push(page.order());
         let rows = query.build().fetch_all(self.reads()).await?;
-        let orders = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
 
-        let mut found = Page::cut(orders, page.limit, OrderPlace::of);
+        let mut found = Page::read(&rows, page.limit, rows::order, OrderPlace::of)?;
         if found.next.is_none() && page.is_filtered() {
             found.next = self.last_looked_at(page).await?;
         }

@@ -1,9 +1,13 @@
 //! Reading products, and making new ones. Changing one begins in `locks`.
 
 use holdfast_domain::{Description, NewProduct, Product, ProductId, ProductName};
-use sqlx::{Postgres, QueryBuilder, Row as _};
+use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
-use crate::{LOOKED_AT_MAX, Page, Store, StoreError, rows};
+use crate::{
+    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError,
+    page::{bytes_before, within_bytes},
+    rows,
+};
 
 /// Which products of the list.
 #[derive(Clone, Debug, Default)]
@@ -82,8 +86,14 @@ impl Store {
     ) -> Result<Page<Product, ProductPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
         let mut query = QueryBuilder::new(
-            "SELECT id, name, description, price_minor, stock, version, low_name FROM (",
+            "SELECT id, name, description, price_minor, stock, version, low_name, found \
+             FROM (SELECT *, ",
         );
+        query.push(bytes_before!(
+            "(512::bigint + 6 * octet_length(name) \
+                 + coalesce(octet_length(to_json(description)::text), 0))"
+        ));
+        query.push(page.order()).push(within_bytes!("(SELECT * FROM ("));
         let looked_at = if page.in_stock.is_some() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
@@ -94,17 +104,16 @@ impl Store {
             Some(false) => " WHERE stock = 0",
         });
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
+        query.push(") AS fitting) AS measured WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
+        query.push(page.order());
         let rows = query.build().fetch_all(self.reads()).await?;
-        let products = rows
-            .iter()
-            .map(|row| Ok((rows::product(row)?, row.try_get("low_name")?)))
-            .collect::<Result<Vec<_>, StoreError>>()?;
 
+        let read = |row: &PgRow| Ok((rows::product(row)?, row.try_get("low_name")?));
         let place = |(product, name): &(Product, String)| ProductPlace {
             name: name.clone(),
             id: product.id,
         };
-        let found = Page::cut(products, page.limit, place);
+        let found = Page::read(&rows, page.limit, read, place)?;
         let mut next = found.next;
         if next.is_none() && page.in_stock.is_some() {
             next = self.last_product_looked_at(page).await?;

@@ -18,11 +18,8 @@ pub(crate) fn product(row: &PgRow) -> Result<Product, StoreError> {
     let description: Option<String> = row.try_get("description")?;
     Ok(Product {
         id: ProductId(row.try_get("id")?),
-        name: ProductName::new(row.try_get("name")?).map_err(corrupt("product name"))?,
-        description: description
-            .map(Description::new)
-            .transpose()
-            .map_err(corrupt("product description"))?,
+        name: ProductName::kept(row.try_get("name")?),
+        description: description.map(Description::kept),
         price: Money::from_minor(row.try_get("price_minor")?).map_err(corrupt("price"))?,
         stock: Stock::new(row.try_get("stock")?).map_err(corrupt("stock"))?,
         version: row.try_get("version")?,
@@ -42,15 +39,51 @@ macro_rules! more_lines {
 }
 pub(crate) use more_lines;
 
-/// The columns that [`order`] reads, from `orders` under that name. Times as microseconds since
-/// 1970.
+/// The column `metadata`, from `orders` under that name: as its client sent it, or as the version before
+/// has kept it.
+macro_rules! metadata {
+    () => {
+        "coalesce(orders.metadata_text, orders.metadata::text) AS metadata"
+    };
+}
+pub(crate) use metadata;
+
+/// About how many bytes a row of `orders` under that name is at most when it is sent, as JSON as well,
+/// without its history or with it. A `jsonb` column is measured as the text that it becomes.
+macro_rules! order_bytes {
+    () => {
+        "(512::bigint + 64 * orders.line_count + 6 * coalesce(octet_length(orders.customer_ref), 0) \
+             + coalesce(octet_length(to_json(orders.failure)::text), 0) \
+             + coalesce(octet_length(orders.metadata_text), octet_length(orders.metadata::text), 0))"
+    };
+    (with history) => {
+        concat!(
+            "(coalesce(octet_length(orders.earlier::text), 0) + ",
+            $crate::rows::order_bytes!(),
+            ")"
+        )
+    };
+}
+pub(crate) use order_bytes;
+
+/// The columns that [`order`] reads, from `orders` under that name, with the order's history or
+/// without. Times as microseconds since 1970.
 macro_rules! order_columns {
     () => {
+        $crate::rows::order_columns!("NULL::text")
+    };
+    (with history) => {
+        $crate::rows::order_columns!("orders.earlier::text")
+    };
+    ($earlier:literal) => {
         concat!(
             "orders.id, orders.product_id, orders.quantity, orders.unit_price_minor, \
              orders.status, orders.attempt, \
-             orders.attempt > coalesce(orders.not_taken, 0) AS may_be_fulfilled, orders.failure, orders.customer_ref, \
-             orders.metadata::text AS metadata, orders.earlier::text AS earlier, \
+             orders.attempt > coalesce(orders.not_taken, 0) AS may_be_fulfilled, orders.failure, orders.customer_ref, ",
+            $crate::rows::metadata!(),
+            ", ",
+            $earlier,
+            " AS earlier, \
              (extract(epoch FROM orders.created_at) * 1000000)::bigint AS created_us, \
              (extract(epoch FROM orders.processing_at) * 1000000)::bigint AS processing_us, \
              (extract(epoch FROM orders.finished_at) * 1000000)::bigint AS finished_us, ",
@@ -78,10 +111,15 @@ pub(crate) fn order(row: &PgRow) -> Result<Order, StoreError> {
     })
 }
 
-/// Reads `product_id, quantity, unit_price_minor, more_lines`.
-pub(crate) fn lines(row: &PgRow) -> Result<Vec<OrderLine>, StoreError> {
+/// Reads `product_id, quantity, unit_price_minor`.
+pub(crate) fn first_line(row: &PgRow) -> Result<OrderLine, StoreError> {
     let units: i32 = row.try_get("quantity")?;
-    let first = line(row.try_get("product_id")?, units.into(), row.try_get("unit_price_minor")?)?;
+    line(row.try_get("product_id")?, units.into(), row.try_get("unit_price_minor")?)
+}
+
+/// Reads the columns of [`first_line`], and `more_lines`.
+pub(crate) fn lines(row: &PgRow) -> Result<Vec<OrderLine>, StoreError> {
+    let first = first_line(row)?;
     let more: Option<Vec<i64>> = row.try_get("more_lines")?;
     let more = more.unwrap_or_default();
     let more =
@@ -122,8 +160,7 @@ pub(crate) fn earlier(json: Option<&str>) -> Result<Vec<Transition>, StoreError>
 
 /// Reads `customer_ref`.
 pub(crate) fn customer_ref(row: &PgRow) -> Result<Option<CustomerRef>, StoreError> {
-    let name: Option<String> = row.try_get("customer_ref")?;
-    name.map(CustomerRef::new).transpose().map_err(corrupt("customer's name"))
+    Ok(row.try_get::<Option<String>, _>("customer_ref")?.map(CustomerRef::kept))
 }
 
 /// One of the words that a column may hold.

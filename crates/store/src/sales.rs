@@ -314,7 +314,7 @@ impl Batch {
         .bind(customers.iter().map(CustomerRef::as_str).collect::<Vec<_>>());
         let rows = query.fetch_all(&mut self.transaction).await?;
         for row in rows {
-            let customer = CustomerRef::new(row.try_get("ref")?).map_err(corrupt("customer"))?;
+            let customer = CustomerRef::kept(row.try_get("ref")?);
             let taken = Taken { ordered: row.try_get("ordered")?, held: row.try_get("held")? };
             self.shelf.put_taken(ProductId(row.try_get("id")?), customer, taken);
         }

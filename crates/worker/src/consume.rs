@@ -1,7 +1,7 @@
 //! From the queue into the worker's hands.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     task::Poll,
@@ -11,8 +11,8 @@ use std::{
 use futures::FutureExt as _;
 use holdfast_domain::OrderId;
 use holdfast_queue::{Consumer, Delivery, QueueError};
-use holdfast_store::fulfilment::{Claim, Verdict};
-use tokio::sync::mpsc;
+use holdfast_store::fulfilment::{Claim, ClaimedOrder, Taken, Verdict};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -20,8 +20,10 @@ use crate::{
     FulfilError, Fulfilment, Handover, Work,
     backoff::Backoff,
     finish::Finished,
+    hands::InHand,
     shared::{Parts, Shared},
     trace::{JobTrace, RoundTimes},
+    unread,
 };
 
 /// Reads the queue until `stop`. What is in hand then goes on.
@@ -88,7 +90,10 @@ pub(crate) async fn consume<F: Fulfilment>(
             break;
         };
         let times = RoundTimes { received, claimed: Instant::now(), orders: claims.len() };
-        begin(&shared, deliveries, (claims, times), &fulfilment, &finished, &abort).await;
+        let jobs =
+            Jobs { shared: &shared, fulfilment: &fulfilment, finished: &finished, abort: &abort };
+        let unread = jobs.begin(deliveries, claims, times).await;
+        unread::begin(&jobs, unread, &stop).await;
     }
 }
 
@@ -135,48 +140,106 @@ async fn claim(
     Some(claims)
 }
 
-/// Begins the claimed orders. What is done at its first touch is done right here; a task is made
-/// for what takes longer.
-///
-/// Messages of orders that could not be claimed are done with: such an order is final, or in
-/// somebody else's hands, and if those let go of it, the sweep finds it.
-async fn begin<F: Fulfilment>(
-    shared: &Arc<Shared>,
-    deliveries: Vec<Delivery>,
-    (claims, times): (Vec<Claim>, RoundTimes),
-    fulfilment: &Arc<F>,
-    finished: &mpsc::Sender<Finished>,
-    abort: &CancellationToken,
-) {
-    shared.metrics.claimed.inc_by(claims.len() as u64);
-    let taken_over = claims.iter().filter(|claim| claim.taken_over).count();
-    shared.metrics.claims_taken_over.inc_by(taken_over as u64);
-    let mut claims: HashMap<_, _> =
-        claims.into_iter().map(|claim| (claim.order_id, claim)).collect();
-    let mut unclaimed = Vec::new();
-    for delivery in deliveries {
-        // A second message for the same order finds its claim taken.
-        let claimed = claims.remove(&OrderId(delivery.job.order_id));
-        let Some((held, claim)) =
-            claimed.and_then(|claim| Some((shared.hands.take(claim.id(), &delivery)?, claim)))
-        else {
-            unclaimed.push(delivery);
-            continue;
-        };
+/// What jobs are begun with.
+pub(crate) struct Jobs<'a, F> {
+    pub shared: &'a Arc<Shared>,
+    pub fulfilment: &'a Arc<F>,
+    pub finished: &'a mpsc::Sender<Finished>,
+    pub abort: &'a CancellationToken,
+}
+
+/// A claimed order in hand.
+pub(crate) struct Begun {
+    pub claim: Claim,
+    pub delivery: Delivery,
+    pub held: InHand,
+    pub trace: Option<Box<JobTrace>>,
+}
+
+impl<F: Fulfilment> Jobs<'_, F> {
+    /// Takes the claimed orders in hand and begins those that came with their claims. Gives back
+    /// the others, which are still to be read.
+    ///
+    /// Messages of orders that could not be claimed are done with: such an order is final, or in
+    /// somebody else's hands, and if those let go of it, the sweep finds it.
+    async fn begin(
+        &self,
+        deliveries: Vec<Delivery>,
+        claims: Vec<Claim>,
+        times: RoundTimes,
+    ) -> VecDeque<Begun> {
+        let shared = self.shared;
+        shared.metrics.claimed.inc_by(claims.len() as u64);
+        let taken_over = claims.iter().filter(|claim| claim.taken_over).count();
+        shared.metrics.claims_taken_over.inc_by(taken_over as u64);
+        let mut claims: HashMap<_, _> =
+            claims.into_iter().map(|claim| (claim.order_id, claim)).collect();
+        let (mut unclaimed, mut unread) = (Vec::new(), VecDeque::new());
+        let max = shared.settings.max_attempts;
+        for delivery in deliveries {
+            // A second message for the same order finds its claim taken.
+            let claimed = claims.remove(&OrderId(delivery.job.order_id));
+            let Some((held, claim)) =
+                claimed.and_then(|claim| Some((shared.hands.take(claim.id(), &delivery)?, claim)))
+            else {
+                unclaimed.push(delivery);
+                continue;
+            };
+            let trace = JobTrace::begin(&delivery, &claim, times);
+            let mut begun = Begun { claim, delivery, held, trace };
+            if begun.claim.tries > max {
+                // Every try so far ended without a word: its worker was killed, perhaps by this very order, which
+                // is not even read again.
+                let verdict = Verdict::Failed(format!(
+                    "gave up after {max} tries, the last without an outcome"
+                ));
+                self.end(begun, verdict).await;
+            } else if let Some(order) = begun.claim.order.take() {
+                self.start(begun, order, None).await;
+            } else {
+                unread.push_back(begun);
+            }
+        }
+        shared.metrics.unclaimed.inc_by(unclaimed.len() as u64);
+        if !unclaimed.is_empty()
+            && let Err(error) = shared.queue.ack_many(&unclaimed).await
+        {
+            // They come again, and are found to be done again.
+            shared.health.redis(Some(&error));
+        }
+        unread
+    }
+
+    /// Begins an order that has been read. What is done at its first touch is done right here; a
+    /// task is made for what takes longer. Keeps `memory` until it is done.
+    pub async fn start(
+        &self,
+        begun: Begun,
+        order: ClaimedOrder,
+        memory: Option<OwnedSemaphorePermit>,
+    ) {
+        let Begun { claim, delivery, held, trace } = begun;
         let id = claim.id();
-        let trace = JobTrace::begin(&delivery, &claim, times);
         let span = JobTrace::fulfil(trace.as_deref());
         let handover = Handover::default();
-        let job = work(Arc::clone(shared), Arc::clone(fulfilment), claim, handover.clone());
-        let mut job = Box::pin(job.instrument(span));
+        let (shared, fulfilment) = (Arc::clone(self.shared), Arc::clone(self.fulfilment));
+        let work = work(shared, fulfilment, claim, order, handover.clone());
+        let mut job = Box::pin(
+            async move {
+                let verdict = work.await;
+                drop(memory);
+                verdict
+            }
+            .instrument(span),
+        );
         if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
             let taken = handover.end();
             // The receiver outlives all senders.
             let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
-            let _ = finished.send(ended).await;
-            continue;
+            let _ = self.finished.send(ended).await;
+            return;
         }
-        let (finished, abort) = (finished.clone(), abort.clone());
+        let (finished, abort) = (self.finished.clone(), self.abort.clone());
         let task = tokio::spawn(async move {
             let verdict = tokio::select! {
                 verdict = job => verdict,
@@ -186,14 +249,14 @@ async fn begin<F: Fulfilment>(
             let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
             let _ = finished.send(ended).await;
         });
-        shared.hands.worked_on_by(id, task.abort_handle());
+        self.shared.hands.worked_on_by(id, task.abort_handle());
     }
-    shared.metrics.unclaimed.inc_by(unclaimed.len() as u64);
-    if !unclaimed.is_empty()
-        && let Err(error) = shared.queue.ack_many(&unclaimed).await
-    {
-        // They come again, and are found to be done again.
-        shared.health.redis(Some(&error));
+
+    /// Ends an order that was not begun.
+    pub async fn end(&self, begun: Begun, verdict: Verdict) {
+        let Begun { claim, delivery, held, trace } = begun;
+        let (claim, taken) = (claim.id(), Taken::Never);
+        let _ = self.finished.send(Finished { claim, delivery, verdict, taken, held, trace }).await;
     }
 }
 
@@ -201,25 +264,20 @@ async fn work<F: Fulfilment>(
     shared: Arc<Shared>,
     fulfilment: Arc<F>,
     claim: Claim,
+    order: ClaimedOrder,
     handover: Handover,
 ) -> Verdict {
+    let (tries, returns, since) = (claim.tries, order.returns, order.since);
     let max = shared.settings.max_attempts;
-    if claim.tries > max {
-        // This try itself is none.
-        handover.not_taken();
-        // Every try so far ended without a word: its worker was killed, perhaps by this very order.
-        return Verdict::Failed(format!("gave up after {max} tries, the last without an outcome"));
-    }
-    let (tries, returns, since) = (claim.tries, claim.returns, claim.since);
     let work = Work {
         order_id: claim.order_id,
         nonce: claim.nonce,
         handover,
         tries,
-        created_at: claim.created_at,
-        lines: claim.lines,
-        customer_ref: claim.customer_ref,
-        metadata: claim.metadata,
+        created_at: order.created_at,
+        lines: order.lines,
+        customer_ref: order.customer_ref,
+        metadata: order.metadata,
     };
     let begun = Instant::now();
     // A job that panics is a failed try of that job, and nobody else's business; even where it does
@@ -244,8 +302,7 @@ async fn work<F: Fulfilment>(
                 true => Verdict::Retry(delay, reason),
             }
         }
-        FulfilError::Retry(reason) if tries >= max => given_up(max, &reason),
-        FulfilError::Retry(reason) => Verdict::Retry(shared.settings.delay(returns, None), reason),
+        FulfilError::Retry(reason) => shared.settings.retry(tries, returns, reason),
     }
 }
 
@@ -254,10 +311,18 @@ fn given_up(max: i32, reason: &str) -> Verdict {
 }
 
 impl Parts {
+    /// What becomes of an order whose try failed by its own fault, perhaps.
+    pub fn retry(&self, tries: i32, returns: u32, reason: String) -> Verdict {
+        if tries >= self.max_attempts {
+            return given_up(self.max_attempts, &reason);
+        }
+        Verdict::Retry(self.delay(returns, None), reason)
+    }
+
     /// How long an order waits that has gone back to pending so often before, and that is not to
     /// come back before `after`.
     fn delay(&self, returns: u32, after: Option<Duration>) -> Duration {
-        let own = self.retry.after(returns.saturating_add(1));
+        let own = self.backoff.after(returns.saturating_add(1));
         match after {
             // Spread, so that those who were told the same do not come back all at once.
             Some(after) if after > own => after + own.min(after / 10),

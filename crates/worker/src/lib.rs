@@ -32,6 +32,7 @@ pub mod run;
 pub mod settings;
 mod shared;
 mod trace;
+mod unread;
 
 pub use fulfilment::{FulfilError, Fulfilment, Handover, Simulated, Work, webhook};
 pub use run::{Worker, WorkerSettings};

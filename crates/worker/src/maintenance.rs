@@ -176,7 +176,7 @@ async fn sweep(shared: &Shared) -> Result<(), Failure> {
         waiting,
         lost_after: settings.sweep_after,
         // Twice, for workers that are set otherwise.
-        horizon: settings.lease.max(settings.retry.max) * 2 + CLOCK_TOLERANCE,
+        horizon: settings.lease.max(settings.backoff.max) * 2 + CLOCK_TOLERANCE,
         limit: STEP_MAX,
     };
     let mut from = None;

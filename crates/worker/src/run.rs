@@ -19,6 +19,7 @@ use crate::{
     maintenance::{self, Task},
     metrics::WorkerMetrics,
     shared::{Parts, Shared},
+    unread,
 };
 
 /// How often a database without the schema is looked at again.
@@ -101,12 +102,13 @@ impl Worker {
             hands: Hands::new(settings.concurrency, metrics.in_hand.clone()),
             health: Health::new(readiness),
             metrics,
+            memory: unread::memory(),
             settings: Parts {
                 batch: settings.batch,
                 lease: settings.lease,
                 max_attempts: settings.max_attempts,
                 retry_for: settings.retry_for,
-                retry: Backoff { base: settings.retry_base, max: settings.retry_max },
+                backoff: Backoff { base: settings.retry_base, max: settings.retry_max },
                 sweep_interval: settings.sweep_interval,
                 idempotency_age: settings.idempotency_age,
                 sweep_after: settings.sweep_after,

@@ -1,9 +1,10 @@
 //! What all parts of a worker use.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::Queue;
 use holdfast_store::Store;
+use tokio::sync::Semaphore;
 
 use crate::{backoff::Backoff, hands::Hands, health::Health, metrics::WorkerMetrics};
 
@@ -14,6 +15,8 @@ pub(crate) struct Shared {
     pub hands: Hands,
     pub health: Health,
     pub metrics: WorkerMetrics,
+    /// Bytes of orders that may be in memory.
+    pub memory: Arc<Semaphore>,
     pub settings: Parts,
 }
 
@@ -23,7 +26,7 @@ pub(crate) struct Parts {
     pub lease: Duration,
     pub max_attempts: i32,
     pub retry_for: Duration,
-    pub retry: Backoff,
+    pub backoff: Backoff,
     pub sweep_interval: Duration,
     /// How long idempotency keys are kept.
     pub idempotency_age: Duration,

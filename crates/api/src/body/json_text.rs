@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::problem::Problem;
 
 /// How deep arrays and objects may be nested, the body itself included.
-pub const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = holdfast_domain::json::JSON_DEPTH_MAX;
 
 /// A body that is UTF-8, begins as an object and is not nested too deep. It may still not be JSON.
 #[derive(Debug)]
@@ -24,6 +24,10 @@ impl<'b> JsonText<'b> {
             .map_err(|_| Problem::body("must be JSON, encoded as UTF-8"))?;
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'{') => {}
+            // The byte order mark.
+            Some(_) if text.starts_with('\u{FEFF}') => {
+                return Err(Problem::body("must not begin with a byte order mark (U+FEFF)"));
+            }
             Some(_) => return Err(Problem::body("must be a JSON object")),
             None => return Err(Problem::body("must not be empty")),
         }

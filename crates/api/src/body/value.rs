@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for Elements {
 /// What is neither, has more than two decimals, or is out of range.
 pub fn price(raw: &RawValue) -> Result<Money, Invalid> {
     if let Some(number) = number(raw) {
-        return Money::parse(number);
+        return Money::parse_number(number);
     }
     if raw.get().starts_with('"') {
         return Money::parse(&text(raw)?);

@@ -37,7 +37,9 @@ impl PathId {
     /// It is no whole number of 64 bits.
     pub fn of(path: &str) -> Result<Self, Problem> {
         let last = path.rsplit('/').next().unwrap_or(path);
-        last.parse().map(Self).map_err(|_| {
+        // "+1" is not how an id is written.
+        let id = last.parse().ok().filter(|_| !last.starts_with('+'));
+        id.map(Self).ok_or_else(|| {
             Problem::validation(vec![FieldError::new("id", "must be a whole number of 64 bits")])
         })
     }

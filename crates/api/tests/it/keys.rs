@@ -28,7 +28,7 @@ async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
 async fn the_same_request_again_gets_the_same_answer_and_takes_nothing() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
-    let body = json!({ "product_id": lamp, "quantity": 2, "customer_ref": "ada", "metadata": {} });
+    let body = json!({ "product_id": lamp, "quantity": 2, "customer_ref": "ada", "metadata": { "b": 1, "a": [2] } });
     let first = send(&server, "/orders", "k-1", &body).await;
     assert_eq!((first.status, first.header("idempotency-replayed")), (201, ""), "{}", first.text);
     for _ in 0..2 {

@@ -118,10 +118,10 @@ macro_rules! orders {
                      trace_context, customer_ref, metadata, key, fingerprint, place)), \
          written AS ( \
              INSERT INTO orders (id, product_id, quantity, unit_price_minor, line_count, \
-                 trace_context, customer_ref, metadata, batch_nonce) \
+                 trace_context, customer_ref, metadata, metadata_text, batch_nonce) \
              OVERRIDING SYSTEM VALUE \
              SELECT id, product_id, quantity, price, coalesce(line_count, 1), trace_context, \
-                 customer_ref, metadata::jsonb, $10 FROM placed), "
+                 customer_ref, metadata::jsonb, metadata, $10 FROM placed), "
     };
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    Demand, Grant, Line, Money, NewProduct, Product, ProductId, ProductName, Quantity, Stock,
+    Demand, Grant, Line, Money, NewProduct, OrderId, Product, ProductId, ProductName, Quantity,
+    Stock,
 };
 use holdfast_store::{Batch, LockMode, NewOrder, Records, Store, StoreSettings, Wanted, Writing};
 
@@ -82,6 +83,21 @@ pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
         .collect();
     let records = Records { orders, ..Records::default() };
     batch.write(&shelf.changes(), &records, 42).await.unwrap()
+}
+
+/// Places an order of one unit with this metadata.
+pub async fn write_with_metadata(batch: Batch, id: ProductId, metadata: &str) -> OrderId {
+    let mut shelf = batch.shelf().clone();
+    let line = Line { product_id: id, quantity: Quantity::ONE, hold: None, expected_price: None };
+    let prices = match shelf.serve(&Demand::one(id, line.quantity), None) {
+        Ok(Grant::Order { unit_prices, .. }) => unit_prices,
+        other => panic!("{other:?}"),
+    };
+    let lines = [line];
+    let order = NewOrder { metadata: Some(metadata), ..plain_order(&lines, &prices) };
+    let records = Records { orders: vec![order], ..Records::default() };
+    let writing = batch.write(&shelf.changes(), &records, 43).await.unwrap();
+    writing.commit().await.unwrap().orders[0]
 }
 
 pub fn plain_order<'a>(lines: &'a [Line], unit_prices: &'a [Money]) -> NewOrder<'a> {

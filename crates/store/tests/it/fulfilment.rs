@@ -4,7 +4,7 @@ use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_sandbox::{Postgres, PostgresOptions};
 use holdfast_store::{
     LockMode, Store, StoreError, StoreSettings,
-    fulfilment::{Claim, Verdict},
+    fulfilment::{Claim, ClaimedOrder, Verdict},
 };
 
 use crate::fixture::{database_url, lock, product, settings, store, write_one_each};
@@ -22,6 +22,10 @@ pub async fn orders(store: &Store, count: usize) -> Vec<OrderId> {
 
 pub async fn claim_one(store: &Store, id: OrderId, lease: Duration) -> Claim {
     store.claim(&[id], lease).await.unwrap().remove(0)
+}
+
+pub async fn read_one(store: &Store, id: OrderId) -> ClaimedOrder {
+    store.claimed(&[id], 0).await.unwrap().remove(0).order.unwrap()
 }
 
 pub async fn status(store: &Store, id: OrderId) -> OrderStatus {
@@ -112,16 +116,21 @@ async fn a_claim_carries_the_whole_order() {
     .unwrap();
     let mut claims = store.claim(&ids, LEASE).await.unwrap();
     claims.sort_by_key(|claim| claim.order_id);
+    let read: Vec<_> = claims.iter().map(|claim| claim.order.is_some()).collect();
+    assert_eq!(read, [false, true], "what may be large is not read with the claim");
     for (claim, id) in claims.iter().zip(&ids) {
         let order = store.order(*id).await.unwrap().unwrap();
-        assert_eq!(claim.lines, order.lines);
-        assert_eq!(claim.customer_ref, order.customer_ref);
-        assert_eq!(claim.metadata, order.metadata);
-        assert_eq!((claim.created_at, claim.since), (order.created_at, order.created_at));
-        assert_eq!(claim.returns, 0);
+        let claimed = read_one(&store, claim.order_id).await;
+        assert_eq!(claimed.lines, order.lines);
+        assert_eq!(claimed.customer_ref, order.customer_ref);
+        assert_eq!(claimed.metadata, order.metadata);
+        assert_eq!((claimed.created_at, claimed.since), (order.created_at, order.created_at));
+        assert_eq!(claimed.returns, 0);
+        assert_eq!(claimed.lines.len(), if *id == ids[0] { 3 } else { 1 });
+        if let Some(along) = &claim.order {
+            assert_eq!(*along, claimed);
+        }
     }
-    assert_eq!(claims[0].lines.len(), 3);
-    assert_eq!(claims[1].lines.len(), 1, "its line_count says so");
 }
 
 #[tokio::test]
@@ -150,7 +159,9 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
     assert_eq!(found(&store, 10, Duration::from_hours(1)).await, [id], "swept");
     claim_one(&store, id, OVER).await;
     let last = claim_one(&store, id, LEASE).await;
-    assert_eq!((last.attempt, last.tries, last.returns), (6, 4, 5), "two tries do not count");
+    assert_eq!((last.attempt, last.tries), (6, 4), "two tries do not count");
+    assert!(last.taken_over);
+    assert_eq!(read_one(&store, id).await.returns, 5);
     let order = store.order(id).await.unwrap().unwrap();
     let mut expected = vec![("pending", String::new())];
     for detail in [
@@ -192,8 +203,9 @@ async fn a_history_is_bounded_and_keeps_who_wanted_something() {
     assert_eq!(earlier.len(), 51);
     assert_eq!(earlier[0].by.as_deref(), Some("eve"));
     assert_eq!(earlier[50].detail.as_deref(), Some("try 60"));
-    let claim = claim_one(&store, id, LEASE).await;
-    assert_eq!((claim.since, claim.returns), (earlier[0].at, 25));
+    claim_one(&store, id, LEASE).await;
+    let claimed = read_one(&store, id).await;
+    assert_eq!((claimed.since, claimed.returns), (earlier[0].at, 25));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod fixture;
 mod fulfilment;
 mod ledger;
 mod lists;
+mod metadata;
 mod migrations;
 mod outcome;
 mod plans;

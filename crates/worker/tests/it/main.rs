@@ -7,6 +7,7 @@ mod ending;
 mod endless;
 mod faults;
 mod fixture;
+mod large;
 mod outages;
 mod outcomes;
 mod receiver;

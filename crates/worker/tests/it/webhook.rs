@@ -94,6 +94,24 @@ async fn a_receiver_gets_the_whole_order_signed() {
 }
 
 #[tokio::test]
+async fn metadata_is_sent_byte_for_byte_as_it_came() {
+    let sent = r#"{ "b" : 1.50, "a":[5e-324,123456789012345678901] , "b":2,"\u00e4":"\/" }"#;
+    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
+    let shop = Shop::open().await;
+    let ids = shop.orders(1).await;
+    sqlx::query("UPDATE orders SET metadata = $1::jsonb, metadata_text = $1")
+        .bind(sent)
+        .execute(shop.store.pool())
+        .await
+        .unwrap();
+    shop.publish(&ids).await;
+    let _worker = shop.worker(quick(), receiver.webhook());
+    shop.until("completed", 1).await;
+    let body = String::from_utf8(receiver.requests()[0].body.clone()).unwrap();
+    assert!(body.contains(&format!(r#""metadata":{sent},"#)), "{body}");
+}
+
+#[tokio::test]
 async fn while_a_secret_is_changed_both_sign() {
     let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
     let shop = Shop::open().await;

@@ -39,10 +39,11 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem>
     let scope = Scope::new("api-keys");
     let after: Option<String> = query.cursor(&scope);
     query.finish()?;
+    let room = app.pages.reserve().await?;
     let mut keys = app.store.api_keys(after.as_deref(), limit + 1).await?;
     let more = keys.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = keys.last().filter(|_| more).map(|key| key.id.clone());
     let keys: Vec<_> = keys.into_iter().map(KeyBody::from).collect();
-    Ok(page(&uri, &scope, &keys, next.as_ref()))
+    Ok(page(&uri, &scope, &keys, next.as_ref(), room))
 }

@@ -67,8 +67,9 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem>
         after: after.map(|(created_us, id)| OrderPlace { created_us, id: OrderId(id) }),
         limit: limit.unwrap_or(100),
     };
+    let room = app.pages.reserve().await?;
     let found = app.store.dead_letters(&asked).await?;
     let orders: Vec<_> = found.items.into_iter().map(|order| View::Shop.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));
-    Ok(page(&uri, &scope, &orders, next.as_ref()))
+    Ok(page(&uri, &scope, &orders, next.as_ref(), room))
 }

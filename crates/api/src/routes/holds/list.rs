@@ -71,7 +71,8 @@ pub async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Re
         status,
         limit: limit.unwrap_or(100),
     };
+    let room = app.pages.reserve().await?;
     let found = app.store.holds(&asked).await?;
     let holds: Vec<_> = found.items.into_iter().map(HoldBody::from).collect();
-    Ok(page(&uri, &scope, &holds, found.next.map(|id| id.0).as_ref()))
+    Ok(page(&uri, &scope, &holds, found.next.map(|id| id.0).as_ref(), room))
 }

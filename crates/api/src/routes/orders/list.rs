@@ -23,7 +23,8 @@ const LIMIT_MAX: i64 = 1000;
 ///
 /// Filters can be combined. The list is read along one of them, by customer, product or status, in
 /// that order of preference, and the others are applied to what it finds. A page of a combination
-/// that fits few orders may therefore be shorter than `limit`, empty even, and still have a next one.
+/// that fits few orders may therefore be shorter than `limit`, empty even, and still have a next one; so may one
+/// of orders with much in them, which ends after about 4 MiB.
 #[utoipa::path(
     get, path = "/orders", tag = "orders", operation_id = "list_orders",
     params(
@@ -73,9 +74,10 @@ pub async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Re
         status,
         limit: limit.unwrap_or(100),
     };
+    let room = app.pages.reserve().await?;
     let found = app.store.orders(&asked).await?;
     let view = View::of(&caller);
     let orders: Vec<_> = found.items.into_iter().map(|order| view.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));
-    Ok(page(&uri, &scope, &orders, next.as_ref()))
+    Ok(page(&uri, &scope, &orders, next.as_ref(), room))
 }

@@ -22,7 +22,7 @@ const SKIP_MAX: i64 = 100_000;
 ///
 /// By ascending id, or by name if `name` is given. The header `Link` leads to the next page; without it,
 /// the list has come to its end. With `in_stock`, a page may be shorter than `limit`, empty even, and
-/// still have a next one. `skip` is for clients that number their pages.
+/// still have a next one; so may one of long descriptions, which ends after about 4 MiB. `skip` is for clients that number their pages.
 #[utoipa::path(
     get, path = "/products", tag = "products", operation_id = "list_products",
     params(
@@ -68,8 +68,9 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem>
         in_stock,
         limit: limit.unwrap_or(100),
     };
+    let room = app.pages.reserve().await?;
     let found = app.store.products(&asked).await?;
     let products: Vec<_> = found.items.into_iter().map(ProductBody::from).collect();
     let next = found.next.map(|place| (place.name, place.id.0));
-    Ok(page(&uri, &scope, &products, next.as_ref()))
+    Ok(page(&uri, &scope, &products, next.as_ref(), room))
 }

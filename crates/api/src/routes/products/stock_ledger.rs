@@ -51,11 +51,12 @@ pub async fn list(
     let scope = Scope::new("stock-ledger").filter(Some(id));
     let before: Option<i64> = query.cursor(&scope);
     query.finish()?;
+    let room = app.pages.reserve().await?;
     let found = app.store.stock_ledger(ProductId(id), before, limit).await?;
     // Each product has at least the entry that it began with.
     if found.items.is_empty() && before.is_none() {
         return Err(Problem::unknown_product(id));
     }
     let entries: Vec<_> = found.items.into_iter().map(LedgerBody::from).collect();
-    Ok(page(&uri, &scope, &entries, found.next.as_ref()))
+    Ok(page(&uri, &scope, &entries, found.next.as_ref(), room))
 }
