@@ -128,6 +128,11 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     let store = Store::connect(&settings.database.store());
     let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
+    let versions = store.clone();
+    cache.confirm_with(move |ids| {
+        let store = versions.clone();
+        async move { store.product_versions(&ids).await }
+    });
     let publisher = Publisher::connect(settings.cache.queue())?;
     observe(&registry, &store, &cache)?;
     let readiness = Readiness::default();

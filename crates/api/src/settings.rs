@@ -174,7 +174,11 @@ pub struct CacheSettings {
     /// The longest that one call may wait for Redis, in milliseconds (1 to 10000)
     #[arg(long = "redis-timeout-ms", env = "HOLDFAST_REDIS_TIMEOUT_MS", default_value = "50", value_parser = milliseconds(1..=10_000))]
     pub redis_timeout: Duration,
-    /// How long a product stays cached without a change to it, in milliseconds (1000 to 86400000)
+    /// How old an answer about a product may be, by the database, whatever becomes of Redis and of other
+    /// replicas, in milliseconds (100 to 60000)
+    #[arg(long = "cache-max-age-ms", env = "HOLDFAST_CACHE_MAX_AGE_MS", default_value = "2000", value_parser = milliseconds(100..=60_000))]
+    pub cache_max_age: Duration,
+    /// How long Redis remembers a product without a change to it, in milliseconds (1000 to 86400000)
     #[arg(long = "cache-ttl-ms", env = "HOLDFAST_CACHE_TTL_MS", default_value = "300000", value_parser = milliseconds(1000..=86_400_000))]
     pub cache_ttl: Duration,
     /// The memory of this process for cached products, in bytes (0 to 17179869184)
@@ -311,6 +315,7 @@ impl CacheSettings {
     pub fn cache(&self) -> holdfast_cache::CacheSettings {
         holdfast_cache::CacheSettings {
             ttl: self.cache_ttl,
+            max_age: self.cache_max_age,
             op_timeout: self.redis_timeout,
             l1_bytes: self.cache_bytes,
             redis_ca: self.redis_ca.as_ref().map(RedisCa::pem),

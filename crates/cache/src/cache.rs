@@ -19,7 +19,7 @@ use crate::message::{self, MESSAGE_ITEMS};
 use crate::raised::Raised;
 use crate::settings::CacheSettings;
 use crate::stats::{Gauges, Stats};
-use crate::{keeper, subscription};
+use crate::{confirm, keeper, subscription};
 
 /// A cache that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +57,8 @@ impl<E: Entry> Clone for Cache<E> {
 
 /// What Redis let us have.
 struct Lookup {
-    /// Where a loaded value is to be filled in: the nonce.
-    nonce: Option<String>,
+    /// Where a loaded value is to be filled in: the nonce, and when it was given.
+    lease: Option<(String, i64)>,
     /// Older values are not kept in memory; `None` if Redis did not say, and then nothing is kept.
     fence: Option<i64>,
 }
@@ -71,7 +71,7 @@ impl<E: Entry> Cache<E> {
     /// An address that cannot be understood; never that Redis is away.
     pub fn connect(settings: CacheSettings) -> Result<Self, CacheError> {
         let stats = Arc::new(Stats::default());
-        let l1 = Arc::new(L1::new(settings.l1_bytes, settings.ttl, stats.clone()));
+        let l1 = Arc::new(L1::new(&settings, stats.clone()));
         let link = Arc::new(Link::new(settings, stats.clone())?);
         let (parcels, queue) = mpsc::channel(courier::QUEUE);
         let stop = CancellationToken::new();
@@ -96,6 +96,20 @@ impl<E: Entry> Cache<E> {
             stop,
             _stop_on_drop: guard,
         })))
+    }
+
+    /// Asks the database again and again for the versions of the products that are read here, so that they may be
+    /// served on: `versions` gives those of the ids that are there. What it does not confirm is read anew when it is
+    /// older than [`CacheSettings::max_age`]. Must be called within a tokio runtime, once.
+    pub fn confirm_with<F, V, X>(&self, versions: F)
+    where
+        F: Fn(Vec<i64>) -> V + Send + 'static,
+        V: Future<Output = Result<Vec<(i64, i64)>, X>> + Send + 'static,
+        X: std::error::Error + Send + 'static,
+    {
+        let confirming = confirm::run(self.0.l1.clone(), self.max_age(), versions);
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(stop.run_until_cancelled_owned(confirming));
     }
 
     /// Says which database the products are in: a text that is another one if versions may have gone back, as
@@ -198,7 +212,7 @@ impl<E: Entry> Cache<E> {
         X: std::error::Error + Send + Sync + 'static,
     {
         let Inner { l1, link, stats, .. } = &*self.0;
-        let mut lookup = Lookup { nonce: None, fence: None };
+        let mut lookup = Lookup { lease: None, fence: None };
         match link.read(id).await {
             Ok(Found::Value { version, body, lives }) => {
                 let body = Bytes::from(body);
@@ -213,8 +227,8 @@ impl<E: Entry> Cache<E> {
                     None => lookup.fence = Some(version),
                 }
             }
-            Ok(Found::Nothing { fence, nonce }) => {
-                lookup = Lookup { nonce: Some(nonce), fence: Some(fence) };
+            Ok(Found::Nothing { fence, nonce, time }) => {
+                lookup = Lookup { lease: Some((nonce, time)), fence: Some(fence) };
             }
             Err(Unavailable) => {}
         }
@@ -226,10 +240,10 @@ impl<E: Entry> Cache<E> {
                 let value = Value::new(entry, None);
                 let keep = lookup
                     .fence
-                    .and_then(|fence| self.keep(since, fence, Instant::now() + self.ttl()));
+                    .and_then(|fence| self.keep(since, fence, since.now + self.max_age()));
                 let (version, body) = (value.entry.version(), value.body());
-                if let Some(nonce) = lookup.nonce.filter(|nonce| !nonce.is_empty())
-                    && let Some(fill) = link.fill_call(&nonce, id, version, &body)
+                if let Some((nonce, time)) = lookup.lease.filter(|(nonce, _)| !nonce.is_empty())
+                    && let Some(fill) = link.fill_call((&nonce, time), id, version, &body)
                 {
                     self.send(Parcel::Fill(fill));
                 }
@@ -251,8 +265,8 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    fn ttl(&self) -> Duration {
-        self.0.link.settings.ttl
+    fn max_age(&self) -> Duration {
+        self.0.link.settings.max_age
     }
 
     fn keep(&self, since: Moment, floor: i64, until: Instant) -> Option<Keep> {

@@ -4,6 +4,7 @@
 //! safe: whoever still holds an evicted cell can change only what nobody will find again, so an
 //! eviction between miss and fill refuses the fill, as the lost lease does in Redis.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ pub(crate) struct Keep {
     pub(crate) since: Moment,
     /// The fence that Redis showed after that moment: older values are outdated.
     pub(crate) floor: i64,
-    /// How long it may be kept.
+    /// How long it may be served, unless it is confirmed until then.
     pub(crate) until: Instant,
 }
 
@@ -129,7 +130,11 @@ impl<E: Entry> State<E> {
 }
 
 /// See the module's head.
-pub(crate) struct Cell<E>(RwLock<State<E>>);
+pub(crate) struct Cell<E> {
+    state: RwLock<State<E>>,
+    /// Whether it was read since it was last asked for in the database.
+    read: AtomicBool,
+}
 
 /// What a reader is to do after a miss in the process's memory.
 pub(crate) enum Begin<E> {
@@ -144,7 +149,7 @@ pub(crate) enum Begin<E> {
 
 impl<E: Entry> Cell<E> {
     pub(crate) fn new(generation: u64) -> Self {
-        Self(RwLock::new(State {
+        let state = RwLock::new(State {
             generation,
             fence: 0,
             fenced_until: None,
@@ -152,19 +157,43 @@ impl<E: Entry> Cell<E> {
             run: None,
             kept: None,
             flight: None,
-        }))
+        });
+        Self { state, read: AtomicBool::new(false) }
+    }
+
+    /// Says that it was read. True if that was not known.
+    pub(crate) fn note_read(&self) -> bool {
+        // Looked at first: the line of a hot product stays with all processors.
+        !self.read.load(Ordering::Relaxed) && !self.read.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn forget_read(&self) {
+        self.read.store(false, Ordering::Relaxed);
+    }
+
+    /// The database had this version, or nothing: what is kept here and is not older is good until `good_until`, and
+    /// what is older is not served, as if its writer had told of the change.
+    pub(crate) fn confirm(&self, version: Option<i64>, good_until: Instant, fenced_until: Instant) {
+        let mut state = self.state.write();
+        match (version, &mut state.kept) {
+            (None, kept) => *kept = None,
+            (Some(version), Some((value, until))) if value.entry.version() >= version => {
+                *until = good_until.max(*until);
+            }
+            (Some(version), _) => state.raise(version, fenced_until),
+        }
     }
 
     /// The value, if it may be served.
     pub(crate) fn read(&self, moment: Moment) -> Option<Hit> {
         // Rendering under the read lock keeps out only writers, and those who read meanwhile would
         // have to render it themselves.
-        self.0.read().current(moment).map(|value| value.hit(Tier::Process))
+        self.state.read().current(moment).map(|value| value.hit(Tier::Process))
     }
 
     /// The newest version and stock known here, if nothing newer is under way.
     pub(crate) fn stock(&self, moment: Moment) -> Option<(i64, i64)> {
-        let state = self.0.read();
+        let state = self.state.read();
         if state.generation != moment.generation {
             return None;
         }
@@ -177,7 +206,7 @@ impl<E: Entry> Cell<E> {
     /// Joins the load under way, or becomes its leader. `armed` says whether a value here may be
     /// served.
     pub(crate) fn begin(&self, moment: Moment, armed: bool) -> Begin<E> {
-        let mut state = self.0.write();
+        let mut state = self.state.write();
         state.enter(moment.generation);
         if armed && let Some(value) = state.current(moment) {
             return Begin::Hit(value.hit(Tier::Process));
@@ -192,7 +221,7 @@ impl<E: Entry> Cell<E> {
 
     /// The oldest version that is good enough to be taken from Redis.
     pub(crate) fn floor(&self, now: Instant) -> i64 {
-        self.0.read().fence_at(now)
+        self.state.read().fence_at(now)
     }
 
     /// Ends a load that found a value: brings it up to date with the stock changes that happened
@@ -204,7 +233,7 @@ impl<E: Entry> Cell<E> {
         mut value: Value<E>,
         keep: Option<Keep>,
     ) -> (Arc<Value<E>>, bool) {
-        let mut state = self.0.write();
+        let mut state = self.state.write();
         Self::land(&mut state, flight);
         if let Some(run) = state.run
             && (run.from..run.to).contains(&value.entry.version())
@@ -227,7 +256,7 @@ impl<E: Entry> Cell<E> {
 
     /// Ends a load that found nothing, failed or was given up. True if nothing is known here now.
     pub(crate) fn abandon(&self, flight: &Arc<Flight<E>>) -> bool {
-        let mut state = self.0.write();
+        let mut state = self.state.write();
         Self::land(&mut state, flight);
         state.kept.is_none() && state.run.is_none() && state.fence == 0 && state.committed == 0
     }
@@ -240,12 +269,12 @@ impl<E: Entry> Cell<E> {
 
     /// A writer is about to commit this version.
     pub(crate) fn raise(&self, version: i64, until: Instant) {
-        self.0.write().raise(version, until);
+        self.state.write().raise(version, until);
     }
 
     /// A version was committed that differs in more than the stock.
     pub(crate) fn change(&self, version: i64, until: Instant) {
-        let mut state = self.0.write();
+        let mut state = self.state.write();
         state.raise(version, until);
         state.committed = state.committed.max(version);
         state.kept.take_if(|(value, _)| value.entry.version() < version);
@@ -253,19 +282,25 @@ impl<E: Entry> Cell<E> {
 
     /// A version was perhaps committed: what is older is not served, but nobody may insist on it.
     pub(crate) fn suspend(&self, version: i64, until: Instant) {
-        let mut state = self.0.write();
+        let mut state = self.state.write();
         state.raise(version, until);
         // Who comes now loads anew.
         state.flight = None;
     }
 
     /// A version was committed that differs in stock only. True if a value was patched.
-    pub(crate) fn restock(&self, change: &StockChange, moment: Moment, ttl: Duration) -> bool {
-        let until = moment.now + ttl;
-        let mut state = self.0.write();
+    pub(crate) fn restock(
+        &self,
+        change: &StockChange,
+        moment: Moment,
+        ttl: Duration,
+        max_age: Duration,
+    ) -> bool {
+        let mut state = self.state.write();
         state.enter(moment.generation);
-        state.raise(change.version, until);
+        state.raise(change.version, moment.now + ttl);
         state.committed = state.committed.max(change.version);
+        let until = moment.now + max_age;
         let new =
             Run { from: change.previous_version, to: change.version, stock: change.stock, until };
         let run = state.run.map_or(new, |run| run.join(new));

@@ -59,7 +59,7 @@ fn holding(version: i64) -> Cell<Item> {
 
 fn restock(cell: &Cell<Item>, from: i64, to: i64, stock: i64) -> bool {
     let change = StockChange { id: 1, previous_version: from, version: to, stock };
-    cell.restock(&change, moment(), TTL)
+    cell.restock(&change, moment(), TTL, TTL)
 }
 
 fn body(cell: &Cell<Item>) -> Option<Bytes> {
@@ -205,4 +205,30 @@ fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
     assert!(matches!(cell.begin(moment(), true), Begin::Follow(..)), "not ours to end");
     cell.raise(2, soon());
     assert!(!cell.abandon(&next), "a fence is worth remembering");
+}
+
+#[test]
+fn what_the_database_confirms_is_served_on_and_what_it_has_newer_is_not() {
+    let cell = Cell::new(1);
+    let keep = Keep { since: moment(), floor: 0, until: Instant::now() };
+    cell.finish(&lead(&cell), Value::new(Item(5, 10), None), Some(keep));
+    assert!(body(&cell).is_none(), "too old");
+    cell.confirm(Some(5), soon(), soon());
+    assert!(body(&cell).is_some());
+    cell.confirm(Some(4), Instant::now(), soon());
+    assert!(body(&cell).is_some(), "the question was older than the value");
+    cell.confirm(Some(6), soon(), soon());
+    assert!(body(&cell).is_none() && cell.stock(moment()).is_none());
+    restock(&cell, 5, 6, 9);
+    assert_eq!(body(&cell).unwrap(), "6:9", "word of the change came after all");
+    cell.confirm(None, soon(), soon());
+    assert!(body(&cell).is_none(), "it is not sold any more");
+}
+
+#[test]
+fn a_read_is_noted_once_until_the_database_was_asked() {
+    let cell = holding(5);
+    assert!(cell.note_read() && !cell.note_read());
+    cell.forget_read();
+    assert!(cell.note_read());
 }

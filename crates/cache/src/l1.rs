@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache as Map, EntryAction};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::cell::{Cell, Moment};
 use crate::entry::{Entry, Hit, StockChange};
+use crate::settings::CacheSettings;
 use crate::stats::Stats;
 
 /// What a cell costs beside its body: the map's entry, the cell, the value's own fields, and the
@@ -41,6 +43,9 @@ impl<E> Weighter<i64, Slot<E>> for ByBytes {
 pub(crate) struct L1<E> {
     map: Map<i64, Slot<E>, ByBytes>,
     ttl: Duration,
+    max_age: Duration,
+    /// Products that were read since they were last asked for in the database.
+    read: Mutex<Vec<i64>>,
     origin: Instant,
     /// Milliseconds after `origin` until which the subscription vouches for what is here.
     armed_until: AtomicU64,
@@ -50,7 +55,8 @@ pub(crate) struct L1<E> {
 }
 
 impl<E: Entry> L1<E> {
-    pub(crate) fn new(bytes: u64, ttl: Duration, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(settings: &CacheSettings, stats: Arc<Stats>) -> Self {
+        let bytes = settings.l1_bytes;
         let items = usize::try_from(bytes / (2 * CELL_BYTES)).unwrap_or(usize::MAX).max(1);
         let map = match OptionsBuilder::new()
             .estimated_items_capacity(items)
@@ -65,7 +71,9 @@ impl<E: Entry> L1<E> {
         };
         Self {
             map,
-            ttl,
+            ttl: settings.ttl,
+            max_age: settings.max_age,
+            read: Mutex::default(),
             origin: Instant::now(),
             armed_until: AtomicU64::new(0),
             generation: AtomicU64::new(1),
@@ -123,7 +131,35 @@ impl<E: Entry> L1<E> {
         if !self.is_armed(moment.now) {
             return None;
         }
-        self.map.get(&id)?.cell.read(moment)
+        let cell = self.map.get(&id)?.cell;
+        let hit = cell.read(moment);
+        self.note(id, &cell, hit.is_some());
+        hit
+    }
+
+    /// Remembers that a product is being read, to be asked for in the database.
+    fn note(&self, id: i64, cell: &Cell<E>, read: bool) {
+        if read && cell.note_read() {
+            self.read.lock().push(id);
+        }
+    }
+
+    /// The products that were read since the last call. No more than there are in memory, or were since then.
+    pub(crate) fn take_read(&self) -> Vec<i64> {
+        let ids = std::mem::take(&mut *self.read.lock());
+        for id in &ids {
+            if let Some(slot) = self.map.peek(id) {
+                slot.cell.forget_read();
+            }
+        }
+        ids
+    }
+
+    /// The database had this version of a product, or no such product, when it was `asked` or later.
+    pub(crate) fn confirm(&self, id: i64, version: Option<i64>, asked: Instant) {
+        if let Some(slot) = self.map.peek(&id) {
+            slot.cell.confirm(version, asked + self.max_age, asked + self.ttl);
+        }
     }
 
     pub(crate) fn stock(&self, id: i64) -> Option<(i64, i64)> {
@@ -131,7 +167,10 @@ impl<E: Entry> L1<E> {
         if !self.is_armed(moment.now) {
             return None;
         }
-        self.map.peek(&id)?.cell.stock(moment)
+        let cell = self.map.peek(&id)?.cell;
+        let stock = cell.stock(moment);
+        self.note(id, &cell, stock.is_some());
+        stock
     }
 
     /// The product's cell, made if need be.
@@ -189,7 +228,7 @@ impl<E: Entry> L1<E> {
     pub(crate) fn restock(&self, change: &StockChange) {
         let moment = self.moment();
         let cell = self.cell(change.id, moment.generation);
-        if cell.restock(change, moment, self.ttl) {
+        if cell.restock(change, moment, self.ttl, self.max_age) {
             self.stats.patches.inc();
         }
     }
@@ -197,7 +236,7 @@ impl<E: Entry> L1<E> {
     /// Another replica committed a stock change.
     pub(crate) fn restock_known(&self, change: &StockChange) {
         if let Some(slot) = self.map.peek(&change.id)
-            && slot.cell.restock(change, self.moment(), self.ttl)
+            && slot.cell.restock(change, self.moment(), self.ttl, self.max_age)
         {
             self.stats.patches.inc();
         }
@@ -219,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_lapse_in_the_proof_voids_what_was_kept_before_it() {
-        let l1 = L1::<Item>::new(1 << 20, Duration::from_mins(5), Arc::default());
+        let l1 = L1::<Item>::new(&CacheSettings::new(""), Arc::default());
         let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
         arm(60_000);
         let generation = l1.moment().generation;
@@ -235,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_tick_that_took_too_long_proves_nothing() {
-        let l1 = L1::<Item>::new(1 << 20, Duration::from_mins(5), Arc::default());
+        let l1 = L1::<Item>::new(&CacheSettings::new(""), Arc::default());
         l1.arm(0, Duration::ZERO);
         assert!(!l1.is_armed(Instant::now()));
     }

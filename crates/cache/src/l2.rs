@@ -33,6 +33,7 @@ pub(crate) fn space(run: &str, database: Option<&str>) -> String {
 //   f  fence: no value older than this version is let in
 //   v  the value's version
 //   d  the value: the response body
+//   t  when the value was true for certain: the time of this server, in ms, before the database was asked
 //
 // Numbers are compared as Lua's doubles, which are exact below 2^53.
 //
@@ -40,39 +41,46 @@ pub(crate) fn space(run: &str, database: Option<&str>) -> String {
 // that cannot be given is simply not given, and a fence that cannot be set is replaced by deleting
 // the key, which needs no memory and takes the lease away with it.
 
-/// KEYS: the hash. ARGV: a fresh nonce, the lease in ms.
-/// Answers `{1, version, body, ms to live}` or `{0, fence, nonce}`, with an empty nonce if nothing
-/// may be filled in.
+/// KEYS: the hash. ARGV: a fresh nonce, the lease in ms, the greatest age in ms.
+/// Answers `{1, version, body, ms until it is too old}` or `{0, fence, nonce, time}`, with an empty nonce if nothing
+/// may be filled in. A value that is too old, or from a clock that is ahead, is none; its version is a fence.
 pub(crate) static READ: Lua = Lua { code: READ_CODE, hash: LazyLock::new(|| hash(READ_CODE)) };
 const READ_CODE: &str = r"
-local e = redis.call('HMGET', KEYS[1], 'd', 'v', 'n', 'f')
+local e = redis.call('HMGET', KEYS[1], 'd', 'v', 'n', 'f', 't')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fence = tonumber(e[4] or 0)
 if e[1] then
-  return {1, tonumber(e[2]), e[1], redis.call('PTTL', KEYS[1])}
+  local left = tonumber(ARGV[3]) - (now - tonumber(e[5] or 0))
+  if left > 0 and left <= tonumber(ARGV[3]) then
+    return {1, tonumber(e[2]), e[1], left}
+  end
+  fence = math.max(fence, tonumber(e[2]))
 end
 local n = e[3]
 if not n then
   local new = redis.call('EXISTS', KEYS[1]) == 0
   local set = redis.pcall('HSET', KEYS[1], 'n', ARGV[1])
   if type(set) == 'table' then
-    return {0, tonumber(e[4] or 0), ''}
+    return {0, fence, '', now}
   end
   n = ARGV[1]
   if new then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
   end
 end
-return {0, tonumber(e[4] or 0), n}
+return {0, fence, n, now}
 ";
 
-/// KEYS: the hash. ARGV: nonce, version, ms to live, body. Answers 1 if it was let in.
+/// KEYS: the hash. ARGV: nonce, version, ms to live, body, the time that [`READ`] gave. Answers 1 if it was let in.
 pub(crate) static FILL: Lua = Lua { code: FILL_CODE, hash: LazyLock::new(|| hash(FILL_CODE)) };
 const FILL_CODE: &str = r"
 local e = redis.call('HMGET', KEYS[1], 'n', 'f', 'v')
 local version = tonumber(ARGV[2])
-if e[1] ~= ARGV[1] or version < tonumber(e[2] or 0) or (e[3] and version <= tonumber(e[3])) then
+if e[1] ~= ARGV[1] or version < tonumber(e[2] or 0) or (e[3] and version < tonumber(e[3])) then
   return 0
 end
-local set = redis.pcall('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[4])
+local set = redis.pcall('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[4], 't', ARGV[5])
 if type(set) == 'table' then
   return 0
 end

@@ -7,8 +7,8 @@
 //!
 //! # The promise
 //! A read on this replica never shows less than a change that was acknowledged on this replica
-//! before the read. A read on another replica is behind by one message, never by the time to live,
-//! whatever is killed, emptied or hung in between.
+//! before the read. A read on another replica is behind by one message, and by
+//! [`CacheSettings::max_age`] at most, whatever is killed, emptied, hung or cut off in between.
 //!
 //! # The fill race, and the fence
 //! Deleting a cached value after a commit is not enough. A reader that missed may have read the row
@@ -65,13 +65,17 @@
 //! of another one forgets what it knows, and reads Redis only after a quarantine in which the others are told too. What
 //! was committed before and is told afterwards is not believed.
 //!
-//! What is left: a writer that cannot reach a Redis which others can reach, and is killed before
-//! it can again, leaves a stale value for the time to live; so does a Redis that is split into two
-//! masters of which each replica sees another. With a writer cut off but alive, the others are
-//! behind until it is connected again.
+//! # Without word of a change
+//! All of the above makes other replicas right within a message. What it rests on can fail: a writer that is cut off
+//! from a Redis which others reach, and even more one that is killed then; a Redis that is split into two masters.
+//! So no answer is older than [`CacheSettings::max_age`] by the database (see the `confirm` module), wherever it comes
+//! from: a value in memory must have been read or found unchanged there within that time, and one in Redis bears the time
+//! before it was read, by the clock of Redis, and is too old after it. A replica that cannot ask the database serves nothing
+//! that is older.
 
 mod cache;
 mod cell;
+mod confirm;
 mod courier;
 mod entry;
 mod flight;

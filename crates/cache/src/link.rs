@@ -36,8 +36,17 @@ struct Session {
 
 /// What Redis says of a product.
 pub(crate) enum Found {
-    Value { version: i64, body: Vec<u8>, lives: Duration },
-    Nothing { fence: i64, nonce: String },
+    Value {
+        version: i64,
+        body: Vec<u8>,
+        lives: Duration,
+    },
+    /// `time` is that of the server, for the fill.
+    Nothing {
+        fence: i64,
+        nonce: String,
+        time: i64,
+    },
 }
 
 pub(crate) struct Link {
@@ -212,13 +221,13 @@ impl Link {
     pub(crate) async fn read(&self, id: i64) -> Result<Found, Unavailable> {
         let session = self.session(Phase::Up).ok_or(Unavailable)?;
         let mut call = l2::call(&l2::READ, &session.space, id);
-        call.arg(nonce()).arg(millis(self.settings.lease));
+        call.arg(nonce()).arg(millis(self.settings.lease)).arg(millis(self.settings.max_age));
         let mut pipeline = Pipeline::new();
         pipeline.add_command(call);
         let (answer,): (redis::Value,) = self.run("read", &session, &pipeline).await?;
-        let parsed = match redis::from_redis_value_ref::<(i64, i64, Vec<u8>)>(&answer) {
-            Ok((0, fence, nonce)) => {
-                String::from_utf8(nonce).ok().map(|nonce| Found::Nothing { fence, nonce })
+        let parsed = match redis::from_redis_value_ref::<(i64, i64, Vec<u8>, i64)>(&answer) {
+            Ok((0, fence, nonce, time)) => {
+                String::from_utf8(nonce).ok().map(|nonce| Found::Nothing { fence, nonce, time })
             }
             _ => redis::from_redis_value::<(i64, i64, Vec<u8>, i64)>(answer).ok().map(
                 |(_, version, body, lives_ms)| Found::Value {
@@ -236,10 +245,16 @@ impl Link {
     }
 
     /// A fill, to be sent with [`fill`](Self::fill). `None` while Redis is not read.
-    pub(crate) fn fill_call(&self, nonce: &str, id: i64, version: i64, body: &[u8]) -> Option<Cmd> {
+    pub(crate) fn fill_call(
+        &self,
+        (nonce, time): (&str, i64),
+        id: i64,
+        version: i64,
+        body: &[u8],
+    ) -> Option<Cmd> {
         let session = self.session(Phase::Up)?;
         let mut call = l2::call(&l2::FILL, &session.space, id);
-        call.arg(nonce).arg(version).arg(millis(self.settings.ttl)).arg(body);
+        call.arg(nonce).arg(version).arg(millis(self.settings.ttl)).arg(body).arg(time);
         Some(call)
     }
 

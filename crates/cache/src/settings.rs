@@ -10,8 +10,11 @@ pub struct CacheSettings {
     /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
     /// `None`: those of the system.
     pub redis_ca: Option<Arc<[u8]>>,
-    /// How long a product stays in a tier without any change to it. Default 5 min.
+    /// How long Redis remembers a product, and how long a fence lasts. Default 5 min.
     pub ttl: Duration,
+    /// How old an answer may be, by the database: what is served was read there, or found unchanged there, no longer
+    /// ago than this. Holds whatever becomes of Redis, and of the messages of other replicas. Default 2 s.
+    pub max_age: Duration,
     /// How long a reader may take from its miss to its fill. Default 5 s. Kept short because a read
     /// of an id that does not exist costs a key in Redis for this long.
     pub lease: Duration,
@@ -47,6 +50,7 @@ impl CacheSettings {
             redis_url: redis_url.into(),
             redis_ca: None,
             ttl: Duration::from_mins(5),
+            max_age: Duration::from_secs(2),
             lease: Duration::from_secs(5),
             op_timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(1),

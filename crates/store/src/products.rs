@@ -75,6 +75,21 @@ impl Store {
         row.as_ref().map(rows::product).transpose()
     }
 
+    /// The versions of these products, of those that are there and on sale, in no order. Takes no lock and waits for
+    /// none.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn product_versions(&self, ids: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
+        let found = sqlx::query_as(
+            "SELECT id, version FROM products WHERE id = ANY ($1) AND retired_at IS NULL",
+        )
+        .bind(ids)
+        .fetch_all(self.reads())
+        .await?;
+        Ok(found)
+    }
+
     /// A page of the products on sale: by name if there is a beginning of one to look for, else
     /// by ascending id.
     ///

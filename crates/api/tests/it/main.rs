@@ -41,5 +41,6 @@ mod reference;
 mod refusals;
 mod sales;
 mod server;
+mod staleness;
 mod stored_json;
 mod tls;

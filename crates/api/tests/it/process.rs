@@ -107,6 +107,7 @@ fn the_help_names_every_setting() {
         "HOLDFAST_MAX_CONNECTIONS",
         "HOLDFAST_LANE_DEPTH",
         "HOLDFAST_BATCH_MAX",
+        "HOLDFAST_CACHE_MAX_AGE_MS",
         "HOLDFAST_CACHE_TTL_MS",
         "HOLDFAST_REDIS_TIMEOUT_MS",
         "HOLDFAST_SHUTDOWN_TIMEOUT_MS",

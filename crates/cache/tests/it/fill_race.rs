@@ -152,6 +152,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     let (redis, shop) = (redis().await, Shop::new(1));
     let mut settings = settings(&redis);
     settings.ttl = Duration::from_millis(300);
+    settings.max_age = Duration::from_millis(300);
     let cache = crate::shop::armed(settings).await;
     // The transaction fails, so version 2 never comes.
     cache.raise(&[(1, 2)]).await.aborted();
@@ -161,7 +162,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
     until("cached again", || cache.stats().fills.get() == 1).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
-    // Though nobody says so, after its time to live the value is read anew.
+    // Though nobody says so, when it is too old the value is read anew.
     let deadline = Instant::now() + Duration::from_secs(5);
     while shop.loads() < 3 {
         assert!(Instant::now() < deadline, "not read anew");

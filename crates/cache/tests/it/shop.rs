@@ -123,6 +123,8 @@ pub(crate) async fn redis() -> Redis {
 /// Short times for what tests wait for.
 pub(crate) fn settings(redis: &Redis) -> CacheSettings {
     let mut settings = CacheSettings::new(redis.url());
+    // Here it is messages and fences that keep it right.
+    settings.max_age = Duration::from_mins(5);
     settings.retry_interval = Duration::from_millis(30);
     settings.quarantine = Duration::from_millis(300);
     settings.tick = Duration::from_millis(50);

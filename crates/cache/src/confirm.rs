@@ -1,0 +1,49 @@
+//! Asking the database whether what is in memory is still true.
+//!
+//! Messages of other replicas keep the memory right within milliseconds, but a writer that cannot reach Redis sends
+//! none. So what is served is bounded in age by the database itself: a value that was read there, or whose version
+//! was found there, longer ago than [`CacheSettings::max_age`](crate::CacheSettings::max_age) is not served. Products
+//! that are being read are asked for together, twice within that time, so that their readers notice nothing.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::{entry::Entry, l1::L1};
+
+/// The most products in one question.
+const AT_ONCE: usize = 4096;
+
+/// Asks until dropped.
+pub(crate) async fn run<E, F, V, X>(l1: Arc<L1<E>>, max_age: Duration, versions: F)
+where
+    E: Entry,
+    F: Fn(Vec<i64>) -> V,
+    V: Future<Output = Result<Vec<(i64, i64)>, X>>,
+    X: std::error::Error,
+{
+    let mut ticks = interval((max_age / 2).max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for ids in l1.take_read().chunks(AT_ONCE) {
+            // What the database says is true from here on, and perhaps later.
+            let asked = Instant::now();
+            match timeout(max_age, versions(ids.to_vec())).await {
+                Ok(Ok(found)) => {
+                    let found: HashMap<_, _> = found.into_iter().collect();
+                    for id in ids {
+                        l1.confirm(*id, found.get(id).copied(), asked);
+                    }
+                }
+                // They become too old and are read anew.
+                Ok(Err(error)) => tracing::debug!(%error, "products were not confirmed"),
+                Err(_elapsed) => tracing::debug!("products were not confirmed in time"),
+            }
+        }
+    }
+}
