@@ -24,8 +24,12 @@ use super::{
     ticket::{Accepted, Details, Ticket},
 };
 
+/// The most expired holds that are looked for at once. Many steps, because each look passes over what the index still
+/// has of those before it, which is all of them while an old transaction is open.
+const LOOK_MAX: u32 = 10_000;
+
 /// The most expired holds of one step, and so of one batch.
-const STEP_MAX: u32 = 500;
+const STEP_MAX: usize = 500;
 
 /// The longest wait for a product in one step. One that takes longer is locked by others or very busy: it is
 /// left out until the next time.
@@ -66,7 +70,7 @@ async fn give_back_all(store: &Store, lanes: &Lanes) {
     let mut since = None;
     let mut left_out = Vec::new();
     while left_out.len() < LEFT_OUT_MAX {
-        let holds = match store.expired_holds(since, &left_out, STEP_MAX).await {
+        let holds = match store.expired_holds(since, &left_out, LOOK_MAX).await {
             Ok(holds) => holds,
             Err(error) => {
                 tracing::debug!(error = %Chain(&error), "expired holds could not be looked for");
@@ -76,7 +80,14 @@ async fn give_back_all(store: &Store, lanes: &Lanes) {
         let Some(oldest) = holds.first() else { return };
         // All before this one are back or left out.
         since = Some::<Timestamp>(oldest.expired_at);
-        left_out.extend(give_back(lanes, &holds).await);
+        let mut rest = &holds[..];
+        while !rest.is_empty() && left_out.len() < LEFT_OUT_MAX {
+            let (step, later) = rest.split_at(rest.len().min(STEP_MAX));
+            rest = later;
+            let wanted = step.iter().filter(|hold| !left_out.contains(&hold.product_id));
+            let wanted: Vec<_> = wanted.copied().collect();
+            left_out.extend(give_back(lanes, &wanted).await);
+        }
     }
 }
 
