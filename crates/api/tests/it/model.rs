@@ -1,5 +1,6 @@
-//! Random histories of concurrent orders, cancellations, holds, restocks, claims and retirements on two
-//! replicas, compared with a plain model in memory.
+//! Random histories of concurrent orders (of several lines, from stock and from holds, at expected prices),
+//! cancellations, holds, restocks, new prices, claims and retirements on two replicas, with a product whose
+//! flash sale limits what each customer gets, compared with a plain model in memory.
 //!
 //! Four clients play a history of their own products, several histories at a time. What they were
 //! answered must be explained by *some* order of the requests, one at a time, that keeps to the times

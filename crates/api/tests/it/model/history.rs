@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_domain::OrderId;
+use holdfast_domain::{OrderId, ProductId, Sale, SaleName};
 use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
+use jiff::SignedDuration;
 use proptest::{collection::vec, option, prelude::*};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,7 +16,9 @@ use serde_json::{Value, json};
 use super::{
     Replicas,
     linear::{Event, Played},
-    shop::{Answer, Contents, PRODUCTS, Product, Request},
+    shop::{
+        ANY_PRICE, Answer, Contents, FromHold, Items, LIMIT, LIMITED, PRODUCTS, Product, Request,
+    },
 };
 use crate::{client, server::PATIENCE};
 
@@ -25,16 +28,22 @@ const STEPS: usize = 6;
 /// A request before it is known what there will be: orders and holds are counted from the newest.
 #[derive(Clone, Debug)]
 pub enum Step {
-    Order { items: Vec<(usize, i64)>, key: Option<u8> },
-    OrderHeld { hold: usize, key: Option<u8> },
+    Order { items: Units, whose: Whose, price: Option<i64>, key: Option<u8> },
+    OrderHeld { hold: usize, more: Units, whose: Whose, price: Option<i64>, key: Option<u8> },
+    Price { product: usize, price: i64 },
     Cancel { order: usize },
-    Hold { product: usize, quantity: i64 },
+    Hold { product: usize, quantity: i64, whose: Whose },
     Release { hold: usize },
     Adjust { product: usize, delta: i64 },
     Retire { product: usize },
     Claim { order: usize },
     Return { claim: usize, taken: bool },
 }
+
+/// Products with quantities.
+type Units = Vec<(usize, i64)>;
+/// The customer, if one is named.
+type Whose = Option<&'static str>;
 
 #[derive(Clone, Debug)]
 pub struct History {
@@ -45,12 +54,20 @@ pub struct History {
 pub fn histories() -> impl Strategy<Value = History> {
     let product = || 0..PRODUCTS;
     let key = || option::weighted(0.3, 0..3_u8);
+    let whose = || option::weighted(0.7, prop::sample::select(vec!["ann", "bob"]));
+    let price = || option::weighted(0.15, prop::sample::select(vec![100_i64, 200]));
+    let items = |least: usize| vec((product(), 1..4_i64), least..=3);
     let step = prop_oneof![
-        8 => (vec((product(), 1..4_i64), 1..=3), key())
-            .prop_map(|(items, key)| Step::Order { items, key }),
-        2 => (0..3_usize, key()).prop_map(|(hold, key)| Step::OrderHeld { hold, key }),
+        8 => (items(1), whose(), price(), key())
+            .prop_map(|(items, whose, price, key)| Step::Order { items, whose, price, key }),
+        3 => (0..3_usize, items(0), whose(), price(), key()).prop_map(
+            |(hold, more, whose, price, key)| Step::OrderHeld { hold, more, whose, price, key }
+        ),
+        1 => (product(), prop::sample::select(vec![100_i64, 200]))
+            .prop_map(|(product, price)| Step::Price { product, price }),
         4 => (0..3_usize).prop_map(|order| Step::Cancel { order }),
-        3 => (product(), 1..4_i64).prop_map(|(product, quantity)| Step::Hold { product, quantity }),
+        3 => (product(), 1..4_i64, whose())
+            .prop_map(|(product, quantity, whose)| Step::Hold { product, quantity, whose }),
         2 => (0..3_usize).prop_map(|hold| Step::Release { hold }),
         3 => (product(), -3..6_i64)
             .prop_filter("0 is refused", |(_, delta)| *delta != 0)
@@ -83,18 +100,24 @@ impl Step {
     fn request(&self, known: &Known, keys: &str) -> Option<Request> {
         let key = |key: &Option<u8>| key.map(|key| format!("{keys}-{key}"));
         Some(match self {
-            Self::Order { items, key: given } => {
-                let mut sums = BTreeMap::new();
-                for (product, quantity) in items {
-                    *sums.entry(*product).or_default() += quantity;
-                }
-                Request::Order { items: sums, hold: None, key: key(given) }
-            }
-            Self::OrderHeld { hold, key: given } => {
+            Self::Order { items, whose, price, key: given } => Request::Order {
+                items: sums(items),
+                hold: None,
+                customer: *whose,
+                price: *price,
+                key: key(given),
+            },
+            Self::OrderHeld { hold, more, whose, price, key: given } => {
                 let (id, product, quantity) = newest(&known.holds, *hold)?;
-                let items = BTreeMap::from([(product, quantity)]);
-                Request::Order { items, hold: Some(id), key: key(given) }
+                Request::Order {
+                    items: sums(more),
+                    hold: Some(FromHold { id, product, quantity }),
+                    customer: *whose,
+                    price: *price,
+                    key: key(given),
+                }
             }
+            Self::Price { product, price } => Request::Price { product: *product, price: *price },
             Self::Cancel { order } => Request::Cancel { order: newest(&known.orders, *order)? },
             Self::Claim { order } => Request::Claim { order: newest(&known.orders, *order)? },
             Self::Return { claim, taken } => {
@@ -102,14 +125,38 @@ impl Step {
                 let taken = if *taken { Taken::Maybe } else { Taken::Never };
                 Request::Return { order, attempt, taken }
             }
-            Self::Hold { product, quantity } => {
-                Request::Hold { product: *product, quantity: *quantity }
+            Self::Hold { product, quantity, whose } => {
+                Request::Hold { product: *product, quantity: *quantity, customer: *whose }
             }
             Self::Release { hold } => Request::Release { hold: newest(&known.holds, *hold)?.0 },
             Self::Adjust { product, delta } => Request::Adjust { product: *product, delta: *delta },
             Self::Retire { product } => Request::Retire { product: *product },
         })
     }
+}
+
+fn sums(items: &Units) -> Items {
+    let mut sums = Items::new();
+    for (product, quantity) in items {
+        *sums.entry(*product).or_default() += quantity;
+    }
+    sums
+}
+
+/// Puts a product into a sale that is open and has a limit for each customer.
+async fn open_sale(replicas: &Replicas, product_id: i64) -> SaleName {
+    let now = replicas.store.clock().await.unwrap();
+    let name = SaleName::new(format!("sale-{product_id}")).unwrap();
+    let sale = Sale {
+        name: name.clone(),
+        products: [ProductId(product_id)].into(),
+        starts_at: now - SignedDuration::from_secs(1),
+        ends_at: now + SignedDuration::from_hours(1),
+        per_customer: Some(u32::try_from(LIMIT).unwrap()),
+        held_back: false,
+    };
+    replicas.store.put_sale(&sale).await.unwrap();
+    name
 }
 
 /// Plays a history with products of its own; each client talks to one of the replicas.
@@ -121,6 +168,7 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
         assert_eq!(answer.status, 201, "{}", answer.text);
         product_ids.push(answer.json()["id"].as_i64().unwrap());
     }
+    let sale = open_sale(replicas, product_ids[LIMITED]).await;
     let known = Arc::new(Mutex::new(Known::default()));
     let keys = format!("{}", product_ids[0]);
     let clients = history.clients.iter().enumerate().map(|(client, steps)| {
@@ -139,7 +187,7 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
                     (Answer::Claimed(attempt), Request::Claim { order }) => {
                         known.claims.push((*order, *attempt));
                     }
-                    (Answer::Held(id), Request::Hold { product, quantity }) => {
+                    (Answer::Held(id), Request::Hold { product, quantity, .. }) => {
                         known.holds.push((*id, *product, *quantity));
                     }
                     _ => {}
@@ -150,28 +198,38 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
         }
     });
     let events = futures::future::join_all(clients).await.concat();
+    // There may be a thousand of them.
+    assert!(replicas.store.delete_sale(&sale).await.unwrap());
     Played { product_ids, stocks: history.stocks, events }
 }
 
 async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request) -> Answer {
     let api = &replicas.apis[client % replicas.apis.len()];
     let answer = match request {
-        Request::Order { items, hold, key } => {
-            let line = |(product, quantity): (&usize, &i64)| {
-                let mut line = json!({ "product_id": ids[*product], "quantity": quantity });
-                if let Some(hold) = hold {
-                    line["hold_id"] = json!(hold);
-                }
-                line
+        Request::Order { items, hold, customer, price, key } => {
+            let line = |product: usize, quantity: i64, hold: Option<i64>| {
+                json!({
+                    "product_id": ids[product], "quantity": quantity, "hold_id": hold,
+                    "expected_price": price.map(|minor| minor / 100),
+                })
             };
-            let body = json!({ "items": items.iter().map(line).collect::<Vec<_>>() });
+            let mut lines: Vec<_> =
+                items.iter().map(|(product, quantity)| line(*product, *quantity, None)).collect();
+            lines.extend(hold.map(|hold| line(hold.product, hold.quantity, Some(hold.id))));
+            let body = json!({ "items": lines, "customer_ref": customer });
             let mut headers = vec![("content-type", "application/json")];
             headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
             api.send(Method::POST, "/orders", &headers, body.to_string()).await
         }
         Request::Cancel { order } => api.post(&format!("/orders/{order}/cancel"), &json!({})).await,
-        Request::Hold { product, quantity } => {
-            let body = json!({ "product_id": ids[*product], "quantity": quantity });
+        Request::Price { product, price } => {
+            let body = json!({ "price": price / 100 });
+            api.put(&format!("/products/{}", ids[*product]), &body).await
+        }
+        Request::Hold { product, quantity, customer } => {
+            let body = json!({
+                "product_id": ids[*product], "quantity": quantity, "customer_ref": customer,
+            });
             api.post("/holds", &body).await
         }
         Request::Release { hold } => api.delete(&format!("/holds/{hold}")).await,
@@ -229,6 +287,16 @@ fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
                 }
                 "/problems/order-may-be-fulfilled" => Answer::MayBeFulfilled,
                 "/problems/idempotency-key-reused" => Answer::KeyReused,
+                "/problems/over-limit" => {
+                    Answer::OverLimit { left: problem["left"].as_i64().unwrap() }
+                }
+                "/problems/price-changed" => {
+                    let current = if problem["current_price"] == 1.0 { 100 } else { 200 };
+                    Answer::PriceChanged { product: product(), current }
+                }
+                "/problems/validation" if answer.wrong_fields() == ["customer_ref"] => {
+                    Answer::WrongCustomer
+                }
                 _ => panic!("{request:?} → {answer:?}"),
             }
         }
@@ -251,7 +319,7 @@ pub async fn shop_as_it_is(replicas: &Replicas, played: &Played) -> Contents {
         for api in &replicas.apis {
             shown(api, id, on_sale.then_some(stock)).await;
         }
-        products.push(Product { stock, held, on_sale });
+        products.push(Product { stock, held, on_sale, price: ANY_PRICE });
     }
     let orders = "SELECT DISTINCT o.id, o.status FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id \
                   WHERE o.product_id = ANY ($1) OR l.product_id = ANY ($1)";

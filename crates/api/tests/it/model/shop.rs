@@ -7,15 +7,34 @@ use holdfast_store::fulfilment::Taken;
 /// How many products a history has.
 pub const PRODUCTS: usize = 3;
 
+/// The product that is in a flash sale, and how many units of it each customer gets.
+pub const LIMITED: usize = 2;
+pub const LIMIT: i64 = 3;
+
+/// In place of a price at the end: of two that were set at the same time, either may be the last.
+pub const ANY_PRICE: i64 = 0;
+
 /// Units by product.
 pub type Items = BTreeMap<usize, i64>;
+
+/// A line of an order, from a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromHold {
+    pub id: i64,
+    pub product: usize,
+    pub quantity: i64,
+}
 
 /// A request, with all names resolved: the ids are those that the server gave.
 #[derive(Clone, Debug)]
 pub enum Request {
     Order {
+        /// From stock.
         items: Items,
-        hold: Option<i64>,
+        hold: Option<FromHold>,
+        customer: Option<&'static str>,
+        /// What one unit of each product is expected to cost.
+        price: Option<i64>,
         key: Option<String>,
     },
     Cancel {
@@ -24,6 +43,11 @@ pub enum Request {
     Hold {
         product: usize,
         quantity: i64,
+        customer: Option<&'static str>,
+    },
+    Price {
+        product: usize,
+        price: i64,
     },
     Release {
         hold: i64,
@@ -64,6 +88,15 @@ pub enum Answer {
         left: i64,
     },
     UnknownProduct,
+    OverLimit {
+        left: i64,
+    },
+    /// Nobody is named, or somebody else than the hold's customer.
+    WrongCustomer,
+    PriceChanged {
+        product: usize,
+        current: i64,
+    },
     /// The order or hold stands elsewhere.
     Stands(String),
     /// A try of the order may have been taken.
@@ -72,7 +105,7 @@ pub enum Answer {
 }
 
 /// The kinds of answers, for counting.
-pub const OUTCOMES: [&str; 9] = [
+pub const OUTCOMES: [&str; 12] = [
     "placed",
     "held",
     "done",
@@ -82,6 +115,9 @@ pub const OUTCOMES: [&str; 9] = [
     "stands elsewhere",
     "key reused",
     "may be fulfilled",
+    "over limit",
+    "wrong customer",
+    "price changed",
 ];
 
 impl Answer {
@@ -96,6 +132,9 @@ impl Answer {
             Self::Stands(_) => 6,
             Self::KeyReused => 7,
             Self::MayBeFulfilled => 8,
+            Self::OverLimit { .. } => 9,
+            Self::WrongCustomer => 10,
+            Self::PriceChanged { .. } => 11,
         }
     }
 
@@ -111,22 +150,30 @@ pub struct Product {
     pub stock: i64,
     pub held: i64,
     pub on_sale: bool,
+    pub price: i64,
 }
 
 #[derive(Clone, Debug)]
 struct Hold {
     product: usize,
     quantity: i64,
+    price: i64,
+    customer: Option<&'static str>,
     status: &'static str,
 }
 
 #[derive(Clone, Debug)]
 struct Order {
+    /// From stock and from a hold.
     items: Items,
+    customer: Option<&'static str>,
     status: &'static str,
     attempt: i32,
     may_be_fulfilled: bool,
 }
+
+/// What makes two requests the same.
+type Same = (Items, Option<FromHold>, Option<&'static str>, Option<i64>);
 
 /// What can be seen from outside: products, and the statuses of orders and holds.
 pub type Contents = (Vec<Product>, BTreeMap<i64, String>, BTreeMap<i64, String>);
@@ -136,13 +183,13 @@ pub struct Shop {
     products: Vec<Product>,
     orders: BTreeMap<i64, Order>,
     holds: BTreeMap<i64, Hold>,
-    /// With what was ordered, from which hold, and the order.
-    keys: BTreeMap<String, (Items, Option<i64>, i64)>,
+    /// With what was ordered, and the order.
+    keys: BTreeMap<String, (Same, i64)>,
 }
 
 impl Shop {
     pub fn new(stocks: [i64; PRODUCTS]) -> Self {
-        let product = |stock| Product { stock, held: 0, on_sale: true };
+        let product = |stock| Product { stock, held: 0, on_sale: true, price: 100 };
         Self {
             products: stocks.map(product).to_vec(),
             orders: BTreeMap::new(),
@@ -154,7 +201,8 @@ impl Shop {
     pub fn contents(&self) -> Contents {
         let orders = self.orders.iter().map(|(id, order)| (*id, order.status.to_owned()));
         let holds = self.holds.iter().map(|(id, hold)| (*id, hold.status.to_owned()));
-        (self.products.clone(), orders.collect(), holds.collect())
+        let product = |product: &Product| Product { price: ANY_PRICE, ..product.clone() };
+        (self.products.iter().map(product).collect(), orders.collect(), holds.collect())
     }
 
     /// The shop after the request, if it would have given this answer; otherwise `None`.
@@ -165,19 +213,34 @@ impl Shop {
 
     fn serve(&mut self, request: &Request, answer: &Answer) -> bool {
         match request {
-            Request::Order { items, hold, key } => self.order(items, *hold, key.as_deref(), answer),
-            Request::Hold { product, quantity } => {
+            Request::Order { items, hold, customer, price, key } => {
+                self.order((items.clone(), *hold, *customer, *price), key.as_deref(), answer)
+            }
+            Request::Price { product, price } => {
                 let of = &mut self.products[*product];
-                match answer {
-                    Answer::Held(id) if of.on_sale && of.stock >= *quantity => {
-                        of.stock -= quantity;
-                        of.held += quantity;
-                        let hold =
-                            Hold { product: *product, quantity: *quantity, status: "active" };
-                        self.holds.insert(*id, hold).is_none()
-                    }
-                    refused => self.lacks(&BTreeMap::from([(*product, *quantity)]), refused),
+                if *answer == Answer::Done && of.on_sale {
+                    of.price = *price;
+                    return true;
                 }
+                *answer == Answer::UnknownProduct && !of.on_sale
+            }
+            Request::Hold { product, quantity, customer } => {
+                let items = BTreeMap::from([(*product, *quantity)]);
+                let Answer::Held(id) = answer else {
+                    return self.lacks(&items, None, *customer, None, answer);
+                };
+                let hold = Hold {
+                    product: *product,
+                    quantity: *quantity,
+                    price: self.products[*product].price,
+                    customer: *customer,
+                    status: "active",
+                };
+                if self.limit(&items, None, *customer).is_err() || !self.take(&items) {
+                    return false;
+                }
+                self.products[*product].held += quantity;
+                self.holds.insert(*id, hold).is_none()
             }
             Request::Release { hold } => {
                 let Some(hold) = self.holds.get_mut(hold) else { return false };
@@ -246,51 +309,105 @@ impl Shop {
         }
     }
 
-    fn order(
-        &mut self,
-        items: &Items,
-        hold: Option<i64>,
-        key: Option<&str>,
-        answer: &Answer,
-    ) -> bool {
-        if let Some((earlier_items, earlier_hold, id)) = key.and_then(|key| self.keys.get(key)) {
-            let same = earlier_items == items && *earlier_hold == hold;
-            return *answer == if same { Answer::Placed(*id) } else { Answer::KeyReused };
+    fn order(&mut self, same: Same, key: Option<&str>, answer: &Answer) -> bool {
+        let (items, from_hold, named, price) = &same;
+        if let Some((earlier, id)) = key.and_then(|key| self.keys.get(key)) {
+            return *answer
+                == if *earlier == same { Answer::Placed(*id) } else { Answer::KeyReused };
+        }
+        let hold = from_hold.and_then(|line| self.holds.get(&line.id)).cloned();
+        if let (Some(hold), Answer::Stands(status)) = (&hold, answer) {
+            return status == hold.status && status != "active";
         }
         let Answer::Placed(id) = answer else {
-            let ended =
-                hold.and_then(|hold| self.holds.get(&hold)).filter(|hold| hold.status != "active");
-            return match (answer, ended) {
-                (Answer::Stands(status), Some(hold)) => status == hold.status,
-                (_, None) if hold.is_none() => self.lacks(items, answer),
-                _ => false,
-            };
+            return self.lacks(items, hold.as_ref(), *named, *price, answer);
         };
-        if let Some(hold) = hold {
-            let Some(hold) = self.holds.get_mut(&hold) else { return false };
+        let customer = named.or(hold.as_ref().and_then(|hold| hold.customer));
+        let mut sums = items.clone();
+        if let (Some(line), Some(hold)) = (from_hold, &hold) {
             // Also of a product that is no longer on sale: what is kept for somebody is kept.
-            if hold.status != "active" {
+            let whose = hold.customer.is_none() || hold.customer == customer;
+            if hold.status != "active" || !whose || price.is_some_and(|price| price != hold.price) {
                 return false;
             }
-            hold.status = "used";
-            self.products[hold.product].held -= hold.quantity;
-        } else {
-            for (product, quantity) in items {
-                let product = &mut self.products[*product];
-                if !product.on_sale || product.stock < *quantity {
-                    return false;
-                }
-                product.stock -= quantity;
+            *sums.entry(line.product).or_default() += line.quantity;
+        }
+        let told = |id: &usize| price.is_none_or(|price| price == self.products[*id].price);
+        if !items.keys().all(told)
+            || self.limit(items, hold.as_ref(), customer).is_err()
+            || !self.take(items)
+        {
+            return false;
+        }
+        if let Some(line) = from_hold {
+            self.products[line.product].held -= line.quantity;
+            if let Some(hold) = self.holds.get_mut(&line.id) {
+                hold.status = "used";
             }
         }
         if let Some(key) = key {
-            self.keys.insert(key.to_owned(), (items.clone(), hold, *id));
+            self.keys.insert(key.to_owned(), (same.clone(), *id));
         }
-        self.orders.insert(*id, new_order(items)).is_none()
+        let order =
+            Order { items: sums, customer, status: "pending", attempt: 0, may_be_fulfilled: false };
+        self.orders.insert(*id, order).is_none()
     }
 
-    /// Whether this is a reason not to take so many units from stock.
-    fn lacks(&self, items: &Items, answer: &Answer) -> bool {
+    /// Takes units from stock, if they are there.
+    fn take(&mut self, items: &Items) -> bool {
+        items.iter().all(|(product, quantity)| {
+            let product = &mut self.products[*product];
+            product.stock -= quantity;
+            product.on_sale && product.stock >= 0
+        })
+    }
+
+    /// What is left of the limit for a customer beside what they have ordered, and what is held for them.
+    fn left(&self, customer: &str) -> (i64, i64) {
+        let orders = self.orders.values();
+        let orders = orders.filter(|it| it.customer == Some(customer) && it.status != "cancelled");
+        let ordered: i64 = orders.filter_map(|order| order.items.get(&LIMITED)).sum();
+        let holds = self.holds.values().filter(|hold| {
+            hold.customer == Some(customer) && hold.status == "active" && hold.product == LIMITED
+        });
+        (LIMIT - ordered, holds.map(|hold| hold.quantity).sum())
+    }
+
+    /// Whether the limit allows units from stock and from a hold; if not, what may be answered.
+    fn limit(
+        &self,
+        items: &Items,
+        hold: Option<&Hold>,
+        customer: Option<&str>,
+    ) -> Result<(), Vec<Answer>> {
+        let hold = hold.filter(|hold| hold.product == LIMITED);
+        let wanted = items.get(&LIMITED).copied().unwrap_or(0);
+        if wanted == 0 && hold.is_none() {
+            return Ok(());
+        }
+        let Some(customer) = customer else { return Err(vec![Answer::WrongCustomer]) };
+        // The line from stock comes first.
+        let (left, held) = self.left(customer);
+        let over = |left: i64| Err(vec![Answer::OverLimit { left: left.max(0) }]);
+        if wanted > 0 && wanted > left - held {
+            return over(left - held);
+        }
+        match hold {
+            Some(hold) if hold.quantity > left - wanted => over(left - wanted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this is a reason to refuse an order, or a hold of so many units.
+    fn lacks(
+        &self,
+        items: &Items,
+        hold: Option<&Hold>,
+        named: Option<&'static str>,
+        price: Option<i64>,
+        answer: &Answer,
+    ) -> bool {
+        let of_hold = hold.and_then(|hold| hold.customer);
         match answer {
             Answer::NotEnough { product, left } => {
                 let of = &self.products[*product];
@@ -299,11 +416,20 @@ impl Shop {
                     && items.get(product).is_some_and(|wanted| wanted > left)
             }
             Answer::UnknownProduct => items.keys().any(|product| !self.products[*product].on_sale),
+            Answer::WrongCustomer if named.is_some() && of_hold.is_some() => {
+                named != of_hold && hold.is_some_and(|hold| hold.status == "active")
+            }
+            Answer::WrongCustomer | Answer::OverLimit { .. } => self
+                .limit(items, hold, named.or(of_hold))
+                .is_err_and(|answers| answers.contains(answer)),
+            Answer::PriceChanged { product, current } => {
+                let stock =
+                    items.contains_key(product) && self.products[*product].price == *current;
+                let held =
+                    hold.is_some_and(|hold| hold.product == *product && hold.price == *current);
+                price.is_some_and(|told| told != *current) && (stock || held)
+            }
             _ => false,
         }
     }
-}
-
-fn new_order(items: &Items) -> Order {
-    Order { items: items.clone(), status: "pending", attempt: 0, may_be_fulfilled: false }
 }
