@@ -214,7 +214,7 @@ impl Shop {
     fn serve(&mut self, request: &Request, answer: &Answer) -> bool {
         match request {
             Request::Order { items, hold, customer, price, key } => {
-                self.order((items.clone(), *hold, *customer, *price), key.as_deref(), answer)
+                self.order(&(items.clone(), *hold, *customer, *price), key.as_deref(), answer)
             }
             Request::Price { product, price } => {
                 let of = &mut self.products[*product];
@@ -309,11 +309,11 @@ impl Shop {
         }
     }
 
-    fn order(&mut self, same: Same, key: Option<&str>, answer: &Answer) -> bool {
-        let (items, from_hold, named, price) = &same;
+    fn order(&mut self, same: &Same, key: Option<&str>, answer: &Answer) -> bool {
+        let (items, from_hold, named, price) = same;
         if let Some((earlier, id)) = key.and_then(|key| self.keys.get(key)) {
             return *answer
-                == if *earlier == same { Answer::Placed(*id) } else { Answer::KeyReused };
+                == if earlier == same { Answer::Placed(*id) } else { Answer::KeyReused };
         }
         let hold = from_hold.and_then(|line| self.holds.get(&line.id)).cloned();
         if let (Some(hold), Answer::Stands(status)) = (&hold, answer) {
@@ -387,10 +387,10 @@ impl Shop {
         }
         let Some(customer) = customer else { return Err(vec![Answer::WrongCustomer]) };
         // The line from stock comes first.
-        let (left, held) = self.left(customer);
+        let (left, of_holds) = self.left(customer);
         let over = |left: i64| Err(vec![Answer::OverLimit { left: left.max(0) }]);
-        if wanted > 0 && wanted > left - held {
-            return over(left - held);
+        if wanted > 0 && wanted > left - of_holds {
+            return over(left - of_holds);
         }
         match hold {
             Some(hold) if hold.quantity > left - wanted => over(left - wanted),
@@ -425,9 +425,9 @@ impl Shop {
             Answer::PriceChanged { product, current } => {
                 let stock =
                     items.contains_key(product) && self.products[*product].price == *current;
-                let held =
+                let from_hold =
                     hold.is_some_and(|hold| hold.product == *product && hold.price == *current);
-                price.is_some_and(|told| told != *current) && (stock || held)
+                price.is_some_and(|told| told != *current) && (stock || from_hold)
             }
             _ => false,
         }
