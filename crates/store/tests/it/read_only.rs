@@ -112,7 +112,10 @@ async fn writes_that_were_refused_work_within_two_seconds_of_the_first_that_can(
     for _ in 0..20 {
         let refused = join_all((0..8).map(|_| create(&store))).await;
         let refused: Vec<_> = refused.into_iter().map(Result::unwrap_err).collect();
-        assert!(refused.iter().all(StoreError::is_transient), "{refused:?}");
+        // One that went to a session which had just been ended cannot know.
+        let expected =
+            |error: &StoreError| error.is_transient() || matches!(error, StoreError::Unanswered(_));
+        assert!(refused.iter().all(expected), "{refused:?}");
         assert!(store.lock_batch(&wanted(&[lamp.id]), LockMode::Wait).await.is_err());
         // Reads go on.
         assert_eq!(store.product(lamp.id).await.unwrap().unwrap(), lamp);
