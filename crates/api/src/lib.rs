@@ -17,6 +17,8 @@ pub mod body;
 pub mod cli;
 pub mod cursor;
 pub mod dead_letters;
+#[doc(hidden)]
+pub mod detached;
 pub mod etag;
 pub mod holds;
 pub mod http;

@@ -17,7 +17,7 @@
 pub mod api_key;
 mod caller;
 mod key_ring;
-mod oidc;
+pub(crate) mod oidc;
 mod rate;
 mod rule;
 mod scope;

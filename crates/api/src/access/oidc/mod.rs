@@ -35,7 +35,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Caller, Known, Scopes};
 use claims::{Claims, Expected};
 use issuer::Issuer;
-use keys::{GoodKeys, IssuerKey};
+use keys::{GoodKeys, IssuerKey, KeySet};
 use token::Token;
 
 pub use issuer::{IssuerError, IssuerUrl};
@@ -98,6 +98,21 @@ struct Remembered {
     /// The key that has signed it, and its id. Another key may get that id.
     key: Arc<IssuerKey>,
     key_id: Arc<str>,
+}
+
+/// Reads bytes as all that comes from outside here, before anything of it is trusted. For tests.
+pub(crate) fn read_all(bytes: &[u8]) {
+    ring::install();
+    let expected =
+        Expected { issuer: "i", audience: "a", customer_claim: Some("customer"), now: 0.0 };
+    let _ = Claims::read(bytes, expected);
+    let _ = KeySet::read(bytes, &ring::ALGORITHMS);
+    if let Ok(text) = str::from_utf8(bytes)
+        && let Some(token) = Token::read(text)
+        && let Some(claims) = token.claims()
+    {
+        let _ = Claims::read(&claims, expected);
+    }
 }
 
 /// What became of a token.

@@ -1,0 +1,7 @@
+//! A token, its claims, and the keys of an issuer, before anything of them is trusted.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| holdfast_api::detached::read_token(bytes));
