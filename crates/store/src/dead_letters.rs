@@ -3,6 +3,9 @@
 //! A replay puts the order back to pending. Its `attempt` goes on, since that is the fence against late
 //! workers; but all attempts so far are counted as handed back, so that its tries begin anew.
 //! Discarding gives units back to stock, and so goes through admission like any cancellation.
+//! A replay waits for no locked row while it has others: those that are locked are tried again by themselves.
+
+use std::time::{Duration, Instant};
 
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
@@ -46,6 +49,18 @@ pub struct Ordered<'a> {
     /// Why, if somebody said so.
     pub note: Option<&'a str>,
 }
+
+/// What became of a wish to replay dead letters. All other orders that were asked for are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Those that are pending again: they are to be put into the queue. The sweep finds those that are not.
+    pub orders: Vec<Swept>,
+    /// Those whose rows others kept locked: nothing was changed.
+    pub locked: Vec<OrderId>,
+}
+
+/// Before dead letters are tried again whose rows were locked. Nothing is held meanwhile.
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Puts the rows of `mine` back to pending; `$by` and `$note` are the parameters with who and why.
 macro_rules! replaying {
@@ -130,13 +145,6 @@ impl DeadLetterFilter {
     }
 }
 
-fn replayed(row: &PgRow) -> Result<Swept, StoreError> {
-    Ok(Swept {
-        order_id: OrderId(row.try_get("id")?),
-        trace_context: row.try_get("trace_context")?,
-    })
-}
-
 impl Store {
     /// A page of dead letters, the newest orders first, without their history. It ends earlier where its rows
     /// would be more than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
@@ -185,8 +193,9 @@ impl Store {
         row.as_ref().map(place).transpose()
     }
 
-    /// Puts those of `ids` that have failed back to pending, with all their tries before them, and
-    /// gives them back: they are to be put into the queue. The sweep finds those that are not.
+    /// Puts those of `ids` that have failed back to pending, with all their tries before them. Those whose rows are
+    /// locked are tried again for as long as `lock_timeout`, each time in a transaction of their own. Dropped, some
+    /// may be pending.
     ///
     /// # Errors
     /// The database is not available; they may be pending then. Safe to do again.
@@ -194,7 +203,33 @@ impl Store {
         &self,
         ids: &[OrderId],
         ordered: Ordered<'_>,
-    ) -> Result<Vec<Swept>, StoreError> {
+    ) -> Result<Replayed, StoreError> {
+        let begun = Instant::now();
+        let mut replayed = self.try_replay(ids, ordered).await?;
+        while !replayed.locked.is_empty() && begun.elapsed() < self.settings.lock_timeout {
+            tokio::time::sleep(LOCKED_PAUSE).await;
+            match self.try_replay(&replayed.locked, ordered).await {
+                Ok(again) => {
+                    replayed.orders.extend(again.orders);
+                    replayed.locked = again.locked;
+                }
+                // The caller has to hear of those that are pending.
+                Err(error) if !replayed.orders.is_empty() => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::warn!(error, "locked dead letters could not be tried again");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(replayed)
+    }
+
+    async fn try_replay(
+        &self,
+        ids: &[OrderId],
+        ordered: Ordered<'_>,
+    ) -> Result<Replayed, StoreError> {
         let mut ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -204,13 +239,31 @@ impl Store {
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = asked.id \
                          AND CASE status WHEN 'failed' THEN true ELSE false END \
-                     FOR UPDATE) AS dead)",
-            replaying!("$2", "$3")
+                     FOR UPDATE SKIP LOCKED) AS dead), \
+             written AS (",
+            replaying!("$2", "$3"),
+            "), missed AS MATERIALIZED ( \
+                 SELECT asked.id FROM unnest((SELECT $1::bigint[])) AS asked (id) \
+                 EXCEPT SELECT mine.id FROM mine) \
+             SELECT id, trace_context, false AS locked FROM written \
+             UNION ALL SELECT still.id, NULL, true FROM missed CROSS JOIN LATERAL ( \
+                 SELECT id FROM orders WHERE id = missed.id \
+                     AND CASE status WHEN 'failed' THEN true ELSE false END OFFSET 0) AS still"
         ))
         .bind(ids)
         .bind(ordered.by.to_owned())
         .bind(ordered.note.map(ToOwned::to_owned));
-        query.fetch_all(self.changes()).await?.iter().map(replayed).collect()
+        let mut found = Replayed::default();
+        for row in &query.fetch_all(self.changes()).await? {
+            let order_id = OrderId(row.try_get("id")?);
+            if row.try_get("locked")? {
+                found.locked.push(order_id);
+            } else {
+                let trace_context = row.try_get("trace_context")?;
+                found.orders.push(Swept { order_id, trace_context });
+            }
+        }
+        Ok(found)
     }
 
     /// The same for a page of the dead letters, the oldest orders first: at most `page.limit` are
@@ -224,7 +277,7 @@ impl Store {
         &self,
         page: &DeadLetterPage,
         ordered: Ordered<'_>,
-    ) -> Result<(Vec<Swept>, Option<OrderPlace>), StoreError> {
+    ) -> Result<(Replayed, Option<OrderPlace>), StoreError> {
         let way = Way::OldestFirst;
         let mut query = QueryBuilder::new(
             "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",

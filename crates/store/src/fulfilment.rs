@@ -4,9 +4,8 @@
 //! later write names the attempt it belongs to, so that a worker whose lease ran out cannot
 //! write over what its successor did.
 //!
-//! Who looks for work skips locked rows and waits for nobody. Who writes about claims of its own
-//! locks the rows in the order of their ids first: a worker renews its leases while it
-//! writes outcomes of the same orders, and in any other order the two could wait for each other.
+//! All statements here skip the rows that others have locked and wait for none, so a locked row delays its own
+//! order only. Those that write about claims say which of them they missed: [`WrittenClaims`].
 //!
 //! The statements are written so that no statistics lead the planner astray, as those of a table
 //! that a flash sale has just filled do. Each order is looked up by its id, in the order of the
@@ -29,6 +28,11 @@ use crate::{
     history::earlier_with,
     rows::{self, more_lines, order_bytes},
 };
+
+mod written;
+
+pub use written::WrittenClaims;
+use written::written_and_locked;
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
@@ -231,11 +235,6 @@ fn is_replay(step: &Transition) -> bool {
     step.status == OrderStatus::Pending && step.by.is_some()
 }
 
-/// Reads the ids that a statement gave back.
-fn ids(rows: &[PgRow]) -> Result<Vec<OrderId>, StoreError> {
-    rows.iter().map(|row| Ok(OrderId(row.try_get("id")?))).collect()
-}
-
 impl Store {
     /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
     /// out. The others are done, somebody else's, or locked by somebody at this moment.
@@ -314,8 +313,9 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Makes the leases of these claims last for `lease` from now. Gives back the orders whose
-    /// claim still holds; for the others the work should stop.
+    /// Makes the leases of these claims last for `lease` from now. A claim whose row is locked
+    /// still holds: it holds until a later attempt takes the order over or a sweep puts it back, and neither can
+    /// while others have the row. For claims that are neither done nor locked the work should stop.
     ///
     /// # Errors
     /// The database is not available.
@@ -323,33 +323,35 @@ impl Store {
         &self,
         claims: &[(OrderId, i32)],
         lease: Duration,
-    ) -> Result<Vec<OrderId>, StoreError> {
+    ) -> Result<WrittenClaims, StoreError> {
         let mut claims = claims.to_vec();
         claims.sort_unstable();
-        let query = sqlx::query(
+        let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \
-                 SELECT held.id FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) \
+                 SELECT held.id, asked.attempt FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) \
                      AS asked (id, attempt) \
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = asked.id AND attempt = asked.attempt \
                          AND CASE status WHEN 'processing' THEN true ELSE false END \
-                     FOR UPDATE) AS held) \
-             UPDATE orders SET lease_until = now() + $3 * interval '1 ms' \
-             FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id",
-        )
+                     FOR UPDATE SKIP LOCKED) AS held), \
+             written AS ( \
+                 UPDATE orders SET lease_until = now() + $3 * interval '1 ms' \
+                 FROM mine WHERE orders.id = mine.id \
+                 RETURNING orders.id), ",
+            written_and_locked!()
+        ))
         .bind(claims.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(claims.iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>())
         .bind(millis(lease));
-        ids(&query.fetch_all(self.work()).await?)
+        WrittenClaims::read(&query.fetch_all(self.work()).await?)
     }
 
-    /// Writes what became of claims, where they still hold. Gives back the orders for which it
-    /// was written; for the others a later claim has taken over, and its word counts.
+    /// Writes what became of claims, where they still hold. What is locked is to be written again; for
+    /// those that are neither done nor locked a later claim has taken over, and its word counts.
     ///
     /// # Errors
     /// The database is not available; it may have been written then. Safe to do again.
-    pub async fn finish(&self, finished: &[EndedClaim]) -> Result<Vec<OrderId>, StoreError> {
+    pub async fn finish(&self, finished: &[EndedClaim]) -> Result<WrittenClaims, StoreError> {
         let mut finished: Vec<_> = finished.iter().collect();
         finished.sort_unstable_by_key(|ended| (ended.order_id, ended.attempt));
         let mut statuses = Vec::with_capacity(finished.len());
@@ -375,7 +377,7 @@ impl Store {
         }
         let query = sqlx::query(concat!(
             "WITH mine AS MATERIALIZED ( \
-                 SELECT held.id, done.status, done.failure, done.delay_ms, done.uncounted, \
+                 SELECT held.id, done.attempt, done.status, done.failure, done.delay_ms, done.uncounted, \
                      done.not_taken \
                  FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[]), (SELECT $3::text[]), \
                          (SELECT $4::text[]), (SELECT $5::bigint[]), (SELECT $6::int[]), \
@@ -384,7 +386,8 @@ impl Store {
                  CROSS JOIN LATERAL ( \
                      SELECT id FROM orders WHERE id = done.id AND attempt = done.attempt \
                          AND CASE status WHEN 'processing' THEN true ELSE false END \
-                     FOR UPDATE) AS held) \
+                     FOR UPDATE SKIP LOCKED) AS held), \
+             written AS ( \
              UPDATE orders SET status = mine.status, lease_until = NULL, \
                  failure = coalesce(mine.failure, orders.failure), \
                  next_attempt_at = CASE WHEN mine.status = 'pending' \
@@ -401,7 +404,8 @@ impl Store {
             ),
             " ELSE orders.earlier END \
              FROM mine WHERE orders.id = mine.id \
-             RETURNING orders.id"
+             RETURNING orders.id), ",
+            written_and_locked!()
         ))
         .bind(finished.iter().map(|ended| ended.order_id.0).collect::<Vec<_>>())
         .bind(finished.iter().map(|ended| ended.attempt).collect::<Vec<_>>())
@@ -410,7 +414,7 @@ impl Store {
         .bind(delays)
         .bind(uncounted)
         .bind(not_taken);
-        ids(&query.fetch_all(self.work()).await?)
+        WrittenClaims::read(&query.fetch_all(self.work()).await?)
     }
 
     /// Finds orders that should be in the queue and may not be, the oldest first: those that have

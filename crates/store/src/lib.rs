@@ -58,7 +58,7 @@ pub use admission::{
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
-pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered};
+pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered, Replayed};
 pub use error::StoreError;
 pub use holds::HoldPage;
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};

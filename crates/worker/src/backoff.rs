@@ -17,6 +17,10 @@ impl Backoff {
     pub const RECONNECT: Self =
         Self { base: Duration::from_millis(100), max: Duration::from_secs(1) };
 
+    /// For a row that others have locked: most locks are gone at once, as those of a renewal of leases are.
+    pub const LOCKED: Self =
+        Self { base: Duration::from_millis(20), max: Duration::from_millis(200) };
+
     /// The wait after the given number of tries, at least 1.
     pub fn after(self, tries: u32) -> Duration {
         let ceiling = self

@@ -98,7 +98,10 @@ impl Hands {
                 continue;
             }
             let kept: HashSet<_> = match store.extend(&claims, lease).await {
-                Ok(kept) => kept.into_iter().collect(),
+                // A claim whose row is locked still holds. It is renewed with the next ones: should its lease
+                // run out first, a later attempt may take the order over, and the attempt's number keeps this
+                // one from writing then.
+                Ok(renewed) => renewed.done.into_iter().chain(renewed.locked).collect(),
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,

@@ -252,7 +252,9 @@ impl Shop {
             print(&answer)?;
         }
         if refused > 0 {
-            bail!("{refused} of the orders are no dead letters; they stand in not_replayed");
+            bail!(
+                "{refused} of the orders are no dead letters or locked; they stand in not_replayed"
+            );
         }
         Ok(())
     }

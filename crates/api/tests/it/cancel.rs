@@ -13,7 +13,7 @@ async fn try_once(server: &Server, id: i64, verdict: Verdict, taken: Taken) {
     let claims = server.store.claim(&[OrderId(id)], Duration::from_mins(1)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
     let ended = EndedClaim { order_id, attempt, verdict, taken };
-    assert_eq!(server.store.finish(&[ended]).await.unwrap().len(), 1);
+    assert_eq!(server.store.finish(&[ended]).await.unwrap().done.len(), 1);
 }
 
 fn again() -> Verdict {

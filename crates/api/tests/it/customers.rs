@@ -34,7 +34,7 @@ async fn try_once(shop: &Guarded, id: i64, verdict: Verdict, taken: Taken) {
     let claims = store.claim(&[OrderId(id)], Duration::from_mins(5)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
     let ended = holdfast_store::fulfilment::EndedClaim { order_id, attempt, verdict, taken };
-    assert_eq!(store.finish(&[ended]).await.unwrap().len(), 1);
+    assert_eq!(store.finish(&[ended]).await.unwrap().done.len(), 1);
 }
 
 fn id_of(answer: &Answer) -> i64 {

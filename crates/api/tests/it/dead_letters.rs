@@ -373,7 +373,7 @@ async fn dead_letters_are_administered_from_the_command_line_too() {
 
     let replay =
         command(&server, &[&["replay"], &by[..], &[first.as_str(), second.as_str()]].concat());
-    assert!(replay.unwrap_err().contains("1 of the orders are no dead letters"));
+    assert!(replay.unwrap_err().contains("1 of the orders are no dead letters or locked"));
     let product = text(mill);
     let filter = ["--product-id", product.as_str()];
     let replay = command(&server, &[&["replay"], &by[..], &filter].concat()).unwrap();

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use holdfast_domain::{Demand, Grant, OrderId, OrderStatus, ProductId, Quantity};
 use holdfast_store::{
-    Cancelled, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records, Store,
-    Wanted,
+    Cancelled, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records, Replayed,
+    Store, Wanted,
     fulfilment::{SweepRule, Verdict},
 };
 
@@ -46,11 +46,17 @@ async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
     fail(&store, &ids[..2]).await;
     let mut asked = ids.clone();
     asked.extend([ids[0], OrderId(9999)]);
-    let mut replayed: Vec<_> =
-        store.replay(&asked, EVE).await.unwrap().into_iter().map(|order| order.order_id).collect();
+    let mut replayed: Vec<_> = store
+        .replay(&asked, EVE)
+        .await
+        .unwrap()
+        .orders
+        .into_iter()
+        .map(|order| order.order_id)
+        .collect();
     replayed.sort();
     assert_eq!(replayed, ids[..2], "the third has not failed, the last is none");
-    assert_eq!(store.replay(&ids, EVE).await.unwrap(), [], "twice is once");
+    assert_eq!(store.replay(&ids, EVE).await.unwrap(), Replayed::default(), "twice is once");
 
     let order = store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!((order.status, order.finished_at), (OrderStatus::Pending, None));
@@ -75,7 +81,7 @@ async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
     assert_eq!(claimed.since, order.earlier.last().unwrap().at);
     assert!(claimed.since > claimed.created_at);
     // A worker of its former life cannot write over it.
-    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed).into()]).await.unwrap(), []);
+    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed).into()]).await.unwrap().done, []);
 }
 
 #[tokio::test]
@@ -148,12 +154,12 @@ async fn filters_choose_what_is_listed_and_replayed() {
     let early = DeadLetterFilter { failed_before: at(4), ..none };
     let page = DeadLetterPage { filter: early, limit: 2, ..all() };
     let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
-    assert_eq!(replayed.len(), 2);
+    assert_eq!(replayed.orders.len(), 2);
     assert_eq!(listed(&store, &all()).await, [ids[3], ids[2]], "the oldest were replayed");
     let page = DeadLetterPage { after: next, ..page };
     let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
-    assert_eq!((replayed.len(), next), (1, None), "the last does not fit the filter");
-    assert_eq!(replayed[0].order_id, ids[2]);
+    assert_eq!((replayed.orders.len(), next), (1, None), "the last does not fit the filter");
+    assert_eq!(replayed.orders[0].order_id, ids[2]);
     let mut statuses = store.statuses(&[ids[0], ids[3], OrderId(9999)]).await.unwrap();
     statuses.sort_by_key(|(id, _)| *id);
     assert_eq!(statuses, [(ids[0], OrderStatus::Pending), (ids[3], OrderStatus::Failed)]);
@@ -177,10 +183,10 @@ async fn a_filter_that_fits_hardly_any_makes_pages_short_and_misses_none() {
     assert_eq!((second.items.len(), second.next), (1, None));
 
     let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
-    assert_eq!((replayed.len(), next.is_some()), (1, true));
+    assert_eq!((replayed.orders.len(), next.is_some()), (1, true));
     let page = DeadLetterPage { after: next, ..page };
     let (replayed, next) = store.replay_page(&page, EVE).await.unwrap();
-    assert_eq!((replayed.len(), next), (1, None));
+    assert_eq!((replayed.orders.len(), next), (1, None));
 }
 
 #[tokio::test]

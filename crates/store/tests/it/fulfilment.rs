@@ -4,7 +4,7 @@ use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_sandbox::{Postgres, PostgresOptions};
 use holdfast_store::{
     LockMode, Store, StoreError, StoreSettings,
-    fulfilment::{Claim, ClaimedOrder, Verdict},
+    fulfilment::{Claim, ClaimedOrder, EndedClaim, Verdict, WrittenClaims},
 };
 
 use crate::fixture::{database_url, lock, product, settings, store, write_one_each};
@@ -43,7 +43,7 @@ async fn an_order_is_claimed_once_and_completed() {
     assert_eq!(status(&store, ids[0]).await, OrderStatus::Processing);
 
     let done = [(ids[0], 1, Verdict::Completed).into()];
-    assert_eq!(store.finish(&done).await.unwrap(), ids[..1]);
+    assert_eq!(store.finish(&done).await.unwrap().done, ids[..1]);
     let order = store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!(order.status, OrderStatus::Completed);
     assert!(order.finished_at >= order.processing_at && order.processing_at.is_some());
@@ -57,11 +57,14 @@ async fn a_worker_whose_lease_ran_out_cannot_write_over_its_successor() {
     let late = claim_one(&store, id, OVER).await;
     let heir = claim_one(&store, id, LEASE).await;
     assert_eq!((late.attempt, heir.attempt, heir.tries), (1, 2, 2));
-    assert_eq!(store.extend(&[(id, late.attempt)], LEASE).await.unwrap(), []);
+    assert_eq!(store.extend(&[(id, late.attempt)], LEASE).await.unwrap().done, []);
     let failed = Verdict::Failed("too late".to_owned());
-    assert_eq!(store.finish(&[(id, late.attempt, failed).into()]).await.unwrap(), []);
+    assert_eq!(
+        store.finish(&[(id, late.attempt, failed).into()]).await.unwrap(),
+        WrittenClaims::default()
+    );
     assert_eq!(status(&store, id).await, OrderStatus::Processing);
-    assert_eq!(store.extend(&[(id, heir.attempt)], LEASE).await.unwrap(), [id]);
+    assert_eq!(store.extend(&[(id, heir.attempt)], LEASE).await.unwrap().done, [id]);
     store.finish(&[(id, heir.attempt, Verdict::Completed).into()]).await.unwrap();
     assert_eq!(status(&store, id).await, OrderStatus::Completed);
 }
@@ -81,7 +84,7 @@ async fn verdicts_of_all_kinds_are_written_together() {
         ])
         .await
         .unwrap();
-    assert_eq!(written.len(), 4);
+    assert_eq!(written.done.len(), 4);
     let mut found = Vec::new();
     for id in &ids {
         let order = store.order(*id).await.unwrap().unwrap();
@@ -228,7 +231,7 @@ async fn leases_are_renewed_while_outcomes_are_written() {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), ids.len());
         // In any order but that of the outcomes.
         let claims: Vec<_> = ids.iter().rev().map(|id| (*id, attempt)).collect();
-        let back: Vec<_> =
+        let back: Vec<EndedClaim> =
             ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
         let (extended, finished) = tokio::join!(
             tokio::spawn({
@@ -237,11 +240,16 @@ async fn leases_are_renewed_while_outcomes_are_written() {
             }),
             tokio::spawn({
                 let store = store.clone();
+                let back = back.clone();
                 async move { store.finish(&back).await }
             })
         );
+        let WrittenClaims { done, locked } = finished.unwrap().expect("a deadlock, perhaps");
         extended.unwrap().expect("a deadlock, perhaps");
-        assert_eq!(finished.unwrap().expect("a deadlock, perhaps").len(), ids.len());
+        assert_eq!(done.len() + locked.len(), ids.len(), "none is taken for lost");
+        let mut again = back;
+        again.retain(|ended| locked.contains(&ended.order_id));
+        assert_eq!(store.finish(&again).await.unwrap().done.len(), locked.len());
     }
 }
 
@@ -265,10 +273,10 @@ async fn claims_read_no_more_than_their_own_orders() {
     for attempt in 1..=8 {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), 1024);
         let claims: Vec<_> = ids.iter().map(|id| (*id, attempt)).collect();
-        assert_eq!(store.extend(&claims, LEASE).await.unwrap().len(), 1024);
+        assert_eq!(store.extend(&claims, LEASE).await.unwrap().done.len(), 1024);
         let back: Vec<_> =
             ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
-        assert_eq!(store.finish(&back).await.unwrap().len(), 1024);
+        assert_eq!(store.finish(&back).await.unwrap().done.len(), 1024);
     }
     // A session reports its counts at its end at the latest.
     store.close().await;

@@ -11,6 +11,7 @@ mod fixture;
 mod fulfilment;
 mod ledger;
 mod lists;
+mod locked_orders;
 mod metadata;
 mod migrations;
 mod outcome;

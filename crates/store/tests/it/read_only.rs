@@ -54,7 +54,7 @@ async fn write_all(store: &Store, direct: &Store, pending: &[OrderId]) -> Result
         .iter()
         .map(|claim| (claim.order_id, claim.attempt, Verdict::HandedBack).into())
         .collect();
-    assert_eq!(store.finish(&done).await?.len(), pending.len());
+    assert_eq!(store.finish(&done).await?.done.len(), pending.len());
     store.lock_batch(&wanted(&[made.id]), LockMode::Skip).await?.release().await?;
     Ok(())
 }

@@ -20,7 +20,7 @@ async fn a_worker_killed_in_mid_job_loses_nothing() {
     // The dead worker's claims are worth nothing any more.
     let late: Vec<_> =
         ids.iter().map(|id| (*id, 1, Verdict::Failed("late".to_owned())).into()).collect();
-    assert_eq!(shop.store.finish(&late).await.unwrap(), []);
+    assert_eq!(shop.store.finish(&late).await.unwrap().done, []);
     assert_eq!(shop.count("completed").await, 50);
 }
 

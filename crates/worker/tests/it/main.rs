@@ -8,6 +8,7 @@ mod endless;
 mod faults;
 mod fixture;
 mod large;
+mod locked_orders;
 mod outages;
 mod outcomes;
 mod receiver;

@@ -191,7 +191,7 @@ async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_
     worker.shutdown(Duration::from_secs(5)).await;
     assert!(shop.order(ids[0]).await.may_be_fulfilled);
     let replayed = shop.store.replay(&ids, Ordered { by: "ada", note: None }).await.unwrap();
-    assert_eq!(replayed.len(), 1);
+    assert_eq!(replayed.orders.len(), 1);
     let order = shop.order(ids[0]).await;
     assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, true));
 }
@@ -239,7 +239,7 @@ async fn an_attempt_of_a_release_that_knows_of_none_of_this_may_have_been_taken(
             taken: Taken::Never,
         })
         .collect();
-    assert_eq!(shop.store.finish(&refused).await.unwrap().len(), 2);
+    assert_eq!(shop.store.finish(&refused).await.unwrap().done.len(), 2);
     for id in &ids {
         assert!(shop.order(*id).await.may_be_fulfilled);
     }

@@ -182,7 +182,7 @@ async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries()
     let (shop, id, _worker) = sent_to(&receiver).await;
     shop.until("failed", 1).await;
     let ordered = Ordered { by: "ada", note: None };
-    let swept = shop.store.replay(&[id], ordered).await.unwrap();
+    let swept = shop.store.replay(&[id], ordered).await.unwrap().orders;
     shop.publish(&[swept[0].order_id]).await;
     shop.until("completed", 1).await;
     let requests = receiver.requests();

@@ -9,7 +9,7 @@ use crate::{
     body::receive,
     dead_letters::{self, OrderedBySchema},
     orders::{OrderHistoryBody, View},
-    problem::{Problem, ProblemSchema},
+    problem::{Kind, Problem, ProblemSchema},
     routes::extract::ParentId,
 };
 
@@ -49,8 +49,12 @@ pub async fn replay(
     // So that a dead letter that is none leads to an answer that says why.
     let order = failed(&app, id).await?;
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
-    let was_ours = !replayed.is_empty();
-    app.admission.publish(replayed.into_iter().map(|order| (order.order_id, order.trace_context)));
+    if !replayed.locked.is_empty() {
+        return Err(Problem::new(Kind::Locked));
+    }
+    let was_ours = !replayed.orders.is_empty();
+    app.admission
+        .publish(replayed.orders.into_iter().map(|order| (order.order_id, order.trace_context)));
     let order = app.store.order(OrderId(id)).await.map_err(Problem::after_change)?;
     let order = order.ok_or_else(|| unknown(id))?;
     // Somebody else was faster.

@@ -2,6 +2,7 @@
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use holdfast_domain::OrderId;
+use holdfast_store::Replayed;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,7 +20,8 @@ use crate::{
 pub struct ReplayedBody {
     /// The ids of the orders that are pending again, ascending.
     pub replayed: Vec<i64>,
-    /// The orders that were asked for by id and are no dead letters.
+    /// The orders that were asked for and were not replayed. Those whose `status` is `failed` are locked by another
+    /// program: try these again. The others are no dead letters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_replayed: Vec<NotReplayedBody>,
     /// With a filter: if there may be more, what to send as `cursor` to go on.
@@ -72,7 +74,7 @@ pub async fn replay_many(
 ) -> Result<Json<ReplayedBody>, Problem> {
     let asked = dead_letters::replay_many(&receive(&headers, body, app.body).await?)?;
     let ordered = asked.ordered.as_ordered();
-    let (swept, next) = match &asked.which {
+    let (Replayed { orders: swept, locked }, next) = match &asked.which {
         Which::Ids(ids) => (app.store.replay(ids, ordered).await?, None),
         Which::Matching(page) => app.store.replay_page(page, ordered).await?,
     };
@@ -84,7 +86,7 @@ pub async fn replay_many(
             ids.retain(|id| replayed.binary_search(&id.0).is_err());
             others(&app, &ids).await?
         }
-        Which::Matching(_) => Vec::new(),
+        Which::Matching(_) => others(&app, &locked).await?,
     };
     let cursor = next.map(|place| asked.scope.cursor(&(place.created_us, place.id.0)));
     Ok(Json(ReplayedBody { replayed, not_replayed, cursor }))

@@ -251,9 +251,14 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
                 verdict: Verdict::Retry(Duration::ZERO, "again".to_owned()),
                 taken: *taken,
             };
-            let written = replicas.store.finish(&[ended]).await.unwrap();
+            let ended = [ended];
+            let mut written = replicas.store.finish(&ended).await.unwrap();
+            while !written.locked.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                written = replicas.store.finish(&ended).await.unwrap();
+            }
             let lost = Answer::Stands(String::new());
-            return if written.is_empty() { lost } else { Answer::Done };
+            return if written.done.is_empty() { lost } else { Answer::Done };
         }
     };
     read(request, ids, &answer)

@@ -191,7 +191,7 @@ pub fn cases() -> Vec<Case> {
         }
         Store::extend, it => {
             let claims = it.store.claim(&[it.pending], DAY).await.unwrap();
-            assert_eq!(it.store.extend(&[claims[0].id()], 3 * DAY).await.unwrap().len(), 1);
+            assert_eq!(it.store.extend(&[claims[0].id()], 3 * DAY).await.unwrap().done.len(), 1);
             Some(format!("(SELECT lease_until > now() + interval '2 days' FROM orders WHERE id = {})", it.pending))
         }
         Store::finish, it => {
