@@ -28,8 +28,9 @@ async fn what_somebody_writes_into_redis_changes_no_order() {
     }
     assert_eq!(forged, 1);
 
-    // A replica without a memory of its own shows the lie, and sells what is there at what it costs.
-    let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
+    // A replica without a memory of its own shows the lie, for as long as it believes what is cached, and sells what is there at what it costs.
+    let long = [("HOLDFAST_CACHE_MAX_AGE_MS", "60000")];
+    let process = server::spawn(&server.database_url, &server.redis.url(), &long).await;
     let [address, ..] = server::addresses(&process).await;
     let fresh = Client::new(&address);
     server.until("it is ready", async || fresh.get("/readyz").await.status == 200).await;
