@@ -235,7 +235,8 @@ impl<'a> Shop<'a> {
             .program("holdfast-worker", "run")
             .env("HOLDFAST_WORKER_CONCURRENCY", "1")
             .env("HOLDFAST_FULFILMENT_MS", "0")
-            .env("HOLDFAST_SWEEP_AFTER_MS", "1000")
+            // Longer than the work takes, so that no order is found twice.
+            .env("HOLDFAST_SWEEP_AFTER_MS", "10000")
             .env("HOLDFAST_SWEEP_INTERVAL_MS", "100");
         let worker = self.start(worker).await;
         self.until(

@@ -72,6 +72,10 @@ pub fn cases() -> Vec<Case> {
             Some(format!("EXISTS (SELECT FROM products WHERE id = {} AND stock = {})", made.id, it.number))
         }
         Store::product, it => { it.store.product(it.product).await.unwrap().unwrap(); None }
+        Store::product_versions, it => {
+            it.store.product_versions(&[it.product.0]).await.unwrap();
+            None
+        }
         Store::products, it => {
             let page = ProductPage { limit: 10, in_stock: Some(true), ..ProductPage::default() };
             it.store.products(&page).await.unwrap();
@@ -188,6 +192,10 @@ pub fn cases() -> Vec<Case> {
         Store::claim, it => {
             assert_eq!(it.store.claim(&[it.pending], DAY).await.unwrap().len(), 1);
             Some(format!("(SELECT status = 'processing' FROM orders WHERE id = {})", it.pending))
+        }
+        Store::claimed, it => {
+            assert_eq!(it.store.claimed(&[it.pending], 1024).await.unwrap().len(), 1);
+            None
         }
         Store::extend, it => {
             let claims = it.store.claim(&[it.pending], DAY).await.unwrap();
