@@ -20,38 +20,47 @@ async fn ordered_and_cancelled(url: String, wait: Duration) -> (i64, u16) {
     (id, answer.status)
 }
 
+fn both(answers: &[(i64, u16)]) -> bool {
+    let cancelled = answers.iter().filter(|(_, status)| *status == 200).count();
+    cancelled > 0 && cancelled < answers.len()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
     let options = WorldOptions { apis: 2, workers: 2, products: 1, ..WorldOptions::default() };
     let world = World::start(&options).await.unwrap();
-    let mut clients = JoinSet::new();
-    for number in 0..ORDERS {
-        let api = &world.apis[usize::try_from(number % 2).unwrap()];
-        let url = format!("http://{}/orders", api.address());
-        // Around the time that an order takes to a worker.
-        clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
-        if number % 10 == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    // Rounds, until some were cancelled and some were not: which comes first depends on the machine.
+    let mut answers = Vec::new();
+    let begun = Instant::now();
+    while !both(&answers) {
+        assert!(begun.elapsed() < PATIENCE, "{} orders, all with the same end", answers.len());
+        let mut clients = JoinSet::new();
+        for number in 0..ORDERS {
+            let api = &world.apis[usize::try_from(number % 2).unwrap()];
+            let url = format!("http://{}/orders", api.address());
+            // Around the time that an order takes to a worker.
+            clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
+            if number % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
+        answers.extend(clients.join_all().await);
     }
-    let answers = clients.join_all().await;
 
     let mut connection = world.connect().await.unwrap();
     let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";
-    let begun = Instant::now();
     while sqlx::query_scalar::<_, bool>(open).fetch_one(&mut connection).await.unwrap() {
         assert!(begun.elapsed() < PATIENCE, "orders are stuck");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let cancelled = answers.iter().filter(|(_, status)| *status == 200).count();
-    println!("{cancelled} of {ORDERS} were cancelled");
-    assert!(cancelled > 0 && cancelled < answers.len(), "{cancelled}");
+    println!("{cancelled} of {} were cancelled", answers.len());
+    let sold = i64::try_from(answers.len() - cancelled).unwrap();
     for (id, status) in answers {
         assert!([200, 409].contains(&status), "{id}: {status}");
         assert_eq!(world.downstream.has(id), status == 409, "{id}: {status}");
     }
     let stock = "SELECT stock FROM products WHERE id = 1";
     let stock = sqlx::query_scalar::<_, i64>(stock).fetch_one(&mut connection).await.unwrap();
-    let sold = i64::try_from(ORDERS).unwrap() - i64::try_from(cancelled).unwrap();
     assert_eq!(stock, STOCK - sold);
 }
