@@ -55,7 +55,15 @@ async fn written() -> (World, Seen) {
     while Write::ROUTES.iter().any(|route| answered(route) < SOME) {
         let answers = clients.look(|seen| seen.answers.clone());
         assert!(begun.elapsed() < PATIENCE, "not every route is answered: {answers:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // An order can be cancelled until a worker has it: they stand still now and then.
+        for worker in &world.workers {
+            worker.with(async |it| it.pause()).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for worker in &world.workers {
+            worker.with(async |it| it.resume()).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let seen = clients.stop().await;
     (world, seen)
