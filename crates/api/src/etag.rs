@@ -4,7 +4,7 @@
 //! A product's tag is strong: the number of the form in which products are shown, the product's
 //! version, which grows with each change, a sale included, and a digest of the product as it is shown. The
 //! version alone would not do: a database that was restored gives out the same versions for other contents, and
-//! whoever has kept a tag would be told that nothing has changed.
+//! a client that kept a tag would be told that nothing has changed.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::Bytes;

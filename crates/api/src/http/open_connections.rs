@@ -128,7 +128,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.among.all.lock().remove(&self.id);
         if self.state.is_evicted() {
-            // Whoever evicted it has counted it, and may count only those that are here.
+            // The eviction counted it; only connections that are still here may be counted.
             let leave = |leaving: usize| Some(leaving.saturating_sub(1));
             let _ = self.among.leaving.try_update(Ordering::Relaxed, Ordering::Relaxed, leave);
         }
