@@ -16,7 +16,7 @@ use holdfast_bench::load::{self, Choice, Group, Pace, Plan, Requests};
 use holdfast_bench::nothing;
 use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
-use holdfast_bench::scenarios::{ALL, Bench, Settings};
+use holdfast_bench::scenarios::{ALL, Bench, Comparison, Settings, WORKS, compare};
 use holdfast_bench::simulate;
 use holdfast_sandbox::{http_post_json, http_post_json_as};
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ struct Cli {
 enum Command {
     /// Run the benchmark: all parts, or those named
     Run(RunArgs),
+    /// Compare two builds of the API, in turns: ratios of their speed
+    Compare(CompareArgs),
     /// Prove the promises from a database and the clients' log; fails if one is broken
     Audit(AuditArgs),
     /// Offer load to a server that runs already, and log what it accepts
@@ -82,6 +84,23 @@ impl RunArgs {
     fn is_usual(&self) -> bool {
         self.only.is_empty() && self.rounds.is_none()
     }
+}
+
+#[derive(Args)]
+struct CompareArgs {
+    /// The API's binary before the change
+    before: PathBuf,
+    /// The API's binary after the change
+    after: PathBuf,
+    /// Only these works
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(WORKS))]
+    only: Vec<String>,
+    /// Pairs of windows for each work
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// The length of a window, in milliseconds
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    window_ms: u64,
 }
 
 #[derive(Args)]
@@ -152,6 +171,7 @@ struct LoadArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Compare(args) => run_comparison(args),
         Command::Audit(args) => run_audit(&args),
         Command::Load(args) => offer(&args),
         Command::Nothing { addr } => serve_nothing(addr),
@@ -195,6 +215,25 @@ fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         write_documents(&run, Path::new(DOCUMENTS))?;
     }
     Ok(if run.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_comparison(args: CompareArgs) -> anyhow::Result<ExitCode> {
+    let CompareArgs { before, after, only, pairs, window_ms } = args;
+    let comparison = Comparison {
+        builds: [before, after],
+        only,
+        pairs,
+        window: Duration::from_millis(window_ms),
+        results: PathBuf::from(RESULTS),
+    };
+    let mut out = std::io::stdout();
+    block_on(async {
+        tokio::select! {
+            result = compare(&comparison, &mut out) => result,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_simulations() -> anyhow::Result<ExitCode> {

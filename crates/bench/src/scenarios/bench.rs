@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::settings::Settings;
@@ -50,6 +50,31 @@ impl Bench {
         Ok(Self { stage, settings, round: 1, out, run, started })
     }
 
+    /// Starts the servers, for this build of the API.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(super) async fn start_for(
+        settings: Settings,
+        api: &Path,
+        out: &Path,
+    ) -> anyhow::Result<Self> {
+        let mut bench = Self::start(settings, String::new(), out.to_owned()).await?;
+        api.clone_into(&mut bench.stage.api);
+        Ok(bench)
+    }
+
+    /// Stops the servers.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub(super) async fn stop(self) -> anyhow::Result<Run> {
+        let Self { stage, run, .. } = self;
+        stage.redis.shutdown().await?;
+        stage.postgres.shutdown().await?;
+        Ok(run)
+    }
+
     /// Runs the parts of these names, or all if there are none, in all rounds. A part that cannot
     /// be run is a failure in the results, and so is a broken promise: the others are run all the
     /// same.
@@ -73,10 +98,7 @@ impl Bench {
             }
         }
         self.run.duration_s = self.started.elapsed().as_secs_f64();
-        let Self { stage, run, .. } = self;
-        stage.redis.shutdown().await?;
-        stage.postgres.shutdown().await?;
-        Ok(run)
+        self.stop().await
     }
 
     /// A line of progress.

@@ -6,6 +6,7 @@
 
 mod baselines;
 mod bench;
+mod compare;
 mod draining;
 mod hot;
 mod keys;
@@ -26,6 +27,7 @@ mod switched_on;
 use futures::future::LocalBoxFuture;
 
 pub use bench::Bench;
+pub use compare::{Comparison, WORKS, compare};
 pub use settings::Settings;
 
 /// A part of the benchmark.
