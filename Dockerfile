@@ -11,6 +11,7 @@ RUN case "${TARGETARCH:-amd64}" in amd64 | arm64) ;; *) echo "there are images f
 WORKDIR /build
 ENV CARGO_INCREMENTAL=0
 COPY Cargo.toml Cargo.lock ./
+COPY crates/admission/Cargo.toml crates/admission/
 COPY crates/api/Cargo.toml crates/api/
 COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/cache/Cargo.toml crates/cache/

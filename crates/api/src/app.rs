@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use holdfast_admission::Admission;
 use holdfast_cache::Cache;
 use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 
 use crate::{
-    admission::Admission, body::BodyLimits, new_order::OrderLimits, page_memory::PageMemory,
-    products::CachedProduct,
+    body::BodyLimits, new_order::OrderLimits, page_memory::PageMemory, products::CachedProduct,
 };
 
 /// What the endpoints work with. Cheap to clone.
@@ -26,7 +26,7 @@ pub struct AppParts {
     /// The product read cache.
     pub cache: Cache<CachedProduct>,
     /// The way to place an order.
-    pub admission: Admission,
+    pub admission: Admission<CachedProduct>,
     /// Whether this process wants requests.
     pub readiness: Readiness,
     /// The limits of a request's body.

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
+use holdfast_admission::OrderedBy;
 use holdfast_domain::{Invalid, Operator, OperatorNote, OrderId, OrderStatus, ProductId};
 use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
-    admission::OrderedBy,
     body::{Fields, JsonText, value},
     cursor::Scope,
     problem::Problem,

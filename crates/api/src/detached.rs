@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
+use holdfast_admission::{Admission, AdmissionMetrics, AdmissionSettings};
 use holdfast_cache::{Cache, CacheSettings};
 use holdfast_queue::{Publisher, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
@@ -10,7 +11,6 @@ use holdfast_telemetry::{Readiness, registry};
 
 use crate::{
     access::oidc,
-    admission::{Admission, AdmissionMetrics, AdmissionSettings},
     app::{App, AppParts},
     body::BodyLimits,
     http::{ByteBudget, Surface},

@@ -3,14 +3,12 @@
 //! What lives here: the settings and subcommands ([`cli`]), starting and stopping
 //! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), reading
 //! bodies and queries so that each wrong field is named ([`body`], [`query`]), pages of lists
-//! ([`cursor`]), answers that tell what went wrong ([`problem`]), one file per endpoint ([`routes`]), and the admission lanes
-//! ([`admission`]).
+//! ([`cursor`]), answers that tell what went wrong ([`problem`]), and one file per endpoint ([`routes`]).
 //!
-//! What must not: SQL, Redis commands, rules of the shop.
+//! What must not: SQL, Redis commands, rules of the shop, and how orders get their stock (`holdfast_admission`).
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
 
 pub mod access;
-pub mod admission;
 pub mod api_keys;
 pub mod app;
 pub mod body;

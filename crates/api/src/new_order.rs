@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use holdfast_admission::Details;
 use holdfast_domain::{
     CustomerRef, HoldId, Invalid, Line, Lines, Metadata, Money, ProductId, Quantity, json,
 };
@@ -12,7 +13,6 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     access::Caller,
-    admission::Details,
     body::{Fields, JsonText, value},
     idempotency,
     problem::{FieldError, Problem},

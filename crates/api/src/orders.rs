@@ -1,5 +1,6 @@
 //! An order as the API shows it.
 
+use holdfast_admission::AcceptedOrder;
 use holdfast_domain::{CustomerRef, Lines, Metadata, Order, OrderId, OrderStatus, Transition};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::{Serialize, Serializer};
@@ -9,7 +10,6 @@ use utoipa::ToSchema;
 
 use crate::{
     access::Caller,
-    admission::AcceptedOrder,
     problem::{Kind, Problem},
 };
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 mod kind;
+mod refusal;
 
 pub use kind::Kind;
 

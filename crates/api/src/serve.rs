@@ -9,6 +9,7 @@
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
 use holdfast_queue::Publisher;
 use holdfast_store::{Store, StoreMetrics};
@@ -19,7 +20,6 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     access::{Access, Guard, Rates},
-    admission::{Admission, AdmissionMetrics},
     app::{App, AppParts},
     http::{
         ByteBudget, ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service,

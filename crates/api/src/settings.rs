@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use holdfast_admission::AdmissionSettings;
 use holdfast_queue::QueueSettings;
 use holdfast_store::{DatabaseUrl, StoreSettings};
 use holdfast_telemetry::{
@@ -15,7 +16,6 @@ use holdfast_telemetry::{
 };
 
 use crate::{
-    admission::AdmissionSettings,
     body::BodyLimits,
     http::{ByteBudget, Patience},
     new_order::OrderLimits,

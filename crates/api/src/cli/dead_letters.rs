@@ -10,6 +10,7 @@ use axum::{
     http::{Method, Request, header},
 };
 use clap::{Args, Subcommand};
+use holdfast_admission::{Admission, AdmissionMetrics, AdmissionSettings};
 use holdfast_cache::Cache;
 use holdfast_domain::{OrderId, json};
 use holdfast_queue::Publisher;
@@ -21,7 +22,6 @@ use serde_json::{Map, Value, json, value::RawValue};
 use tower::ServiceExt as _;
 
 use crate::{
-    admission::{Admission, AdmissionMetrics, AdmissionSettings},
     app::{App, AppParts},
     body::{BodyLimits, value},
     http::{ByteBudget, Surface},

@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod access;
-mod admission;
 mod archive;
 mod bad_input;
 mod browser;
@@ -20,9 +19,7 @@ mod flood;
 mod hang_ups;
 mod holds;
 mod intruder;
-mod isolation;
 mod keys;
-mod lanes;
 mod lines;
 mod listener;
 mod lists;
@@ -38,7 +35,6 @@ mod products;
 mod protocol;
 mod read_only;
 mod reference;
-mod refusals;
 mod sales;
 mod server;
 mod staleness;

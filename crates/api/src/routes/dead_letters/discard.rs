@@ -1,11 +1,11 @@
 //! `POST /dead-letters/{id}/discard`
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
+use holdfast_admission::Details;
 use holdfast_domain::Demand;
 
 use super::{unknown, unsettled};
 use crate::{
-    admission::Details,
     app::App,
     body::receive,
     dead_letters::{self, DiscardSchema},

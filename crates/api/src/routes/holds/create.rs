@@ -7,12 +7,12 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use holdfast_admission::{Accepted, Refusal};
 use holdfast_domain::{CustomerRef, Demand, HoldId, HoldStatus};
 use utoipa::ToSchema;
 
 use crate::{
     access::Caller,
-    admission::{Accepted, Refusal},
     app::App,
     body::receive,
     holds::HoldBody,

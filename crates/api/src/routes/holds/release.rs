@@ -1,11 +1,11 @@
 //! `DELETE /holds/{id}`
 
 use axum::{extract::State, http::StatusCode};
+use holdfast_admission::Details;
 use holdfast_domain::{Demand, HoldId};
 
 use crate::{
     access::Caller,
-    admission::Details,
     app::App,
     holds::unknown,
     problem::{Problem, ProblemSchema},

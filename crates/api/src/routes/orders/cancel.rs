@@ -1,11 +1,11 @@
 //! `POST /orders/{id}/cancel`
 
 use axum::{Json, extract::State};
+use holdfast_admission::Details;
 use holdfast_domain::{Demand, OrderId, OrderStatus};
 
 use crate::{
     access::Caller,
-    admission::Details,
     app::App,
     orders::{OrderBody, View, unknown},
     problem::{Problem, ProblemSchema},

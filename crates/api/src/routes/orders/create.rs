@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use holdfast_admission::{Accepted, Refusal};
 use holdfast_domain::{Demand, Lines, OrderId};
 use holdfast_telemetry::{propagation, traces};
 use tracing::Span;
@@ -14,7 +15,6 @@ use utoipa::ToSchema;
 
 use crate::{
     access::Caller,
-    admission::{Accepted, Refusal},
     app::App,
     body::{encode, receive},
     holds, idempotency,

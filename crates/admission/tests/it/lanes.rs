@@ -2,35 +2,79 @@
 
 use std::{sync::Arc, time::Duration};
 
-use holdfast_api::{
-    admission::{
-        Accepted, AcceptedOrder, Admission, AdmissionMetrics, AdmissionSettings, Details, Refusal,
-    },
-    products::CachedProduct,
+use bytes::Bytes;
+use holdfast_admission::{
+    Accepted, AcceptedOrder, Admission, AdmissionMetrics, AdmissionSettings, Details, Refusal,
 };
-use holdfast_cache::{Cache, CacheSettings};
+use holdfast_cache::{Cache, CacheSettings, Entry};
 use holdfast_domain::{
-    Demand, Line, Money, NewProduct, ProductId, ProductName, Quantity, Shortfall, Stock,
+    Demand, Line, Money, NewProduct, Product, ProductId, ProductName, Quantity, Shortfall, Stock,
 };
 use holdfast_queue::{Queue, QueueSettings};
-use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
 use holdfast_store::{Batch, LockMode, Store, StoreSettings, Wanted};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 
-use crate::server;
+/// A product as the tests cache it: its version and its stock.
+#[derive(Clone, Copy, Debug)]
+pub struct Cached {
+    version: i64,
+    stock: i64,
+}
+
+impl From<Product> for Cached {
+    fn from(product: Product) -> Self {
+        Self { version: product.version, stock: product.stock.units() }
+    }
+}
+
+impl Entry for Cached {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn stock(&self) -> i64 {
+        self.stock
+    }
+
+    fn set_stock(&mut self, version: i64, stock: i64) {
+        *self = Self { version, stock };
+    }
+
+    fn encode(&self) -> Bytes {
+        self.stock.to_string().into()
+    }
+
+    fn decode(version: i64, body: &Bytes) -> Option<Self> {
+        let stock = std::str::from_utf8(body).ok()?.parse().ok()?;
+        Some(Self { version, stock })
+    }
+}
 
 pub struct Lanes {
-    pub admission: Admission,
+    pub admission: Admission<Cached>,
     pub metrics: Arc<AdmissionMetrics>,
     pub registry: prometheus::Registry,
     pub store: Store,
-    pub cache: Cache<CachedProduct>,
+    pub cache: Cache<Cached>,
     _redis: Redis,
 }
 
+/// A migrated database of the test's own.
+pub async fn database() -> String {
+    let migrate = async |url: String| {
+        let store = Store::connect(&StoreSettings::new(&url)?);
+        store.migrate().await?;
+        store.close().await;
+        Ok(())
+    };
+    let postgres = shared_postgres().await.unwrap();
+    postgres.create_database_from("migrated", migrate).await.unwrap()
+}
+
 pub async fn lanes(settings: AdmissionSettings) -> Lanes {
-    lanes_on(&server::database().await, settings).await
+    lanes_on(&database().await, settings).await
 }
 
 pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
@@ -139,7 +183,10 @@ pub fn one(product_id: ProductId, units: i64) -> Demand {
     order(&[(product_id, units)])
 }
 
-pub async fn place(admission: &Admission, demand: Demand) -> Result<AcceptedOrder, Refusal> {
+pub async fn place(
+    admission: &Admission<Cached>,
+    demand: Demand,
+) -> Result<AcceptedOrder, Refusal> {
     match admission.place(demand, Details::default()).await? {
         Accepted::Order(order) => Ok(order),
         other => panic!("{other:?}"),

@@ -14,8 +14,7 @@ use holdfast_store::Store;
 use holdfast_telemetry::Chain;
 use tokio::sync::Semaphore;
 
-use super::Refusal;
-use crate::products::CachedProduct;
+use super::{ProductEntry, Refusal};
 
 /// The most products that are being learnt at the same time; others are learnt a refusal later.
 const LEARNING_MAX: usize = 2;
@@ -28,17 +27,17 @@ const PROBES: usize = 256;
 
 /// What this process knows of products that run out.
 #[derive(Clone)]
-pub(super) struct SoldOut {
+pub(super) struct SoldOut<P: ProductEntry> {
     store: Store,
-    cache: Cache<CachedProduct>,
+    cache: Cache<P>,
     learning: Arc<Semaphore>,
     started: Instant,
     /// When the last demand for a product was let through, in milliseconds since the start.
     probed: Arc<[AtomicU64; PROBES]>,
 }
 
-impl SoldOut {
-    pub fn new(store: Store, cache: Cache<CachedProduct>) -> Self {
+impl<P: ProductEntry> SoldOut<P> {
+    pub fn new(store: Store, cache: Cache<P>) -> Self {
         Self {
             store,
             cache,
@@ -96,9 +95,7 @@ impl SoldOut {
         let Ok(permit) = Arc::clone(&self.learning).try_acquire_owned() else { return };
         let (store, cache) = (self.store.clone(), self.cache.clone());
         tokio::spawn(async move {
-            let load = async || {
-                store.product(product_id).await.map(|found| found.map(CachedProduct::from))
-            };
+            let load = async || store.product(product_id).await.map(|found| found.map(P::from));
             if let Err(error) = cache.get(product_id.0, load).await {
                 tracing::debug!(error = %Chain(&error), "a sold-out product could not be read");
             }

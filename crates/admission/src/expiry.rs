@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    ProductEntry,
     lanes::Lanes,
     ticket::{Accepted, Details, Ticket},
 };
@@ -42,7 +43,7 @@ const LEFT_OUT_MAX: usize = 1000;
 pub(super) struct Expiry(JoinHandle<()>);
 
 impl Expiry {
-    pub fn start(store: Store, lanes: Arc<Lanes>, interval: Duration) -> Self {
+    pub fn start<P: ProductEntry>(store: Store, lanes: Arc<Lanes<P>>, interval: Duration) -> Self {
         Self(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,7 +67,7 @@ impl Drop for Expiry {
 }
 
 /// One round: step after step until nothing is left that can come back now.
-async fn give_back_all(store: &Store, lanes: &Lanes) {
+async fn give_back_all<P: ProductEntry>(store: &Store, lanes: &Lanes<P>) {
     let mut since = None;
     let mut left_out = Vec::new();
     while left_out.len() < LEFT_OUT_MAX {
@@ -93,7 +94,7 @@ async fn give_back_all(store: &Store, lanes: &Lanes) {
 
 /// One step: each product gets a demand in its lane, like anybody's. Gives back the products of which
 /// nothing came back.
-async fn give_back(lanes: &Lanes, holds: &[ExpiredHold]) -> Vec<ProductId> {
+async fn give_back<P: ProductEntry>(lanes: &Lanes<P>, holds: &[ExpiredHold]) -> Vec<ProductId> {
     let mut by_product = BTreeMap::<ProductId, Vec<HoldId>>::new();
     for hold in holds {
         by_product.entry(hold.product_id).or_default().push(hold.id);

@@ -8,19 +8,14 @@ use std::{
     time::Duration,
 };
 
-use holdfast_api::admission::{
-    Accepted, AcceptedOrder, Admission, AdmissionSettings, Details, Refusal,
-};
+use holdfast_admission::{Accepted, AcceptedOrder, Admission, AdmissionSettings, Details, Refusal};
 use holdfast_domain::{Demand, HoldId, Line, OrderStatus, ProductId, Quantity};
 use holdfast_store::{IdempotencyKey, Store, StoreSettings};
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{
-    lanes::{Lanes, Session, lanes_on, not_enough, one, order, place},
-    server,
-};
+use crate::lanes::{Cached, Lanes, Session, database, lanes_on, not_enough, one, order, place};
 
 /// A batch may wait for another one. This is longer than any such wait.
 const LONG_WAIT: &str = "700 ms";
@@ -50,7 +45,7 @@ fn lock_rows(table: &str, ids: impl IntoIterator<Item = i64>) -> String {
     format!("SELECT FROM {table} WHERE id IN ({}) FOR UPDATE", ids.join(","))
 }
 
-fn begin(admission: &Admission, demand: Demand, details: Details) -> JoinHandle<Outcome> {
+fn begin(admission: &Admission<Cached>, demand: Demand, details: Details) -> JoinHandle<Outcome> {
     let admission = admission.clone();
     tokio::spawn(async move { admission.place(demand, details).await })
 }
@@ -112,7 +107,7 @@ impl Watch {
 /// 100 products, more than lanes of their own, with 20 orders, 20 keys and 5 holds of a product that is not locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, patient()).await;
     let free = lanes.product(100_000).await;
     let mut locked = Vec::new();
@@ -176,7 +171,7 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
 /// A hot product whose two replicas take turns on its row, while clients want 30 locked ones all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
-    let url = server::database().await;
+    let url = database().await;
     // A request for the hot product that waits for longer than this is refused, and that fails the test.
     let settings = AdmissionSettings {
         wait_max: Duration::from_secs(20),
@@ -228,7 +223,7 @@ async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
 
 #[tokio::test]
 async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, patient()).await;
     let lamp = lanes.product(3).await;
     let holder = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
@@ -249,7 +244,7 @@ async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
 /// What waits for all locked rows together is bounded, and the bound is a clean refusal.
 #[tokio::test]
 async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_once() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, AdmissionSettings { lane_depth: 2, ..patient() }).await;
     let mut locked = Vec::new();
     for _ in 0..9 {
@@ -275,7 +270,7 @@ async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_onc
 /// The write of a batch waits for a row of the ledger that somebody else has written: nobody can know of that before.
 #[tokio::test]
 async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, patient()).await;
     let (blocked, free) = (lanes.product(10).await, lanes.product(10).await);
     let entry = format!(
@@ -297,7 +292,7 @@ async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
 
 #[tokio::test]
 async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, patient()).await;
     let mut products = Vec::new();
     for _ in 0..20 {
@@ -323,7 +318,7 @@ async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
 /// Two products, each locked for a while: an order of both never holds the one while it waits for the other.
 #[tokio::test]
 async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
-    let url = server::database().await;
+    let url = database().await;
     let lanes = lanes_on(&url, patient()).await;
     let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
     let first = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
@@ -342,7 +337,7 @@ async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
 /// walk over them, and find it when it has moved, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_find_a_row_that_the_other_replica_moves_beside_an_old_snapshot() {
-    let url = server::database().await;
+    let url = database().await;
     let replicas = [lanes_on(&url, patient()).await, lanes_on(&url, patient()).await];
     let hot = replicas[0].product(1_000_000).await;
     let old =

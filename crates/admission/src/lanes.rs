@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
+    ProductEntry,
     batch::Runner,
     contended::{Bounds, Contended, NewLane},
     ticket::{Cause, Missing, Refusal, Row, Ticket},
@@ -33,8 +34,8 @@ const MOVES_MAX: u8 = 12;
 const STUCK_FACTOR: usize = 4;
 
 /// The shared lane, the lanes of contended products, and the requests that wait for stuck rows.
-pub(super) struct Lanes {
-    pub(super) runner: Runner,
+pub(super) struct Lanes<P: ProductEntry> {
+    pub(super) runner: Runner<P>,
     shared: RwLock<Option<mpsc::Sender<Ticket>>>,
     contended: Mutex<Contended>,
     /// The size of `contended`, so that a system without contention does not take its lock.
@@ -49,8 +50,8 @@ pub(super) struct Lanes {
     tasks: TaskTracker,
 }
 
-impl Lanes {
-    pub fn open(runner: Runner) -> Arc<Self> {
+impl<P: ProductEntry> Lanes<P> {
+    pub fn open(runner: Runner<P>) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(runner.settings.lane_depth);
         let connections = runner.store.admission_connections();
         let bounds = Bounds {

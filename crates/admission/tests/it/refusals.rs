@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use holdfast_api::admission::{Accepted, AdmissionSettings, Details, Refusal};
+use holdfast_admission::{Accepted, AdmissionSettings, Details, Refusal};
 use holdfast_domain::{
     CustomerRef, Demand, HoldId, Line, Money, OrderId, OrderStatus, ProductId, Quantity, Sale,
     SaleName,
@@ -10,10 +10,7 @@ use holdfast_domain::{
 use holdfast_store::IdempotencyKey;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    lanes::{Lanes, Session, lanes_on, one},
-    server,
-};
+use crate::lanes::{Lanes, Session, database, lanes_on, one};
 
 /// How often each reason has been counted.
 fn counted(lanes: &Lanes) -> BTreeMap<String, u64> {
@@ -106,7 +103,7 @@ fn keyed(request: &[u8]) -> Details {
 
 #[tokio::test]
 async fn every_refusal_is_counted_once_under_its_reason() {
-    let url = server::database().await;
+    let url = database().await;
     let settings = AdmissionSettings {
         lane_depth: 1,
         lock_wait_max: Duration::from_millis(200),

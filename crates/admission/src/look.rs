@@ -12,6 +12,7 @@ use holdfast_store::{LockMode, SeenRows};
 use tokio::time::sleep_until;
 
 use super::{
+    ProductEntry,
     contended::Due,
     lanes::{Lanes, version_of},
     ticket::{Missing, Refusal, Row, Ticket},
@@ -20,7 +21,7 @@ use super::{
 /// Between two looks, so that rows that are due at about the same time share one.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
-impl Lanes {
+impl<P: ProductEntry> Lanes<P> {
     /// Looks until the shared lane has ended and no request waits any more.
     pub(super) async fn run_looks(self: Arc<Self>) {
         let mut last = Instant::now();

@@ -1,9 +1,9 @@
 //! What a caller is told about a refusal.
 
+use holdfast_admission::Refusal;
 use holdfast_domain::Shortfall;
 
-use super::Refusal;
-use crate::problem::{FieldError, Kind, Problem};
+use super::{FieldError, Kind, Problem};
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {

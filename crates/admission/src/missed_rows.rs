@@ -7,11 +7,12 @@ use holdfast_store::{MissedRows, SeenRows, StoreError};
 use holdfast_telemetry::Chain;
 
 use super::{
+    ProductEntry,
     batch::Runner,
     ticket::{Missing, Refusal, Row},
 };
 
-impl Runner {
+impl<P: ProductEntry> Runner<P> {
     /// Refuses the requests whose row does not exist, and gives back the others with what is seen of their rows.
     pub async fn existing(&self, mut missing: Vec<Missing>) -> (Vec<Missing>, SeenRows) {
         let mut missed = MissedRows::default();

@@ -1,13 +1,10 @@
 //! Orders of one line in the lanes.
 
-use holdfast_api::admission::{Accepted, AdmissionSettings, Details, Refusal};
+use holdfast_admission::{Accepted, AdmissionSettings, Details, Refusal};
 use holdfast_domain::{Demand, OrderStatus, ProductId, Shortfall, Stock};
 use holdfast_sandbox::Proxy;
 
-use crate::{
-    lanes::{Lanes, lanes, lanes_on, lock, not_enough, one, place},
-    server,
-};
+use crate::lanes::{Lanes, database, lanes, lanes_on, lock, not_enough, one, place};
 
 #[tokio::test]
 async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order() {
@@ -48,7 +45,7 @@ async fn a_locked_row_stalls_its_own_product_only() {
 /// Two replicas that sell the same hundred products meet at rows all the time, for a moment each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_meet_at_many_rows_refuse_nobody() {
-    let url = server::database().await;
+    let url = database().await;
     let replicas = [
         lanes_on(&url, AdmissionSettings::default()).await,
         lanes_on(&url, AdmissionSettings::default()).await,
@@ -172,11 +169,11 @@ async fn commits(lanes: &Lanes) -> Vec<i32> {
 #[tokio::test]
 async fn a_commit_that_was_not_answered_is_answered_truthfully() {
     // Directly, for looking; and through a proxy, for the lanes.
-    let url = server::database().await;
+    let url = database().await;
     let direct = lanes_on(&url, AdmissionSettings::default()).await;
-    let upstream = reqwest::Url::parse(&url).unwrap().socket_addrs(|| None).unwrap()[0];
+    let upstream = url.parse::<url::Url>().unwrap().socket_addrs(|| None).unwrap()[0];
     let proxy = Proxy::start(upstream).await.unwrap();
-    let mut through = reqwest::Url::parse(&url).unwrap();
+    let mut through = url.parse::<url::Url>().unwrap();
     through.set_port(Some(proxy.address().port())).unwrap();
     let lanes = lanes_on(through.as_str(), AdmissionSettings::default()).await;
     let lamp = direct.product(10).await;

@@ -1,33 +1,32 @@
 //! Admission: how orders get their stock at batch speed.
 //!
-//! A route hands a validated order to [`Admission::place`] and waits for the verdict. Behind it are
-//! lanes. A lane takes all orders that wait in it (up to a bound), locks the rows of their products
-//! once, gives out the stock in the order of arrival (`holdfast_domain::Shelf`), writes
-//! everything in one statement, commits once and answers every caller. While it commits, the next
-//! batch gathers. So load makes batches: an idle system pays no delay, and a hot product shares
-//! one lock and one commit among hundreds of orders.
+//! What lives here: the lanes in which requests wait, batches from the lock to the answers, refusing from memory what
+//! is sold out, giving back what expired holds kept, handing accepted orders to the workers' queue, and the metrics of
+//! all that. What must not: HTTP, problems, SQL, and the rules of stock ([`holdfast_domain`] has them).
 //!
-//! Which lane?
-//! - All requests go through **one shared lane** first. It never waits for a row: it locks with
-//!   `SKIP LOCKED`.
-//! - Requests for a product whose row others hold at three tries, and whose version moves meanwhile, go to **a lane of
-//!   that product's own**: two replicas sell the product. It waits for the row in the database, for as long as a batch
-//!   needs, and takes turns with the other replica. It ends when it has had no work for a while.
-//! - Requests for a row that does not move are **stuck**: a product, an order that is to be cancelled, a hold, or an
-//!   idempotency key in a transaction of somebody else. They wait without a connection. **The look** tries the first
-//!   of each stuck row from time to time, all rows together, and without waiting. The requests have their turn
-//!   when the row is free, and get a lane when it moves.
+//! A caller hands a validated request to [`Admission::place`] and waits for the verdict. A lane takes all requests
+//! that wait in it (up to a bound), locks the rows of their products once, allocates the stock in the order of arrival,
+//! writes everything in one statement, commits once and answers every caller. While it commits, the next batch
+//! gathers. So load makes batches: an idle system pays no delay, and a hot product shares one lock and one commit among
+//! hundreds of orders. Cancellations, holds and releases take the same way, in the same batches.
 //!
-//! So nobody waits in the database for longer than a batch needs, and no number of locked rows takes connections
-//! from the others. Only requests that need a contended row go there; the others stay in the shared lane.
+//! # Which lane
 //!
-//! What is known to be sold out is refused before it comes to a lane: see [`Admission::place`].
+//! - All requests go through **one shared lane** first. It never waits for a row: it locks with `SKIP LOCKED`.
+//! - If another transaction holds a product's row at three tries, and the row's version changes meanwhile, another
+//!   replica sells the product. Its requests move to **a lane of that product**. This lane waits for the row in the
+//!   database, for as long as a batch needs, and takes turns with the other replica. It ends after some idle time.
+//! - Requests for a row that does not change are **stuck**. The row is that of a product, of an order to be cancelled,
+//!   of a hold, or of an idempotency key in an open transaction. They wait without a connection. **The look** tries
+//!   the first request of each stuck row from time to time, all rows together, and without waiting. When the row is
+//!   free, its requests have their turn; when it changes, it gets a lane.
 //!
-//! An order of several lines is admitted when all its rows are there. One that misses a row moves to the place
-//! of that row. A lane waits for its own row before it has any other, then takes what else its requests need and
-//! nobody holds. So there is no deadlock between replicas.
+//! No request waits in the database for longer than a batch needs, and no number of locked rows takes connections away
+//! from other requests. Only requests that need a contended row leave the shared lane.
 //!
-//! Cancellations and holds go the same way, in the same batches: they are demands like orders.
+//! An order of several lines is admitted when all its rows are locked. One that misses a row waits for that row. A
+//! product's lane waits for its row before it holds any other, then takes what else its requests need and nobody
+//! holds. This excludes deadlocks between replicas.
 //!
 //! | file | subject |
 //! |---|---|
@@ -56,7 +55,6 @@ mod look;
 mod metrics;
 mod missed_rows;
 mod needs;
-mod problem;
 mod publish;
 mod rule;
 mod sale_watch;
@@ -75,7 +73,11 @@ use holdfast_store::Store;
 pub use metrics::AdmissionMetrics;
 pub use ticket::{Accepted, AcceptedHold, AcceptedOrder, Details, OrderedBy, Refusal};
 
-use crate::products::CachedProduct;
+/// A product as the read cache keeps it. Admission reads a product into the cache when it is sold out, and keeps its
+/// stock up to date; what else an entry holds is its owner's choice.
+pub trait ProductEntry: holdfast_cache::Entry + From<holdfast_domain::Product> {}
+
+impl<T: holdfast_cache::Entry + From<holdfast_domain::Product>> ProductEntry for T {}
 
 /// The bounds of admission.
 #[derive(Clone, Copy, Debug)]
@@ -117,19 +119,19 @@ impl Default for AdmissionSettings {
 
 /// The way to place an order, to hold stock, and to give either back. Cheap to clone.
 #[derive(Clone)]
-pub struct Admission {
-    lanes: Arc<lanes::Lanes>,
+pub struct Admission<P: ProductEntry> {
+    lanes: Arc<lanes::Lanes<P>>,
     expiry: Arc<expiry::Expiry>,
     sale_watch: sale_watch::SaleWatch,
     metrics: Arc<AdmissionMetrics>,
 }
 
-impl Admission {
+impl<P: ProductEntry> Admission<P> {
     /// Opens the shared lane. Must be called within a tokio runtime.
     pub fn open(
         settings: AdmissionSettings,
         store: Store,
-        cache: Cache<CachedProduct>,
+        cache: Cache<P>,
         publisher: Publisher,
         metrics: Arc<AdmissionMetrics>,
     ) -> Self {

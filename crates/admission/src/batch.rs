@@ -8,7 +8,7 @@ use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Store, Store
 use holdfast_telemetry::Chain;
 
 use super::{
-    AdmissionMetrics, AdmissionSettings,
+    AdmissionMetrics, AdmissionSettings, ProductEntry,
     answers::Answers,
     needs::{count_taken, missed, wanted},
     publish::Outbox,
@@ -19,18 +19,17 @@ use super::{
     ticket::{Accepted, Cause, Missing, Refusal, Row, Ticket},
     trace::BatchTimes,
 };
-use crate::products::CachedProduct;
 
 /// How often a batch is tried again because another replica took one of its keys meanwhile. Each
 /// time, that key is found and its ticket leaves the batch.
 const KEY_TRIES: u8 = 5;
 
 /// Runs batches, for every lane alike.
-pub(super) struct Runner {
+pub(super) struct Runner<P: ProductEntry> {
     pub settings: AdmissionSettings,
     pub store: Store,
-    pub cache: Cache<CachedProduct>,
-    pub sold_out: SoldOut,
+    pub cache: Cache<P>,
+    pub sold_out: SoldOut<P>,
     pub sale_watch: SaleWatch,
     pub suspect_keys: SuspectKeys,
     pub outbox: Outbox,
@@ -43,7 +42,7 @@ enum Failed {
     Later(Vec<Ticket>, StoreError),
 }
 
-impl Runner {
+impl<P: ProductEntry> Runner<P> {
     /// Runs all `tickets` and answers their callers. Given back are the tickets that miss a row: somebody
     /// else has it locked, or it does not exist.
     pub async fn run(&self, tickets: &mut Vec<Ticket>, mode: LockMode) -> Vec<Missing> {
@@ -348,7 +347,7 @@ impl Runner {
 
     /// Keeps the stock in mind of what is sold. Units that come back to a retired product must not bring
     /// it to mind: it would be refused as sold out and not as unknown.
-    fn tell_cache(&self, raised: Raised<CachedProduct>, changes: &[StockChange]) {
+    fn tell_cache(&self, raised: Raised<P>, changes: &[StockChange]) {
         let (sold, retired): (Vec<_>, Vec<_>) = changes.iter().partition(|it| it.on_sale);
         raised.committed(&sold.into_iter().map(cache_change).collect::<Vec<_>>());
         if !retired.is_empty() {

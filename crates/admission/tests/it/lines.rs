@@ -1,0 +1,106 @@
+//! Orders of several lines.
+
+use holdfast_admission::{AdmissionSettings, Refusal};
+use holdfast_domain::{ProductId, Shortfall};
+
+use crate::lanes::{database, lanes, lanes_on, lock, not_enough, one, order, place};
+
+#[tokio::test]
+async fn an_order_that_misses_a_row_waits_in_that_rows_lane_with_empty_hands() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
+    let holder = lock(&lanes.store, &[vase]).await;
+    let admission = lanes.admission.clone();
+    let both = tokio::spawn(async move { place(&admission, order(&[(lamp, 1), (vase, 1)])).await });
+    lanes.apart(1).await;
+    // The other row is free for everybody all the while.
+    for _ in 0..5 {
+        lanes.place(lamp, 1).await.unwrap();
+    }
+    assert!(!both.is_finished());
+    holder.release().await.unwrap();
+    both.await.unwrap().unwrap();
+    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (4, 9));
+}
+
+#[tokio::test]
+async fn an_order_moves_on_to_the_next_row_that_it_misses() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
+    let (first, second) = (lock(&lanes.store, &[lamp]).await, lock(&lanes.store, &[vase]).await);
+    let admission = lanes.admission.clone();
+    let both = tokio::spawn(async move { place(&admission, order(&[(vase, 2), (lamp, 2)])).await });
+    lanes.apart(1).await;
+    second.release().await.unwrap();
+    lanes
+        .until("the row that was missed first is free", async || lanes.stock(vase).await == 10)
+        .await;
+    assert!(!both.is_finished());
+    first.release().await.unwrap();
+    both.await.unwrap().unwrap();
+    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (8, 8));
+}
+
+#[tokio::test]
+async fn an_unknown_product_among_known_ones_is_told_apart_from_a_locked_one() {
+    let lanes = lanes(AdmissionSettings::default()).await;
+    let lamp = lanes.product(10).await;
+    let unknown = Refusal::Short(Shortfall::UnknownProduct(ProductId(999)));
+    let demand = order(&[(lamp, 1), (ProductId(999), 1)]);
+    assert_eq!(place(&lanes.admission, demand.clone()).await, Err(unknown));
+    let holder = lock(&lanes.store, &[lamp]).await;
+    let admission = lanes.admission.clone();
+    let placing = tokio::spawn(async move { place(&admission, demand).await });
+    lanes.apart(1).await;
+    holder.release().await.unwrap();
+    assert_eq!(placing.await.unwrap(), Err(unknown));
+    assert_eq!(place(&lanes.admission, order(&[(lamp, 11)])).await, Err(not_enough(lamp, 10)));
+}
+
+/// Two replicas whose orders cross each other's rows in every direction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
+    const ORDERS: usize = 150;
+    let url = database().await;
+    let replicas = [
+        lanes_on(&url, AdmissionSettings::default()).await,
+        lanes_on(&url, AdmissionSettings::default()).await,
+    ];
+    let mut products = Vec::new();
+    for _ in 0..4 {
+        products.push(replicas[0].product(100_000).await);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..16_usize {
+        let admission = replicas[worker % 2].admission.clone();
+        let mut asked = products.clone();
+        tasks.spawn(async move {
+            for round in 0..ORDERS {
+                asked.rotate_left((worker + round) % 3 + 1);
+                let lines: Vec<_> =
+                    asked.iter().take(1 + (worker + round) % 3).map(|id| (*id, 1)).collect();
+                place(&admission, order(&lines)).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let sold: i64 = sqlx::query_scalar(
+        "SELECT (SELECT sum(quantity) FROM orders) + (SELECT sum(quantity) FROM order_lines)",
+    )
+    .fetch_one(replicas[0].store.pool())
+    .await
+    .unwrap();
+    let mut left = 0;
+    for id in &products {
+        left += replicas[0].stock(*id).await;
+    }
+    assert_eq!(left + sold, 400_000);
+    assert_eq!(replicas[0].orders().await, 16 * 150);
+    // What is over is over: the lanes of the crossings end.
+    for lanes in &replicas {
+        lanes.apart(0).await;
+        place(&lanes.admission, one(products[0], 1)).await.unwrap();
+    }
+}
