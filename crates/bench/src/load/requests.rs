@@ -33,6 +33,8 @@ pub enum Choice {
 pub(super) enum Kind {
     Order,
     Read,
+    /// Only its status is counted.
+    Other,
 }
 
 /// One request, ready to be sent.
@@ -58,6 +60,37 @@ impl Requests {
     /// place, so that the audit's sums are not mere counts; a single product is ordered one by one.
     pub fn orders(product_ids: &[i64], choice: Choice) -> Self {
         Self::mix(product_ids, choice, 0.0)
+    }
+
+    /// Cancellations of these orders.
+    pub fn cancels(order_ids: &[i64]) -> Self {
+        let path = |id: &i64| format!("/orders/{id}/cancel");
+        let table = order_ids.iter().map(|id| Request {
+            bytes: http_request("POST", &path(id), None, None).into(),
+            key: None,
+            kind: Kind::Other,
+            product_id: 0,
+            quantity: 0,
+        });
+        Self::in_turn(table.collect())
+    }
+
+    /// Orders of one unit with these keys, again and again.
+    pub fn repeats(product_id: i64, keys: &[String]) -> Self {
+        let body = order_body(product_id, 1);
+        let table = keys.iter().map(|key| Request {
+            bytes: http_request("POST", "/orders", Some(key), Some(&body)).into(),
+            key: None,
+            kind: Kind::Order,
+            product_id,
+            quantity: 1,
+        });
+        Self::in_turn(table.collect())
+    }
+
+    fn in_turn(table: Vec<Request>) -> Self {
+        let size = table.len().max(1);
+        Self { picks: (0..PICKS).map(|number| (number % size) as u32).collect(), table }
     }
 
     /// The same orders, each with an `Idempotency-Key` of its own.

@@ -73,7 +73,7 @@ fn write_goals(out: &mut String, run: &Run) -> fmt::Result {
 }
 
 /// Parts of a closed or open loop, as one table each.
-const PARTS: [(&str, &str); 12] = [
+const PARTS: [(&str, &str); 14] = [
     (part::HOT, "Holdfast: one hot product"),
     (part::UNIFORM, "Holdfast: 1,000 products, all alike"),
     (part::ZIPF, "Holdfast: 1,000 products by Zipf's law, exponent 1.1"),
@@ -81,6 +81,14 @@ const PARTS: [(&str, &str); 12] = [
     (part::READS, "Holdfast: reads of 1,000 cached products"),
     (part::HOT_DRAINING, "Holdfast: one hot product while two workers drain"),
     (part::ROW_LOCKED, "Holdfast: 999 products, another session holds the row of one more"),
+    (
+        part::ROWS_LOCKED,
+        "Holdfast: 1,000 products, another session holds rows of 30 more, of 8 orders and of 8 keys",
+    ),
+    (
+        part::ROWS_LOCKED_HOT,
+        "Holdfast: one hot product on two replicas, another session holds the same rows",
+    ),
     (part::STEADY, "Holdfast: one hot product at 70 % of the peak, open loop"),
     (part::NOTHING_POST, "A POST that does nothing"),
     (part::NOTHING_GET, "A GET that does nothing"),

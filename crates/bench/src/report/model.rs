@@ -34,6 +34,10 @@ pub mod part {
     pub const DRAIN: &str = "drain";
     /// Other products while one row is locked.
     pub const ROW_LOCKED: &str = "row_locked";
+    /// Other products while rows of every kind are locked.
+    pub const ROWS_LOCKED: &str = "rows_locked";
+    /// One hot product on two replicas while rows of every kind are locked.
+    pub const ROWS_LOCKED_HOT: &str = "rows_locked_hot";
     /// One hot product at 70 % of its peak, open loop.
     pub const STEADY: &str = "steady";
     /// One hot product, an idempotency key with each order.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::measure::{quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use super::{Bench, Settings};
 use crate::audit::Expectation;
@@ -173,33 +174,4 @@ fn line(name: &str, pairs: &[[Point; 2]]) -> String {
 
 fn cpu_of(cpu: &BTreeMap<String, f64>, process: &str) -> f64 {
     cpu.get(process).copied().unwrap_or(f64::NAN)
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Between the two nearest of sorted values.
-fn quantile(values: &[f64], part: f64) -> f64 {
-    let at = part * values.len().saturating_sub(1) as f64;
-    match (values.get(at.floor() as usize), values.get(at.ceil() as usize)) {
-        (Some(low), Some(high)) => low + (high - low) * at.fract(),
-        _ => f64::NAN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantile;
-
-    #[test]
-    fn quantiles_lie_between_neighbours() {
-        let close = |value: f64, other: f64| (value - other).abs() < 1e-9;
-        assert!(close(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0));
-        assert!(close(quantile(&[1.0, 2.0], 0.5), 1.5));
-        assert!(close(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), 2.0));
-        assert!(quantile(&[], 0.5).is_nan());
-    }
 }

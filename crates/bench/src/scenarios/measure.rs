@@ -124,3 +124,32 @@ pub(super) fn describe(shop: &Shop, point: &mut Point) {
     point.replicas = shop.targets().len() as u32;
     point.workers = shop.watched().iter().filter(|it| it.name == "worker").count() as u32;
 }
+
+pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Between the two nearest of sorted values.
+pub(super) fn quantile(values: &[f64], part: f64) -> f64 {
+    let at = part * values.len().saturating_sub(1) as f64;
+    match (values.get(at.floor() as usize), values.get(at.ceil() as usize)) {
+        (Some(low), Some(high)) => low + (high - low) * at.fract(),
+        _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        let close = |value: f64, other: f64| (value - other).abs() < 1e-9;
+        assert!(close(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0));
+        assert!(close(quantile(&[1.0, 2.0], 0.5), 1.5));
+        assert!(close(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), 2.0));
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}

@@ -44,7 +44,7 @@ pub struct Scenario {
 
 /// All parts, in the order in which they run. Baselines and ours alternate from round to round, so
 /// that a machine that changes its speed changes it for both.
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 16] = [
     Scenario {
         name: "nothing",
         about: "a server that does nothing, on the same HTTP stack",
@@ -121,7 +121,13 @@ pub const ALL: [Scenario; 15] = [
         name: "row-lock",
         about: "other products while a session holds one row",
         every_round: true,
-        run: |bench| Box::pin(row_lock::run(bench)),
+        run: |bench| Box::pin(row_lock::one(bench)),
+    },
+    Scenario {
+        name: "row-locks",
+        about: "others while a session holds rows of 30 products, 8 orders and 8 keys",
+        every_round: true,
+        run: |bench| Box::pin(row_lock::many(bench)),
     },
     Scenario {
         name: "steady",

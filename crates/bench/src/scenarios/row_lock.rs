@@ -1,71 +1,184 @@
-//! Another session holds one product's row, while 1,000 products are ordered: what do the others
-//! lose?
+//! Another session holds rows while others order: what do those lose who do not need the rows?
 //!
-//! The clients of the locked product have connections of their own. With shared ones, a client
-//! that waits for the locked product orders nothing else meanwhile, and the measurement would show
-//! the clients' patience and not the server's.
+//! The clients of the locked rows have connections of their own. With shared ones, a client that waits for a locked
+//! product orders nothing else meanwhile, and the measurement would show the clients' patience and not the server's.
+//!
+//! The rows are locked and free in turns, and each turn is compared with its neighbours: the machine's speed drifts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use super::Bench;
-use super::measure::describe;
+use super::measure::{describe, quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
-use crate::load::{Choice, Group, Pace, Plan, Requests};
+use crate::load::{
+    Accepted, Choice, Group, GroupReport, Pace, Plan, Requests, answer, http_request,
+};
 use crate::report::model::part;
-use crate::stage::{RowLock, ShopOptions};
+use crate::stage::{RowLock, Rows, Shop, ShopOptions};
 
-/// Clients that want the locked product.
+/// Clients of the one locked product.
 const WAITING: usize = 16;
 
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
-    let Some((locked, others)) = shop.product_ids.split_first() else { return Ok(()) };
-    let group = |name, connections, products: &[i64]| Group {
+/// Locked rows where there are many: of products, of orders, of idempotency keys.
+const LOCKED: (usize, usize, usize) = (30, 8, 8);
+
+/// A change of the locks takes a moment, and so does what follows it.
+const EDGE: Duration = Duration::from_millis(300);
+
+/// How often the rows are locked.
+const TURNS: u32 = 6;
+
+/// One locked product among 1,000.
+pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
+    let shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let products = &shop.product_ids[..1];
+    let rows = Rows { products: products.to_vec(), ..Rows::default() };
+    let waiting = vec![orders(&shop, "locked", products, WAITING)];
+    let others = orders(&shop, "others", &shop.product_ids[1..], CONNECTIONS);
+    measure(bench, shop, part::ROW_LOCKED, rows, others, waiting).await
+}
+
+/// Many locked rows of each kind: first beside 1,000 products, then beside one that two replicas sell.
+pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
+    for (part, products, replicas) in
+        [(part::ROWS_LOCKED, PRODUCTS as usize, 1), (part::ROWS_LOCKED_HOT, 1, 2)]
+    {
+        let (locked, cancelled, keyed) = LOCKED;
+        // One more for the orders that are cancelled or repeated.
+        let total = u32::try_from(locked + 1 + products)?;
+        let mut shop = bench.stage.open_shop(ShopOptions { products: total, replicas }).await?;
+        let (locked, free) = shop.product_ids.split_at(locked);
+        let (own, others) = (free[0], free[1..].to_vec());
+        let locked = locked.to_vec();
+        let keys: Vec<String> =
+            (0..cancelled + keyed).map(|at| format!("row-lock-{replicas}-{at}")).collect();
+        let accepted = place(&shop, own, &keys).await?;
+        let ids: Vec<i64> = accepted.iter().map(|order| order.id).collect();
+        let (cancelled, keyed) = ids.split_at(cancelled);
+        let rows =
+            Rows { products: locked.clone(), orders: cancelled.to_vec(), keys_of: keyed.to_vec() };
+        let group = |name, requests, connections| Group {
+            name,
+            targets: shop.targets(),
+            connections,
+            requests: Arc::new(requests),
+            pace: Pace::Closed,
+        };
+        let waiting = vec![
+            orders(&shop, "locked", &locked, locked.len()),
+            group("cancels", Requests::cancels(cancelled), cancelled.len()),
+            group("repeats", Requests::repeats(own, &keys[cancelled.len()..]), keyed.len()),
+        ];
+        let others = orders(&shop, "others", &others, CONNECTIONS);
+        shop.log.accepted.extend(accepted);
+        measure(bench, shop, part, rows, others, waiting).await?;
+    }
+    Ok(())
+}
+
+fn orders(shop: &Shop, name: &'static str, products: &[i64], connections: usize) -> Group {
+    Group {
         name,
         targets: shop.targets(),
         connections,
         requests: Arc::new(Requests::orders(products, Choice::Uniform)),
         pace: Pace::Closed,
-    };
-    let groups = vec![group("others", CONNECTIONS, others), group("locked", WAITING, &[*locked])];
+    }
+}
 
-    // Unlocked, locked, unlocked: a slow drift of the machine falls on both.
-    let (warm_up, held) = (bench.settings.warm_up, bench.settings.row_locked);
-    let (taken, released) = (warm_up + held / 2, warm_up + held / 2 + held);
-    let plan = Plan { groups, ..Plan::closed(group("", 1, others), warm_up, held * 2) };
+/// Places an order with each key.
+async fn place(shop: &Shop, product_id: i64, keys: &[String]) -> anyhow::Result<Vec<Accepted>> {
+    let target = *shop.targets().first().context("a shop without replicas")?;
+    let body = format!(r#"{{"product_id":{product_id},"quantity":1}}"#);
+    let mut connection = TcpStream::connect(target).await?;
+    let mut accepted = Vec::new();
+    for key in keys {
+        let request = http_request("POST", "/orders", Some(key), Some(&body));
+        connection.write_all(&request).await?;
+        let mut received = Vec::new();
+        let answer = loop {
+            anyhow::ensure!(connection.read_buf(&mut received).await? > 0, "the connection ended");
+            let answer = answer::parse(&received);
+            if let Some(answer) = answer.ok().context("an answer that is not understood")? {
+                break answer;
+            }
+        };
+        let body = received.get(answer.body).unwrap_or_default();
+        anyhow::ensure!(answer.status == 201, "refused: {}", String::from_utf8_lossy(body));
+        let order: serde_json::Value = serde_json::from_slice(body)?;
+        let id = order["id"].as_i64().context("an order without an id")?;
+        accepted.push(Accepted { id, product_id, quantity: 1 });
+    }
+    Ok(accepted)
+}
+
+async fn measure(
+    bench: &mut Bench,
+    mut shop: Shop,
+    part: &'static str,
+    rows: Rows,
+    others: Group,
+    waiting: Vec<Group>,
+) -> anyhow::Result<()> {
+    let (warm_up, turn) = (bench.settings.warm_up, bench.settings.row_locked / 2 + EDGE * 2);
+    let measured = turn * (TURNS * 2 + 1);
+    let mut groups = vec![others.clone()];
+    groups.extend(waiting);
+    let plan = Plan { groups, ..Plan::closed(others, warm_up, measured) };
     let locking = async {
-        // The generator takes a moment to connect; `EDGE` below is longer.
-        tokio::time::sleep(taken).await;
-        let lock = RowLock::take(&shop.database_url, *locked).await?;
-        tokio::time::sleep(held).await;
-        lock.release().await
+        // The generator takes a moment to connect; `EDGE` is longer.
+        let mut next = tokio::time::Instant::now() + warm_up;
+        for _ in 0..TURNS {
+            next += turn;
+            tokio::time::sleep_until(next).await;
+            let lock = RowLock::take_all(&shop.database_url, &rows).await?;
+            next += turn;
+            tokio::time::sleep_until(next).await;
+            lock.release().await?;
+        }
+        anyhow::Ok(())
     };
     let (measured, locking) =
         tokio::join!(bench.measure(plan, bench.watched(&shop).await?), locking);
     locking?;
-    let measured = measured?;
+    let mut measured = measured?;
 
-    let mut point = measured.point(part::ROW_LOCKED)?;
+    let mut point = measured.point(part)?;
     point.connections = CONNECTIONS as u32;
     describe(&shop, &mut point);
-    if let [others, locked] = measured.report.groups.as_slice() {
-        const EDGE: Duration = Duration::from_millis(300);
-        let end = warm_up + held * 2;
-        let before = others.orders_per_s_between(warm_up, taken.saturating_sub(EDGE));
-        let after = others.orders_per_s_between(released + EDGE, end);
-        let during = others.orders_per_s_between(taken + EDGE, released.saturating_sub(EDGE));
-        let waiting = locked.orders_per_s_between(taken + EDGE, released.saturating_sub(EDGE));
+    if let [others, locked, ..] = measured.report.groups.as_slice() {
+        let rate = |group: &GroupReport, number: u32| {
+            let begin = warm_up + turn * number;
+            group.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
+        };
+        let turns = || (0..TURNS).map(|at| at * 2 + 1);
+        let free = |at: u32| f64::midpoint(rate(others, at - 1), rate(others, at + 1));
         for (name, value) in [
-            ("unlocked_orders_per_s", f64::midpoint(before, after)),
-            ("locked_orders_per_s", during),
-            ("ordered_of_the_locked_per_s", waiting),
+            ("unlocked_orders_per_s", median(turns().map(free))),
+            ("locked_orders_per_s", median(turns().map(|at| rate(others, at)))),
+            ("locked_of_unlocked", median(turns().map(|at| rate(others, at) / free(at)))),
+            ("ordered_of_the_locked_per_s", median(turns().map(|at| rate(locked, at)))),
         ] {
             point.more.insert(name.to_owned(), value);
         }
     }
+    // A repeat is told of the same order again.
+    let mut known: BTreeSet<i64> = shop.log.accepted.iter().map(|order| order.id).collect();
+    for group in measured.report.groups.iter_mut().filter(|group| group.name == "repeats") {
+        group.accepted.retain(|order| known.insert(order.id));
+    }
     shop.log.add(&measured.report);
     bench.record(point);
-    bench.close(shop, part::ROW_LOCKED, Expectation::default()).await
+    bench.close(shop, part, Expectation::default()).await
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quantile(&sorted(values), 0.5)
 }

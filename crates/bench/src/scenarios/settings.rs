@@ -19,7 +19,7 @@ pub struct Settings {
     pub pgbench_clients: Vec<u32>,
     /// Each measurement of pgbench, in seconds.
     pub pgbench_s: u32,
-    /// How long a row is held.
+    /// Twice the time for which rows are held at a stretch.
     pub row_locked: Duration,
     /// How long orders are made for a worker to drain.
     pub drain_filling: Duration,
@@ -44,7 +44,7 @@ impl Settings {
             sweep: vec![1, 32, 256, 1_024],
             pgbench_clients: vec![1, 4, 16, 64],
             pgbench_s: 8,
-            row_locked: Duration::from_secs(10),
+            row_locked: Duration::from_secs(4),
             drain_filling: Duration::from_secs(6),
             overload: Duration::from_mins(1),
         }

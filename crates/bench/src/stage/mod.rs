@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use crate::pgbench::Pgbench;
 use crate::processes::Watched;
 
-pub use locks::RowLock;
+pub use locks::{RowLock, Rows};
 pub use nothing::Nothing;
 pub use shop::{Extra, PRICE_MINOR, STOCK, Shop, ShopOptions};
 
