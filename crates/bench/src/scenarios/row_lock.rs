@@ -32,6 +32,9 @@ const LOCKED: (usize, usize, usize) = (30, 8, 8);
 /// A change of the locks takes a moment, and so does what follows it.
 const EDGE: Duration = Duration::from_millis(300);
 
+/// Requests of each kind for the locked rows: few, so that they are no load of their own while the rows are free.
+const WAITING_PACE: Pace = Pace::Open { per_second: 50.0, patience: Duration::from_secs(1) };
+
 /// How often the rows are locked.
 const TURNS: u32 = 6;
 
@@ -40,8 +43,8 @@ pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
     let shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
     let products = &shop.product_ids[..1];
     let rows = Rows { products: products.to_vec(), ..Rows::default() };
-    let waiting = vec![orders(&shop, "locked", products, WAITING)];
-    let others = orders(&shop, "others", &shop.product_ids[1..], CONNECTIONS);
+    let waiting = vec![waiting(&shop, "locked", order(products), WAITING)];
+    let others = others(&shop, &shop.product_ids[1..]);
     measure(bench, shop, part::ROW_LOCKED, rows, others, waiting).await
 }
 
@@ -64,32 +67,35 @@ pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
         let (cancelled, keyed) = ids.split_at(cancelled);
         let rows =
             Rows { products: locked.clone(), orders: cancelled.to_vec(), keys_of: keyed.to_vec() };
-        let group = |name, requests, connections| Group {
-            name,
-            targets: shop.targets(),
-            connections,
-            requests: Arc::new(requests),
-            pace: Pace::Closed,
-        };
+        let repeats = Requests::repeats(own, &keys[cancelled.len()..]);
         let waiting = vec![
-            orders(&shop, "locked", &locked, locked.len()),
-            group("cancels", Requests::cancels(cancelled), cancelled.len()),
-            group("repeats", Requests::repeats(own, &keys[cancelled.len()..]), keyed.len()),
+            waiting(&shop, "locked", order(&locked), locked.len()),
+            waiting(&shop, "cancels", Requests::cancels(cancelled), cancelled.len()),
+            waiting(&shop, "repeats", repeats, keyed.len()),
         ];
-        let others = orders(&shop, "others", &others, CONNECTIONS);
+        let others = self::others(&shop, &others);
         shop.log.accepted.extend(accepted);
         measure(bench, shop, part, rows, others, waiting).await?;
     }
     Ok(())
 }
 
-fn orders(shop: &Shop, name: &'static str, products: &[i64], connections: usize) -> Group {
+fn order(products: &[i64]) -> Requests {
+    Requests::orders(products, Choice::Uniform)
+}
+
+fn others(shop: &Shop, products: &[i64]) -> Group {
+    let group = waiting(shop, "others", order(products), CONNECTIONS);
+    Group { pace: Pace::Closed, ..group }
+}
+
+fn waiting(shop: &Shop, name: &'static str, requests: Requests, connections: usize) -> Group {
     Group {
         name,
         targets: shop.targets(),
         connections,
-        requests: Arc::new(Requests::orders(products, Choice::Uniform)),
-        pace: Pace::Closed,
+        requests: Arc::new(requests),
+        pace: WAITING_PACE,
     }
 }
 
