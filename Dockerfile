@@ -13,20 +13,20 @@ ENV CARGO_INCREMENTAL=0
 COPY Cargo.toml Cargo.lock ./
 COPY crates/admission/Cargo.toml crates/admission/
 COPY crates/api/Cargo.toml crates/api/
-COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/cache/Cargo.toml crates/cache/
-COPY crates/chaos/Cargo.toml crates/chaos/
+COPY crates/dev/bench/Cargo.toml crates/dev/bench/
+COPY crates/dev/chaos/Cargo.toml crates/dev/chaos/
+COPY crates/dev/observe/Cargo.toml crates/dev/observe/
+COPY crates/dev/sandbox/Cargo.toml crates/dev/sandbox/
 COPY crates/domain/Cargo.toml crates/domain/
-COPY crates/observe/Cargo.toml crates/observe/
 COPY crates/operator/Cargo.toml crates/operator/
 COPY crates/queue/Cargo.toml crates/queue/
-COPY crates/sandbox/Cargo.toml crates/sandbox/
 COPY crates/store/Cargo.toml crates/store/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/throttle/Cargo.toml crates/throttle/
 COPY crates/worker/Cargo.toml crates/worker/
 # With nothing of ours in them yet, the crates are their dependencies.
-RUN for crate in crates/*; do mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; done
+RUN for crate in $(find crates -name Cargo.toml -printf '%h '); do mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; done
 RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench
 

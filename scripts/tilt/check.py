@@ -177,7 +177,7 @@ def main():
     for it in asked["button"]:
         check(it["resource"] in every, f"the button {it['name']} is for {it['resource']!r}, which is not there")
         check(re.fullmatch(r"[a-z0-9-]+", it["name"]), f"a button cannot be named {it['name']!r}")
-    load = Path("crates/bench/src/main.rs").read_text()
+    load = Path("crates/dev/bench/src/main.rs").read_text()
     commands = " ".join(" ".join(it["argv"]) for it in asked["button"])
     for flag in set(re.findall(r"load .*?(?=kubectl|$)", commands)[0].split()):
         if flag.startswith("--"):

@@ -1,0 +1,64 @@
+//! A backup that is taken under load is whole, and a Holdfast on it ends what was begun.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use holdfast_bench::audit::{Expectation, audit};
+use holdfast_chaos::world::{World, WorldOptions};
+use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions, workspace_binary};
+use sqlx::{Connection as _, PgConnection};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_taken_under_load_is_whole_and_goes_on() {
+    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let clients = world.clients(4);
+    let begun = Instant::now();
+    while clients.accepted() < 100 {
+        assert!(begun.elapsed() < PATIENCE, "there is no load");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let restored = world.postgres.ensure_database("restored").await.unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let rehearsal = tokio::process::Command::new(root.join("scripts/backup-rehearsal"))
+        .arg(folder.path().join("holdfast.dump"))
+        .env("DATABASE_URL", &world.database_url)
+        .env("RESTORE_URL", &restored)
+        .env("BENCH", workspace_binary("holdfast-bench").unwrap())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, rehearsal).await.unwrap().unwrap();
+    let told = format!("{output:?}");
+    assert!(output.status.success(), "{told}");
+    assert!(clients.accepted() > 100, "the load went on meanwhile");
+    let seen = clients.stop().await;
+    assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
+
+    // Another Redis, which knows nothing.
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let worker = ProcessOptions::new(workspace_binary("holdfast-worker").unwrap())
+        .arg("run")
+        .env("DATABASE_URL", &restored)
+        .env("REDIS_URL", redis.url())
+        .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
+        .env("HOLDFAST_FULFILMENT_MS", "0")
+        .env("HOLDFAST_LEASE_MS", "1500")
+        .env("HOLDFAST_SWEEP_INTERVAL_MS", "100")
+        .env("HOLDFAST_SWEEP_AFTER_MS", "500");
+    let _worker = Process::start(worker).await.unwrap();
+    let mut connection = PgConnection::connect(&restored).await.unwrap();
+    let begun = Instant::now();
+    let open = "SELECT count(*) FROM orders WHERE status IN ('pending', 'processing')";
+    while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut connection).await.unwrap() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "orders of the backup are stuck");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let expectation = Expectation { all_completed: true, ..Expectation::default() };
+    let findings = audit(&restored, None, expectation).await.unwrap();
+    assert!(findings.hold() && findings.orders >= 100, "{findings}");
+}

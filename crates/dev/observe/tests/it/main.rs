@@ -1,0 +1,27 @@
+//! What is written about the metrics, and with them, held against the real thing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+
+mod alerts;
+mod exported;
+mod fresh;
+mod grafana_fields;
+mod load;
+mod moved;
+mod on_panels;
+mod pages;
+mod runbooks;
+mod shop;
+mod under_load;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap().to_owned()
+}
+
+/// A file of the repository.
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

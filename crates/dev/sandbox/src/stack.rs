@@ -1,0 +1,275 @@
+//! The processes of `run`: started one after the other, stopped in the opposite order.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use holdfast_sandbox::{
+    Keep, Postgres, PostgresOptions, Process, ProcessOptions, Prometheus, PrometheusOptions, Ready,
+    Redis, RedisOptions, Scrape, workspace_binary,
+};
+use tokio::task::JoinHandle;
+
+use crate::terminal::{complain, step};
+use crate::{demo, log_watch};
+
+const MIGRATE_LIMIT: Duration = Duration::from_mins(5);
+/// Longer than the time that the binaries give themselves to finish what they have in hand.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+const TAIL_LINES: usize = 25;
+/// Often: a person at a desk looks at the last minutes.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
+const DATABASE: &str = "holdfast";
+
+/// Where the stack listens and keeps its data.
+pub(crate) struct Plan {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) api_metrics_port: u16,
+    pub(crate) admin_port: u16,
+    pub(crate) worker_metrics_port: u16,
+    /// `None`: no Prometheus.
+    pub(crate) prometheus_port: Option<u16>,
+    /// `None`: removed at the end.
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Plan {
+    fn keep(&self, part: &str) -> Keep {
+        self.data.as_ref().map_or(Keep::Nothing, |data| Keep::In(data.join(part)))
+    }
+}
+
+/// What runs. The fields are dropped in this order, which is that of stopping.
+#[derive(Default)]
+pub(crate) struct Stack {
+    prometheus: Option<Prometheus>,
+    worker: Option<Process>,
+    api: Option<Process>,
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+    watches: Vec<JoinHandle<()>>,
+}
+
+impl Stack {
+    /// Starts all, with a line for each step; returns the id of a product to order. When this
+    /// fails or is cancelled, what is up is still here to be stopped.
+    pub(crate) async fn start(&mut self, plan: &Plan) -> anyhow::Result<i64> {
+        let (api_binary, worker_binary) =
+            (workspace_binary("holdfast-api")?, workspace_binary("holdfast-worker")?);
+
+        let begun = Instant::now();
+        let postgres = self.postgres.insert(
+            Postgres::start(PostgresOptions {
+                durable: true,
+                keep: plan.keep("postgres"),
+                ..PostgresOptions::default()
+            })
+            .await?,
+        );
+        let database_url = postgres.ensure_database(DATABASE).await?;
+        step(&format!("PostgreSQL {}", postgres.major()), begun.elapsed(), &database_url);
+
+        let begun = Instant::now();
+        let redis = self.redis.insert(
+            Redis::start(RedisOptions { keep: plan.keep("redis"), ..RedisOptions::default() })
+                .await?,
+        );
+        let redis_url = redis.url();
+        step("Redis", begun.elapsed(), &redis_url);
+
+        let process = |binary: &Path, command: &str, folder: &str, metrics_port: u16| {
+            let http = SocketAddr::from((plan.host, plan.port));
+            let metrics = SocketAddr::from((plan.host, metrics_port));
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, plan.admin_port));
+            ProcessOptions {
+                keep: plan.keep(folder),
+                ..ProcessOptions::new(binary)
+                    .arg(command)
+                    .env("DATABASE_URL", database_url.as_str())
+                    .env("REDIS_URL", redis_url.as_str())
+                    .env("HOLDFAST_HTTP_ADDR", http.to_string())
+                    .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
+                    .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
+                    // On a laptop, nobody is asked who he is.
+                    .env("HOLDFAST_AUTH", "off")
+                    // A person who names another address wants that.
+                    .env("HOLDFAST_OPEN_TO_NETWORK", (!plan.host.is_loopback()).to_string())
+            }
+        };
+
+        let begun = Instant::now();
+        migrate(process(&api_binary, "migrate", "migrate", plan.api_metrics_port)).await?;
+        step("Migrations", begun.elapsed(), "");
+
+        let begun = Instant::now();
+        let options = process(&api_binary, "serve", "api", plan.api_metrics_port)
+            .ready(Ready::Http(format!("{}/readyz", api_url(plan))));
+        let api = self.api.insert(Process::start(options).await?);
+        self.watches.push(log_watch::watch("api", api.log_path().to_owned()));
+        step("API", begun.elapsed(), &format!("log: {}", api.log_path().display()));
+
+        let begun = Instant::now();
+        let options = process(&worker_binary, "run", "worker", plan.worker_metrics_port)
+            .ready(Ready::Tcp(SocketAddr::from((local(plan.host), plan.worker_metrics_port))));
+        let worker = self.worker.insert(Process::start(options).await?);
+        let log = worker.log_path().to_owned();
+        self.watches.push(log_watch::watch("worker", log));
+        step("Worker", begun.elapsed(), &format!("log: {}", worker.log_path().display()));
+
+        if let Some(port) = plan.prometheus_port {
+            let begun = Instant::now();
+            let prometheus = self.prometheus.insert(observe(plan, port).await?);
+            step("Prometheus", begun.elapsed(), prometheus.url());
+        }
+
+        let begun = Instant::now();
+        let (made, product) = demo::fill(&api_url(plan)).await.context("no demo products")?;
+        let detail = if made > 0 { "" } else { "there already" };
+        step("Demo products", begun.elapsed(), detail);
+        Ok(product)
+    }
+
+    /// Whether nothing is up: PostgreSQL is the first to start and the last to stop.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.postgres.is_none()
+    }
+
+    /// Waits until one of them ends by itself, and tells which, how, and its last words.
+    pub(crate) async fn ended(&self) -> String {
+        tokio::select! {
+            words = process_ended("holdfast-worker", self.worker.as_ref()) => words,
+            words = process_ended("holdfast-api", self.api.as_ref()) => words,
+            words = async {
+                let Some(redis) = &self.redis else { std::future::pending().await };
+                redis.ended().await;
+                last_words("Redis", &redis.log_tail(TAIL_LINES))
+            } => words,
+            words = async {
+                let Some(postgres) = &self.postgres else { std::future::pending().await };
+                postgres.ended().await;
+                last_words("PostgreSQL", &postgres.log_tail(TAIL_LINES))
+            } => words,
+        }
+    }
+
+    /// Stops all in order, each within a limit, with a line for each.
+    pub(crate) async fn stop(&mut self) {
+        for watch in self.watches.drain(..) {
+            watch.abort();
+        }
+        if let Some(prometheus) = self.prometheus.take() {
+            let begun = Instant::now();
+            report("Prometheus", begun, prometheus.shutdown().await);
+        }
+        stop_process("Worker", self.worker.take()).await;
+        stop_process("API", self.api.take()).await;
+        if let Some(redis) = self.redis.take() {
+            let begun = Instant::now();
+            report("Redis", begun, redis.shutdown().await);
+        }
+        if let Some(postgres) = self.postgres.take() {
+            let begun = Instant::now();
+            report("PostgreSQL", begun, postgres.shutdown().await);
+        }
+    }
+}
+
+/// A Prometheus that sees the API and the worker, with the alerts that the chart brings.
+async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
+    let scrape = |job: &str, port: u16| {
+        Scrape::new(job, SocketAddr::from((local(plan.host), port)).to_string())
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    let rules = root.join("charts/holdfast/files/alerts.yaml").canonicalize();
+    Prometheus::start(PrometheusOptions {
+        scrapes: vec![
+            scrape("holdfast-api", plan.api_metrics_port),
+            scrape("holdfast-worker", plan.worker_metrics_port),
+        ],
+        rules: vec![rules.context("charts/holdfast/files/alerts.yaml is not there")?],
+        interval: SCRAPE_INTERVAL,
+        port: Some(port),
+        keep: plan.keep("prometheus"),
+    })
+    .await
+}
+
+/// The API, for whoever is on this machine.
+pub(crate) fn api_url(plan: &Plan) -> String {
+    local_url(plan.host, plan.port)
+}
+
+/// A URL by which to reach what listens on `host`.
+pub(crate) fn local_url(host: IpAddr, port: u16) -> String {
+    match local(host) {
+        IpAddr::V4(host) if host.is_loopback() => format!("http://localhost:{port}"),
+        host => format!("http://{}", SocketAddr::from((host, port))),
+    }
+}
+
+/// The address by which to reach what listens on `host`.
+fn local(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+async fn migrate(options: ProcessOptions) -> anyhow::Result<()> {
+    let process = Process::start(options).await?;
+    match process.wait(MIGRATE_LIMIT).await {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            bail!("holdfast-api migrate failed ({status}):\n{}", process.log_tail(TAIL_LINES))
+        }
+        None => bail!(
+            "holdfast-api migrate did not end within {MIGRATE_LIMIT:?}:\n{}",
+            process.log_tail(TAIL_LINES)
+        ),
+    }
+}
+
+async fn process_ended(name: &str, process: Option<&Process>) -> String {
+    const LONG: Duration = Duration::from_hours(1);
+    let Some(process) = process else { std::future::pending().await };
+    loop {
+        if let Some(status) = process.wait(LONG).await {
+            return last_words(&format!("{name} ({status})"), &process.log_tail(TAIL_LINES));
+        }
+    }
+}
+
+fn last_words(who: &str, tail: &str) -> String {
+    match tail {
+        "" => format!("{who} ended unexpectedly, without a word in its log."),
+        tail => format!("{who} ended unexpectedly. The last lines of its log:\n{tail}"),
+    }
+}
+
+async fn stop_process(name: &str, process: Option<Process>) {
+    let Some(process) = process else { return };
+    let begun = Instant::now();
+    let stopped = match process.status() {
+        Some(_) => Ok(()), // it ended before, and that was told
+        None => process.stop(STOP_LIMIT).await.and_then(check_stopped),
+    };
+    report(name, begun, stopped);
+}
+
+fn check_stopped(status: ExitStatus) -> anyhow::Result<()> {
+    if !status.success() {
+        bail!("ended with {status}");
+    }
+    Ok(())
+}
+
+fn report(name: &str, begun: Instant, stopped: anyhow::Result<()>) {
+    match stopped {
+        Ok(()) => step(&format!("{name} stopped"), begun.elapsed(), ""),
+        Err(error) => complain(&format!("  {name}: {error:#}")),
+    }
+}
