@@ -32,6 +32,11 @@ lint: ## Check the formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
+.PHONY: queries
+queries: ## Write what PostgreSQL says of each checked statement (crates/store/.sqlx)
+	@scripts/install-deps
+	@scripts/queries
+
 .PHONY: deny
 deny: ## Check licences, sources and advisories of the dependencies
 	@scripts/deny

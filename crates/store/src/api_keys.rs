@@ -2,9 +2,8 @@
 
 use holdfast_domain::CustomerRef;
 use jiff::Timestamp;
-use sqlx::{Row as _, postgres::PgRow};
 
-use crate::{Store, StoreError, rows::timestamp};
+use crate::{Store, StoreError, sql::checked, time::Time};
 
 /// The most keys that may be good at the same time: all of them are kept in each replica's memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
@@ -57,13 +56,54 @@ pub struct NewApiKey<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-macro_rules! columns {
-    () => {
-        "id, secret_sha256, name, scopes, customer_ref, rate_per_second, \
-         (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
-         (extract(epoch FROM expires_at) * 1000000)::bigint AS expires_us, \
-         (extract(epoch FROM revoked_at) * 1000000)::bigint AS revoked_us"
-    };
+/// The columns of an [`ApiKeyRow`].
+macro_rules! key_columns {
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        id, secret_sha256, name, scopes, customer_ref, rate_per_second,
+        created_at AS "created_at: Time",
+        expires_at AS "expires_at: Time",
+        revoked_at AS "revoked_at: Time"
+    "#] $($to)+) };
+}
+
+/// A row of `api_keys`.
+struct ApiKeyRow {
+    id: String,
+    secret_sha256: Vec<u8>,
+    name: String,
+    scopes: Vec<String>,
+    customer_ref: Option<String>,
+    rate_per_second: Option<i64>,
+    created_at: Time,
+    expires_at: Option<Time>,
+    revoked_at: Option<Time>,
+}
+
+impl TryFrom<ApiKeyRow> for ApiKey {
+    type Error = StoreError;
+
+    fn try_from(row: ApiKeyRow) -> Result<Self, StoreError> {
+        let wrong =
+            |what| StoreError::Corrupt { what, reason: "it is out of its range".to_owned() };
+        Ok(Self {
+            id: row.id,
+            secret_sha256: row
+                .secret_sha256
+                .try_into()
+                .map_err(|_| wrong("api_keys.secret_sha256"))?,
+            name: row.name,
+            scopes: row.scopes,
+            customer: row.customer_ref.map(CustomerRef::kept),
+            rate_per_second: row
+                .rate_per_second
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| wrong("api_keys.rate_per_second"))?,
+            created_at: row.created_at.to_jiff(),
+            expires_at: row.expires_at.map(Time::to_jiff),
+            revoked_at: row.revoked_at.map(Time::to_jiff),
+        })
+    }
 }
 
 impl Store {
@@ -72,16 +112,20 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn live_api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) \
-             ORDER BY created_at, id LIMIT $1"
-        ))
-        .bind(LIVE_KEYS_MAX)
+        let rows = checked!(
+            ApiKeyRow,
+            [
+                "SELECT" {key_columns}
+                "FROM api_keys
+                WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+                ORDER BY created_at, id
+                LIMIT $1"
+            ],
+            LIVE_KEYS_MAX,
+        )
         .fetch_all(self.reads())
         .await?;
-        rows.iter().map(key).collect()
+        rows.into_iter().map(ApiKey::try_from).collect()
     }
 
     /// All keys, the newest first, also those that are over; behind the one with the id `after`.
@@ -93,18 +137,22 @@ impl Store {
         after: Option<&str>,
         limit: i64,
     ) -> Result<Vec<ApiKey>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM api_keys WHERE $1::text IS NULL \
-                 OR (created_at, id) < (SELECT created_at, id FROM api_keys WHERE id = $1) \
-             ORDER BY created_at DESC, id DESC LIMIT $2"
-        ))
-        .bind(after)
-        .bind(limit)
+        let rows = checked!(
+            ApiKeyRow,
+            [
+                "SELECT" {key_columns}
+                "FROM api_keys
+                WHERE $1::text IS NULL
+                    OR (created_at, id) < (SELECT created_at, id FROM api_keys WHERE id = $1)
+                ORDER BY created_at DESC, id DESC
+                LIMIT $2"
+            ],
+            after,
+            limit,
+        )
         .fetch_all(self.reads())
         .await?;
-        rows.iter().map(key).collect()
+        rows.into_iter().map(ApiKey::try_from).collect()
     }
 
     /// Makes a key; `None` if there are [`LIVE_KEYS_MAX`] good ones already.
@@ -112,25 +160,31 @@ impl Store {
     /// # Errors
     /// The database is not available. It is not known then whether the key was made.
     pub async fn make_api_key(&self, new: &NewApiKey<'_>) -> Result<Option<ApiKey>, StoreError> {
-        let row = sqlx::query(concat!(
-            "INSERT INTO api_keys (id, secret_sha256, name, scopes, customer_ref, rate_per_second, expires_at) \
-             SELECT $1, $2, $3, $4, $5, $6, 'epoch'::timestamptz + $7 * interval '1 us' \
-             WHERE (SELECT count(*) FROM api_keys WHERE revoked_at IS NULL \
-                 AND (expires_at IS NULL OR expires_at > now())) < $8 \
-             RETURNING ",
-            columns!()
-        ))
-        .bind(new.id)
-        .bind(&new.secret_sha256[..])
-        .bind(new.name)
-        .bind(&new.scopes)
-        .bind(new.customer.map(CustomerRef::as_str))
-        .bind(new.rate_per_second.map(i64::from))
-        .bind(new.expires_at.map(Timestamp::as_microsecond))
-        .bind(LIVE_KEYS_MAX)
+        let row = checked!(
+            ApiKeyRow,
+            [
+                "INSERT INTO api_keys
+                    (id, secret_sha256, name, scopes, customer_ref, rate_per_second, expires_at)
+                SELECT $1, $2, $3, $4, $5, $6, $7
+                WHERE (
+                    SELECT count(*)
+                    FROM api_keys
+                    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+                ) < $8
+                RETURNING" {key_columns}
+            ],
+            new.id,
+            &new.secret_sha256[..],
+            new.name,
+            &new.scopes,
+            new.customer.map(CustomerRef::as_str),
+            new.rate_per_second.map(i64::from),
+            new.expires_at.map(Time::from) as Option<Time>,
+            LIVE_KEYS_MAX,
+        )
         .fetch_optional(self.changes())
         .await?;
-        row.as_ref().map(key).transpose()
+        row.map(ApiKey::try_from).transpose()
     }
 
     /// Revokes a key; one that is revoked already stays as it is. `None` if there is no such key.
@@ -138,40 +192,17 @@ impl Store {
     /// # Errors
     /// The database is not available. Trying again is safe.
     pub async fn revoke_api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
-        let row = sqlx::query(concat!(
-            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING ",
-            columns!()
-        ))
-        .bind(id)
+        let row = checked!(
+            ApiKeyRow,
+            [
+                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
+                WHERE id = $1
+                RETURNING" {key_columns}
+            ],
+            id,
+        )
         .fetch_optional(self.changes())
         .await?;
-        row.as_ref().map(key).transpose()
+        row.map(ApiKey::try_from).transpose()
     }
-}
-
-fn key(row: &PgRow) -> Result<ApiKey, StoreError> {
-    let customer: Option<String> = row.try_get("customer_ref")?;
-    let hash: Vec<u8> = row.try_get("secret_sha256")?;
-    let rate: Option<i64> = row.try_get("rate_per_second")?;
-    let time = |column: &str| -> Result<Option<Timestamp>, StoreError> {
-        row.try_get::<Option<i64>, _>(column)?.map(timestamp).transpose()
-    };
-    Ok(ApiKey {
-        id: row.try_get("id")?,
-        secret_sha256: hash.try_into().map_err(|_| wrong("api_keys.secret_sha256"))?,
-        name: row.try_get("name")?,
-        scopes: row.try_get("scopes")?,
-        customer: customer.map(CustomerRef::kept),
-        rate_per_second: rate
-            .map(u32::try_from)
-            .transpose()
-            .map_err(|_| wrong("api_keys.rate_per_second"))?,
-        created_at: time("created_us")?.ok_or_else(|| wrong("api_keys.created_at"))?,
-        expires_at: time("expires_us")?,
-        revoked_at: time("revoked_us")?,
-    })
-}
-
-fn wrong(what: &'static str) -> StoreError {
-    StoreError::Corrupt { what, reason: "out of its range".to_owned() }
 }

@@ -11,21 +11,22 @@
 //! One session does all of it and holds an advisory lock meanwhile. So when another one gets the
 //! lock, no transaction of a process that was killed is still on its way.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
-use holdfast_domain::{Hold, Order, OrderId, OrderStatus};
+use holdfast_domain::{Hold, Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{
     OrderPlace, PAGE_BYTES_MAX, Store, StoreError,
     connections::{Connections, Generations, Session, SetOptions, Transaction},
-    fulfilment::millis,
-    holds::{hold, hold_columns},
-    page::{bytes_before, within_bytes},
-    rows::{self, order_bytes, order_columns, timestamp},
+    holds::{HoldRow, hold_columns},
+    order_rows::{OrderRow, order_bytes_with_history, order_columns},
+    page::bytes_before,
+    rows::timestamp,
     session,
+    sql::checked,
+    time::{Time, interval},
 };
 
 /// The most orders of one step.
@@ -33,6 +34,13 @@ pub const ARCHIVED_AT_ONCE_MAX: u32 = 10_000;
 
 /// Of PostgreSQL's advisory locks, the one that who archives holds: "archive" in ASCII.
 const LOCK: i64 = 0x61_7263_6869_7665;
+
+/// Held by each transaction that deletes orders and, shared, by each that writes a sale: see
+/// [`archived_orders`].
+const DELETING: i64 = LOCK + 1;
+
+/// Orders that are younger are never taken.
+const AGE_MIN: Duration = Duration::from_hours(24);
 
 /// In which statuses orders are taken.
 const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
@@ -105,15 +113,14 @@ impl Store {
         };
         let mut session =
             Connections::new(options, Arc::<Generations>::default()).acquire().await?;
-        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(LOCK)
+        let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK)
             .fetch_one(&mut session)
             .await?;
         if !locked {
             return Ok(None);
         }
-        let identity = "SELECT id FROM archive_identity";
-        let identity = sqlx::query_scalar(identity).fetch_one(&mut session).await?;
+        let identity =
+            sqlx::query_scalar!("SELECT id FROM archive_identity").fetch_one(&mut session).await?;
         Ok(Some(Archive { session, identity }))
     }
 }
@@ -124,28 +131,32 @@ impl Archive {
         self.identity
     }
 
-    /// Up to when orders may go, of those that are older than `age`.
+    /// Up to when orders may go, of those that are older than `age`, and than a day.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn cutoff(&mut self, age: Duration) -> Result<Cutoff, StoreError> {
         // A key's time is that of its order, and sales count from their start on.
-        let query = sqlx::query(
-            "SELECT (extract(epoch FROM now() - $1 * interval '1 ms') * 1000000)::bigint AS age_us, \
-                 (extract(epoch FROM (SELECT min(created_at) FROM idempotency_keys)) * 1000000)::bigint AS key_us, \
-                 (extract(epoch FROM (SELECT min(starts_at) FROM sales WHERE ends_at > now())) * 1000000)::bigint AS sale_us",
+        let row = sqlx::query!(
+            r#"
+            SELECT
+                now() - $1::interval AS "age!: Time",
+                (SELECT min(created_at) FROM idempotency_keys) AS "key: Time",
+                (SELECT min(starts_at) FROM sales WHERE ends_at > now()) AS "sale: Time"
+            "#,
+            interval(age.max(AGE_MIN)),
         )
-        .bind(millis(age));
-        let row = query.fetch_one(&mut self.session).await?;
-        let mut found = (row.try_get::<i64, _>("age_us")?, CutoffReason::Age);
-        for (column, because) in [("key_us", CutoffReason::Key), ("sale_us", CutoffReason::Sale)] {
-            if let Some(at) = row.try_get::<Option<i64>, _>(column)?
-                && at < found.0
+        .fetch_one(&mut self.session)
+        .await?;
+        let mut cutoff = Cutoff { at: row.age.to_jiff(), because: CutoffReason::Age };
+        for (at, because) in [(row.key, CutoffReason::Key), (row.sale, CutoffReason::Sale)] {
+            if let Some(at) = at.map(Time::to_jiff)
+                && at < cutoff.at
             {
-                found = (at, because);
+                cutoff = Cutoff { at, because };
             }
         }
-        Ok(Cutoff { at: timestamp(found.0)?, because: found.1 })
+        Ok(cutoff)
     }
 
     /// The next orders that may go, those accepted first at the front, and from where on to look for more; `None`
@@ -164,42 +175,61 @@ impl Archive {
         let limit = limit.clamp(1, ARCHIVED_AT_ONCE_MAX);
         let (after_us, after_id) =
             from.after.map_or((0, 0), |place| (place.created_us, place.id.0));
-        let query = sqlx::query(concat!(
-            "SELECT ",
-            order_columns!(with history),
-            ", found FROM (SELECT *, ",
-            bytes_before!(order_bytes!(with history)),
-            "ORDER BY created_at, id",
-            within_bytes!(
-                "(SELECT * FROM orders WHERE status = $1 \
-                     AND created_at < 'epoch'::timestamptz + $2 * interval '1 us' \
-                     AND (created_at, id) > ('epoch'::timestamptz + $3 * interval '1 us', $4) \
-                     ORDER BY created_at, id LIMIT $5) AS orders) AS orders \
-                 WHERE bytes_before < $6 ORDER BY orders.created_at, orders.id"
-            )
-        ))
-        .bind(status.as_str())
-        .bind(cutoff.at.as_microsecond())
-        .bind(after_us)
-        .bind(after_id)
-        .bind(i64::from(limit))
-        .bind(PAGE_BYTES_MAX);
-        let rows = query.fetch_all(&mut self.session).await?;
-        let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
-        let looked_at = rows.iter().map(rows::order).collect::<Result<Vec<_>, _>>()?;
-        let last = looked_at.last().map(OrderPlace::of);
-        let next = if found < i64::from(limit) && usize::try_from(found) == Ok(rows.len()) {
+        let rows = checked!(
+            OrderRow,
+            [
+                "SELECT" {order_columns} r#", orders.earlier::text AS earlier, found AS "found!"
+                FROM (
+                    SELECT *, coalesce(sum("# {order_bytes_with_history} ") OVER (
+                        ORDER BY created_at, id" {bytes_before} "
+                    FROM (
+                        SELECT *
+                        FROM orders
+                        WHERE status = $1 AND created_at < $2 AND (created_at, id) > ($3, $4)
+                        ORDER BY created_at, id
+                        LIMIT $5
+                    ) AS orders
+                ) AS orders
+                WHERE bytes_before < $6::bigint
+                ORDER BY orders.created_at, orders.id"
+            ],
+            status.as_str(),
+            Time::from(cutoff.at) as Time,
+            Time::from(timestamp(after_us)?) as Time,
+            after_id,
+            i64::from(limit),
+            PAGE_BYTES_MAX,
+        )
+        .fetch_all(&mut self.session)
+        .await?;
+        let found = rows.first().map_or(0, |row| row.found);
+        let looked_at = rows.len();
+        let last = rows.last().map(|row| OrderPlace {
+            created_us: row.created_at.to_jiff().as_microsecond(),
+            id: OrderId(row.id),
+        });
+        let next = if found < i64::from(limit) && usize::try_from(found) == Ok(looked_at) {
             // The end of this status.
             let status = from.status + 1;
             (status < STATUSES.len()).then_some(ArchivePlace { status, after: None })
         } else {
             Some(ArchivePlace { after: last, ..from })
         };
-        // One that waited for long may be old and final since yesterday.
-        let orders: Vec<_> = looked_at
-            .into_iter()
-            .filter(|order| order.finished_at.is_some_and(|at| at < cutoff.at))
-            .collect();
+        let mut orders = Vec::with_capacity(looked_at);
+        for row in rows {
+            if row.has_unknown_steps() {
+                tracing::warn!(
+                    order = row.id,
+                    "an order stays: a part of its history is not known"
+                );
+                continue;
+            }
+            let order = Order::try_from(row)?;
+            // One that waited for long may be old and final since yesterday.
+            if order.finished_at.is_some_and(|at| at < cutoff.at) {
+                orders.push(order);
+            }
+        }
         let mut holds = self.holds_of(&orders).await?;
         let with_holds = |order: Order| {
             let holds = holds.remove(&order.id).unwrap_or_default();
@@ -212,16 +242,17 @@ impl Archive {
         &mut self,
         orders: &[Order],
     ) -> Result<BTreeMap<OrderId, Vec<Hold>>, StoreError> {
-        let query = sqlx::query(concat!(
-            "SELECT ",
-            hold_columns!(),
-            " FROM holds WHERE order_id = ANY($1) ORDER BY id"
-        ))
-        .bind(orders.iter().map(|order| order.id.0).collect::<Vec<_>>());
-        let rows = query.fetch_all(&mut self.session).await?;
+        let ids: Vec<_> = orders.iter().map(|order| order.id.0).collect();
+        let rows = checked!(
+            HoldRow,
+            ["SELECT" {hold_columns} "FROM holds WHERE order_id = ANY ($1) ORDER BY id"],
+            &ids,
+        )
+        .fetch_all(&mut self.session)
+        .await?;
         let mut found = BTreeMap::<_, Vec<_>>::new();
-        for row in &rows {
-            let hold = hold(row)?;
+        for row in rows {
+            let hold = Hold::try_from(row)?;
             if let Some(order) = hold.order_id {
                 found.entry(order).or_default().push(hold);
             }
@@ -234,16 +265,19 @@ impl Archive {
     /// # Errors
     /// The database is not available.
     pub async fn knows(&mut self, file: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM archive_files WHERE name = $1)")
-            .bind(file);
-        Ok(query.fetch_one(&mut self.session).await?)
+        let known = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM archive_files WHERE name = $1) AS "known!""#,
+            file,
+        );
+        Ok(known.fetch_one(&mut self.session).await?)
     }
 
     /// Deletes these orders, their lines and their holds, which stand in the file of this name: all of it
     /// or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if they are not all there and old any more. The database refuses, or is not
+    /// [`StoreError::Corrupt`] if they are not all there and old any more, or a sale that is not over counts what was
+    /// ordered before the cutoff. The database refuses, or is not
     /// available; [`Self::knows`] tells whether it was done, once another session has the lock.
     pub async fn remove(
         &mut self,
@@ -253,32 +287,54 @@ impl Archive {
     ) -> Result<(), StoreError> {
         let mut transaction =
             Transaction::begin(&mut self.session).await.map_err(|(_, error)| error)?;
-        // Product by product in the order of the ids, for the sake of good form: nobody else writes there.
-        let query = sqlx::query(
-            "WITH gone AS (DELETE FROM orders WHERE id = ANY($1) AND status = ANY($2) \
-                 AND finished_at < 'epoch'::timestamptz + $3 * interval '1 us' \
-                 RETURNING id, product_id, quantity, status), \
-             more AS (DELETE FROM order_lines WHERE order_id = ANY($1) \
-                 RETURNING order_id, product_id, quantity), \
-             used AS (DELETE FROM holds WHERE order_id = ANY($1)), \
-             kept AS (INSERT INTO archived_units (product_id, units) \
-                 SELECT product_id, sum(quantity) FROM ( \
-                     SELECT product_id, quantity FROM gone WHERE status <> 'cancelled' \
-                     UNION ALL SELECT more.product_id, more.quantity \
-                         FROM more JOIN gone ON gone.id = order_id WHERE status <> 'cancelled' \
-                 ) AS line GROUP BY product_id ORDER BY product_id \
-                 ON CONFLICT (product_id) DO UPDATE \
-                     SET units = archived_units.units + excluded.units) \
-             INSERT INTO archive_files (name, orders, completed) \
-             SELECT $4, count(*), count(*) FILTER (WHERE status = 'completed') FROM gone \
-             RETURNING orders",
+        // Sales may have been written since the cutoff was computed.
+        sqlx::query_scalar!("SELECT pg_advisory_xact_lock($1)", DELETING)
+            .fetch_one(&mut transaction)
+            .await?;
+        let ids: Vec<_> = orders.iter().map(|id| id.0).collect();
+        let gone = sqlx::query_scalar!(
+            r#"
+            WITH gone AS (
+                DELETE FROM orders
+                WHERE id = ANY ($1) AND status = ANY ($2) AND finished_at < $3
+                    AND NOT EXISTS (SELECT FROM sales WHERE ends_at > now() AND starts_at < $3)
+                RETURNING id, product_id, quantity, status
+            ), more AS (
+                DELETE FROM order_lines
+                WHERE order_id = ANY ($1)
+                RETURNING order_id, product_id, quantity
+            ), used AS (
+                DELETE FROM holds
+                WHERE order_id = ANY ($1)
+            ), kept AS (
+                INSERT INTO archived_units (product_id, units)
+                SELECT product_id, sum(quantity)
+                FROM (
+                    SELECT product_id, quantity
+                    FROM gone
+                    WHERE status <> 'cancelled'
+                    UNION ALL
+                    SELECT more.product_id, more.quantity
+                    FROM more JOIN gone ON gone.id = order_id
+                    WHERE status <> 'cancelled'
+                ) AS line
+                GROUP BY product_id
+                ORDER BY product_id
+                ON CONFLICT (product_id) DO UPDATE
+                    SET units = archived_units.units + excluded.units
+            )
+            INSERT INTO archive_files (name, orders, completed)
+            SELECT $4, count(*), count(*) FILTER (WHERE status = 'completed')
+            FROM gone
+            RETURNING orders
+            "#,
+            &ids,
+            &STATUSES.map(|status| status.as_str().to_owned()),
+            Time::from(cutoff.at) as Time,
+            file,
         )
-        .bind(orders.iter().map(|id| id.0).collect::<Vec<_>>())
-        .bind(STATUSES.map(OrderStatus::as_str).to_vec())
-        .bind(cutoff.at.as_microsecond())
-        .bind(file);
-        let row = query.fetch_one(&mut transaction).await?;
-        let gone: i64 = row.try_get("orders")?;
+        .fetch_one(&mut transaction)
+        .await?;
         if usize::try_from(gone) != Ok(orders.len()) {
             transaction.rollback().await?;
             return Err(StoreError::Corrupt {
@@ -295,7 +351,42 @@ impl Archive {
     /// The connection is lost, which does the same.
     pub async fn close(mut self) -> Result<(), StoreError> {
         // It would end with the connection; this way it has ended when this answers.
-        sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut self.session).await?;
+        sqlx::query_scalar!("SELECT pg_advisory_unlock($1)", LOCK)
+            .fetch_one(&mut self.session)
+            .await?;
         Ok(())
     }
+}
+
+/// Those of these products of which orders may be missing that were accepted at `since` or later, because they were
+/// archived within a time. No order is archived any more until the end of the transaction.
+pub(crate) async fn archived_orders(
+    transaction: &mut Transaction,
+    products: &[i64],
+    since: Timestamp,
+    archived: Range<Timestamp>,
+) -> Result<Vec<ProductId>, StoreError> {
+    sqlx::query_scalar!("SELECT pg_advisory_xact_lock_shared($1)", DELETING)
+        .fetch_one(&mut *transaction)
+        .await?;
+    // Each order in a file is older than the file by the least age.
+    let missing = sqlx::query_scalar!(
+        r#"
+        SELECT product_id
+        FROM archived_units
+        WHERE product_id = ANY ($1) AND EXISTS (
+            SELECT FROM archive_files
+            WHERE created_at - $2::interval > $3 AND created_at >= $4 AND created_at < $5
+        )
+        ORDER BY product_id
+        "#,
+        products,
+        interval(AGE_MIN),
+        Time::from(since) as Time,
+        Time::from(archived.start) as Time,
+        Time::from(archived.end) as Time,
+    )
+    .fetch_all(transaction)
+    .await?;
+    Ok(missing.into_iter().map(ProductId).collect())
 }

@@ -14,17 +14,14 @@ use std::{io, time::Instant};
 
 use futures::{
     TryStreamExt as _,
-    future::BoxFuture,
     stream::{self, BoxStream, StreamExt as _},
 };
-use sqlx::{
-    Execute, Executor, Postgres, SqlStr,
-    postgres::{PgArguments, PgRow, PgStatement, PgTypeInfo},
-};
+use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
 
 use crate::{
     Store, StoreError,
-    connections::{Answer, Session, Transaction, permit},
+    connections::{Answer, Session, Transaction, executor, permit},
+    error::{Unanswered, is_read_only},
 };
 
 /// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.
@@ -94,7 +91,7 @@ impl Store {
     }
 }
 
-impl Calls<'_> {
+impl<'s> Calls<'s> {
     /// A connection; the wait for it is counted.
     async fn session(self) -> Result<Session, sqlx::Error> {
         let begun = Instant::now();
@@ -118,6 +115,22 @@ impl Calls<'_> {
         let mut session = self.store.main.acquire_for_writing(true).await?;
         session.hold_also(turn);
         Ok(session)
+    }
+
+    fn answers<'e, 'q: 'e>(
+        self,
+        mut query: impl Execute<'q, Postgres> + 'q,
+    ) -> BoxStream<'e, Result<Answer, sqlx::Error>>
+    where
+        's: 'e,
+    {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode);
+        let sql = query.sql();
+        let answers = async move { self.run_in_time(sql, arguments?).await };
+        stream::once(answers)
+            .map_ok(|answers| stream::iter(answers.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
     }
 
     async fn run(
@@ -172,64 +185,7 @@ impl Calls<'_> {
     }
 }
 
-/// A change was sent and its session was lost before the answer: it may be done or not.
-#[derive(Debug, thiserror::Error)]
-#[error("a change was not answered")]
-pub(crate) struct Unanswered(#[source] sqlx::Error);
-
-impl Unanswered {
-    fn wrap(error: sqlx::Error) -> sqlx::Error {
-        sqlx::Error::AnyDriverError(Box::new(Self(error)))
-    }
-}
-
-impl<'s> Executor<'s> for Calls<'s> {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, mut query: E) -> BoxStream<'e, Result<Answer, sqlx::Error>>
-    where
-        's: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let arguments = query.take_arguments().map_err(sqlx::Error::Encode);
-        let sql = query.sql();
-        let answers = async move { self.run_in_time(sql, arguments?).await };
-        stream::once(answers)
-            .map_ok(|answers| stream::iter(answers.into_iter().map(Ok)))
-            .try_flatten()
-            .boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        's: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let mut rows = self.fetch(query);
-        Box::pin(async move { rows.try_next().await })
-    }
-
-    fn prepare_with<'e>(
-        self,
-        _: SqlStr,
-        _: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        's: 'e,
-    {
-        Box::pin(async { Err(sqlx::Error::Protocol("statements are executed only".to_owned())) })
-    }
-
-    fn describe<'e>(self, _: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
-    where
-        's: 'e,
-    {
-        Box::pin(async { Err(sqlx::Error::Protocol("statements are executed only".to_owned())) })
-    }
-}
+executor!(['s] Calls<'s>, Calls::answers);
 
 /// Does a transaction once more if its session takes no writes: nothing of it was done then.
 pub(crate) async fn again<T, E: RefusedWrite, Writing: Future<Output = Result<T, E>>>(
@@ -253,8 +209,4 @@ impl RefusedWrite for StoreError {
     fn is_read_only(&self) -> bool {
         matches!(self, Self::Unavailable(error) if is_read_only(error))
     }
-}
-
-fn is_read_only(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }

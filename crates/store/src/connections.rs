@@ -12,6 +12,7 @@
 
 mod execute;
 mod generations;
+mod identity;
 mod session;
 mod transaction;
 
@@ -29,10 +30,9 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 
-use crate::identity::IDENTITY;
-
-pub(crate) use execute::{Answer, Message};
+pub(crate) use execute::{Answer, Message, executor, first, misused};
 pub(crate) use generations::Generations;
+pub(crate) use identity::identity;
 pub(crate) use session::Session;
 pub(crate) use transaction::Transaction;
 
@@ -262,9 +262,7 @@ impl Set {
             connection.execute(prepare).await?;
         }
         if let Some(told) = self.generations.watcher() {
-            let identity = sqlx::query_scalar(IDENTITY).persistent(false);
-            let identity: String = identity.fetch_one(&mut connection).await?;
-            told(&identity);
+            told(&identity().persistent(false).fetch_one(&mut connection).await?);
         }
         let now = Instant::now();
         Ok(Connection { inner: connection, number, connected: now, used: now })

@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
-use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     LOOKED_AT_MAX, OrderPlace, PAGE_BYTES_MAX, Page, Store, StoreError,
     fulfilment::Swept,
-    history::earlier_with,
-    page::{bytes_before, within_bytes},
-    rows::{self, order_bytes, order_columns},
+    history::{end_of_history, history_with},
+    order_rows::{OrderRow, order_bytes, order_columns},
+    orders::{OrderPlaceRow, push_with_product},
+    page::bytes_before,
+    rows::word,
+    sql::{checked, sql},
+    time::Time,
 };
 
 /// Which dead letters. All that is given must hold.
@@ -59,29 +63,14 @@ pub struct Replayed {
     pub locked: Vec<OrderId>,
 }
 
+struct ReplayedRow {
+    id: i64,
+    trace_context: Option<String>,
+    locked: bool,
+}
+
 /// Before dead letters are tried again whose rows were locked. Nothing is held meanwhile.
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
-
-/// Puts the rows of `mine` back to pending; `$by` and `$note` are the parameters with who and why.
-macro_rules! replaying {
-    ($by:literal, $note:literal) => {
-        concat!(
-            " UPDATE orders SET status = 'pending', handed_back = attempt, finished_at = NULL, \
-                 lease_until = NULL, next_attempt_at = now(), earlier = ",
-            earlier_with!(
-                "jsonb_build_object('status', 'processing', 'at', orders.processing_at), \
-                 jsonb_build_object('status', 'failed', 'at', orders.finished_at, \
-                     'detail', orders.failure), \
-                 jsonb_build_object('status', 'pending', 'at', now(), 'by', ",
-                $by,
-                "::text, 'detail', ",
-                $note,
-                "::text)"
-            ),
-            " FROM mine WHERE orders.id = mine.id RETURNING orders.id, trace_context"
-        )
-    };
-}
 
 /// Which way a list of dead letters is read.
 #[derive(Clone, Copy)]
@@ -129,17 +118,12 @@ impl DeadLetterFilter {
     fn push(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(product) = self.product {
-            query.push(" AND (product_id = ").push_bind(product.0);
-            query.push(
-                " OR EXISTS (SELECT FROM order_lines AS line WHERE line.order_id = orders.id \
-                 AND line.product_id = ",
-            );
-            query.push_bind(product.0).push("))");
+            push_with_product(query, product);
         }
         for (comparison, time) in [(">=", self.failed_since), ("<", self.failed_before)] {
             if let Some(time) = time {
-                query.push(" AND finished_at ").push(comparison).push(" 'epoch'::timestamptz + ");
-                query.push_bind(time.as_microsecond()).push(" * interval '1 us'");
+                query.push(" AND finished_at ").push(comparison).push(" ");
+                query.push_bind(Time::from(time));
             }
         }
     }
@@ -156,18 +140,20 @@ impl Store {
         page: &DeadLetterPage,
     ) -> Result<Page<Order, OrderPlace>, StoreError> {
         let way = Way::NewestFirst;
-        let mut query =
-            QueryBuilder::new(concat!("SELECT ", order_columns!(), ", found FROM (SELECT *, "));
-        query.push(bytes_before!(order_bytes!())).push(way.order());
-        query.push(within_bytes!("(SELECT * FROM ("));
+        let mut query = QueryBuilder::new(sql!(
+            "SELECT" {order_columns}
+            r#", found AS "found!" FROM (SELECT *, coalesce(sum("# {order_bytes} ") OVER ("
+        ));
+        query.push(way.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
         page.push_looked_at(&mut query, way, page.looked_at());
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
         query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
         query.push(way.order());
-        let rows = query.build().fetch_all(self.reads()).await?;
-        let mut found = Page::read(&rows, page.limit, rows::order, OrderPlace::of)?;
+        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(self.reads()).await?;
+        let total = rows.first().map_or(0, |row| row.found);
+        let mut found = Page::read(rows, total, page.limit, Order::try_from, OrderPlace::of)?;
         if found.next.is_none() {
             found.next = self.last_dead_letter_looked_at(page, way).await?;
         }
@@ -183,14 +169,13 @@ impl Store {
         if page.looked_at() < LOOKED_AT_MAX {
             return Ok(None);
         }
-        let mut query = QueryBuilder::new(
-            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
-        );
+        let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
         page.push_looked_at(&mut query, way, LOOKED_AT_MAX);
         query.push(") AS orders").push(way.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(self.reads()).await?;
-        row.as_ref().map(place).transpose()
+        let last: Option<OrderPlaceRow> =
+            query.build_query_as().fetch_optional(self.reads()).await?;
+        Ok(last.map(OrderPlace::from))
     }
 
     /// Puts those of `ids` that have failed back to pending, with all their tries before them. Those whose rows are
@@ -233,33 +218,63 @@ impl Store {
         let mut ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids.dedup();
-        let query = sqlx::query(concat!(
-            "WITH mine AS MATERIALIZED ( \
-                 SELECT dead.id FROM unnest((SELECT $1::bigint[])) AS asked (id) \
-                 CROSS JOIN LATERAL ( \
-                     SELECT id FROM orders WHERE id = asked.id \
-                         AND CASE status WHEN 'failed' THEN true ELSE false END \
-                     FOR UPDATE SKIP LOCKED) AS dead), \
-             written AS (",
-            replaying!("$2", "$3"),
-            "), missed AS MATERIALIZED ( \
-                 SELECT asked.id FROM unnest((SELECT $1::bigint[])) AS asked (id) \
-                 EXCEPT SELECT mine.id FROM mine) \
-             SELECT id, trace_context, false AS locked FROM written \
-             UNION ALL SELECT still.id, NULL, true FROM missed CROSS JOIN LATERAL ( \
-                 SELECT id FROM orders WHERE id = missed.id \
-                     AND CASE status WHEN 'failed' THEN true ELSE false END OFFSET 0) AS still"
-        ))
-        .bind(ids)
-        .bind(ordered.by.to_owned())
-        .bind(ordered.note.map(ToOwned::to_owned));
+        let rows = checked!(
+            ReplayedRow,
+            [
+                "WITH mine AS MATERIALIZED (
+                    SELECT dead.id
+                    FROM unnest((SELECT $1::bigint[])) AS asked (id)
+                    CROSS JOIN LATERAL (
+                        SELECT id
+                        FROM orders
+                        WHERE id = asked.id AND CASE status WHEN 'failed' THEN true ELSE false END
+                        FOR UPDATE SKIP LOCKED
+                    ) AS dead
+                ), written AS (
+                    UPDATE orders SET
+                        status = 'pending',
+                        handed_back = attempt,
+                        finished_at = NULL,
+                        lease_until = NULL,
+                        next_attempt_at = now(),
+                        earlier =" {history_with} "
+                            jsonb_build_object('status', 'processing', 'at', orders.processing_at),
+                            jsonb_build_object('status', 'failed', 'at', orders.finished_at,
+                                'detail', orders.failure),
+                            jsonb_build_object('status', 'pending', 'at', now(),
+                                'by', $2::text, 'detail', $3::text)" {end_of_history} "
+                    FROM mine
+                    WHERE orders.id = mine.id
+                    RETURNING orders.id, trace_context
+                ), missed AS MATERIALIZED (
+                    SELECT asked.id FROM unnest((SELECT $1::bigint[])) AS asked (id)
+                    EXCEPT
+                    SELECT mine.id FROM mine
+                )" r#"
+                SELECT id AS "id!", trace_context, false AS "locked!"
+                FROM written
+                UNION ALL
+                SELECT still.id, NULL, true
+                FROM missed
+                CROSS JOIN LATERAL (
+                    SELECT id
+                    FROM orders
+                    WHERE id = missed.id AND CASE status WHEN 'failed' THEN true ELSE false END
+                    OFFSET 0
+                ) AS still"#
+            ],
+            &ids,
+            ordered.by,
+            ordered.note,
+        )
+        .fetch_all(self.changes())
+        .await?;
         let mut found = Replayed::default();
-        for row in &query.fetch_all(self.changes()).await? {
-            let order_id = OrderId(row.try_get("id")?);
-            if row.try_get("locked")? {
+        for ReplayedRow { id, trace_context, locked } in rows {
+            let order_id = OrderId(id);
+            if locked {
                 found.locked.push(order_id);
             } else {
-                let trace_context = row.try_get("trace_context")?;
                 found.orders.push(Swept { order_id, trace_context });
             }
         }
@@ -279,15 +294,13 @@ impl Store {
         ordered: Ordered<'_>,
     ) -> Result<(Replayed, Option<OrderPlace>), StoreError> {
         let way = Way::OldestFirst;
-        let mut query = QueryBuilder::new(
-            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
-        );
+        let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
         page.push_looked_at(&mut query, way, page.looked_at());
         query.push(") AS orders");
         page.filter.push(&mut query);
         query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        let rows = query.build().fetch_all(self.reads()).await?;
-        let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<OrderPlaceRow> = query.build_query_as().fetch_all(self.reads()).await?;
+        let places = rows.into_iter().map(OrderPlace::from).collect();
         let mut found = Page::cut(places, page.limit, |place| *place);
         if found.next.is_none() {
             found.next = self.last_dead_letter_looked_at(page, way).await?;
@@ -301,13 +314,15 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn count_dead_letters(&self, max: u32) -> Result<u32, StoreError> {
-        let query = sqlx::query(
-            "SELECT count(*) AS dead FROM \
-                 (SELECT 1 FROM orders WHERE status = 'failed' LIMIT $1) AS counted",
+        let dead = sqlx::query_scalar!(
+            r#"
+            SELECT count(*) AS "dead!"
+            FROM (SELECT 1 FROM orders WHERE status = 'failed' LIMIT $1) AS counted
+            "#,
+            i64::from(max),
         )
-        .bind(i64::from(max));
-        let rows = query.fetch_all(self.reads()).await?;
-        let dead: i64 = rows.first().map_or(Ok(0), |row| row.try_get("dead"))?;
+        .fetch_one(self.reads())
+        .await?;
         Ok(u32::try_from(dead).unwrap_or(u32::MAX))
     }
 
@@ -319,18 +334,12 @@ impl Store {
         &self,
         ids: &[OrderId],
     ) -> Result<Vec<(OrderId, OrderStatus)>, StoreError> {
-        let query = sqlx::query("SELECT id, status FROM orders WHERE id = ANY ($1)")
-            .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>());
-        let rows = query.fetch_all(self.reads()).await?;
-        rows.iter()
-            .map(|row| {
-                let status = rows::word("order status", row.try_get("status")?)?;
-                Ok((OrderId(row.try_get("id")?), status))
-            })
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let rows = sqlx::query!("SELECT id, status FROM orders WHERE id = ANY ($1)", &ids)
+            .fetch_all(self.reads())
+            .await?;
+        rows.into_iter()
+            .map(|row| Ok((OrderId(row.id), word("order status", &row.status)?)))
             .collect()
     }
-}
-
-fn place(row: &PgRow) -> Result<OrderPlace, StoreError> {
-    Ok(OrderPlace { created_us: row.try_get("created_us")?, id: OrderId(row.try_get("id")?) })
 }

@@ -1,7 +1,5 @@
 //! What can go wrong with the database, sorted by what a caller can do about it.
 
-use crate::calls::Unanswered;
-
 /// Why a call on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -92,4 +90,20 @@ impl From<sqlx::Error> for StoreError {
             _ => Self::Database(error),
         }
     }
+}
+
+/// A change was sent and its session was lost before the answer: it may be done or not.
+#[derive(Debug, thiserror::Error)]
+#[error("a change was not answered")]
+pub(crate) struct Unanswered(#[source] sqlx::Error);
+
+impl Unanswered {
+    pub fn wrap(error: sqlx::Error) -> sqlx::Error {
+        sqlx::Error::AnyDriverError(Box::new(Self(error)))
+    }
+}
+
+/// Whether the session takes no writes.
+pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }

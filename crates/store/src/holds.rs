@@ -1,26 +1,66 @@
 //! Reading holds. They change in batches only: see `admission`.
 
 use holdfast_domain::{CustomerRef, Hold, HoldId, HoldStatus, Money, OrderId, ProductId, Quantity};
-use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     LOOKED_AT_MAX, Page, Store, StoreError,
-    rows::{self, corrupt, timestamp},
+    rows::{corrupt, word},
+    sql::{checked, sql},
+    time::Time,
 };
 
-/// The columns that [`hold`] reads. A hold whose time is over reads as expired, whether or not
-/// anybody has written that down.
+/// The columns of a [`HoldRow`]. A hold whose time is over reads as expired, whether or not that is written already.
 macro_rules! hold_columns {
-    () => {
-        "id, product_id, quantity, unit_price_minor, customer_ref, order_id, \
-         CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' ELSE status END AS status, \
-         (extract(epoch FROM expires_at) * 1000000)::bigint AS expires_us, \
-         (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
-         (extract(epoch FROM CASE WHEN status = 'active' AND expires_at <= now() THEN expires_at \
-             ELSE ended_at END) * 1000000)::bigint AS ended_us"
-    };
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        id, product_id, quantity, unit_price_minor, customer_ref, order_id,
+        CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' ELSE status END
+            AS "status!",
+        expires_at AS "expires_at: Time",
+        created_at AS "created_at: Time",
+        CASE WHEN status = 'active' AND expires_at <= now() THEN expires_at ELSE ended_at END
+            AS "ended_at: Time"
+    "#] $($to)+) };
 }
 pub(crate) use hold_columns;
+
+/// A row of `holds`.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct HoldRow {
+    pub id: i64,
+    pub product_id: i64,
+    pub quantity: i32,
+    pub unit_price_minor: i64,
+    pub customer_ref: Option<String>,
+    pub order_id: Option<i64>,
+    #[sqlx(rename = "status!")]
+    pub status: String,
+    #[sqlx(rename = "expires_at: Time")]
+    pub expires_at: Time,
+    #[sqlx(rename = "created_at: Time")]
+    pub created_at: Time,
+    #[sqlx(rename = "ended_at: Time")]
+    pub ended_at: Option<Time>,
+}
+
+impl TryFrom<HoldRow> for Hold {
+    type Error = StoreError;
+
+    fn try_from(row: HoldRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: HoldId(row.id),
+            product_id: ProductId(row.product_id),
+            quantity: Quantity::new(row.quantity.into(), i32::MAX).map_err(corrupt("quantity"))?,
+            unit_price: Money::from_minor(row.unit_price_minor).map_err(corrupt("unit price"))?,
+            status: word("hold status", &row.status)?,
+            customer_ref: row.customer_ref.map(CustomerRef::kept),
+            expires_at: row.expires_at.to_jiff(),
+            created_at: row.created_at.to_jiff(),
+            ended_at: row.ended_at.map(Time::to_jiff),
+            order_id: row.order_id.map(OrderId),
+        })
+    }
+}
 
 /// Which holds of the list, newest first.
 ///
@@ -46,11 +86,10 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn hold(&self, id: HoldId) -> Result<Option<Hold>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", hold_columns!(), " FROM holds WHERE id = $1"))
-            .bind(id.0)
+        let row = checked!(HoldRow, ["SELECT" {hold_columns} "FROM holds WHERE id = $1"], id.0)
             .fetch_optional(self.reads())
             .await?;
-        row.as_ref().map(hold).transpose()
+        row.map(Hold::try_from).transpose()
     }
 
     /// A page of holds, newest first.
@@ -59,14 +98,14 @@ impl Store {
     /// The database is not available.
     pub async fn holds(&self, page: &HoldPage) -> Result<Page<Hold, HoldId>, StoreError> {
         let limit = page.limit.saturating_add(1);
-        let mut query = QueryBuilder::new(concat!("SELECT ", hold_columns!(), " FROM ("));
+        let mut query = QueryBuilder::new(sql!("SELECT" {hold_columns} "FROM ("));
         let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
         page.push_filters(&mut query);
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
-        let rows = query.build().fetch_all(self.reads()).await?;
-        let holds = rows.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<HoldRow> = query.build_query_as().fetch_all(self.reads()).await?;
+        let holds = rows.into_iter().map(Hold::try_from).collect::<Result<Vec<_>, _>>()?;
 
         let mut found = Page::cut(holds, page.limit, |hold| hold.id);
         if found.next.is_none() && page.is_filtered() {
@@ -142,8 +181,8 @@ impl HoldPage {
         query.push(" WHERE true");
         if let Some(status) = self.status {
             query.push(
-                " AND CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
-                 ELSE status END = ",
+                " AND CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired'
+                    ELSE status END = ",
             );
             query.push_bind(status.as_str());
         }
@@ -151,22 +190,4 @@ impl HoldPage {
             query.push(" AND product_id = ").push_bind(product.0);
         }
     }
-}
-
-pub(crate) fn hold(row: &PgRow) -> Result<Hold, StoreError> {
-    let units: i32 = row.try_get("quantity")?;
-    let order_id: Option<i64> = row.try_get("order_id")?;
-    Ok(Hold {
-        id: HoldId(row.try_get("id")?),
-        product_id: ProductId(row.try_get("product_id")?),
-        quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
-        unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
-            .map_err(corrupt("unit price"))?,
-        status: rows::word("hold status", row.try_get("status")?)?,
-        customer_ref: rows::customer_ref(row)?,
-        expires_at: timestamp(row.try_get("expires_us")?)?,
-        created_at: timestamp(row.try_get("created_us")?)?,
-        ended_at: rows::optional_timestamp(row, "ended_us")?,
-        order_id: order_id.map(OrderId),
-    })
 }

@@ -7,10 +7,9 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, fulfilment::millis};
+use crate::{Store, StoreError, time::interval};
 
 /// A key, and the request that bears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +114,19 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>, StoreError> {
-        let row =
-            sqlx::query("SELECT fingerprint, kind, result_id FROM idempotency_keys WHERE key = $1")
-                .bind(key.key)
-                .fetch_optional(self.reads())
-                .await?;
+        let row = sqlx::query!(
+            r#"
+            SELECT fingerprint, kind, result_id
+            FROM idempotency_keys
+            WHERE key = $1
+            "#,
+            key.key,
+        )
+        .fetch_optional(self.reads())
+        .await?;
         row.map(|row| {
-            Ok(KeyedResult {
-                fingerprint: row.try_get("fingerprint")?,
-                kind: ResultKind::parse(row.try_get("kind")?)?,
-                id: row.try_get("result_id")?,
-            })
+            let kind = ResultKind::parse(&row.kind)?;
+            Ok(KeyedResult { fingerprint: row.fingerprint, kind, id: row.result_id })
         })
         .transpose()
     }
@@ -140,13 +141,21 @@ impl Store {
         age: Duration,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "DELETE FROM idempotency_keys WHERE key = ANY (ARRAY( \
-                 SELECT key FROM idempotency_keys WHERE created_at < now() - $1 * interval '1 ms' \
-                 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        let done = sqlx::query!(
+            r#"
+            DELETE FROM idempotency_keys
+            WHERE key = ANY (ARRAY(
+                SELECT key
+                FROM idempotency_keys
+                WHERE created_at < now() - $1::interval
+                ORDER BY created_at
+                LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            ))
+            "#,
+            interval(age),
+            i64::from(limit),
         )
-        .bind(millis(age))
-        .bind(i64::from(limit))
         .execute(self.work())
         .await?;
         Ok(done.rows_affected())

@@ -1,21 +1,58 @@
 //! Reading the ledger of stock.
 
 use holdfast_domain::{LedgerEntry, ProductId, Stock};
-use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{
     Page, Store, StoreError,
-    rows::{corrupt, timestamp, word},
+    rows::{corrupt, word},
+    sql::checked,
+    time::Time,
 };
 
-/// The columns that [`entry`] reads.
+/// The columns of a [`LedgerRow`].
 macro_rules! ledger_columns {
-    () => {
-        "product_id, version, reason, delta, stock_after, held_after, sold, returned, held, note, \
-         (extract(epoch FROM created_at) * 1000000)::bigint AS created_us"
-    };
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        product_id, version, reason, delta, stock_after, held_after, sold, returned, held, note,
+        created_at AS "created_at: Time"
+    "#] $($to)+) };
 }
 pub(crate) use ledger_columns;
+
+/// A row of `stock_ledger`.
+#[derive(Debug)]
+pub(crate) struct LedgerRow {
+    pub product_id: i64,
+    pub version: i64,
+    pub reason: String,
+    pub delta: i64,
+    pub stock_after: i64,
+    pub held_after: i64,
+    pub sold: i64,
+    pub returned: i64,
+    pub held: i64,
+    pub note: Option<String>,
+    pub created_at: Time,
+}
+
+impl TryFrom<LedgerRow> for LedgerEntry {
+    type Error = StoreError;
+
+    fn try_from(row: LedgerRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            product_id: ProductId(row.product_id),
+            version: row.version,
+            reason: word("reason in the ledger", &row.reason)?,
+            delta: row.delta,
+            stock_after: Stock::new(row.stock_after).map_err(corrupt("stock"))?,
+            held_after: row.held_after,
+            sold: row.sold,
+            returned: row.returned,
+            held: row.held,
+            note: row.note,
+            created_at: row.created_at.to_jiff(),
+        })
+    }
+}
 
 impl Store {
     /// The changes of a product's stock, newest first, from the one before `before` on. A product
@@ -29,18 +66,22 @@ impl Store {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Page<LedgerEntry, i64>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            ledger_columns!(),
-            " FROM stock_ledger WHERE product_id = $1 AND version < $2 \
-             ORDER BY version DESC LIMIT $3"
-        ))
-        .bind(product.0)
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(limit.saturating_add(1))
+        let rows = checked!(
+            LedgerRow,
+            [
+                "SELECT" {ledger_columns}
+                "FROM stock_ledger
+                WHERE product_id = $1 AND version < $2
+                ORDER BY version DESC
+                LIMIT $3"
+            ],
+            product.0,
+            before.unwrap_or(i64::MAX),
+            limit.saturating_add(1),
+        )
         .fetch_all(self.reads())
         .await?;
-        let entries = rows.iter().map(entry).collect::<Result<_, _>>()?;
+        let entries = rows.into_iter().map(LedgerEntry::try_from).collect::<Result<_, _>>()?;
         Ok(Page::cut(entries, limit, |entry: &LedgerEntry| entry.version))
     }
 
@@ -53,31 +94,7 @@ impl Store {
         product: ProductId,
         version: i64,
     ) -> Result<Option<LedgerEntry>, StoreError> {
-        let row = sqlx::query(concat!(
-            "SELECT ",
-            ledger_columns!(),
-            " FROM stock_ledger WHERE product_id = $1 AND version = $2"
-        ))
-        .bind(product.0)
-        .bind(version)
-        .fetch_optional(self.reads())
-        .await?;
-        row.as_ref().map(entry).transpose()
+        let found = self.stock_ledger(product, Some(version.saturating_add(1)), 1).await?;
+        Ok(found.items.into_iter().find(|entry| entry.version == version))
     }
-}
-
-pub(crate) fn entry(row: &PgRow) -> Result<LedgerEntry, StoreError> {
-    Ok(LedgerEntry {
-        product_id: ProductId(row.try_get("product_id")?),
-        version: row.try_get("version")?,
-        reason: word("reason in the ledger", row.try_get("reason")?)?,
-        delta: row.try_get("delta")?,
-        stock_after: Stock::new(row.try_get("stock_after")?).map_err(corrupt("stock"))?,
-        held_after: row.try_get("held_after")?,
-        sold: row.try_get("sold")?,
-        returned: row.try_get("returned")?,
-        held: row.try_get("held")?,
-        note: row.try_get("note")?,
-        created_at: timestamp(row.try_get("created_us")?)?,
-    })
 }

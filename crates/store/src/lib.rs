@@ -29,6 +29,7 @@ mod locks;
 mod metrics;
 mod migrate;
 mod missed;
+mod order_rows;
 mod orders;
 mod outcome;
 mod page;
@@ -39,6 +40,8 @@ mod rows;
 mod sale_report;
 mod sales;
 mod schema;
+mod sql;
+mod time;
 mod url;
 
 use std::{
@@ -180,7 +183,7 @@ impl Store {
     /// # Errors
     /// The database cannot be reached, or does not answer in time.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(self.reads()).await?;
+        sqlx::query_scalar!("SELECT 1 AS one").fetch_one(self.reads()).await?;
         Ok(())
     }
 

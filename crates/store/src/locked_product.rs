@@ -5,15 +5,16 @@ use holdfast_domain::{
     Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductName, ProductPatch,
     Stock, StockEdit, StockNote,
 };
-use sqlx::Row as _;
 
 use crate::{
     IdempotencyKey, ResultKind, StoreError,
     connections::Transaction,
     hand_over::HAND_OVER_MIN,
-    ledger::{self, ledger_columns},
+    ledger::{LedgerRow, ledger_columns},
     locks::wait_at_most,
-    rows,
+    products::ProductRow,
+    sql::checked,
+    time::Time,
 };
 
 /// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
@@ -48,33 +49,42 @@ impl LockedProduct {
     /// happened. Otherwise nothing was changed.
     pub async fn update(mut self, patch: &ProductPatch) -> Result<Product, StoreError> {
         let edit = patch.stock.as_ref();
-        let row = sqlx::query(
-            "WITH changed AS ( \
-                 UPDATE products SET name = coalesce($2, name), \
-                     description = CASE WHEN $3 THEN $4 ELSE description END, \
-                     price_minor = coalesce($5, price_minor), stock = coalesce($6, stock), \
-                     version = version + 1, updated_at = now() \
-                 WHERE id = $1 \
-                 RETURNING id, name, description, price_minor, stock, version, held), \
-             entry AS ( \
-                 INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
-                     held_after, note) \
-                 SELECT id, version, $7, stock - $8, stock, held, $9 FROM changed \
-                 WHERE stock <> $8) \
-             TABLE changed",
+        let row = sqlx::query_as!(
+            ProductRow,
+            r#"
+            WITH changed AS (
+                UPDATE products SET
+                    name = coalesce($2, name),
+                    description = CASE WHEN $3 THEN $4 ELSE description END,
+                    price_minor = coalesce($5, price_minor),
+                    stock = coalesce($6, stock),
+                    version = version + 1,
+                    updated_at = now()
+                WHERE id = $1
+                RETURNING id, name, description, price_minor, stock, version, held
+            ), entry AS (
+                INSERT INTO stock_ledger
+                    (product_id, version, reason, delta, stock_after, held_after, note)
+                SELECT id, version, $7, stock - $8, stock, held, $9
+                FROM changed
+                WHERE stock <> $8
+            )
+            SELECT id, name, description, price_minor, stock, version
+            FROM changed
+            "#,
+            self.product.id.0,
+            patch.name.as_ref().map(ProductName::as_str),
+            patch.description.is_some(),
+            patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str),
+            patch.price.map(Money::minor),
+            edit.map(|edit| edit.stock.units()),
+            edit.map(|edit| edit.reason.as_str()),
+            self.product.stock.units(),
+            edit.and_then(|edit| edit.note.as_ref()).map(StockNote::as_str),
         )
-        .bind(self.product.id.0)
-        .bind(patch.name.as_ref().map(ProductName::as_str))
-        .bind(patch.description.is_some())
-        .bind(patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str))
-        .bind(patch.price.map(Money::minor))
-        .bind(edit.map(|edit| edit.stock.units()))
-        .bind(edit.map(|edit| edit.reason.as_str()))
-        .bind(self.product.stock.units())
-        .bind(edit.and_then(|edit| edit.note.as_ref()).map(StockNote::as_str))
         .fetch_one(&mut self.transaction)
         .await?;
-        let product = rows::product(&row)?;
+        let product = row.try_into()?;
         self.transaction.commit().await?;
         Ok(product)
     }
@@ -95,36 +105,43 @@ impl LockedProduct {
             // Another transaction may have written the key and not committed.
             wait_at_most(&mut self.transaction, HAND_OVER_MIN).await?;
         }
-        let row = sqlx::query(concat!(
-            "WITH changed AS ( \
-                 UPDATE products SET stock = $2, version = version + 1, updated_at = now() \
-                 WHERE id = $1 RETURNING id, stock, version, held), \
-             entry AS ( \
-                 INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
-                     held_after, note) \
-                 SELECT id, version, $3, stock - $4, stock, held, $5 FROM changed RETURNING *), \
-             keyed AS ( \
-                 INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
-                 SELECT $6, $7, $8, version FROM changed WHERE $6 IS NOT NULL \
-                 ON CONFLICT DO NOTHING RETURNING key) \
-             SELECT ",
-            ledger_columns!(),
-            ", (SELECT count(*) FROM keyed) AS keyed FROM entry"
-        ))
-        .bind(self.product.id.0)
-        .bind(edit.stock.units())
-        .bind(edit.reason.as_str())
-        .bind(self.product.stock.units())
-        .bind(edit.note.as_ref().map(StockNote::as_str))
-        .bind(key.map(|key| key.key))
-        .bind(key.map(|key| key.fingerprint))
-        .bind(ResultKind::Adjustment.as_str())
-        .fetch_one(&mut self.transaction)
+        let row = checked!(
+            LedgerRow,
+            [
+                "WITH changed AS (
+                    UPDATE products SET stock = $2, version = version + 1, updated_at = now()
+                    WHERE id = $1
+                    RETURNING id, stock, version, held
+                ), entry AS (
+                    INSERT INTO stock_ledger
+                        (product_id, version, reason, delta, stock_after, held_after, note)
+                    SELECT id, version, $3, stock - $4, stock, held, $5
+                    FROM changed
+                    RETURNING *
+                ), keyed AS (
+                    INSERT INTO idempotency_keys (key, fingerprint, kind, result_id)
+                    SELECT $6::uuid, $7, $8, version
+                    FROM changed
+                    WHERE $6::uuid IS NOT NULL
+                    ON CONFLICT DO NOTHING
+                    RETURNING key
+                )
+                SELECT" {ledger_columns}
+                "FROM entry
+                WHERE $6::uuid IS NULL OR EXISTS (SELECT FROM keyed)"
+            ],
+            self.product.id.0,
+            edit.stock.units(),
+            edit.reason.as_str(),
+            self.product.stock.units(),
+            edit.note.as_ref().map(StockNote::as_str),
+            key.map(|key| key.key),
+            key.map(|key| key.fingerprint),
+            ResultKind::Adjustment.as_str(),
+        )
+        .fetch_optional(&mut self.transaction)
         .await?;
-        if row.try_get::<i64, _>("keyed")? != i64::from(key.is_some()) {
-            return Err(StoreError::KeyTaken);
-        }
-        let entry = ledger::entry(&row)?;
+        let entry = row.ok_or(StoreError::KeyTaken)?.try_into()?;
         self.transaction.commit().await?;
         Ok(entry)
     }
@@ -142,11 +159,13 @@ impl LockedProduct {
     /// # Errors
     /// As [`Self::update`].
     pub async fn retire(mut self) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE products SET retired_at = now(), updated_at = now(), version = version + 1 \
-             WHERE id = $1",
+        sqlx::query!(
+            r#"
+            UPDATE products SET retired_at = now(), updated_at = now(), version = version + 1
+            WHERE id = $1
+            "#,
+            self.product.id.0,
         )
-        .bind(self.product.id.0)
         .execute(&mut self.transaction)
         .await?;
         self.transaction.commit().await?;

@@ -5,12 +5,14 @@
 //! the other filters leave out is passed over, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
 
 use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
-use sqlx::{Postgres, QueryBuilder, Row as _};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError,
-    page::{bytes_before, within_bytes},
-    rows::{self, order_bytes, order_columns},
+    order_rows::{OrderRow, order_bytes, order_columns},
+    page::bytes_before,
+    sql::{checked, sql},
+    time::Time,
 };
 
 /// Which orders of the list, newest first.
@@ -44,15 +46,38 @@ impl OrderPlace {
     }
 }
 
+/// The columns of an [`OrderPlace`].
+#[derive(sqlx::FromRow)]
+pub(crate) struct OrderPlaceRow {
+    pub id: i64,
+    pub created_at: Time,
+}
+
+impl From<OrderPlaceRow> for OrderPlace {
+    fn from(row: OrderPlaceRow) -> Self {
+        Self { created_us: row.created_at.to_jiff().as_microsecond(), id: OrderId(row.id) }
+    }
+}
+
 impl Store {
     /// One order.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let query = concat!("SELECT ", order_columns!(with history), " FROM orders WHERE id = $1");
-        let row = sqlx::query(query).bind(id.0).fetch_optional(self.reads()).await?;
-        row.as_ref().map(rows::order).transpose()
+        let row = checked!(
+            OrderRow,
+            [
+                "SELECT" {order_columns}
+                r#", orders.earlier::text AS earlier, 1::bigint AS "found!"
+                FROM orders
+                WHERE id = $1"#
+            ],
+            id.0
+        )
+        .fetch_optional(self.reads())
+        .await?;
+        row.map(Order::try_from).transpose()
     }
 
     /// A page of orders, newest first, without their history. It ends earlier where its rows would be more
@@ -62,10 +87,11 @@ impl Store {
     /// The database is not available.
     pub async fn orders(&self, page: &OrderPage) -> Result<Page<Order, OrderPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
-        let mut query =
-            QueryBuilder::new(concat!("SELECT ", order_columns!(), ", found FROM (SELECT *, "));
-        query.push(bytes_before!(order_bytes!())).push(page.order());
-        query.push(within_bytes!("(SELECT * FROM ("));
+        let mut query = QueryBuilder::new(sql!(
+            "SELECT" {order_columns}
+            r#", found AS "found!" FROM (SELECT *, coalesce(sum("# {order_bytes} ") OVER ("
+        ));
+        query.push(page.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
         let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS orders");
@@ -73,9 +99,10 @@ impl Store {
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
         query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
         query.push(page.order());
-        let rows = query.build().fetch_all(self.reads()).await?;
+        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(self.reads()).await?;
 
-        let mut found = Page::read(&rows, page.limit, rows::order, OrderPlace::of)?;
+        let total = rows.first().map_or(0, |row| row.found);
+        let mut found = Page::read(rows, total, page.limit, Order::try_from, OrderPlace::of)?;
         if found.next.is_none() && page.is_filtered() {
             found.next = self.last_looked_at(page).await?;
         }
@@ -84,18 +111,13 @@ impl Store {
 
     /// The last order that a page looked at, if there may be more behind it.
     async fn last_looked_at(&self, page: &OrderPage) -> Result<Option<OrderPlace>, StoreError> {
-        let mut query = QueryBuilder::new(
-            "SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us FROM (",
-        );
+        let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
         query.push(") AS orders").push(page.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(self.reads()).await?;
-        row.map(|row| {
-            let id = OrderId(row.try_get("id")?);
-            Ok(OrderPlace { created_us: row.try_get("created_us")?, id })
-        })
-        .transpose()
+        let last: Option<OrderPlaceRow> =
+            query.build_query_as().fetch_optional(self.reads()).await?;
+        Ok(last.map(OrderPlace::from))
     }
 }
 
@@ -132,17 +154,21 @@ impl OrderPage {
             query.push("]) AND id < ").push_bind(before);
         } else if let Some(product) = self.product {
             query.push(
-                "SELECT * FROM ((SELECT product_id AS asked, id AS place, * FROM orders \
-                 WHERE product_id = ANY (ARRAY[",
+                "SELECT * FROM ((
+                    SELECT product_id AS asked, id AS place, * FROM orders
+                    WHERE product_id = ANY (ARRAY[",
             );
             query.push_bind(product.0).push("]) AND id < ").push_bind(before);
             query.push(" ORDER BY product_id, id DESC LIMIT ").push_bind(limit);
             // Never flattened, because of its OFFSET: each order is looked up by its id.
             query.push(
-                ") UNION ALL (SELECT line.product_id AS asked, line.order_id AS place, found.* \
-                 FROM order_lines AS line CROSS JOIN LATERAL \
-                 (SELECT * FROM orders WHERE id = line.order_id OFFSET 0) AS found \
-                 WHERE line.product_id = ANY (ARRAY[",
+                ") UNION ALL (
+                    SELECT line.product_id AS asked, line.order_id AS place, found.*
+                    FROM order_lines AS line
+                    CROSS JOIN LATERAL (
+                        SELECT * FROM orders WHERE id = line.order_id OFFSET 0
+                    ) AS found
+                    WHERE line.product_id = ANY (ARRAY[",
             );
             query.push_bind(product.0).push("]) AND found.product_id <> line.product_id");
             query.push(" AND line.order_id < ").push_bind(before);
@@ -168,12 +194,18 @@ impl OrderPage {
             query.push(" AND status = ").push_bind(status.as_str());
         }
         if let (Some(product), Some(_)) = (self.product, &self.customer) {
-            query.push(" AND (product_id = ").push_bind(product.0);
-            query.push(
-                " OR EXISTS (SELECT FROM order_lines AS line WHERE line.order_id = orders.id \
-                 AND line.product_id = ",
-            );
-            query.push_bind(product.0).push("))");
+            push_with_product(query, product);
         }
     }
+}
+
+/// Only rows under the name `orders` with a line of this product.
+pub(crate) fn push_with_product(query: &mut QueryBuilder<Postgres>, product: ProductId) {
+    query.push(" AND (product_id = ").push_bind(product.0);
+    query.push(
+        " OR EXISTS (
+            SELECT FROM order_lines AS line
+            WHERE line.order_id = orders.id AND line.product_id = ",
+    );
+    query.push_bind(product.0).push("))");
 }

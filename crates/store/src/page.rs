@@ -1,7 +1,5 @@
 //! Pages of a list, by key.
 
-use sqlx::{Row as _, postgres::PgRow};
-
 use crate::StoreError;
 
 /// How many rows of a list one page looks at, at most, for those that fit its filters.
@@ -15,27 +13,16 @@ pub const LOOKED_AT_MAX: i64 = 5_000;
 /// would have more ends earlier, and the list goes on.
 pub const PAGE_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-/// The beginning of the column `bytes_before`: the bytes of all rows before this one, in the order that is
-/// to follow.
+/// Behind `coalesce(sum(<bytes of a row>) OVER (ORDER BY <order of the list>`: the columns `bytes_before`, the bytes of all
+/// rows before this one, and `found`, the number of all rows. Columns that are large are to be selected further out,
+/// where the rows that are too many have been left out.
 macro_rules! bytes_before {
-    ($($bytes:tt)+) => {
-        concat!("coalesce(sum(", $($bytes)+, ") OVER (")
-    };
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before,
+        count(*) OVER () AS found
+    "#] $($to)+) };
 }
 pub(crate) use bytes_before;
-
-/// Its end; the column `found`, which counts all rows; and from where they are. Columns that are large are to be
-/// selected further out, where the rows that are too many have been left out.
-macro_rules! within_bytes {
-    ($from:literal) => {
-        concat!(
-            " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before, \
-             count(*) OVER () AS found FROM ",
-            $from
-        )
-    };
-}
-pub(crate) use within_bytes;
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +34,17 @@ pub struct Page<T, K> {
 }
 
 impl<T, K> Page<T, K> {
-    /// A page of at most `limit` of `rows`, of which one more was asked for, and of which those may be
-    /// missing that were too many bytes.
-    pub(crate) fn read(
-        rows: &[PgRow],
+    /// A page of at most `limit` of the `found` rows of a statement, of which one more was asked for, and of which
+    /// those may be missing that were too many bytes.
+    pub(crate) fn read<R>(
+        rows: Vec<R>,
+        found: i64,
         limit: i64,
-        read: impl Fn(&PgRow) -> Result<T, StoreError>,
+        read: impl Fn(R) -> Result<T, StoreError>,
         key: impl Fn(&T) -> K,
     ) -> Result<Self, StoreError> {
-        let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
         let limit = usize::try_from(limit).unwrap_or(0);
-        let items = rows.iter().take(limit).map(read).collect::<Result<Vec<_>, _>>()?;
+        let items = rows.into_iter().take(limit).map(read).collect::<Result<Vec<_>, _>>()?;
         let more = usize::try_from(found).is_ok_and(|found| found > items.len());
         let next = items.last().filter(|_| more).map(key);
         Ok(Self { items, next })

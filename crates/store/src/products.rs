@@ -1,12 +1,11 @@
 //! Reading products, and making new ones. Changing one begins in `locks`.
 
-use holdfast_domain::{Description, NewProduct, Product, ProductId, ProductName};
-use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use holdfast_domain::{Description, Money, NewProduct, Product, ProductId, ProductName, Stock};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError,
-    page::{bytes_before, within_bytes},
-    rows,
+    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError, page::bytes_before, rows::corrupt,
+    sql::sql,
 };
 
 /// Which products of the list.
@@ -34,30 +33,71 @@ pub struct ProductPlace {
     pub id: ProductId,
 }
 
+/// A row of `products`.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct ProductRow {
+    pub id: i64,
+    pub name: String,
+    pub description: Option<String>,
+    pub price_minor: i64,
+    pub stock: i64,
+    pub version: i64,
+}
+
+impl TryFrom<ProductRow> for Product {
+    type Error = StoreError;
+
+    fn try_from(row: ProductRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: ProductId(row.id),
+            name: ProductName::kept(row.name),
+            description: row.description.map(Description::kept),
+            price: Money::from_minor(row.price_minor).map_err(corrupt("price"))?,
+            stock: Stock::new(row.stock).map_err(corrupt("stock"))?,
+            version: row.version,
+        })
+    }
+}
+
+/// A row of a page of products.
+#[derive(sqlx::FromRow)]
+struct ListedProduct {
+    #[sqlx(flatten)]
+    product: ProductRow,
+    low_name: String,
+    found: i64,
+}
+
 impl Store {
     /// Puts a product into the shop.
     ///
     /// # Errors
     /// The database is not available. Must not be tried again blindly: it may have happened.
     pub async fn create_product(&self, new: &NewProduct) -> Result<Product, StoreError> {
-        let row = sqlx::query(
-            "WITH made AS ( \
-                 INSERT INTO products (name, description, price_minor, stock) \
-                 VALUES ($1, $2, $3, $4) \
-                 RETURNING id, name, description, price_minor, stock, version, held), \
-             entry AS ( \
-                 INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, \
-                     held_after) \
-                 SELECT id, version, 'opening', stock, stock, held FROM made) \
-             TABLE made",
+        let row = sqlx::query_as!(
+            ProductRow,
+            r#"
+            WITH made AS (
+                INSERT INTO products (name, description, price_minor, stock)
+                VALUES ($1, $2, $3, $4)
+                RETURNING id, name, description, price_minor, stock, version, held
+            ), entry AS (
+                INSERT INTO stock_ledger
+                    (product_id, version, reason, delta, stock_after, held_after)
+                SELECT id, version, 'opening', stock, stock, held
+                FROM made
+            )
+            SELECT id, name, description, price_minor, stock, version
+            FROM made
+            "#,
+            new.name.as_str(),
+            new.description.as_ref().map(Description::as_str),
+            new.price.minor(),
+            new.stock.units(),
         )
-        .bind(new.name.as_str())
-        .bind(new.description.as_ref().map(Description::as_str))
-        .bind(new.price.minor())
-        .bind(new.stock.units())
         .fetch_one(self.changes())
         .await?;
-        rows::product(&row)
+        row.try_into()
     }
 
     /// One product, if it is there and on sale. Takes no lock and waits for none.
@@ -65,14 +105,18 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn product(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, name, description, price_minor, stock, version FROM products \
-                 WHERE id = $1 AND retired_at IS NULL",
+        let row = sqlx::query_as!(
+            ProductRow,
+            r#"
+            SELECT id, name, description, price_minor, stock, version
+            FROM products
+            WHERE id = $1 AND retired_at IS NULL
+            "#,
+            id.0,
         )
-        .bind(id.0)
         .fetch_optional(self.reads())
         .await?;
-        row.as_ref().map(rows::product).transpose()
+        row.map(Product::try_from).transpose()
     }
 
     /// The versions of these products, of those that are there and on sale, in no order. Takes no lock and waits for
@@ -81,13 +125,17 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn product_versions(&self, ids: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
-        let found = sqlx::query_as(
-            "SELECT id, version FROM products WHERE id = ANY ($1) AND retired_at IS NULL",
+        let found = sqlx::query!(
+            r#"
+            SELECT id, version
+            FROM products
+            WHERE id = ANY ($1) AND retired_at IS NULL
+            "#,
+            ids,
         )
-        .bind(ids)
         .fetch_all(self.reads())
         .await?;
-        Ok(found)
+        Ok(found.into_iter().map(|row| (row.id, row.version)).collect())
     }
 
     /// A page of the products on sale: by name if there is a beginning of one to look for, else
@@ -101,14 +149,14 @@ impl Store {
     ) -> Result<Page<Product, ProductPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
         let mut query = QueryBuilder::new(
-            "SELECT id, name, description, price_minor, stock, version, low_name, found \
-             FROM (SELECT *, ",
+            "SELECT id, name, description, price_minor, stock, version, low_name, found
+            FROM (
+                SELECT *, coalesce(sum(
+                    512::bigint + 6 * octet_length(name)
+                        + coalesce(octet_length(to_json(description)::text), 0)
+                ) OVER (",
         );
-        query.push(bytes_before!(
-            "(512::bigint + 6 * octet_length(name) \
-                 + coalesce(octet_length(to_json(description)::text), 0))"
-        ));
-        query.push(page.order()).push(within_bytes!("(SELECT * FROM ("));
+        query.push(page.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
         let looked_at = if page.in_stock.is_some() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
@@ -121,14 +169,15 @@ impl Store {
         query.push(page.order()).push(" LIMIT ").push_bind(limit);
         query.push(") AS fitting) AS measured WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
         query.push(page.order());
-        let rows = query.build().fetch_all(self.reads()).await?;
+        let rows: Vec<ListedProduct> = query.build_query_as().fetch_all(self.reads()).await?;
 
-        let read = |row: &PgRow| Ok((rows::product(row)?, row.try_get("low_name")?));
+        let total = rows.first().map_or(0, |row| row.found);
+        let read = |row: ListedProduct| Ok((Product::try_from(row.product)?, row.low_name));
         let place = |(product, name): &(Product, String)| ProductPlace {
             name: name.clone(),
             id: product.id,
         };
-        let found = Page::read(&rows, page.limit, read, place)?;
+        let found = Page::read(rows, total, page.limit, read, place)?;
         let mut next = found.next;
         if next.is_none() && page.in_stock.is_some() {
             next = self.last_product_looked_at(page).await?;
@@ -145,12 +194,9 @@ impl Store {
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
         query.push(") AS looked_at").push(page.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let row = query.build().fetch_optional(self.reads()).await?;
-        row.map(|row| {
-            let id = ProductId(row.try_get("id")?);
-            Ok(ProductPlace { name: row.try_get("low_name")?, id })
-        })
-        .transpose()
+        let last: Option<(i64, String)> =
+            query.build_query_as().fetch_optional(self.reads()).await?;
+        Ok(last.map(|(id, name)| ProductPlace { name, id: ProductId(id) }))
     }
 }
 
@@ -164,8 +210,8 @@ impl ProductPage {
 
     /// The next `limit` products along one index.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
-        const BY_NAME: &str = "SELECT *, lower(name) AS low_name FROM products \
-            WHERE retired_at IS NULL AND ";
+        const BY_NAME: &str =
+            "SELECT *, lower(name) AS low_name FROM products WHERE retired_at IS NULL AND ";
         let Some(name) = &self.name else {
             query.push("SELECT *, '' AS low_name FROM products WHERE retired_at IS NULL AND id > ");
             query.push_bind(self.after.as_ref().map_or(0, |place| place.id.0));

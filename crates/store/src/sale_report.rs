@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_domain::{ProductId, SaleName};
 use jiff::Timestamp;
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, fulfilment::millis};
+use crate::{
+    Store, StoreError,
+    time::{Time, interval},
+};
 
 /// Buckets of lock waits: the one at place `n` has the waits below 2^(n+1) µs and above those of the one
 /// before; the last has all the longer ones. 2^26 µs are a minute.
@@ -58,26 +60,32 @@ impl Store {
         replica: Uuid,
         seconds: &[SaleSecond],
     ) -> Result<(), StoreError> {
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let product_ids: Vec<_> = seconds.iter().map(|second| second.product_id.0).collect();
+        let times: Vec<_> = seconds.iter().map(|second| Time::from(second.second)).collect();
+        let count = |second: &SaleSecond| i64::try_from(second.accepted).unwrap_or(i64::MAX);
+        let accepted: Vec<_> = seconds.iter().map(count).collect();
+        let refused = |second: &SaleSecond| serde_json::json!(second.refused).to_string();
+        let refused: Vec<_> = seconds.iter().map(refused).collect();
         let waits = |second: &SaleSecond| {
             let waits: Vec<_> = second.lock_waits.iter().map(u64::to_string).collect();
             format!("{{{}}}", waits.join(","))
         };
-        let refused = |second: &SaleSecond| serde_json::json!(second.refused).to_string();
-        sqlx::query(
-            "INSERT INTO sale_seconds (product_id, second, replica, accepted, refused, lock_waits) \
-             SELECT product_id, 'epoch'::timestamptz + second_us * interval '1 us', $6, accepted, \
-                 refused::jsonb, waits::bigint[] \
-             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[]) \
-                 AS seen (product_id, second_us, accepted, refused, waits) \
-             ON CONFLICT DO NOTHING",
+        let waits: Vec<_> = seconds.iter().map(waits).collect();
+        sqlx::query!(
+            r#"
+            INSERT INTO sale_seconds (product_id, second, replica, accepted, refused, lock_waits)
+            SELECT product_id, second, $6, accepted, refused::jsonb, waits::bigint[]
+            FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[])
+                AS seen (product_id, second, accepted, refused, waits)
+            ON CONFLICT DO NOTHING
+            "#,
+            &product_ids,
+            &times as &[Time],
+            &accepted,
+            &refused,
+            &waits,
+            replica,
         )
-        .bind(seconds.iter().map(|second| second.product_id.0).collect::<Vec<_>>())
-        .bind(seconds.iter().map(|second| second.second.as_microsecond()).collect::<Vec<_>>())
-        .bind(seconds.iter().map(|second| count(second.accepted)).collect::<Vec<_>>())
-        .bind(seconds.iter().map(refused).collect::<Vec<_>>())
-        .bind(seconds.iter().map(waits).collect::<Vec<_>>())
-        .bind(replica)
         .execute(self.work())
         .await?;
         Ok(())
@@ -88,13 +96,20 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn forget_sale_seconds(&self, age: Duration) -> Result<u64, StoreError> {
-        let gone = sqlx::query(
-            "DELETE FROM sale_seconds WHERE ctid = ANY(ARRAY( \
-                 SELECT ctid FROM sale_seconds WHERE second < now() - $1 * interval '1 ms' \
-                 ORDER BY second LIMIT $2))",
+        let gone = sqlx::query!(
+            r#"
+            DELETE FROM sale_seconds
+            WHERE ctid = ANY (ARRAY(
+                SELECT ctid
+                FROM sale_seconds
+                WHERE second < now() - $1::interval
+                ORDER BY second
+                LIMIT $2
+            ))
+            "#,
+            interval(age),
+            FORGET_MAX,
         )
-        .bind(millis(age))
-        .bind(FORGET_MAX)
         .execute(self.work())
         .await?;
         Ok(gone.rows_affected())
@@ -107,52 +122,84 @@ impl Store {
     pub async fn sale_report(&self, name: &SaleName) -> Result<Option<SaleReport>, StoreError> {
         // The ledger is summed up from where the last report has stopped: a hot product has an entry
         // for each batch.
-        sqlx::query(
-            "UPDATE sale_products SET sold = sale_products.sold + fresh.sold, summed_to = fresh.version \
-             FROM (SELECT one.sale_id, one.product_id, sum(ledger.sold - ledger.returned)::bigint AS sold, \
-                       max(ledger.version) AS version \
-                   FROM sales JOIN sale_products AS one ON one.sale_id = sales.id \
-                   JOIN stock_ledger AS ledger ON ledger.product_id = one.product_id \
-                       AND ledger.version > one.summed_to \
-                   WHERE name = $1 AND ledger.created_at < ends_at GROUP BY 1, 2) AS fresh \
-             WHERE sale_products.sale_id = fresh.sale_id \
-                 AND sale_products.product_id = fresh.product_id AND summed_to < fresh.version",
+        sqlx::query!(
+            r#"
+            UPDATE sale_products SET
+                sold = sale_products.sold + fresh.sold,
+                summed_to = fresh.version
+            FROM (
+                SELECT one.sale_id, one.product_id, max(ledger.version) AS version,
+                    sum(ledger.sold - ledger.returned)::bigint AS sold
+                FROM sales
+                JOIN sale_products AS one ON one.sale_id = sales.id
+                JOIN stock_ledger AS ledger
+                    ON ledger.product_id = one.product_id AND ledger.version > one.summed_to
+                WHERE name = $1 AND ledger.created_at < ends_at
+                GROUP BY 1, 2
+            ) AS fresh
+            WHERE sale_products.sale_id = fresh.sale_id
+                AND sale_products.product_id = fresh.product_id
+                AND summed_to < fresh.version
+            "#,
+            name.as_str(),
         )
-        .bind(name.as_str())
         .execute(self.changes())
         .await?;
-        let row = sqlx::query(
-            "WITH sale AS MATERIALIZED (SELECT * FROM sales WHERE name = $1), \
-             own AS MATERIALIZED (SELECT sale_products.* FROM sale_products JOIN sale ON sale_id = id), \
-             seen AS MATERIALIZED (SELECT sale_seconds.* FROM sale_seconds, sale \
-                 WHERE product_id IN (SELECT product_id FROM own) \
-                     AND second >= date_trunc('second', sale.created_at) AND second < ends_at) \
-             SELECT (SELECT coalesce(sum(sold), 0)::bigint FROM own) AS sold, \
-                 (SELECT coalesce(sum(stock), 0)::bigint FROM products \
-                     WHERE id IN (SELECT product_id FROM own)) AS left, \
-                 coalesce((SELECT jsonb_object_agg(reason, count) FROM ( \
-                     SELECT key AS reason, sum(value::bigint)::bigint AS count \
-                     FROM seen, jsonb_each_text(refused) GROUP BY key) AS counted), '{}')::text AS refused, \
-                 (SELECT coalesce(max(accepted), 0) FROM ( \
-                     SELECT sum(accepted)::bigint AS accepted FROM seen GROUP BY second) AS by_second) AS peak, \
-                 ARRAY(SELECT sum(waits)::bigint FROM seen, \
-                     unnest(lock_waits) WITH ORDINALITY AS bucket (waits, place) \
-                     GROUP BY place ORDER BY place) AS waits \
-             FROM sale",
+        let row = sqlx::query!(
+            r#"
+            WITH sale AS MATERIALIZED (
+                SELECT * FROM sales WHERE name = $1
+            ), own AS MATERIALIZED (
+                SELECT sale_products.* FROM sale_products JOIN sale ON sale_id = id
+            ), seen AS MATERIALIZED (
+                SELECT sale_seconds.*
+                FROM sale_seconds, sale
+                WHERE product_id IN (SELECT product_id FROM own)
+                    AND second >= date_trunc('second', sale.created_at)
+                    AND second < ends_at
+            )
+            SELECT
+                (SELECT coalesce(sum(sold), 0)::bigint FROM own) AS "sold!",
+                (
+                    SELECT coalesce(sum(stock), 0)::bigint
+                    FROM products
+                    WHERE id IN (SELECT product_id FROM own)
+                ) AS "left!",
+                coalesce((
+                    SELECT jsonb_object_agg(reason, count)
+                    FROM (
+                        SELECT key AS reason, sum(value::bigint)::bigint AS count
+                        FROM seen, jsonb_each_text(refused)
+                        GROUP BY key
+                    ) AS counted
+                ), '{}')::text AS "refused!",
+                (
+                    SELECT coalesce(max(accepted), 0)
+                    FROM (
+                        SELECT sum(accepted)::bigint AS accepted FROM seen GROUP BY second
+                    ) AS by_second
+                ) AS "peak!",
+                ARRAY(
+                    SELECT sum(waits)::bigint
+                    FROM seen, unnest(lock_waits) WITH ORDINALITY AS bucket (waits, place)
+                    GROUP BY place
+                    ORDER BY place
+                ) AS "waits!"
+            FROM sale
+            "#,
+            name.as_str(),
         )
-        .bind(name.as_str())
         .fetch_optional(self.reads())
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let refused: &str = row.try_get("refused")?;
         Ok(Some(SaleReport {
-            sold: row.try_get("sold")?,
-            left: row.try_get("left")?,
-            refused: holdfast_domain::json::from_str(refused).map_err(|error| {
+            sold: row.sold,
+            left: row.left,
+            refused: holdfast_domain::json::from_str(&row.refused).map_err(|error| {
                 StoreError::Corrupt { what: "count of refusals", reason: error.to_string() }
             })?,
-            peak_orders_per_second: row.try_get("peak")?,
-            lock_wait_p99: percentile_99(&row.try_get::<Vec<i64>, _>("waits")?),
+            peak_orders_per_second: row.peak,
+            lock_wait_p99: percentile_99(&row.waits),
         }))
     }
 }

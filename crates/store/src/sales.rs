@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -19,11 +20,13 @@ use tokio::time::sleep;
 
 use crate::{
     Batch, Store, StoreError,
+    archive::archived_orders,
     calls::{RefusedWrite, again},
     connections::Transaction,
-    fulfilment::millis,
     locks::lock_rows,
     rows::{corrupt, timestamp},
+    sql::checked,
+    time::{Time, interval},
 };
 
 /// The most sales that one product may be in, those that are over included.
@@ -50,6 +53,11 @@ pub enum PutSaleError {
     /// It has begun, and its start or its products would change.
     #[error("the start and the products of a sale that has begun cannot be changed")]
     Begun,
+    /// Orders of these products that count for its limit may have been archived before it was written.
+    #[error(
+        "orders since the start of the sale have been archived, so its limit cannot count them"
+    )]
+    Archived(Vec<ProductId>),
     /// The database is not available, or refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,12 +75,44 @@ impl RefusedWrite for PutSaleError {
     }
 }
 
-macro_rules! sale_columns {
-    () => {
-        "sales.name, ARRAY(SELECT product_id FROM sale_products WHERE sale_id = sales.id) AS products, \
-         (extract(epoch FROM starts_at) * 1000000)::bigint AS starts_us, \
-         (extract(epoch FROM ends_at) * 1000000)::bigint AS ends_us, per_customer, held_back"
-    };
+/// The columns of a [`SaleRow`], and from where they are.
+macro_rules! sales {
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        SELECT id, name, starts_at AS "starts_at: Time", ends_at AS "ends_at: Time",
+            created_at AS "created_at: Time", per_customer, held_back,
+            starts_at <= now() AS "begun!", ends_at <= now() AS "over!",
+            ARRAY(SELECT product_id FROM sale_products WHERE sale_id = sales.id) AS "products!"
+        FROM sales
+    "#] $($to)+) };
+}
+
+/// A row of `sales`, with the products of the sale.
+struct SaleRow {
+    id: i64,
+    name: String,
+    starts_at: Time,
+    ends_at: Time,
+    created_at: Time,
+    per_customer: Option<i32>,
+    held_back: bool,
+    begun: bool,
+    over: bool,
+    products: Vec<i64>,
+}
+
+impl TryFrom<SaleRow> for Sale {
+    type Error = StoreError;
+
+    fn try_from(row: SaleRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: SaleName::new(row.name).map_err(corrupt("sale's name"))?,
+            products: row.products.into_iter().map(ProductId).collect(),
+            starts_at: row.starts_at.to_jiff(),
+            ends_at: row.ends_at.to_jiff(),
+            per_customer: row.per_customer.and_then(|units| u32::try_from(units).ok()),
+            held_back: row.held_back,
+        })
+    }
 }
 
 impl Store {
@@ -81,10 +121,8 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
-        let micros = sqlx::query_scalar("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
-            .fetch_one(self.reads())
-            .await?;
-        timestamp(micros)
+        let now = sqlx::query_scalar!(r#"SELECT now() AS "now!: Time""#);
+        Ok(now.fetch_one(self.reads()).await?.to_jiff())
     }
 
     /// Writes a sale down, or changes the one of its name. The same again changes nothing. From the answer on,
@@ -115,24 +153,25 @@ impl Store {
 
     async fn try_put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
         let mut transaction = self.begin_change().await?;
-        let row = sqlx::query(concat!(
-            "SELECT id, starts_at <= now() AS begun, ",
-            sale_columns!(),
-            " FROM sales WHERE name = $1 FOR UPDATE"
-        ))
-        .bind(sale.name.as_str())
-        .fetch_optional(&mut transaction)
-        .await?;
-        let before = row.as_ref().map(read).transpose()?;
+        let row = lock_sale(&mut transaction, &sale.name).await?;
+        let begun = row.as_ref().is_some_and(|row| row.begun);
+        let uncounted = uncounted(row.as_ref(), sale);
+        let before = row.map(Sale::try_from).transpose()?;
         if before.as_ref() == Some(sale) {
             return Ok(());
         }
-        let begun = row.as_ref().is_some_and(|row| row.try_get("begun").unwrap_or(false));
         if let Some(before) = &before
             && begun
             && (before.starts_at, &before.products) != (sale.starts_at, &sale.products)
         {
             return Err(PutSaleError::Begun);
+        }
+        let ids: Vec<_> = sale.products.iter().map(|id| id.0).collect();
+        if let Some(archived) = uncounted {
+            let missing = archived_orders(&mut transaction, &ids, sale.starts_at, archived).await?;
+            if !missing.is_empty() {
+                return Err(PutSaleError::Archived(missing));
+            }
         }
         let mut concerned = sale.products.clone();
         concerned.extend(before.iter().flat_map(|before| &before.products));
@@ -149,38 +188,45 @@ impl Store {
         if !unknown.is_empty() {
             return Err(PutSaleError::UnknownProducts(unknown));
         }
-        let id: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO sales (name, starts_at, ends_at, per_customer, held_back, after_order) \
-             SELECT $1, 'epoch'::timestamptz + $2 * interval '1 us', \
-                 'epoch'::timestamptz + $3 * interval '1 us', $4, $5, \
-                 CASE WHEN 'epoch'::timestamptz + $2 * interval '1 us' > now() \
-                     THEN (SELECT last_value FROM orders_id_seq) ELSE 0 END \
-             WHERE EXISTS (SELECT FROM sales WHERE name = $1) \
-                 OR (SELECT count(*) FROM sales) < $6 \
-             ON CONFLICT (name) DO UPDATE SET starts_at = excluded.starts_at, \
-                 ends_at = excluded.ends_at, per_customer = excluded.per_customer, \
-                 held_back = excluded.held_back, \
-                 after_order = least(sales.after_order, excluded.after_order) \
-             RETURNING id",
+        let id = sqlx::query_scalar!(
+            r#"
+            INSERT INTO sales (name, starts_at, ends_at, per_customer, held_back, after_order)
+            SELECT $1, $2, $3, $4, $5,
+                CASE WHEN $2 > now() THEN (SELECT last_value FROM orders_id_seq) ELSE 0 END
+            WHERE EXISTS (SELECT FROM sales WHERE name = $1) OR (SELECT count(*) FROM sales) < $6
+            ON CONFLICT (name) DO UPDATE SET
+                starts_at = excluded.starts_at,
+                ends_at = excluded.ends_at,
+                per_customer = excluded.per_customer,
+                held_back = excluded.held_back,
+                after_order = least(sales.after_order, excluded.after_order)
+            RETURNING id
+            "#,
+            sale.name.as_str(),
+            Time::from(sale.starts_at) as Time,
+            Time::from(sale.ends_at) as Time,
+            sale.per_customer.map(|units| i32::try_from(units).unwrap_or(i32::MAX)),
+            sale.held_back,
+            SALES_MAX,
         )
-        .bind(sale.name.as_str())
-        .bind(sale.starts_at.as_microsecond())
-        .bind(sale.ends_at.as_microsecond())
-        .bind(sale.per_customer.map(|units| i32::try_from(units).unwrap_or(i32::MAX)))
-        .bind(sale.held_back)
-        .bind(SALES_MAX)
         .fetch_optional(&mut transaction)
-        .await?;
-        let id = id.ok_or(PutSaleError::Full)?;
-        sqlx::query(
-            "WITH gone AS (DELETE FROM sale_products \
-                 WHERE sale_id = $1 AND product_id <> ALL($2)) \
-             INSERT INTO sale_products (sale_id, product_id, summed_to) \
-             SELECT $1, id, version FROM products WHERE id = ANY($2) \
-             ON CONFLICT DO NOTHING",
+        .await?
+        .ok_or(PutSaleError::Full)?;
+        sqlx::query!(
+            r#"
+            WITH gone AS (
+                DELETE FROM sale_products
+                WHERE sale_id = $1 AND product_id <> ALL ($2)
+            )
+            INSERT INTO sale_products (sale_id, product_id, summed_to)
+            SELECT $1, id, version
+            FROM products
+            WHERE id = ANY ($2)
+            ON CONFLICT DO NOTHING
+            "#,
+            id,
+            &ids,
         )
-        .bind(id)
-        .bind(sale.products.iter().map(|id| id.0).collect::<Vec<_>>())
         .execute(&mut transaction)
         .await?;
         if let Some(id) = tell_products(&mut transaction, &concerned).await? {
@@ -208,21 +254,11 @@ impl Store {
 
     async fn try_delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
         let mut transaction = self.begin_change().await?;
-        let row = sqlx::query(concat!(
-            "SELECT id, ",
-            sale_columns!(),
-            " FROM sales WHERE name = $1 FOR UPDATE"
-        ))
-        .bind(name.as_str())
-        .fetch_optional(&mut transaction)
-        .await?;
-        let Some(row) = row else { return Ok(false) };
-        let sale = read(&row)?;
+        let Some(row) = lock_sale(&mut transaction, name).await? else { return Ok(false) };
+        let id = row.id;
+        let sale = Sale::try_from(row)?;
         lock_rows(&mut transaction, &sale.products, self.hand_over()).await?;
-        sqlx::query("DELETE FROM sales WHERE id = $1")
-            .bind(row.try_get::<i64, _>("id")?)
-            .execute(&mut transaction)
-            .await?;
+        sqlx::query!("DELETE FROM sales WHERE id = $1", id).execute(&mut transaction).await?;
         tell_products(&mut transaction, &sale.products).await?;
         transaction.commit().await?;
         Ok(true)
@@ -233,11 +269,10 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn sale(&self, name: &SaleName) -> Result<Option<Sale>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", sale_columns!(), " FROM sales WHERE name = $1"))
-            .bind(name.as_str())
+        let row = checked!(SaleRow, [{sales} "WHERE name = $1"], name.as_str())
             .fetch_optional(self.reads())
             .await?;
-        row.as_ref().map(read).transpose()
+        row.map(Sale::try_from).transpose()
     }
 
     /// Products of sales that are open, or will be within `ahead`, at most `limit`.
@@ -249,13 +284,17 @@ impl Store {
         ahead: Duration,
         limit: u32,
     ) -> Result<Vec<ProductId>, StoreError> {
-        let found: Vec<i64> = sqlx::query_scalar(
-            "SELECT DISTINCT product_id FROM sales JOIN sale_products ON sale_id = id \
-             WHERE ends_at > now() AND starts_at < now() + $1 * interval '1 ms' \
-             ORDER BY product_id LIMIT $2",
+        let found = sqlx::query_scalar!(
+            r#"
+            SELECT DISTINCT product_id
+            FROM sales JOIN sale_products ON sale_id = id
+            WHERE ends_at > now() AND starts_at < now() + $1::interval
+            ORDER BY product_id
+            LIMIT $2
+            "#,
+            interval(ahead),
+            i64::from(limit),
         )
-        .bind(millis(ahead))
-        .bind(i64::from(limit))
         .fetch_all(self.reads())
         .await?;
         Ok(found.into_iter().map(ProductId).collect())
@@ -266,16 +305,38 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn sales(&self, limit: u32) -> Result<Vec<Sale>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            sale_columns!(),
-            " FROM sales ORDER BY ends_at DESC, id DESC LIMIT $1"
-        ))
-        .bind(i64::from(limit))
+        let rows = checked!(
+            SaleRow,
+            [{sales} "ORDER BY ends_at DESC, id DESC LIMIT $1"],
+            i64::from(limit),
+        )
         .fetch_all(self.reads())
         .await?;
-        rows.iter().map(read).collect()
+        rows.into_iter().map(Sale::try_from).collect()
     }
+}
+
+/// When orders may have been archived that count for a sale that is written: nothing is archived that an open sale
+/// counts.
+fn uncounted(before: Option<&SaleRow>, sale: &Sale) -> Option<Range<Timestamp>> {
+    let gets_limit = sale.per_customer.is_some();
+    match before {
+        Some(row) if row.over => {
+            (sale.ends_at > row.ends_at.to_jiff()).then(|| row.ends_at.to_jiff()..Timestamp::MAX)
+        }
+        Some(row) if row.begun => (gets_limit && row.per_customer.is_none())
+            .then(|| Timestamp::UNIX_EPOCH..row.created_at.to_jiff()),
+        _ => gets_limit.then_some(Timestamp::UNIX_EPOCH..Timestamp::MAX),
+    }
+}
+
+async fn lock_sale(
+    transaction: &mut Transaction,
+    name: &SaleName,
+) -> Result<Option<SaleRow>, sqlx::Error> {
+    checked!(SaleRow, [{sales} "WHERE name = $1 FOR UPDATE"], name.as_str())
+        .fetch_optional(transaction)
+        .await
 }
 
 impl Batch {
@@ -328,25 +389,29 @@ async fn tell_products(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
 ) -> Result<Option<ProductId>, StoreError> {
-    let rows = sqlx::query(
-        "UPDATE products SET sales = ( \
-             SELECT jsonb_agg(jsonb_build_object( \
-                 'from', (extract(epoch FROM starts_at) * 1000000)::bigint, \
-                 'to', (extract(epoch FROM ends_at) * 1000000)::bigint, \
-                 'limit', per_customer, 'held', held_back, 'after', after_order)) \
-             FROM sales JOIN sale_products ON sale_id = sales.id WHERE product_id = products.id) \
-         WHERE id = ANY($1) RETURNING id, coalesce(jsonb_array_length(sales), 0) AS sales",
+    let products: Vec<_> = products.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"
+        UPDATE products SET sales = (
+            SELECT jsonb_agg(jsonb_build_object(
+                'from', (extract(epoch FROM starts_at) * 1000000)::bigint,
+                'to', (extract(epoch FROM ends_at) * 1000000)::bigint,
+                'limit', per_customer,
+                'held', held_back,
+                'after', after_order
+            ))
+            FROM sales JOIN sale_products ON sale_id = sales.id
+            WHERE product_id = products.id
+        )
+        WHERE id = ANY ($1)
+        RETURNING id, coalesce(jsonb_array_length(sales), 0) AS "sales!"
+        "#,
+        &products,
     )
-    .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
     .fetch_all(transaction)
     .await?;
-    for row in rows {
-        let sales: i32 = row.try_get("sales")?;
-        if usize::try_from(sales).unwrap_or(usize::MAX) > SALES_OF_PRODUCT_MAX {
-            return Ok(Some(ProductId(row.try_get("id")?)));
-        }
-    }
-    Ok(None)
+    let too_many = |sales| usize::try_from(sales).unwrap_or(usize::MAX) > SALES_OF_PRODUCT_MAX;
+    Ok(rows.into_iter().find(|row| too_many(row.sales)).map(|row| ProductId(row.id)))
 }
 
 /// A sale on the row of its product.
@@ -379,17 +444,4 @@ pub(crate) fn selling(row: &PgRow) -> Result<Selling, StoreError> {
     };
     let windows = sales.into_iter().map(window).collect::<Result<Vec<_>, StoreError>>()?;
     Ok(Selling::at(&windows, timestamp(now)?))
-}
-
-fn read(row: &PgRow) -> Result<Sale, StoreError> {
-    let products: Vec<i64> = row.try_get("products")?;
-    let per_customer: Option<i32> = row.try_get("per_customer")?;
-    Ok(Sale {
-        name: SaleName::new(row.try_get("name")?).map_err(corrupt("sale's name"))?,
-        products: products.into_iter().map(ProductId).collect(),
-        starts_at: timestamp(row.try_get("starts_us")?)?,
-        ends_at: timestamp(row.try_get("ends_us")?)?,
-        per_customer: per_customer.and_then(|units| u32::try_from(units).ok()),
-        held_back: row.try_get("held_back")?,
-    })
 }

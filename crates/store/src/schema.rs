@@ -45,7 +45,7 @@ impl Store {
             let connect = self.settings.connect.clone().application_name("holdfast-schema");
             let mut connection = connect_alone(&connect, ASK_LIMIT).await?;
             let applied: Result<Option<i64>, sqlx::Error> =
-                sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success")
                     .fetch_one(&mut connection)
                     .await;
             // What matters has been said.

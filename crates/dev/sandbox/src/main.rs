@@ -9,6 +9,7 @@ mod servers;
 mod signals;
 mod stack;
 mod terminal;
+mod with_database;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Run(run::RunOptions),
     /// Start only PostgreSQL and Redis and print their addresses, until Ctrl-C.
     Servers,
+    /// Start PostgreSQL, make tables, and run a command that finds the database in `DATABASE_URL`.
+    WithDatabase(with_database::DatabaseOptions),
     /// End servers and remove folders that killed sandboxes left behind.
     Sweep,
 }
@@ -36,6 +39,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run::run(&options).await,
         Command::Servers => servers::run().await,
+        Command::WithDatabase(options) => with_database::run(options).await,
         Command::Sweep => holdfast_sandbox::sweep().map(|removed| {
             terminal::say(&format!("{removed} stale folders removed"));
             ExitCode::SUCCESS

@@ -83,6 +83,9 @@ impl Book {
             PutSaleError::Begun => {
                 NotWritten::Refused { reason: "SaleBegun", message: error.to_string() }
             }
+            PutSaleError::Archived(_) => {
+                NotWritten::Refused { reason: "OrdersArchived", message: error.to_string() }
+            }
             PutSaleError::Store(error) => {
                 tracing::warn!(sale = sale.name.as_str(), error = %Chain(&error), "a sale was not written down; trying again");
                 NotWritten::Unavailable

@@ -15,9 +15,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::Placed;
-use crate::{
-    IdempotencyKey, Ordered, StoreError, fulfilment::millis, places::Place, rows::timestamp,
-};
+use crate::{IdempotencyKey, Ordered, StoreError, places::Place, rows::timestamp, time::millis};
 
 /// An order that is to be written.
 #[derive(Clone, Debug)]

@@ -9,12 +9,11 @@ use std::{
 
 use futures::{
     Stream, TryStreamExt as _,
-    future::BoxFuture,
     stream::{self, BoxStream, StreamExt as _},
 };
 use sqlx::{
-    Either, Execute, Executor, Postgres, SqlStr,
-    postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo},
+    Either, Execute, Executor as _, Postgres,
+    postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity},
 };
 use tokio::time::{Sleep, sleep};
 
@@ -63,13 +62,92 @@ impl<'c> Message<'c> {
     }
 }
 
-impl<'c> Executor<'c> for Message<'c> {
-    type Database = Postgres;
+/// Makes an executor of a type with a function that gives all answers to a query. Statements are only executed on it,
+/// never prepared or described alone.
+macro_rules! executor {
+    ([$lifetime:lifetime $($generics:tt)*] $this:ty, $answers:path) => {
+        impl<$lifetime, $($generics)*> sqlx::Executor<$lifetime> for $this {
+            type Database = sqlx::Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Answer, sqlx::Error>>
+            fn fetch_many<'e, 'q: 'e, E>(
+                self,
+                query: E,
+            ) -> futures::stream::BoxStream<'e, Result<$crate::connections::Answer, sqlx::Error>>
+            where
+                $lifetime: 'e,
+                E: 'q + sqlx::Execute<'q, sqlx::Postgres>,
+            {
+                $answers(self, query)
+            }
+
+            fn fetch_optional<'e, 'q: 'e, E>(
+                self,
+                query: E,
+            ) -> futures::future::BoxFuture<'e, Result<Option<sqlx::postgres::PgRow>, sqlx::Error>>
+            where
+                $lifetime: 'e,
+                E: 'q + sqlx::Execute<'q, sqlx::Postgres>,
+            {
+                Box::pin($crate::connections::first($answers(self, query)))
+            }
+
+            fn prepare_with<'e>(
+                self,
+                _: sqlx::SqlStr,
+                _: &'e [sqlx::postgres::PgTypeInfo],
+            ) -> futures::future::BoxFuture<'e, Result<sqlx::postgres::PgStatement, sqlx::Error>>
+            where
+                $lifetime: 'e,
+            {
+                Box::pin(async { Err($crate::connections::misused()) })
+            }
+
+            fn describe<'e>(
+                self,
+                _: sqlx::SqlStr,
+            ) -> futures::future::BoxFuture<'e, Result<sqlx::Describe<sqlx::Postgres>, sqlx::Error>>
+            where
+                $lifetime: 'e,
+            {
+                Box::pin(async { Err($crate::connections::misused()) })
+            }
+        }
+    };
+}
+pub(crate) use executor;
+
+/// The first row. Reads to the end: an error may follow, and the session is not free before.
+pub(crate) async fn first(
+    mut answers: BoxStream<'_, Result<Answer, sqlx::Error>>,
+) -> Result<Option<PgRow>, sqlx::Error> {
+    let mut first = None;
+    while let Some(answer) = answers.try_next().await? {
+        if let Either::Right(row) = answer {
+            first.get_or_insert(row);
+        }
+    }
+    Ok(first)
+}
+
+executor!(['c] Message<'c>, Message::answers);
+executor!(['c] &'c mut Session, Session::answers);
+
+impl Session {
+    fn answers<'e, 'q: 'e>(
+        &'e mut self,
+        query: impl Execute<'q, Postgres> + 'q,
+    ) -> BoxStream<'e, Result<Answer, sqlx::Error>> {
+        Message::alone(self).answers(query)
+    }
+}
+
+impl<'c> Message<'c> {
+    pub(super) fn answers<'e, 'q: 'e>(
+        self,
+        query: impl Execute<'q, Postgres> + 'q,
+    ) -> BoxStream<'e, Result<Answer, sqlx::Error>>
     where
         'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
     {
         let Self { session, from, to } = self;
         let Session { held: Some(Held { connection, set, .. }), state, began, fresh, writes } =
@@ -91,99 +169,10 @@ impl<'c> Executor<'c> for Message<'c> {
             begun: None,
         })
     }
-
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let mut rows = self.fetch(query);
-        Box::pin(async move {
-            let first = rows.try_next().await?;
-            // To the end: an error may follow, and the session is not free before.
-            while rows.try_next().await?.is_some() {}
-            Ok(first)
-        })
-    }
-
-    fn prepare_with<'e>(
-        self,
-        _: SqlStr,
-        _: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(async { Err(misused()) })
-    }
-
-    fn describe<'e>(self, _: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(async { Err(misused()) })
-    }
 }
 
-/// A type whose mutable reference runs each statement as a [`Message`].
-macro_rules! run_as {
-    ([$($generics:tt)*] $this:ty, $message:path) => {
-        impl<'c, $($generics)*> sqlx::Executor<'c> for &'c mut $this {
-            type Database = sqlx::Postgres;
-
-            fn fetch_many<'e, 'q: 'e, E>(
-                self,
-                query: E,
-            ) -> futures::stream::BoxStream<'e, Result<$crate::connections::Answer, sqlx::Error>>
-            where
-                'c: 'e,
-                E: 'q + sqlx::Execute<'q, sqlx::Postgres>,
-            {
-                $message(self).fetch_many(query)
-            }
-
-            fn fetch_optional<'e, 'q: 'e, E>(
-                self,
-                query: E,
-            ) -> futures::future::BoxFuture<'e, Result<Option<sqlx::postgres::PgRow>, sqlx::Error>>
-            where
-                'c: 'e,
-                E: 'q + sqlx::Execute<'q, sqlx::Postgres>,
-            {
-                $message(self).fetch_optional(query)
-            }
-
-            fn prepare_with<'e>(
-                self,
-                sql: sqlx::SqlStr,
-                types: &'e [sqlx::postgres::PgTypeInfo],
-            ) -> futures::future::BoxFuture<'e, Result<sqlx::postgres::PgStatement, sqlx::Error>>
-            where
-                'c: 'e,
-            {
-                $message(self).prepare_with(sql, types)
-            }
-
-            fn describe<'e>(
-                self,
-                sql: sqlx::SqlStr,
-            ) -> futures::future::BoxFuture<'e, Result<sqlx::Describe<sqlx::Postgres>, sqlx::Error>>
-            where
-                'c: 'e,
-            {
-                $message(self).describe(sql)
-            }
-        }
-    };
-}
-pub(super) use run_as;
-
-run_as!([] Session, Message::alone);
-
-fn misused() -> sqlx::Error {
+/// A statement that cannot be executed where it was sent.
+pub(crate) fn misused() -> sqlx::Error {
     sqlx::Error::Protocol("the session is in another state than the statement needs".to_owned())
 }
 

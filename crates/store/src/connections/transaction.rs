@@ -1,8 +1,14 @@
 //! A transaction on a session.
 
-use std::borrow::BorrowMut;
+use std::{borrow::BorrowMut, fmt::Debug};
 
-use super::{Message, Session, execute::run_as};
+use futures::stream::BoxStream;
+use sqlx::{Execute, Postgres};
+
+use super::{
+    execute::{Answer, Message, executor},
+    session::Session,
+};
 use crate::{StoreError, error::unanswered};
 
 /// A transaction. Dropping it rolls back.
@@ -25,8 +31,11 @@ impl<S: BorrowMut<Session>> Transaction<S> {
         Self(session)
     }
 
-    fn message(&mut self) -> Message<'_> {
-        Message::within(self.0.borrow_mut())
+    fn answers<'e, 'q: 'e>(
+        &'e mut self,
+        query: impl Execute<'q, Postgres> + 'q,
+    ) -> BoxStream<'e, Result<Answer, sqlx::Error>> {
+        Message::within(self.0.borrow_mut()).answers(query)
     }
 
     /// Commits. Once this is polled, dropping it leaves the outcome open.
@@ -49,4 +58,4 @@ impl<S: BorrowMut<Session>> Transaction<S> {
     }
 }
 
-run_as!([S: BorrowMut<Session> + std::fmt::Debug + Send] Transaction<S>, Transaction::message);
+executor!(['c S: BorrowMut<Session> + Debug + Send] &'c mut Transaction<S>, Transaction::answers);

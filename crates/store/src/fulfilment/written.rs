@@ -1,9 +1,6 @@
 //! What a statement about claims has reached.
 
 use holdfast_domain::OrderId;
-use sqlx::{Row as _, postgres::PgRow};
-
-use crate::StoreError;
 
 /// What was written about claims. The claims of all other orders are lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,16 +11,31 @@ pub struct WrittenClaims {
     pub locked: Vec<OrderId>,
 }
 
-impl WrittenClaims {
-    pub(super) fn read(rows: &[PgRow]) -> Result<Self, StoreError> {
+/// A row of [`missed_and_written`].
+pub(super) struct WrittenRow {
+    pub id: i64,
+    pub locked: bool,
+}
+
+impl From<Vec<WrittenRow>> for WrittenClaims {
+    fn from(rows: Vec<WrittenRow>) -> Self {
         let mut written = Self { done: Vec::with_capacity(rows.len()), locked: Vec::new() };
-        for row in rows {
-            let order = OrderId(row.try_get("id")?);
-            if row.try_get("locked")? { &mut written.locked } else { &mut written.done }
-                .push(order);
+        for WrittenRow { id, locked } in rows {
+            if locked { &mut written.locked } else { &mut written.done }.push(OrderId(id));
         }
-        Ok(written)
+        written
     }
+}
+
+/// Locks the order of the claim in a row `asked`, if the claim still holds.
+macro_rules! held_claim {
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        SELECT id
+        FROM orders
+        WHERE id = asked.id AND attempt = asked.attempt
+            AND CASE status WHEN 'processing' THEN true ELSE false END
+        FOR UPDATE SKIP LOCKED
+    "#] $($to)+) };
 }
 
 /// The end of a statement about the claims in `$1` and `$2`, with those in `mine` that it has locked and those in
@@ -31,17 +43,27 @@ impl WrittenClaims {
 ///
 /// A claim that is not in `mine` and holds in the statement's snapshot is locked. It may also have been lost since
 /// the snapshot was taken; the next try tells.
-macro_rules! written_and_locked {
-    () => {
-        "missed AS MATERIALIZED ( \
-             SELECT asked.id, asked.attempt \
-             FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt) \
-             EXCEPT SELECT mine.id, mine.attempt FROM mine) \
-         SELECT written.id, false AS locked FROM written \
-         UNION ALL SELECT still.id, true FROM missed CROSS JOIN LATERAL ( \
-             SELECT id FROM orders WHERE id = missed.id AND attempt = missed.attempt \
-                 AND CASE status WHEN 'processing' THEN true ELSE false END OFFSET 0) AS still"
-    };
+macro_rules! missed_and_written {
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        missed AS MATERIALIZED (
+            SELECT asked.id, asked.attempt
+            FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt)
+            EXCEPT
+            SELECT mine.id, mine.attempt FROM mine
+        )
+        SELECT written.id AS "id!", false AS "locked!"
+        FROM written
+        UNION ALL
+        SELECT still.id, true
+        FROM missed
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM orders
+            WHERE id = missed.id AND attempt = missed.attempt
+                AND CASE status WHEN 'processing' THEN true ELSE false END
+            OFFSET 0
+        ) AS still
+    "#] $($to)+) };
 }
 
-pub(super) use written_and_locked;
+pub(super) use {held_claim, missed_and_written};

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use holdfast_domain::{OrderId, OrderStatus};
-use holdfast_store::{Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder, Store, StoreError};
+use holdfast_domain::{OrderId, OrderStatus, ProductId, Sale, SaleName};
+use holdfast_store::{
+    Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder, PutSaleError, Store, StoreError,
+};
 
 use crate::fixture;
 
@@ -171,4 +173,90 @@ async fn one_archives_at_a_time() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the lock stayed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Its file would lack them.
+#[tokio::test]
+async fn an_order_with_unknown_steps_in_its_history_stays() {
+    let (store, mut archive) = shop().await;
+    let unknown = r#"UPDATE orders SET earlier = '[{"status": "returned"}]' WHERE id = 22"#;
+    sql(&store, unknown).await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    let (old, _) = all(&mut archive, cutoff, 3).await;
+    assert!(!ids(&old).contains(&22) && ids(&old).contains(&24), "{:?}", ids(&old));
+}
+
+/// A sale of this product with a limit that began so many days ago.
+async fn limited(store: &Store, product: i64, days: u32) -> Sale {
+    let now = store.clock().await.unwrap();
+    Sale {
+        name: SaleName::new(format!("sale-{product}-{days}")).unwrap(),
+        products: [ProductId(product)].into(),
+        starts_at: now - DAY * days,
+        ends_at: now + DAY,
+        per_customer: Some(3),
+        held_back: false,
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_refused_from_a_time_of_which_orders_are_archived() {
+    let (store, mut archive) = shop().await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    archive.remove("one", cutoff, &[OrderId(22)]).await.unwrap();
+    let late = limited(&store, 1, 2).await;
+    let error = store.put_sale(&late).await.unwrap_err();
+    assert!(matches!(&error, PutSaleError::Archived(ids) if *ids == [ProductId(1)]), "{error:?}");
+    assert_eq!(store.sale(&late.name).await.unwrap(), None);
+    // Nothing is missing of a product without archived orders, or of a sale that begins now or has no limit.
+    store.put_sale(&limited(&store, 2, 2).await).await.unwrap();
+    store.put_sale(&limited(&store, 1, 0).await).await.unwrap();
+    store.put_sale(&Sale { per_customer: None, ..late.clone() }).await.unwrap();
+    // It does not get one later.
+    let error = store.put_sale(&late).await.unwrap_err();
+    assert!(matches!(error, PutSaleError::Archived(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_sale_gets_a_limit_while_it_is_open_if_nothing_of_it_was_archived() {
+    let (store, mut archive) = shop().await;
+    let sale = limited(&store, 1, 25).await;
+    store.put_sale(&Sale { per_customer: None, ..sale.clone() }).await.unwrap();
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    archive.remove("one", cutoff, &[OrderId(27)]).await.unwrap();
+    store.put_sale(&sale).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sale_that_is_over_goes_on_only_if_nothing_of_it_was_archived() {
+    let (store, mut archive) = shop().await;
+    let mut sale = limited(&store, 1, 25).await;
+    let end = sale.ends_at;
+    store.put_sale(&sale).await.unwrap();
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    archive.remove("open", cutoff, &[OrderId(27)]).await.unwrap();
+    for _ in 0..2 {
+        sale.ends_at = store.clock().await.unwrap();
+        store.put_sale(&sale).await.unwrap();
+        sale.ends_at = end;
+        store.put_sale(&sale).await.unwrap();
+    }
+
+    sale.ends_at = store.clock().await.unwrap();
+    store.put_sale(&sale).await.unwrap();
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    archive.remove("over", cutoff, &[OrderId(22)]).await.unwrap();
+    sale.ends_at = end;
+    let error = store.put_sale(&sale).await.unwrap_err();
+    assert!(matches!(error, PutSaleError::Archived(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_sale_counts_stays_though_the_sale_is_written_while_orders_are_archived() {
+    let (store, mut archive) = shop().await;
+    let cutoff = archive.cutoff(DAY * 20).await.unwrap();
+    store.put_sale(&limited(&store, 1, 25).await).await.unwrap();
+    let error = archive.remove("one", cutoff, &[OrderId(22)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(store.order(OrderId(22)).await.unwrap().is_some());
 }

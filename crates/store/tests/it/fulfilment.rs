@@ -211,6 +211,26 @@ async fn a_history_is_bounded_and_keeps_who_wanted_something() {
     assert_eq!((claimed.since, claimed.returns), (earlier[0].at, 25));
 }
 
+/// A later version may write such steps.
+#[tokio::test]
+async fn an_order_with_unknown_steps_in_its_history_is_read_without_them() {
+    let store = store().await;
+    let id = orders(&store, 1).await[0];
+    sqlx::query(
+        r#"UPDATE orders SET earlier = '[{"status": "returned", "at": "2026-01-01T00:00:00Z"}, {"new": 1},
+            {"status": "failed", "at": "2026-01-02T00:00:00Z"}]'"#,
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let earlier = store.order(id).await.unwrap().unwrap().earlier;
+    assert_eq!(earlier.len(), 1);
+    assert_eq!(earlier[0].status, OrderStatus::Failed);
+    // It is fulfilled like any other.
+    claim_one(&store, id, LEASE).await;
+    read_one(&store, id).await;
+}
+
 #[tokio::test]
 async fn a_reason_is_kept_whatever_is_in_it() {
     let store = store().await;

@@ -17,6 +17,7 @@ mod migrations;
 mod outcome;
 mod plans;
 mod products;
+mod queries;
 mod read_only;
 mod sales;
 mod schema;

@@ -71,6 +71,14 @@ fn refused(error: PutSaleError) -> Problem {
         ),
         PutSaleError::Full => Problem::new(Kind::TooManySales),
         PutSaleError::Begun => Problem::new(Kind::SaleBegun),
+        PutSaleError::Archived(ids) => {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            let detail = format!(
+                "is before orders that have been archived, so per_customer cannot count all of these products: {}",
+                ids.join(", ")
+            );
+            Problem::validation(vec![FieldError::new("starts_at", detail)])
+        }
         PutSaleError::Store(error) => error.into(),
     }
 }

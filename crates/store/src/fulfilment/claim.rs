@@ -1,0 +1,144 @@
+//! Claiming orders.
+
+use std::time::Duration;
+
+use holdfast_domain::{CustomerRef, OrderId};
+
+use super::{lease::lease_ran_out, read::ClaimedOrder};
+use crate::{
+    Store, StoreError,
+    history::{end_of_history, history_with},
+    order_rows::order_line,
+    sql::checked,
+    time::{Time, interval},
+};
+
+/// The right to work on an order until its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which order.
+    pub order_id: OrderId,
+    /// The number of this claim; it goes with every write.
+    pub attempt: i32,
+    /// Random, the same for all orders of one batch; `None` for an order that a release before this
+    /// was known has accepted. With the id it names the order for ever: an id alone comes again after a
+    /// restore.
+    pub nonce: Option<i64>,
+    /// How often it has been tried since it was accepted or replayed, this time included; tries
+    /// that do not count (see [`Verdict`]) are left out.
+    pub tries: i32,
+    /// Whether it was taken from a worker whose lease ran out.
+    pub taken_over: bool,
+    /// The order, if all of it is in its row and nothing in that row may be large. Any other is to be read by
+    /// [`Store::claimed`].
+    pub order: Option<ClaimedOrder>,
+}
+
+impl Claim {
+    /// Which claim it is: the order and the attempt.
+    pub fn id(&self) -> (OrderId, i32) {
+        (self.order_id, self.attempt)
+    }
+}
+
+/// A row of [`Store::claim`].
+struct ClaimRow {
+    id: i64,
+    attempt: i32,
+    batch_nonce: Option<i64>,
+    tries: i32,
+    taken_over: bool,
+    /// Whether all of the order is in these columns.
+    plain: bool,
+    product_id: i64,
+    quantity: i32,
+    unit_price_minor: i64,
+    customer_ref: Option<String>,
+    /// `None` if it is not finite.
+    created_at: Option<Time>,
+}
+
+impl From<ClaimRow> for Claim {
+    fn from(row: ClaimRow) -> Self {
+        Self {
+            order_id: OrderId(row.id),
+            attempt: row.attempt,
+            nonce: row.batch_nonce,
+            tries: row.tries,
+            taken_over: row.taken_over,
+            // One that cannot be understood is read by itself, and fails by itself.
+            order: row.plain_order(),
+        }
+    }
+}
+
+impl ClaimRow {
+    fn plain_order(self) -> Option<ClaimedOrder> {
+        let created_at = self.created_at.filter(|_| self.plain)?.to_jiff();
+        let line = order_line(self.product_id, self.quantity.into(), self.unit_price_minor).ok()?;
+        Some(ClaimedOrder {
+            returns: 0,
+            since: created_at,
+            created_at,
+            lines: vec![line],
+            customer_ref: self.customer_ref.map(CustomerRef::kept),
+            metadata: None,
+        })
+    }
+}
+
+impl Store {
+    /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
+    /// out. The others are done, somebody else's, or locked by somebody at this moment.
+    ///
+    /// Nothing is read that could be large or not be understood: so the attempt counts whatever
+    /// the order does to its worker afterwards.
+    ///
+    /// # Errors
+    /// The database is not available. Orders may be claimed then; their lease runs out.
+    pub async fn claim(&self, ids: &[OrderId], lease: Duration) -> Result<Vec<Claim>, StoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let rows = checked!(
+            ClaimRow,
+            [
+                "WITH mine AS MATERIALIZED (
+                    SELECT free.id, free.status
+                    FROM unnest((SELECT $1::bigint[])) AS asked (id)
+                    CROSS JOIN LATERAL (
+                        SELECT id, status
+                        FROM orders
+                        WHERE id = asked.id AND CASE status
+                            WHEN 'pending' THEN true
+                            WHEN 'processing' THEN lease_until < now()
+                            ELSE false
+                        END
+                        FOR UPDATE SKIP LOCKED
+                    ) AS free
+                )
+                UPDATE orders SET
+                    status = 'processing',
+                    attempt = attempt + 1,
+                    lease_until = now() + $2::interval,
+                    next_attempt_at = NULL,
+                    processing_at = now(),
+                    earlier = CASE mine.status
+                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} "
+                        ELSE earlier
+                    END
+                FROM mine
+                WHERE orders.id = mine.id" r#"
+                RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS "tries!",
+                    mine.status = 'processing' AS "taken_over!",
+                    line_count = 1 AND metadata IS NULL AND metadata_text IS NULL
+                        AND earlier IS NULL AS "plain!",
+                    product_id, quantity, unit_price_minor, customer_ref,
+                    CASE WHEN isfinite(created_at) THEN created_at END AS "created_at: Time""#
+            ],
+            &ids,
+            interval(lease),
+        )
+        .fetch_all(self.work())
+        .await?;
+        Ok(rows.into_iter().map(Claim::from).collect())
+    }
+}

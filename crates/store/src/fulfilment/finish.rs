@@ -1,0 +1,152 @@
+//! The end of claims.
+
+use std::time::Duration;
+
+use holdfast_domain::OrderId;
+use sqlx::postgres::types::PgInterval;
+
+use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
+use crate::{
+    Store, StoreError,
+    history::{end_of_history, history_with},
+    sql::checked,
+    time::interval,
+};
+
+/// The longest reason that is kept, in characters.
+const REASON_MAX: usize = 1000;
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Fulfilled.
+    Completed,
+    /// Never to be tried again, with the reason.
+    Failed(String),
+    /// To be tried again after the delay, with the reason.
+    Retry(Duration, String),
+    /// The same, but the try does not count: its failure was not the order's fault.
+    Postponed(Duration, String),
+    /// Not tried, which does not count either: the worker is shutting down.
+    HandedBack,
+}
+
+/// Whether a try of an order may have been taken by the one who fulfils it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It certainly was not: it was not sent, or was refused.
+    Never,
+    /// It may have been.
+    Maybe,
+}
+
+/// A claim that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedClaim {
+    /// Which order.
+    pub order_id: OrderId,
+    /// The number of the claim.
+    pub attempt: i32,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Whether the try may have been taken. A claim counts as taken from its beginning, until it ends
+    /// with [`Taken::Never`]; so a worker that dies leaves an order that may be fulfilled.
+    pub taken: Taken,
+}
+
+/// A claim of which nothing more is known counts as taken.
+impl From<(OrderId, i32, Verdict)> for EndedClaim {
+    fn from((order_id, attempt, verdict): (OrderId, i32, Verdict)) -> Self {
+        Self { order_id, attempt, verdict, taken: Taken::Maybe }
+    }
+}
+
+impl Store {
+    /// Writes what became of claims, where they still hold. What is locked is to be written again; for
+    /// those that are neither done nor locked a later claim has taken over, and its word counts.
+    ///
+    /// # Errors
+    /// The database is not available; it may have been written then. Safe to do again.
+    pub async fn finish(&self, finished: &[EndedClaim]) -> Result<WrittenClaims, StoreError> {
+        let mut finished: Vec<_> = finished.iter().collect();
+        finished.sort_unstable_by_key(|ended| (ended.order_id, ended.attempt));
+        let mut statuses = Vec::with_capacity(finished.len());
+        let mut failures = Vec::with_capacity(finished.len());
+        let mut delays = Vec::with_capacity(finished.len());
+        let mut uncounted = Vec::with_capacity(finished.len());
+        let not_taken = finished.iter().map(|ended| i32::from(ended.taken == Taken::Never));
+        let not_taken = not_taken.collect::<Vec<_>>();
+        for EndedClaim { verdict, .. } in &finished {
+            let (status, failure, delay) = match verdict {
+                Verdict::Completed => ("completed", None, None),
+                Verdict::Failed(why) => ("failed", Some(reason(why)), None),
+                Verdict::Retry(delay, why) | Verdict::Postponed(delay, why) => {
+                    ("pending", Some(reason(why)), Some(interval(*delay)))
+                }
+                Verdict::HandedBack => ("pending", None, None),
+            };
+            statuses.push(status.to_owned());
+            failures.push(failure);
+            delays.push(delay);
+            uncounted
+                .push(i32::from(matches!(verdict, Verdict::Postponed(..) | Verdict::HandedBack)));
+        }
+        let ids: Vec<_> = finished.iter().map(|ended| ended.order_id.0).collect();
+        let attempts: Vec<_> = finished.iter().map(|ended| ended.attempt).collect();
+        let rows = checked!(
+            WrittenRow,
+            [
+                "WITH mine AS MATERIALIZED (
+                    SELECT held.id, asked.attempt, asked.status, asked.failure, asked.delay,
+                        asked.uncounted, asked.not_taken
+                    FROM unnest(
+                        (SELECT $1::bigint[]), (SELECT $2::int[]), (SELECT $3::text[]),
+                        (SELECT $4::text[]), (SELECT $5::interval[]), (SELECT $6::int[]),
+                        (SELECT $7::int[])
+                    ) AS asked (id, attempt, status, failure, delay, uncounted, not_taken)
+                    CROSS JOIN LATERAL (" {held_claim} ") AS held
+                ), written AS (
+                    UPDATE orders SET
+                        status = mine.status,
+                        lease_until = NULL,
+                        failure = coalesce(mine.failure, orders.failure),
+                        next_attempt_at = CASE WHEN mine.status = 'pending'
+                            THEN now() + coalesce(mine.delay, '0') END,
+                        handed_back = handed_back + mine.uncounted,
+                        not_taken = CASE mine.not_taken
+                            WHEN 0 THEN orders.not_taken
+                            ELSE coalesce(orders.not_taken, 0) + mine.not_taken
+                        END,
+                        finished_at = CASE WHEN mine.status <> 'pending' THEN now() END,
+                        earlier = CASE mine.status
+                            WHEN 'pending' THEN" {history_with} "
+                                jsonb_build_object('status', 'processing', 'at', orders.processing_at),
+                                jsonb_build_object('status', 'pending', 'at', now(), 'detail',
+                                    coalesce(mine.failure, 'handed back, for its worker was ending'))"
+                                {end_of_history} "
+                            ELSE orders.earlier
+                        END
+                    FROM mine
+                    WHERE orders.id = mine.id
+                    RETURNING orders.id
+                ), " {missed_and_written}
+            ],
+            &ids,
+            &attempts,
+            &statuses,
+            &failures as &[Option<String>],
+            &delays as &[Option<PgInterval>],
+            &uncounted,
+            &not_taken,
+        )
+        .fetch_all(self.work())
+        .await?;
+        Ok(WrittenClaims::from(rows))
+    }
+}
+
+/// A reason as the database takes it: somebody else's answer may be in it, of any length, and with
+/// a NUL, which PostgreSQL keeps in no text.
+fn reason(text: &str) -> String {
+    text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
+}

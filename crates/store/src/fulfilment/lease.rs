@@ -1,0 +1,58 @@
+//! The leases of claims.
+
+use std::time::Duration;
+
+use holdfast_domain::OrderId;
+
+use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
+use crate::{Store, StoreError, sql::checked, time::interval};
+
+/// The steps of an order that is taken from a worker that was not heard of any more.
+macro_rules! lease_ran_out {
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        jsonb_build_object('status', 'processing', 'at', orders.processing_at),
+        jsonb_build_object('status', 'pending', 'at', now(), 'detail',
+            'the lease of its worker ran out')
+    "#] $($to)+) };
+}
+pub(super) use lease_ran_out;
+
+impl Store {
+    /// Makes the leases of these claims last for `lease` from now. A claim whose row is locked
+    /// still holds: it holds until a later attempt takes the order over or a sweep puts it back, and neither can
+    /// while others have the row. For claims that are neither done nor locked the work should stop.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn extend(
+        &self,
+        claims: &[(OrderId, i32)],
+        lease: Duration,
+    ) -> Result<WrittenClaims, StoreError> {
+        let mut claims = claims.to_vec();
+        claims.sort_unstable();
+        let ids: Vec<_> = claims.iter().map(|(id, _)| id.0).collect();
+        let attempts: Vec<_> = claims.iter().map(|(_, attempt)| *attempt).collect();
+        let rows = checked!(
+            WrittenRow,
+            [
+                "WITH mine AS MATERIALIZED (
+                    SELECT held.id, asked.attempt
+                    FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt)
+                    CROSS JOIN LATERAL (" {held_claim} ") AS held
+                ), written AS (
+                    UPDATE orders SET lease_until = now() + $3::interval
+                    FROM mine
+                    WHERE orders.id = mine.id
+                    RETURNING orders.id
+                ), " {missed_and_written}
+            ],
+            &ids,
+            &attempts,
+            interval(lease),
+        )
+        .fetch_all(self.work())
+        .await?;
+        Ok(WrittenClaims::from(rows))
+    }
+}

@@ -1,0 +1,163 @@
+//! Finding orders that got lost on the way to a worker.
+
+use std::time::Duration;
+
+use holdfast_domain::OrderId;
+
+use super::lease::lease_ran_out;
+use crate::{
+    Store, StoreError,
+    history::{end_of_history, history_with},
+    rows::timestamp,
+    sql::checked,
+    time::{Time, interval},
+};
+
+/// An order that should be in the queue and may not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Which order.
+    pub order_id: OrderId,
+    /// The trace context of the request that placed it.
+    pub trace_context: Option<String>,
+}
+
+/// Which orders should be in the queue and may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepRule {
+    /// How long the message that will be delivered next has been waiting in the queue. An order
+    /// that is younger may be in the queue itself, waiting its turn: publishing it again would
+    /// only make a long queue longer.
+    pub waiting: Duration,
+    /// How much longer than that an order must have been pending.
+    pub lost_after: Duration,
+    /// Longer than any lease and any wait for the next try: a time that is further ahead was written
+    /// before the database's clock was set back, and is not waited for.
+    pub horizon: Duration,
+    /// The most orders of one step.
+    pub limit: u32,
+}
+
+/// Where a sweep goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweptUpTo(i64);
+
+/// A row of [`Store::sweep`].
+struct SweptRow {
+    id: i64,
+    trace_context: Option<String>,
+    /// `None` if it is ahead.
+    created_at: Option<Time>,
+}
+
+impl Store {
+    /// Finds orders that should be in the queue and may not be, the oldest first: those that have
+    /// been pending for too long (from their creation, the end of their retry's delay, or the last
+    /// sweep that found them), those whose lease has run out, and those whose times are so far ahead that the clock
+    /// must have been set back. Makes them pending and marks
+    /// them, so that two sweepers do not both find them. Also says where the next step goes on, if
+    /// there may be more.
+    ///
+    /// # Errors
+    /// The database is not available. Orders that were marked are found again when they have been
+    /// pending for that long once more.
+    pub async fn sweep(
+        &self,
+        rule: SweepRule,
+        from: Option<SweptUpTo>,
+    ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
+        // Those whose time of creation is ahead, because the clock was set back, are marked with the present time
+        // and found once; they say nothing of where the next step goes on.
+        // Of the index by status only the old end is read, up to the age of the oldest waiting
+        // message: not the whole of a long queue, each time.
+        let rows = checked!(
+            SweptRow,
+            [
+                "WITH late AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM orders
+                    WHERE status = 'pending'
+                        AND created_at <= now() - $2::interval
+                        AND created_at >= $4
+                        AND (
+                            coalesce(next_attempt_at, created_at)
+                                < now() - ($2::interval + $3::interval)
+                            OR next_attempt_at > now() + $5::interval
+                        )
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), left_behind AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM orders
+                    WHERE status = 'processing'
+                        AND created_at <= now() - $2::interval
+                        AND created_at >= $4
+                        AND (lease_until < now() OR lease_until > now() + $5::interval)
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), late_ahead_of_time AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM orders
+                    WHERE status = 'pending'
+                        AND created_at > now() + $5::interval
+                        AND (
+                            coalesce(next_attempt_at, created_at)
+                                < now() - ($2::interval + $3::interval)
+                            OR coalesce(next_attempt_at, created_at) > now() + $5::interval
+                        )
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), left_ahead_of_time AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM orders
+                    WHERE status = 'processing'
+                        AND created_at > now() + $5::interval
+                        AND (lease_until < now() OR lease_until > now() + $5::interval)
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), lost AS (
+                    SELECT id
+                    FROM (
+                        TABLE late
+                        UNION ALL TABLE left_behind
+                        UNION ALL TABLE late_ahead_of_time
+                        UNION ALL TABLE left_ahead_of_time
+                    ) AS found
+                    ORDER BY created_at, id
+                    LIMIT $1
+                )
+                UPDATE orders SET
+                    status = 'pending',
+                    lease_until = NULL,
+                    next_attempt_at = now(),
+                    earlier = CASE status
+                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} "
+                        ELSE earlier
+                    END
+                WHERE id = ANY (ARRAY(SELECT id FROM lost))" r#"
+                RETURNING id, trace_context,
+                    CASE WHEN created_at <= now() THEN created_at END AS "created_at: Time""#
+            ],
+            i64::from(rule.limit),
+            interval(rule.waiting),
+            interval(rule.lost_after),
+            Time::from(timestamp(from.map_or(0, |from| from.0))?) as Time,
+            interval(rule.horizon),
+        )
+        .fetch_all(self.work())
+        .await?;
+        let created_us = |row: &SweptRow| row.created_at.map(|at| at.to_jiff().as_microsecond());
+        let up_to = rows.iter().filter_map(created_us).max().unwrap_or(0).max(0);
+        let swept: Vec<_> = rows
+            .into_iter()
+            .map(|row| Swept { order_id: OrderId(row.id), trace_context: row.trace_context })
+            .collect();
+        // Orders of one batch have one time of creation, so that time is looked at again.
+        let more = u32::try_from(swept.len()).is_ok_and(|found| found >= rule.limit);
+        Ok((swept, more.then_some(SweptUpTo(up_to))))
+    }
+}

@@ -1,0 +1,19 @@
+//! Times and durations as sqlx takes them.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+
+/// A `timestamptz`. In a checked statement a column of this type is named `"created_at: Time"`.
+pub(crate) type Time = jiff_sqlx::Timestamp;
+
+/// A duration as a parameter of type `interval`; the longest one that PostgreSQL knows instead of a longer one.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
