@@ -172,8 +172,127 @@ async fn an_index_is_built_beside_writes_and_after_an_interruption() {
     migrator.run(&mut setup).await.unwrap();
 }
 
-/// The released migrations, which cannot be changed any more. How they are applied all the same is in
-/// `src/migrate.rs`.
+/// Products as a release before schema version 2 has them, more than get their first entry in the ledger at once.
+const OLD_SHOP: &str = r"
+    INSERT INTO products (name, price_minor, stock)
+        SELECT 'Lamp', 1, 1000000 FROM generate_series(1, 2500);
+    INSERT INTO orders (product_id, quantity, unit_price_minor)
+        SELECT 1, 1, 1 FROM generate_series(1, 100)";
+
+/// An old shop that sells, and a transaction that the build of each index waits for.
+async fn busy_old_shop() -> (Store, String, Writer, PgConnection) {
+    let (store, url) = database_at(1).await;
+    connect(&url).await.execute(OLD_SHOP).await.unwrap();
+    let mut old = connect(&url).await;
+    old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+    let sell = "UPDATE products SET stock = stock - 1, version = version + 1 WHERE id = 1";
+    let writer = Writer::begin(&url, sell).await;
+    (store, url, writer, old)
+}
+
+/// Migrates, and returns when each product has its first entry in the ledger, for everybody to see.
+async fn migrate_until_filled(store: &Store, url: &str) -> tokio::task::JoinHandle<()> {
+    let store = store.clone();
+    let migrating = tokio::spawn(async move { store.migrate().await.unwrap() });
+    let mut connection = connect(url).await;
+    for condition in [
+        "SELECT to_regclass('stock_ledger') IS NOT NULL",
+        "SELECT count(*) = 2500 FROM stock_ledger WHERE reason = 'opening'",
+    ] {
+        let begun = std::time::Instant::now();
+        while !sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut connection).await.unwrap() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "never: {condition}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    migrating
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_is_filled_beside_writes_and_its_entries_follow_from_each_other() {
+    let (store, url, writer, mut old) = busy_old_shop().await;
+    let migrating = migrate_until_filled(&store, &url).await;
+    writer.more(50).await;
+    assert!(!migrating.is_finished());
+    let applied = "SELECT max(version) = 1 FROM _sqlx_migrations";
+    assert!(sqlx::query_scalar::<_, bool>(applied).fetch_one(store.pool()).await.unwrap());
+    old.execute("ROLLBACK").await.unwrap();
+    migrating.await.unwrap();
+    writer.end().await;
+
+    let broken: i64 = sqlx::query_scalar(
+        r"SELECT count(*)
+        FROM (
+            SELECT delta, stock_after, lag(stock_after, 1, 0::bigint) OVER of_one AS before,
+                reason = 'opening' AS opening, row_number() OVER of_one = 1 AS first
+            FROM stock_ledger
+            WINDOW of_one AS (PARTITION BY product_id ORDER BY version)
+        ) AS entry
+        WHERE stock_after <> before + delta OR opening <> first",
+    )
+    .fetch_one(store.pool())
+    .await
+    .unwrap();
+    assert_eq!(broken, 0);
+    let wrong: i64 = sqlx::query_scalar(
+        r"SELECT count(*)
+        FROM products
+        WHERE stock IS DISTINCT FROM (
+            SELECT stock_after FROM stock_ledger WHERE product_id = products.id
+            ORDER BY version DESC LIMIT 1
+        )",
+    )
+    .fetch_one(store.pool())
+    .await
+    .unwrap();
+    assert_eq!(wrong, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_in_steps_goes_on_after_an_interruption_and_leaves_the_released_schema() {
+    let (store, url, writer, mut old) = busy_old_shop().await;
+    let migrating = migrate_until_filled(&store, &url).await;
+    migrating.abort();
+    assert!(migrating.await.unwrap_err().is_cancelled());
+    old.execute("ROLLBACK").await.unwrap();
+    store.migrate().await.unwrap();
+    writer.end().await;
+    assert_eq!(schema(&store).await, schema(&fixture::store().await).await);
+    // To sqlx, it is the released migration that was applied.
+    let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
+    migrator.run(&mut connect(&url).await).await.unwrap();
+}
+
+/// The schema as PostgreSQL describes it, a line for each thing.
+async fn schema(store: &Store) -> Vec<String> {
+    sqlx::query_scalar(
+        r"SELECT concat_ws(' ', attrelid::regclass, attnum, attname,
+            format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)) AS line
+        FROM pg_attribute
+        JOIN pg_class ON pg_class.oid = attrelid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0
+        UNION ALL
+        SELECT concat_ws(' ', conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid))
+        FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT concat_ws(' ', indisvalid, pg_get_indexdef(indexrelid))
+        FROM pg_index JOIN pg_class ON oid = indrelid
+        WHERE relnamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        ORDER BY line",
+    )
+    .fetch_all(store.pool())
+    .await
+    .unwrap()
+}
+
+/// The migrations that were released before the rules, and cannot be changed any more. How they are applied all the
+/// same is in `src/migrate/released.rs`.
 const RELEASED: i64 = 5;
 
 /// What is wrong with the text of a migration, if anything.

@@ -1,0 +1,196 @@
+//! What released migrations do in one transaction though it takes long on a large table.
+//!
+//! If the table has rows, it is done before the migration, in steps beside programs that write, and the migration then
+//! leaves it out. The file of the migration, and so its checksum, stays as it was released. Each step does nothing if
+//! it was done already, so a migration that was interrupted goes on.
+
+/// The part of a migration that is about one table.
+pub(super) struct InSteps {
+    pub version: i64,
+    pub table: &'static str,
+    pub steps: &'static [Step],
+    /// What the migration leaves out besides the texts of the steps: each text from its first words to its last ones.
+    pub left_out: &'static [Part],
+}
+
+/// Words with which a part of a migration's text begins and ends.
+pub(super) type Part = (&'static str, &'static str);
+
+pub(super) enum Step {
+    /// Changes the table without reading its rows, unless this query says that it has been done.
+    Change { unless: &'static str, sql: &'static str },
+    /// Executes parts of the migration that read no rows, unless this query says that it has been done.
+    Parts { unless: &'static str, parts: &'static [Part] },
+    /// Validates a constraint. Nobody waits behind that.
+    Validate { constraint: &'static str },
+    /// Builds an index concurrently, which the migration does otherwise: its name, and on what it is.
+    Index { name: &'static str, on: &'static str },
+    /// Writes for a bounded number of rows at a time, until there are no more.
+    OpeningEntries,
+}
+
+pub(super) const IN_STEPS: [InSteps; 3] = [
+    InSteps {
+        version: 2,
+        table: "products",
+        steps: &[
+            Step::Change {
+                unless: "SELECT EXISTS (
+                    SELECT FROM pg_attribute
+                    WHERE attrelid = 'products'::regclass AND attname = 'held'
+                )",
+                sql: "ALTER TABLE products
+                    ADD COLUMN held bigint NOT NULL DEFAULT 0,
+                    ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
+            },
+            // From here on each change of stock has its entry, whoever makes it.
+            Step::Parts {
+                unless: "SELECT to_regclass('stock_ledger') IS NOT NULL",
+                parts: &[
+                    ("CREATE TABLE stock_ledger (", "PRIMARY KEY (product_id, version)\n);"),
+                    ("CREATE FUNCTION keep_stock_ledger()", "END $$;"),
+                    (
+                        "CREATE TRIGGER stock_ledger_of_new_products",
+                        "EXECUTE FUNCTION keep_stock_ledger();",
+                    ),
+                    (
+                        "CREATE TRIGGER stock_ledger_of_others",
+                        "EXECUTE FUNCTION keep_stock_ledger();",
+                    ),
+                ],
+            },
+            Step::OpeningEntries,
+            Step::Validate { constraint: "products_held_check" },
+            Step::Index {
+                name: "products_by_name",
+                on: "products (lower(name) text_pattern_ops, id) WHERE retired_at IS NULL",
+            },
+            Step::Index { name: "products_on_sale", on: "products (id) WHERE retired_at IS NULL" },
+        ],
+        left_out: &[
+            ("ALTER TABLE products", "CHECK (held >= 0);"),
+            (
+                "INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after)\nSELECT",
+                "FROM products;",
+            ),
+        ],
+    },
+    InSteps {
+        version: 2,
+        table: "orders",
+        steps: &[
+            Step::Change {
+                unless: "SELECT EXISTS (
+                    SELECT FROM pg_attribute
+                    WHERE attrelid = 'orders'::regclass AND attname = 'line_count'
+                )",
+                sql: "ALTER TABLE orders
+                    ADD COLUMN line_count smallint NOT NULL DEFAULT 1,
+                    ADD COLUMN customer_ref text,
+                    ADD COLUMN metadata jsonb,
+                    ADD COLUMN earlier jsonb,
+                    ADD CONSTRAINT orders_line_count_check CHECK (line_count >= 1) NOT VALID,
+                    ADD CONSTRAINT orders_customer_ref_check
+                        CHECK (char_length(customer_ref) BETWEEN 1 AND 200) NOT VALID",
+            },
+            Step::Validate { constraint: "orders_line_count_check" },
+            Step::Validate { constraint: "orders_customer_ref_check" },
+            Step::Index { name: "orders_by_status", on: "orders (status, created_at, id)" },
+            Step::Index {
+                name: "orders_by_customer",
+                on: "orders (customer_ref, id DESC) WHERE customer_ref IS NOT NULL",
+            },
+        ],
+        left_out: &[("ALTER TABLE orders", "ADD COLUMN earlier      jsonb;")],
+    },
+    InSteps {
+        version: 5,
+        table: "holds",
+        steps: &[Step::Index {
+            name: "holds_by_order",
+            on: "holds (order_id) WHERE order_id IS NOT NULL",
+        }],
+        left_out: &[],
+    },
+];
+
+impl InSteps {
+    /// The migration's text without what the steps have done.
+    pub fn rest(&self, text: &str) -> String {
+        let mut rest = text.to_owned();
+        for part in self.left_out.iter().chain(self.steps.iter().flat_map(Step::parts)) {
+            rest = without(&rest, part);
+        }
+        for step in self.steps {
+            if let Step::Index { name, on } = step {
+                rest = rest.replace(&format!("CREATE INDEX {name} ON {on};"), "");
+            }
+        }
+        rest
+    }
+}
+
+impl Step {
+    fn parts(&self) -> &'static [Part] {
+        match self {
+            Self::Parts { parts, .. } => parts,
+            _ => &[],
+        }
+    }
+}
+
+/// The part of the text between these words, with them.
+pub(super) fn part<'t>(text: &'t str, (first, last): &Part) -> Option<&'t str> {
+    let begin = text.find(first)?;
+    let end = begin + text[begin..].find(last)? + last.len();
+    text.get(begin..end)
+}
+
+fn without(text: &str, words: &Part) -> String {
+    part(text, words).map_or_else(|| text.to_owned(), |part| text.replacen(part, "", 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(version: i64) -> &'static str {
+        match version {
+            2 => include_str!("../../../../migrations/0002_lines_keys_holds_ledger.sql"),
+            _ => include_str!("../../../../migrations/0005_archive.sql"),
+        }
+    }
+
+    #[test]
+    fn what_is_done_in_steps_stands_in_the_migration() {
+        for released in IN_STEPS {
+            let text = text(released.version);
+            for words in released.left_out.iter().chain(released.steps.iter().flat_map(Step::parts))
+            {
+                assert!(part(text, words).is_some(), "{words:?}");
+            }
+            for step in released.steps {
+                if let Step::Index { name, on } = step {
+                    assert!(text.contains(&format!("CREATE INDEX {name} ON {on};")), "{name}");
+                    assert!(on.starts_with(released.table));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_migration_reads_no_table_that_was_there() {
+        let mut rest = text(2).to_owned();
+        for released in IN_STEPS.iter().filter(|it| it.version == 2) {
+            rest = released.rest(&rest);
+        }
+        for reading in ["ALTER TABLE", "FROM products", "ON products", "ON orders", "INSERT"] {
+            assert!(!rest.contains(reading), "{reading}: {rest}");
+        }
+        for made in
+            ["CREATE TABLE order_lines", "CREATE TABLE holds", "DROP INDEX orders_unfinished"]
+        {
+            assert!(rest.contains(made), "{made}: {rest}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Doing the steps of [`released`](super::released) migrations.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migration;
+
+use super::{
+    released::{Step, part},
+    session::{Change, MigrateError, Session},
+};
+
+/// So many products get their first entry in the ledger at a time.
+const PRODUCTS_AT_ONCE: i64 = 1000;
+
+impl Session {
+    /// Does a step of a released migration.
+    pub(super) async fn step(
+        &mut self,
+        table: &str,
+        step: &Step,
+        migration: &Migration,
+    ) -> Result<(), MigrateError> {
+        match step {
+            Step::Change { unless, sql } => self.change(table, unless, sql).await,
+            Step::Parts { unless, parts } => {
+                let text = migration.sql.as_str();
+                let sql: Vec<_> = parts.iter().filter_map(|words| part(text, words)).collect();
+                self.change(table, unless, &sql.join("\n")).await
+            }
+            Step::Validate { constraint } => {
+                let what = format!("the check of {constraint}");
+                self.set_lock_timeout(Duration::ZERO).await?;
+                let sql = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}");
+                self.execute(&what, sql).await
+            }
+            Step::Index { name, on } => {
+                let sql = format!("CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}");
+                self.build(name, &sql, None).await
+            }
+            Step::OpeningEntries => self.write_opening_entries().await,
+        }
+    }
+
+    /// Changes a table in one transaction, unless the query says that this has been done.
+    async fn change(
+        &mut self,
+        table: &str,
+        unless: &'static str,
+        sql: &str,
+    ) -> Result<(), MigrateError> {
+        if sqlx::query_scalar(unless).fetch_one(&mut self.connection).await? {
+            return Ok(());
+        }
+        let what = format!("a change of the table {table}");
+        self.with_locks(&what, Change::Sql(sql)).await
+    }
+
+    /// Writes the first entry of each product that has none into the ledger of stock.
+    ///
+    /// Changes of stock that come meanwhile write entries of their own. The first entry of a product stands before
+    /// those; if it has the version of one that comes at this moment, it is written in the next round.
+    async fn write_opening_entries(&mut self) -> Result<(), MigrateError> {
+        loop {
+            let (mut after, mut left) = (i64::MIN, 0);
+            loop {
+                let done = sqlx::query!(
+                    r#"
+                    WITH looked_at AS MATERIALIZED (
+                        SELECT id, version, stock
+                        FROM products
+                        WHERE id > $1
+                        ORDER BY id
+                        LIMIT $2
+                    ), missing AS MATERIALIZED (
+                        SELECT id,
+                            coalesce(first.version - 1, looked_at.version) AS version,
+                            coalesce(first.stock_before, looked_at.stock) AS stock
+                        FROM looked_at
+                        LEFT JOIN LATERAL (
+                            SELECT version, stock_after - delta AS stock_before
+                            FROM stock_ledger
+                            WHERE product_id = looked_at.id
+                            ORDER BY version
+                            LIMIT 1
+                        ) AS first ON true
+                        WHERE NOT EXISTS (
+                            SELECT FROM stock_ledger
+                            WHERE product_id = looked_at.id AND reason = 'opening'
+                        )
+                    ), written AS (
+                        INSERT INTO stock_ledger
+                            (product_id, version, reason, delta, stock_after, held_after)
+                        SELECT id, version, 'opening', stock, stock, 0
+                        FROM missing
+                        ON CONFLICT DO NOTHING
+                        RETURNING 1
+                    )
+                    SELECT
+                        (SELECT max(id) FROM looked_at) AS last,
+                        (SELECT count(*) FROM missing) - (SELECT count(*) FROM written) AS "left!"
+                    "#,
+                    after,
+                    PRODUCTS_AT_ONCE,
+                )
+                .fetch_one(&mut self.connection)
+                .await?;
+                left += done.left;
+                let Some(last) = done.last else { break };
+                after = last;
+            }
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
