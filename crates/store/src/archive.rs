@@ -326,6 +326,7 @@ impl Archive {
             INSERT INTO archive_files (name, orders, completed)
             SELECT $4, count(*), count(*) FILTER (WHERE status = 'completed')
             FROM gone
+            HAVING count(*) > 0
             RETURNING orders
             "#,
             &ids,
@@ -333,8 +334,9 @@ impl Archive {
             Time::from(cutoff.at) as Time,
             file,
         )
-        .fetch_one(&mut transaction)
-        .await?;
+        .fetch_optional(&mut transaction)
+        .await?
+        .unwrap_or(0);
         if usize::try_from(gone) != Ok(orders.len()) {
             transaction.rollback().await?;
             return Err(StoreError::Corrupt {

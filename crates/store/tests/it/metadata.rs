@@ -107,7 +107,7 @@ async fn an_order_that_is_too_large_or_makes_no_sense_fails_alone_and_its_attemp
     let ids = orders(&store, 3).await;
     sqlx::raw_sql(
         "UPDATE orders SET metadata = jsonb_build_object('a', repeat('x', 3000000)) WHERE id = 1; \
-         UPDATE orders SET earlier = '[{\"status\": \"gone\"}]' WHERE id = 2; \
+         UPDATE orders SET metadata = '{}', created_at = '-infinity' WHERE id = 2; \
          UPDATE orders SET metadata = '{}' WHERE id = 3",
     )
     .execute(store.pool())

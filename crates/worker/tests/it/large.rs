@@ -58,7 +58,7 @@ async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on
     shop.sql(
         "UPDATE orders SET metadata = '{}'; \
          UPDATE orders SET metadata = jsonb_build_object('a', repeat('x', 3000000)) WHERE id = 1; \
-         UPDATE orders SET earlier = '[{\"status\": \"gone\"}]' WHERE id = 3; \
+         UPDATE orders SET created_at = '-infinity' WHERE id = 3; \
          UPDATE orders SET created_at = 'infinity' WHERE id = 5",
     )
     .await;
