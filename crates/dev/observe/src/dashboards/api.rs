@@ -9,7 +9,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "api",
         title: "API",
-        description: "Requests by route, and what is refused.",
+        description: "Requests by route, refusals, and the processes.",
         rows: vec![
             Row { title: "Requests", panels: requests() },
             Row { title: "Orders and holds", panels: demands() },
@@ -25,13 +25,13 @@ fn requests() -> Vec<Panel> {
         Panel::areas(
             "Requests by status",
             Unit::RequestsPerSecond,
-            "5xx are errors of ours or overload; 4xx are the caller's (409 sold out among them); gone did not wait for the answer.",
+            "5xx: server errors or overload. 4xx: client errors, including 409 for sold out. gone: the client did not wait for the answer.",
         )
         .query(rate("holdfast_http_requests_total", "", "status"), "{{status}}"),
         Panel::decades(
-            "Time to the answer, 99 of 100",
+            "Time to the answer, p99",
             Unit::Seconds,
-            "From a request's headers to its answer, by route.",
+            "From the headers of a request to its answer, by route.",
         )
         .query(
             quantile(0.99, "holdfast_http_request_seconds", "", "route, method"),
@@ -39,16 +39,30 @@ fn requests() -> Vec<Panel> {
         )
         .limits(0.1, 0.25)
         .with_traces(),
-        Panel::lines("In flight", Unit::Count, "Requests that are being answered.")
+        Panel::lines("In flight", Unit::Count, "Requests in progress.")
             .query(total("holdfast_http_requests_in_flight", "", "pod"), "requests {{pod}}"),
-        Panel::lines("Connections", Unit::Count, "Connections that are open on the public port.")
+        Panel::lines("Connections", Unit::Count, "Open connections of the public port.")
             .query(total("holdfast_http_connections", "", "pod"), "connections {{pod}}"),
         Panel::lines(
-            "Connections refused",
+            "Connections refused and closed",
             Unit::PerSecond,
-            "Connections that were answered with 503 because too many were open.",
+            "Connections that were refused because too many were open, and connections that were closed to make room for others.",
         )
         .query(rate("holdfast_http_connections_refused_total", "", ""), "refused")
+        .query(rate("holdfast_http_connections_evicted_total", "", ""), "closed to make room")
+        .limits(0.1, 10.0),
+        Panel::lines(
+            "Buffered requests and answers",
+            Unit::Bytes,
+            "Memory in use by unfinished requests and unread answers of all connections.",
+        )
+        .query(total("holdfast_http_buffered_bytes", "", "pod, budget"), "{{budget}} {{pod}}"),
+        Panel::lines(
+            "Requests and answers without memory",
+            Unit::PerSecond,
+            "Requests and answers that were refused with 503 because that memory was full: slow clients, or an attack.",
+        )
+        .query(rate("holdfast_http_buffer_refused_total", "", "budget"), "{{budget}}")
         .limits(0.1, 10.0),
     ]
 }
@@ -58,20 +72,20 @@ fn demands() -> Vec<Panel> {
         Panel::lines(
             "Refused, by reason",
             Unit::PerSecond,
-            "not_enough is sold out; full, lock_timeout, unavailable and shutting_down come with Retry-After; internal is an error of ours, and in the log.",
+            "not_enough: sold out. full, lock_timeout, unavailable, shutting_down: with Retry-After. internal: a bug, see the log.",
         )
         .query(rate("holdfast_orders_refused_total", "", "reason"), "{{reason}}"),
         Panel::lines(
             "Cancelled and abandoned",
             Unit::PerSecond,
-            "Orders that were cancelled, and orders whose caller had gone before their batch began.",
+            "Cancelled orders, and orders whose client disconnected before their batch began.",
         )
         .query(rate("holdfast_orders_cancelled_total", "", ""), "cancelled")
         .query(rate("holdfast_orders_abandoned_total", "", ""), "abandoned"),
         Panel::lines(
             "Holds",
             Unit::PerSecond,
-            "Units kept for a cart: taken, let go of, and given back because their time was over.",
+            "Holds that were accepted, released by the customer, or expired.",
         )
         .query(rate("holdfast_holds_accepted_total", "", ""), "accepted")
         .query(rate("holdfast_holds_released_total", "", ""), "released")
@@ -79,7 +93,7 @@ fn demands() -> Vec<Panel> {
         Panel::lines(
             "Published, and left to the sweep",
             Unit::PerSecond,
-            "Orders whose id reached the workers' queue. What could not be published waits for a worker's sweep; none is lost.",
+            "Orders that were published to the queue, and orders that could not be: a worker's sweep publishes them later. None is lost.",
         )
         .query(rate("holdfast_orders_published_total", "", ""), "published")
         .query(rate("holdfast_orders_unpublished_total", "", ""), "left to the sweep"),
@@ -89,23 +103,27 @@ fn demands() -> Vec<Panel> {
 fn processes() -> Vec<Panel> {
     let of = |metric: &str| select(metric, r#"job=~".*holdfast.*""#);
     vec![
-        Panel::lines("CPU", Unit::Cpus, "CPUs in use by each process.").query(
+        Panel::lines("CPU", Unit::Cpus, "CPU time used by each process.").query(
             format!("rate({}[$__rate_interval])", of("process_cpu_seconds_total")),
             "{{instance}}",
         ),
-        Panel::lines("Memory", Unit::Bytes, "Memory of each process that is in RAM.")
+        Panel::lines("Memory", Unit::Bytes, "Resident memory of each process.")
             .query(of("process_resident_memory_bytes"), "{{instance}}"),
         Panel::lines(
             "Open files",
             Unit::Ratio,
-            "Part of the files and connections that a process may have open.",
+            "Open files and connections, as a part of the limit.",
         )
         .query(format!("{} / {}", of("process_open_fds"), of("process_max_fds")), "{{instance}}")
         .limits(0.7, 0.9),
         Panel::lines("Threads", Unit::Count, "Threads of each process.")
             .query(of("process_threads"), "{{instance}}"),
-        Panel::lines("Uptime", Unit::Seconds, "Since when each process runs: a fall is a restart.")
-            .query(format!("time() - {}", of("process_start_time_seconds")), "{{instance}}"),
+        Panel::lines(
+            "Uptime",
+            Unit::Seconds,
+            "Time since the start of each process. A drop is a restart.",
+        )
+        .query(format!("time() - {}", of("process_start_time_seconds")), "{{instance}}"),
         Panel::lines(
             "Builds",
             Unit::Count,

@@ -1,5 +1,4 @@
-//! Flash sale: in ten seconds, whether orders wait for the lane, the lock, the database or the
-//! workers.
+//! Flash sale: shows at a glance whether orders wait for the lane, the lock, the database or the workers.
 
 use crate::{
     grafana::{Dashboard, Panel, Row, Unit},
@@ -10,8 +9,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "flash-sale",
         title: "Flash sale",
-        description: "The minute in which everybody wants the same item: how many orders, how fast, \
-                      and where they wait.",
+        description: "How many orders arrive, how fast they are answered, and where they wait.",
         rows: vec![
             Row { title: "Now", panels: now() },
             Row { title: "Where orders wait", panels: waits() },
@@ -24,19 +22,19 @@ pub fn dashboard() -> Dashboard {
 fn now() -> Vec<Panel> {
     let orders = r#"route="/orders",method="POST""#;
     vec![
-        Panel::number("Accepted", Unit::PerSecond, "Orders that were committed, in each second.")
+        Panel::number("Accepted", Unit::PerSecond, "Committed orders per second.")
             .query(rate("holdfast_orders_accepted_total", "", ""), "accepted"),
         Panel::number(
-            "Answer, 99 of 100",
+            "Answer, p99",
             Unit::Seconds,
-            "99 of 100 orders are answered within this time, refusals included. Promised: 250 ms.",
+            "99th percentile of the time to the answer of an order, including refusals. Objective: 250 ms.",
         )
         .query(quantile(0.99, "holdfast_http_request_seconds", orders, ""), "p99")
         .limits(0.1, 0.25),
         Panel::number(
-            "Errors of ours",
+            "Server errors",
             Unit::Ratio,
-            "Part of the orders that was answered with 5xx: overload, or a database that is not there. Sold out is none.",
+            "Part of the orders that was answered with 5xx, because of overload or a database failure. Sold out does not count.",
         )
         .query(
             format!(
@@ -50,7 +48,7 @@ fn now() -> Vec<Panel> {
         Panel::number(
             "Hot product's stock",
             Unit::Count,
-            "Stock left of the product of which the last batch took the most. At 0 it is sold out, and refusals are what is right.",
+            "Units left of the product that sold most in the last batch. At 0 it is sold out, and refusals are expected.",
         )
         .query(
             format!(
@@ -62,7 +60,7 @@ fn now() -> Vec<Panel> {
         Panel::number(
             "Queue",
             Unit::Count,
-            "Orders that are accepted and not yet fulfilled: waiting, in hand, set aside for another try.",
+            "Orders that are accepted and not yet fulfilled: waiting, in flight, or waiting for another attempt.",
         )
         .query(
             format!("sum({})", largest("holdfast_queue_depth_orders", "", "release, state")),
@@ -72,9 +70,9 @@ fn now() -> Vec<Panel> {
         Panel::number(
             "Workers",
             Unit::Count,
-            "Workers that are there. How many are wanted: see below, where an HPA wants some.",
+            "Running workers.",
         )
-        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "there")
+        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "running")
         .floors(1.0, 1.0),
     ]
 }
@@ -82,9 +80,9 @@ fn now() -> Vec<Panel> {
 fn waits() -> Vec<Panel> {
     vec![
         Panel::decades(
-            "Every wait of an order, 99 of 100",
+            "Every wait of an order, p99",
             Unit::Seconds,
-            "The highest line is where orders wait. Lane: more orders come than batches take. Lock: somebody else holds the row. \
+            "The highest line is where orders wait. Lane: more orders arrive than batches take. Lock: another session has locked the row. \
              Connection: the pool is too small, or statements are slow. Commit: the database's disk. Queue: too few workers.",
         )
         .width(16)
@@ -95,15 +93,15 @@ fn waits() -> Vec<Panel> {
         )
         .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "3 lock, {{lane}} lane")
         .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "4 commit")
-        .query(largest("holdfast_queue_oldest_age_seconds", "", ""), "5 queue (age of the next)")
+        .query(largest("holdfast_queue_oldest_age_seconds", "", ""), "5 queue (age of the oldest)")
         .with_traces(),
         Panel::lines(
             "Lock wait",
             Unit::Seconds,
-            "How long a batch waits for its row locks, the round trip to the database included. The shared lane skips what is locked; a product's own lane is there only while somebody else holds its row, and waits for it.",
+            "How long a batch waits for its row locks, including the round trip. The shared lane skips locked rows. A product has its own lane only while another session has locked its row; that lane waits for it.",
         )
-        .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, half")
-        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, 99 of 100")
+        .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, median")
+        .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, p99")
         .limits(0.1, 0.5)
         .with_traces(),
         Panel::lines(
@@ -111,23 +109,23 @@ fn waits() -> Vec<Panel> {
             Unit::Seconds,
             "How long an order waits in its lane until its batch begins.",
         )
-        .query(quantile(0.5, "holdfast_lane_wait_seconds", "", ""), "half")
-        .query(quantile(0.99, "holdfast_lane_wait_seconds", "", ""), "99 of 100")
+        .query(quantile(0.5, "holdfast_lane_wait_seconds", "", ""), "median")
+        .query(quantile(0.99, "holdfast_lane_wait_seconds", "", ""), "p99")
         .limits(0.1, 0.25),
         Panel::lines(
             "Waiting in the lanes",
             Unit::Count,
-            "Orders that wait for their batch, and products that have a lane of their own because somebody else holds their row.",
+            "Orders that wait for their batch, and products with their own lane because another session has locked their row.",
         )
         .query(total("holdfast_lane_depth_orders", "", "pod"), "orders {{pod}}")
-        .query(total("holdfast_own_lanes", "", ""), "lanes of their own"),
+        .query(total("holdfast_own_lanes", "", ""), "own lanes"),
         Panel::lines(
             "Batch size",
             Unit::Count,
-            "Orders that share one lock and one commit. Load makes batches: large ones are good.",
+            "Orders that share one lock and one commit. Batches grow with the load; large ones are efficient.",
         )
         .query(mean("holdfast_batch_size_orders"), "mean")
-        .query(quantile(0.99, "holdfast_batch_size_orders", "", ""), "99 of 100"),
+        .query(quantile(0.99, "holdfast_batch_size_orders", "", ""), "p99"),
     ]
 }
 
@@ -136,7 +134,7 @@ fn orders() -> Vec<Panel> {
         Panel::areas(
             "Orders by outcome",
             Unit::PerSecond,
-            "Accepted, repeats of one that was (known by their key), and refused by reason: not_enough is sold out; full, lock_timeout and unavailable are overload.",
+            "Accepted, repeated (same Idempotency-Key), and refused by reason. not_enough: sold out. full, lock_timeout, unavailable: overload.",
         )
         .width(12)
         .query(rate("holdfast_orders_accepted_total", "", ""), "accepted")
@@ -145,11 +143,11 @@ fn orders() -> Vec<Panel> {
         Panel::lines(
             "Locks held, and commits",
             Unit::Seconds,
-            "How long a batch holds its rows, and how long the commit in that takes. Nobody else gets the hot product's row meanwhile.",
+            "How long a batch keeps its rows locked, and how long the commit takes as part of that.",
         )
         .width(12)
-        .query(quantile(0.99, "holdfast_lock_held_seconds", "", ""), "held, 99 of 100")
-        .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "commit, 99 of 100")
+        .query(quantile(0.99, "holdfast_lock_held_seconds", "", ""), "held, p99")
+        .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "commit, p99")
         .limits(0.1, 0.5),
     ]
 }
@@ -164,27 +162,27 @@ fn behind() -> Vec<Panel> {
         Panel::areas(
             "Queue depth",
             Unit::Count,
-            "Accepted orders that wait for a worker, that workers have in hand, and that wait for another try. A gap: not known.",
+            "Accepted orders that wait for a worker, that are in flight, or that wait for another attempt. A gap means unknown.",
         )
         .query(largest("holdfast_queue_depth_orders", "", "state"), "{{state}}"),
         Panel::lines(
-            "Workers wanted and there",
+            "Workers wanted and running",
             Unit::Count,
-            "What the HPA wants (from kube-state-metrics; only where there is an HPA), what it may want at most, and the workers that are there.",
+            "The replicas that the HPA wants and its maximum (from kube-state-metrics), and the running workers.",
         )
         .query(hpa("kube_horizontalpodautoscaler_status_desired_replicas"), "wanted")
         .query(hpa("kube_horizontalpodautoscaler_spec_max_replicas"), "at most")
-        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "there"),
+        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "running"),
         Panel::lines(
             "Sales by phase",
             Unit::Count,
-            "FlashSales that the operator looks after. The replica that writes counts them.",
+            "FlashSales that the operator manages, as counted by its leader.",
         )
         .query(largest("holdfast_operator_sales", "", "phase"), "{{phase}}"),
         Panel::lines(
             "Accepted, published, fulfilled",
             Unit::PerSecond,
-            "Where the lines part, orders gather: accepted above published means that Redis does not take them, published above fulfilled that there are too few workers.",
+            "Accepted above published: Redis does not accept the orders. Published above fulfilled: there are too few workers.",
         )
         .query(rate("holdfast_orders_accepted_total", "", ""), "accepted")
         .query(rate("holdfast_orders_published_total", "", ""), "published")

@@ -16,27 +16,27 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "slo",
         title: "SLO",
-        description: "Of orders, 99.9 % are answered without an error of ours, and 99 % within 250 ms, over 30 days.",
+        description: "Objectives over 30 days: 99.9 % of orders are answered without a server error, and 99 % within 250 ms.",
         rows: vec![
             Row {
                 title: "Now",
                 panels: vec![
                     budget(
-                        "Budget of errors, 3 days",
-                        "What is left of the errors that the objective allows in three days. Below 0 it is spent.",
+                        "Error budget, 3 days",
+                        "The part of the errors allowed in three days that is left. Below 0 the budget is used up.",
                         "holdfast:order_errors:ratio_rate3d",
                         0.001,
                     ),
                     budget(
-                        "Budget of slow orders, 3 days",
-                        "What is left of the slow orders that the objective allows in three days. Below 0 it is spent.",
+                        "Latency budget, 3 days",
+                        "The part of the slow orders allowed in three days that is left. Below 0 the budget is used up.",
                         "holdfast:order_slow:ratio_rate3d",
                         0.01,
                     ),
                     Panel::number(
                         "Alerts",
                         Unit::Count,
-                        "Alerts of Holdfast that fire. Each has a runbook, which its annotation links to.",
+                        "Firing alerts of Holdfast. The annotation of each links to its runbook.",
                     )
                     .width(8)
                     .query(
@@ -49,17 +49,17 @@ pub fn dashboard() -> Dashboard {
                 ],
             },
             Row {
-                title: "How fast the budgets burn",
+                title: "Burn rates",
                 panels: vec![
                     burn(
-                        "Errors of ours: burn rate",
-                        "1 spends the month's budget in a month; 14.4 for an hour, or 6 for six hours, wakes somebody.",
+                        "Server errors: burn rate",
+                        "At 1 the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
                         "holdfast:order_errors:ratio_rate",
                         0.001,
                     ),
                     burn(
                         "Slow orders: burn rate",
-                        "1 spends the month's budget in a month; 14.4 for an hour, or 6 for six hours, wakes somebody.",
+                        "At 1 the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
                         "holdfast:order_slow:ratio_rate",
                         0.01,
                     ),

@@ -9,7 +9,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "servers",
         title: "PostgreSQL and Redis as seen from here",
-        description: "What the servers below cost Holdfast: their own exporters show the rest.",
+        description: "PostgreSQL, Redis and the trace collector as Holdfast sees them. Their own exporters show more.",
         rows: vec![
             Row { title: "PostgreSQL", panels: postgres() },
             Row { title: "Product cache", panels: cache() },
@@ -24,7 +24,7 @@ fn postgres() -> Vec<Panel> {
         Panel::lines(
             "Connections in use",
             Unit::Ratio,
-            "Part of a pool's connections that is in use: main for everything but orders, admission for orders.",
+            "Connections in use, as a part of the pool. admission: orders; main: everything else.",
         )
         .query(
             format!(
@@ -38,24 +38,24 @@ fn postgres() -> Vec<Panel> {
         Panel::areas("Connections open", Unit::Count, "By pool and state.")
             .query(total("holdfast_db_connections", "", "pool, state"), "{{pool}} {{state}}"),
         Panel::decades(
-            "Wait for a connection, 99 of 100",
+            "Wait for a connection, p99",
             Unit::Seconds,
-            "A free connection is had in microseconds. More: the pool is too small, or statements are slow.",
+            "A free connection takes microseconds. If it takes longer, the pool is too small or statements are slow.",
         )
         .query(quantile(0.99, "holdfast_db_connection_wait_seconds", "", "pool"), "{{pool}}")
         .limits(0.01, 0.1),
-        Panel::decades("Lock wait", Unit::Seconds, "Row locks of batches, the round trip included.")
-            .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, half")
-            .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, 99 of 100")
+        Panel::decades("Lock wait", Unit::Seconds, "Time until a batch has its row locks, including the round trip.")
+            .query(quantile(0.5, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, median")
+            .query(quantile(0.99, "holdfast_lock_wait_seconds", "", "lane"), "{{lane}}, p99")
             .limits(0.1, 0.5)
             .with_traces(),
-        Panel::decades("Commit", Unit::Seconds, "A commit is the database's disk.")
-            .query(quantile(0.5, "holdfast_commit_seconds", "", ""), "half")
-            .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "99 of 100")
+        Panel::decades("Commit", Unit::Seconds, "Time of a commit, mostly the database's disk.")
+            .query(quantile(0.5, "holdfast_commit_seconds", "", ""), "median")
+            .query(quantile(0.99, "holdfast_commit_seconds", "", ""), "p99")
             .limits(0.05, 0.25),
         Panel::decades("Locks held", Unit::Seconds, "From the lock to the end of the commit.")
-            .query(quantile(0.5, "holdfast_lock_held_seconds", "", ""), "half")
-            .query(quantile(0.99, "holdfast_lock_held_seconds", "", ""), "99 of 100")
+            .query(quantile(0.5, "holdfast_lock_held_seconds", "", ""), "median")
+            .query(quantile(0.99, "holdfast_lock_held_seconds", "", ""), "p99")
             .limits(0.1, 0.5),
     ]
 }
@@ -66,16 +66,16 @@ fn cache() -> Vec<Panel> {
         Panel::areas(
             "Reads by tier",
             Unit::PerSecond,
-            "Who answered: the process's memory, Redis, none (the database), or another read's load (shared).",
+            "Answered by the process's memory, by Redis, by neither (none: the database was asked), or by another read's load (shared).",
         )
         .query(rate("holdfast_cache_reads_total", "", "tier"), "{{tier}}"),
-        Panel::lines("Hit ratio", Unit::Ratio, "Part of the product reads that the database did not see.")
+        Panel::lines("Hit ratio", Unit::Ratio, "Part of the product reads that did not ask the database.")
             .query(format!("{} / ({} > 0)", reads(r#"tier!="none""#), reads("")), "hits")
             .floors(0.8, 0.5),
         Panel::lines(
             "Invalidations and patches",
             Unit::PerSecond,
-            "Products that a replica changed, changes of other replicas that arrived, and stock that was brought up to date in memory.",
+            "Products that a replica changed, messages about changes by other replicas, and values whose stock was updated in memory.",
         )
         .query(rate("holdfast_cache_invalidations_total", "", ""), "own changes")
         .query(rate("holdfast_cache_peer_changes_total", "", ""), "changes of peers")
@@ -83,13 +83,19 @@ fn cache() -> Vec<Panel> {
         Panel::lines(
             "Fence rejections and fills",
             Unit::PerSecond,
-            "Values that Redis took, and values that were not kept because a newer version was known: stale fills that did no harm.",
+            "Values that were written to Redis, and values that were not kept because a newer version was known.",
         )
         .query(rate("holdfast_cache_fills_total", "", ""), "fills")
         .query(rate("holdfast_cache_fence_rejections_total", "", "tier"), "refused by {{tier}}"),
+        Panel::lines(
+            "Confirmations",
+            Unit::PerSecond,
+            "Products that PostgreSQL was asked about because cached values may not be older than HOLDFAST_CACHE_MAX_AGE_MS. failed: no answer in time, so the next reader loads the product.",
+        )
+        .query(rate("holdfast_cache_confirmations_total", "", "outcome"), "{{outcome}}"),
         Panel::lines("Products in memory", Unit::Count, "In each process's memory.")
             .query(total("holdfast_cache_process_products", "", "pod"), "products {{pod}}"),
-        Panel::lines("Size in memory", Unit::Bytes, "Of the products, bookkeeping included.")
+        Panel::lines("Size in memory", Unit::Bytes, "Size of the products in each process's memory, including bookkeeping.")
             .query(total("holdfast_cache_process_bytes", "", "pod"), "size {{pod}}"),
     ]
 }
@@ -99,14 +105,14 @@ fn redis() -> Vec<Panel> {
         Panel::lines(
             "Tiers that answer",
             Unit::Count,
-            "Replicas whose memory, and for which Redis, may answer reads. Where Redis is gone, reads come from the database and are true.",
+            "Replicas whose memory answers reads, and replicas that read from Redis. While Redis is down, reads come from the database.",
         )
         .query(total("holdfast_cache_up", "", "tier"), "{{tier}}")
         .floors(1.0, 1.0),
         Panel::lines(
             "Errors",
             Unit::PerSecond,
-            "Calls of the cache to Redis that failed or took too long, and work that was dropped because too much waited for Redis.",
+            "Calls of the cache to Redis that failed or took too long, and messages that were dropped because too many waited for Redis.",
         )
         .query(rate("holdfast_cache_redis_errors_total", "", ""), "errors")
         .query(rate("holdfast_cache_dropped_total", "", ""), "dropped")
@@ -114,27 +120,27 @@ fn redis() -> Vec<Panel> {
         Panel::lines(
             "Invalidations owed",
             Unit::Count,
-            "Invalidations that Redis has not got yet. Until they are paid, Redis does not answer for these products.",
+            "Invalidations that are kept until Redis can be reached. Until they are delivered, the replica does not read from Redis.",
         )
         .query(total("holdfast_cache_owed_invalidations", "", ""), "owed")
         .limits(1.0, 1000.0),
         Panel::lines(
             "Owed and repaid",
             Unit::PerSecond,
-            "Invalidations that could not be delivered at once, and those that were delivered after all.",
+            "Invalidations that could not be delivered at once, and those that were delivered later.",
         )
         .query(rate("holdfast_cache_owed_total", "", ""), "owed")
         .query(rate("holdfast_cache_repaid_total", "", ""), "repaid"),
         Panel::lines(
             "Memory discarded",
             Unit::PerSecond,
-            "Times that a process discarded its memory because its subscription could not vouch for it. At the start, and when Redis was away.",
+            "Times that a process emptied its memory because its subscription was interrupted, for example at the start or when Redis was down.",
         )
         .query(rate("holdfast_cache_process_resets_total", "", ""), "resets"),
         Panel::lines(
             "Published, and left to the sweep",
             Unit::PerSecond,
-            "Order ids that Redis took for the workers, and those that it did not: the sweep publishes them.",
+            "Orders that were published to the queue, and orders that could not be: the sweep publishes them later.",
         )
         .query(rate("holdfast_orders_published_total", "", ""), "published")
         .query(rate("holdfast_orders_unpublished_total", "", ""), "left to the sweep"),
@@ -144,9 +150,9 @@ fn redis() -> Vec<Panel> {
 fn collector() -> Vec<Panel> {
     vec![
         Panel::areas(
-            "Spans of traces",
+            "Trace spans",
             Unit::PerSecond,
-            "Sent to the collector, or dropped: because the queue was full, or because the collector did not take them. Orders do not wait for it.",
+            "Sent to the collector, dropped because the queue was full, or dropped because the collector did not accept them. Orders do not wait for it.",
         )
         .query(rate("holdfast_trace_spans_total", "", "outcome"), "{{outcome}}"),
     ]
