@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use holdfast_cache::{Cache, Raised, StockChange as CacheChange};
+use holdfast_cache::{Cache, FenceGuard, StockChange as CacheChange};
 use holdfast_domain::{HoldStatus, Shortfall, StockChange};
 use holdfast_store::{Batch, CommitError, LockMode, Outcome, Placed, Store, StoreError};
 use holdfast_telemetry::Chain;
@@ -347,7 +347,7 @@ impl<P: ProductEntry> Runner<P> {
 
     /// Keeps the stock in mind of what is sold. Units that come back to a retired product must not bring
     /// it to mind: it would be refused as sold out and not as unknown.
-    fn tell_cache(&self, raised: Raised<P>, changes: &[StockChange]) {
+    fn tell_cache(&self, raised: FenceGuard<P>, changes: &[StockChange]) {
         let (sold, retired): (Vec<_>, Vec<_>) = changes.iter().partition(|it| it.on_sale);
         raised.committed(&sold.into_iter().map(cache_change).collect::<Vec<_>>());
         if !retired.is_empty() {

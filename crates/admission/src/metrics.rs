@@ -4,156 +4,73 @@ use std::time::Duration;
 
 use holdfast_domain::{Demand, StockChange};
 use holdfast_store::LockMode;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, core::Collector, exponential_buckets,
+use holdfast_telemetry::{
+    Registry,
+    metrics::{self, doubling},
 };
 
 use super::{Accepted, Refusal};
 
-/// The metrics of admission.
-pub struct AdmissionMetrics {
-    /// Orders that were accepted, that is, committed.
-    pub accepted: IntCounter,
-    /// Orders that were refused, by reason.
-    refused: IntCounterVec,
-    /// Requests that were repeats of one that had been granted, known by their key.
-    pub repeated: IntCounter,
-    /// Orders that were cancelled and whose units are back in stock.
-    pub cancelled: IntCounter,
-    /// Holds that were accepted.
-    pub holds: IntCounter,
-    /// Holds that their customer let go of.
-    pub holds_released: IntCounter,
-    /// Holds whose time was over and whose units are back in stock.
-    pub holds_expired: IntCounter,
-    /// Orders whose caller had gone before their batch began.
-    pub abandoned: IntCounter,
-    /// Orders that wait in a lane for their batch.
-    pub lane_depth: IntGauge,
-    /// Rows of products, orders, holds and keys for which requests wait apart, because somebody else holds them.
-    pub own_lanes: IntGauge,
-    /// Seconds that an order waited in its lane.
-    pub lane_wait: Histogram,
-    /// Orders in a batch.
-    pub batch_size: Histogram,
-    /// Seconds that a batch of the shared lane waited for its row locks.
-    lock_wait_shared: Histogram,
-    /// Seconds that a batch of a product's own lane waited for its row locks.
-    lock_wait_own: Histogram,
-    /// Seconds that a batch held its row locks.
-    pub lock_held: Histogram,
-    /// Seconds that a commit took.
-    pub commit: Histogram,
-    /// Orders whose id was published to the workers' queue.
-    pub published: IntCounter,
-    /// Orders whose id could not be published, and which the sweeper will.
-    pub unpublished: IntCounter,
-    /// Stock left of the product of which the last batch took the most units; NaN before the first.
-    hot_product_stock: Gauge,
+/// From 50 µs to 13 s.
+const SECONDS: [f64; 19] = doubling(0.000_05);
+
+holdfast_telemetry::metrics! {
+    /// The metrics of admission.
+    pub struct AdmissionMetrics {
+        /// Orders that were accepted, that is, committed.
+        pub accepted: IntCounter = "holdfast_orders_accepted_total",
+        /// Orders that were refused.
+        refused: IntCounterVec = "holdfast_orders_refused_total" { reason: Refusal::REASONS },
+        /// Requests that repeated a granted one with the same Idempotency-Key.
+        pub repeated: IntCounter = "holdfast_requests_repeated_total",
+        /// Orders that were cancelled and whose units returned to stock.
+        pub cancelled: IntCounter = "holdfast_orders_cancelled_total",
+        /// Holds that were accepted.
+        pub holds: IntCounter = "holdfast_holds_accepted_total",
+        /// Holds that their customer released.
+        pub holds_released: IntCounter = "holdfast_holds_released_total",
+        /// Holds that expired and whose units returned to stock.
+        pub holds_expired: IntCounter = "holdfast_holds_expired_total",
+        /// Requests whose client disconnected before their batch began.
+        pub abandoned: IntCounter = "holdfast_orders_abandoned_total",
+        /// Requests that wait in a lane for their batch.
+        pub lane_depth: IntGauge = "holdfast_lane_depth_orders",
+        /// Rows of products, orders, holds and keys for which requests wait separately because another session has locked
+        /// them.
+        pub own_lanes: IntGauge = "holdfast_own_lanes",
+        /// Time that a request waited in its lane.
+        pub lane_wait: Histogram = "holdfast_lane_wait_seconds" [SECONDS],
+        /// Requests in a batch.
+        pub batch_size: Histogram = "holdfast_batch_size_orders" [doubling::<12>(1.0)],
+        /// Time that a batch waited for its row locks, including the round trip. The shared lane skips locked rows; the own
+        /// lane of a contended product waits for them. Under own also the time for which a row stayed locked or a request
+        /// waited for it in vain.
+        "holdfast_lock_wait_seconds" by lane {
+            lock_wait_shared: Histogram = "shared",
+            lock_wait_own: Histogram = "own",
+        } [SECONDS],
+        /// Time for which a batch kept its rows locked.
+        pub lock_held: Histogram = "holdfast_lock_held_seconds" [SECONDS],
+        /// Time of a commit.
+        pub commit: Histogram = "holdfast_commit_seconds" [SECONDS],
+        /// Orders that were published to the workers' queue.
+        pub published: IntCounter = "holdfast_orders_published_total",
+        /// Orders that could not be published. A worker's sweep publishes them later.
+        pub unpublished: IntCounter = "holdfast_orders_unpublished_total",
+        /// Units left of the product of which the last batch took the most; NaN before the first.
+        hot_product_stock: Gauge = "holdfast_hot_product_stock_units",
+    }
 }
 
 impl AdmissionMetrics {
-    /// Makes and registers the metrics.
+    /// Makes and registers the metrics, before any batch.
     ///
     /// # Errors
     /// A name is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        // 50 µs to about 13 s, doubling.
-        let waits = exponential_buckets(0.000_05, 2.0, 19)?;
-        let seconds = |name: &str, help: &str| {
-            add(
-                registry,
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(waits.clone())),
-            )
-        };
-        let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
-        let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
-        let lock_wait = lock_waits(registry, waits.clone())?;
-        let metrics = Self {
-            accepted: counter(
-                "holdfast_orders_accepted_total",
-                "Orders that were accepted, that is, committed.",
-            )?,
-            refused: add(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "holdfast_orders_refused_total",
-                        "Orders that were refused, by reason.",
-                    ),
-                    &["reason"],
-                ),
-            )?,
-            repeated: counter(
-                "holdfast_requests_repeated_total",
-                "Requests that were repeats of one that had been granted, known by their key.",
-            )?,
-            cancelled: counter(
-                "holdfast_orders_cancelled_total",
-                "Orders that were cancelled and whose units are back in stock.",
-            )?,
-            holds: counter("holdfast_holds_accepted_total", "Holds that were accepted.")?,
-            holds_released: counter(
-                "holdfast_holds_released_total",
-                "Holds that their customer let go of.",
-            )?,
-            holds_expired: counter(
-                "holdfast_holds_expired_total",
-                "Holds whose time was over and whose units are back in stock.",
-            )?,
-            abandoned: counter(
-                "holdfast_orders_abandoned_total",
-                "Orders whose caller had gone before their batch began.",
-            )?,
-            lane_depth: gauge(
-                "holdfast_lane_depth_orders",
-                "Orders that wait in a lane for their batch.",
-            )?,
-            own_lanes: gauge(
-                "holdfast_own_lanes",
-                "Rows of products, orders, holds and keys for which requests wait apart, because somebody else holds them.",
-            )?,
-            lane_wait: seconds(
-                "holdfast_lane_wait_seconds",
-                "Time that an order waited in its lane.",
-            )?,
-            batch_size: add(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::new("holdfast_batch_size_orders", "Orders in a batch.")
-                        .buckets(exponential_buckets(1.0, 2.0, 12)?),
-                ),
-            )?,
-            lock_wait_shared: lock_wait.with_label_values(&["shared"]),
-            lock_wait_own: lock_wait.with_label_values(&["own"]),
-            lock_held: seconds(
-                "holdfast_lock_held_seconds",
-                "Time that a batch held its row locks.",
-            )?,
-            commit: seconds("holdfast_commit_seconds", "Time that a commit took.")?,
-            published: counter(
-                "holdfast_orders_published_total",
-                "Orders whose id was published to the workers' queue.",
-            )?,
-            unpublished: counter(
-                "holdfast_orders_unpublished_total",
-                "Orders whose id could not be published; the sweeper will.",
-            )?,
-            hot_product_stock: add(
-                registry,
-                Gauge::new(
-                    "holdfast_hot_product_stock_units",
-                    "Stock left of the product of which the last batch took the most units; NaN before the first.",
-                ),
-            )?,
-        };
-        // A 0 would say that it is sold out.
+    pub fn unmeasured(registry: &Registry) -> Result<Self, metrics::Error> {
+        let metrics = Self::new(registry)?;
+        // A 0 would mean that it is sold out.
         metrics.hot_product_stock.set(f64::NAN);
-        // A counter that is not there cannot be told from one that is 0.
-        for reason in Refusal::REASONS {
-            metrics.refused.with_label_values(&[reason]);
-        }
         Ok(metrics)
     }
 
@@ -197,21 +114,4 @@ impl AdmissionMetrics {
         debug_assert!(Refusal::REASONS.contains(&refusal.reason()), "{refusal:?} is not listed");
         self.refused.with_label_values(&[refusal.reason()]).inc();
     }
-}
-
-fn add<M: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<M>,
-) -> prometheus::Result<M> {
-    let metric = metric?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn lock_waits(registry: &Registry, buckets: Vec<f64>) -> prometheus::Result<HistogramVec> {
-    let options = HistogramOpts::new(
-        "holdfast_lock_wait_seconds",
-        "Time that a batch waited for its row locks, the round trip included, by lane: the shared one skips what is locked, a contended product's own waits for it. Also, as own, the time that a row was locked or a request waited for it in vain.",
-    );
-    add(registry, HistogramVec::new(options.buckets(buckets), &["lane"]))
 }

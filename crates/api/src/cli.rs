@@ -56,7 +56,7 @@ pub enum Command {
     Settings,
     /// Print every metric with its help, its labels and the values before any work
     #[command(hide = true)]
-    Metrics,
+    Metrics(command::PrintMetrics),
 }
 
 /// Settings of `openapi`.
@@ -93,7 +93,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Archive(settings) => archive::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
-        Command::Metrics => command::print_page(PROGRAM, crate::metrics_page::metrics_page),
+        Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics_page::metrics()?)),
     }
 }
 

@@ -29,12 +29,13 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
     store.acquire_timeout = Duration::from_millis(1);
     let store = Store::connect(&store);
     let cache = Cache::connect(CacheSettings::new("redis://127.0.0.1:1"))?;
+    let registry = registry("api", "0")?;
     let admission = Admission::open(
         AdmissionSettings::default(),
         store.clone(),
         cache.clone(),
         Publisher::connect(QueueSettings::new("redis://127.0.0.1:1"))?,
-        Arc::new(AdmissionMetrics::new(&registry("api", "0")?)?),
+        Arc::new(AdmissionMetrics::unmeasured(&registry)?),
     );
     let app = App::new(AppParts {
         store,

@@ -13,8 +13,7 @@ use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
 use holdfast_queue::Publisher;
 use holdfast_store::{Store, StoreMetrics};
-use holdfast_telemetry::{InternalServer, Readiness, log_level};
-use prometheus::Registry;
+use holdfast_telemetry::{InternalServer, Readiness, Registry, log_level, metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -30,7 +29,6 @@ use crate::{
     settings::{Origin, PortSettings, ServeSettings},
 };
 
-mod cache_metrics;
 mod database_watch;
 mod memory;
 mod ready;
@@ -52,10 +50,10 @@ pub(crate) struct ServeMetrics {
 }
 
 impl ServeMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry) -> Result<Self, metrics::Error> {
         Ok(Self {
             http: Arc::new(HttpMetrics::new(registry)?),
-            admission: Arc::new(AdmissionMetrics::new(registry)?),
+            admission: Arc::new(AdmissionMetrics::unmeasured(registry)?),
         })
     }
 }
@@ -65,9 +63,10 @@ pub(crate) fn observe(
     registry: &Registry,
     store: &Store,
     cache: &Cache<CachedProduct>,
-) -> prometheus::Result<()> {
+) -> Result<(), metrics::Error> {
     StoreMetrics::register(registry, store)?;
-    cache_metrics::CacheMetrics::register(registry, cache)
+    registry.include(cache.registry());
+    Ok(())
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
@@ -126,6 +125,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let Ports { listener, admin, internal, requests, clients } =
         Ports::open(settings, &http_metrics).await?;
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
+    http_metrics.watch(&registry, requests, answers);
     let store = Store::connect(&settings.database.store());
     let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
     let versions = store.clone();

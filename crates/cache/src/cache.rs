@@ -1,32 +1,39 @@
-//! The cache as its users see it: both tiers, reading and writing.
+//! The public interface of the cache: reads and writes through both tiers.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures::future::BoxFuture;
+use holdfast_telemetry::{Registry, metrics};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::cell::{Begin, Keep, Moment, Value};
-use crate::courier::{self, Parcel};
+use crate::cell::{Begin, Cell, Keep, Moment};
 use crate::entry::{Entry, Hit, LoadError, StockChange, Tier};
-use crate::flight::{Lease, Outcome};
+use crate::fence_guard::FenceGuard;
+use crate::flight::LoadEnd;
 use crate::l1::L1;
-use crate::link::{Found, Link, Unavailable};
+use crate::lease::Lease;
 use crate::message::{self, MESSAGE_ITEMS};
-use crate::raised::Raised;
+use crate::metrics::{CacheMetrics, Gauges};
+use crate::redis_connection::{Lookup, RedisConnection, Unavailable};
 use crate::settings::CacheSettings;
-use crate::stats::{Gauges, Stats};
-use crate::{confirm, keeper, subscription};
+use crate::tiers::Tiers;
+use crate::value::Value;
+use crate::writer::{self, WriterMessage};
+use crate::{confirm, reconnect, subscription};
 
-/// A cache that cannot be made.
+/// Why a cache cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The address of Redis is not understood.
+    /// The Redis URL is not valid.
     #[error("the address of Redis is not a valid redis:// URL")]
     Url(#[source] redis::RedisError),
+    /// A metric cannot be created.
+    #[error("the metrics of the cache cannot be created")]
+    Metrics(#[from] metrics::Error),
 }
 
 /// How often a reader joins another's load before it loads for itself alone.
@@ -38,15 +45,19 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Cache<E: Entry>(Arc<Inner<E>>);
 
 struct Inner<E> {
-    l1: Arc<L1<E>>,
-    link: Arc<Link>,
-    parcels: mpsc::Sender<Parcel>,
-    stats: Arc<Stats>,
+    tiers: Arc<Tiers<E>>,
+    registry: Registry,
     tasks: TaskTracker,
-    /// Counts the databases that were said to be another one.
-    database: AtomicU64,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
+}
+
+impl<E> Deref for Inner<E> {
+    type Target = Tiers<E>;
+
+    fn deref(&self) -> &Tiers<E> {
+        &self.tiers
+    }
 }
 
 impl<E: Entry> Clone for Cache<E> {
@@ -55,11 +66,11 @@ impl<E: Entry> Clone for Cache<E> {
     }
 }
 
-/// What Redis let us have.
-struct Lookup {
-    /// Where a loaded value is to be filled in: the nonce, and when it was given.
+/// What Redis allows a load to do with its value.
+struct Permission {
+    /// For the fill: the nonce, and when Redis gave it.
     lease: Option<(String, i64)>,
-    /// Older values are not kept in memory; `None` if Redis did not say, and then nothing is kept.
+    /// Older values are not kept in memory. `None` if Redis did not answer; then no value is kept.
     fence: Option<i64>,
 }
 
@@ -70,32 +81,31 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     /// An address that cannot be understood; never that Redis is away.
     pub fn connect(settings: CacheSettings) -> Result<Self, CacheError> {
-        let stats = Arc::new(Stats::default());
-        let l1 = Arc::new(L1::new(&settings, stats.clone()));
-        let link = Arc::new(Link::new(settings, stats.clone())?);
-        let (parcels, queue) = mpsc::channel(courier::QUEUE);
+        let registry = Registry::default();
+        let metrics = Arc::new(CacheMetrics::new(&registry)?);
+        let l1 = Arc::new(L1::new(&settings, metrics.clone()));
+        let redis = Arc::new(RedisConnection::new(settings, metrics.clone())?);
+        let (tiers, messages) = Tiers::new(l1.clone(), redis.clone(), metrics);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let keep = keeper::keep(link.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(keep));
-        let listen = subscription::listen(link.clone(), l1.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(listen));
-        let tick = subscription::tick(link.clone(), l1.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(tick));
-        tasks.spawn(courier::carry(link.clone(), queue, stop.clone()));
+        let background: [BoxFuture<'static, ()>; 3] = [
+            Box::pin(reconnect::keep_connected(redis.clone())),
+            Box::pin(subscription::listen(redis.clone(), l1.clone())),
+            Box::pin(subscription::tick(redis.clone(), l1)),
+        ];
+        for task in background {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(task));
+        }
+        tasks.spawn(writer::write(redis, messages, stop.clone()));
         tasks.close();
+        let shown = Arc::downgrade(&tiers);
+        registry.before_each_page(move || {
+            if let Some(tiers) = shown.upgrade() {
+                tiers.metrics.show(tiers.gauges());
+            }
+        });
         let guard = stop.clone().drop_guard();
-        let database = AtomicU64::new(0);
-        Ok(Self(Arc::new(Inner {
-            l1,
-            link,
-            parcels,
-            stats,
-            tasks,
-            database,
-            stop,
-            _stop_on_drop: guard,
-        })))
+        Ok(Self(Arc::new(Inner { tiers, registry, tasks, stop, _stop_on_drop: guard })))
     }
 
     /// Asks the database again and again for the versions of the products that are read here, so that they may be
@@ -107,7 +117,8 @@ impl<E: Entry> Cache<E> {
         V: Future<Output = Result<Vec<(i64, i64)>, X>> + Send + 'static,
         X: std::error::Error + Send + 'static,
     {
-        let confirming = confirm::run(self.0.l1.clone(), self.max_age(), versions);
+        let metrics = self.0.metrics.clone();
+        let confirming = confirm::run(self.0.l1.clone(), metrics, self.max_age(), versions);
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(stop.run_until_cancelled_owned(confirming));
     }
@@ -116,10 +127,8 @@ impl<E: Entry> Cache<E> {
     /// after a restore. To be called at the start and again and again; if it has changed, everything that
     /// is remembered of the one before is forgotten, here and in Redis. Never waits.
     pub fn of_database(&self, id: &str) {
-        if self.0.link.identify(id) {
-            // First, so that what was committed before does not come in afterwards.
-            self.0.database.fetch_add(1, Ordering::AcqRel);
-            self.0.l1.reset();
+        if self.0.redis.identify(id) {
+            self.0.change_database();
             tracing::warn!("the database was restarted or restored: what is cached is forgotten");
         }
     }
@@ -131,8 +140,8 @@ impl<E: Entry> Cache<E> {
         self.0.l1.disarm();
         let _ = tokio::time::timeout(FAREWELL, async {
             self.0.tasks.wait().await;
-            if self.0.link.health.owed() > 0 {
-                let _ = self.0.link.repay().await;
+            if self.0.redis.health.owed() > 0 {
+                let _ = self.0.redis.repay().await;
             }
         })
         .await;
@@ -156,9 +165,9 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, X>>,
         X: std::error::Error + Send + Sync + 'static,
     {
-        let Inner { l1, stats, .. } = &*self.0;
+        let Tiers { l1, metrics, .. } = &**self.0;
         if let Some(hit) = l1.read(id) {
-            stats.process_hits.inc();
+            metrics.process_hits.inc();
             return Ok(Some(hit));
         }
         for _ in 0..JOINS {
@@ -166,7 +175,7 @@ impl<E: Entry> Cache<E> {
             let cell = l1.cell(id, moment.generation);
             let (flight, at_least) = match cell.begin(moment, l1.is_armed(moment.now)) {
                 Begin::Hit(hit) => {
-                    stats.process_hits.inc();
+                    metrics.process_hits.inc();
                     return Ok(Some(hit));
                 }
                 Begin::Lead(flight) => {
@@ -175,24 +184,24 @@ impl<E: Entry> Cache<E> {
                 }
                 Begin::Follow(flight, at_least) => (flight, at_least),
             };
-            match flight.outcome().await {
-                Outcome::Found(value, tier) if value.entry.version() >= at_least => {
-                    stats.shared_loads.inc();
+            match flight.end().await {
+                LoadEnd::Found(value, tier) if value.entry.version() >= at_least => {
+                    metrics.shared_loads.inc();
                     return Ok(Some(value.hit(tier)));
                 }
-                Outcome::Missing if at_least == 0 => {
-                    stats.shared_loads.inc();
+                LoadEnd::Missing if at_least == 0 => {
+                    metrics.shared_loads.inc();
                     return Ok(None);
                 }
-                Outcome::Failed(error) => {
-                    stats.shared_loads.inc();
+                LoadEnd::Failed(error) => {
+                    metrics.shared_loads.inc();
                     return Err(error);
                 }
                 // That load began before a change that our caller may know of, or was given up.
-                Outcome::Found(..) | Outcome::Missing | Outcome::Abandoned => {}
+                LoadEnd::Found(..) | LoadEnd::Missing | LoadEnd::Abandoned => {}
             }
         }
-        stats.misses.inc();
+        metrics.misses.inc();
         let found = load().await.map_err(|error| Arc::new(error) as LoadError)?;
         Ok(found.map(|entry| Value::new(entry, None).hit(Tier::None)))
     }
@@ -201,7 +210,7 @@ impl<E: Entry> Cache<E> {
     async fn lead<F, L, X>(
         &self,
         id: i64,
-        cell: &Arc<crate::cell::Cell<E>>,
+        cell: &Arc<Cell<E>>,
         lease: Lease<E>,
         since: Moment,
         load: F,
@@ -211,53 +220,53 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, X>>,
         X: std::error::Error + Send + Sync + 'static,
     {
-        let Inner { l1, link, stats, .. } = &*self.0;
-        let mut lookup = Lookup { lease: None, fence: None };
-        match link.read(id).await {
-            Ok(Found::Value { version, body, lives }) => {
+        let Tiers { l1, redis, metrics, .. } = &**self.0;
+        let mut permission = Permission { lease: None, fence: None };
+        match redis.read(id).await {
+            Ok(Lookup::Value { version, body, lives }) => {
                 let body = Bytes::from(body);
                 let fresh = version >= cell.floor(Instant::now());
                 match E::decode(version, &body).filter(|_| fresh) {
                     Some(entry) => {
                         let keep = self.keep(since, version, since.now + lives);
                         let value = Value::new(entry, Some(body));
-                        stats.redis_hits.inc();
+                        metrics.redis_hits.inc();
                         return Ok(Some(self.land(id, cell, lease, value, Tier::Redis, keep)));
                     }
-                    None => lookup.fence = Some(version),
+                    None => permission.fence = Some(version),
                 }
             }
-            Ok(Found::Nothing { fence, nonce, time }) => {
-                lookup = Lookup { lease: Some((nonce, time)), fence: Some(fence) };
+            Ok(Lookup::Nothing { fence, nonce, time }) => {
+                permission = Permission { lease: Some((nonce, time)), fence: Some(fence) };
             }
             Err(Unavailable) => {}
         }
-        stats.misses.inc();
+        metrics.misses.inc();
         match load().await {
             Ok(Some(entry)) => {
                 // What was loaded, not what it may be patched to on landing: the patch is for this
                 // process, and the next reader's patch would be too.
                 let value = Value::new(entry, None);
-                let keep = lookup
+                let keep = permission
                     .fence
                     .and_then(|fence| self.keep(since, fence, since.now + self.max_age()));
                 let (version, body) = (value.entry.version(), value.body());
-                if let Some((nonce, time)) = lookup.lease.filter(|(nonce, _)| !nonce.is_empty())
-                    && let Some(fill) = link.fill_call((&nonce, time), id, version, &body)
+                if let Some((nonce, time)) = permission.lease.filter(|(nonce, _)| !nonce.is_empty())
+                    && let Some(fill) = redis.fill_call((&nonce, time), id, version, &body)
                 {
-                    self.send(Parcel::Fill(fill));
+                    self.0.send(WriterMessage::Fill(fill));
                 }
                 Ok(Some(self.land(id, cell, lease, value, Tier::None, keep)))
             }
             Ok(None) => {
-                if lease.without(Outcome::Missing) {
+                if lease.without(LoadEnd::Missing) {
                     l1.forget(id, cell);
                 }
                 Ok(None)
             }
             Err(error) => {
                 let error: LoadError = Arc::new(error);
-                if lease.without(Outcome::Failed(error.clone())) {
+                if lease.without(LoadEnd::Failed(error.clone())) {
                     l1.forget(id, cell);
                 }
                 Err(error)
@@ -266,7 +275,7 @@ impl<E: Entry> Cache<E> {
     }
 
     fn max_age(&self) -> Duration {
-        self.0.link.settings.max_age
+        self.0.redis.settings.max_age
     }
 
     fn keep(&self, since: Moment, floor: i64, until: Instant) -> Option<Keep> {
@@ -278,7 +287,7 @@ impl<E: Entry> Cache<E> {
     fn land(
         &self,
         id: i64,
-        cell: &Arc<crate::cell::Cell<E>>,
+        cell: &Arc<Cell<E>>,
         lease: Lease<E>,
         value: Value<E>,
         tier: Tier,
@@ -289,65 +298,39 @@ impl<E: Entry> Cache<E> {
         if kept {
             self.0.l1.weigh(id, cell, hit.body.len());
         } else {
-            self.0.stats.process_refusals.inc();
+            self.0.metrics.process_refusals.inc();
         }
         hit
     }
 
     /// Fences products in Redis and tells the other replicas, before a commit.
     ///
-    /// To be called by the writer while it holds the rows' locks, with the versions that it is
-    /// about to commit, and awaited before it commits. Takes at most the Redis timeout; if Redis
-    /// does not take it, the fences are remembered and delivered as soon as it does.
-    pub async fn raise(&self, fences: &[(i64, i64)]) -> Raised<E> {
-        let link = &self.0.link;
+    /// The writer must call it while it holds the rows' locks, with the versions that it is about to commit, and await it
+    /// before it commits. It takes at most the Redis timeout. If Redis does not accept the fences, they are kept and
+    /// delivered as soon as Redis does.
+    pub async fn raise(&self, fences: &[(i64, i64)]) -> FenceGuard<E> {
+        let redis = &self.0.redis;
         // First, so that a cancelled call suspends too.
-        let raised = Raised::new(self.clone(), fences.to_vec());
+        let guard = FenceGuard::new(self.0.tiers.clone(), fences.to_vec());
         let texts = fences.chunks(MESSAGE_ITEMS);
-        let messages: Vec<_> = texts.map(|some| message::fence(&link.replica, some)).collect();
-        self.0.stats.raised.add(fences.len() as u64);
+        let messages: Vec<_> = texts.map(|some| message::fence(&redis.replica, some)).collect();
+        self.0.metrics.fenced.inc_by(fences.len() as u64);
         if !fences.is_empty() {
-            link.raise(fences, &messages).await;
+            redis.raise(fences, &messages).await;
         }
-        raised
+        guard
     }
 
-    /// Stock changes were committed; to be called before the writer answers its caller. What this
-    /// replica holds is patched at once; the others are told soon. Never waits.
+    /// Stock changes were committed. The writer must call it before it answers its caller. The values in this process are
+    /// patched at once; the other replicas are told soon. Never waits.
     pub fn committed(&self, changes: &[StockChange]) {
-        for change in changes {
-            self.0.l1.restock(change);
-        }
-        if !changes.is_empty() {
-            self.send(Parcel::Stock(changes.to_vec()));
-        }
+        self.0.committed(changes);
     }
 
-    /// These versions of products were committed, with changes besides stock; to be called before
-    /// the writer answers its caller. Never waits.
+    /// These versions of products were committed, with changes besides stock. The writer must call it before it answers
+    /// its caller. Never waits.
     pub fn changed(&self, changes: &[(i64, i64)]) {
-        for (id, version) in changes {
-            self.0.l1.change(*id, *version);
-        }
-        if !changes.is_empty() {
-            self.send(Parcel::Drop(changes.to_vec()));
-        }
-    }
-
-    /// Counts the databases that the products were in.
-    pub(crate) fn database(&self) -> u64 {
-        self.0.database.load(Ordering::Acquire)
-    }
-
-    /// Perhaps committed.
-    pub(crate) fn suspend(&self, id: i64, version: i64) {
-        self.0.l1.suspend(id, version);
-    }
-
-    fn send(&self, parcel: Parcel) {
-        if self.0.parcels.try_send(parcel).is_err() {
-            self.0.stats.dropped.inc();
-        }
+        self.0.changed(changes);
     }
 
     /// The version and stock of a product as this process knows them, without waiting; `None` if
@@ -356,20 +339,18 @@ impl<E: Entry> Cache<E> {
         self.0.l1.stock(id)
     }
 
-    /// What it has done.
-    pub fn stats(&self) -> &Stats {
-        &self.0.stats
+    /// What the cache has done.
+    pub fn stats(&self) -> &CacheMetrics {
+        &self.0.metrics
     }
 
-    /// How it is.
+    /// The registry of [`stats`](Self::stats), to be included in that of the process.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// The present state.
     pub fn gauges(&self) -> Gauges {
-        let Inner { l1, link, .. } = &*self.0;
-        Gauges {
-            armed: l1.is_armed(Instant::now()),
-            redis_up: link.is_up(),
-            process_entries: l1.len(),
-            process_bytes: l1.bytes(),
-            owed: link.health.owed(),
-        }
+        self.0.gauges()
     }
 }

@@ -4,41 +4,15 @@
 //! safe: whoever still holds an evicted cell can change only what nobody will find again, so an
 //! eviction between miss and fill refuses the fill, as the lost lease does in Redis.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::entry::{Entry, Hit, StockChange, Tier};
 use crate::flight::Flight;
-
-/// A value with its response body, rendered when first asked for.
-#[derive(Clone)]
-pub(crate) struct Value<E> {
-    pub(crate) entry: E,
-    body: OnceLock<Bytes>,
-}
-
-impl<E: Entry> Value<E> {
-    pub(crate) fn new(entry: E, body: Option<Bytes>) -> Self {
-        Self { entry, body: body.map(OnceLock::from).unwrap_or_default() }
-    }
-
-    pub(crate) fn body(&self) -> Bytes {
-        self.body.get_or_init(|| self.entry.encode()).clone()
-    }
-
-    pub(crate) fn hit(&self, tier: Tier) -> Hit {
-        Hit { version: self.entry.version(), stock: self.entry.stock(), body: self.body(), tier }
-    }
-
-    fn patch(&mut self, version: i64, stock: i64) {
-        self.entry.set_stock(version, stock);
-        self.body = OnceLock::new();
-    }
-}
+use crate::value::Value;
 
 /// A run of versions that differ in stock only, so that a value of any of them can be patched to
 /// the last. Facts about the past: they stay true, they only become uninteresting.
@@ -172,16 +146,23 @@ impl<E: Entry> Cell<E> {
     }
 
     /// The database had this version, or nothing: what is kept here and is not older is good until `good_until`, and
-    /// what is older is not served, as if its writer had told of the change.
-    pub(crate) fn confirm(&self, version: Option<i64>, good_until: Instant, fenced_until: Instant) {
+    /// what is older is not served, as if its writer had told of the change. True if what is kept is good.
+    pub(crate) fn confirm(
+        &self,
+        version: Option<i64>,
+        good_until: Instant,
+        fenced_until: Instant,
+    ) -> bool {
         let mut state = self.state.write();
         match (version, &mut state.kept) {
             (None, kept) => *kept = None,
             (Some(version), Some((value, until))) if value.entry.version() >= version => {
                 *until = good_until.max(*until);
+                return true;
             }
             (Some(version), _) => state.raise(version, fenced_until),
         }
+        false
     }
 
     /// The value, if it may be served.
@@ -317,5 +298,4 @@ impl<E: Entry> Cell<E> {
 }
 
 #[cfg(test)]
-#[path = "cell_tests.rs"]
 pub(crate) mod tests;

@@ -13,14 +13,18 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::{entry::Entry, l1::L1};
+use crate::{entry::Entry, l1::L1, metrics::CacheMetrics};
 
 /// The most products in one question.
 const AT_ONCE: usize = 4096;
 
 /// Asks until dropped.
-pub(crate) async fn run<E, F, V, X>(l1: Arc<L1<E>>, max_age: Duration, versions: F)
-where
+pub(crate) async fn run<E, F, V, X>(
+    l1: Arc<L1<E>>,
+    metrics: Arc<CacheMetrics>,
+    max_age: Duration,
+    versions: F,
+) where
     E: Entry,
     F: Fn(Vec<i64>) -> V,
     V: Future<Output = Result<Vec<(i64, i64)>, X>>,
@@ -36,14 +40,17 @@ where
             match timeout(max_age, versions(ids.to_vec())).await {
                 Ok(Ok(found)) => {
                     let found: HashMap<_, _> = found.into_iter().collect();
-                    for id in ids {
-                        l1.confirm(*id, found.get(id).copied(), asked);
-                    }
+                    let confirm = |id: &&i64| l1.confirm(**id, found.get(*id).copied(), asked);
+                    let unchanged = ids.iter().filter(confirm).count();
+                    metrics.confirmed_unchanged.inc_by(unchanged as u64);
+                    metrics.confirmed_changed.inc_by((ids.len() - unchanged) as u64);
+                    continue;
                 }
-                // They become too old and are read anew.
+                // The values become too old, and the next reader loads them again.
                 Ok(Err(error)) => tracing::debug!(%error, "products were not confirmed"),
                 Err(_elapsed) => tracing::debug!("products were not confirmed in time"),
             }
+            metrics.confirmations_failed.inc_by(ids.len() as u64);
         }
     }
 }

@@ -10,8 +10,8 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::cell::{Cell, Moment};
 use crate::entry::{Entry, Hit, StockChange};
+use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
-use crate::stats::Stats;
 
 /// What a cell costs beside its body: the map's entry, the cell, the value's own fields, and the
 /// same text once more in the value that the body was rendered from is counted with the body.
@@ -51,11 +51,11 @@ pub(crate) struct L1<E> {
     armed_until: AtomicU64,
     /// Counts the breaks in the subscription. What was taken in before the last break is void.
     generation: AtomicU64,
-    stats: Arc<Stats>,
+    metrics: Arc<CacheMetrics>,
 }
 
 impl<E: Entry> L1<E> {
-    pub(crate) fn new(settings: &CacheSettings, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(settings: &CacheSettings, metrics: Arc<CacheMetrics>) -> Self {
         let bytes = settings.l1_bytes;
         let items = usize::try_from(bytes / (2 * CELL_BYTES)).unwrap_or(usize::MAX).max(1);
         let map = match OptionsBuilder::new()
@@ -77,7 +77,7 @@ impl<E: Entry> L1<E> {
             origin: Instant::now(),
             armed_until: AtomicU64::new(0),
             generation: AtomicU64::new(1),
-            stats,
+            metrics,
         }
     }
 
@@ -123,7 +123,7 @@ impl<E: Entry> L1<E> {
         // The generation alone voids them; this frees their memory. Loads under way keep their
         // cells, which nobody else will find.
         self.map.clear();
-        self.stats.resets.inc();
+        self.metrics.resets.inc();
     }
 
     pub(crate) fn read(&self, id: i64) -> Option<Hit> {
@@ -155,11 +155,12 @@ impl<E: Entry> L1<E> {
         ids
     }
 
-    /// The database had this version of a product, or no such product, when it was `asked` or later.
-    pub(crate) fn confirm(&self, id: i64, version: Option<i64>, asked: Instant) {
-        if let Some(slot) = self.map.peek(&id) {
-            slot.cell.confirm(version, asked + self.max_age, asked + self.ttl);
-        }
+    /// The database had this version of a product, or no such product, when it was `asked` or later. True if the value
+    /// here is that version.
+    pub(crate) fn confirm(&self, id: i64, version: Option<i64>, asked: Instant) -> bool {
+        self.map
+            .peek(&id)
+            .is_some_and(|slot| slot.cell.confirm(version, asked + self.max_age, asked + self.ttl))
     }
 
     pub(crate) fn stock(&self, id: i64) -> Option<(i64, i64)> {
@@ -229,7 +230,7 @@ impl<E: Entry> L1<E> {
         let moment = self.moment();
         let cell = self.cell(change.id, moment.generation);
         if cell.restock(change, moment, self.ttl, self.max_age) {
-            self.stats.patches.inc();
+            self.metrics.patches.inc();
         }
     }
 
@@ -238,7 +239,7 @@ impl<E: Entry> L1<E> {
         if let Some(slot) = self.map.peek(&change.id)
             && slot.cell.restock(change, self.moment(), self.ttl, self.max_age)
         {
-            self.stats.patches.inc();
+            self.metrics.patches.inc();
         }
     }
 
@@ -256,9 +257,13 @@ mod tests {
     use super::*;
     use crate::cell::tests::Item;
 
+    fn metrics() -> Arc<CacheMetrics> {
+        Arc::new(CacheMetrics::new(&holdfast_telemetry::Registry::default()).unwrap())
+    }
+
     #[test]
     fn a_lapse_in_the_proof_voids_what_was_kept_before_it() {
-        let l1 = L1::<Item>::new(&CacheSettings::new(""), Arc::default());
+        let l1 = L1::<Item>::new(&CacheSettings::new(""), metrics());
         let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
         arm(60_000);
         let generation = l1.moment().generation;
@@ -274,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_tick_that_took_too_long_proves_nothing() {
-        let l1 = L1::<Item>::new(&CacheSettings::new(""), Arc::default());
+        let l1 = L1::<Item>::new(&CacheSettings::new(""), metrics());
         l1.arm(0, Duration::ZERO);
         assert!(!l1.is_armed(Instant::now()));
     }

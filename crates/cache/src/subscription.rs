@@ -15,35 +15,35 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::entry::Entry;
 use crate::l1::L1;
 use crate::l2;
-use crate::link::Link;
 use crate::message::{self, Message};
+use crate::redis_connection::RedisConnection;
 
 /// A subscription on which no tick has come back for this many times the arming, though ticks were
 /// sent, is given up.
 const SILENCE: u32 = 3;
 
 /// Publishes ticks until dropped.
-pub(crate) async fn tick<E: Entry>(link: Arc<Link>, l1: Arc<L1<E>>) {
-    let channel = l2::ticks(&link.replica);
-    let mut ticks = interval(link.settings.tick);
+pub(crate) async fn tick<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>) {
+    let channel = l2::ticks(&redis.replica);
+    let mut ticks = interval(redis.settings.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let sent = l1.millis(Instant::now()).to_string();
-        // A failure is counted and handled by the link; the missing tick disarms.
-        let _ = link.tick(&channel, &sent).await;
+        // A failure is counted and handled by the connection; the missing tick disarms.
+        let _ = redis.tick(&channel, &sent).await;
     }
 }
 
 /// Listens until dropped.
-pub(crate) async fn listen<E: Entry>(link: Arc<Link>, l1: Arc<L1<E>>) {
-    let mut pause = link.settings.retry_interval;
+pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>) {
+    let mut pause = redis.settings.retry_interval;
     loop {
-        match timeout(link.settings.connect_timeout, subscribe(&link)).await {
+        match timeout(redis.settings.connect_timeout, subscribe(&redis)).await {
             Ok(Ok((sink, stream))) => {
-                pause = link.settings.retry_interval;
+                pause = redis.settings.retry_interval;
                 l1.disarm();
-                hear(&link, &l1, stream).await;
+                hear(&redis, &l1, stream).await;
                 drop(sink);
                 l1.disarm();
                 tracing::info!("the subscription to product changes has ended; connecting again");
@@ -56,33 +56,33 @@ pub(crate) async fn listen<E: Entry>(link: Arc<Link>, l1: Arc<L1<E>>) {
     }
 }
 
-async fn subscribe(link: &Link) -> redis::RedisResult<(PubSubSink, PubSubStream)> {
-    let (mut sink, stream) = link.client().get_async_pubsub().await?.split();
-    sink.subscribe(&[l2::CHANGES.to_owned(), l2::ticks(&link.replica)]).await?;
+async fn subscribe(redis: &RedisConnection) -> redis::RedisResult<(PubSubSink, PubSubStream)> {
+    let (mut sink, stream) = redis.client().get_async_pubsub().await?.split();
+    sink.subscribe(&[l2::CHANGES.to_owned(), l2::ticks(&redis.replica)]).await?;
     Ok((sink, stream))
 }
 
 /// Returns when the subscription has ended or is not to be trusted any more.
-async fn hear<E: Entry>(link: &Link, l1: &L1<E>, mut stream: PubSubStream) {
-    let silence = (link.settings.armed_for * SILENCE).max(link.settings.connect_timeout);
+async fn hear<E: Entry>(redis: &RedisConnection, l1: &L1<E>, mut stream: PubSubStream) {
+    let silence = (redis.settings.armed_for * SILENCE).max(redis.settings.connect_timeout);
     let mut heard = Instant::now();
     loop {
         match timeout(silence, stream.next()).await {
             Ok(Some(message)) if message.get_channel_name() == l2::CHANGES => {
-                apply(link, l1, message.get_payload_bytes());
+                apply(redis, l1, message.get_payload_bytes());
             }
             Ok(Some(message)) => {
                 let text = std::str::from_utf8(message.get_payload_bytes()).ok();
                 if let Some(sent) = text.and_then(|text| text.parse().ok()) {
                     heard = Instant::now();
-                    l1.arm(sent, link.settings.armed_for);
+                    l1.arm(sent, redis.settings.armed_for);
                 }
             }
             Ok(None) => return,
             Err(_) => {}
         }
         if heard.elapsed() > silence {
-            if link.is_up() {
+            if redis.is_up() {
                 return;
             }
             // Redis itself is away; the connection may yet come back to life with it.
@@ -91,14 +91,14 @@ async fn hear<E: Entry>(link: &Link, l1: &L1<E>, mut stream: PubSubStream) {
     }
 }
 
-fn apply<E: Entry>(link: &Link, l1: &L1<E>, payload: &[u8]) {
+fn apply<E: Entry>(redis: &RedisConnection, l1: &L1<E>, payload: &[u8]) {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let (sender, message) = message::parse(text);
-    if sender == link.replica {
+    if sender == redis.replica {
         // Done before it was sent.
         return;
     }
-    link.stats.peer_changes.inc();
+    redis.metrics.peer_changes.inc();
     match message {
         Some(Message::Fence(items)) => {
             for (id, version) in items {

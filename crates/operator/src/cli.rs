@@ -53,7 +53,7 @@ pub enum Command {
     Crd,
     /// Print every metric with its help, its labels and the values before any work
     #[command(hide = true)]
-    Metrics,
+    Metrics(command::PrintMetrics),
 }
 
 /// Everything that `run` can be told.
@@ -216,7 +216,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Crd => print_definition(),
-        Command::Metrics => command::print_page(PROGRAM, crate::metrics::metrics_page),
+        Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics::all()?)),
     }
 }
 

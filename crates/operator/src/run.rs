@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_telemetry::Readiness;
+use holdfast_telemetry::{Registry, metrics};
 use kube::Client;
-use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -59,7 +59,7 @@ pub enum StartError {
     Listen(SocketAddr, #[source] std::io::Error),
     /// A metric's name is taken.
     #[error("the metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] metrics::Error),
 }
 
 /// A running operator. Dropping it ends it at once.
@@ -86,7 +86,7 @@ impl Operator {
         registry: &Registry,
         readiness: Readiness,
     ) -> Result<Self, StartError> {
-        let metrics = OperatorMetrics::new(registry)?;
+        let metrics = OperatorMetrics::unmeasured(registry)?;
         let queues = Queues::load(settings.queues, settings.reach).await?;
         let listener = TlsListener::bind(settings.address)
             .await

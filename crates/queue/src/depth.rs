@@ -6,7 +6,7 @@ use redis::Script;
 
 use crate::{
     Queue, QueueError,
-    keys::{GROUP, RETRIES, STREAM},
+    keys::{GROUP, RETRIES, STREAM, stream_exists},
 };
 
 /// The most entries that are counted one by one, on either side, before `lag` is believed: about a
@@ -43,7 +43,8 @@ impl Queue {
     /// # Errors
     /// Redis is away or refuses, or the group does not exist. An unknown depth is never 0.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
-        let script = Script::new(
+        let script = Script::new(concat!(
+            stream_exists!(),
             "local last, lag, pending \
              for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
                local of = {} \
@@ -76,7 +77,7 @@ impl Queue {
                end \
              end \
              return {waiting, pending, redis.call('ZCARD', KEYS[2])}",
-        );
+        ));
         let mut call = script.key(STREAM);
         call.key(RETRIES).arg(GROUP).arg(COUNT_MAX);
         let mut connection = self.connection.get();
@@ -89,7 +90,8 @@ impl Queue {
     /// # Errors
     /// Redis is away or refuses, or the group does not exist.
     pub async fn oldest_waiting(&self) -> Result<Option<Duration>, QueueError> {
-        let script = Script::new(
+        let script = Script::new(concat!(
+            stream_exists!(),
             "for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
                local of = {} \
                for i = 1, #group, 2 do of[group[i]] = group[i + 1] end \
@@ -103,7 +105,7 @@ impl Queue {
                end \
              end \
              return redis.error_reply('NOGROUP no such group')",
-        );
+        ));
         let mut connection = self.connection.get();
         let age_ms: i64 =
             self.within(script.key(STREAM).arg(GROUP).invoke_async(&mut connection)).await?;

@@ -23,9 +23,7 @@ impl From<redis::RedisError> for QueueError {
     fn from(error: redis::RedisError) -> Self {
         if error.is_timeout() {
             Self::Timeout
-        } else if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED"))
-            || error.to_string().contains("no such key")
-        {
+        } else if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) {
             // UNBLOCKED is what a blocked read hears from Redis 7.0 when the stream is deleted.
             Self::NoGroup
         } else {

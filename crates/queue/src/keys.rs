@@ -12,3 +12,14 @@ pub(crate) const ORDER: &str = "o";
 pub(crate) const TRACE: &str = "t";
 /// Redis's name for a place before all entries.
 pub(crate) const FIRST: &str = "0-0";
+
+/// The beginning of a script that uses `XINFO`, which reports a missing stream in words only: the script ends with the code
+/// of a missing group then. The stream is the first key.
+macro_rules! stream_exists {
+    () => {
+        "if redis.call('EXISTS', KEYS[1]) == 0 then \
+           return redis.error_reply('NOGROUP no such stream') \
+         end "
+    };
+}
+pub(crate) use stream_exists;

@@ -7,7 +7,7 @@ use redis::{Client, RedisResult, Script, TlsCertificates};
 use crate::{
     Delivery, QueueError,
     connection::Connection,
-    keys::{GROUP, ORDER, RETRIES, STREAM, TRACE},
+    keys::{GROUP, ORDER, RETRIES, STREAM, TRACE, stream_exists},
     trace::Publishing,
 };
 
@@ -258,7 +258,8 @@ impl Queue {
     /// # Errors
     /// Redis is away or refuses, or the group does not exist.
     pub async fn forget_consumers(&self, idle: Duration) -> Result<(), QueueError> {
-        let script = Script::new(
+        let script = Script::new(concat!(
+            stream_exists!(),
             "for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do \
                local of = {} \
                for i = 1, #consumer, 2 do of[consumer[i]] = consumer[i + 1] end \
@@ -266,7 +267,7 @@ impl Queue {
                  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of['name']) \
                end \
              end",
-        );
+        ));
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         let mut call = script.key(STREAM);
         call.arg(GROUP).arg(idle_ms);

@@ -1,12 +1,10 @@
-//! What is to be seen of the database's connections: how many there are, and how long one waits for
-//! one of them. Read from memory; a scrape costs the database nothing.
+//! The metrics of the database connections. They are read from memory: a scrape asks the database nothing.
 
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry,
-    core::{Collector, Desc},
-    proto::MetricFamily,
+use holdfast_telemetry::{
+    Registry,
+    metrics::{self, Histogram},
 };
 
 use crate::Store;
@@ -14,92 +12,78 @@ use crate::Store;
 /// The pools, as in the label.
 const POOLS: [&str; 2] = ["main", "admission"];
 
-/// Who waits for a connection: changes wait for one of the main connections, within a bound of their own.
-const WAITING: [&str; 3] = ["main", "admission", "changes"];
-
-/// From 10 µs to 5 s, in steps that are told from each other at a glance.
-const BUCKETS: [f64; 12] =
+/// From 10 µs, in which a free connection is acquired, to 5 s.
+const WAITS: [f64; 12] =
     [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+holdfast_telemetry::metrics! {
+    /// The metrics of the connections of a [`Store`].
+    pub struct StoreMetrics {
+        /// Time until a caller acquired a database connection or gave up, by pool. Changes of products take connections of
+        /// the main pool, of which only some are for them.
+        "holdfast_db_connection_wait_seconds" by pool {
+            main_wait: Histogram = "main",
+            admission_wait: Histogram = "admission",
+            changes_wait: Histogram = "changes",
+        } [WAITS],
+        /// Open database connections, by pool and state.
+        connections: IntGaugeVec = "holdfast_db_connections" { pool: POOLS, state: ["in_use", "idle"] },
+        /// The most database connections that a pool may open.
+        max: IntGaugeVec = "holdfast_db_connections_max" { pool: POOLS },
+    }
+}
 
 /// How long callers have waited for a connection, by pool.
 #[derive(Clone, Debug)]
-pub(crate) struct Waits([Histogram; 3]);
+pub(crate) struct Waits {
+    main: Histogram,
+    admission: Histogram,
+    changes: Histogram,
+}
 
 impl Waits {
-    /// Counts a wait for the pool of everything but admission, whether it ended well or not.
+    /// Counts a wait for the main pool, whether it succeeded or not.
     pub fn main(&self, waited: Duration) {
-        self.0[0].observe(waited.as_secs_f64());
+        self.main.observe(waited.as_secs_f64());
     }
 
     /// Counts a wait for one of admission's connections.
     pub fn admission(&self, waited: Duration) {
-        self.0[1].observe(waited.as_secs_f64());
+        self.admission.observe(waited.as_secs_f64());
     }
 
     /// Counts the wait of a change.
     pub fn changes(&self, waited: Duration) {
-        self.0[2].observe(waited.as_secs_f64());
+        self.changes.observe(waited.as_secs_f64());
     }
-}
-
-/// The metrics of the connections of a [`Store`].
-pub struct StoreMetrics {
-    store: Store,
-    connections: IntGaugeVec,
-    max: IntGaugeVec,
 }
 
 impl StoreMetrics {
-    /// Makes and registers the metrics. From now on this store, and each clone of it, counts how
-    /// long its connections are waited for. Only the first registration of a store counts waits.
+    /// Makes and registers the metrics. From now on this store and its clones count how long callers wait for
+    /// connections. Only the first registration of a store counts waits.
     ///
     /// # Errors
     /// A name is registered already.
-    pub fn register(registry: &Registry, store: &Store) -> prometheus::Result<()> {
-        let waits = HistogramVec::new(
-            HistogramOpts::new(
-                "holdfast_db_connection_wait_seconds",
-                "Time until a caller had a database connection of its pool, or gave up.",
-            )
-            // A free connection is had in a few microseconds.
-            .buckets(BUCKETS.to_vec()),
-            &["pool"],
-        )?;
-        registry.register(Box::new(waits.clone()))?;
-        // Should it be set already, that of the first registration counts.
-        let _ = store.waits.set(Waits(WAITING.map(|pool| waits.with_label_values(&[pool]))));
-        let connections = IntGaugeVec::new(
-            Opts::new("holdfast_db_connections", "Database connections that are open, by state."),
-            &["pool", "state"],
-        )?;
-        let max = IntGaugeVec::new(
-            Opts::new(
-                "holdfast_db_connections_max",
-                "The most database connections that a pool may have.",
-            ),
-            &["pool"],
-        )?;
-        registry.register(Box::new(Self { store: store.clone(), connections, max }))
+    pub fn register(registry: &Registry, store: &Store) -> Result<(), metrics::Error> {
+        let metrics = Self::new(registry)?;
+        // Fails if the store is registered already.
+        let _ = store.waits.set(Waits {
+            main: metrics.main_wait.clone(),
+            admission: metrics.admission_wait.clone(),
+            changes: metrics.changes_wait.clone(),
+        });
+        let store = store.clone();
+        registry.before_each_page(move || metrics.read(&store));
+        Ok(())
     }
 
     /// Reads the pools.
-    fn read(&self) {
-        for (pool, set) in POOLS.into_iter().zip([&self.store.main, &self.store.admission]) {
+    fn read(&self, store: &Store) {
+        for (pool, set) in POOLS.into_iter().zip([&store.main, &store.admission]) {
             self.connections.with_label_values(&[pool, "in_use"]).set(whole(set.in_use()));
             self.connections.with_label_values(&[pool, "idle"]).set(whole(set.idle()));
             self.max.with_label_values(&[pool]).set(whole(set.size()));
         }
-    }
-}
-
-impl Collector for StoreMetrics {
-    fn desc(&self) -> Vec<&Desc> {
-        self.connections.desc().into_iter().chain(self.max.desc()).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.read();
-        self.connections.collect().into_iter().chain(self.max.collect()).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use crate::{
-    Chain,
+    Chain, Registry,
     probe::{ProbeTarget, probe},
     settings::milliseconds,
 };
@@ -58,20 +58,32 @@ impl Healthcheck {
     }
 }
 
-/// Prints what `page` makes, within a runtime of its own, and ends with success if it was made.
-pub fn print_page<E: Into<Box<dyn Error>>>(
-    program: &str,
-    page: impl FnOnce() -> Result<String, E>,
-) -> ExitCode {
-    use std::io::Write as _;
+/// Settings of `metrics`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct PrintMetrics {
+    /// Print the table of docs/metrics.md instead
+    #[arg(long)]
+    pub reference: bool,
+}
 
-    let made = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(async { page() }).map_err(Into::into));
-    match made.and_then(|page| Ok(std::io::stdout().lock().write_all(page.as_bytes())?)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(program, &*error),
+impl PrintMetrics {
+    /// Prints the metrics that `make` registers. It runs within a runtime of its own and must ask nobody.
+    pub fn run(
+        self,
+        program: &str,
+        make: impl FnOnce() -> Result<Registry, Box<dyn Error>>,
+    ) -> ExitCode {
+        use std::io::Write as _;
+
+        let print = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let registry = runtime.block_on(async { make() })?;
+            let page = if self.reference { registry.reference() } else { registry.page()? };
+            Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
+        };
+        match print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err::<(), Box<dyn Error>>(error) => failed(program, &*error),
+        }
     }
 }

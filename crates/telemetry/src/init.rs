@@ -13,7 +13,7 @@ use crate::{
     log_level,
     log_line::WithIds,
     settings::MustBe,
-    traces::{self, Counts, settings::TraceSettings},
+    traces::{self, settings::TraceSettings},
 };
 
 /// How a log line looks.
@@ -59,7 +59,7 @@ pub enum InitError {
     Exporter(#[from] ExporterBuildError),
     /// Its metrics could not be made.
     #[error("the metrics of traces could not be made")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] crate::metrics::Error),
     /// Logs are set up already.
     #[error("logs are set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -125,10 +125,7 @@ pub fn init(service: &'static str, settings: &TelemetrySettings) -> Result<Guard
     let provider = settings
         .traces
         .address()
-        .map(|address| {
-            let provider = traces::provider(service, address, &settings.traces, Counts::get()?)?;
-            Ok::<_, InitError>(provider)
-        })
+        .map(|address| traces::provider(service, address, &settings.traces))
         .transpose()?;
     // Our own spans only: those of libraries would come without anybody having decided on them.
     let ours = filter::filter_fn(|about| {

@@ -16,14 +16,13 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use prometheus::Registry;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
-use crate::{Readiness, metrics_page};
+use crate::{Readiness, Registry};
 
 /// The most connections. One more closes the oldest: a probe always gets its turn, whoever holds
 /// connections open.
@@ -122,7 +121,7 @@ impl Connections {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    match metrics_page(&shown.registry) {
+    match shown.registry.page() {
         Ok(page) => {
             let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             ([(header::CONTENT_TYPE, format)], page).into_response()

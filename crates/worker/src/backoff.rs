@@ -1,11 +1,10 @@
-//! How long to wait before the next try.
+//! How long to wait before the next attempt.
 
 use std::time::Duration;
 
 use rand::Rng as _;
 
-/// Exponential backoff with full jitter: a random time up to `base × 2^(tries − 1)`, and never more
-/// than `max`. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+/// Exponential backoff with full jitter: a random time of up to `base × 2^(attempts − 1)` and at most `max`. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     pub base: Duration,
@@ -13,21 +12,21 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a server that is away. It is asked often enough that work goes on as soon as it is back.
+    /// For a server that is down. Short enough to go on soon after it is up again.
     pub const RECONNECT: Self =
         Self { base: Duration::from_millis(100), max: Duration::from_secs(1) };
 
-    /// For a row that others have locked: most locks are gone at once, as those of a renewal of leases are.
+    /// For a row that another session has locked. Most locks are short, such as those of a lease renewal.
     pub const LOCKED: Self =
         Self { base: Duration::from_millis(20), max: Duration::from_millis(200) };
 
-    /// The wait after the given number of tries, at least 1.
-    pub fn after(self, tries: u32) -> Duration {
+    /// The wait after the given number of attempts, at least 1.
+    pub fn after(self, attempts: u32) -> Duration {
         let ceiling = self
             .base
-            .saturating_mul(2u32.saturating_pow(tries.saturating_sub(1).min(31)))
+            .saturating_mul(2u32.saturating_pow(attempts.saturating_sub(1).min(31)))
             .min(self.max);
-        // At least a twentieth: a jitter of nothing would make it a busy loop.
+        // At least a twentieth, so that it never becomes a busy loop.
         ceiling.mul_f64(rand::rng().random_range(0.05..=1.0))
     }
 }
@@ -39,10 +38,10 @@ mod tests {
     #[test]
     fn it_grows_to_its_maximum_and_stays_there() {
         let backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(3) };
-        for (tries, ceiling_ms) in [(1, 100), (2, 200), (5, 1600), (6, 3000), (u32::MAX, 3000)] {
-            let longest = (0..500).map(|_| backoff.after(tries)).max().unwrap_or_default();
-            assert!(longest <= Duration::from_millis(ceiling_ms), "{tries}: {longest:?}");
-            assert!(longest >= Duration::from_millis(ceiling_ms / 2), "{tries}: {longest:?}");
+        for (attempts, ceiling_ms) in [(1, 100), (2, 200), (5, 1600), (6, 3000), (u32::MAX, 3000)] {
+            let longest = (0..500).map(|_| backoff.after(attempts)).max().unwrap_or_default();
+            assert!(longest <= Duration::from_millis(ceiling_ms), "{attempts}: {longest:?}");
+            assert!(longest >= Duration::from_millis(ceiling_ms / 2), "{attempts}: {longest:?}");
         }
     }
 }

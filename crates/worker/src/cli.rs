@@ -1,4 +1,4 @@
-//! The subcommands of `holdfast-worker`. Each doc comment is a help text.
+//! The subcommands of `holdfast-worker`. The doc comments are the help texts.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -6,62 +6,58 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::{InternalServer, Readiness, RedisCa, command, log_level};
-use prometheus::Registry;
+use holdfast_telemetry::{InternalServer, Readiness, RedisCa, Registry, command, log_level};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Worker,
     run::WorkerError,
-    settings::{Fulfilling, RunSettings},
+    settings::{FulfilmentSettings, RunSettings},
     webhook::Webhook,
 };
 
 const PROGRAM: &str = "holdfast-worker";
-/// How long the last traces may take to be sent.
+/// How long sending the last spans may take.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
-/// The workers of Holdfast: they fulfil orders, and find those that were lost.
+/// The Holdfast worker: fulfils orders, and finds lost ones
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-worker",
     version,
     about,
-    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be right."
+    after_help = "Every setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid."
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Work until SIGTERM or Ctrl-C; a second one ends it at once
+    /// Fulfil orders until SIGTERM or Ctrl-C; a second signal ends the process at once
     Run(Box<RunSettings>),
-    /// Ask a worker on this host whether it is well; exits with 0 if it is
+    /// Check the health of a worker; exits with 0 if it is healthy
     Healthcheck(command::Healthcheck),
-    /// Print all settings as a page for people
+    /// Print all settings as a Markdown page
     Settings,
-    /// Print every metric with its help, its labels and the values before any work
+    /// Print all metrics without working
     #[command(hide = true)]
-    Metrics,
+    Metrics(command::PrintMetrics),
 }
 
-/// Does what the command line says.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => work(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
         Command::Settings => command::print_settings(Cli::command()),
-        Command::Metrics => command::print_page(PROGRAM, crate::metrics_page::metrics_page),
+        Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics::all()?)),
     }
 }
 
 fn work(settings: &RunSettings) -> ExitCode {
-    let fulfilling = match settings.fulfilling() {
-        Ok(fulfilling) => fulfilling,
+    let fulfilment = match settings.fulfilment() {
+        Ok(fulfilment) => fulfilment,
         Err(sentence) => return failed(&sentence),
     };
     let guard = match holdfast_telemetry::init("holdfast-worker", &settings.telemetry) {
@@ -72,26 +68,29 @@ fn work(settings: &RunSettings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let ended = runtime.block_on(until_signal(settings, fulfilling));
-    // Nothing that still runs in it matters any more.
+    let ended = runtime.block_on(until_signal(settings, fulfilment));
+    // Nothing that is still running matters any more.
     runtime.shutdown_background();
     guard.shutdown(FLUSH_TIME);
     match ended {
         Ok(true) => ExitCode::SUCCESS,
-        // Orders were handed back.
+        // Some orders were handed back.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => failed(error.as_ref()),
     }
 }
 
-/// Whether everything in hand was finished.
-async fn until_signal(settings: &RunSettings, fulfilling: Fulfilling) -> anyhow::Result<bool> {
+/// Returns whether all orders in flight were finished.
+async fn until_signal(
+    settings: &RunSettings,
+    fulfilment: FulfilmentSettings,
+) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let registry = holdfast_telemetry::registry("worker", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
         format!(
-            "{} cannot be listened on; HOLDFAST_METRICS_ADDR names another",
+            "cannot listen on {}; set HOLDFAST_METRICS_ADDR to another address",
             settings.metrics_addr
         )
     })?;
@@ -104,8 +103,8 @@ async fn until_signal(settings: &RunSettings, fulfilling: Fulfilling) -> anyhow:
         ..QueueSettings::new(settings.redis_url.as_str())
     })?;
     let readiness = Readiness::default();
-    let target = fulfilling.to_string();
-    let worker = start(settings, fulfilling, &store, queue, &registry, &readiness)?;
+    let target = fulfilment.to_string();
+    let worker = start(settings, fulfilment, &store, queue, &registry, &readiness)?;
     tracing::info!(
         metrics = %internal.address(),
         version = env!("CARGO_PKG_VERSION"),
@@ -119,32 +118,32 @@ async fn until_signal(settings: &RunSettings, fulfilling: Fulfilling) -> anyhow:
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("ending: nothing new is begun");
+    tracing::info!("shutting down: no more orders are started");
     tokio::select! {
         finished = worker.shutdown(settings.shutdown_timeout) => {
             store.close().await;
-            tracing::info!(finished, "ended");
+            tracing::info!(finished, "shut down");
             Ok(finished)
         }
-        _ = terminate.recv() => anyhow::bail!("a second signal ended it at once"),
-        _ = interrupt.recv() => anyhow::bail!("a second signal ended it at once"),
+        _ = terminate.recv() => anyhow::bail!("a second signal ended the process at once"),
+        _ = interrupt.recv() => anyhow::bail!("a second signal ended the process at once"),
     }
 }
 
 fn start(
     settings: &RunSettings,
-    fulfilling: Fulfilling,
+    fulfilment: FulfilmentSettings,
     store: &Store,
     queue: Queue,
     registry: &Registry,
     readiness: &Readiness,
 ) -> anyhow::Result<Worker> {
     let (worker, store, readiness) = (settings.worker(), store.clone(), readiness.clone());
-    let started: Result<_, WorkerError> = match fulfilling {
-        Fulfilling::Simulated(simulated) => {
+    let started: Result<_, WorkerError> = match fulfilment {
+        FulfilmentSettings::Simulated(simulated) => {
             Worker::start(worker, store, queue, simulated, registry, readiness)
         }
-        Fulfilling::Webhook(webhook) => {
+        FulfilmentSettings::Webhook(webhook) => {
             let webhook = Webhook::new(*webhook, registry)?;
             Worker::start(worker, store, queue, webhook, registry, readiness)
         }

@@ -1,4 +1,4 @@
-//! From the queue into the worker's hands.
+//! Reads the queue, claims the orders and starts their fulfilment.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,18 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    FulfilError, Fulfilment, Handover, Work,
+    FulfilError, Fulfilment, Handover, OrderToFulfil,
     backoff::Backoff,
+    context::{JobSettings, WorkerContext},
     finish::Finished,
-    hands::InHand,
-    shared::{Parts, Shared},
+    in_flight::InFlightOrder,
     trace::{JobTrace, RoundTimes},
     unread,
 };
 
-/// Reads the queue until `stop`. What is in hand then goes on.
+/// Reads the queue until `stop`. Orders in flight then go on.
 pub(crate) async fn consume<F: Fulfilment>(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     mut consumer: Consumer,
     fulfilment: Arc<F>,
     finished: mpsc::Sender<Finished>,
@@ -39,7 +39,7 @@ pub(crate) async fn consume<F: Fulfilment>(
     let mut look_for_dead = Instant::now();
     while !stop.is_cancelled() {
         let free = tokio::select! {
-            free = shared.hands.free() => free,
+            free = shared.limit.free() => free,
             () = stop.cancelled() => break,
         };
         let room = tokio::select! {
@@ -52,13 +52,13 @@ pub(crate) async fn consume<F: Fulfilment>(
             consumer.take_over(shared.settings.lease, max).await.inspect(|taken| {
                 shared.metrics.taken_over.inc_by(taken.len() as u64);
                 if taken.len() == max {
-                    // There may be more, as soon as there are hands for them.
+                    // There may be more. Take them over as soon as slots are free.
                     look_for_dead = Instant::now();
                 }
             })
         } else {
-            // Not cancelled by `stop`: what Redis has delivered must be seen. It ends by itself
-            // when its block is over.
+            // Not cancelled by `stop`, because messages that Redis delivers meanwhile must not be lost. The read returns
+            // when its block time is over.
             consumer.next(max).await
         };
         let mut deliveries = match read {
@@ -67,7 +67,7 @@ pub(crate) async fn consume<F: Fulfilment>(
                 shared.health.redis(None);
                 deliveries
             }
-            // A Redis that is new, or has lost its data.
+            // Redis is new or has lost its data.
             Err(QueueError::NoGroup) if shared.queue.ensure_group().await.is_ok() => continue,
             Err(error) => {
                 failures += 1;
@@ -97,12 +97,12 @@ pub(crate) async fn consume<F: Fulfilment>(
     }
 }
 
-/// Claims the orders, as often as it takes; `None` if the worker has to end first.
+/// Claims the orders, and tries again until the database answers; `None` if the worker has to end first.
 ///
-/// A batch that the database refuses is claimed in halves, so that one bad order does not hold up
-/// the others. Its message stays unacknowledged, and comes back when its time in hand is over.
+/// If the database refuses a batch, its halves are claimed separately, so that one bad order does not delay the others. The
+/// message of a bad order stays unacknowledged and is delivered again later.
 async fn claim(
-    shared: &Shared,
+    shared: &WorkerContext,
     deliveries: &mut Vec<Delivery>,
     stop: &CancellationToken,
 ) -> Option<Vec<Claim>> {
@@ -140,28 +140,27 @@ async fn claim(
     Some(claims)
 }
 
-/// What jobs are begun with.
+/// Starts the fulfilment of claimed orders.
 pub(crate) struct Jobs<'a, F> {
-    pub shared: &'a Arc<Shared>,
+    pub shared: &'a Arc<WorkerContext>,
     pub fulfilment: &'a Arc<F>,
     pub finished: &'a mpsc::Sender<Finished>,
     pub abort: &'a CancellationToken,
 }
 
-/// A claimed order in hand.
+/// A claimed order in flight.
 pub(crate) struct Begun {
     pub claim: Claim,
     pub delivery: Delivery,
-    pub held: InHand,
+    pub slot: InFlightOrder,
     pub trace: Option<Box<JobTrace>>,
 }
 
 impl<F: Fulfilment> Jobs<'_, F> {
-    /// Takes the claimed orders in hand and begins those that came with their claims. Gives back
-    /// the others, which are still to be read.
+    /// Starts the orders that came with their claims. Returns the others, which must be read first.
     ///
-    /// Messages of orders that could not be claimed are done with: such an order is final, or in
-    /// somebody else's hands, and if those let go of it, the sweep finds it.
+    /// Messages of orders that could not be claimed are acknowledged: such an order is finished or claimed by another
+    /// worker, and if that worker loses it, the sweep finds it.
     async fn begin(
         &self,
         deliveries: Vec<Delivery>,
@@ -177,21 +176,21 @@ impl<F: Fulfilment> Jobs<'_, F> {
         let (mut unclaimed, mut unread) = (Vec::new(), VecDeque::new());
         let max = shared.settings.max_attempts;
         for delivery in deliveries {
-            // A second message for the same order finds its claim taken.
+            // A second message for the same order finds no claim.
             let claimed = claims.remove(&OrderId(delivery.job.order_id));
-            let Some((held, claim)) =
-                claimed.and_then(|claim| Some((shared.hands.take(claim.id(), &delivery)?, claim)))
+            let Some((slot, claim)) = claimed
+                .and_then(|claim| Some((shared.limit.occupy(claim.id(), &delivery)?, claim)))
             else {
                 unclaimed.push(delivery);
                 continue;
             };
             let trace = JobTrace::begin(&delivery, &claim, times);
-            let mut begun = Begun { claim, delivery, held, trace };
+            let mut begun = Begun { claim, delivery, slot, trace };
             if begun.claim.tries > max {
-                // Every try so far ended without a word: its worker was killed, perhaps by this very order, which
-                // is not even read again.
+                // No attempt so far recorded an outcome: each worker was killed, perhaps by this very order. It is
+                // therefore not read again.
                 let verdict = Verdict::Failed(format!(
-                    "gave up after {max} tries, the last without an outcome"
+                    "gave up after {max} attempts; the last one ended without an outcome"
                 ));
                 self.end(begun, verdict).await;
             } else if let Some(order) = begun.claim.order.take() {
@@ -204,21 +203,21 @@ impl<F: Fulfilment> Jobs<'_, F> {
         if !unclaimed.is_empty()
             && let Err(error) = shared.queue.ack_many(&unclaimed).await
         {
-            // They come again, and are found to be done again.
+            // They are delivered again, and dropped again.
             shared.health.redis(Some(&error));
         }
         unread
     }
 
-    /// Begins an order that has been read. What is done at its first touch is done right here; a
-    /// task is made for what takes longer. Keeps `memory` until it is done.
+    /// Starts an order that has been read. If its fulfilment completes at the first poll, no task is spawned. `memory` is
+    /// released when the fulfilment ends.
     pub async fn start(
         &self,
         begun: Begun,
         order: ClaimedOrder,
         memory: Option<OwnedSemaphorePermit>,
     ) {
-        let Begun { claim, delivery, held, trace } = begun;
+        let Begun { claim, delivery, slot, trace } = begun;
         let id = claim.id();
         let span = JobTrace::fulfil(trace.as_deref());
         let handover = Handover::default();
@@ -234,8 +233,8 @@ impl<F: Fulfilment> Jobs<'_, F> {
         );
         if let Poll::Ready(verdict) = futures::poll!(job.as_mut()) {
             let taken = handover.end();
-            // The receiver outlives all senders.
-            let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
+            // Cannot fail: the receiver outlives all senders.
+            let ended = Finished { claim: id, delivery, verdict, taken, slot, trace };
             let _ = self.finished.send(ended).await;
             return;
         }
@@ -246,22 +245,22 @@ impl<F: Fulfilment> Jobs<'_, F> {
                 () = abort.cancelled() => Verdict::HandedBack,
             };
             let taken = handover.end();
-            let ended = Finished { claim: id, delivery, verdict, taken, held, trace };
+            let ended = Finished { claim: id, delivery, verdict, taken, slot, trace };
             let _ = finished.send(ended).await;
         });
-        self.shared.hands.worked_on_by(id, task.abort_handle());
+        self.shared.limit.set_task(id, task.abort_handle());
     }
 
-    /// Ends an order that was not begun.
+    /// Ends an order that was not started.
     pub async fn end(&self, begun: Begun, verdict: Verdict) {
-        let Begun { claim, delivery, held, trace } = begun;
+        let Begun { claim, delivery, slot, trace } = begun;
         let (claim, taken) = (claim.id(), Taken::Never);
-        let _ = self.finished.send(Finished { claim, delivery, verdict, taken, held, trace }).await;
+        let _ = self.finished.send(Finished { claim, delivery, verdict, taken, slot, trace }).await;
     }
 }
 
 async fn work<F: Fulfilment>(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     fulfilment: Arc<F>,
     claim: Claim,
     order: ClaimedOrder,
@@ -269,7 +268,7 @@ async fn work<F: Fulfilment>(
 ) -> Verdict {
     let (tries, returns, since) = (claim.tries, order.returns, order.since);
     let max = shared.settings.max_attempts;
-    let work = Work {
+    let work = OrderToFulfil {
         order_id: claim.order_id,
         nonce: claim.nonce,
         handover,
@@ -280,8 +279,7 @@ async fn work<F: Fulfilment>(
         metadata: order.metadata,
     };
     let begun = Instant::now();
-    // A job that panics is a failed try of that job, and nobody else's business; even where it does
-    // so before its first await.
+    // A panic fails this attempt and nothing else, even before the first await.
     let trying = AssertUnwindSafe(async { fulfilment.fulfil(work).await });
     let outcome = trying.catch_unwind().await;
     shared.metrics.fulfilment.observe(begun.elapsed().as_secs_f64());
@@ -307,11 +305,11 @@ async fn work<F: Fulfilment>(
 }
 
 fn given_up(max: i32, reason: &str) -> Verdict {
-    Verdict::Failed(format!("gave up after {max} tries: {reason}"))
+    Verdict::Failed(format!("gave up after {max} attempts: {reason}"))
 }
 
-impl Parts {
-    /// What becomes of an order whose try failed by its own fault, perhaps.
+impl JobSettings {
+    /// The outcome of a failed attempt that may be the order's own fault.
     pub fn retry(&self, tries: i32, returns: u32, reason: String) -> Verdict {
         if tries >= self.max_attempts {
             return given_up(self.max_attempts, &reason);
@@ -319,27 +317,26 @@ impl Parts {
         Verdict::Retry(self.delay(returns, None), reason)
     }
 
-    /// How long an order waits that has gone back to pending so often before, and that is not to
-    /// come back before `after`.
+    /// The delay before the next attempt of an order that has returned to pending `returns` times, at least `after`.
     fn delay(&self, returns: u32, after: Option<Duration>) -> Duration {
         let own = self.backoff.after(returns.saturating_add(1));
         match after {
-            // Spread, so that those who were told the same do not come back all at once.
+            // Spread, so that orders with the same `after` do not all come back at once.
             Some(after) if after > own => after + own.min(after / 10),
             _ => own,
         }
     }
 }
 
-impl Shared {
-    /// Gives messages that nobody began back to the queue.
+impl WorkerContext {
+    /// Returns messages of orders that were not started to the queue.
     pub async fn put_back(&self, deliveries: Vec<Delivery>) {
         let now: Vec<_> =
             deliveries.into_iter().map(|delivery| (delivery, Duration::ZERO)).collect();
         if let Err(error) = self.queue.retry_later(&now).await {
             tracing::info!(
                 error = &error as &dyn std::error::Error,
-                "messages could not be given back; another worker takes them over"
+                "messages could not be returned to the queue; another worker takes them over"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Writing outcomes, many at a time, and acknowledging after the commit.
+//! Writes outcomes in batches, and acknowledges the messages after the commit.
 
 use std::{
     collections::HashSet,
@@ -13,39 +13,38 @@ use tokio::sync::mpsc;
 
 use crate::{
     backoff::Backoff,
-    hands::{ClaimId, InHand},
-    shared::Shared,
+    context::WorkerContext,
+    in_flight::{ClaimId, InFlightOrder},
     trace::JobTrace,
 };
 
 /// The most outcomes of one transaction.
 const BATCH_MAX: usize = 1024;
-/// After so many tries, a locked row is something to tell the operator.
+/// The number of attempts after which a locked row is logged.
 const SAID_AFTER: u32 = 20;
 
-/// An order that was worked on.
+/// An order whose attempt has ended.
 pub(crate) struct Finished {
     pub claim: ClaimId,
     pub delivery: Delivery,
     pub verdict: Verdict,
     pub taken: Taken,
-    /// Frees the hand when the outcome is written.
-    pub held: InHand,
-    /// Its trace, if it has one.
+    /// Dropped when the outcome is written.
+    pub slot: InFlightOrder,
     pub trace: Option<Box<JobTrace>>,
 }
 
-/// Outcomes whose orders' rows others have locked.
+/// Outcomes that wait because another session has locked the orders' rows.
 #[derive(Default)]
-struct Locked {
+struct LockedOutcomes {
     outcomes: Vec<Finished>,
-    /// How often they were tried.
+    /// How often they have been tried.
     tries: u32,
     /// When they are tried again.
     next: Option<tokio::time::Instant>,
 }
 
-impl Locked {
+impl LockedOutcomes {
     fn pause(&mut self) {
         self.tries = self.tries.saturating_add(1);
         if self.tries == SAID_AFTER {
@@ -54,13 +53,13 @@ impl Locked {
             tracing::warn!(
                 orders,
                 order.id = order,
-                "outcomes wait for orders whose rows stay locked"
+                "outcomes cannot be written because the orders' rows stay locked"
             );
         }
         self.next = Some(tokio::time::Instant::now() + Backoff::LOCKED.after(self.tries));
     }
 
-    /// Waits until it is time to try them again; for ever if there are none.
+    /// Waits until they are due, or for ever if there are none.
     async fn due(&self) {
         match self.next {
             Some(next) if !self.outcomes.is_empty() => tokio::time::sleep_until(next).await,
@@ -69,12 +68,12 @@ impl Locked {
     }
 }
 
-/// Writes outcomes until all senders are gone and nothing waits for a locked row. While one batch is written the next
-/// gathers. Those whose rows are locked are tried again by themselves and keep their hands, and thereby their leases,
-/// until they are written or lost.
-pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
+/// Writes outcomes until all senders are gone and no outcome waits for a locked row. While one batch is written, the next
+/// one gathers. Outcomes whose rows are locked are tried again separately. Their orders stay in flight, and so keep their
+/// leases, until the outcomes are written or the claims are lost.
+pub(crate) async fn finish(shared: Arc<WorkerContext>, mut finished: mpsc::Receiver<Finished>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    let mut locked = Locked::default();
+    let mut locked = LockedOutcomes::default();
     let mut open = true;
     while open || !locked.outcomes.is_empty() {
         let again = tokio::select! {
@@ -105,22 +104,22 @@ pub(crate) async fn finish(shared: Arc<Shared>, mut finished: mpsc::Receiver<Fin
     }
 }
 
-/// Gives back the outcomes that are to be written again, for their rows are locked.
-async fn write_and_acknowledge(shared: &Shared, batch: &mut Vec<Finished>) -> Vec<Finished> {
+/// Returns the outcomes that must be tried again because their rows are locked.
+async fn write_and_acknowledge(shared: &WorkerContext, batch: &mut Vec<Finished>) -> Vec<Finished> {
     let (outcomes, rest): (Vec<_>, Vec<_>) = batch
         .drain(..)
-        .map(|Finished { claim: (order_id, attempt), delivery, verdict, taken, held, trace }| {
-            (EndedClaim { order_id, attempt, verdict, taken }, (delivery, held, trace))
+        .map(|Finished { claim: (order_id, attempt), delivery, verdict, taken, slot, trace }| {
+            (EndedClaim { order_id, attempt, verdict, taken }, (delivery, slot, trace))
         })
         .unzip();
     let (begun, orders) = (Instant::now(), outcomes.len());
-    let Written { done, locked } = write(shared, &outcomes).await;
+    let WrittenOutcomes { done, locked } = write(shared, &outcomes).await;
     let (mut still, mut ended) = (Vec::new(), Vec::with_capacity(orders));
-    for (outcome, (delivery, held, trace)) in outcomes.into_iter().zip(rest) {
+    for (outcome, (delivery, slot, trace)) in outcomes.into_iter().zip(rest) {
         let EndedClaim { order_id, attempt, verdict, taken } = outcome;
         if locked.contains(&order_id) {
             let claim = (order_id, attempt);
-            still.push(Finished { claim, delivery, verdict, taken, held, trace });
+            still.push(Finished { claim, delivery, verdict, taken, slot, trace });
             continue;
         }
         let written = done.contains(&order_id);
@@ -130,25 +129,25 @@ async fn write_and_acknowledge(shared: &Shared, batch: &mut Vec<Finished>) -> Ve
         if !written {
             shared.metrics.fenced.inc();
         }
-        ended.push(((verdict, written), (delivery, held)));
+        ended.push(((verdict, written), (delivery, slot)));
     }
     acknowledge(shared, ended).await;
     still
 }
 
 #[derive(Default)]
-struct Written {
+struct WrittenOutcomes {
     done: HashSet<OrderId>,
     locked: HashSet<OrderId>,
 }
 
-/// Writes the outcomes, as often as it takes: the claims are ours as long as nobody else has taken
-/// the orders, however long the database is away. Says for which orders it was written, and which are locked.
+/// Writes the outcomes, and tries again until the database answers: the claims stay valid until another worker takes the
+/// orders over, however long the database is down.
 ///
-/// A batch that the database refuses is written in halves, so that one bad order does not hold up
-/// the others. Its claim ends by itself, and the order is tried again.
-async fn write(shared: &Shared, outcomes: &[EndedClaim]) -> Written {
-    let (mut parts, mut written) = (vec![outcomes], Written::default());
+/// If the database refuses a batch, its halves are written separately, so that one bad order does not delay the others. The
+/// lease of a bad order expires, and the order is tried again.
+async fn write(shared: &WorkerContext, outcomes: &[EndedClaim]) -> WrittenOutcomes {
+    let (mut parts, mut written) = (vec![outcomes], WrittenOutcomes::default());
     written.done.reserve(outcomes.len());
     let mut failures = 0;
     while let Some(part) = parts.pop() {
@@ -179,13 +178,15 @@ async fn write(shared: &Shared, outcomes: &[EndedClaim]) -> Written {
     written
 }
 
-async fn acknowledge(shared: &Shared, outcomes: Vec<((Verdict, bool), (Delivery, InHand))>) {
-    let (mut done, mut later, mut hands) = (Vec::new(), Vec::new(), Vec::new());
-    for ((verdict, written), (delivery, held)) in outcomes {
-        hands.push(held);
+async fn acknowledge(
+    shared: &WorkerContext,
+    outcomes: Vec<((Verdict, bool), (Delivery, InFlightOrder))>,
+) {
+    let (mut done, mut later, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+    for ((verdict, written), (delivery, slot)) in outcomes {
+        slots.push(slot);
         if !written {
-            // The message may be in its heir's hands by now. If it is still in ours, it comes back
-            // when its time is over, and finds the order done or in other hands.
+            // The message may belong to another worker by now. If not, it is delivered again later and dropped then.
             continue;
         }
         shared.metrics.outcome(&verdict);
@@ -200,15 +201,14 @@ async fn acknowledge(shared: &Shared, outcomes: Vec<((Verdict, bool), (Delivery,
     if !done.is_empty()
         && let Err(error) = shared.queue.ack_many(&done).await
     {
-        // The messages come again, and their orders are found to be done.
+        // The messages are delivered again, and dropped because their orders are finished.
         shared.health.redis(Some(&error));
     }
     if !later.is_empty()
         && let Err(error) = shared.queue.retry_later(&later).await
     {
-        // The messages come again when their claims would have ended, or the sweep finds the
-        // orders.
+        // The messages are delivered again when their leases would have expired, or the sweep finds the orders.
         shared.health.redis(Some(&error));
     }
-    drop(hands);
+    drop(slots);
 }

@@ -1,31 +1,31 @@
-//! What the worker knows of the servers it needs, for `/readyz` and for the log.
+//! Whether the servers that the worker needs answer, for `/readyz` and the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use holdfast_telemetry::Readiness;
 
-use crate::maintenance::Task;
+use crate::maintenance::MaintenanceTask;
 
-/// Not heard of yet: so that the first answer is a change, be it good or bad.
+/// No answer yet, so that the first answer is a change in any case.
 const UNKNOWN: u8 = 0;
-const WELL: u8 = 1;
-const UNWELL: u8 = 2;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
 
-/// Whether PostgreSQL and Redis answered the last time. A change is logged once.
-pub(crate) struct Health {
+/// Whether PostgreSQL and Redis answered the last call. A change is logged once.
+pub(crate) struct WorkerHealth {
     database: AtomicU8,
     redis: AtomicU8,
-    /// Tasks of maintenance whose last run failed, a bit each: Redis may answer some and refuse others.
+    /// One bit per maintenance task whose last run failed. Redis may answer some of them and refuse others.
     failing: AtomicU8,
     ending: AtomicBool,
     readiness: Readiness,
 }
 
-impl Health {
-    /// The schema has been seen, so the database is there; Redis has not been asked yet.
+impl WorkerHealth {
+    /// The database is up, because the schema has been checked; Redis is unknown.
     pub fn new(readiness: Readiness) -> Self {
         Self {
-            database: AtomicU8::new(WELL),
+            database: AtomicU8::new(UP),
             redis: AtomicU8::new(UNKNOWN),
             failing: AtomicU8::new(0),
             ending: AtomicBool::new(false),
@@ -34,14 +34,18 @@ impl Health {
     }
 
     pub fn database(&self, error: Option<&dyn std::error::Error>) {
-        self.heard(&self.database, "PostgreSQL", error);
+        self.answered(&self.database, "PostgreSQL", error);
     }
 
     pub fn redis(&self, error: Option<&dyn std::error::Error>) {
-        self.heard(&self.redis, "Redis", error);
+        self.answered(&self.redis, "Redis", error);
     }
 
-    pub fn maintenance(&self, task: Task, error: Option<&(dyn std::error::Error + 'static)>) {
+    pub fn maintenance(
+        &self,
+        task: MaintenanceTask,
+        error: Option<&(dyn std::error::Error + 'static)>,
+    ) {
         let bit = 1 << task as u8;
         let before = match error {
             Some(_) => self.failing.fetch_or(bit, Ordering::SeqCst),
@@ -53,21 +57,21 @@ impl Health {
         let task = task.label();
         if let Some(error) = error {
             let error = holdfast_telemetry::Chain(error);
-            tracing::warn!(task, %error, "a maintenance task fails; it is tried again until it succeeds");
+            tracing::warn!(task, %error, "a maintenance task fails; trying again until it succeeds");
         } else {
             tracing::info!(task, "a maintenance task succeeds again");
         }
         self.show();
     }
 
-    /// From now on the worker wants no work, whatever it hears.
+    /// From now on the worker is not ready, whatever else happens.
     pub fn ending(&self) {
         self.ending.store(true, Ordering::SeqCst);
         self.show();
     }
 
-    fn heard(&self, state: &AtomicU8, server: &str, error: Option<&dyn std::error::Error>) {
-        let now = if error.is_none() { WELL } else { UNWELL };
+    fn answered(&self, state: &AtomicU8, server: &str, error: Option<&dyn std::error::Error>) {
+        let now = if error.is_none() { UP } else { DOWN };
         if state.swap(now, Ordering::SeqCst) == now {
             return;
         }
@@ -83,9 +87,9 @@ impl Health {
     fn show(&self) {
         if self.ending.load(Ordering::SeqCst) {
             self.readiness.not_ready("ending");
-        } else if self.database.load(Ordering::SeqCst) != WELL {
+        } else if self.database.load(Ordering::SeqCst) != UP {
             self.readiness.not_ready("PostgreSQL does not answer");
-        } else if self.redis.load(Ordering::SeqCst) != WELL {
+        } else if self.redis.load(Ordering::SeqCst) != UP {
             self.readiness.not_ready("Redis does not answer");
         } else if self.failing.load(Ordering::SeqCst) != 0 {
             self.readiness.not_ready("a maintenance task fails");

@@ -1,38 +1,33 @@
-//! The worker: takes orders from the queue, fulfils them, and finds those that were lost.
+//! The worker: takes orders from the queue, fulfils them, and finds lost orders.
 //!
-//! What lives here: the loop that consumes (`consume`), the writing of outcomes (`finish`), the
-//! leases of what is in hand (`hands`), the sweep and other
-//! maintenance (`maintenance`), and fulfilment
-//! itself ([`Fulfilment`]), which may be by [`webhook`]. What must not: SQL (that is in `holdfast-store`) and Redis commands (in
+//! This crate contains the loop that reads the queue (`consume`), the writing of outcomes (`finish`), the orders in flight
+//! and their leases (`in_flight`), the sweep and other periodic jobs (`maintenance`), and fulfilment itself
+//! ([`Fulfilment`]), for example by [`webhook`]. It contains no SQL (see `holdfast-store`) and no Redis commands (see
 //! `holdfast-queue`).
 //!
-//! An order's way through it:
-//!
 //! ```text
-//! queue ─▶ consume: claim in PostgreSQL ─▶ a task for each order ─▶ finish: write the outcome,
-//!                                                                   then acknowledge
+//! queue ─▶ consume: claim in PostgreSQL ─▶ one task per order ─▶ finish: write the outcome,
+//!                                                                then acknowledge the message
 //! ```
 //!
-//! A message is acknowledged only after the outcome is committed. A worker that dies in between
-//! leaves a message that another takes over, and an order whose claim it cannot have, because the
-//! order is done: one effect, whatever is delivered twice.
+//! A message is acknowledged only after the outcome is committed. If a worker dies in between, another worker receives the
+//! message again and cannot claim the order, because it is finished. So a message that is delivered twice has one effect.
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
 
 mod backoff;
 pub mod cli;
 mod consume;
+mod context;
 mod finish;
 mod fulfilment;
-mod hands;
 mod health;
+mod in_flight;
 mod maintenance;
 mod metrics;
-mod metrics_page;
 pub mod run;
 pub mod settings;
-mod shared;
 mod trace;
 mod unread;
 
-pub use fulfilment::{FulfilError, Fulfilment, Handover, Simulated, Work, webhook};
+pub use fulfilment::{FulfilError, Fulfilment, Handover, OrderToFulfil, Simulated, webhook};
 pub use run::{Worker, WorkerSettings};

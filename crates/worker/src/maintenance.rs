@@ -1,6 +1,5 @@
-//! Maintenance: what is done from time to time. Each task runs by itself, with its own interval and
-//! its own pause after a failure, so none waits for another: while Redis is gone, old idempotency keys
-//! are still deleted from PostgreSQL.
+//! Maintenance: the periodic jobs of a worker. Each task runs independently, with its own interval and its own pause after a
+//! failure, so that none waits for another: while Redis is down, old idempotency keys are still deleted from PostgreSQL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,54 +7,52 @@ use holdfast_queue::{Job, QueueError};
 use holdfast_store::{StoreError, fulfilment::SweepRule};
 use rand::Rng as _;
 
-use crate::shared::Shared;
+use crate::context::WorkerContext;
 
-/// The most retries that are put back, and orders that are found, in one step.
+/// The most retries that are published, and lost orders that are found, in one step.
 const STEP_MAX: u32 = 1000;
 /// The most idempotency keys that are deleted in one step.
 const PURGE_MAX: u32 = 5000;
-/// So much a clock may be off before what it said is not believed.
+/// The largest clock error that is tolerated.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 /// The most dead letters that are counted.
 const DEAD_LETTERS_MAX: u32 = 10_000;
-/// A worker that has not been heard of for so long, and holds nothing, is forgotten.
+/// A consumer with no messages is removed from the group after it has been idle this long.
 const CONSUMER_IDLE: Duration = Duration::from_hours(1);
-/// Tasks that are not urgent run once in so many intervals of the sweep.
+/// Tasks that are not urgent run once in this many sweep intervals.
 const SELDOM: u32 = 5;
-/// After a failure the pause doubles, up to so many times.
+/// How often the pause doubles after failures.
 const DOUBLINGS_MAX: u32 = 2;
 
-/// A task of maintenance. Each worker does all of them; two at once share the work.
+/// Every worker runs all tasks. Several workers may run the same task at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Task {
-    /// Measures the queue.
+pub(crate) enum MaintenanceTask {
+    /// Measures the depth of the queue.
     QueueDepth,
-    /// Puts orders whose next try is due back into the queue.
+    /// Publishes orders whose next attempt is due.
     DueRetries,
-    /// Publishes orders again that are in nobody's queue.
+    /// Publishes orders that the queue has lost.
     LostOrders,
-    /// Counts dead letters.
+    /// Counts the dead letters.
     DeadLetters,
-    /// Removes from the queue what is done.
+    /// Removes acknowledged entries from the queue.
     QueueTrim,
-    /// Removes workers from the queue's group that are gone.
+    /// Removes consumers that no longer exist from the group.
     IdleConsumers,
-    /// Deletes idempotency keys that are older than was promised.
+    /// Deletes expired idempotency keys.
     OldKeys,
 }
 
-/// Why a run of a task failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum MaintenanceError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl Task {
-    /// Each of them.
+impl MaintenanceTask {
     pub const ALL: [Self; 7] = [
         Self::QueueDepth,
         Self::DueRetries,
@@ -89,12 +86,12 @@ impl Task {
         }
     }
 
-    /// The pause after so many runs in a row that failed.
+    /// The pause after this many consecutive failures.
     fn pause(self, sweep_interval: Duration, failures: u32) -> Duration {
         self.interval(sweep_interval) * 2_u32.pow(failures.min(DOUBLINGS_MAX))
     }
 
-    async fn run(self, shared: &Shared) -> Result<(), Failure> {
+    async fn run(self, shared: &WorkerContext) -> Result<(), MaintenanceError> {
         let queue = &shared.queue;
         match self {
             Self::QueueDepth => shared.metrics.depth(queue.depth().await?),
@@ -121,8 +118,8 @@ impl Task {
         Ok(())
     }
 
-    /// What it measures is not known any more, and never to be taken for what it was before.
-    fn measured_nothing(self, shared: &Shared) {
+    /// Sets what the task measures to unknown, so that it does not keep its last value.
+    fn set_unknown(self, shared: &WorkerContext) {
         match self {
             Self::QueueDepth => shared.metrics.unknown_depth(),
             Self::LostOrders => shared.metrics.oldest_age.set(f64::NAN),
@@ -132,11 +129,11 @@ impl Task {
     }
 }
 
-/// Does one task for ever.
-pub(crate) async fn repeat(task: Task, shared: Arc<Shared>) {
+/// Runs a task again and again.
+pub(crate) async fn repeat(task: MaintenanceTask, shared: Arc<WorkerContext>) {
     let mut failures = 0;
     loop {
-        // Spread, so that many workers do not do it all at the same moment.
+        // Spread, so that many workers do not run it at the same moment.
         let jitter = rand::rng().random_range(0.75..=1.25);
         let pause = task.pause(shared.settings.sweep_interval, failures);
         tokio::time::sleep(pause.mul_f64(jitter)).await;
@@ -148,7 +145,7 @@ pub(crate) async fn repeat(task: Task, shared: Arc<Shared>) {
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                task.measured_nothing(&shared);
+                task.set_unknown(&shared);
                 shared.health.maintenance(task, Some(&error));
                 shared.metrics.not_maintained(task);
             }
@@ -156,26 +153,26 @@ pub(crate) async fn repeat(task: Task, shared: Arc<Shared>) {
     }
 }
 
-async fn attempt(task: Task, shared: &Shared) -> Result<(), Failure> {
+async fn attempt(task: MaintenanceTask, shared: &WorkerContext) -> Result<(), MaintenanceError> {
     match task.run(shared).await {
-        // Redis has lost its data. Nothing waits in the queue then, and the sweep is needed most.
-        Err(Failure::Queue(QueueError::NoGroup)) => {
-            task.measured_nothing(shared);
+        // Redis has lost its data. The queue is empty then, and the sweep must fill it again.
+        Err(MaintenanceError::Queue(QueueError::NoGroup)) => {
+            task.set_unknown(shared);
             Ok(shared.queue.ensure_group().await?)
         }
         result => result,
     }
 }
 
-/// Publishes again what is not in the queue though it should be.
-async fn sweep(shared: &Shared) -> Result<(), Failure> {
+/// Publishes pending orders that should be in the queue but are not.
+async fn sweep(shared: &WorkerContext) -> Result<(), MaintenanceError> {
     let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
     shared.metrics.oldest_age.set(waiting.as_secs_f64());
     let settings = &shared.settings;
     let rule = SweepRule {
         waiting,
         lost_after: settings.sweep_after,
-        // Twice, for workers that are set otherwise.
+        // Twice, because other workers may have other settings.
         horizon: settings.lease.max(settings.backoff.max) * 2 + CLOCK_TOLERANCE,
         limit: STEP_MAX,
     };
@@ -186,10 +183,10 @@ async fn sweep(shared: &Shared) -> Result<(), Failure> {
             .sweep(rule, from)
             .await
             .inspect_err(|error| shared.health.database(Some(error)))?;
-        // An idle worker hears of the database here only.
+        // An idle worker learns only here whether the database answers.
         shared.health.database(None);
         if !lost.is_empty() {
-            tracing::info!(orders = lost.len(), "orders that had been lost are published again");
+            tracing::info!(orders = lost.len(), "published lost orders again");
             shared.metrics.swept.inc_by(lost.len() as u64);
             let jobs: Vec<_> = lost
                 .into_iter()
@@ -210,19 +207,19 @@ mod tests {
 
     #[test]
     fn each_task_has_a_label_and_a_bit_of_its_own() {
-        for (at, task) in Task::ALL.into_iter().enumerate() {
+        for (at, task) in MaintenanceTask::ALL.into_iter().enumerate() {
             assert_eq!(task as usize, at);
-            assert!(Task::ALL[..at].iter().all(|other| other.label() != task.label()));
+            assert!(MaintenanceTask::ALL[..at].iter().all(|other| other.label() != task.label()));
         }
-        assert!(Task::ALL.len() <= 8, "the health of the tasks is kept in 8 bits");
+        assert!(MaintenanceTask::ALL.len() <= 8, "the health of the tasks is kept in 8 bits");
     }
 
     #[test]
     fn the_pause_after_failures_grows_up_to_a_limit_and_ends_with_a_success() {
         let second = Duration::from_secs(1);
-        let pauses =
-            [0, 1, 2, 3, u32::MAX].map(|failures| Task::LostOrders.pause(second, failures));
+        let pauses = [0, 1, 2, 3, u32::MAX]
+            .map(|failures| MaintenanceTask::LostOrders.pause(second, failures));
         assert_eq!(pauses.map(|pause| pause.as_secs()), [1, 2, 4, 4, 4]);
-        assert_eq!(Task::OldKeys.pause(second, 0), second * SELDOM);
+        assert_eq!(MaintenanceTask::OldKeys.pause(second, 0), second * SELDOM);
     }
 }

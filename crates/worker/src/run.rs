@@ -1,11 +1,10 @@
-//! A running worker: its parts, and how it ends.
+//! A running worker: its tasks, and its shutdown.
 
 use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::{Consumer, Queue, QueueError};
 use holdfast_store::{Store, StoreMetrics};
-use holdfast_telemetry::Readiness;
-use prometheus::Registry;
+use holdfast_telemetry::{Readiness, Registry, metrics};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -13,39 +12,38 @@ use crate::{
     Fulfilment,
     backoff::Backoff,
     consume::consume,
+    context::{JobSettings, WorkerContext},
     finish::finish,
-    hands::Hands,
-    health::Health,
-    maintenance::{self, Task},
+    health::WorkerHealth,
+    in_flight::ConcurrencyLimit,
+    maintenance::{self, MaintenanceTask},
     metrics::WorkerMetrics,
-    shared::{Parts, Shared},
     unread,
 };
 
-/// How often a database without the schema is looked at again.
+/// How often a database without the required schema is checked again.
 const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
-/// How long handing back may take, after the limit for finishing has passed.
+/// How long handing orders back may take, after the time limit for finishing them.
 const HAND_BACK: Duration = Duration::from_secs(2);
 
-/// The bounds of a worker.
+/// The settings of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
-    /// The most orders in hand.
+    /// The most orders in flight.
     pub concurrency: usize,
     /// The most orders of one read and one claim.
     pub batch: usize,
-    /// How long a claim holds without being renewed.
+    /// How long a claim is valid without being renewed.
     pub lease: Duration,
-    /// How often an order is tried.
     pub max_attempts: i32,
-    /// For so long after an order was accepted or replayed, tries do not count that fail through no
-    /// fault of the order.
+    /// For this long after an order was accepted or replayed, an attempt that fails because the receiver is unavailable does
+    /// not count.
     pub retry_for: Duration,
-    /// The ceiling of the wait after the first failed try; it doubles with each.
+    /// The upper bound of the delay after the first failed attempt; it doubles with each attempt.
     pub retry_base: Duration,
-    /// The longest wait between two tries.
+    /// The longest delay between two attempts.
     pub retry_max: Duration,
-    /// How often lost orders are looked for.
+    /// How often the worker looks for lost orders.
     pub sweep_interval: Duration,
     /// How long idempotency keys are kept.
     pub idempotency_age: Duration,
@@ -53,26 +51,24 @@ pub struct WorkerSettings {
     pub sweep_after: Duration,
 }
 
-/// Why a worker could not be made.
+/// Why a worker cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The queue's address is not understood.
     #[error("the queue cannot be used")]
     Queue(#[from] QueueError),
-    /// A metric's name is taken.
     #[error("the metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] metrics::Error),
 }
 
-/// A running worker. Dropping it ends it at once: what is in hand is found again by others.
+/// A running worker. Dropping it ends it at once: other workers find the orders that were in flight.
 pub struct Worker {
-    shared: Arc<Shared>,
-    /// No more orders are begun.
+    shared: Arc<WorkerContext>,
+    /// Start no more orders.
     stop: CancellationToken,
-    /// Orders in hand are given up.
+    /// Abandon the orders in flight.
     abort: CancellationToken,
-    /// The longest that orders in hand may still take at the end, if fulfilment says so.
-    time_at_the_end: Option<Duration>,
+    /// How long orders in flight may still take at shutdown, if the fulfilment limits it.
+    shutdown_time: Option<Duration>,
     consuming: AbortOnDropHandle<()>,
     finishing: AbortOnDropHandle<()>,
     _keeping: AbortOnDropHandle<()>,
@@ -80,11 +76,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker. It waits for the schema, for PostgreSQL and for Redis by itself, and says
-    /// through `readiness` whether it has them. Must be called within a tokio runtime.
+    /// Starts a worker. It waits for PostgreSQL, its schema and Redis, and sets `readiness` accordingly. Must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
-    /// An address that is not understood; a metric that is registered already.
+    /// The Redis URL is not valid, or a metric is registered already.
     pub fn start<F: Fulfilment>(
         settings: WorkerSettings,
         store: Store,
@@ -93,17 +89,17 @@ impl Worker {
         registry: &Registry,
         readiness: Readiness,
     ) -> Result<Self, WorkerError> {
-        let metrics = WorkerMetrics::new(registry)?;
-        metrics.hands.set(i64::try_from(settings.concurrency).unwrap_or(i64::MAX));
+        let metrics = WorkerMetrics::unmeasured(registry)?;
+        metrics.concurrency_limit.set(i64::try_from(settings.concurrency).unwrap_or(i64::MAX));
         StoreMetrics::register(registry, &store)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerContext {
             store,
             queue,
-            hands: Hands::new(settings.concurrency, metrics.in_hand.clone()),
-            health: Health::new(readiness),
+            limit: ConcurrencyLimit::new(settings.concurrency, metrics.in_flight.clone()),
+            health: WorkerHealth::new(readiness),
             metrics,
             memory: unread::memory(),
-            settings: Parts {
+            settings: JobSettings {
                 batch: settings.batch,
                 lease: settings.lease,
                 max_attempts: settings.max_attempts,
@@ -114,14 +110,14 @@ impl Worker {
                 sweep_after: settings.sweep_after,
             },
         });
-        // Two consumers of one name would take each other's messages for their own.
+        // Two consumers with the same name would receive each other's messages.
         let name = uuid::Uuid::new_v4().to_string();
         let consumer = Consumer::new(shared.queue.clone(), &name)?;
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        // Cancelled when the schema has been seen: before that there is nothing to maintain.
+        // Cancelled when the schema exists: before that there is nothing to maintain.
         let schema = CancellationToken::new();
         let (finished, outcomes) = mpsc::channel(settings.concurrency);
-        let time_at_the_end = fulfilment.time_at_the_end();
+        let shutdown_time = fulfilment.shutdown_time();
         let consuming = {
             let (shared, stop, abort) = (Arc::clone(&shared), stop.clone(), abort.clone());
             let (fulfilment, schema) = (Arc::new(fulfilment), schema.clone());
@@ -132,21 +128,21 @@ impl Worker {
                 }
             })
         };
-        let maintenance = Task::ALL.map(|task| {
+        let maintenance = MaintenanceTask::ALL.map(|task| {
             let (shared, schema) = (Arc::clone(&shared), schema.clone());
             spawn(async move {
                 schema.cancelled().await;
                 maintenance::repeat(task, shared).await;
             })
         });
-        let keeping = shared.hands.clone().keep_alive(
+        let keeping = shared.limit.clone().keep_alive(
             shared.store.clone(),
             shared.queue.clone(),
             name,
             settings.lease,
         );
         Ok(Self {
-            time_at_the_end,
+            shutdown_time,
             consuming,
             finishing: spawn(finish(Arc::clone(&shared), outcomes)),
             _keeping: spawn(keeping),
@@ -157,26 +153,26 @@ impl Worker {
         })
     }
 
-    /// Ends the worker: it begins nothing new, finishes what is in hand for up to `limit`, or as long
-    /// as [`Fulfilment::time_at_the_end`] says, and hands back the rest. Says whether everything in hand was finished.
+    /// Ends the worker: it starts nothing new, finishes the orders in flight for up to `limit` or
+    /// [`Fulfilment::shutdown_time`], and hands back the rest. Returns whether all orders in flight were finished.
     pub async fn shutdown(self, limit: Duration) -> bool {
         self.shared.health.ending();
         self.stop.cancel();
-        let limit = self.time_at_the_end.map_or(limit, |time| time.min(limit));
+        let limit = self.shutdown_time.map_or(limit, |time| time.min(limit));
         let finished = tokio::time::timeout(limit, async {
             let _ = self.consuming.await;
-            self.shared.hands.empty().await;
+            self.shared.limit.idle().await;
         })
         .await
         .is_ok();
         if !finished {
             tracing::info!(
-                orders = self.shared.hands.in_hand(),
-                "the limit for finishing has passed; the rest is handed back"
+                orders = self.shared.limit.in_flight(),
+                "the time limit for finishing has passed; the remaining orders are handed back"
             );
             self.abort.cancel();
         }
-        // Ends when the last outcome is written.
+        // Returns when the last outcome is written.
         let written = tokio::time::timeout(HAND_BACK, self.finishing).await.is_ok();
         finished && written
     }
@@ -189,12 +185,12 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
 
 /// Waits until the database has the schema that this binary needs.
 async fn wait_for_schema(store: &Store) {
-    let mut said = false;
+    let mut logged = false;
     while let Err(error) = store.check_schema().await {
-        if !said {
+        if !logged {
             let error = holdfast_telemetry::Chain(&error);
-            tracing::warn!(%error, "waiting for the database's schema");
-            said = true;
+            tracing::warn!(%error, "waiting for the database schema");
+            logged = true;
         }
         tokio::time::sleep(SCHEMA_INTERVAL).await;
     }

@@ -1,4 +1,4 @@
-//! The settings of `run`. Each doc comment is a help text.
+//! The settings of `run`. The doc comments are the help texts.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -11,53 +11,52 @@ use holdfast_telemetry::{
 
 use crate::{
     Simulated, WorkerSettings,
-    webhook::{Secrets, Target, WebhookSettings},
+    webhook::{ReceiverUrl, Secrets, WebhookSettings},
 };
 
-/// Everything that `run` can be told.
 #[derive(Clone, Debug, Args)]
 pub struct RunSettings {
-    /// The database, such as <postgres://user:password@host:5432/holdfast>
+    /// The PostgreSQL URL, such as <postgres://user:password@host:5432/holdfast>
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
-    /// Redis, such as <redis://:password@host:6379/0>
+    /// The Redis URL, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities by which
-    /// Redis is known; those of the system unless set
+    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's
+    /// certificate is verified with; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
-    /// Where /metrics, /livez and /readyz listen; not for the public
+    /// The address of /metrics, /livez and /readyz; keep it private
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
-    /// Connections to the database (1 to 1000)
+    /// The most connections to PostgreSQL (1 to 1000)
     #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "4", value_parser = whole(1..=1000_u32))]
     pub db_pool_size: u32,
-    /// The most orders in hand at the same time (1 to 100000)
+    /// The most orders in flight at the same time (1 to 100000)
     #[arg(long, env = "HOLDFAST_WORKER_CONCURRENCY", default_value = "1024", value_parser = whole(1..=100_000_usize))]
     pub worker_concurrency: usize,
-    /// The most orders that are read and claimed in one step (1 to 1024)
+    /// The most orders that are read and claimed together (1 to 1024)
     #[arg(long, env = "HOLDFAST_WORKER_BATCH", default_value = "512", value_parser = whole(1..=1024_usize))]
     pub worker_batch: usize,
-    /// How long a claim on an order holds without being renewed, and so how long the orders of a
-    /// worker that died wait for another, in milliseconds (100 to 3600000)
+    /// How long a claim on an order is valid without being renewed, and so how long the orders of a
+    /// worker that died wait for another worker, in milliseconds (100 to 3600000)
     #[arg(long = "lease-ms", env = "HOLDFAST_LEASE_MS", default_value = "30000", value_parser = milliseconds(100..=3_600_000))]
     pub lease: Duration,
-    /// How often an order is tried before it has failed (1 to 1000)
+    /// The most attempts before an order fails (1 to 1000)
     #[arg(long, env = "HOLDFAST_MAX_ATTEMPTS", default_value = "10", value_parser = whole(1..=1000_i32))]
     pub max_attempts: i32,
-    /// For so long after an order was accepted or replayed, tries do not count that fail because its
-    /// receiver is down, in milliseconds (0 to 2592000000)
+    /// For this long after an order was accepted or replayed, attempts that fail because the receiver
+    /// is down do not count, in milliseconds (0 to 2592000000)
     #[arg(long = "retry-for-ms", env = "HOLDFAST_RETRY_FOR_MS", default_value = "86400000", value_parser = milliseconds(0..=2_592_000_000))]
     pub retry_for: Duration,
-    /// The ceiling of the random wait after the first failed try; it doubles with each, in
-    /// milliseconds (1 to 3600000)
+    /// The upper bound of the random delay after the first failed attempt, which doubles with each
+    /// attempt, in milliseconds (1 to 3600000)
     #[arg(long = "retry-base-ms", env = "HOLDFAST_RETRY_BASE_MS", default_value = "1000", value_parser = milliseconds(1..=3_600_000))]
     pub retry_base: Duration,
-    /// The longest wait between two tries, in milliseconds (1 to 86400000)
+    /// The longest delay between two attempts, in milliseconds (1 to 86400000)
     #[arg(long = "retry-max-ms", env = "HOLDFAST_RETRY_MAX_MS", default_value = "300000", value_parser = milliseconds(1..=86_400_000))]
     pub retry_max: Duration,
-    /// How often lost orders and due retries are looked for, in milliseconds (10 to 3600000)
+    /// How often the worker looks for lost orders and due retries, in milliseconds (10 to 3600000)
     #[arg(long = "sweep-interval-ms", env = "HOLDFAST_SWEEP_INTERVAL_MS", default_value = "1000", value_parser = milliseconds(10..=3_600_000))]
     pub sweep_interval: Duration,
     /// How long an order must have been pending to count as lost, in milliseconds (10 to 86400000)
@@ -74,27 +73,24 @@ pub struct RunSettings {
         default_value = "simulated"
     )]
     pub fulfilment_kind: FulfilmentKind,
-    /// Settings of the webhook.
     #[command(flatten)]
     pub webhook: WebhookArgs,
-    /// How long the simulated fulfilment of an order takes, in milliseconds; 0 is no work at all
+    /// How long the simulated fulfilment of an order takes, in milliseconds; 0 completes at once
     /// (0 to 3600000)
     #[arg(long = "fulfilment-ms", env = "HOLDFAST_FULFILMENT_MS", default_value = "500", value_parser = milliseconds(0..=3_600_000))]
     pub fulfilment: Duration,
-    /// How many of a hundred simulated fulfilments fail and are tried again (0 to 100)
+    /// The percentage of simulated fulfilments that fail and are tried again (0 to 100)
     #[arg(long, env = "HOLDFAST_FULFILMENT_FAIL_PERCENT", default_value = "0", value_parser = whole(0..=100_u8))]
     pub fulfilment_fail_percent: u8,
-    /// At the end: how long orders in hand may still take before they are handed back, in
+    /// At shutdown: how long orders in flight may still take before they are handed back, in
     /// milliseconds (0 to 600000)
     #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "20000", value_parser = milliseconds(0..=600_000))]
     pub shutdown_timeout: Duration,
-    /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
 }
 
 impl RunSettings {
-    /// The bounds of the worker.
     pub fn worker(&self) -> WorkerSettings {
         WorkerSettings {
             concurrency: self.worker_concurrency,
@@ -110,13 +106,11 @@ impl RunSettings {
         }
     }
 
-    /// How orders are fulfilled, with the settings that belong to it.
-    ///
     /// # Errors
-    /// One sentence that names the setting that is missing or wrong.
-    pub fn fulfilling(&self) -> Result<Fulfilling, WrongSetting> {
+    /// A setting is missing or wrong.
+    pub fn fulfilment(&self) -> Result<FulfilmentSettings, WrongSetting> {
         if self.fulfilment_kind == FulfilmentKind::Simulated {
-            return Ok(Fulfilling::Simulated(Simulated {
+            return Ok(FulfilmentSettings::Simulated(Simulated {
                 duration: self.fulfilment,
                 fail_percent: self.fulfilment_fail_percent,
             }));
@@ -132,7 +126,7 @@ impl RunSettings {
                 .check_public()
                 .map_err(|must| WrongSetting(format!("HOLDFAST_WEBHOOK_URL {must}.")))?;
         }
-        Ok(Fulfilling::Webhook(Box::new(WebhookSettings {
+        Ok(FulfilmentSettings::Webhook(Box::new(WebhookSettings {
             target,
             secrets,
             timeout: args.webhook_timeout,
@@ -149,51 +143,48 @@ impl RunSettings {
 /// How orders are fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FulfilmentKind {
-    /// Not at all: it takes a set time, for demos and benchmarks
+    /// Only wait for a configured time, for demos and benchmarks
     Simulated,
-    /// By somebody who is told by HTTP POST, at the webhook's address
+    /// Send each order to a receiver by HTTP POST
     Webhook,
 }
 
-/// Everything that the webhook can be told.
 #[derive(Clone, Debug, Args)]
 pub struct WebhookArgs {
-    /// Where orders are sent, such as <https://shop.example/webhooks/orders>
+    /// The receiver's URL, such as <https://shop.example/webhooks/orders>
     #[arg(long, env = "HOLDFAST_WEBHOOK_URL", hide_env_values = true)]
-    pub webhook_url: Option<Target>,
-    /// The secret that requests are signed with: whsec_ and base64, per Standard Webhooks; while it
-    /// is changed, the new one and the old one, separated by a space
+    pub webhook_url: Option<ReceiverUrl>,
+    /// The secret that signs requests: whsec_ and base64, as in Standard Webhooks; during a rotation,
+    /// the new and the old secret, separated by a space
     #[arg(long, env = "HOLDFAST_WEBHOOK_SECRET", hide_env_values = true)]
     pub webhook_secret: Option<Secrets>,
-    /// The longest that the receiver may take to answer, in milliseconds (100 to 300000)
+    /// How long the receiver may take to answer, in milliseconds (100 to 300000)
     #[arg(long = "webhook-timeout-ms", env = "HOLDFAST_WEBHOOK_TIMEOUT_MS", default_value = "15000", value_parser = milliseconds(100..=300_000))]
     pub webhook_timeout: Duration,
-    /// The longest that connecting may take, of that, in milliseconds (50 to 60000)
+    /// How long connecting may take, as part of that, in milliseconds (50 to 60000)
     #[arg(long = "webhook-connect-timeout-ms", env = "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(50..=60_000))]
     pub webhook_connect_timeout: Duration,
-    /// At the end: how long requests to the receiver may still take before their orders are handed back,
-    /// of `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, in milliseconds; they are sent again, with the same id (0 to
-    /// 600000)
+    /// At shutdown: how long requests to the receiver may still take before their orders are handed
+    /// back, as part of `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, in milliseconds; another worker sends them
+    /// again with the same id (0 to 600000)
     #[arg(long = "webhook-shutdown-timeout-ms", env = "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(0..=600_000))]
     pub webhook_shutdown_timeout: Duration,
-    /// The most requests to the receiver at the same time (1 to 1000)
+    /// The most concurrent requests to the receiver (1 to 1000)
     #[arg(long, env = "HOLDFAST_WEBHOOK_CONNECTIONS", default_value = "64", value_parser = whole(1..=1000_usize))]
     pub webhook_connections: usize,
-    /// Whether the receiver may be within the private network, and spoken to by plain HTTP
+    /// Whether the receiver may have a private address or use plain HTTP
     #[arg(long, env = "HOLDFAST_WEBHOOK_ALLOW_PRIVATE", default_value = "false", action = ArgAction::Set)]
     pub webhook_allow_private: bool,
 }
 
-/// How orders are fulfilled, ready to be begun.
+/// The settings of the chosen fulfilment.
 #[derive(Clone, Debug)]
-pub enum Fulfilling {
-    /// For demos.
+pub enum FulfilmentSettings {
     Simulated(Simulated),
-    /// By somebody else.
     Webhook(Box<WebhookSettings>),
 }
 
-impl fmt::Display for Fulfilling {
+impl fmt::Display for FulfilmentSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Simulated(_) => f.write_str("simulated"),
@@ -202,7 +193,7 @@ impl fmt::Display for Fulfilling {
     }
 }
 
-/// A setting is missing or wrong, in one sentence that names it.
+/// A sentence that names the setting.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongSetting(String);

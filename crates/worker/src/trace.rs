@@ -1,7 +1,7 @@
 //! The trace of an order in the worker: received, claimed, fulfilled, committed.
 //!
-//! Most orders have none; then nothing here does anything. Claims and commits are of many orders at
-//! once, so their spans are told afterwards, in the trace of each order that has one.
+//! Most orders are not sampled; nothing here does anything for them. Claims and commits cover many orders, so their spans
+//! are created afterwards, in the trace of each sampled order.
 
 use std::time::{Instant, SystemTime};
 
@@ -17,22 +17,20 @@ use opentelemetry::{
 };
 use tracing::Span;
 
-/// When a round of reading and claiming did what.
+/// The times of one round of reading and claiming.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoundTimes {
-    /// Messages were read.
     pub received: Instant,
-    /// The claim was answered.
     pub claimed: Instant,
-    /// How many orders were claimed at once.
+    /// The number of claimed orders.
     pub orders: usize,
 }
 
-/// The trace of an order that is worked on. Its span ends when this is dropped.
+/// The trace of an order in flight. Its span ends when this is dropped.
 pub(crate) struct JobTrace(Context);
 
 impl JobTrace {
-    /// Goes on with the trace that came with the message, if it has one.
+    /// Continues the trace of the message, if it has one.
     pub fn begin(delivery: &Delivery, claim: &Claim, times: RoundTimes) -> Option<Box<Self>> {
         let traceparent = delivery.job.trace_context.as_deref()?;
         let tracer = traces::tracer()?;
@@ -52,8 +50,7 @@ impl JobTrace {
             ]);
         let process = publish.with_span(tracer.build_with_context(process, &publish));
 
-        // From the moment it came into the queue, so that its wait there can be seen. Two hosts'
-        // clocks may differ.
+        // From the time at which it was published, to show how long it waited. The hosts' clocks may differ.
         let since = delivery.published_at().filter(|since| *since < received).unwrap_or(received);
         let waited = received.duration_since(since).unwrap_or_default();
         let receive = SpanBuilder::from_name("receive orders")
@@ -72,7 +69,7 @@ impl JobTrace {
         Some(Box::new(trace))
     }
 
-    /// The span of fulfilling it: what runs in that can make spans of its own.
+    /// The span of the fulfilment, which may contain other spans.
     pub fn fulfil(trace: Option<&Self>) -> Span {
         let Some(Self(process)) = trace else { return Span::none() };
         let span = tracing::info_span!("fulfil");
@@ -80,7 +77,7 @@ impl JobTrace {
         span
     }
 
-    /// Tells what became of it, and of its outcome's commit; and ends.
+    /// Records the outcome and its commit, and ends the trace.
     pub fn end(self, verdict: &Verdict, written: bool, begun: Instant, orders: usize) {
         let clock = Clock::now();
         let now = clock.at(Instant::now());

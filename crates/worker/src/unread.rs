@@ -1,8 +1,8 @@
-//! Orders that are claimed but not read yet: those with anything that may be large.
+//! Claimed orders that are still to be read, because they contain something that may be large.
 //!
-//! They are read in slices of so many bytes, and no more of them than there is room for in memory: what
-//! somebody keeps with an order must not end its worker. The claim is committed by then, so that an order
-//! that ends the worker all the same has used up one of its tries.
+//! They are read in slices of limited size, and only as many as the memory limit allows, so that large metadata cannot
+//! kill the worker. The claim is committed before the order is read, so an order that kills its worker all the same has used
+//! up an attempt.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -20,22 +20,21 @@ use crate::{
     consume::{Begun, Jobs},
 };
 
-/// Bytes of orders in memory, as the database counts them. Each is there a few times while it is sent.
+/// The bytes of orders in memory, as the database counts them. While an order is sent, there are several copies of it.
 const MEMORY_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes after which a slice ends.
 const SLICE_BYTES: u32 = 2 * 1024 * 1024;
-/// What a slice may have: its last order begins before its end.
+/// The most bytes of a slice: its last order begins before the limit.
 const SLICE_BYTES_MAX: u32 = SLICE_BYTES + CLAIMED_BYTES_MAX;
 /// The most orders of one slice. The server measures each of them.
 const SLICE_ORDERS: usize = 128;
 
-/// The room for orders in memory.
 pub(crate) fn memory() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MEMORY_BYTES))
 }
 
-/// Reads and begins these orders. Returns when the last is begun; those that are left when the worker
-/// has to end are handed back.
+/// Reads and starts these orders. Returns when the last one is started. Orders that remain when the worker ends are handed
+/// back.
 pub(crate) async fn begin<F: Fulfilment>(
     jobs: &Jobs<'_, F>,
     mut unread: VecDeque<Begun>,
@@ -50,7 +49,7 @@ pub(crate) async fn begin<F: Fulfilment>(
         match shared.store.claimed(&ids, SLICE_BYTES).await {
             Ok(orders) => {
                 failures = 0;
-                // The server measures all that are asked for: no more than are likely to fit.
+                // The server measures every order that is requested, so request about as many as fit.
                 at_once = (orders.len() * 2).clamp(1, SLICE_ORDERS);
                 shared.health.database(None);
                 if orders.is_empty() {
@@ -78,7 +77,7 @@ pub(crate) async fn begin<F: Fulfilment>(
                     break;
                 }
             }
-            // One that the database cannot read must not hold up the others.
+            // An order that the database cannot read must not delay the others.
             Err(_) if ids.len() > 1 => at_once = ids.len() / 2,
             Err(error) => {
                 if let Some(begun) = unread.pop_front() {
@@ -96,7 +95,7 @@ fn part(room: &mut OwnedSemaphorePermit, bytes: usize) -> Option<OwnedSemaphoreP
     room.split(bytes.min(room.num_permits()))
 }
 
-/// The order that was read; those before it are gone.
+/// Returns the order that was read. Those before it no longer exist.
 async fn next<F: Fulfilment>(
     jobs: &Jobs<'_, F>,
     unread: &mut VecDeque<Begun>,
@@ -108,7 +107,7 @@ async fn next<F: Fulfilment>(
     unread.pop_front()
 }
 
-/// Lets go of an order that is not in the table any more. Nothing is written of it.
+/// Ends an order that no longer exists. Nothing is written for it.
 async fn forget<F: Fulfilment>(jobs: &Jobs<'_, F>, unread: &mut VecDeque<Begun>) {
     if let Some(gone) = unread.pop_front() {
         jobs.end(gone, Verdict::HandedBack).await;

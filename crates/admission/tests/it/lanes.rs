@@ -55,7 +55,7 @@ impl Entry for Cached {
 pub struct Lanes {
     pub admission: Admission<Cached>,
     pub metrics: Arc<AdmissionMetrics>,
-    pub registry: prometheus::Registry,
+    pub registry: holdfast_telemetry::Registry,
     pub store: Store,
     pub cache: Cache<Cached>,
     _redis: Redis,
@@ -86,8 +86,8 @@ pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
     store.migrate().await.unwrap();
     let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
     let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
-    let registry = prometheus::Registry::new();
-    let metrics = Arc::new(AdmissionMetrics::new(&registry).unwrap());
+    let registry = holdfast_telemetry::Registry::default();
+    let metrics = Arc::new(AdmissionMetrics::unmeasured(&registry).unwrap());
     let admission =
         Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
     Lanes { admission, metrics, registry, store, cache, _redis: redis }

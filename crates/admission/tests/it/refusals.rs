@@ -14,18 +14,13 @@ use crate::lanes::{Lanes, Session, database, lanes_on, one};
 
 /// How often each reason has been counted.
 fn counted(lanes: &Lanes) -> BTreeMap<String, u64> {
-    let families = lanes.registry.gather();
-    let refused = families.iter().find(|it| it.name() == "holdfast_orders_refused_total").unwrap();
-    refused
-        .get_metric()
-        .iter()
-        .map(|metric| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts
-            let count = metric.get_counter().get_value() as u64;
-            (metric.get_label()[0].value().to_owned(), count)
-        })
-        .filter(|(_, count)| *count > 0)
-        .collect()
+    let page = lanes.registry.page().unwrap();
+    let series = page.lines().filter_map(|line| {
+        let labels = line.strip_prefix("holdfast_orders_refused_total{reason=\"")?;
+        let (reason, count) = labels.split_once("\"} ")?;
+        Some((reason.to_owned(), count.parse().unwrap()))
+    });
+    series.filter(|(_, count)| *count > 0).collect()
 }
 
 struct Table {

@@ -160,7 +160,8 @@ struct Shop {
 
 impl Shop {
     fn open(store: Store, settings: &CacheSettings) -> anyhow::Result<Self> {
-        let metrics = AdmissionMetrics::new(&registry("api", env!("CARGO_PKG_VERSION"))?)?;
+        let registry = registry("api", env!("CARGO_PKG_VERSION"))?;
+        let metrics = AdmissionMetrics::unmeasured(&registry)?;
         let cache = Cache::connect(settings.cache())?;
         let admission = Admission::open(
             AdmissionSettings::default(),

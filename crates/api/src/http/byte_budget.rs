@@ -5,21 +5,31 @@
 //! Each connection has a small part free of charge, which the number of connections bounds: slow
 //! clients that use up a budget do not keep small requests out.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
+use holdfast_telemetry::metrics::IntCounter;
 
 /// A number of bytes for all connections together.
 #[derive(Debug)]
 pub struct ByteBudget {
     limit: usize,
     used: AtomicUsize,
+    refused: OnceLock<IntCounter>,
 }
 
 impl ByteBudget {
     /// A budget that lasts as long as the process.
     pub fn leak(limit: usize) -> &'static Self {
-        Box::leak(Box::new(Self { limit, used: AtomicUsize::new(0) }))
+        Box::leak(Box::new(Self { limit, used: AtomicUsize::new(0), refused: OnceLock::new() }))
+    }
+
+    /// Counts refusals from now on; only the first call has an effect.
+    pub fn count_refusals(&self, refused: &IntCounter) {
+        let _ = self.refused.set(refused.clone());
     }
 
     /// How many bytes are charged to it.
@@ -36,7 +46,12 @@ impl ByteBudget {
         let take = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => Ok(()),
-            Err(_) => Err(BudgetSpent),
+            Err(_) => {
+                if let Some(refused) = self.refused.get() {
+                    refused.inc();
+                }
+                Err(BudgetSpent)
+            }
         }
     }
 }
@@ -110,6 +125,18 @@ mod tests {
         assert_eq!(budget.used(), 2);
         drop(one);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_the_budget_refuses_is_counted() {
+        let budget = ByteBudget::leak(10);
+        let refused = IntCounter::new("refused", "test").unwrap();
+        budget.count_refusals(&refused);
+        let mut charge = budget.charge();
+        charge.resize(10).unwrap();
+        charge.resize(11).unwrap_err();
+        budget.charge().resize(1).unwrap_err();
+        assert_eq!(refused.get(), 2);
     }
 
     #[test]

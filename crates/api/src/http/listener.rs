@@ -220,7 +220,8 @@ impl Accepting {
     async fn serve_later<C: Send + 'static>(&self, stream: TcpStream, client: Client, counted: C) {
         // It is never closed.
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
-        let place = make_room(Arc::clone(&self.open), Arc::clone(&self.places));
+        let place =
+            make_room(Arc::clone(&self.open), Arc::clone(&self.places), Arc::clone(&self.metrics));
         let answer = self.refusal(Kind::Overloaded);
         let refused = self.metrics.connections_refused.clone();
         let serving = self.serving(stream, client);
@@ -280,7 +281,7 @@ impl Accepting {
             return;
         }
         self.files.spent(self.open.count());
-        self.open.make_room();
+        self.metrics.connections_evicted.inc_by(self.open.make_room() as u64);
         if self.files.may_log() {
             tracing::error!(%error, "connections cannot be accepted; at most one a second is logged");
         }
@@ -292,11 +293,12 @@ impl Accepting {
 async fn make_room(
     open: Arc<OpenConnections>,
     places: Arc<Semaphore>,
+    metrics: Arc<HttpMetrics>,
 ) -> Option<OwnedSemaphorePermit> {
     // One place in the queue, or those who come later would get in first.
     let mut place = std::pin::pin!(places.acquire_owned());
     loop {
-        open.make_room();
+        metrics.connections_evicted.inc_by(open.make_room() as u64);
         if let Ok(place) = tokio::time::timeout(ROOM_INTERVAL, place.as_mut()).await {
             // It is never closed.
             return place.ok();

@@ -3,15 +3,16 @@
 //! The child of each label set is looked up once and kept, so that a request costs a few atomic
 //! additions and hashes no label.
 
-use std::sync::OnceLock;
+use std::{ops::Deref, sync::OnceLock};
 
 use axum::http::{Method, StatusCode};
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+use holdfast_telemetry::{
+    Registry,
+    metrics::{self, Histogram, IntCounter},
 };
 use tokio::time::Instant;
 
-use super::Route;
+use super::{ByteBudget, Route};
 
 /// The labels of methods; what is none of the first is counted as the last.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "other"];
@@ -25,16 +26,48 @@ const LATENCY: [f64; 16] = [
     5.0, 10.0,
 ];
 
-/// The metrics of the public port.
+holdfast_telemetry::metrics! {
+    /// The metrics of the public and the admin port.
+    pub struct EdgeMetrics {
+        /// Requests by outcome: the class of the status, or gone if the client disconnected before the answer.
+        requests: IntCounterVec = "holdfast_http_requests_total" { route, method, status },
+        /// Time from the headers of a request to its answer.
+        seconds: HistogramVec = "holdfast_http_request_seconds" { route, method } [LATENCY],
+        /// Requests in progress.
+        in_flight: IntGauge = "holdfast_http_requests_in_flight",
+        /// Open connections.
+        pub connections: IntGauge = "holdfast_http_connections",
+        /// Connections that were refused with 503 or 429 because too many were open.
+        pub connections_refused: IntCounter = "holdfast_http_connections_refused_total",
+        /// Connections that were closed to make room for new ones because HOLDFAST_MAX_CONNECTIONS were open. The clients
+        /// that let the server wait longest are closed first, and none with a request in progress.
+        pub connections_evicted: IntCounter = "holdfast_http_connections_evicted_total",
+        /// Memory in use by unfinished requests (HOLDFAST_REQUEST_BUFFER_BYTES) and unread answers
+        /// (HOLDFAST_ANSWER_BUFFER_BYTES).
+        "holdfast_http_buffered_bytes" by budget {
+            requests_buffered: IntGauge = "requests",
+            answers_buffered: IntGauge = "answers",
+        },
+        /// Requests and answers that were refused with 503 because they did not fit into that memory.
+        "holdfast_http_buffer_refused_total" by budget {
+            requests_unbuffered: IntCounter = "requests",
+            answers_unbuffered: IntCounter = "answers",
+        },
+    }
+}
+
+/// The metrics of HTTP, with the series of each endpoint at hand.
 pub struct HttpMetrics {
     endpoints: [[Endpoint; METHODS.len()]; Route::ALL.len()],
-    requests: IntCounterVec,
-    seconds: HistogramVec,
-    in_flight: IntGauge,
-    /// Connections that are open.
-    pub connections: IntGauge,
-    /// Connections that were answered with 503 because too many were open.
-    pub connections_refused: IntCounter,
+    edge: EdgeMetrics,
+}
+
+impl Deref for HttpMetrics {
+    type Target = EdgeMetrics;
+
+    fn deref(&self) -> &EdgeMetrics {
+        &self.edge
+    }
 }
 
 #[derive(Default)]
@@ -48,43 +81,25 @@ impl HttpMetrics {
     ///
     /// # Errors
     /// A name is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
-            endpoints: Default::default(),
-            requests: IntCounterVec::new(
-                Opts::new(
-                    "holdfast_http_requests_total",
-                    "Requests that were answered, or given up by the client (status gone).",
-                ),
-                &["route", "method", "status"],
-            )?,
-            seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "holdfast_http_request_seconds",
-                    "Time from a request's headers to its answer.",
-                )
-                .buckets(LATENCY.to_vec()),
-                &["route", "method"],
-            )?,
-            in_flight: IntGauge::new(
-                "holdfast_http_requests_in_flight",
-                "Requests that are being answered.",
-            )?,
-            connections: IntGauge::new(
-                "holdfast_http_connections",
-                "Connections that are open on the public port.",
-            )?,
-            connections_refused: IntCounter::new(
-                "holdfast_http_connections_refused_total",
-                "Connections that were refused with 503 or 429 because too many were open.",
-            )?,
-        };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.connections.clone()))?;
-        registry.register(Box::new(metrics.connections_refused.clone()))?;
-        Ok(metrics)
+    pub fn new(registry: &Registry) -> Result<Self, metrics::Error> {
+        Ok(Self { endpoints: Default::default(), edge: EdgeMetrics::new(registry)? })
+    }
+
+    /// Shows what is charged to the budgets of requests and answers, and counts what they refuse.
+    pub fn watch(
+        &self,
+        registry: &Registry,
+        requests: &'static ByteBudget,
+        answers: &'static ByteBudget,
+    ) {
+        let edge = self.edge.clone();
+        requests.count_refusals(&edge.requests_unbuffered);
+        answers.count_refusals(&edge.answers_unbuffered);
+        registry.before_each_page(move || {
+            let bytes = |budget: &ByteBudget| i64::try_from(budget.used()).unwrap_or(i64::MAX);
+            edge.requests_buffered.set(bytes(requests));
+            edge.answers_buffered.set(bytes(answers));
+        });
     }
 
     /// Begins to count a request.
@@ -145,7 +160,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_method_and_outcome() {
-        let registry = Registry::new();
+        let registry = Registry::default();
         let metrics = HttpMetrics::new(&registry).unwrap();
         metrics.begin(Route::Orders, &Method::POST).answered(StatusCode::CREATED);
         metrics.begin(Route::Orders, &Method::POST).answered(StatusCode::CREATED);
@@ -162,5 +177,24 @@ mod tests {
         let timed = metrics.seconds.with_label_values(&["/orders", "POST"]).get_sample_count();
         assert_eq!(timed, 2);
         assert_eq!(metrics.in_flight.get(), 0);
+    }
+
+    #[test]
+    fn budgets_are_shown_and_their_refusals_counted() {
+        let registry = Registry::default();
+        let metrics = HttpMetrics::new(&registry).unwrap();
+        let (requests, answers) = (ByteBudget::leak(10), ByteBudget::leak(10));
+        metrics.watch(&registry, requests, answers);
+        let mut charge = answers.charge();
+        charge.resize(7).unwrap();
+        charge.resize(11).unwrap_err();
+        let page = registry.page().unwrap();
+        for line in [
+            "holdfast_http_buffered_bytes{budget=\"answers\"} 7\n",
+            "holdfast_http_buffered_bytes{budget=\"requests\"} 0\n",
+            "holdfast_http_buffer_refused_total{budget=\"answers\"} 1\n",
+        ] {
+            assert!(page.contains(line), "no {line} in\n{page}");
+        }
     }
 }

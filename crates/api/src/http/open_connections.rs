@@ -77,10 +77,11 @@ impl OpenConnections {
         }
     }
 
-    /// Has some of those that wait for their clients close, the longest first, unless some are about to.
-    pub fn make_room(&self) {
+    /// Closes some of those that wait for their clients, the longest first, unless some are about to close. Returns how
+    /// many.
+    pub fn make_room(&self) -> usize {
         if self.leaving.load(Ordering::Relaxed) > 0 {
-            return;
+            return 0;
         }
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.looked.load(Ordering::Relaxed);
@@ -92,7 +93,7 @@ impl OpenConnections {
                 .compare_exchange(looked, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()
         {
-            return;
+            return 0;
         }
         let mut waiting: Vec<_> = {
             let all = self.all.lock();
@@ -115,12 +116,16 @@ impl OpenConnections {
             waiting.select_nth_unstable_by_key(wanted, |(order, _)| *order);
             waiting.truncate(wanted);
         }
+        let mut evicted = 0;
         for (_, state) in waiting {
             self.leaving.fetch_add(1, Ordering::Relaxed);
-            if !state.evict() {
+            if state.evict() {
+                evicted += 1;
+            } else {
                 self.leaving.fetch_sub(1, Ordering::Relaxed);
             }
         }
+        evicted
     }
 }
 
@@ -150,22 +155,22 @@ mod tests {
         let open = OpenConnections::new();
         let first = open.enter(1);
         pass(50).await;
-        open.make_room();
+        assert_eq!(open.make_room(), 0);
         assert!(!first.state.is_evicted(), "a connection gets the time to send something");
         pass(100).await;
         let second = open.enter(2);
         pass(200).await;
-        open.make_room();
+        assert_eq!(open.make_room(), 1);
         assert!(first.state.is_evicted() && !second.state.is_evicted());
-        open.make_room();
+        assert_eq!(open.make_room(), 0);
         assert!(!second.state.is_evicted(), "the first is about to go");
         drop(first);
         pass(LOOK_MS).await;
-        open.make_room();
+        assert_eq!(open.make_room(), 1);
         assert!(second.state.is_evicted());
         drop(second);
         assert_eq!(open.count(), 0);
-        open.make_room();
+        assert_eq!(open.make_room(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_telemetry::metrics::IntCounterVec;
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
-use prometheus::IntCounterVec;
 use quick_cache::sync::Cache;
 use tokio::time::timeout;
 

@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
+use super::settings::TraceSettings;
+use crate::init::InitError;
+use crate::metrics::{Error, IntCounter, Registry};
 use opentelemetry::Context;
 use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
+    SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::{
     Resource,
@@ -23,42 +26,35 @@ use opentelemetry_sdk::{
         SpanExporter, SpanProcessor,
     },
 };
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use super::settings::TraceSettings;
-
-/// What became of spans, as metrics.
-#[derive(Clone, Debug)]
-pub(crate) struct Counts {
-    all: IntCounterVec,
-    sent: IntCounter,
-    queue_full: IntCounter,
-    not_taken: IntCounter,
+crate::metrics! {
+    /// What became of spans.
+    pub(crate) struct TraceMetrics {
+        /// Spans of traces: sent to the collector, dropped because the queue was full, or dropped because the collector
+        /// did not accept them.
+        "holdfast_trace_spans_total" by outcome {
+            sent: IntCounter = "sent",
+            queue_full: IntCounter = "queue_full",
+            not_taken: IntCounter = "not_taken",
+        },
+    }
 }
 
-impl Counts {
-    /// Those of this process.
-    pub fn get() -> prometheus::Result<&'static Self> {
-        static COUNTS: OnceLock<Counts> = OnceLock::new();
-        if let Some(counts) = COUNTS.get() {
-            return Ok(counts);
-        }
-        let all = IntCounterVec::new(
-            Opts::new(
-                "holdfast_trace_spans_total",
-                "Spans of traces: sent to the collector, or dropped because the queue was full or \
-                 the collector did not take them.",
-            ),
-            &["outcome"],
-        )?;
-        let [sent, queue_full, not_taken] =
-            ["sent", "queue_full", "not_taken"].map(|outcome| all.with_label_values(&[outcome]));
-        Ok(COUNTS.get_or_init(|| Self { all, sent, queue_full, not_taken }))
-    }
+/// The metrics of this process's traces, which are counted from before there is a registry to show them.
+static METRICS: OnceLock<(TraceMetrics, Registry)> = OnceLock::new();
 
-    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.all.clone()))
+fn counted() -> Result<&'static (TraceMetrics, Registry), Error> {
+    if let Some(metrics) = METRICS.get() {
+        return Ok(metrics);
     }
+    let registry = Registry::default();
+    let metrics = TraceMetrics::new(&registry)?;
+    Ok(METRICS.get_or_init(|| (metrics, registry)))
+}
+
+/// What shows the metrics of this process's traces.
+pub(crate) fn metrics() -> Result<&'static Registry, Error> {
+    counted().map(|(_, registry)| registry)
 }
 
 /// Sets up the way of spans to the collector.
@@ -66,8 +62,8 @@ pub(crate) fn provider(
     service: &'static str,
     endpoint: String,
     settings: &TraceSettings,
-    counts: &Counts,
-) -> Result<SdkTracerProvider, ExporterBuildError> {
+) -> Result<SdkTracerProvider, InitError> {
+    let (counts, _) = counted()?;
     let otlp = OtlpExporter::builder()
         .with_http()
         .with_endpoint(endpoint)
@@ -143,7 +139,7 @@ impl SpanProcessor for Bounded {
 struct Counted<E> {
     inner: E,
     waiting: Arc<AtomicUsize>,
-    counts: Counts,
+    counts: TraceMetrics,
     failing: AtomicBool,
 }
 

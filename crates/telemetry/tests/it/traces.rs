@@ -82,7 +82,7 @@ fn a_span_continues_the_callers_trace_and_is_exported() {
     let holds = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
     assert!(holds(b"GET /things") && holds(b"holdfast-test") && !holds(b"of a library"));
     let registry = registry("test", "1.2.3").unwrap();
-    let page = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let page = registry.page().unwrap();
     assert!(page.contains("holdfast_trace_spans_total{outcome=\"sent\"} 1"), "{page}");
     let trace_id: Vec<u8> =
         (0..16).map(|at| u8::from_str_radix(&TRACE[2 * at..2 * at + 2], 16).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Whether a try of an order may have been taken by the one who fulfils it.
+//! Whether an attempt to fulfil an order may have taken effect.
 
 use std::sync::{
     Arc,
@@ -7,35 +7,35 @@ use std::sync::{
 
 use holdfast_store::fulfilment::Taken;
 
-/// It may have been taken. The state at the beginning, so that a fulfilment that says nothing is safe.
+/// The attempt may have taken effect. This is the initial state, so that a fulfilment that says nothing is safe.
 const MAYBE: u8 = 0;
-/// It certainly was not.
+/// The attempt certainly had no effect.
 const NOT_TAKEN: u8 = 1;
-/// The try is over. Nothing may be sent any more.
+/// The attempt is over. Nothing may be sent any more.
 const OVER: u8 = 2;
 
-/// Whether a try may have been taken. Cheap to clone; all clones are one.
+/// Whether an attempt may have taken effect. Cheap to clone; clones share their state.
 ///
-/// The worker asks when the try is over, and writes the answer. What is sent after that would be sent
-/// behind its back, so [`may_be_taken`](Self::may_be_taken) then says no.
+/// The worker reads it when the attempt is over, and records it. Nothing may be sent after that, so
+/// [`may_be_taken`](Self::may_be_taken) then returns `false`.
 #[derive(Clone, Debug, Default)]
 pub struct Handover(Arc<AtomicU8>);
 
 impl Handover {
-    /// Nothing has been sent yet, or what was sent was refused: the try is certainly not taken.
+    /// Nothing has been sent yet, or the receiver refused it: the attempt had no effect.
     pub fn not_taken(&self) {
         let _ = self.0.compare_exchange(MAYBE, NOT_TAKEN, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Asked before the first byte of the order leaves: from here on the try may be taken. If this is
-    /// `false`, the try is over and nothing may be sent.
+    /// To be called before the first byte of the order is sent: from then on the attempt may take effect. If it returns
+    /// `false`, the attempt is over and nothing may be sent.
     #[must_use]
     pub fn may_be_taken(&self) -> bool {
         let begun = self.0.compare_exchange(NOT_TAKEN, MAYBE, Ordering::AcqRel, Ordering::Acquire);
         begun != Err(OVER)
     }
 
-    /// Ends the try, and says what is known of it.
+    /// Ends the attempt, and returns whether it may have taken effect.
     pub(crate) fn end(&self) -> Taken {
         match self.0.swap(OVER, Ordering::AcqRel) {
             NOT_TAKEN => Taken::Never,

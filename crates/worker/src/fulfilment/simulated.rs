@@ -1,23 +1,23 @@
-//! Fulfilment for demos and benchmarks.
+//! Simulated fulfilment for demos and benchmarks.
 
 use std::time::Duration;
 
 use rand::Rng as _;
 
-use super::{FulfilError, Fulfilment, Work};
+use super::{FulfilError, Fulfilment, OrderToFulfil};
 
-/// Takes a set time, and fails at a set rate. Nobody is told of anything, so a try that does not end well has
-/// certainly not been taken; one whose worker died counts as taken, because nobody knows.
+/// Takes a configured time, and fails at a configured rate. It has no effect outside, so a failed attempt certainly had
+/// none. An attempt whose worker died still counts as one that may have taken effect.
 #[derive(Clone, Copy, Debug)]
 pub struct Simulated {
-    /// How long each order takes. Zero is no work at all.
+    /// How long each order takes; zero completes at once.
     pub duration: Duration,
-    /// How many of a hundred tries fail: 0 to 100.
+    /// The percentage of attempts that fail, 0 to 100.
     pub fail_percent: u8,
 }
 
 impl Fulfilment for Simulated {
-    async fn fulfil(&self, work: Work) -> Result<(), FulfilError> {
+    async fn fulfil(&self, work: OrderToFulfil) -> Result<(), FulfilError> {
         work.handover.not_taken();
         if !self.duration.is_zero() {
             tokio::time::sleep(self.duration).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast_telemetry::Registry;
 use holdfast_worker::webhook::Webhook;
-use prometheus::Registry;
 
 use crate::{
     fixture::{PATIENCE, Shop, quick, until},
@@ -28,7 +28,7 @@ async fn failure(reply: Reply, timeout: Duration) -> String {
         retry_max: Duration::from_mins(10),
         ..quick()
     };
-    let _worker = shop.worker(slow, Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(slow, Webhook::new(settings, &Registry::default()).unwrap());
     until("it was sent", async || !receiver.requests().is_empty()).await;
     until("the connection is closed", async || receiver.now() == 0).await;
     until("it has failed", async || shop.order(ids[0]).await.failure.is_some()).await;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use holdfast_sandbox::{Port, Postgres, PostgresOptions, http_get};
 use holdfast_store::fulfilment::Verdict;
-use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work};
+use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
 use crate::fixture::{Shop, quick, until_status};
 
@@ -130,7 +130,7 @@ impl Drop for Endless {
 struct EndlessWork(tokio::sync::mpsc::UnboundedSender<()>);
 
 impl Fulfilment for EndlessWork {
-    async fn fulfil(&self, _work: Work) -> Result<(), FulfilError> {
+    async fn fulfil(&self, _work: OrderToFulfil) -> Result<(), FulfilError> {
         let _endless = Endless(self.0.clone());
         std::future::pending().await
     }

@@ -123,7 +123,7 @@ impl Shop {
             self.store.clone(),
             self.queue.clone(),
             fulfilment,
-            &prometheus::Registry::new(),
+            &holdfast_telemetry::Registry::default(),
             Readiness::default(),
         )
         .unwrap()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use holdfast_domain::OrderId;
-use holdfast_worker::{FulfilError, Fulfilment, Work, WorkerSettings};
+use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, WorkerSettings};
 use sqlx::PgTransaction;
 use tokio::sync::Semaphore;
 
@@ -33,7 +33,7 @@ impl Gate {
 }
 
 impl Fulfilment for Gate {
-    async fn fulfil(&self, _: Work) -> Result<(), FulfilError> {
+    async fn fulfil(&self, _: OrderToFulfil) -> Result<(), FulfilError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.open.acquire().await.unwrap().forget();
         Ok(())

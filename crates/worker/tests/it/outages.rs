@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use holdfast_telemetry::Registry;
 use holdfast_worker::{Simulated, WorkerSettings, webhook::Webhook};
-use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -47,7 +47,7 @@ async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
     shop.sql("UPDATE orders SET created_at = created_at - interval '1 hour'").await;
     shop.publish(&ids).await;
     let webhook =
-        Webhook::new(settings(&format!("http://{address}/orders")), &Registry::new()).unwrap();
+        Webhook::new(settings(&format!("http://{address}/orders")), &Registry::default()).unwrap();
     let patient = WorkerSettings { retry_for: Duration::from_hours(24), ..quick() };
     let _worker = shop.worker(patient, webhook);
     until("some were tried more often than is the maximum", async || {
@@ -76,7 +76,7 @@ async fn orders_go_elsewhere_while_a_receiver_hangs() {
     settings.connections = 4;
     settings.timeout = Duration::from_mins(10);
     let patient = WorkerSettings { concurrency: 1000, sweep_after: Duration::ZERO, ..quick() };
-    let _hanging = shop.worker(patient, Webhook::new(settings, &Registry::new()).unwrap());
+    let _hanging = shop.worker(patient, Webhook::new(settings, &Registry::default()).unwrap());
     // It takes no more than it has connections for and as many again, though it has a thousand hands.
     shop.until("processing", 8).await;
     assert_eq!(hung.requests().len(), 4);
@@ -105,7 +105,7 @@ async fn orders_go_elsewhere_while_a_receiver_is_gone() {
         retry_max: Duration::from_mins(5),
         ..quick()
     };
-    let _in_vain = shop.worker(slow, Webhook::new(settings, &Registry::new()).unwrap());
+    let _in_vain = shop.worker(slow, Webhook::new(settings, &Registry::default()).unwrap());
     let first = shop.orders(20).await;
     shop.publish(&first).await;
     until("it is found to be gone", async || {
@@ -139,7 +139,7 @@ async fn a_slow_receiver_that_never_answers_in_time_is_down() {
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
     settings.timeout = Duration::from_millis(150);
-    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
     shop.until("completed", 10).await;
     let mut reasons = Vec::new();
     for id in ids {

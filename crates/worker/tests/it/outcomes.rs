@@ -5,7 +5,7 @@ use std::{
 };
 
 use holdfast_domain::OrderId;
-use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work};
+use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
 use crate::fixture::{Shop, quick};
 
@@ -39,7 +39,7 @@ struct ByOrder {
 }
 
 impl Fulfilment for ByOrder {
-    async fn fulfil(&self, work: Work) -> Result<(), FulfilError> {
+    async fn fulfil(&self, work: OrderToFulfil) -> Result<(), FulfilError> {
         self.tries.lock().unwrap().insert(work.order_id, work.tries);
         assert!(!self.panics.contains(&work.order_id), "a defect in fulfilment");
         if self.fails.contains(&work.order_id) {
@@ -83,7 +83,7 @@ async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
 struct PanicsAtOnce(OrderId);
 
 impl Fulfilment for PanicsAtOnce {
-    fn fulfil(&self, work: Work) -> impl Future<Output = Result<(), FulfilError>> + Send {
+    fn fulfil(&self, work: OrderToFulfil) -> impl Future<Output = Result<(), FulfilError>> + Send {
         assert_ne!(work.order_id, self.0, "a defect in fulfilment");
         std::future::ready(Ok(()))
     }

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_telemetry::Registry;
 use holdfast_worker::webhook::{Webhook, WebhookSettings};
-use prometheus::Registry;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -130,7 +130,7 @@ impl Receiver {
     }
 
     pub fn webhook(&self) -> Webhook {
-        Webhook::new(self.settings(), &Registry::new()).unwrap()
+        Webhook::new(self.settings(), &Registry::default()).unwrap()
     }
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use holdfast_domain::{Order, OrderId, OrderStatus};
 use holdfast_store::{Ordered, fulfilment::Taken};
-use holdfast_worker::{FulfilError, Fulfilment, Simulated, Work, WorkerSettings, webhook::Webhook};
-use prometheus::Registry;
+use holdfast_telemetry::Registry;
+use holdfast_worker::{
+    FulfilError, Fulfilment, OrderToFulfil, Simulated, WorkerSettings, webhook::Webhook,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -41,7 +43,7 @@ async fn answered(reply: Reply) -> Order {
     let receiver = Receiver::start(move |_, _| reply.clone()).await;
     let mut settings = receiver.settings();
     settings.timeout = Duration::from_millis(500);
-    tried(Webhook::new(settings, &Registry::new()).unwrap()).await
+    tried(Webhook::new(settings, &Registry::default()).unwrap()).await
 }
 
 #[tokio::test]
@@ -97,7 +99,7 @@ async fn an_order_that_never_left_is_not_taken() {
     for target in targets {
         let mut settings = settings(&target);
         settings.timeout = Duration::from_millis(500);
-        let order = tried(Webhook::new(settings, &Registry::new()).unwrap()).await;
+        let order = tried(Webhook::new(settings, &Registry::default()).unwrap()).await;
         assert_eq!(order.status, OrderStatus::Pending, "{target}");
         assert!(!order.may_be_fulfilled, "{target}: {:?}", order.failure);
     }
@@ -113,7 +115,7 @@ async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
     settings.connections = 10;
     settings.pause_base = Duration::from_hours(1);
     settings.retry_after_max = Duration::from_hours(1);
-    let _worker = shop.worker(once(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(once(), Webhook::new(settings, &Registry::default()).unwrap());
     let mut sent = 0;
     for id in &ids {
         let order = ended(&shop, *id).await;
@@ -164,7 +166,7 @@ async fn an_order_that_is_handed_back_may_be_fulfilled_if_it_was_sent() {
     let mut settings = receiver.settings();
     // The others wait for their turn.
     settings.connections = 1;
-    let worker = shop.worker(once(), Webhook::new(settings, &Registry::new()).unwrap());
+    let worker = shop.worker(once(), Webhook::new(settings, &Registry::default()).unwrap());
     shop.until("processing", 2).await;
     until("one is sent", async || receiver.requests().len() == 1).await;
     worker.shutdown(Duration::ZERO).await;
@@ -206,7 +208,7 @@ async fn a_simulated_try_that_fails_has_reached_nobody() {
 struct Silent;
 
 impl Fulfilment for Silent {
-    async fn fulfil(&self, _work: Work) -> Result<(), FulfilError> {
+    async fn fulfil(&self, _work: OrderToFulfil) -> Result<(), FulfilError> {
         Err(FulfilError::Retry("no".to_owned()))
     }
 }

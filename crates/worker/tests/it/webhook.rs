@@ -8,8 +8,8 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_store::Ordered;
+use holdfast_telemetry::Registry;
 use holdfast_worker::{WorkerSettings, webhook::Webhook};
-use prometheus::Registry;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -118,7 +118,7 @@ async fn while_a_secret_is_changed_both_sign() {
     shop.publish(&shop.orders(1).await).await;
     let mut settings = receiver.settings();
     settings.secrets = format!("{OTHER_SECRET} {SECRET}").parse().unwrap();
-    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
     shop.until("completed", 1).await;
     let request = &receiver.requests()[0];
     let both = [OTHER_SECRET, SECRET].map(|secret| signature(secret, request)).join(" ");
@@ -278,7 +278,7 @@ async fn retry_after_is_honoured_and_bounded() {
     shop.publish(&shop.orders(1).await).await;
     let mut settings = receiver.settings();
     settings.retry_after_max = Duration::from_millis(1500);
-    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
     shop.until("completed", 1).await;
     let times: Vec<_> = receiver.requests().iter().map(|request| request.at).collect();
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -293,7 +293,7 @@ async fn connections_are_bounded_and_used_again() {
     shop.publish(&shop.orders(100).await).await;
     let mut settings = receiver.settings();
     settings.connections = 4;
-    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
     shop.until("completed", 100).await;
     assert_eq!(receiver.most_at_once(), 4);
     assert!(receiver.connections() < 20, "{}", receiver.connections());
@@ -308,7 +308,7 @@ async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
     shop.publish(&ids).await;
     let mut settings = settings(&format!("https://localhost:{}/", receiver.address.port()));
     settings.allow_private = false;
-    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::new()).unwrap());
+    let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
     until("it has been tried", async || shop.order(ids[0]).await.failure.is_some()).await;
     let failure = shop.order(ids[0]).await.failure.unwrap();
     assert!(failure.contains("localhost leads to private"), "{failure}");
@@ -321,7 +321,7 @@ async fn a_private_address_is_refused_before_anything_is_sent() {
     {
         let mut settings = settings(url);
         settings.allow_private = false;
-        let error = Webhook::new(settings, &Registry::new()).err().expect(url);
+        let error = Webhook::new(settings, &Registry::default()).err().expect(url);
         assert!(error.to_string().starts_with("HOLDFAST_WEBHOOK_URL must"), "{error}");
     }
 }

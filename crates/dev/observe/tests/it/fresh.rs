@@ -16,7 +16,7 @@ fn rewrite() -> bool {
 #[test]
 fn the_reference_of_the_metrics_is_fresh() {
     let processes: Vec<_> =
-        exported::PROGRAMS.iter().map(|program| (*program, exported::families(program))).collect();
+        exported::PROGRAMS.iter().map(|program| (*program, exported::table(program))).collect();
     let made = reference::render(&processes);
     if rewrite() {
         std::fs::write(root().join("docs/metrics.md"), &made).unwrap();

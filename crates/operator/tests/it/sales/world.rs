@@ -375,7 +375,7 @@ fn controller(
         api: autoscaler("HorizontalPodAutoscaler", "api"),
         workers: autoscaler(workers, "worker"),
     };
-    let metrics = OperatorMetrics::new(&prometheus::Registry::new()).unwrap();
+    let metrics = OperatorMetrics::unmeasured(&holdfast_telemetry::Registry::default()).unwrap();
     Controller::new(settings, client.clone(), Book::new(store.cloned()), queues.clone(), metrics)
 }
 

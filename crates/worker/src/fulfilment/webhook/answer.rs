@@ -1,17 +1,16 @@
-//! What a receiver's answer means for the order, and for whether more are sent.
+//! What a receiver's answer means for the order and for the receiver.
 //!
-//! | answer | the order | taken by this try | the receiver |
+//! | answer | the order | this attempt had an effect | the receiver |
 //! |---|---|---|---|
-//! | 2xx | completed | yes | well |
-//! | 409, 425 | is tried again | perhaps | well |
-//! | 5xx, 408, 3xx | is tried again | perhaps | unwell |
-//! | 429 | is tried again | no | unwell |
-//! | 401, 403, 404, 405, 407, 421 | is tried again | no | unwell: these are about the address and the secret, not about one order |
-//! | any other 4xx, 410 among them | has failed | no | well: it has looked at this very order |
-//! | none, or nonsense | is tried again | perhaps, if it was sent | unwell |
+//! | 2xx | is completed | yes | up |
+//! | 409, 425 | is tried again | perhaps | up |
+//! | 5xx, 408, 3xx | is tried again | perhaps | down |
+//! | 429 | is tried again | no | down |
+//! | 401, 403, 404, 405, 407, 421 | is tried again | no | down: these concern the address and the secret, not one order |
+//! | any other 4xx, including 410 | has failed | no | up: it refused this order |
+//! | none, or not HTTP | is tried again | perhaps, if it was sent | down |
 //!
-//! The status alone decides. A body is read for the message of a failure only, and never further than
-//! that takes.
+//! Only the status decides. The body is read for the failure message only, and only as much as that needs.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,25 +22,24 @@ use tokio::time::Instant;
 
 use crate::FulfilError;
 
-/// The most of a good answer's body that is read, so that its connection can be used again.
+/// How much is read of the body of a success, so that the connection can be reused.
 const DRAINED_BYTES: usize = 16 * 1024;
-/// The most of a bad answer's body that is read.
+/// How much is read of the body of a failure.
 const EXCERPT_BYTES: usize = 2 * 1024;
-/// The most of it, and of a header, that is shown.
+/// How much is shown of that, or of a header.
 const EXCERPT_CHARS: usize = 200;
-/// The longest that a body is waited for.
+/// How long reading a body may take.
 const BODY_TIME: Duration = Duration::from_secs(1);
 
-/// What an answer, or the lack of one, tells about the receiver.
+/// What an answer, or its absence, shows about the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
-    /// It takes orders.
-    Well,
-    /// It does not; with how long it wants to be left alone, if it said so.
-    Unwell(Option<Duration>),
+pub(super) enum ReceiverCondition {
+    Up,
+    /// With the time after which it wants the next request, if it asked for one.
+    Down(Option<Duration>),
 }
 
-/// Whether a receiver that answers so may have taken the order, by what `docs/webhooks.md` defines.
+/// Whether an attempt with this answer may have taken effect, as `docs/webhooks.md` defines.
 pub(super) fn taken(status: StatusCode) -> Taken {
     match status.as_u16() {
         408 | 409 | 425 => Taken::Maybe,
@@ -50,15 +48,15 @@ pub(super) fn taken(status: StatusCode) -> Taken {
     }
 }
 
-/// Judges by the status and the headers; `excerpt` is the beginning of the body.
-pub(super) fn judge(
+/// Interprets the status and the headers; `excerpt` is the beginning of the body.
+pub(super) fn interpret(
     answer: &Parts,
     excerpt: &str,
     now: SystemTime,
-) -> (Condition, Result<(), FulfilError>) {
+) -> (ReceiverCondition, Result<(), FulfilError>) {
     let status = answer.status;
     if status.is_success() {
-        return (Condition::Well, Ok(()));
+        return (ReceiverCondition::Up, Ok(()));
     }
     let after = retry_after(&answer.headers, now);
     let mut reason = format!("the receiver answered {status}");
@@ -71,16 +69,16 @@ pub(super) fn judge(
         reason = format!("{reason}: {excerpt}");
     }
     let condition = match status.as_u16() {
-        409 | 425 => Condition::Well,
-        401 | 403 | 404 | 405 | 407 | 408 | 421 | 429 => Condition::Unwell(after),
-        400..=499 => return (Condition::Well, Err(FulfilError::Fail(reason))),
-        _ => Condition::Unwell(after),
+        409 | 425 => ReceiverCondition::Up,
+        401 | 403 | 404 | 405 | 407 | 408 | 421 | 429 => ReceiverCondition::Down(after),
+        400..=499 => return (ReceiverCondition::Up, Err(FulfilError::Fail(reason))),
+        _ => ReceiverCondition::Down(after),
     };
     (condition, Err(FulfilError::Unavailable { reason, after }))
 }
 
-/// Reads as much of a body as is worth it; for a failure, gives its beginning. One that breaks off,
-/// comes too slowly or never ends changes nothing. It is not waited for beyond `deadline`.
+/// Reads a limited part of a body, until `deadline` at most, and returns its beginning if the answer is a failure. A body
+/// that breaks off or is too slow is not an error.
 pub(super) async fn read<B>(status: StatusCode, mut body: B, deadline: Instant) -> String
 where
     B: Body<Data = Bytes> + Unpin,
@@ -95,7 +93,7 @@ where
             let Some(data) = frame.data_ref() else { continue };
             let kept = data.len().min(EXCERPT_BYTES.saturating_sub(beginning.len()));
             beginning.extend_from_slice(&data[..kept]);
-            // An empty frame must not make it endless.
+            // Empty frames count too, so that the loop ends.
             seen += data.len().max(1);
         }
     };
@@ -104,7 +102,7 @@ where
     readable(&beginning)
 }
 
-/// Somebody else's bytes, as part of a line of text.
+/// Untrusted bytes as part of a line of text.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let plain = text.chars().map(|char| if char.is_control() { ' ' } else { char });
@@ -112,11 +110,11 @@ fn readable(bytes: &[u8]) -> String {
     text.trim().to_owned()
 }
 
-/// The header `Retry-After`, in seconds or as a date; what is neither is ignored.
+/// The header `Retry-After`, in seconds or as a date. Other values are ignored.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        // More digits than fit is a long time.
+        // More digits than fit in a u64.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -135,18 +133,21 @@ mod tests {
         response.body(()).unwrap().into_parts().0
     }
 
-    fn judged(status: u16, headers: &[(&str, &str)]) -> (Condition, Result<(), FulfilError>) {
-        judge(&parts(status, headers), "so sorry", SystemTime::UNIX_EPOCH)
+    fn judged(
+        status: u16,
+        headers: &[(&str, &str)],
+    ) -> (ReceiverCondition, Result<(), FulfilError>) {
+        interpret(&parts(status, headers), "so sorry", SystemTime::UNIX_EPOCH)
     }
 
     #[test]
     fn statuses_mean_what_the_table_says() {
         for status in [200, 201, 202, 204, 299] {
-            assert_eq!(judged(status, &[]), (Condition::Well, Ok(())), "{status}");
+            assert_eq!(judged(status, &[]), (ReceiverCondition::Up, Ok(())), "{status}");
         }
         for status in [400, 402, 406, 410, 411, 413, 415, 418, 422, 426, 451, 499] {
             let (condition, outcome) = judged(status, &[]);
-            assert_eq!(condition, Condition::Well, "{status}");
+            assert_eq!(condition, ReceiverCondition::Up, "{status}");
             assert!(matches!(outcome, Err(FulfilError::Fail(_))), "{status}");
         }
         for status in [
@@ -154,12 +155,12 @@ mod tests {
             503, 504, 599, 600, 999,
         ] {
             let (condition, outcome) = judged(status, &[]);
-            assert_eq!(condition, Condition::Unwell(None), "{status}");
+            assert_eq!(condition, ReceiverCondition::Down(None), "{status}");
             assert!(matches!(outcome, Err(FulfilError::Unavailable { .. })), "{status}");
         }
         for status in [409, 425] {
             let (condition, outcome) = judged(status, &[]);
-            assert_eq!(condition, Condition::Well, "{status}");
+            assert_eq!(condition, ReceiverCondition::Up, "{status}");
             assert!(matches!(outcome, Err(FulfilError::Unavailable { .. })), "{status}");
         }
     }
@@ -192,11 +193,11 @@ mod tests {
             ("99999999999999999999999", u64::from(u32::MAX)),
             ("Thu, 01 Jan 1970 00:01:00 GMT", 60),
         ] {
-            let expected = Condition::Unwell(Some(Duration::from_secs(seconds)));
+            let expected = ReceiverCondition::Down(Some(Duration::from_secs(seconds)));
             assert_eq!(after(text), expected, "{text}");
         }
         for text in ["", "-1", "soon", "1.5", "0x10"] {
-            assert_eq!(after(text), Condition::Unwell(None), "{text}");
+            assert_eq!(after(text), ReceiverCondition::Down(None), "{text}");
         }
     }
 

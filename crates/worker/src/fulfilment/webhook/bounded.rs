@@ -1,8 +1,7 @@
-//! How much a receiver may send in answer to one request.
+//! Limits how much a receiver may send in answer to one request.
 //!
-//! hyper bounds the head of an answer and this module's parent bounds its body. But an answer may be
-//! preceded by any number of interim ones (`100 Continue`), which hyper skips without an end. So the
-//! bytes themselves are counted, below TLS.
+//! hyper limits the head of an answer, and the parent module limits its body. But any number of interim answers
+//! (`100 Continue`) may precede it, and hyper skips them without a limit. So this counts the bytes below TLS.
 
 use std::{
     io,
@@ -18,19 +17,18 @@ use tokio::net::TcpStream;
 
 use super::target::Resolver;
 
-/// The most that is read for one request, TLS and its handshake included.
+/// How much is read for one request, including TLS and its handshake.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// No request is as small. What TLS itself writes is, and must not count as one.
+/// Smaller writes are not requests but come from TLS itself.
 const REQUEST_BYTES_MIN: usize = 128;
 
-/// Makes connections that are bounded.
 #[derive(Clone, Debug)]
 pub(super) struct BoundedConnector(pub HttpConnector<Resolver>);
 
 impl tower::Service<Uri> for BoundedConnector {
-    type Response = Bounded;
+    type Response = BoundedStream;
     type Error = <HttpConnector<Resolver> as tower::Service<Uri>>::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Bounded, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<BoundedStream, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         tower::Service::poll_ready(&mut self.0, context)
@@ -38,19 +36,18 @@ impl tower::Service<Uri> for BoundedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = tower::Service::call(&mut self.0, uri);
-        Box::pin(async move { Ok(Bounded { stream: connecting.await?, read: 0 }) })
+        Box::pin(async move { Ok(BoundedStream { stream: connecting.await?, read: 0 }) })
     }
 }
 
-/// A connection.
 #[derive(Debug)]
-pub(super) struct Bounded {
+pub(super) struct BoundedStream {
     stream: TokioIo<TcpStream>,
-    /// Since the last request.
+    /// Bytes since the last request.
     read: usize,
 }
 
-impl Bounded {
+impl BoundedStream {
     fn wrote(&mut self, bytes: usize) {
         if bytes >= REQUEST_BYTES_MIN {
             self.read = 0;
@@ -58,20 +55,20 @@ impl Bounded {
     }
 }
 
-impl Connection for Bounded {
+impl Connection for BoundedStream {
     fn connected(&self) -> Connected {
         self.stream.connected()
     }
 }
 
-impl Read for Bounded {
+impl Read for BoundedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         mut out: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read >= ANSWER_BYTES_MAX {
-            return Poll::Ready(Err(io::Error::other("the receiver sends without an end")));
+            return Poll::Ready(Err(io::Error::other("the receiver sends too much")));
         }
         let mut buffer = [0; 8 * 1024];
         let room = out.remaining().min(buffer.len());
@@ -83,7 +80,7 @@ impl Read for Bounded {
     }
 }
 
-impl Write for Bounded {
+impl Write for BoundedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

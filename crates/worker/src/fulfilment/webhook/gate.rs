@@ -1,72 +1,70 @@
-//! How many orders go to the receiver: a bounded number, and none while it is down.
+//! The gate limits how many orders are sent at the same time, and pauses while the receiver is down.
 //!
 //! ```text
-//!        failures in a row, or Retry-After          the pause is over
-//! open ────────────────────────────────────▶ shut ─────────────────────▶ ajar: one order
-//!  ▲                                          ▲                            │  │
-//!  │                                          └────── a longer pause ◀─fail┘  │
-//!  └────────────────────────── any answer that shows it is well ◀─────────────┘
+//!        consecutive failures, or Retry-After        the pause is over
+//! open ────────────────────────────────────▶ paused ─────────────────────▶ probing: one order
+//!  ▲                                          ▲                              │  │
+//!  │                                          └────── a longer pause ◀─fail──┘  │
+//!  └────────────────────────── an answer that shows it is up ◀──────────────────┘
 //! ```
 //!
-//! While it is shut the worker reads nothing from the queue, so a receiver that is down costs it one
-//! request now and then, and the orders stay where another worker can take them.
+//! During a pause, the worker reads nothing from the queue. So a receiver that is down costs one request per
+//! pause, and the orders stay where another worker can take them.
 
 use std::time::Duration;
 
+use holdfast_telemetry::metrics::IntGauge;
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use tokio::{sync::Notify, time::Instant};
 
-use super::answer::Condition;
+use super::answer::ReceiverCondition;
 use crate::{FulfilError, backoff::Backoff};
 
-/// So many failures in a row, without a good answer in between, shut the gate.
+/// The number of consecutive failures that begins a pause.
 const FAILURES_MAX: u32 = 5;
 
-/// The way to the receiver.
 pub(super) struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     /// Only one task waits for room.
     changed: Notify,
-    /// How long it stays shut, by how often it was shut in a row.
+    /// The length of a pause, by the number of consecutive pauses.
     pause: Backoff,
     capacity: usize,
-    shut: IntGauge,
+    paused: IntGauge,
 }
 
 #[derive(Default)]
-struct State {
+struct GateState {
     inside: usize,
     failures: u32,
     pauses: u32,
-    /// Shut until then, then ajar; `None` if it is open.
+    /// Paused until then, and probing afterwards; `None` if it is open.
     until: Option<Instant>,
     why: String,
 }
 
 impl Gate {
-    /// A gate for at most `capacity` orders at once, in hand or on their way.
-    pub fn new(capacity: usize, pause: Backoff, shut: IntGauge) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), pause, capacity, shut }
+    /// A gate for at most `capacity` orders, waiting or sent.
+    pub fn new(capacity: usize, pause: Backoff, paused: IntGauge) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), pause, capacity, paused }
     }
 
-    /// Waits until there is room, and says for how many orders. Safe to cancel. Only one task may
-    /// wait.
+    /// Waits until there is room, and returns for how many orders. Cancellation safe. Only one task may wait.
     pub async fn room(&self) -> usize {
         loop {
-            let shut_until = {
+            let paused_until = {
                 let state = self.state.lock();
                 match state.until {
                     None if state.inside < self.capacity => return self.capacity - state.inside,
                     Some(until) if until > Instant::now() => Some(until),
                     Some(_) if state.inside == 0 => return 1,
-                    // Until somebody leaves.
+                    // Full: wait until an order leaves.
                     _ => None,
                 }
             };
-            match shut_until {
+            match paused_until {
                 Some(until) => {
-                    // Not beyond the pause, whatever happens or does not.
+                    // At most until the end of the pause.
                     let _ = tokio::time::timeout_at(until, self.changed.notified()).await;
                 }
                 None => self.changed.notified().await,
@@ -74,52 +72,57 @@ impl Gate {
         }
     }
 
-    /// An order is here. Dropping what it gets makes room for the next.
+    /// Takes an order in. Dropping the result makes room for the next one.
     pub fn enter(&self) -> Inside<'_> {
         self.state.lock().inside += 1;
         Inside(self)
     }
 
-    /// Whether an order that is here may be sent.
+    /// Checks whether an order may be sent.
     ///
     /// # Errors
-    /// The gate was shut while the order waited for its turn.
+    /// A pause began while the order waited.
     pub fn check(&self) -> Result<(), FulfilError> {
         let state = self.state.lock();
         match state.until.and_then(|until| until.checked_duration_since(Instant::now())) {
             Some(left) if !left.is_zero() => Err(FulfilError::Unavailable {
-                reason: format!("not sent, for the receiver is down: {}", state.why),
+                reason: format!("not sent because the receiver is down: {}", state.why),
                 after: Some(left),
             }),
             _ => Ok(()),
         }
     }
 
-    /// What a request that was `sent` then tells about the receiver; `why`, if it failed.
-    pub fn heard(&self, condition: Condition, sent: Instant, why: impl FnOnce() -> String) {
+    /// Records what a request, which was `sent` at that time, shows about the receiver. `why` describes a failure.
+    pub fn record(
+        &self,
+        condition: ReceiverCondition,
+        sent: Instant,
+        why: impl FnOnce() -> String,
+    ) {
         match condition {
-            Condition::Well => self.well(),
-            Condition::Unwell(after) => self.unwell(after, sent, why),
+            ReceiverCondition::Up => self.up(),
+            ReceiverCondition::Down(after) => self.down(after, sent, why),
         }
     }
 
-    fn well(&self) {
+    fn up(&self) {
         let mut state = self.state.lock();
         state.failures = 0;
         state.pauses = 0;
         if state.until.take().is_some() {
             drop(state);
-            tracing::info!("the webhook's receiver takes orders again");
-            self.shut.set(0);
+            tracing::info!("the webhook receiver accepts orders again");
+            self.paused.set(0);
             self.changed.notify_one();
         }
     }
 
-    fn unwell(&self, after: Option<Duration>, sent: Instant, why: impl FnOnce() -> String) {
+    fn down(&self, after: Option<Duration>, sent: Instant, why: impl FnOnce() -> String) {
         let mut state = self.state.lock();
         state.failures = state.failures.saturating_add(1);
         match state.until {
-            // On its way when the gate was shut: nothing new.
+            // It was sent before the pause, so it shows nothing new.
             Some(until) if sent < until => return,
             None if after.is_none() && state.failures < FAILURES_MAX => return,
             _ => {}
@@ -130,10 +133,10 @@ impl Gate {
         state.until = Some(Instant::now() + pause);
         state.why = why();
         if was_open {
-            self.shut.set(1);
+            self.paused.set(1);
             tracing::warn!(
                 error = state.why,
-                "the webhook's receiver does not take orders; they wait until it does"
+                "the webhook receiver does not accept orders; they wait until it does"
             );
         }
         drop(state);
@@ -157,22 +160,22 @@ mod tests {
 
     fn gate() -> Gate {
         let pause = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(30) };
-        Gate::new(10, pause, IntGauge::new("shut", "test").unwrap())
+        Gate::new(10, pause, IntGauge::new("paused", "test").unwrap())
     }
 
     fn fail(gate: &Gate, sent: Instant) {
-        gate.heard(Condition::Unwell(None), sent, || "asleep".to_owned());
+        gate.record(ReceiverCondition::Down(None), sent, || "asleep".to_owned());
     }
 
     /// How long there is no room.
-    async fn shut_for(gate: &Gate) -> Duration {
+    async fn paused_for(gate: &Gate) -> Duration {
         let begun = Instant::now();
-        assert_eq!(gate.room().await, 1, "ajar for one");
+        assert_eq!(gate.room().await, 1, "probing");
         begun.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn its_room_is_what_is_not_taken() {
+    async fn its_room_is_its_free_capacity() {
         let gate = gate();
         let mut inside: Vec<_> = (0..10).map(|_| gate.enter()).collect();
         let full = tokio::time::timeout(Duration::from_secs(9), gate.room()).await;
@@ -182,36 +185,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_shut_it_and_one_answer_opens_it() {
+    async fn consecutive_failures_pause_it_and_one_answer_opens_it() {
         let gate = gate();
         for _ in 0..20 {
             (1..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
-            gate.heard(Condition::Well, Instant::now(), String::new);
+            gate.record(ReceiverCondition::Up, Instant::now(), String::new);
         }
-        assert_eq!(gate.room().await, 10, "never so many in a row");
+        assert_eq!(gate.room().await, 10, "never enough consecutive failures");
 
         let sent = Instant::now();
         (0..FAILURES_MAX).for_each(|_| fail(&gate, sent));
         let refusal = gate.check().unwrap_err();
         assert!(refusal.to_string().contains("asleep"), "{refusal}");
-        // Requests that were on their way change nothing.
+        // Requests that were sent before change nothing.
         (0..100).for_each(|_| fail(&gate, sent));
-        let pause = shut_for(&gate).await;
+        let pause = paused_for(&gate).await;
         assert!((50..=1010).contains(&pause.as_millis()), "{pause:?}");
-        assert_eq!(gate.check(), Ok(()), "ajar");
-        gate.heard(Condition::Well, Instant::now(), String::new);
+        assert_eq!(gate.check(), Ok(()), "probing");
+        gate.record(ReceiverCondition::Up, Instant::now(), String::new);
         assert_eq!(gate.room().await, 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_up_to_their_maximum_while_nothing_else_is_heard() {
+    async fn pauses_grow_up_to_their_maximum_while_all_requests_fail() {
         let gate = gate();
         (0..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
         let mut longest = Duration::ZERO;
         let begun = Instant::now();
         let mut requests = 0;
         while begun.elapsed() < Duration::from_hours(1) {
-            longest = longest.max(shut_for(&gate).await);
+            longest = longest.max(paused_for(&gate).await);
             let _inside = gate.enter();
             fail(&gate, Instant::now());
             requests += 1;
@@ -221,10 +224,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_ajar_for_one_order_at_a_time() {
+    async fn probing_it_lets_one_order_through_at_a_time() {
         let gate = gate();
         (0..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
-        shut_for(&gate).await;
+        paused_for(&gate).await;
         let probe = gate.enter();
         let second = tokio::time::timeout(Duration::from_mins(1), gate.room()).await;
         assert!(second.is_err());
@@ -233,11 +236,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_says_how_long_is_left_alone_at_once() {
+    async fn retry_after_pauses_it_at_once_for_that_long() {
         let gate = gate();
         let after = Duration::from_secs(20);
-        gate.heard(Condition::Unwell(Some(after)), Instant::now(), String::new);
-        let pause = shut_for(&gate).await;
+        gate.record(ReceiverCondition::Down(Some(after)), Instant::now(), String::new);
+        let pause = paused_for(&gate).await;
         assert!(pause >= after && pause < after + Duration::from_secs(1), "{pause:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a receiver is told of an order.
+//! The body of a webhook request.
 
 use std::{
     pin::Pin,
@@ -10,25 +10,25 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{Handover, Work};
+use crate::{Handover, OrderToFulfil};
 
-/// The event's name. Nothing else is sent.
+/// The only type of event.
 const ACCEPTED: &str = "order.accepted";
 
-/// An event, in the form that Standard Webhooks recommends.
+/// The format that Standard Webhooks recommends.
 #[derive(Serialize)]
-struct Event<'a> {
+struct WebhookEvent<'a> {
     r#type: &'static str,
-    /// When it happened, so it is the same with each try.
+    /// The time of the event, so every attempt has the same.
     timestamp: jiff::Timestamp,
     data: OrderData<'a>,
 }
 
-/// The names are those of the API.
+/// With the field names of the API.
 #[derive(Serialize)]
 struct OrderData<'a> {
     id: i64,
-    items: Vec<Item>,
+    items: Vec<EventItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_ref: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,13 +37,13 @@ struct OrderData<'a> {
 }
 
 #[derive(Serialize)]
-struct Item {
+struct EventItem {
     product_id: i64,
     quantity: i32,
     unit_price: f64,
 }
 
-impl From<&OrderLine> for Item {
+impl From<&OrderLine> for EventItem {
     fn from(line: &OrderLine) -> Self {
         Self {
             product_id: line.product_id.0,
@@ -53,27 +53,27 @@ impl From<&OrderLine> for Item {
     }
 }
 
-/// The id of the message: the same with each try of the order, in each of its lives, and no other order's.
-/// An order's id alone would not do: after a restore, or a failover that lost commits, it is given out again.
-pub(super) fn message_id(work: &Work) -> String {
+/// The id of the message. It is the same for all attempts of the order, also after a replay, and unique for ever. The id of
+/// the order alone is not: it may be assigned again after a restore, or after a failover that lost commits.
+pub(super) fn message_id(work: &OrderToFulfil) -> String {
     match work.nonce {
         Some(nonce) => format!("order_{}_{nonce:016x}", work.order_id),
-        // It may have been sent under this id by the release that accepted it.
+        // An older release may have sent the order with this id.
         None => format!("order_{}", work.order_id),
     }
 }
 
-/// The body, byte for byte the same with each try.
-pub(super) fn body(work: &Work) -> serde_json::Result<Vec<u8>> {
-    // Passed on as it stands: only where it ends is looked for.
+/// The body, identical for all attempts.
+pub(super) fn body(work: &OrderToFulfil) -> serde_json::Result<Vec<u8>> {
+    // Passed on unchanged; only its end is looked for.
     #[allow(clippy::disallowed_methods)]
     let metadata = work.metadata.as_ref().map(|json| serde_json::from_str(json.as_str()));
-    serde_json::to_vec(&Event {
+    serde_json::to_vec(&WebhookEvent {
         r#type: ACCEPTED,
         timestamp: work.created_at,
         data: OrderData {
             id: work.order_id.0,
-            items: work.lines.iter().map(Item::from).collect(),
+            items: work.lines.iter().map(EventItem::from).collect(),
             customer_ref: work.customer_ref.as_ref().map(CustomerRef::as_str),
             metadata: metadata.transpose()?,
             created_at: work.created_at,
@@ -81,17 +81,17 @@ pub(super) fn body(work: &Work) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-/// A request's body. It asks the handover before it leaves, so what is known of a try that was given up is
-/// exact: a request that still waits for a connection is never sent afterwards.
+/// The body of a request. It asks the handover before it is sent. So if an attempt is given up while its request still waits
+/// for a connection, the request is never sent.
 pub(super) struct Payload {
     bytes: Option<Bytes>,
     handover: Handover,
 }
 
-/// The try was given up before its order was sent.
+/// The attempt was given up before its order was sent.
 #[derive(Debug, thiserror::Error)]
-#[error("the try is over")]
-pub(super) struct TryIsOver;
+#[error("the attempt is over")]
+pub(super) struct AttemptIsOver;
 
 impl Payload {
     pub(super) fn new(bytes: Vec<u8>, handover: Handover) -> Self {
@@ -101,14 +101,14 @@ impl Payload {
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = TryIsOver;
+    type Error = AttemptIsOver;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, TryIsOver>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AttemptIsOver>>> {
         Poll::Ready(self.bytes.take().map(|bytes| {
-            if self.handover.may_be_taken() { Ok(Frame::data(bytes)) } else { Err(TryIsOver) }
+            if self.handover.may_be_taken() { Ok(Frame::data(bytes)) } else { Err(AttemptIsOver) }
         }))
     }
 

@@ -1,9 +1,9 @@
-//! Signing, as the Standard Webhooks specification has it:
+//! Signatures according to the Standard Webhooks specification:
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
 //!
 //! The signature is `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`. With several
-//! secrets there is one signature for each, separated by spaces: while a secret is changed,
-//! receivers may know either.
+//! secrets there is one signature for each, separated by spaces, so that receivers may know either secret while it is
+//! rotated.
 
 use std::{fmt, str::FromStr};
 
@@ -12,14 +12,13 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use holdfast_telemetry::settings::MustBe;
 use sha2::Sha256;
 
-/// What a secret begins with.
 const PREFIX: &str = "whsec_";
 /// The sizes that the specification allows, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// The most secrets at the same time: the header grows with each.
+/// The most secrets, because each makes the header longer.
 const SECRETS_MAX: usize = 5;
 
-/// The secrets that each request is signed with. They are never shown.
+/// The secrets that sign each request. They are never shown.
 #[derive(Clone)]
 pub struct Secrets(Vec<Hmac<Sha256>>);
 

@@ -1,10 +1,9 @@
-//! Where a webhook may go.
+//! Which addresses a webhook may use.
 //!
-//! An operator's typing error, or somebody who may write the receiver's DNS record, must not be able to
-//! turn the worker against the network it stands in: its databases, its neighbours, the cloud's
-//! metadata service. So only addresses of the public internet are connected to, unless a setting
-//! says otherwise. A name is looked up here, what is not public is dropped, and the connection goes to
-//! one of the addresses that are left: there is no second lookup that could say something else.
+//! A typing error, or an attacker who controls the receiver's DNS record, must not be able to direct the worker's requests at
+//! its own network: databases, neighbouring services, the cloud's metadata service. So the worker connects only to addresses
+//! of the public internet, unless a setting allows others. It resolves the name here, drops addresses that are not public,
+//! and connects to one of the rest. There is no second lookup that could return another address.
 
 use std::{
     fmt, io,
@@ -19,25 +18,24 @@ use holdfast_telemetry::settings::MustBe;
 use http::Uri;
 use hyper_util::client::legacy::connect::dns::Name;
 
-/// Where the orders are sent.
+/// The receiver's URL.
 ///
-/// Its path and parameters may hold a token of the receiver's, so only the origin is ever shown.
+/// Its path and query may contain a secret token, so only the origin is shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target(Uri);
+pub struct ReceiverUrl(Uri);
 
-impl Target {
-    /// The whole address.
+impl ReceiverUrl {
     pub fn uri(&self) -> &Uri {
         &self.0
     }
 
-    /// Scheme, host and port: what may be shown.
+    /// Scheme, host and port, which may be shown.
     pub fn origin(&self) -> String {
         let scheme = self.0.scheme_str().unwrap_or_default();
         format!("{scheme}://{}", self.0.authority().map_or("", |authority| authority.as_str()))
     }
 
-    /// Whether it may be used where private addresses are not allowed.
+    /// Checks that it may be used where private addresses are not allowed.
     ///
     /// # Errors
     /// What it must be instead.
@@ -48,7 +46,7 @@ impl Target {
                  through the internet in the clear",
             ));
         }
-        // A name is checked each time that it is looked up.
+        // A name is checked whenever it is resolved.
         let host = self.0.host().unwrap_or_default();
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             Ok(ip) if !is_public(ip) => Err(MustBe::new(
@@ -60,13 +58,13 @@ impl Target {
     }
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for ReceiverUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({})", self.origin())
+        write!(f, "ReceiverUrl({})", self.origin())
     }
 }
 
-impl FromStr for Target {
+impl FromStr for ReceiverUrl {
     type Err = MustBe;
 
     fn from_str(text: &str) -> Result<Self, MustBe> {
@@ -74,7 +72,7 @@ impl FromStr for Target {
             .ok()
             .filter(|uri| {
                 let plain = uri.authority().is_some_and(|authority| {
-                    // A user's name and password would have to go into a header.
+                    // A user name and password would have to be sent in a header.
                     !authority.host().is_empty() && !authority.as_str().contains('@')
                 });
                 plain && matches!(uri.scheme_str(), Some("http" | "https")) && !text.contains('#')
@@ -89,13 +87,12 @@ impl FromStr for Target {
     }
 }
 
-/// Looks names up, and gives those addresses only that may be connected to.
+/// Resolves names, and returns only addresses that are allowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver {
     pub allow_private: bool,
 }
 
-/// No address of a name may be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0} leads to private, local or reserved addresses only, which \
@@ -115,7 +112,7 @@ impl tower::Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            // The port is put in by whoever connects.
+            // The connector sets the port.
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             permitted(name.as_str(), found, allow_private).map(Vec::into_iter)
         })
@@ -136,7 +133,7 @@ fn permitted(
     Ok(addresses)
 }
 
-/// Whether an address is one of the public internet, by the registries of special addresses:
+/// Whether an address is public, according to the registries of special addresses:
 /// <https://www.iana.org/assignments/iana-ipv4-special-registry/> and
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry/>.
 pub(super) fn is_public(ip: IpAddr) -> bool {
@@ -153,15 +150,15 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_documentation()
-        // "This network", and what is reserved, broadcast included.
+        // "This network", and reserved addresses including broadcast.
         || a == 0
         || a >= 240
-        // Shared by a provider's customers (CGNAT), RFC 6598.
+        // Shared address space (CGNAT), RFC 6598.
         || (a == 100 && (64..128).contains(&b))
-        // Protocol assignments, and relays from IPv6 that are given up, RFC 6890 and 7526.
+        // Protocol assignments, and the obsolete relays from IPv6, RFC 6890 and 7526.
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
-        // Benchmarks between networks, RFC 2544.
+        // Benchmarking, RFC 2544.
         || (a == 198 && (18..20).contains(&b)))
 }
 
@@ -172,14 +169,14 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     }
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match segments {
-        // The way to IPv4 for hosts without it (NAT64), RFC 6052; and 6to4, RFC 3056.
+        // NAT64, RFC 6052, and 6to4, RFC 3056.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             is_public_v4(v4(high, low))
         }
         // Protocol assignments (Teredo and the like), and documentation.
         [0x2001, second, ..] => second > 0x1ff && second != 0xdb8,
         [0x3fff, second, ..] => second > 0xfff,
-        // Global unicast. Everything else is local, multicast, or given out to nobody.
+        // Global unicast. All other addresses are local, multicast or unassigned.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -272,7 +269,7 @@ mod tests {
     async fn an_address_in_disguise_is_seen_through() {
         use tower::Service as _;
 
-        // The system's resolver takes these for 127.0.0.1.
+        // The system's resolver reads these as 127.0.0.1.
         for name in ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1"] {
             let found = Resolver { allow_private: false }.call(name.parse().unwrap()).await;
             assert!(found.is_err(), "{name}");
@@ -285,7 +282,7 @@ mod tests {
     fn targets_are_checked_when_they_are_read() {
         for good in ["https://h", "http://h:80/a?token=1", "https://[::1]:9/x", "https://1.2.3.4/"]
         {
-            assert!(good.parse::<Target>().is_ok(), "{good}");
+            assert!(good.parse::<ReceiverUrl>().is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -299,15 +296,16 @@ mod tests {
             "https:///x",
             "https://h h/",
         ] {
-            assert!(bad.parse::<Target>().is_err(), "{bad}");
+            assert!(bad.parse::<ReceiverUrl>().is_err(), "{bad}");
         }
-        let shown = format!("{:?}", "https://h:8443/a?token=hunter2".parse::<Target>().unwrap());
-        assert_eq!(shown, "Target(https://h:8443)");
+        let shown =
+            format!("{:?}", "https://h:8443/a?token=hunter2".parse::<ReceiverUrl>().unwrap());
+        assert_eq!(shown, "ReceiverUrl(https://h:8443)");
     }
 
     #[test]
     fn private_targets_are_refused_at_the_start_where_they_can_be_seen() {
-        let check = |text: &str| text.parse::<Target>().unwrap().check_public();
+        let check = |text: &str| text.parse::<ReceiverUrl>().unwrap().check_public();
         for good in ["https://shop.example/x", "https://1.1.1.1/", "https://localhost/"] {
             assert!(check(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! What all parts of a worker use.
+//! What all tasks of a worker share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,29 +6,28 @@ use holdfast_queue::Queue;
 use holdfast_store::Store;
 use tokio::sync::Semaphore;
 
-use crate::{backoff::Backoff, hands::Hands, health::Health, metrics::WorkerMetrics};
+use crate::{
+    backoff::Backoff, health::WorkerHealth, in_flight::ConcurrencyLimit, metrics::WorkerMetrics,
+};
 
-/// What all parts of a worker use.
-pub(crate) struct Shared {
+pub(crate) struct WorkerContext {
     pub store: Store,
     pub queue: Queue,
-    pub hands: Hands,
-    pub health: Health,
+    pub limit: ConcurrencyLimit,
+    pub health: WorkerHealth,
     pub metrics: WorkerMetrics,
-    /// Bytes of orders that may be in memory.
+    /// The bytes of orders that may be in memory.
     pub memory: Arc<Semaphore>,
-    pub settings: Parts,
+    pub settings: JobSettings,
 }
 
-/// The settings in the form that the parts use.
-pub(crate) struct Parts {
+pub(crate) struct JobSettings {
     pub batch: usize,
     pub lease: Duration,
     pub max_attempts: i32,
     pub retry_for: Duration,
     pub backoff: Backoff,
     pub sweep_interval: Duration,
-    /// How long idempotency keys are kept.
     pub idempotency_age: Duration,
     pub sweep_after: Duration,
 }

@@ -33,7 +33,7 @@ use opentelemetry_sdk::trace::{
 };
 
 pub use endpoint::OtlpEndpoint;
-pub(crate) use exporter::{Counts, provider};
+pub(crate) use exporter::{metrics, provider};
 
 use crate::propagation;
 

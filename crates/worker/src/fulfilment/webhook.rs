@@ -3,15 +3,15 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `target` | where it may go |
+//! | `target` | which addresses are allowed |
 //! | `bounded` | how much a receiver may send |
-//! | `payload` | what is sent |
-//! | `signature` | how the receiver knows who sent it |
+//! | `payload` | the body of a request |
+//! | `signature` | how the receiver authenticates the sender |
 //! | `answer` | what an answer means |
-//! | `gate` | how many orders go at once, and none while the receiver is down |
-//! | `metrics` | what an operator sees of it |
+//! | `gate` | how many orders are sent at the same time, and none while the receiver is down |
+//! | `metrics` | its metrics |
 //!
-//! What operators and the authors of receivers need to know stands in `docs/webhooks.md`.
+//! `docs/webhooks.md` is for operators and authors of receivers.
 
 mod answer;
 mod bounded;
@@ -24,7 +24,9 @@ mod target;
 use std::time::{Duration, SystemTime};
 
 use holdfast_store::fulfilment::Taken;
-use holdfast_telemetry::{Chain, propagation, settings::MustBe};
+use holdfast_telemetry::{
+    Chain, Registry, metrics::Error as MetricsError, propagation, settings::MustBe,
+};
 use http::{HeaderName, HeaderValue, Method, Request, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -32,13 +34,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry::trace::Status;
-use prometheus::Registry;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{FulfilError, Fulfilment, Handover, Work, backoff::Backoff};
-use answer::Condition;
+use crate::{FulfilError, Fulfilment, Handover, OrderToFulfil, backoff::Backoff};
+use answer::ReceiverCondition;
 use bounded::BoundedConnector;
 use gate::Gate;
 use metrics::WebhookMetrics;
@@ -47,13 +48,12 @@ use target::Resolver;
 
 pub use answer::retry_after;
 pub use signature::Secrets;
-pub use target::Target;
+pub use target::ReceiverUrl;
 
-/// The longest pause between two looks at a receiver that is down.
+/// The longest pause between two requests to a receiver that is down.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long an unused connection is kept: less than most servers do.
+/// How long an idle connection is kept open: less than most servers keep one.
 const IDLE_TIME: Duration = Duration::from_secs(15);
-/// The largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -61,53 +61,47 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
 
-/// Registers the metrics of a webhook that is not there, for the reference.
+/// Registers the metrics without a webhook, for the reference.
 ///
 /// # Errors
 /// A name is registered already.
-pub(crate) fn register_metrics(registry: &Registry) -> prometheus::Result<()> {
+pub(crate) fn register_metrics(registry: &Registry) -> Result<(), MetricsError> {
     WebhookMetrics::new(registry).map(drop)
 }
 
-/// How orders are sent, and where to.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
-    /// Where to.
-    pub target: Target,
-    /// What each request is signed with.
+    pub target: ReceiverUrl,
+    /// The secrets that sign each request.
     pub secrets: Secrets,
-    /// The longest that a request may take, from the lookup of the name to the end of the answer.
+    /// How long a request may take, from the DNS lookup to the end of the answer.
     pub timeout: Duration,
-    /// The longest that a request may still take when the worker ends.
+    /// How long a request may still take at shutdown.
     pub shutdown_timeout: Duration,
-    /// The longest that making a connection may take, of that.
+    /// How long connecting may take.
     pub connect_timeout: Duration,
-    /// The most requests, and so connections, at the same time.
+    /// The most concurrent requests.
     pub connections: usize,
-    /// Whether addresses that are not of the public internet, and plain HTTP, are allowed.
+    /// Whether private addresses and plain HTTP are allowed.
     pub allow_private: bool,
-    /// The ceiling of the first pause after the receiver was found down; it doubles with each.
+    /// The upper bound of the first pause when the receiver is down; it doubles with each pause.
     pub pause_base: Duration,
-    /// The longest time that a receiver may ask for with `Retry-After`; what is more counts as
-    /// that. Also a bound of the pauses.
+    /// The upper bound for `Retry-After` and for the pauses.
     pub retry_after_max: Duration,
 }
 
-/// Why the webhook could not be set up.
+/// Why the webhook cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// The target is not allowed.
     #[error("HOLDFAST_WEBHOOK_URL {0}")]
     Target(MustBe),
-    /// No certificate authority is known on this host.
     #[error("the host's certificate authorities cannot be read; SSL_CERT_FILE may name their file")]
     Authorities(#[source] std::io::Error),
-    /// A metric's name is taken.
     #[error("the metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
 }
 
-/// Sends each order to a receiver, which fulfils it.
+/// Sends each order to a receiver that fulfils it.
 pub struct Webhook {
     settings: WebhookSettings,
     client: Client<HttpsConnector<BoundedConnector>, Payload>,
@@ -117,20 +111,20 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Sets it up. Connects to nothing yet.
+    /// Does not connect yet.
     ///
     /// # Errors
-    /// A target that is not allowed, or a host without certificate authorities.
+    /// The target is not allowed, or the host has no certificate authorities.
     pub fn new(settings: WebhookSettings, registry: &Registry) -> Result<Self, WebhookError> {
         if !settings.allow_private {
-            // An address that is no name is never looked up.
+            // The resolver checks names only.
             settings.target.check_public().map_err(WebhookError::Target)?;
         }
         let mut http =
             HttpConnector::new_with_resolver(Resolver { allow_private: settings.allow_private });
         http.set_connect_timeout(Some(settings.connect_timeout));
         http.set_nodelay(true);
-        // TLS is put around it.
+        // The URL may be https.
         http.enforce_http(false);
         let https = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
@@ -138,7 +132,7 @@ impl Webhook {
             .https_or_http()
             .enable_http1()
             .wrap_connector(BoundedConnector(http));
-        // It follows no redirects and knows of no proxies.
+        // It follows no redirects and uses no proxy.
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -153,7 +147,7 @@ impl Webhook {
         };
         Ok(Self {
             client,
-            // As many again wait for their turn, so that no connection waits for the next order.
+            // Twice as many orders as connections, so that no connection waits for the next order.
             gate: Gate::new(settings.connections * 2, pause, metrics.paused.clone()),
             connections: Semaphore::new(settings.connections),
             metrics,
@@ -161,10 +155,13 @@ impl Webhook {
         })
     }
 
-    fn request(&self, work: &Work) -> Result<Request<Payload>, Box<dyn std::error::Error>> {
+    fn request(
+        &self,
+        work: &OrderToFulfil,
+    ) -> Result<Request<Payload>, Box<dyn std::error::Error>> {
         let id = payload::message_id(work);
         let body = payload::body(work)?;
-        // A receiver refuses one that is too old, so each try has its own.
+        // Receivers refuse old timestamps, so each attempt has its own.
         let timestamp = jiff::Timestamp::now().as_second();
         let mut signature =
             HeaderValue::try_from(self.settings.secrets.sign(&id, timestamp, &body))?;
@@ -183,8 +180,7 @@ impl Webhook {
         Ok(request.body(Payload::new(body, work.handover.clone()))?)
     }
 
-    /// The span of a request, within that of an order which has one. The path of the target may be
-    /// secret.
+    /// The span of a request, if the order is sampled. It leaves out the path of the URL, which may be secret.
     fn span(&self) -> Span {
         if Span::current().is_none() {
             return Span::none();
@@ -199,16 +195,16 @@ impl Webhook {
         )
     }
 
-    /// Sends it and judges the answer.
+    /// Sends the request and interprets the answer.
     async fn send(
         &self,
         request: Request<Payload>,
         handover: &Handover,
-    ) -> (Condition, Result<(), FulfilError>) {
+    ) -> (ReceiverCondition, Result<(), FulfilError>) {
         let unanswered = |reason| {
             self.metrics.answered(None);
             let error = FulfilError::Unavailable { reason, after: None };
-            (Condition::Unwell(None), Err(error))
+            (ReceiverCondition::Down(None), Err(error))
         };
         let origin = || self.settings.target.origin();
         let deadline = Instant::now() + self.settings.timeout;
@@ -229,27 +225,26 @@ impl Webhook {
         }
         Span::current().record("http.response.status_code", head.status.as_u16());
         let excerpt = answer::read(head.status, body, deadline).await;
-        answer::judge(&head, &excerpt, SystemTime::now())
+        answer::interpret(&head, &excerpt, SystemTime::now())
     }
 
-    /// No longer than a setting allows, whatever the receiver says.
     fn bounded(&self, after: Option<Duration>) -> Option<Duration> {
         after.map(|after| after.min(self.settings.retry_after_max))
     }
 }
 
 impl Fulfilment for Webhook {
-    async fn fulfil(&self, work: Work) -> Result<(), FulfilError> {
-        // Until the body of the request is sent.
+    async fn fulfil(&self, work: OrderToFulfil) -> Result<(), FulfilError> {
+        // True until the body of the request is sent.
         work.handover.not_taken();
         let _inside = self.gate.enter();
-        // Never closed.
+        // The semaphore is never closed.
         let _connection = self.connections.acquire().await;
         self.gate.check()?;
         let span = self.span();
-        let request = span
-            .in_scope(|| self.request(&work))
-            .map_err(|error| FulfilError::Fail(format!("it cannot be sent: {error}")))?;
+        let request = span.in_scope(|| self.request(&work)).map_err(|error| {
+            FulfilError::Fail(format!("the request cannot be created: {error}"))
+        })?;
         let sent = Instant::now();
         let (mut condition, mut outcome) =
             self.send(request, &work.handover).instrument(span.clone()).await;
@@ -257,13 +252,13 @@ impl Fulfilment for Webhook {
             span.set_status(Status::error(""));
         }
         drop(span);
-        if let Condition::Unwell(after) = &mut condition {
+        if let ReceiverCondition::Down(after) = &mut condition {
             *after = self.bounded(*after);
         }
         if let Err(FulfilError::Unavailable { after, .. }) = &mut outcome {
             *after = self.bounded(*after);
         }
-        self.gate.heard(condition, sent, || {
+        self.gate.record(condition, sent, || {
             outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
         });
         outcome
@@ -273,7 +268,7 @@ impl Fulfilment for Webhook {
         self.gate.room().await
     }
 
-    fn time_at_the_end(&self) -> Option<Duration> {
+    fn shutdown_time(&self) -> Option<Duration> {
         Some(self.settings.shutdown_timeout)
     }
 }

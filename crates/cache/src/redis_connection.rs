@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::health::{Health, Phase};
 use crate::message::{self, MESSAGE_ITEMS};
+use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
-use crate::stats::Stats;
 use crate::{CacheError, l2};
 
 /// The most calls of one round trip.
@@ -34,8 +34,8 @@ struct Session {
     space: Arc<str>,
 }
 
-/// What Redis says of a product.
-pub(crate) enum Found {
+/// Redis's answer about a product.
+pub(crate) enum Lookup {
     Value {
         version: i64,
         body: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) enum Found {
     },
 }
 
-pub(crate) struct Link {
+pub(crate) struct RedisConnection {
     client: redis::Client,
     pub(crate) settings: CacheSettings,
     pub(crate) health: Health,
@@ -58,15 +58,18 @@ pub(crate) struct Link {
     database: watch::Sender<Option<Arc<str>>>,
     /// The last try to connect failed, and that was logged.
     unreachable: AtomicBool,
-    /// Wakes the keeper when a call has failed.
+    /// Wakes the task that reconnects when a call has failed.
     pub(crate) failed: Notify,
-    pub(crate) stats: Arc<Stats>,
+    pub(crate) metrics: Arc<CacheMetrics>,
     /// This replica's name in messages.
     pub(crate) replica: String,
 }
 
-impl Link {
-    pub(crate) fn new(settings: CacheSettings, stats: Arc<Stats>) -> Result<Self, CacheError> {
+impl RedisConnection {
+    pub(crate) fn new(
+        settings: CacheSettings,
+        metrics: Arc<CacheMetrics>,
+    ) -> Result<Self, CacheError> {
         let url = settings.redis_url.as_str();
         let client = match &settings.redis_ca {
             Some(ca) => {
@@ -87,7 +90,7 @@ impl Link {
             database: watch::Sender::new(None),
             unreachable: AtomicBool::new(false),
             failed: Notify::new(),
-            stats,
+            metrics,
             replica: nonce(),
         })
     }
@@ -183,7 +186,7 @@ impl Link {
 
     fn failed(&self, what: &str, error: Option<&redis::RedisError>) -> Unavailable {
         let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
-        self.stats.redis_errors.inc();
+        self.metrics.redis_errors.inc();
         if self.health.phase() == Phase::Up {
             tracing::warn!(what, error, "redis failed: products are read from the database");
         }
@@ -218,7 +221,7 @@ impl Link {
     }
 
     /// Reads a product.
-    pub(crate) async fn read(&self, id: i64) -> Result<Found, Unavailable> {
+    pub(crate) async fn read(&self, id: i64) -> Result<Lookup, Unavailable> {
         let session = self.session(Phase::Up).ok_or(Unavailable)?;
         let mut call = l2::call(&l2::READ, &session.space, id);
         call.arg(nonce()).arg(millis(self.settings.lease)).arg(millis(self.settings.max_age));
@@ -227,10 +230,10 @@ impl Link {
         let (answer,): (redis::Value,) = self.run("read", &session, &pipeline).await?;
         let parsed = match redis::from_redis_value_ref::<(i64, i64, Vec<u8>, i64)>(&answer) {
             Ok((0, fence, nonce, time)) => {
-                String::from_utf8(nonce).ok().map(|nonce| Found::Nothing { fence, nonce, time })
+                String::from_utf8(nonce).ok().map(|nonce| Lookup::Nothing { fence, nonce, time })
             }
             _ => redis::from_redis_value::<(i64, i64, Vec<u8>, i64)>(answer).ok().map(
-                |(_, version, body, lives_ms)| Found::Value {
+                |(_, version, body, lives_ms)| Lookup::Value {
                     version,
                     body,
                     lives: Duration::from_millis(u64::try_from(lives_ms).unwrap_or(0)),
@@ -239,7 +242,7 @@ impl Link {
         };
         // Not an outage: somebody else has written to this key.
         parsed.ok_or_else(|| {
-            self.stats.redis_errors.inc();
+            self.metrics.redis_errors.inc();
             Unavailable
         })
     }
@@ -269,8 +272,8 @@ impl Link {
         }
         if let Ok(answers) = self.run::<Vec<i64>>("fill", &session, &pipeline).await {
             let taken = answers.iter().filter(|answer| **answer == 1).count() as u64;
-            self.stats.fills.add(taken);
-            self.stats.fill_refusals.add(sent - taken);
+            self.metrics.fills.inc_by(taken);
+            self.metrics.fill_refusals.inc_by(sent - taken);
         }
     }
 
@@ -278,7 +281,7 @@ impl Link {
     /// down as owed. `messages` follow the fences in the same round trip.
     pub(crate) async fn raise(&self, fences: &[(i64, i64)], messages: &[String]) {
         if self.health.owe_if_down(fences) {
-            self.stats.owed.add(fences.len() as u64);
+            self.metrics.owed.inc_by(fences.len() as u64);
             return;
         }
         let deliver = async {
@@ -293,7 +296,7 @@ impl Link {
         };
         if delivered.is_err() {
             self.health.owe(fences);
-            self.stats.owed.add(fences.len() as u64);
+            self.metrics.owed.inc_by(fences.len() as u64);
             self.failed.notify_one();
         }
     }
@@ -342,7 +345,7 @@ impl Link {
         for chunk in debt.fences.chunks(MESSAGE_ITEMS) {
             self.deliver(&session, chunk, &[message::fence(&self.replica, chunk)]).await?;
         }
-        self.stats.repaid.add(debt.fences.len() as u64);
+        self.metrics.repaid.inc_by(debt.fences.len() as u64);
         Ok(self.health.settle(&debt))
     }
 

@@ -1,4 +1,4 @@
-//! The background task that brings Redis back: see [`crate::health`].
+//! The background task that connects to Redis again after a failure: see [`crate::health`].
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,23 +6,23 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use crate::health::Phase;
-use crate::link::{Link, Unavailable};
+use crate::redis_connection::{RedisConnection, Unavailable};
 
 /// Runs until dropped.
-pub(crate) async fn keep(link: Arc<Link>) {
+pub(crate) async fn keep_connected(redis: Arc<RedisConnection>) {
     // Nobody can have missed a message of ours before the first connection, so a Redis that is
     // there at the start is used at once.
     let mut outage = None;
-    link.identified().await;
+    redis.identified().await;
     loop {
-        match restore(&link, outage.is_some()).await {
+        match restore(&redis, outage.is_some()).await {
             Ok(()) => {
                 if let Some(since) = outage.take() {
                     let seconds = Instant::now().duration_since(since).as_secs_f32();
                     tracing::info!(seconds, "redis is back and used again");
                 }
-                while link.is_up() {
-                    link.failed.notified().await;
+                while redis.is_up() {
+                    redis.failed.notified().await;
                 }
                 outage = Some(Instant::now());
             }
@@ -30,26 +30,26 @@ pub(crate) async fn keep(link: Arc<Link>) {
                 outage.get_or_insert_with(Instant::now);
             }
         }
-        sleep(link.settings.retry_interval).await;
+        sleep(redis.settings.retry_interval).await;
     }
 }
 
-async fn restore(link: &Link, quarantine: bool) -> Result<(), Unavailable> {
-    link.probe().await?;
-    while !link.repay().await? {}
+async fn restore(redis: &RedisConnection, quarantine: bool) -> Result<(), Unavailable> {
+    redis.probe().await?;
+    while !redis.repay().await? {}
     if quarantine {
-        let quarantine = sleep(link.settings.quarantine);
+        let quarantine = sleep(redis.settings.quarantine);
         tokio::pin!(quarantine);
         loop {
             tokio::select! {
                 () = &mut quarantine => break,
-                () = link.failed.notified() => {
-                    if link.health.phase() == Phase::Down {
+                () = redis.failed.notified() => {
+                    if redis.health.phase() == Phase::Down {
                         return Err(Unavailable);
                     }
                 }
             }
         }
     }
-    link.health.up().then_some(()).ok_or(Unavailable)
+    redis.health.up().then_some(()).ok_or(Unavailable)
 }

@@ -1,0 +1,54 @@
+//! The leader of a load, see [`crate::flight`].
+
+use std::sync::Arc;
+
+use crate::cell::{Cell, Keep};
+use crate::entry::{Entry, Tier};
+use crate::flight::{Flight, LoadEnd};
+use crate::value::Value;
+
+/// The leader's duty to end its flight: dropped without an end, it tells the followers.
+pub(crate) struct Lease<E: Entry> {
+    cell: Arc<Cell<E>>,
+    flight: Arc<Flight<E>>,
+    ended: bool,
+}
+
+impl<E: Entry> Lease<E> {
+    pub(crate) fn new(cell: Arc<Cell<E>>, flight: Arc<Flight<E>>) -> Self {
+        Self { cell, flight, ended: false }
+    }
+
+    /// Ends the flight with a value; see [`Cell::finish`].
+    pub(crate) fn found(
+        mut self,
+        value: Value<E>,
+        tier: Tier,
+        keep: Option<Keep>,
+    ) -> (Arc<Value<E>>, bool) {
+        let (value, kept) = self.cell.finish(&self.flight, value, keep);
+        self.tell(LoadEnd::Found(value.clone(), tier));
+        (value, kept)
+    }
+
+    /// Ends the flight without a value. True if the cell is of no further use.
+    pub(crate) fn without(mut self, end: LoadEnd<E>) -> bool {
+        let vacant = self.cell.abandon(&self.flight);
+        self.tell(end);
+        vacant
+    }
+
+    fn tell(&mut self, end: LoadEnd<E>) {
+        self.ended = true;
+        self.flight.tell(end);
+    }
+}
+
+impl<E: Entry> Drop for Lease<E> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.cell.abandon(&self.flight);
+            self.tell(LoadEnd::Abandoned);
+        }
+    }
+}
