@@ -182,7 +182,7 @@ fn throughput(run: &Run) -> Vec<Goal> {
             locked(part::ROW_LOCKED),
         ),
         ratio(
-            "rows of 30 products, 8 orders and 8 keys locked by another session; the others against themselves unlocked",
+            "rows of 30 products, 2,000 orders and 8 keys locked by another session; the others against themselves unlocked",
             (AtLeast(0.9), AtLeast(NO_LOSS)),
             locked(part::ROWS_LOCKED),
         ),

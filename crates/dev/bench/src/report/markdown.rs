@@ -83,7 +83,7 @@ const PARTS: [(&str, &str); 14] = [
     (part::ROW_LOCKED, "Holdfast: 999 products, another session holds the row of one more"),
     (
         part::ROWS_LOCKED,
-        "Holdfast: 1,000 products, another session holds rows of 30 more, of 8 orders and of 8 keys",
+        "Holdfast: 1,000 products, another session holds rows of 30 more, of 2,000 orders and of 8 keys",
     ),
     (
         part::ROWS_LOCKED_HOT,

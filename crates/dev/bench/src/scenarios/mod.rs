@@ -125,7 +125,7 @@ pub const ALL: [Scenario; 16] = [
     },
     Scenario {
         name: "row-locks",
-        about: "others while a session holds rows of 30 products, 8 orders and 8 keys",
+        about: "others while a session holds rows of 30 products, 2,000 orders and 8 keys",
         every_round: true,
         run: |bench| Box::pin(row_lock::many(bench)),
     },

@@ -26,8 +26,12 @@ use crate::stage::{RowLock, Rows, Shop, ShopOptions};
 /// Clients of the one locked product.
 const WAITING: usize = 16;
 
-/// Locked rows where there are many: of products, of orders, of idempotency keys.
-const LOCKED: (usize, usize, usize) = (30, 8, 8);
+/// Locked rows where there are many: of products, of orders that are to be cancelled, of idempotency keys. A cancelled
+/// order is not cancelled again, so there are enough for the whole run.
+const LOCKED: (usize, usize, usize) = (30, 2_000, 8);
+
+/// Clients that cancel orders.
+const CANCELLING: usize = 8;
 
 /// A change of the locks takes a moment, and so does what follows it.
 const EDGE: Duration = Duration::from_millis(300);
@@ -70,7 +74,7 @@ pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
         let repeats = Requests::repeats(own, &keys[cancelled.len()..]);
         let waiting = vec![
             waiting(&shop, "locked", order(&locked), locked.len()),
-            waiting(&shop, "cancels", Requests::cancels(cancelled), cancelled.len()),
+            waiting(&shop, "cancels", Requests::cancels(cancelled), CANCELLING),
             waiting(&shop, "repeats", repeats, keyed.len()),
         ];
         let others = self::others(&shop, &others);
@@ -164,6 +168,8 @@ async fn measure(
             let begin = warm_up + turn * number;
             group.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
         };
+        let all: Vec<_> = (0..=TURNS * 2).map(|at| format!("{:.0}", rate(others, at))).collect();
+        bench.note(&format!("  free and locked in turns: {} orders/s", all.join(", ")));
         let turns = || (0..TURNS).map(|at| at * 2 + 1);
         let free = |at: u32| f64::midpoint(rate(others, at - 1), rate(others, at + 1));
         for (name, value) in [
