@@ -3,7 +3,11 @@
 //! The clients of the locked rows have connections of their own. With shared ones, a client that waits for a locked
 //! product orders nothing else meanwhile, and the measurement would show the clients' patience and not the server's.
 //!
-//! The rows are locked and free in turns, and each turn is compared with its neighbours: the machine's speed drifts.
+//! Three states take turns, and each is compared with its neighbours, because the machine's speed drifts:
+//! - free;
+//! - open: the other session has a transaction that holds nothing. As long as it is open, PostgreSQL keeps every old
+//!   version of every row, which costs any program that updates rows;
+//! - locked: the same transaction holds the rows. What this costs beyond the open one is for Holdfast to answer for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,9 +21,7 @@ use super::Bench;
 use super::measure::{describe, quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
-use crate::load::{
-    Accepted, Choice, Group, GroupReport, Pace, Plan, Requests, answer, http_request,
-};
+use crate::load::{Accepted, Choice, Group, Pace, Plan, Requests, answer, http_request};
 use crate::report::model::part;
 use crate::stage::{RowLock, Rows, Shop, ShopOptions};
 
@@ -39,7 +41,17 @@ const EDGE: Duration = Duration::from_millis(300);
 /// Requests of each kind for the locked rows: few, so that they are no load of their own while the rows are free.
 const WAITING_PACE: Pace = Pace::Open { per_second: 50.0, patience: Duration::from_secs(1) };
 
-/// How often the rows are locked.
+/// What the other session does, in turns.
+#[derive(Clone, Copy)]
+enum State {
+    Free,
+    Open,
+    Locked,
+}
+
+const STATES: [State; 3] = [State::Free, State::Open, State::Locked];
+
+/// How often each state has its turn.
 const TURNS: u32 = 6;
 
 /// One locked product among 1,000.
@@ -138,7 +150,7 @@ async fn measure(
     waiting: Vec<Group>,
 ) -> anyhow::Result<()> {
     let (warm_up, turn) = (bench.settings.warm_up, bench.settings.row_locked / 2 + EDGE * 2);
-    let measured = turn * (TURNS * 2 + 1);
+    let measured = turn * (TURNS * STATES.len() as u32);
     let mut groups = vec![others.clone()];
     groups.extend(waiting);
     let plan = Plan { groups, ..Plan::closed(others, warm_up, measured) };
@@ -146,12 +158,22 @@ async fn measure(
         // The generator takes a moment to connect; `EDGE` is longer.
         let mut next = tokio::time::Instant::now() + warm_up;
         for _ in 0..TURNS {
-            next += turn;
-            tokio::time::sleep_until(next).await;
-            let lock = RowLock::take_all(&shop.database_url, &rows).await?;
-            next += turn;
-            tokio::time::sleep_until(next).await;
-            lock.release().await?;
+            for state in STATES {
+                let lock = match state {
+                    State::Free => None,
+                    State::Open => Some(Rows::default()),
+                    State::Locked => Some(rows.clone()),
+                };
+                let lock = match lock {
+                    Some(rows) => Some(RowLock::take_all(&shop.database_url, &rows).await?),
+                    None => None,
+                };
+                next += turn;
+                tokio::time::sleep_until(next).await;
+                if let Some(lock) = lock {
+                    lock.release().await?;
+                }
+            }
         }
         anyhow::Ok(())
     };
@@ -163,20 +185,23 @@ async fn measure(
     let mut point = measured.point(part)?;
     point.connections = CONNECTIONS as u32;
     describe(&shop, &mut point);
-    if let [others, locked, ..] = measured.report.groups.as_slice() {
-        let rate = |group: &GroupReport, number: u32| {
+    if let [others, ..] = measured.report.groups.as_slice() {
+        let rate = |number: u32| {
             let begin = warm_up + turn * number;
-            group.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
+            others.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
         };
-        let all: Vec<_> = (0..=TURNS * 2).map(|at| format!("{:.0}", rate(others, at))).collect();
-        bench.note(&format!("  free and locked in turns: {} orders/s", all.join(", ")));
-        let turns = || (0..TURNS).map(|at| at * 2 + 1);
-        let free = |at: u32| f64::midpoint(rate(others, at - 1), rate(others, at + 1));
+        let rates: Vec<[f64; STATES.len()]> = (0..TURNS)
+            .map(|at| std::array::from_fn(|state| rate(at * STATES.len() as u32 + state as u32)))
+            .collect();
+        let text: Vec<_> = rates.iter().map(|rates| format!("{rates:.0?}")).collect();
+        bench.note(&format!("  orders/s free, open, locked: {}", text.join(" ")));
         for (name, value) in [
-            ("unlocked_orders_per_s", median(turns().map(free))),
-            ("locked_orders_per_s", median(turns().map(|at| rate(others, at)))),
-            ("locked_of_unlocked", median(turns().map(|at| rate(others, at) / free(at)))),
-            ("ordered_of_the_locked_per_s", median(turns().map(|at| rate(locked, at)))),
+            ("free_orders_per_s", median(rates.iter().map(|[free, _, _]| *free))),
+            ("open_orders_per_s", median(rates.iter().map(|[_, open, _]| *open))),
+            ("locked_orders_per_s", median(rates.iter().map(|[_, _, locked]| *locked))),
+            ("open_of_free", median(rates.iter().map(|[free, open, _]| open / free))),
+            ("locked_of_open", median(rates.iter().map(|[_, open, locked]| locked / open))),
+            ("locked_of_free", median(rates.iter().map(|[free, _, locked]| locked / free))),
         ] {
             point.more.insert(name.to_owned(), value);
         }
