@@ -9,7 +9,7 @@
 //! | `tls.crt`, `tls.key` | the serving certificate, signed by the first, and its key |
 //!
 //! A renewal keeps the former authority in the bundle, so that replicas that still serve what it
-//! signed are believed; see `sync::identity` for when a replica changes over.
+//! signed are believed; see `sync::own_authority` for when a replica changes over.
 
 mod certificate;
 mod material;
@@ -27,7 +27,7 @@ pub use certificate::{CertificateError, Parsed, parse_bundle};
 pub use material::{BUNDLE_MAX, Material, MaterialError};
 pub(crate) use material::{crypto, identity};
 
-/// Certificates begin to be valid this long before they are issued, for hosts whose clock is late.
+/// Certificates are valid from this long before they are issued, for hosts whose clock is late.
 const BACKDATE: Duration = Duration::from_mins(5);
 
 /// What is issued.
@@ -37,28 +37,23 @@ pub struct Authority {
     pub ca_validity: Duration,
     /// How long a new serving certificate is valid; never longer than its authority.
     pub certificate_validity: Duration,
-    /// The DNS names that the API server may use for us; the first is also the common name.
+    /// The DNS names that the API server may use for the operator. The first is also the common name.
     pub names: Vec<String>,
 }
 
 /// Why nothing could be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// A key or certificate could not be made.
     #[error("a certificate could not be issued")]
     Issue(#[from] rcgen::Error),
-    /// What was issued is not right, which is a bug.
     #[error("a certificate that was issued is not usable")]
     Unusable(#[from] MaterialError),
 }
 
 impl Authority {
-    /// What to have from now on, if that is not what we have: everything new if there is nothing
+    /// What has to replace `have`, or `None` if it can stay: everything new if there is nothing
     /// yet, a new authority or a new serving certificate when the present one has less than a
     /// third of its life left, and a bundle without those that have ended.
-    ///
-    /// # Errors
-    /// See [`IssueError`].
     pub fn renewed(
         &self,
         have: Option<&Material>,

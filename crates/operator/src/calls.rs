@@ -5,31 +5,37 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The longest wait for the API server.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// By which name our writes stand in the objects.
+pub const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// The name that the API server notes with what the operator writes.
 pub const FIELD_MANAGER: &str = "holdfast-operator";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No answer.
     #[error("the API server did not answer in time")]
     Timeout,
-    /// Anything else.
     #[error("the API server refused, or cannot be reached")]
     Kube(#[source] Box<kube::Error>),
 }
 
 /// Makes a call.
 pub async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    match timeout(CALL_LIMIT, call).await {
+    call_within(CALL_LIMIT, call).await
+}
+
+/// Makes a call with another limit.
+pub async fn call_within<T>(
+    limit: Duration,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, CallError> {
+    match timeout(limit, call).await {
         Ok(answer) => answer.map_err(|error| CallError::Kube(Box::new(error))),
         Err(_elapsed) => Err(CallError::Timeout),
     }
 }
 
 impl CallError {
-    /// The HTTP status that the API server has answered with.
+    /// The HTTP status of the API server's answer.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Kube(error) => match &**error {
@@ -40,7 +46,7 @@ impl CallError {
         }
     }
 
-    /// Somebody else was faster: made the object, or changed it since it was read.
+    /// Whether somebody else has created or changed the object first.
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)
     }

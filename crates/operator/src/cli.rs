@@ -13,18 +13,20 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Certificates, Operator, OperatorSettings, Own,
+    Certificates, ObjectNames, Operator, OperatorSettings,
     authority::Authority,
-    queues::{QueueSettings, Reach},
-    sale::{AutoscalerRef, Book, SaleSettings},
-    selector::is_label_value,
+    kubernetes_names::is_label_value,
+    queues::{QueueSettings, RedisAccess},
+    sale::{AutoscalerRef, SaleSettings},
 };
 
 const PROGRAM: &str = "holdfast-operator";
 /// How long the last traces may take to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
-/// The longest wait for the API server's bytes, and for a connection to it.
+/// The longest wait for a connection to the API server, and for bytes on one. Each call has a limit of its own as well. A
+/// watch without any news ends earlier, see `sale::controller`.
 const API_LIMIT: Duration = Duration::from_secs(10);
+const API_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The operator of Holdfast on Kubernetes: it tells the HPA how deep the queues are.
 #[derive(Debug, Parser)]
@@ -60,23 +62,23 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct RunSettings {
     /// The namespace that it runs in
-    #[arg(long, env = "HOLDFAST_OPERATOR_NAMESPACE", value_parser = Own::label)]
+    #[arg(long, env = "HOLDFAST_OPERATOR_NAMESPACE", value_parser = ObjectNames::label)]
     pub operator_namespace: String,
     /// This replica's name, shown as the holder of the Lease; by default the host's
     #[arg(long, env = "HOLDFAST_OPERATOR_POD", default_value = "", hide_default_value = true)]
     pub operator_pod: String,
     /// The Service by which the API server reaches it
-    #[arg(long, env = "HOLDFAST_OPERATOR_SERVICE", default_value = "holdfast-operator", value_parser = Own::label)]
+    #[arg(long, env = "HOLDFAST_OPERATOR_SERVICE", default_value = "holdfast-operator", value_parser = ObjectNames::label)]
     pub operator_service: String,
     /// The Secret in which it keeps its authority and its certificate
-    #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = Own::name)]
+    #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = ObjectNames::name)]
     pub operator_tls_secret: String,
     /// A folder with an existing certificate, to be used instead: `tls.crt`, `tls.key` and, if the
     /// API server shall believe it by the operator's word, `ca.crt`; empty means an own authority
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
     pub operator_tls_dir: String,
     /// The Lease of the replica that writes
-    #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = Own::name)]
+    #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = ObjectNames::name)]
     pub operator_lease: String,
     /// Where the API server is answered, over TLS
     #[arg(long, env = "HOLDFAST_EXTERNAL_METRICS_ADDR", default_value = "0.0.0.0:6443", value_parser = address)]
@@ -127,9 +129,9 @@ pub struct RunSettings {
     /// 300000)
     #[arg(long = "access-cache-ms", env = "HOLDFAST_ACCESS_CACHE_MS", default_value = "10000", value_parser = milliseconds(0..=300_000))]
     pub access_cache: Duration,
-    /// How long a replica that is silent keeps the right to write, in milliseconds (1000 to
+    /// How long a replica that is silent keeps the right to write, in milliseconds (2000 to
     /// 300000)
-    #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(1000..=300_000))]
+    #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(2000..=300_000))]
     pub lease_duration: Duration,
     /// At the end: how long what was asked already may take, in milliseconds (0 to 600000)
     #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(0..=600_000))]
@@ -157,7 +159,7 @@ impl RunSettings {
             (None, Some(path)) => QueueSettings::File(path.clone()),
             _ => anyhow::bail!("REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both"),
         };
-        let own = Own {
+        let own = ObjectNames {
             namespace: self.operator_namespace.clone(),
             identity: self.identity(),
             service: self.operator_service.clone(),
@@ -165,13 +167,13 @@ impl RunSettings {
             lease: self.operator_lease.clone(),
         };
         let certificates = if self.operator_tls_dir.is_empty() {
-            Certificates::Own(Authority {
+            Certificates::Issued(Authority {
                 ca_validity: Duration::from_hours(self.ca_validity_hours),
                 certificate_validity: Duration::from_hours(self.cert_validity_hours),
                 names: own.host_names(),
             })
         } else {
-            Certificates::Given(PathBuf::from(&self.operator_tls_dir))
+            Certificates::Folder(PathBuf::from(&self.operator_tls_dir))
         };
         let sales = SaleSettings {
             namespace: own.namespace.clone(),
@@ -184,13 +186,13 @@ impl RunSettings {
             own,
             address: self.external_metrics_addr,
             queues,
-            reach: Reach { timeout: self.queue_timeout, redis_ca: self.redis_ca.clone() },
+            reach: RedisAccess { timeout: self.queue_timeout, redis_ca: self.redis_ca.clone() },
             certificates,
             sync_interval: self.sync_interval,
             access_cache: self.access_cache,
             lease_duration: self.lease_duration,
             sales,
-            book: Book::new(None),
+            store: None,
         })
     }
 
@@ -268,7 +270,7 @@ async fn until_signal(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Within the runtime: the pool needs one.
-    operator.book = Book::new(settings.store());
+    operator.store = settings.store();
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
         format!(
@@ -308,7 +310,7 @@ async fn client() -> anyhow::Result<Client> {
         "no API server is known: run it in a cluster, or set KUBECONFIG to the path of a file",
     )?;
     config.connect_timeout = Some(API_LIMIT);
-    config.read_timeout = Some(API_LIMIT);
+    config.read_timeout = Some(API_SILENCE_LIMIT);
     config.write_timeout = Some(API_LIMIT);
     Client::try_from(config).context("the API server's address or certificates cannot be used")
 }

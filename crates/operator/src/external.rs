@@ -1,14 +1,16 @@
 //! The external metrics API, `external.metrics.k8s.io/v1beta1`, as the API server's aggregator
 //! asks it: <https://github.com/kubernetes/metrics>.
 //!
-//! The HPA adds the items of a list up, and does not look at how old they are. So a list is whole
-//! and of this moment, or it is refused: see [`value`].
+//! The HPA adds up the items of a list, and does not look at their age. So a list is complete
+//! and current, or it is refused: see `value`.
 
 mod document;
+pub mod metric;
 mod refusal;
 mod refusal_log;
+mod response;
 mod target;
-pub mod value;
+mod value;
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,48 +18,48 @@ use holdfast_telemetry::{
     propagation::{self, TRACEPARENT},
     traces::{self, Decision},
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, Request, Response, header, request::Parts};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use rustls::pki_types::CertificateDer;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, Span};
 
 use crate::{
     OperatorMetrics,
-    caller::{Callers, access::Access},
+    caller::{Callers, access::AccessReviews},
     queues::Queues,
     selector::Selector,
 };
 use document::Aggregated;
-pub use refusal::Refusal;
+use metric::Metric;
+use refusal::Refusal;
 use refusal_log::RefusalLog;
+use response::to_json;
 use target::Target;
 
-/// The group of the API.
-pub const GROUP: &str = "external.metrics.k8s.io";
-/// Its version.
-pub const VERSION: &str = "v1beta1";
-
-/// The most questions that are answered at the same time.
+/// The most requests that are answered at the same time.
 const QUESTIONS_MAX: usize = 64;
 
-/// Answers questions.
+/// Answers requests.
 pub struct ExternalMetrics {
     callers: Callers,
-    access: Access,
+    access: AccessReviews,
     queues: Queues,
     metrics: OperatorMetrics,
     refusals: RefusalLog,
-    places: Semaphore,
+    permits: Semaphore,
 }
 
 impl ExternalMetrics {
-    /// Answers from these parts.
-    pub fn new(callers: Callers, access: Access, queues: Queues, metrics: OperatorMetrics) -> Self {
-        let (refusals, places) = (RefusalLog::default(), Semaphore::new(QUESTIONS_MAX));
-        Self { callers, access, queues, metrics, refusals, places }
+    pub fn new(
+        callers: Callers,
+        access: AccessReviews,
+        queues: Queues,
+        metrics: OperatorMetrics,
+    ) -> Self {
+        let (refusals, permits) = (RefusalLog::default(), Semaphore::new(QUESTIONS_MAX));
+        Self { callers, access, queues, metrics, refusals, permits }
     }
 
     /// The answer to a request that came over a connection with these client certificates. A
@@ -97,21 +99,21 @@ impl ExternalMetrics {
         question: Question<'_>,
         certificates: &[CertificateDer<'static>],
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let _place = self.places.try_acquire().map_err(|_| Refusal::busy())?;
+        let _permit = self.permits.try_acquire().map_err(|_| Refusal::busy())?;
         let user = self
             .callers
             .identify(certificates, question.headers)
             .await
-            .map_err(Refusal::stranger)?;
-        let Some(wish) = question.target.wish() else {
+            .map_err(Refusal::unauthenticated)?;
+        let Some(review) = question.target.access_review() else {
             return Err(Refusal::no_such_path());
         };
-        match self.access.may(&user, wish).await {
+        match self.access.may(&user, review).await {
             Ok(true) => {}
             Ok(false) => return Err(Refusal::forbidden(&user.name, question.target)),
             Err(error) => {
                 let error = holdfast_telemetry::Chain(&error);
-                tracing::warn!(%error, "an access could not be reviewed");
+                tracing::warn!(%error, "an access review failed");
                 return Err(Refusal::no_review());
             }
         }
@@ -121,29 +123,28 @@ impl ExternalMetrics {
         match question.target {
             Target::Groups => match Aggregated::asked_for(question.headers) {
                 Some(form) => {
-                    let mut answer = to_json(&form.document())?;
+                    let mut answer = to_json(&form.document());
                     answer.headers_mut().insert(header::CONTENT_TYPE, form.content_type());
                     Ok(answer)
                 }
-                None => to_json(&document::groups()),
+                None => Ok(to_json(&document::groups())),
             },
-            Target::Group => to_json(&document::group()),
-            Target::Version => to_json(&document::version()),
+            Target::Group => Ok(to_json(&document::group())),
+            Target::Version => Ok(to_json(&document::version())),
             Target::Metric { namespace, metric } => {
-                let metric =
-                    value::Metric::named(metric).ok_or_else(|| Refusal::no_metric(metric))?;
+                let metric = Metric::named(metric).ok_or_else(|| Refusal::no_metric(metric))?;
                 let selector = Selector::parse(&question.parameter("labelSelector"))
                     .map_err(|error| Refusal::bad_selector(&error))?;
-                to_json(
-                    &value::list(&self.queues, metric, namespace, &selector, &self.metrics).await?,
-                )
+                let list =
+                    value::list(&self.queues, metric, namespace, &selector, &self.metrics).await?;
+                Ok(to_json(&list))
             }
             Target::Other => Err(Refusal::no_such_path()),
         }
     }
 }
 
-/// The span of a question that has a trace.
+/// The span of a request that has a trace.
 fn span(question: &Parts) -> Span {
     let traceparent = question.headers.get(TRACEPARENT).and_then(|at| at.to_str().ok());
     let Decision::Sampled(parent) = traces::begin(traceparent) else { return Span::none() };
@@ -177,22 +178,4 @@ impl Question<'_> {
     fn asks_for(&self, name: &str, values: &[&str]) -> bool {
         values.contains(&self.parameter(name).as_str())
     }
-}
-
-fn to_json(value: &impl Serialize) -> Result<Response<Full<Bytes>>, Refusal> {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
-        Refusal::internal()
-    })?;
-    Ok(json(StatusCode::OK, body))
-}
-
-fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    // A number is of this moment.
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
-    response
 }

@@ -1,12 +1,14 @@
-//! The operator: what Holdfast needs a control loop for on Kubernetes.
+//! The operator: what Holdfast needs on Kubernetes beside its other programs.
 //!
-//! What lives here: the external metrics API that tells the HPA how deep the queues are
-//! (`external`, over `tls` and `caller`), the loop that keeps its certificates and its
-//! registration right (`sync`), and the custom resource `FlashSale` (`sale`). What must not: SQL, Redis commands (they are in
-//! `holdfast-queue`), and anything that an order has to wait for. If the operator is down, orders
-//! flow on and the HPA holds its last size.
+//! - `external`: the external metrics API that tells the HPA how deep the queues are, over `tls` and `caller`.
+//! - `sync`: certificates, the registration of that API, and the list of `queues`.
+//! - `sale`: the controller of the custom resource `FlashSale`.
+//! - `leadership`: which replica writes.
 //!
-//! A question's way through it:
+//! No SQL is here, no Redis commands (they are in `holdfast-queue`), and nothing that an order has to wait for. While the
+//! operator is down, orders go on and the HPA keeps its last size.
+//!
+//! The way of a request for a metric:
 //!
 //! ```text
 //! HPA ─▶ API server ─▶ tls: a listener ─▶ caller: who is it, may they? ─▶ external: which queues?
@@ -14,17 +16,23 @@
 //! HPA ◀─ a number, or a refusal ◀──────────────── Redis, asked now ◀─────────┘
 //! ```
 //!
-//! Redis is asked while the caller waits, so no number can be stale. What Redis does not answer is
-//! refused: the HPA then changes nothing, while a 0 would make it take the workers away.
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+//! Redis is asked while the caller waits, so no number is stale. If Redis does not answer, the request is refused: the HPA
+//! then changes nothing, while a 0 would make it take the workers away.
+#![allow(missing_docs, clippy::missing_errors_doc)] // not published
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests parse JSON of their own
 
 pub mod authority;
-pub mod caller;
+mod bounded_file;
+mod caller;
 mod calls;
 pub mod cli;
-pub mod external;
+mod external;
+mod failures;
+mod jobs;
+mod kubernetes_names;
+mod leadership;
 mod metrics;
-mod own;
+mod object_names;
 pub mod queues;
 mod run;
 pub mod sale;
@@ -33,5 +41,5 @@ mod sync;
 mod tls;
 
 pub use metrics::OperatorMetrics;
-pub use own::Own;
+pub use object_names::ObjectNames;
 pub use run::{Certificates, Operator, OperatorSettings, StartError};

@@ -7,13 +7,7 @@ use holdfast_telemetry::{
     metrics::{self, doubling},
 };
 
-use crate::{
-    queues::Source,
-    sale::{
-        resource::{FlashSale, Phase},
-        timeline::{Timeline, TimelineError},
-    },
-};
+use crate::{queues::ServedQueue, sale::resource::Phase};
 
 holdfast_telemetry::metrics! {
     /// The metrics of an operator. Cheap to clone.
@@ -44,7 +38,7 @@ holdfast_telemetry::metrics! {
         pub served_at: Gauge = "holdfast_external_metrics_last_served_timestamp_seconds",
         /// The depth of a queue that was last served; NaN if it was refused.
         depth: GaugeVec = "holdfast_external_metrics_queue_depth_orders" { namespace, queue, release },
-        /// Flash sales that the leader manages, by phase.
+        /// Flash sales that the leader manages, by the phase that is shown.
         pub sales: IntGaugeVec = "holdfast_operator_sales" { phase: Phase::ALL.map(Phase::label) },
     }
 }
@@ -93,7 +87,7 @@ impl OperatorMetrics {
     }
 
     /// The depth of a queue that was served; `None` if it was refused.
-    pub fn depth(&self, source: &Source, depth: Option<f64>) {
+    pub fn depth(&self, source: &ServedQueue, depth: Option<f64>) {
         let labels = [source.namespace(), source.label("queue"), source.label("release")];
         if depth.is_some() {
             self.served_at.set(jiff::Timestamp::now().as_duration().as_secs_f64());
@@ -101,25 +95,9 @@ impl OperatorMetrics {
         self.depth.with_label_values(&labels).set(depth.unwrap_or(f64::NAN));
     }
 
-    /// Counts the sales by where they stand.
-    pub fn sales(
-        &self,
-        sales: &[(&FlashSale, Result<Timeline, TimelineError>)],
-        now: jiff::Timestamp,
-    ) {
-        for phase in Phase::ALL {
-            let of_it = |timeline: &Result<Timeline, TimelineError>| {
-                timeline.as_ref().map_or(Phase::Failed, |timeline| timeline.phase(now)) == phase
-            };
-            let count = sales.iter().filter(|(_, timeline)| of_it(timeline)).count();
-            let gauge = self.sales.with_label_values(&[phase.label()]);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-
     /// Counts the queues that are listed; if the list has changed, forgets what was served for
     /// those of before.
-    pub fn listed(&self, sources: &[Arc<Source>], changed: bool) {
+    pub fn listed(&self, sources: &[Arc<ServedQueue>], changed: bool) {
         if changed {
             self.depth.reset();
         }

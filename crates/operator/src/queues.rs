@@ -4,19 +4,18 @@
 //! several releases: they are listed in a file ([`mod@file`]). Without one there is one queue.
 
 pub mod file;
-mod source;
+mod served_queue;
 
 use std::{path::PathBuf, sync::Arc};
 
 use holdfast_telemetry::RedisUrl;
 use parking_lot::RwLock;
 
-pub use file::{FileError, Listed};
-pub use source::{Reach, Source, Unknown};
+pub use file::{FileError, QueueEntry};
+pub use served_queue::{QueueUnavailable, RedisAccess, ServedQueue};
 
 use crate::selector::Selector;
 
-/// Where the list of queues comes from.
 #[derive(Clone, Debug)]
 pub enum QueueSettings {
     /// One queue.
@@ -38,8 +37,8 @@ pub struct Queues(Arc<Inner>);
 
 struct Inner {
     settings: QueueSettings,
-    reach: Reach,
-    sources: RwLock<Arc<[Arc<Source>]>>,
+    reach: RedisAccess,
+    sources: RwLock<Arc<[Arc<ServedQueue>]>>,
 }
 
 impl Queues {
@@ -47,7 +46,7 @@ impl Queues {
     ///
     /// # Errors
     /// A file that cannot be read, or is wrong.
-    pub async fn load(settings: QueueSettings, reach: Reach) -> Result<Self, FileError> {
+    pub async fn load(settings: QueueSettings, reach: RedisAccess) -> Result<Self, FileError> {
         let queues = Self(Arc::new(Inner { settings, reach, sources: RwLock::new(Arc::new([])) }));
         queues.reload().await?;
         Ok(queues)
@@ -61,16 +60,19 @@ impl Queues {
     pub async fn reload(&self) -> Result<bool, FileError> {
         let listed = match &self.0.settings {
             QueueSettings::One { namespace, release, redis_url } => {
-                vec![Listed::one(namespace, release, redis_url.clone())]
+                vec![QueueEntry::one(namespace, release, redis_url.clone())]
             }
             QueueSettings::File(path) => file::read(path).await?,
         };
         let before = self.all();
-        let sources: Arc<[Arc<Source>]> = listed
+        let sources: Arc<[Arc<ServedQueue>]> = listed
             .into_iter()
             .map(|listed| {
                 let same = before.iter().find(|source| source.is(&listed));
-                same.map_or_else(|| Arc::new(Source::new(listed, self.0.reach.clone())), Arc::clone)
+                same.map_or_else(
+                    || Arc::new(ServedQueue::new(listed, self.0.reach.clone())),
+                    Arc::clone,
+                )
             })
             .collect();
         let same = before.len() == sources.len()
@@ -80,12 +82,12 @@ impl Queues {
     }
 
     /// All of them.
-    pub fn all(&self) -> Arc<[Arc<Source>]> {
+    pub fn all(&self) -> Arc<[Arc<ServedQueue>]> {
         Arc::clone(&self.0.sources.read())
     }
 
     /// Those of a namespace that a selector picks.
-    pub fn picked(&self, namespace: &str, selector: &Selector) -> Vec<Arc<Source>> {
+    pub fn picked(&self, namespace: &str, selector: &Selector) -> Vec<Arc<ServedQueue>> {
         self.all()
             .iter()
             .filter(|source| source.namespace() == namespace && selector.matches(source.labels()))

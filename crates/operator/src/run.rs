@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 use holdfast_telemetry::{Registry, metrics};
 use kube::Client;
@@ -9,13 +10,15 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    OperatorMetrics, Own,
-    caller::{Callers, access::Access},
+    ObjectNames, OperatorMetrics,
+    caller::{Callers, access::AccessReviews},
     external::ExternalMetrics,
-    queues::{FileError, QueueSettings, Queues, Reach},
-    sale::{Book, Controller, SaleSettings},
-    sync::{self, Elector, Parts},
-    tls::{OpenConnections, Served, TlsListener},
+    failures::Failures,
+    leadership::{Leadership, Owner},
+    queues::{FileError, QueueSettings, Queues, RedisAccess},
+    sale::{SaleController, SaleSettings},
+    sync::{self, Parts},
+    tls::{OpenConnections, ServedCertificate, TlsListener},
 };
 
 pub use crate::sync::Certificates;
@@ -23,41 +26,32 @@ pub use crate::sync::Certificates;
 /// How long giving the Lease back may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
-/// What an operator is told.
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
-    /// Who it is.
-    pub own: Own,
+    pub own: ObjectNames,
     /// Where the TLS port listens.
     pub address: SocketAddr,
-    /// Where the list of queues comes from.
     pub queues: QueueSettings,
-    /// How the queues' Redis servers are asked.
-    pub reach: Reach,
-    /// Where the certificate comes from.
+    pub reach: RedisAccess,
     pub certificates: Certificates,
-    /// The pause between rounds of the loop.
+    /// The pause between rounds of the jobs in `sync`.
     pub sync_interval: Duration,
-    /// How long a verdict on an access is believed.
+    /// How long the decision of an access review is used.
     pub access_cache: Duration,
     /// How long a silent holder of the Lease is waited for.
     pub lease_duration: Duration,
-    /// Whose sales are looked after.
     pub sales: SaleSettings,
-    /// Where they are written down.
-    pub book: Book,
+    /// The database in which they are written.
+    pub store: Option<Store>,
 }
 
 /// Why an operator could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The list of queues is wrong.
     #[error("HOLDFAST_QUEUES_FILE cannot be used")]
     Queues(#[from] FileError),
-    /// The TLS port cannot be opened.
     #[error("{0} cannot be listened on; HOLDFAST_EXTERNAL_METRICS_ADDR names another")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// A metric's name is taken.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] metrics::Error),
 }
@@ -75,11 +69,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts an operator. It waits for the API server by itself, and says through `readiness`
-    /// whether it wants to be asked. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// See [`StartError`].
+    /// Starts an operator. It waits for the API server by itself, and shows through `readiness`
+    /// whether it can be asked. Must be called within a tokio runtime.
     pub async fn start(
         settings: OperatorSettings,
         client: Client,
@@ -93,24 +84,35 @@ impl Operator {
             .map_err(|error| StartError::Listen(settings.address, error))?;
         let address = listener.address();
         let callers = Callers::new(client.clone());
-        let access = Access::new(client.clone(), settings.access_cache, metrics.reviews.clone());
+        let access =
+            AccessReviews::new(client.clone(), settings.access_cache, metrics.reviews.clone());
         let service = Arc::new(ExternalMetrics::new(
             callers.clone(),
             access,
             queues.clone(),
             metrics.clone(),
         ));
-        let served = Served::default();
+        let served = ServedCertificate::default();
         let (stop_serving, stop_leading) = (CancellationToken::new(), CancellationToken::new());
-        let owner = sync::Owner::default();
-        let (leads, leading) = watch::channel(false);
-        let elector = Elector::new(
-            client.clone(),
-            &settings.own,
-            settings.lease_duration,
-            owner.clone(),
+        let controller = SaleController::new(
+            settings.sales,
+            &client,
+            settings.store,
+            queues.clone(),
             metrics.clone(),
         );
+        let failures = Failures::new(metrics.sync_failures.clone());
+        let owner = Owner::default();
+        let (leads, leading) = watch::channel(false);
+        let leadership = Leadership {
+            client: client.clone(),
+            own: settings.own.clone(),
+            duration: settings.lease_duration,
+            owner: owner.clone(),
+            progress: controller.progress(),
+            metrics: metrics.clone(),
+            failures: failures.clone(),
+        };
         let serving = {
             let (served, stop) = (served.clone(), stop_serving.clone());
             async move {
@@ -124,13 +126,6 @@ impl Operator {
                 }
             }
         };
-        let controller = Controller::new(
-            settings.sales,
-            client.clone(),
-            settings.book,
-            queues.clone(),
-            metrics.clone(),
-        );
         let selling = controller.run(leading.clone());
         let syncing = sync::run(
             Parts {
@@ -143,6 +138,7 @@ impl Operator {
                 readiness: readiness.clone(),
                 leading,
                 owner,
+                failures,
             },
             settings.certificates,
             settings.sync_interval,
@@ -152,7 +148,7 @@ impl Operator {
             readiness,
             serving: AbortOnDropHandle::new(tokio::spawn(serving)),
             leading: AbortOnDropHandle::new(tokio::spawn(
-                elector.run(leads, stop_leading.clone().cancelled_owned()),
+                leadership.run(leads, stop_leading.clone().cancelled_owned()),
             )),
             syncing: AbortOnDropHandle::new(tokio::spawn(syncing)),
             selling: AbortOnDropHandle::new(tokio::spawn(selling)),

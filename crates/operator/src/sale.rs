@@ -1,23 +1,26 @@
 //! `FlashSale`: somebody says when a sale is, and the capacity is there before it.
 //!
-//! What lives here: the custom resource (`resource`); what follows from it and the time
-//! without asking anybody: where a sale stands (`timeline`), which minimum an autoscaler gets
-//! (`minimum`), what its status says (`status`); the autoscalers (`autoscaler`), the
-//! database in which sales are written down (`book`) and the events (`events`) as they are; and
-//! the rounds that bring them together (`controller`). What must not: a clock. The time is always an argument, but for the
-//! loop that asks the database for it.
+//! - `resource`: the custom resource.
+//! - `timeline`, `minimum`, `status`, `events`: what follows from it and the time, without any I/O.
+//! - `repository`, `autoscaler`, `capacity`: the database, and the autoscalers.
+//! - `reconcile`: one FlashSale, whenever something about it is due.
+//! - `controller`: kube-runtime's controller of all sales, and the jobs that are about several of them.
 //!
 //! Orders do not need any of this to be alive: the database has the sale, and the API enforces it.
 
 pub mod autoscaler;
-pub mod book;
+mod capacity;
 pub mod controller;
 mod events;
 pub mod minimum;
+mod reconcile;
+pub mod repository;
 pub mod resource;
+mod settings;
 pub mod status;
 pub mod timeline;
 
 pub use autoscaler::AutoscalerRef;
-pub use book::Book;
-pub use controller::{Controller, SaleSettings};
+pub use controller::SaleController;
+pub use reconcile::ReconcileError;
+pub use settings::SaleSettings;

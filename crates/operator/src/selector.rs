@@ -1,267 +1,160 @@
 //! Label selectors, as they come in a query: `queue=orders,release in (a, b),!old`.
 //!
-//! The grammar and its meaning are those of Kubernetes (`k8s.io/apimachinery/pkg/labels`):
-//! `key = value`, `==`, `!=`, `in (…)`, `notin (…)`, `key`, `!key`, `key > 1`, `key < 1`, joined by
-//! commas, all of which must hold. `!=` and `notin` also hold where the key is missing. What cannot
-//! be read is refused: a selector that is misread would pick the wrong queues.
+//! The grammar is that of Kubernetes (`k8s.io/apimachinery/pkg/labels`) without `>` and `<`, which no autoscaler can ask for:
+//! `key = value`, `==`, `!=`, `in (…)`, `notin (…)`, `key`, `!key`, joined by commas. What cannot be read is refused: a selector
+//! that is misread would pick the wrong queues.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use kube::core::{Expression, SelectorExt as _};
+
+use crate::kubernetes_names::{is_label_key, is_label_value};
 
 /// The longest selector that is read, in bytes.
 const BYTES_MAX: usize = 4096;
 /// The most requirements of one selector.
 const REQUIREMENTS_MAX: usize = 64;
+/// What separates words, the longer first.
+const SIGNS: [&str; 7] = ["==", "!=", "=", "!", ",", "(", ")"];
 
 /// Which labels are wanted. The default wants anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    test: Test,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
-    In(BTreeSet<String>),
-    NotIn(BTreeSet<String>),
-    Exists,
-    Missing,
-    GreaterThan(i64),
-    LessThan(i64),
-}
+#[derive(Clone, Debug, Default)]
+pub struct Selector(kube::core::Selector);
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// It is too long, or has too many parts.
     #[error("must have at most {BYTES_MAX} bytes and {REQUIREMENTS_MAX} requirements")]
     TooLong,
-    /// Something else stands where this was expected.
     #[error("has {found} where {expected} was expected")]
-    Unexpected {
-        /// What stands there.
-        found: String,
-        /// What may stand there.
-        expected: &'static str,
-    },
-    /// A key that Kubernetes does not allow.
+    Unexpected { found: String, expected: &'static str },
     #[error("has {0:?}, which is not a label's key")]
     Key(String),
-    /// A value that Kubernetes does not allow.
     #[error("has {0:?}, which is not a label's value")]
     Value(String),
-    /// `>` and `<` compare whole numbers.
-    #[error("compares with {0:?}, which is not a whole number")]
-    Number(String),
 }
 
 impl Selector {
     /// Reads a selector; an empty text wants anything.
-    ///
-    /// # Errors
-    /// See [`SelectorError`].
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.len() > BYTES_MAX {
             return Err(SelectorError::TooLong);
         }
-        let mut tokens = Tokens { rest: text };
-        let mut requirements = Vec::new();
-        if tokens.peek() == Token::End {
-            return Ok(Self(requirements));
+        let mut tokens = Tokens { rest: text.trim_start() };
+        if tokens.rest.is_empty() {
+            return Ok(Self::default());
         }
-        loop {
+        let mut requirements = vec![requirement(&mut tokens)?];
+        while tokens.take(",") {
             requirements.push(requirement(&mut tokens)?);
             if requirements.len() > REQUIREMENTS_MAX {
                 return Err(SelectorError::TooLong);
             }
-            match tokens.next() {
-                Token::End => return Ok(Self(requirements)),
-                Token::Comma => {}
-                other => return Err(other.instead_of("a comma or the end")),
-            }
         }
+        if !tokens.rest.is_empty() {
+            return Err(tokens.unexpected("a comma or the end"));
+        }
+        Ok(Self(requirements.into_iter().collect()))
     }
 
     /// Whether these labels are wanted.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
-            let number = || value.and_then(|value| value.parse::<i64>().ok());
-            match &requirement.test {
-                Test::In(values) => value.is_some_and(|value| values.contains(value)),
-                Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Test::Exists => value.is_some(),
-                Test::Missing => value.is_none(),
-                Test::GreaterThan(bound) => number().is_some_and(|number| number > *bound),
-                Test::LessThan(bound) => number().is_some_and(|number| number < *bound),
-            }
-        })
+        self.0.matches(labels)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    Comma,
-    Open,
-    Close,
-    Not,
-    Equal,
-    NotEqual,
-    Greater,
-    Less,
-    End,
+struct Tokens<'a> {
+    /// Without white space at its begin.
+    rest: &'a str,
 }
 
-impl Token<'_> {
-    fn instead_of(self, expected: &'static str) -> SelectorError {
-        let found = match self {
-            Self::Word(word) => format!("{word:?}"),
-            Self::End => "nothing".to_owned(),
-            Self::Comma => "a comma".to_owned(),
-            other => format!("{other:?}").to_lowercase(),
+impl<'a> Tokens<'a> {
+    /// The sign or word that comes next; nothing at the end.
+    fn peek(&self) -> &'a str {
+        if let Some(sign) = SIGNS.into_iter().find(|sign| self.rest.starts_with(sign)) {
+            return &self.rest[..sign.len()];
+        }
+        let ends = |sign: char| sign.is_whitespace() || "=!,()<>".contains(sign);
+        // Something that is neither is taken for a word of one character.
+        let first = self.rest.chars().next().map_or(0, char::len_utf8);
+        let end = self.rest.find(ends).unwrap_or(self.rest.len());
+        &self.rest[..end.max(first)]
+    }
+
+    /// Takes a sign or word if it comes next.
+    fn take(&mut self, token: &str) -> bool {
+        let next = self.peek() == token;
+        if next {
+            self.rest = self.rest[token.len()..].trim_start();
+        }
+        next
+    }
+
+    /// Takes a word; `None` if a sign or the end comes next.
+    fn word(&mut self) -> Option<&'a str> {
+        let word = self.peek();
+        (!word.is_empty() && !SIGNS.contains(&word) && self.take(word)).then_some(word)
+    }
+
+    fn unexpected(&self, expected: &'static str) -> SelectorError {
+        let found = match self.peek() {
+            "" => "nothing".to_owned(),
+            token => format!("{token:?}"),
         };
         SelectorError::Unexpected { found, expected }
     }
 }
 
-struct Tokens<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Tokens<'a> {
-    fn peek(&self) -> Token<'a> {
-        Self { rest: self.rest }.next()
-    }
-
-    fn next(&mut self) -> Token<'a> {
-        const SIGNS: [(&str, Token<'static>); 9] = [
-            ("==", Token::Equal),
-            ("!=", Token::NotEqual),
-            ("=", Token::Equal),
-            ("!", Token::Not),
-            (",", Token::Comma),
-            ("(", Token::Open),
-            (")", Token::Close),
-            (">", Token::Greater),
-            ("<", Token::Less),
-        ];
-        self.rest = self.rest.trim_start();
-        if self.rest.is_empty() {
-            return Token::End;
-        }
-        for (sign, token) in SIGNS {
-            if let Some(rest) = self.rest.strip_prefix(sign) {
-                self.rest = rest;
-                return token;
-            }
-        }
-        let ends = |sign: char| sign.is_whitespace() || "=!,()<>".contains(sign);
-        let (word, rest) = self.rest.split_at(self.rest.find(ends).unwrap_or(self.rest.len()));
-        self.rest = rest;
-        Token::Word(word)
-    }
-}
-
-fn requirement(tokens: &mut Tokens<'_>) -> Result<Requirement, SelectorError> {
-    if tokens.peek() == Token::Not {
-        tokens.next();
-        return Ok(Requirement { key: key(tokens)?, test: Test::Missing });
+fn requirement(tokens: &mut Tokens<'_>) -> Result<Expression, SelectorError> {
+    if tokens.take("!") {
+        return Ok(Expression::DoesNotExist(key(tokens)?));
     }
     let key = key(tokens)?;
-    if matches!(tokens.peek(), Token::End | Token::Comma) {
-        return Ok(Requirement { key, test: Test::Exists });
+    match tokens.peek() {
+        "" | "," => Ok(Expression::Exists(key)),
+        "=" | "==" => {
+            let _ = tokens.take("==") || tokens.take("=");
+            Ok(Expression::Equal(key, value(tokens)?))
+        }
+        "!=" => {
+            tokens.take("!=");
+            Ok(Expression::NotEqual(key, value(tokens)?))
+        }
+        "in" => Ok(Expression::In(key, values(tokens)?)),
+        "notin" => Ok(Expression::NotIn(key, values(tokens)?)),
+        _ => Err(tokens.unexpected("=, ==, !=, in or notin")),
     }
-    let test = match tokens.next() {
-        Token::Equal => Test::In(BTreeSet::from([value(tokens)?])),
-        Token::NotEqual => Test::NotIn(BTreeSet::from([value(tokens)?])),
-        Token::Word("in") => Test::In(values(tokens)?),
-        Token::Word("notin") => Test::NotIn(values(tokens)?),
-        Token::Greater => Test::GreaterThan(number(tokens)?),
-        Token::Less => Test::LessThan(number(tokens)?),
-        other => return Err(other.instead_of("=, ==, !=, in, notin, > or <")),
-    };
-    Ok(Requirement { key, test })
 }
 
 fn key(tokens: &mut Tokens<'_>) -> Result<String, SelectorError> {
-    match tokens.next() {
-        Token::Word(key) if is_label_key(key) => Ok(key.to_owned()),
-        Token::Word(key) => Err(SelectorError::Key(key.to_owned())),
-        other => Err(other.instead_of("a label's key")),
+    match tokens.word() {
+        Some(key) if is_label_key(key) => Ok(key.to_owned()),
+        Some(key) => Err(SelectorError::Key(key.to_owned())),
+        None => Err(tokens.unexpected("a label's key")),
     }
 }
 
-/// A value, or nothing where a comma, a bracket or the end comes at once: an empty value is one.
+/// A value. It is empty where a comma, a bracket or the end comes at once.
 fn value(tokens: &mut Tokens<'_>) -> Result<String, SelectorError> {
-    match tokens.peek() {
-        Token::End | Token::Comma | Token::Close => Ok(String::new()),
-        Token::Word(value) if is_label_value(value) => {
-            tokens.next();
-            Ok(value.to_owned())
-        }
-        Token::Word(value) => Err(SelectorError::Value(value.to_owned())),
-        other => Err(other.instead_of("a label's value")),
+    match tokens.word() {
+        Some(value) if is_label_value(value) => Ok(value.to_owned()),
+        Some(value) => Err(SelectorError::Value(value.to_owned())),
+        None if ["", ",", ")"].contains(&tokens.peek()) => Ok(String::new()),
+        None => Err(tokens.unexpected("a label's value")),
     }
 }
 
+/// `in` or `notin`, and the values in brackets.
 fn values(tokens: &mut Tokens<'_>) -> Result<BTreeSet<String>, SelectorError> {
-    match tokens.next() {
-        Token::Open => {}
-        other => return Err(other.instead_of("an opening bracket")),
+    tokens.word();
+    if !tokens.take("(") {
+        return Err(tokens.unexpected("an opening bracket"));
     }
-    let mut values = BTreeSet::new();
-    loop {
+    let mut values = BTreeSet::from([value(tokens)?]);
+    while tokens.take(",") {
         values.insert(value(tokens)?);
-        match tokens.next() {
-            Token::Comma => {}
-            Token::Close => return Ok(values),
-            other => return Err(other.instead_of("a comma or a closing bracket")),
-        }
     }
-}
-
-fn number(tokens: &mut Tokens<'_>) -> Result<i64, SelectorError> {
-    let text = value(tokens)?;
-    text.parse().map_err(|_| SelectorError::Number(text))
-}
-
-/// Whether Kubernetes allows this as a label's key: a name of up to 63 characters, after a DNS
-/// name and a slash if one likes.
-pub fn is_label_key(key: &str) -> bool {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    prefix.is_none_or(is_dns_name) && !name.is_empty() && is_label_value(name)
-}
-
-/// Whether Kubernetes allows this as a label's value: at most 63 letters, digits, `-`, `_` and
-/// `.`, with a letter or digit at both ends; or nothing.
-pub fn is_label_value(value: &str) -> bool {
-    let inner = |sign: u8| sign.is_ascii_alphanumeric() || b"-_.".contains(&sign);
-    value.len() <= 63
-        && value.bytes().all(inner)
-        && value.bytes().next().is_none_or(|sign| sign.is_ascii_alphanumeric())
-        && value.bytes().last().is_none_or(|sign| sign.is_ascii_alphanumeric())
-}
-
-/// Whether this is a DNS name (RFC 1123): labels of [`is_dns_label`] with dots between them, at
-/// most 253 characters.
-pub fn is_dns_name(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_dns_label)
-}
-
-/// Whether this is one label of a DNS name: 1 to 63 lower-case letters, digits and `-`, with a
-/// letter or digit at both ends. Names of namespaces and Services are such.
-pub fn is_dns_label(label: &str) -> bool {
-    let alphanumeric = |sign: &u8| sign.is_ascii_lowercase() || sign.is_ascii_digit();
-    label.len() <= 63
-        && label.as_bytes().first().is_some_and(alphanumeric)
-        && label.as_bytes().last().is_some_and(alphanumeric)
-        && label.bytes().all(|sign| alphanumeric(&sign) || sign == b'-')
+    if tokens.take(")") { Ok(values) } else { Err(tokens.unexpected("a closing bracket")) }
 }
 
 #[cfg(test)]
@@ -303,10 +196,6 @@ mod tests {
             ("queue=", false),
             ("queue in ()", false),
             ("queue in (,orders)", true),
-            ("shard>2", true),
-            ("shard > 3", false),
-            ("shard<4", true),
-            ("queue>1", false),
             ("in in (a)", false),
             ("example.com/queue=orders", false),
             ("!example.com/queue", true),
@@ -337,7 +226,8 @@ mod tests {
             "queue=a/b",
             "a/b/c=d",
             "UPPER.com/x=d",
-            "queue>many",
+            "queue>2",
+            "queue < 2",
             "queue>",
             "(queue=orders)",
             "queue=ä",
@@ -354,7 +244,7 @@ mod tests {
     fn a_refusal_says_what_is_wrong() {
         for (text, sentence) in [
             ("queue=orders,", "has nothing where a label's key was expected"),
-            ("queue like x", "has \"like\" where =, ==, !=, in, notin, > or < was expected"),
+            ("queue like x", "has \"like\" where =, ==, !=, in or notin was expected"),
             ("queue=a/b", "has \"a/b\", which is not a label's value"),
         ] {
             assert_eq!(Selector::parse(text).unwrap_err().to_string(), sentence);

@@ -1,155 +1,162 @@
-//! The loop that keeps what we know and what we have registered right.
+//! The jobs that keep certificates, registration, trusted front proxies and the list of queues up to date.
 //!
-//! Each round reads everything anew and compares: a round that fails, a replica that dies in the
-//! middle, a Secret that somebody deletes, all are put right by the next round. Every replica
+//! Each round reads everything again and compares. So a round that failed, a replica that ended in the
+//! middle, or a Secret that was deleted, is corrected by the next round. Every replica
 //! reads; only the one that holds the Lease writes, and Kubernetes refuses a write that is based
-//! on an older reading than its own.
+//! on an older version.
 
-mod api;
-mod given;
-mod identity;
-mod lease;
+mod certificate_folder;
+mod error;
+mod own_authority;
+mod registration;
+mod serving;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
-use holdfast_telemetry::{Chain, Readiness};
-use kube::Client;
+use holdfast_telemetry::Readiness;
+use kube::{Api, Client};
 use tokio::sync::watch;
 
-pub use lease::{Elector, Owner};
-
 use crate::{
-    OperatorMetrics, Own, authority::Authority, caller::Callers, queues::Queues, tls::Served,
+    ObjectNames, OperatorMetrics,
+    authority::Authority,
+    caller::{Callers, ReloadError},
+    failures::Failures,
+    jobs,
+    leadership::Owner,
+    queues::{FileError, Queues},
+    tls::ServedCertificate,
 };
-use api::Registration;
-use given::Given;
-use identity::Identity;
+use certificate_folder::CertificateFolder;
+use own_authority::OwnAuthority;
+use registration::Registration;
+use serving::Serving;
 
-/// The pause between rounds until everything has been there once.
+/// The pause between rounds until the operator is ready.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug)]
 pub enum Certificates {
-    /// From our own authority.
-    Own(Authority),
-    /// From this folder; see `given`.
-    Given(PathBuf),
+    /// From an authority of the operator's own.
+    Issued(Authority),
+    /// From this folder; see `certificate_folder`.
+    Folder(PathBuf),
 }
 
-/// What the rounds work on.
+/// What the jobs work on.
 pub struct Parts {
-    /// Who we are.
-    pub own: Own,
-    /// The API server.
+    pub own: ObjectNames,
     pub client: Client,
-    /// Who may speak for others.
     pub callers: Callers,
-    /// The list of queues.
     pub queues: Queues,
-    /// Where the certificate goes.
-    pub served: Served,
-    /// What is to be seen of us.
+    pub served: ServedCertificate,
     pub metrics: OperatorMetrics,
-    /// Whether we want to be asked.
     pub readiness: Readiness,
-    /// Whether we are the one that writes.
+    /// Whether this replica writes.
     pub leading: watch::Receiver<bool>,
-    /// What our Secret and Lease belong to, for the Lease.
-    pub owner: lease::Owner,
+    pub owner: Owner,
+    pub failures: Failures,
 }
 
 /// Does rounds until it is dropped.
-pub async fn run(mut parts: Parts, certificates: Certificates, interval: Duration) {
+pub async fn run(parts: Parts, certificates: Certificates, interval: Duration) {
     let registration = Registration::new(parts.client.clone(), &parts.own);
+    let serving = Serving { served: parts.served.clone(), metrics: parts.metrics.clone() };
+    let owner = parts.owner.clone();
     let mut source = match certificates {
-        Certificates::Own(authority) => {
-            Source::Own(Box::new(Identity::new(&parts, registration, authority, interval)))
+        Certificates::Issued(authority) => {
+            let secrets = Api::namespaced(parts.client.clone(), &parts.own.namespace);
+            let secret = parts.own.tls_secret.clone();
+            CertificateSource::Issued(Box::new(OwnAuthority::new(
+                secrets,
+                secret,
+                authority,
+                registration,
+                owner,
+                serving,
+                interval,
+            )))
         }
-        Certificates::Given(folder) => {
-            Source::Given(Box::new(Given::new(&parts, registration, folder)))
-        }
+        Certificates::Folder(folder) => CertificateSource::Folder(Box::new(
+            CertificateFolder::new(folder, registration, owner, serving),
+        )),
     };
-    let mut failing = Failing { metrics: parts.metrics.clone(), steps: BTreeSet::new() };
+    let parts = Arc::new(parts);
+    let trusted = {
+        let parts = Arc::clone(&parts);
+        jobs::repeat("request_header", "", parts.failures.clone(), move || {
+            let parts = Arc::clone(&parts);
+            async move {
+                parts.callers.reload().await?;
+                Ok::<_, ReloadError>(pause(&parts, interval))
+            }
+        })
+    };
+    let listed = {
+        let parts = Arc::clone(&parts);
+        jobs::repeat("queues", "", parts.failures.clone(), move || {
+            let parts = Arc::clone(&parts);
+            async move {
+                let changed = parts.queues.reload().await?;
+                let queues = parts.queues.all();
+                if changed {
+                    tracing::info!(queues = queues.len(), "the list of queues has changed");
+                }
+                parts.metrics.listed(&queues, changed);
+                Ok::<_, FileError>(interval)
+            }
+        })
+    };
+    tokio::join!(trusted, listed, certify(&parts, &mut source, interval));
+}
+
+/// Keeps the certificate and the registration right.
+async fn certify(parts: &Parts, source: &mut CertificateSource, interval: Duration) -> Infallible {
     loop {
-        failing.heard("request_header", parts.callers.reload().await);
-        let listed = parts.queues.reload().await;
-        if matches!(listed, Ok(true)) {
-            tracing::info!(queues = parts.queues.all().len(), "the list of queues has changed");
-        }
-        parts.metrics.listed(&parts.queues.all(), matches!(listed, Ok(true)));
-        failing.heard("queues", listed.map(drop));
-        let leading = *parts.leading.borrow_and_update();
-        let round = match &mut source {
-            Source::Own(identity) => identity.round(leading).await,
-            Source::Given(given) => given.round(leading).await,
+        let leading = *parts.leading.borrow();
+        let round = match source {
+            CertificateSource::Issued(identity) => identity.round(leading).await,
+            CertificateSource::Folder(given) => given.round(leading).await,
         };
         let believed = match round {
             Ok(believed) => {
                 for step in ["secret", "apiservice", "files"] {
-                    failing.heard(step, Ok::<_, api::RoundError>(()));
+                    parts.failures.heard(step, "", Ok::<_, Infallible>(()));
                 }
                 believed
             }
             Err(error) => {
-                failing.heard(error.step(), Err::<(), _>(error));
-                // What was right a moment ago still is.
+                parts.failures.heard(error.step(), "", Err::<(), _>(error));
+                // What was read before is still true.
                 parts.readiness.get().is_ok()
             }
         };
-        let ready = show(&parts, believed);
-        let pause = if ready { interval } else { interval.min(FIRST_PAUSE) };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            // Who has just become the one that writes may have something to write.
-            Ok(()) = parts.leading.changed() => {}
-        }
+        show(parts, believed);
+        tokio::time::sleep(pause(parts, interval)).await;
     }
 }
 
-enum Source {
-    Own(Box<Identity>),
-    Given(Box<Given>),
+fn pause(parts: &Parts, interval: Duration) -> Duration {
+    if parts.readiness.get().is_ok() { interval } else { interval.min(FIRST_PAUSE) }
+}
+
+enum CertificateSource {
+    Issued(Box<OwnAuthority>),
+    Folder(Box<CertificateFolder>),
 }
 
 /// Redis is not part of it: an operator that is not ready makes the whole API unavailable, which
-/// on a cluster holds up more than our numbers (kubernetes#75788).
-fn show(parts: &Parts, believed: bool) -> bool {
+/// holds up more of a cluster than these numbers (kubernetes#75788).
+fn show(parts: &Parts, believed: bool) {
     let reason = if parts.served.get().is_none() {
         "there is no serving certificate yet"
     } else if !parts.callers.known() {
-        "who may speak for others is not known yet"
+        "the trusted front proxies are not known yet"
     } else if !believed {
-        "the API server does not believe the serving certificate yet"
+        "the API server does not trust the serving certificate yet"
     } else {
-        parts.readiness.ready();
-        return true;
+        return parts.readiness.ready();
     };
     parts.readiness.not_ready(reason);
-    false
-}
-
-/// Steps that failed the last time: a failure is logged when it begins and when it ends.
-struct Failing {
-    metrics: OperatorMetrics,
-    steps: BTreeSet<&'static str>,
-}
-
-impl Failing {
-    fn heard<E: std::error::Error + 'static>(&mut self, step: &'static str, result: Result<(), E>) {
-        match result {
-            Ok(()) => {
-                if self.steps.remove(step) {
-                    tracing::info!(step, "works again");
-                }
-            }
-            Err(error) => {
-                self.metrics.sync_failures.with_label_values(&[step]).inc();
-                if self.steps.insert(step) {
-                    let error = Chain(&error);
-                    tracing::warn!(step, %error, "failed; trying again until it works");
-                }
-            }
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! The TLS port that the API server's aggregator asks on.
 //!
-//! The certificate can be exchanged while connections are open: they go on with theirs, and new
-//! ones get the new. The client's certificate is asked for here, and judged for each request in
-//! `caller`: whom to believe may change while a connection is open as well.
+//! The certificate can be replaced while connections are open: they keep theirs, and new
+//! connections get the new one. The client's certificate is requested here, and checked for each request in
+//! `caller`, because the trusted authorities may change while a connection is open.
 
 mod any_client;
-mod served;
+mod served_certificate;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,23 +22,22 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use served::Served;
+pub use served_certificate::ServedCertificate;
 
 use crate::{authority::crypto, external::ExternalMetrics};
 use any_client::AnyClient;
 
-/// The most connections: an API server keeps a few, and there are a handful of API servers.
+/// The most connections. Each API server keeps a few.
 const CONNECTIONS_MAX: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the headers of a request may take, and how long an idle connection is kept. Longer
-/// than the 90 seconds after which the aggregator closes it, so that no request meets a connection
-/// that we are closing.
+/// than the 90 seconds after which the aggregator closes it, so that no request is sent on a connection
+/// that the operator is closing.
 const IDLE_LIMIT: Duration = Duration::from_mins(2);
 /// What hyper buffers of a connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The port, open.
 pub struct TlsListener {
     tcp: TcpListener,
     address: SocketAddr,
@@ -48,7 +47,7 @@ pub struct TlsListener {
 pub struct OpenConnections(GracefulShutdown);
 
 impl OpenConnections {
-    /// Lets each connection end after the request that it is at, and waits for that.
+    /// Closes each connection after its current request, and waits for that.
     pub async fn ended(self) {
         self.0.shutdown().await;
     }
@@ -76,13 +75,13 @@ impl TlsListener {
     /// TLS cannot be set up.
     pub async fn run(
         self,
-        served: Served,
+        served: ServedCertificate,
         service: Arc<ExternalMetrics>,
         stop: impl Future<Output = ()>,
     ) -> Result<OpenConnections, rustls::Error> {
         let acceptor = TlsAcceptor::from(Arc::new(config(served)?));
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -93,14 +92,14 @@ impl TlsListener {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    // Without file handles there is nothing to do but wait for some to be given
-                    // back.
+                    // Without free file handles, wait until some are
+                    // closed.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            // Without a place it is dropped, which closes it.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            // Dropped without a permit, it is closed.
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 tracing::warn!("too many connections: one was closed");
                 continue;
             };
@@ -125,11 +124,11 @@ impl TlsListener {
                         .serve_connection(TokioIo::new(stream), service);
                     watcher.watch(connection).await.map_err(io::Error::other)
                 };
-                // A client that breaks off, speaks no TLS or is too slow: its own affair.
+                // The client broke off, does not speak TLS, or is too slow.
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");
                 }
-                drop(place);
+                drop(permit);
             });
         }
         drop(self.tcp);
@@ -148,14 +147,14 @@ fn certificates_of(stream: &TlsStream<TcpStream>) -> Arc<[CertificateDer<'static
     certificates.iter().map(|certificate| certificate.clone().into_owned()).collect()
 }
 
-fn config(served: Served) -> Result<ServerConfig, rustls::Error> {
+fn config(served: ServedCertificate) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(crypto()))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(AnyClient::new()))
         .with_cert_resolver(Arc::new(served));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A resumed session brings the client certificate of the first handshake along, whose key need
-    // not be shown again. Handshakes are few: each is made in full.
+    // A resumed session would bring the client certificate of the first handshake without a proof of its
+    // key. Handshakes are few, so each is made in full.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

@@ -1,10 +1,10 @@
-//! What we read out of certificates.
+//! What the operator reads from certificates.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
-/// A certificate, and what matters of it here.
+/// A certificate, and the fields that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
     der: CertificateDer<'static>,
@@ -16,21 +16,15 @@ pub struct Parsed {
 /// Why a text holds no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The armour is broken.
     #[error("is not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    /// There is none.
     #[error("holds no certificate")]
     None,
-    /// It is not an X.509 certificate.
     #[error("holds something that is not an X.509 certificate")]
     X509,
 }
 
 /// All certificates of a PEM text, in order.
-///
-/// # Errors
-/// See [`CertificateError`].
 pub fn parse_bundle(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
@@ -43,18 +37,12 @@ pub fn parse_bundle(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Certific
 
 impl Parsed {
     /// The first certificate of a PEM text.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn first(pem: &str) -> Result<Self, CertificateError> {
         let der = parse_bundle(pem.as_bytes())?.swap_remove(0);
         Self::of(der)
     }
 
     /// A certificate in DER.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn of(der: CertificateDer<'static>) -> Result<Self, CertificateError> {
         let (not_before, not_after, dns_names) = {
             let certificate = x509(&der)?;
@@ -73,17 +61,14 @@ impl Parsed {
         Ok(Self { der, not_before, not_after, dns_names })
     }
 
-    /// The certificate itself.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// The certificate in PEM.
     pub fn pem(&self) -> String {
         to_pem(&self.der)
     }
 
-    /// When it ends.
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }

@@ -1,4 +1,4 @@
-//! An authority, what it has issued for us, and the Secret that holds both.
+//! An authority, the serving certificate that it has issued, and the Secret that holds both.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 
 use super::certificate::{CertificateError, Parsed, parse_bundle};
 
-/// The most certificates in a bundle. Renewals that pile up before any has ended come from a clock
-/// gone wrong, and what is oldest is not in use any more.
+/// The most certificates in a bundle. If more renewals pile up before one has expired, a clock is
+/// wrong, and the oldest certificate is no longer in use.
 pub const BUNDLE_MAX: usize = 8;
 
 const CA_CRT: &str = "ca.crt";
@@ -21,7 +21,7 @@ const CA_KEY: &str = "ca.key";
 const TLS_CRT: &str = "tls.crt";
 const TLS_KEY: &str = "tls.key";
 
-/// What a Secret holds: known to fit together.
+/// What a Secret holds. The parts are known to belong together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Material {
     /// The authority that signs, and former ones.
@@ -35,28 +35,20 @@ pub struct Material {
 /// Why a Secret's content cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
-    /// A key of the Secret is missing or not text.
     #[error("{0} is missing or not text")]
     Missing(&'static str),
-    /// There is something else than certificates.
     #[error("a certificate cannot be read")]
     Certificate(#[from] CertificateError),
-    /// The authority's key cannot be read, or is not its own.
     #[error("{CA_KEY} is not the key of the first certificate in {CA_CRT}")]
     CaKey,
-    /// The serving certificate's key cannot be read, or is not its own.
     #[error("{TLS_KEY} is not the key of {TLS_CRT}")]
     TlsKey,
-    /// The serving certificate is somebody else's.
     #[error("{TLS_CRT} is not signed by the first certificate in {CA_CRT}")]
     NotSigned,
 }
 
 impl Material {
-    /// Puts it together, and checks that it fits. A bundle that is too long loses its end.
-    ///
-    /// # Errors
-    /// See [`MaterialError`].
+    /// Checks that the parts belong together. A bundle that is too long is cut at its end.
     pub fn new(
         bundle: &str,
         ca_key: String,
@@ -83,9 +75,6 @@ impl Material {
     }
 
     /// Reads a Secret's content.
-    ///
-    /// # Errors
-    /// See [`MaterialError`].
     pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Result<Self, MaterialError> {
         let text = |key: &'static str| {
             data.get(key)
@@ -132,17 +121,14 @@ impl Material {
         &self.bundle[0]
     }
 
-    /// The authority that signs, in PEM.
     pub fn ca_pem(&self) -> String {
         self.authority().pem()
     }
 
-    /// The key of the authority that signs, in PEM.
     pub fn ca_key(&self) -> &str {
         &self.ca_key
     }
 
-    /// The serving certificate.
     pub fn certificate(&self) -> &Parsed {
         &self.certificate
     }
@@ -152,13 +138,12 @@ impl Material {
         &self.tls_crt
     }
 
-    /// The key of the serving certificate in PEM.
     pub fn tls_key(&self) -> &str {
         &self.tls_key
     }
 }
 
-/// It holds keys: they are never shown.
+/// Never shows the keys.
 impl std::fmt::Debug for Material {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Material")
@@ -180,7 +165,7 @@ pub(crate) fn identity(tls_crt: &str, tls_key: &str) -> Result<Arc<CertifiedKey>
     Ok(Arc::new(key))
 }
 
-/// The one cryptography of this process.
+/// The cryptography provider of this process.
 pub(crate) fn crypto() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }

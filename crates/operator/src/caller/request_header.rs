@@ -22,11 +22,11 @@ const UID_HEADERS: &str = "requestheader-uid-headers";
 const GROUP_HEADERS: &str = "requestheader-group-headers";
 const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
 
-/// Whose word about a caller is believed, and in which headers it stands.
+/// Which front proxies are trusted, and in which headers they name the caller.
 #[derive(Debug)]
 pub struct RequestHeader {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// Common names of whom we believe; all, if there are none.
+    /// The common names that are trusted; all of them if the list is empty.
     allowed_names: Vec<String>,
     username: Vec<HeaderName>,
     uid: Vec<HeaderName>,
@@ -38,49 +38,40 @@ pub struct RequestHeader {
 /// Why the ConfigMap's content cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestHeaderError {
-    /// A key is missing. Without an authority the API server does not speak for others at all.
+    /// Without an authority the API server does not name callers at all.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// It holds something else than a list of texts, or of names of headers.
     #[error("{0} is not a list of names")]
     List(&'static str),
-    /// The authority's certificates cannot be read.
     #[error("{CLIENT_CA} cannot be used")]
     Authority(#[from] CertificateError),
-    /// None of them is an authority.
     #[error("{CLIENT_CA} holds no authority")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// Why nobody is named. None of it is for the caller to know in detail.
+/// Why the caller is not known. The details are not told to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
-    /// No client certificate was shown.
+pub enum NotIdentified {
     #[error("no client certificate was shown")]
     NoCertificate,
-    /// The certificate is not of an authority that we believe, or not valid now.
-    #[error("the client certificate is not of an authority that we believe")]
-    Unknown,
-    /// The certificate is of the authority, and for somebody who may not speak for others.
-    #[error("the client certificate's name may not speak for others")]
+    /// Its authority is not trusted, or it is not valid now.
+    #[error("the client certificate is not trusted")]
+    NotBelieved,
+    /// The authority is trusted, but not the common name.
+    #[error("the client certificate's common name may not name callers")]
     NotAllowed,
-    /// No header names a user.
     #[error("no user is named")]
     Unnamed,
-    /// Whom to believe has not been read yet.
-    #[error("who may speak for others is not known yet")]
+    #[error("the trusted front proxies are not known yet")]
     NotYet,
 }
 
 impl RequestHeader {
     /// Reads the data of the ConfigMap `extension-apiserver-authentication`.
-    ///
-    /// # Errors
-    /// See [`RequestHeaderError`].
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, RequestHeaderError> {
         let bundle = data.get(CLIENT_CA).ok_or(RequestHeaderError::Missing(CLIENT_CA))?;
         let mut roots = RootCertStore::empty();
-        // One that cannot be used does not make the others of the bundle worse.
+        // A certificate that cannot be used does not affect the others of the bundle.
         roots.add_parsable_certificates(parse_bundle(bundle.as_bytes())?);
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(crypto()))
@@ -101,30 +92,27 @@ impl RequestHeader {
     }
 
     /// The caller that the headers name, if the certificate is of somebody who may name callers.
-    ///
-    /// # Errors
-    /// See [`Stranger`].
     pub fn user(
         &self,
         certificates: &[CertificateDer<'static>],
         headers: &HeaderMap,
         now: UnixTime,
-    ) -> Result<User, Stranger> {
+    ) -> Result<User, NotIdentified> {
         let (certificate, intermediates) =
-            certificates.split_first().ok_or(Stranger::NoCertificate)?;
+            certificates.split_first().ok_or(NotIdentified::NoCertificate)?;
         self.verifier
             .verify_client_cert(certificate, intermediates, now)
-            .map_err(|_| Stranger::Unknown)?;
+            .map_err(|_| NotIdentified::NotBelieved)?;
         let allowed = |name: String| self.allowed_names.contains(&name);
         if !self.allowed_names.is_empty() && !common_name(certificate).is_some_and(allowed) {
-            return Err(Stranger::NotAllowed);
+            return Err(NotIdentified::NotAllowed);
         }
         let first = |names: &[HeaderName]| {
             let mut values = names.iter().filter_map(|name| headers.get(name)?.to_str().ok());
             values.find(|value| !value.is_empty()).map(str::to_owned)
         };
         Ok(User {
-            name: first(&self.username).ok_or(Stranger::Unnamed)?,
+            name: first(&self.username).ok_or(NotIdentified::Unnamed)?,
             uid: first(&self.uid).unwrap_or_default(),
             groups: self
                 .groups
@@ -137,7 +125,7 @@ impl RequestHeader {
         .with_authenticated_group())
     }
 
-    /// What stands in headers such as `X-Remote-Extra-Scopes`; keys are percent-encoded.
+    /// The values of headers such as `X-Remote-Extra-Scopes`. Keys are percent-encoded.
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
         let mut extra = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in headers {
@@ -237,7 +225,7 @@ mod tests {
         data: &BTreeMap<String, String>,
         certificate: CertificateDer<'static>,
         headers: &HeaderMap,
-    ) -> Result<User, Stranger> {
+    ) -> Result<User, NotIdentified> {
         let header = RequestHeader::from_config_map(data).unwrap();
         header.user(&[certificate], headers, UnixTime::now())
     }
@@ -281,7 +269,7 @@ mod tests {
         let ca = ca();
         let allowed = config(&ca.pem(), r#"["proxy", "other"]"#);
         assert!(ask(&allowed, client(&ca, "proxy"), &named()).is_ok());
-        assert_eq!(ask(&allowed, client(&ca, "eve"), &named()), Err(Stranger::NotAllowed));
+        assert_eq!(ask(&allowed, client(&ca, "eve"), &named()), Err(NotIdentified::NotAllowed));
         for any in ["[]", ""] {
             assert!(ask(&config(&ca.pem(), any), client(&ca, "eve"), &named()).is_ok());
         }
@@ -293,7 +281,7 @@ mod tests {
         let data = config(&format!("{}{}", old.pem(), new.pem()), "[]");
         assert!(ask(&data, client(&old, "proxy"), &named()).is_ok());
         assert!(ask(&data, client(&new, "proxy"), &named()).is_ok());
-        assert_eq!(ask(&data, client(&other, "proxy"), &named()), Err(Stranger::Unknown));
+        assert_eq!(ask(&data, client(&other, "proxy"), &named()), Err(NotIdentified::NotBelieved));
     }
 
     #[test]
@@ -301,12 +289,12 @@ mod tests {
         let ca = ca();
         let data = config(&ca.pem(), "[]");
         let server = certificate(&ca, "proxy", ExtendedKeyUsagePurpose::ServerAuth);
-        assert_eq!(ask(&data, server, &named()), Err(Stranger::Unknown));
+        assert_eq!(ask(&data, server, &named()), Err(NotIdentified::NotBelieved));
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = time::OffsetDateTime::now_utc() - std::time::Duration::from_secs(1);
         let ended = params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap().into();
-        assert_eq!(ask(&data, ended, &named()), Err(Stranger::Unknown));
+        assert_eq!(ask(&data, ended, &named()), Err(NotIdentified::NotBelieved));
     }
 
     #[test]
@@ -314,10 +302,10 @@ mod tests {
         let ca = ca();
         let header = RequestHeader::from_config_map(&config(&ca.pem(), "[]")).unwrap();
         let now = UnixTime::now();
-        assert_eq!(header.user(&[], &named(), now), Err(Stranger::NoCertificate));
+        assert_eq!(header.user(&[], &named(), now), Err(NotIdentified::NoCertificate));
         let certificates = [client(&ca, "proxy")];
         let nobody = HeaderMap::new();
-        assert_eq!(header.user(&certificates, &nobody, now), Err(Stranger::Unnamed));
+        assert_eq!(header.user(&certificates, &nobody, now), Err(NotIdentified::Unnamed));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Discovery: the documents about the group and its version. The aggregator's probes ask for the
-//! latter, and its cache for all of it in one, aggregated.
+//! Discovery: the documents about the group and its version. The aggregator's probes read the
+//! version, and its cache reads all of it in one aggregated document.
 
 use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
@@ -7,19 +7,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{GROUP, VERSION, value::Metric};
+use super::metric::{GROUP, Metric, VERSION};
 
-/// The kind of an aggregated document.
 const AGGREGATED: &str = "APIGroupDiscoveryList";
-/// Its group.
 const DISCOVERY_GROUP: &str = "apidiscovery.k8s.io";
 
 /// A form in which discovery is aggregated. Both have the same fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregated {
-    /// Of Kubernetes 1.30 and newer.
+    /// Kubernetes 1.30 and newer.
     V2,
-    /// Of those before.
+    /// Older than 1.30.
     V2Beta1,
 }
 
@@ -58,7 +56,7 @@ impl Aggregated {
         }
     }
 
-    /// By which the aggregator knows the form.
+    /// The media type by which the aggregator recognizes the form.
     pub fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -68,7 +66,7 @@ impl Aggregated {
         })
     }
 
-    /// All that there is: the group, its version, the metrics.
+    /// The group, its version and its metrics.
     pub fn document(self) -> Value {
         let resource = |metric: Metric| {
             json!({
@@ -96,12 +94,11 @@ impl Aggregated {
     }
 }
 
-/// All groups, for callers that do not ask for an aggregated document.
+/// The groups, for callers that do not ask for an aggregated document.
 pub fn groups() -> APIGroupList {
     APIGroupList { groups: vec![group()] }
 }
 
-/// The group, of which there is one version.
 pub fn group() -> APIGroup {
     let version = GroupVersionForDiscovery {
         group_version: format!("{GROUP}/{VERSION}"),
@@ -115,7 +112,6 @@ pub fn group() -> APIGroup {
     }
 }
 
-/// The metrics that there are.
 pub fn version() -> APIResourceList {
     let resource = |metric: Metric| APIResource {
         name: metric.name().to_owned(),

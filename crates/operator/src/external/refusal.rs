@@ -1,22 +1,26 @@
-//! Refusals, as Kubernetes's clients understand them: a `Status` object.
+//! Refusals, as clients of Kubernetes understand them: a `Status` object.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::{GROUP, json, target::Target, value::Metric};
+use super::{
+    metric::{GROUP, Metric},
+    response::json,
+    target::Target,
+};
 use crate::{
-    caller::Stranger,
-    queues::{Source, Unknown},
+    caller::NotIdentified,
+    queues::{QueueUnavailable, ServedQueue},
     selector::SelectorError,
 };
 
-/// Why there is no answer. The message is for whoever asked: nothing internal is in it.
+/// Why there is no answer. The message goes to the caller, so it has nothing internal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     code: StatusCode,
-    /// A word that clients decide by.
+    /// The word that clients look at.
     reason: &'static str,
     message: String,
 }
@@ -26,23 +30,20 @@ impl Refusal {
         Self { code, reason, message: message.into() }
     }
 
-    /// The HTTP status.
     pub fn code(&self) -> StatusCode {
         self.code
     }
 
-    /// What is said to the caller.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Who asks is not known. Why is not told: who may speak for others is no stranger's affair.
-    pub fn stranger(stranger: Stranger) -> Self {
-        tracing::debug!(%stranger, "a request of nobody");
+    /// The caller is not known. The answer does not say why: which proxies are trusted is not public.
+    pub fn unauthenticated(why: NotIdentified) -> Self {
+        tracing::debug!(%why, "the caller was not identified");
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 
-    /// The caller may not have it.
     pub fn forbidden(user: &str, target: &Target) -> Self {
         let message = match target {
             Target::Metric { namespace, metric } => format!(
@@ -54,43 +55,38 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// Whether the caller may have it cannot be found out.
+    /// The access review failed.
     pub fn no_review() -> Self {
-        let message = "whether you may have this could not be found out; try again later";
+        let message = "the access review failed; try again later";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
-    /// Too much is asked at the same time.
     pub fn busy() -> Self {
-        let message = "too many questions at the same time; try again later";
+        let message = "too many requests at the same time; try again later";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     }
 
-    /// There is nothing at this path.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    /// Nothing can be changed or watched here.
     pub fn only_get() -> Self {
         let message = "external metrics can only be read, with GET and without watch";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
-    /// There is no such metric.
     pub fn no_metric(metric: &str) -> Self {
         let [depth, age] = Metric::ALL.map(Metric::name);
         let message = format!("there is no metric {metric:?}; there are {depth} and {age}");
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    /// The selector cannot be read.
     pub fn bad_selector(error: &SelectorError) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", format!("labelSelector {error}"))
     }
 
-    /// No queue is listed for it. An empty list would be taken for an error as well, and say less.
+    /// No queue is listed for it. The HPA takes an empty list for an error as well, and that says less.
     pub fn no_queue(metric: Metric, namespace: &str) -> Self {
         let message = format!(
             "{}: no queue of namespace {namespace:?} has the labels that the selector asks for",
@@ -99,8 +95,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    /// The number is not known now.
-    pub fn unknown(metric: Metric, source: &Source, unknown: &Unknown) -> Self {
+    pub fn unknown(metric: Metric, source: &ServedQueue, unknown: &QueueUnavailable) -> Self {
         let message = format!(
             "{} of queue {:?} of release {:?} is not known: {}",
             metric.name(),
@@ -111,14 +106,7 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
-    /// A bug.
-    pub fn internal() -> Self {
-        let message = "Internal error occurred";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-    }
-
-    /// The answer with the `Status` object.
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub fn into_response(self) -> Response<Full<Bytes>> {
         let status = json!({
             "kind": "Status",
             "apiVersion": "v1",

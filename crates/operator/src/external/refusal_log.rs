@@ -1,5 +1,5 @@
-//! The log of refusals. A refused discovery stops the deletion of every namespace of the cluster, so
-//! it must be seen.
+//! The log of refusals. While discovery is refused, Kubernetes deletes no namespace of the cluster, so
+//! refusals must be visible.
 
 use std::{
     collections::HashMap,
@@ -8,18 +8,18 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
-/// The time between two lines about the same: anybody who reaches the port can cause refusals.
+/// The time between two lines about the same refusal: anybody who reaches the port can cause them.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The label of what was asked for, and the status.
+/// The label `metric` and the status.
 type Kind = (&'static str, u16);
 
 /// Logs refusals, one line for each metric and status every ten seconds.
 #[derive(Default)]
 pub struct RefusalLog {
-    /// Bounded: labels and statuses are few.
+    /// Bounded, because there are few labels and statuses.
     logged: Mutex<HashMap<Kind, Logged>>,
 }
 
@@ -30,7 +30,6 @@ struct Logged {
 }
 
 impl RefusalLog {
-    /// Logs a refusal of what has this label.
     pub fn log(&self, metric: &'static str, refusal: &Refusal) {
         let code = refusal.code().as_u16();
         if let Some(unlogged) = self.due((metric, code), Instant::now()) {
@@ -39,7 +38,7 @@ impl RefusalLog {
         }
     }
 
-    /// If a line is due now: how many have not been logged since the last.
+    /// If a line is due: how many refusals have not been logged since the last one.
     fn due(&self, kind: Kind, now: Instant) -> Option<u64> {
         let mut logged = self.logged.lock();
         match logged.get_mut(&kind) {

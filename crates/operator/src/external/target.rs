@@ -1,12 +1,12 @@
 //! What a path asks for.
 
-use super::{GROUP, VERSION, value::Metric};
-use crate::caller::access::Wish;
+use super::metric::{GROUP, Metric, VERSION};
+use crate::caller::access::AccessReview;
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The document about all groups, of which there is one.
+    /// The document about all groups.
     Groups,
     /// The document about the group.
     Group,
@@ -14,12 +14,11 @@ pub enum Target {
     Version,
     /// A metric's values.
     Metric {
-        /// In which namespace.
         namespace: String,
-        /// Which metric; it need not exist.
+        /// It need not exist.
         metric: String,
     },
-    /// Nothing that we have.
+    /// Anything else.
     Other,
 }
 
@@ -44,20 +43,24 @@ impl Target {
         }
     }
 
-    /// What the caller must be allowed; `None` for what nobody can have.
-    pub fn wish(&self) -> Option<Wish> {
+    /// What has to be reviewed; `None` for a path that does not exist.
+    pub fn access_review(&self) -> Option<AccessReview> {
+        let document = |path| Some(AccessReview::Document { path });
         match self {
-            Self::Groups => Some(Wish::Document { path: "/apis".to_owned() }),
-            Self::Group => Some(Wish::Document { path: format!("/apis/{GROUP}") }),
-            Self::Version => Some(Wish::Document { path: format!("/apis/{GROUP}/{VERSION}") }),
-            Self::Metric { namespace, metric } => {
-                Some(Wish::Metric { namespace: namespace.clone(), metric: metric.clone() })
-            }
+            Self::Groups => document("/apis".to_owned()),
+            Self::Group => document(format!("/apis/{GROUP}")),
+            Self::Version => document(format!("/apis/{GROUP}/{VERSION}")),
+            Self::Metric { namespace, metric } => Some(AccessReview::List {
+                group: GROUP,
+                version: VERSION,
+                namespace: namespace.clone(),
+                resource: metric.clone(),
+            }),
             Self::Other => None,
         }
     }
 
-    /// The value of the label `metric`, of which there are few whatever is asked.
+    /// The value of the label `metric`. It is one of a few, whatever the path is.
     pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Groups | Self::Group | Self::Version => "discovery",

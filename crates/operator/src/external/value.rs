@@ -9,47 +9,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use serde::Serialize;
 
-use super::{GROUP, Refusal, VERSION};
+use super::{
+    metric::{GROUP, Metric, VERSION},
+    refusal::Refusal,
+};
 use crate::{
     OperatorMetrics,
-    queues::{Queues, Source, Unknown},
+    queues::{QueueUnavailable, Queues, ServedQueue},
     selector::Selector,
 };
-
-/// A metric that there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// Orders in the queue: waiting, in hand and set aside.
-    Depth,
-    /// Seconds that the order that will be delivered next has waited; 0 if none waits.
-    OldestAge,
-}
-
-impl Metric {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Depth, Self::OldestAge];
-
-    /// Its name in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Depth => "holdfast_queue_depth",
-            Self::OldestAge => "holdfast_queue_oldest_age_seconds",
-        }
-    }
-
-    /// The metric of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|metric| metric.name() == name)
-    }
-
-    /// The value of now, as a Quantity.
-    async fn of(self, source: &Source) -> Result<String, Unknown> {
-        match self {
-            Self::Depth => source.depth().await.map(|depth| depth.to_string()),
-            Self::OldestAge => source.oldest_age().await.map(quantity),
-        }
-    }
-}
 
 /// A list of values.
 #[derive(Clone, Debug, Serialize)]
@@ -86,7 +54,7 @@ pub(super) async fn list(
     if picked.is_empty() {
         return Err(Refusal::no_queue(metric, namespace));
     }
-    let answers = join_all(picked.iter().map(|source| metric.of(source))).await;
+    let answers = join_all(picked.iter().map(|source| value(metric, source))).await;
     let timestamp = now();
     let mut refused = None;
     let mut items = Vec::with_capacity(picked.len());
@@ -118,10 +86,18 @@ pub(super) async fn list(
     }
 }
 
+/// The value of now, as a Quantity.
+async fn value(metric: Metric, source: &ServedQueue) -> Result<String, QueueUnavailable> {
+    match metric {
+        Metric::Depth => source.depth().await.map(|depth| depth.to_string()),
+        Metric::OldestAge => source.oldest_age().await.map(quantity),
+    }
+}
+
 fn refusal(
     metric: Metric,
-    source: &Arc<Source>,
-    unknown: &Unknown,
+    source: &Arc<ServedQueue>,
+    unknown: &QueueUnavailable,
     metrics: &OperatorMetrics,
 ) -> Refusal {
     metrics.refused.with_label_values(&[unknown.reason()]).inc();

@@ -11,14 +11,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::{Path, PathBuf},
 };
 
 use holdfast_telemetry::RedisUrl;
 use serde::Deserialize;
 
-use crate::selector::{is_dns_label, is_label_key, is_label_value};
+use crate::{
+    bounded_file::{ReadError, read_text},
+    kubernetes_names::{is_dns_label, is_label_key, is_label_value},
+};
 
 /// The most bytes of a file that are read.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -28,17 +30,8 @@ const QUEUES_MAX: usize = 1000;
 /// Why a list of queues cannot be used. The sentences name the field.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The file cannot be read.
-    #[error("{path} cannot be read")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is too large.
-    #[error("{0} is larger than {BYTES_MAX} bytes")]
-    TooLarge(PathBuf),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// It is not YAML, or has fields that it must not have, or lacks some.
     #[error("{path} is not a list of queues: {reason}")]
     Syntax {
@@ -71,7 +64,7 @@ pub enum FileError {
 
 /// One queue as it is listed.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct QueueEntry {
     /// The namespace that its HPA is in.
     pub namespace: String,
     /// What selectors see.
@@ -81,7 +74,7 @@ pub struct Listed {
     pub redis_url: Option<RedisUrl>,
 }
 
-impl Listed {
+impl QueueEntry {
     /// The queue of one release.
     pub fn one(namespace: &str, release: &str, redis_url: RedisUrl) -> Self {
         let labels = [("queue", "orders"), ("release", release)];
@@ -122,11 +115,8 @@ fn holdfast() -> String {
 }
 
 /// Reads the file, and those with addresses that it names.
-///
-/// # Errors
-/// See [`FileError`].
-pub async fn read(path: &Path) -> Result<Vec<Listed>, FileError> {
-    let text = read_text(path).await?;
+pub async fn read(path: &Path) -> Result<Vec<QueueEntry>, FileError> {
+    let text = read_text(path, BYTES_MAX).await?;
     let document: Document = serde_saphyr::from_str(&text).map_err(|error| {
         let reason = error.to_string();
         // The first line says it; the others show the text, which may hold a password.
@@ -155,7 +145,7 @@ pub async fn read(path: &Path) -> Result<Vec<Listed>, FileError> {
 }
 
 impl Entry {
-    async fn listed(self) -> Result<Listed, (String, &'static str)> {
+    async fn listed(self) -> Result<QueueEntry, (String, &'static str)> {
         let wrong = |field: &str, must| Err((field.to_owned(), must));
         if !is_dns_label(&self.namespace) {
             return wrong("namespace", "must be the name of a namespace");
@@ -183,12 +173,12 @@ impl Entry {
             (None, Some(path)) => url_in(&path).await,
             _ => return wrong("redisUrl", "or redisUrlFile must be set, and not both"),
         };
-        Ok(Listed { namespace: self.namespace, labels, redis_url })
+        Ok(QueueEntry { namespace: self.namespace, labels, redis_url })
     }
 }
 
 async fn url_in(path: &Path) -> Option<RedisUrl> {
-    let text = match read_text(path).await {
+    let text = match read_text(path, BYTES_MAX).await {
         Ok(text) => text,
         Err(error) => {
             let error = holdfast_telemetry::Chain(&error);
@@ -206,27 +196,11 @@ async fn url_in(path: &Path) -> Option<RedisUrl> {
     url
 }
 
-async fn read_text(path: &Path) -> Result<String, FileError> {
-    let read = async {
-        // A mounted Secret or ConfigMap is on memory or a local disk, and small.
-        let length = tokio::fs::metadata(path).await?.len();
-        if length > BYTES_MAX {
-            return Ok(None);
-        }
-        tokio::fs::read_to_string(path).await.map(Some)
-    };
-    match read.await {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(FileError::TooLarge(path.to_owned())),
-        Err(source) => Err(FileError::Read { path: path.to_owned(), source }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn listed(text: &str) -> Result<Vec<Listed>, String> {
+    async fn listed(text: &str) -> Result<Vec<QueueEntry>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queues.yaml");
         std::fs::write(&path, text).unwrap();

@@ -97,7 +97,7 @@ impl std::str::FromStr for AutoscalerRef {
         let (kind, name) = text.split_once('/').unwrap_or_default();
         let kind = [Kind::Hpa, Kind::ScaledObject].into_iter().find(|it| it.name() == kind);
         match kind {
-            Some(kind) if crate::selector::is_dns_name(name) => {
+            Some(kind) if crate::kubernetes_names::is_dns_name(name) => {
                 Ok(Self { kind, name: name.to_owned() })
             }
             _ => Err(holdfast_telemetry::settings::MustBe::new(

@@ -1,432 +1,328 @@
-//! The rounds over all sales: everything is read anew and compared, and nothing but when to look
-//! again is remembered. A round that fails, an operator that dies at any step, a resource that vanishes
-//! are put right by the next round.
+//! The controller of all `FlashSale`s, while this replica holds the Lease.
+//!
+//! kube-runtime watches them and reconciles each by itself, so that a fault of one delays no other. Three jobs are about several
+//! sales at once: the minimums of the two autoscalers, and sales in the database whose FlashSale is gone. A FlashSale has no
+//! finalizer, because that would hold up its namespace where no operator is left.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use holdfast_domain::SaleName;
-use holdfast_telemetry::Chain;
-use jiff::{SignedDuration, Timestamp};
+use futures::{FutureExt as _, StreamExt as _, future};
+use holdfast_store::Store;
+use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    core::DeserializeGuard,
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        reflector, watcher,
+    },
 };
-use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    autoscaler::{Autoscaler, AutoscalerRef},
-    book::{self, Book, NotWritten, Page},
-    events,
-    minimum::Action,
-    resource::{FlashSale, FlashSaleSpec, FlashSaleStatus, Phase},
-    status::{self, Found, Known, Part},
+    SaleSettings,
+    capacity::{Capacity, PartCapacity},
+    reconcile::{ReconcileError, Reconciler},
+    repository::{self, NotWritten, SaleRepository},
+    resource::{FlashSale, Phase},
     timeline::Timeline,
 };
 use crate::{
-    OperatorMetrics,
-    calls::{CallError, FIELD_MANAGER, call},
+    OperatorMetrics, calls::CallError, failures::Failures, jobs, leadership::Progress,
     queues::Queues,
 };
 
-/// The most sales that are looked at.
-const SALES_MAX: u32 = 500;
-/// Between rounds while there is a sale that is not over, and while there is none.
-const BUSY: Duration = Duration::from_secs(1);
-const IDLE: Duration = Duration::from_secs(5);
-/// Between two looks at how an open sale goes.
-const REPORT_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// How long after the end the replicas may still tell of it.
-const LAST_REPORT_AFTER: SignedDuration = SignedDuration::from_secs(3);
-/// Between two tries to write down what the database refuses.
-const REFUSED_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// The most sales that are reconciled at the same time.
+const CONCURRENT: u16 = 64;
+/// The longest that one reconcile may take.
+const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
+/// Before a reconcile that failed is tried again, and one that met a conflict.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+const CONFLICT_PAUSE: Duration = Duration::from_millis(250);
+/// How long a watch lasts, in seconds. One whose connection has gone silent is replaced by then.
+const WATCH_SECONDS: u32 = 25;
+/// Between two rounds of a job.
+const JOB_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a controller is told.
-#[derive(Clone, Debug)]
-pub struct SaleSettings {
-    /// The namespace whose sales these are, and in which the autoscalers are.
-    pub namespace: String,
-    /// The release whose sales these are.
-    pub release: String,
-    /// This replica, for events.
-    pub identity: String,
-    /// The API's autoscaler.
-    pub api: Option<AutoscalerRef>,
-    /// The workers' autoscaler.
-    pub workers: Option<AutoscalerRef>,
-}
+/// A FlashSale, or why the object cannot be read as one. One that cannot be read hides no other.
+pub type Guarded = DeserializeGuard<FlashSale>;
 
-/// See the module's head.
-pub struct Controller {
+/// See the module's head. Cheap to clone.
+#[derive(Clone)]
+pub struct SaleController(Arc<Inner>);
+
+struct Inner {
     settings: SaleSettings,
-    client: Client,
-    sales: Api<FlashSale>,
-    book: Book,
-    queues: Queues,
+    api: Api<Guarded>,
+    repository: SaleRepository,
+    capacity: Arc<Capacity>,
+    reconciler: Reconciler,
+    progress: Progress,
+    failures: Failures,
     metrics: OperatorMetrics,
-    /// When the report of a sale was last made, by its uid.
-    reported: HashMap<String, Timestamp>,
-    /// What the database has refused, by the sale's uid.
-    refused: HashMap<String, (Option<i64>, Timestamp, NotWritten)>,
+    /// Whether the API server does not know `FlashSale`s: then there are none.
+    undefined: AtomicBool,
 }
 
-/// Both autoscalers, where there are.
-struct Capacity {
-    api: Option<Autoscaler>,
-    workers: Option<Autoscaler>,
-}
-
-/// Why a round stopped.
+/// Why a job about several sales failed.
 #[derive(Debug, thiserror::Error)]
-pub enum RoundError {
-    /// The API server.
-    #[error("the API server did not do what a sale needs: {0}")]
-    Call(&'static str, #[source] CallError),
-    /// The database.
-    #[error("the database did not take out a sale that is gone")]
-    TakeOut(#[source] holdfast_store::StoreError),
-}
+#[error("the database is not available")]
+pub struct DatabaseUnavailable;
 
-impl Controller {
-    /// A controller of the sales that `settings` name.
+impl SaleController {
     pub fn new(
         settings: SaleSettings,
-        client: Client,
-        book: Book,
+        client: &Client,
+        store: Option<Store>,
         queues: Queues,
         metrics: OperatorMetrics,
     ) -> Self {
-        let sales = Api::namespaced(client.clone(), &settings.namespace);
-        let (reported, refused) = (HashMap::new(), HashMap::new());
-        Self { settings, client, sales, book, queues, metrics, reported, refused }
+        let failures = Failures::new(metrics.sync_failures.clone());
+        let repository = SaleRepository::new(store, failures.clone());
+        let api = Api::namespaced(client.clone(), &settings.namespace);
+        let capacity = Arc::new(Capacity::new(
+            client.clone(),
+            settings.namespace.clone(),
+            settings.workers.clone(),
+            settings.api.clone(),
+        ));
+        let reconciler = Reconciler::new(
+            settings.clone(),
+            client.clone(),
+            repository.clone(),
+            Arc::clone(&capacity),
+            queues,
+            failures.clone(),
+        );
+        let undefined = AtomicBool::default();
+        Self(Arc::new(Inner {
+            settings,
+            api,
+            repository,
+            capacity,
+            reconciler,
+            progress: Progress::default(),
+            failures,
+            metrics,
+            undefined,
+        }))
     }
 
-    /// Does rounds while `leading` says so, until it is dropped.
-    pub async fn run(mut self, mut leading: watch::Receiver<bool>) {
-        let mut failing = false;
-        loop {
-            let mut pause = IDLE;
-            if *leading.borrow_and_update() {
-                match self.round(None).await {
-                    Ok(next) => {
-                        failing = false;
-                        pause = next;
-                    }
-                    // Somebody has changed something since it was read: at once anew.
-                    Err(RoundError::Call(_, error)) if error.is_conflict() => pause = BUSY / 4,
-                    Err(error) => {
-                        self.metrics.sync_failures.with_label_values(&["sales"]).inc();
-                        if !failing {
-                            let error = Chain(&error);
-                            tracing::warn!(%error, "the sales were not looked after; trying again");
-                            failing = true;
-                        }
-                        pause = BUSY;
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                Ok(()) = leading.changed() => {}
-            }
+    /// When the jobs last did what they are for.
+    pub(crate) fn progress(&self) -> Progress {
+        self.0.progress.clone()
+    }
+
+    /// Looks after the sales while `leading` says so, until it is dropped.
+    pub async fn run(self, mut leading: watch::Receiver<bool>) {
+        while leading.wait_for(|leads| *leads).await.is_ok() {
+            let ended = leading.wait_for(|leads| !*leads);
+            future::select(pin!(self.lead()), pin!(ended)).await;
         }
     }
 
-    /// Does a round at `at`, by default at the database's time; without a database, at this host's. Says how
-    /// long it is until the next is due.
-    ///
-    /// # Errors
-    /// Why it was not done to its end; the next round goes on.
-    pub async fn round(&mut self, at: Option<Timestamp>) -> Result<Duration, RoundError> {
-        let listed = call(self.sales.list(&ListParams::default().limit(SALES_MAX))).await;
-        let sales = match listed {
-            Ok(listed) => listed.items,
-            // The definition is not installed.
-            Err(error) if error.code() == Some(404) => Vec::new(),
-            Err(error) => return Err(RoundError::Call("list the sales", error)),
+    async fn lead(&self) {
+        let watched = watcher::Config::default().timeout(WATCH_SECONDS);
+        let controller = Controller::new(self.0.api.clone(), watched)
+            .with_config(controller::Config::default().concurrency(CONCURRENT));
+        let store = controller.store();
+        let reconcile =
+            |sale: Arc<Guarded>, this: Arc<Self>| async move { this.watched(&sale).await };
+        let retry = |_: Arc<Guarded>, error: &ReconcileError, _: Arc<Self>| {
+            Action::requeue(if error.is_conflict() { CONFLICT_PAUSE } else { RETRY_PAUSE })
         };
-        let ours = |sale: &FlashSale| {
-            sale.spec.release.as_ref().is_none_or(|release| *release == self.settings.release)
-                && sale.metadata.deletion_timestamp.is_none()
-        };
-        let sales: Vec<_> = sales.into_iter().filter(ours).collect();
-        let page = self.book.open().await;
-        let page = page.inspect_err(|error| {
-            tracing::debug!(error = %Chain(error), "the book of the sales was not opened");
-        });
-        let page = page.ok().flatten();
-        let now = at.or(page.as_ref().map(|page| page.now)).unwrap_or_else(Timestamp::now);
-        let timed: Vec<_> = sales.iter().map(|sale| (sale, Timeline::of(&sale.spec))).collect();
-
-        // First what orders hang on, then the capacity, then what is said of it.
-        if let Some(page) = &page {
-            self.take_out_vanished(page, &sales).await?;
-        }
-        let wanting: Vec<_> = timed
-            .iter()
-            .filter(|(_, timeline)| {
-                timeline.as_ref().is_ok_and(|timeline| timeline.wants_capacity(now))
+        let reconciles =
+            controller.run(reconcile, retry, Arc::new(self.clone())).for_each(|outcome| {
+                self.heard(outcome);
+                future::ready(())
+            });
+        let scaling = |subject, part: fn(&Capacity) -> &PartCapacity| {
+            let (this, store) = (self.clone(), store.clone());
+            jobs::repeat("autoscalers", subject, self.0.failures.clone(), move || {
+                let (this, store) = (this.clone(), store.clone());
+                async move { this.scale(part(&this.0.capacity), &store).await }
             })
-            .map(|(sale, _)| &sale.spec)
-            .collect();
-        let mut capacity = self.read_capacity().await?;
-        self.scale(&mut capacity, &wanting).await?;
-        let depth = self.depth(&wanting).await;
-        for (sale, timeline) in &timed {
-            let parts = capacity.parts(&sale.spec);
-            let written = match timeline {
-                Ok(timeline) => self.write(sale, *timeline, &parts, page.as_ref(), now).await,
-                // It is never held: what stands of it from before stays as it was.
-                Err(_) => Ok(false),
-            };
-            let generation = sale.metadata.generation;
-            let known = Known { timeline: timeline.clone(), written, parts, generation };
-            let mut status = status::status(&known, now, sale.status.as_ref());
-            self.report(sale, timeline.as_ref().ok(), &mut status, now, depth, &capacity).await;
-            self.show(sale, &status).await?;
-        }
-        let uids: Vec<_> = sales.iter().filter_map(kube::ResourceExt::uid).collect();
-        self.reported.retain(|uid, _| uids.contains(uid));
-        self.refused.retain(|uid, _| uids.contains(uid));
-        self.metrics.sales(&timed, now);
-        Ok(next_round(timed.iter().filter_map(|(_, timeline)| timeline.as_ref().ok()), now))
-    }
-
-    /// Sales in the book whose resource is gone.
-    async fn take_out_vanished(&self, page: &Page, sales: &[FlashSale]) -> Result<(), RoundError> {
-        let prefix = book::prefix(&self.settings.namespace);
-        let names: Vec<SaleName> =
-            sales.iter().filter_map(|sale| book::name_of(sale).ok()).collect();
-        for name in page.sales.keys() {
-            if name.as_str().starts_with(&prefix) && !names.contains(name) {
-                self.book.take_out(name).await.map_err(RoundError::TakeOut)?;
-                tracing::info!(
-                    sale = name.as_str(),
-                    "a sale is gone: its products are sold as ever"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    async fn read_capacity(&self) -> Result<Capacity, RoundError> {
-        let read = async |reference: &Option<AutoscalerRef>| match reference {
-            None => Ok(None),
-            Some(reference) => Autoscaler::read(&self.client, &self.settings.namespace, reference)
-                .await
-                .map_err(|error| RoundError::Call("read an autoscaler", error)),
         };
-        let (api, workers) =
-            tokio::try_join!(read(&self.settings.api), read(&self.settings.workers))?;
-        Ok(Capacity { api, workers })
+        let cleaning = jobs::repeat("sales", "deleted", self.0.failures.clone(), || {
+            let (this, store) = (self.clone(), store.clone());
+            async move { this.clean_up(&store).await }
+        });
+        tokio::join!(
+            reconciles,
+            scaling("workers", |capacity| &capacity.workers),
+            scaling("api", |capacity| &capacity.api),
+            cleaning,
+        );
     }
 
-    /// Raises the minimums, or gives back what was found.
+    /// Reconciles a sale as it was watched.
+    async fn watched(&self, sale: &Guarded) -> Result<Action, ReconcileError> {
+        let sale = match &sale.0 {
+            Ok(sale) => sale,
+            Err(invalid) => return Err(ReconcileError::Unreadable(invalid.error.clone())),
+        };
+        let reconciled = timeout(RECONCILE_LIMIT, self.reconcile(sale, None)).await;
+        let next = reconciled.map_err(|_elapsed| ReconcileError::Limit(RECONCILE_LIMIT))??;
+        Ok(Action::requeue(next))
+    }
+
+    /// Does for one sale what is due; see [`Reconciler::reconcile`].
+    pub async fn reconcile(
+        &self,
+        sale: &FlashSale,
+        at: Option<Timestamp>,
+    ) -> Result<Duration, ReconcileError> {
+        self.0.reconciler.reconcile(sale, at).await
+    }
+
+    fn heard<T>(&self, outcome: Result<T, controller::Error<ReconcileError, watcher::Error>>) {
+        let failures = &self.0.failures;
+        match outcome {
+            Err(controller::Error::ReconcilerFailed(error, sale)) if !error.is_conflict() => {
+                failures.heard("sales", &sale.name, Err::<(), _>(error));
+            }
+            Err(controller::Error::QueueError(error)) if is_undefined(&error) => {
+                if !self.0.undefined.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the API server does not know FlashSales: there are none");
+                }
+                return;
+            }
+            Err(controller::Error::QueueError(error)) => {
+                failures.heard("sales", "watch", Err::<(), _>(error));
+                return;
+            }
+            // Done, or a conflict, or a sale that was deleted meanwhile.
+            _ => {}
+        }
+        self.0.undefined.store(false, Ordering::Relaxed);
+        failures.heard("sales", "watch", Ok::<_, std::convert::Infallible>(()));
+    }
+
+    /// The sales of our release; `None` while they are not known.
+    fn ours(&self, store: &reflector::Store<Guarded>) -> Option<Vec<Arc<Guarded>>> {
+        let known = store.wait_until_ready().now_or_never().is_some();
+        (known || self.0.undefined.load(Ordering::Relaxed)).then(|| store.state())
+    }
+
     async fn scale(
         &self,
-        capacity: &mut Capacity,
-        wanting: &[&FlashSaleSpec],
-    ) -> Result<(), RoundError> {
-        let api = wanting.iter().filter_map(|spec| Some(spec.api.as_ref()?.min_replicas));
-        let workers = wanting.iter().filter_map(|spec| Some(spec.workers.as_ref()?.min_replicas));
-        let parts: [(_, _, Vec<i32>); 2] = [
-            ("api", &mut capacity.api, api.collect()),
-            ("workers", &mut capacity.workers, workers.collect()),
-        ];
-        for (part, autoscaler, wanted) in parts {
-            let Some(autoscaler) = autoscaler else { continue };
-            let done = autoscaler.apply(&self.client, &self.settings.namespace, wanted).await;
-            match done.map_err(|error| RoundError::Call("write an autoscaler", error))? {
-                Action::Keep => {}
-                Action::Raise(record) => {
-                    tracing::info!(part, found = record.found, set = record.set, "minimum raised");
-                }
-                Action::Restore(minimum) => tracing::info!(part, minimum, "minimum restored"),
-            }
+        part: &PartCapacity,
+        store: &reflector::Store<Guarded>,
+    ) -> Result<Duration, CallError> {
+        let Some(sales) = self.ours(store) else { return Ok(JOB_PAUSE) };
+        let sales = sales.iter().filter_map(|sale| sale.0.as_ref().ok());
+        match self.scale_at(part, &sales.collect::<Vec<_>>(), None).await {
+            // Somebody has changed it meanwhile.
+            Err(error) if error.is_conflict() => Ok(CONFLICT_PAUSE),
+            scaled => scaled.map(|()| JOB_PAUSE),
+        }
+    }
+
+    async fn scale_at(
+        &self,
+        part: &PartCapacity,
+        sales: &[&FlashSale],
+        at: Option<Timestamp>,
+    ) -> Result<(), CallError> {
+        let now = match at {
+            Some(at) => at,
+            None => match self.0.repository.snapshot().await {
+                Ok(snapshot) => snapshot.now(),
+                Err(_) => Timestamp::now(),
+            },
+        };
+        let wanting = sales.iter().filter(|sale| self.looks_after(sale)).map(|sale| &sale.spec);
+        let wanting = wanting
+            .filter(|spec| Timeline::of(spec).is_ok_and(|timeline| timeline.wants_capacity(now)));
+        self.0.capacity.scale(part, wanting).await
+    }
+
+    /// Gives both autoscalers the minimums that these sales want at `at`.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub async fn scale_all(&self, sales: &[&FlashSale], at: Timestamp) -> Result<(), CallError> {
+        for part in [&self.0.capacity.workers, &self.0.capacity.api] {
+            self.scale_at(part, sales, Some(at)).await?;
         }
         Ok(())
     }
 
-    /// Writes a sale down as it should stand, if it does not. Says whether it is held back.
-    async fn write(
-        &mut self,
-        sale: &FlashSale,
-        timeline: Timeline,
-        parts: &[Part],
-        page: Option<&Page>,
-        now: Timestamp,
-    ) -> Result<bool, NotWritten> {
-        let Some(page) = page else {
-            let why = if self.book.has_database() {
-                NotWritten::Unavailable
-            } else {
-                NotWritten::NoDatabase
-            };
-            return Err(why);
-        };
-        let name = book::name_of(sale)?;
-        let found = page.sales.get(&name);
-        // Once it was let go it is not held back again.
-        let was_held_back = found.is_none_or(|found| found.held_back);
-        let ready = now >= timeline.warms_at && status::is_ready(parts);
-        let held_back = !sale.spec.open_when_not_ready && was_held_back && !ready;
-        let wanted = book::entry(name, &sale.spec, timeline, held_back);
-        if found == Some(&wanted) {
-            return Ok(held_back);
-        }
-        let uid = sale.uid().unwrap_or_default();
-        let generation = sale.metadata.generation;
-        if let Some((of, at, why)) = self.refused.get(&uid)
-            && *of == generation
-            && now < *at + REFUSED_AGAIN_AFTER
-        {
-            return Err(why.clone());
-        }
-        let written = self.book.write(&wanted).await;
-        match &written {
-            Ok(()) => {
-                self.refused.remove(&uid);
-                tracing::info!(sale = wanted.name.as_str(), held_back, "written down");
-            }
-            Err(why @ NotWritten::Refused { .. }) => {
-                self.refused.insert(uid, (generation, now, why.clone()));
-            }
-            Err(_) => {}
-        }
-        written.map(|()| held_back)
+    fn looks_after(&self, sale: &FlashSale) -> bool {
+        self.0.settings.looks_after(&sale.spec) && sale.metadata.deletion_timestamp.is_none()
     }
 
-    /// The depth of the release's queue, if a sale is on.
-    async fn depth(&self, wanting: &[&FlashSaleSpec]) -> Option<u64> {
-        if wanting.is_empty() {
-            return None;
+    async fn clean_up(
+        &self,
+        store: &reflector::Store<Guarded>,
+    ) -> Result<Duration, DatabaseUnavailable> {
+        let sales = self.ours(store);
+        if let Some(sales) = &sales {
+            self.count(sales);
         }
-        let SaleSettings { namespace, release, .. } = &self.settings;
-        let queues = self.queues.all();
-        let queue = queues
-            .iter()
-            .find(|queue| queue.namespace() == namespace && queue.label("release") == release)?;
-        queue.depth().await.ok()
-    }
-
-    async fn report(
-        &mut self,
-        sale: &FlashSale,
-        timeline: Option<&Timeline>,
-        status: &mut FlashSaleStatus,
-        now: Timestamp,
-        depth: Option<u64>,
-        capacity: &Capacity,
-    ) {
-        let (Some(timeline), Some(uid)) = (timeline, sale.uid()) else { return };
-        let last = self.reported.get(&uid).copied();
-        let final_at = timeline.ends_at + LAST_REPORT_AFTER;
-        let due = match timeline.phase(now) {
-            Phase::Open => last.is_none_or(|last| now < last || now >= last + REPORT_EVERY),
-            Phase::Closed => last.is_none_or(|last| last < final_at) && now >= final_at,
-            _ => false,
-        };
-        if !due {
-            return;
-        }
-        let Ok(name) = book::name_of(sale) else { return };
-        match self.book.report(&name).await {
-            Ok(numbers) => {
-                let workers = capacity.workers.as_ref().map_or(0, |workers| workers.ready);
-                status::seen(&mut status.report, numbers.as_ref(), depth, workers);
-                self.reported.insert(uid, now);
-            }
-            Err(error) => {
-                tracing::debug!(sale = name.as_str(), error = %Chain(&error), "no report");
-            }
-        }
-    }
-
-    /// Writes the status if it has changed, and tells what has turned.
-    async fn show(&self, sale: &FlashSale, status: &FlashSaleStatus) -> Result<(), RoundError> {
-        if sale.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-        // What is gone from the report's map must go from the object's.
-        let patch = json!({
-            "metadata": {"resourceVersion": sale.resource_version()},
-            "status": status,
+        // Objects that cannot be read as a FlashSale keep what the database has of them.
+        let kept: Option<Vec<_>> = sales.map(|sales| {
+            let kept = sales
+                .iter()
+                .filter(|sale| sale.0.as_ref().map_or(true, |sale| self.looks_after(sale)));
+            kept.map(|sale| sale.name_any()).collect()
         });
-        let patched =
-            call(self.sales.patch_status(&sale.name_any(), &params, &Patch::Merge(patch))).await;
-        match patched {
-            Ok(_) => {}
-            // It was deleted meanwhile.
-            Err(error) if error.code() == Some(404) => return Ok(()),
-            Err(error) => return Err(RoundError::Call("write a sale's status", error)),
-        }
-        for told in events::turned(sale.status.as_ref(), status) {
-            let told = events::tell(&self.client, &self.settings.identity, sale, &told).await;
-            if let Err(error) = told {
-                tracing::debug!(error = %Chain(&error), "an event was not written");
+        self.delete_others(kept.as_deref()).await?;
+        self.0.progress.made();
+        Ok(JOB_PAUSE)
+    }
+
+    /// Deletes the sales from the database whose FlashSale is not among these; none while these are not known.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn delete_others(&self, kept: Option<&[String]>) -> Result<(), DatabaseUnavailable> {
+        let snapshot = match self.0.repository.snapshot().await {
+            Ok(snapshot) => snapshot,
+            Err(NotWritten::Unavailable) => return Err(DatabaseUnavailable),
+            // There is none.
+            Err(_) => return Ok(()),
+        };
+        let Some(kept) = kept else { return Ok(()) };
+        let prefix = repository::prefix(&self.0.settings.namespace);
+        for name in snapshot.sales.keys() {
+            let Some(sale) = name.as_str().strip_prefix(&prefix) else { continue };
+            if !kept.iter().any(|kept| kept == sale) {
+                self.0.repository.delete(name).await.map_err(|_| DatabaseUnavailable)?;
+                tracing::info!(sale, "the FlashSale is gone: the sale was deleted");
             }
         }
         Ok(())
     }
-}
 
-impl Capacity {
-    /// What a sale wants, and what there is of it.
-    fn parts(&self, spec: &FlashSaleSpec) -> Vec<Part> {
-        let found = |autoscaler: &Option<Autoscaler>| {
-            autoscaler.as_ref().map(|it| Found { maximum: it.observed.maximum, ready: it.ready })
-        };
-        let part = |name, wanted: &Option<super::resource::Capacity>, autoscaler| {
-            let wanted = wanted.as_ref()?.min_replicas;
-            Some(Part { name, wanted, found: found(autoscaler) })
-        };
-        [part("workers", &spec.workers, &self.workers), part("api", &spec.api, &self.api)]
-            .into_iter()
-            .flatten()
-            .collect()
+    fn count(&self, sales: &[Arc<Guarded>]) {
+        let ours = sales.iter().filter_map(|sale| sale.0.as_ref().ok());
+        let phases: Vec<_> = ours
+            .filter(|sale| self.looks_after(sale))
+            .filter_map(|sale| sale.status.as_ref()?.phase)
+            .collect();
+        for phase in Phase::ALL {
+            let count = phases.iter().filter(|shown| **shown == phase).count();
+            let gauge = self.0.metrics.sales.with_label_values(&[phase.label()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }
 
-/// How long it is until something is due: at each turn of a sale exactly, and in between as often as pods come and go.
-fn next_round<'a>(timelines: impl Iterator<Item = &'a Timeline>, now: Timestamp) -> Duration {
-    let mut next = IDLE;
-    for timeline in timelines {
-        if now < timeline.ends_at + LAST_REPORT_AFTER + SignedDuration::from_secs(1) {
-            next = next.min(BUSY);
-        }
-        for turn in [timeline.warms_at, timeline.starts_at, timeline.ends_at] {
-            if let Ok(until) = Duration::try_from(turn.duration_since(now))
-                && !until.is_zero()
-            {
-                // A little late rather than a little early.
-                next = next.min(until + Duration::from_millis(5));
-            }
-        }
-    }
-    next
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_round_is_at_the_next_turn() {
-        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-        let sale = Timeline { warms_at: at(10_000), starts_at: at(20_000), ends_at: at(30_000) };
-        for (now, millis) in [
-            (0, 1000),
-            (9_700, 305),
-            (10_000, 1000),
-            (19_999, 6),
-            (29_000, 1000),
-            (33_500, 1000),
-            (40_000, 5000),
-        ] {
-            let next = next_round([&sale].into_iter(), at(now));
-            assert_eq!(next, Duration::from_millis(millis), "at {now}");
-        }
-    }
+/// Whether the definition of `FlashSale` is not installed.
+fn is_undefined(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return false;
+    };
+    status.code == 404
 }

@@ -138,14 +138,21 @@ pub enum Phase {
     Open,
     /// It is over.
     Closed,
-    /// It cannot be held.
+    /// The database does not have it, so it is not enforced. The operator tries again.
+    Stalled,
+    /// The spec has to be changed.
     Failed,
 }
 
 impl Phase {
     /// Each phase.
-    pub const ALL: [Self; 5] =
-        [Self::Scheduled, Self::Warming, Self::Open, Self::Closed, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::Warming, Self::Open, Self::Closed, Self::Stalled, Self::Failed];
+
+    /// Whether the database has nothing of the sale.
+    pub fn is_not_written(self) -> bool {
+        matches!(self, Self::Stalled | Self::Failed)
+    }
 
     /// The label of a metric.
     pub fn label(self) -> &'static str {
@@ -154,6 +161,7 @@ impl Phase {
             Self::Warming => "warming",
             Self::Open => "open",
             Self::Closed => "closed",
+            Self::Stalled => "stalled",
             Self::Failed => "failed",
         }
     }

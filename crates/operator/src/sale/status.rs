@@ -1,9 +1,10 @@
-//! What a sale's status says, from what is known of it: pure.
+//! What a FlashSale's status says, from what is known of it: pure.
 
+use holdfast_domain::Sale;
 use jiff::Timestamp;
 
 use super::{
-    book::NotWritten,
+    repository::NotWritten,
     resource::{Condition, FlashSaleStatus, Phase, Report},
     timeline::{Timeline, TimelineError},
 };
@@ -15,35 +16,40 @@ pub struct Part {
     pub name: &'static str,
     /// The fewest replicas that it wants.
     pub wanted: i32,
-    /// What there is; `None` without an autoscaler.
-    pub found: Option<Found>,
+    pub found: Found,
 }
 
 /// What there is of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The autoscaler's maximum.
-    pub maximum: i32,
-    /// Pods that are ready.
-    pub ready: i32,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The autoscaler was not read, for this reason.
+    Unknown(String),
+    /// There is no autoscaler.
+    Nothing,
+    /// The autoscaler's maximum, and the pods that are ready.
+    Replicas { maximum: i32, ready: i32 },
 }
 
 /// What is known of a sale.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Its times, or why it has none.
+    /// The times of its spec.
     pub timeline: Result<Timeline, TimelineError>,
-    /// Whether it stands in the database; whether it is held back there.
-    pub written: Result<bool, NotWritten>,
+    /// What the database has of it; `None` if it has nothing, or is not available.
+    pub written: Option<Sale>,
+    /// Why that is not what the spec says.
+    pub problem: Option<NotWritten>,
     /// The capacity that it wants.
     pub parts: Vec<Part>,
+    /// Whether it stays closed until the capacity was there once.
+    pub waits: bool,
     /// The generation of its spec.
     pub generation: Option<i64>,
 }
 
-/// A verdict: what the conditions say.
+/// What the conditions say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Summary {
     /// All that is to be done by now is done.
     Ready(&'static str, String),
     /// It comes by itself.
@@ -54,20 +60,29 @@ enum Verdict {
 
 /// Whether every part has the pods that it wants.
 pub fn is_ready(parts: &[Part]) -> bool {
-    parts.iter().all(|part| part.found.is_some_and(|found| found.ready >= part.wanted))
+    parts.iter().all(|part| part.ready() >= part.wanted)
+}
+
+impl Part {
+    fn ready(&self) -> i32 {
+        match self.found {
+            Found::Replicas { ready, .. } => ready,
+            _ => 0,
+        }
+    }
 }
 
 /// The status of a sale at a time, with the transition times and the report of the one before.
 pub fn status(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -> FlashSaleStatus {
-    let (phase, verdict) = judge(known, now);
-    let flags = match &verdict {
-        Verdict::Ready(..) => [true, false, false],
-        Verdict::Reconciling(..) => [false, true, false],
-        Verdict::Stalled(..) => [false, false, true],
+    let (phase, summary) = summarize(known, now, before);
+    let flags = match &summary {
+        Summary::Ready(..) => [true, false, false],
+        Summary::Reconciling(..) => [false, true, false],
+        Summary::Stalled(..) => [false, false, true],
     };
-    let (Verdict::Ready(reason, message)
-    | Verdict::Reconciling(reason, message)
-    | Verdict::Stalled(reason, message)) = verdict;
+    let (Summary::Ready(reason, message)
+    | Summary::Reconciling(reason, message)
+    | Summary::Stalled(reason, message)) = summary;
     let conditions =
         ["Ready", "Reconciling", "Stalled"].into_iter().zip(flags).map(|(kind, on)| {
             let status = if on { "True" } else { "False" };
@@ -90,74 +105,101 @@ pub fn status(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -
     }
 }
 
-fn judge(known: &Known, now: Timestamp) -> (Phase, Verdict) {
-    let timeline = match &known.timeline {
-        Ok(timeline) => timeline,
-        Err(error) => return (Phase::Failed, Verdict::Stalled("InvalidSpec", error.to_string())),
-    };
-    let phase = timeline.phase(now);
-    let held_back = match &known.written {
-        Ok(held_back) => *held_back,
-        Err(NotWritten::NoDatabase) => {
-            let message = "the operator has no database to write it down in: DATABASE_URL";
-            return (Phase::Failed, Verdict::Stalled("NoDatabase", message.to_owned()));
+fn summarize(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -> (Phase, Summary) {
+    // The window that the database enforces; the warm-up is the operator's own affair.
+    let written = known.written.as_ref().map(|sale| {
+        let warms_at = known.timeline.as_ref().map_or(sale.starts_at, |spec| spec.warms_at);
+        let window = Timeline { warms_at, starts_at: sale.starts_at, ends_at: sale.ends_at };
+        (window, sale.held_back)
+    });
+    if let (Some((window, held_back)), None) = (written, &known.problem) {
+        let phase = shown(window.phase(now), held_back);
+        return (phase, as_written(known, window, held_back, now));
+    }
+    let (reason, message) = match known.problem.clone() {
+        Some(NotWritten::Invalid { reason, message } | NotWritten::Refused { reason, message }) => {
+            (reason, message)
         }
-        // What stands there of it is enforced.
-        Err(NotWritten::Refused { reason: "SaleBegun", message }) => {
-            return (phase, Verdict::Stalled("SaleBegun", message.clone()));
+        Some(NotWritten::NoDatabase) => {
+            let message = "the operator has no database to write the sale to: set DATABASE_URL";
+            ("NoDatabase", message.to_owned())
         }
-        Err(NotWritten::Refused { reason, message }) => {
-            return (Phase::Failed, Verdict::Stalled(reason, message.clone()));
-        }
-        Err(NotWritten::Unavailable) => {
-            let message = "the database has not taken it yet; trying again".to_owned();
-            let verdict = if phase == Phase::Scheduled {
-                Verdict::Reconciling("DatabaseUnavailable", message)
-            } else {
-                Verdict::Stalled("DatabaseUnavailable", message)
-            };
-            return (phase, verdict);
+        Some(NotWritten::Unavailable) | None => {
+            let message = "the database is not available; the operator tries again";
+            ("DatabaseUnavailable", message.to_owned())
         }
     };
-    match phase {
+    if let Some((window, held_back)) = written {
+        let message = format!("{message}; what was written before stays in force");
+        return (shown(window.phase(now), held_back), Summary::Stalled(reason, message));
+    }
+    // The database is not available, and had this generation: what it has is enforced.
+    if known.problem == Some(NotWritten::Unavailable)
+        && let Ok(window) = &known.timeline
+        && let Some(before) = before.filter(|it| it.observed_generation == known.generation)
+        && let Some(phase) = before.phase.filter(|phase| !phase.is_not_written())
+    {
+        let was_ready = before.conditions.iter().any(|it| it.reason == "CapacityReady");
+        let was_held_back = known.waits && phase == Phase::Warming && !was_ready;
+        let phase = shown(window.phase(now), was_held_back);
+        return (phase, Summary::Reconciling(reason, message));
+    }
+    let phase = match known.problem {
+        Some(NotWritten::Invalid { .. }) => Phase::Failed,
+        _ => Phase::Stalled,
+    };
+    (phase, Summary::Stalled(reason, message))
+}
+
+/// A sale that is held back takes no orders.
+fn shown(phase: Phase, held_back: bool) -> Phase {
+    if phase == Phase::Open && held_back { Phase::Warming } else { phase }
+}
+
+/// Of a sale that the database has as the spec says.
+fn as_written(known: &Known, window: Timeline, held_back: bool, now: Timestamp) -> Summary {
+    match window.phase(now) {
         Phase::Scheduled => {
-            let message = format!("warms up at {}", seconds(timeline.warms_at));
-            (phase, Verdict::Ready("Scheduled", message))
+            Summary::Ready("Scheduled", format!("warms up at {}", seconds(window.warms_at)))
         }
-        Phase::Closed => {
-            let message = format!("closed at {}", seconds(timeline.ends_at));
-            (phase, Verdict::Ready("Closed", message))
-        }
-        _ => {
-            let is_open = phase == Phase::Open;
-            let shown = if is_open && held_back { Phase::Warming } else { phase };
-            (shown, capacity(known, is_open, held_back))
-        }
+        Phase::Closed => Summary::Ready("Closed", format!("closed at {}", seconds(window.ends_at))),
+        phase => capacity(known, phase == Phase::Open, held_back),
     }
 }
 
-fn capacity(known: &Known, is_open: bool, held_back: bool) -> Verdict {
+fn capacity(known: &Known, is_open: bool, held_back: bool) -> Summary {
     for Part { name, wanted, found } in &known.parts {
-        let Some(found) = found else {
-            return Verdict::Stalled("NoAutoscaler", format!("{name}: there is no autoscaler"));
-        };
-        if found.maximum < *wanted {
-            let message = format!("{name}: the maximum is {}, wanted are {wanted}", found.maximum);
-            return Verdict::Stalled("MaximumTooLow", message);
+        match found {
+            Found::Unknown(why) => {
+                let message = format!("{name}: the autoscaler was not read: {why}");
+                return Summary::Reconciling("AutoscalerUnavailable", message);
+            }
+            Found::Nothing => {
+                let message = format!("{name}: there is no autoscaler");
+                return Summary::Stalled("NoAutoscaler", message);
+            }
+            Found::Replicas { maximum, .. } if maximum < wanted => {
+                let message = format!(
+                    "{name}: the autoscaler's maximum is {maximum}, the sale wants {wanted}"
+                );
+                return Summary::Stalled("MaximumTooLow", message);
+            }
+            Found::Replicas { .. } => {}
         }
     }
-    let missing = known.parts.iter().filter_map(|part| {
-        let ready = part.found.map_or(0, |found| found.ready);
-        (ready < part.wanted).then(|| format!("{}: {ready} of {} ready", part.name, part.wanted))
-    });
-    let missing: Vec<_> = missing.collect();
+    let missing: Vec<_> = known
+        .parts
+        .iter()
+        .filter(|part| part.ready() < part.wanted)
+        .map(|part| format!("{}: {} of {} ready", part.name, part.ready(), part.wanted))
+        .collect();
     match (missing.is_empty(), is_open) {
-        (true, false) => Verdict::Ready("CapacityReady", "all pods are ready".to_owned()),
-        (true, true) => Verdict::Ready("Open", "orders are taken".to_owned()),
-        (false, false) => Verdict::Reconciling("WaitingForPods", missing.join(", ")),
+        (true, false) => Summary::Ready("CapacityReady", "all pods are ready".to_owned()),
+        (true, true) => Summary::Ready("Open", "orders are taken".to_owned()),
+        (false, false) => Summary::Reconciling("WaitingForPods", missing.join(", ")),
         (false, true) => {
-            let opened = if held_back { "held back" } else { "open all the same" };
-            Verdict::Stalled("PodsNotReady", format!("{}; {opened}", missing.join(", ")))
+            let opened = if held_back { "the sale is held back" } else { "the sale is open" };
+            Summary::Stalled("PodsNotReady", format!("{}; {opened}", missing.join(", ")))
         }
     }
 }
@@ -190,26 +232,55 @@ pub fn seconds(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use holdfast_domain::SaleName;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn known(found: Option<Found>) -> Known {
+    fn sale(held_back: bool) -> Sale {
+        Sale {
+            name: SaleName::new("shop/a".to_owned()).unwrap(),
+            products: BTreeSet::new(),
+            starts_at: at(20),
+            ends_at: at(30),
+            per_customer: None,
+            held_back,
+        }
+    }
+
+    fn known(found: Found) -> Known {
         Known {
             timeline: Ok(Timeline { warms_at: at(10), starts_at: at(20), ends_at: at(30) }),
-            written: Ok(false),
+            written: Some(sale(false)),
+            problem: None,
             parts: vec![Part { name: "workers", wanted: 3, found }],
+            waits: false,
             generation: Some(1),
         }
     }
 
-    fn told(known: &Known, second: i64) -> (Phase, String, String) {
-        let status = status(known, at(second), None);
+    fn ready(ready: i32) -> Found {
+        Found::Replicas { maximum: 10, ready }
+    }
+
+    fn told_after(
+        known: &Known,
+        second: i64,
+        before: Option<&FlashSaleStatus>,
+    ) -> (Phase, String, String) {
+        let status = status(known, at(second), before);
         let on: Vec<_> = status.conditions.iter().filter(|it| it.status == "True").collect();
         assert_eq!(on.len(), 1, "one of the three holds: {status:?}");
         (status.phase.unwrap(), on[0].kind.clone(), on[0].reason.clone())
+    }
+
+    fn told(known: &Known, second: i64) -> (Phase, String, String) {
+        told_after(known, second, None)
     }
 
     fn is(phase: Phase, kind: &str, reason: &str) -> (Phase, String, String) {
@@ -218,47 +289,75 @@ mod tests {
 
     #[test]
     fn a_sale_whose_pods_come_in_time_is_ready_at_each_step() {
-        let found = |ready| Some(Found { maximum: 10, ready });
-        assert_eq!(told(&known(found(1)), 5), is(Phase::Scheduled, "Ready", "Scheduled"));
-        assert_eq!(told(&known(found(1)), 12), is(Phase::Warming, "Reconciling", "WaitingForPods"));
-        assert_eq!(told(&known(found(3)), 15), is(Phase::Warming, "Ready", "CapacityReady"));
-        assert_eq!(told(&known(found(3)), 20), is(Phase::Open, "Ready", "Open"));
-        assert_eq!(told(&known(found(1)), 30), is(Phase::Closed, "Ready", "Closed"));
+        let at = |second, count| told(&known(ready(count)), second);
+        assert_eq!(at(5, 1), is(Phase::Scheduled, "Ready", "Scheduled"));
+        assert_eq!(at(12, 1), is(Phase::Warming, "Reconciling", "WaitingForPods"));
+        assert_eq!(at(15, 3), is(Phase::Warming, "Ready", "CapacityReady"));
+        assert_eq!(at(20, 3), is(Phase::Open, "Ready", "Open"));
+        assert_eq!(at(30, 1), is(Phase::Closed, "Ready", "Closed"));
     }
 
     #[test]
-    fn what_somebody_has_to_mend_is_stalled_with_its_reason() {
-        let found = |maximum, ready| Some(Found { maximum, ready });
-        assert_eq!(told(&known(None), 12), is(Phase::Warming, "Stalled", "NoAutoscaler"));
-        assert_eq!(told(&known(found(2, 2)), 12), is(Phase::Warming, "Stalled", "MaximumTooLow"));
-        assert_eq!(told(&known(found(9, 2)), 21), is(Phase::Open, "Stalled", "PodsNotReady"));
-        let mut held_back = known(found(9, 2));
-        held_back.written = Ok(true);
+    fn missing_capacity_is_stalled_with_its_reason() {
+        let few = Found::Replicas { maximum: 2, ready: 2 };
+        assert_eq!(told(&known(Found::Nothing), 12), is(Phase::Warming, "Stalled", "NoAutoscaler"));
+        assert_eq!(told(&known(few), 12), is(Phase::Warming, "Stalled", "MaximumTooLow"));
+        assert_eq!(told(&known(ready(2)), 21), is(Phase::Open, "Stalled", "PodsNotReady"));
+        let unknown = known(Found::Unknown("no answer".to_owned()));
+        assert_eq!(told(&unknown, 21), is(Phase::Open, "Reconciling", "AutoscalerUnavailable"));
+        let held_back = Known { written: Some(sale(true)), ..known(ready(2)) };
         assert_eq!(told(&held_back, 21), is(Phase::Warming, "Stalled", "PodsNotReady"));
-        let mut bad = known(found(9, 9));
-        bad.timeline = Err(TimelineError::Empty);
-        assert_eq!(told(&bad, 21), is(Phase::Failed, "Stalled", "InvalidSpec"));
-        for (why, second, expected) in [
-            (NotWritten::NoDatabase, 5, is(Phase::Failed, "Stalled", "NoDatabase")),
-            (
-                NotWritten::Unavailable,
-                5,
-                is(Phase::Scheduled, "Reconciling", "DatabaseUnavailable"),
-            ),
-            (NotWritten::Unavailable, 12, is(Phase::Warming, "Stalled", "DatabaseUnavailable")),
-        ] {
-            let mut unwritten = known(found(9, 9));
-            unwritten.written = Err(why);
-            assert_eq!(told(&unwritten, second), expected);
+    }
+
+    fn invalid() -> NotWritten {
+        let message = TimelineError::Empty.to_string();
+        NotWritten::Invalid { reason: "InvalidSpec", message }
+    }
+
+    #[test]
+    fn a_sale_that_is_not_written_is_never_shown_as_open() {
+        let refused = NotWritten::Refused { reason: "TooManySales", message: String::new() };
+        for second in [5, 12, 21, 31] {
+            for (problem, phase, reason) in [
+                (NotWritten::NoDatabase, Phase::Stalled, "NoDatabase"),
+                (NotWritten::Unavailable, Phase::Stalled, "DatabaseUnavailable"),
+                (refused.clone(), Phase::Stalled, "TooManySales"),
+                (invalid(), Phase::Failed, "InvalidSpec"),
+            ] {
+                let known = Known { written: None, problem: Some(problem), ..known(ready(9)) };
+                assert_eq!(told(&known, second), is(phase, "Stalled", reason));
+            }
         }
     }
 
     #[test]
+    fn what_was_written_before_stays_in_force_and_is_shown() {
+        let known = Known { problem: Some(invalid()), ..known(ready(9)) };
+        assert_eq!(told(&known, 21), is(Phase::Open, "Stalled", "InvalidSpec"));
+    }
+
+    #[test]
+    fn a_written_sale_goes_on_while_the_database_is_not_available() {
+        let lost =
+            Known { written: None, problem: Some(NotWritten::Unavailable), ..known(ready(9)) };
+        let reason = "DatabaseUnavailable";
+        let before = status(&known(ready(9)), at(15), None);
+        let told = told_after(&lost, 21, Some(&before));
+        assert_eq!(told, is(Phase::Open, "Reconciling", reason));
+        let held_back =
+            status(&Known { written: Some(sale(true)), ..known(ready(1)) }, at(21), None);
+        let told = told_after(&Known { waits: true, ..lost.clone() }, 22, Some(&held_back));
+        assert_eq!(told, is(Phase::Warming, "Reconciling", reason));
+        let edited = Known { generation: Some(2), ..lost };
+        let told = told_after(&edited, 21, Some(&before));
+        assert_eq!(told, is(Phase::Stalled, "Stalled", reason));
+    }
+
+    #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
-        let found = |ready| Some(Found { maximum: 10, ready });
-        let warming = status(&known(found(1)), at(11), None);
-        let later = status(&known(found(2)), at(13), Some(&warming));
-        let ready = status(&known(found(3)), at(15), Some(&later));
+        let warming = status(&known(ready(1)), at(11), None);
+        let later = status(&known(ready(2)), at(13), Some(&warming));
+        let ready = status(&known(ready(3)), at(15), Some(&later));
         let since = |status: &FlashSaleStatus, kind: &str| {
             let condition = status.conditions.iter().find(|it| it.kind == kind).unwrap();
             condition.last_transition_time.parse::<Timestamp>().unwrap().as_second()

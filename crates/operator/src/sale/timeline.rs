@@ -34,9 +34,6 @@ pub enum TimelineError {
 
 impl Timeline {
     /// Reads the times of a spec.
-    ///
-    /// # Errors
-    /// See [`TimelineError`].
     pub fn of(spec: &FlashSaleSpec) -> Result<Self, TimelineError> {
         let time = |field, text: &str| {
             text.parse::<Timestamp>().map_err(|_error| TimelineError::Unreadable(field))

@@ -1,4 +1,4 @@
-//! Asks for a client certificate, and leaves to others whether to believe it.
+//! Requests a client certificate, and leaves it to `caller` whether to trust it.
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
@@ -10,17 +10,16 @@ use rustls::{
 
 use crate::authority::crypto;
 
-/// Takes any certificate whose key the client has: that much the handshake proves. Nothing may
-/// follow from a connection alone: `caller::RequestHeader` checks the certificate's chain, purpose,
-/// dates and name before each answer, by what is believed then. So a caller without a certificate
-/// gets a Status object that a client can show, and not a broken handshake.
+/// Accepts any certificate whose key the client has; the handshake proves that. Nothing may
+/// be concluded from the connection alone: `caller::RequestHeader` checks the certificate's chain, purpose,
+/// dates and name before each answer. So a caller without a certificate
+/// gets a Status object that a client can show instead of a failed handshake.
 #[derive(Debug)]
 pub struct AnyClient {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl AnyClient {
-    /// With the algorithms of this process's cryptography.
     pub fn new() -> Self {
         Self { algorithms: crypto().signature_verification_algorithms }
     }
@@ -31,7 +30,7 @@ impl ClientCertVerifier for AnyClient {
         false
     }
 
-    /// None: then a client shows the certificate that it has.
+    /// None, so that a client shows the certificate that it has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

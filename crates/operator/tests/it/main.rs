@@ -17,6 +17,7 @@ mod objects;
 mod redis_tls;
 mod replicas;
 mod rights;
+mod sale_faults;
 mod sale_resource;
 mod sales;
 mod settings;

@@ -2,7 +2,7 @@
 
 use std::{str::FromStr as _, time::Duration};
 
-use holdfast_operator::queues::{QueueSettings, Queues, Reach};
+use holdfast_operator::queues::{QueueSettings, Queues, RedisAccess};
 use holdfast_queue::{Job, Queue};
 use holdfast_sandbox::{Port, Redis, RedisOptions};
 use holdfast_telemetry::RedisCa;
@@ -46,7 +46,7 @@ async fn a_queue_behind_tls_is_counted_by_the_right_authority_only() {
     std::fs::write(&list, text).unwrap();
     for (authority, known) in [("tls.crt", true), ("other.crt", false)] {
         let ca = RedisCa::from_str(folder.path().join(authority).to_str().unwrap()).unwrap();
-        let reach = Reach { timeout: Duration::from_secs(5), redis_ca: Some(ca) };
+        let reach = RedisAccess { timeout: Duration::from_secs(5), redis_ca: Some(ca) };
         let queues = Queues::load(QueueSettings::File(list.clone()), reach).await.unwrap();
         let all = queues.all();
         assert_eq!(all[0].depth().await.ok(), known.then_some(3), "{authority}");

@@ -18,7 +18,7 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
     for (settings, expected) in [
         (
             vec![redis, ("HOLDFAST_LEASE_DURATION_MS", "5")],
-            "HOLDFAST_LEASE_DURATION_MS must be a whole number from 1000 to 300000, and is \"5\".",
+            "HOLDFAST_LEASE_DURATION_MS must be a whole number from 2000 to 300000, and is \"5\".",
         ),
         (
             vec![redis, ("HOLDFAST_OPERATOR_NAMESPACE", "Shop")],

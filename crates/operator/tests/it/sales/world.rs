@@ -3,10 +3,9 @@
 use holdfast_domain::{Money, NewProduct, ProductName, Sale, SaleName, Stock};
 use holdfast_operator::{
     OperatorMetrics,
-    queues::{QueueSettings, Queues, Reach},
+    queues::{QueueSettings, Queues, RedisAccess},
     sale::{
-        Book, Controller, SaleSettings,
-        controller::RoundError,
+        SaleController, SaleSettings,
         resource::{FlashSale, Phase},
     },
 };
@@ -20,6 +19,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cluster::{Cluster, until},
@@ -40,18 +40,38 @@ pub struct World {
     pub client: Client,
     sales: Api<FlashSale>,
     store: Option<Store>,
+    /// The controllers' way to the database.
+    controllers_store: Option<Store>,
     queues: Queues,
-    controller: Controller,
+    controller: SaleController,
     /// The kind of the workers' autoscaler.
     workers: &'static str,
 }
 
 impl World {
     pub async fn new(namespace: &'static str) -> Self {
+        let url = Self::database().await;
+        Self::with_databases(namespace, &url, &url, true).await
+    }
+
+    /// A database with a product.
+    pub async fn database() -> String {
         let url = shared_postgres().await.unwrap().create_database().await.unwrap();
-        let store = Store::connect(&StoreSettings::new(&url).unwrap());
-        Self::with_product(&store).await;
-        Self::on(namespace, Some(store), "HorizontalPodAutoscaler", true).await
+        Self::with_product(&Store::connect(&StoreSettings::new(&url).unwrap())).await;
+        url
+    }
+
+    /// The controller reaches the database at the first address, and the test at the second.
+    pub async fn with_databases(
+        namespace: &'static str,
+        controllers: &str,
+        url: &str,
+        fresh: bool,
+    ) -> Self {
+        let store = Store::connect(&StoreSettings::new(controllers).unwrap());
+        let mut world = Self::on(namespace, Some(store), "HorizontalPodAutoscaler", fresh).await;
+        world.store = Some(Store::connect(&StoreSettings::new(url).unwrap()));
+        world
     }
 
     /// In the namespace of the shared replicas, with their database.
@@ -63,9 +83,7 @@ impl World {
 
     /// With KEDA's `ScaledObject` for the workers, as far as its definition goes.
     pub async fn with_keda(namespace: &'static str) -> Self {
-        let url = shared_postgres().await.unwrap().create_database().await.unwrap();
-        let store = Store::connect(&StoreSettings::new(&url).unwrap());
-        Self::with_product(&store).await;
+        let store = Store::connect(&StoreSettings::new(&Self::database().await).unwrap());
         let client = Cluster::shared().await.client().await;
         objects::create(&client, &keda_definition()).await;
         let world = Self::on(namespace, Some(store), "ScaledObject", true).await;
@@ -114,13 +132,26 @@ impl World {
 
     async fn with_product(store: &Store) {
         store.migrate().await.unwrap();
+        assert_eq!(Self::product(store).await, 1);
+    }
+
+    /// Makes another product.
+    pub async fn create_product(&self) {
+        Self::product(self.store.as_ref().unwrap()).await;
+    }
+
+    async fn product(store: &Store) -> i64 {
         let product = NewProduct {
             name: ProductName::new("Sneaker".to_owned()).unwrap(),
             description: None,
             price: Money::from_minor(100).unwrap(),
             stock: Stock::new(50).unwrap(),
         };
-        assert_eq!(store.create_product(&product).await.unwrap().id.0, 1);
+        store.create_product(&product).await.unwrap().id.0
+    }
+
+    pub fn sales(&self) -> &Api<FlashSale> {
+        &self.sales
     }
 
     pub async fn without_database(namespace: &'static str) -> Self {
@@ -149,15 +180,17 @@ impl World {
             // Nobody is there: a depth is not known.
             redis_url: "redis://127.0.0.1:1".parse().unwrap(),
         };
-        let reach = Reach { timeout: std::time::Duration::from_millis(100), redis_ca: None };
+        let reach = RedisAccess { timeout: std::time::Duration::from_millis(100), redis_ca: None };
         let queues = Queues::load(queues, reach).await.unwrap();
         let controller = controller(namespace, &client, store.as_ref(), &queues, workers);
         let sales = Api::namespaced(client.clone(), namespace);
-        Self { namespace, client, sales, store, queues, controller, workers }
+        let controllers_store = store.clone();
+        Self { namespace, client, sales, store, controllers_store, queues, controller, workers }
     }
 
-    pub fn controller(&self) -> Controller {
-        controller(self.namespace, &self.client, self.store.as_ref(), &self.queues, self.workers)
+    pub fn controller(&self) -> SaleController {
+        let store = self.controllers_store.as_ref();
+        controller(self.namespace, &self.client, store, &self.queues, self.workers)
     }
 
     /// The one before is gone, with all that it had in mind.
@@ -165,20 +198,41 @@ impl World {
         self.controller = self.controller();
     }
 
-    pub async fn round(&mut self, time: &str) {
-        // Somebody else may have changed an object meanwhile: the next round goes on, as in the loop.
+    /// Does all that is due at a time.
+    pub async fn round(&self, time: &str) {
+        // Somebody else may have changed an object meanwhile: it is tried again.
         for _ in 0..20 {
-            match self.try_round(time).await {
-                Ok(_) => return,
-                Err(error) if format!("{error:?}").contains("409") => {}
-                Err(error) => panic!("{error:?}"),
+            match self.try_round(&self.controller, time).await {
+                Ok(()) => return,
+                Err(error) if error.contains("409") => {}
+                Err(error) => panic!("{error}"),
             }
         }
         panic!("one conflict after the other");
     }
 
-    pub async fn try_round(&mut self, time: &str) -> Result<std::time::Duration, RoundError> {
-        self.controller.round(Some(at(time))).await
+    /// The same by another controller, once.
+    pub async fn try_round(&self, controller: &SaleController, time: &str) -> Result<(), String> {
+        let sales = self.sales.list(&ListParams::default()).await.unwrap().items;
+        let names: Vec<_> = sales.iter().map(|sale| sale.metadata.name.clone().unwrap()).collect();
+        controller.delete_others(Some(&names)).await.map_err(|error| format!("{error:?}"))?;
+        let all: Vec<_> = sales.iter().collect();
+        controller.scale_all(&all, at(time)).await.map_err(|error| format!("{error:?}"))?;
+        for sale in sales {
+            let reconciled = controller.reconcile(&sale, Some(at(time))).await;
+            reconciled.map_err(|error| format!("{error:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets a controller look after the sales by the database's clock, until the task is dropped.
+    pub fn lead(&self) -> AbortOnDropHandle<()> {
+        let (leads, leading) = tokio::sync::watch::channel(true);
+        let controller = self.controller();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            Box::pin(controller.run(leading)).await;
+            drop(leads);
+        }))
     }
 
     /// From ten to eleven, with these fields on top.
@@ -365,7 +419,7 @@ fn controller(
     store: Option<&Store>,
     queues: &Queues,
     workers: &str,
-) -> Controller {
+) -> SaleController {
     let autoscaler =
         |kind: &str, part: &str| Some(format!("{kind}/holdfast-{part}").parse().unwrap());
     let settings = SaleSettings {
@@ -376,7 +430,7 @@ fn controller(
         workers: autoscaler(workers, "worker"),
     };
     let metrics = OperatorMetrics::unmeasured(&holdfast_telemetry::Registry::default()).unwrap();
-    Controller::new(settings, client.clone(), Book::new(store.cloned()), queues.clone(), metrics)
+    SaleController::new(settings, client, store.cloned(), queues.clone(), metrics)
 }
 
 fn deployment(namespace: &str, part: &str) -> Value {

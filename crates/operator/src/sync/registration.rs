@@ -1,4 +1,4 @@
-//! The registration of our API, and why a round failed.
+//! The registration of the external metrics API.
 
 use k8s_openapi::{
     ByteString, apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -10,61 +10,27 @@ use kube::{
 };
 use serde_json::json;
 
+use super::error::RoundError;
 use crate::{
-    Own,
-    authority::MaterialError,
-    calls::{CallError, FIELD_MANAGER, call},
-    own::API_SERVICE,
+    calls::{FIELD_MANAGER, call},
+    object_names::{API_SERVICE, ObjectNames},
 };
 
-/// Why a round failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RoundError {
-    /// The Secret was not read or written.
-    #[error("the Secret with the certificates was not read or written")]
-    Secret(#[source] CallError),
-    /// Nothing could be issued.
-    #[error("no certificate was issued")]
-    Issue(#[from] crate::authority::IssueError),
-    /// The certificate does not go with its key.
-    #[error("the serving certificate cannot be used")]
-    Material(#[from] MaterialError),
-    /// The APIService was not read or written.
-    #[error("the APIService {API_SERVICE} was not read or written")]
-    ApiService(#[source] CallError),
-    /// The given certificate cannot be read.
-    #[error("the given certificate cannot be read")]
-    Files(#[from] super::given::GivenError),
-}
-
-impl RoundError {
-    /// The value of the label `step`.
-    pub fn step(&self) -> &'static str {
-        match self {
-            Self::Secret(_) | Self::Issue(_) | Self::Material(_) => "secret",
-            Self::ApiService(_) => "apiservice",
-            Self::Files(_) => "files",
-        }
-    }
-}
-
-/// How our API is registered.
+/// How the API is registered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Registered {
-    /// It names our Service.
+    /// For this operator's Service.
     Ours {
-        /// What the API server believes our certificate by, in PEM.
+        /// The authorities that the API server trusts, in PEM.
         ca_bundle: Vec<u8>,
-        /// What our Secret and Lease go with.
+        /// The owner of this operator's objects.
         owner: OwnerReference,
     },
-    /// It names somebody else's Service, or none: we leave it alone.
+    /// For another Service, or none. It is left alone.
     Others(String),
-    /// It is not registered at all.
     Not,
 }
 
-/// The APIService.
 pub struct Registration {
     api_services: Api<APIService>,
     namespace: String,
@@ -74,7 +40,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    pub fn new(client: Client, own: &Own) -> Self {
+    pub fn new(client: Client, own: &ObjectNames) -> Self {
         Self {
             api_services: Api::all(client),
             namespace: own.namespace.clone(),
@@ -97,13 +63,15 @@ impl Registration {
         };
         if self.seen.as_ref() != Some(&seen) {
             match &registered {
-                Registered::Ours { .. } => tracing::info!("{API_SERVICE} is ours"),
+                Registered::Ours { .. } => {
+                    tracing::info!("{API_SERVICE} is registered for this operator");
+                }
                 Registered::Others(owner) => tracing::warn!(
                     owner,
-                    "{API_SERVICE} belongs to another: it is left alone, and we are not asked"
+                    "{API_SERVICE} is registered for another Service: it is left alone, and this operator is not asked"
                 ),
                 Registered::Not => {
-                    tracing::warn!("{API_SERVICE} is not registered: we are not asked");
+                    tracing::warn!("{API_SERVICE} is not registered: this operator is not asked");
                 }
             }
             self.seen = Some(seen);
@@ -132,7 +100,7 @@ impl Registration {
         }
     }
 
-    /// Makes the API server believe these authorities. To be called for one of ours only, by the
+    /// Makes the API server trust these authorities. Only for a registration of this operator, by the
     /// replica that writes.
     pub async fn believe(&self, ca_bundle: &[u8]) -> Result<(), RoundError> {
         let patch = json!({ "spec": { "caBundle": ByteString(ca_bundle.to_vec()) } });

@@ -1,14 +1,14 @@
-//! Our own authority in its Secret, and when a replica changes over to another certificate.
+//! The operator's own authority in its Secret, and when a replica changes to another certificate.
 //!
 //! A renewal of the authority, as the API server sees it:
 //!
 //! ```text
-//! the one that writes: Secret (new authority, former kept) ─▶ APIService's caBundle = both
-//! each replica:        serves the former's ── caBundle has the new ──▶ waits a round ──▶ serves the new's
+//! the replica that writes: Secret (new authority, former kept) ─▶ caBundle of the APIService = both
+//! each replica:            serves the former's ── caBundle has the new ──▶ waits a round ──▶ serves the new's
 //! ```
 //!
-//! At no moment does a replica serve what the API server does not believe, and no connection is
-//! closed. A replica that dies at any point is replaced by one that reads the same two objects.
+//! A replica never serves a certificate that the API server does not trust, and no connection is
+//! closed. If a replica ends at any point, another one goes on from the same two objects.
 
 use std::{
     collections::BTreeMap,
@@ -20,59 +20,59 @@ use kube::{Api, api::PostParams, core::ObjectMeta};
 use time::OffsetDateTime;
 
 use super::{
-    Parts,
-    api::{Registered, Registration, RoundError},
-    lease::Owner,
+    error::RoundError,
+    registration::{Registered, Registration},
+    serving::Serving,
 };
 use crate::{
-    OperatorMetrics,
     authority::{Authority, Material, Parsed, parse_bundle},
     calls::{FIELD_MANAGER, call},
-    tls::Served,
+    leadership::Owner,
 };
 
 /// The certificate of this replica, and its authority.
-pub struct Identity {
+pub struct OwnAuthority {
     secrets: Api<Secret>,
     name: String,
     authority: Authority,
     registration: Registration,
     owner: Owner,
-    served: Served,
-    metrics: OperatorMetrics,
-    /// What the Secret held when it was last right. If somebody deletes it, this is written again.
+    exchange: Serving,
+    /// What the Secret held when it was last usable. If it is deleted, this is written again.
     have: Option<Material>,
-    /// What is served.
     serving: Option<Material>,
-    /// Since when the API server believes the authority of `have`.
+    /// Since when the API server trusts the authority of `have`.
     believed_since: Option<Instant>,
-    /// How long the API server may take to hear of a new authority.
+    /// How long the API server may take to use a new authority.
     settle: Duration,
 }
 
-impl Identity {
+impl OwnAuthority {
     pub fn new(
-        parts: &Parts,
-        registration: Registration,
+        secrets: Api<Secret>,
+        name: String,
         authority: Authority,
+        registration: Registration,
+        owner: Owner,
+        exchange: Serving,
         settle: Duration,
     ) -> Self {
+        let (have, serving, believed_since) = (None, None, None);
         Self {
-            secrets: Api::namespaced(parts.client.clone(), &parts.own.namespace),
-            name: parts.own.tls_secret.clone(),
+            secrets,
+            name,
             authority,
             registration,
-            owner: parts.owner.clone(),
-            served: parts.served.clone(),
-            metrics: parts.metrics.clone(),
-            have: None,
-            serving: None,
-            believed_since: None,
+            owner,
+            exchange,
+            have,
+            serving,
+            believed_since,
             settle,
         }
     }
 
-    /// Does a round. Says whether the API server believes what is served, or does not ask us.
+    /// Does a round. Returns whether the API server trusts what is served, or does not ask this operator.
     pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
         let registered = self.registration.read().await?;
         if let Registered::Ours { owner, .. } = &registered {
@@ -99,7 +99,7 @@ impl Identity {
         Ok(self.serving.as_ref().is_some_and(|serving| believes(&registered, serving)))
     }
 
-    /// Writes the Secret if it is not as it should be, and says what it holds then.
+    /// Writes the Secret if it is not as it should be, and returns what it then holds.
     async fn write(
         &self,
         secret: Option<Secret>,
@@ -108,7 +108,7 @@ impl Identity {
     ) -> Result<Option<Material>, RoundError> {
         let base = read.as_ref().or(self.have.as_ref());
         let renewed = self.authority.renewed(base, now)?;
-        let owners = self.owner.get().map(|owner| vec![owner]);
+        let owners = self.owner.references();
         let owned =
             |secret: &Secret| owners.is_none() || secret.metadata.owner_references == owners;
         if renewed.is_none() && read.is_some() && secret.as_ref().is_some_and(owned) {
@@ -118,7 +118,7 @@ impl Identity {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = if let Some(mut secret) = secret {
-            // With the version that was read: a write in between by somebody else is not undone.
+            // With the version that was read, so that a write by somebody else in between is not undone.
             secret.data = Some(material.to_secret());
             if owners.is_some() {
                 secret.metadata.owner_references = owners;
@@ -151,7 +151,7 @@ impl Identity {
         Ok(Some(material))
     }
 
-    /// Serves what the Secret holds, as soon as the API server will believe it.
+    /// Serves what the Secret holds, as soon as the API server trusts it.
     fn change_over(&mut self, have: &Material, registered: &Registered) -> Result<(), RoundError> {
         if believes(registered, have) {
             self.believed_since.get_or_insert_with(Instant::now);
@@ -173,25 +173,15 @@ impl Identity {
             serving.certificate() != have.certificate() || serving.bundle() != have.bundle()
         });
         if changed && (at_once || settled) {
-            self.served.exchange(have.identity()?);
-            let ends = |at: OffsetDateTime| {
-                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact")]
-                let seconds = at.unix_timestamp() as f64;
-                seconds
-            };
-            self.metrics.ca_expiry.set(ends(have.authority().not_after()));
-            self.metrics.certificate_expiry.set(ends(have.certificate().not_after()));
-            tracing::info!(
-                ends = %have.certificate().not_after(),
-                "another certificate is served from now on"
-            );
+            let ends = have.certificate().not_after();
+            self.exchange.exchange(have.identity()?, ends, Some(have.authority().not_after()));
             self.serving = Some(have.clone());
         }
         Ok(())
     }
 }
 
-/// What a Secret holds, if that can be used.
+/// What a Secret holds, if it is usable.
 fn usable(secret: &Secret) -> Option<Material> {
     match Material::from_secret(secret.data.as_ref()?) {
         Ok(material) => Some(material),
@@ -203,7 +193,7 @@ fn usable(secret: &Secret) -> Option<Material> {
     }
 }
 
-/// Whether the API server believes this certificate, or does not ask us.
+/// Whether the API server trusts this certificate, or does not ask this operator.
 fn believes(registered: &Registered, material: &Material) -> bool {
     let Registered::Ours { ca_bundle, .. } = registered else { return true };
     let believed = parse_bundle(ca_bundle).unwrap_or_default();

@@ -11,22 +11,21 @@ use rustls::{
 /// The certificate that new connections get. Cheap to clone; all clones serve the same. Without
 /// one, handshakes fail.
 #[derive(Clone, Debug, Default)]
-pub struct Served(Arc<RwLock<Option<Arc<CertifiedKey>>>>);
+pub struct ServedCertificate(Arc<RwLock<Option<Arc<CertifiedKey>>>>);
 
-impl Served {
-    /// Serves another from now on. Open connections are not disturbed.
+impl ServedCertificate {
+    /// Serves another certificate from now on. Open connections keep theirs.
     pub fn exchange(&self, key: Arc<CertifiedKey>) {
         *self.0.write() = Some(key);
     }
 
-    /// What is served now.
     pub fn get(&self) -> Option<Arc<CertifiedKey>> {
         self.0.read().clone()
     }
 }
 
-impl ResolvesServerCert for Served {
-    /// Whatever name is asked for: the API server's own resolver may call us by address.
+impl ResolvesServerCert for ServedCertificate {
+    /// The same for every name: the API server's resolver may use an address.
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.get()
     }

@@ -1,26 +1,26 @@
-//! Who we are on the cluster.
+//! The names of the operator's objects on the cluster.
 
-use crate::selector::{is_dns_label, is_dns_name};
+use crate::kubernetes_names::{is_dns_label, is_dns_name};
 
 /// The APIService of the external metrics API: there is one on each cluster.
 pub const API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
 
-/// The names of what is ours.
+/// The names of the operator's objects.
 #[derive(Clone, Debug)]
-pub struct Own {
-    /// The namespace that we run in.
+pub struct ObjectNames {
+    /// The namespace of the operator.
     pub namespace: String,
-    /// This replica: who holds the Lease.
+    /// This replica, as the holder of the Lease.
     pub identity: String,
-    /// The Service that the API server reaches us by.
+    /// The Service by which the API server reaches the operator.
     pub service: String,
-    /// The Secret with our authority.
+    /// The Secret with the authority.
     pub tls_secret: String,
     /// The Lease of the replica that writes.
     pub lease: String,
 }
 
-impl Own {
+impl ObjectNames {
     /// The DNS names that the API server may use. It calls `SERVICE.NAMESPACE.svc`.
     pub fn host_names(&self) -> Vec<String> {
         let (service, namespace) = (&self.service, &self.namespace);

@@ -6,11 +6,11 @@ use holdfast_queue::{Queue, QueueError, QueueSettings};
 use holdfast_telemetry::RedisCa;
 use parking_lot::Mutex;
 
-use super::Listed;
+use super::QueueEntry;
 
-/// How Redis is asked.
+/// How Redis is reached.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub struct RedisAccess {
     /// The longest wait for an answer.
     pub timeout: Duration,
     /// With `rediss://`: the authorities by which it is known; those of the system unless given.
@@ -18,26 +18,24 @@ pub struct Reach {
 }
 
 /// A queue whose depth is served.
-pub struct Source {
-    listed: Listed,
-    reach: Reach,
-    /// `None` until it is first asked, and after it did not answer.
+pub struct ServedQueue {
+    listed: QueueEntry,
+    reach: RedisAccess,
+    /// `None` before the first request, and after one without an answer.
     connection: Mutex<Option<Queue>>,
 }
 
-/// Why a number is not known. It is refused then: never guessed, and never 0.
+/// Why a number is not known. It is then refused: never guessed, and never 0.
 #[derive(Debug, thiserror::Error)]
-pub enum Unknown {
-    /// The queue's `redisUrlFile` holds no address.
+pub enum QueueUnavailable {
     #[error("the address of its Redis is not known")]
     Settings,
-    /// Redis did not give it.
     #[error("the queue was not counted")]
     Queue(#[from] QueueError),
 }
 
-impl Unknown {
-    /// A sentence for whoever asked: nothing about addresses, and what to look at.
+impl QueueUnavailable {
+    /// A sentence for the caller: what to look at, without addresses.
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Settings => "the operator has no address of its Redis",
@@ -51,7 +49,7 @@ impl Unknown {
         }
     }
 
-    /// One word for the metrics.
+    /// The value of the label `reason`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Settings | Self::Queue(QueueError::Url(_)) => "settings",
@@ -62,13 +60,14 @@ impl Unknown {
     }
 }
 
-impl Source {
-    pub(super) fn new(listed: Listed, reach: Reach) -> Self {
+impl ServedQueue {
+    pub(super) fn new(listed: QueueEntry, reach: RedisAccess) -> Self {
         Self { listed, reach, connection: Mutex::new(None) }
     }
 
-    pub(super) fn is(&self, other: &Listed) -> bool {
-        let url = |listed: &Listed| listed.redis_url.as_ref().map(|url| url.as_str().to_owned());
+    pub(super) fn is(&self, other: &QueueEntry) -> bool {
+        let url =
+            |listed: &QueueEntry| listed.redis_url.as_ref().map(|url| url.as_str().to_owned());
         self.listed.namespace == other.namespace
             && self.listed.labels == other.labels
             && url(&self.listed) == url(other)
@@ -84,49 +83,49 @@ impl Source {
         &self.listed.labels
     }
 
-    /// The value of a label, or nothing.
+    /// The value of a label; empty if the queue does not have it.
     pub fn label(&self, key: &str) -> &str {
         self.listed.labels.get(key).map_or("", String::as_str)
     }
 
-    /// How many orders are in the queue now: waiting, in hand and set aside. Takes no longer than
+    /// How many orders are in the queue: waiting, being fulfilled, or set aside. Takes no longer than
     /// the timeout. Cancellation safe.
     ///
     /// # Errors
     /// It is not known.
-    pub async fn depth(&self) -> Result<u64, Unknown> {
+    pub async fn depth(&self) -> Result<u64, QueueUnavailable> {
         let queue = self.queue()?;
         self.heard(queue.depth().await).map(holdfast_queue::Depth::total)
     }
 
-    /// How long the order that will be delivered next has waited; zero if none waits. Takes no
+    /// How long the next order has waited; zero if none waits. Takes no
     /// longer than the timeout. Cancellation safe.
     ///
     /// # Errors
     /// It is not known.
-    pub async fn oldest_age(&self) -> Result<Duration, Unknown> {
+    pub async fn oldest_age(&self) -> Result<Duration, QueueUnavailable> {
         let queue = self.queue()?;
         self.heard(queue.oldest_waiting().await).map(Option::unwrap_or_default)
     }
 
-    fn queue(&self) -> Result<Queue, Unknown> {
+    fn queue(&self) -> Result<Queue, QueueUnavailable> {
         let mut connection = self.connection.lock();
         if let Some(queue) = &*connection {
             return Ok(queue.clone());
         }
-        let url = self.listed.redis_url.as_ref().ok_or(Unknown::Settings)?;
+        let url = self.listed.redis_url.as_ref().ok_or(QueueUnavailable::Settings)?;
         let settings = QueueSettings {
             op_timeout: self.reach.timeout,
-            // Of several queues some may be asked in the clear.
+            // Of several queues some may be without TLS.
             redis_ca: self.reach.redis_ca.as_ref().filter(|_| url.tls()).map(RedisCa::pem),
             ..QueueSettings::new(url.as_str())
         };
         Ok(connection.insert(Queue::connect(settings)?).clone())
     }
 
-    /// A connection that does not answer may be one to a host that is gone, on which TCP would wait
-    /// for a quarter of an hour: the next question gets another.
-    fn heard<T>(&self, answer: Result<T, QueueError>) -> Result<T, Unknown> {
+    /// A connection without an answer may lead to a host that is gone, for which TCP would wait
+    /// a quarter of an hour. The next request gets a new one.
+    fn heard<T>(&self, answer: Result<T, QueueError>) -> Result<T, QueueUnavailable> {
         if matches!(answer, Err(QueueError::Timeout)) {
             *self.connection.lock() = None;
         }

@@ -1,0 +1,64 @@
+//! A certificate from a folder, managed by somebody else: `tls.crt`, `tls.key`, and `ca.crt` if the API
+//! server has to be told which authority to trust. A mounted Secret of cert-manager is
+//! such a folder. It is read in each round, so a renewed certificate is served a round later.
+
+use std::path::PathBuf;
+
+use super::{
+    error::RoundError,
+    registration::{Registered, Registration},
+    serving::Serving,
+};
+use crate::{
+    authority::{MaterialError, Parsed, identity},
+    bounded_file::{ReadError, read_text},
+    leadership::Owner,
+};
+
+/// The most bytes of a file that are read.
+const BYTES_MAX: u64 = 256 * 1024;
+
+/// The folder, and what was found in it.
+pub struct CertificateFolder {
+    folder: PathBuf,
+    registration: Registration,
+    owner: Owner,
+    serving: Serving,
+    found: Option<(String, String)>,
+}
+
+impl CertificateFolder {
+    pub fn new(
+        folder: PathBuf,
+        registration: Registration,
+        owner: Owner,
+        serving: Serving,
+    ) -> Self {
+        Self { folder, registration, owner, serving, found: None }
+    }
+
+    /// Does a round. Returns true: whoever manages the certificate sees to it that the API server trusts it.
+    pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
+        let found = (self.text("tls.crt").await?, self.text("tls.key").await?);
+        if self.found.as_ref() != Some(&found) {
+            let key = identity(&found.0, &found.1)?;
+            let certificate = Parsed::first(&found.0).map_err(MaterialError::from)?;
+            self.serving.exchange(key, certificate.not_after(), None);
+            self.found = Some(found);
+        }
+        if let Registered::Ours { owner, ca_bundle } = self.registration.read().await? {
+            self.owner.set(owner);
+            if leading && self.folder.join("ca.crt").exists() {
+                let wanted = self.text("ca.crt").await?;
+                if ca_bundle != wanted.as_bytes() {
+                    self.registration.believe(wanted.as_bytes()).await?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn text(&self, name: &str) -> Result<String, ReadError> {
+        read_text(&self.folder.join(name), BYTES_MAX).await
+    }
+}
