@@ -1,77 +1,90 @@
 //! Admission: how orders get their stock at batch speed.
 //!
 //! What lives here: the lanes in which requests wait, batches from the lock to the answers, refusing from memory what
-//! is sold out, giving back what expired holds kept, handing accepted orders to the workers' queue, and the metrics of
-//! all that. What must not: HTTP, problems, SQL, and the rules of stock ([`holdfast_domain`] has them).
+//! is sold out, returning the units of expired holds, publishing accepted orders to the workers' queue, and the metrics
+//! of all that. What must not: HTTP, problems, SQL, and the rules of stock (`holdfast_domain` has them).
 //!
-//! A caller hands a validated request to [`Admission::place`] and waits for the verdict. A lane takes all requests
+//! A caller hands a validated request to [`Admission`] and waits for the decision. A lane takes all requests
 //! that wait in it (up to a bound), locks the rows of their products once, allocates the stock in the order of arrival,
 //! writes everything in one statement, commits once and answers every caller. While it commits, the next batch
 //! gathers. So load makes batches: an idle system pays no delay, and a hot product shares one lock and one commit among
-//! hundreds of orders. Cancellations, holds and releases take the same way, in the same batches.
+//! hundreds of orders. Orders, holds, cancellations and releases take the same way, in the same batches.
+//!
+//! What is known to be sold out is refused before it comes to a lane.
 //!
 //! # Which lane
 //!
 //! - All requests go through **one shared lane** first. It never waits for a row: it locks with `SKIP LOCKED`.
-//! - If another transaction holds a product's row at three tries, and the row's version changes meanwhile, another
+//! - If another transaction has locked a product's row at three tries, and the row's version changes meanwhile, another
 //!   replica sells the product. Its requests move to **a lane of that product**. This lane waits for the row in the
 //!   database, for as long as a batch needs, and takes turns with the other replica. It ends after some idle time.
-//! - Requests for a row that does not change are **stuck**. The row is that of a product, of an order to be cancelled,
-//!   of a hold, or of an idempotency key in an open transaction. They wait without a connection. **The look** tries
-//!   the first request of each stuck row from time to time, all rows together, and without waiting. When the row is
-//!   free, its requests have their turn; when it changes, it gets a lane.
+//! - If the version does not change, the row is **stuck**. It may be the row of a product, of an order to be cancelled,
+//!   of a hold, or of an idempotency key in an open transaction. Its requests wait without a connection, and the first
+//!   of them is retried from time to time, together with those for other stuck rows, and without waiting. When the row
+//!   is free, all its requests are served; when its version changes, it gets a lane.
 //!
 //! No request waits in the database for longer than a batch needs, and no number of locked rows takes connections away
 //! from other requests. Only requests that need a contended row leave the shared lane.
 //!
 //! An order of several lines is admitted when all its rows are locked. One that misses a row waits for that row. A
-//! product's lane waits for its row before it holds any other, then takes what else its requests need and nobody
-//! holds. This excludes deadlocks between replicas.
+//! product's lane waits for its row before it locks any other, then takes what else its requests need and nobody has
+//! locked. This excludes deadlocks between replicas.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `ticket` | a demand that waits, and its verdict |
+//! | `stock_request` | the kinds of requests, and what each needs, writes and answers |
+//! | `decision` | what callers are answered |
+//! | `case` | a request with its decision and the way to its caller |
+//! | `pending` | a request of any kind that waits in a lane |
+//! | `needs` | the rows that requests need |
 //! | `lanes` | the queues, and which request goes to which |
-//! | `contended` | the rows that others hold, and what waits for them |
-//! | `look` | trying requests for stuck rows again |
-//! | `missed_rows` | telling rows that are locked from those that do not exist |
-//! | `suspect_keys` | when to look for keys that others have written and not committed |
-//! | `batch` | one batch from the lock to the answers |
-//! | `needs` | what a batch needs to know and to have from the database |
-//! | `rule` | who of a batch gets what |
-//! | `expiry` | giving back what expired holds kept |
-//! | `sale_watch` | what is seen of products in flash sales, for their reports |
-//! | `sold_out` | refusing from memory what is known not to be there |
-//! | `publish` | from the commit to the worker's queue |
-//! | `metrics` | what an operator sees of it |
-//! | `trace` | what the traces of a batch's orders say of it |
+//! | `contended_rows` | the rows that others have locked, and the requests that wait for them |
+//! | `retries` | retrying requests for stuck rows |
+//! | `missing_rows` | telling rows that are locked from those that do not exist |
+//! | `suspect_keys` | when batches check for keys that others have written and not committed |
+//! | `batch` | which requests are in a batch, and what becomes of a batch that fails |
+//! | `admit` | one batch from the lock to the answers |
+//! | `decide` | deciding on the requests of a batch |
+//! | `expiry` | returning the units of expired holds when no request needs them |
+//! | `sold_out` | refusing from memory |
+//! | `sale_watch` | counts for the reports of flash sales |
+//! | `publish` | from the commit to the workers' queue |
+//! | `metrics`, `trace` | metrics and traces |
 
-mod answers;
+mod admit;
 mod batch;
-mod contended;
+mod case;
+mod contended_rows;
+mod decide;
+mod decision;
 mod expiry;
 mod lanes;
-mod look;
 mod metrics;
-mod missed_rows;
+mod missing_rows;
 mod needs;
+mod pending;
 mod publish;
-mod rule;
+mod retries;
 mod sale_watch;
 mod sold_out;
+mod stock_request;
 mod suspect_keys;
-mod ticket;
 mod trace;
 
 use std::{sync::Arc, time::Duration};
 
 use holdfast_cache::Cache;
-use holdfast_domain::{Demand, OrderId};
+use holdfast_domain::OrderId;
 use holdfast_queue::Publisher;
 use holdfast_store::Store;
 
+pub use decision::{AcceptedHold, AcceptedOrder, HoldDecision, OrderDecision, Refusal};
 pub use metrics::AdmissionMetrics;
-pub use ticket::{Accepted, AcceptedHold, AcceptedOrder, Details, OrderedBy, Refusal};
+pub use stock_request::{CancelOrder, HoldStock, OrderedBy, PlaceOrder, ReleaseHold};
+
+use case::Case;
+use pending::{Kind, PendingRequest};
+use stock_request::StockRequest;
 
 /// A product as the read cache keeps it. Admission reads a product into the cache when it is sold out, and keeps its
 /// stock up to date; what else an entry holds is its owner's choice.
@@ -82,22 +95,22 @@ impl<T: holdfast_cache::Entry + From<holdfast_domain::Product>> ProductEntry for
 /// The bounds of admission.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionSettings {
-    /// The most orders that may wait in one lane; the next is refused.
+    /// The most requests that may wait in one lane; the next is refused.
     pub lane_depth: usize,
-    /// The most orders in one batch.
+    /// The most requests in one batch.
     pub batch_max: usize,
     /// The most products whose lanes wait in the database at the same time. Requests for further ones
-    /// are tried again from time to time.
+    /// are retried from time to time.
     pub own_lanes_max: usize,
-    /// An order that has waited longer than this when its turn comes is refused.
+    /// A request that has waited longer than this when its turn comes is refused.
     pub wait_max: Duration,
     /// The longest that a request waits for a row that others keep locked.
     pub lock_wait_max: Duration,
-    /// How long a lane of a product's own stays when it has no work.
+    /// How long a lane of a product stays when it has no work.
     pub own_lane_idle: Duration,
-    /// How often holds are looked for whose time is over.
+    /// How often expired holds are returned.
     pub expiry_interval: Duration,
-    /// How long the fate of an unanswered commit is looked for before callers are told that it is
+    /// How long the outcome of an unanswered commit is asked for before callers are told that it is
     /// unknown.
     pub outcome_timeout: Duration,
 }
@@ -117,7 +130,20 @@ impl Default for AdmissionSettings {
     }
 }
 
-/// The way to place an order, to hold stock, and to give either back. Cheap to clone.
+/// Places orders, holds stock, and takes both back. Cheap to clone.
+///
+/// Each request waits for its decision: at most for `wait_max` and one batch, which is bounded by the timeouts of the
+/// database. A request that is refused leaves nothing behind, except with [`Refusal::OutcomeUnknown`].
+///
+/// Two requests with the same key lead to one result, even on different replicas and at the same time: the second waits
+/// for the first.
+///
+/// A request for more than this process knows to be left is refused at once, from the read cache's memory. A change of
+/// stock reaches that memory before its caller is answered, and other replicas with one message. One with a key
+/// is not refused from memory: it may be the repeat of a request that was granted.
+///
+/// Dropping a future before the batch of its request begins withdraws the request. Dropped later, the request may be
+/// granted although nobody hears of it, as with any lost answer.
 #[derive(Clone)]
 pub struct Admission<P: ProductEntry> {
     lanes: Arc<lanes::Lanes<P>>,
@@ -153,48 +179,77 @@ impl<P: ProductEntry> Admission<P> {
         Self { lanes, expiry: Arc::new(expiry), sale_watch, metrics }
     }
 
-    /// Hands over a demand and waits for the verdict: at most for `wait_max` and one batch, which
-    /// is bounded by the timeouts of the database.
-    ///
-    /// A demand for more than this process knows to be left is refused at once, from the read cache's
-    /// memory, which a change of stock reaches before its caller is answered, and other
-    /// replicas with one message. A refusal by a lane makes the cache remember the product.
-    ///
-    /// Two demands with the same key lead to one result, whichever replicas they come to, also at
-    /// the same time: the second waits for the first.
-    ///
-    /// Dropping the future before the demand's batch began withdraws it. Dropped later, it may be
-    /// granted without anybody hearing of it, as with any lost answer.
+    /// Places an order.
     ///
     /// # Errors
-    /// Why it was refused. Nothing of it is left behind then, except with
-    /// [`Refusal::OutcomeUnknown`].
-    pub async fn place(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
-        let products: sale_watch::Products = demand.products().collect();
-        let verdict = self.decide(demand, details).await;
-        // Here and nowhere else: every refusal passes through here once.
-        if let Err(refusal) = &verdict {
-            self.metrics.refused(*refusal);
+    /// Why it was refused.
+    pub async fn place_order(&self, order: PlaceOrder) -> Result<OrderDecision, Refusal> {
+        self.decide(order).await
+    }
+
+    /// Holds stock for a while.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn hold(&self, hold: HoldStock) -> Result<HoldDecision, Refusal> {
+        self.decide(hold).await
+    }
+
+    /// Cancels an order. Its units are back in stock then.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn cancel(&self, order: CancelOrder) -> Result<(), Refusal> {
+        self.decide(order).await
+    }
+
+    /// Ends a hold before its time is over. Its units are back in stock then.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn release(&self, hold: ReleaseHold) -> Result<(), Refusal> {
+        self.decide(hold).await
+    }
+
+    async fn decide<R: StockRequest>(&self, request: R) -> Result<R::Answer, Refusal>
+    where
+        Case<R>: Into<Kind>,
+    {
+        let products: sale_watch::Products = request.needs().products().collect();
+        let answer = self.wait_for_decision(request).await;
+        match &answer {
+            Ok(answer) if R::is_new(answer) => self.sale_watch.ended(&products, Ok(())),
+            Ok(_) => {}
+            // Here and nowhere else: every refusal passes through here once.
+            Err(refusal) => {
+                self.metrics.refused(*refusal);
+                self.sale_watch.ended(&products, Err(*refusal));
+            }
         }
-        self.sale_watch.ended(&products, &verdict);
-        verdict
+        answer
     }
 
-    async fn decide(&self, demand: Demand, details: Details) -> Result<Accepted, Refusal> {
-        let (ticket, verdict) = ticket::Ticket::new(demand, details);
-        self.lanes.refuse_sold_out(&ticket)?;
-        self.lanes.send(ticket)?;
-        // The lane answers each ticket; it goes without an answer only when the process ends.
-        verdict.await.unwrap_or(Err(Refusal::ShuttingDown))
+    async fn wait_for_decision<R: StockRequest>(&self, request: R) -> Result<R::Answer, Refusal>
+    where
+        Case<R>: Into<Kind>,
+    {
+        self.lanes.refuse_sold_out(&request)?;
+        let (pending, decision) = PendingRequest::new(request);
+        self.lanes.send(pending)?;
+        decision.await.unwrap_or_else(|_dropped| {
+            // A batch that panicked may be committed.
+            tracing::error!("a request was dropped without a decision");
+            Err(Refusal::OutcomeUnknown)
+        })
     }
 
-    /// Hands orders that are pending again to the workers, each with its trace context. Never
-    /// waits: those for which there is no room are left to the sweeper.
+    /// Publishes orders that are pending again, each with its trace context. Never
+    /// waits: those for which there is no room are left to the sweep.
     pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         self.lanes.publish(orders);
     }
 
-    /// Takes no more demands, and waits until those in the lanes are answered and published.
+    /// Takes no more requests, and waits until those in the lanes are answered and published.
     pub async fn close(&self) {
         self.expiry.stop();
         self.lanes.close().await;

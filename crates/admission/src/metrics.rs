@@ -1,15 +1,15 @@
-//! What an operator sees of admission. The comment on a metric is its help text.
+//! The metrics of admission. The comment on a metric is its help text.
 
 use std::time::Duration;
 
-use holdfast_domain::{Demand, StockChange};
+use holdfast_domain::ProductChange;
 use holdfast_store::LockMode;
 use holdfast_telemetry::{
     Registry,
     metrics::{self, doubling},
 };
 
-use super::{Accepted, Refusal};
+use crate::decision::Refusal;
 
 /// From 50 µs to 13 s.
 const SECONDS: [f64; 19] = doubling(0.000_05);
@@ -74,20 +74,8 @@ impl AdmissionMetrics {
         Ok(metrics)
     }
 
-    /// Counts what a demand has led to.
-    pub(super) fn accepted(&self, demand: &Demand, accepted: &Accepted) {
-        match (demand, accepted) {
-            (_, Accepted::Repeat { .. }) => self.repeated.inc(),
-            (Demand::Order(_), _) => self.accepted.inc(),
-            (Demand::Hold { .. }, _) => self.holds.inc(),
-            (Demand::Cancel { .. }, _) => self.cancelled.inc(),
-            (Demand::Release { .. }, _) => self.holds_released.inc(),
-            (Demand::Expire { .. }, _) => {}
-        }
-    }
-
     /// Shows what is left of the product of which a batch took the most units, if it took any.
-    pub(super) fn hottest(&self, changes: &[StockChange]) {
+    pub(crate) fn hottest(&self, changes: &[ProductChange]) {
         let taken = changes.iter().filter(|change| change.delta < 0);
         if let Some(hottest) = taken.min_by_key(|change| change.delta) {
             #[allow(clippy::cast_precision_loss)] // stock is far below 2^53
@@ -96,7 +84,7 @@ impl AdmissionMetrics {
     }
 
     /// Counts a wait for row locks.
-    pub(super) fn lock_wait(&self, mode: LockMode, waited: Duration) {
+    pub(crate) fn lock_wait(&self, mode: LockMode, waited: Duration) {
         let histogram = match mode {
             LockMode::Skip => &self.lock_wait_shared,
             LockMode::WaitFor(_) | LockMode::Wait => &self.lock_wait_own,
@@ -105,12 +93,12 @@ impl AdmissionMetrics {
     }
 
     /// Counts a wait for a row that others kept locked.
-    pub(super) fn row_locked(&self, waited: Duration) {
+    pub(crate) fn row_locked(&self, waited: Duration) {
         self.lock_wait_own.observe(waited.as_secs_f64());
     }
 
     /// Counts a refusal.
-    pub(super) fn refused(&self, refusal: Refusal) {
+    pub(crate) fn refused(&self, refusal: Refusal) {
         debug_assert!(Refusal::REASONS.contains(&refusal.reason()), "{refusal:?} is not listed");
         self.refused.with_label_values(&[refusal.reason()]).inc();
     }

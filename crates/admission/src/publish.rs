@@ -1,7 +1,7 @@
-//! From the commit to the worker's queue, off the callers' path.
+//! Publishing accepted orders to the workers' queue, after the callers are answered.
 //!
-//! Publishing may fail or fall behind without harm: the order row is the outbox, and a worker's
-//! sweeper publishes again what stayed pending.
+//! Publishing may fail or fall behind without harm: the order row is the outbox, and the workers'
+//! sweep publishes again what stayed pending.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use holdfast_telemetry::Chain;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::AdmissionMetrics;
+use crate::metrics::AdmissionMetrics;
 
-/// The most jobs that wait to be published; more are left to the sweeper.
+/// The most jobs that wait to be published; more are left to the sweep.
 const WAITING_MAX: usize = 65_536;
 /// The most jobs in one round trip.
 const BATCH_MAX: usize = 512;
 
-/// The way to the publishing task.
-pub(super) struct Outbox {
+/// Hands orders to the publishing task.
+pub(crate) struct Outbox {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<AdmissionMetrics>,
 }
 
 /// Starts the task that publishes.
-pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Outbox {
+pub(crate) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Outbox {
     let (jobs, mut waiting) = mpsc::channel(WAITING_MAX);
     let counted = Arc::clone(&metrics);
     let task = tokio::spawn(async move {
@@ -43,10 +43,10 @@ pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Out
                 Err(error) => {
                     counted.unpublished.inc_by(batch.len() as u64);
                     let error = Chain(&error);
-                    tracing::debug!(%error, jobs = batch.len(), "left to the sweeper");
-                    // Told once, not for each batch.
+                    tracing::debug!(%error, jobs = batch.len(), "orders are left to the sweep");
+                    // Logged once, not for each batch.
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "orders cannot be published: workers find them by sweeping");
+                        tracing::warn!(%error, "orders cannot be published; the workers' sweep finds them");
                     }
                 }
             }
@@ -57,7 +57,7 @@ pub(super) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Out
 }
 
 impl Outbox {
-    /// Hands over the orders of a committed batch. Never waits.
+    /// Hands over orders of a committed batch. Never waits.
     pub fn send(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         let jobs = self.jobs.lock();
         for (id, trace_context) in orders {
@@ -69,7 +69,7 @@ impl Outbox {
         }
     }
 
-    /// Publishes what waits, then ends.
+    /// Publishes what waits, then ends the task.
     pub async fn close(&self) {
         self.jobs.lock().take();
         let task = self.task.lock().take();

@@ -1,7 +1,7 @@
-//! What this replica sees of products in flash sales, second by second, for the sales' reports.
+//! Counts of what this replica does with products in flash sales, second by second, for the sales' reports.
 //!
-//! Counts are kept in memory and written down once a second. They are for people to look at: a replica that
-//! dies takes its last second along, and nothing that is sold hangs on them.
+//! Counts are kept in memory and written once a second. They are for people to read: a replica that dies loses its last
+//! second, and no decision depends on them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,35 +21,35 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{Accepted, ticket::Verdict};
+use crate::decision::Refusal;
 
 /// The most products that are watched at the same time.
 const PRODUCTS_MAX: usize = 1024;
-/// A product that no batch has found in a sale for so long is watched no more.
+/// A product that no batch has found in a sale for so long is no longer watched.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
-/// The longest wait for the database; what it does not take then is dropped.
+/// The longest wait for the database; counts that it does not take in this time are dropped.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
-/// How long what was seen is kept in the database.
+/// How long counts are kept in the database.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
-/// How often what is older is taken away, in seconds.
-const TIDY_EVERY: u64 = 600;
+/// How often older counts are deleted, in seconds.
+const DELETE_EVERY: u64 = 600;
 
-/// The products of a demand.
-pub(super) type Products = smallvec::SmallVec<[ProductId; 1]>;
+/// The products of a request.
+pub(crate) type Products = smallvec::SmallVec<[ProductId; 1]>;
 
-/// See the module's head. Cheap to clone.
+/// See the module's documentation. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct SaleWatch {
-    seen: Arc<Seen>,
+pub(crate) struct SaleWatch {
+    seen: Arc<SaleCounts>,
     // Held for its drop.
     _writing: Arc<AbortOnDropHandle<()>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct SaleCounts {
     /// Whether there is any product to watch; without one, nothing here takes a lock.
     any: AtomicBool,
-    /// Products in sales, and when a batch has last found them there.
+    /// Products in sales, and when a batch has last found them in one.
     known: RwLock<HashMap<ProductId, Timestamp>>,
     seconds: Mutex<BTreeMap<(Timestamp, ProductId), SaleSecond>>,
 }
@@ -57,7 +57,7 @@ struct Seen {
 impl SaleWatch {
     /// Must be called within a tokio runtime.
     pub fn start(store: Store) -> Self {
-        let seen = Arc::<Seen>::default();
+        let seen = Arc::<SaleCounts>::default();
         let writing = tokio::spawn(write(Arc::clone(&seen), store));
         Self { seen, _writing: Arc::new(AbortOnDropHandle::new(writing)) }
     }
@@ -81,24 +81,24 @@ impl SaleWatch {
         }
     }
 
-    /// Counts what became of a demand, for those of its products that are in sales.
-    pub fn ended(&self, products: &Products, verdict: &Verdict) {
+    /// Counts a request whose products are in sales: one that was accepted as a new order or hold, or one that was
+    /// refused.
+    pub fn ended(&self, products: &Products, ended: Result<(), Refusal>) {
         if !self.seen.any.load(Ordering::Relaxed) {
             return;
         }
         let now = Timestamp::now();
         let known = self.seen.known.read();
         for product_id in products.iter().filter(|product_id| known.contains_key(product_id)) {
-            self.seen.count(*product_id, now, |second| match verdict {
-                Ok(Accepted::Order(_) | Accepted::Hold(_)) => second.accepted += 1,
-                Ok(Accepted::Returned | Accepted::Expired { .. } | Accepted::Repeat { .. }) => {}
+            self.seen.count(*product_id, now, |second| match ended {
+                Ok(()) => second.accepted += 1,
                 Err(refusal) => *second.refused.entry(refusal.reason()).or_default() += 1,
             });
         }
     }
 }
 
-impl Seen {
+impl SaleCounts {
     fn count(&self, product_id: ProductId, now: Timestamp, count: impl FnOnce(&mut SaleSecond)) {
         let Ok(second) = Timestamp::from_second(now.as_second()) else { return };
         let mut seconds = self.seconds.lock();
@@ -128,7 +128,7 @@ impl Seen {
 }
 
 /// Writes once a second until it is dropped.
-async fn write(seen: Arc<Seen>, store: Store) {
+async fn write(seen: Arc<SaleCounts>, store: Store) {
     let replica = Uuid::new_v4();
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -139,17 +139,17 @@ async fn write(seen: Arc<Seen>, store: Store) {
         if over.is_empty() {
             continue;
         }
-        let tidy = round % TIDY_EVERY == 0;
+        let delete = round % DELETE_EVERY == 0;
         let writing = async {
             store.record_sale_seconds(replica, &over).await?;
-            if tidy { store.forget_sale_seconds(KEPT_FOR).await } else { Ok(0) }
+            if delete { store.forget_sale_seconds(KEPT_FOR).await } else { Ok(0) }
         };
         match timeout(WRITE_LIMIT, writing).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(error = %Chain(&error), "what a sale's report counts was not written");
+                tracing::debug!(error = %Chain(&error), "the counts of flash sales were not written");
             }
-            Err(_elapsed) => tracing::debug!("what a sale's report counts was not written in time"),
+            Err(_elapsed) => tracing::debug!("the counts of flash sales were not written in time"),
         }
     }
 }

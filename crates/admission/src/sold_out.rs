@@ -1,4 +1,4 @@
-//! Refusing from memory what is known not to be there.
+//! Refusing from memory what is known to be sold out.
 
 use std::{
     sync::{
@@ -9,30 +9,30 @@ use std::{
 };
 
 use holdfast_cache::Cache;
-use holdfast_domain::{Demand, ProductId, Quantity, Shortfall, Stock};
+use holdfast_domain::{ProductId, Quantity, Shortfall, Stock};
 use holdfast_store::Store;
 use holdfast_telemetry::Chain;
 use tokio::sync::Semaphore;
 
-use super::{ProductEntry, Refusal};
+use crate::{ProductEntry, decision::Refusal, stock_request::StockRequest};
 
-/// The most products that are being learnt at the same time; others are learnt a refusal later.
-const LEARNING_MAX: usize = 2;
+/// The most products that are being read at the same time; others are read after a later refusal.
+const READS_MAX: usize = 2;
 
-/// How often one demand for a sold-out product is let through all the same, in milliseconds. Units of an
-/// expired hold come back in a lane, and only if somebody asks there.
+/// How often one request for a sold-out product goes to a lane all the same, in milliseconds: only a batch with a
+/// request for the product returns the units of expired holds.
 const PROBE_MS: u64 = 1000;
-/// Products share this many clocks for it.
+/// The number of clocks for this, which products share.
 const PROBES: usize = 256;
 
-/// What this process knows of products that run out.
+/// The products that are sold out.
 #[derive(Clone)]
-pub(super) struct SoldOut<P: ProductEntry> {
+pub(crate) struct SoldOut<P: ProductEntry> {
     store: Store,
     cache: Cache<P>,
-    learning: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     started: Instant,
-    /// When the last demand for a product was let through, in milliseconds since the start.
+    /// When the last request for a product went to a lane all the same, in milliseconds since the start.
     probed: Arc<[AtomicU64; PROBES]>,
 }
 
@@ -41,22 +41,15 @@ impl<P: ProductEntry> SoldOut<P> {
         Self {
             store,
             cache,
-            learning: Arc::new(Semaphore::new(LEARNING_MAX)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             started: Instant::now(),
             probed: Arc::new(std::array::from_fn(|_| AtomicU64::new(0))),
         }
     }
 
-    /// Refuses a demand for more than is known to be left. What is not known is not refused.
-    pub fn check(&self, demand: &Demand) -> Result<(), Refusal> {
-        match demand {
-            Demand::Order(lines) => lines
-                .iter()
-                .filter(|line| line.hold.is_none())
-                .try_for_each(|line| self.check_product(line.product_id, line.quantity)),
-            Demand::Hold { product_id, quantity, .. } => self.check_product(*product_id, *quantity),
-            Demand::Cancel { .. } | Demand::Release { .. } | Demand::Expire { .. } => Ok(()),
-        }
+    /// Refuses a request for more than is known to be left. What is not known is not refused.
+    pub fn check(&self, request: &impl StockRequest) -> Result<(), Refusal> {
+        request.check_stock(|product_id, quantity| self.check_product(product_id, quantity))
     }
 
     fn check_product(&self, product_id: ProductId, quantity: Quantity) -> Result<(), Refusal> {
@@ -72,9 +65,9 @@ impl<P: ProductEntry> SoldOut<P> {
         }
     }
 
-    /// Whether it is time to ask for the product in the lane again.
+    /// Whether it is time for a request for the product to go to a lane.
     fn is_probe(&self, product_id: ProductId) -> bool {
-        // The first one of all is let through.
+        // The first one of all does.
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = now.saturating_add(PROBE_MS);
         let at = product_id.0.unsigned_abs() % PROBES as u64;
@@ -86,13 +79,13 @@ impl<P: ProductEntry> SoldOut<P> {
             && probed.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Brings a product into the cache's memory, where its stock is kept up to date from then on,
+    /// Reads a product into the cache's memory, where its stock is kept up to date from then on,
     /// so that the next orders for it can be refused at once. Never waits.
     pub fn learn(&self, product_id: ProductId) {
         if self.cache.stock_hint(product_id.0).is_some() {
             return;
         }
-        let Ok(permit) = Arc::clone(&self.learning).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() else { return };
         let (store, cache) = (self.store.clone(), self.cache.clone());
         tokio::spawn(async move {
             let load = async || store.product(product_id).await.map(|found| found.map(P::from));

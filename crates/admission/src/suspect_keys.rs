@@ -1,18 +1,18 @@
-//! Whether transactions of others are about that have written idempotency keys and do not end.
+//! Whether other transactions have written idempotency keys and do not end.
 //!
 //! A batch that writes such a key waits with its products locked. That happens once: from then on, and for a while
-//! after the last such key was seen, batches look for them first.
+//! after the last such key was seen, batches check their keys before they lock products.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// How long batches look for such keys after the last one was seen.
+/// How long batches check their keys after the last such key was seen.
 const FOR: Duration = Duration::from_secs(10);
 
-/// See the module's head.
-pub(super) struct SuspectKeys {
+/// See the module's documentation.
+pub(crate) struct SuspectKeys {
     started: Instant,
     /// In milliseconds from the start.
     until: AtomicU64,
@@ -23,12 +23,12 @@ impl SuspectKeys {
         Self { started: Instant::now(), until: AtomicU64::new(0) }
     }
 
-    /// There is such a key, or it looks like it.
+    /// There is such a key, or there seems to be one.
     pub fn suspect(&self) {
         self.until.store(self.millis(FOR), Ordering::Relaxed);
     }
 
-    /// Whether there may be any.
+    /// Whether there may be such keys.
     pub fn any(&self) -> bool {
         self.millis(Duration::ZERO) < self.until.load(Ordering::Relaxed)
     }

@@ -1,9 +1,9 @@
-//! What the traces of a batch's orders say of it.
+//! The spans of a batch in the traces of its orders.
 //!
-//! Told when the batch is over, from the times that its metrics need anyway: a batch without a
-//! sampled order makes no span and pays nothing. Each sampled order's trace gets spans of its own
+//! They are made when the batch is over, from the times that its metrics need anyway: a batch without a
+//! sampled order makes no span and costs nothing. The trace of each sampled order gets spans of its own
 //! (the wait in the lane, the batch, and within that the wait for the lock, the writing and the
-//! commit), and a link to the batch's own trace, in which all of its orders meet.
+//! commit), and a link to the trace of the batch, which links to its orders.
 
 use std::time::Instant;
 
@@ -21,14 +21,14 @@ use opentelemetry::{
     },
 };
 
-use super::ticket::Ticket;
+use crate::pending::PendingRequest;
 
-/// The most orders that the trace of a batch names.
+/// The most orders that the trace of a batch links to.
 const LINKS_MAX: usize = 64;
 
-/// When what happened to a batch.
+/// The times of a batch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BatchTimes {
+pub(crate) struct BatchTimes {
     lane: &'static str,
     orders: usize,
     asked: Instant,
@@ -41,7 +41,7 @@ pub(super) struct BatchTimes {
 }
 
 impl BatchTimes {
-    /// A batch that is about to ask for its locks.
+    /// A batch that is about to lock its rows.
     pub fn begin(mode: LockMode, orders: usize) -> Self {
         let lane = match mode {
             LockMode::Skip => "shared",
@@ -50,26 +50,26 @@ impl BatchTimes {
         Self { lane, orders, asked: Instant::now(), locked: None, written: None, committed: None }
     }
 
-    /// Tells it to the traces of those tickets that have one. `failed` is why the batch failed, from
+    /// Adds spans to the traces of those requests that have one. `failed` is why the batch failed, from
     /// a bounded set.
-    pub fn tell(&self, tickets: &[Ticket], failed: Option<&'static str>) {
-        let mut with_trace = tickets
+    pub fn tell(&self, requests: &[PendingRequest], failed: Option<&'static str>) {
+        let mut with_trace = requests
             .iter()
-            .filter_map(|ticket| Some((ticket, ticket.details.trace_context.as_deref()?)))
+            .filter_map(|request| Some((request, request.trace_context()?)))
             .peekable();
         if with_trace.peek().is_none() {
             return;
         }
         let Some(tracer) = traces::tracer() else { return };
         let sampled: Vec<_> = with_trace
-            .map(|(ticket, traceparent)| (ticket, propagation::extract(traceparent)))
+            .map(|(request, traceparent)| (request, propagation::extract(traceparent)))
             .collect();
-        let telling = Telling { tracer, clock: Clock::now(), times: self, failed };
+        let spans = BatchSpans { tracer, clock: Clock::now(), times: self, failed };
         let orders = sampled.iter().take(LINKS_MAX).map(|(_, order)| link(order));
-        let batch = telling.batch(&Context::new(), orders.collect());
-        for (ticket, order) in &sampled {
-            telling.lane_wait(ticket, order);
-            telling.batch(order, vec![Link::with_context(batch.clone())]);
+        let batch = spans.batch(&Context::new(), orders.collect());
+        for (request, order) in &sampled {
+            spans.lane_wait(request, order);
+            spans.batch(order, vec![Link::with_context(batch.clone())]);
         }
     }
 }
@@ -78,23 +78,23 @@ fn link(context: &Context) -> Link {
     Link::with_context(context.span().span_context().clone())
 }
 
-struct Telling<'a> {
+struct BatchSpans<'a> {
     tracer: &'static BoxedTracer,
     clock: Clock,
     times: &'a BatchTimes,
     failed: Option<&'static str>,
 }
 
-impl Telling<'_> {
-    fn lane_wait(&self, ticket: &Ticket, order: &Context) {
+impl BatchSpans<'_> {
+    fn lane_wait(&self, request: &PendingRequest, order: &Context) {
         let span = SpanBuilder::from_name("lane wait").with_attributes([
             KeyValue::new("holdfast.lane", self.times.lane),
-            KeyValue::new("holdfast.lane.misses", i64::from(ticket.misses)),
+            KeyValue::new("holdfast.lane.misses", i64::from(request.misses)),
         ]);
-        self.span(span, ticket.arrived, self.times.asked, order);
+        self.span(span, request.arrived, self.times.asked, order);
     }
 
-    /// The batch with what it consists of.
+    /// The batch with its parts.
     fn batch(&self, parent: &Context, links: Vec<Link>) -> SpanContext {
         let BatchTimes { asked, locked, written, committed, .. } = *self.times;
         let orders = i64::try_from(self.times.orders).unwrap_or(i64::MAX);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use holdfast_admission::Details;
+use holdfast_admission::{HoldStock, PlaceOrder};
 use holdfast_domain::{
     CustomerRef, HoldId, Invalid, Line, Lines, Metadata, Money, ProductId, Quantity, json,
 };
@@ -32,28 +32,6 @@ pub struct OrderLimits {
 /// How long a hold lasts if its request does not say.
 const HOLD_DEFAULT: Duration = Duration::from_mins(15);
 
-/// An order as a client wants it.
-#[derive(Clone, Debug)]
-pub struct OrderRequest {
-    /// Its lines; each product stands on one line, except for lines that come from holds.
-    pub lines: Lines,
-    /// What goes with it.
-    pub details: Details,
-}
-
-/// A hold as a client wants it.
-#[derive(Clone, Debug)]
-pub struct HoldRequest {
-    /// Of which product.
-    pub product_id: ProductId,
-    /// How many units.
-    pub quantity: Quantity,
-    /// What the customer was told that one costs.
-    pub expected_price: Option<Money>,
-    /// What goes with it.
-    pub details: Details,
-}
-
 /// Reads an order: either `product_id` and `quantity`, perhaps with `hold_id`, or `items`, each
 /// of which has the same fields.
 ///
@@ -66,7 +44,7 @@ pub fn order(
     body: &Bytes,
     limits: &OrderLimits,
     caller: &Caller,
-) -> Result<OrderRequest, Problem> {
+) -> Result<PlaceOrder, Problem> {
     let text = JsonText::check(body)?;
     let names = [
         "product_id",
@@ -109,10 +87,7 @@ pub fn order(
         let key = IdempotencyKey::new(caller.key_space(), key, request.as_bytes());
         if earlier == request { key } else { key.or_earlier_form(earlier.as_bytes()) }
     });
-    Ok(OrderRequest {
-        lines,
-        details: Details { customer_ref, metadata, key, ..Details::default() },
-    })
+    Ok(PlaceOrder { lines, customer_ref, metadata, trace_context: None, key })
 }
 
 /// What makes two orders the same request.
@@ -144,7 +119,7 @@ pub fn hold(
     body: &Bytes,
     limits: &OrderLimits,
     caller: &Caller,
-) -> Result<HoldRequest, Problem> {
+) -> Result<HoldStock, Problem> {
     let text = JsonText::check(body)?;
     let names = ["product_id", "quantity", "seconds", "customer_ref", "expected_price"];
     let mut fields = Fields::read(&text, names)?;
@@ -169,8 +144,7 @@ pub fn hold(
         add_texts(&mut request, [customer_ref.as_ref().map(CustomerRef::as_str)]);
         IdempotencyKey::new(caller.key_space(), key, request.as_bytes())
     });
-    let details = Details { customer_ref, key, lasts, ..Details::default() };
-    Ok(HoldRequest { product_id, quantity, expected_price, details })
+    Ok(HoldStock { product_id, quantity, expected_price, lasts, customer_ref, key })
 }
 
 fn line<const N: usize>(fields: &mut Fields<'_, N>, limits: &OrderLimits) -> Option<Line> {

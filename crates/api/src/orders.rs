@@ -1,7 +1,7 @@
 //! An order as the API shows it.
 
 use holdfast_admission::AcceptedOrder;
-use holdfast_domain::{CustomerRef, Lines, Metadata, Order, OrderId, OrderStatus, Transition};
+use holdfast_domain::{CustomerRef, Metadata, Order, OrderId, OrderStatus, Transition};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -147,19 +147,14 @@ pub enum Status {
 
 impl AcceptedBody {
     /// An order that was just accepted.
-    pub fn new(
-        order: &AcceptedOrder,
-        lines: &Lines,
-        customer_ref: Option<CustomerRef>,
-        metadata: Option<&Metadata>,
-    ) -> Self {
-        let items = lines.iter().zip(&order.unit_prices).map(|(line, price)| ItemBody {
+    pub fn new(order: AcceptedOrder) -> Self {
+        let items = order.lines.iter().map(|line| ItemBody {
             product_id: line.product_id.0,
             quantity: line.quantity.units(),
-            unit_price: price.to_major_f64(),
+            unit_price: line.unit_price.to_major_f64(),
         });
         Self::pending(order.id, order.created_at, items.collect())
-            .with(customer_ref, metadata.and_then(json))
+            .with(order.customer_ref, order.metadata.as_ref().and_then(json))
     }
 
     /// An order that was accepted, long ago perhaps, with its status of now.

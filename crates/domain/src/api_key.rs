@@ -1,4 +1,4 @@
-//! What an API key is for, in the words of who made it.
+//! The name of an API key.
 
 use crate::{Invalid, text::visible_text};
 
@@ -10,7 +10,7 @@ pub const MAX_KEY_NAME_CHARS: usize = 200;
 pub struct KeyName(String);
 
 impl KeyName {
-    /// Checks and takes a name.
+    /// Checks a name.
     ///
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.

@@ -1,17 +1,17 @@
-//! Whose order it is, in the shop's own words.
+//! The shop's reference to a customer.
 
 use crate::{Invalid, text::visible_text};
 
 /// The longest name for a customer, in characters.
 pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
 
-/// The shop's own name for a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters, not only
+/// The shop's name for a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters, not only
 /// blanks, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(String);
 
 impl CustomerRef {
-    /// Checks and takes a name.
+    /// Checks a name.
     ///
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.
@@ -19,12 +19,12 @@ impl CustomerRef {
         visible_text(name, MAX_CUSTOMER_REF_CHARS).map(Self)
     }
 
-    /// A name that is kept already: the rules may have been others when it was taken.
+    /// A name that is stored already; it may have been checked by older rules.
     pub fn kept(name: String) -> Self {
         Self(name)
     }
 
-    /// The name, as a text of its own.
+    /// The name.
     pub fn into_inner(self) -> String {
         self.0
     }

@@ -4,11 +4,11 @@ use rust_decimal::Decimal;
 
 use crate::Invalid;
 
-/// Reads `text` without ever passing through a float: digits, perhaps with a minus in front and a fraction.
-/// With `exponent`, as JSON numbers may have one.
+/// Reads `text` without a conversion to a float: digits, optionally with a leading minus and a fraction.
+/// With `exponent`, also an exponent, as in JSON.
 ///
 /// # Errors
-/// Text that is no decimal number in this notation, or one with more digits than 28.
+/// A text that is not a decimal number in this notation, or that has more than 28 digits.
 pub(crate) fn parse_decimal(text: &str, exponent: bool) -> Result<Decimal, Invalid> {
     // Decimal's own reading takes "1_000", "+1", ".5" and "1_0e0" as well.
     let (mantissa, power) = match text.split_once(['e', 'E']) {
@@ -31,10 +31,10 @@ pub(crate) fn parse_decimal(text: &str, exponent: bool) -> Result<Decimal, Inval
     parsed.map_err(|_| "must be a decimal number of at most 28 digits".into())
 }
 
-/// Reads a whole number: `7`, and `7.0` or `70e-1` as well, since JSON has one kind of number.
+/// Reads a whole number. `7.0` and `70e-1` are whole numbers too: JSON has one kind of number.
 ///
 /// # Errors
-/// Text that is not a number, has a fraction, or lies outside `i64`.
+/// A text that is not a number, has a fraction, or is out of the range of `i64`.
 pub fn parse_integer(text: &str) -> Result<i64, Invalid> {
     if let Ok(plain) = text.parse::<i64>()
         && !text.starts_with('+')

@@ -2,23 +2,22 @@
 
 use crate::{CustomerRef, HoldId, Money, OrderId, ProductId, Quantity, UnknownWord};
 
-/// Where a hold stands.
+/// The status of a hold.
 ///
 /// ```text
 /// active ──▶ used | released | expired
 /// ```
 ///
-/// A hold expires by its time alone; whoever reads it later than that sees it as expired, whether or
-/// not anybody has tidied up.
+/// A hold expires by its time alone. A later read shows it as expired even if its row does not say so yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HoldStatus {
     /// Its units are kept.
     Active,
     /// An order has taken its units.
     Used,
-    /// Let go of before its time; its units are in stock again.
+    /// Released before its time was over; its units are back in stock.
     Released,
-    /// Its time is over; its units are in stock again, or will be when they are asked for.
+    /// Its time is over; its units are back in stock, or will be when they are needed.
     Expired,
 }
 
@@ -54,26 +53,26 @@ impl std::str::FromStr for HoldStatus {
     }
 }
 
-/// A hold as it stands.
+/// A hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Its id.
     pub id: HoldId,
-    /// Of which product.
+    /// The product.
     pub product_id: ProductId,
-    /// How many units.
+    /// The number of units.
     pub quantity: Quantity,
-    /// The price at which they are kept.
+    /// The price of one unit.
     pub unit_price: Money,
-    /// Where it stands.
+    /// Its status.
     pub status: HoldStatus,
-    /// The shop's own name for the customer.
+    /// The shop's name for the customer.
     pub customer_ref: Option<CustomerRef>,
     /// When its time is over.
     pub expires_at: jiff::Timestamp,
     /// When it was made.
     pub created_at: jiff::Timestamp,
-    /// When it came to an end, if it has.
+    /// When it ended, if it has.
     pub ended_at: Option<jiff::Timestamp>,
     /// The order that used it.
     pub order_id: Option<OrderId>,

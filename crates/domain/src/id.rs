@@ -1,4 +1,4 @@
-//! Identifiers: integers given by the database, as the reference API has them.
+//! Identifiers: integers that the database assigns.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +20,14 @@ macro_rules! id {
 }
 
 id!(
-    /// Names one product. Positive; never used twice.
+    /// The id of a product. Positive; never used twice.
     ProductId
 );
 id!(
-    /// Names one order. Positive; grows with time within one process, and nearly so between them.
+    /// The id of an order. Positive; grows with time within one process, and nearly so between processes.
     OrderId
 );
 id!(
-    /// Names one hold. Positive; never used twice.
+    /// The id of a hold. Positive; never used twice.
     HoldId
 );

@@ -1,22 +1,22 @@
-//! The ledger of stock: why a product has the stock that it has.
+//! The stock ledger: each change of a product's stock.
 
 use crate::{Invalid, ProductId, Stock, UnknownWord, text::visible_text};
 
 /// The longest reason that a person can give for a change of stock, in characters.
 pub const MAX_STOCK_NOTE_CHARS: usize = 500;
 
-/// What kind of change it was.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LedgerReason {
-    /// The stock that the product began with.
+    /// The stock of a new product.
     Opening,
-    /// Somebody said what the stock is.
+    /// A person or program set the stock.
     Set,
-    /// Somebody added to it or took from it.
+    /// A person or program added to the stock or took from it.
     Adjustment,
     /// A batch of orders, cancellations and holds.
     Admission,
-    /// A change behind our back: another program, or a person with a database client.
+    /// A change that Holdfast did not make: by another program, or a person with a database client.
     Unknown,
 }
 
@@ -48,13 +48,13 @@ impl std::str::FromStr for LedgerReason {
     }
 }
 
-/// What a person says about a change of stock: 1 to [`MAX_STOCK_NOTE_CHARS`] characters, not only
+/// A person's reason for a change of stock: 1 to [`MAX_STOCK_NOTE_CHARS`] characters, not only
 /// blanks, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockNote(String);
 
 impl StockNote {
-    /// Checks and takes a text.
+    /// Checks a text.
     ///
     /// # Errors
     /// A text that is empty, blank, too long or holds a NUL.
@@ -72,11 +72,11 @@ impl StockNote {
 /// `stock_after` is the one before plus `delta`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Of which product.
+    /// The product.
     pub product_id: ProductId,
-    /// The version that the change gave the product.
+    /// The product's version after the change.
     pub version: i64,
-    /// What kind of change it was.
+    /// The kind of a change.
     pub reason: LedgerReason,
     /// Units added; negative if they were taken.
     pub delta: i64,
@@ -88,9 +88,9 @@ pub struct LedgerEntry {
     pub sold: i64,
     /// In a batch: units that came back from cancelled orders.
     pub returned: i64,
-    /// In a batch: units taken into holds, less those that came back from them.
+    /// In a batch: units taken into holds, less those that came out of them.
     pub held: i64,
-    /// What a person said about it.
+    /// The reason that a person gave.
     pub note: Option<String>,
     /// When it was made.
     pub created_at: jiff::Timestamp,

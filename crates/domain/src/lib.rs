@@ -1,9 +1,9 @@
-//! The rules of a shop, without I/O: products, orders, money, quantities, and how stock is given
-//! out to the orders of a batch.
+//! The rules of a shop, without I/O: products, orders, money, quantities, and how stock is allocated
+//! to the requests of a batch.
 //!
 //! What lives here: types whose constructors refuse what must never exist ([`Money`], [`Quantity`],
 //! [`Stock`], [`ProductName`]), the life of an order ([`OrderStatus`]) and the allocation of stock
-//! ([`Shelf`]). Everything is pure and can be tested by property.
+//! ([`StockAllocator`]). Everything is pure and can be tested by property.
 //!
 //! What must not: SQL, HTTP, Redis, clocks, randomness. A caller hands those in.
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
@@ -11,11 +11,11 @@
 mod api_key;
 mod customer;
 mod decimal;
-mod demand;
 mod hold;
 mod id;
 pub mod json;
 mod ledger;
+mod line;
 mod metadata;
 mod money;
 mod operator;
@@ -23,16 +23,16 @@ mod order;
 mod product;
 mod quantity;
 mod sale;
-mod shelf;
+mod stock_allocator;
 mod text;
 
 pub use api_key::{KeyName, MAX_KEY_NAME_CHARS};
 pub use customer::{CustomerRef, MAX_CUSTOMER_REF_CHARS};
 pub use decimal::parse_integer;
-pub use demand::{Demand, Line, Lines};
 pub use hold::{Hold, HoldStatus};
 pub use id::{HoldId, OrderId, ProductId};
 pub use ledger::{LedgerEntry, LedgerReason, MAX_STOCK_NOTE_CHARS, StockNote};
+pub use line::{Line, Lines};
 pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
 pub use operator::{MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS, Operator, OperatorNote};
@@ -46,7 +46,10 @@ pub use sale::{
     CustomerLimit, MAX_PER_CUSTOMER, MAX_SALE_NAME_CHARS, MAX_SALE_PRODUCTS, Sale, SaleName,
     SaleWindow, Selling,
 };
-pub use shelf::{Available, Grant, HeldUnits, LockedOrder, Shelf, Shortfall, StockChange, Taken};
+pub use stock_allocator::{
+    AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerUnits, HeldUnits,
+    LockedOrder, ProductChange, Shortfall, StockAllocator,
+};
 
 /// Why a value was refused: one sentence for the person who sent it, without the field's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

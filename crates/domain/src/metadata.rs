@@ -1,4 +1,4 @@
-//! What a shop keeps with an order and nobody here looks into.
+//! What a shop keeps with an order, and Holdfast does not interpret.
 
 use crate::{Invalid, json};
 
@@ -10,7 +10,7 @@ pub const MAX_METADATA_BYTES: usize = 4096;
 pub struct Metadata(String);
 
 impl Metadata {
-    /// Checks and takes the text of a JSON object, byte for byte.
+    /// Checks the text of a JSON object, and keeps it byte for byte.
     ///
     /// # Errors
     /// A text that is too long, or is not a JSON object of at most [`json::JSON_DEPTH_MAX`]
@@ -36,8 +36,8 @@ impl Metadata {
         Ok(Self(json))
     }
 
-    /// Metadata that is kept already; it may be longer than what is taken now, for a database
-    /// writes JSON in its own way.
+    /// Metadata that is stored already; it may be longer than the present limit, because `jsonb` writes
+    /// JSON in its own way.
     pub fn kept(json: String) -> Self {
         Self(json)
     }

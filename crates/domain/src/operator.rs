@@ -1,4 +1,4 @@
-//! What an operator says about something that he does to an order.
+//! The operator who does something to an order, and the reason.
 
 use crate::{Invalid, text::visible_text};
 
@@ -7,17 +7,17 @@ pub const MAX_OPERATOR_CHARS: usize = 200;
 /// The longest note of an operator, in characters.
 pub const MAX_OPERATOR_NOTE_CHARS: usize = 500;
 
-/// Who does it, in the shop's own words: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
+/// The shop's name for an operator: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
 /// without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator(String);
 
-/// Why he does it: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters, not only blanks, without NUL.
+/// The operator's reason: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters, not only blanks, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorNote(String);
 
 impl Operator {
-    /// Checks and takes a name.
+    /// Checks a name.
     ///
     /// # Errors
     /// A name that is empty, blank, too long or holds a NUL.
@@ -32,7 +32,7 @@ impl Operator {
 }
 
 impl OperatorNote {
-    /// Checks and takes a text.
+    /// Checks a text.
     ///
     /// # Errors
     /// A text that is empty, blank, too long or holds a NUL.

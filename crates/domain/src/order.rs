@@ -1,8 +1,8 @@
-//! Orders and their life.
+//! Orders and their status.
 
 use crate::{CustomerRef, Line, Lines, Metadata, Money, OrderId, ProductId, Quantity};
 
-/// Where an order stands.
+/// The status of an order.
 ///
 /// ```text
 ///    ┌────────replay─────────┐
@@ -13,12 +13,12 @@ use crate::{CustomerRef, Line, Lines, Metadata, Money, OrderId, ProductId, Quant
 ///    └──▶ cancelled ◀──────────────────────────┘
 /// ```
 ///
-/// Its units are in stock again once it is cancelled, and only then. A pending order is cancelled on
-/// request only if no try may have been taken by the one who fulfils it ([`Order::may_be_fulfilled`]);
+/// The units of an order are back in stock once it is cancelled, and only then. A pending order is cancelled on
+/// request only if no try may have been taken by the receiver ([`Order::may_be_fulfilled`]);
 /// otherwise an operator settles it, which is the arrow `discard` from `failed` or from `pending`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OrderStatus {
-    /// Accepted and committed; nobody works on it.
+    /// Accepted and committed; no worker has claimed it.
     Pending,
     /// A worker holds a lease on it.
     Processing,
@@ -26,18 +26,18 @@ pub enum OrderStatus {
     Completed,
     /// Could not be fulfilled. It stays so unless an operator replays or discards it.
     Failed,
-    /// Taken back before anybody may have fulfilled it, or discarded by an operator; its units are in
-    /// stock again. Final.
+    /// Cancelled before it may have been fulfilled, or discarded by an operator; its units are back in
+    /// stock. Final.
     Cancelled,
 }
 
-/// A text that is none of the words it may be.
+/// A text that is not one of the known words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown word {0:?}")]
 pub struct UnknownWord(pub String);
 
 impl OrderStatus {
-    /// Each status, in the order of an order's life.
+    /// Each status, in the order in which an order reaches them.
     pub const ALL: [Self; 5] =
         [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled];
 
@@ -52,12 +52,12 @@ impl OrderStatus {
         }
     }
 
-    /// Whether nothing can change any more, whoever asks.
+    /// Whether the status can never change again.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled)
     }
 
-    /// Whether an order may go from this status to `next`: the one place that knows.
+    /// Whether an order may go from this status to `next`. No other code decides this.
     pub fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
@@ -88,66 +88,66 @@ impl std::str::FromStr for OrderStatus {
 /// One product within an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderLine {
-    /// What was ordered.
+    /// The product.
     pub product_id: ProductId,
-    /// How many units.
+    /// The number of units.
     pub quantity: Quantity,
-    /// What one unit cost when the order was accepted.
+    /// The price of one unit when the order was accepted.
     pub unit_price: Money,
 }
 
-/// A step in an order's life.
+/// A change of an order's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Where the order stood from then on.
+    /// The new status.
     pub status: OrderStatus,
-    /// When.
+    /// The time.
     pub at: jiff::Timestamp,
-    /// Why, if somebody said so.
+    /// The reason, if one was given.
     pub detail: Option<String>,
-    /// Who wanted it, if it was a person.
+    /// The operator who wanted it, if there was one.
     pub by: Option<String>,
 }
 
-/// An order as it stands.
+/// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Its id.
     pub id: OrderId,
-    /// What was ordered, in the order of the request; at least one.
+    /// Its lines, in the order of the request; at least one.
     pub lines: Vec<OrderLine>,
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
-    /// The shop's own name for the customer.
+    /// The shop's name for the customer.
     pub customer_ref: Option<CustomerRef>,
     /// What the shop keeps with the order.
     pub metadata: Option<Metadata>,
-    /// How often a worker has begun it.
+    /// How often a worker has claimed it.
     pub attempt: i32,
-    /// Whether one of those tries may have been taken by the one who fulfils it: its outcome is not
+    /// Whether one of those tries may have been taken by the receiver: its outcome is not
     /// known, or it is under way.
     pub may_be_fulfilled: bool,
     /// Why it failed, or why its last attempt did.
     pub failure: Option<String>,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
-    /// When a worker last began it.
+    /// When a worker last claimed it.
     pub processing_at: Option<jiff::Timestamp>,
-    /// When it came to its present status, if nobody works on it or waits for it any more.
+    /// When it reached its present status, if that is completed, failed or cancelled.
     pub finished_at: Option<jiff::Timestamp>,
-    /// What happened in between and is not told by the times above, the oldest first.
+    /// Changes of its status that the times above do not tell, the oldest first.
     pub earlier: Vec<Transition>,
 }
 
 impl Order {
-    /// Its lines, as a demand for their units.
-    pub fn demanded(&self) -> Lines {
+    /// Its lines, without their prices.
+    pub fn requested_lines(&self) -> Lines {
         self.lines.iter().map(|line| Line::from_stock(line.product_id, line.quantity)).collect()
     }
 
-    /// Its life so far, the oldest step first.
+    /// All changes of its status, the oldest first.
     ///
-    /// A time that [`Self::earlier`] tells as well is told once.
+    /// One that is both in [`Self::earlier`] and in a time of the row appears once.
     pub fn history(&self) -> Vec<Transition> {
         let plain = |status, at| Transition { status, at, detail: None, by: None };
         let mut history = vec![plain(OrderStatus::Pending, self.created_at)];
@@ -159,7 +159,7 @@ impl Order {
             let detail = self.failure.clone().filter(|_| failed);
             history.push(Transition { detail, ..plain(self.status, at) });
         }
-        // Stable: what `earlier` says, with its reasons, stays before the row's bare times.
+        // Stable: the entries of `earlier`, which have reasons, stay before the row's times.
         history.sort_by_key(|step| step.at);
         history.dedup_by(|next, kept| (next.status, next.at) == (kept.status, kept.at));
         history

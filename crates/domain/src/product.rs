@@ -1,4 +1,4 @@
-//! Products: what is sold, for how much, and how much of it is left.
+//! Products, their prices and their stock.
 
 use crate::{
     Invalid, LedgerReason, Money, ProductId, Stock, StockNote,
@@ -15,7 +15,7 @@ pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
 pub struct ProductName(String);
 
 impl ProductName {
-    /// Checks and takes a name.
+    /// Checks a name.
     ///
     /// # Errors
     /// A name that shows nothing, is too long or holds a NUL.
@@ -23,7 +23,7 @@ impl ProductName {
         visible_text(name, MAX_NAME_CHARS).map(Self)
     }
 
-    /// A name that is kept already: the rules may have been others when it was taken.
+    /// A name that is stored already; it may have been checked by older rules.
     pub fn kept(name: String) -> Self {
         Self(name)
     }
@@ -47,7 +47,7 @@ impl std::str::FromStr for ProductName {
 pub struct Description(String);
 
 impl Description {
-    /// Checks and takes a description.
+    /// Checks a description.
     ///
     /// # Errors
     /// A text that is too long or holds a NUL.
@@ -55,7 +55,7 @@ impl Description {
         checked_text(text, MAX_DESCRIPTION_CHARS).map(Self)
     }
 
-    /// A description that is kept already.
+    /// A description that is stored already.
     pub fn kept(text: String) -> Self {
         Self(text)
     }
@@ -66,42 +66,42 @@ impl Description {
     }
 }
 
-/// A product as it stands.
+/// A product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     /// Its id.
     pub id: ProductId,
-    /// What it is called.
+    /// Its name.
     pub name: ProductName,
-    /// What it is, if somebody said so.
+    /// Its description, if there is one.
     pub description: Option<Description>,
-    /// What one unit costs.
+    /// The price of one unit.
     pub price: Money,
-    /// What is left to be sold.
+    /// The units left.
     pub stock: Stock,
     /// Grows by one with each committed change, a sale included; starts at 1.
     pub version: i64,
 }
 
-/// A product that is about to be created.
+/// A product to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewProduct {
-    /// What it is called.
+    /// Its name.
     pub name: ProductName,
-    /// What it is, if somebody said so.
+    /// Its description, if there is one.
     pub description: Option<Description>,
-    /// What one unit costs.
+    /// The price of one unit.
     pub price: Money,
-    /// What there is to be sold.
+    /// The units in stock.
     pub stock: Stock,
 }
 
-/// A partial change of a product: what is `None` stays.
+/// A partial change of a product: a field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProductPatch {
     /// A new name.
     pub name: Option<ProductName>,
-    /// A new description; `Some(None)` takes it away.
+    /// A new description; `Some(None)` removes it.
     pub description: Option<Option<Description>>,
     /// A new price, for orders from now on.
     pub price: Option<Money>,
@@ -109,19 +109,19 @@ pub struct ProductPatch {
     pub stock: Option<StockEdit>,
 }
 
-/// A new stock, in place of what is there when the row is locked, and what the ledger says of it.
+/// A new stock in place of the stock of the locked row, and its entry in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockEdit {
-    /// What is left to be sold from now on.
+    /// The units left from now on.
     pub stock: Stock,
-    /// Whether the new stock was given, or worked out from the old one.
+    /// Whether the new stock was given, or computed from the old one.
     pub reason: LedgerReason,
-    /// What the caller said about it.
+    /// The caller's reason.
     pub note: Option<StockNote>,
 }
 
 impl StockEdit {
-    /// Somebody says what the stock is.
+    /// Sets the stock.
     pub fn set(stock: Stock) -> Self {
         Self { stock, reason: LedgerReason::Set, note: None }
     }

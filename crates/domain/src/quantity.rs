@@ -1,11 +1,11 @@
-//! Counted units: what an order asks for and what a shelf holds.
+//! Counted units: the quantity of an order line, and the stock of a product.
 
 use crate::Invalid;
 
 /// The most units of one product that the shop can hold.
 pub const MAX_STOCK: i64 = 1_000_000_000;
 
-/// How many units an order asks for: 1 to the configured maximum.
+/// The number of units in an order line or a hold: 1 to the configured maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantity(i32);
 
@@ -31,7 +31,7 @@ impl Quantity {
     }
 }
 
-/// How many units of a product are there to be sold: 0 to [`MAX_STOCK`].
+/// The units of a product in stock: 0 to [`MAX_STOCK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stock(i64);
 
@@ -53,13 +53,13 @@ impl Stock {
         self.0
     }
 
-    /// What is left after `quantity` was taken, or `None` if there is not enough.
+    /// The stock after `quantity` was taken, or `None` if there is not enough.
     pub fn take(self, quantity: Quantity) -> Option<Self> {
         let left = self.0 - i64::from(quantity.units());
         (left >= 0).then_some(Self(left))
     }
 
-    /// What there is when `quantity` came back; never more than [`MAX_STOCK`].
+    /// The stock after `quantity` was returned; never more than [`MAX_STOCK`].
     pub fn put_back(self, quantity: Quantity) -> Self {
         Self((self.0 + i64::from(quantity.units())).min(MAX_STOCK))
     }

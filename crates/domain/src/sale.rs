@@ -1,4 +1,4 @@
-//! When a product may be ordered because of flash sales, and how much of it one customer gets.
+//! Flash sales: when a product may be ordered, and how much of it one customer gets.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub const MAX_PER_CUSTOMER: u32 = 1_000_000;
 pub struct SaleName(String);
 
 impl SaleName {
-    /// Checks and takes a name.
+    /// Checks a name.
     ///
     /// # Errors
     /// A name that is empty, too long, or has other characters.
@@ -44,13 +44,13 @@ impl SaleName {
 /// A flash sale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sale {
-    /// What it is called; there is one of a name.
+    /// Its name, which is unique.
     pub name: SaleName,
-    /// What is sold: 1 to [`MAX_SALE_PRODUCTS`].
+    /// Its products: 1 to [`MAX_SALE_PRODUCTS`].
     pub products: BTreeSet<ProductId>,
-    /// When orders are taken from.
+    /// When it opens.
     pub starts_at: Timestamp,
-    /// When no order is taken any more.
+    /// When it closes.
     pub ends_at: Timestamp,
     /// The most units of one product for one customer, up to [`MAX_PER_CUSTOMER`]; `None` for no limit.
     pub per_customer: Option<u32>,
@@ -58,53 +58,53 @@ pub struct Sale {
     pub held_back: bool,
 }
 
-/// One sale, as the row of its product knows it.
+/// A sale, as it is stored in the row of its product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaleWindow {
-    /// When orders are taken from.
+    /// When it opens.
     pub starts_at: Timestamp,
-    /// When no order is taken any more.
+    /// When it closes.
     pub ends_at: Timestamp,
     /// The most units for one customer.
     pub per_customer: Option<u32>,
     /// Whether it stays closed at its start.
     pub held_back: bool,
-    /// Orders with greater ids may be of it, those before are not.
+    /// Orders with greater ids may belong to it; others do not.
     pub after_order: i64,
 }
 
 /// Whether a product may be ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Selling {
-    /// At any time: it is in no sale.
+    /// It may at any time, because it is in no sale.
     #[default]
     Always,
-    /// By everybody, for its sale is open.
+    /// Its sale is open.
     Open,
-    /// By everybody, up to a limit for each customer.
+    /// Its sale is open, with a limit for each customer.
     Limited(CustomerLimit),
     /// Not before this time.
     From(Timestamp),
-    /// It could be, and is held back.
+    /// Its sale could be open and is held back.
     HeldBack,
-    /// Not any more.
+    /// Its sale is over.
     Over,
 }
 
-/// How much one customer gets, and what counts.
+/// The limit of a customer, and which orders count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CustomerLimit {
     /// Units of the product.
     pub units: u32,
-    /// What was ordered from this time on counts.
+    /// Orders from this time on count.
     pub since: Timestamp,
-    /// All of it has greater ids than this.
+    /// Only orders with greater ids count.
     pub after_order: i64,
 }
 
 impl Selling {
-    /// What the sales of a product say at a time. It is open if any of them is, and of several that
-    /// are, the strictest limit holds, counted over the longest time. A product without sales is sold always.
+    /// Whether a product in these sales may be ordered at a time. It may if any of them is open. If several are, the
+    /// strictest limit holds, counted over the longest time. A product without sales may always be ordered.
     pub fn at(sales: &[SaleWindow], now: Timestamp) -> Self {
         if sales.is_empty() {
             return Self::Always;

@@ -1,4 +1,4 @@
-//! What a text must be that people read.
+//! Checks for texts that people read.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
@@ -8,7 +8,7 @@ use crate::Invalid;
 /// Braille.
 const BLANKS: [char; 5] = ['\u{115F}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{FFA0}'];
 
-/// A text with something in it that can be seen, of at most `max_chars` characters, without NUL.
+/// A text with at least one visible character, of at most `max_chars` characters, without NUL.
 pub(crate) fn visible_text(text: String, max_chars: usize) -> Result<String, Invalid> {
     if text.trim().is_empty() {
         return Err("must not be empty".into());

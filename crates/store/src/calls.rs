@@ -66,29 +66,6 @@ impl Store {
             result => result.map_err(|(_, error)| error),
         }
     }
-
-    /// One of admission's connections; the wait for it is counted. No proof that it is alive: a batch finds out
-    /// before it writes anything.
-    pub(crate) async fn admission(&self) -> Result<Session, sqlx::Error> {
-        self.counted_admission(self.admission.acquire_for_writing(false)).await
-    }
-
-    /// The same, for a look at what a batch could not lock.
-    pub(crate) async fn admission_for_reading(&self) -> Result<Session, sqlx::Error> {
-        self.counted_admission(self.admission.acquire()).await
-    }
-
-    async fn counted_admission(
-        &self,
-        acquire: impl Future<Output = Result<Session, sqlx::Error>>,
-    ) -> Result<Session, sqlx::Error> {
-        let begun = Instant::now();
-        let session = acquire.await;
-        if let Some(waits) = self.waits.get() {
-            waits.admission(begun.elapsed());
-        }
-        session
-    }
 }
 
 impl<'s> Calls<'s> {

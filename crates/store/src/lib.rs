@@ -2,9 +2,9 @@
 //!
 //! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
 //! products ([`LockedProduct`]) with the ledger of their stock, reading orders and holds, pages of
-//! all these ([`Page`]), admitting a batch of orders ([`Batch`]), the claims of workers on
-//! orders ([`fulfilment`]), replaying those that failed, and taking old ones out ([`Archive`]). Locks on product rows are taken in `locks` and nowhere else, always
-//! in the order of the ids.
+//! all these ([`Page`]), admitting a batch of stock requests (`admission`), the claims of workers on
+//! orders ([`fulfilment`]), replaying those that failed, and taking old ones out ([`Archive`]). Rows of products are locked
+//! in `locks` and `admission::lock` and nowhere else, always in the order of the ids.
 //!
 //! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints
 //! in the schema are the second line of defence, not the first).
@@ -28,12 +28,9 @@ mod locked_product;
 mod locks;
 mod metrics;
 mod migrate;
-mod missed;
 mod order_rows;
 mod orders;
-mod outcome;
 mod page;
-mod places;
 mod probe;
 mod products;
 mod rows;
@@ -57,7 +54,8 @@ use sqlx::{
 use tokio::sync::Semaphore;
 
 pub use admission::{
-    Batch, Cancelled, CommitError, Ended, ExpiredHold, NewHold, NewOrder, Placed, Records, Writing,
+    Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EndedHold, ExpiredHold, LockMode,
+    MissedRows, NewHold, NewOrder, Records, SeenRows, Stored, Wanted, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
@@ -66,12 +64,9 @@ pub use error::StoreError;
 pub use holds::HoldPage;
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
 pub use locked_product::LockedProduct;
-pub use locks::{LockMode, Wanted};
 pub use metrics::StoreMetrics;
 pub use migrate::MigrateError;
-pub use missed::{MissedRows, SeenRows};
 pub use orders::{OrderPage, OrderPlace};
-pub use outcome::{BatchToken, Outcome};
 pub use page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page};
 pub use probe::{Condition, Probe};
 pub use products::{ProductPage, ProductPlace};
@@ -139,7 +134,7 @@ pub struct Store {
     /// The right to use one of the main connections for a change that somebody asked for.
     changes: Arc<Semaphore>,
     generations: Arc<Generations>,
-    places: Arc<places::Places>,
+    tuple_ids: Arc<admission::TupleIdCache>,
     hand_over: hand_over::HandOver,
     settings: StoreSettings,
     /// Set when somebody wants to see them.
@@ -163,14 +158,19 @@ impl Store {
             };
             Connections::new(options, Arc::clone(&generations))
         };
-        let admission = admission_session(settings);
+        let admission = admission::session(session(settings), settings.lock_timeout);
         let main = set(main_session(settings), None, settings.pool_size, true);
         Self {
             changes: Arc::new(Semaphore::new(main.size().div_ceil(2))),
             main,
-            admission: set(admission, Some(locks::PREPARE), settings.admission_connections, false),
+            admission: set(
+                admission,
+                Some(admission::PREPARE),
+                settings.admission_connections,
+                false,
+            ),
             generations,
-            places: Arc::default(),
+            tuple_ids: Arc::default(),
             hand_over: hand_over::HandOver::default(),
             settings: settings.clone(),
             waits: Arc::default(),
@@ -214,9 +214,6 @@ impl Store {
     }
 }
 
-/// So that those who wait for a lock give up before its holder is sent away.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
-
 fn main_session(settings: &StoreSettings) -> PgConnectOptions {
     session(settings).options([
         // Who changes stock here writes its ledger as well: see `migrations/0002`.
@@ -227,19 +224,6 @@ fn main_session(settings: &StoreSettings) -> PgConnectOptions {
         ("enable_bitmapscan", "off"),
         ("enable_seqscan", "off"),
         ("jit", "off"),
-    ])
-}
-
-/// A batch is idle in its transaction only while its process computes, which takes milliseconds. One
-/// that is idle for longer than others wait for its locks is frozen, or cut off, and holds the rows
-/// of all that is hot: its transaction goes.
-fn admission_session(settings: &StoreSettings) -> PgConnectOptions {
-    let limit = settings.lock_timeout + IDLE_GRACE;
-    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-    session(settings).options([
-        ("idle_in_transaction_session_timeout", millis(limit)),
-        // Whatever it waits for, a batch has the rows of products locked.
-        ("lock_timeout", millis(hand_over::HAND_OVER_MIN.min(settings.lock_timeout))),
     ])
 }
 

@@ -8,14 +8,19 @@ use std::{
     time::Duration,
 };
 
-use holdfast_admission::{Accepted, AcceptedOrder, Admission, AdmissionSettings, Details, Refusal};
-use holdfast_domain::{Demand, HoldId, Line, OrderStatus, ProductId, Quantity};
+use holdfast_admission::{
+    AcceptedOrder, AdmissionSettings, CancelOrder, PlaceOrder, Refusal, ReleaseHold,
+};
+use holdfast_domain::{OrderStatus, ProductId};
 use holdfast_store::{IdempotencyKey, Store, StoreSettings};
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::lanes::{Cached, Lanes, Session, database, lanes_on, not_enough, one, order, place};
+use crate::fixture::{
+    Replica, Session, cancellation, database, from_hold, hold, holding, not_enough, one, order,
+    place, replica_on,
+};
 
 /// A batch may wait for another one. This is longer than any such wait.
 const LONG_WAIT: &str = "700 ms";
@@ -30,8 +35,8 @@ fn key(name: &str) -> IdempotencyKey {
     IdempotencyKey::new("", name, b"1")
 }
 
-fn keyed(name: &str) -> Details {
-    Details { key: Some(key(name)), ..Details::default() }
+fn keyed(product_id: ProductId, name: &str) -> PlaceOrder {
+    PlaceOrder { key: Some(key(name)), ..one(product_id, 1) }
 }
 
 /// Writes the row of a key, as another replica's batch does.
@@ -45,25 +50,13 @@ fn lock_rows(table: &str, ids: impl IntoIterator<Item = i64>) -> String {
     format!("SELECT FROM {table} WHERE id IN ({}) FOR UPDATE", ids.join(","))
 }
 
-fn begin(admission: &Admission<Cached>, demand: Demand, details: Details) -> JoinHandle<Outcome> {
-    let admission = admission.clone();
-    tokio::spawn(async move { admission.place(demand, details).await })
+fn begin_order(replica: &Replica, order: PlaceOrder) -> JoinHandle<Result<(), Refusal>> {
+    let admission = replica.admission.clone();
+    tokio::spawn(async move { place(&admission, order).await.map(|_| ()) })
 }
 
-type Outcome = Result<Accepted, Refusal>;
-
-fn cancel(order: &AcceptedOrder, product_id: ProductId) -> Demand {
-    let Demand::Order(lines) = one(product_id, 1) else { panic!("no order") };
-    Demand::Cancel { order_id: order.id, from: OrderStatus::Pending, settled: false, lines }
-}
-
-async fn hold(lanes: &Lanes, product_id: ProductId) -> HoldId {
-    let demand = Demand::Hold { product_id, quantity: Quantity::ONE, expected_price: None };
-    let details = Details { lasts: Duration::from_mins(5), ..Details::default() };
-    match lanes.admission.place(demand, details).await.unwrap() {
-        Accepted::Hold(hold) => hold.id,
-        other => panic!("{other:?}"),
-    }
+fn cancel(order: &AcceptedOrder, product_id: ProductId) -> CancelOrder {
+    cancellation(order.id, OrderStatus::Pending, product_id)
 }
 
 /// Looks at the sessions of a database until it is asked how many waits for a lock it has seen that were
@@ -104,22 +97,22 @@ impl Watch {
     }
 }
 
-/// 100 products, more than lanes of their own, with 20 orders, 20 keys and 5 holds of a product that is not locked.
+/// 100 products, more than replica of their own, with 20 orders, 20 keys and 5 holds of a product that is not locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     let url = database().await;
-    let lanes = lanes_on(&url, patient()).await;
-    let free = lanes.product(100_000).await;
+    let replica = replica_on(&url, patient()).await;
+    let free = replica.product(100_000).await;
     let mut locked = Vec::new();
     for _ in 0..100 {
-        locked.push(lanes.product(10).await);
+        locked.push(replica.product(10).await);
     }
     let (mut orders, mut holds) = (Vec::new(), Vec::new());
     for _ in 0..20 {
-        orders.push(lanes.place(free, 1).await.unwrap());
+        orders.push(replica.place(free, 1).await.unwrap());
     }
     for _ in 0..5 {
-        holds.push(hold(&lanes, free).await);
+        holds.push(hold(&replica, holding(free, 1)).await.id);
     }
     let products = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
     let order_rows =
@@ -131,30 +124,31 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     let watch = Watch::begin(&url).await;
     let mut stuck = Vec::new();
     for id in &locked {
-        stuck.push(begin(&lanes.admission, one(*id, 1), Details::default()));
+        stuck.push(begin_order(&replica, one(*id, 1)));
     }
     for order in &orders {
-        stuck.push(begin(&lanes.admission, cancel(order, free), Details::default()));
+        let (admission, cancel) = (replica.admission.clone(), cancel(order, free));
+        stuck.push(tokio::spawn(async move { admission.cancel(cancel).await }));
     }
     for at in 0..20 {
-        stuck.push(begin(&lanes.admission, one(free, 1), keyed(&format!("k{at}"))));
+        stuck.push(begin_order(&replica, keyed(free, &format!("k{at}"))));
     }
     for (at, hold_id) in holds.iter().enumerate() {
-        let demand = if at % 2 == 0 {
-            Demand::Release { hold_id: *hold_id, product_id: free }
+        if at % 2 == 0 {
+            let release = ReleaseHold { hold_id: *hold_id, product_id: free };
+            let admission = replica.admission.clone();
+            stuck.push(tokio::spawn(async move { admission.release(release).await }));
         } else {
-            let line = Line { hold: Some(*hold_id), ..Line::from_stock(free, Quantity::ONE) };
-            Demand::Order([line].into_iter().collect())
-        };
-        stuck.push(begin(&lanes.admission, demand, Details::default()));
+            stuck.push(begin_order(&replica, from_hold(free, *hold_id, 1)));
+        }
     }
-    lanes.apart(145).await;
+    replica.apart(145).await;
 
     // All of these go on, and none needs a connection that somebody waits with.
     for at in 0..100 {
-        let placed = lanes.place(free, 1).await.unwrap();
-        lanes.admission.place(cancel(&placed, free), Details::default()).await.unwrap();
-        lanes.admission.place(one(free, 1), keyed(&format!("free {at}"))).await.unwrap();
+        let placed = replica.place(free, 1).await.unwrap();
+        replica.admission.cancel(cancel(&placed, free)).await.unwrap();
+        place(&replica.admission, keyed(free, &format!("free {at}"))).await.unwrap();
     }
     assert!(stuck.iter().all(|request| !request.is_finished()));
     assert_eq!(watch.long_waits().await, 0);
@@ -165,7 +159,7 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     for request in stuck {
         request.await.unwrap().unwrap();
     }
-    lanes.apart(0).await;
+    replica.apart(0).await;
 }
 
 /// A hot product whose two replicas take turns on its row, while clients want 30 locked ones all the time.
@@ -178,7 +172,7 @@ async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
         lock_wait_max: Duration::from_millis(300),
         ..AdmissionSettings::default()
     };
-    let replicas = [lanes_on(&url, settings).await, lanes_on(&url, settings).await];
+    let replicas = [replica_on(&url, settings).await, replica_on(&url, settings).await];
     let hot = replicas[0].product(1_000_000).await;
     let mut locked = Vec::new();
     for _ in 0..30 {
@@ -224,13 +218,13 @@ async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
 #[tokio::test]
 async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
     let url = database().await;
-    let lanes = lanes_on(&url, patient()).await;
-    let lamp = lanes.product(3).await;
+    let replica = replica_on(&url, patient()).await;
+    let lamp = replica.product(3).await;
     let holder = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
     let mut waiting = Vec::new();
     for units in [2, 2, 1, 1] {
-        waiting.push(lanes.begin(lamp, units).await);
-        lanes.apart(1).await;
+        waiting.push(replica.begin(lamp, units).await);
+        replica.apart(1).await;
     }
     holder.rollback().await;
     let mut ids = Vec::new();
@@ -245,45 +239,45 @@ async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
 #[tokio::test]
 async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_once() {
     let url = database().await;
-    let lanes = lanes_on(&url, AdmissionSettings { lane_depth: 2, ..patient() }).await;
+    let replica = replica_on(&url, AdmissionSettings { lane_depth: 2, ..patient() }).await;
     let mut locked = Vec::new();
     for _ in 0..9 {
-        locked.push(lanes.product(10).await);
+        locked.push(replica.product(10).await);
     }
-    let free = lanes.product(10).await;
+    let free = replica.product(10).await;
     let holder = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
     let mut waiting = Vec::new();
     for (rows, id) in (1..).zip(&locked[..8]) {
-        waiting.push(lanes.begin(*id, 1).await);
-        lanes.apart(rows).await;
+        waiting.push(replica.begin(*id, 1).await);
+        replica.apart(rows).await;
     }
-    assert_eq!(lanes.place(locked[8], 1).await, Err(Refusal::Full));
-    lanes.place(free, 1).await.unwrap();
+    assert_eq!(replica.place(locked[8], 1).await, Err(Refusal::Full));
+    replica.place(free, 1).await.unwrap();
     holder.rollback().await;
     for placing in waiting {
         placing.await.unwrap().unwrap();
     }
-    lanes.apart(0).await;
-    lanes.place(locked[8], 1).await.unwrap();
+    replica.apart(0).await;
+    replica.place(locked[8], 1).await.unwrap();
 }
 
 /// The write of a batch waits for a row of the ledger that somebody else has written: nobody can know of that before.
 #[tokio::test]
 async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
     let url = database().await;
-    let lanes = lanes_on(&url, patient()).await;
-    let (blocked, free) = (lanes.product(10).await, lanes.product(10).await);
+    let replica = replica_on(&url, patient()).await;
+    let (blocked, free) = (replica.product(10).await, replica.product(10).await);
     let entry = format!(
         "INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after) \
          VALUES ({}, 2, 'unknown', 0, 10, 0)",
         blocked.0
     );
     let holder = Session::begin(&url, &entry).await;
-    let both = [lanes.begin(blocked, 1).await, lanes.begin(free, 1).await];
+    let both = [replica.begin(blocked, 1).await, replica.begin(free, 1).await];
     let [stuck, served] = both;
     served.await.unwrap().unwrap();
     for _ in 0..5 {
-        lanes.place(free, 1).await.unwrap();
+        replica.place(free, 1).await.unwrap();
     }
     assert!(!stuck.is_finished());
     holder.rollback().await;
@@ -293,24 +287,24 @@ async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
 #[tokio::test]
 async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
     let url = database().await;
-    let lanes = lanes_on(&url, patient()).await;
+    let replica = replica_on(&url, patient()).await;
     let mut products = Vec::new();
     for _ in 0..20 {
-        products.push(lanes.product(10).await);
+        products.push(replica.product(10).await);
     }
     for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
         for table in ["products", "orders"] {
             let holder = Session::begin(&url, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
             let mut waiting = Vec::new();
             for id in &products {
-                waiting.push(lanes.begin(*id, 1).await);
+                waiting.push(replica.begin(*id, 1).await);
             }
-            lanes.apart(20).await;
+            replica.apart(20).await;
             holder.rollback().await;
             for placing in waiting {
                 placing.await.unwrap().unwrap();
             }
-            lanes.apart(0).await;
+            replica.apart(0).await;
         }
     }
 }
@@ -319,31 +313,31 @@ async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
 #[tokio::test]
 async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
     let url = database().await;
-    let lanes = lanes_on(&url, patient()).await;
-    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
+    let replica = replica_on(&url, patient()).await;
+    let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
     let first = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
     let second = Session::begin(&url, &lock_rows("products", [vase.0])).await;
-    let both = begin(&lanes.admission, order(&[(lamp, 1), (vase, 1)]), Details::default());
-    lanes.apart(1).await;
+    let both = begin_order(&replica, order(&[(lamp, 1), (vase, 1)]));
+    replica.apart(1).await;
     first.rollback().await;
-    lanes.place(lamp, 1).await.unwrap();
+    replica.place(lamp, 1).await.unwrap();
     assert!(!both.is_finished());
     second.rollback().await;
     both.await.unwrap().unwrap();
-    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (8, 9));
+    assert_eq!((replica.stock(lamp).await, replica.stock(vase).await), (8, 9));
 }
 
-/// An old snapshot keeps all versions of a row that two replicas sell. Its lanes find it without a
+/// An old snapshot keeps all versions of a row that two replicas sell. Its replica find it without a
 /// walk over them, and find it when it has moved, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_find_a_row_that_the_other_replica_moves_beside_an_old_snapshot() {
     let url = database().await;
-    let replicas = [lanes_on(&url, patient()).await, lanes_on(&url, patient()).await];
+    let replicas = [replica_on(&url, patient()).await, replica_on(&url, patient()).await];
     let hot = replicas[0].product(1_000_000).await;
     let old =
         Session::begin(&url, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
-    let sell = |lanes: &Lanes, orders: usize| {
-        let admission = lanes.admission.clone();
+    let sell = |replica: &Replica, orders: usize| {
+        let admission = replica.admission.clone();
         tokio::spawn(async move {
             for _ in 0..orders {
                 place(&admission, one(hot, 1)).await.unwrap();

@@ -3,58 +3,59 @@
 use holdfast_admission::{AdmissionSettings, Refusal};
 use holdfast_domain::{ProductId, Shortfall};
 
-use crate::lanes::{database, lanes, lanes_on, lock, not_enough, one, order, place};
+use crate::fixture::{database, lock, not_enough, one, order, place, replica, replica_on};
 
 #[tokio::test]
 async fn an_order_that_misses_a_row_waits_in_that_rows_lane_with_empty_hands() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
-    let holder = lock(&lanes.store, &[vase]).await;
-    let admission = lanes.admission.clone();
+    let replica = replica(AdmissionSettings::default()).await;
+    let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
+    let holder = lock(&replica.store, &[vase]).await;
+    let admission = replica.admission.clone();
     let both = tokio::spawn(async move { place(&admission, order(&[(lamp, 1), (vase, 1)])).await });
-    lanes.apart(1).await;
+    replica.apart(1).await;
     // The other row is free for everybody all the while.
     for _ in 0..5 {
-        lanes.place(lamp, 1).await.unwrap();
+        replica.place(lamp, 1).await.unwrap();
     }
     assert!(!both.is_finished());
     holder.release().await.unwrap();
     both.await.unwrap().unwrap();
-    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (4, 9));
+    assert_eq!((replica.stock(lamp).await, replica.stock(vase).await), (4, 9));
 }
 
 #[tokio::test]
 async fn an_order_moves_on_to_the_next_row_that_it_misses() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let (lamp, vase) = (lanes.product(10).await, lanes.product(10).await);
-    let (first, second) = (lock(&lanes.store, &[lamp]).await, lock(&lanes.store, &[vase]).await);
-    let admission = lanes.admission.clone();
+    let replica = replica(AdmissionSettings::default()).await;
+    let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
+    let (first, second) =
+        (lock(&replica.store, &[lamp]).await, lock(&replica.store, &[vase]).await);
+    let admission = replica.admission.clone();
     let both = tokio::spawn(async move { place(&admission, order(&[(vase, 2), (lamp, 2)])).await });
-    lanes.apart(1).await;
+    replica.apart(1).await;
     second.release().await.unwrap();
-    lanes
-        .until("the row that was missed first is free", async || lanes.stock(vase).await == 10)
+    replica
+        .until("the row that was missed first is free", async || replica.stock(vase).await == 10)
         .await;
     assert!(!both.is_finished());
     first.release().await.unwrap();
     both.await.unwrap().unwrap();
-    assert_eq!((lanes.stock(lamp).await, lanes.stock(vase).await), (8, 8));
+    assert_eq!((replica.stock(lamp).await, replica.stock(vase).await), (8, 8));
 }
 
 #[tokio::test]
 async fn an_unknown_product_among_known_ones_is_told_apart_from_a_locked_one() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(10).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(10).await;
     let unknown = Refusal::Short(Shortfall::UnknownProduct(ProductId(999)));
-    let demand = order(&[(lamp, 1), (ProductId(999), 1)]);
-    assert_eq!(place(&lanes.admission, demand.clone()).await, Err(unknown));
-    let holder = lock(&lanes.store, &[lamp]).await;
-    let admission = lanes.admission.clone();
-    let placing = tokio::spawn(async move { place(&admission, demand).await });
-    lanes.apart(1).await;
+    let both = order(&[(lamp, 1), (ProductId(999), 1)]);
+    assert_eq!(place(&replica.admission, both.clone()).await, Err(unknown));
+    let holder = lock(&replica.store, &[lamp]).await;
+    let admission = replica.admission.clone();
+    let placing = tokio::spawn(async move { place(&admission, both).await });
+    replica.apart(1).await;
     holder.release().await.unwrap();
     assert_eq!(placing.await.unwrap(), Err(unknown));
-    assert_eq!(place(&lanes.admission, order(&[(lamp, 11)])).await, Err(not_enough(lamp, 10)));
+    assert_eq!(place(&replica.admission, order(&[(lamp, 11)])).await, Err(not_enough(lamp, 10)));
 }
 
 /// Two replicas whose orders cross each other's rows in every direction.
@@ -63,8 +64,8 @@ async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     const ORDERS: usize = 150;
     let url = database().await;
     let replicas = [
-        lanes_on(&url, AdmissionSettings::default()).await,
-        lanes_on(&url, AdmissionSettings::default()).await,
+        replica_on(&url, AdmissionSettings::default()).await,
+        replica_on(&url, AdmissionSettings::default()).await,
     ];
     let mut products = Vec::new();
     for _ in 0..4 {
@@ -98,9 +99,9 @@ async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     }
     assert_eq!(left + sold, 400_000);
     assert_eq!(replicas[0].orders().await, 16 * 150);
-    // What is over is over: the lanes of the crossings end.
-    for lanes in &replicas {
-        lanes.apart(0).await;
-        place(&lanes.admission, one(products[0], 1)).await.unwrap();
+    // What is over is over: the replica of the crossings end.
+    for replica in &replicas {
+        replica.apart(0).await;
+        place(&replica.admission, one(products[0], 1)).await.unwrap();
     }
 }

@@ -1,10 +1,10 @@
 //! Admission on real servers, without HTTP. Each test has a database of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod fixture;
 mod holds;
 mod isolation;
 mod keys;
-mod lanes;
 mod lines;
 mod orders;
 mod refusals;

@@ -1,45 +1,47 @@
-//! Orders of one line in the lanes.
+//! Orders of one line.
 
-use holdfast_admission::{Accepted, AdmissionSettings, Details, Refusal};
-use holdfast_domain::{Demand, OrderStatus, ProductId, Shortfall, Stock};
+use holdfast_admission::{AdmissionSettings, Refusal};
+use holdfast_domain::{OrderStatus, ProductId, Shortfall, Stock};
 use holdfast_sandbox::Proxy;
 
-use crate::lanes::{Lanes, database, lanes, lanes_on, lock, not_enough, one, place};
+use crate::fixture::{
+    Replica, cancellation, database, lock, not_enough, one, place, replica, replica_on,
+};
 
 #[tokio::test]
 async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(10).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(10).await;
     let mut waiting = Vec::new();
     for units in [4, 4, 4, 2] {
-        waiting.push(lanes.begin(lamp, units).await);
+        waiting.push(replica.begin(lamp, units).await);
     }
-    let mut verdicts = Vec::new();
+    let mut decisions = Vec::new();
     for placing in waiting {
-        verdicts.push(placing.await.unwrap().map(|accepted| accepted.unit_prices[0].minor()));
+        decisions.push(placing.await.unwrap().map(|accepted| accepted.lines[0].unit_price.minor()));
     }
-    assert_eq!(verdicts, [Ok(100), Ok(100), Err(not_enough(lamp, 2)), Ok(100)]);
-    assert_eq!(lanes.stock(lamp).await, 0);
-    let batches = lanes.metrics.batch_size.get_sample_count();
+    assert_eq!(decisions, [Ok(100), Ok(100), Err(not_enough(lamp, 2)), Ok(100)]);
+    assert_eq!(replica.stock(lamp).await, 0);
+    let batches = replica.metrics.batch_size.get_sample_count();
     assert!(batches <= 2, "{batches} batches for four orders that waited together");
 }
 
 #[tokio::test]
 async fn a_locked_row_stalls_its_own_product_only() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let (locked, free) = (lanes.product(10).await, lanes.product(10).await);
-    let holder = lock(&lanes.store, &[locked]).await;
-    let stalled = lanes.begin(locked, 1).await;
-    lanes.apart(1).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let (locked, free) = (replica.product(10).await, replica.product(10).await);
+    let holder = lock(&replica.store, &[locked]).await;
+    let stalled = replica.begin(locked, 1).await;
+    replica.apart(1).await;
     for _ in 0..5 {
-        lanes.place(free, 1).await.unwrap();
+        replica.place(free, 1).await.unwrap();
     }
     assert!(!stalled.is_finished());
     holder.release().await.unwrap();
     stalled.await.unwrap().unwrap();
-    lanes.apart(0).await;
-    lanes.place(locked, 1).await.unwrap();
-    assert_eq!(lanes.stock(locked).await, 8);
+    replica.apart(0).await;
+    replica.place(locked, 1).await.unwrap();
+    assert_eq!(replica.stock(locked).await, 8);
 }
 
 /// Two replicas that sell the same hundred products meet at rows all the time, for a moment each.
@@ -47,8 +49,8 @@ async fn a_locked_row_stalls_its_own_product_only() {
 async fn replicas_that_meet_at_many_rows_refuse_nobody() {
     let url = database().await;
     let replicas = [
-        lanes_on(&url, AdmissionSettings::default()).await,
-        lanes_on(&url, AdmissionSettings::default()).await,
+        replica_on(&url, AdmissionSettings::default()).await,
+        replica_on(&url, AdmissionSettings::default()).await,
     ];
     let mut products = Vec::new();
     for _ in 0..100 {
@@ -80,61 +82,61 @@ async fn replicas_that_meet_at_many_rows_refuse_nobody() {
 async fn a_row_that_stays_locked_is_a_clean_refusal() {
     let lock_wait_max = std::time::Duration::from_millis(300);
     let settings = AdmissionSettings { lock_wait_max, ..AdmissionSettings::default() };
-    let lanes = lanes(settings).await;
-    let lamp = lanes.product(10).await;
-    let holder = lock(&lanes.store, &[lamp]).await;
-    assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::LockTimeout));
+    let replica = replica(settings).await;
+    let lamp = replica.product(10).await;
+    let holder = lock(&replica.store, &[lamp]).await;
+    assert_eq!(replica.place(lamp, 1).await, Err(Refusal::LockTimeout));
     holder.release().await.unwrap();
-    assert_eq!(lanes.orders().await, 0);
+    assert_eq!(replica.orders().await, 0);
 }
 
 #[tokio::test]
 async fn a_full_lane_refuses_at_once() {
     let settings = AdmissionSettings { lane_depth: 2, ..AdmissionSettings::default() };
-    let lanes = lanes(settings).await;
-    let lamp = lanes.product(10).await;
-    let holder = lock(&lanes.store, &[lamp]).await;
-    let first = lanes.begin(lamp, 1).await;
-    lanes.apart(1).await;
-    let second = lanes.begin(lamp, 1).await;
-    assert_eq!(lanes.place(lamp, 1).await, Err(Refusal::Full));
+    let replica = replica(settings).await;
+    let lamp = replica.product(10).await;
+    let holder = lock(&replica.store, &[lamp]).await;
+    let first = replica.begin(lamp, 1).await;
+    replica.apart(1).await;
+    let second = replica.begin(lamp, 1).await;
+    assert_eq!(replica.place(lamp, 1).await, Err(Refusal::Full));
     holder.release().await.unwrap();
     for placing in [first, second] {
         placing.await.unwrap().unwrap();
     }
-    assert_eq!(lanes.orders().await, 2);
+    assert_eq!(replica.orders().await, 2);
 }
 
 #[tokio::test]
 async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(10).await;
-    let holder = lock(&lanes.store, &[lamp]).await;
-    let first = lanes.begin(lamp, 1).await;
-    lanes.apart(1).await;
-    let gone = lanes.begin(lamp, 1).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(10).await;
+    let holder = lock(&replica.store, &[lamp]).await;
+    let first = replica.begin(lamp, 1).await;
+    replica.apart(1).await;
+    let gone = replica.begin(lamp, 1).await;
     gone.abort();
     assert!(gone.await.unwrap_err().is_cancelled());
     holder.release().await.unwrap();
     first.await.unwrap().unwrap();
-    lanes.until("it is dropped", async || lanes.metrics.abandoned.get() == 1).await;
-    assert_eq!(lanes.orders().await, 1);
+    replica.until("it is dropped", async || replica.metrics.abandoned.get() == 1).await;
+    assert_eq!(replica.orders().await, 1);
 }
 
 #[tokio::test]
 async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(100).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(100).await;
     sqlx::query("ALTER TABLE orders ADD CONSTRAINT unlucky CHECK (quantity <> 13)")
-        .execute(lanes.store.pool())
+        .execute(replica.store.pool())
         .await
         .unwrap();
     let mut waiting = Vec::new();
     for units in [1, 2, 13, 3, 4, 5, 13] {
-        waiting.push(lanes.begin(lamp, units).await);
+        waiting.push(replica.begin(lamp, units).await);
     }
     // One whose row cannot be locked with the others' is answered for what it is all the same.
-    let unknown = lanes.begin(ProductId(999), 1).await;
+    let unknown = replica.begin(ProductId(999), 1).await;
     let mut refused = Vec::new();
     for (at, placing) in waiting.into_iter().enumerate() {
         if let Err(refusal) = placing.await.unwrap() {
@@ -146,7 +148,7 @@ async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
         unknown.await.unwrap(),
         Err(Refusal::Short(Shortfall::UnknownProduct(ProductId(999))))
     );
-    assert_eq!((lanes.orders().await, lanes.stock(lamp).await), (5, 100 - 15));
+    assert_eq!((replica.orders().await, replica.stock(lamp).await), (5, 100 - 15));
 }
 
 /// Makes each commit take long enough to be caught in the act.
@@ -156,31 +158,31 @@ const SLOW_COMMIT: &str = "\
     CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON orders \
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()";
 
-async fn commits(lanes: &Lanes) -> Vec<i32> {
+async fn commits(replica: &Replica) -> Vec<i32> {
     sqlx::query_scalar(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
          AND query = 'COMMIT' AND state = 'active'",
     )
-    .fetch_all(lanes.store.pool())
+    .fetch_all(replica.store.pool())
     .await
     .unwrap()
 }
 
 #[tokio::test]
 async fn a_commit_that_was_not_answered_is_answered_truthfully() {
-    // Directly, for looking; and through a proxy, for the lanes.
+    // Directly, for the test; and through a proxy, for admission.
     let url = database().await;
-    let direct = lanes_on(&url, AdmissionSettings::default()).await;
+    let direct = replica_on(&url, AdmissionSettings::default()).await;
     let upstream = url.parse::<url::Url>().unwrap().socket_addrs(|| None).unwrap()[0];
     let proxy = Proxy::start(upstream).await.unwrap();
     let mut through = url.parse::<url::Url>().unwrap();
     through.set_port(Some(proxy.address().port())).unwrap();
-    let lanes = lanes_on(through.as_str(), AdmissionSettings::default()).await;
+    let replica = replica_on(through.as_str(), AdmissionSettings::default()).await;
     let lamp = direct.product(10).await;
     sqlx::raw_sql(SLOW_COMMIT).execute(direct.store.pool()).await.unwrap();
 
     // The server commits, and its answer is lost.
-    let placing = lanes.begin(lamp, 1).await;
+    let placing = replica.begin(lamp, 1).await;
     direct.until("it commits", async || commits(&direct).await.len() == 1).await;
     proxy.cut_answers(true);
     direct.until("it has committed", async || direct.orders().await == 1).await;
@@ -189,7 +191,7 @@ async fn a_commit_that_was_not_answered_is_answered_truthfully() {
     assert!(direct.store.order(accepted.id).await.unwrap().is_some());
 
     // The server is stopped in the middle of the commit.
-    let placing = lanes.begin(lamp, 1).await;
+    let placing = replica.begin(lamp, 1).await;
     direct.until("it commits", async || commits(&direct).await.len() == 1).await;
     for pid in commits(&direct).await {
         sqlx::query("SELECT pg_terminate_backend($1)")
@@ -204,56 +206,49 @@ async fn a_commit_that_was_not_answered_is_answered_truthfully() {
 
 #[tokio::test]
 async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(1).await;
-    lanes.until("the cache is connected", async || lanes.cache.gauges().armed).await;
-    lanes.place(lamp, 1).await.unwrap();
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(1).await;
+    replica.until("the cache is connected", async || replica.cache.gauges().armed).await;
+    replica.place(lamp, 1).await.unwrap();
     let none = Err(not_enough(lamp, 0));
-    lanes
+    replica
         .until("it is remembered", async || {
-            assert_eq!(lanes.place(lamp, 1).await, none);
-            lanes.cache.stock_hint(lamp.0).is_some()
+            assert_eq!(replica.place(lamp, 1).await, none);
+            replica.cache.stock_hint(lamp.0).is_some()
         })
         .await;
-    let batches = lanes.metrics.batch_size.get_sample_count();
+    let batches = replica.metrics.batch_size.get_sample_count();
     for _ in 0..100 {
-        assert_eq!(lanes.place(lamp, 1).await, none);
+        assert_eq!(replica.place(lamp, 1).await, none);
     }
-    assert_eq!(lanes.metrics.batch_size.get_sample_count(), batches, "a lane was asked");
+    assert_eq!(replica.metrics.batch_size.get_sample_count(), batches, "a lane was asked");
 
-    let locked = lanes.store.lock_product(lamp).await.unwrap().unwrap();
-    let raised = lanes.cache.raise(&[(lamp.0, locked.next_version())]).await;
+    let locked = replica.store.lock_product(lamp).await.unwrap().unwrap();
+    let raised = replica.cache.raise(&[(lamp.0, locked.next_version())]).await;
     let more = holdfast_domain::ProductPatch {
         stock: Some(holdfast_domain::StockEdit::set(Stock::new(2).unwrap())),
         ..Default::default()
     };
     locked.update(&more).await.unwrap();
     raised.changed();
-    lanes.place(lamp, 1).await.unwrap();
+    replica.place(lamp, 1).await.unwrap();
 }
 
 #[tokio::test]
 async fn units_that_come_back_to_a_retired_product_do_not_bring_it_to_mind() {
-    let lanes = lanes(AdmissionSettings::default()).await;
-    let lamp = lanes.product(1).await;
-    lanes.until("the cache is connected", async || lanes.cache.gauges().armed).await;
-    let placed = lanes.place(lamp, 1).await.unwrap();
-    let locked = lanes.store.lock_product(lamp).await.unwrap().unwrap();
-    let raised = lanes.cache.raise(&[(lamp.0, locked.next_version())]).await;
+    let replica = replica(AdmissionSettings::default()).await;
+    let lamp = replica.product(1).await;
+    replica.until("the cache is connected", async || replica.cache.gauges().armed).await;
+    let placed = replica.place(lamp, 1).await.unwrap();
+    let locked = replica.store.lock_product(lamp).await.unwrap().unwrap();
+    let raised = replica.cache.raise(&[(lamp.0, locked.next_version())]).await;
     locked.retire().await.unwrap();
     raised.changed();
-    let Demand::Order(ordered) = one(lamp, 1) else { panic!("no order") };
-    let cancel = Demand::Cancel {
-        order_id: placed.id,
-        from: OrderStatus::Pending,
-        settled: false,
-        lines: ordered,
-    };
-    let cancelled = lanes.admission.place(cancel, Details::default()).await;
-    assert!(matches!(cancelled, Ok(Accepted::Returned)), "{cancelled:?}");
+    let cancel = cancellation(placed.id, OrderStatus::Pending, lamp);
+    replica.admission.cancel(cancel).await.unwrap();
     let unknown = Err(Refusal::Short(Shortfall::UnknownProduct(lamp)));
     // The first may be let through to the lane in any case.
     for _ in 0..3 {
-        assert_eq!(lanes.place(lamp, 5).await, unknown);
+        assert_eq!(replica.place(lamp, 5).await, unknown);
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const LIMITS: OrderLimits = OrderLimits { quantity: 1000, lines: 3, hold: Duration::from_hours(1) };
 
-fn read(body: &str) -> Result<OrderRequest, Problem> {
+fn read(body: &str) -> Result<PlaceOrder, Problem> {
     order(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
 }
 
@@ -73,13 +73,13 @@ fn customer_and_metadata_are_bounded() {
         assert_eq!(wrong(&with("customer_ref", value)), ["customer_ref"], "{value}");
     }
     assert!(read(&with("customer_ref", &long(200))).is_ok());
-    assert!(read(&with("customer_ref", "null")).unwrap().details.customer_ref.is_none());
+    assert!(read(&with("customer_ref", "null")).unwrap().customer_ref.is_none());
     let large = format!("{{\"a\":{}}}", long(5000));
     for value in ["[]", "5", "{\"a\":\"\\u0000\"}", "{\"a\":\"\\ud800\"}", "{\"a\":NaN}", &large] {
         let named = wrong(&with("metadata", value));
         assert!(named == ["metadata"] || named == ["body"], "{value}: {named:?}");
     }
-    let kept = read(&with("metadata", "{\"a\": [1, {\"b\": null}]}")).unwrap().details.metadata;
+    let kept = read(&with("metadata", "{\"a\": [1, {\"b\": null}]}")).unwrap().metadata;
     assert_eq!(kept.as_ref().map(Metadata::as_str), Some("{\"a\": [1, {\"b\": null}]}"));
 }
 
@@ -90,7 +90,6 @@ fn the_same_request_is_known_however_it_is_written() {
         headers.insert(idempotency::HEADER, HeaderValue::from_static("k"));
         order(&headers, &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
             .unwrap()
-            .details
             .key
     };
     let metadata = |text: &str| {
@@ -133,7 +132,7 @@ fn a_hold_has_a_bounded_time() {
         let problem = read(&with(seconds)).unwrap_err();
         assert_eq!(problem.fields().collect::<Vec<_>>(), ["seconds"], "{seconds}");
     }
-    assert_eq!(read(&with("3600")).unwrap().details.lasts, Duration::from_hours(1));
+    assert_eq!(read(&with("3600")).unwrap().lasts, Duration::from_hours(1));
     let unsaid = read(r#"{"product_id":1,"quantity":1}"#).unwrap();
-    assert_eq!(unsaid.details.lasts, Duration::from_mins(15));
+    assert_eq!(unsaid.lasts, Duration::from_mins(15));
 }

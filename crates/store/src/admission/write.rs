@@ -1,12 +1,12 @@
 //! The one statement that writes a batch.
 //!
-//! A row of arrays for each kind of record, unnested by the server: one round trip, whatever the
-//! size of the batch. Most batches are of plain orders (of one line, from stock); they have a shorter statement of
-//! their own, which is the same without the parts that they do not need.
+//! Its parameters are arrays, a column of each kind of record, which the server unnests: one round trip, whatever the
+//! size of the batch. Most batches have only plain orders (of one line, from stock). They have a shorter statement,
+//! without the parts that they do not need.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use holdfast_domain::{HoldId, HoldStatus, Line, Money, OrderId, ProductId, Quantity, StockChange};
+use holdfast_domain::{HoldId, OrderId, ProductChange, ProductId};
 use sqlx::{
     Postgres, Row as _,
     postgres::{PgArguments, PgExecutor, PgRow},
@@ -14,73 +14,11 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::Placed;
-use crate::{IdempotencyKey, Ordered, StoreError, places::Place, rows::timestamp, time::millis};
-
-/// An order that is to be written.
-#[derive(Clone, Debug)]
-pub struct NewOrder<'a> {
-    /// What was ordered; at least one line.
-    pub lines: &'a [Line],
-    /// What one unit of each line costs.
-    pub unit_prices: &'a [Money],
-    /// The shop's name for the customer.
-    pub customer_ref: Option<&'a str>,
-    /// A JSON text that goes with the order.
-    pub metadata: Option<&'a str>,
-    /// The W3C `traceparent` of its request, if that is sampled.
-    pub trace_context: Option<&'a str>,
-    /// The key of its request.
-    pub key: Option<IdempotencyKey>,
-}
-
-/// A hold that is to be written.
-#[derive(Clone, Debug)]
-pub struct NewHold<'a> {
-    /// Of which product.
-    pub product_id: ProductId,
-    /// How many units.
-    pub quantity: Quantity,
-    /// What one unit costs.
-    pub unit_price: Money,
-    /// How long it holds, from the batch's time.
-    pub lasts: Duration,
-    /// The shop's name for the customer.
-    pub customer_ref: Option<&'a str>,
-    /// The key of its request.
-    pub key: Option<IdempotencyKey>,
-}
-
-/// A hold that ends without an order.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    /// Which one.
-    pub hold_id: HoldId,
-    /// How.
-    pub status: HoldStatus,
-}
-
-/// An order that is taken back.
-#[derive(Clone, Copy, Debug)]
-pub struct Cancelled<'a> {
-    /// Which one.
-    pub order_id: OrderId,
-    /// Who wanted it, if that is to be kept.
-    pub ordered: Option<Ordered<'a>>,
-}
-
-/// Everything that a batch writes beside the products.
-#[derive(Clone, Debug, Default)]
-pub struct Records<'a> {
-    /// New orders. Holds that their lines name are used by that.
-    pub orders: Vec<NewOrder<'a>>,
-    /// New holds.
-    pub holds: Vec<NewHold<'a>>,
-    /// Holds that end.
-    pub ended: Vec<Ended>,
-    /// Orders that are cancelled.
-    pub cancelled: Vec<Cancelled<'a>>,
-}
+use super::{
+    records::{NewOrder, Records, Stored},
+    tuple_ids::TupleId,
+};
+use crate::{error::StoreError, rows::timestamp, time::millis};
 
 /// The stock and its ledger: $1 to $10. The rows are locked, so they are where they were found.
 macro_rules! stock {
@@ -198,14 +136,15 @@ const WHOLE: &str = concat!(
 type Statement = Query<'static, Postgres, PgArguments>;
 
 impl Records<'_> {
-    /// Runs the statement. The caller's transaction is rolled back if this fails.
+    /// Runs the statement, and says in the records what is stored of new orders and holds. Gives the tuple ids of the
+    /// products' new versions. The caller's transaction is rolled back if this fails.
     pub(super) async fn write(
-        &self,
-        changes: &[StockChange],
-        rows: &BTreeMap<ProductId, Place>,
+        &mut self,
+        changes: &[ProductChange],
+        rows: &BTreeMap<ProductId, TupleId>,
         nonce: i64,
         connection: impl PgExecutor<'_>,
-    ) -> Result<(Placed, Vec<(ProductId, Place)>), StoreError> {
+    ) -> Result<Vec<(ProductId, TupleId)>, StoreError> {
         let plain = self.is_plain();
         let statement = sqlx::query(if plain { PLAIN } else { WHOLE });
         let mut statement = self.bind_orders(bind_stock(statement, changes, rows, nonce));
@@ -218,27 +157,24 @@ impl Records<'_> {
         if usize::try_from(row.try_get::<i64, _>("keyed")?) != Ok(keys) {
             return Err(StoreError::KeyTaken);
         }
-        let moved = moved_rows(&row)?;
-        if moved.len() != changes.len() {
+        let tuple_ids = new_tuple_ids(&row)?;
+        if tuple_ids.len() != changes.len() {
             return Err(StoreError::Corrupt {
                 what: "lock",
-                reason: "a product's row is not where it was locked".to_owned(),
+                reason: "a product's row does not have the tuple id that was locked".to_owned(),
             });
         }
-        let ids =
-            |column| row.try_get::<Option<Vec<i64>>, _>(column).map(Option::unwrap_or_default);
-        let placed = Placed {
-            orders: ids("orders")?.into_iter().map(OrderId).collect(),
-            holds: ids("holds")?.into_iter().map(HoldId).collect(),
-            created_at: timestamp(row.try_get("created_us")?)?,
-        };
-        Ok((placed, moved))
-    }
-
-    /// Whether there is nothing to be written.
-    pub fn is_empty(&self) -> bool {
-        let Self { orders, holds, ended, cancelled } = self;
-        orders.is_empty() && holds.is_empty() && ended.is_empty() && cancelled.is_empty()
+        let created_at = timestamp(row.try_get("created_us")?)?;
+        // The ids come in the order of the arrays, which is that of the records.
+        let order_ids = ids(&row, "orders", self.orders.len())?;
+        for (order, id) in self.orders.iter_mut().zip(order_ids) {
+            *order.stored = Some(Stored { id: OrderId(id), created_at });
+        }
+        let hold_ids = ids(&row, "holds", self.holds.len())?;
+        for (hold, id) in self.holds.iter_mut().zip(hold_ids) {
+            *hold.stored = Some(Stored { id: HoldId(id), created_at });
+        }
+        Ok(tuple_ids)
     }
 
     fn is_plain(&self) -> bool {
@@ -260,13 +196,7 @@ impl Records<'_> {
         statement
             .bind(first().map(|line| line.product_id.0).collect::<Vec<_>>())
             .bind(first().map(|line| line.quantity.units()).collect::<Vec<_>>())
-            .bind(
-                self.orders
-                    .iter()
-                    .filter_map(|order| order.unit_prices.first())
-                    .map(|price| price.minor())
-                    .collect::<Vec<_>>(),
-            )
+            .bind(first().map(|line| line.unit_price.minor()).collect::<Vec<_>>())
             .bind(line_counts())
             .bind(self.column(|order| order.trace_context.map(ToOwned::to_owned)))
             .bind(self.column(|order| order.customer_ref.map(ToOwned::to_owned)))
@@ -275,8 +205,7 @@ impl Records<'_> {
             .bind(self.column(|order| order.key.map(|key| key.fingerprint)))
     }
 
-    /// A column of the orders; none at all if no order has a value there, which spares the server to
-    /// read an array of nothing.
+    /// A column of the orders; none if no order has a value there, so that the server reads no array of NULLs.
     fn column<T>(&self, value: impl Fn(&NewOrder<'_>) -> Option<T>) -> Option<Vec<Option<T>>> {
         let mut column = None;
         for (at, order) in self.orders.iter().enumerate() {
@@ -300,8 +229,7 @@ impl Records<'_> {
         let (mut products, mut quantities, mut prices) = (Vec::new(), Vec::new(), Vec::new());
         let (mut used, mut used_places) = (Vec::new(), Vec::new());
         for (place, order) in (1_i64..).zip(&self.orders) {
-            for (number, (line, price)) in (1_i16..).zip(order.lines.iter().zip(order.unit_prices))
-            {
+            for (number, line) in (1_i16..).zip(order.lines) {
                 if let Some(hold_id) = line.hold {
                     used.push(hold_id.0);
                     used_places.push(place);
@@ -311,7 +239,7 @@ impl Records<'_> {
                     numbers.push(number);
                     products.push(line.product_id.0);
                     quantities.push(line.quantity.units());
-                    prices.push(price.minor());
+                    prices.push(line.unit_price.minor());
                 }
             }
         }
@@ -323,12 +251,12 @@ impl Records<'_> {
             .bind(prices)
             .bind(used)
             .bind(used_places)
-            .bind(self.ended.iter().map(|ended| ended.hold_id.0).collect::<Vec<_>>())
+            .bind(self.ended.iter().map(|ended| ended.id.0).collect::<Vec<_>>())
             .bind(self.ended.iter().map(|ended| ended.status.as_str()).collect::<Vec<_>>())
-            .bind(self.cancelled.iter().map(|cancelled| cancelled.order_id.0).collect::<Vec<_>>())
+            .bind(self.cancelled.iter().map(|cancelled| cancelled.id.0).collect::<Vec<_>>())
     }
 
-    /// Who wanted the cancellations.
+    /// The operators of the cancellations.
     fn bind_ordered(&self, statement: Statement) -> Statement {
         let ordered = || self.cancelled.iter().map(|cancelled| cancelled.ordered);
         let by = ordered().map(|ordered| ordered.map(|ordered| ordered.by.to_owned()));
@@ -359,26 +287,36 @@ impl Records<'_> {
     }
 }
 
+/// The ids of new records.
+fn ids(row: &PgRow, column: &str, records: usize) -> Result<Vec<i64>, StoreError> {
+    let ids: Vec<i64> = row.try_get::<Option<_>, _>(column)?.unwrap_or_default();
+    if ids.len() == records {
+        return Ok(ids);
+    }
+    let reason = format!("{} ids for {records} {column}", ids.len());
+    Err(StoreError::Corrupt { what: "batch", reason })
+}
+
 /// Where the new versions of the products' rows lie.
-fn moved_rows(row: &PgRow) -> Result<Vec<(ProductId, Place)>, StoreError> {
+fn new_tuple_ids(row: &PgRow) -> Result<Vec<(ProductId, TupleId)>, StoreError> {
     let changed: Option<Vec<i64>> = row.try_get("changed")?;
     let places: Option<Vec<String>> = row.try_get("places")?;
     changed
         .unwrap_or_default()
         .into_iter()
         .zip(places.unwrap_or_default())
-        .map(|(id, place)| Ok((ProductId(id), Place::parse(&place)?)))
+        .map(|(id, tuple_id)| Ok((ProductId(id), TupleId::parse(&tuple_id)?)))
         .collect()
 }
 
 fn bind_stock(
     statement: Statement,
-    changes: &[StockChange],
-    rows: &BTreeMap<ProductId, Place>,
+    changes: &[ProductChange],
+    rows: &BTreeMap<ProductId, TupleId>,
     nonce: i64,
 ) -> Statement {
-    let column = |value: fn(&StockChange) -> i64| changes.iter().map(value).collect::<Vec<_>>();
-    let place = |change: &StockChange| rows.get(&change.product_id).map(Place::to_string);
+    let column = |value: fn(&ProductChange) -> i64| changes.iter().map(value).collect::<Vec<_>>();
+    let tuple_id = |change: &ProductChange| rows.get(&change.product_id).map(TupleId::to_string);
     statement
         .bind(column(|change| change.product_id.0))
         .bind(column(|change| change.version))
@@ -388,6 +326,6 @@ fn bind_stock(
         .bind(column(|change| change.sold))
         .bind(column(|change| change.returned))
         .bind(column(|change| change.held))
-        .bind(changes.iter().map(place).collect::<Vec<_>>())
+        .bind(changes.iter().map(tuple_id).collect::<Vec<_>>())
         .bind(nonce)
 }

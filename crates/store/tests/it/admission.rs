@@ -1,4 +1,4 @@
-use holdfast_domain::{Demand, Line, OrderStatus, ProductId, Quantity, StockChange};
+use holdfast_domain::{Line, OrderStatus, ProductChange, ProductId, Quantity};
 use holdfast_store::{Batch, LockMode, OrderPage, Records, Store, StoreError};
 
 use crate::fixture::{
@@ -8,7 +8,7 @@ use crate::fixture::{
 
 /// The products that a batch has locked.
 fn on(batch: &Batch) -> Vec<ProductId> {
-    batch.shelf().products().map(|(id, _)| id).collect()
+    batch.allocator().products().map(|(id, _)| id).collect()
 }
 
 #[tokio::test]
@@ -18,13 +18,15 @@ async fn a_batch_is_written_in_the_order_of_its_placements() {
     let batch = lock(&store, &[vase.id, lamp.id], LockMode::Wait).await;
     assert_eq!(on(&batch), [lamp.id, vase.id]);
     let asked = [vase.id, lamp.id, vase.id];
-    let placed = write_one_each(batch, &asked).await.commit().await.unwrap();
+    let written = write_one_each(batch, &asked).await;
+    let created_at = written.orders[0].created_at;
+    let ids = written.commit().await.unwrap();
 
-    assert!(placed.orders.is_sorted());
-    for (id, product_id) in placed.orders.iter().zip(asked) {
+    assert!(ids.is_sorted());
+    for (id, product_id) in ids.iter().zip(asked) {
         let order = store.order(*id).await.unwrap().unwrap();
         assert_eq!(order.lines[0].product_id, product_id);
-        assert_eq!(order.created_at, placed.created_at);
+        assert_eq!(order.created_at, created_at);
         assert_eq!(order.status, OrderStatus::Pending);
         assert_eq!(order.lines[0].unit_price, lamp.price);
     }
@@ -35,7 +37,7 @@ async fn a_batch_is_written_in_the_order_of_its_placements() {
     let page = OrderPage { product: Some(vase.id), limit: 10, ..OrderPage::default() };
     let listed = store.orders(&page).await.unwrap().items;
     let listed: Vec<_> = listed.iter().map(|order| order.id).collect();
-    assert_eq!(listed, [placed.orders[2], placed.orders[0]], "newest first");
+    assert_eq!(listed, [ids[2], ids[0]], "newest first");
 }
 
 #[tokio::test]
@@ -47,7 +49,7 @@ async fn a_batch_that_is_dropped_at_any_step_leaves_nothing_and_frees_the_row() 
     lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
     // The row can be had at once, and nothing has changed.
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
-    assert_eq!(batch.shelf().products().next().unwrap().1.stock.units(), 5);
+    assert_eq!(batch.allocator().products().next().unwrap().1.stock.units(), 5);
     assert_eq!(count_orders(&store).await, 0);
 }
 
@@ -68,12 +70,12 @@ async fn a_locked_row_is_left_out_or_waited_for() {
 }
 
 #[tokio::test]
-async fn an_unknown_product_is_not_on_the_shelf_and_a_retired_one_not_on_sale() {
+async fn an_unknown_product_is_not_locked_and_a_retired_one_is_not_on_sale() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
     let batch = lock(&store, &[lamp.id, ProductId(999)], LockMode::Skip).await;
-    let found: Vec<_> = batch.shelf().products().collect();
+    let found: Vec<_> = batch.allocator().products().collect();
     assert!(matches!(found[..], [(id, product)] if id == lamp.id && !product.on_sale));
 }
 
@@ -82,14 +84,13 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
-    let mut shelf = batch.shelf().clone();
-    assert!(shelf.serve(&Demand::one(lamp.id, Quantity::ONE), None).is_ok());
-    let change = StockChange { delta: -6, ..shelf.changes()[0] };
-    let line = Line::from_stock(lamp.id, Quantity::ONE);
-    let (lines, prices) = ([line], [lamp.price]);
-    let orders = vec![plain_order(&lines, &prices)];
-    let records = Records { orders, ..Records::default() };
-    let error = batch.write(&[change], &records, 1).await.unwrap_err();
+    let mut allocator = batch.allocator().clone();
+    let order = allocator.order(&[Line::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
+    let change = ProductChange { delta: -6, ..allocator.changes()[0] };
+    let mut stored = None;
+    let orders = vec![plain_order(&order.lines, &mut stored)];
+    let mut records = Records { orders, ..Records::default() };
+    let error = batch.write(&[change], &mut records, 1).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(_)), "{error:?}");
     assert_eq!(stock_of(&store, lamp.id).await, 5);
 }
@@ -147,7 +148,7 @@ async fn a_server_that_hangs_is_given_up_at_each_step() {
     // The commit reached the server, and is found when it answers again.
     let unanswered = commit.unwrap_err();
     let outcome = store.outcome(&unanswered.token).await;
-    let sold = i64::from(outcome == holdfast_store::Outcome::Committed);
+    let sold = i64::from(outcome == holdfast_store::BatchOutcome::Committed);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (sold, 5 - sold));
 }
 

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use holdfast_domain::{Demand, Grant, OrderId, OrderStatus, ProductId, Quantity};
+use holdfast_domain::{OrderId, OrderStatus, ProductId, Quantity};
 use holdfast_store::{
-    Cancelled, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records, Replayed,
-    Store, Wanted,
+    CancelledOrder, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records,
+    Replayed, Store, Wanted,
     fulfilment::{SweepRule, Verdict},
 };
 
@@ -223,14 +223,15 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
     let wanted =
         Wanted { products: [lamp].into(), orders: ids.iter().copied().collect(), ..wanted(&[]) };
     let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
-    let mut shelf = batch.shelf().clone();
-    let hold = Demand::Hold { product_id: lamp, quantity: Quantity::ONE, expected_price: None };
-    let Ok(Grant::Hold(unit_price)) = shelf.serve(&hold, None) else { panic!("not held") };
+    let mut allocator = batch.allocator().clone();
+    let unit_price = allocator.hold(lamp, Quantity::ONE, None, None).unwrap();
     let noteless = Ordered { by: "ada", note: None };
     let cancelled = [(2, None), (0, Some(EVE)), (3, None), (1, Some(noteless))]
-        .map(|(at, ordered)| Cancelled { order_id: ids[at], ordered });
-    let records = Records {
+        .map(|(at, ordered)| CancelledOrder { id: ids[at], ordered });
+    let mut hold = None;
+    let mut records = Records {
         holds: vec![NewHold {
+            stored: &mut hold,
             product_id: lamp,
             quantity: Quantity::ONE,
             unit_price,
@@ -241,8 +242,9 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
         cancelled: cancelled.to_vec(),
         ..Records::default()
     };
-    let writing = batch.write(&shelf.changes(), &records, 42).await.unwrap();
-    assert_eq!(writing.commit().await.unwrap().holds.len(), 1);
+    let writing = batch.write(&allocator.changes(), &mut records, 42).await.unwrap();
+    writing.commit().await.unwrap();
+    assert!(hold.is_some());
 
     let mut told = Vec::new();
     for id in &ids {

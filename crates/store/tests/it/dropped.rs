@@ -49,7 +49,7 @@ impl Stage {
         let lamp = fixture::product(&direct, 5).await;
         let batch = fixture::lock(&direct, &[lamp.id], LockMode::Wait).await;
         let written = write_one_each(batch, &[lamp.id]).await;
-        let token = written.token().clone();
+        let token = written.token();
         written.commit().await.unwrap();
         direct.close().await;
         let settings =
@@ -127,11 +127,11 @@ impl Stage {
     async fn writes_are_kept(&self, store: &Store, what: &str) {
         let made = store.create_product(&new_product(9)).await.unwrap();
         let batch = store.lock_batch(&wanted(&[made.id]), LockMode::Wait).await.unwrap();
-        let placed = write_one_each(batch, &[made.id]).await.commit().await.unwrap();
+        let ids = write_one_each(batch, &[made.id]).await.commit().await.unwrap();
         let kept = format!(
             "EXISTS (SELECT FROM products WHERE id = {} AND stock = 8) \
              AND EXISTS (SELECT FROM orders WHERE id = {})",
-            made.id, placed.orders[0]
+            made.id, ids[0]
         );
         assert!(self.is_true(&kept).await, "{what}: an answered write is not there");
     }

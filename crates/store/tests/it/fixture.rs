@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    Demand, Grant, Line, Money, NewProduct, OrderId, Product, ProductId, ProductName, Quantity,
+    AllocatedLine, Line, Money, NewProduct, OrderId, Product, ProductId, ProductName, Quantity,
     Stock,
 };
-use holdfast_store::{Batch, LockMode, NewOrder, Records, Store, StoreSettings, Wanted, Writing};
+use holdfast_store::{
+    Batch, BatchToken, CommitError, LockMode, NewOrder, Records, Store, StoreSettings, Stored,
+    Wanted, Writing,
+};
 
 pub fn settings(url: &str) -> StoreSettings {
     StoreSettings {
@@ -65,48 +68,60 @@ pub fn wanted(ids: &[ProductId]) -> Wanted<'static> {
     Wanted { products: ids.iter().copied().collect(), ..Wanted::default() }
 }
 
+/// A batch that is written and not committed, and what is stored of its orders.
+pub struct WrittenBatch {
+    writing: Writing,
+    pub orders: Vec<Stored<OrderId>>,
+}
+
+impl WrittenBatch {
+    pub fn token(&self) -> BatchToken {
+        self.writing.token().clone()
+    }
+
+    /// Commits. Gives the ids of the orders.
+    pub async fn commit(self) -> Result<Vec<OrderId>, Box<CommitError>> {
+        self.writing.commit().await?;
+        Ok(self.orders.into_iter().map(|order| order.id).collect())
+    }
+}
+
 /// Takes one unit of each product in `asked`, in that order, without committing.
-pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> Writing {
-    let mut shelf = batch.shelf().clone();
-    let lines: Vec<_> = asked.iter().map(|id| Line::from_stock(*id, Quantity::ONE)).collect();
-    let prices: Vec<_> = lines
-        .iter()
-        .map(|line| match shelf.serve(&Demand::one(line.product_id, line.quantity), None) {
-            Ok(Grant::Order { unit_prices, .. }) => unit_prices[0],
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let orders = lines
-        .iter()
-        .zip(&prices)
-        .map(|(line, price)| plain_order(std::slice::from_ref(line), std::slice::from_ref(price)))
-        .collect();
-    let records = Records { orders, ..Records::default() };
-    batch.write(&shelf.changes(), &records, 42).await.unwrap()
+pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> WrittenBatch {
+    write(batch, asked, None, 42).await
 }
 
 /// Places an order of one unit with this metadata.
 pub async fn write_with_metadata(batch: Batch, id: ProductId, metadata: &str) -> OrderId {
-    let mut shelf = batch.shelf().clone();
-    let line = Line { product_id: id, quantity: Quantity::ONE, hold: None, expected_price: None };
-    let prices = match shelf.serve(&Demand::one(id, line.quantity), None) {
-        Ok(Grant::Order { unit_prices, .. }) => unit_prices,
-        other => panic!("{other:?}"),
-    };
-    let lines = [line];
-    let order = NewOrder { metadata: Some(metadata), ..plain_order(&lines, &prices) };
-    let records = Records { orders: vec![order], ..Records::default() };
-    let writing = batch.write(&shelf.changes(), &records, 43).await.unwrap();
-    writing.commit().await.unwrap().orders[0]
+    write(batch, &[id], Some(metadata), 43).await.commit().await.unwrap()[0]
 }
 
-pub fn plain_order<'a>(lines: &'a [Line], unit_prices: &'a [Money]) -> NewOrder<'a> {
-    NewOrder {
-        lines,
-        unit_prices,
-        customer_ref: None,
-        metadata: None,
-        trace_context: None,
-        key: None,
+async fn write(
+    batch: Batch,
+    asked: &[ProductId],
+    metadata: Option<&str>,
+    nonce: i64,
+) -> WrittenBatch {
+    let mut allocator = batch.allocator().clone();
+    let mut orders: Vec<_> = asked
+        .iter()
+        .map(|id| (allocator.order(&[Line::from_stock(*id, Quantity::ONE)], None).unwrap(), None))
+        .collect();
+    let new_orders = orders
+        .iter_mut()
+        .map(|(order, stored)| NewOrder { metadata, ..plain_order(&order.lines, stored) })
+        .collect();
+    let mut records = Records { orders: new_orders, ..Records::default() };
+    let writing = batch.write(&allocator.changes(), &mut records, nonce).await.unwrap();
+    WrittenBatch {
+        writing,
+        orders: orders.into_iter().map(|(_, stored)| stored.unwrap()).collect(),
     }
+}
+
+pub fn plain_order<'a>(
+    lines: &'a [AllocatedLine],
+    stored: &'a mut Option<Stored<OrderId>>,
+) -> NewOrder<'a> {
+    NewOrder { stored, lines, customer_ref: None, metadata: None, trace_context: None, key: None }
 }

@@ -17,7 +17,7 @@ pub const OVER: Duration = Duration::ZERO;
 pub async fn orders(store: &Store, count: usize) -> Vec<OrderId> {
     let lamp = product(store, 1_000).await;
     let batch = lock(store, &[lamp.id], LockMode::Wait).await;
-    write_one_each(batch, &vec![lamp.id; count]).await.commit().await.unwrap().orders
+    write_one_each(batch, &vec![lamp.id; count]).await.commit().await.unwrap()
 }
 
 pub async fn claim_one(store: &Store, id: OrderId, lease: Duration) -> Claim {

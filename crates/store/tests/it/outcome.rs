@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use holdfast_store::{LockMode, Outcome};
+use holdfast_store::{BatchOutcome, LockMode};
 
 use crate::fixture::{count_orders, lock, product, stock_of, store, write_one_each};
 
@@ -24,7 +24,7 @@ async fn a_commit_whose_connection_is_gone_is_found_to_be_rolled_back() {
     kill_open_transactions(&store).await;
     let unanswered = written.commit().await.unwrap_err();
     let outcome = store.outcome(&unanswered.token).await;
-    assert_eq!(outcome, Outcome::RolledBack);
+    assert_eq!(outcome, BatchOutcome::RolledBack);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (0, 5));
     // The next batch gets a live connection.
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
@@ -36,9 +36,9 @@ async fn a_commit_that_happened_is_found_by_its_token() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
-    let token = written.token().clone();
+    let token = written.token();
     written.commit().await.unwrap();
-    assert_eq!(store.outcome(&token).await, Outcome::Committed);
+    assert_eq!(store.outcome(&token).await, BatchOutcome::Committed);
 }
 
 #[tokio::test]
@@ -46,11 +46,11 @@ async fn an_outcome_is_waited_for_while_the_transaction_runs() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
-    let token = written.token().clone();
+    let token = written.token();
     let looking = store.outcome(&token);
     tokio::pin!(looking);
     // Still running: there is nothing to be said yet.
     tokio::time::timeout(Duration::from_millis(200), &mut looking).await.unwrap_err();
     written.commit().await.unwrap();
-    assert_eq!(looking.await, Outcome::Committed);
+    assert_eq!(looking.await, BatchOutcome::Committed);
 }

@@ -22,12 +22,12 @@ async fn sale(store: &Store, name: &str, products: &[ProductId], from: i64, to: 
 
 async fn in_sales(store: &Store, ids: &[ProductId]) -> Vec<ProductId> {
     let batch = lock(store, ids, LockMode::Wait).await;
-    batch.shelf().in_sales().collect()
+    batch.allocator().in_sales().collect()
 }
 
 async fn selling(store: &Store, id: ProductId) -> Selling {
     let batch = lock(store, &[id], LockMode::Skip).await;
-    batch.shelf().products().next().unwrap().1.selling
+    batch.allocator().products().next().unwrap().1.selling
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_sale_that_waits_for_a_locked_product_does_not_keep_its_others() {
     let mut got = 0;
     while !putting.is_finished() {
         let batch = lock(&store, &[free], LockMode::Skip).await;
-        got += u32::from(batch.shelf().has(free));
+        got += u32::from(batch.allocator().has_product(free));
         batch.release().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,8 +1,7 @@
 //! `POST /dead-letters/{id}/discard`
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
-use holdfast_admission::Details;
-use holdfast_domain::Demand;
+use holdfast_admission::CancelOrder;
 
 use super::{unknown, unsettled};
 use crate::{
@@ -54,12 +53,16 @@ pub async fn discard(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
-    let (ordered, from) = dead_letters::discard(&receive(&headers, body, app.body).await?)?;
+    let (ordered_by, from) = dead_letters::discard(&receive(&headers, body, app.body).await?)?;
     let order = unsettled(&app, id, from).await?;
-    let demand =
-        Demand::Cancel { order_id: order.id, from, settled: true, lines: order.demanded() };
-    let details = Details { ordered: Some(ordered), ..Details::default() };
-    app.admission.place(demand, details).await?;
+    let discard = CancelOrder {
+        order_id: order.id,
+        from,
+        settled: true,
+        lines: order.requested_lines(),
+        ordered_by: Some(ordered_by),
+    };
+    app.admission.cancel(discard).await?;
     let order = app.store.order(order.id).await.map_err(Problem::after_change)?;
     let order = order.ok_or_else(|| unknown(id))?;
     Ok(Json(View::Shop.with_history(order)))

@@ -7,8 +7,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use holdfast_admission::{Accepted, Refusal};
-use holdfast_domain::{CustomerRef, Demand, HoldId, HoldStatus};
+use holdfast_admission::{HoldDecision, Refusal};
+use holdfast_domain::{CustomerRef, HoldStatus};
 use utoipa::ToSchema;
 
 use crate::{
@@ -16,8 +16,7 @@ use crate::{
     app::App,
     body::receive,
     holds::HoldBody,
-    idempotency,
-    new_order::{self, HoldRequest},
+    idempotency, new_order,
     problem::{Problem, ProblemSchema},
 };
 
@@ -85,34 +84,25 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = receive(&headers, body, app.body).await?;
-    let HoldRequest { product_id, quantity, expected_price, details } =
-        new_order::hold(&headers, &body, &app.limits, &caller)?;
-    let (customer_ref, lasts) = (details.customer_ref.clone(), details.lasts);
-    match app
-        .admission
-        .place(Demand::Hold { product_id, quantity, expected_price }, details)
-        .await?
-    {
-        Accepted::Hold(hold) => created(HoldBody {
+    let request = new_order::hold(&headers, &body, &app.limits, &caller)?;
+    match app.admission.hold(request).await? {
+        HoldDecision::Accepted(hold) => created(HoldBody {
             id: hold.id.0,
-            product_id: product_id.0,
-            quantity: quantity.units(),
+            product_id: hold.product_id.0,
+            quantity: hold.quantity.units(),
             unit_price: hold.unit_price.to_major_f64(),
             status: HoldStatus::Active.as_str(),
-            customer_ref: customer_ref.map(CustomerRef::into_inner),
-            expires_at: hold.created_at.checked_add(lasts).map_err(Problem::internal)?,
+            customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
+            expires_at: hold.created_at.checked_add(hold.lasts).map_err(Problem::internal)?,
             created_at: hold.created_at,
             order_id: None,
         }),
-        Accepted::Repeat { id, .. } => {
-            let hold = app.store.hold(HoldId(id)).await?;
+        HoldDecision::Repeated(id) => {
+            let hold = app.store.hold(id).await?;
             let hold = hold.ok_or_else(|| Problem::internal(Refusal::Internal))?;
             let mut answer = created(HoldBody::from(hold))?;
             answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
             Ok(answer)
-        }
-        Accepted::Order(_) | Accepted::Returned | Accepted::Expired { .. } => {
-            Err(Problem::internal(Refusal::Internal))
         }
     }
 }

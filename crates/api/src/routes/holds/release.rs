@@ -1,8 +1,8 @@
 //! `DELETE /holds/{id}`
 
 use axum::{extract::State, http::StatusCode};
-use holdfast_admission::Details;
-use holdfast_domain::{Demand, HoldId};
+use holdfast_admission::ReleaseHold;
+use holdfast_domain::HoldId;
 
 use crate::{
     access::Caller,
@@ -41,7 +41,7 @@ pub async fn release(
     let hold = hold
         .filter(|hold| caller.may_see(hold.customer_ref.as_ref()))
         .ok_or_else(|| unknown(id))?;
-    let demand = Demand::Release { hold_id: hold.id, product_id: hold.product_id };
-    app.admission.place(demand, Details::default()).await?;
+    let release = ReleaseHold { hold_id: hold.id, product_id: hold.product_id };
+    app.admission.release(release).await?;
     Ok(StatusCode::NO_CONTENT)
 }

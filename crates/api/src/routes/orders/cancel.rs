@@ -1,8 +1,8 @@
 //! `POST /orders/{id}/cancel`
 
 use axum::{Json, extract::State};
-use holdfast_admission::Details;
-use holdfast_domain::{Demand, OrderId, OrderStatus};
+use holdfast_admission::CancelOrder;
+use holdfast_domain::{OrderId, OrderStatus};
 
 use crate::{
     access::Caller,
@@ -45,10 +45,14 @@ pub async fn cancel(
     let order = order
         .filter(|order| caller.may_see(order.customer_ref.as_ref()))
         .ok_or_else(|| unknown(id))?;
-    let from = OrderStatus::Pending;
-    let demand =
-        Demand::Cancel { order_id: order.id, from, settled: false, lines: order.demanded() };
-    app.admission.place(demand, Details::default()).await?;
+    let cancel = CancelOrder {
+        order_id: order.id,
+        from: OrderStatus::Pending,
+        settled: false,
+        lines: order.requested_lines(),
+        ordered_by: None,
+    };
+    app.admission.cancel(cancel).await?;
     let order = app.store.order(order.id).await.map_err(Problem::after_change)?;
     let order = order.ok_or_else(|| unknown(id))?;
     Ok(Json(View::of(&caller).order(order)))

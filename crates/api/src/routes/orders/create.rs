@@ -7,8 +7,8 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use holdfast_admission::{Accepted, Refusal};
-use holdfast_domain::{Demand, Lines, OrderId};
+use holdfast_admission::{OrderDecision, Refusal};
+use holdfast_domain::{Lines, OrderId};
 use holdfast_telemetry::{propagation, traces};
 use tracing::Span;
 use utoipa::ToSchema;
@@ -17,8 +17,7 @@ use crate::{
     access::Caller,
     app::App,
     body::{encode, receive},
-    holds, idempotency,
-    new_order::{self, OrderRequest},
+    holds, idempotency, new_order,
     orders::AcceptedBody,
     problem::{Problem, ProblemSchema},
 };
@@ -117,39 +116,30 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = receive(&headers, body, app.body).await?;
-    let OrderRequest { lines, mut details } =
-        new_order::order(&headers, &body, &app.limits, &caller)?;
-    his_holds(&app, &caller, &lines).await?;
-    details.trace_context =
+    let mut order = new_order::order(&headers, &body, &app.limits, &caller)?;
+    check_holds(&app, &caller, &order.lines).await?;
+    order.trace_context =
         traces::active().then(|| propagation::traceparent_of(&Span::current())).flatten();
-    let (customer_ref, metadata) = (details.customer_ref.clone(), details.metadata.clone());
-    match app.admission.place(Demand::Order(lines.clone()), details).await? {
-        Accepted::Order(order) => {
-            let customer_ref = customer_ref.or_else(|| order.inherited.clone());
-            let body = AcceptedBody::new(&order, &lines, customer_ref, metadata.as_ref());
-            created(order.id, encode(&body))
-        }
-        Accepted::Repeat { id, .. } => {
-            let order = app.store.order(OrderId(id)).await?;
+    match app.admission.place_order(order).await? {
+        OrderDecision::Accepted(order) => created(order.id, encode(&AcceptedBody::new(order))),
+        OrderDecision::Repeated(id) => {
+            let order = app.store.order(id).await?;
             // A key's row is written with its order, and orders are not deleted while keys last.
             let order = order.ok_or_else(|| Problem::internal(Refusal::Internal))?;
             let mut answer = created(order.id, encode(&AcceptedBody::of(&order)))?;
             answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
             Ok(answer)
         }
-        Accepted::Hold(_) | Accepted::Returned | Accepted::Expired { .. } => {
-            Err(Problem::internal(Refusal::Internal))
-        }
     }
 }
 
-/// A caller who acts for one customer orders from that one's holds only.
-async fn his_holds(app: &App, caller: &Caller, lines: &Lines) -> Result<(), Problem> {
+/// A caller that acts for one customer orders only from holds of that customer.
+async fn check_holds(app: &App, caller: &Caller, lines: &Lines) -> Result<(), Problem> {
     if caller.customer().is_none() {
         return Ok(());
     }
     for id in lines.iter().filter_map(|line| line.hold) {
-        // Whose a hold is never changes, so nobody can come between.
+        // The customer of a hold never changes.
         let hold = app.store.hold(id).await?;
         if !hold.is_some_and(|hold| caller.may_see(hold.customer_ref.as_ref())) {
             return Err(holds::unknown(id.0));

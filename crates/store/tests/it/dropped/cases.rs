@@ -169,11 +169,11 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(batch.expired_holds(&[it.product]).await.unwrap().len(), 1);
             None
         }
-        Batch::count_taken, it => {
+        Batch::count_customer_units, it => {
             let mut batch = it.store.lock_batch(&wanted(&[it.product]), LockMode::Wait).await.unwrap();
             let limits = CustomerLimit { units: 1, since: Timestamp::UNIX_EPOCH, after_order: 0 };
             let eve = CustomerRef::new("eve".to_owned()).unwrap();
-            batch.count_taken(&[(it.product, limits)], &[eve].into()).await.unwrap();
+            batch.count_customer_units(&[(it.product, limits)], &[eve].into()).await.unwrap();
             None
         }
         Batch::write, it => {
@@ -184,8 +184,8 @@ pub fn cases() -> Vec<Case> {
         Writing::commit, it => {
             let wanted = Wanted { holds: [it.hold].into(), ..wanted(&[it.product]) };
             let batch = it.store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
-            let placed = write_one_each(batch, &[it.product]).await.commit().await.unwrap();
-            Some(format!("EXISTS (SELECT FROM orders WHERE id = {})", placed.orders[0]))
+            let ids = write_one_each(batch, &[it.product]).await.commit().await.unwrap();
+            Some(format!("EXISTS (SELECT FROM orders WHERE id = {})", ids[0]))
         }
         Store::outcome, it => { it.store.outcome(&it.token).await; None }
 

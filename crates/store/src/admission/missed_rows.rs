@@ -1,7 +1,6 @@
-//! What a batch could not lock: whether it is there, and whether it moves.
+//! Rows that a batch could not lock: whether they exist, and their versions.
 //!
-//! All of it looks without waiting, on a connection of admission: who holds up the others holds up
-//! nobody here.
+//! These queries run on connections of admission and wait for no row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,23 +8,23 @@ use holdfast_domain::{HoldId, OrderId, ProductId};
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::{IdempotencyKey, Store, StoreError};
+use crate::{Store, StoreError, idempotency::IdempotencyKey};
 
 /// Rows that a batch could not lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissedRows {
-    /// Of products.
+    /// Products.
     pub products: BTreeSet<ProductId>,
-    /// Of orders.
+    /// Orders.
     pub orders: BTreeSet<OrderId>,
-    /// Of holds.
+    /// Holds.
     pub holds: BTreeSet<HoldId>,
 }
 
 /// Those of [`MissedRows`] that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenRows {
-    /// Products, on sale or not, with the version that was committed last.
+    /// Products, retired or not, with their committed versions.
     pub products: BTreeMap<ProductId, i64>,
     /// Orders.
     pub orders: BTreeSet<OrderId>,
@@ -34,7 +33,7 @@ pub struct SeenRows {
 }
 
 impl Store {
-    /// Which of these rows exist. Takes no lock and waits for none.
+    /// Which of these rows exist. Takes no lock and waits for none. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
@@ -76,8 +75,8 @@ impl Store {
     }
 
     /// Which of these keys another transaction has written and not committed yet: a batch that writes one of
-    /// them waits for that transaction. Finds out by writing each of them for a moment, with
-    /// no row of a product locked, and waits no longer than a millisecond for each.
+    /// them waits for that transaction. This writes each of them and rolls back, with no row of a product locked, and
+    /// waits no longer than a millisecond for each. Safe to cancel.
     ///
     /// # Errors
     /// The database refuses, or is not available. Nothing is left behind.

@@ -1,14 +1,16 @@
-//! The lanes themselves, without HTTP, on real servers.
+//! Admission of one replica on a real PostgreSQL and Redis, without HTTP.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use holdfast_admission::{
-    Accepted, AcceptedOrder, Admission, AdmissionMetrics, AdmissionSettings, Details, Refusal,
+    AcceptedHold, AcceptedOrder, Admission, AdmissionMetrics, AdmissionSettings, CancelOrder,
+    HoldDecision, HoldStock, OrderDecision, PlaceOrder, Refusal,
 };
 use holdfast_cache::{Cache, CacheSettings, Entry};
 use holdfast_domain::{
-    Demand, Line, Money, NewProduct, Product, ProductId, ProductName, Quantity, Shortfall, Stock,
+    HoldId, Line, Lines, Money, NewProduct, OrderId, OrderStatus, Product, ProductId, ProductName,
+    Quantity, Shortfall, Stock,
 };
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
@@ -52,7 +54,7 @@ impl Entry for Cached {
     }
 }
 
-pub struct Lanes {
+pub struct Replica {
     pub admission: Admission<Cached>,
     pub metrics: Arc<AdmissionMetrics>,
     pub registry: holdfast_telemetry::Registry,
@@ -73,11 +75,11 @@ pub async fn database() -> String {
     postgres.create_database_from("migrated", migrate).await.unwrap()
 }
 
-pub async fn lanes(settings: AdmissionSettings) -> Lanes {
-    lanes_on(&database().await, settings).await
+pub async fn replica(settings: AdmissionSettings) -> Replica {
+    replica_on(&database().await, settings).await
 }
 
-pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
+pub async fn replica_on(url: &str, settings: AdmissionSettings) -> Replica {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let store = Store::connect(&StoreSettings {
         lock_timeout: Duration::from_millis(500),
@@ -90,10 +92,10 @@ pub async fn lanes_on(url: &str, settings: AdmissionSettings) -> Lanes {
     let metrics = Arc::new(AdmissionMetrics::unmeasured(&registry).unwrap());
     let admission =
         Admission::open(settings, store.clone(), cache.clone(), queue, Arc::clone(&metrics));
-    Lanes { admission, metrics, registry, store, cache, _redis: redis }
+    Replica { admission, metrics, registry, store, cache, _redis: redis }
 }
 
-impl Lanes {
+impl Replica {
     pub async fn product(&self, stock: i64) -> ProductId {
         let new = NewProduct {
             name: ProductName::new("Lamp".to_owned()).unwrap(),
@@ -172,23 +174,59 @@ impl Session {
 }
 
 /// An order of these products and units.
-pub fn order(lines: &[(ProductId, i64)]) -> Demand {
+pub fn order(products: &[(ProductId, i64)]) -> PlaceOrder {
+    PlaceOrder { lines: lines(products), ..PlaceOrder::default() }
+}
+
+fn lines(products: &[(ProductId, i64)]) -> Lines {
     let line = |&(product_id, units): &(ProductId, i64)| {
         Line::from_stock(product_id, Quantity::new(units, 1000).unwrap())
     };
-    Demand::Order(lines.iter().map(line).collect())
+    products.iter().map(line).collect()
 }
 
-pub fn one(product_id: ProductId, units: i64) -> Demand {
+pub fn one(product_id: ProductId, units: i64) -> PlaceOrder {
     order(&[(product_id, units)])
+}
+
+/// An order of units from a hold.
+pub fn from_hold(product_id: ProductId, hold: HoldId, units: i64) -> PlaceOrder {
+    let mut order = one(product_id, units);
+    order.lines[0].hold = Some(hold);
+    order
+}
+
+/// A hold of these units for five minutes.
+pub fn holding(product_id: ProductId, units: i64) -> HoldStock {
+    HoldStock {
+        product_id,
+        quantity: Quantity::new(units, 1000).unwrap(),
+        expected_price: None,
+        lasts: Duration::from_mins(5),
+        customer_ref: None,
+        key: None,
+    }
+}
+
+/// The cancellation of an order of one unit of this product.
+pub fn cancellation(order_id: OrderId, from: OrderStatus, product_id: ProductId) -> CancelOrder {
+    let lines = lines(&[(product_id, 1)]);
+    CancelOrder { order_id, from, settled: false, lines, ordered_by: None }
 }
 
 pub async fn place(
     admission: &Admission<Cached>,
-    demand: Demand,
+    order: PlaceOrder,
 ) -> Result<AcceptedOrder, Refusal> {
-    match admission.place(demand, Details::default()).await? {
-        Accepted::Order(order) => Ok(order),
+    match admission.place_order(order).await? {
+        OrderDecision::Accepted(order) => Ok(order),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn hold(replica: &Replica, hold: HoldStock) -> AcceptedHold {
+    match replica.admission.hold(hold).await.unwrap() {
+        HoldDecision::Accepted(hold) => hold,
         other => panic!("{other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows that a batch could not lock: those that do not exist, and those that others hold.
+//! Rows that a batch could not lock: those that do not exist, and those that other transactions have locked.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,10 @@ use holdfast_domain::{ProductId, Shortfall};
 use holdfast_store::{MissedRows, SeenRows, StoreError};
 use holdfast_telemetry::Chain;
 
-use super::{
-    ProductEntry,
-    batch::Runner,
-    ticket::{Missing, Refusal, Row},
-};
+use crate::{ProductEntry, batch::Runner, decision::Refusal, needs::Row, pending::Missing};
 
 impl<P: ProductEntry> Runner<P> {
-    /// Refuses the requests whose row does not exist, and gives back the others with what is seen of their rows.
+    /// Refuses the requests whose row does not exist, and gives back the others with what was read of their rows.
     pub async fn existing(&self, mut missing: Vec<Missing>) -> (Vec<Missing>, SeenRows) {
         let mut missed = MissedRows::default();
         for Missing { row, .. } in &missing {
@@ -21,7 +17,7 @@ impl<P: ProductEntry> Runner<P> {
                 Row::Product(id) => _ = missed.products.insert(*id),
                 Row::Order(id) => _ = missed.orders.insert(*id),
                 Row::Hold(id) => _ = missed.holds.insert(*id),
-                // Somebody is about to write it.
+                // Another transaction is about to write it.
                 Row::Key(_) => {}
             }
         }
@@ -33,7 +29,7 @@ impl<P: ProductEntry> Runner<P> {
             // Somebody has locked a whole table.
             Err(StoreError::LockTimeout(_)) => return (missing, SeenRows::default()),
             Err(error) => {
-                self.refuse_all(missing.into_iter().map(|it| it.ticket).collect(), &error);
+                self.refuse_all(missing.into_iter().map(|it| it.request).collect(), &error);
                 return (Vec::new(), SeenRows::default());
             }
         };
@@ -45,22 +41,23 @@ impl<P: ProductEntry> Runner<P> {
             Row::Hold(id) if !seen.holds.contains(id) => Some(Shortfall::UnknownHold(*id)),
             _ => None,
         };
-        for Missing { ticket, row, .. } in missing.extract_if(.., |it| unknown(&it.row).is_some()) {
+        for Missing { request, row, .. } in missing.extract_if(.., |it| unknown(&it.row).is_some())
+        {
             if let Some(shortfall) = unknown(&row) {
-                self.refuse(ticket, Refusal::Short(shortfall));
+                self.refuse(request, Refusal::Short(shortfall));
             }
         }
         (missing, seen)
     }
 
-    /// The committed versions of products. If they cannot be had now, nothing is known of them.
+    /// The committed versions of products. None, if they cannot be read now.
     pub async fn versions(&self, products: BTreeSet<ProductId>) -> SeenRows {
         if products.is_empty() {
             return SeenRows::default();
         }
         let missed = MissedRows { products, ..MissedRows::default() };
         self.store.seen(&missed).await.unwrap_or_else(|error| {
-            tracing::debug!(error = %Chain(&error), "locked rows could not be looked at");
+            tracing::debug!(error = %Chain(&error), "the versions of locked rows could not be read");
             SeenRows::default()
         })
     }

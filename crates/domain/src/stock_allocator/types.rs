@@ -1,4 +1,4 @@
-//! What is put on the shelf, and what is said of it.
+//! What the allocator is given, and what it answers.
 
 use smallvec::SmallVec;
 
@@ -6,7 +6,7 @@ use crate::{
     CustomerRef, HoldId, HoldStatus, Money, OrderStatus, ProductId, Quantity, Selling, Stock,
 };
 
-/// What a locked product row has to give.
+/// A locked product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Available {
     /// Units left.
@@ -17,34 +17,33 @@ pub struct Available {
     pub price: Money,
     /// The row's version before the batch.
     pub version: i64,
-    /// Whether the product is sold at all; one that was taken out of the shop is not.
+    /// Whether the product is sold at all; a retired one is not.
     pub on_sale: bool,
-    /// What its flash sales say.
+    /// By the flash sales that it is in.
     pub selling: Selling,
 }
 
-/// The units of a hold, as they lie on the shelf.
+/// A locked hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldUnits {
-    /// Of which product.
+    /// The product.
     pub product_id: ProductId,
-    /// How many.
+    /// The number of units.
     pub quantity: Quantity,
     /// What one unit cost when the hold was made: the price that an order from it pays.
     pub unit_price: Money,
-    /// For whom: an order from it is that customer's.
+    /// The customer, who gets the order that uses the hold.
     pub customer: Option<CustomerRef>,
-    /// Where the hold stands. One whose time is over is [`HoldStatus::Expired`], whether or not
-    /// somebody has written that down.
+    /// One whose time is over is [`HoldStatus::Expired`], whether or not the row says so.
     pub status: HoldStatus,
-    /// Whether nobody has written down its end: its units are not back in stock nor sold.
+    /// Whether the row says that it is active: its units are neither back in stock nor sold.
     pub kept: bool,
 }
 
-/// An order that is locked.
+/// A locked order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockedOrder {
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
     /// As [`Order::may_be_fulfilled`](crate::Order::may_be_fulfilled).
     pub may_be_fulfilled: bool,
@@ -52,48 +51,55 @@ pub struct LockedOrder {
 
 /// What a customer has of a product with a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct CustomerUnits {
     /// Units in orders that were not cancelled, from stock or from holds.
     pub ordered: i64,
     /// Units in active holds.
     pub held: i64,
 }
 
-/// What a demand is given.
+/// An order that got its units.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// The order's units.
-    Order {
-        /// What one unit of each line costs.
-        unit_prices: SmallVec<[Money; 1]>,
-        /// Whose the order is because its holds are, if it names nobody.
-        inherited: Option<CustomerRef>,
-    },
-    /// The units are held, at this price.
-    Hold(Money),
-    /// The units are back in stock.
-    Returned,
-    /// The units of these holds are back in stock, because their time was over.
-    Expired(Vec<HoldId>),
+pub struct AllocatedOrder {
+    /// Its lines, in the order of the request.
+    pub lines: AllocatedLines,
+    /// The customer of its holds, if the order names no customer.
+    pub inherited: Option<CustomerRef>,
 }
 
-/// Why a demand gets nothing.
+/// The lines of an order that got its units.
+pub type AllocatedLines = SmallVec<[AllocatedLine; 1]>;
+
+/// A line of an order that got its units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocatedLine {
+    /// The product.
+    pub product_id: ProductId,
+    /// The number of units.
+    pub quantity: Quantity,
+    /// The hold that kept the units, if they come from one.
+    pub hold: Option<HoldId>,
+    /// The price of one unit.
+    pub unit_price: Money,
+}
+
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortfall {
     /// There is no such product, or it is no longer sold.
     UnknownProduct(ProductId),
     /// Fewer units are left than are asked for.
     NotEnough {
-        /// Of which product.
+        /// The product.
         product_id: ProductId,
-        /// What was left.
+        /// The units left.
         left: Stock,
     },
     /// There is no such hold.
     UnknownHold(HoldId),
     /// The product's flash sale is not open yet.
     SaleNotOpen {
-        /// Of which product.
+        /// The product.
         product_id: ProductId,
         /// When it opens; `None` if it could be open and is held back.
         starts_at: Option<jiff::Timestamp>,
@@ -102,53 +108,53 @@ pub enum Shortfall {
     SaleOver(ProductId),
     /// The customer would get more of the product than its flash sale allows.
     OverLimit {
-        /// Of which product.
+        /// The product.
         product_id: ProductId,
-        /// How much one customer gets.
+        /// The units that one customer may get.
         limit: u32,
-        /// How much of it is left for this one.
+        /// What is left of them for this customer.
         left: u32,
     },
-    /// The product's flash sale has a limit for each customer, and none was named.
+    /// The product's flash sale has a limit for each customer, and the request names no customer.
     CustomerNeeded(ProductId),
-    /// The hold keeps nothing any more.
+    /// The hold is over.
     HoldEnded {
-        /// Which one.
+        /// The hold.
         hold_id: HoldId,
         /// How it ended.
         status: HoldStatus,
     },
     /// The hold is of another product or another quantity.
     HoldDiffers(HoldId),
-    /// One unit costs something else than the customer was told.
+    /// The price is not the one that the customer was told.
     PriceChanged {
-        /// Of which product.
+        /// The product.
         product_id: ProductId,
-        /// What one unit costs now; from a hold, what it cost then.
+        /// The price of one unit now; from a hold, the hold's price.
         current: Money,
     },
     /// The hold is for another customer than the order, or than another hold of the order.
     CustomerDiffers(HoldId),
     /// There is no such order.
     UnknownOrder,
-    /// The order does not stand any more where the caller has seen it.
+    /// The order no longer has the status that the caller has seen.
     OrderMoved(OrderStatus),
     /// A try of the order may have been taken by the one who fulfils it.
     OrderMayBeFulfilled(OrderStatus),
-    /// The shop cannot hold that many units of the product.
+    /// The product's stock would exceed the maximum.
     StockFull(ProductId),
 }
 
 /// A product that a batch changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StockChange {
-    /// Which one.
+pub struct ProductChange {
+    /// The product.
     pub product_id: ProductId,
-    /// The version that its row gets.
+    /// The version of its row afterwards.
     pub version: i64,
     /// What its stock changes by: `returned - sold - held`.
     pub delta: i64,
-    /// What is left afterwards.
+    /// Units left afterwards.
     pub left: Stock,
     /// Units in holds afterwards.
     pub held_after: i64,

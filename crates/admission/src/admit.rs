@@ -1,0 +1,236 @@
+//! Admitting the requests of a batch: from the lock to the answers.
+
+use std::time::Instant;
+
+use holdfast_cache::{FenceGuard, StockChange};
+use holdfast_domain::{HoldStatus, ProductChange, Shortfall};
+use holdfast_store::{Batch, BatchOutcome, CommitError, EndedHold, StoreError};
+use holdfast_telemetry::Chain;
+
+use crate::{
+    ProductEntry,
+    batch::{Runner, refusal_for},
+    case::KeyResults,
+    decide::{decide, expire, key_results, records, short_with_holds},
+    decision::Refusal,
+    needs::count_customer_units,
+    pending::PendingRequest,
+    trace::BatchTimes,
+};
+
+/// How a batch ended that the database took.
+enum Ended {
+    Committed,
+    /// It had nothing to write.
+    Empty,
+    /// Its commit was not answered, and it is not known to be committed.
+    Refused(Refusal),
+}
+
+impl<P: ProductEntry> Runner<P> {
+    /// Decides on requests, writes what is granted, commits and answers the callers.
+    pub async fn admit(
+        &self,
+        mut batch: Batch,
+        mut requests: Vec<PendingRequest>,
+        locked: Instant,
+        times: &mut BatchTimes,
+    ) -> Result<(), (Vec<PendingRequest>, StoreError)> {
+        let ended = match self.decide_on(&mut batch, &mut requests).await {
+            Ok((changes, holds)) => {
+                self.write(batch, &changes, &mut requests, holds, locked, times).await
+            }
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(error) => return Err((requests, error)),
+            Ok(Ended::Committed | Ended::Empty) => {
+                times.tell(&requests, None);
+                self.answer(requests);
+            }
+            Ok(Ended::Refused(refusal)) => {
+                times.tell(&requests, Some(refusal.reason()));
+                for request in requests {
+                    self.refuse(request, refusal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on the requests of a batch. Gives what changes of the products, and the expired holds whose units are
+    /// returned because products run short.
+    async fn decide_on(
+        &self,
+        batch: &mut Batch,
+        requests: &mut [PendingRequest],
+    ) -> Result<(Vec<ProductChange>, Vec<EndedHold>), StoreError> {
+        count_customer_units(batch, requests).await?;
+        let mut allocator = batch.allocator().clone();
+        decide(&mut allocator, requests);
+        let mut ended = Vec::new();
+        let short = short_with_holds(batch.allocator(), requests);
+        if !short.is_empty() {
+            let expired = batch.expired_holds(&short).await?;
+            if !expired.is_empty() {
+                allocator = batch.allocator().clone();
+                ended = expire(&mut allocator, expired);
+                decide(&mut allocator, requests);
+            }
+        }
+        look_up_keys_of_refused(batch, requests).await?;
+        Ok((allocator.changes(), ended))
+    }
+
+    /// Writes what is granted and commits it.
+    async fn write(
+        &self,
+        batch: Batch,
+        changes: &[ProductChange],
+        requests: &mut [PendingRequest],
+        holds: Vec<EndedHold>,
+        locked: Instant,
+        times: &mut BatchTimes,
+    ) -> Result<Ended, StoreError> {
+        let mut records = records(requests, holds);
+        // The records say whether there is anything to keep, not the stock: a release and a hold of the same
+        // size leave the stock as it was, and both are to be written.
+        if records.is_empty() {
+            if let Err(error) = batch.release().await {
+                tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
+            }
+            return Ok(Ended::Empty);
+        }
+        let is_expired = |hold: &&EndedHold| hold.status == HoldStatus::Expired;
+        let expired = records.ended.iter().filter(is_expired).count();
+        // Before the commit: from now on no replica can put an older version into the cache, even
+        // if this process is killed right after the commit.
+        let fences: Vec<_> =
+            changes.iter().map(|change| (change.product_id.0, change.version)).collect();
+        let (written, guard) = tokio::join!(
+            batch.write(changes, &mut records, rand::random()),
+            self.cache.raise(&fences)
+        );
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                guard.aborted();
+                return Err(error);
+            }
+        };
+        let committing = Instant::now();
+        times.written = Some(committing);
+        let committed = written.commit().await;
+        let done = Instant::now();
+        times.committed = Some(done);
+        self.metrics.commit.observe((done - committing).as_secs_f64());
+        self.metrics.lock_held.observe((done - locked).as_secs_f64());
+        if let Err(error) = committed
+            && let Err(refusal) = self.find_out(*error).await
+        {
+            // If nothing was committed, the old values are still true; otherwise dropping the guard takes them
+            // out of this process's memory.
+            if refusal != Refusal::OutcomeUnknown {
+                guard.aborted();
+            }
+            return Ok(Ended::Refused(refusal));
+        }
+        self.metrics.hottest(changes);
+        self.tell_cache(guard, changes);
+        self.metrics.holds_expired.inc_by(expired as u64);
+        Ok(Ended::Committed)
+    }
+
+    /// Tells the cache the stock of the products that are sold. Units that come back to a retired product must not bring
+    /// it into the cache: it would be refused as sold out and not as unknown.
+    fn tell_cache(&self, guard: FenceGuard<P>, changes: &[ProductChange]) {
+        let (sold, retired): (Vec<_>, Vec<_>) = changes.iter().partition(|it| it.on_sale);
+        guard.committed(&sold.into_iter().map(stock_change).collect::<Vec<_>>());
+        if !retired.is_empty() {
+            let retired: Vec<_> =
+                retired.iter().map(|change| (change.product_id.0, change.version)).collect();
+            self.cache.changed(&retired);
+        }
+    }
+
+    /// Finds out whether a commit happened that was not answered.
+    async fn find_out(&self, unanswered: CommitError) -> Result<(), Refusal> {
+        let CommitError { token, source } = unanswered;
+        tracing::warn!(
+            error = %Chain(&source),
+            "a commit was not answered; the database is asked for its outcome"
+        );
+        let outcome =
+            tokio::time::timeout(self.settings.outcome_timeout, self.store.outcome(&token)).await;
+        match outcome {
+            Ok(BatchOutcome::Committed) => Ok(()),
+            Ok(BatchOutcome::RolledBack) => Err(Refusal::Unavailable),
+            Err(_elapsed) => Err(Refusal::OutcomeUnknown),
+        }
+    }
+
+    /// Answers the requests whose key was used before this batch.
+    pub fn answer_repeats(&self, requests: &mut Vec<PendingRequest>, batch: &Batch) {
+        for request in requests.extract_if(.., |request| request.decide_by_key(batch)) {
+            request.answer(&KeyResults::new(), &self.metrics);
+        }
+    }
+
+    /// Answers the requests of a batch that has ended.
+    fn answer(&self, requests: Vec<PendingRequest>) {
+        // The workers hear of it first: the callers' answers wake hundreds of tasks.
+        self.outbox.send(requests.iter().filter_map(PendingRequest::new_order));
+        let results = key_results(&requests);
+        for request in requests {
+            if let Some(Shortfall::NotEnough { product_id, .. }) = request.shortfall() {
+                self.sold_out.learn(product_id);
+            }
+            request.answer(&results, &self.metrics);
+        }
+    }
+
+    pub fn refuse_all(&self, requests: Vec<PendingRequest>, error: &StoreError) {
+        tracing::warn!(
+            error = %Chain(error),
+            orders = requests.len(),
+            "a batch was not admitted"
+        );
+        let refusal = refusal_for(error);
+        for request in requests {
+            self.refuse(request, refusal);
+        }
+    }
+
+    /// Refuses a request. [`Admission`](crate::Admission) counts it.
+    pub fn refuse(&self, request: PendingRequest, refusal: Refusal) {
+        request.refuse(refusal);
+    }
+}
+
+/// Reads the keys of refused requests once more. They were read before the rows were locked, and the transaction
+/// that had locked the rows may have been the first with the same key: the caller of the second must get its order,
+/// not be told that the stock is gone that this order has taken.
+async fn look_up_keys_of_refused(
+    batch: &mut Batch,
+    requests: &mut [PendingRequest],
+) -> Result<(), StoreError> {
+    let refused = requests.iter().filter(|request| request.is_refused());
+    let keys: Vec<_> = refused.filter_map(PendingRequest::key).copied().collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    batch.look_up(&keys).await?;
+    for request in requests.iter_mut().filter(|request| request.is_refused()) {
+        request.decide_by_key(batch);
+    }
+    Ok(())
+}
+
+fn stock_change(change: &ProductChange) -> StockChange {
+    StockChange {
+        id: change.product_id.0,
+        previous_version: change.version - 1,
+        version: change.version,
+        stock: change.left.units(),
+    }
+}

@@ -1,0 +1,161 @@
+//! A stock request of any kind that waits in a lane.
+
+use std::time::Instant;
+
+use holdfast_domain::{CustomerRef, OrderId, ProductId, Shortfall, StockAllocator};
+use holdfast_store::{Batch, IdempotencyKey, Records};
+use tokio::sync::oneshot;
+
+use crate::{
+    case::{Case, GrantedKeys, KeyResults},
+    decision::Refusal,
+    metrics::AdmissionMetrics,
+    needs::{Needs, Row},
+    stock_request::{
+        CancelOrder, ExpireHolds, HoldStock, KeyResult, PlaceOrder, ReleaseHold, StockRequest,
+    },
+};
+
+/// A pending request: a stock request of any kind that waits in a lane. A batch is a list of these.
+pub(crate) struct PendingRequest {
+    pub arrived: Instant,
+    /// How often one of its rows was locked by another transaction.
+    pub misses: u8,
+    /// The product whose row was locked last, and its version then.
+    pub seen: Option<(ProductId, i64)>,
+    kind: Kind,
+}
+
+/// The kinds of stock requests.
+pub(crate) enum Kind {
+    Order(Case<PlaceOrder>),
+    Hold(Case<HoldStock>),
+    Cancel(Case<CancelOrder>),
+    Release(Case<ReleaseHold>),
+    Expire(Case<ExpireHolds>),
+}
+
+/// Does the same with a case of any kind.
+macro_rules! each_kind {
+    ($kind:expr, $case:pat => $body:expr) => {
+        match $kind {
+            Kind::Order($case) => $body,
+            Kind::Hold($case) => $body,
+            Kind::Cancel($case) => $body,
+            Kind::Release($case) => $body,
+            Kind::Expire($case) => $body,
+        }
+    };
+}
+
+macro_rules! kinds {
+    ($($kind:ident($request:ty)),* $(,)?) => {
+        $(
+            impl From<Case<$request>> for Kind {
+                fn from(case: Case<$request>) -> Self {
+                    Self::$kind(case)
+                }
+            }
+        )*
+    };
+}
+
+kinds!(
+    Order(PlaceOrder),
+    Hold(HoldStock),
+    Cancel(CancelOrder),
+    Release(ReleaseHold),
+    Expire(ExpireHolds),
+);
+
+/// A request that a batch had to leave out.
+pub(crate) struct Missing {
+    pub request: PendingRequest,
+    /// The row that it misses.
+    pub row: Row,
+    pub cause: Cause,
+}
+
+/// Why a request was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Another transaction has locked the row, or it does not exist.
+    Locked,
+    /// The batch's write waited for something unknown.
+    Write,
+}
+
+impl PendingRequest {
+    pub fn new<R: StockRequest>(request: R) -> (Self, oneshot::Receiver<Result<R::Answer, Refusal>>)
+    where
+        Case<R>: Into<Kind>,
+    {
+        let (case, answer) = Case::new(request);
+        (Self { arrived: Instant::now(), misses: 0, seen: None, kind: case.into() }, answer)
+    }
+
+    /// Whether the caller has gone.
+    pub fn is_abandoned(&self) -> bool {
+        each_kind!(&self.kind, case => case.is_abandoned())
+    }
+
+    pub fn needs(&self) -> Needs<'_> {
+        each_kind!(&self.kind, case => case.request().needs())
+    }
+
+    pub fn key(&self) -> Option<&IdempotencyKey> {
+        each_kind!(&self.kind, case => case.request().key())
+    }
+
+    pub fn customer_ref(&self) -> Option<&CustomerRef> {
+        each_kind!(&self.kind, case => case.request().customer_ref())
+    }
+
+    pub fn trace_context(&self) -> Option<&str> {
+        each_kind!(&self.kind, case => case.request().trace_context())
+    }
+
+    pub fn decide(&mut self, allocator: &mut StockAllocator, keys: &mut GrantedKeys) {
+        each_kind!(&mut self.kind, case => case.decide(allocator, keys));
+    }
+
+    /// See [`Case::decide_by_key`].
+    pub fn decide_by_key(&mut self, batch: &Batch) -> bool {
+        each_kind!(&mut self.kind, case => case.decide_by_key(batch))
+    }
+
+    pub fn is_refused(&self) -> bool {
+        each_kind!(&self.kind, case => case.is_refused())
+    }
+
+    pub fn shortfall(&self) -> Option<Shortfall> {
+        each_kind!(&self.kind, case => case.shortfall())
+    }
+
+    pub fn record<'a>(&'a mut self, records: &mut Records<'a>) {
+        each_kind!(&mut self.kind, case => case.record(records));
+    }
+
+    /// An order that is written, with the trace context of its request.
+    pub fn new_order(&self) -> Option<(OrderId, Option<String>)> {
+        let Kind::Order(case) = &self.kind else { return None };
+        Some((case.granted()?.id()?, case.request().trace_context.clone()))
+    }
+
+    pub fn is_repeated_in_batch(&self) -> bool {
+        each_kind!(&self.kind, case => case.is_repeated_in_batch())
+    }
+
+    pub fn key_result(&self) -> Option<(u128, KeyResult)> {
+        each_kind!(&self.kind, case => case.key_result())
+    }
+
+    pub fn answer(self, results: &KeyResults, metrics: &AdmissionMetrics) {
+        each_kind!(self.kind, case => case.answer(results, metrics));
+    }
+
+    /// Refuses the request, whatever was decided.
+    pub fn refuse(self, refusal: Refusal) {
+        each_kind!(self.kind, case => case.refuse(refusal));
+    }
+}

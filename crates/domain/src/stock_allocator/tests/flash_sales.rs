@@ -1,0 +1,108 @@
+use super::*;
+
+/// A product of which each customer gets so many, out of ten.
+fn limited(units: u32) -> StockAllocator {
+    let limit = CustomerLimit { units, since: jiff::Timestamp::UNIX_EPOCH, after_order: 0 };
+    selling(Selling::Limited(limit))
+}
+
+/// A product, ten of it.
+fn selling(selling: Selling) -> StockAllocator {
+    let mut allocator = allocator(&[(10, true)]);
+    change_product(&mut allocator, 1, |product| product.selling = selling);
+    allocator
+}
+
+#[test]
+fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
+    let mut allocator = limited(3);
+    let (ann, bob) = (customer("ann"), customer("bob"));
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    allocator.add_customer_units(ProductId(1), ann.clone(), CustomerUnits { ordered: 1, held: 0 });
+    assert_eq!(allocator.order(&[line(1, 3)], Some(&ann)), over(2));
+    assert!(allocator.order(&[line(1, 1)], Some(&ann)).is_ok());
+    assert!(hold(&mut allocator, 1, 1, Some(&ann)).is_ok(), "what is held counts");
+    let none_left = Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left: 0 };
+    assert_eq!(hold(&mut allocator, 1, 1, Some(&ann)), Err(none_left));
+    assert!(allocator.order(&[line(1, 3)], Some(&bob)).is_ok());
+    let nobody = Err(Shortfall::CustomerNeeded(ProductId(1)));
+    assert_eq!(allocator.order(&[line(1, 1)], None), nobody);
+    assert_eq!(
+        allocator.limits().map(|(id, limit)| (id.0, limit.units)).collect::<Vec<_>>(),
+        [(1, 3)]
+    );
+}
+
+#[test]
+fn an_order_that_is_refused_as_a_whole_leaves_the_customer_what_was_left() {
+    let mut allocator = limited(2);
+    let ann = customer("ann");
+    let both = [line(1, 2), line(2, 1)];
+    assert_eq!(allocator.order(&both, Some(&ann)), Err(Shortfall::UnknownProduct(ProductId(2))));
+    assert!(allocator.order(&[line(1, 2)], Some(&ann)).is_ok());
+}
+
+#[test]
+fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
+    let start = jiff::Timestamp::UNIX_EPOCH;
+    let not_open = |starts_at| Shortfall::SaleNotOpen { product_id: ProductId(1), starts_at };
+    for (state, shortfall) in [
+        (Selling::From(start), not_open(Some(start))),
+        (Selling::HeldBack, not_open(None)),
+        (Selling::Over, Shortfall::SaleOver(ProductId(1))),
+    ] {
+        let mut allocator = selling(state);
+        assert_eq!(allocator.order(&[line(1, 1)], None), Err(shortfall));
+        assert_eq!(hold(&mut allocator, 1, 1, None), Err(shortfall));
+        assert_eq!(allocator.changes(), []);
+        let kept = HeldUnits {
+            product_id: ProductId(1),
+            quantity: quantity(1),
+            unit_price: Money::from_minor(100).unwrap(),
+            customer: None,
+            status: HoldStatus::Active,
+            kept: true,
+        };
+        allocator.add_hold(HoldId(9), kept);
+        let from_hold = Line { hold: Some(HoldId(9)), ..line(1, 1) };
+        assert!(allocator.order(&[from_hold], None).is_ok());
+    }
+}
+
+#[test]
+fn what_is_held_counts_once_and_what_is_let_go_of_does_not() {
+    let mut allocator = limited(3);
+    let ann = customer("ann");
+    let held = hold_for(&mut allocator, 1, Some("ann"), 2);
+    hold_for(&mut allocator, 2, Some("ann"), 1);
+    allocator.add_customer_units(ProductId(1), ann.clone(), CustomerUnits { ordered: 0, held: 3 });
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    assert_eq!(allocator.order(&[line(1, 1)], Some(&ann)), over(0));
+    // Who names nobody is counted all the same.
+    assert!(allocator.order(&[held], None).is_ok());
+    assert_eq!(allocator.order(&[line(1, 1)], Some(&ann)), over(0));
+    assert_eq!(allocator.release(HoldId(2)), Ok(()));
+    assert_eq!(allocator.order(&[line(1, 2)], Some(&ann)), over(1));
+    assert!(allocator.order(&[line(1, 1)], Some(&ann)).is_ok());
+}
+
+#[test]
+fn a_hold_of_more_than_the_limit_gives_no_more_than_the_limit() {
+    let mut allocator = limited(3);
+    let [first, second, nobodys] = [(1, Some("ann")), (2, Some("ann")), (3, None)]
+        .map(|(id, name)| hold_for(&mut allocator, id, name, 2));
+    allocator.add_customer_units(
+        ProductId(1),
+        customer("ann"),
+        CustomerUnits { ordered: 0, held: 4 },
+    );
+    let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
+    assert_eq!(allocator.order(&[first, second], None), over(1));
+    // Beside a hold that does not fit, nothing is to be had from stock.
+    assert_eq!(allocator.order(&[first, line(1, 1)], None), over(0));
+    assert!(allocator.order(&[first], None).is_ok());
+    assert_eq!(allocator.order(&[second], None), over(1));
+    assert_eq!(allocator.order(&[nobodys], None), Err(Shortfall::CustomerNeeded(ProductId(1))));
+    assert_eq!(allocator.order(&[nobodys], Some(&customer("ann"))), over(1));
+    assert!(allocator.order(&[nobodys], Some(&customer("bob"))).is_ok());
+}

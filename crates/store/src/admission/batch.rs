@@ -1,0 +1,190 @@
+//! A batch, from its locks to its commit.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use holdfast_domain::{ProductChange, ProductId, StockAllocator};
+
+use super::{
+    lock::{LockMode, LockedBatch, Wanted, lock, look_up},
+    outcome::BatchToken,
+    records::Records,
+    tuple_ids::{TupleId, TupleIdCache},
+};
+use crate::{
+    Store,
+    connections::Transaction,
+    error::StoreError,
+    hand_over::HandOver,
+    idempotency::{IdempotencyKey, KeyedResult},
+};
+
+/// A transaction that has locked the rows of a batch's products.
+///
+/// Dropping it rolls back in the background.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) transaction: Transaction,
+    xid: String,
+    pub(super) allocator: StockAllocator,
+    keyed: BTreeMap<u128, KeyedResult>,
+    /// Where the locked rows lie.
+    tuple_ids: BTreeMap<ProductId, TupleId>,
+    cache: Arc<TupleIdCache>,
+    locked: LockedTime,
+}
+
+/// Measures for how long the rows are locked.
+#[derive(Debug)]
+struct LockedTime {
+    since: Instant,
+    hand_over: HandOver,
+}
+
+impl LockedTime {
+    fn over(self) {
+        self.hand_over.held(self.since.elapsed());
+    }
+}
+
+/// A batch that is written and not yet committed. Dropping it rolls back in the background.
+#[derive(Debug)]
+pub struct Writing {
+    transaction: Transaction,
+    token: BatchToken,
+    /// Where the commit will have left the rows of the products.
+    tuple_ids: Vec<(ProductId, TupleId)>,
+    cache: Arc<TupleIdCache>,
+    locked: LockedTime,
+}
+
+/// A commit without a clear answer. [`Store::outcome`] tells whether the batch was committed.
+#[derive(Debug, thiserror::Error)]
+#[error("the commit was not answered")]
+pub struct CommitError {
+    /// Identifies the batch.
+    pub token: BatchToken,
+    /// The error of the connection.
+    #[source]
+    pub source: StoreError,
+}
+
+impl Store {
+    /// Begins a batch: reads the keys and locks the rows that exist, in the order of the ids.
+    /// Unless `mode` waits for them, rows that others have locked are left out: [`Store::seen`] tells them from
+    /// those that do not exist.
+    ///
+    /// A pooled connection that turns out to be dead is replaced once, since nothing was written yet. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if `mode` waits, or somebody has locked a whole table; the database is not
+    /// available.
+    pub async fn lock_batch(
+        &self,
+        wanted: &Wanted<'_>,
+        mode: LockMode,
+    ) -> Result<Batch, StoreError> {
+        match self.try_lock_batch(wanted, mode).await {
+            Err(StoreError::Unavailable(error)) => {
+                tracing::debug!(%error, "a batch is begun once more");
+                self.try_lock_batch(wanted, mode).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_lock_batch(
+        &self,
+        wanted: &Wanted<'_>,
+        mode: LockMode,
+    ) -> Result<Batch, StoreError> {
+        let mut session = self.admission().await?;
+        let wait = self.hand_over.wait(self.settings.lock_timeout);
+        let locked = lock(&mut session, wanted, mode, wait, &self.tuple_ids).await?;
+        let LockedBatch { xid, allocator, keyed, tuple_ids } = locked;
+        let transaction = Transaction::begun(session);
+        let cache = Arc::clone(&self.tuple_ids);
+        let locked = LockedTime { since: Instant::now(), hand_over: self.hand_over.clone() };
+        Ok(Batch { transaction, xid, allocator, keyed, tuple_ids, cache, locked })
+    }
+}
+
+impl Batch {
+    /// The locked rows, of which nothing was allocated yet.
+    pub fn allocator(&self) -> &StockAllocator {
+        &self.allocator
+    }
+
+    /// The result of a key before this batch, if there is any.
+    pub fn keyed(&self, key: &IdempotencyKey) -> Option<&KeyedResult> {
+        self.keyed.get(&key.id())
+    }
+
+    /// Reads keys again. Other transactions can no longer use a key of a request whose rows this batch has locked.
+    ///
+    /// # Errors
+    /// The database refuses or is not available; the transaction is over then.
+    pub async fn look_up(&mut self, keys: &[IdempotencyKey]) -> Result<(), StoreError> {
+        self.keyed.extend(look_up(&mut self.transaction, keys).await?);
+        Ok(())
+    }
+
+    /// Ends the transaction without a change.
+    ///
+    /// # Errors
+    /// The connection is lost, which ends it as well.
+    pub async fn release(self) -> Result<(), StoreError> {
+        self.transaction.rollback().await?;
+        Ok(())
+    }
+
+    /// Writes the changed stock, its ledger, and the records, and says in the records what is stored. `nonce` is random
+    /// and identifies the batch. Dropped before the answer, nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyTaken`] if another transaction took one of the keys meanwhile: the same
+    /// batch will find it when it is tried again. [`StoreError::LockTimeout`] if another transaction
+    /// has written one of the keys and does not end: see [`Store::taken_keys`]. The database refuses, or is not
+    /// available.
+    /// Nothing of the batch is written in any of these cases.
+    pub async fn write(
+        mut self,
+        changes: &[ProductChange],
+        records: &mut Records<'_>,
+        nonce: i64,
+    ) -> Result<Writing, StoreError> {
+        // Without an entry of the ledger, nobody could tell whether the batch was committed.
+        let first = changes.first().ok_or_else(|| StoreError::Corrupt {
+            what: "batch",
+            reason: "it has records and changes no product".to_owned(),
+        })?;
+        let entry = (first.product_id, first.version);
+        let writing = records.write(changes, &self.tuple_ids, nonce, &mut self.transaction);
+        let tuple_ids = writing.await?;
+        let token = BatchToken { xid: self.xid, nonce, entry };
+        let Self { transaction, cache, locked, .. } = self;
+        Ok(Writing { transaction, token, tuple_ids, cache, locked })
+    }
+}
+
+impl Writing {
+    /// Identifies the batch, whatever becomes of its commit.
+    pub fn token(&self) -> &BatchToken {
+        &self.token
+    }
+
+    /// Commits. Once this is polled, cancelling it leaves the outcome open.
+    ///
+    /// # Errors
+    /// The outcome is unknown, whatever the reason: see [`CommitError`].
+    pub async fn commit(self) -> Result<(), Box<CommitError>> {
+        let Self { transaction, token, tuple_ids, cache, locked } = self;
+        match transaction.commit().await {
+            Ok(()) => {
+                locked.over();
+                cache.learn(&tuple_ids);
+                Ok(())
+            }
+            Err(source) => Err(Box::new(CommitError { token, source })),
+        }
+    }
+}

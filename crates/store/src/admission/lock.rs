@@ -1,0 +1,274 @@
+//! Locking the rows of a batch, in one round trip.
+//!
+//! There is no deadlock between batches, whatever the number of replicas: with [`LockMode::Wait`] they lock products in
+//! the order of their ids (`ORDER BY id` below the locking step), and with [`LockMode::WaitFor`] a batch waits before it
+//! has any lock, and leaves out what others have locked then.
+//!
+//! No batch waits for long: `lock_timeout` of its session is the time in which one batch hands its rows over to another.
+//! Orders and holds that a batch needs are locked with `SKIP LOCKED`, because it has locked products by then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::TryStreamExt as _;
+use holdfast_domain::{
+    Available, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity, Stock,
+    StockAllocator,
+};
+use sqlx::{AssertSqlSafe, Either, PgExecutor, Row as _, postgres::PgRow};
+
+use super::tuple_ids::{TupleId, TupleIdCache};
+use crate::{
+    connections::{Message, Session},
+    error::StoreError,
+    hand_over::HAND_OVER_MIN,
+    idempotency::{IdempotencyKey, KeyedResult, ResultKind},
+    rows::{self, corrupt},
+    sales::selling,
+};
+
+/// What a batch does about a product's row that another transaction has locked. Rows of orders and holds are left
+/// out in every mode.
+///
+/// A wait lasts no longer than another batch needs for its work: see `hand_over`. For a row that stays locked longer,
+/// requests wait without a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Wait for each, in the order of the ids.
+    Wait,
+    /// Wait for this one, then leave out others that are locked.
+    WaitFor(ProductId),
+    /// Leave it out: `SKIP LOCKED`.
+    Skip,
+}
+
+/// What a batch needs to read and to lock.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The products to lock.
+    pub products: BTreeSet<ProductId>,
+    /// The keys to look up.
+    pub keys: Vec<&'a IdempotencyKey>,
+    /// The holds to lock; their products are among `products`.
+    pub holds: BTreeSet<HoldId>,
+    /// The orders to lock; the products of their lines are among `products`.
+    pub orders: BTreeSet<OrderId>,
+}
+
+/// What a batch has locked and read.
+#[derive(Debug, Default)]
+pub(super) struct LockedBatch {
+    /// The transaction's id; empty if there was no product to lock. Tells whether the batch was committed, if its
+    /// commit is not answered.
+    pub xid: String,
+    pub allocator: StockAllocator,
+    /// By [`IdempotencyKey::id`].
+    pub keyed: BTreeMap<u128, KeyedResult>,
+    pub tuple_ids: BTreeMap<ProductId, TupleId>,
+}
+
+/// The statements of a batch's first round trip, in the order in which they are sent.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A statement that gives no rows.
+    Other,
+    Keys,
+    Products,
+    Holds,
+    Orders,
+}
+
+/// The statements of a batch's first round trip.
+fn first_round_trip(
+    wanted: &Wanted<'_>,
+    mode: LockMode,
+    wait: Duration,
+    tuple_ids: &TupleIdCache,
+) -> (String, Vec<Step>) {
+    // Only integers, tuple ids and UUIDs are put into the text.
+    let mut script = Script { sql: String::with_capacity(256), steps: Vec::with_capacity(8) };
+    script.run(Step::Other, "BEGIN");
+    // Before the locks: it need not be done under them.
+    script.execute(Step::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
+    let all = &wanted.products;
+    match mode {
+        LockMode::Wait => {
+            script.wait_up_to(wait);
+            script.execute(Step::Products, "holdfast_lock_wait", &[list(all)]);
+            script.wait_up_to(HAND_OVER_MIN);
+        }
+        LockMode::Skip => {
+            let known = tuple_ids.of(all.iter());
+            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(all)]);
+        }
+        LockMode::WaitFor(first) => {
+            script.wait_up_to(wait);
+            match tuple_ids.page_of(first) {
+                Some((from, to)) => script.run(
+                    Step::Products,
+                    &format!("EXECUTE holdfast_lock_near('{from}','{to}',{first})"),
+                ),
+                None => {
+                    script.execute(Step::Products, "holdfast_lock_wait", &[first.to_string()]);
+                }
+            }
+            script.wait_up_to(HAND_OVER_MIN);
+            let others = || all.iter().filter(|id| **id != first);
+            let known = tuple_ids.of(others());
+            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(others())]);
+        }
+    }
+    script.execute(Step::Holds, "holdfast_lock_holds", &[list(&wanted.holds)]);
+    script.execute(Step::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
+    (script.sql, script.steps)
+}
+
+struct Script {
+    sql: String,
+    steps: Vec<Step>,
+}
+
+impl Script {
+    fn run(&mut self, step: Step, statement: &str) {
+        if !self.sql.is_empty() {
+            self.sql.push_str("; ");
+        }
+        self.sql.push_str(statement);
+        self.steps.push(step);
+    }
+
+    /// Executes a prepared statement with arrays, unless the last of them is empty.
+    fn execute(&mut self, step: Step, statement: &str, lists: &[String]) {
+        if lists.last().is_some_and(|list| !list.is_empty()) {
+            let lists = lists.join("}','{");
+            self.run(step, &format!("EXECUTE {statement}('{{{lists}}}')"));
+        }
+    }
+
+    fn wait_up_to(&mut self, wait: Duration) {
+        self.run(Step::Other, &format!("SET LOCAL lock_timeout = {}", wait.as_millis().max(1)));
+    }
+}
+
+/// Begins a transaction, reads the keys and locks the rows, in one round trip. Waits for a lock for `wait`. The connection
+/// must have executed [`PREPARE`](super::prepared::PREPARE).
+pub(super) async fn lock(
+    session: &mut Session,
+    wanted: &Wanted<'_>,
+    mode: LockMode,
+    wait: Duration,
+    tuple_ids: &TupleIdCache,
+) -> Result<LockedBatch, StoreError> {
+    let (sql, steps) = first_round_trip(wanted, mode, wait, tuple_ids);
+    let mut locked = LockedBatch::default();
+    let mut steps = steps.into_iter();
+    let mut step = steps.next();
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_many(Message::begin(session));
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            // The end of a statement.
+            Either::Left(_) => step = steps.next(),
+            Either::Right(row) => match step {
+                Some(Step::Keys) => {
+                    let (key, result) = keyed(&row)?;
+                    locked.keyed.insert(key, result);
+                }
+                Some(Step::Products) => locked.product(&row, wanted)?,
+                Some(Step::Holds) => {
+                    let (id, hold) = held_units(&row)?;
+                    locked.allocator.add_hold(id, hold);
+                }
+                Some(Step::Orders) => locked.order(&row)?,
+                Some(Step::Other) | None => {}
+            },
+        }
+    }
+    Ok(locked)
+}
+
+/// The results of keys. The connection must have executed [`PREPARE`](super::prepared::PREPARE).
+pub(super) async fn look_up(
+    connection: impl PgExecutor<'_>,
+    keys: &[IdempotencyKey],
+) -> Result<BTreeMap<u128, KeyedResult>, StoreError> {
+    let keys = list(keys.iter().map(|key| key.key));
+    let sql = format!("EXECUTE holdfast_keys('{{{keys}}}')");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+    rows.iter().map(keyed).collect()
+}
+
+/// Reads the columns `key, fingerprint, kind, result_id`.
+fn keyed(row: &PgRow) -> Result<(u128, KeyedResult), StoreError> {
+    let key: &str = row.try_get("key")?;
+    let key = uuid::Uuid::parse_str(key).map_err(|error| StoreError::Corrupt {
+        what: "idempotency key",
+        reason: error.to_string(),
+    })?;
+    let result = KeyedResult {
+        fingerprint: row.try_get("fingerprint")?,
+        kind: ResultKind::parse(row.try_get("kind")?)?,
+        id: row.try_get("result_id")?,
+    };
+    Ok((key.as_u128(), result))
+}
+
+impl LockedBatch {
+    fn product(&mut self, row: &PgRow, wanted: &Wanted<'_>) -> Result<(), StoreError> {
+        let id = ProductId(row.try_get("id")?);
+        if !wanted.products.contains(&id) {
+            // The row of another product has the tuple id now.
+            return Ok(());
+        }
+        self.tuple_ids.insert(id, TupleId::parse(row.try_get("place")?)?);
+        if self.xid.is_empty() {
+            self.xid = row.try_get("xid")?;
+        }
+        let available = Available {
+            stock: Stock::new(row.try_get("stock")?).map_err(corrupt("stock"))?,
+            held: row.try_get("held")?,
+            price: Money::from_minor(row.try_get("price_minor")?).map_err(corrupt("price"))?,
+            version: row.try_get("version")?,
+            on_sale: row.try_get("on_sale")?,
+            selling: selling(row)?,
+        };
+        self.allocator.add_product(id, available);
+        Ok(())
+    }
+
+    fn order(&mut self, row: &PgRow) -> Result<(), StoreError> {
+        let status = rows::word("order status", row.try_get("status")?)?;
+        let may_be_fulfilled = row.try_get("may_be_fulfilled")?;
+        let order = LockedOrder { status, may_be_fulfilled };
+        self.allocator.add_order(OrderId(row.try_get("id")?), order);
+        Ok(())
+    }
+}
+
+/// The elements of an array, as PostgreSQL writes them.
+fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    use std::fmt::Write as _;
+
+    let mut list = String::new();
+    for value in values {
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{}{value}", if list.is_empty() { "" } else { "," });
+    }
+    list
+}
+
+/// Reads the columns `id, product_id, quantity, unit_price_minor, customer_ref, status, kept` of a hold.
+pub(super) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError> {
+    let units: i32 = row.try_get("quantity")?;
+    let hold = HeldUnits {
+        product_id: ProductId(row.try_get("product_id")?),
+        quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
+        unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
+            .map_err(corrupt("unit price"))?,
+        customer: rows::customer_ref(row)?,
+        status: rows::word("hold status", row.try_get("status")?)?,
+        kept: row.try_get("kept")?,
+    };
+    Ok((HoldId(row.try_get("id")?), hold))
+}

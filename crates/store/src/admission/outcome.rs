@@ -1,0 +1,73 @@
+//! Whether a batch was committed, if its commit was not answered.
+
+use std::time::Duration;
+
+use holdfast_domain::ProductId;
+
+use crate::{Store, StoreError};
+
+/// Identifies a batch. Its transaction id tells whether it has ended, and its nonce whether the rows are its own:
+/// after a crash, the server may assign a transaction id again that was not written to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchToken {
+    pub(super) xid: String,
+    pub(super) nonce: i64,
+    /// A row of the stock ledger that the batch wrote, by its product and version.
+    pub(super) entry: (ProductId, i64),
+}
+
+/// How a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// All of it is in the database.
+    Committed,
+    /// Nothing of it is in the database.
+    RolledBack,
+}
+
+/// The pause between two queries for a transaction that has not ended.
+const POLL: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// How the batch ended. Waits until its transaction has ended and the database answers; the caller limits the
+    /// time. Safe to cancel and to call again.
+    pub async fn outcome(&self, token: &BatchToken) -> BatchOutcome {
+        loop {
+            match self.look_up(token).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(?error, "the outcome of a commit could not be read yet")
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn look_up(&self, token: &BatchToken) -> Result<Option<BatchOutcome>, StoreError> {
+        // In this order: after the end of the transaction, its rows are there or never will be.
+        let status: Result<Option<String>, sqlx::Error> =
+            sqlx::query_scalar("SELECT pg_xact_status($1::text::xid8)")
+                .bind(&token.xid)
+                .fetch_one(self.reads())
+                .await;
+        match status {
+            Ok(Some(status)) if status == "in progress" => return Ok(None),
+            Ok(_) => {}
+            // "transaction ID … is in the future": lost in a crash, so it was not committed. The rows
+            // confirm it.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {}
+            Err(error) => return Err(error.into()),
+        }
+        let found: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM stock_ledger \
+                 WHERE product_id = $1 AND version = $2 AND nonce = $3)",
+        )
+        .bind(token.entry.0.0)
+        .bind(token.entry.1)
+        .bind(token.nonce)
+        .fetch_one(self.reads())
+        .await?;
+        Ok(Some(if found { BatchOutcome::Committed } else { BatchOutcome::RolledBack }))
+    }
+}
