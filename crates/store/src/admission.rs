@@ -15,9 +15,11 @@ mod expired_holds;
 mod lock;
 mod missed_rows;
 mod outcome;
-mod prepared;
+mod parameters;
+pub(crate) mod prepared;
 mod records;
-mod tuple_ids;
+pub(crate) mod session;
+pub(crate) mod tuple_ids;
 mod write;
 
 pub use batch::{Batch, CommitError, Writing};
@@ -26,7 +28,3 @@ pub use lock::{LockMode, Wanted};
 pub use missed_rows::{MissedRows, SeenRows};
 pub use outcome::{BatchOutcome, BatchToken};
 pub use records::{CancelledOrder, EndedHold, NewHold, NewOrder, Records, Stored};
-
-pub(crate) use connections::session;
-pub(crate) use prepared::PREPARE;
-pub(crate) use tuple_ids::TupleIdCache;

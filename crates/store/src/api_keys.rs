@@ -3,7 +3,7 @@
 use holdfast_domain::CustomerRef;
 use jiff::Timestamp;
 
-use crate::{Store, StoreError, sql::checked, time::Time};
+use crate::{error::StoreError, sql::checked, store::Store, time::Time};
 
 /// The most keys that may be good at the same time: all of them are kept in each replica's memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
@@ -116,7 +116,7 @@ impl Store {
             ApiKeyRow,
             [
                 "SELECT" {key_columns}
-                "FROM api_keys
+                r"FROM api_keys
                 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
                 ORDER BY created_at, id
                 LIMIT $1"
@@ -141,7 +141,7 @@ impl Store {
             ApiKeyRow,
             [
                 "SELECT" {key_columns}
-                "FROM api_keys
+                r"FROM api_keys
                 WHERE $1::text IS NULL
                     OR (created_at, id) < (SELECT created_at, id FROM api_keys WHERE id = $1)
                 ORDER BY created_at DESC, id DESC
@@ -163,7 +163,7 @@ impl Store {
         let row = checked!(
             ApiKeyRow,
             [
-                "INSERT INTO api_keys
+                r"INSERT INTO api_keys
                     (id, secret_sha256, name, scopes, customer_ref, rate_per_second, expires_at)
                 SELECT $1, $2, $3, $4, $5, $6, $7
                 WHERE (
@@ -195,7 +195,7 @@ impl Store {
         let row = checked!(
             ApiKeyRow,
             [
-                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
+                r"UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
                 WHERE id = $1
                 RETURNING" {key_columns}
             ],

@@ -18,14 +18,15 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    OrderPlace, PAGE_BYTES_MAX, Store, StoreError,
     connections::{Connections, Generations, Session, SetOptions, Transaction},
+    error::StoreError,
     holds::{HoldRow, hold_columns},
     order_rows::{OrderRow, order_bytes_with_history, order_columns},
-    page::bytes_before,
+    orders::OrderPlace,
+    page::{PAGE_BYTES_MAX, bytes_before},
     rows::timestamp,
-    session,
     sql::checked,
+    store::Store,
     time::{Time, interval},
 };
 
@@ -98,7 +99,7 @@ impl Store {
     pub async fn archive(&self) -> Result<Option<Archive>, StoreError> {
         let settings = &self.settings;
         // As in the pool: everything is found along an index, whatever the statistics say.
-        let options = session(settings).application_name("holdfast-archive").options([
+        let options = settings.session().application_name("holdfast-archive").options([
             ("enable_bitmapscan", "off"),
             ("enable_seqscan", "off"),
             ("jit", "off"),
@@ -180,8 +181,8 @@ impl Archive {
             [
                 "SELECT" {order_columns} r#", orders.earlier::text AS earlier, found AS "found!"
                 FROM (
-                    SELECT *, coalesce(sum("# {order_bytes_with_history} ") OVER (
-                        ORDER BY created_at, id" {bytes_before} "
+                    SELECT *, coalesce(sum("# {order_bytes_with_history} r") OVER (
+                        ORDER BY created_at, id" {bytes_before} r"
                     FROM (
                         SELECT *
                         FROM orders

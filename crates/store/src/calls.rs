@@ -19,9 +19,9 @@ use futures::{
 use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
 
 use crate::{
-    Store, StoreError,
     connections::{Answer, Session, Transaction, executor, permit},
-    error::{Unanswered, is_read_only},
+    error::{StoreError, Unanswered, is_read_only},
+    store::Store,
 };
 
 /// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.

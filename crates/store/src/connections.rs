@@ -14,78 +14,35 @@ mod execute;
 mod generations;
 mod identity;
 mod session;
+mod set;
 mod transaction;
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout, timeout_at},
+    time::timeout,
 };
 
 pub(crate) use execute::{Answer, Message, executor, first, misused};
 pub(crate) use generations::Generations;
 pub(crate) use identity::identity;
 pub(crate) use session::Session;
+pub(crate) use set::SetOptions;
 pub(crate) use transaction::Transaction;
 
-/// A connection older than this is replaced, so that a balancer's change is noticed.
-const LIFETIME: Duration = Duration::from_mins(30);
-/// A connection that nobody has needed for so long is closed.
-const IDLE_MAX: Duration = Duration::from_mins(5);
+use set::{RECONNECT, Set};
+
 /// A connection that was idle for longer must answer before something is written on it.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
-/// Between two attempts to connect.
-const RECONNECT: Duration = Duration::from_millis(50);
-
-/// How a set makes its sessions, and how long it waits.
-#[derive(Clone, Debug)]
-pub(crate) struct SetOptions {
-    /// Server, database, user, and the session's settings.
-    pub connect: PgConnectOptions,
-    /// What each session executes when it is made.
-    pub prepare: Option<&'static str>,
-    /// The most sessions at once.
-    pub size: u32,
-    /// The longest wait for a free session, or for a new one.
-    pub acquire_timeout: Duration,
-    /// The longest wait for the answer to a statement: the server's own limit and a little, for a server that
-    /// hangs does not keep its limits.
-    pub limit: Duration,
-    /// Whether a server that cannot be reached is tried again until `acquire_timeout` is over.
-    pub patient: bool,
-}
 
 /// A bounded set of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections(Arc<Set>);
-
-#[derive(Debug)]
-struct Set {
-    options: SetOptions,
-    size: usize,
-    free: Arc<Semaphore>,
-    // The one used last is taken first: its session's caches are warm.
-    idle: Mutex<VecDeque<Connection>>,
-    generations: Arc<Generations>,
-}
-
-/// A connection to the server.
-#[derive(Debug)]
-struct Connection {
-    inner: PgConnection,
-    /// Counts the connections of a store in the order in which they were made.
-    number: u64,
-    connected: Instant,
-    used: Instant,
-}
 
 impl Connections {
     pub fn new(options: SetOptions, generations: Arc<Generations>) -> Self {
@@ -147,7 +104,7 @@ impl Connections {
         if proven {
             return Ok(session);
         }
-        let answer = timeout(self.0.options.acquire_timeout, session.takes_writes()).await;
+        let answer = timeout(self.0.options.acquire_timeout, takes_writes(&mut session)).await;
         if matches!(answer, Ok(Ok(true))) {
             return Ok(session);
         }
@@ -184,6 +141,12 @@ impl Connections {
     }
 }
 
+/// Asks the server. The simple protocol costs one round trip, also on a new connection.
+async fn takes_writes(session: &mut Session) -> Result<bool, sqlx::Error> {
+    let row = Message::alone(session).fetch_one("SHOW transaction_read_only").await?;
+    Ok(row.try_get::<&str, _>(0)? == "off")
+}
+
 /// A connection outside of the sets, for what has no place in them: a migration, or a question whether the database
 /// is there. Its statements have no limit but what their caller gives them.
 #[expect(clippy::disallowed_methods, reason = "this gives the limit that it lacks")]
@@ -205,78 +168,4 @@ pub(crate) async fn permit(
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)?
         .map_err(|_| sqlx::Error::PoolClosed)
-}
-
-impl Set {
-    fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        while let Some(connection) = idle.pop_back() {
-            if self.is_good(&connection) {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    fn is_good(&self, connection: &Connection) -> bool {
-        connection.connected.elapsed() < LIFETIME && !self.generations.is_retired(connection.number)
-    }
-
-    /// Only for a connection outside of a transaction whose answers have been read.
-    fn put_back(&self, mut connection: Connection) {
-        if !self.is_good(&connection) || self.free.is_closed() {
-            return;
-        }
-        connection.used = Instant::now();
-        let mut idle = self.idle.lock();
-        while idle.front().is_some_and(|oldest| oldest.used.elapsed() > IDLE_MAX) {
-            idle.pop_front();
-        }
-        idle.push_back(connection);
-    }
-
-    async fn connect(&self) -> Result<Connection, sqlx::Error> {
-        let deadline = tokio::time::Instant::now() + self.options.acquire_timeout;
-        loop {
-            let attempt = timeout_at(deadline, self.try_connect()).await;
-            match attempt {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => {
-                    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-                    if !self.options.patient || !is_passing(&error) || left <= RECONNECT {
-                        return Err(error);
-                    }
-                    sleep(RECONNECT).await;
-                }
-                Err(_elapsed) => return Err(sqlx::Error::PoolTimedOut),
-            }
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the one place where sessions are made")]
-    async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
-        // Before it is made: should the server change meanwhile, it counts as one from before.
-        let number = self.generations.next();
-        let mut connection = self.options.connect.connect().await?;
-        if let Some(prepare) = self.options.prepare {
-            connection.execute(prepare).await?;
-        }
-        if let Some(told) = self.generations.watcher() {
-            told(&identity().persistent(false).fetch_one(&mut connection).await?);
-        }
-        let now = Instant::now();
-        Ok(Connection { inner: connection, number, connected: now, used: now })
-    }
-}
-
-/// Whether another attempt to connect may succeed a moment later.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) => true,
-        // The server starts or stops, or has no connection left.
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57P") || code == "53300")
-        }
-        _ => false,
-    }
 }

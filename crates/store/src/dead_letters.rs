@@ -12,14 +12,15 @@ use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    LOOKED_AT_MAX, OrderPlace, PAGE_BYTES_MAX, Page, Store, StoreError,
+    error::StoreError,
     fulfilment::Swept,
     history::{end_of_history, history_with},
     order_rows::{OrderRow, order_bytes, order_columns},
-    orders::{OrderPlaceRow, push_with_product},
-    page::bytes_before,
+    orders::{OrderPlace, OrderPlaceRow, push_with_product},
+    page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
     rows::word,
     sql::{checked, sql},
+    store::Store,
     time::Time,
 };
 
@@ -221,7 +222,7 @@ impl Store {
         let rows = checked!(
             ReplayedRow,
             [
-                "WITH mine AS MATERIALIZED (
+                r"WITH mine AS MATERIALIZED (
                     SELECT dead.id
                     FROM unnest((SELECT $1::bigint[])) AS asked (id)
                     CROSS JOIN LATERAL (
@@ -237,12 +238,12 @@ impl Store {
                         finished_at = NULL,
                         lease_until = NULL,
                         next_attempt_at = now(),
-                        earlier =" {history_with} "
+                        earlier =" {history_with} r"
                             jsonb_build_object('status', 'processing', 'at', orders.processing_at),
                             jsonb_build_object('status', 'failed', 'at', orders.finished_at,
                                 'detail', orders.failure),
                             jsonb_build_object('status', 'pending', 'at', now(),
-                                'by', $2::text, 'detail', $3::text)" {end_of_history} "
+                                'by', $2::text, 'detail', $3::text)" {end_of_history} r"
                     FROM mine
                     WHERE orders.id = mine.id
                     RETURNING orders.id, trace_context

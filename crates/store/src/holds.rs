@@ -4,9 +4,11 @@ use holdfast_domain::{CustomerRef, Hold, HoldId, HoldStatus, Money, OrderId, Pro
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    LOOKED_AT_MAX, Page, Store, StoreError,
+    error::StoreError,
+    page::{LOOKED_AT_MAX, Page},
     rows::{corrupt, word},
     sql::{checked, sql},
+    store::Store,
     time::Time,
 };
 
@@ -181,7 +183,7 @@ impl HoldPage {
         query.push(" WHERE true");
         if let Some(status) = self.status {
             query.push(
-                " AND CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired'
+                r" AND CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired'
                     ELSE status END = ",
             );
             query.push_bind(status.as_str());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{Store, StoreError, time::interval};
+use crate::{error::StoreError, store::Store, time::interval};
 
 /// A key, and the request that bears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

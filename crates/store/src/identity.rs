@@ -1,8 +1,17 @@
-//! Which database this is.
+//! Whether the database answers, and which one it is.
 
-use crate::{Store, StoreError, connections::identity};
+use crate::{connections::identity, error::StoreError, store::Store};
 
 impl Store {
+    /// One round trip to the database.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar!("SELECT 1 AS one").fetch_one(self.reads()).await?;
+        Ok(())
+    }
+
     /// A text that names the database as it has been since it last may have gone back: since the server's last
     /// start, and since the table of products was made or filled by a restore. So another text says that
     /// versions and ids may have been seen before, with another meaning.

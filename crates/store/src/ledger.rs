@@ -3,9 +3,11 @@
 use holdfast_domain::{LedgerEntry, ProductId, Stock};
 
 use crate::{
-    Page, Store, StoreError,
+    error::StoreError,
+    page::Page,
     rows::{corrupt, word},
     sql::checked,
+    store::Store,
     time::Time,
 };
 
@@ -70,7 +72,7 @@ impl Store {
             LedgerRow,
             [
                 "SELECT" {ledger_columns}
-                "FROM stock_ledger
+                r"FROM stock_ledger
                 WHERE product_id = $1 AND version < $2
                 ORDER BY version DESC
                 LIMIT $3"

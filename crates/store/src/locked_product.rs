@@ -2,27 +2,46 @@
 //! same statement.
 
 use holdfast_domain::{
-    Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductName, ProductPatch,
-    Stock, StockEdit, StockNote,
+    Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductId, ProductName,
+    ProductPatch, Stock, StockEdit, StockNote,
 };
 
 use crate::{
-    IdempotencyKey, ResultKind, StoreError,
+    calls::again,
     connections::Transaction,
+    error::StoreError,
     hand_over::HAND_OVER_MIN,
+    idempotency::{IdempotencyKey, ResultKind},
     ledger::{LedgerRow, ledger_columns},
-    locks::wait_at_most,
+    locks::{lock_one, wait_at_most},
     products::ProductRow,
     sql::checked,
+    store::Store,
     time::Time,
 };
 
 /// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
 #[derive(Debug)]
 pub struct LockedProduct {
-    pub(crate) transaction: Transaction,
-    pub(crate) product: Product,
-    pub(crate) held: i64,
+    transaction: Transaction,
+    product: Product,
+    held: i64,
+}
+
+impl Store {
+    /// Locks the row of a product that is on sale. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if others hold it for too long; the database is not available.
+    pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
+        again(|| self.try_lock_product(id)).await
+    }
+
+    async fn try_lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
+        let mut transaction = self.begin_change().await?;
+        let locked = lock_one(&mut transaction, id).await?;
+        Ok(locked.map(|(product, held)| LockedProduct { transaction, product, held }))
+    }
 }
 
 impl LockedProduct {
@@ -108,7 +127,7 @@ impl LockedProduct {
         let row = checked!(
             LedgerRow,
             [
-                "WITH changed AS (
+                r"WITH changed AS (
                     UPDATE products SET stock = $2, version = version + 1, updated_at = now()
                     WHERE id = $1
                     RETURNING id, stock, version, held
@@ -127,7 +146,7 @@ impl LockedProduct {
                     RETURNING key
                 )
                 SELECT" {ledger_columns}
-                "FROM entry
+                r"FROM entry
                 WHERE $6::uuid IS NULL OR EXISTS (SELECT FROM keyed)"
             ],
             self.product.id.0,

@@ -1,4 +1,4 @@
-//! Locks on rows of products for changes that are not batches: one product ([`Store::lock_product`]), or the products of
+//! Locks on rows of products for changes that are not batches: one product ([`lock_one`]), or the products of
 //! a flash sale ([`lock_rows`]). A batch locks its rows in `admission::lock`. No other module locks products.
 //!
 //! All of these lock with `SELECT … FOR UPDATE`, so that they exclude each other. There is no deadlock: a statement that
@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use holdfast_domain::ProductId;
-use sqlx::{AssertSqlSafe, Row as _};
+use holdfast_domain::{Product, ProductId};
+use sqlx::AssertSqlSafe;
 
-use crate::{LockedProduct, Store, StoreError, calls::again, connections::Transaction, rows};
+use crate::{connections::Transaction, error::StoreError, products::ProductRow};
 
 /// Locks the rows of these products, in the order of their ids, and says of those that exist whether they are
 /// sold. Once the first is locked, the transaction waits for nothing longer than `wait`, the time of another batch.
@@ -22,14 +22,20 @@ pub(crate) async fn lock_rows(
     wait: Duration,
 ) -> Result<BTreeMap<ProductId, bool>, StoreError> {
     wait_at_most(transaction, wait).await?;
-    let rows = sqlx::query(
-        "SELECT id, retired_at IS NULL AS sold FROM products \
-         WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    let products: Vec<_> = products.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT id, retired_at IS NULL AS "sold!"
+        FROM products
+        WHERE id = ANY ($1)
+        ORDER BY id
+        FOR UPDATE
+        "#,
+        &products,
     )
-    .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
     .fetch_all(transaction)
     .await?;
-    rows.iter().map(|row| Ok((ProductId(row.try_get("id")?), row.try_get("sold")?))).collect()
+    Ok(rows.into_iter().map(|row| (ProductId(row.id), row.sold)).collect())
 }
 
 /// Limits all further waits of the transaction for locks, because other transactions wait for the locks that it has.
@@ -42,26 +48,30 @@ pub(crate) async fn wait_at_most(
     Ok(())
 }
 
-impl Store {
-    /// Locks the row of a product that is on sale. Safe to cancel.
-    ///
-    /// # Errors
-    /// [`StoreError::LockTimeout`] if others hold it for too long; the database is not available.
-    pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        again(|| self.try_lock_product(id)).await
-    }
-
-    async fn try_lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        let mut transaction = self.begin_change().await?;
-        let row = sqlx::query(
-            "SELECT id, name, description, price_minor, stock, version, held FROM products \
-             WHERE id = $1 AND retired_at IS NULL FOR UPDATE",
-        )
-        .bind(id.0)
-        .fetch_optional(&mut transaction)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let (product, held) = (rows::product(&row)?, row.try_get("held")?);
-        Ok(Some(LockedProduct { transaction, product, held }))
-    }
+/// Locks the row of a product that is on sale, and reads it and the units of it in holds.
+pub(crate) async fn lock_one(
+    transaction: &mut Transaction,
+    id: ProductId,
+) -> Result<Option<(Product, i64)>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id, name, description, price_minor, stock, version, held
+        FROM products
+        WHERE id = $1 AND retired_at IS NULL
+        FOR UPDATE
+        "#,
+        id.0,
+    )
+    .fetch_optional(transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let product = ProductRow {
+        id: row.id,
+        name: row.name,
+        description: row.description,
+        price_minor: row.price_minor,
+        stock: row.stock,
+        version: row.version,
+    };
+    Ok(Some((product.try_into()?, row.held)))
 }

@@ -1,13 +1,8 @@
 //! The metrics of the database connections. They are read from memory: a scrape asks the database nothing.
 
-use std::time::Duration;
+use holdfast_telemetry::{Registry, metrics};
 
-use holdfast_telemetry::{
-    Registry,
-    metrics::{self, Histogram},
-};
-
-use crate::Store;
+use crate::{store::Store, waits::Waits};
 
 /// The pools, as in the label.
 const POOLS: [&str; 2] = ["main", "admission"];
@@ -30,31 +25,6 @@ holdfast_telemetry::metrics! {
         connections: IntGaugeVec = "holdfast_db_connections" { pool: POOLS, state: ["in_use", "idle"] },
         /// The most database connections that a pool may open.
         max: IntGaugeVec = "holdfast_db_connections_max" { pool: POOLS },
-    }
-}
-
-/// How long callers have waited for a connection, by pool.
-#[derive(Clone, Debug)]
-pub(crate) struct Waits {
-    main: Histogram,
-    admission: Histogram,
-    changes: Histogram,
-}
-
-impl Waits {
-    /// Counts a wait for the main pool, whether it succeeded or not.
-    pub fn main(&self, waited: Duration) {
-        self.main.observe(waited.as_secs_f64());
-    }
-
-    /// Counts a wait for one of admission's connections.
-    pub fn admission(&self, waited: Duration) {
-        self.admission.observe(waited.as_secs_f64());
-    }
-
-    /// Counts the wait of a change.
-    pub fn changes(&self, waited: Duration) {
-        self.changes.observe(waited.as_secs_f64());
     }
 }
 

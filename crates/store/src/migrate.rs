@@ -16,7 +16,7 @@ use sqlx::{
     migrate::{Migrate as _, Migration, Migrator},
 };
 
-use crate::Store;
+use crate::store::Store;
 
 mod released;
 mod session;

@@ -6,7 +6,7 @@ use holdfast_domain::{
 use serde_json::value::RawValue;
 
 use crate::{
-    StoreError,
+    error::StoreError,
     rows::{corrupt, word},
     time::Time,
 };

@@ -8,10 +8,11 @@ use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError,
+    error::StoreError,
     order_rows::{OrderRow, order_bytes, order_columns},
-    page::bytes_before,
+    page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
     sql::{checked, sql},
+    store::Store,
     time::Time,
 };
 
@@ -154,7 +155,7 @@ impl OrderPage {
             query.push("]) AND id < ").push_bind(before);
         } else if let Some(product) = self.product {
             query.push(
-                "SELECT * FROM ((
+                r"SELECT * FROM ((
                     SELECT product_id AS asked, id AS place, * FROM orders
                     WHERE product_id = ANY (ARRAY[",
             );
@@ -162,7 +163,7 @@ impl OrderPage {
             query.push(" ORDER BY product_id, id DESC LIMIT ").push_bind(limit);
             // Never flattened, because of its OFFSET: each order is looked up by its id.
             query.push(
-                ") UNION ALL (
+                r") UNION ALL (
                     SELECT line.product_id AS asked, line.order_id AS place, found.*
                     FROM order_lines AS line
                     CROSS JOIN LATERAL (
@@ -203,7 +204,7 @@ impl OrderPage {
 pub(crate) fn push_with_product(query: &mut QueryBuilder<Postgres>, product: ProductId) {
     query.push(" AND (product_id = ").push_bind(product.0);
     query.push(
-        " OR EXISTS (
+        r" OR EXISTS (
             SELECT FROM order_lines AS line
             WHERE line.order_id = orders.id AND line.product_id = ",
     );

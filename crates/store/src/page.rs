@@ -1,6 +1,6 @@
 //! Pages of a list, by key.
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// How many rows of a list one page looks at, at most, for those that fit its filters.
 ///

@@ -7,8 +7,9 @@ use sqlx::{PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
 use crate::{
-    Store, StoreError,
     connections::{Generations, connect_alone},
+    error::StoreError,
+    store::Store,
 };
 
 /// Asks the database whether it is there. One connection, made when it is needed.

@@ -4,8 +4,11 @@ use holdfast_domain::{Description, Money, NewProduct, Product, ProductId, Produc
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, Store, StoreError, page::bytes_before, rows::corrupt,
+    error::StoreError,
+    page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
+    rows::corrupt,
     sql::sql,
+    store::Store,
 };
 
 /// Which products of the list.
@@ -149,7 +152,7 @@ impl Store {
     ) -> Result<Page<Product, ProductPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
         let mut query = QueryBuilder::new(
-            "SELECT id, name, description, price_minor, stock, version, low_name, found
+            r"SELECT id, name, description, price_minor, stock, version, low_name, found
             FROM (
                 SELECT *, coalesce(sum(
                     512::bigint + 6 * octet_length(name)

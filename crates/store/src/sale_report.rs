@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError,
+    error::StoreError,
+    store::Store,
     time::{Time, interval},
 };
 

@@ -10,20 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_domain::{ProductId, Sale, SaleName, SaleWindow, Selling};
+use holdfast_domain::{ProductId, Sale, SaleName};
 use jiff::Timestamp;
-use serde::Deserialize;
-use sqlx::{Row as _, postgres::PgRow};
 use tokio::time::sleep;
 
 use crate::{
-    Store, StoreError,
     archive::archived_orders,
     calls::{RefusedWrite, again},
     connections::Transaction,
+    error::StoreError,
     locks::lock_rows,
-    rows::{corrupt, timestamp},
+    rows::corrupt,
     sql::checked,
+    store::Store,
     time::{Time, interval},
 };
 
@@ -366,36 +365,4 @@ async fn tell_products(
     .await?;
     let too_many = |sales| usize::try_from(sales).unwrap_or(usize::MAX) > SALES_OF_PRODUCT_MAX;
     Ok(rows.into_iter().find(|row| too_many(row.sales)).map(|row| ProductId(row.id)))
-}
-
-/// A sale on the row of its product.
-#[derive(Deserialize)]
-struct OnRow {
-    from: i64,
-    to: i64,
-    limit: Option<u32>,
-    held: bool,
-    after: i64,
-}
-
-/// Reads the columns `sales` and `now_us` of a locked product.
-pub(crate) fn selling(row: &PgRow) -> Result<Selling, StoreError> {
-    let (Some(sales), Some(now)) =
-        (row.try_get::<Option<&str>, _>("sales")?, row.try_get::<Option<i64>, _>("now_us")?)
-    else {
-        return Ok(Selling::Always);
-    };
-    let sales: Vec<OnRow> = holdfast_domain::json::from_str(sales)
-        .map_err(|error| StoreError::Corrupt { what: "sale", reason: error.to_string() })?;
-    let window = |sale: OnRow| {
-        Ok(SaleWindow {
-            starts_at: timestamp(sale.from)?,
-            ends_at: timestamp(sale.to)?,
-            per_customer: sale.limit,
-            held_back: sale.held,
-            after_order: sale.after,
-        })
-    };
-    let windows = sales.into_iter().map(window).collect::<Result<Vec<_>, StoreError>>()?;
-    Ok(Selling::at(&windows, timestamp(now)?))
 }

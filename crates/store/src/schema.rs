@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use sqlx::Connection as _;
 
-use crate::{Store, StoreError, connections::connect_alone, migrate::migrator};
+use crate::{connections::connect_alone, error::StoreError, migrate::migrator, store::Store};
 
 /// How long the database may take to tell its version, a new connection included.
 const ASK_LIMIT: Duration = Duration::from_secs(5);

@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::StoreSettings;
-
 /// The address of a PostgreSQL database, such as `postgres://user:password@host:5432/holdfast`.
 #[derive(Clone)]
 pub struct DatabaseUrl(PgConnectOptions);
@@ -19,9 +17,8 @@ pub struct DatabaseUrl(PgConnectOptions);
 pub struct NotADatabaseUrl;
 
 impl DatabaseUrl {
-    /// The store's settings for it, with defaults for the rest.
-    pub fn settings(&self) -> StoreSettings {
-        StoreSettings::with_defaults(self.0.clone())
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.0
     }
 }
 

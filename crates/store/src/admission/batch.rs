@@ -11,11 +11,11 @@ use super::{
     tuple_ids::{TupleId, TupleIdCache},
 };
 use crate::{
-    Store,
     connections::Transaction,
     error::StoreError,
     hand_over::HandOver,
     idempotency::{IdempotencyKey, KeyedResult},
+    store::Store,
 };
 
 /// A transaction that has locked the rows of a batch's products.

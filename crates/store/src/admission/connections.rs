@@ -1,27 +1,8 @@
 //! The connections of admission.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sqlx::postgres::PgConnectOptions;
-
-use crate::{Store, connections::Session, hand_over::HAND_OVER_MIN};
-
-/// A session waits for this much longer than others wait for its locks, so that those give up first.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
-
-/// The options of a session of admission.
-///
-/// A batch is idle in its transaction only while its process computes, which takes milliseconds. One
-/// that is idle for longer than others wait for its locks is frozen or cut off. The server ends its session, because it
-/// has locked the rows of the products that everybody wants.
-pub(crate) fn session(options: PgConnectOptions, lock_timeout: Duration) -> PgConnectOptions {
-    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-    options.options([
-        ("idle_in_transaction_session_timeout", millis(lock_timeout + IDLE_GRACE)),
-        // Whatever a batch waits for, it has locked products.
-        ("lock_timeout", millis(HAND_OVER_MIN.min(lock_timeout))),
-    ])
-}
+use crate::{connections::Session, store::Store};
 
 impl Store {
     /// A connection for a batch; the wait for it is counted. Not proved to be alive: a batch finds out before it writes.

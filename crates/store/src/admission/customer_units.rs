@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use holdfast_domain::{CustomerLimit, CustomerRef, CustomerUnits, ProductId};
-use sqlx::Row as _;
 
 use super::batch::Batch;
-use crate::error::StoreError;
+use crate::{error::StoreError, time::Time};
 
 impl Batch {
     /// Tells the allocator what these customers have of the locked products with a limit: what they have
@@ -20,34 +19,57 @@ impl Batch {
         limits: &[(ProductId, CustomerLimit)],
         customers: &BTreeSet<CustomerRef>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
-            "SELECT limited.id, customer.ref, coalesce(( \
-                 SELECT sum(quantity) FROM orders WHERE customer_ref = customer.ref \
-                     AND orders.id > limited.after_order AND product_id = limited.id \
-                     AND created_at >= limited.since AND status <> 'cancelled'), 0)::bigint \
-               + coalesce(( \
-                 SELECT sum(line.quantity) FROM orders JOIN order_lines AS line ON order_id = orders.id \
-                 WHERE customer_ref = customer.ref AND orders.id > limited.after_order \
-                     AND line.product_id = limited.id AND line_count > 1 \
-                     AND created_at >= limited.since AND status <> 'cancelled'), 0)::bigint AS ordered, \
-               coalesce(( \
-                 SELECT sum(quantity) FROM holds WHERE customer_ref = customer.ref \
-                     AND product_id = limited.id AND status = 'active' AND expires_at > now()), 0)::bigint AS held \
-             FROM (SELECT id, after_order, 'epoch'::timestamptz + since_us * interval '1 us' AS since \
-                   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) \
-                       AS given (id, after_order, since_us)) AS limited, \
-                 unnest($4::text[]) AS customer (ref)",
+        let ids: Vec<_> = limits.iter().map(|(id, _)| id.0).collect();
+        let after_orders: Vec<_> = limits.iter().map(|(_, limit)| limit.after_order).collect();
+        let since: Vec<_> = limits.iter().map(|(_, limit)| Time::from(limit.since)).collect();
+        let customers: Vec<_> =
+            customers.iter().map(|customer| customer.as_str().to_owned()).collect();
+        let rows = sqlx::query!(
+            r#"
+            SELECT limited.id AS "id!", customer.ref AS "customer!",
+                coalesce((
+                    SELECT sum(quantity)
+                    FROM orders
+                    WHERE customer_ref = customer.ref
+                        AND orders.id > limited.after_order
+                        AND product_id = limited.id
+                        AND created_at >= limited.since
+                        AND status <> 'cancelled'
+                ), 0)::bigint
+                + coalesce((
+                    SELECT sum(line.quantity)
+                    FROM orders
+                    JOIN order_lines AS line ON order_id = orders.id
+                    WHERE customer_ref = customer.ref
+                        AND orders.id > limited.after_order
+                        AND line.product_id = limited.id
+                        AND line_count > 1
+                        AND created_at >= limited.since
+                        AND status <> 'cancelled'
+                ), 0)::bigint AS "ordered!",
+                coalesce((
+                    SELECT sum(quantity)
+                    FROM holds
+                    WHERE customer_ref = customer.ref
+                        AND product_id = limited.id
+                        AND status = 'active'
+                        AND expires_at > now()
+                ), 0)::bigint AS "held!"
+            FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[])
+                    AS limited (id, after_order, since),
+                unnest($4::text[]) AS customer (ref)
+            "#,
+            &ids,
+            &after_orders,
+            &since as &[Time],
+            &customers,
         )
-        .bind(limits.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-        .bind(limits.iter().map(|(_, limit)| limit.after_order).collect::<Vec<_>>())
-        .bind(limits.iter().map(|(_, limit)| limit.since.as_microsecond()).collect::<Vec<_>>())
-        .bind(customers.iter().map(CustomerRef::as_str).collect::<Vec<_>>());
-        let rows = query.fetch_all(&mut self.transaction).await?;
+        .fetch_all(&mut self.transaction)
+        .await?;
         for row in rows {
-            let customer = CustomerRef::kept(row.try_get("ref")?);
-            let units =
-                CustomerUnits { ordered: row.try_get("ordered")?, held: row.try_get("held")? };
-            self.allocator.add_customer_units(ProductId(row.try_get("id")?), customer, units);
+            let units = CustomerUnits { ordered: row.ordered, held: row.held };
+            let customer = CustomerRef::kept(row.customer);
+            self.allocator.add_customer_units(ProductId(row.id), customer, units);
         }
         Ok(())
     }

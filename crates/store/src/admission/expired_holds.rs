@@ -2,10 +2,9 @@
 
 use holdfast_domain::{HeldUnits, HoldId, ProductId};
 use jiff::Timestamp;
-use sqlx::{Row as _, postgres::PgRow};
 
-use super::{batch::Batch, lock::held_units};
-use crate::{Store, error::StoreError, rows::timestamp};
+use super::{batch::Batch, lock::HeldRow};
+use crate::{error::StoreError, store::Store, time::Time};
 
 /// The most expired holds that one batch returns.
 const EXPIRED_MAX: i64 = 1000;
@@ -33,26 +32,30 @@ impl Store {
         without: &[ProductId],
         limit: u32,
     ) -> Result<Vec<ExpiredHold>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, product_id, (extract(epoch FROM expires_at) * 1000000)::bigint AS expires_us \
-             FROM holds WHERE status = 'active' AND expires_at <= now() \
-                 AND expires_at >= 'epoch'::timestamptz + $1 * interval '1 us' \
-                 AND product_id <> ALL ($2) \
-             ORDER BY expires_at LIMIT $3",
+        let without: Vec<_> = without.iter().map(|id| id.0).collect();
+        let rows = sqlx::query!(
+            r#"
+            SELECT id, product_id, expires_at AS "expires_at: Time"
+            FROM holds
+            WHERE status = 'active'
+                AND expires_at <= now()
+                AND expires_at >= $1
+                AND product_id <> ALL ($2)
+            ORDER BY expires_at
+            LIMIT $3
+            "#,
+            Time::from(since.unwrap_or(Timestamp::UNIX_EPOCH)) as Time,
+            &without,
+            i64::from(limit),
         )
-        .bind(since.map_or(0, Timestamp::as_microsecond))
-        .bind(without.iter().map(|id| id.0).collect::<Vec<_>>())
-        .bind(i64::from(limit))
         .fetch_all(self.reads())
         .await?;
-        let hold = |row: &PgRow| {
-            Ok(ExpiredHold {
-                id: HoldId(row.try_get("id")?),
-                product_id: ProductId(row.try_get("product_id")?),
-                expired_at: timestamp(row.try_get("expires_us")?)?,
-            })
-        };
-        rows.iter().map(hold).collect()
+        let holds = rows.into_iter().map(|row| ExpiredHold {
+            id: HoldId(row.id),
+            product_id: ProductId(row.product_id),
+            expired_at: row.expires_at.to_jiff(),
+        });
+        Ok(holds.collect())
     }
 }
 
@@ -66,15 +69,23 @@ impl Batch {
         &mut self,
         products: &[ProductId],
     ) -> Result<Vec<(HoldId, HeldUnits)>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
-                 'expired' AS status, true AS kept FROM holds \
-             WHERE status = 'active' AND expires_at <= now() AND product_id = ANY($1) \
-             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        let products: Vec<_> = products.iter().map(|id| id.0).collect();
+        let rows = sqlx::query_as!(
+            HeldRow,
+            r#"
+            SELECT id, product_id, quantity, unit_price_minor, customer_ref,
+                'expired' AS "status!", true AS "kept!"
+            FROM holds
+            WHERE status = 'active' AND expires_at <= now() AND product_id = ANY ($1)
+            ORDER BY expires_at
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+            "#,
+            &products,
+            EXPIRED_MAX,
         )
-        .bind(products.iter().map(|id| id.0).collect::<Vec<_>>())
-        .bind(EXPIRED_MAX);
-        let rows = query.fetch_all(&mut self.transaction).await?;
-        rows.iter().map(held_units).collect()
+        .fetch_all(&mut self.transaction)
+        .await?;
+        rows.into_iter().map(HeldRow::units).collect()
     }
 }

@@ -14,10 +14,10 @@ use std::{
 
 use futures::TryStreamExt as _;
 use holdfast_domain::{
-    Available, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity, Stock,
-    StockAllocator,
+    Available, CustomerRef, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity,
+    Stock, StockAllocator,
 };
-use sqlx::{AssertSqlSafe, Either, PgExecutor, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Either, FromRow as _, PgExecutor, Row as _, postgres::PgRow};
 
 use super::tuple_ids::{TupleId, TupleIdCache};
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     error::StoreError,
     hand_over::HAND_OVER_MIN,
     idempotency::{IdempotencyKey, KeyedResult, ResultKind},
-    rows::{self, corrupt},
-    sales::selling,
+    rows::{corrupt, word},
+    sale_windows::selling,
 };
 
 /// What a batch does about a product's row that another transaction has locked. Rows of orders and holds are left
@@ -177,7 +177,7 @@ pub(super) async fn lock(
                 }
                 Some(Step::Products) => locked.product(&row, wanted)?,
                 Some(Step::Holds) => {
-                    let (id, hold) = held_units(&row)?;
+                    let (id, hold) = HeldRow::from_row(&row)?.units()?;
                     locked.allocator.add_hold(id, hold);
                 }
                 Some(Step::Orders) => locked.order(&row)?,
@@ -238,7 +238,7 @@ impl LockedBatch {
     }
 
     fn order(&mut self, row: &PgRow) -> Result<(), StoreError> {
-        let status = rows::word("order status", row.try_get("status")?)?;
+        let status = word("order status", row.try_get("status")?)?;
         let may_be_fulfilled = row.try_get("may_be_fulfilled")?;
         let order = LockedOrder { status, may_be_fulfilled };
         self.allocator.add_order(OrderId(row.try_get("id")?), order);
@@ -258,17 +258,28 @@ fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
     list
 }
 
-/// Reads the columns `id, product_id, quantity, unit_price_minor, customer_ref, status, kept` of a hold.
-pub(super) fn held_units(row: &PgRow) -> Result<(HoldId, HeldUnits), StoreError> {
-    let units: i32 = row.try_get("quantity")?;
-    let hold = HeldUnits {
-        product_id: ProductId(row.try_get("product_id")?),
-        quantity: Quantity::new(units.into(), i32::MAX).map_err(corrupt("quantity"))?,
-        unit_price: Money::from_minor(row.try_get("unit_price_minor")?)
-            .map_err(corrupt("unit price"))?,
-        customer: rows::customer_ref(row)?,
-        status: rows::word("hold status", row.try_get("status")?)?,
-        kept: row.try_get("kept")?,
-    };
-    Ok((HoldId(row.try_get("id")?), hold))
+/// A locked row of `holds`.
+#[derive(sqlx::FromRow)]
+pub(super) struct HeldRow {
+    pub id: i64,
+    pub product_id: i64,
+    pub quantity: i32,
+    pub unit_price_minor: i64,
+    pub customer_ref: Option<String>,
+    pub status: String,
+    pub kept: bool,
+}
+
+impl HeldRow {
+    pub fn units(self) -> Result<(HoldId, HeldUnits), StoreError> {
+        let hold = HeldUnits {
+            product_id: ProductId(self.product_id),
+            quantity: Quantity::new(self.quantity.into(), i32::MAX).map_err(corrupt("quantity"))?,
+            unit_price: Money::from_minor(self.unit_price_minor).map_err(corrupt("unit price"))?,
+            customer: self.customer_ref.map(CustomerRef::kept),
+            status: word("hold status", &self.status)?,
+            kept: self.kept,
+        };
+        Ok((HoldId(self.id), hold))
+    }
 }

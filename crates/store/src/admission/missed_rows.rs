@@ -8,7 +8,7 @@ use holdfast_domain::{HoldId, OrderId, ProductId};
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::{Store, StoreError, idempotency::IdempotencyKey};
+use crate::{error::StoreError, idempotency::IdempotencyKey, store::Store};
 
 /// Rows that a batch could not lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,21 +32,61 @@ pub struct SeenRows {
     pub holds: BTreeSet<HoldId>,
 }
 
+/// Writes keys for a moment. One message: a `DO` block takes no parameters, so the keys stand in its text.
+const TAKEN_KEYS: &str = r"
+BEGIN;
+SET LOCAL lock_timeout = 1;
+SET LOCAL holdfast.taken_keys = '';
+DO $$
+DECLARE
+    asked uuid[] := '{{keys}}';
+    taken text[] := '{}';
+    one uuid;
+BEGIN
+    BEGIN
+        INSERT INTO idempotency_keys (key, fingerprint, kind, result_id)
+        SELECT unnest, 0, 'order', 0 FROM unnest(asked) ORDER BY 1
+        ON CONFLICT DO NOTHING;
+        RETURN;
+    EXCEPTION WHEN lock_not_available THEN NULL; END;
+    FOREACH one IN ARRAY asked LOOP
+        BEGIN
+            INSERT INTO idempotency_keys (key, fingerprint, kind, result_id)
+            VALUES (one, 0, 'order', 0)
+            ON CONFLICT DO NOTHING;
+        EXCEPTION WHEN lock_not_available THEN
+            taken := taken || one::text;
+        END;
+    END LOOP;
+    PERFORM set_config('holdfast.taken_keys', array_to_string(taken, ','), true);
+END $$;
+SELECT current_setting('holdfast.taken_keys') AS taken;
+ROLLBACK";
+
 impl Store {
     /// Which of these rows exist. Takes no lock and waits for none. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn seen(&self, missed: &MissedRows) -> Result<SeenRows, StoreError> {
+        let products: Vec<_> = missed.products.iter().map(|id| id.0).collect();
+        let orders: Vec<_> = missed.orders.iter().map(|id| id.0).collect();
+        let holds: Vec<_> = missed.holds.iter().map(|id| id.0).collect();
         let query = || {
-            sqlx::query(
-                "SELECT 1 AS kind, id, version FROM products WHERE id = ANY($1) \
-                 UNION ALL SELECT 2, id, 0 FROM orders WHERE id = ANY($2) \
-                 UNION ALL SELECT 3, id, 0 FROM holds WHERE id = ANY($3)",
+            sqlx::query!(
+                r#"
+                SELECT 'product' AS "kind!", id AS "id!", version AS "version!"
+                FROM products
+                WHERE id = ANY ($1)
+                UNION ALL
+                SELECT 'order', id, 0 FROM orders WHERE id = ANY ($2)
+                UNION ALL
+                SELECT 'hold', id, 0 FROM holds WHERE id = ANY ($3)
+                "#,
+                &products,
+                &orders,
+                &holds,
             )
-            .bind(missed.products.iter().map(|id| id.0).collect::<Vec<_>>())
-            .bind(missed.orders.iter().map(|id| id.0).collect::<Vec<_>>())
-            .bind(missed.holds.iter().map(|id| id.0).collect::<Vec<_>>())
         };
         let mut session = self.admission_for_reading().await?;
         let rows = match query().fetch_all(&mut session).await {
@@ -58,17 +98,10 @@ impl Store {
         };
         let mut seen = SeenRows::default();
         for row in rows {
-            let id: i64 = row.try_get("id")?;
-            match row.try_get::<i32, _>("kind")? {
-                1 => {
-                    seen.products.insert(ProductId(id), row.try_get("version")?);
-                }
-                2 => {
-                    seen.orders.insert(OrderId(id));
-                }
-                _ => {
-                    seen.holds.insert(HoldId(id));
-                }
+            match row.kind.as_str() {
+                "product" => drop(seen.products.insert(ProductId(row.id), row.version)),
+                "order" => drop(seen.orders.insert(OrderId(row.id))),
+                _ => drop(seen.holds.insert(HoldId(row.id))),
             }
         }
         Ok(seen)
@@ -82,30 +115,7 @@ impl Store {
     /// The database refuses, or is not available. Nothing is left behind.
     pub async fn taken_keys(&self, keys: &[IdempotencyKey]) -> Result<BTreeSet<u128>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.key.to_string()).collect();
-        let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = 1; SET LOCAL holdfast.taken_keys = ''; \
-             DO $$DECLARE \
-                 asked uuid[] := '{{{}}}'; taken text[] := '{{}}'; one uuid; \
-             BEGIN \
-                 BEGIN \
-                     INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
-                     SELECT unnest, 0, 'order', 0 FROM unnest(asked) ORDER BY 1 \
-                     ON CONFLICT DO NOTHING; \
-                     RETURN; \
-                 EXCEPTION WHEN lock_not_available THEN NULL; END; \
-                 FOREACH one IN ARRAY asked LOOP \
-                     BEGIN \
-                         INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
-                         VALUES (one, 0, 'order', 0) ON CONFLICT DO NOTHING; \
-                     EXCEPTION WHEN lock_not_available THEN \
-                         taken := taken || one::text; \
-                     END; \
-                 END LOOP; \
-                 PERFORM set_config('holdfast.taken_keys', array_to_string(taken, ','), true); \
-             END$$; \
-             SELECT current_setting('holdfast.taken_keys') AS taken; ROLLBACK",
-            keys.join(",")
-        );
+        let sql = TAKEN_KEYS.replace("{keys}", &keys.join(","));
         // Only UUIDs are put into the text. The session is outside of a transaction before and after it.
         let mut session = self.admission().await?;
         let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut session).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_domain::ProductId;
 
-use crate::{Store, StoreError};
+use crate::{error::StoreError, store::Store};
 
 /// Identifies a batch. Its transaction id tells whether it has ended, and its nonce whether the rows are its own:
 /// after a crash, the server may assign a transaction id again that was not written to the log.
@@ -37,7 +37,7 @@ impl Store {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!(?error, "the outcome of a commit could not be read yet")
+                    tracing::debug!(?error, "the outcome of a commit could not be read yet");
                 }
             }
             tokio::time::sleep(POLL).await;
@@ -46,11 +46,9 @@ impl Store {
 
     async fn look_up(&self, token: &BatchToken) -> Result<Option<BatchOutcome>, StoreError> {
         // In this order: after the end of the transaction, its rows are there or never will be.
-        let status: Result<Option<String>, sqlx::Error> =
-            sqlx::query_scalar("SELECT pg_xact_status($1::text::xid8)")
-                .bind(&token.xid)
-                .fetch_one(self.reads())
-                .await;
+        let status = sqlx::query_scalar!("SELECT pg_xact_status($1::text::xid8)", token.xid)
+            .fetch_one(self.reads())
+            .await;
         match status {
             Ok(Some(status)) if status == "in progress" => return Ok(None),
             Ok(_) => {}
@@ -59,13 +57,17 @@ impl Store {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {}
             Err(error) => return Err(error.into()),
         }
-        let found: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM stock_ledger \
-                 WHERE product_id = $1 AND version = $2 AND nonce = $3)",
+        let found = sqlx::query_scalar!(
+            r#"
+            SELECT EXISTS (
+                SELECT FROM stock_ledger
+                WHERE product_id = $1 AND version = $2 AND nonce = $3
+            ) AS "found!"
+            "#,
+            token.entry.0.0,
+            token.entry.1,
+            token.nonce,
         )
-        .bind(token.entry.0.0)
-        .bind(token.entry.1)
-        .bind(token.nonce)
         .fetch_one(self.reads())
         .await?;
         Ok(Some(if found { BatchOutcome::Committed } else { BatchOutcome::RolledBack }))

@@ -1,47 +1,19 @@
 //! The statements that each connection of admission prepares.
+//!
+//! They are sent as text, together with `BEGIN` and in one message, so sqlx's macros cannot check them. The server does
+//! when a connection is made.
+
+use crate::sql::sql;
 
 /// What a batch reads of a locked product.
 macro_rules! product_columns {
-    () => {
-        "id, ctid::text AS place, stock, held, price_minor, version, \
-         retired_at IS NULL AS on_sale, pg_current_xact_id()::text AS xid, \
-         sales::text AS sales, CASE WHEN sales IS NOT NULL \
-             THEN (extract(epoch FROM now()) * 1000000)::bigint END AS now_us"
-    };
-}
-
-/// The rows at the tuple ids $1, and of the products that are not found there, the rows by their ids $2.
-macro_rules! lock_by_tuple_id {
-    () => {
-        concat!(
-            "WITH placed AS MATERIALIZED (SELECT ",
-            product_columns!(),
-            " FROM products WHERE ctid = ANY($1) FOR UPDATE SKIP LOCKED) TABLE placed UNION ALL SELECT * FROM (SELECT ",
-            product_columns!(),
-            " FROM products WHERE id = ANY(ARRAY( \
-                 SELECT unnest($2) EXCEPT SELECT id FROM placed)) ORDER BY id \
-                 FOR UPDATE SKIP LOCKED) AS searched; "
-        )
-    };
-}
-
-/// Searches the row of a product on one page, from $1 up to $2, and by its id only if it is not there. Waits for it.
-///
-/// If two replicas sell a product, each batch of the other replica moves the row, but the row stays on its page as
-/// long as there is room. `id + 0` keeps the planner from the index, which has an entry for each version that an old
-/// snapshot keeps.
-macro_rules! lock_near {
-    () => {
-        concat!(
-            "WITH near AS MATERIALIZED (SELECT ",
-            product_columns!(),
-            " FROM products WHERE ctid >= $1 AND ctid < $2 AND id + 0 = $3 FOR UPDATE) \
-             TABLE near UNION ALL SELECT * FROM (SELECT ",
-            product_columns!(),
-            " FROM products WHERE id = $3 AND NOT EXISTS (SELECT FROM near) FOR UPDATE) \
-                 AS searched; "
-        )
-    };
+    ($($to:tt)+) => { $crate::sql::part!([r#"
+        id, ctid::text AS place, stock, held, price_minor, version,
+        retired_at IS NULL AS on_sale,
+        pg_current_xact_id()::text AS xid,
+        sales::text AS sales,
+        CASE WHEN sales IS NOT NULL THEN (extract(epoch FROM now()) * 1000000)::bigint END AS now_us
+    "#] $($to)+) };
 }
 
 /// What a connection of admission executes when it is made: it prepares the statements of a batch, so that `BEGIN` and
@@ -50,25 +22,81 @@ macro_rules! lock_near {
 /// These sessions read a few rows by their keys or tuple ids and nothing else. The settings say so to the planner:
 /// after a flash sale its statistics know neither the new rows nor how many dead versions a scan of the table would
 /// read.
-pub(crate) const PREPARE: &str = concat!(
-    "SET holdfast.writes_ledger = 'on'; SET plan_cache_mode = 'force_generic_plan'; \
-     SET enable_seqscan = 'off'; SET enable_hashjoin = 'off'; SET enable_mergejoin = 'off'; ",
-    "PREPARE holdfast_lock_wait (bigint[]) AS SELECT ",
-    product_columns!(),
-    " FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE; ",
-    "PREPARE holdfast_lock_near (tid, tid, bigint) AS ",
-    lock_near!(),
-    "PREPARE holdfast_lock_skip (tid[], bigint[]) AS ",
-    lock_by_tuple_id!(),
-    "PREPARE holdfast_keys (uuid[]) AS \
-         SELECT key::text, fingerprint, kind, result_id FROM idempotency_keys \
-         WHERE key = ANY($1); \
-     PREPARE holdfast_lock_holds (bigint[]) AS \
-         SELECT id, product_id, quantity, unit_price_minor, customer_ref, \
-                CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' \
-                     ELSE status END AS status, status = 'active' AS kept \
-         FROM holds WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED; \
-     PREPARE holdfast_lock_orders (bigint[]) AS \
-         SELECT id, status, attempt > coalesce(not_taken, 0) AS may_be_fulfilled FROM orders \
-         WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED"
+///
+/// - `holdfast_lock_wait` waits for the rows with these ids.
+/// - `holdfast_lock_near` searches the row of a product on one page, from `$1` up to `$2`, and by its id only if it is
+///   not there. Waits for it. If two replicas sell a product, each batch of the other replica moves the row, but the row
+///   stays on its page as long as there is room. `id + 0` keeps the planner from the index, which has an entry for each
+///   version that an old snapshot keeps.
+/// - `holdfast_lock_skip` locks the rows at the tuple ids, and of the products that are not found there, the rows by
+///   their ids.
+pub(crate) const PREPARE: &str = sql!(
+    r"
+    SET holdfast.writes_ledger = 'on';
+    SET plan_cache_mode = 'force_generic_plan';
+    SET enable_seqscan = 'off';
+    SET enable_hashjoin = 'off';
+    SET enable_mergejoin = 'off';
+
+    PREPARE holdfast_lock_wait (bigint[]) AS
+        SELECT" {product_columns} r"
+        FROM products
+        WHERE id = ANY ($1)
+        ORDER BY id
+        FOR UPDATE;
+
+    PREPARE holdfast_lock_near (tid, tid, bigint) AS
+        WITH near AS MATERIALIZED (
+            SELECT" {product_columns} r"
+            FROM products
+            WHERE ctid >= $1 AND ctid < $2 AND id + 0 = $3
+            FOR UPDATE
+        )
+        TABLE near
+        UNION ALL
+        SELECT * FROM (
+            SELECT" {product_columns} r"
+            FROM products
+            WHERE id = $3 AND NOT EXISTS (SELECT FROM near)
+            FOR UPDATE
+        ) AS searched;
+
+    PREPARE holdfast_lock_skip (tid[], bigint[]) AS
+        WITH placed AS MATERIALIZED (
+            SELECT" {product_columns} r"
+            FROM products
+            WHERE ctid = ANY ($1)
+            FOR UPDATE SKIP LOCKED
+        )
+        TABLE placed
+        UNION ALL
+        SELECT * FROM (
+            SELECT" {product_columns} r"
+            FROM products
+            WHERE id = ANY (ARRAY(SELECT unnest($2) EXCEPT SELECT id FROM placed))
+            ORDER BY id
+            FOR UPDATE SKIP LOCKED
+        ) AS searched;
+
+    PREPARE holdfast_keys (uuid[]) AS
+        SELECT key::text, fingerprint, kind, result_id
+        FROM idempotency_keys
+        WHERE key = ANY ($1);
+
+    PREPARE holdfast_lock_holds (bigint[]) AS
+        SELECT id, product_id, quantity, unit_price_minor, customer_ref,
+            CASE WHEN status = 'active' AND expires_at <= now() THEN 'expired' ELSE status END
+                AS status,
+            status = 'active' AS kept
+        FROM holds
+        WHERE id = ANY ($1)
+        ORDER BY id
+        FOR UPDATE SKIP LOCKED;
+
+    PREPARE holdfast_lock_orders (bigint[]) AS
+        SELECT id, status, attempt > coalesce(not_taken, 0) AS may_be_fulfilled
+        FROM orders
+        WHERE id = ANY ($1)
+        ORDER BY id
+        FOR UPDATE SKIP LOCKED"
 );

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use holdfast_domain::ProductId;
 use parking_lot::Mutex;
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// The most tuple ids that are remembered. Beyond it, all are forgotten; the next batches bring them back.
 const TUPLE_IDS_MAX: usize = 65_536;

@@ -18,8 +18,8 @@ use sqlx::{
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Generations, Session,
-    session::{Held, State},
+    generations::Generations,
+    session::{Held, Session, State},
 };
 
 /// A row, or the end of a statement.

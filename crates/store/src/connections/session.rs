@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::{Executor as _, Row as _};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{Connection, Message, Set};
+use super::set::{Connection, Set};
 
 /// What a session is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +68,6 @@ impl Session {
     /// Whether the connection was lost.
     pub fn is_dead(&self) -> bool {
         self.state == State::Dead
-    }
-
-    /// Asks the server.
-    pub(super) async fn takes_writes(&mut self) -> Result<bool, sqlx::Error> {
-        let row = Message::alone(self).fetch_one("SHOW transaction_read_only").await?;
-        Ok(row.try_get::<&str, _>(0)? == "off")
     }
 
     /// Closes the connection, and gives back the right to have one.

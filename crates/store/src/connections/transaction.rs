@@ -9,7 +9,7 @@ use super::{
     execute::{Answer, Message, executor},
     session::Session,
 };
-use crate::{StoreError, error::unanswered};
+use crate::error::{StoreError, unanswered};
 
 /// A transaction. Dropping it rolls back.
 ///

@@ -6,10 +6,11 @@ use holdfast_domain::{CustomerRef, OrderId};
 
 use super::{lease::lease_ran_out, read::ClaimedOrder};
 use crate::{
-    Store, StoreError,
+    error::StoreError,
     history::{end_of_history, history_with},
     order_rows::order_line,
     sql::checked,
+    store::Store,
     time::{Time, interval},
 };
 
@@ -101,7 +102,7 @@ impl Store {
         let rows = checked!(
             ClaimRow,
             [
-                "WITH mine AS MATERIALIZED (
+                r"WITH mine AS MATERIALIZED (
                     SELECT free.id, free.status
                     FROM unnest((SELECT $1::bigint[])) AS asked (id)
                     CROSS JOIN LATERAL (
@@ -122,7 +123,7 @@ impl Store {
                     next_attempt_at = NULL,
                     processing_at = now(),
                     earlier = CASE mine.status
-                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} "
+                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} r"
                         ELSE earlier
                     END
                 FROM mine

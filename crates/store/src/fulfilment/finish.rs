@@ -7,9 +7,10 @@ use sqlx::postgres::types::PgInterval;
 
 use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
 use crate::{
-    Store, StoreError,
+    error::StoreError,
     history::{end_of_history, history_with},
     sql::checked,
+    store::Store,
     time::interval,
 };
 
@@ -96,7 +97,7 @@ impl Store {
         let rows = checked!(
             WrittenRow,
             [
-                "WITH mine AS MATERIALIZED (
+                r"WITH mine AS MATERIALIZED (
                     SELECT held.id, asked.attempt, asked.status, asked.failure, asked.delay,
                         asked.uncounted, asked.not_taken
                     FROM unnest(
@@ -104,7 +105,7 @@ impl Store {
                         (SELECT $4::text[]), (SELECT $5::interval[]), (SELECT $6::int[]),
                         (SELECT $7::int[])
                     ) AS asked (id, attempt, status, failure, delay, uncounted, not_taken)
-                    CROSS JOIN LATERAL (" {held_claim} ") AS held
+                    CROSS JOIN LATERAL (" {held_claim} r") AS held
                 ), written AS (
                     UPDATE orders SET
                         status = mine.status,
@@ -119,11 +120,11 @@ impl Store {
                         END,
                         finished_at = CASE WHEN mine.status <> 'pending' THEN now() END,
                         earlier = CASE mine.status
-                            WHEN 'pending' THEN" {history_with} "
+                            WHEN 'pending' THEN" {history_with} r"
                                 jsonb_build_object('status', 'processing', 'at', orders.processing_at),
                                 jsonb_build_object('status', 'pending', 'at', now(), 'detail',
                                     coalesce(mine.failure, 'handed back, for its worker was ending'))"
-                                {end_of_history} "
+                                {end_of_history} r"
                             ELSE orders.earlier
                         END
                     FROM mine

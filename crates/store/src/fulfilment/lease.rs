@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_domain::OrderId;
 
 use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
-use crate::{Store, StoreError, sql::checked, time::interval};
+use crate::{error::StoreError, sql::checked, store::Store, time::interval};
 
 /// The steps of an order that is taken from a worker that was not heard of any more.
 macro_rules! lease_ran_out {
@@ -36,10 +36,10 @@ impl Store {
         let rows = checked!(
             WrittenRow,
             [
-                "WITH mine AS MATERIALIZED (
+                r"WITH mine AS MATERIALIZED (
                     SELECT held.id, asked.attempt
                     FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt)
-                    CROSS JOIN LATERAL (" {held_claim} ") AS held
+                    CROSS JOIN LATERAL (" {held_claim} r") AS held
                 ), written AS (
                     UPDATE orders SET lease_until = now() + $3::interval
                     FROM mine

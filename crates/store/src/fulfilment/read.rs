@@ -3,9 +3,10 @@
 use holdfast_domain::{CustomerRef, Metadata, OrderId, OrderLine, OrderStatus, Transition};
 
 use crate::{
-    Store, StoreError,
+    error::StoreError,
     order_rows::{history, more_lines, order_bytes_with_history, order_line, order_lines},
     sql::checked,
+    store::Store,
     time::Time,
 };
 
@@ -121,13 +122,13 @@ impl Store {
                         END AS metadata,
                     CASE WHEN bytes <= $3 THEN earlier::text END AS earlier,
                     CASE WHEN isfinite(created_at) THEN created_at END AS "created_at: Time","#
-                    {more_lines} "
+                    {more_lines} r"
                 FROM (
                     SELECT *, coalesce(sum(bytes) OVER (
                         ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
                     ), 0) AS bytes_before
                     FROM (
-                        SELECT asked.place, orders.*," {order_bytes_with_history} "AS bytes
+                        SELECT asked.place, orders.*," {order_bytes_with_history} r"AS bytes
                         FROM unnest((SELECT $1::bigint[])) WITH ORDINALITY AS asked (id, place)
                         CROSS JOIN LATERAL (
                             SELECT * FROM orders WHERE id = asked.id OFFSET 0

@@ -6,10 +6,11 @@ use holdfast_domain::OrderId;
 
 use super::lease::lease_ran_out;
 use crate::{
-    Store, StoreError,
+    error::StoreError,
     history::{end_of_history, history_with},
     rows::timestamp,
     sql::checked,
+    store::Store,
     time::{Time, interval},
 };
 
@@ -73,7 +74,7 @@ impl Store {
         let rows = checked!(
             SweptRow,
             [
-                "WITH late AS MATERIALIZED (
+                r"WITH late AS MATERIALIZED (
                     SELECT id, created_at
                     FROM orders
                     WHERE status = 'pending'
@@ -135,7 +136,7 @@ impl Store {
                     lease_until = NULL,
                     next_attempt_at = now(),
                     earlier = CASE status
-                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} "
+                        WHEN 'processing' THEN" {history_with} {lease_ran_out} {end_of_history} r"
                         ELSE earlier
                     END
                 WHERE id = ANY (ARRAY(SELECT id FROM lost))" r#"

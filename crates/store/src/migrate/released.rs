@@ -35,11 +35,11 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         table: "products",
         steps: &[
             Step::Change {
-                unless: "SELECT EXISTS (
+                unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'products'::regclass AND attname = 'held'
                 )",
-                sql: "ALTER TABLE products
+                sql: r"ALTER TABLE products
                     ADD COLUMN held bigint NOT NULL DEFAULT 0,
                     ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
             },
@@ -80,11 +80,11 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         table: "orders",
         steps: &[
             Step::Change {
-                unless: "SELECT EXISTS (
+                unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'orders'::regclass AND attname = 'line_count'
                 )",
-                sql: "ALTER TABLE orders
+                sql: r"ALTER TABLE orders
                     ADD COLUMN line_count smallint NOT NULL DEFAULT 1,
                     ADD COLUMN customer_ref text,
                     ADD COLUMN metadata jsonb,

@@ -1,0 +1,85 @@
+//! What a store is told about its database.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::url::{DatabaseUrl, NotADatabaseUrl};
+
+/// How to reach PostgreSQL, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Server, database, user and TLS, as parsed from `DATABASE_URL`.
+    pub connect: PgConnectOptions,
+    /// Connections for reads, product changes and workers.
+    pub pool_size: u32,
+    /// Connections of their own for admission, so that no read waits behind an order. Made when
+    /// they are needed first.
+    pub admission_connections: u32,
+    /// The longest wait for a free connection, or for a new one.
+    pub acquire_timeout: Duration,
+    /// The longest wait for a row lock: PostgreSQL's `lock_timeout`. A batch of admission waits for much
+    /// less, see `hand_over`.
+    pub lock_timeout: Duration,
+    /// PostgreSQL's `statement_timeout`.
+    pub statement_timeout: Duration,
+}
+
+impl StoreSettings {
+    /// Settings for the database at `url`, with defaults for the rest.
+    ///
+    /// # Errors
+    /// A URL that is not understood.
+    pub fn new(url: &str) -> Result<Self, NotADatabaseUrl> {
+        url.parse::<DatabaseUrl>().map(|url| url.settings())
+    }
+
+    fn with_defaults(connect: PgConnectOptions) -> Self {
+        Self {
+            connect,
+            pool_size: 8,
+            admission_connections: 4,
+            acquire_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The longest wait for an answer: as long as the server may take, and a little for the way. One that hangs does
+    /// not keep its own limit.
+    pub(crate) fn statement_limit(&self) -> Duration {
+        self.statement_timeout + Duration::from_secs(1)
+    }
+
+    /// For everything but admission.
+    pub(crate) fn main_session(&self) -> PgConnectOptions {
+        self.session().options([
+            // Who changes stock here writes its ledger as well: see `migrations/0002`.
+            ("holdfast.writes_ledger", "on"),
+            // Everything here reads a few rows along an index and stops. On a table without good
+            // statistics, that of a flash sale just begun, the planner would rather collect all
+            // rows of a product in a bitmap and sort them, or read the whole table.
+            ("enable_bitmapscan", "off"),
+            ("enable_seqscan", "off"),
+            ("jit", "off"),
+        ])
+    }
+
+    /// What all sessions have.
+    pub(crate) fn session(&self) -> PgConnectOptions {
+        let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+        self.connect.clone().application_name("holdfast").options([
+            ("lock_timeout", millis(self.lock_timeout)),
+            ("statement_timeout", millis(self.statement_timeout)),
+            // A client that dies in mid-transaction must not hold a hot row's lock for hours.
+            ("idle_in_transaction_session_timeout", millis(self.statement_timeout * 2)),
+        ])
+    }
+}
+
+impl DatabaseUrl {
+    /// The store's settings for it, with defaults for the rest.
+    pub fn settings(&self) -> StoreSettings {
+        StoreSettings::with_defaults(self.options().clone())
+    }
+}

@@ -1,0 +1,95 @@
+//! The store: its connections, and what admission remembers between batches.
+
+use std::sync::{Arc, OnceLock};
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::sync::Semaphore;
+
+use crate::{
+    admission::{
+        prepared::PREPARE, session::session as admission_session, tuple_ids::TupleIdCache,
+    },
+    connections::{Connections, Generations, SetOptions},
+    hand_over::HandOver,
+    settings::StoreSettings,
+    waits::Waits,
+};
+
+/// The database. Cheap to clone.
+///
+/// Reads are tried once more on another connection if theirs was dead, and writes that a read-only session has
+/// refused on one that is not. No other method is retried by itself; where one may be tried again, its docs say
+/// so. Each may be dropped at any await: nothing of it is left on a connection, and whatever was not
+/// committed is rolled back. A write that is dropped may have happened.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) main: Connections,
+    pub(crate) admission: Connections,
+    /// The right to use one of the main connections for a change that somebody asked for.
+    pub(crate) changes: Arc<Semaphore>,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) tuple_ids: Arc<TupleIdCache>,
+    pub(crate) hand_over: HandOver,
+    pub(crate) settings: StoreSettings,
+    /// Set when somebody wants to see them.
+    pub(crate) waits: Arc<OnceLock<Waits>>,
+    pub(crate) test_pool: Arc<OnceLock<PgPool>>,
+}
+
+impl Store {
+    /// Makes the sets of connections. Connects to nothing yet: a database that is down is found by the first
+    /// call, and is no reason not to start.
+    pub fn connect(settings: &StoreSettings) -> Self {
+        let generations = Arc::<Generations>::default();
+        let set = |connect, prepare, size, patient| {
+            let options = SetOptions {
+                connect,
+                prepare,
+                size,
+                acquire_timeout: settings.acquire_timeout,
+                limit: settings.statement_limit(),
+                patient,
+            };
+            Connections::new(options, Arc::clone(&generations))
+        };
+        let admission = admission_session(settings.session(), settings.lock_timeout);
+        let main = set(settings.main_session(), None, settings.pool_size, true);
+        Self {
+            changes: Arc::new(Semaphore::new(main.size().div_ceil(2))),
+            main,
+            admission: set(admission, Some(PREPARE), settings.admission_connections, false),
+            generations,
+            tuple_ids: Arc::default(),
+            hand_over: HandOver::default(),
+            settings: settings.clone(),
+            waits: Arc::default(),
+            test_pool: Arc::default(),
+        }
+    }
+
+    /// A pool for tests, which look at the database and change it behind the store's back. Its connections are not
+    /// those of the store. `clippy.toml` forbids it elsewhere.
+    #[doc(hidden)]
+    #[expect(clippy::disallowed_methods, reason = "for tests only")]
+    pub fn pool(&self) -> &PgPool {
+        self.test_pool.get_or_init(|| {
+            PgPoolOptions::new()
+                .max_connections(self.settings.pool_size.max(1))
+                .acquire_timeout(self.settings.acquire_timeout)
+                .connect_lazy_with(self.settings.main_session())
+        })
+    }
+
+    /// How many connections admission may have at once.
+    pub fn admission_connections(&self) -> usize {
+        self.admission.size()
+    }
+
+    /// Closes all connections, when those in use have come back, or have had the time of a statement to do so.
+    pub async fn close(&self) {
+        tokio::join!(self.admission.close(), self.main.close());
+        if let Some(pool) = self.test_pool.get() {
+            pool.close().await;
+        }
+    }
+}
