@@ -21,6 +21,7 @@ COPY crates/dev/sandbox/Cargo.toml crates/dev/sandbox/
 COPY crates/domain/Cargo.toml crates/domain/
 COPY crates/operator/Cargo.toml crates/operator/
 COPY crates/queue/Cargo.toml crates/queue/
+COPY crates/request-derive/Cargo.toml crates/request-derive/
 COPY crates/store/Cargo.toml crates/store/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/throttle/Cargo.toml crates/throttle/

@@ -1,23 +1,15 @@
-//! An API key as the API shows it, and as a client wants it.
+//! An API key as the API shows it, and how one is made.
 
-use bytes::Bytes;
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::{ApiKey, NewApiKey, Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::{
-    access::{Scope, Scopes, api_key},
-    body::{Fields, JsonText, value},
-    problem::Problem,
-};
+use crate::access::{Scopes, api_key};
 
 /// The most requests a second that a key can be given.
 pub const RATE_MAX: i64 = 1_000_000;
-/// The most words in a list of scopes; there are fewer scopes, but one may stand there twice.
-const SCOPES_MAX: usize = 64;
 
 /// An API key, without its secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -64,29 +56,6 @@ pub struct MadeKeyBody {
     pub made: KeyBody,
 }
 
-/// A key to be made.
-#[derive(ToSchema)]
-#[schema(as = NewApiKey)]
-#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
-pub struct NewKeySchema {
-    /// What it is for: 1 to 200 characters.
-    #[schema(example = "web shop", min_length = 1, max_length = 200)]
-    name: String,
-    /// What it allows: `products:read`, `products:write`, `orders:read`, `orders:write`, or `admin`, which is
-    /// everything.
-    #[schema(example = json!(["products:read", "orders:write"]), min_items = 1, max_items = 5)]
-    scopes: Vec<String>,
-    /// The one customer for whom it is: its bearer sees and places orders of that one only.
-    #[schema(example = "customer-42", min_length = 1, max_length = 200)]
-    customer_ref: Option<String>,
-    /// How many requests it allows a second, over all replicas; as many as the server is set to unless given.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    rate_per_second: Option<i64>,
-    /// When it ends by itself; never unless given.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<String>,
-}
-
 /// A key as somebody wants it.
 #[derive(Clone, Debug)]
 pub struct KeyRequest {
@@ -123,45 +92,6 @@ impl KeyRequest {
     }
 }
 
-/// Reads a wish for a key.
-///
-/// # Errors
-/// All wrong fields at once.
-pub fn read(body: &Bytes) -> Result<KeyRequest, Problem> {
-    let text = JsonText::check(body)?;
-    let names = ["name", "scopes", "customer_ref", "rate_per_second", "expires_at"];
-    let mut fields = Fields::read(&text, names)?;
-    let name = fields.required("name", |raw| value::text(raw).and_then(KeyName::new));
-    let scopes = fields.required("scopes", scopes);
-    let customer = fields
-        .nullable("customer_ref", |raw| value::text(raw).and_then(CustomerRef::new))
-        .flatten();
-    let rate_per_second =
-        fields.nullable("rate_per_second", |raw| rate(value::integer(raw)?)).flatten();
-    let expires_at = fields
-        .nullable("expires_at", |raw| value::text(raw).and_then(|text| expiry(&text)))
-        .flatten();
-    fields.finish()?;
-    match (name, scopes) {
-        (Some(name), Some(scopes)) => {
-            Ok(KeyRequest { name, scopes, customer, rate_per_second, expires_at })
-        }
-        // `finish` has named what is missing.
-        _ => Err(Problem::body("must have name and scopes")),
-    }
-}
-
-fn scopes(raw: &RawValue) -> Result<Scopes, Invalid> {
-    let must = || {
-        let all = Scope::ALL.map(Scope::as_str).join(", ");
-        Invalid::from(format!("must be an array with at least one of {all}"))
-    };
-    let words = value::elements(raw, SCOPES_MAX).ok_or_else(must)?;
-    let scope = |raw| value::text(raw).ok()?.parse::<Scope>().ok();
-    let scopes: Option<Scopes> = words.into_iter().map(scope).collect();
-    scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(must)
-}
-
 /// A limit of requests a second.
 ///
 /// # Errors
@@ -195,30 +125,5 @@ impl From<ApiKey> for KeyBody {
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_wrong_fields_are_named_at_once() {
-        let wrong = |body: &str| {
-            let problem = read(&Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
-            problem.fields().map(ToOwned::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(wrong("{}"), ["name", "scopes"]);
-        assert_eq!(
-            wrong(
-                r#"{"name":" ","scopes":[],"customer_ref":"","rate_per_second":0,"expires_at":"1999-01-01T00:00:00Z"}"#
-            ),
-            ["name", "scopes", "customer_ref", "rate_per_second", "expires_at"]
-        );
-        for scopes in ["7", "\"admin\"", "[\"orders\"]", "[\"admin\",7]", "null"] {
-            assert_eq!(wrong(&format!("{{\"name\":\"x\",\"scopes\":{scopes}}}")), ["scopes"]);
-        }
-        let good = br#"{"name":"x","scopes":["orders:read"],"rate_per_second":null}"#;
-        assert_eq!(read(&Bytes::from_static(good)).unwrap().rate_per_second, None);
     }
 }

@@ -8,7 +8,7 @@ use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 
 use crate::{
-    body::BodyLimits, new_order::OrderLimits, page_memory::PageMemory, products::CachedProduct,
+    body::BodyLimits, limits::OrderLimits, page_memory::PageMemory, products::CachedProduct,
 };
 
 /// What the endpoints work with. Cheap to clone.

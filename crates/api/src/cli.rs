@@ -12,7 +12,7 @@ mod dead_letters;
 mod keys;
 
 use crate::{
-    http::Surface,
+    endpoint::Surface,
     settings::{DatabaseSettings, ServeSettings},
 };
 

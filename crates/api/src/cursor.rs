@@ -9,20 +9,32 @@
 //! with the seal being the beginning of a SHA-256 over the version, the list, the values of its filters
 //! and the position. So a cursor that was made up, cut off, or given out by another list or for
 //! other filters is refused. The seal keeps no secret: somebody who reads this can make a cursor,
-//! and gets a page that he could have had anyway, because every position is checked to be one
+//! and gets a page that they could have had anyway, because every position is checked to be one
 //! that a query takes.
+
+use std::marker::PhantomData;
 
 use axum::{
     body::Body,
     http::{HeaderValue, Uri, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use holdfast_domain::Invalid;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
 
-use crate::{body::encode, page_memory::PageRoom};
+use crate::{
+    body::encode,
+    endpoint::{Answer, Description, JsonArray},
+    page_memory::PageRoom,
+    problem::{FieldError, Problem},
+    request::{Input, Reading, Value, Wrong},
+};
 
 /// The name of the query parameter.
 pub const CURSOR: &str = "cursor";
@@ -169,6 +181,52 @@ impl<A: Position, B: Position> Position for (A, B) {
     }
 }
 
+/// A cursor that a client gives back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// Behind which row a page begins, if the client says so.
+    ///
+    /// # Errors
+    /// A text that is no cursor of this list with these filters.
+    pub fn position<P: Position>(
+        cursor: Option<Self>,
+        scope: &Scope,
+    ) -> Result<Option<P>, Problem> {
+        cursor
+            .map(|Self(text)| scope.position(&text))
+            .transpose()
+            .map_err(|Invalid(reason)| Problem::validation(vec![FieldError::new(CURSOR, reason)]))
+    }
+}
+
+impl Value for Cursor {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        Ok(Self(input.text()?))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).into()
+    }
+}
+
+/// One page of a list.
+pub struct Page<T>(Response, PhantomData<fn() -> T>);
+
+impl<T> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl<T: ToSchema> Answer for Page<T> {
+    fn describe(description: &mut Description) {
+        JsonArray::<T>::describe(description);
+        description.is_page = true;
+    }
+}
+
 /// One page of a list, with the `Link` header (RFC 8288) that leads to the next one, if `next` is the
 /// row behind which there may be more.
 pub fn page<T: Serialize, P: Position>(
@@ -177,14 +235,14 @@ pub fn page<T: Serialize, P: Position>(
     items: &[T],
     next: Option<&P>,
     room: PageRoom,
-) -> Response {
+) -> Page<T> {
     let mut response = Response::new(Body::from(room.keep(encode(&items))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(link) = next.and_then(|next| next_link(uri, &scope.cursor(next))) {
         headers.insert(header::LINK, link);
     }
-    response
+    Page(response, PhantomData)
 }
 
 /// The request's own path and parameters, with this cursor. `None` if that is no header, which

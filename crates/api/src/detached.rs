@@ -13,9 +13,10 @@ use crate::{
     access::oidc,
     app::{App, AppParts},
     body::BodyLimits,
-    http::{ByteBudget, Surface},
-    new_order::OrderLimits,
-    routes,
+    byte_budget::ByteBudget,
+    endpoint::Surface,
+    limits::OrderLimits,
+    router,
 };
 
 /// The endpoints of a port. What needs the database is answered with 503. Must be called within a
@@ -50,7 +51,7 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
         },
         limits: OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) },
     });
-    Ok(routes::router(app, surface))
+    Ok(router::router(app, surface))
 }
 
 /// Reads bytes as a token, as the claims of one, and as an issuer's keys. None of it is trusted.

@@ -6,12 +6,19 @@
 //! version alone would not do: a database that was restored gives out the same versions for other contents, and
 //! a client that kept a tag would be told that nothing has changed.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::convert::Infallible;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+};
 use bytes::Bytes;
 use holdfast_domain::Product;
+use utoipa::openapi::{ObjectBuilder, path::ParameterIn, schema::Type};
 
 use crate::{
-    problem::{FieldError, Problem},
+    endpoint::{Argument, Description},
+    problem::{FieldError, Kind, Problem},
     products::ProductBody,
 };
 
@@ -48,11 +55,65 @@ impl Tag {
     }
 }
 
-/// Whether a read may be answered with "not modified": the header `If-None-Match` names the
-/// product as it is. Weak tags will do for that. A header that is none is passed over: the
-/// full answer is never wrong.
-pub fn is_known(headers: &HeaderMap, current: &Tag) -> bool {
-    matches!(Condition::read(headers, header::IF_NONE_MATCH), Ok(Some(tags)) if tags.names(current, false))
+/// The header `If-None-Match` of a read.
+#[derive(Clone, Debug)]
+pub struct IfNoneMatch(pub HeaderMap);
+
+impl IfNoneMatch {
+    /// Whether a read may be answered with "not modified": the header names the product as it is. Weak tags will do
+    /// for that. A header that is none is passed over: the full answer is never wrong.
+    pub fn is_known(&self, current: &Tag) -> bool {
+        let condition = Condition::read(&self.0, header::IF_NONE_MATCH);
+        matches!(condition, Ok(Some(tags)) if tags.names(current, false))
+    }
+}
+
+/// The conditions of a change, in the headers `If-Match` and `If-None-Match`.
+#[derive(Clone, Debug)]
+pub struct IfMatch(HeaderMap);
+
+impl IfMatch {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What is neither `*` nor a list of tags.
+    pub fn read(&self) -> Result<Preconditions<'_>, Problem> {
+        Preconditions::read(&self.0)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.clone()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.clone()))
+    }
+}
+
+impl Argument for IfNoneMatch {
+    fn describe(description: &mut Description) {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let about = "The ETag of what the client has";
+        description.parameter(ParameterIn::Header, "If-None-Match", about, text.into());
+    }
+}
+
+impl Argument for IfMatch {
+    fn describe(description: &mut Description) {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let about = "Only if this is still the product's ETag";
+        description.parameter(ParameterIn::Header, "If-Match", about, text.into());
+        description.may_answer(&[Kind::PreconditionFailed]);
+        description.may_be_wrong(FieldError::new("If-Match", MUST));
+    }
 }
 
 /// The conditions under which a request may change a product.
@@ -240,7 +301,7 @@ mod tests {
                 let problem = Preconditions::read(&headers).unwrap_err();
                 let field = problem.fields().next().unwrap().to_lowercase();
                 assert_eq!(field, name.as_str(), "{lines:?}");
-                assert!(!is_known(&headers, &seven()), "{lines:?}");
+                assert!(!IfNoneMatch(headers).is_known(&seven()), "{lines:?}");
             }
         }
     }
@@ -255,9 +316,9 @@ mod tests {
             ("\"1-8\"", false),
         ] {
             let headers = headers(&header::IF_NONE_MATCH, &[line]);
-            assert_eq!(is_known(&headers, &seven()), known, "{line}");
             let changes = Preconditions::read(&headers).unwrap().holds_for(&seven());
             assert_eq!(changes, !known, "{line}");
+            assert_eq!(IfNoneMatch(headers).is_known(&seven()), known, "{line}");
         }
     }
 

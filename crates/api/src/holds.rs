@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    problem::{Kind, Problem},
+    request::words,
+};
 
 /// Units of a product that are kept for a customer for a while.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -24,8 +27,8 @@ pub struct HoldBody {
     #[schema(example = 499.90)]
     pub unit_price: f64,
     /// `active` while it keeps its units; then `used`, `released` or `expired`.
-    #[schema(example = "active", value_type = HoldState)]
-    pub status: &'static str,
+    #[schema(example = "active")]
+    pub status: HoldState,
     /// The shop's own name for the customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "customer-42")]
@@ -41,19 +44,10 @@ pub struct HoldBody {
     pub order_id: Option<i64>,
 }
 
-/// Where a hold stands.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code)] // only for the OpenAPI document; the words come from the domain
-pub enum HoldState {
-    /// It keeps its units.
-    Active,
-    /// An order has taken its units.
-    Used,
-    /// The customer let go of it.
-    Released,
-    /// Its time was over.
-    Expired,
+words! {
+    /// Where a hold stands: `active` while it keeps its units; `used` by an order, `released` by its customer, or `expired`
+    /// when its time was over.
+    HoldState of HoldStatus
 }
 
 impl From<Hold> for HoldBody {
@@ -63,7 +57,7 @@ impl From<Hold> for HoldBody {
             product_id: hold.product_id.0,
             quantity: hold.quantity.units(),
             unit_price: hold.unit_price.to_major_f64(),
-            status: hold.status.as_str(),
+            status: HoldState(hold.status),
             customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
             expires_at: hold.expires_at,
             created_at: hold.created_at,
@@ -72,12 +66,7 @@ impl From<Hold> for HoldBody {
     }
 }
 
-/// The words for [`HoldStatus`], for a message to a person.
-pub fn status_words() -> String {
-    HoldStatus::ALL.map(HoldStatus::as_str).join(", ")
-}
-
-/// There is no such hold, or it is not for this caller to know of.
+/// There is no such hold, or this caller may not know of it.
 pub fn unknown(id: i64) -> Problem {
     Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
 }

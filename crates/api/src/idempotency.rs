@@ -1,10 +1,19 @@
 //! The header `Idempotency-Key`, as in the IETF draft
 //! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>).
 
+use std::fmt::Write as _;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use holdfast_domain::Money;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 
 use crate::problem::FieldError;
 
+/// The header's name, as the document has it.
+pub const HEADER_NAME: &str = "Idempotency-Key";
+/// What the document says about it.
+pub const DESCRIPTION: &str =
+    "Makes it safe to send the same request again: 1 to 255 visible ASCII characters";
 /// The header's name.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer repeats that to an earlier request with the same key.
@@ -12,23 +21,66 @@ pub const REPEATED: HeaderName = HeaderName::from_static("idempotency-replayed")
 /// The longest key, in characters.
 pub const MAX_CHARS: usize = 255;
 
-/// The key of a request, if it bears one.
+/// The key of a request.
 ///
 /// The draft wants a structured field, that is, a text in quotes; most clients send the bare text. Both are
 /// the same key.
-///
-/// # Errors
-/// A key that is empty, too long, given twice, or has other characters than visible ASCII and
-/// spaces.
-pub fn key(headers: &HeaderMap) -> Result<Option<&str>, FieldError> {
-    let mut values = headers.get_all(HEADER).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(wrong("must not be given twice"));
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientKey(HeaderValue);
+
+impl ClientKey {
+    /// The key of a request, if it has one.
+    ///
+    /// # Errors
+    /// A key that is empty, too long, given twice, or has other characters than visible ASCII and
+    /// spaces.
+    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, FieldError> {
+        let mut values = headers.get_all(HEADER).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(wrong("must not be given twice"));
+        }
+        if read(value).is_none() {
+            return Err(wrong(
+                "must be a text of 1 to 255 visible ASCII characters, in quotes or bare",
+            ));
+        }
+        Ok(Some(Self(value.clone())))
     }
-    read(value).map(Some).ok_or_else(|| {
-        wrong("must be a text of 1 to 255 visible ASCII characters, in quotes or bare")
-    })
+
+    /// Without quotes.
+    pub fn as_str(&self) -> &str {
+        // It was read when it was made.
+        read(&self.0).unwrap_or_default()
+    }
+}
+
+/// The schema of the header.
+pub fn schema() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(MAX_CHARS))
+        .into()
+}
+
+/// Adds a price to what makes two requests the same.
+pub fn add_price(request: &mut String, price: Option<Money>) {
+    if let Some(price) = price {
+        // Writing to a String cannot fail.
+        let _ = write!(request, ",{}", price.minor());
+    }
+}
+
+/// Adds texts to what makes two requests the same. The length keeps them apart.
+pub fn add_texts<const N: usize>(request: &mut String, texts: [Option<&str>; N]) {
+    for text in texts {
+        // Writing to a String cannot fail.
+        let _ = match text {
+            Some(text) => write!(request, "|{}:{text}", text.len()),
+            None => write!(request, "|"),
+        };
+    }
 }
 
 fn read(value: &HeaderValue) -> Option<&str> {
@@ -43,7 +95,7 @@ fn read(value: &HeaderValue) -> Option<&str> {
 }
 
 fn wrong(detail: &'static str) -> FieldError {
-    FieldError::new("Idempotency-Key", detail)
+    FieldError::new(HEADER_NAME, detail)
 }
 
 #[cfg(test)]
@@ -54,12 +106,16 @@ mod tests {
         values.iter().map(|value| (HEADER, HeaderValue::from_str(value).unwrap())).collect()
     }
 
+    fn key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
+        ClientKey::of(headers).map(|key| key.map(|key| key.as_str().to_owned()))
+    }
+
     #[test]
     fn a_key_is_the_same_in_quotes_and_bare() {
         assert_eq!(key(&headers(&[])), Ok(None));
-        assert_eq!(key(&headers(&["8e03978e-40d5"])), Ok(Some("8e03978e-40d5")));
-        assert_eq!(key(&headers(&["\"8e03978e-40d5\""])), Ok(Some("8e03978e-40d5")));
-        assert_eq!(key(&headers(&[&"x".repeat(255)])), Ok(Some("x".repeat(255).as_str())));
+        assert_eq!(key(&headers(&["8e03978e-40d5"])), Ok(Some("8e03978e-40d5".to_owned())));
+        assert_eq!(key(&headers(&["\"8e03978e-40d5\""])), Ok(Some("8e03978e-40d5".to_owned())));
+        assert_eq!(key(&headers(&[&"x".repeat(255)])), Ok(Some("x".repeat(255))));
     }
 
     #[test]

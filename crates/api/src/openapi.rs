@@ -1,104 +1,82 @@
-//! The OpenAPI document.
+//! The OpenAPI document, made from the declarations of the endpoints.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use utoipa::{
-    OpenApi as _,
+    PartialSchema as _, ToSchema,
     openapi::{
-        Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema,
-        path::{Operation, Parameter},
-        schema::{SchemaType, Type},
+        Components, Content, ContentBuilder, HeaderBuilder, HttpMethod, InfoBuilder,
+        LicenseBuilder, Object, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Response,
+        ResponseBuilder, Schema,
+        example::ExampleBuilder,
+        path::{Operation, OperationBuilder, PathItem},
+        schema::Type,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
     },
 };
 
 use crate::{
-    access::{self, Scope},
-    http::{Route, Surface},
-    problem::ProblemSchema,
+    endpoint::{AnswerHeader, BoundEndpoint, Description, Endpoint, Surface, Tag},
+    problem::{Kind, Problem, ProblemBody},
     routes,
 };
 
 /// The name of the security scheme.
 const BEARER: &str = "bearer";
 
-/// The parts of the document that belong to no endpoint.
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "Holdfast",
-        description = "Products with stock, and orders that take it.\n\n\
-            Every error is an RFC 9457 problem (`application/problem+json`); its `type` leads to an \
-            explanation, and `errors` names each wrong field of an invalid request. Every answer has \
-            an `X-Request-Id`, the one of the request if it had one. An answer with `Retry-After` \
-            changed nothing unless its `type` says otherwise.\n\n\
-            Each path answers with and without a slash at its end.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
-    tags(
-        (name = "products", description = "What is sold, and how much of it is left"),
-        (name = "orders", description = "Orders take stock at once, and are fulfilled by workers"),
-        (name = "holds", description = "Stock that is kept for somebody for a while, such as a cart's"),
-        (name = "flash sales", description = "When products may be ordered, and how much of them one customer gets"),
-        (name = "API keys", description = "Who may do what"),
-        (name = "dead letters", description = "Orders that could not be fulfilled, and wait for somebody to replay or discard them"),
-        (name = "log level", description = "What a process logs, changed while it runs"),
-        (name = "health", description = "How this process is"),
-    ),
-    components(schemas(ProblemSchema)),
-)]
-struct Frame;
+const ABOUT: &str = "Products with stock, and orders that take it.\n\n\
+    Every error is an RFC 9457 problem (`application/problem+json`); its `type` leads to an explanation, and `errors` names \
+    each wrong field of an invalid request. Every answer has an `X-Request-Id`, the one of the request if it had one. An \
+    answer with `Retry-After` changed nothing unless its `type` says otherwise.\n\n\
+    Each path answers with and without a slash at its end.";
 
 /// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it.
 pub fn document(surface: Surface) -> OpenApi {
-    let (_, endpoints) = routes::documented(surface);
-    let mut document = Frame::openapi();
-    document.merge(endpoints);
-    if surface == Surface::Admin {
-        "Holdfast: administration".clone_into(&mut document.info.title);
-    }
-    let used = used_tags(&document);
-    document.tags.iter_mut().for_each(|tags| tags.retain(|tag| used.contains(&tag.name)));
-    let components = document.components.get_or_insert_with(Components::new);
+    let endpoints: Vec<_> =
+        routes::all().into_iter().filter(|bound| surface.has(bound.endpoint.access)).collect();
+    // Swagger would show tags without an operation as empty groups.
+    let used = |tag: &&Tag| endpoints.iter().any(|bound| bound.endpoint.tag == **tag);
+    let tags = Tag::ALL
+        .iter()
+        .filter(used)
+        .map(|tag| TagBuilder::new().name(tag.name()).description(Some(tag.description())).build());
+    let tags: Vec<_> = tags.collect();
+    let mut components = Components::new();
     components.add_security_scheme(BEARER, bearer());
-    for (path, item) in &mut document.paths.paths {
-        let route = Route::of(&path.replace("{id}", "7").replace("{name}", "7"));
-        let operations = [
-            (Method::GET, &mut item.get),
-            (Method::POST, &mut item.post),
-            (Method::PUT, &mut item.put),
-            (Method::DELETE, &mut item.delete),
-        ];
-        for (method, operation) in operations {
-            let Some(operation) = operation else { continue };
-            operation.parameters.iter_mut().flatten().for_each(never_null);
-            if let Some(scope) = access::needed(route, &method) {
-                secure(operation, scope);
-            }
-        }
+    components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
+    add_schemas::<ProblemBody<'static>>(&mut components);
+    let mut paths = PathsBuilder::new();
+    for BoundEndpoint { endpoint, description, .. } in endpoints {
+        components.schemas.extend(description.components.iter().cloned());
+        let method = http_method(&endpoint.method);
+        let path = endpoint.path;
+        paths = paths.path(path, PathItem::new(method, operation(&endpoint, &description)));
     }
-    document
+    let title = match surface {
+        Surface::Public => "Holdfast",
+        Surface::Admin => "Holdfast: administration",
+    };
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
+    let info = InfoBuilder::new()
+        .title(title)
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(license))
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .paths(paths)
+        .components(Some(components))
+        .tags(Some(tags))
+        .build()
 }
 
-/// The tags of the operations that are there: Swagger would show the others as empty groups.
-fn used_tags(document: &OpenApi) -> HashSet<String> {
-    let items = document.paths.paths.values();
-    let operations = items.flat_map(|item| [&item.get, &item.post, &item.put, &item.delete]);
-    operations.flatten().flat_map(|operation| operation.tags.iter().flatten()).cloned().collect()
-}
-
-/// A parameter is there or not: `Option` makes it one that may be left out, and nothing in a URL is null.
-fn never_null(parameter: &mut RefOr<Parameter>) {
-    let RefOr::T(parameter) = parameter else { return };
-    if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
-        && let SchemaType::Array(kinds) = &mut schema.schema_type
-    {
-        kinds.retain(|kind| *kind != Type::Null);
-        if let [only] = &kinds[..] {
-            schema.schema_type = SchemaType::Type(only.clone());
-        }
-    }
+fn add_schemas<T: ToSchema>(components: &mut Components) {
+    let mut schemas = Vec::new();
+    T::schemas(&mut schemas);
+    components.schemas.extend(schemas);
 }
 
 fn bearer() -> SecurityScheme {
@@ -107,29 +85,166 @@ fn bearer() -> SecurityScheme {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
                 "An API key (`hf_…`, made with `holdfast-api keys create`), or a token of the OpenID Connect issuer \
-                 that the server is set to. Not asked for where the server runs with HOLDFAST_AUTH=off.",
+                 that the server is set to. Not needed where the server runs with HOLDFAST_AUTH=off.",
             ))
             .build(),
     )
 }
 
-/// Says what an operation needs, and how it answers without.
-fn secure(operation: &mut Operation, scope: Scope) {
-    operation.security = Some(vec![SecurityRequirement::new(BEARER, [scope.as_str()])]);
-    for (status, description) in [
-        ("401", "No good key or token".to_owned()),
-        ("403", format!("The key or token lacks the scope {scope}, or is bound to one customer")),
-        (
-            "429",
-            "The key or token has sent more requests than it may: try again after Retry-After"
-                .to_owned(),
-        ),
-    ] {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new()
-            .description(description)
-            .content("application/problem+json", problem)
-            .build();
-        operation.responses.responses.insert(status.to_owned(), response.into());
+fn http_method(method: &Method) -> HttpMethod {
+    match *method {
+        Method::POST => HttpMethod::Post,
+        Method::PUT => HttpMethod::Put,
+        Method::DELETE => HttpMethod::Delete,
+        _ => HttpMethod::Get,
+    }
+}
+
+fn operation(endpoint: &Endpoint, description: &Description) -> Operation {
+    let mut operation = OperationBuilder::new()
+        .tag(endpoint.tag.name())
+        .operation_id(Some(endpoint.operation_id))
+        .summary(Some(endpoint.summary));
+    if !endpoint.description.is_empty() {
+        operation = operation.description(Some(endpoint.description));
+    }
+    if let Some(scope) = endpoint.access.scope() {
+        operation = operation.security(SecurityRequirement::new(BEARER, [scope.as_str()]));
+    }
+    if !description.parameters.is_empty() {
+        operation = operation.parameters(Some(description.parameters.clone()));
+    }
+    operation = operation.request_body(description.body.clone());
+    for (status, schema) in &description.answers {
+        let answer = success(endpoint, description, *status, schema.clone());
+        operation = operation.response(status.as_str(), answer);
+    }
+    for (status, problems) in by_status(&description.problems) {
+        operation = operation.response(status.as_str(), problem_answer(&problems, description));
+    }
+    operation.build()
+}
+
+fn success(
+    endpoint: &Endpoint,
+    description: &Description,
+    status: StatusCode,
+    schema: Option<RefOr<Schema>>,
+) -> Response {
+    let text = if status == StatusCode::NOT_MODIFIED {
+        "It is as `If-None-Match` has it"
+    } else {
+        endpoint.answer
+    };
+    let mut answer = ResponseBuilder::new().description(text);
+    let Some(schema) = schema else { return answer.build() };
+    answer = answer.content("application/json", Content::new(Some(schema)));
+    let next = AnswerHeader { name: "Link", description: "The next page, with rel=\"next\"" };
+    for header in endpoint.headers.iter().chain(description.is_page.then_some(&next)) {
+        let text = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some(header.description));
+        answer = answer.header(header.name, text.build());
+    }
+    answer.build()
+}
+
+fn by_status(problems: &[Kind]) -> BTreeMap<StatusCode, Vec<Kind>> {
+    let mut by_status: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for kind in Kind::ALL.iter().filter(|kind| problems.contains(kind)) {
+        by_status.entry(kind.status()).or_default().push(*kind);
+    }
+    by_status
+}
+
+/// The answer with one of several problems that have the same status, with an example of each.
+fn problem_answer(problems: &[Kind], description: &Description) -> Response {
+    let explained = |kind: &Kind| format!("{}. {}", kind.title(), kind.explanation());
+    let about = if let [only] = problems {
+        explained(only)
+    } else {
+        let each = problems.iter().map(|kind| format!("- `{}`: {}", kind.uri(), explained(kind)));
+        each.collect::<Vec<_>>().join("\n")
+    };
+    let examples = problems.iter().map(|kind| {
+        let example = Problem::example(*kind, &description.wrong);
+        let value = ExampleBuilder::new().summary(kind.title()).value(Some(example));
+        (kind.slug(), value.build())
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(ProblemBody::name())))
+        .examples_from_iter(examples)
+        .build();
+    ResponseBuilder::new().description(about).content("application/problem+json", content).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Each operation of both ports, with its name.
+    fn operations() -> Vec<(String, Value)> {
+        let documents = [Surface::Public, Surface::Admin].map(document);
+        let documents = documents.map(|document| serde_json::to_value(document).unwrap());
+        let paths = documents.iter().flat_map(|document| document["paths"].as_object().unwrap());
+        let operations = paths.flat_map(|(path, item)| {
+            item.as_object()
+                .unwrap()
+                .iter()
+                .map(move |(method, operation)| (format!("{method} {path}"), operation.clone()))
+        });
+        operations.collect()
+    }
+
+    #[test]
+    fn each_problem_of_an_answer_has_its_own_example() {
+        for (name, operation) in operations() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                if !status.starts_with(['4', '5']) {
+                    continue;
+                }
+                let examples = &answer["content"]["application/problem+json"]["examples"];
+                let examples = examples.as_object().unwrap();
+                assert!(!examples.is_empty(), "{name} {status}");
+                for (slug, example) in examples {
+                    let value = &example["value"];
+                    assert_eq!(value["status"].to_string(), *status, "{name} {slug}");
+                    assert_eq!(value["type"], format!("/problems/{slug}"), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_of_an_invalid_request_names_what_the_operation_has() {
+        for (name, operation) in operations() {
+            let examples =
+                &operation["responses"]["422"]["content"]["application/problem+json"]["examples"];
+            let errors = &examples["validation"]["value"]["errors"];
+            for error in errors.as_array().into_iter().flatten() {
+                let field = error["field"].as_str().unwrap();
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let known = parameters.into_iter().any(|parameter| parameter["name"] == field);
+                assert!(known || !operation["requestBody"].is_null(), "{name}: {field}");
+            }
+            let takes_something = !operation["requestBody"].is_null();
+            assert!(!takes_something || errors.is_array(), "{name}");
+        }
+    }
+
+    #[test]
+    fn summaries_are_short_and_start_with_a_verb() {
+        const VERBS: [&str; 17] = [
+            "Add", "Cancel", "Change", "Check", "Create", "Delete", "Discard", "Get", "Hold",
+            "List", "Place", "Release", "Replay", "Revoke", "Update", "Rename", "Take",
+        ];
+        for (name, operation) in operations() {
+            let summary = operation["summary"].as_str().unwrap();
+            let verb = summary.split(' ').next().unwrap();
+            assert!(VERBS.contains(&verb), "{name}: {summary}");
+            assert!(summary.len() <= 50 && !summary.ends_with('.'), "{name}: {summary}");
+        }
     }
 }

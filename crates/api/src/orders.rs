@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     access::Caller,
     problem::{Kind, Problem},
+    request::words,
 };
 
 /// An order as it was accepted.
@@ -44,8 +45,8 @@ pub struct AcceptedBody {
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
     /// Where it stands.
-    #[schema(example = "pending", value_type = Status)]
-    pub status: &'static str,
+    #[schema(example = "pending")]
+    pub status: Status,
     /// When it was accepted.
     #[serde(serialize_with = "rfc3339")]
     #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
@@ -113,8 +114,8 @@ pub struct OrderHistoryBody {
 #[schema(as = Step)]
 pub struct StepBody {
     /// Where the order stood from then on.
-    #[schema(example = "pending", value_type = Status)]
-    pub status: &'static str,
+    #[schema(example = "pending")]
+    pub status: Status,
     /// When.
     #[serde(serialize_with = "rfc3339")]
     #[schema(example = "2026-01-31T12:00:00.123456Z", value_type = String, format = DateTime)]
@@ -127,22 +128,11 @@ pub struct StepBody {
     pub by: Option<String>,
 }
 
-/// Where an order stands. `completed` and `cancelled` are final; `failed` is, unless an operator
-/// replays or discards the order.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code)] // only for the OpenAPI document; the words come from the domain
-pub enum Status {
-    /// Accepted and committed; nobody works on it.
-    Pending,
-    /// A worker holds it.
-    Processing,
-    /// Fulfilled.
-    Completed,
-    /// Could not be fulfilled.
-    Failed,
-    /// Taken back; its units are in stock again.
-    Cancelled,
+words! {
+    /// Where an order stands: `pending` (accepted and committed), `processing` (a worker fulfils it), `completed`, `failed`
+    /// (could not be fulfilled) or `cancelled` (its units are in stock again). `completed` and `cancelled` are final; `failed`
+    /// is, unless an operator replays or discards the order.
+    Status of OrderStatus
 }
 
 impl AcceptedBody {
@@ -166,7 +156,7 @@ impl AcceptedBody {
         });
         let accepted = Self::pending(order.id, order.created_at, items.collect())
             .with(order.customer_ref.clone(), order.metadata.as_ref().and_then(json));
-        Self { status: order.status.as_str(), ..accepted }
+        Self { status: Status(order.status), ..accepted }
     }
 
     fn pending(id: OrderId, created_at: Timestamp, items: SmallVec<[ItemBody; 1]>) -> Self {
@@ -183,7 +173,7 @@ impl AcceptedBody {
             items,
             customer_ref: None,
             metadata: None,
-            status: OrderStatus::Pending.as_str(),
+            status: Status(OrderStatus::Pending),
             created_at,
         }
     }
@@ -254,7 +244,7 @@ impl OrderBody {
 impl OrderHistoryBody {
     fn new(order: Order) -> Self {
         let step = |Transition { status, at, detail, by }| StepBody {
-            status: status.as_str(),
+            status: Status(status),
             at,
             detail,
             by,
@@ -271,12 +261,7 @@ fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_str(&PRINTER.timestamp_to_string(time))
 }
 
-/// The words for [`OrderStatus`], for a message to a person.
-pub fn status_words() -> String {
-    OrderStatus::ALL.map(OrderStatus::as_str).join(", ")
-}
-
-/// There is no such order, or it is not for this caller to know of.
+/// There is no such order, or this caller may not know of it.
 pub fn unknown(id: i64) -> Problem {
     Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
 }

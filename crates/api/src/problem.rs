@@ -8,18 +8,19 @@ use std::{borrow::Cow, error::Error, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use holdfast_domain::OrderStatus;
 use holdfast_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+mod body;
 mod kind;
 mod refusal;
 
+pub use body::ProblemBody;
 pub use kind::Kind;
 
 /// One wrong field of a request.
@@ -193,7 +194,7 @@ impl Problem {
         problem
     }
 
-    /// The order stands somewhere else than what is to be done to it needs.
+    /// The order is in another state than the request needs.
     pub fn order_moved(status: OrderStatus) -> Self {
         Self::wrong_state(
             Kind::OrderMoved,
@@ -211,7 +212,7 @@ impl Problem {
         Self::wrong_state(kind, status.as_str(), kind.explanation())
     }
 
-    /// What the request is about stands somewhere else than the request needs.
+    /// What the request is about is in another state than the request needs.
     pub fn wrong_state(
         kind: Kind,
         status: &'static str,
@@ -248,70 +249,6 @@ impl Problem {
     pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
         self.0.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
     }
-
-    /// Puts the problem's body into `answer`, keeping the headers that are there.
-    /// Gives it, too.
-    pub fn write(&self, answer: &mut Response, request_id: &str) -> Bytes {
-        let inner = &*self.0;
-        let body = ProblemBody {
-            r#type: inner.kind.uri(),
-            title: inner.kind.title(),
-            status: inner.kind.status().as_u16(),
-            detail: &inner.detail,
-            request_id,
-            errors: &inner.errors,
-            product_id: inner.facts.product_id,
-            left: inner.facts.left,
-            limit: inner.facts.limit,
-            current_price: inner.facts.current_price,
-            starts_at: inner.facts.starts_at,
-            version: inner.facts.version,
-            state: inner.facts.state,
-        };
-        *answer.status_mut() = inner.kind.status();
-        let headers = answer.headers_mut();
-        headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = inner.kind.retry_after_seconds() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if inner.kind == Kind::Unauthorized {
-            // RFC 6750, section 3; that it says no more is deliberate.
-            let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if inner.close {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        let bytes = crate::body::encode(&body);
-        *answer.body_mut() = Body::from(Bytes::clone(&bytes));
-        bytes
-    }
-}
-
-#[derive(Serialize)]
-struct ProblemBody<'a> {
-    r#type: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    product_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current_price: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    starts_at: Option<jiff::Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
@@ -348,46 +285,6 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// An RFC 9457 problem, for the OpenAPI document.
-#[derive(ToSchema)]
-#[schema(as = Problem)]
-#[allow(dead_code)] // only its schema is used
-pub struct ProblemSchema {
-    /// Which kind of problem; leads to its explanation.
-    #[schema(example = "/problems/validation")]
-    r#type: String,
-    /// The kind in a few words.
-    #[schema(example = "The request is not valid")]
-    title: String,
-    /// The HTTP status.
-    #[schema(example = 422)]
-    status: u16,
-    /// What is wrong with this very request.
-    #[schema(example = "quantity must be between 1 and 1000")]
-    detail: String,
-    /// The same as in the header `X-Request-Id`; finds the server's log lines.
-    #[schema(example = "7f3a5c1e-000000000000002a")]
-    request_id: String,
-    /// Each wrong field of an invalid request.
-    errors: Option<Vec<FieldError>>,
-    /// The product that it is about.
-    product_id: Option<i64>,
-    /// With too little stock: the units left. With a sale's limit: what is left of it for the customer.
-    left: Option<i64>,
-    /// With a sale's limit for each customer: the units that one gets.
-    limit: Option<i64>,
-    /// With a price that has changed: what one unit costs now; from a hold, what it cost when the hold was made.
-    current_price: Option<f64>,
-    /// With a sale that is not open yet: when it will be, unless it is held back.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    starts_at: Option<jiff::Timestamp>,
-    /// With a version conflict: the product's version now.
-    version: Option<i64>,
-    /// With an order or a hold that stands elsewhere than the request needs: where it stands.
-    #[schema(example = "processing")]
-    state: Option<String>,
-}
-
 impl From<StatusCode> for Problem {
     /// For an error status that nobody gave a problem for.
     fn from(status: StatusCode) -> Self {
@@ -404,5 +301,40 @@ impl Problem {
     /// The names of the wrong fields.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.errors.iter().map(|error| &*error.field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_after_a_change_does_not_say_that_nothing_was_changed() {
+        let corrupt = || StoreError::Corrupt { what: "order", reason: String::new() };
+        for error in [
+            StoreError::LockTimeout(sqlx::Error::PoolClosed),
+            StoreError::Timeout(sqlx::Error::PoolClosed),
+            StoreError::Busy(sqlx::Error::PoolTimedOut),
+            StoreError::Unavailable(sqlx::Error::PoolClosed),
+            StoreError::Unanswered(sqlx::Error::PoolClosed),
+            StoreError::KeyTaken,
+            corrupt(),
+            StoreError::Database(sqlx::Error::RowNotFound),
+        ] {
+            let shown = format!("{error:?}");
+            let problem = Problem::after_change(error);
+            assert_eq!(problem.kind(), Kind::OutcomeUnknown, "{shown}");
+            assert!(problem.cause().is_some(), "{shown}: the log must tell why");
+        }
+    }
+
+    #[test]
+    fn an_error_before_a_change_has_its_own_type() {
+        let kind = |error| Problem::from(error).kind();
+        assert_eq!(kind(StoreError::Busy(sqlx::Error::PoolTimedOut)), Kind::Overloaded);
+        assert_eq!(kind(StoreError::LockTimeout(sqlx::Error::PoolClosed)), Kind::Locked);
+        assert_eq!(kind(StoreError::Unavailable(sqlx::Error::PoolClosed)), Kind::Unavailable);
+        assert_eq!(kind(StoreError::Unanswered(sqlx::Error::PoolClosed)), Kind::OutcomeUnknown);
+        assert_eq!(kind(StoreError::KeyTaken), Kind::Internal);
     }
 }

@@ -1,21 +1,14 @@
-//! A flash sale as the API shows it, and as somebody wants it.
+//! A flash sale as the API shows it.
 
 pub mod warm_up;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use holdfast_domain::{Invalid, MAX_PER_CUSTOMER, MAX_SALE_PRODUCTS, ProductId, Sale, SaleName};
+use holdfast_domain::Sale;
 use holdfast_store::SaleReport;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
-
-use crate::{
-    body::{Fields, JsonText, value},
-    problem::{FieldError, Problem},
-};
 
 /// A flash sale.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -106,72 +99,4 @@ impl From<SaleReport> for ReportBody {
             lock_wait_p99_ms: report.lock_wait_p99.map(|wait| wait.as_secs_f64() * 1000.0),
         }
     }
-}
-
-/// A sale to be written down.
-#[derive(ToSchema)]
-#[schema(as = NewSale)]
-#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
-pub struct SaleSchema {
-    /// The ids of the products that are sold.
-    #[schema(example = json!([3]), min_items = 1, max_items = 100)]
-    products: Vec<i64>,
-    /// When orders are taken from.
-    #[schema(value_type = String, format = DateTime, example = "2036-11-27T10:00:00Z")]
-    starts_at: String,
-    /// When no order is taken any more; after the start.
-    #[schema(value_type = String, format = DateTime, example = "2036-11-27T11:00:00Z")]
-    ends_at: String,
-    /// The most units of one product for one customer; no limit unless given.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    per_customer: Option<i64>,
-    /// Whether it stays closed at its start, until this is changed; false unless given.
-    held_back: Option<bool>,
-}
-
-/// Reads a sale.
-///
-/// # Errors
-/// All wrong fields at once.
-pub fn read(name: SaleName, body: &Bytes) -> Result<Sale, Problem> {
-    let text = JsonText::check(body)?;
-    let names = ["products", "starts_at", "ends_at", "per_customer", "held_back"];
-    let mut fields = Fields::read(&text, names)?;
-    let products = fields.required("products", products);
-    let starts_at = fields.required("starts_at", time);
-    let ends_at = fields.required("ends_at", time);
-    let per_customer = fields.nullable("per_customer", limit).flatten();
-    let held_back = fields.nullable("held_back", value::boolean).flatten().unwrap_or(false);
-    fields.finish()?;
-    let (Some(products), Some(starts_at), Some(ends_at)) = (products, starts_at, ends_at) else {
-        // `finish` has named what is missing.
-        return Err(Problem::body("must have products, starts_at and ends_at"));
-    };
-    if ends_at <= starts_at {
-        let error = FieldError::new("ends_at", "must be after starts_at");
-        return Err(Problem::validation(vec![error]));
-    }
-    Ok(Sale { name, products, starts_at, ends_at, per_customer, held_back })
-}
-
-fn products(raw: &RawValue) -> Result<BTreeSet<ProductId>, Invalid> {
-    let ids = value::elements(raw, MAX_SALE_PRODUCTS).filter(|ids| !ids.is_empty());
-    let ids = ids.and_then(|ids| ids.into_iter().map(|id| value::integer(id).ok()).collect());
-    ids.map(|ids: Vec<i64>| ids.into_iter().map(ProductId).collect()).ok_or_else(|| {
-        format!("must be an array of 1 to {MAX_SALE_PRODUCTS} ids of products").into()
-    })
-}
-
-/// To the microsecond, as the database keeps it.
-fn time(raw: &RawValue) -> Result<Timestamp, Invalid> {
-    let time = value::text(raw)?.parse::<Timestamp>().ok();
-    time.and_then(|time| Timestamp::from_microsecond(time.as_microsecond()).ok())
-        .ok_or_else(|| "must be a time with its offset, such as 2026-11-27T10:00:00Z".into())
-}
-
-fn limit(raw: &RawValue) -> Result<u32, Invalid> {
-    let units = u32::try_from(value::integer(raw)?).ok();
-    units
-        .filter(|units| (1..=MAX_PER_CUSTOMER).contains(units))
-        .ok_or_else(|| format!("must be between 1 and {MAX_PER_CUSTOMER}").into())
 }

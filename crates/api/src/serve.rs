@@ -18,11 +18,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    access::{Access, Guard, Rates},
+    access::{CallerCheck, Guard, Rates},
     app::{App, AppParts},
+    byte_budget::ByteBudget,
+    endpoint::Surface,
     http::{
-        ByteBudget, ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service,
-        ServiceSettings, Surface, cors, fit_connections,
+        ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, cors,
+        fit_connections,
     },
     products::CachedProduct,
     sales,
@@ -286,7 +288,7 @@ fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
             "HOLDFAST_AUTH is off: whoever reaches a port of this server may do everything there"
         );
     }
-    let access = access.map(|access| Access::follow(access, store.clone())).transpose()?;
+    let access = access.map(|access| CallerCheck::follow(access, store.clone())).transpose()?;
     let rates = settings.access.rates(&settings.cache);
     Ok(Guard::new(access, rates.as_ref().map(Rates::start).transpose()?))
 }

@@ -15,11 +15,7 @@ use holdfast_telemetry::{
     settings::{MustBe, address, milliseconds, whole},
 };
 
-use crate::{
-    body::BodyLimits,
-    http::{ByteBudget, Patience},
-    new_order::OrderLimits,
-};
+use crate::{body::BodyLimits, byte_budget::ByteBudget, http::Patience, limits::OrderLimits};
 
 /// The API's port.
 const HTTP_PORT: u16 = 8000;

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::request::words;
+
 /// A change of a product's stock. Each `stock` is the one of the entry before, plus `delta`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = StockChange)]
@@ -16,8 +18,8 @@ pub struct LedgerBody {
     #[schema(example = 42)]
     pub version: i64,
     /// What kind of change it was.
-    #[schema(value_type = LedgerKind, example = "adjustment")]
-    pub kind: &'static str,
+    #[schema(example = "adjustment")]
+    pub kind: LedgerKind,
     /// Units added; negative if they were taken.
     #[schema(example = -2)]
     pub delta: i64,
@@ -45,21 +47,10 @@ pub struct LedgerBody {
     pub created_at: Timestamp,
 }
 
-/// What kind of change it was.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code)] // only for the OpenAPI document; the words come from the domain
-pub enum LedgerKind {
-    /// The stock that the product began with.
-    Opening,
-    /// Somebody said what the stock is.
-    Set,
-    /// Somebody added to it or took from it.
-    Adjustment,
-    /// A batch of orders, cancellations and holds.
-    Admission,
-    /// A change past this API, by another program.
-    Unknown,
+words! {
+    /// What kind of change it was: `opening` (the stock that the product began with), `set` (to a new stock), `adjustment` (by a
+    /// number of units), `admission` (a batch of orders, cancellations and holds), or `unknown` (by another program).
+    LedgerKind of LedgerReason
 }
 
 impl From<LedgerEntry> for LedgerBody {
@@ -68,7 +59,7 @@ impl From<LedgerEntry> for LedgerBody {
         Self {
             product_id: entry.product_id.0,
             version: entry.version,
-            kind: entry.reason.as_str(),
+            kind: LedgerKind(entry.reason),
             delta: entry.delta,
             stock: entry.stock_after.units(),
             held: entry.held_after,

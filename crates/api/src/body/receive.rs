@@ -12,7 +12,7 @@ use hyper::body::Body as _;
 use tokio::time::Instant;
 
 use crate::{
-    http::{BudgetSpent, ByteBudget},
+    byte_budget::{BudgetSpent, ByteBudget},
     problem::{Kind, Problem},
 };
 

@@ -23,11 +23,13 @@ use tower::ServiceExt as _;
 
 use crate::{
     app::{App, AppParts},
-    body::{BodyLimits, value},
-    http::{ByteBudget, Surface},
-    new_order::OrderLimits,
+    body::BodyLimits,
+    byte_budget::ByteBudget,
+    endpoint::Surface,
+    limits::OrderLimits,
     problem::Problem,
-    routes,
+    request::Input,
+    router::router,
     settings::{CacheSettings, DatabaseSettings},
 };
 
@@ -184,7 +186,7 @@ impl Shop {
             },
             limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
         });
-        Ok(Self { endpoints: routes::router(app.clone(), Surface::Admin), app })
+        Ok(Self { endpoints: router(app.clone(), Surface::Admin), app })
     }
 
     /// Returns when what was changed is known to workers and caches.
@@ -234,8 +236,9 @@ impl Shop {
         let mut page = format!("/dead-letters?{}", query.finish());
         loop {
             let (orders, next) = self.ask(Method::GET, &page, None).await?;
-            for order in value::elements(&orders, usize::MAX).context("no list came back")? {
-                print(order)?;
+            let elements = Input::Json(&orders).elements(usize::MAX);
+            for order in elements.context("no list came back")? {
+                print_line(order.written())?;
             }
             let Some(next) = next else { return Ok(()) };
             page = next;
@@ -323,5 +326,9 @@ struct Refused {
 }
 
 fn print(value: &RawValue) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{value}").context("the output is closed")
+    print_line(value.get())
+}
+
+fn print_line(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").context("the output is closed")
 }

@@ -30,8 +30,8 @@ use self::{
     client_stream::ClientStream,
     state::{Ending, Phase},
 };
-use super::{ByteBudget, Client, Service};
-use crate::problem::Kind;
+use super::{Client, Service};
+use crate::{byte_budget::ByteBudget, problem::Kind};
 
 pub use self::state::Patience;
 pub(super) use self::state::{ConnectionState, Waits};

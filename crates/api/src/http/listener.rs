@@ -21,11 +21,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ByteBudget, Client, ClientAddresses, HttpMetrics, Service,
+    Client, ClientAddresses, HttpMetrics, Service,
     connection::{Connecting, Patience, turn_away},
     open_connections::OpenConnections,
 };
-use crate::problem::Kind;
+use crate::{byte_budget::ByteBudget, problem::Kind};
 
 /// The limits of connections.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use holdfast_telemetry::{
 };
 use tokio::time::Instant;
 
-use super::{ByteBudget, Route};
+use super::Route;
+use crate::byte_budget::ByteBudget;
 
 /// The labels of methods; what is none of the first is counted as the last.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "other"];
@@ -58,7 +59,8 @@ holdfast_telemetry::metrics! {
 
 /// The metrics of HTTP, with the series of each endpoint at hand.
 pub struct HttpMetrics {
-    endpoints: [[Endpoint; METHODS.len()]; Route::ALL.len()],
+    /// By route and method.
+    endpoints: Vec<[Endpoint; METHODS.len()]>,
     edge: EdgeMetrics,
 }
 
@@ -82,7 +84,8 @@ impl HttpMetrics {
     /// # Errors
     /// A name is registered already.
     pub fn new(registry: &Registry) -> Result<Self, metrics::Error> {
-        Ok(Self { endpoints: Default::default(), edge: EdgeMetrics::new(registry)? })
+        let endpoints = (0..Route::count()).map(|_| Default::default()).collect();
+        Ok(Self { endpoints, edge: EdgeMetrics::new(registry)? })
     }
 
     /// Shows what is charged to the budgets of requests and answers, and counts what they refuse.
@@ -136,10 +139,10 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let Self { metrics, route, method, status, begun } = *self;
         metrics.in_flight.dec();
-        let endpoint = &metrics.endpoints[route as usize][method];
+        let endpoint = &metrics.endpoints[route.index()][method];
         endpoint.requests[status]
             .get_or_init(|| {
-                let labels = [route.template(), METHODS[method], STATUSES[status]];
+                let labels = [route.label(), METHODS[method], STATUSES[status]];
                 metrics.requests.with_label_values(&labels)
             })
             .inc();
@@ -147,7 +150,7 @@ impl Drop for InFlight<'_> {
             endpoint
                 .seconds
                 .get_or_init(|| {
-                    metrics.seconds.with_label_values(&[route.template(), METHODS[method]])
+                    metrics.seconds.with_label_values(&[route.label(), METHODS[method]])
                 })
                 .observe(begun.elapsed().as_secs_f64());
         }
@@ -162,11 +165,13 @@ mod tests {
     fn requests_are_counted_by_route_method_and_outcome() {
         let registry = Registry::default();
         let metrics = HttpMetrics::new(&registry).unwrap();
-        metrics.begin(Route::Orders, &Method::POST).answered(StatusCode::CREATED);
-        metrics.begin(Route::Orders, &Method::POST).answered(StatusCode::CREATED);
-        metrics.begin(Route::Product, &Method::PATCH).answered(StatusCode::METHOD_NOT_ALLOWED);
-        drop(metrics.begin(Route::Orders, &Method::POST));
-        let waiting = metrics.begin(Route::Orders, &Method::GET);
+        metrics.begin(Route::of("/orders"), &Method::POST).answered(StatusCode::CREATED);
+        metrics.begin(Route::of("/orders"), &Method::POST).answered(StatusCode::CREATED);
+        metrics
+            .begin(Route::of("/products/7"), &Method::PATCH)
+            .answered(StatusCode::METHOD_NOT_ALLOWED);
+        drop(metrics.begin(Route::of("/orders"), &Method::POST));
+        let waiting = metrics.begin(Route::of("/orders"), &Method::GET);
         assert_eq!(metrics.in_flight.get(), 1);
         drop(waiting);
 

@@ -1,7 +1,7 @@
 //! Headers that keep a browser from doing more with an answer than it is meant for, by OWASP's REST security
 //! cheat sheet: <https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html>.
 //!
-//! `Strict-Transport-Security` is not among them: TLS ends before this server, and whoever ends it
+//! `Strict-Transport-Security` is not among them: TLS ends before this server, at a proxy that
 //! knows for which names it holds.
 
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -21,7 +21,7 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
 /// Adds them to an answer.
 pub(super) fn protect(headers: &mut HeaderMap, route: Route) {
-    let docs = matches!(route, Route::Docs);
+    let docs = route == Route::DOCS;
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
     headers.insert(header::CONTENT_SECURITY_POLICY, if docs { OWN_PAGE } else { NOTHING });
     if docs {

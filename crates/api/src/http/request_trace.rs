@@ -31,10 +31,10 @@ impl RequestTrace {
         // The names are those of OpenTelemetry's semantic conventions, where it has one.
         let span = tracing::info_span!(
             "request",
-            otel.name = format!("{} {}", request.method(), route.template()),
+            otel.name = format!("{} {}", request.method(), route.label()),
             otel.kind = "server",
             http.request.method = %request.method(),
-            http.route = route.template(),
+            http.route = route.label(),
             url.path = request.uri().path(),
             url.scheme = "http",
             http.response.status_code = tracing::field::Empty,

@@ -1,244 +1,235 @@
-//! Which route a path belongs to.
+//! Which route a path belongs to: the label under which a request is counted, and what access each method needs.
 //!
-//! The router decides what answers; this decides under which label a request is counted, with a
-//! few comparisons and without an allocation. That both agree is tested against the OpenAPI
-//! document.
+//! The table is made from the endpoints, once. A path is found in it with a few comparisons and without an allocation, in
+//! the order in which the endpoints are listed.
 
-/// A port, and what answers there.
+use std::sync::LazyLock;
+
+use axum::http::Method;
+
+use crate::{
+    access::Access,
+    endpoint::{Endpoint, Surface},
+    routes,
+};
+
+/// A path's template, or what is no endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
-    /// For shops and their customers.
-    Public,
-    /// For operators: keys and dead letters.
-    Admin,
+pub struct Route(usize);
+
+/// Labels of what is no endpoint, in the order of their numbers.
+const OTHERS: [&str; 2] = ["/docs", "unmatched"];
+
+static PATHS: LazyLock<Vec<Path>> =
+    LazyLock::new(|| paths(routes::all().into_iter().map(|bound| bound.endpoint)));
+
+/// A path with its endpoints.
+#[derive(Debug)]
+struct Path {
+    template: &'static str,
+    /// What stands before the part that varies, or all of it.
+    prefix: &'static str,
+    /// What stands after the part that varies; `None` where no part does.
+    suffix: Option<&'static str>,
+    label: &'static str,
+    methods: Vec<(Method, Access)>,
 }
 
-/// A route, as in the label of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Route {
-    /// `/orders`
-    Orders,
-    /// `/orders/{id}`
-    Order,
-    /// `/orders/{id}/cancel`
-    OrderCancel,
-    /// `/holds`
-    Holds,
-    /// `/holds/{id}`
-    Hold,
-    /// `/products`
-    Products,
-    /// `/products/{id}`
-    Product,
-    /// `/products/{id}/stock`
-    Stock,
-    /// `/products/{id}/stock-ledger`
-    StockLedger,
-    /// `/dead-letters`
-    DeadLetters,
-    /// `/dead-letters/{id}`
-    DeadLetter,
-    /// `/dead-letters/replay`
-    DeadLettersReplay,
-    /// `/dead-letters/{id}/replay`
-    DeadLetterReplay,
-    /// `/dead-letters/{id}/discard`
-    DeadLetterDiscard,
-    /// `/api-keys`
-    ApiKeys,
-    /// `/api-keys/{id}`
-    ApiKey,
-    /// `/sales`
-    Sales,
-    /// `/sales/{name}`
-    Sale,
-    /// `/log-level`
-    LogLevel,
-    /// `/health`, `/livez` and `/readyz`
-    Health,
-    /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
-    Docs,
-    /// Everything else
-    Unmatched,
+/// Paths without a part that varies come first: `/dead-letters/replay` is not `/dead-letters/{id}`.
+fn paths(endpoints: impl Iterator<Item = Endpoint>) -> Vec<Path> {
+    let mut paths: Vec<Path> = Vec::new();
+    for endpoint in endpoints {
+        let method = (endpoint.method, endpoint.access);
+        match paths.iter_mut().find(|path| path.template == endpoint.path) {
+            Some(path) => path.methods.push(method),
+            None => paths.push(Path::new(endpoint.path, method)),
+        }
+    }
+    paths.sort_by_key(|path| path.suffix.is_some());
+    paths
+}
+
+impl Path {
+    fn new(template: &'static str, method: (Method, Access)) -> Self {
+        let (prefix, suffix) = match template.split_once('{') {
+            Some((prefix, rest)) => (prefix, rest.split_once('}').map(|(_, suffix)| suffix)),
+            None => (template, None),
+        };
+        // Probes are counted together.
+        let label = if method.1 == Access::Open { "/health" } else { template };
+        Self { template, prefix, suffix, label, methods: vec![method] }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        match self.suffix {
+            None => path == self.prefix,
+            Some(suffix) => path
+                .strip_prefix(self.prefix)
+                .and_then(|rest| rest.strip_suffix(suffix))
+                .is_some_and(|part| !part.contains('/')),
+        }
+    }
 }
 
 impl Route {
-    /// Each route.
-    pub const ALL: [Self; 22] = [
-        Self::Orders,
-        Self::Order,
-        Self::OrderCancel,
-        Self::Holds,
-        Self::Hold,
-        Self::Products,
-        Self::Product,
-        Self::Stock,
-        Self::StockLedger,
-        Self::DeadLetters,
-        Self::DeadLetter,
-        Self::DeadLettersReplay,
-        Self::DeadLetterReplay,
-        Self::DeadLetterDiscard,
-        Self::ApiKeys,
-        Self::ApiKey,
-        Self::Sales,
-        Self::Sale,
-        Self::LogLevel,
-        Self::Health,
-        Self::Docs,
-        Self::Unmatched,
-    ];
+    /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
+    pub const DOCS: Self = Self(0);
+    /// What is nowhere.
+    pub const UNMATCHED: Self = Self(1);
+
+    /// How many there are.
+    pub fn count() -> usize {
+        OTHERS.len() + PATHS.len()
+    }
 
     /// The route of a path, with or without a slash at its end.
     pub fn of(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
-        match path {
-            "/orders" => Self::Orders,
-            "/products" => Self::Products,
-            "/holds" => Self::Holds,
-            "/dead-letters" => Self::DeadLetters,
-            "/dead-letters/replay" => Self::DeadLettersReplay,
-            "/api-keys" => Self::ApiKeys,
-            "/sales" => Self::Sales,
-            "/log-level" => Self::LogLevel,
-            "/health" | "/livez" | "/readyz" => Self::Health,
-            "" | "/docs" | "/openapi.json" | "/problems" => Self::Docs,
-            _ => {
-                let below =
-                    |parent: &str| path.strip_prefix(parent).is_some_and(|rest| !rest.is_empty());
-                let one_below =
-                    |parent: &str| path.strip_prefix(parent).is_some_and(|id| !id.contains('/'));
-                let between = |parent: &str, child: &str| {
-                    let id = path.strip_prefix(parent).and_then(|rest| rest.strip_suffix(child));
-                    id.is_some_and(|id| !id.contains('/'))
-                };
-                if one_below("/products/") {
-                    Self::Product
-                } else if one_below("/orders/") {
-                    Self::Order
-                } else if one_below("/holds/") {
-                    Self::Hold
-                } else if between("/orders/", "/cancel") {
-                    Self::OrderCancel
-                } else if between("/products/", "/stock") {
-                    Self::Stock
-                } else if between("/products/", "/stock-ledger") {
-                    Self::StockLedger
-                } else if one_below("/dead-letters/") {
-                    Self::DeadLetter
-                } else if between("/dead-letters/", "/replay") {
-                    Self::DeadLetterReplay
-                } else if between("/dead-letters/", "/discard") {
-                    Self::DeadLetterDiscard
-                } else if one_below("/api-keys/") {
-                    Self::ApiKey
-                } else if one_below("/sales/") {
-                    Self::Sale
-                } else if below("/docs/") || one_below("/problems/") {
-                    Self::Docs
-                } else {
-                    Self::Unmatched
-                }
-            }
+        if let Some(at) = PATHS.iter().position(|known| known.has(path)) {
+            return Self(OTHERS.len() + at);
         }
+        let below = |parent: &str| path.strip_prefix(parent).is_some_and(|rest| !rest.is_empty());
+        let is_docs = matches!(path, "" | "/docs" | "/openapi.json" | "/problems")
+            || below("/docs/")
+            || path.strip_prefix("/problems/").is_some_and(|name| !name.contains('/'));
+        if is_docs { Self::DOCS } else { Self::UNMATCHED }
     }
 
-    /// The port that answers it; `None`: both.
-    pub fn surface(self) -> Option<Surface> {
-        match self {
-            Self::DeadLetters
-            | Self::DeadLetter
-            | Self::DeadLettersReplay
-            | Self::DeadLetterReplay
-            | Self::DeadLetterDiscard
-            | Self::ApiKeys
-            | Self::ApiKey
-            | Self::Sales
-            | Self::Sale
-            | Self::LogLevel => Some(Surface::Admin),
-            Self::Docs | Self::Health | Self::Unmatched => None,
-            _ => Some(Surface::Public),
-        }
+    /// Whether it is answered on this port.
+    pub fn is_on(self, surface: Surface) -> bool {
+        self.path().is_none_or(|path| path.methods.iter().any(|(_, access)| surface.has(*access)))
     }
 
-    /// The label.
-    pub fn template(self) -> &'static str {
-        match self {
-            Self::Orders => "/orders",
-            Self::Order => "/orders/{id}",
-            Self::OrderCancel => "/orders/{id}/cancel",
-            Self::Holds => "/holds",
-            Self::Hold => "/holds/{id}",
-            Self::Products => "/products",
-            Self::Product => "/products/{id}",
-            Self::Stock => "/products/{id}/stock",
-            Self::StockLedger => "/products/{id}/stock-ledger",
-            Self::DeadLetters => "/dead-letters",
-            Self::DeadLetter => "/dead-letters/{id}",
-            Self::DeadLettersReplay => "/dead-letters/replay",
-            Self::DeadLetterReplay => "/dead-letters/{id}/replay",
-            Self::DeadLetterDiscard => "/dead-letters/{id}/discard",
-            Self::ApiKeys => "/api-keys",
-            Self::ApiKey => "/api-keys/{id}",
-            Self::Sales => "/sales",
-            Self::Sale => "/sales/{name}",
-            Self::LogLevel => "/log-level",
-            Self::Health => "/health",
-            Self::Docs => "/docs",
-            Self::Unmatched => "unmatched",
-        }
+    /// Who may send such a request. A method that the path does not have needs what a change needs there.
+    pub fn access(self, method: &Method) -> Access {
+        let Some(path) = self.path() else { return Access::Open };
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let known = path.methods.iter().find(|(known, _)| known == method);
+        let change = || path.methods.iter().find(|(known, _)| known != Method::GET);
+        let needed = known.or_else(change).or(path.methods.first());
+        needed.map_or(Access::Open, |(_, access)| *access)
+    }
+
+    /// Its number, below [`Self::count`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+
+    /// The label of the metrics.
+    pub fn label(self) -> &'static str {
+        self.path().map_or_else(|| OTHERS[self.0.min(1)], |path| path.label)
+    }
+
+    fn path(self) -> Option<&'static Path> {
+        PATHS.get(self.0.checked_sub(OTHERS.len())?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Scope;
 
     #[test]
     fn a_path_belongs_to_its_route_with_and_without_a_slash() {
-        for (path, route) in [
-            ("/orders", Route::Orders),
-            ("/orders/7", Route::Order),
-            ("/orders/7/cancel", Route::OrderCancel),
-            ("/orders/7/8/cancel", Route::Unmatched),
-            ("/holds", Route::Holds),
-            ("/holds/7", Route::Hold),
-            ("/products", Route::Products),
-            ("/products/x", Route::Product),
-            ("/products/7/stock", Route::Stock),
-            ("/products/7/stock-ledger", Route::StockLedger),
-            ("/readyz", Route::Health),
-            ("/docs/index.html", Route::Docs),
-            ("/problems/validation", Route::Docs),
-            ("/products/7/x", Route::Unmatched),
-            ("/ordersx", Route::Unmatched),
-            ("", Route::Docs),
+        for (path, label) in [
+            ("/orders", "/orders"),
+            ("/orders/7", "/orders/{id}"),
+            ("/orders/7/cancel", "/orders/{id}/cancel"),
+            ("/orders/7/8/cancel", "unmatched"),
+            ("/holds", "/holds"),
+            ("/holds/7", "/holds/{id}"),
+            ("/products", "/products"),
+            ("/products/x", "/products/{id}"),
+            ("/products/7/stock", "/products/{id}/stock"),
+            ("/products/7/stock-ledger", "/products/{id}/stock-ledger"),
+            ("/dead-letters/7", "/dead-letters/{id}"),
+            ("/dead-letters/replay", "/dead-letters/replay"),
+            ("/dead-letters/7/replay", "/dead-letters/{id}/replay"),
+            ("/sales/a%2Fb", "/sales/{name}"),
+            ("/readyz", "/health"),
+            ("/docs/index.html", "/docs"),
+            ("/problems/validation", "/docs"),
+            ("/problems/validation/x", "unmatched"),
+            ("/products/7/x", "unmatched"),
+            ("/ordersx", "unmatched"),
+            ("", "/docs"),
         ] {
-            assert_eq!(Route::of(path), route, "{path}");
-            assert_eq!(Route::of(&format!("{path}/")), route, "{path}/");
+            assert_eq!(Route::of(path).label(), label, "{path}");
+            assert_eq!(Route::of(&format!("{path}/")).label(), label, "{path}/");
         }
-        assert_eq!(Route::of("/orders//"), Route::Order);
-        assert_eq!(Route::of("*"), Route::Unmatched);
+        assert_eq!(Route::of("/orders//").label(), "/orders/{id}");
+        assert_eq!(Route::of("*"), Route::UNMATCHED);
     }
 
     #[test]
-    fn every_documented_path_has_a_label_of_its_own() {
-        for surface in [Surface::Public, Surface::Admin] {
-            for template in crate::openapi::document(surface).paths.paths.keys() {
-                let route = Route::of(&template.replace("{id}", "7"));
-                if route != Route::Health {
-                    assert_eq!(route.template(), template);
-                    assert_eq!(route.surface(), Some(surface), "{template}");
-                }
+    fn routes_have_numbers_of_their_own() {
+        let mut seen = vec![false; Route::count()];
+        for path in PATHS.iter() {
+            let route = Route::of(&path.template.replace(['{', '}'], ""));
+            assert_eq!(route.path().map(|path| path.template), Some(path.template));
+            assert!(!std::mem::replace(&mut seen[route.index()], true));
+        }
+    }
+
+    #[test]
+    fn the_path_of_each_endpoint_is_found() {
+        for bound in routes::all() {
+            let Endpoint { path, method, access, .. } = bound.endpoint;
+            assert!(path.matches('{').count() <= 1, "{path}");
+            let route = Route::of(&path.replace("{id}", "7").replace("{name}", "7"));
+            assert_eq!(route.access(&method), access, "{method} {path}");
+            for surface in [Surface::Public, Surface::Admin] {
+                assert_eq!(route.is_on(surface), surface.has(access), "{path}");
             }
         }
     }
 
     #[test]
-    fn routes_are_their_own_index() {
-        for (at, route) in Route::ALL.into_iter().enumerate() {
-            assert_eq!(route as usize, at);
+    fn what_changes_something_needs_more_than_reading() {
+        for bound in routes::all() {
+            let Endpoint { path, method, access, .. } = bound.endpoint;
+            if method != Method::GET {
+                let scope = access.scope();
+                assert!(
+                    !matches!(scope, None | Some(Scope::ProductsRead | Scope::OrdersRead)),
+                    "{path}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn an_unknown_method_needs_what_the_known_ones_need() {
+        let needs = |path: &str, method: Method| Route::of(path).access(&method).scope();
+        assert_eq!(needs("/products/7", Method::PATCH), Some(Scope::ProductsWrite));
+        assert_eq!(needs("/products/7", Method::HEAD), Some(Scope::ProductsRead));
+        assert_eq!(needs("/orders", Method::DELETE), Some(Scope::OrdersWrite));
+        assert_eq!(needs("/api-keys", Method::PUT), Some(Scope::Admin));
+        assert_eq!(needs("/nowhere", Method::GET), None);
+    }
+
+    #[test]
+    fn a_customer_changes_no_product_and_sees_no_others_affairs() {
+        let mut of_customers: Vec<_> = routes::all()
+            .into_iter()
+            .map(|bound| bound.endpoint)
+            .filter(|endpoint| matches!(endpoint.access, Access::Customers(_)))
+            .map(|endpoint| endpoint.operation_id)
+            .collect();
+        of_customers.sort_unstable();
+        let expected = [
+            "cancel_order",
+            "create_hold",
+            "create_order",
+            "get_hold",
+            "get_order",
+            "get_product",
+            "list_holds",
+            "list_orders",
+            "list_products",
+            "release_hold",
+        ];
+        assert_eq!(of_customers, expected);
     }
 }

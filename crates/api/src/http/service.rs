@@ -33,14 +33,19 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    ByteBudget, Charge, Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, Surface,
-    connection::wire, protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
+    Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, connection::wire,
+    protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
 };
 use crate::{
-    access::{Caller, Guard},
+    access::{Access, Caller, Guard},
     app::App,
+    byte_budget::{ByteBudget, Charge},
+    endpoint::Surface,
+    etag::IfNoneMatch,
     problem::{Kind, Problem},
-    routes::{self, extract::PathId},
+    request::{Id, KeyedBody},
+    router::router,
+    routes::{orders, products},
 };
 
 /// How every request is treated.
@@ -65,6 +70,9 @@ const FREE_ANSWER_BYTES: u64 = 16 * 1024;
 pub struct Service {
     app: App,
     router: Router,
+    /// The routes of the endpoints that are called directly.
+    orders: Route,
+    product: Route,
     metrics: Arc<HttpMetrics>,
     settings: ServiceSettings,
     guard: Arc<Guard>,
@@ -86,10 +94,12 @@ impl Service {
         cors: Option<CorsLayer>,
         settings: ServiceSettings,
     ) -> Self {
-        let router = routes::router(app.clone(), settings.surface);
+        let router = router(app.clone(), settings.surface);
         Self {
             app,
             router,
+            orders: Route::of(orders::create::ENDPOINT.path),
+            product: Route::of(products::get::ENDPOINT.path),
             metrics,
             settings,
             guard,
@@ -131,7 +141,7 @@ impl Service {
         detail: &'static str,
         id: Option<HeaderValue>,
     ) -> Vec<u8> {
-        let counted = self.metrics.begin(Route::Unmatched, &Method::OPTIONS);
+        let counted = self.metrics.begin(Route::UNMATCHED, &Method::OPTIONS);
         let given = HeaderMap::from_iter(id.map(|id| (X_REQUEST_ID, id)));
         let id = self.ids.take_or_make(&given);
         let problem = Problem::with_detail(kind, detail).and_close();
@@ -141,7 +151,7 @@ impl Service {
         let headers = answer.headers_mut();
         headers.insert(X_REQUEST_ID, id.into_header());
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        protect(headers, Route::Unmatched);
+        protect(headers, Route::UNMATCHED);
         wire(kind.status(), headers, &body)
     }
 
@@ -153,7 +163,7 @@ impl Service {
         let route = self.route(request.uri().path());
         let in_flight = self.metrics.begin(route, request.method());
         let id = self.ids.take_or_make(request.headers());
-        if !matches!(route, Route::Docs) && request.uri().path().ends_with('/') {
+        if route != Route::DOCS && request.uri().path().ends_with('/') {
             *request.uri_mut() = without_last_slash(request.uri());
         }
 
@@ -194,21 +204,23 @@ impl Service {
     /// The route of a path, if it is answered on this port.
     fn route(&self, path: &str) -> Route {
         let route = Route::of(path);
-        let here = route.surface().is_none_or(|surface| surface == self.settings.surface);
-        if here { route } else { Route::Unmatched }
+        if route.is_on(self.settings.surface) { route } else { Route::UNMATCHED }
     }
 
     /// Lets through what comes from a page of ours, or from none, and no more than each client of a
     /// proxy may have.
     async fn counted(&self, request: Request<Body>, route: Route, client: &Client) -> Response {
-        if let Some(site) = &self.settings.own_site {
+        let access = route.access(request.method());
+        // What probes ask is told to everybody.
+        let is_probe = access == Access::Open && route != Route::DOCS && route != Route::UNMATCHED;
+        if let Some(site) = self.settings.own_site.as_ref().filter(|_| !is_probe) {
             let parts = (request.method(), request.uri(), request.headers());
-            if let Err(problem) = site.check(route, parts, client) {
+            if let Err(problem) = site.check(parts, client) {
                 return problem.and_close().into_response();
             }
         }
         match self.settings.clients.request(client, request.headers()) {
-            Ok(_counted) => self.guarded(request, route).await,
+            Ok(_counted) => self.guarded(request, route, access).await,
             Err(_) => Problem::new(Kind::TooManyConnections).and_close().into_response(),
         }
     }
@@ -229,9 +241,9 @@ impl Service {
         }
     }
 
-    /// Lets through whom the guard lets through.
-    async fn guarded(&self, mut request: Request<Body>, route: Route) -> Response {
-        let caller = match self.guard.check(route, request.method(), request.headers()) {
+    /// Lets through what the guard lets through.
+    async fn guarded(&self, mut request: Request<Body>, route: Route, access: Access) -> Response {
+        let caller = match self.guard.check(access, request.headers()) {
             Ok(caller) => caller,
             Err(problem) => return problem.into_response(),
         };
@@ -253,26 +265,25 @@ impl Service {
     /// router's allocations and a tenth of a request's instructions; the router leads to the very
     /// same functions.
     async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
-        match (route, request.method()) {
-            (Route::Orders, &Method::POST) => {
-                let (parts, body) = request.into_parts();
-                routes::orders::create::create(State(self.app.clone()), caller, parts.headers, body)
+        if route == self.orders && request.method() == Method::POST {
+            let (parts, body) = request.into_parts();
+            match KeyedBody::receive(&parts.headers, body, &self.app, &caller).await {
+                Ok(order) => orders::create::create(State(self.app.clone()), caller, order)
                     .await
-                    .into_response()
+                    .into_response(),
+                Err(problem) => problem.into_response(),
             }
-            (Route::Product, &Method::GET) => match PathId::of(request.uri().path()) {
+        } else if route == self.product && request.method() == Method::GET {
+            match Id::of(request.uri().path()) {
                 Ok(id) => {
-                    let headers = request.into_parts().0.headers;
-                    routes::products::get::get(State(self.app.clone()), id, headers)
-                        .await
-                        .into_response()
+                    let condition = IfNoneMatch(request.into_parts().0.headers);
+                    products::get::get(State(self.app.clone()), id, condition).await.into_response()
                 }
                 Err(problem) => problem.into_response(),
-            },
-            _ => {
-                let Ok(response) = self.router.clone().call(request).await;
-                response
             }
+        } else {
+            let Ok(response) = self.router.clone().call(request).await;
+            response
         }
     }
 

@@ -1,5 +1,17 @@
-//! API keys.
+//! API keys, on the admin port.
 
-pub mod create;
-pub mod list;
-pub mod revoke;
+mod create;
+mod list;
+mod revoke;
+
+pub use create::NewApiKey;
+
+use crate::endpoint::BoundEndpoint;
+
+pub(super) fn all() -> [BoundEndpoint; 3] {
+    [
+        create::ENDPOINT.answered_by(create::create),
+        list::ENDPOINT.answered_by(list::list),
+        revoke::ENDPOINT.answered_by(revoke::revoke),
+    ]
+}

@@ -1,32 +1,28 @@
 //! Dead letters: orders that have failed.
 
-pub mod discard;
-pub mod get;
-pub mod list;
-pub mod replay;
-pub mod replay_many;
+mod discard;
+mod get;
+mod list;
+mod replay;
+mod replay_many;
+
+pub use discard::Discard;
+pub use list::ListDeadLetters;
+pub use replay::OperatorRequest;
+pub use replay_many::ReplayMany;
 
 use holdfast_domain::{Order, OrderId, OrderStatus};
 
-use crate::{
-    app::App,
-    problem::{Kind, Problem},
-};
+use crate::{app::App, endpoint::BoundEndpoint, orders::unknown, problem::Problem};
 
-fn unknown(id: i64) -> Problem {
-    Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
-}
-
-/// An order that stands there and that only an operator can take back: one that has failed, or one that is
-/// pending and may be fulfilled.
-async fn unsettled(app: &App, id: i64, state: OrderStatus) -> Result<Order, Problem> {
-    let order = app.store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
-    let anybodys = order.status == OrderStatus::Pending && !order.may_be_fulfilled;
-    if order.status == state && !anybodys {
-        Ok(order)
-    } else {
-        Err(Problem::order_moved(order.status))
-    }
+pub(super) fn all() -> [BoundEndpoint; 5] {
+    [
+        list::ENDPOINT.answered_by(list::list),
+        get::ENDPOINT.answered_by(get::get),
+        replay::ENDPOINT.answered_by(replay::replay),
+        replay_many::ENDPOINT.answered_by(replay_many::replay_many),
+        discard::ENDPOINT.answered_by(discard::discard),
+    ]
 }
 
 /// An order that has failed.

@@ -1,15 +1,47 @@
-//! How this process is. None of these asks the database or Redis.
+//! `GET /health`, `GET /livez` and `GET /readyz`: the state of this process. None of them asks the database or Redis.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Method};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    problem::{Kind, Problem, ProblemSchema},
+    endpoint::{Access, BoundEndpoint, Endpoint, Tag},
+    problem::{Kind, Problem},
 };
 
-/// How this process is.
+const HEALTH: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/health",
+    access: Access::Open,
+    tag: Tag::Health,
+    operation_id: "health",
+    summary: "Check that the API answers",
+    description: "",
+    answer: "It answers",
+    headers: &[],
+    problems: &[],
+};
+
+const LIVEZ: Endpoint = Endpoint {
+    path: "/livez",
+    operation_id: "livez",
+    summary: "Check that this process is alive",
+    answer: "It is alive",
+    ..HEALTH
+};
+
+const READYZ: Endpoint = Endpoint {
+    path: "/readyz",
+    operation_id: "readyz",
+    summary: "Check that this process is ready for requests",
+    description: "It is not ready before it has found the database's schema, nor while it shuts down.",
+    answer: "It is ready",
+    problems: &[&[Kind::Unavailable]],
+    ..HEALTH
+};
+
+/// The state of this process.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     /// Always `ok`: a process that is not answers something else, or not at all.
@@ -22,36 +54,15 @@ pub struct Health {
 
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
-/// Whether the API is there
-#[utoipa::path(
-    get, path = "/health", tag = "health",
-    responses((status = 200, description = "It is there", body = Health)),
-)]
-pub async fn health() -> Json<Health> {
+pub(super) fn all() -> [BoundEndpoint; 3] {
+    [HEALTH.answered_by(health), LIVEZ.answered_by(health), READYZ.answered_by(readyz)]
+}
+
+async fn health() -> Json<Health> {
     Json(OK)
 }
 
-/// Whether this process lives
-#[utoipa::path(
-    get, path = "/livez", tag = "health",
-    responses((status = 200, description = "It lives", body = Health)),
-)]
-pub async fn livez() -> Json<Health> {
-    Json(OK)
-}
-
-/// Whether this process wants requests
-///
-/// It does not before it has found the database's schema, nor when it is about to end.
-#[utoipa::path(
-    get, path = "/readyz", tag = "health",
-    responses(
-        (status = 200, description = "It wants requests", body = Health),
-        (status = 503, description = "It does not: it is starting or ending",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
+async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     app.readiness
         .get()
         .map(|()| Json(OK))

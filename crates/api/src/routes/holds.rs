@@ -1,6 +1,20 @@
-//! Holds: units kept for a customer for a while.
+//! Holds.
 
-pub mod create;
-pub mod get;
-pub mod list;
-pub mod release;
+mod create;
+mod get;
+mod list;
+mod release;
+
+pub use create::NewHold;
+pub use list::ListHolds;
+
+use crate::endpoint::BoundEndpoint;
+
+pub(super) fn all() -> [BoundEndpoint; 4] {
+    [
+        create::ENDPOINT.answered_by(create::create),
+        list::ENDPOINT.answered_by(list::list),
+        get::ENDPOINT.answered_by(get::get),
+        release::ENDPOINT.answered_by(release::release),
+    ]
+}

@@ -1,9 +1,29 @@
 //! Products.
 
-pub mod adjust_stock;
-pub mod create;
-pub mod delete;
-pub mod get;
-pub mod list;
-pub mod stock_ledger;
-pub mod update;
+mod adjust_stock;
+mod create;
+mod delete;
+pub(crate) mod get;
+mod list;
+mod stock_ledger;
+mod update;
+
+pub use adjust_stock::StockAdjustment;
+pub use create::NewProduct;
+pub use list::ListProducts;
+pub use stock_ledger::ListStockLedger;
+pub use update::ProductPatch;
+
+use crate::endpoint::BoundEndpoint;
+
+pub(super) fn all() -> [BoundEndpoint; 7] {
+    [
+        get::ENDPOINT.answered_by(get::get),
+        create::ENDPOINT.answered_by(create::create),
+        list::ENDPOINT.answered_by(list::list),
+        update::ENDPOINT.answered_by(update::update),
+        delete::ENDPOINT.answered_by(delete::delete),
+        adjust_stock::ENDPOINT.answered_by(adjust_stock::adjust),
+        stock_ledger::ENDPOINT.answered_by(stock_ledger::list),
+    ]
+}

@@ -1,18 +1,24 @@
 //! Flash sales, on the admin port.
 
-pub mod delete;
-pub mod get;
-pub mod list;
-pub mod put;
+mod delete;
+mod get;
+mod list;
+mod put;
 
-use holdfast_domain::SaleName;
+pub use put::NewSale;
 
-use crate::problem::{FieldError, Kind, Problem};
+use crate::{
+    endpoint::BoundEndpoint,
+    problem::{Kind, Problem},
+};
 
-/// The name in the path.
-fn named(name: String) -> Result<SaleName, Problem> {
-    SaleName::new(name)
-        .map_err(|error| Problem::validation(vec![FieldError::new("name", error.to_string())]))
+pub(super) fn all() -> [BoundEndpoint; 4] {
+    [
+        list::ENDPOINT.answered_by(list::list),
+        get::ENDPOINT.answered_by(get::get),
+        put::ENDPOINT.answered_by(put::put),
+        delete::ENDPOINT.answered_by(delete::delete),
+    ]
 }
 
 fn unknown() -> Problem {

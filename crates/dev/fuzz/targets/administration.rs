@@ -2,18 +2,32 @@
 
 #![no_main]
 
-use bytes::Bytes;
-use holdfast_api::{api_keys, dead_letters, sales};
-use holdfast_domain::SaleName;
+use std::time::Duration;
+
+use holdfast_api::{
+    access::Caller,
+    limits::OrderLimits,
+    request::{self, Reading},
+    routes::{
+        api_keys::NewApiKey,
+        dead_letters::{Discard, OperatorRequest, ReplayMany},
+        sales::NewSale,
+    },
+};
 use libfuzzer_sys::fuzz_target;
 
+const LIMITS: OrderLimits =
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+
 fuzz_target!(|body: &[u8]| {
-    let body = Bytes::copy_from_slice(body);
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
     let problems = [
-        api_keys::read(&body).err(),
-        dead_letters::ordered_by(&body).err(),
-        dead_letters::replay_many(&body).err(),
-        SaleName::new("x".to_owned()).ok().and_then(|name| sales::read(name, &body).err()),
+        request::read::<NewApiKey>(body, &reading, None).err(),
+        request::read::<OperatorRequest>(body, &reading, None).err(),
+        request::read::<Discard>(body, &reading, None).err(),
+        request::read::<ReplayMany>(body, &reading, None).err(),
+        request::read::<NewSale>(body, &reading, None).err(),
     ];
     for problem in problems.into_iter().flatten() {
         assert!(problem.fields().next().is_some());

@@ -4,17 +4,24 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use bytes::Bytes;
-use holdfast_api::{access::Caller, new_order, problem::Kind};
+use holdfast_api::{
+    access::Caller,
+    limits::OrderLimits,
+    problem::Kind,
+    request::{self, Reading},
+    routes::holds::NewHold,
+};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: new_order::OrderLimits =
-    new_order::OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+const LIMITS: OrderLimits =
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
 
 fuzz_target!(|body: &[u8]| {
-    let body = Bytes::copy_from_slice(body);
-    match new_order::hold(&HeaderMap::new(), &body, &LIMITS, &Caller::anybody()) {
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let hold = request::read::<NewHold>(body, &reading, None)
+        .and_then(|hold| hold.of(&caller, None, &LIMITS));
+    match hold {
         Ok(hold) => assert!((1..=LIMITS.quantity).contains(&hold.quantity.units())),
         // An id that no product can have is one that is not there.
         Err(problem) => {

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use axum::{Router, body::Body, http::Request};
-use holdfast_api::{access::Caller, detached, http::Surface};
+use holdfast_api::{access::Caller, detached, endpoint::Surface};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;

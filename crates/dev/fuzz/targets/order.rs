@@ -5,12 +5,17 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
-use bytes::Bytes;
-use holdfast_api::{access::Caller, new_order, problem::Kind};
+use holdfast_api::{
+    access::Caller,
+    limits::OrderLimits,
+    problem::Kind,
+    request::{KeyedBody, Reading},
+    routes::orders::NewOrder,
+};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: new_order::OrderLimits =
-    new_order::OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+const LIMITS: OrderLimits =
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
 
 fuzz_target!(|input: (Vec<u8>, Option<Vec<u8>>)| {
     let (body, key) = input;
@@ -18,7 +23,11 @@ fuzz_target!(|input: (Vec<u8>, Option<Vec<u8>>)| {
     if let Some(key) = key.and_then(|key| HeaderValue::from_bytes(&key).ok()) {
         headers.insert("idempotency-key", key);
     }
-    match new_order::order(&headers, &Bytes::from(body), &LIMITS, &Caller::anybody()) {
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let order = KeyedBody::<NewOrder>::read(&headers, &body, &reading)
+        .and_then(|KeyedBody { key, body }| body.of(&caller, key.as_ref()));
+    match order {
         Ok(order) => assert!((1..=LIMITS.lines).contains(&order.lines.len())),
         // An id that no product can have is one that is not there.
         Err(problem) => {

@@ -1,19 +1,27 @@
-//! The bodies that make and change products.
+//! The bodies that create and change products.
 
 #![no_main]
 
-use axum::http::HeaderMap;
-use bytes::Bytes;
-use holdfast_api::routes::products::{adjust_stock, create, update};
+use std::time::Duration;
+
+use holdfast_api::{
+    access::Caller,
+    limits::OrderLimits,
+    request::{self, Reading},
+    routes::products::{NewProduct, ProductPatch, StockAdjustment},
+};
 use libfuzzer_sys::fuzz_target;
 
+const LIMITS: OrderLimits =
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+
 fuzz_target!(|body: &[u8]| {
-    let body = Bytes::copy_from_slice(body);
-    let headers = HeaderMap::new();
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
     let problems = [
-        create::read(&body).err(),
-        update::read(&body).err(),
-        adjust_stock::read(&body, &headers).err(),
+        request::read::<NewProduct>(body, &reading, None).err(),
+        request::read::<ProductPatch>(body, &reading, None).err(),
+        request::read::<StockAdjustment>(body, &reading, None).err(),
     ];
     for problem in problems.into_iter().flatten() {
         assert!(problem.fields().next().is_some());

@@ -1,18 +1,30 @@
-//! The query of a list, with its cursor: a cursor that is taken is one that was given out.
+//! The queries of lists, with their cursor: a cursor that is taken is one that was given out.
 
 #![no_main]
 
-use holdfast_api::{cursor::Scope, dead_letters::Time, query::Query};
+use std::time::Duration;
+
+use holdfast_api::{
+    access::Caller,
+    cursor::{Cursor, Scope},
+    limits::OrderLimits,
+    request::{Query, Reading},
+    routes::{dead_letters::ListDeadLetters, orders::ListOrders, products::ListProducts},
+};
 use libfuzzer_sys::fuzz_target;
 
+const LIMITS: OrderLimits =
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+
 fuzz_target!(|text: &str| {
-    let mut query = Query::read(Some(text));
-    let limit = query.integer("limit", 1..=1_000);
-    let _ = query.parsed::<Time>("failed_since", || Time::MUST.to_owned());
-    let scope = Scope::new("orders").filter(limit);
-    let place: Option<(i64, i64)> = query.cursor(&scope);
-    if let Some(place) = place {
-        assert_eq!(scope.position::<(i64, i64)>(&scope.cursor(&place)).ok(), Some(place));
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let _ = Query::<ListProducts>::read(Some(text), &reading);
+    let _ = Query::<ListDeadLetters>::read(Some(text), &reading);
+    if let Ok(asked) = Query::<ListOrders>::read(Some(text), &reading) {
+        let scope = Scope::new("orders");
+        if let Ok(Some(place)) = Cursor::position::<(i64, i64)>(asked.cursor, &scope) {
+            assert_eq!(scope.position::<(i64, i64)>(&scope.cursor(&place)).ok(), Some(place));
+        }
     }
-    let _ = query.finish();
 });

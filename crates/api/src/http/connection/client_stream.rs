@@ -24,7 +24,7 @@ use super::{
     state::{ConnectionState, Ending, Phase},
 };
 use crate::{
-    http::byte_budget::{BudgetSpent, Charge},
+    byte_budget::{BudgetSpent, Charge},
     problem::Kind,
 };
 

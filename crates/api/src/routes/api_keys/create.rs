@@ -1,55 +1,151 @@
 //! `POST /api-keys`
 
 use axum::{
-    Json,
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderValue, Method, header},
 };
+use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::LIVE_KEYS_MAX;
+use jiff::Timestamp;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 
 use crate::{
-    api_keys::{self, MadeKeyBody, NewKeySchema},
+    access::{Scope, Scopes},
+    api_keys::{self, KeyRequest, MadeKeyBody, RATE_MAX},
     app::App,
-    body::receive,
-    problem::{Kind, Problem, ProblemSchema},
+    endpoint::{Access, Created, Endpoint, Tag, WRITES},
+    problem::{Kind, Problem},
+    request::{
+        Input, JsonBody, Reading, Request, Value, Wrong, array_between, date_time, integer_between,
+    },
 };
 
-/// Make an API key
-///
-/// The answer is the only place where the key ever stands. It is good on every replica within seconds.
-#[utoipa::path(
-    post, path = "/api-keys", tag = "API keys", operation_id = "create_api_key",
-    request_body(content = NewKeySchema),
-    responses(
-        (status = 201, description = "The key", body = MadeKeyBody),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "There are too many keys",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn create(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/api-keys",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::ApiKeys,
+    operation_id: "create_api_key",
+    summary: "Create an API key",
+    description: "The answer is the only place where the key is shown. It is valid on every replica within \
+                  seconds.",
+    answer: "The key",
+    headers: &[],
+    problems: &[&[Kind::TooManyKeys], WRITES],
+};
+
+/// The most words in a list of scopes; there are fewer scopes, but one may stand there twice.
+const SCOPES_MAX: usize = 64;
+
+/// A key to be created.
+#[derive(Debug, Request)]
+pub struct NewApiKey {
+    /// What it is for: 1 to 200 characters.
+    #[field(example = "web shop")]
+    name: KeyName,
+    /// What it allows: `products:read`, `products:write`, `orders:read`, `orders:write`, or `admin`, which is
+    /// everything.
+    #[field(example = ["products:read", "orders:write"])]
+    scopes: Scopes,
+    /// The one customer for whom it is: its bearer sees and places orders of that one only.
+    #[field(example = "customer-42")]
+    customer_ref: Option<CustomerRef>,
+    /// How many requests it allows a second, over all replicas; as many as the server is set to unless given.
+    rate_per_second: Option<Rate>,
+    /// When it ends by itself; never unless given.
+    expires_at: Option<Expiry>,
+}
+
+impl Value for Scopes {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        let must = || {
+            let all = Scope::ALL.map(Scope::as_str).join(", ");
+            Invalid::from(format!("must be an array with at least one of {all}"))
+        };
+        let words = input.elements(SCOPES_MAX).ok_or_else(must)?;
+        let scope = |word: Input<'_>| word.text().ok()?.parse::<Scope>().ok();
+        let scopes: Option<Self> = words.into_iter().map(scope).collect();
+        Ok(scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(must)?)
+    }
+
+    fn schema() -> RefOr<Schema> {
+        let word = ObjectBuilder::new().schema_type(Type::String);
+        array_between(word.into(), 1, Scope::ALL.len())
+    }
+}
+
+/// Requests a second.
+#[derive(Clone, Copy, Debug)]
+struct Rate(u32);
+
+impl Value for Rate {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        Ok(Self(api_keys::rate(input.integer()?)?))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        integer_between(1, RATE_MAX)
+    }
+}
+
+/// A time to come.
+#[derive(Clone, Copy, Debug)]
+struct Expiry(Timestamp);
+
+impl Value for Expiry {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        Ok(Self(api_keys::expiry(&input.text()?)?))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        date_time()
+    }
+}
+
+impl From<NewApiKey> for KeyRequest {
+    fn from(new: NewApiKey) -> Self {
+        let NewApiKey { name, scopes, customer_ref, rate_per_second, expires_at } = new;
+        Self {
+            name,
+            scopes,
+            customer: customer_ref,
+            rate_per_second: rate_per_second.map(|Rate(rate)| rate),
+            expires_at: expires_at.map(|Expiry(time)| time),
+        }
+    }
+}
+
+pub(super) async fn create(
     State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let wanted = api_keys::read(&receive(&headers, body, app.body).await?)?;
-    let made = wanted.make(&app.store).await?.ok_or_else(|| {
-        let detail = format!("There are {LIVE_KEYS_MAX} keys that are good. Revoke one first.");
+    JsonBody(new): JsonBody<NewApiKey>,
+) -> Result<Created<MadeKeyBody>, Problem> {
+    let made = KeyRequest::from(new).make(&app.store).await?.ok_or_else(|| {
+        let detail = format!("There are {LIVE_KEYS_MAX} valid keys. Revoke one first.");
         Problem::with_detail(Kind::TooManyKeys, detail)
     })?;
     tracing::info!(id = made.made.id, name = made.made.name, "an API key was made");
-    let mut response = (StatusCode::CREATED, Json(made)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(Created::new(&made).with(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{read, wrong};
+
+    #[test]
+    fn all_wrong_fields_are_named_at_once() {
+        assert_eq!(wrong::<NewApiKey>("{}"), ["name", "scopes"]);
+        assert_eq!(
+            wrong::<NewApiKey>(
+                r#"{"name":" ","scopes":[],"customer_ref":"","rate_per_second":0,"expires_at":"1999-01-01T00:00:00Z"}"#
+            ),
+            ["name", "scopes", "customer_ref", "rate_per_second", "expires_at"]
+        );
+        for scopes in ["7", "\"admin\"", "[\"orders\"]", "[\"admin\",7]", "null"] {
+            let body = format!("{{\"name\":\"x\",\"scopes\":{scopes}}}");
+            assert_eq!(wrong::<NewApiKey>(&body), ["scopes"]);
+        }
+        let good = r#"{"name":"x","scopes":["orders:read"],"rate_per_second":null}"#;
+        assert!(read::<NewApiKey>(good).unwrap().rate_per_second.is_none());
+    }
 }

@@ -1,44 +1,53 @@
 //! `GET /api-keys`
 
-use axum::{extract::State, http::Uri, response::Response};
-
-use crate::{
-    api_keys::KeyBody,
-    app::App,
-    cursor::{Scope, page},
-    problem::{Problem, ProblemSchema},
-    query::Query,
+use axum::{
+    extract::State,
+    http::{Method, Uri},
 };
 
-/// The most keys of one answer.
-const LIMIT_MAX: i64 = 1000;
+use crate::{
+    access::Scope,
+    api_keys::KeyBody,
+    app::App,
+    cursor::{Cursor, Page, Scope as CursorScope, page},
+    endpoint::{Access, Endpoint, READS, Tag},
+    problem::Problem,
+    request::{PageLimit, Query, Request},
+};
 
-/// The API keys, newest first
-///
-/// Also those that have expired or were revoked, and never with their secret. The header `Link` leads to the next page.
-#[utoipa::path(
-    get, path = "/api-keys", tag = "API keys", operation_id = "list_api_keys",
-    params(
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000,
-            description = "At most that many; 100 if not given"),
-        ("cursor" = Option<String>, Query, min_length = 1,
-            description = "Where the page begins, as the header Link of the page before has it"),
-    ),
-    responses(
-        (status = 200, description = "The keys", body = Vec<KeyBody>,
-            headers(("Link" = String, description = "The next page, with rel=\"next\""))),
-        (status = 422, description = "Parameters are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let mut query = Query::read(uri.query());
-    let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(100);
-    let scope = Scope::new("api-keys");
-    let after: Option<String> = query.cursor(&scope);
-    query.finish()?;
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/api-keys",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::ApiKeys,
+    operation_id: "list_api_keys",
+    summary: "List API keys",
+    description: "Newest first; also those that have expired or were revoked, and never with their secret. The \
+                  header `Link` leads to the next page.",
+    answer: "The keys",
+    headers: &[],
+    problems: &[READS],
+};
+
+/// Which keys a list shows.
+#[derive(Debug, Request)]
+pub(super) struct ListApiKeys {
+    /// At most that many; 100 if not given
+    #[field(nullable = false)]
+    limit: Option<PageLimit>,
+    /// Where the page begins, as the header Link of the page before has it
+    #[field(nullable = false)]
+    cursor: Option<Cursor>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(asked): Query<ListApiKeys>,
+    uri: Uri,
+) -> Result<Page<KeyBody>, Problem> {
+    let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;
+    let scope = CursorScope::new("api-keys");
+    let after: Option<String> = Cursor::position(asked.cursor, &scope)?;
     let room = app.pages.reserve().await?;
     let mut keys = app.store.api_keys(after.as_deref(), limit + 1).await?;
     let more = keys.len() > usize::try_from(limit).unwrap_or(usize::MAX);

@@ -1,33 +1,46 @@
 //! `DELETE /api-keys/{id}`
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State, http::Method};
+use holdfast_domain::Invalid;
 
 use crate::{
+    access::Scope,
     api_keys::KeyBody,
     app::App,
-    problem::{Kind, Problem, ProblemSchema},
+    endpoint::{Access, Endpoint, Tag, WRITES},
+    problem::{Kind, Problem},
+    request::{Named, PathText},
 };
 
-/// Revoke an API key
-///
-/// It stops to be good on every replica within seconds. Revoking it again changes nothing.
-#[utoipa::path(
-    delete, path = "/api-keys/{id}", tag = "API keys", operation_id = "revoke_api_key",
-    params(("id" = String, Path, description = "The public part of the key: what stands between `hf_` and the next `_`")),
-    responses(
-        (status = 200, description = "The key, revoked", body = KeyBody),
-        (status = 404, description = "There is no such key",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn revoke(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::DELETE,
+    path: "/api-keys/{id}",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::ApiKeys,
+    operation_id: "revoke_api_key",
+    summary: "Revoke an API key",
+    description: "It stops being valid on every replica within seconds. Revoking it again changes nothing.",
+    answer: "The key, revoked",
+    headers: &[],
+    problems: &[&[Kind::NotFound], WRITES],
+};
+
+/// The public part of a key.
+pub(super) struct KeyId(String);
+
+impl PathText for KeyId {
+    const NAME: &'static str = "id";
+    const DESCRIPTION: &'static str =
+        "The public part of the key: what stands between `hf_` and the next `_`";
+
+    fn read(text: String) -> Result<Self, Invalid> {
+        Ok(Self(text))
+    }
+}
+
+pub(super) async fn revoke(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(KeyId(id)): Named<KeyId>,
 ) -> Result<Json<KeyBody>, Problem> {
     // PostgreSQL takes no NUL in a text.
     let key = if id.contains('\0') { None } else { app.store.revoke_api_key(&id).await? };

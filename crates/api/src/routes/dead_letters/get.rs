@@ -1,35 +1,36 @@
 //! `GET /dead-letters/{id}`
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Method};
+use holdfast_domain::OrderId;
 
 use super::failed;
 use crate::{
+    access::Scope,
     app::App,
+    endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderHistoryBody, View},
-    problem::{Kind, Problem, ProblemSchema},
-    routes::extract::PathId,
+    problem::{Kind, Problem},
+    request::Id,
 };
 
-/// One dead letter, and how it came to that
-///
-/// The history has each try and why it failed. `GET /orders/{id}` tells the same of any order.
-#[utoipa::path(
-    get, path = "/dead-letters/{id}", tag = "dead letters", operation_id = "get_dead_letter",
-    params(("id" = i64, Path, description = "The order's id")),
-    responses(
-        (status = 200, description = "The order, which has failed", body = OrderHistoryBody),
-        (status = 404, description = "There is no such order, or it is no dead letter",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn get(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/dead-letters/{id}",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::DeadLetters,
+    operation_id: "get_dead_letter",
+    summary: "Get a dead letter with its history",
+    description: "The history has each try and why it failed. `GET /orders/{id}` shows the same of any order.",
+    answer: "The order, which has failed",
+    headers: &[],
+    problems: &[&[Kind::NotFound], READS],
+};
+
+pub(super) async fn get(
     State(app): State<App>,
-    PathId(id): PathId,
+    id: Id<OrderId>,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
+    let id = id.0;
     match failed(&app, id).await {
         Ok(order) => Ok(Json(View::Shop.with_history(order))),
         Err(problem) if problem.kind() == Kind::OrderMoved => Err(Problem::with_detail(

@@ -1,71 +1,78 @@
 //! `GET /dead-letters`
 
-use axum::{extract::State, http::Uri, response::Response};
+use axum::{
+    extract::State,
+    http::{Method, Uri},
+};
 use holdfast_domain::{OrderId, ProductId};
 use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace};
 
 use crate::{
+    access::Scope,
     app::App,
-    cursor::{Scope, page},
-    dead_letters::Time,
+    cursor::{Cursor, Page, Scope as CursorScope, page},
+    endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderBody, View},
-    problem::{Problem, ProblemSchema},
-    query::Query,
+    problem::Problem,
+    request::{PageLimit, Query, Request, Time},
 };
 
-/// The most dead letters of one answer.
-const LIMIT_MAX: i64 = 1000;
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/dead-letters",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::DeadLetters,
+    operation_id: "list_dead_letters",
+    summary: "List dead letters",
+    description: "Newest orders first. A dead letter is an order that could not be fulfilled: `failure` says \
+                  why. It keeps its units until an operator replays or discards it.\n\n\
+                  The header `Link` leads to the next page; without it, the list is at its end. With filters, \
+                  a page may be shorter than `limit`, or empty, and still have a next one.",
+    answer: "The orders, all of which have failed",
+    headers: &[],
+    problems: &[READS],
+};
 
-/// The dead letters, newest orders first
-///
-/// A dead letter is an order that could not be fulfilled: `failure` says why. It keeps its units until
-/// somebody replays or discards it.
-///
-/// The header `Link` leads to the next page; without it, the list has come to its end. With filters, a
-/// page may be shorter than `limit`, empty even, and still have a next one.
-#[utoipa::path(
-    get, path = "/dead-letters", tag = "dead letters", operation_id = "list_dead_letters",
-    params(
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000,
-            description = "At most that many; 100 if not given"),
-        ("cursor" = Option<String>, Query, min_length = 1,
-            description = "Where the page begins, as the header Link of the page before has it; only with the same filters"),
-        ("product_id" = Option<i64>, Query, description = "Only orders with this product on one of their lines"),
-        ("failed_since" = Option<String>, Query, format = DateTime,
-            description = "Only orders that failed at this time or later"),
-        ("failed_before" = Option<String>, Query, format = DateTime,
-            description = "Only orders that failed before this time"),
-    ),
-    responses(
-        (status = 200, description = "The orders, all of which have failed", body = Vec<OrderBody>,
-            headers(("Link" = String, description = "The next page, with rel=\"next\""))),
-        (status = 422, description = "Parameters are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let mut query = Query::read(uri.query());
-    let limit = query.integer("limit", 1..=LIMIT_MAX);
-    let product = query.integer("product_id", i64::MIN..=i64::MAX);
-    let since = query.parsed::<Time>("failed_since", || Time::MUST.to_owned());
-    let before = query.parsed::<Time>("failed_before", || Time::MUST.to_owned());
+/// Which dead letters a list shows.
+#[derive(Debug, Request)]
+pub struct ListDeadLetters {
+    /// At most that many; 100 if not given
+    #[field(nullable = false)]
+    limit: Option<PageLimit>,
+    /// Where the page begins, as the header Link of the page before has it; only with the same filters
+    #[field(nullable = false)]
+    cursor: Option<Cursor>,
+    /// Only orders with this product on one of their lines
+    #[field(nullable = false)]
+    product_id: Option<ProductId>,
+    /// Only orders that failed at this time or later
+    #[field(nullable = false)]
+    failed_since: Option<Time>,
+    /// Only orders that failed before this time
+    #[field(nullable = false)]
+    failed_before: Option<Time>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(asked): Query<ListDeadLetters>,
+    uri: Uri,
+) -> Result<Page<OrderBody>, Problem> {
+    let ListDeadLetters { limit, cursor, product_id, failed_since, failed_before } = asked;
     let filter = DeadLetterFilter {
-        product: product.map(ProductId),
-        failed_since: since.map(|time| time.0),
-        failed_before: before.map(|time| time.0),
+        product: product_id,
+        failed_since: failed_since.map(|time| time.0),
+        failed_before: failed_before.map(|time| time.0),
     };
-    let scope = Scope::new("dead-letters")
-        .filter(product)
+    let scope = CursorScope::new("dead-letters")
+        .filter(product_id)
         .filter(filter.failed_since)
         .filter(filter.failed_before);
-    let after: Option<(i64, i64)> = query.cursor(&scope);
-    query.finish()?;
+    let after: Option<(i64, i64)> = Cursor::position(cursor, &scope)?;
     let asked = DeadLetterPage {
         filter,
         after: after.map(|(created_us, id)| OrderPlace { created_us, id: OrderId(id) }),
-        limit: limit.unwrap_or(100),
+        limit: limit.unwrap_or(PageLimit::DEFAULT).0,
     };
     let room = app.pages.reserve().await?;
     let found = app.store.dead_letters(&asked).await?;

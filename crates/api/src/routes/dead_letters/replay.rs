@@ -1,52 +1,52 @@
 //! `POST /dead-letters/{id}/replay`
 
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
-use holdfast_domain::OrderId;
+use axum::{Json, extract::State, http::Method};
+use holdfast_admission::OrderedBy;
+use holdfast_domain::{Operator, OperatorNote, OrderId};
 
-use super::{failed, unknown};
+use super::failed;
 use crate::{
+    access::Scope,
     app::App,
-    body::receive,
-    dead_letters::{self, OrderedBySchema},
-    orders::{OrderHistoryBody, View},
-    problem::{Kind, Problem, ProblemSchema},
-    routes::extract::ParentId,
+    endpoint::{Access, Endpoint, Tag, WRITES},
+    orders::{OrderHistoryBody, View, unknown},
+    problem::{Kind, Problem},
+    request::{Id, JsonBody, Request},
 };
 
-/// Replay a dead letter
-///
-/// The order is pending again, with all its tries before it; the receiver is sent the same message id.
-/// Who wanted it and why is kept in the order's history.
-#[utoipa::path(
-    post, path = "/dead-letters/{id}/replay", tag = "dead letters", operation_id = "replay_dead_letter",
-    params(("id" = i64, Path, description = "The order's id")),
-    request_body(content = OrderedBySchema),
-    responses(
-        (status = 200, description = "The order, pending or already further", body = OrderHistoryBody),
-        (status = 404, description = "There is no such order",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, or not any more; `state` tells where it stands",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn replay(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/dead-letters/{id}/replay",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::DeadLetters,
+    operation_id: "replay_dead_letter",
+    summary: "Replay a dead letter",
+    description: "The order is pending again, with all its tries before it; the receiver is sent the same \
+                  message id. Who wanted it and why is kept in the order's history.",
+    answer: "The order, pending or already further",
+    headers: &[],
+    problems: &[&[Kind::NotFound, Kind::OrderMoved], WRITES],
+};
+
+/// Who wants it, and why.
+#[derive(Debug, Request)]
+pub struct OperatorRequest {
+    /// Who wants it: 1 to 200 characters, kept in the order's history.
+    #[field(example = "ada@shop.example")]
+    by: Operator,
+    /// Why: 1 to 500 characters, kept there too.
+    #[field(example = "the carrier is back")]
+    note: Option<OperatorNote>,
+}
+
+pub(super) async fn replay(
     State(app): State<App>,
-    ParentId(id): ParentId,
-    headers: HeaderMap,
-    body: Body,
+    id: Id<OrderId>,
+    JsonBody(OperatorRequest { by, note }): JsonBody<OperatorRequest>,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
-    let ordered = dead_letters::ordered_by(&receive(&headers, body, app.body).await?)?;
-    // So that a dead letter that is none leads to an answer that says why.
+    let id = id.0;
+    let ordered = OrderedBy { by, note };
+    // So that the answer for an order that is no dead letter says why.
     let order = failed(&app, id).await?;
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
     if !replayed.locked.is_empty() {
@@ -57,10 +57,36 @@ pub async fn replay(
         .publish(replayed.orders.into_iter().map(|order| (order.order_id, order.trace_context)));
     let order = app.store.order(OrderId(id)).await.map_err(Problem::after_change)?;
     let order = order.ok_or_else(|| unknown(id))?;
-    // Somebody else was faster.
+    // Another request was faster.
     if was_ours {
         Ok(Json(View::Shop.with_history(order)))
     } else {
         Err(Problem::order_moved(order.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{read, wrong};
+
+    #[test]
+    fn an_operator_is_required_and_a_note_is_not() {
+        let note = |body: &str| {
+            let request: OperatorRequest = read(body).unwrap();
+            request.note.map(|note| note.as_str().to_owned())
+        };
+        assert_eq!(note(r#"{"by":"ada","note":"why not"}"#).as_deref(), Some("why not"));
+        for body in [r#"{"by":"ada"}"#, r#"{"by":"ada","note":null}"#] {
+            assert_eq!(note(body), None);
+        }
+        for (body, fields) in [
+            ("{}", vec!["by"]),
+            (r#"{"by":" ","note":""}"#, vec!["by", "note"]),
+            (r#"{"by":null,"note":7}"#, vec!["by", "note"]),
+            (r#"{"by":"a\u0000"}"#, vec!["by"]),
+        ] {
+            assert_eq!(wrong::<OperatorRequest>(body), fields, "{body}");
+        }
     }
 }

@@ -1,20 +1,177 @@
 //! `POST /dead-letters/replay`
 
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
-use holdfast_domain::OrderId;
-use holdfast_store::Replayed;
+use axum::{Json, extract::State, http::Method};
+use holdfast_admission::OrderedBy;
+use holdfast_domain::{Invalid, Operator, OperatorNote, OrderId, ProductId};
+use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace, Replayed};
 use serde::Serialize;
-use utoipa::ToSchema;
-
-use crate::{
-    app::App,
-    body::receive,
-    dead_letters::{self, ReplayManySchema, Which},
-    orders::Status,
-    problem::{Problem, ProblemSchema},
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-/// What became of a wish to replay dead letters.
+use crate::{
+    access::Scope,
+    app::App,
+    cursor::{Cursor, Scope as CursorScope},
+    endpoint::{Access, Endpoint, Tag, WRITES},
+    orders::Status,
+    problem::Problem,
+    request::{
+        Fields, Input, JsonBody, PageLimit, Reading, Request, Time, Value, Wrong, array_between,
+    },
+};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/dead-letters/replay",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::DeadLetters,
+    operation_id: "replay_dead_letters",
+    summary: "Replay many dead letters",
+    description: "Either those with the `ids` that are given, or those that a filter fits, the oldest orders \
+                  first; `all` fits each. At most `limit` of a filter's are replayed by one request: as long \
+                  as the answer has a `cursor`, send the same again with it. An order that is replayed and \
+                  fails again meanwhile is not met again.\n\n\
+                  Each order that has failed is pending again, with all its tries before it, and keeps in its \
+                  history who wanted that and why. To send the same again does no harm: what is pending \
+                  already stays so.",
+    answer: "What was replayed",
+    headers: &[],
+    problems: &[WRITES],
+};
+
+/// The most orders that one request replays.
+const REPLAYED_MAX: usize = 1000;
+
+/// Which dead letters are to be replayed: `ids`, or else at least one of `product_id`, `failed_since`,
+/// `failed_before` and `all`.
+#[derive(Debug, Request)]
+#[request(check = ids_or_filter)]
+pub struct ReplayMany {
+    /// Who wants it: 1 to 200 characters, kept in each order's history.
+    #[field(example = "ada@shop.example")]
+    by: Operator,
+    /// Why: 1 to 500 characters, kept there too.
+    #[field(example = "the carrier is back")]
+    note: Option<OperatorNote>,
+    /// Just these: 1 to 1000 ids.
+    #[field(nullable = false)]
+    ids: Option<OrderIds>,
+    /// Only orders with this product on one of their lines.
+    #[field(nullable = false)]
+    product_id: Option<ProductId>,
+    /// Only orders that failed at this time or later.
+    #[field(nullable = false)]
+    failed_since: Option<Time>,
+    /// Only orders that failed before this time.
+    #[field(nullable = false)]
+    failed_before: Option<Time>,
+    /// `true` for all of them.
+    #[field(nullable = false)]
+    all: Option<True>,
+    /// With a filter: at most that many are replayed by this request; 100 if not given.
+    #[field(nullable = false)]
+    limit: Option<PageLimit>,
+    /// With a filter: where to go on, as the answer before has it; only with the same filter.
+    #[field(nullable = false)]
+    cursor: Option<Cursor>,
+}
+
+/// The fields that choose by a filter.
+const FILTERS: [&str; 4] = ["product_id", "failed_since", "failed_before", "all"];
+
+fn ids_or_filter(fields: &mut Fields<'_>) {
+    if fields.has("ids") {
+        for name in FILTERS.into_iter().chain(["limit", "cursor"]) {
+            fields.refuse(name, "must not be given together with ids");
+        }
+    } else if !FILTERS.into_iter().any(|name| fields.has(name)) {
+        fields.wrong(
+            "ids",
+            "must be there, or else product_id, failed_since, failed_before, or all with true",
+        );
+    }
+}
+
+/// Ids of orders, ascending and each once.
+#[derive(Clone, Debug)]
+struct OrderIds(Vec<OrderId>);
+
+impl Value for OrderIds {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        let must =
+            || Invalid::from(format!("must be an array of 1 to {REPLAYED_MAX} whole numbers"));
+        let elements = input.elements(REPLAYED_MAX).filter(|elements| !elements.is_empty());
+        let ids = elements.ok_or_else(must)?.into_iter().map(Input::integer);
+        let ids: Result<Vec<_>, _> = ids.collect();
+        let mut ids: Vec<_> = ids.map_err(|_| must())?.into_iter().map(OrderId).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(Self(ids))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        array_between(i64::schema(), 1, REPLAYED_MAX)
+    }
+}
+
+/// `true`
+#[derive(Clone, Copy, Debug)]
+struct True;
+
+impl Value for True {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        if input.boolean() == Ok(true) {
+            Ok(Self)
+        } else {
+            Err("must be true, or not there".into())
+        }
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])).into()
+    }
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug)]
+enum Which {
+    /// These, ascending and each once.
+    Ids(Vec<OrderId>),
+    /// Those of a page.
+    Matching(DeadLetterPage),
+}
+
+impl ReplayMany {
+    /// Which dead letters are meant, and what makes the cursors of the filter.
+    fn which(self) -> Result<(Which, CursorScope), Problem> {
+        let scope = CursorScope::new("replay");
+        if let Some(OrderIds(ids)) = self.ids {
+            return Ok((Which::Ids(ids), scope));
+        }
+        let filter = DeadLetterFilter {
+            product: self.product_id,
+            failed_since: self.failed_since.map(|time| time.0),
+            failed_before: self.failed_before.map(|time| time.0),
+        };
+        let scope =
+            scope.filter(filter.product).filter(filter.failed_since).filter(filter.failed_before);
+        // `ids_or_filter` has asked for one of them: nothing is replayed that no field names.
+        if self.all.is_none() && filter == DeadLetterFilter::default() {
+            return Err(Problem::body("must have ids or a filter"));
+        }
+        let after: Option<(i64, i64)> = Cursor::position(self.cursor, &scope)?;
+        let page = DeadLetterPage {
+            filter,
+            after: after.map(|(created_us, id)| OrderPlace { created_us, id: OrderId(id) }),
+            limit: self.limit.unwrap_or(PageLimit::DEFAULT).0,
+        };
+        Ok((Which::Matching(page), scope))
+    }
+}
+
+/// What was replayed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Replayed)]
 pub struct ReplayedBody {
@@ -38,57 +195,31 @@ pub struct NotReplayedBody {
     pub id: i64,
     /// Where it stands; without it, there is no such order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Status>)]
-    pub status: Option<&'static str>,
+    pub status: Option<Status>,
 }
 
-/// Replay many dead letters
-///
-/// Either those with the `ids` that are given, or those that a filter fits, the oldest orders first;
-/// `all` fits each. At most `limit` of a filter's are replayed by one request: as long as the answer has a
-/// `cursor`, send the same again with it. An order that is replayed and fails again meanwhile is not met again.
-///
-/// Each order that has failed is pending again, with all its tries before it, and keeps in its history
-/// who wanted that and why. To send the same again does no harm: what is pending already stays so.
-#[utoipa::path(
-    post, path = "/dead-letters/replay", tag = "dead letters", operation_id = "replay_dead_letters",
-    request_body(content = ReplayManySchema),
-    responses(
-        (status = 200, description = "What was replayed", body = ReplayedBody),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn replay_many(
+pub(super) async fn replay_many(
     State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(mut asked): JsonBody<ReplayMany>,
 ) -> Result<Json<ReplayedBody>, Problem> {
-    let asked = dead_letters::replay_many(&receive(&headers, body, app.body).await?)?;
-    let ordered = asked.ordered.as_ordered();
-    let (Replayed { orders: swept, locked }, next) = match &asked.which {
+    let ordered = OrderedBy { by: asked.by.clone(), note: asked.note.take() };
+    let (which, scope) = asked.which()?;
+    let ordered = ordered.as_ordered();
+    let (Replayed { orders: swept, locked }, next) = match &which {
         Which::Ids(ids) => (app.store.replay(ids, ordered).await?, None),
         Which::Matching(page) => app.store.replay_page(page, ordered).await?,
     };
     let mut replayed: Vec<_> = swept.iter().map(|order| order.order_id.0).collect();
     replayed.sort_unstable();
     app.admission.publish(swept.into_iter().map(|order| (order.order_id, order.trace_context)));
-    let not_replayed = match asked.which {
+    let not_replayed = match which {
         Which::Ids(mut ids) => {
             ids.retain(|id| replayed.binary_search(&id.0).is_err());
             others(&app, &ids).await?
         }
         Which::Matching(_) => others(&app, &locked).await?,
     };
-    let cursor = next.map(|place| asked.scope.cursor(&(place.created_us, place.id.0)));
+    let cursor = next.map(|place| scope.cursor(&(place.created_us, place.id.0)));
     Ok(Json(ReplayedBody { replayed, not_replayed, cursor }))
 }
 
@@ -99,6 +230,9 @@ async fn others(app: &App, ids: &[OrderId]) -> Result<Vec<NotReplayedBody>, Prob
     }
     let found = app.store.statuses(ids).await.map_err(Problem::after_change)?;
     let status =
-        |id: OrderId| found.iter().find(|(found, _)| *found == id).map(|(_, it)| it.as_str());
+        |id: OrderId| found.iter().find(|(found, _)| *found == id).map(|(_, it)| Status(*it));
     Ok(ids.iter().map(|id| NotReplayedBody { id: id.0, status: status(*id) }).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,97 +1,134 @@
 //! `POST /holds`
 
+use std::time::Duration;
+
 use axum::{
-    Json,
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderValue, Method, header},
 };
-use holdfast_admission::{HoldDecision, Refusal};
-use holdfast_domain::{CustomerRef, HoldStatus};
-use utoipa::ToSchema;
+use holdfast_admission::{HoldDecision, HoldStock, Refusal};
+use holdfast_domain::{CustomerRef, HoldStatus, Invalid, Money, ProductId, Quantity};
+use holdfast_store::IdempotencyKey;
+use utoipa::openapi::{RefOr, Schema};
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
-    body::receive,
-    holds::HoldBody,
-    idempotency, new_order,
-    problem::{Problem, ProblemSchema},
+    endpoint::{ADMISSION, Access, Created, Endpoint, LOCATION, REPLAYED, Tag},
+    holds::{HoldBody, HoldState},
+    idempotency::{self, ClientKey, add_price, add_texts},
+    limits::OrderLimits,
+    problem::{Kind, Problem},
+    request::{
+        Input, KeyedBody, NamedCustomer, Reading, Request, Value, Wrong, integer, whole_number,
+    },
 };
 
-/// Units to be kept.
-#[derive(ToSchema)]
-#[schema(as = NewHold)]
-#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
-pub struct NewHoldSchema {
+/// How long a hold lasts if its request does not say.
+const HOLD_DEFAULT: Duration = Duration::from_mins(15);
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/holds",
+    access: Access::Customers(Scope::OrdersWrite),
+    tag: Tag::Holds,
+    operation_id: "create_hold",
+    summary: "Hold units of a product",
+    description: "With the answer 201 the units are taken from stock and are not sold to other customers until \
+                  the hold's time is over. An order that names the hold takes them, at the price of now. Units \
+                  that are not ordered by then come back by themselves.",
+    answer: "The hold; the repeat of a request shows it as it is now",
+    headers: &[LOCATION, REPLAYED],
+    problems: &[
+        &[
+            Kind::NotFound,
+            Kind::NotEnoughStock,
+            Kind::SaleNotOpen,
+            Kind::SaleOver,
+            Kind::OverLimit,
+            Kind::PriceChanged,
+        ],
+        ADMISSION,
+    ],
+};
+
+/// Units to be held.
+#[derive(Debug, Request)]
+pub struct NewHold {
     /// Of which product.
-    #[schema(example = 3)]
-    product_id: i64,
+    #[field(example = 3)]
+    product_id: ProductId,
     /// How many units.
-    #[schema(example = 2, minimum = 1)]
-    quantity: i64,
+    #[field(example = 2)]
+    quantity: Quantity,
     /// For how many seconds; 900 if not given, at most 86,400 unless the server is set otherwise.
-    #[schema(example = 600, minimum = 1)]
-    seconds: Option<i64>,
+    #[field(example = 600)]
+    seconds: Option<HoldTime>,
     /// The shop's own name for the customer: 1 to 200 characters.
-    #[schema(example = "customer-42")]
-    customer_ref: Option<String>,
+    #[field(example = "customer-42")]
+    customer_ref: Option<NamedCustomer>,
     /// What the customer was told that one unit costs, as `price` is given. At another price nothing is held: 409
     /// `price-changed`.
-    #[schema(example = 499.90)]
-    expected_price: Option<f64>,
+    #[field(example = 499.90)]
+    expected_price: Option<Money>,
 }
 
-/// Keep units for a customer for a while
-///
-/// With the answer 201 the units are taken from stock and sold to nobody else until the hold's time is over. An order that
-/// names the hold takes them, at the price of now. What is not ordered by then comes back by
-/// itself.
-#[utoipa::path(
-    post, path = "/holds", tag = "holds", operation_id = "create_hold",
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
-        description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
-    request_body(content = NewHoldSchema),
-    responses(
-        (status = 201, description = "The hold; the repeat of a request shows it as it is now", body = HoldBody,
-            headers(
-                ("Location" = String, description = "Its path"),
-                ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key made it"),
-            )),
-        (status = 404, description = "There is no such product, or it is no longer sold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "Not enough is left (`left` tells how much), or the price is another one (`current_price`)",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong (all of them are named), or the key came before with another request",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Too many orders wait, the product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 504, description = "The answer took too long; the hold may exist or not",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn create(
+/// How long units are held, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct HoldTime(Duration);
+
+impl Value for HoldTime {
+    fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong> {
+        let most = i64::try_from(reading.limits.hold.as_secs()).unwrap_or(i64::MAX);
+        let seconds = whole_number(input, 1, most)?;
+        let seconds = u64::try_from(seconds).map_err(|_| Invalid::from("must be above 0"))?;
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        integer().minimum(Some(1)).into()
+    }
+}
+
+impl NewHold {
+    /// The hold of a caller.
+    ///
+    /// # Errors
+    /// A product that cannot be there.
+    pub fn of(
+        self,
+        caller: &Caller,
+        key: Option<&ClientKey>,
+        limits: &OrderLimits,
+    ) -> Result<HoldStock, Problem> {
+        let Self { product_id, quantity, seconds, customer_ref, expected_price } = self;
+        if product_id.0 < 1 {
+            return Err(Problem::unknown_product(product_id.0));
+        }
+        let customer_ref = NamedCustomer::or_own(customer_ref, caller);
+        let lasts = seconds.map_or(HOLD_DEFAULT.min(limits.hold), |HoldTime(time)| time);
+        let key = key.map(|key| {
+            let mut request = format!("hold;{product_id},{},{}", quantity.units(), lasts.as_secs());
+            add_price(&mut request, expected_price);
+            add_texts(&mut request, [customer_ref.as_ref().map(CustomerRef::as_str)]);
+            IdempotencyKey::new(caller.key_space(), key.as_str(), request.as_bytes())
+        });
+        Ok(HoldStock { product_id, quantity, expected_price, lasts, customer_ref, key })
+    }
+}
+
+pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let body = receive(&headers, body, app.body).await?;
-    let request = new_order::hold(&headers, &body, &app.limits, &caller)?;
-    match app.admission.hold(request).await? {
-        HoldDecision::Accepted(hold) => created(HoldBody {
+    KeyedBody { key, body }: KeyedBody<NewHold>,
+) -> Result<Created<HoldBody>, Problem> {
+    match app.admission.hold(body.of(&caller, key.as_ref(), &app.limits)?).await? {
+        HoldDecision::Accepted(hold) => created(&HoldBody {
             id: hold.id.0,
             product_id: hold.product_id.0,
             quantity: hold.quantity.units(),
             unit_price: hold.unit_price.to_major_f64(),
-            status: HoldStatus::Active.as_str(),
+            status: HoldState(HoldStatus::Active),
             customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
             expires_at: hold.created_at.checked_add(hold.lasts).map_err(Problem::internal)?,
             created_at: hold.created_at,
@@ -100,15 +137,36 @@ pub async fn create(
         HoldDecision::Repeated(id) => {
             let hold = app.store.hold(id).await?;
             let hold = hold.ok_or_else(|| Problem::internal(Refusal::Internal))?;
-            let mut answer = created(HoldBody::from(hold))?;
-            answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
-            Ok(answer)
+            let answer = created(&HoldBody::from(hold))?;
+            Ok(answer.with(idempotency::REPEATED, HeaderValue::from_static("true")))
         }
     }
 }
 
-fn created(hold: HoldBody) -> Result<Response, Problem> {
-    let location =
-        HeaderValue::from_str(&format!("/holds/{}", hold.id)).map_err(Problem::internal)?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(hold)).into_response())
+fn created(hold: &HoldBody) -> Result<Created<HoldBody>, Problem> {
+    let location = HeaderValue::from_str(&format!("/holds/{}", hold.id));
+    Ok(Created::new(hold).with(header::LOCATION, location.map_err(Problem::internal)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{LIMITS, read, wrong};
+
+    #[test]
+    fn a_hold_has_a_bounded_time() {
+        let with =
+            |seconds: &str| format!(r#"{{"product_id":1,"quantity":1,"seconds":{seconds}}}"#);
+        for seconds in
+            ["-1", "0", "3601", "315360000", "1.5", "\"60\"", "1e30", "9223372036854775808"]
+        {
+            assert_eq!(wrong::<NewHold>(&with(seconds)), ["seconds"], "{seconds}");
+        }
+        let lasts = |body: &str| {
+            let hold = read::<NewHold>(body).unwrap().of(&Caller::anybody(), None, &LIMITS);
+            hold.unwrap().lasts
+        };
+        assert_eq!(lasts(&with("3600")), Duration::from_hours(1));
+        assert_eq!(lasts(r#"{"product_id":1,"quantity":1}"#), Duration::from_mins(15));
+    }
 }

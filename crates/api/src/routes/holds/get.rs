@@ -1,38 +1,37 @@
 //! `GET /holds/{id}`
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Method};
 use holdfast_domain::HoldId;
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
+    endpoint::{Access, Endpoint, READS, Tag},
     holds::{HoldBody, unknown},
-    problem::{Problem, ProblemSchema},
-    routes::extract::PathId,
+    problem::{Kind, Problem},
+    request::Id,
 };
 
-/// One hold
-///
-/// It is `expired` from the moment its time is over, whether or not its units have been given back
-/// already.
-#[utoipa::path(
-    get, path = "/holds/{id}", tag = "holds", operation_id = "get_hold",
-    params(("id" = i64, Path, description = "The hold's id")),
-    responses(
-        (status = 200, description = "The hold", body = HoldBody),
-        (status = 404, description = "There is no such hold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn get(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/holds/{id}",
+    access: Access::Customers(Scope::OrdersRead),
+    tag: Tag::Holds,
+    operation_id: "get_hold",
+    summary: "Get a hold",
+    description: "It is `expired` from the moment its time is over, whether or not its units have been given \
+                  back already.",
+    answer: "The hold",
+    headers: &[],
+    problems: &[&[Kind::NotFound], READS],
+};
+
+pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
-    PathId(id): PathId,
+    id: Id<HoldId>,
 ) -> Result<Json<HoldBody>, Problem> {
+    let id = id.0;
     let hold = app.store.hold(HoldId(id)).await?;
     let hold = hold.filter(|hold| caller.may_see(hold.customer_ref.as_ref()));
     Ok(Json(hold.ok_or_else(|| unknown(id))?.into()))

@@ -1,47 +1,42 @@
 //! `DELETE /holds/{id}`
 
-use axum::{extract::State, http::StatusCode};
+use axum::{extract::State, http::Method};
 use holdfast_admission::ReleaseHold;
 use holdfast_domain::HoldId;
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
+    endpoint::{ADMISSION, Access, Endpoint, NoContent, Tag},
     holds::unknown,
-    problem::{Problem, ProblemSchema},
-    routes::extract::PathId,
+    problem::{Kind, Problem},
+    request::Id,
 };
 
-/// Let go of a hold
-///
-/// Its units are in stock again at once.
-#[utoipa::path(
-    delete, path = "/holds/{id}", tag = "holds", operation_id = "release_hold",
-    params(("id" = i64, Path, description = "The hold's id")),
-    responses(
-        (status = 204, description = "It keeps nothing any more"),
-        (status = 404, description = "There is no such hold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It is over already; `state` tells how it ended",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Too many orders wait, the product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 504, description = "The answer took too long; the hold may be over or not",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn release(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::DELETE,
+    path: "/holds/{id}",
+    access: Access::Customers(Scope::OrdersWrite),
+    tag: Tag::Holds,
+    operation_id: "release_hold",
+    summary: "Release a hold",
+    description: "Its units are in stock again at once.",
+    answer: "The hold is released",
+    headers: &[],
+    problems: &[&[Kind::NotFound, Kind::HoldEnded], ADMISSION],
+};
+
+pub(super) async fn release(
     State(app): State<App>,
     caller: Caller,
-    PathId(id): PathId,
-) -> Result<StatusCode, Problem> {
+    id: Id<HoldId>,
+) -> Result<NoContent, Problem> {
+    let id = id.0;
     let hold = app.store.hold(HoldId(id)).await?;
     let hold = hold
         .filter(|hold| caller.may_see(hold.customer_ref.as_ref()))
         .ok_or_else(|| unknown(id))?;
     let release = ReleaseHold { hold_id: hold.id, product_id: hold.product_id };
     app.admission.release(release).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

@@ -1,46 +1,41 @@
 //! `POST /orders/{id}/cancel`
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Method};
 use holdfast_admission::CancelOrder;
 use holdfast_domain::{OrderId, OrderStatus};
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
+    endpoint::{ADMISSION, Access, Endpoint, Tag},
     orders::{OrderBody, View, unknown},
-    problem::{Problem, ProblemSchema},
-    routes::extract::ParentId,
+    problem::{Kind, Problem},
+    request::Id,
 };
 
-/// Cancel an order
-///
-/// Only a pending order can be cancelled: nobody works on it. Its units are in stock again, once. If a
-/// worker begins it at the same moment, exactly one of the two wins.
-///
-/// An order that was tried before, and that may have been taken by the one who fulfils it, is not
-/// cancelled: 409 `order-may-be-fulfilled`. It is completed or fails by itself, or an operator settles it.
-#[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", operation_id = "cancel_order",
-    params(("id" = i64, Path, description = "The order's id")),
-    responses(
-        (status = 200, description = "The order, cancelled", body = OrderBody),
-        (status = 404, description = "There is no such order",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It is not pending any more, or it may be fulfilled already; `type` tells which, and `state` where it stands",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Too many orders wait, a product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 504, description = "The answer took too long; the order may be cancelled or not",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn cancel(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/orders/{id}/cancel",
+    access: Access::Customers(Scope::OrdersWrite),
+    tag: Tag::Orders,
+    operation_id: "cancel_order",
+    summary: "Cancel an order",
+    description: "Only a pending order can be cancelled: no worker has begun it. Its units are in stock again, \
+                  once. If a worker begins it at the same moment, exactly one of the two wins.\n\n\
+                  An order that was tried before, and that may have been accepted by the system that fulfils \
+                  it, is not cancelled: 409 `order-may-be-fulfilled`. It is completed or fails by itself, or \
+                  an operator settles it.",
+    answer: "The order, cancelled",
+    headers: &[],
+    problems: &[&[Kind::NotFound, Kind::OrderMoved, Kind::OrderMayBeFulfilled], ADMISSION],
+};
+
+pub(super) async fn cancel(
     State(app): State<App>,
     caller: Caller,
-    ParentId(id): ParentId,
+    id: Id<OrderId>,
 ) -> Result<Json<OrderBody>, Problem> {
+    let id = id.0;
     let order = app.store.order(OrderId(id)).await?;
     let order = order
         .filter(|order| caller.may_see(order.customer_ref.as_ref()))

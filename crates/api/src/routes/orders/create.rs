@@ -1,134 +1,149 @@
 //! `POST /orders`
 
+mod lines;
+mod same_request;
+
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::Response,
+    http::{HeaderValue, Method, header},
 };
 use bytes::Bytes;
-use holdfast_admission::{OrderDecision, Refusal};
-use holdfast_domain::{Lines, OrderId};
+use holdfast_admission::{OrderDecision, PlaceOrder, Refusal};
+use holdfast_domain::{
+    CustomerRef, HoldId, Line, Lines, Metadata, Money, OrderId, ProductId, Quantity,
+};
 use holdfast_telemetry::{propagation, traces};
 use tracing::Span;
-use utoipa::ToSchema;
+
+use lines::OrderItems;
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
-    body::{encode, receive},
-    holds, idempotency, new_order,
+    endpoint::{ADMISSION, Access, Created, Endpoint, LOCATION, REPLAYED, Tag},
+    holds,
+    idempotency::{self, ClientKey},
     orders::AcceptedBody,
-    problem::{Problem, ProblemSchema},
+    problem::{Kind, Problem},
+    request::{Fields, KeyedBody, NamedCustomer, Request},
+};
+
+pub(crate) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/orders",
+    access: Access::Customers(Scope::OrdersWrite),
+    tag: Tag::Orders,
+    operation_id: "create_order",
+    summary: "Place an order",
+    description: "With the answer 201 the order is committed and its stock taken; from then on it reaches a \
+                  final status, whatever happens. Any other answer took no stock, except `outcome-unknown` and \
+                  `timeout`, which say that the outcome is not known.\n\n\
+                  With an `Idempotency-Key`, the same request can safely be sent again: it is answered with \
+                  the same order as it is by then, also while the first is still being worked on (the second \
+                  waits for it), on another replica, and after a crash. Keys are kept for 24 hours unless the \
+                  server is set otherwise. A request that was refused leaves no key behind.",
+    answer: "The order, as it was accepted; the repeat of a request shows the order as it is now",
+    headers: &[LOCATION, REPLAYED],
+    problems: &[
+        &[
+            Kind::NotFound,
+            Kind::NotEnoughStock,
+            Kind::SaleNotOpen,
+            Kind::SaleOver,
+            Kind::OverLimit,
+            Kind::PriceChanged,
+            Kind::HoldEnded,
+        ],
+        ADMISSION,
+    ],
 };
 
 /// An order to be placed: either `product_id` and `quantity`, or `items`.
-#[derive(ToSchema)]
-#[schema(as = NewOrder)]
-#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
-pub struct NewOrderSchema {
+#[derive(Debug, Request)]
+#[request(check = one_form)]
+pub struct NewOrder {
     /// What is ordered.
-    #[schema(example = 3)]
-    product_id: Option<i64>,
+    #[field(nullable = false, example = 3)]
+    product_id: Option<ProductId>,
     /// How many units; the highest number allowed is a setting of the server, 1,000 by default.
-    #[schema(example = 1, minimum = 1)]
-    quantity: Option<i64>,
+    #[field(nullable = false, example = 1)]
+    quantity: Option<Quantity>,
     /// A hold that keeps exactly these units: the order takes them, at the hold's price.
-    hold_id: Option<i64>,
+    hold_id: Option<HoldId>,
     /// What the customer was told that one unit costs, as `price` is given. At another price nothing is ordered:
     /// 409 `price-changed`. From a hold, the hold's price counts.
-    #[schema(example = 499.90)]
-    expected_price: Option<f64>,
+    #[field(example = 499.90)]
+    expected_price: Option<Money>,
     /// Several lines, all of which are accepted or none; at most 50 unless the server is set
     /// otherwise. The same product on two lines is one line with the sum of both.
-    items: Option<Vec<NewItemSchema>>,
+    #[field(nullable = false)]
+    items: Option<OrderItems>,
     /// The shop's own name for the customer: 1 to 200 characters. An order from a hold is that of the hold's customer:
     /// it may leave this out, and may not name another.
-    #[schema(example = "customer-42")]
-    customer_ref: Option<String>,
+    #[field(example = "customer-42")]
+    customer_ref: Option<NamedCustomer>,
     /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes, which
     /// comes back byte for byte.
-    #[schema(value_type = Option<Object>)]
-    metadata: Option<serde_json::Value>,
+    metadata: Option<Metadata>,
 }
 
-/// A line of an order to be placed.
-#[derive(ToSchema)]
-#[schema(as = NewItem)]
-#[allow(dead_code)] // only for the OpenAPI document
-pub struct NewItemSchema {
-    /// What is ordered.
-    #[schema(example = 3)]
-    product_id: i64,
-    /// How many units.
-    #[schema(example = 1, minimum = 1)]
-    quantity: i64,
-    /// A hold that keeps exactly these units.
-    hold_id: Option<i64>,
-    /// What the customer was told that one unit costs, as `price` is given.
-    #[schema(example = 499.90)]
-    expected_price: Option<f64>,
+fn one_form(fields: &mut Fields<'_>) {
+    if fields.has("items") {
+        for name in ["product_id", "quantity", "hold_id", "expected_price"] {
+            fields.refuse(name, "must not be given together with items");
+        }
+    } else {
+        fields.need("product_id");
+        fields.need("quantity");
+    }
 }
 
-/// Place an order
-///
-/// With the answer 201 the order is committed and its stock taken; from then on it reaches a final
-/// status, whatever happens. Any other answer took no stock, except `outcome-unknown` and `timeout`,
-/// which say that nobody knows.
-///
-/// With an `Idempotency-Key`, the same request can be sent again without fear: it is answered with the same
-/// order as it is by then, also while the first is still being worked on (the second waits for it), on another
-/// replica, and after a crash. Keys are kept for 24 hours unless the server is set otherwise. A request that
-/// was refused leaves no key behind.
-#[utoipa::path(
-    post, path = "/orders", tag = "orders", operation_id = "create_order",
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
-        description = "Makes it safe to send the same request again: 1 to 255 visible ASCII characters")),
-    request_body(content = NewOrderSchema),
-    responses(
-        (status = 201, description = "The order, as it was accepted; the repeat of a request shows the order as it is now", body = AcceptedBody,
-            headers(
-                ("Location" = String, description = "Its path"),
-                ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key placed it"),
-            )),
-        (status = 404, description = "There is no such product or hold, or the product is no longer sold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "Not enough is left (`left` tells how much), the price is another one (`current_price`), or the hold is over",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong (all of them are named), or the key came before with another request",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Too many orders wait, the product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 504, description = "The answer took too long; the order may exist or not",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn create(
+impl NewOrder {
+    /// The order of a caller.
+    ///
+    /// # Errors
+    /// A product that cannot be there.
+    pub fn of(self, caller: &Caller, key: Option<&ClientKey>) -> Result<PlaceOrder, Problem> {
+        let customer_ref = NamedCustomer::or_own(self.customer_ref, caller);
+        let lines = match (self.items, self.product_id, self.quantity) {
+            (Some(items), ..) => items.0,
+            (None, Some(product_id), Some(quantity)) => {
+                let (hold, expected_price) = (self.hold_id, self.expected_price);
+                Lines::from_iter([Line { product_id, quantity, hold, expected_price }])
+            }
+            // `one_form` has asked for one of the two.
+            (None, ..) => return Err(Problem::body("must have product_id and quantity, or items")),
+        };
+        // No id is below 1: answered without a place in a lane.
+        if let Some(line) = lines.iter().find(|line| line.product_id.0 < 1) {
+            return Err(Problem::unknown_product(line.product_id.0));
+        }
+        let metadata = self.metadata;
+        let key = key.map(|key| {
+            let customer = customer_ref.as_ref().map(CustomerRef::as_str);
+            same_request::key(key.as_str(), caller.key_space(), &lines, customer, metadata.as_ref())
+        });
+        Ok(PlaceOrder { lines, customer_ref, metadata, trace_context: None, key })
+    }
+}
+
+pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let body = receive(&headers, body, app.body).await?;
-    let mut order = new_order::order(&headers, &body, &app.limits, &caller)?;
+    KeyedBody { key, body }: KeyedBody<NewOrder>,
+) -> Result<Created<AcceptedBody>, Problem> {
+    let mut order = body.of(&caller, key.as_ref())?;
     check_holds(&app, &caller, &order.lines).await?;
     order.trace_context =
         traces::active().then(|| propagation::traceparent_of(&Span::current())).flatten();
     match app.admission.place_order(order).await? {
-        OrderDecision::Accepted(order) => created(order.id, encode(&AcceptedBody::new(order))),
+        OrderDecision::Accepted(order) => created(order.id, &AcceptedBody::new(order)),
         OrderDecision::Repeated(id) => {
             let order = app.store.order(id).await?;
             // A key's row is written with its order, and orders are not deleted while keys last.
             let order = order.ok_or_else(|| Problem::internal(Refusal::Internal))?;
-            let mut answer = created(order.id, encode(&AcceptedBody::of(&order)))?;
-            answer.headers_mut().insert(idempotency::REPEATED, HeaderValue::from_static("true"));
-            Ok(answer)
+            let answer = created(order.id, &AcceptedBody::of(&order))?;
+            Ok(answer.with(idempotency::REPEATED, HeaderValue::from_static("true")))
         }
     }
 }
@@ -148,13 +163,11 @@ async fn check_holds(app: &App, caller: &Caller, lines: &Lines) -> Result<(), Pr
     Ok(())
 }
 
-fn created(id: OrderId, body: Bytes) -> Result<Response, Problem> {
+fn created(id: OrderId, body: &AcceptedBody) -> Result<Created<AcceptedBody>, Problem> {
     let location = Bytes::from(format!("/orders/{id}"));
     let location = HeaderValue::from_maybe_shared(location).map_err(Problem::internal)?;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::CREATED;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::LOCATION, location);
-    Ok(response)
+    Ok(Created::new(body).with(header::LOCATION, location))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,35 +1,36 @@
 //! `GET /orders/{id}`
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Method};
 use holdfast_domain::OrderId;
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     app::App,
+    endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderHistoryBody, View, unknown},
-    problem::{Problem, ProblemSchema},
-    routes::extract::PathId,
+    problem::{Kind, Problem},
+    request::Id,
 };
 
-/// One order, and what became of it
-#[utoipa::path(
-    get, path = "/orders/{id}", tag = "orders", operation_id = "get_order",
-    params(("id" = i64, Path, description = "The order's id")),
-    responses(
-        (status = 200, description = "The order", body = OrderHistoryBody),
-        (status = 404, description = "There is no such order",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn get(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/orders/{id}",
+    access: Access::Customers(Scope::OrdersRead),
+    tag: Tag::Orders,
+    operation_id: "get_order",
+    summary: "Get an order with its history",
+    description: "",
+    answer: "The order",
+    headers: &[],
+    problems: &[&[Kind::NotFound], READS],
+};
+
+pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
-    PathId(id): PathId,
+    id: Id<OrderId>,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
+    let id = id.0;
     let order = app.store.order(OrderId(id)).await?;
     let order = order.filter(|order| caller.may_see(order.customer_ref.as_ref()));
     Ok(Json(View::of(&caller).with_history(order.ok_or_else(|| unknown(id))?)))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::Response,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use holdfast_cache::Tier;
 use holdfast_domain::ProductId;
@@ -15,40 +15,38 @@ use holdfast_telemetry::traces;
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    access::Scope,
     app::App,
-    etag::{self, Tag},
-    problem::{Kind, Problem, ProblemSchema},
+    endpoint::{Access, Answer, Description, ETAG, Endpoint, Found, READS, Tag},
+    etag::{IfNoneMatch, Tag as EntityTag},
+    problem::{Kind, Problem},
     products::{CachedProduct, ProductBody},
-    routes::extract::PathId,
+    request::Id,
 };
 
-/// One product
-///
-/// Answered from a cache that every change passes on to. After an order's 201, the same server
-/// shows its effect. With `If-None-Match`, what the client has already is not sent again.
-#[utoipa::path(
-    get, path = "/products/{id}", tag = "products", operation_id = "get_product",
-    params(
-        ("id" = i64, Path, description = "The product's id"),
-        ("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has"),
-    ),
-    responses(
-        (status = 200, description = "The product", body = ProductBody,
-            headers(("ETag" = String, description = "Names the product as it is now"))),
-        (status = 304, description = "It is as If-None-Match has it"),
-        (status = 404, description = "There is no such product, or it is no longer sold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no whole number",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn get(
+pub(crate) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/products/{id}",
+    access: Access::Customers(Scope::ProductsRead),
+    tag: Tag::Products,
+    operation_id: "get_product",
+    summary: "Get a product",
+    description: "Answered from a cache that every change passes on to. After an order's 201, the same server shows its \
+                  effect. With `If-None-Match`, what the client has already is not sent again.",
+    answer: "The product",
+    headers: &[ETAG],
+    problems: &[&[Kind::NotFound], READS],
+};
+
+/// The product, or that it has not changed.
+pub(crate) struct ProductAnswer(Response);
+
+pub(crate) async fn get(
     State(app): State<App>,
-    PathId(id): PathId,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    id: Id<ProductId>,
+    condition: IfNoneMatch,
+) -> Result<ProductAnswer, Problem> {
+    let id = id.0;
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
@@ -63,8 +61,8 @@ pub async fn get(
     let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
     let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
     request.record("holdfast.cache.tier", tier(hit.tier));
-    let tag = Tag::new(hit.version, &hit.body);
-    let mut response = if etag::is_known(&headers, &tag) {
+    let tag = EntityTag::new(hit.version, &hit.body);
+    let mut response = if condition.is_known(&tag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -76,7 +74,20 @@ pub async fn get(
         response
     };
     response.headers_mut().insert(header::ETAG, tag.header());
-    Ok(response)
+    Ok(ProductAnswer(response))
+}
+
+impl IntoResponse for ProductAnswer {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Answer for ProductAnswer {
+    fn describe(description: &mut Description) {
+        Found::<ProductBody>::describe(description);
+        description.answers.push((StatusCode::NOT_MODIFIED, None));
+    }
 }
 
 /// The span of the query for a product, within that of a request that has one.

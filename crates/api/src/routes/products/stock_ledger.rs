@@ -1,56 +1,57 @@
 //! `GET /products/{id}/stock-ledger`
 
-use axum::{extract::State, http::Uri, response::Response};
+use axum::{
+    extract::State,
+    http::{Method, Uri},
+};
 use holdfast_domain::ProductId;
 
 use crate::{
+    access::Scope,
     app::App,
-    cursor::{Scope, page},
-    problem::{Problem, ProblemSchema},
-    query::Query,
-    routes::extract::ParentId,
+    cursor::{Cursor, Page, Scope as CursorScope, page},
+    endpoint::{Access, Endpoint, READS, Tag},
+    problem::{Kind, Problem},
+    request::{Id, PageLimit, Query, Request},
     stock_ledger::LedgerBody,
 };
 
-/// The most entries of one answer.
-const LIMIT_MAX: i64 = 1000;
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/products/{id}/stock-ledger",
+    access: Access::Shop(Scope::ProductsRead),
+    tag: Tag::Products,
+    operation_id: "list_stock_ledger",
+    summary: "List the changes of a product's stock",
+    description: "Newest first. The `delta`s of all entries add up to the stock. Orders, cancellations and holds that were \
+                  admitted in one batch are one entry. The header `Link` leads to the next page; without it, the list is at \
+                  its end. A deleted product keeps its ledger.",
+    answer: "The changes",
+    headers: &[],
+    problems: &[&[Kind::NotFound], READS],
+};
 
-/// Why a product has the stock that it has
-///
-/// Each change of its stock, newest first. The `delta`s of all entries add up to the stock. Orders,
-/// cancellations and holds that were admitted in one batch are one entry. The header `Link` leads to
-/// the next page; without it, the list has come to its end. A product that was taken out of the shop
-/// keeps its ledger.
-#[utoipa::path(
-    get, path = "/products/{id}/stock-ledger", tag = "products", operation_id = "list_stock_ledger",
-    params(
-        ("id" = i64, Path, description = "The product's id"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000,
-            description = "At most that many; 100 if not given"),
-        ("cursor" = Option<String>, Query, min_length = 1,
-            description = "Where the page begins, as the header Link of the page before has it"),
-    ),
-    responses(
-        (status = 200, description = "The changes", body = Vec<LedgerBody>,
-            headers(("Link" = String, description = "The next page, with rel=\"next\""))),
-        (status = 404, description = "There never was such a product",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "The id or parameters are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The database is busy or away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn list(
+/// Which changes a list shows.
+#[derive(Debug, Request)]
+pub struct ListStockLedger {
+    /// At most that many; 100 if not given
+    #[field(nullable = false)]
+    limit: Option<PageLimit>,
+    /// Where the page begins, as the header Link of the page before has it
+    #[field(nullable = false)]
+    cursor: Option<Cursor>,
+}
+
+pub(super) async fn list(
     State(app): State<App>,
-    ParentId(id): ParentId,
+    id: Id<ProductId>,
+    Query(asked): Query<ListStockLedger>,
     uri: Uri,
-) -> Result<Response, Problem> {
-    let mut query = Query::read(uri.query());
-    let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(100);
-    let scope = Scope::new("stock-ledger").filter(Some(id));
-    let before: Option<i64> = query.cursor(&scope);
-    query.finish()?;
+) -> Result<Page<LedgerBody>, Problem> {
+    let id = id.0;
+    let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;
+    let scope = CursorScope::new("stock-ledger").filter(Some(id));
+    let before: Option<i64> = Cursor::position(asked.cursor, &scope)?;
     let room = app.pages.reserve().await?;
     let found = app.store.stock_ledger(ProductId(id), before, limit).await?;
     // Each product has at least the entry that it began with.

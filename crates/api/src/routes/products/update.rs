@@ -1,97 +1,83 @@
 //! `PUT /products/{id}`
 
 use axum::{
-    Json,
-    body::Body,
     extract::State,
-    http::{HeaderMap, header},
-    response::{IntoResponse as _, Response},
+    http::{Method, header},
 };
-use bytes::Bytes;
-use holdfast_domain::{LedgerReason, Product, ProductId, ProductPatch, Stock, StockEdit};
-use utoipa::ToSchema;
+use holdfast_domain::{
+    Description, LedgerReason, Money, Product, ProductId, ProductName, ProductPatch as DomainPatch,
+    Stock, StockEdit,
+};
 
 use crate::{
+    access::Scope,
     app::App,
-    body::{Fields, JsonText, receive, value},
-    etag::{Preconditions, Tag},
-    problem::{FieldError, Problem, ProblemSchema},
+    endpoint::{Access, ETAG, Endpoint, Found, Tag, WRITES},
+    etag::{IfMatch, Tag as EntityTag},
+    problem::{FieldError, Kind, Problem},
     products::ProductBody,
-    routes::extract::PathId,
+    request::{Fields, Id, JsonBody, Request, Version},
+};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::PUT,
+    path: "/products/{id}",
+    access: Access::Shop(Scope::ProductsWrite),
+    tag: Tag::Products,
+    operation_id: "update_product",
+    summary: "Update a product",
+    description: "Only the fields that are given change. While orders take stock, a new `stock` that was worked out from an \
+                  older one would give back what they have taken. Two ways lose nothing:\n\n\
+                  - `stock_change` adds to what is there, while the product is locked: for goods that come in. (`POST \
+                  /products/{id}/stock` does the same, with a reason and safe to be sent again.)\n\
+                  - `version` or the header `If-Match` make the change conditional: if anything has changed since (a sale \
+                  included), the answer is 409 or 412 with the product's `version` now, and nothing happens.",
+    answer: "The product, as it is now",
+    headers: &[ETAG],
+    problems: &[&[Kind::NotFound, Kind::VersionConflict], WRITES],
 };
 
 /// What to change of a product. What is left out stays.
-#[derive(ToSchema)]
-#[schema(as = ProductPatch)]
-#[allow(dead_code)] // only for the OpenAPI document: the fields are read one by one
-pub struct ProductPatchSchema {
+#[derive(Debug, Request)]
+#[request(check = one_stock)]
+pub struct ProductPatch {
     /// 1 to 200 characters.
-    #[schema(nullable = false, example = "Espresso machine", min_length = 1, max_length = 200)]
-    name: Option<String>,
+    #[field(nullable = false, example = "Espresso machine")]
+    name: Option<ProductName>,
     /// Up to 10,000 characters; null takes it away.
-    #[schema(example = "Two groups, brass", max_length = 10_000)]
-    description: Option<String>,
+    #[field(example = "Two groups, brass")]
+    #[allow(clippy::option_option)] // left out, null or a text
+    description: Option<Option<Description>>,
     /// What one unit costs, for orders from now on.
-    #[schema(nullable = false, example = 449.00, minimum = 0, maximum = 99_999_999.99)]
-    price: Option<f64>,
+    #[field(nullable = false, example = 449.00)]
+    price: Option<Money>,
     /// Units to be sold, in place of what is there. Combine it with `version` unless nothing is
     /// sold at the moment.
-    #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
-    stock: Option<i64>,
+    #[field(nullable = false)]
+    stock: Option<Stock>,
     /// Units to be added to what is there, or taken from it if negative. Not together with
     /// `stock`.
-    #[schema(nullable = false, example = 10)]
+    #[field(nullable = false, example = 10)]
     stock_change: Option<i64>,
     /// Change only if the product still is at this version.
-    #[schema(nullable = false, minimum = 1)]
-    version: Option<i64>,
+    #[field(nullable = false)]
+    version: Option<Version>,
 }
 
-/// Change a product
-///
-/// Only the fields that are given change. While orders take stock, a new `stock` that was worked out
-/// from an older one would give back what they have taken. Two ways lose nothing:
-///
-/// - `stock_change` adds to what is there, while the product is locked: for goods that come in.
-///   (`POST /products/{id}/stock` does the same, with a reason and safe to be sent again.)
-/// - `version` or the header `If-Match` make the change conditional: if anything has changed since (a
-///   sale included), the answer is 409 or 412 with the product's `version` now, and nothing happens.
-#[utoipa::path(
-    put, path = "/products/{id}", tag = "products", operation_id = "update_product",
-    params(
-        ("id" = i64, Path, description = "The product's id"),
-        ("If-Match" = Option<String>, Header, description = "Only if this is still the product's ETag"),
-    ),
-    request_body(content = ProductPatchSchema),
-    responses(
-        (status = 200, description = "The product, as it is now", body = ProductBody,
-            headers(("ETag" = String, description = "Names the product as it is now"))),
-        (status = 404, description = "There is no such product, or it is no longer sold",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "The product has another version by now",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 412, description = "The product is not the one that If-Match names",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn update(
+fn one_stock(fields: &mut Fields<'_>) {
+    if fields.has("stock") {
+        fields.refuse("stock_change", "must not be given together with stock");
+    }
+}
+
+pub(super) async fn update(
     State(app): State<App>,
-    PathId(id): PathId,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let change = read(&receive(&headers, body, app.body).await?)?;
-    let conditions = Preconditions::read(&headers)?;
+    id: Id<ProductId>,
+    conditions: IfMatch,
+    JsonBody(change): JsonBody<ProductPatch>,
+) -> Result<Found<ProductBody>, Problem> {
+    let conditions = conditions.read()?;
+    let id = id.0;
     if id < 1 {
         return Err(Problem::unknown_product(id));
     }
@@ -110,34 +96,20 @@ pub async fn update(
     Ok(answer(product))
 }
 
-fn answer(product: Product) -> Response {
+fn answer(product: Product) -> Found<ProductBody> {
     let product = ProductBody::from(product);
-    let etag = [(header::ETAG, Tag::of(&product).header())];
-    (etag, Json(product)).into_response()
+    Found::new(&product).with(header::ETAG, EntityTag::of(&product).header())
 }
 
-/// What a body asks for.
-#[derive(Debug)]
-pub struct Change {
-    patch: ProductPatch,
-    /// Units to be added to the stock.
-    delta: Option<i64>,
-    /// The change happens only if the product still has this version.
-    expected_version: Option<i64>,
-}
-
-impl Change {
+impl ProductPatch {
     /// The patch for the locked `product`, whose stock may be `max_stock` at most; `None` if
     /// nothing is to change.
-    fn applied_to(
-        self,
-        product: &Product,
-        max_stock: i64,
-    ) -> Result<Option<ProductPatch>, Problem> {
-        let Self { mut patch, delta, expected_version } = self;
-        if expected_version.is_some_and(|expected| expected != product.version) {
+    fn applied_to(self, product: &Product, max_stock: i64) -> Result<Option<DomainPatch>, Problem> {
+        let Self { name, description, price, stock, stock_change, version } = self;
+        if version.is_some_and(|Version(expected)| expected != product.version) {
             return Err(Problem::version_conflict(product.id.0, product.version));
         }
+        let mut patch = DomainPatch { name, description, price, stock: stock.map(StockEdit::set) };
         let wrong = |field, what: &str| {
             Problem::validation(vec![FieldError::new(
                 field,
@@ -150,7 +122,7 @@ impl Change {
         if patch.stock.as_ref().is_some_and(|edit| edit.stock.units() > max_stock) {
             return Err(wrong("stock", "be"));
         }
-        if let Some(delta) = delta {
+        if let Some(delta) = stock_change {
             let sum = product.stock.units().checked_add(delta).filter(|sum| *sum <= max_stock);
             let stock = sum
                 .and_then(|sum| Stock::new(sum).ok())
@@ -162,32 +134,10 @@ impl Change {
     }
 }
 
-/// Reads a change of a product.
-pub fn read(body: &Bytes) -> Result<Change, Problem> {
-    let text = JsonText::check(body)?;
-    let mut fields =
-        Fields::read(&text, ["name", "description", "price", "stock", "stock_change", "version"])?;
-    let patch = ProductPatch {
-        name: fields.optional("name", value::name),
-        description: fields.nullable("description", value::description),
-        price: fields.optional("price", value::price),
-        stock: fields.optional("stock", value::stock).map(StockEdit::set),
-    };
-    let expected_version = fields.optional("version", value::integer);
-    let delta = fields.optional("stock_change", value::integer);
-    if patch.stock.is_some() && delta.is_some() {
-        fields.wrong("stock_change", "must not be given together with stock");
-    }
-    fields.finish()?;
-    Ok(Change { patch, delta, expected_version })
-}
-
 #[cfg(test)]
 mod tests {
-    use holdfast_domain::{Money, ProductName};
-
     use super::*;
-    use crate::problem::Kind;
+    use crate::request::tests::read;
 
     fn product() -> Product {
         Product {
@@ -200,8 +150,8 @@ mod tests {
         }
     }
 
-    fn change(body: &'static str) -> Result<Option<ProductPatch>, Problem> {
-        read(&Bytes::from_static(body.as_bytes()))?.applied_to(&product(), 100)
+    fn change(body: &str) -> Result<Option<DomainPatch>, Problem> {
+        read::<ProductPatch>(body)?.applied_to(&product(), 100)
     }
 
     #[test]

@@ -1,57 +1,136 @@
 //! `PUT /sales/{name}`
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use std::collections::BTreeSet;
+
+use axum::{Json, extract::State, http::Method};
+use holdfast_domain::{Invalid, MAX_PER_CUSTOMER, MAX_SALE_PRODUCTS, ProductId, Sale, SaleName};
 use holdfast_store::PutSaleError;
+use jiff::Timestamp;
+use utoipa::openapi::{RefOr, Schema};
 
-use super::named;
 use crate::{
+    access::Scope,
     app::App,
-    body::receive,
-    problem::{FieldError, Kind, Problem, ProblemSchema},
-    sales::{self, SaleBody, SaleSchema},
+    endpoint::{Access, Endpoint, Tag, WRITES},
+    problem::{FieldError, Kind, Problem},
+    request::{
+        Input, JsonBody, Named, Reading, Request, Value, Wrong, array_between, date_time,
+        integer_between, whole_number,
+    },
+    sales::SaleBody,
 };
 
-/// Write a flash sale down, or change it
-///
-/// Orders and holds for its products are refused before its start and after its end, by the database's clock, on every
-/// replica: from this answer on no order is placed by what was there before. With `per_customer`, every order and
-/// hold for its products needs a `customer_ref`. Units that are held can be ordered after the end as well.
-///
-/// A product may be in several sales: it can be ordered while any of them is open, and the strictest limit holds.
-#[utoipa::path(
-    put, path = "/sales/{name}", tag = "flash sales", operation_id = "put_sale",
-    params(("name" = String, Path, min_length = 1, max_length = 320, pattern = "^[a-z0-9._/-]+$",
-        description = "What it is called; a `/` in it is sent as `%2F`")),
-    request_body(content = SaleSchema),
-    responses(
-        (status = 200, description = "The sale as it is now", body = SaleBody),
-        (status = 408, description = "The body came too slowly",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "It has begun and its start or products would change, or there are too many sales",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON by its type",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named. Products that do not exist are, too",
-            body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "A product is locked, or the database is away: try again after Retry-After",
-            body = ProblemSchema, content_type = "application/problem+json"),
-    ),
-)]
-pub async fn put(
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::PUT,
+    path: "/sales/{name}",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::Sales,
+    operation_id: "put_sale",
+    summary: "Create or change a flash sale",
+    description: "Orders and holds for its products are refused before its start and after its end, by the \
+                  database's clock, on every replica: from this answer on no order is placed by what was there \
+                  before. With `per_customer`, every order and hold for its products needs a `customer_ref`. \
+                  Units that are held can be ordered after the end as well.\n\n\
+                  A product may be in several sales: it can be ordered while any of them is open, and the \
+                  strictest limit holds.",
+    answer: "The sale as it is now",
+    headers: &[],
+    problems: &[&[Kind::SaleBegun, Kind::TooManySales], WRITES],
+};
+
+/// A flash sale to be created or changed.
+#[derive(Debug, Request)]
+pub struct NewSale {
+    /// The ids of the products that are sold.
+    #[field(example = [3])]
+    products: SaleProducts,
+    /// When orders are taken from.
+    #[field(example = "2036-11-27T10:00:00Z")]
+    starts_at: SaleTime,
+    /// When no order is taken any more; after the start.
+    #[field(example = "2036-11-27T11:00:00Z")]
+    ends_at: SaleTime,
+    /// The most units of one product for one customer; no limit unless given.
+    per_customer: Option<CustomerUnits>,
+    /// Whether it stays closed at its start, until this is changed; false unless given.
+    held_back: Option<bool>,
+}
+
+/// Products of a sale.
+#[derive(Debug)]
+struct SaleProducts(BTreeSet<ProductId>);
+
+impl Value for SaleProducts {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        let ids = input.elements(MAX_SALE_PRODUCTS).filter(|ids| !ids.is_empty());
+        let ids = ids.and_then(|ids| ids.into_iter().map(|id| id.integer().ok()).collect());
+        let ids: Vec<i64> = ids.ok_or_else(|| {
+            Invalid::from(format!("must be an array of 1 to {MAX_SALE_PRODUCTS} ids of products"))
+        })?;
+        Ok(Self(ids.into_iter().map(ProductId).collect()))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        array_between(i64::schema(), 1, MAX_SALE_PRODUCTS)
+    }
+}
+
+/// A time to the microsecond, as the database keeps it.
+#[derive(Clone, Copy, Debug)]
+struct SaleTime(Timestamp);
+
+impl Value for SaleTime {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        let time = input.text()?.parse::<Timestamp>().ok();
+        time.and_then(|time| Timestamp::from_microsecond(time.as_microsecond()).ok())
+            .map(Self)
+            .ok_or_else(|| "must be a time with its offset, such as 2026-11-27T10:00:00Z".into())
+    }
+
+    fn schema() -> RefOr<Schema> {
+        date_time()
+    }
+}
+
+/// The most units for one customer.
+#[derive(Clone, Copy, Debug)]
+struct CustomerUnits(u32);
+
+impl Value for CustomerUnits {
+    fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
+        let units = whole_number(input, 1, MAX_PER_CUSTOMER.into())?;
+        Ok(Self(u32::try_from(units).map_err(|_| Invalid::from("is out of range"))?))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        integer_between(1, MAX_PER_CUSTOMER.into())
+    }
+}
+
+impl NewSale {
+    fn of(self, name: SaleName) -> Result<Sale, Problem> {
+        let Self { products, starts_at, ends_at, per_customer, held_back } = self;
+        if ends_at.0 <= starts_at.0 {
+            let error = FieldError::new("ends_at", "must be after starts_at");
+            return Err(Problem::validation(vec![error]));
+        }
+        Ok(Sale {
+            name,
+            products: products.0,
+            starts_at: starts_at.0,
+            ends_at: ends_at.0,
+            per_customer: per_customer.map(|units| units.0),
+            held_back: held_back.unwrap_or(false),
+        })
+    }
+}
+
+pub(super) async fn put(
     State(app): State<App>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Named(name): Named<SaleName>,
+    JsonBody(sale): JsonBody<NewSale>,
 ) -> Result<Json<SaleBody>, Problem> {
-    let body = receive(&headers, body, app.body).await?;
-    let sale = sales::read(named(name)?, &body)?;
+    let sale = sale.of(name)?;
     app.store.put_sale(&sale).await.map_err(refused)?;
     tracing::info!(name = sale.name.as_str(), starts_at = %sale.starts_at, "a sale was written down");
     let now = app.store.clock().await.map_err(Problem::after_change)?;

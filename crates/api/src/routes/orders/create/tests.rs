@@ -1,11 +1,17 @@
-use axum::http::HeaderValue;
+use axum::http::HeaderMap;
 
 use super::*;
+use crate::request::{Reading, tests::LIMITS};
 
-const LIMITS: OrderLimits = OrderLimits { quantity: 1000, lines: 3, hold: Duration::from_hours(1) };
+fn keyed(headers: &HeaderMap, body: &str) -> Result<PlaceOrder, Problem> {
+    let caller = Caller::anybody();
+    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let KeyedBody { key, body } = KeyedBody::<NewOrder>::read(headers, body.as_bytes(), &reading)?;
+    body.of(&caller, key.as_ref())
+}
 
 fn read(body: &str) -> Result<PlaceOrder, Problem> {
-    order(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
+    keyed(&HeaderMap::new(), body)
 }
 
 fn wrong(body: &str) -> Vec<String> {
@@ -86,11 +92,8 @@ fn customer_and_metadata_are_bounded() {
 #[test]
 fn the_same_request_is_known_however_it_is_written() {
     let keyed = |body: &str| {
-        let mut headers = HeaderMap::new();
-        headers.insert(idempotency::HEADER, HeaderValue::from_static("k"));
-        order(&headers, &Bytes::copy_from_slice(body.as_bytes()), &LIMITS, &Caller::anybody())
-            .unwrap()
-            .key
+        let headers = HeaderMap::from_iter([(idempotency::HEADER, HeaderValue::from_static("k"))]);
+        keyed(&headers, body).unwrap().key
     };
     let metadata = |text: &str| {
         keyed(&format!(r#"{{"product_id":3,"quantity":2,"metadata":{text}}}"#)).unwrap()
@@ -115,24 +118,4 @@ fn the_same_request_is_known_however_it_is_written() {
     ] {
         assert!(!keyed(other).unwrap().is_repeat_of(&first), "{other}");
     }
-}
-
-#[test]
-fn a_hold_has_a_bounded_time() {
-    let read = |body: &str| {
-        hold(
-            &HeaderMap::new(),
-            &Bytes::copy_from_slice(body.as_bytes()),
-            &LIMITS,
-            &Caller::anybody(),
-        )
-    };
-    let with = |seconds: &str| format!(r#"{{"product_id":1,"quantity":1,"seconds":{seconds}}}"#);
-    for seconds in ["-1", "0", "3601", "315360000", "1.5", "\"60\"", "1e30"] {
-        let problem = read(&with(seconds)).unwrap_err();
-        assert_eq!(problem.fields().collect::<Vec<_>>(), ["seconds"], "{seconds}");
-    }
-    assert_eq!(read(&with("3600")).unwrap().lasts, Duration::from_hours(1));
-    let unsaid = read(r#"{"product_id":1,"quantity":1}"#).unwrap();
-    assert_eq!(unsaid.lasts, Duration::from_mins(15));
 }

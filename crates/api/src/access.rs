@@ -1,13 +1,12 @@
 //! Who may do what.
 //!
-//! A request bears a key (`Authorization: Bearer hf_…`) or a token of an OIDC issuer. [`Access::check`] finds
-//! out who sends it and whether he may, from memory alone, before anything else looks at it. A caller who is refused
-//! learns that he is, and nothing more.
+//! A request bears a key (`Authorization: Bearer hf_…`) or a token of an OIDC issuer. [`CallerCheck::check`] finds
+//! out who sends it and whether they may, from memory alone, before anything else looks at it. A caller who is refused
+//! learns that, and nothing more.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `scope` | what may be allowed |
-//! | `rule` | which scope each request needs |
 //! | `caller` | who sends a request |
 //! | `api_key` | keys: how they look, how they are made |
 //! | `key_ring` | the keys that are good at the moment |
@@ -19,12 +18,11 @@ mod caller;
 mod key_ring;
 pub(crate) mod oidc;
 mod rate;
-mod rule;
 mod scope;
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use holdfast_store::Store;
 
 pub use caller::{Caller, Known};
@@ -32,13 +30,9 @@ pub use holdfast_throttle::ThrottleError;
 use key_ring::KeyRing;
 pub use oidc::{IssuerError, IssuerUrl, OidcSettings, TokenAlgorithm};
 pub use rate::{Allowance, RateSettings, Rates};
-pub use rule::needed;
 pub use scope::{Scope, Scopes};
 
-use crate::{
-    http::Route,
-    problem::{Kind, Problem},
-};
+use crate::problem::{Kind, Problem};
 use oidc::Tokens;
 
 /// How callers are known.
@@ -50,13 +44,34 @@ pub struct AccessSettings {
     pub oidc: Option<OidcSettings>,
 }
 
-/// Finds out who sends a request, and whether he may.
-pub struct Access {
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: everybody may send it.
+    Open,
+    /// A caller with this scope who is not bound to one customer.
+    Shop(Scope),
+    /// A caller with this scope. One who is bound to one customer sees and changes only what belongs to that one.
+    Customers(Scope),
+}
+
+impl Access {
+    /// The scope that a caller needs.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Open => None,
+            Self::Shop(scope) | Self::Customers(scope) => Some(scope),
+        }
+    }
+}
+
+/// Finds out who sends a request, and whether they may.
+pub struct CallerCheck {
     ring: KeyRing,
     tokens: Option<Tokens>,
 }
 
-impl Access {
+impl CallerCheck {
     /// Begins to follow keys and issuer, for as long as the runtime lives.
     ///
     /// # Errors
@@ -70,13 +85,8 @@ impl Access {
     ///
     /// # Errors
     /// 401 without a good key or token, 403 if it does not allow this request, 503 while nothing can be known.
-    pub fn check(
-        &self,
-        route: Route,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Result<Caller, Problem> {
-        let Some(scope) = rule::needed(route, method) else { return Ok(Caller::anybody()) };
+    pub fn check(&self, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let Some(scope) = access.scope() else { return Ok(Caller::anybody()) };
         let caller = self.who(headers)?;
         let Some(known) = caller.known() else { return Err(Problem::new(Kind::Unauthorized)) };
         if !known.scopes.allow(scope) {
@@ -84,7 +94,7 @@ impl Access {
                 format!("This needs the scope {scope}, which the key or token does not have.");
             return Err(Problem::with_detail(Kind::Forbidden, detail));
         }
-        if known.customer.is_some() && !rule::for_customers(route, method) {
+        if known.customer.is_some() && access == Access::Shop(scope) {
             let detail = "This is not for a key or token that is bound to one customer.";
             return Err(Problem::with_detail(Kind::Forbidden, detail));
         }
@@ -114,37 +124,32 @@ impl Access {
 
 /// What stands before the endpoints of a port.
 pub struct Guard {
-    /// `None`: nobody is asked who he is.
-    access: Option<Access>,
+    /// `None`: no caller is asked for a key or token.
+    callers: Option<CallerCheck>,
     rates: Option<Rates>,
 }
 
 impl Guard {
-    /// `access` finds out who a caller is, unless nobody is asked; `rates` counts what those send who are known.
-    pub fn new(access: Option<Access>, rates: Option<Rates>) -> Self {
-        Self { access, rates }
+    /// `callers` finds out who a caller is, unless none is asked; `rates` counts what known callers send.
+    pub fn new(callers: Option<CallerCheck>, rates: Option<Rates>) -> Self {
+        Self { callers, rates }
     }
 
     /// Who sends a request.
     ///
     /// # Errors
-    /// As [`Access::check`].
-    pub fn check(
-        &self,
-        route: Route,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Result<Caller, Problem> {
-        match &self.access {
-            Some(access) => access.check(route, method, headers),
+    /// As [`CallerCheck::check`].
+    pub fn check(&self, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
+        match &self.callers {
+            Some(callers) => callers.check(access, headers),
             None => Ok(Caller::anybody()),
         }
     }
 
     /// Waits until it can tell who is who.
     pub async fn ready(&self) {
-        if let Some(access) = &self.access {
-            access.ring.loaded().await;
+        if let Some(callers) = &self.callers {
+            callers.ring.loaded().await;
         }
     }
 

@@ -1,18 +1,14 @@
 //! Request bodies in, JSON bodies out.
 //!
-//! A body is read whole and bounded ([`receive`]), checked as JSON text ([`JsonText`]), and its
-//! fields are read one by one ([`Fields`]), so that one answer names every wrong field and no
-//! number passes through a float.
+//! A body is read whole and bounded ([`receive`]) and checked as JSON text ([`JsonText`]). Its fields are read by
+//! [`request`](crate::request).
 
-mod fields;
 mod json_text;
 mod receive;
-pub mod value;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use fields::Fields;
 pub use json_text::JsonText;
 pub use receive::{BodyLimits, receive};
 

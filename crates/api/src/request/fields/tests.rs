@@ -1,15 +1,29 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{body::value, problem::Kind};
+use holdfast_domain::OrderStatus;
+
+use crate::{
+    access::Caller,
+    orders::Status,
+    problem::Kind,
+    request::{PageLimit, tests::LIMITS},
+};
+
+/// Calls `with` for requests of nobody in particular.
+fn reading<T>(with: impl FnOnce(&Reading<'_>) -> T) -> T {
+    with(&Reading { limits: &LIMITS, caller: &Caller::anybody() })
+}
 
 /// Reads `a` and `b` as whole numbers; gives the wrong fields in the order they were found.
 fn wrong(body: &str) -> Vec<String> {
     let read = || {
         let text = JsonText::check(body.as_bytes())?;
-        let mut fields = Fields::read(&text, ["a", "b"])?;
-        fields.required("a", value::integer);
-        fields.optional("b", value::integer);
+        let mut fields = Fields::of_json(&text, &["a", "b"])?;
+        reading(|reading| {
+            fields.required::<i64>(0, reading);
+            fields.optional::<i64>(1, reading);
+        });
         fields.finish()
     };
     match read() {
@@ -52,10 +66,37 @@ fn every_wrong_field_is_named() {
 #[test]
 fn null_and_missing_are_told_apart() {
     let text = JsonText::check(br#"{"a":null}"#).unwrap();
-    let mut fields = Fields::read(&text, ["a", "b"]).unwrap();
-    assert_eq!(fields.nullable("a", value::integer), Some(None));
-    assert_eq!(fields.nullable("b", value::integer), None);
+    let mut fields = Fields::of_json(&text, &["a", "b"]).unwrap();
+    assert_eq!(reading(|reading| fields.nullable::<i64>(0, reading)), Some(None));
+    assert_eq!(reading(|reading| fields.nullable::<i64>(1, reading)), None);
     fields.finish().unwrap();
+}
+
+#[test]
+fn every_wrong_parameter_of_a_query_is_named() {
+    let text = "limit=0&skip=x&after=7&after=8&status=%70ending&other=1";
+    let pairs: Vec<_> = form_urlencoded::parse(text.as_bytes()).collect();
+    let mut fields = Fields::of_query(&pairs, &["limit", "skip", "after", "before", "status"]);
+    reading(|reading| {
+        assert_eq!(fields.optional::<PageLimit>(0, reading), None);
+        assert_eq!(fields.optional::<i64>(1, reading), None);
+        assert_eq!(fields.optional::<i64>(2, reading), None);
+        assert_eq!(fields.optional::<i64>(3, reading), None);
+        assert_eq!(fields.optional(4, reading), Some(Status(OrderStatus::Pending)));
+    });
+    let mut wrong: Vec<_> = fields.into_errors().into_iter().map(|error| error.field).collect();
+    wrong.sort_unstable();
+    assert_eq!(wrong, ["after", "limit", "skip"]);
+}
+
+#[test]
+fn a_refused_field_is_not_read() {
+    let text = JsonText::check(br#"{"a":"x"}"#).unwrap();
+    let mut fields = Fields::of_json(&text, &["a", "b"]).unwrap();
+    fields.refuse("a", "must not be given");
+    fields.refuse("b", "must not be given");
+    assert_eq!(reading(|reading| fields.optional::<i64>(0, reading)), None);
+    assert_eq!(fields.into_errors(), [FieldError::new("a", "must not be given")]);
 }
 
 proptest! {
@@ -63,7 +104,7 @@ proptest! {
     #[test]
     fn what_is_json_is_decided_as_serde_json_does(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
         let text = JsonText::check(body.as_bytes()).unwrap();
-        let ours = Fields::read(&text, ["a", "b"]).is_ok();
+        let ours = Fields::of_json(&text, &["a", "b"]).is_ok();
         let theirs = serde_json::from_str::<IgnoredAny>(&body).is_ok();
         prop_assert_eq!(ours, theirs, "{}", body);
     }
@@ -79,7 +120,7 @@ proptest! {
         object.insert("a".to_owned(), number.into());
         let body = serde_json::Value::from(object).to_string();
         let text = JsonText::check(body.as_bytes()).unwrap();
-        let mut fields = Fields::read(&text, ["a"]).unwrap();
-        prop_assert_eq!(fields.required("a", value::integer), Some(number));
+        let mut fields = Fields::of_json(&text, &["a"]).unwrap();
+        prop_assert_eq!(reading(|reading| fields.required::<i64>(0, reading)), Some(number));
     }
 }

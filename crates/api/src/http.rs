@@ -6,18 +6,16 @@
 //! | `open_connections` | which connections make room for others |
 //! | `connection` | one connection: its bytes, its deadlines, what is refused before a route sees it |
 //! | `client` | who a connection is from, and how many connections an address has |
-//! | `byte_budget` | how many bytes of requests and answers are in memory |
 //! | `open_files` | how many connections the limit of open files allows |
 //! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
 //! | `own_site` | what web pages may do where nobody is asked for a key |
 //! | `cors` | what web pages of other origins may do |
 //! | `protection` | headers that keep a browser in bounds |
-//! | `route` | which route a path belongs to, for the metrics' labels |
+//! | `route` | which route a path belongs to, and what access it needs |
 //! | `metrics` | requests by route, method and status |
 //! | `request_id` | the id of a request, taken or made |
 //! | `request_trace` | the span of a request, if it has a trace |
 
-mod byte_budget;
 mod client;
 mod connection;
 mod cors;
@@ -32,7 +30,6 @@ mod request_trace;
 mod route;
 mod service;
 
-pub use byte_budget::{BudgetSpent, ByteBudget, Charge};
 pub use client::{Client, ClientAddresses, Proxies};
 pub use connection::Patience;
 pub use cors::cors;
@@ -41,5 +38,5 @@ pub use metrics::HttpMetrics;
 pub use open_files::fit_connections;
 pub use own_site::{HostName, OwnSite};
 pub use request_id::{RequestId, RequestIds};
-pub use route::{Route, Surface};
+pub use route::Route;
 pub use service::{Service, ServiceSettings};

@@ -1,5 +1,7 @@
 //! The OpenAPI document, and Swagger UI to look at it.
 
+pub mod problems;
+
 use std::sync::LazyLock;
 
 use axum::{
@@ -9,12 +11,12 @@ use axum::{
 use bytes::Bytes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{body::encode, http::Surface, openapi::document};
+use crate::{body::encode, endpoint::Surface, openapi::document};
 
 static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public)));
 static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin)));
 
-/// `GET /`: whoever comes here wants to see what there is.
+/// `GET /`: leads to the documentation.
 pub async fn root() -> Redirect {
     Redirect::temporary("/docs/")
 }

@@ -1,0 +1,131 @@
+//! What the signature of a handler says about its endpoint.
+
+use axum::{
+    extract::State,
+    http::{StatusCode, Uri},
+};
+use utoipa::openapi::{
+    Content, Ref, RefOr, Required, Schema,
+    path::{Parameter, ParameterBuilder, ParameterIn},
+    request_body::{RequestBody, RequestBodyBuilder},
+};
+
+use crate::{
+    access::Caller,
+    app::App,
+    problem::{FieldError, Kind, Problem},
+};
+
+/// What an endpoint takes and how it answers.
+#[derive(Clone, Default)]
+pub struct Description {
+    /// Parameters in path, query and headers.
+    pub parameters: Vec<Parameter>,
+    /// The body.
+    pub body: Option<RequestBody>,
+    /// Successful answers, with the schema of their body.
+    pub answers: Vec<(StatusCode, Option<RefOr<Schema>>)>,
+    /// The header `Link` leads to the next page.
+    pub is_page: bool,
+    /// The problems that it can answer with.
+    pub problems: Vec<Kind>,
+    /// What a wrong request is told, for the example of that problem.
+    pub wrong: Vec<FieldError>,
+    /// Named schemas.
+    pub components: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Description {
+    /// Adds a parameter. One in the path must be there, all others may be left out.
+    pub fn parameter(
+        &mut self,
+        parameter_in: ParameterIn,
+        name: &str,
+        description: &str,
+        schema: RefOr<Schema>,
+    ) {
+        let required = match parameter_in {
+            ParameterIn::Path => Required::True,
+            _ => Required::False,
+        };
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(parameter_in)
+            .description(Some(description))
+            .required(required)
+            .schema(Some(schema));
+        self.parameters.push(parameter.build());
+    }
+
+    /// Says that there is a body in JSON, with a schema of this name.
+    pub fn body(&mut self, schema: &str) {
+        let content = Content::new(Some(Ref::from_schema_name(schema)));
+        let body = RequestBodyBuilder::new()
+            .content("application/json", content)
+            .required(Some(Required::True));
+        self.body = Some(body.build());
+        self.may_answer(&[Kind::SlowRequest, Kind::BodyTooLarge, Kind::UnsupportedMediaType]);
+    }
+
+    /// Adds problems that it can answer with.
+    pub fn may_answer(&mut self, problems: &[Kind]) {
+        for problem in problems {
+            if !self.problems.contains(problem) {
+                self.problems.push(*problem);
+            }
+        }
+    }
+
+    /// Adds what a wrong request is told.
+    pub fn may_be_wrong(&mut self, error: FieldError) {
+        self.may_answer(&[Kind::Validation]);
+        self.wrong.push(error);
+    }
+}
+
+/// An argument of a handler.
+pub trait Argument {
+    /// Adds what it takes from a request.
+    fn describe(_: &mut Description) {}
+}
+
+impl Argument for State<App> {}
+impl Argument for Caller {}
+impl Argument for Uri {}
+
+/// A successful answer of a handler.
+pub trait Answer {
+    /// Adds how it looks.
+    fn describe(description: &mut Description);
+}
+
+impl<A: Answer> Answer for Result<A, Problem> {
+    fn describe(description: &mut Description) {
+        A::describe(description);
+    }
+}
+
+/// A handler whose arguments and answer describe themselves.
+pub trait Signature<Arguments> {
+    /// Adds what they say.
+    fn describe(description: &mut Description);
+}
+
+macro_rules! signatures {
+    ($(($($argument:ident)*))+) => {$(
+        impl<Function, Future, $($argument),*> Signature<($($argument,)*)> for Function
+        where
+            Function: Fn($($argument),*) -> Future,
+            Future: std::future::Future,
+            Future::Output: Answer,
+            $($argument: Argument,)*
+        {
+            fn describe(description: &mut Description) {
+                $($argument::describe(description);)*
+                Future::Output::describe(description);
+            }
+        }
+    )+};
+}
+
+signatures! { () (A) (A B) (A B C) (A B C D) (A B C D E) }

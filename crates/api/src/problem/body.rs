@@ -1,0 +1,146 @@
+//! The body of an answer with a problem.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
+use holdfast_domain::OrderStatus;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{FieldError, Kind, Problem};
+
+/// An RFC 9457 problem.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// Which type of problem; leads to its explanation.
+    #[schema(example = "/problems/validation")]
+    r#type: &'a str,
+    /// The type in a few words.
+    #[schema(example = "Invalid request")]
+    title: &'a str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong with this very request.
+    #[schema(example = "quantity must be between 1 and 1000")]
+    detail: &'a str,
+    /// The same as in the header `X-Request-Id`; finds the server's log lines.
+    #[schema(example = "7f3a5c1e-000000000000002a")]
+    request_id: &'a str,
+    /// Each wrong field of an invalid request.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [FieldError],
+    /// The product that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_id: Option<i64>,
+    /// With too little stock: the units left. With a sale's limit: what is left of it for the customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<i64>,
+    /// With a sale's limit for each customer: the units that one gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    /// With a price that has changed: what one unit costs now; from a hold, what it cost when the hold was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_price: Option<f64>,
+    /// With a sale that is not open yet: when it will be, unless it is held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    starts_at: Option<jiff::Timestamp>,
+    /// With a version conflict: the product's version now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+    /// With an order or a hold in another state than the request needs: its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "processing")]
+    state: Option<&'a str>,
+}
+
+impl Problem {
+    fn to_body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        let inner = &*self.0;
+        ProblemBody {
+            r#type: inner.kind.uri(),
+            title: inner.kind.title(),
+            status: inner.kind.status().as_u16(),
+            detail: &inner.detail,
+            request_id,
+            errors: &inner.errors,
+            product_id: inner.facts.product_id,
+            left: inner.facts.left,
+            limit: inner.facts.limit,
+            current_price: inner.facts.current_price,
+            starts_at: inner.facts.starts_at,
+            version: inner.facts.version,
+            state: inner.facts.state,
+        }
+    }
+
+    /// The body of an answer with such a problem, for the document; `wrong` is what a wrong request is told.
+    pub fn example(kind: Kind, wrong: &[FieldError]) -> serde_json::Value {
+        let problem = match kind {
+            Kind::Validation => Self::validation(wrong.to_vec()),
+            Kind::NotEnoughStock => Self::not_enough_stock(3, 2),
+            Kind::StockFull => Self::stock_out_of_range(3, 10, 999_999_995, 1_000_000_000),
+            Kind::SaleNotOpen => Self::sale_not_open(3, "2036-11-27T10:00:00Z".parse().ok()),
+            Kind::SaleOver => Self::sale_over(3),
+            Kind::OverLimit => Self::over_limit(3, 2, 1),
+            Kind::PriceChanged => Self::price_changed(3, 449.0),
+            Kind::VersionConflict => Self::version_conflict(3, 42),
+            Kind::PreconditionFailed => Self::precondition_failed(3, 42),
+            Kind::OrderMoved => Self::order_moved(OrderStatus::Processing),
+            Kind::OrderMayBeFulfilled => Self::order_may_be_fulfilled(OrderStatus::Pending),
+            Kind::HoldEnded => Self::wrong_state(kind, "expired", kind.explanation()),
+            _ => Self::new(kind),
+        };
+        // No type of ours has keys that are not texts.
+        serde_json::to_value(problem.to_body("7f3a5c1e-000000000000002a")).unwrap_or_default()
+    }
+
+    /// Puts the problem's body into `answer`, keeping the headers that are there.
+    /// Gives it, too.
+    pub fn write(&self, answer: &mut Response, request_id: &str) -> Bytes {
+        let inner = &*self.0;
+        *answer.status_mut() = inner.kind.status();
+        let headers = answer.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = inner.kind.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if inner.kind == Kind::Unauthorized {
+            // RFC 6750, section 3; that it says no more is deliberate.
+            let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if inner.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let bytes = crate::body::encode(&self.to_body(request_id));
+        *answer.body_mut() = Body::from(Bytes::clone(&bytes));
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_of_problem_has_an_example_of_its_own() {
+        let wrong = [FieldError::new("quantity", "must be between 1 and 1000")];
+        let mut seen = Vec::new();
+        for kind in Kind::ALL {
+            let example = Problem::example(*kind, &wrong);
+            assert_eq!(example["type"], kind.uri());
+            assert_eq!(example["status"], kind.status().as_u16());
+            assert_eq!(example["errors"].is_array(), *kind == Kind::Validation);
+            assert!(!seen.contains(&example), "{kind:?}");
+            seen.push(example);
+        }
+    }
+}

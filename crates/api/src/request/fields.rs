@@ -1,0 +1,286 @@
+//! The fields of a body or a query string: found first, then read one by one.
+
+use std::{borrow::Cow, cell::RefCell, fmt};
+
+use holdfast_domain::Invalid;
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Input, Reading, Value, Wrong};
+use crate::{
+    body::JsonText,
+    problem::{FieldError, Problem},
+};
+
+/// Most requests have no more fields than this.
+const INLINE: usize = 8;
+
+/// The fields that an endpoint knows, and what is wrong with them, so that one answer can name it all.
+#[derive(Debug)]
+pub struct Fields<'b> {
+    names: &'static [&'static str],
+    values: Found<'b>,
+    errors: Vec<FieldError>,
+    not_json: bool,
+}
+
+type Found<'b> = SmallVec<[Option<Input<'b>>; INLINE]>;
+
+impl<'b> Fields<'b> {
+    /// Finds the fields of a body called `names`. Others are passed over, however they look.
+    ///
+    /// # Errors
+    /// Text that is not JSON: where it breaks tells the field.
+    pub fn of_json(
+        text: &'b JsonText<'_>,
+        names: &'static [&'static str],
+    ) -> Result<Self, Problem> {
+        let place = RefCell::new(Place::Body);
+        let mut fields = Self::new(names, text.is_not_json());
+        let mut deserializer = serde_json::Deserializer::from_str(text.text());
+        let object = ObjectVisitor { fields: &mut fields, place: &place };
+        let read = deserializer.deserialize_map(object).and_then(|()| deserializer.end());
+        match read {
+            Ok(()) => Ok(fields),
+            Err(error) => Err(Problem::validation(vec![FieldError::new(
+                place.into_inner().name(),
+                format!("is not valid JSON: {error}"),
+            )])),
+        }
+    }
+
+    /// Finds the parameters of a query string called `names`. Others are passed over.
+    pub fn of_query(
+        pairs: &'b [(Cow<'_, str>, Cow<'_, str>)],
+        names: &'static [&'static str],
+    ) -> Self {
+        let mut fields = Self::new(names, false);
+        for (key, text) in pairs {
+            let Some(at) = names.iter().position(|name| name == key) else { continue };
+            let is_wrong =
+                |fields: &Self| fields.errors.iter().any(|error| error.field == names[at]);
+            if !is_wrong(&fields) {
+                fields.found(at, Input::Text(text));
+            }
+            if is_wrong(&fields) {
+                // Nobody can say which of them is meant.
+                fields.values[at] = None;
+            }
+        }
+        fields
+    }
+
+    fn new(names: &'static [&'static str], not_json: bool) -> Self {
+        Self { names, values: smallvec![None; names.len()], errors: Vec::new(), not_json }
+    }
+
+    fn found(&mut self, at: usize, value: Input<'b>) {
+        if self.values[at].replace(value).is_some() {
+            let name = self.names[at];
+            if self.errors.iter().all(|error| error.field != name) {
+                self.wrong(name, "must not be given twice");
+            }
+        }
+    }
+
+    /// Reads a field that must be there.
+    pub fn required<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<T> {
+        let Some(input) = self.values[at].take() else {
+            let name = self.names[at];
+            // A field may have been refused already.
+            if self.errors.iter().all(|error| error.field != name) {
+                self.wrong(name, "must be there");
+            }
+            return None;
+        };
+        self.not_null(at, input, reading)
+    }
+
+    /// Reads a field that may be left out, but not be null.
+    pub fn optional<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<T> {
+        let input = self.values[at].take()?;
+        self.not_null(at, input, reading)
+    }
+
+    /// Reads a field that may be left out (`None`) or be null (`Some(None)`).
+    pub fn nullable<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<Option<T>> {
+        let input = self.values[at].take()?;
+        if input.is_null() {
+            return Some(None);
+        }
+        self.value(at, input, reading).map(Some)
+    }
+
+    /// Whether a field was given.
+    pub fn has(&self, name: &str) -> bool {
+        let at = self.names.iter().position(|known| *known == name);
+        at.is_some_and(|at| self.values[at].is_some())
+    }
+
+    /// Says that a field must not be there, if it is. Its value is not looked at then.
+    pub fn refuse(&mut self, name: &'static str, why: impl Into<Cow<'static, str>>) {
+        let at = self.names.iter().position(|known| *known == name);
+        if at.and_then(|at| self.values[at].take()).is_some() {
+            self.wrong(name, why);
+        }
+    }
+
+    /// Says that a field must be there, if it is not.
+    pub fn need(&mut self, name: &'static str) {
+        if !self.has(name) {
+            self.wrong(name, "must be there");
+        }
+    }
+
+    /// Says that a field is wrong for a reason that only the request knows.
+    pub fn wrong(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
+        self.errors.push(FieldError::new(name, detail));
+    }
+
+    /// Adds what is wrong outside of the fields.
+    pub fn add(&mut self, error: FieldError) {
+        self.errors.push(error);
+    }
+
+    /// To be called when all fields have been read.
+    ///
+    /// # Errors
+    /// Every field that was wrong.
+    pub fn finish(self) -> Result<(), Problem> {
+        let errors = self.into_errors();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
+    }
+
+    /// Every field that was wrong, in the order of their declaration.
+    pub fn into_errors(mut self) -> Vec<FieldError> {
+        if self.errors.is_empty() && self.not_json {
+            self.wrong("body", "is not valid JSON: NaN and Infinity are no numbers there");
+        }
+        let position = |error: &FieldError| {
+            let name = error.field.split('[').next();
+            self.names.iter().position(|known| Some(*known) == name).unwrap_or(self.names.len())
+        };
+        self.errors.sort_by_key(position);
+        self.errors
+    }
+
+    fn not_null<T: Value>(
+        &mut self,
+        at: usize,
+        input: Input<'b>,
+        reading: &Reading<'_>,
+    ) -> Option<T> {
+        if input.is_null() {
+            self.wrong(self.names[at], "must not be null");
+            return None;
+        }
+        self.value(at, input, reading)
+    }
+
+    fn value<T: Value>(&mut self, at: usize, input: Input<'b>, reading: &Reading<'_>) -> Option<T> {
+        let name = self.names[at];
+        match T::read(input, reading) {
+            Ok(value) => return Some(value),
+            Err(Wrong::Value(Invalid(reason))) => self.wrong(name, reason),
+            Err(Wrong::Within(errors)) => {
+                for FieldError { field, detail } in errors {
+                    self.wrong(format!("{name}{field}"), detail);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Where in the body the reader is.
+enum Place {
+    Body,
+    Known(&'static str),
+    Other(String),
+}
+
+impl Place {
+    fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Body => "body".into(),
+            Self::Known(name) => name.into(),
+            Self::Other(name) => name.into(),
+        }
+    }
+}
+
+struct ObjectVisitor<'p, 'b> {
+    fields: &'p mut Fields<'b>,
+    place: &'p RefCell<Place>,
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let names = self.fields.names;
+        while let Some(key) = map.next_key_seed(KeySeed { names, place: self.place })? {
+            match key {
+                Some(at) => {
+                    let value: &'de RawValue = map.next_value()?;
+                    self.fields.found(at, Input::Json(value));
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            self.place.replace(Place::Body);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a key: the position of a known field, or `None`.
+struct KeySeed<'p> {
+    names: &'static [&'static str],
+    place: &'p RefCell<Place>,
+}
+
+/// The most of an unknown field's name that is shown back.
+const SHOWN_NAME_BYTES: usize = 64;
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
+        key.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        let at = self.names.iter().position(|name| *name == key);
+        self.place.replace(match at {
+            Some(at) => Place::Known(self.names[at]),
+            None => Place::Other(key[..key.floor_char_boundary(SHOWN_NAME_BYTES)].to_owned()),
+        });
+        Ok(at)
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Self::Value, E> {
+        Err(E::custom("a field's name must be a text"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! The router of a port: its endpoints, and the documentation.
+
+use axum::{Router, response::IntoResponse, routing::get};
+
+use crate::{
+    app::App,
+    docs,
+    endpoint::Surface,
+    problem::{Kind, Problem},
+    routes,
+};
+
+/// Everything that answers on a port.
+pub fn router(app: App, surface: Surface) -> Router {
+    routes::all()
+        .into_iter()
+        .filter(|bound| surface.has(bound.endpoint.access))
+        .fold(Router::new(), |router, bound| router.route(bound.endpoint.path, bound.router))
+        .with_state(app)
+        .route("/", get(docs::root))
+        .route("/openapi.json", get(async move || docs::openapi(surface)))
+        .merge(docs::swagger_ui())
+        .route("/problems", get(docs::problems::list))
+        .route("/problems/{name}", get(docs::problems::get))
+        .fallback(async || Problem::new(Kind::NotFound).into_response())
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed).into_response())
+}

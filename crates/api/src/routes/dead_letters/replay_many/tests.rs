@@ -1,0 +1,45 @@
+use super::*;
+use crate::request::tests;
+
+fn read(body: &str) -> Result<Which, Vec<String>> {
+    tests::read::<ReplayMany>(body)
+        .and_then(ReplayMany::which)
+        .map(|(which, _)| which)
+        .map_err(|problem| problem.fields().map(ToOwned::to_owned).collect())
+}
+
+#[test]
+fn what_is_replayed_must_be_said() {
+    for (body, wrong) in [
+        ("{}", vec!["by", "ids"]),
+        (r#"{"by":"a","limit":7}"#, vec!["ids"]),
+        (r#"{"by":"a","ids":[]}"#, vec!["ids"]),
+        (r#"{"by":"a","ids":[1.5]}"#, vec!["ids"]),
+        (r#"{"by":"a","ids":["1"]}"#, vec!["ids"]),
+        (r#"{"by":"a","ids":7}"#, vec!["ids"]),
+        (r#"{"by":"a","ids":[1],"all":true,"limit":1}"#, vec!["all", "limit"]),
+        (r#"{"by":"a","all":false}"#, vec!["all"]),
+        (r#"{"by":"a","all":true,"limit":0}"#, vec!["limit"]),
+        (r#"{"by":"a","all":true,"limit":1001}"#, vec!["limit"]),
+        (r#"{"by":"a","all":true,"cursor":"made-up"}"#, vec!["cursor"]),
+        (
+            r#"{"by":"a","failed_since":"yesterday","failed_before":7}"#,
+            vec!["failed_since", "failed_before"],
+        ),
+        (r#"{"by":"a","product_id":"x"}"#, vec!["product_id"]),
+    ] {
+        assert_eq!(read(body).unwrap_err(), wrong, "{body}");
+    }
+    let many = format!("{{\"by\":\"a\",\"ids\":{:?}}}", (0..1001).collect::<Vec<_>>());
+    assert_eq!(read(&many).unwrap_err(), ["ids"]);
+}
+
+#[test]
+fn ids_are_taken_once_and_filters_have_bounds() {
+    let Which::Ids(ids) = read(r#"{"by":"a","ids":[3,1,3]}"#).unwrap() else { panic!("not ids") };
+    assert_eq!(ids, [OrderId(1), OrderId(3)]);
+    let Which::Matching(page) = read(r#"{"by":"a","all":true}"#).unwrap() else {
+        panic!("no filter")
+    };
+    assert_eq!((page.limit, page.filter), (100, DeadLetterFilter::default()));
+}

@@ -1,0 +1,219 @@
+//! `#[derive(Request)]` for `holdfast-api`: a struct that says how a body or a query string is read, checked and
+//! described in the OpenAPI document.
+//!
+//! ```ignore
+//! /// A product to be created.
+//! #[derive(Request)]
+//! pub struct NewProduct {
+//!     /// 1 to 200 characters.
+//!     #[field(example = "Espresso machine")]
+//!     name: ProductName,
+//!     /// Up to 10,000 characters.
+//!     description: Option<Description>,
+//! }
+//! ```
+//!
+//! What the types of fields mean:
+//!
+//! | type | the field |
+//! |---|---|
+//! | `T` | must be there, and must not be null |
+//! | `Option<T>` | may be left out or be null, which is the same |
+//! | `Option<T>` with `#[field(nullable = false)]` | may be left out, but must not be null |
+//! | `Option<Option<T>>` | may be left out (`None`) or be null (`Some(None)`) |
+//!
+//! Each `T` is a `crate::request::Value`, which reads it and has its schema. Doc comments are the descriptions in the
+//! document. `#[request(check = function)]` names a function that is called with the `Fields` before any of them is
+//! read: for rules on which of them may stand together.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericArgument, LitBool, Meta, Path,
+    PathArguments, Result, Type, meta::ParseNestedMeta, parse_macro_input,
+};
+
+/// Derives `crate::request::Request`.
+#[proc_macro_derive(Request, attributes(request, field))]
+pub fn derive_request(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let schema_name = name.to_string();
+    let description = docs(&input.attrs);
+    let check = check(&input.attrs)?.map(|function| quote! { #function(fields); });
+    let fields = fields_of(input)?.map(RequestField::new).collect::<Result<Vec<_>>>()?;
+
+    let names = fields.iter().map(|field| &field.name);
+    let described = fields.iter().map(RequestField::described);
+    let read = fields.iter().enumerate().map(|(at, field)| field.read(at));
+    // Wrong optional fields are `None` and have left an error; without a required one there is no value.
+    let built = fields.iter().map(|field| {
+        let ident = &field.ident;
+        if field.presence == Presence::Required { quote!(#ident: #ident?) } else { quote!(#ident) }
+    });
+    Ok(quote! {
+        impl crate::request::Request for #name {
+            const NAME: &'static str = #schema_name;
+            const DESCRIPTION: &'static str = #description;
+            const NAMES: &'static [&'static str] = &[#(#names),*];
+            const FIELDS: &'static [crate::request::FieldDescription] = &[#(#described),*];
+
+            fn read(
+                fields: &mut crate::request::Fields<'_>,
+                reading: &crate::request::Reading<'_>,
+            ) -> Option<Self> {
+                #check
+                #(#read)*
+                Some(Self { #(#built),* })
+            }
+        }
+    })
+}
+
+fn fields_of(input: &DeriveInput) -> Result<impl Iterator<Item = &Field>> {
+    match &input.data {
+        Data::Struct(data) if input.generics.params.is_empty() => match &data.fields {
+            Fields::Named(fields) => Ok(fields.named.iter()),
+            _ => Err(Error::new_spanned(input, "the fields need names")),
+        },
+        _ => Err(Error::new_spanned(input, "a request is a struct without generics")),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Required,
+    /// May be left out, but not be null.
+    Optional,
+    /// May be left out or be null, which is the same.
+    Nullable,
+    /// Left out and null are told apart.
+    Cleared,
+}
+
+struct RequestField<'a> {
+    ident: &'a syn::Ident,
+    name: String,
+    description: String,
+    presence: Presence,
+    value: &'a Type,
+    example: Option<Expr>,
+}
+
+impl<'a> RequestField<'a> {
+    fn new(field: &'a Field) -> Result<Self> {
+        let ident = field
+            .ident
+            .as_ref()
+            .ok_or_else(|| Error::new_spanned(field, "a field needs a name"))?;
+        let (mut example, mut nullable) = (None, true);
+        for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("field")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("example") {
+                    example = Some(meta.value()?.parse::<Expr>()?);
+                } else if meta.path.is_ident("nullable") {
+                    nullable = meta.value()?.parse::<LitBool>()?.value;
+                } else {
+                    return Err(unknown(&meta));
+                }
+                Ok(())
+            })?;
+        }
+        let (presence, value) = match optional(&field.ty) {
+            None => (Presence::Required, &field.ty),
+            Some(inner) => match optional(inner) {
+                Some(value) => (Presence::Cleared, value),
+                None if nullable => (Presence::Nullable, inner),
+                None => (Presence::Optional, inner),
+            },
+        };
+        let name = ident.to_string().trim_start_matches("r#").to_owned();
+        Ok(Self { ident, name, description: docs(&field.attrs), presence, value, example })
+    }
+
+    /// Reads the field into a variable of its name.
+    fn read(&self, at: usize) -> TokenStream {
+        let Self { ident, value, .. } = self;
+        match self.presence {
+            Presence::Required => quote! { let #ident = fields.required::<#value>(#at, reading); },
+            Presence::Optional => quote! { let #ident = fields.optional::<#value>(#at, reading); },
+            Presence::Nullable => {
+                quote! { let #ident = fields.nullable::<#value>(#at, reading).flatten(); }
+            }
+            Presence::Cleared => quote! { let #ident = fields.nullable::<#value>(#at, reading); },
+        }
+    }
+
+    fn described(&self) -> TokenStream {
+        let Self { name, description, value, .. } = self;
+        let required = self.presence == Presence::Required;
+        let nullable = matches!(self.presence, Presence::Nullable | Presence::Cleared);
+        let example = self.example.as_ref();
+        let example = example.map_or_else(
+            || quote! { None },
+            |example| quote! { Some(|| ::serde_json::json!(#example)) },
+        );
+        quote! {
+            crate::request::FieldDescription {
+                name: #name,
+                description: #description,
+                required: #required,
+                nullable: #nullable,
+                schema: <#value as crate::request::Value>::schema,
+                components: <#value as crate::request::Value>::components,
+                example: #example,
+            }
+        }
+    }
+}
+
+/// The `T` of an `Option<T>`.
+fn optional(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "Option")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(inner)) => Some(inner),
+        _ => None,
+    }
+}
+
+/// The function of `#[request(check = function)]`.
+fn check(attributes: &[Attribute]) -> Result<Option<Path>> {
+    let mut check = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("request")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("check") {
+                return Err(unknown(&meta));
+            }
+            check = Some(meta.value()?.parse::<Path>()?);
+            Ok(())
+        })?;
+    }
+    Ok(check)
+}
+
+fn unknown(meta: &ParseNestedMeta<'_>) -> Error {
+    meta.error("there is no such option")
+}
+
+/// The text of doc comments.
+fn docs(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            Expr::Lit(literal) => match &literal.lit {
+                syn::Lit::Str(text) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    });
+    let lines: Vec<_> =
+        lines.map(|line| line.strip_prefix(' ').map(ToOwned::to_owned).unwrap_or(line)).collect();
+    lines.join("\n")
+}
