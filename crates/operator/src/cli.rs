@@ -28,28 +28,26 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 const API_LIMIT: Duration = Duration::from_secs(10);
 const API_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The operator of Holdfast on Kubernetes: it tells the HPA how deep the queues are.
+/// The operator of Holdfast on Kubernetes: serves queue depths to the HPA and manages flash sales.
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-operator",
     version,
     about,
-    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be right."
+    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be valid."
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or Ctrl-C; a second one ends it at once
+    /// Serve until SIGTERM or Ctrl-C; a second one stops it at once
     Run(Box<RunSettings>),
-    /// Ask an operator on this host whether it is well; exits with 0 if it is
+    /// Check whether an operator on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
-    /// Print all settings as a page for people
+    /// Print all settings with their explanations
     Settings,
     /// Print the definition of the custom resource `FlashSale`, as YAML for `kubectl apply`
     Crd,
@@ -58,29 +56,29 @@ pub enum Command {
     Metrics(command::PrintMetrics),
 }
 
-/// Everything that `run` can be told.
+/// The settings of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunSettings {
-    /// The namespace that it runs in
+    /// The operator's own namespace
     #[arg(long, env = "HOLDFAST_OPERATOR_NAMESPACE", value_parser = ObjectNames::label)]
     pub operator_namespace: String,
-    /// This replica's name, shown as the holder of the Lease; by default the host's
+    /// The name of this replica, shown as the holder of the Lease; the host name if not set
     #[arg(long, env = "HOLDFAST_OPERATOR_POD", default_value = "", hide_default_value = true)]
     pub operator_pod: String,
-    /// The Service by which the API server reaches it
+    /// The Service by which the API server reaches the operator
     #[arg(long, env = "HOLDFAST_OPERATOR_SERVICE", default_value = "holdfast-operator", value_parser = ObjectNames::label)]
     pub operator_service: String,
-    /// The Secret in which it keeps its authority and its certificate
+    /// The Secret for the operator's CA and certificate
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = ObjectNames::name)]
     pub operator_tls_secret: String,
-    /// A folder with an existing certificate, to be used instead: `tls.crt`, `tls.key` and, if the
-    /// API server shall believe it by the operator's word, `ca.crt`; empty means an own authority
+    /// A folder with an existing certificate to use instead of an own CA: `tls.crt`, `tls.key`, and `ca.crt` if the
+    /// operator shall write it into the APIService
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
     pub operator_tls_dir: String,
-    /// The Lease of the replica that writes
+    /// The Lease that the replica that writes holds
     #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = ObjectNames::name)]
     pub operator_lease: String,
-    /// Where the API server is answered, over TLS
+    /// The address for requests of the API server, over TLS
     #[arg(long, env = "HOLDFAST_EXTERNAL_METRICS_ADDR", default_value = "0.0.0.0:6443", value_parser = address)]
     pub external_metrics_addr: SocketAddr,
     /// Where /metrics, /livez and /readyz listen; not for the public
@@ -94,46 +92,43 @@ pub struct RunSettings {
     /// Redis is known; those of the system unless set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
-    /// The label `release` of that queue, and the release whose flash sales are looked after
+    /// The label `release` of that queue, and the release whose flash sales are managed
     #[arg(long, env = "HOLDFAST_QUEUE_RELEASE", default_value = "holdfast", value_parser = label_value)]
     pub queue_release: String,
     /// A file that lists several queues, instead of `REDIS_URL`; read again when it changes
     #[arg(long, env = "HOLDFAST_QUEUES_FILE")]
     pub queues_file: Option<PathBuf>,
-    /// The release's database, in which its flash sales are written down; without it each of them is
-    /// stalled
+    /// The database of the release, where its flash sales are recorded; without it every sale is stalled
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
-    /// The autoscaler of the API whose minimum flash sales raise, such as
-    /// HorizontalPodAutoscaler/holdfast-api; none unless set
+    /// The API's autoscaler, whose minimum flash sales raise, such as HorizontalPodAutoscaler/holdfast-api; none if not
+    /// set
     #[arg(long, env = "HOLDFAST_SALES_API_AUTOSCALER")]
     pub sales_api_autoscaler: Option<AutoscalerRef>,
-    /// The autoscaler of the workers, likewise, or such as ScaledObject/holdfast-worker
+    /// The workers' autoscaler, whose minimum flash sales raise, such as ScaledObject/holdfast-worker; none if not set
     #[arg(long, env = "HOLDFAST_SALES_WORKER_AUTOSCALER")]
     pub sales_worker_autoscaler: Option<AutoscalerRef>,
-    /// The longest wait for Redis's answer about one queue, in milliseconds; then the number is
-    /// refused (10 to 10000)
+    /// The longest wait for an answer of Redis about one queue, in milliseconds; after it the number is refused (10 to
+    /// 10000)
     #[arg(long = "queue-timeout-ms", env = "HOLDFAST_QUEUE_TIMEOUT_MS", default_value = "1000", value_parser = milliseconds(10..=10_000))]
     pub queue_timeout: Duration,
-    /// How long a new authority is valid, in hours; renewed when a third is left (1 to 87600)
+    /// The validity of a new CA, in hours; it is renewed when a third is left (1 to 87600)
     #[arg(long, env = "HOLDFAST_CA_VALIDITY_HOURS", default_value = "8760", value_parser = whole(1..=87_600_u64))]
     pub ca_validity_hours: u64,
-    /// How long a new certificate is valid, in hours; renewed when a third is left (1 to 87600)
+    /// The validity of a new certificate, in hours; it is renewed when a third is left (1 to 87600)
     #[arg(long, env = "HOLDFAST_CERT_VALIDITY_HOURS", default_value = "2160", value_parser = whole(1..=87_600_u64))]
     pub cert_validity_hours: u64,
-    /// How often Secret, APIService, the API server's authority and the files are looked at, in
-    /// milliseconds (100 to 600000)
+    /// The time between two checks of Secret, APIService, trusted front proxies and files, in milliseconds (100 to
+    /// 600000)
     #[arg(long = "sync-interval-ms", env = "HOLDFAST_SYNC_INTERVAL_MS", default_value = "5000", value_parser = milliseconds(100..=600_000))]
     pub sync_interval: Duration,
-    /// How long a verdict of the API server on an access is believed, in milliseconds (0 to
-    /// 300000)
+    /// How long the decision of an access review is used, in milliseconds (0 to 300000)
     #[arg(long = "access-cache-ms", env = "HOLDFAST_ACCESS_CACHE_MS", default_value = "10000", value_parser = milliseconds(0..=300_000))]
     pub access_cache: Duration,
-    /// How long a replica that is silent keeps the right to write, in milliseconds (2000 to
-    /// 300000)
+    /// How long the Lease of a silent replica is respected, in milliseconds (2000 to 300000)
     #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(2000..=300_000))]
     pub lease_duration: Duration,
-    /// At the end: how long what was asked already may take, in milliseconds (0 to 600000)
+    /// At shutdown: how long requests in progress may still take, in milliseconds (0 to 600000)
     #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(0..=600_000))]
     pub shutdown_timeout: Duration,
     /// Logs and traces.
@@ -196,7 +191,7 @@ impl RunSettings {
         })
     }
 
-    /// The database, a few connections of it.
+    /// The database, with a few connections.
     fn store(&self) -> Option<Store> {
         let settings = self.database_url.as_ref()?.settings();
         Some(Store::connect(&StoreSettings { pool_size: 2, admission_connections: 1, ..settings }))
@@ -242,7 +237,7 @@ fn serve(settings: &RunSettings) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
-        // A few questions a second: more threads would only cost memory.
+        // There are a few requests per second: more threads would only cost memory.
         .worker_threads(2)
         .max_blocking_threads(4)
         .enable_all()
@@ -252,7 +247,7 @@ fn serve(settings: &RunSettings) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let ended = runtime.block_on(until_signal(settings, operator));
-    // Nothing that still runs in it matters any more.
+    // Nothing that still runs in it matters now.
     runtime.shutdown_background();
     guard.shutdown(FLUSH_TIME);
     match ended {
@@ -262,7 +257,7 @@ fn serve(settings: &RunSettings) -> ExitCode {
     }
 }
 
-/// Whether everything that was asked was answered.
+/// Returns whether all requests were answered.
 async fn until_signal(
     settings: &RunSettings,
     mut operator: OperatorSettings,
@@ -293,14 +288,14 @@ async fn until_signal(
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("ending: what was asked is answered");
+    tracing::info!("shutting down: requests in progress are answered");
     tokio::select! {
         answered = operator.shutdown(settings.shutdown_timeout) => {
             tracing::info!(answered, "ended");
             Ok(answered)
         }
-        _ = terminate.recv() => anyhow::bail!("a second signal ended it at once"),
-        _ = interrupt.recv() => anyhow::bail!("a second signal ended it at once"),
+        _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
+        _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
     }
 }
 

@@ -326,3 +326,29 @@ fn is_undefined(error: &watcher::Error) -> bool {
     };
     status.code == 404
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::ObjectList;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_hides_no_other() {
+        let sale = |name: &str, spec| {
+            json!({
+                "apiVersion": "sales.holdfast.dev/v1alpha1", "kind": "FlashSale",
+                "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
+            })
+        };
+        let spec = json!({"products": [1], "startsAt": "a", "endsAt": "b"});
+        let list = json!({
+            "apiVersion": "sales.holdfast.dev/v1alpha1", "kind": "FlashSaleList", "metadata": {},
+            "items": [sale("bad", json!({"products": "all"})), sale("good", spec)],
+        });
+        let list: ObjectList<Guarded> = serde_json::from_value(list).unwrap();
+        let read: Vec<_> = list.iter().map(|sale| (sale.name_any(), sale.0.is_ok())).collect();
+        assert_eq!(read, [("bad".to_owned(), false), ("good".to_owned(), true)]);
+    }
+}

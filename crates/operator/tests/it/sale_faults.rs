@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, Replica, install, until},
     objects,
-    sales::world::World,
+    sales::fixture::Fixture,
 };
 
 /// Refuses each write of the status of the sale `bad` in a namespace.
-async fn refuse_statuses_of_bad(world: &World) {
-    let name = format!("no-status-{}", world.namespace);
+async fn refuse_statuses_of_bad(fixture: &Fixture) {
+    let name = format!("no-status-{}", fixture.namespace);
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
@@ -24,142 +24,146 @@ async fn refuse_statuses_of_bad(world: &World) {
                 "resources": ["flashsales/status"],
             }]},
             "validations": [{"expression":
-                format!("object.metadata.name != 'bad' || object.metadata.namespace != '{}'", world.namespace)}],
+                format!("object.metadata.name != 'bad' || object.metadata.namespace != '{}'", fixture.namespace)}],
         },
     });
     let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
     });
-    objects::create(&world.client, &policy).await;
-    objects::create(&world.client, &binding).await;
+    objects::create(&fixture.client, &policy).await;
+    objects::create(&fixture.client, &binding).await;
     let status = json!({"status": {"phase": "Scheduled"}});
-    until("the policy is in force", async || world.try_patch_status("bad", &status).await.is_err())
-        .await;
+    until("the policy is in force", async || {
+        fixture.try_patch_status("bad", &status).await.is_err()
+    })
+    .await;
     let none = json!({"status": null});
-    let _ = world.try_patch_status("bad", &none).await;
+    let _ = fixture.try_patch_status("bad", &none).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_whose_status_cannot_be_written_delays_no_other() {
-    let world = World::new("sale-bad").await;
-    world.sale("bad", &json!({"workers": {"minReplicas": 3}})).await;
-    refuse_statuses_of_bad(&world).await;
-    let _leader = world.lead();
-    world.sale("good", &json!({"workers": {"minReplicas": 3}})).await;
+    let fixture = Fixture::new("sale-bad").await;
+    fixture.sale("bad", &json!({"workers": {"minReplicas": 3}})).await;
+    refuse_statuses_of_bad(&fixture).await;
+    let _leader = fixture.lead();
+    fixture.sale("good", &json!({"workers": {"minReplicas": 3}})).await;
     until("the other's phase is shown", async || {
-        world.shown("good").await == Some(Phase::Scheduled)
+        fixture.shown("good").await == Some(Phase::Scheduled)
     })
     .await;
-    until("it is written all the same", async || world.in_database("bad").await.is_some()).await;
+    until("it is written all the same", async || fixture.in_database("bad").await.is_some()).await;
 }
 
-/// A world whose controllers reach the database through a proxy only; its addresses through the proxy and directly.
-async fn behind_proxy(namespace: &'static str, fresh: bool) -> (World, Proxy, [String; 2]) {
-    let url = World::database().await;
+/// A fixture whose controllers reach the database through a proxy only; its addresses through the proxy and directly.
+async fn behind_proxy(namespace: &'static str, fresh: bool) -> (Fixture, Proxy, [String; 2]) {
+    let url = Fixture::database().await;
     let port = shared_postgres().await.unwrap().port();
     let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
     let proxied = url.replace(&format!(":{port}/"), &format!(":{}/", proxy.address().port()));
     assert_ne!(url, proxied);
-    let world = World::with_databases(namespace, &proxied, &url, fresh).await;
-    (world, proxy, [proxied, url])
+    let fixture = Fixture::with_databases(namespace, &proxied, &url, fresh).await;
+    (fixture, proxy, [proxied, url])
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_that_the_database_does_not_have_is_stalled_and_opens_when_it_can() {
-    let (world, proxy, _) = behind_proxy("sale-silent", true).await;
-    let _leader = world.lead();
-    world.sale_from_now("first", 120, 600).await;
-    until("it is scheduled", async || world.shown("first").await.is_some()).await;
+    let (fixture, proxy, _) = behind_proxy("sale-silent", true).await;
+    let _leader = fixture.lead();
+    fixture.sale_from_now("first", 120, 600).await;
+    until("it is scheduled", async || fixture.shown("first").await.is_some()).await;
     proxy.blackhole(true);
-    world.sale_from_now("silent", -1, 600).await;
-    until("it is stalled", async || world.shown("silent").await == Some(Phase::Stalled)).await;
-    assert_eq!(world.reason(&world.status("silent").await), "DatabaseUnavailable");
-    assert_eq!(world.in_database("silent").await, None);
+    fixture.sale_from_now("silent", -1, 600).await;
+    until("it is stalled", async || fixture.shown("silent").await == Some(Phase::Stalled)).await;
+    assert_eq!(fixture.reason(&fixture.status("silent").await), "DatabaseUnavailable");
+    assert_eq!(fixture.in_database("silent").await, None);
     until("there is an event", async || {
-        world.events("silent").await.contains(&"DatabaseUnavailable".to_owned())
+        fixture.events("silent").await.contains(&"DatabaseUnavailable".to_owned())
     })
     .await;
     // The one that the database has goes on.
-    assert_eq!(world.shown("first").await, Some(Phase::Warming));
+    assert_eq!(fixture.shown("first").await, Some(Phase::Warming));
     proxy.blackhole(false);
-    until("it is open", async || world.shown("silent").await == Some(Phase::Open)).await;
-    assert!(world.in_database("silent").await.is_some());
-    until("there is an event", async || world.events("silent").await.contains(&"Open".to_owned()))
-        .await;
+    until("it is open", async || fixture.shown("silent").await == Some(Phase::Open)).await;
+    assert!(fixture.in_database("silent").await.is_some());
+    until("there is an event", async || {
+        fixture.events("silent").await.contains(&"Open".to_owned())
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_of_an_unknown_release_gets_a_status_and_an_event() {
-    let world = World::new("sale-release").await;
-    world.sale("typo", &json!({"release": "holdfats", "workers": {"minReplicas": 3}})).await;
-    world.round("09:00:00").await;
-    let status = world.status("typo").await;
+    let fixture = Fixture::new("sale-release").await;
+    fixture.sale("typo", &json!({"release": "holdfats", "workers": {"minReplicas": 3}})).await;
+    fixture.round("09:00:00").await;
+    let status = fixture.status("typo").await;
     assert_eq!(status["phase"], "Failed");
-    assert_eq!(world.reason(&status), "UnknownRelease");
-    assert_eq!(world.events("typo").await, ["UnknownRelease"]);
-    assert_eq!(world.in_database("typo").await, None);
-    world.edit("typo", &json!({"spec": {"release": "holdfast"}})).await;
-    world.round("09:00:01").await;
-    assert_eq!(world.phase("typo").await, Phase::Scheduled);
-    assert!(world.in_database("typo").await.is_some());
+    assert_eq!(fixture.reason(&status), "UnknownRelease");
+    assert_eq!(fixture.events("typo").await, ["UnknownRelease"]);
+    assert_eq!(fixture.in_database("typo").await, None);
+    fixture.edit("typo", &json!({"spec": {"release": "holdfast"}})).await;
+    fixture.round("09:00:01").await;
+    assert_eq!(fixture.phase("typo").await, Phase::Scheduled);
+    assert!(fixture.in_database("typo").await.is_some());
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_that_another_operator_looks_after_is_left_alone() {
-    let world = World::new("sale-other").await;
-    world.sale("other", &json!({"release": "second", "workers": {"minReplicas": 3}})).await;
+    let fixture = Fixture::new("sale-other").await;
+    fixture.sale("other", &json!({"release": "second", "workers": {"minReplicas": 3}})).await;
     // Nobody has said anything yet, and its own operator has time to.
-    let _leader = world.lead();
+    let _leader = fixture.lead();
     let theirs = json!({"status": {"phase": "Open", "observedGeneration": 1}});
-    world.try_patch_status("other", &theirs).await.unwrap();
-    world.round("10:30:00").await;
-    assert_eq!(world.status("other").await, theirs["status"]);
-    assert_eq!(world.minimums().await, (1, 1));
+    fixture.try_patch_status("other", &theirs).await.unwrap();
+    fixture.round("10:30:00").await;
+    assert_eq!(fixture.status("other").await, theirs["status"]);
+    assert_eq!(fixture.minimums().await, (1, 1));
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_of_an_unknown_product_opens_when_the_product_is_there() {
-    let world = World::new("sale-product").await;
-    world.sale("early", &json!({"products": [1, 2], "workers": {"minReplicas": 1}})).await;
-    world.round("10:10:00").await;
-    let status = world.status("early").await;
+    let fixture = Fixture::new("sale-product").await;
+    fixture.sale("early", &json!({"products": [1, 2], "workers": {"minReplicas": 1}})).await;
+    fixture.round("10:10:00").await;
+    let status = fixture.status("early").await;
     assert_eq!(status["phase"], "Stalled");
-    assert_eq!(world.reason(&status), "UnknownProducts");
-    assert_eq!(world.events("early").await, ["UnknownProducts"]);
-    world.create_product().await;
-    world.round("10:10:05").await;
-    assert_eq!(world.phase("early").await, Phase::Open);
+    assert_eq!(fixture.reason(&status), "UnknownProducts");
+    assert_eq!(fixture.events("early").await, ["UnknownProducts"]);
+    fixture.create_product().await;
+    fixture.round("10:10:05").await;
+    assert_eq!(fixture.phase("early").await, Phase::Open);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
-    let world = World::new("sale-window").await;
+    let fixture = Fixture::new("sale-window").await;
     // The API server takes more digits than a clock has.
     let window = json!({"startsAt": "2036-11-27T10:00:00.0123456789Z"});
     let mut fields = window.clone();
     fields["workers"] = json!({"minReplicas": 1});
-    world.sale("digits", &fields).await;
-    world.round("09:00:00").await;
-    let status = world.status("digits").await;
+    fixture.sale("digits", &fields).await;
+    fixture.round("09:00:00").await;
+    let status = fixture.status("digits").await;
     assert_eq!(status["phase"], "Failed");
-    assert_eq!(world.reason(&status), "InvalidSpec");
-    assert_eq!(world.events("digits").await, ["InvalidSpec"]);
+    assert_eq!(fixture.reason(&status), "InvalidSpec");
+    assert_eq!(fixture.events("digits").await, ["InvalidSpec"]);
 
     // One that was written before stays in force.
-    world.sale("edited", &json!({"workers": {"minReplicas": 1}})).await;
-    world.round("09:00:00").await;
-    world.edit("edited", &json!({"spec": window})).await;
-    world.round("10:00:00").await;
-    let status = world.status("edited").await;
+    fixture.sale("edited", &json!({"workers": {"minReplicas": 1}})).await;
+    fixture.round("09:00:00").await;
+    fixture.edit("edited", &json!({"spec": window})).await;
+    fixture.round("10:00:00").await;
+    let status = fixture.status("edited").await;
     assert_eq!(status["phase"], "Open");
-    assert_eq!(world.reason(&status), "InvalidSpec");
+    assert_eq!(fixture.reason(&status), "InvalidSpec");
 }
 
 async fn leads(replica: &Replica) -> bool {
@@ -172,7 +176,7 @@ async fn a_leader_without_progress_hands_over_and_the_sale_is_written() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let kubeconfig = install(&cluster.kubernetes, &client, "sale-leader").await;
-    let (world, proxy, [proxied, direct]) = behind_proxy("sale-leader", false).await;
+    let (fixture, proxy, [proxied, direct]) = behind_proxy("sale-leader", false).await;
     let start = async |database: &str| {
         let settings = [("REDIS_URL", "redis://127.0.0.1:1"), ("DATABASE_URL", database)];
         Replica::start(&kubeconfig, "sale-leader", &settings).await
@@ -181,10 +185,10 @@ async fn a_leader_without_progress_hands_over_and_the_sale_is_written() {
     until("the first leads", async || leads(&first).await).await;
     let second = start(&direct).await;
     proxy.blackhole(true);
-    world.sale_from_now("late", -1, 600).await;
+    fixture.sale_from_now("late", -1, 600).await;
     until("the second leads", async || leads(&second).await).await;
-    until("the sale is written", async || world.in_database("late").await.is_some()).await;
-    until("it is open", async || world.shown("late").await == Some(Phase::Open)).await;
+    until("the sale is written", async || fixture.in_database("late").await.is_some()).await;
+    until("it is open", async || fixture.shown("late").await == Some(Phase::Open)).await;
     assert!(!leads(&first).await);
 }
 
@@ -209,7 +213,7 @@ async fn a_holder_that_does_not_reach_the_api_server_stops_writing() {
     until("it leads again", async || leads(&replica).await).await;
 }
 
-impl World {
+impl Fixture {
     async fn try_patch_status(&self, name: &str, patch: &Value) -> kube::Result<()> {
         let api = self.sales();
         let patch = Patch::Merge(patch);

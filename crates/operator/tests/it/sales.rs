@@ -1,7 +1,9 @@
 //! Flash sales on a real control plane with a real HPA and a real database. Time is an argument of each
 //! round, so that nothing waits for a sale; pods are made ready by hand, for there is no kubelet.
 
-pub mod world;
+pub mod fixture;
+mod pods;
+mod templates;
 
 use holdfast_operator::sale::resource::Phase;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::{
     cluster::{Cluster, NAMESPACE, until},
     objects,
 };
-use world::{World, at, merge};
+use fixture::{Fixture, at, merge};
 
 /// Seconds that a phase may be shown late here.
 const ALLOWED: i128 = 3;
@@ -22,34 +24,34 @@ const ALLOWED: i128 = 3;
 pub async fn hold_one(cluster: &Cluster) {
     static HELD: OnceCell<()> = OnceCell::const_new();
     HELD.get_or_init(async || {
-        let world = World::of_replicas(cluster, NAMESPACE).await;
-        let (starts_at, ends_at) = world.sale_from_now("now", 6, 4).await;
-        until("the minimums are raised", async || world.minimums().await == (2, 3)).await;
+        let fixture = Fixture::of_replicas(cluster, NAMESPACE).await;
+        let (starts_at, ends_at) = fixture.sale_from_now("now", 6, 4).await;
+        until("the minimums are raised", async || fixture.minimums().await == (2, 3)).await;
         for (phase, since) in [(Phase::Open, starts_at), (Phase::Closed, ends_at)] {
-            until("the phase is shown", async || world.shown("now").await == Some(phase)).await;
-            let late = world.database_time().await.duration_since(since);
+            until("the phase is shown", async || fixture.shown("now").await == Some(phase)).await;
+            let late = fixture.database_time().await.duration_since(since);
             // It polls, and so do we; on a machine with so many tests.
             assert!(late.as_millis() < 1000 * ALLOWED, "{phase:?} came {late} late");
         }
-        until("the minimums are restored", async || world.minimums().await == (1, 1)).await;
-        stall_twice(&world).await;
+        until("the minimums are restored", async || fixture.minimums().await == (1, 1)).await;
+        stall_twice(&fixture).await;
     })
     .await;
 }
 
 /// A sale that stalls twice for the same reason: the same event twice.
-async fn stall_twice(world: &World) {
-    world.sale_from_now("twice", 60, 60).await;
+async fn stall_twice(fixture: &Fixture) {
+    fixture.sale_from_now("twice", 60, 60).await;
     for (wanted, status) in [(50, "True"), (3, "False"), (50, "True")] {
-        world.edit("twice", &json!({"spec": {"workers": {"minReplicas": wanted}}})).await;
+        fixture.edit("twice", &json!({"spec": {"workers": {"minReplicas": wanted}}})).await;
         until("it is stalled, or not any more", async || {
-            let shown = world.status("twice").await;
+            let shown = fixture.status("twice").await;
             let conditions = shown["conditions"].as_array().cloned().unwrap_or_default();
             conditions.iter().any(|it| it["type"] == "Stalled" && it["status"] == status)
         })
         .await;
     }
-    world.delete("twice").await;
+    fixture.delete("twice").await;
 }
 
 #[tokio::test]
@@ -61,19 +63,19 @@ async fn the_operator_itself_holds_a_sale_by_the_databases_clock() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_scaled_object_of_keda_is_raised_and_restored() {
-    let world = World::with_keda("sale-keda").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
+    let fixture = Fixture::with_keda("sale-keda").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     for (time, minimum) in [("09:00:00", None), ("09:55:00", Some(4)), ("11:00:00", Some(0))] {
-        world.round(time).await;
-        assert_eq!(world.keda_minimum().await, minimum, "at {time}");
+        fixture.round(time).await;
+        assert_eq!(fixture.keda_minimum().await, minimum, "at {time}");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_from_the_schedule_to_the_report() {
-    let world = World::new("sale-whole").await;
-    world
+    let fixture = Fixture::new("sale-whole").await;
+    fixture
         .sale(
             "friday",
             &json!({"workers": {"minReplicas": 3}, "api": {"minReplicas": 2}, "perCustomer": 2}),
@@ -81,43 +83,43 @@ async fn a_sale_from_the_schedule_to_the_report() {
         .await;
 
     // Long before: it is written down, and nothing is raised.
-    world.round("09:00:00").await;
-    let status = world.status("friday").await;
+    fixture.round("09:00:00").await;
+    let status = fixture.status("friday").await;
     assert_eq!(
-        (&status["phase"], world.condition(&status)),
+        (&status["phase"], fixture.condition(&status)),
         (&json!("Scheduled"), "Ready".to_owned())
     );
     assert_eq!(status["observedGeneration"], 1);
-    let written = world.in_database("friday").await.unwrap();
+    let written = fixture.in_database("friday").await.unwrap();
     assert_eq!((written.starts_at, written.ends_at), (at("10:00:00"), at("11:00:00")));
     assert_eq!((written.per_customer, written.held_back), (Some(2), false));
-    assert_eq!(world.minimums().await, (1, 1));
+    assert_eq!(fixture.minimums().await, (1, 1));
 
     // Five minutes before: the minimums are raised, and the HPA makes pods.
-    world.round("09:55:00").await;
-    assert_eq!(world.minimums().await, (2, 3));
-    let status = world.status("friday").await;
+    fixture.round("09:55:00").await;
+    assert_eq!(fixture.minimums().await, (2, 3));
+    let status = fixture.status("friday").await;
     assert_eq!(
-        (&status["phase"], world.condition(&status)),
+        (&status["phase"], fixture.condition(&status)),
         (&json!("Warming"), "Reconciling".to_owned())
     );
-    world.pods_are_ready("worker", 3).await;
-    world.pods_are_ready("api", 2).await;
-    world.round("09:57:00").await;
-    let status = world.status("friday").await;
-    assert_eq!(world.condition(&status), "Ready", "{status}");
+    fixture.pods_are_ready("worker", 3).await;
+    fixture.pods_are_ready("api", 2).await;
+    fixture.round("09:57:00").await;
+    let status = fixture.status("friday").await;
+    assert_eq!(fixture.condition(&status), "Ready", "{status}");
 
     // Open to the second, and closed; what was found is restored, and the report is there.
-    world.round("09:59:59").await;
-    assert_eq!(world.phase("friday").await, Phase::Warming);
-    world.round("10:00:00").await;
-    assert_eq!(world.phase("friday").await, Phase::Open);
-    world.round("10:59:59").await;
-    assert_eq!(world.phase("friday").await, Phase::Open);
-    world.round("11:00:00").await;
-    assert_eq!((world.phase("friday").await, world.minimums().await), (Phase::Closed, (1, 1)));
-    world.round("11:00:10").await;
-    let status = world.status("friday").await;
+    fixture.round("09:59:59").await;
+    assert_eq!(fixture.phase("friday").await, Phase::Warming);
+    fixture.round("10:00:00").await;
+    assert_eq!(fixture.phase("friday").await, Phase::Open);
+    fixture.round("10:59:59").await;
+    assert_eq!(fixture.phase("friday").await, Phase::Open);
+    fixture.round("11:00:00").await;
+    assert_eq!((fixture.phase("friday").await, fixture.minimums().await), (Phase::Closed, (1, 1)));
+    fixture.round("11:00:10").await;
+    let status = fixture.status("friday").await;
     let report = &status["report"];
     assert_eq!(
         (&report["sold"], &report["left"], &report["mostWorkers"]),
@@ -125,13 +127,13 @@ async fn a_sale_from_the_schedule_to_the_report() {
     );
 
     // Events tell of transitions, once each.
-    world.round("11:00:20").await;
+    fixture.round("11:00:20").await;
     let expected = ["Closed", "Open", "Scheduled", "Warming"];
-    until("the events are there", async || world.events("friday").await.len() >= expected.len())
+    until("the events are there", async || fixture.events("friday").await.len() >= expected.len())
         .await;
-    assert_eq!(world.events("friday").await, expected);
+    assert_eq!(fixture.events("friday").await, expected);
     // Nothing of ours is left on the autoscalers, not even a claim on a field.
-    for hpa in world.hpas().await {
+    for hpa in fixture.hpas().await {
         assert!(!hpa.to_string().contains("sales.holdfast.dev"), "{hpa}");
         let managers = hpa["metadata"]["managedFields"].as_array().unwrap();
         assert!(managers.iter().all(|entry| entry["manager"] != "holdfast-operator"), "{hpa}");
@@ -141,36 +143,36 @@ async fn a_sale_from_the_schedule_to_the_report() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn sales_that_overlap_compose_and_each_restores_its_own_part() {
-    let world = World::new("sale-overlap").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
-    world
+    let fixture = Fixture::new("sale-overlap").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
+    fixture
         .sale("b", &json!({"workers": {"minReplicas": 5}, "startsAt": "2036-11-27T10:30:00Z", "endsAt": "2036-11-27T12:00:00Z"}))
         .await;
     for (time, minimum) in
         [("09:00:00", 1), ("09:55:00", 3), ("10:25:00", 5), ("11:00:00", 5), ("12:00:00", 1)]
     {
-        world.round(time).await;
-        assert_eq!(world.minimums().await.1, minimum, "at {time}");
+        fixture.round(time).await;
+        assert_eq!(fixture.minimums().await.1, minimum, "at {time}");
     }
     // A step of the clock backwards raises it again, and forwards over everything restores it.
-    world.round("10:40:00").await;
-    assert_eq!(world.minimums().await.1, 5);
-    world.round("18:00:00").await;
-    assert_eq!(world.minimums().await.1, 1);
+    fixture.round("10:40:00").await;
+    assert_eq!(fixture.minimums().await.1, 5);
+    fixture.round("18:00:00").await;
+    assert_eq!(fixture.minimums().await.1, 1);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn what_others_do_in_between_is_kept() {
-    let mut world = World::new("sale-hands").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
-    world.round("09:55:00").await;
-    assert_eq!(world.minimums().await.1, 4);
+    let mut fixture = Fixture::new("sale-hands").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
+    fixture.round("09:55:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
 
     // A hand lowers it: the sale gets what it wants, and the hand's number is what is restored.
-    merge(&world.client, &world.hpa("worker"), &json!({"spec": {"minReplicas": 2}})).await;
-    world.round("09:56:00").await;
-    assert_eq!(world.minimums().await.1, 4);
+    merge(&fixture.client, &fixture.hpa("worker"), &json!({"spec": {"minReplicas": 2}})).await;
+    fixture.round("09:56:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
 
     // `helm upgrade` of Helm 4 applies on the server's side, without force.
     let chart = json!({
@@ -179,74 +181,74 @@ async fn what_others_do_in_between_is_kept() {
         "spec": {"minReplicas": 1, "maxReplicas": 9,
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "holdfast-worker"}},
     });
-    world.apply_as("helm", &chart).await;
-    world.round("09:57:00").await;
-    assert_eq!(world.minimums().await.1, 4);
-    world.apply_as("helm", &chart).await;
-    world.round("09:58:00").await;
-    assert_eq!(world.minimums().await.1, 4);
+    fixture.apply_as("helm", &chart).await;
+    fixture.round("09:57:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
+    fixture.apply_as("helm", &chart).await;
+    fixture.round("09:58:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
 
     // Another operator goes on where this one died, at whichever step: here, with the minimum raised and the
     // field not yet given back.
-    world.claim("worker").await;
-    world.another_operator();
-    world.round("10:10:00").await;
-    assert_eq!(world.minimums().await.1, 4);
-    world.apply_as("helm", &chart).await;
-    world.round("10:11:00").await;
-    assert_eq!(world.minimums().await.1, 4);
+    fixture.claim("worker").await;
+    fixture.another_operator();
+    fixture.round("10:10:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
+    fixture.apply_as("helm", &chart).await;
+    fixture.round("10:11:00").await;
+    assert_eq!(fixture.minimums().await.1, 4);
     // While the sale is deleted nobody is there; then its minimum goes, and its entry in the database.
-    world.delete("a").await;
-    world.another_operator();
-    world.round("10:20:00").await;
-    assert_eq!((world.minimums().await.1, world.in_database("a").await), (1, None));
+    fixture.delete("a").await;
+    fixture.another_operator();
+    fixture.round("10:20:00").await;
+    assert_eq!((fixture.minimums().await.1, fixture.in_database("a").await), (1, None));
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_that_is_edited_follows_and_one_without_capacity_says_so() {
-    let world = World::new("sale-stalled").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
-    world.round("09:56:00").await;
-    assert_eq!(world.minimums().await.1, 3);
+    let fixture = Fixture::new("sale-stalled").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
+    fixture.round("09:56:00").await;
+    assert_eq!(fixture.minimums().await.1, 3);
     // Edited while it warms: later, and more.
     let later =
         json!({"spec": {"startsAt": "2036-11-27T10:30:00Z", "workers": {"minReplicas": 6}}});
-    world.edit("a", &later).await;
-    world.round("09:57:00").await;
-    assert_eq!((world.minimums().await.1, world.phase("a").await), (1, Phase::Scheduled));
-    assert_eq!(world.in_database("a").await.unwrap().starts_at, at("10:30:00"));
-    assert_eq!(world.status("a").await["observedGeneration"], 2);
-    world.round("10:26:00").await;
-    assert_eq!(world.minimums().await.1, 6);
+    fixture.edit("a", &later).await;
+    fixture.round("09:57:00").await;
+    assert_eq!((fixture.minimums().await.1, fixture.phase("a").await), (1, Phase::Scheduled));
+    assert_eq!(fixture.in_database("a").await.unwrap().starts_at, at("10:30:00"));
+    assert_eq!(fixture.status("a").await["observedGeneration"], 2);
+    fixture.round("10:26:00").await;
+    assert_eq!(fixture.minimums().await.1, 6);
 
     // It opens all the same, and says what is wrong.
-    world.round("10:30:00").await;
-    let status = world.status("a").await;
+    fixture.round("10:30:00").await;
+    let status = fixture.status("a").await;
     assert_eq!(
-        (&status["phase"], world.reason(&status)),
+        (&status["phase"], fixture.reason(&status)),
         (&json!("Open"), "PodsNotReady".to_owned())
     );
     // From then on its window stands.
-    let error = world.try_edit("a", &json!({"spec": {"startsAt": "2036-11-27T10:40:00Z"}})).await;
+    let error = fixture.try_edit("a", &json!({"spec": {"startsAt": "2036-11-27T10:40:00Z"}})).await;
     assert!(error.unwrap_err().to_string().contains("once the sale is open"));
-    world.pods_are_ready("worker", 6).await;
-    world.round("10:31:00").await;
-    assert_eq!(world.condition(&world.status("a").await), "Ready");
+    fixture.pods_are_ready("worker", 6).await;
+    fixture.round("10:31:00").await;
+    assert_eq!(fixture.condition(&fixture.status("a").await), "Ready");
 
     // More than the maximum, no autoscaler, and products that do not exist.
-    world.edit("a", &json!({"spec": {"workers": {"minReplicas": 50}}})).await;
-    world.round("10:32:00").await;
-    assert_eq!(world.reason(&world.status("a").await), "MaximumTooLow");
-    assert_eq!(world.minimums().await.1, 9, "as much as there can be");
-    objects::delete(&world.client, &world.hpa("worker")).await;
-    world.round("10:33:00").await;
-    assert_eq!(world.reason(&world.status("a").await), "NoAutoscaler");
-    world.sale("b", &json!({"workers": {"minReplicas": 1}, "products": [1, 99_999]})).await;
-    world.round("10:34:00").await;
-    let status = world.status("b").await;
+    fixture.edit("a", &json!({"spec": {"workers": {"minReplicas": 50}}})).await;
+    fixture.round("10:32:00").await;
+    assert_eq!(fixture.reason(&fixture.status("a").await), "MaximumTooLow");
+    assert_eq!(fixture.minimums().await.1, 9, "as much as there can be");
+    objects::delete(&fixture.client, &fixture.hpa("worker")).await;
+    fixture.round("10:33:00").await;
+    assert_eq!(fixture.reason(&fixture.status("a").await), "NoAutoscaler");
+    fixture.sale("b", &json!({"workers": {"minReplicas": 1}, "products": [1, 99_999]})).await;
+    fixture.round("10:34:00").await;
+    let status = fixture.status("b").await;
     assert_eq!(
-        (&status["phase"], world.reason(&status)),
+        (&status["phase"], fixture.reason(&status)),
         (&json!("Stalled"), "UnknownProducts".to_owned())
     );
     assert!(status["conditions"].to_string().contains("99999"), "{status}");
@@ -255,47 +257,47 @@ async fn a_sale_that_is_edited_follows_and_one_without_capacity_says_so() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_that_must_be_ready_is_held_back_until_it_is() {
-    let world = World::new("sale-held").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 2}, "openWhenNotReady": false})).await;
-    world.round("09:55:00").await;
-    world.round("10:00:00").await;
-    let status = world.status("a").await;
+    let fixture = Fixture::new("sale-held").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 2}, "openWhenNotReady": false})).await;
+    fixture.round("09:55:00").await;
+    fixture.round("10:00:00").await;
+    let status = fixture.status("a").await;
     assert_eq!(
-        (&status["phase"], world.reason(&status)),
+        (&status["phase"], fixture.reason(&status)),
         (&json!("Warming"), "PodsNotReady".to_owned())
     );
-    assert!(world.in_database("a").await.unwrap().held_back);
-    world.pods_are_ready("worker", 2).await;
-    world.round("10:00:05").await;
-    assert!(!world.in_database("a").await.unwrap().held_back);
-    assert_eq!(world.phase("a").await, Phase::Open);
+    assert!(fixture.in_database("a").await.unwrap().held_back);
+    fixture.pods_are_ready("worker", 2).await;
+    fixture.round("10:00:05").await;
+    assert!(!fixture.in_database("a").await.unwrap().held_back);
+    assert_eq!(fixture.phase("a").await, Phase::Open);
     // A pod that is lost does not close it again.
-    world.lose_pods("worker").await;
-    world.round("10:00:10").await;
-    assert!(!world.in_database("a").await.unwrap().held_back);
+    fixture.lose_pods("worker").await;
+    fixture.round("10:00:10").await;
+    assert!(!fixture.in_database("a").await.unwrap().held_back);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn two_operators_at_once_do_no_harm_and_a_namespace_can_go() {
-    let world = World::new("sale-two").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
-    let second = world.controller();
-    let first = world.controller();
+    let fixture = Fixture::new("sale-two").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
+    let second = fixture.controller();
+    let first = fixture.controller();
     for time in ["09:55:00", "10:00:00", "10:30:00"] {
         // A conflict is all that may happen to the slower one.
-        let rounds = vec![world.try_round(&first, time), world.try_round(&second, time)];
+        let rounds = vec![fixture.try_round(&first, time), fixture.try_round(&second, time)];
         for outcome in futures::future::join_all(rounds).await {
             if let Err(error) = outcome {
                 assert!(error.contains("409"), "{error}");
             }
         }
-        world.round(time).await;
-        assert_eq!(world.minimums().await.1, 4, "at {time}");
+        fixture.round(time).await;
+        assert_eq!(fixture.minimums().await.1, 4, "at {time}");
     }
-    assert_eq!(world.recorded("worker").await, json!({"found": 1, "set": 4}));
+    assert_eq!(fixture.recorded("worker").await, json!({"found": 1, "set": 4}));
     // As an uninstall leaves it: no operator, and the resource is there.
-    objects::delete(&world.client, &objects::namespace("sale-two")).await;
+    objects::delete(&fixture.client, &objects::namespace("sale-two")).await;
     // Gone, or empty and without a finalizer of an object: the API server can take a minute to notice that the
     // metrics' port has moved (in these tests), and waits for that with the last step.
     let none_remain = |namespace: &Value| {
@@ -305,24 +307,24 @@ async fn two_operators_at_once_do_no_harm_and_a_namespace_can_go() {
             .all(|kind| conditions.iter().any(|it| it["type"] == *kind && it["status"] == "False"))
     };
     until("nothing holds the namespace up", async || {
-        let found = objects::get(&world.client, &objects::namespace("sale-two")).await;
+        let found = objects::get(&fixture.client, &objects::namespace("sale-two")).await;
         found.is_none_or(|namespace| none_remain(&namespace))
     })
     .await;
     // And nobody's sale is left behind in the database once somebody looks.
-    world.round("10:31:00").await;
-    assert_eq!(world.in_database("a").await, None);
+    fixture.round("10:31:00").await;
+    assert_eq!(fixture.in_database("a").await, None);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn without_a_database_a_sale_says_what_to_set() {
-    let world = World::without_database("sale-nowhere").await;
-    world.sale("a", &json!({"workers": {"minReplicas": 1}})).await;
-    world.round("09:00:00").await;
-    let status: Value = world.status("a").await;
+    let fixture = Fixture::without_database("sale-nowhere").await;
+    fixture.sale("a", &json!({"workers": {"minReplicas": 1}})).await;
+    fixture.round("09:00:00").await;
+    let status: Value = fixture.status("a").await;
     assert_eq!(
-        (&status["phase"], world.reason(&status)),
+        (&status["phase"], fixture.reason(&status)),
         (&json!("Stalled"), "NoDatabase".to_owned())
     );
     assert!(status["conditions"].to_string().contains("DATABASE_URL"), "{status}");

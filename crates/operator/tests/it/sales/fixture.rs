@@ -12,7 +12,7 @@ use holdfast_operator::{
 use holdfast_sandbox::shared_postgres;
 use holdfast_store::{Store, StoreSettings};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -21,6 +21,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::templates::{deployment, hpa, keda_definition, scaled_object};
 use crate::{
     cluster::{Cluster, until},
     objects, sale_resource,
@@ -35,7 +36,7 @@ pub async fn merge(client: &Client, object: &Value, patch: &Value) {
     objects::merge(client, object, patch).await;
 }
 
-pub struct World {
+pub struct Fixture {
     pub namespace: &'static str,
     pub client: Client,
     sales: Api<FlashSale>,
@@ -48,7 +49,7 @@ pub struct World {
     workers: &'static str,
 }
 
-impl World {
+impl Fixture {
     pub async fn new(namespace: &'static str) -> Self {
         let url = Self::database().await;
         Self::with_databases(namespace, &url, &url, true).await
@@ -69,9 +70,9 @@ impl World {
         fresh: bool,
     ) -> Self {
         let store = Store::connect(&StoreSettings::new(controllers).unwrap());
-        let mut world = Self::on(namespace, Some(store), "HorizontalPodAutoscaler", fresh).await;
-        world.store = Some(Store::connect(&StoreSettings::new(url).unwrap()));
-        world
+        let mut fixture = Self::on(namespace, Some(store), "HorizontalPodAutoscaler", fresh).await;
+        fixture.store = Some(Store::connect(&StoreSettings::new(url).unwrap()));
+        fixture
     }
 
     /// In the namespace of the shared replicas, with their database.
@@ -86,13 +87,13 @@ impl World {
         let store = Store::connect(&StoreSettings::new(&Self::database().await).unwrap());
         let client = Cluster::shared().await.client().await;
         objects::create(&client, &keda_definition()).await;
-        let world = Self::on(namespace, Some(store), "ScaledObject", true).await;
+        let fixture = Self::on(namespace, Some(store), "ScaledObject", true).await;
         let object = scaled_object(namespace);
-        let api = world.scaled_objects();
+        let api = fixture.scaled_objects();
         let typed: DynamicObject = serde_json::from_value(object).unwrap();
         until("it is served", async || api.create(&PostParams::default(), &typed).await.is_ok())
             .await;
-        world
+        fixture
     }
 
     fn scaled_objects(&self) -> Api<DynamicObject> {
@@ -349,50 +350,6 @@ impl World {
         api.patch(name, &PatchParams::apply(manager), &Patch::Apply(object)).await.unwrap();
     }
 
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
-
-    /// Says of the pods that the HPA has made that they are ready, as the kubelet does, until their
-    /// Deployment has heard of so many.
-    pub async fn pods_are_ready(&self, part: &str, count: u64) {
-        self.say_of_pods(part, "True").await;
-        until("the pods are ready", async || {
-            self.say_of_pods(part, "True").await;
-            self.ready(part).await == count
-        })
-        .await;
-    }
-
-    pub async fn lose_pods(&self, part: &str) {
-        until("the pods are lost", async || {
-            self.say_of_pods(part, "False").await;
-            self.ready(part).await == 0
-        })
-        .await;
-    }
-
-    async fn ready(&self, part: &str) -> u64 {
-        let found = objects::get(&self.client, &deployment(self.namespace, part)).await.unwrap();
-        found["status"]["readyReplicas"].as_u64().unwrap_or_default()
-    }
-
-    async fn say_of_pods(&self, part: &str, ready: &str) {
-        let of_part = ListParams::default().labels(&format!("app={part}"));
-        let now = Timestamp::now().to_string();
-        for pod in self.pods().list(&of_part).await.unwrap() {
-            let status = json!({"status": {"phase": "Running", "conditions": [
-                {"type": "Ready", "status": ready, "lastTransitionTime": now},
-            ]}});
-            let name = pod.metadata.name.unwrap();
-            // It may be gone already.
-            let _ = self
-                .pods()
-                .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
-                .await;
-        }
-    }
-
     /// The reasons of a sale's events, sorted.
     pub async fn events(&self, name: &str) -> Vec<String> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
@@ -431,57 +388,4 @@ fn controller(
     };
     let metrics = OperatorMetrics::unmeasured(&holdfast_telemetry::Registry::default()).unwrap();
     SaleController::new(settings, client, store.cloned(), queues.clone(), metrics)
-}
-
-fn deployment(namespace: &str, part: &str) -> Value {
-    let mut deployment =
-        objects::named("apps/v1", "Deployment", namespace, &format!("holdfast-{part}"));
-    deployment["spec"] = json!({
-        "selector": {"matchLabels": {"app": part}},
-        "template": {
-            "metadata": {"labels": {"app": part}},
-            "spec": {"containers": [{"name": part, "image": part}]},
-        },
-    });
-    deployment
-}
-
-/// It never gets a metric, so it holds to its minimum.
-fn hpa(namespace: &str, part: &str) -> Value {
-    let name = format!("holdfast-{part}");
-    let mut hpa = objects::named("autoscaling/v2", "HorizontalPodAutoscaler", namespace, &name);
-    hpa["spec"] = json!({
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-        "minReplicas": 1, "maxReplicas": 9,
-        "metrics": [{"type": "External", "external": {
-            "metric": {"name": "holdfast_queue_depth"},
-            "target": {"type": "AverageValue", "averageValue": "2"},
-        }}],
-    });
-    hpa
-}
-
-/// Of KEDA's definition, what a sale needs of it.
-fn keda_definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "scaledobjects.keda.sh"},
-        "spec": {
-            "group": "keda.sh", "scope": "Namespaced",
-            "names": {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"},
-            "versions": [{
-                "name": "v1alpha1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {
-                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                }},
-            }],
-        },
-    })
-}
-
-fn scaled_object(namespace: &str) -> Value {
-    let mut object =
-        objects::named("keda.sh/v1alpha1", "ScaledObject", namespace, "holdfast-worker");
-    object["spec"] = json!({"scaleTargetRef": {"name": "holdfast-worker"}});
-    object
 }
