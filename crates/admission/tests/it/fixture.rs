@@ -134,12 +134,8 @@ impl Replica {
         self.store.product(id).await.unwrap().unwrap().stock.units()
     }
 
-    pub async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
-        let begun = std::time::Instant::now();
-        while !condition().await {
-            assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    pub async fn until(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        holdfast_sandbox::until(what, condition).await;
     }
 
     /// Returns when requests wait for so many locked rows.

@@ -84,6 +84,7 @@ impl Watch {
                 .await
                 .unwrap();
                 long_waits += u64::try_from(waits).unwrap();
+                // A sample; the watch ends with the test.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             long_waits

@@ -6,15 +6,14 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, Output},
-    time::Instant,
 };
 
-use holdfast_sandbox::{Process, ProcessOptions, Proxy, shared_postgres};
+use holdfast_sandbox::{Process, ProcessOptions, Proxy, shared_postgres, until};
 use holdfast_store::{Store, StoreSettings};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::server::{BINARY, PATIENCE, Server, database};
+use crate::server::{BINARY, Server, database};
 
 /// Orders 1 to 30 were completed 100 days ago, 31 to 35 yesterday.
 const ORDERS: &str = "\
@@ -187,17 +186,14 @@ async fn what_cannot_be_done_is_said_and_nothing_is_touched() {
     other.close().await.unwrap();
     // As after a backup's restore: the name is taken.
     fs::write(folder.join("orders-1-30.jsonl"), "precious").unwrap();
-    let begun = Instant::now();
-    loop {
+    // The server notices the end of a session a moment later.
+    until("it finds the file", async || {
         let output = shop.archive(&[]);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{said}");
-        // The server notices the end of a session a moment later.
-        if said.contains("is there already") {
-            break;
-        }
-        assert!(said.contains("is being archived already") && begun.elapsed() < PATIENCE, "{said}");
-    }
+        said.contains("is there already").then_some(()).ok_or(said)
+    })
+    .await;
     assert_eq!(fs::read_to_string(folder.join("orders-1-30.jsonl")).unwrap(), "precious");
     assert_eq!((shop.left().await, files(folder).len()), (30, 1));
 }
@@ -213,12 +209,13 @@ async fn killed_between_the_file_and_the_deletion_it_begins_anew() {
         .await
         .unwrap();
     let process = shop.start(&shop.url).await;
-    let begun = Instant::now();
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
         AND application_name = 'holdfast-archive' AND wait_event_type = 'Lock')";
-    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(shop.store.pool()).await.unwrap() {
-        assert!(begun.elapsed() < PATIENCE, "it never waited:\n{}", process.log_tail(20));
-    }
+    process
+        .until("it waits", async || {
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(shop.store.pool()).await.unwrap()
+        })
+        .await;
     process.kill9().await.unwrap();
     let [first, second] = &files(folder)[..] else { panic!("{:?}", files(folder)) };
     assert_eq!(first, "orders-1-10.jsonl");
@@ -231,11 +228,8 @@ async fn killed_between_the_file_and_the_deletion_it_begins_anew() {
     // Its session does not end before its transaction, which waits still.
     refused(&shop.archive(&[]), "is being archived already");
     blocker.rollback().await.unwrap();
-    let begun = Instant::now();
     // In steps of another size: what was begun is no part of the archive.
-    while !shop.archive(&["--batch", "100"]).status.success() {
-        assert!(begun.elapsed() < PATIENCE, "the lock stayed");
-    }
+    until("the lock is free", async || shop.archive(&["--batch", "100"]).status.success()).await;
     assert_eq!(fs::read_to_string(folder.join(other)).unwrap(), "precious");
     fs::remove_file(folder.join(other)).unwrap();
     shop.is_archived().await;
@@ -251,18 +245,12 @@ async fn killed_between_the_deletion_and_the_name_the_file_gets_it_later() {
     proxy.deaf_after(Some(b"COMMIT"));
     let url = shop.url.replace(&format!(":{port}/"), &format!(":{}/", proxy.address().port()));
     let process = shop.start(&url).await;
-    let begun = Instant::now();
-    while shop.left().await == 30 {
-        assert!(begun.elapsed() < PATIENCE, "it never deleted:\n{}", process.log_tail(20));
-    }
+    process.until("it has deleted", async || shop.left().await != 30).await;
     process.kill9().await.unwrap();
     drop(proxy);
     let [file] = &files(folder)[..] else { panic!("{:?}", files(folder)) };
     assert!(file.starts_with("orders-1-10.jsonl.") && has_extension(file, "part"), "{file}");
     assert_eq!(shop.left().await, 20);
-    let begun = Instant::now();
-    while !shop.archive(&["--batch", "10"]).status.success() {
-        assert!(begun.elapsed() < PATIENCE, "the lock stayed");
-    }
+    until("the lock is free", async || shop.archive(&["--batch", "10"]).status.success()).await;
     shop.is_archived().await;
 }

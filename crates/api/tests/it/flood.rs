@@ -195,6 +195,7 @@ where
         seen.slowest = seen.slowest.max(asked.elapsed());
         seen.most = seen.most.max(resident(&server.process));
         seen.socket_memory = seen.socket_memory.max(socket_memory().saturating_sub(sockets));
+        // The flood is the subject, not the orders beside it.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     over.store(true, Ordering::Relaxed);

@@ -9,11 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::join_all;
-use holdfast_sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
+use holdfast_sandbox::{Postgres, PostgresOptions, Redis, RedisOptions, until};
 use holdfast_store::{Store, StoreSettings};
 use rand::Rng as _;
 use reqwest::Method;
@@ -23,7 +23,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 use crate::{
     openapi::{documents, operations},
-    server::{PATIENCE, Server},
+    server::Server,
 };
 
 const HANG_UPS: usize = 600;
@@ -330,6 +330,7 @@ impl Trial {
         let _ = stream.set_nodelay(true);
         let end = if part == 0 { request.len() / 2 } else { request.len() };
         let _ = stream.write_all(&request.as_bytes()[..end]).await;
+        // Anywhere in the request's life.
         tokio::time::sleep(wait).await;
         drop(stream);
         self.hang_ups.fetch_add(1, Ordering::SeqCst);
@@ -412,10 +413,8 @@ impl Trial {
     /// Every operation works again.
     pub async fn all_work(&self) {
         for at in 0..self.operations.len() {
-            let begun = Instant::now();
-            while !self.write(at).await {
-                assert!(begun.elapsed() < PATIENCE, "{:?}", self.operations[at]);
-            }
+            let what = format!("{:?} works", self.operations[at]);
+            until(&what, async || self.write(at).await).await;
         }
     }
 
@@ -438,11 +437,10 @@ impl Trial {
         assert!(missing.is_empty(), "of {}: {:?}", done.len(), &missing[..missing.len().min(20)]);
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                     AND application_name = 'holdfast' AND state <> 'idle'";
-        let begun = Instant::now();
-        while sqlx::query_scalar::<_, i64>(open).fetch_one(&self.look).await.unwrap() > 0 {
-            assert!(begun.elapsed() < PATIENCE, "a connection does not come to rest");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("all connections are at rest", async || {
+            sqlx::query_scalar::<_, i64>(open).fetch_one(&self.look).await.unwrap() == 0
+        })
+        .await;
     }
 }
 
@@ -473,11 +471,11 @@ async fn what_was_answered_is_there_though_the_database_was_frozen() {
         trial.stock[usize::from(stays)].lock().extend(given);
     }
     let freezing = async {
-        while trial.hang_ups.load(Ordering::SeqCst) < total / 4 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("a quarter has hung up", async || trial.hang_ups.load(Ordering::SeqCst) >= total / 4)
+            .await;
         trial.frozen.store(true, Ordering::SeqCst);
         postgres.pause().await.unwrap();
+        // For longer than the requests wait.
         tokio::time::sleep(freeze).await;
         postgres.resume().await.unwrap();
         trial.frozen.store(false, Ordering::SeqCst);

@@ -59,6 +59,7 @@ async fn a_slow_client_is_given_up_in_time() {
     let begun = Instant::now();
     while dripping.write_all(b"x").await.is_ok() {
         assert!(begun.elapsed() < SHORT, "it may go on for ever");
+        // A slow client is the subject.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -106,6 +107,7 @@ async fn a_client_that_takes_no_answer_is_given_up() {
     let begun = Instant::now();
     while matches!(dripping.read(&mut some).await, Ok(1..)) {
         assert!(begun.elapsed() < Duration::from_secs(20), "it may go on for ever");
+        // A slow client is the subject.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // One that reads gets everything.
@@ -129,7 +131,7 @@ async fn idle_connections_make_room_for_new_ones() {
         let answer = next(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{round}: {answer}");
         idle.push(stream);
-        // An idle connection is kept for a moment.
+        // An idle connection is kept for a moment: the time that passes is the subject.
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
     assert!(is_closed(&mut idle[0]).await, "the longest idle are closed");

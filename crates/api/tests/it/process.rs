@@ -158,11 +158,7 @@ async fn migrations_wait_for_a_database_that_is_not_there_yet() {
         .env("DATABASE_URL", &url)
         .env("HOLDFAST_MIGRATE_WAIT_MS", "60000");
     let migrating = Process::start(options).await.unwrap();
-    let begun = Instant::now();
-    while !migrating.log().unwrap().contains("waiting for the database") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", migrating.log_tail(20));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    migrating.logs(&["waiting for the database"]).await;
     postgres.restart().await.unwrap();
     let status = migrating.wait(Duration::from_secs(20)).await;
     assert!(status.is_some_and(|status| status.success()), "{}", migrating.log_tail(20));

@@ -1,17 +1,14 @@
 //! One API process with a database and, if asked for, a Redis of its own.
 
-use std::time::{Duration, Instant};
-
-use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions, shared_postgres};
+use holdfast_sandbox::{
+    Process, ProcessOptions, Progress, Redis, RedisOptions, metric, shared_postgres,
+};
 use holdfast_store::{Store, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_holdfast-api");
-
-/// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Server {
     pub process: Process,
@@ -66,17 +63,13 @@ impl Server {
         server
     }
 
-    /// Polls until `condition` holds.
-    pub async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
-        let begun = Instant::now();
-        while !condition().await {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{what}: not in time\n{}",
-                self.process.log_tail(30)
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// As [`Process::until`].
+    pub async fn until<P: Progress>(
+        &self,
+        what: &str,
+        condition: impl AsyncFnMut() -> P,
+    ) -> P::Value {
+        self.process.until(what, condition).await
     }
 
     pub async fn product(&self, stock: i64) -> i64 {
@@ -98,12 +91,9 @@ impl Server {
         (products.json(), orders.json())
     }
 
-    /// The value of a counter or gauge on the metrics page, by the line's beginning; 0 if there is none.
-    pub async fn metric(&self, beginning: &str) -> u64 {
-        let page = self.internal.get("/metrics").await.text;
-        page.lines()
-            .find_map(|line| line.strip_prefix(beginning))
-            .map_or(0, |value| value.trim().parse().unwrap())
+    /// The value of a counter or gauge; a missing one fails the test.
+    pub async fn metric(&self, series: &str) -> u64 {
+        metric(&self.internal.get("/metrics").await.text, series) as u64
     }
 }
 
@@ -126,15 +116,6 @@ pub async fn spawn(database_url: &str, redis_url: &str, settings: &[(&str, &str)
 
 /// Where it says that it listens: the API, the internal port and the admin port.
 pub async fn addresses(process: &Process) -> [String; 3] {
-    let begun = Instant::now();
-    loop {
-        let log = process.log().unwrap();
-        let started = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        if let Some(line) = started.into_iter().find(|line| line["message"] == "started") {
-            let address = |name: &str| line[name].as_str().unwrap().to_owned();
-            return ["api", "metrics", "admin"].map(address);
-        }
-        assert!(begun.elapsed() < PATIENCE && process.status().is_none(), "not started:\n{log}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let started = process.started().await;
+    ["api", "metrics", "admin"].map(|name| started[name].as_str().unwrap().to_owned())
 }

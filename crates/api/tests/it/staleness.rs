@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_sandbox::{Process, Proxy};
+use holdfast_sandbox::{Process, Proxy, until};
 use serde_json::{Value, json};
 
 use crate::{
     client::Client,
-    server::{self, PATIENCE, Server},
+    server::{self, Server},
 };
 
 /// How old an answer may be, as the replicas of these tests are set. Far below what Redis remembers.
@@ -49,9 +49,7 @@ impl Replicas {
     /// Reads a product here again and again until it is so, and says how long that took.
     async fn seen(&self, path: &str, so: impl Fn(&Value) -> bool) -> Duration {
         let begun = Instant::now();
-        while !so(&self.here.api.get(path).await.json()) {
-            assert!(begun.elapsed() < PATIENCE, "the old one is still shown");
-        }
+        until("the new one is shown", async || so(&self.here.api.get(path).await.json())).await;
         begun.elapsed()
     }
 }
@@ -74,9 +72,7 @@ async fn a_change_by_a_replica_without_redis_is_seen_on_another_within_the_bound
     replicas.remember(&path).await;
     assert_eq!(replicas.there.delete(&path).await.status, 204);
     let begun = Instant::now();
-    while replicas.here.api.get(&path).await.status != 404 {
-        assert!(begun.elapsed() < PATIENCE, "it is still shown");
-    }
+    until("it is gone", async || replicas.here.api.get(&path).await.status == 404).await;
     println!("seen after {price:?}, {stock:?}, {:?}; the bound is {MAX_AGE} ms", begun.elapsed());
     // What Redis remembers is as old, and is not believed either: nothing told it.
     assert!(replicas.here.process.status().is_none());

@@ -4,7 +4,6 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use holdfast_sandbox::{
@@ -13,11 +12,11 @@ use holdfast_sandbox::{
 };
 use holdfast_store::{Store, StoreSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     client::Client,
-    server::{BINARY, PATIENCE, addresses, spawn},
+    server::{BINARY, addresses, spawn},
 };
 
 /// Files with an authority, and with a server's certificate and key.
@@ -118,27 +117,6 @@ async fn worker(database: &str, redis: &str, database_ca: &str, redis_ca: &str) 
     Process::start(options).await.unwrap()
 }
 
-/// Polls until `condition` holds.
-async fn until(what: &str, process: &Process, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not in time\n{}", process.log_tail(30));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Where a worker's internal port is.
-async fn metrics_address(process: &Process) -> String {
-    let started = || {
-        let log = process.log().unwrap();
-        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let line = lines.find(|line| line["message"] == "started")?;
-        line["metrics"].as_str().map(str::to_owned)
-    };
-    until("it has started", process, async || started().is_some()).await;
-    started().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let (for_postgres, for_redis) = (Pki::new(), Pki::new());
@@ -160,11 +138,16 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let process = spawn(&database, &redis, &settings).await;
     let [api, internal, _] = addresses(&process).await;
     let (api, internal) = (Client::new(&api), Client::new(&internal));
-    until("the API is ready and its cache is up", &process, async || {
-        internal.get("/readyz").await.status == 200
-            && internal.get("/metrics").await.text.contains("holdfast_cache_up{tier=\"redis\"} 1")
-    })
-    .await;
+    process
+        .until("the API is ready and its cache is up", async || {
+            internal.get("/readyz").await.status == 200
+                && internal
+                    .get("/metrics")
+                    .await
+                    .text
+                    .contains("holdfast_cache_up{tier=\"redis\"} 1")
+        })
+        .await;
     let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 2 });
     assert_eq!(api.post("/products", &product).await.status, 201);
     let order = json!({ "product_id": 1, "quantity": 1 });
@@ -172,35 +155,35 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
 
     // The queue is reached over TLS or not at all: a worker that knows another authority is not ready.
     let stranger = worker(&database, &redis, database_ca, database_ca).await;
-    let metrics = metrics_address(&stranger).await;
-    until("the stranger has found Redis unknown", &stranger, async || {
-        stranger.log().unwrap().contains("certificate")
-    })
-    .await;
+    let started = stranger.started().await;
+    let metrics = started["metrics"].as_str().unwrap();
+    stranger.logs(&["certificate"]).await;
     assert_eq!(http_get(&format!("http://{metrics}/readyz")).await.unwrap().status, 503);
     assert_eq!(api.get("/orders/1").await.json()["status"], "pending");
     stranger.kill9().await.unwrap();
 
     let friend = worker(&database, &redis, database_ca, redis_ca).await;
-    until("the order is completed", &friend, async || {
-        api.get("/orders/1").await.json()["status"] == "completed"
-    })
-    .await;
+    friend
+        .until("the order is completed", async || {
+            api.get("/orders/1").await.json()["status"] == "completed"
+        })
+        .await;
     // The one that asks is in the clear; the test's others end now.
     let plain = database.replace("localhost", "127.0.0.1");
     store.close().await;
     let asking =
         sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&plain).await.unwrap();
-    until("nobody is connected in the clear", &friend, async || {
-        let in_the_clear: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+    friend
+        .until("nobody is connected in the clear", async || {
+            let in_the_clear: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
              WHERE NOT ssl AND datname = current_database() AND pid <> pg_backend_pid() \
                AND backend_type = 'client backend'",
-        )
-        .fetch_one(&asking)
-        .await
-        .unwrap();
-        in_the_clear == 0
-    })
-    .await;
+            )
+            .fetch_one(&asking)
+            .await
+            .unwrap();
+            in_the_clear == 0
+        })
+        .await;
 }

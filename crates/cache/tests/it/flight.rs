@@ -7,7 +7,8 @@ use std::time::Duration;
 use holdfast_cache::Tier;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::shop::{Item, Shop, redis, replica, until};
+use crate::shop::{Item, Shop, redis, replica};
+use holdfast_sandbox::until;
 
 #[tokio::test]
 async fn concurrent_misses_load_once() {
@@ -26,7 +27,7 @@ async fn concurrent_misses_load_once() {
             })
         })
         .collect();
-    until("one loads", || cache.stats().misses.get() == 1).await;
+    until("one loads", async || cache.stats().misses.get() == 1).await;
     tokio::task::yield_now().await;
     go.add_permits(1);
     for read in reads {
@@ -46,7 +47,7 @@ async fn followers_of_a_cancelled_leader_are_not_stranded() {
             cache.get(1, never).await.map(|_| ())
         }
     });
-    until("the leader loads", || cache.stats().misses.get() == 1).await;
+    until("the leader loads", async || cache.stats().misses.get() == 1).await;
     let followers: Vec<_> = (0..8)
         .map(|_| {
             let (cache, shop) = (cache.clone(), shop.clone());
@@ -79,7 +80,7 @@ async fn a_failure_reaches_all_who_wait_and_nobody_after() {
             })
         })
         .collect();
-    until("one loads", || cache.stats().misses.get() == 1).await;
+    until("one loads", async || cache.stats().misses.get() == 1).await;
     tokio::task::yield_now().await;
     go.notify_one();
     for read in reads {

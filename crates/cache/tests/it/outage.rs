@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use holdfast_cache::{Cache, CacheSettings, Tier};
-use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_sandbox::{Redis, RedisOptions, until};
 
-use crate::shop::{Item, Shop, armed, keys, onlooker, raw, redis, replica, settings, until};
+use crate::shop::{Item, Shop, armed, keys, onlooker, raw, redis, replica, settings};
 
 /// As in production, so that what is measured is what will be.
 fn true_times(redis: &Redis) -> CacheSettings {
@@ -19,7 +19,7 @@ async fn timed_get(cache: &Cache<Item>, shop: &Shop, id: i64) -> Duration {
 }
 
 async fn back(cache: &Cache<Item>) {
-    until("Redis is used again", || cache.gauges().redis_up).await;
+    until("Redis is used again", async || cache.gauges().redis_up).await;
     assert_eq!(cache.gauges().owed, 0);
 }
 
@@ -33,7 +33,7 @@ async fn a_redis_that_is_away_at_the_start_is_found_later() {
     assert_eq!(cache.gauges().owed, 1);
     redis.restart().await.unwrap();
     back(&cache).await;
-    until("cached", || cache.gauges().armed).await;
+    until("cached", async || cache.gauges().armed).await;
     shop.get(&cache, 1).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
 }
@@ -54,7 +54,7 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
     // One of the reads, or a tick, finds out.
     let first = timed_get(&cache, &shop, 2).await;
     assert!(first < Duration::from_millis(500), "{first:?}");
-    until("given up", || !cache.gauges().redis_up).await;
+    until("given up", async || !cache.gauges().redis_up).await;
     let start = Instant::now();
     for id in 3..=200 {
         shop.get(&cache, id).await;
@@ -66,14 +66,14 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
     assert!(start.elapsed() < Duration::from_millis(500));
 
     // A writer elsewhere commits without being able to tell.
-    until("memory is not trusted", || !cache.gauges().armed).await;
+    until("memory is not trusted", async || !cache.gauges().armed).await;
     shop.take_one(1);
     let hit = shop.get(&cache, 1).await;
     assert_eq!((hit.tier, hit.version), (Tier::None, 2));
 
     redis.resume().unwrap();
     back(&cache).await;
-    until("armed", || cache.gauges().armed).await;
+    until("armed", async || cache.gauges().armed).await;
 }
 
 #[tokio::test]
@@ -84,6 +84,7 @@ async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
     redis.pause().unwrap();
     let paused = Instant::now();
     while shop.get(&cache, 1).await.tier == Tier::Process {
+        // How long it lasts is the subject.
         assert!(paused.elapsed() < Duration::from_millis(1_500));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -99,9 +100,9 @@ async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
         shop.get(&a, id).await;
         shop.get(&b, id).await;
     }
-    until("filled", || a.stats().fills.get() == 10).await;
+    until("filled", async || a.stats().fills.get() == 10).await;
     redis.pause().unwrap();
-    until("given up", || !a.gauges().redis_up).await;
+    until("given up", async || !a.gauges().redis_up).await;
     for id in 1..=9 {
         shop.order(&a, id).await;
         assert_eq!(shop.get(&a, id).await.version, 2);
@@ -127,11 +128,11 @@ async fn too_many_changes_to_remember_empty_redis_and_every_memory() {
     for id in 1..=30 {
         shop.get(&b, id).await;
     }
-    until("filled", || b.stats().fills.get() == 30).await;
+    until("filled", async || b.stats().fills.get() == 30).await;
     let other = redis::cmd("SET").arg("not-ours").arg(1).to_owned();
     other.exec_async(&mut raw(&redis).await).await.unwrap();
     redis.pause().unwrap();
-    until("given up", || !a.gauges().redis_up).await;
+    until("given up", async || !a.gauges().redis_up).await;
     for id in 1..=20 {
         shop.order(&a, id).await;
     }
@@ -159,7 +160,7 @@ async fn a_redis_restarted_from_its_disk_brings_no_old_value_back() {
     let shop = Shop::new(1);
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
-    until("filled", || cache.stats().fills.get() == 1).await;
+    until("filled", async || cache.stats().fills.get() == 1).await;
     redis::cmd("SAVE").exec_async(&mut raw(&redis).await).await.unwrap();
     // Fenced, deleted, and forgotten.
     shop.order(&cache, 1).await;
@@ -186,7 +187,7 @@ async fn scripts_that_redis_has_forgotten_are_loaded_again() {
     let flush = redis::cmd("SCRIPT").arg("FLUSH").to_owned();
     flush.exec_async(&mut raw(&redis).await).await.unwrap();
     shop.get(&cache, 1).await;
-    until("filled", || cache.stats().fills.get() == 1).await;
+    until("filled", async || cache.stats().fills.get() == 1).await;
     flush.exec_async(&mut raw(&redis).await).await.unwrap();
     shop.order(&cache, 1).await;
     assert_eq!(shop.get(&cache, 1).await.version, 2);
@@ -200,7 +201,7 @@ async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
     shop.get(&b, 1).await;
     shop.order(&a, 1).await;
     a.shutdown().await;
-    until("word arrives", || b.stock_hint(1) == Some((2, 999))).await;
+    until("word arrives", async || b.stock_hint(1) == Some((2, 999))).await;
     assert_eq!(shop.get(&a, 1).await.version, 2);
     assert!(!a.gauges().armed);
 }
@@ -210,7 +211,7 @@ async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
     let (redis, shop) = (redis().await, Shop::new(1));
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
-    until("filled", || cache.stats().fills.get() == 1).await;
+    until("filled", async || cache.stats().fills.get() == 1).await;
     let mut meddler = raw(&redis).await;
     // A replica of a master that does not exist: it can be read, and refuses writes.
     let refuse = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
@@ -232,14 +233,14 @@ async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had
     patient.quarantine = Duration::from_mins(5);
     let cache = armed(patient).await;
     redis.pause().unwrap();
-    until("given up", || !cache.gauges().redis_up).await;
+    until("given up", async || !cache.gauges().redis_up).await;
     shop.order(&cache, 1).await;
     redis.resume().unwrap();
-    until("handed in", || cache.gauges().owed == 0).await;
+    until("handed in", async || cache.gauges().owed == 0).await;
     let owed = cache.stats().owed.get();
     shop.order(&cache, 1).await;
     assert_eq!(cache.stats().owed.get(), owed, "delivered by its caller again");
-    until("the last proof has run out, with none after it", || !cache.gauges().armed).await;
+    until("the last proof has run out, with none after it", async || !cache.gauges().armed).await;
     assert!(!cache.gauges().redis_up);
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use holdfast_cache::Tier;
 
-use crate::shop::{Shop, armed, raw, redis, replica, settings, until};
+use crate::shop::{Shop, armed, raw, redis, replica, settings};
+use holdfast_sandbox::until;
 
 #[tokio::test]
 async fn the_writer_shows_the_old_value_until_its_commit_and_the_new_one_after() {
@@ -31,12 +32,12 @@ async fn a_replica_suspends_its_value_at_the_fence_and_revives_it_patched() {
     assert_eq!(shop.get(&b, 1).await.tier, Tier::Process);
 
     let raised = a.raise(&[(1, 2)]).await;
-    until("the fence arrives", || b.stock_hint(1).is_none()).await;
+    until("the fence arrives", async || b.stock_hint(1).is_none()).await;
     let hit = shop.get(&b, 1).await;
     assert_eq!((hit.tier, hit.version), (Tier::None, 1), "asks the database");
 
     raised.committed(&[shop.take_one(1)]);
-    until("word arrives", || b.stock_hint(1) == Some((2, 999))).await;
+    until("word arrives", async || b.stock_hint(1) == Some((2, 999))).await;
     let loads = shop.loads();
     let hit = shop.get(&b, 1).await;
     assert_eq!((hit.tier, hit.version, hit.stock), (Tier::Process, 2, 999));
@@ -53,7 +54,7 @@ async fn a_writer_killed_after_its_commit_leaves_no_old_value_at_another_replica
     let raised = a.raise(&[(1, 2)]).await;
     shop.take_one(1);
     std::mem::forget(raised);
-    until("the fence arrives", || b.stock_hint(1).is_none()).await;
+    until("the fence arrives", async || b.stock_hint(1).is_none()).await;
     assert_eq!(shop.get(&b, 1).await.version, 2);
     assert_eq!(shop.get(&b, 1).await.tier, Tier::Process, "and is cached again at once");
 }
@@ -81,7 +82,7 @@ async fn other_changes_are_read_anew_everywhere() {
     raised.changed();
     assert_eq!(version, 2);
     assert_eq!(shop.get(&a, 1).await.body, "2 1000 new");
-    until("word arrives", || b.stock_hint(1).is_none()).await;
+    until("word arrives", async || b.stock_hint(1).is_none()).await;
     assert_eq!(shop.get(&b, 1).await.body, "2 1000 new");
     // A stock change right after it is not patched onto the value from before the other change.
     let (c, d) = (replica(&redis).await, replica(&redis).await);
@@ -90,7 +91,7 @@ async fn other_changes_are_read_anew_everywhere() {
     shop.rename(1, "newer");
     std::mem::forget(raised); // word of it is lost
     shop.order(&c, 1).await;
-    until("word arrives", || d.stats().peer_changes.get() >= 3).await;
+    until("word arrives", async || d.stats().peer_changes.get() >= 3).await;
     assert_eq!(shop.get(&d, 1).await.body, "4 999 newer");
 }
 
@@ -106,8 +107,8 @@ async fn two_writers_of_one_product_keep_both_replicas_warm() {
         shop.order(&b, 1).await;
     }
     // Word of one's changes comes late and between one's own; the runs are joined all the same.
-    until("a has heard", || a.stock_hint(1) == Some((401, 600))).await;
-    until("b has heard", || b.stock_hint(1) == Some((401, 600))).await;
+    until("a has heard", async || a.stock_hint(1) == Some((401, 600))).await;
+    until("b has heard", async || b.stock_hint(1) == Some((401, 600))).await;
     for cache in [&a, &b] {
         let hit = shop.get(cache, 1).await;
         assert_eq!((hit.tier, hit.version), (Tier::Process, 401));
@@ -123,7 +124,7 @@ async fn a_message_of_a_later_release_empties_the_memory() {
     shop.get(&cache, 1).await;
     let publish = redis::cmd("PUBLISH").arg("holdfast:product:changes").arg("x what 1").to_owned();
     publish.exec_async(&mut raw(&redis).await).await.unwrap();
-    until("emptied", || cache.stock_hint(1).is_none()).await;
+    until("emptied", async || cache.stock_hint(1).is_none()).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Redis);
 }
 
@@ -138,8 +139,8 @@ async fn a_broken_subscription_empties_the_memory_until_it_is_proved_again() {
         kill.exec_async(&mut raw(&redis).await).await.unwrap();
         // b hears nothing of this.
         let version = shop.order(&a, 1).await;
-        until("b notices", || b.stats().resets.get() > resets).await;
-        until("b is armed again", || {
+        until("b notices", async || b.stats().resets.get() > resets).await;
+        until("b is armed again", async || {
             assert!(b.stock_hint(1).is_none(), "round {round}: forgotten");
             b.gauges().armed
         })
@@ -158,6 +159,6 @@ async fn a_broken_subscription_is_noticed_before_its_proof_runs_out() {
     shop.get(&cache, 1).await;
     let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").to_owned();
     kill.exec_async(&mut raw(&redis).await).await.unwrap();
-    until("noticed", || !cache.gauges().armed).await;
+    until("noticed", async || !cache.gauges().armed).await;
     assert_ne!(shop.get(&cache, 1).await.tier, Tier::Process);
 }

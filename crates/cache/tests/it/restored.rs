@@ -1,9 +1,9 @@
 //! A database that goes back to lower versions.
 
 use holdfast_cache::{Cache, CacheSettings, StockChange};
-use holdfast_sandbox::Redis;
+use holdfast_sandbox::{Redis, until};
 
-use crate::shop::{self, Item, Shop, redis, until};
+use crate::shop::{self, Item, Shop, redis};
 
 fn settings(redis: &Redis) -> CacheSettings {
     CacheSettings { waits_for_database: true, ..shop::settings(redis) }
@@ -12,7 +12,7 @@ fn settings(redis: &Redis) -> CacheSettings {
 async fn replica(redis: &Redis, database: &str) -> Cache<Item> {
     let cache = Cache::connect(settings(redis)).unwrap();
     cache.of_database(database);
-    until("the cache is armed", || cache.gauges().armed).await;
+    until("the cache is armed", async || cache.gauges().armed).await;
     cache
 }
 
@@ -25,7 +25,7 @@ async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
         later.order(&one, 1).await;
     }
     assert_eq!(later.get(&one, 1).await.version, 6);
-    until("the other has it from Redis", || other.gauges().redis_up).await;
+    until("the other has it from Redis", async || other.gauges().redis_up).await;
     assert_eq!(later.get(&other, 1).await.version, 6);
 
     // The same products, as they were.
@@ -38,7 +38,8 @@ async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
     restored.order(&one, 1).await;
     assert_eq!(restored.get(&one, 1).await.stock, 999);
     for cache in [&one, &other] {
-        until("Redis is read again", || cache.gauges().armed && cache.gauges().redis_up).await;
+        until("Redis is read again", async || cache.gauges().armed && cache.gauges().redis_up)
+            .await;
         assert_eq!(restored.get(cache, 1).await.stock, 999);
     }
     // One that starts now finds nothing of before either.
@@ -70,7 +71,7 @@ async fn redis_is_not_used_before_the_database_is_known() {
     assert!(!cache.gauges().redis_up);
     assert_eq!(cache.gauges().owed, 1, "it is delivered later");
     cache.of_database("a");
-    until("Redis is used", || cache.gauges().redis_up).await;
+    until("Redis is used", async || cache.gauges().redis_up).await;
     assert_eq!(cache.gauges().owed, 0);
 }
 
@@ -87,7 +88,7 @@ async fn a_commit_of_before_that_is_told_afterwards_is_not_believed() {
     changed.changed();
     drop(unknown);
     assert_eq!(cache.stock_hint(1), None);
-    until("Redis is read again", || cache.gauges().armed && cache.gauges().redis_up).await;
+    until("Redis is read again", async || cache.gauges().armed && cache.gauges().redis_up).await;
     for _ in 0..2 {
         let hit = restored.get(&cache, 1).await;
         assert_eq!((hit.version, hit.stock), (1, 1000));

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_cache::{Cache, CacheSettings, Entry, Hit, StockChange};
-use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_sandbox::{Redis, RedisOptions, until};
 use parking_lot::Mutex;
 
 /// A product row.
@@ -140,7 +140,7 @@ pub(crate) async fn replica(redis: &Redis) -> Cache<Item> {
 
 pub(crate) async fn armed(settings: CacheSettings) -> Cache<Item> {
     let cache = Cache::connect(settings).unwrap();
-    until("armed", || cache.gauges().armed).await;
+    until("armed", async || cache.gauges().armed).await;
     cache
 }
 
@@ -149,17 +149,8 @@ pub(crate) async fn onlooker(redis: &Redis) -> Cache<Item> {
     let mut settings = settings(redis);
     settings.armed_for = Duration::ZERO;
     let cache = Cache::connect(settings).unwrap();
-    until("connected", || cache.gauges().redis_up).await;
+    until("connected", async || cache.gauges().redis_up).await;
     cache
-}
-
-/// Polls for a condition.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// A connection of our own, to look and to meddle.

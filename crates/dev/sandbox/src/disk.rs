@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 
 use crate::folder::{Folder, Keep};
+use crate::mounted;
 
-/// Where it is, below its folder.
-const MOUNT: &str = "disk";
 const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// While somebody writes to it, what it holds grows between the question and the change.
@@ -24,7 +23,7 @@ pub struct Disk {
     path: PathBuf,
     size: u64,
     /// Held for its drop, after ours.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Disk {
@@ -34,12 +33,12 @@ impl Disk {
     /// Mounting is not allowed: it takes root, and most containers forbid it to theirs.
     pub fn mount(size: u64) -> anyhow::Result<Self> {
         let folder = Folder::open(&Keep::Nothing, "disk")?;
-        let path = folder.path().join(MOUNT);
+        let path = folder.path().join(mounted::NAME);
         DirBuilder::new().mode(0o755).create(&path)?;
         let options = format!("size={size},mode=0755");
         mount(Some("holdfast-disk"), &path, Some("tmpfs"), FLAGS, Some(options.as_str()))
             .context("a disk of its own cannot be mounted here")?;
-        Ok(Self { path, size, _folder: folder })
+        Ok(Self { path, size, folder })
     }
 
     /// Its root.
@@ -80,16 +79,6 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        detach(&self.path);
+        mounted::detach_in(self.folder.path());
     }
-}
-
-/// Takes away the disk of a folder whose owner is gone; nothing if there is none.
-pub(crate) fn detach_in(folder: &Path) {
-    detach(&folder.join(MOUNT));
-}
-
-fn detach(path: &Path) {
-    // Also while something still has a file open on it: it ends with that.
-    let _ = umount2(path, MntFlags::MNT_DETACH);
 }

@@ -17,6 +17,8 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+use crate::mounted;
+
 /// Set in every child to the folder it works in; a sweep ends only processes that carry it.
 pub(crate) const FOLDER_VARIABLE: &str = "HOLDFAST_SANDBOX_FOLDER";
 
@@ -155,7 +157,7 @@ pub fn sweep() -> anyhow::Result<usize> {
     let mut removed = 0;
     for (path, _lock) in &stale {
         let ended = end_processes_in(path).is_ok();
-        crate::disk::detach_in(path);
+        mounted::detach_in(path);
         if ended && fs::remove_dir_all(path).is_ok() {
             removed += 1;
         }

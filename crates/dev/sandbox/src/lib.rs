@@ -26,14 +26,18 @@ mod http;
 mod initdb;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod metrics_page;
+mod mounted;
 mod port;
 mod postgres;
 mod process;
+mod program;
 mod programs;
 mod prometheus;
 mod proxy;
 mod redis;
 mod shared;
+mod until;
 
 pub use clock::Clock;
 pub use disk::Disk;
@@ -41,11 +45,14 @@ pub use folder::{Keep, sweep};
 pub use http::{Answer, http_get, http_post_json, http_post_json_as, http_put_json};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{Authority, Kubernetes, KubernetesAssets, MissingAssets, Pair};
+pub use metrics_page::{find_metric, metric};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};
+pub use program::{Program, migrate};
 pub use programs::on_path;
 pub use prometheus::{Prometheus, PrometheusOptions, Scrape};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
 pub use shared::shared_postgres;
+pub use until::{PATIENCE, Progress, until, until_or};

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::child::{Child, Launch, log_tail};
 use crate::folder::{self, Folder, Keep};
 use crate::http::http_get;
+use crate::until::{Progress, until_or};
 
 /// When a process counts as started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -169,6 +170,43 @@ impl Process {
     /// The last lines it has written.
     pub fn log_tail(&self, lines: usize) -> String {
         log_tail(&self.log, lines)
+    }
+
+    /// As [`until`](crate::until), with the end of the log where it fails.
+    ///
+    /// # Panics
+    /// As [`until`](crate::until).
+    pub async fn until<P: Progress>(
+        &self,
+        what: &str,
+        condition: impl AsyncFnMut() -> P,
+    ) -> P::Value {
+        until_or(what, condition, || self.log_tail(30)).await
+    }
+
+    /// Waits for a line of the log that contains all of `words`, and returns it.
+    ///
+    /// # Panics
+    /// When the process ends without one; else as [`until`](crate::until).
+    pub async fn logs(&self, words: &[&str]) -> String {
+        let what = format!("a log line with {words:?}");
+        self.until(&what, async || {
+            // Before the log: what it writes last counts.
+            let ended = self.status();
+            let log = self.log().unwrap_or_default();
+            let line = log.lines().find(|line| words.iter().all(|words| line.contains(words)));
+            assert!(line.is_some() || ended.is_none(), "{ended:?} without {what}:\n{log}");
+            line.map(str::to_owned)
+        })
+        .await
+    }
+
+    /// Waits for the log line in which the program says that it has started, and returns that.
+    ///
+    /// # Panics
+    /// As [`Self::logs`].
+    pub async fn started(&self) -> serde_json::Value {
+        serde_json::from_str(&self.logs(&["\"message\":\"started\""]).await).unwrap_or_default()
     }
 
     /// Asks it to end (SIGTERM), without waiting.

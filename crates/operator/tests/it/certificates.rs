@@ -73,6 +73,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_questio
                 cluster.get(&client, &path).await.expect("a question failed");
                 assert_eq!(open.get(&path).await.0, 200);
                 asked.fetch_add(1, Ordering::SeqCst);
+                // All the time, and not so often that nothing else gets on.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })

@@ -4,12 +4,12 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
+pub use holdfast_sandbox::until;
 use holdfast_sandbox::{
     Kubernetes, KubernetesAssets, Port, Process, ProcessOptions, Ready, Redis, RedisOptions,
-    shared_postgres,
+    metric, shared_postgres,
 };
 use kube::Client;
 use serde_json::{Value, json};
@@ -17,8 +17,6 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{objects, rights};
 
-/// The longest that any condition is waited for.
-pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Where the shared replicas live.
 pub const NAMESPACE: &str = "holdfast";
 pub const SERVICE: &str = "holdfast-operator";
@@ -72,12 +70,10 @@ impl Replica {
         Self { process, tls, metrics, _ports: ports }
     }
 
-    /// The value of one line of its /metrics.
-    pub async fn metric(&self, line: &str) -> f64 {
+    /// The value of a metric; a missing one fails the test.
+    pub async fn metric(&self, series: &str) -> f64 {
         let url = format!("http://{}/metrics", self.metrics);
-        let page = holdfast_sandbox::http_get(&url).await.unwrap().body;
-        let found = page.lines().find_map(|row| row.strip_prefix(line));
-        found.unwrap_or_else(|| panic!("no {line} in {page}")).trim().parse().unwrap()
+        metric(&holdfast_sandbox::http_get(&url).await.unwrap().body, series)
     }
 }
 
@@ -155,7 +151,7 @@ impl Cluster {
         };
         for replica in [&self.first, &self.second] {
             until("the queue is listed", async || {
-                replica.metric("holdfast_operator_queues ").await
+                replica.metric("holdfast_operator_queues").await
                     >= f64::from(u32::try_from(count).unwrap())
             })
             .await;
@@ -178,13 +174,4 @@ pub async fn install(kubernetes: &Kubernetes, client: &Client, namespace: &str) 
 
 pub async fn redis() -> Redis {
     Redis::start(RedisOptions::default()).await.unwrap()
-}
-
-/// Waits until a condition holds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

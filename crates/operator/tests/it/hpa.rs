@@ -69,6 +69,7 @@ impl Scaled {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
             assert_eq!(self.replicas().await, replicas, "{}: the HPA guessed", self.namespace);
+            // That nothing changes can only be seen in time that passes.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

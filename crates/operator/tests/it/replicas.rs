@@ -28,8 +28,8 @@ async fn one_writes_and_each_serves_and_the_others_registration_is_left_alone() 
     until("somebody writes", async || !holder(&client).await.is_empty()).await;
     let first = holder(&client).await;
     let (leader, follower) = if first.starts_with("one_") { (one, two) } else { (two, one) };
-    assert!((leader.metric("holdfast_operator_leader ").await - 1.0).abs() < 0.1);
-    assert!(follower.metric("holdfast_operator_leader ").await < 0.1);
+    assert!((leader.metric("holdfast_operator_leader").await - 1.0).abs() < 0.1);
+    assert!(follower.metric("holdfast_operator_leader").await < 0.1);
     let secret = objects::get(&client, &objects::secret("replicas", SECRET)).await.unwrap();
     let ca = decode(secret["data"]["ca.crt"].as_str().unwrap());
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
@@ -50,7 +50,7 @@ async fn one_writes_and_each_serves_and_the_others_registration_is_left_alone() 
         !now.is_empty() && now != first
     })
     .await;
-    until("it knows", async || follower.metric("holdfast_operator_leader ").await > 0.9).await;
+    until("it knows", async || follower.metric("holdfast_operator_leader").await > 0.9).await;
     serves(&follower).await;
     // It ends in order: the Lease is free at once.
     let ended = follower.process.stop(std::time::Duration::from_secs(15)).await.unwrap();

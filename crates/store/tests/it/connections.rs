@@ -1,17 +1,16 @@
 //! What becomes of a connection whose call is given up.
 
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
 use holdfast_domain::{NewProduct, ProductName};
-use holdfast_sandbox::Proxy;
+use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{LockMode, OrderPage, Store, StoreError, StoreSettings};
 use tokio::task::JoinSet;
 
-use crate::fixture::{self, database_url, lock, new_product, product, settings, write_one_each};
+use crate::fixture::{
+    self, database_url, lock, new_product, product, settings, until_true, write_one_each,
+};
 
 /// A store with one connection, through a proxy; and one that goes straight to the same database.
 async fn through_a_proxy() -> (Store, Proxy, Store) {
@@ -35,6 +34,7 @@ async fn a_write_after_a_lock_that_was_given_up_before_its_transaction_began_is_
         let mut locking = pin!(store.lock_product(lamp.id));
         for _ in 0..20 {
             assert!(locking.as_mut().now_or_never().is_none(), "nothing passes");
+            // Whatever it would do by itself, it has time to do.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -54,9 +54,7 @@ async fn a_change_whose_answer_is_lost_is_not_called_refused() {
     let new = NewProduct { name, ..new_product(1) };
     let lose_the_answer = async {
         let made = "SELECT EXISTS (SELECT FROM products WHERE name = 'Unheard')";
-        while !sqlx::query_scalar::<_, bool>(made).fetch_one(direct.pool()).await.unwrap() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_true(direct.pool(), made).await;
         proxy.cut();
     };
     let (answer, ()) = tokio::join!(store.create_product(&new), lose_the_answer);
@@ -83,7 +81,6 @@ async fn changes_that_wait_for_one_locked_row_leave_the_connections_that_others_
         .execute(&mut *holder)
         .await
         .unwrap();
-    let begun = Instant::now();
     let mut changes = JoinSet::new();
     for _ in 0..100 {
         let (store, id) = (store.clone(), lamp.id);
@@ -91,10 +88,10 @@ async fn changes_that_wait_for_one_locked_row_leave_the_connections_that_others_
     }
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(direct.pool()).await.unwrap() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nobody waits");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("two wait", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(direct.pool()).await.unwrap() == 2
+    })
+    .await;
     // Ten times as many as there are connections, while two of them wait.
     let reads = join_all((0..40).map(|_| store.product(lamp.id))).await;
     assert!(reads.iter().all(Result::is_ok), "{reads:?}");

@@ -5,17 +5,12 @@
 mod cases;
 
 use std::{
-    collections::BTreeSet,
-    future::poll_fn,
-    net::SocketAddr,
-    path::Path,
-    pin::pin,
-    task::Poll,
-    time::{Duration, Instant},
+    collections::BTreeSet, future::poll_fn, net::SocketAddr, path::Path, pin::pin, task::Poll,
+    time::Duration,
 };
 
 use holdfast_domain::{HoldId, OrderId, ProductId, SaleName};
-use holdfast_sandbox::Proxy;
+use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{BatchToken, LockMode, Store, StoreSettings};
 use sqlx::PgPool;
 
@@ -106,8 +101,7 @@ impl Stage {
     /// Waits until no session of the store's is in the middle of anything. One main, one of admission's, and one of
     /// the method's own are all there may be.
     async fn at_rest(&self, what: &str) {
-        let begun = Instant::now();
-        loop {
+        until(what, async || {
             let states: Vec<String> = sqlx::query_scalar(
                 "SELECT state || ': ' || query FROM pg_stat_activity \
                  WHERE datname = current_database() AND application_name LIKE 'holdfast%'",
@@ -115,12 +109,10 @@ impl Stage {
             .fetch_all(&self.look)
             .await
             .unwrap();
-            if states.len() <= 3 && states.iter().all(|state| state.starts_with("idle: ")) {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{what}: {states:?}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+            let rests = states.len() <= 3 && states.iter().all(|state| state.starts_with("idle: "));
+            rests.then_some(()).ok_or_else(|| format!("{states:?}"))
+        })
+        .await;
     }
 
     /// What is answered on each of the connections is there.

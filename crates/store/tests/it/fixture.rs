@@ -6,6 +6,7 @@ use holdfast_domain::{
     AllocatedLine, Line, Money, NewProduct, OrderId, Product, ProductId, ProductName, Quantity,
     Stock,
 };
+use holdfast_sandbox::until;
 use holdfast_store::{
     Batch, BatchToken, CommitError, LockMode, NewOrder, Records, Store, StoreSettings, Stored,
     Wanted, Writing,
@@ -37,6 +38,11 @@ pub async fn database_url(store: &Store) -> String {
     let database: String =
         sqlx::query_scalar("SELECT current_database()").fetch_one(store.pool()).await.unwrap();
     holdfast_sandbox::shared_postgres().await.unwrap().database_url(&database)
+}
+
+/// Waits until this SQL is true, on a connection of `pool`.
+pub async fn until_true(pool: &sqlx::PgPool, sql: &'static str) {
+    until(sql, async || sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.unwrap()).await;
 }
 
 pub fn new_product(stock: i64) -> NewProduct {

@@ -7,7 +7,7 @@ use holdfast_store::{
     fulfilment::{Claim, ClaimedOrder, EndedClaim, Verdict, WrittenClaims},
 };
 
-use crate::fixture::{database_url, lock, product, settings, store, write_one_each};
+use crate::fixture::{database_url, lock, product, settings, store, until_true, write_one_each};
 use crate::sweep::found;
 
 pub const LEASE: Duration = Duration::from_mins(1);
@@ -301,11 +301,9 @@ async fn claims_read_no_more_than_their_own_orders() {
     // A session reports its counts at its end at the latest.
     store.close().await;
     let store = Store::connect(&settings(&url));
-    let others = "SELECT count(*) FROM pg_stat_activity \
-                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    while sqlx::query_scalar::<_, i64>(others).fetch_one(store.pool()).await.unwrap() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let alone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid())";
+    until_true(store.pool(), alone).await;
     assert_eq!(read_at_large(&store).await - before, 0);
 }
 

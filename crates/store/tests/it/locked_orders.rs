@@ -1,8 +1,7 @@
 //! One order's row is locked by another session: only that order waits.
 
-use std::time::Duration;
-
 use holdfast_domain::{OrderId, OrderStatus};
+use holdfast_sandbox::until;
 use holdfast_store::{
     DeadLetterPage, Ordered, Store,
     fulfilment::{EndedClaim, Verdict, WrittenClaims},
@@ -112,9 +111,8 @@ async fn no_dead_letter_is_kept_while_another_is_waited_for() {
         async move { store.replay(&ids, EVE).await }
     });
     // The first is committed, whatever becomes of the other.
-    while status(&store, ids[0]).await != OrderStatus::Pending {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("the first is committed", async || status(&store, ids[0]).await == OrderStatus::Pending)
+        .await;
     claim_one(&store, ids[0], LEASE).await;
     holder.rollback().await.unwrap();
     let replayed = replaying.await.unwrap().unwrap();

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_sandbox::until;
 use holdfast_store::{MigrateError, Store};
 use sqlx::{
     ConnectOptions as _, Executor as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
@@ -57,10 +58,11 @@ impl Writer {
 
     async fn more(&self, writes: u64) {
         let end = self.writes.load(Ordering::Relaxed) + writes;
-        while self.writes.load(Ordering::Relaxed) < end {
+        until("writes go on", async || {
             assert!(!self.writing.is_finished(), "a write had to wait");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            self.writes.load(Ordering::Relaxed) >= end
+        })
+        .await;
     }
 
     async fn end(self) {
@@ -74,12 +76,10 @@ async fn until_refused(url: &str) {
     let mut connection = connect(url).await;
     let tried = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
                  AND application_name = 'holdfast-migrate' AND state LIKE 'idle%')";
-    loop {
-        if sqlx::query_scalar(tried).fetch_one(&mut connection).await.unwrap() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the migration has tried", async || {
+        sqlx::query_scalar::<_, bool>(tried).fetch_one(&mut connection).await.unwrap()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use holdfast_domain::{ProductId, Sale, SaleName, Selling};
 use holdfast_store::{LockMode, PutSaleError, SALES_OF_PRODUCT_MAX, SaleSecond, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::fixture::{self, lock, product};
+use crate::fixture::{self, lock, product, until_true};
 
 async fn sale(store: &Store, name: &str, products: &[ProductId], from: i64, to: i64) -> Sale {
     let now = store.clock().await.unwrap();
@@ -108,9 +108,7 @@ async fn a_sale_waits_for_a_batch_and_the_next_batch_knows_it() {
     };
     let waits = "SELECT count(*) > 0 FROM pg_stat_activity \
                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(store.pool()).await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_true(store.pool(), waits).await;
     batch.release().await.unwrap();
     writing.await.unwrap().unwrap();
     assert_eq!(selling(&store, lamp).await, Selling::From(one.starts_at));
@@ -167,6 +165,7 @@ async fn a_sale_that_waits_for_a_locked_product_does_not_keep_its_others() {
         let batch = lock(&store, &[free], LockMode::Skip).await;
         got += u32::from(batch.allocator().has_product(free));
         batch.release().await.unwrap();
+        // For as long as the other waits, which is the subject.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let error = putting.await.unwrap().unwrap_err();

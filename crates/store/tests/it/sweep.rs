@@ -45,6 +45,7 @@ async fn a_sweep_finds_what_was_lost_once() {
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [ids[2]], "its lease is over");
     assert_eq!(status(&store, ids[2]).await, OrderStatus::Pending);
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [], "marked, or too young");
+    // The time that has passed is the subject.
     tokio::time::sleep(Duration::from_millis(2)).await;
     assert_eq!(found(&store, 10, Duration::from_millis(1)).await, [ids[0], ids[2]]);
 }

@@ -6,7 +6,7 @@ use holdfast_telemetry::Registry;
 use holdfast_worker::webhook::Webhook;
 
 use crate::{
-    fixture::{PATIENCE, Shop, quick, until},
+    fixture::{PATIENCE, Shop, once, quick, until},
     receiver::{Receiver, Reply, SECRET},
 };
 
@@ -23,16 +23,10 @@ async fn failure(reply: Reply, timeout: Duration) -> String {
     // One try is enough.
     settings.pause_base = Duration::from_mins(10);
     settings.retry_after_max = Duration::from_mins(10);
-    let slow = holdfast_worker::WorkerSettings {
-        retry_base: Duration::from_mins(10),
-        retry_max: Duration::from_mins(10),
-        ..quick()
-    };
-    let _worker = shop.worker(slow, Webhook::new(settings, &Registry::default()).unwrap());
-    until("it was sent", async || !receiver.requests().is_empty()).await;
+    let _worker = shop.worker(once(), Webhook::new(settings, &Registry::default()).unwrap());
+    let order = shop.tried(ids[0]).await;
     until("the connection is closed", async || receiver.now() == 0).await;
-    until("it has failed", async || shop.order(ids[0]).await.failure.is_some()).await;
-    shop.order(ids[0]).await.failure.unwrap()
+    order.failure.unwrap()
 }
 
 #[tokio::test]

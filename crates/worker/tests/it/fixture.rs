@@ -1,18 +1,16 @@
 //! A shop with orders, its queue, and workers for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use holdfast_domain::{Order, OrderId};
+use holdfast_domain::{Order, OrderId, OrderStatus};
 use holdfast_queue::{Job, Queue, QueueSettings};
+pub use holdfast_sandbox::{PATIENCE, until};
 use holdfast_sandbox::{
     Postgres, Process, ProcessOptions, Redis, RedisOptions, http_get, shared_postgres,
 };
 use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Fulfilment, Worker, WorkerSettings};
-
-/// The longest that any condition is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Shop {
     pub store: Store,
@@ -92,28 +90,29 @@ impl Shop {
 
     /// Waits until that many orders are in that status.
     pub async fn until(&self, status: &str, count: i64) {
-        let begun = Instant::now();
-        while self.count(status).await != count {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{} and not {count} orders are {status}",
-                self.count(status).await
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("orders change their status", async || match self.count(status).await {
+            now if now == count => Ok(()),
+            now => Err(format!("{now} and not {count} orders are {status}")),
+        })
+        .await;
+    }
+
+    /// Waits until a try of an order has ended with a reason.
+    pub async fn tried(&self, id: OrderId) -> Order {
+        until("a try has ended", async || {
+            let order = self.order(id).await;
+            (order.failure.is_some() && order.status != OrderStatus::Processing).then_some(order)
+        })
+        .await
     }
 
     /// Waits until nothing is left in the queue.
     pub async fn until_empty(&self) {
-        let begun = Instant::now();
-        loop {
+        until("the queue is empty", async || {
             let depth = self.queue.depth().await.unwrap();
-            if depth.total() == 0 {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{depth:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if depth.total() == 0 { Ok(()) } else { Err(format!("{depth:?}")) }
+        })
+        .await;
     }
 
     /// A worker within this process.
@@ -158,6 +157,12 @@ pub fn queue(redis: &Redis) -> Queue {
     Queue::connect(settings).unwrap()
 }
 
+/// An order is tried once.
+pub fn once() -> WorkerSettings {
+    let hour = Duration::from_hours(1);
+    WorkerSettings { retry_base: hour, retry_max: hour, sweep_after: hour, ..quick() }
+}
+
 pub fn quick() -> WorkerSettings {
     WorkerSettings {
         concurrency: 64,
@@ -173,20 +178,8 @@ pub fn quick() -> WorkerSettings {
     }
 }
 
-/// Waits until a condition holds.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Waits until a GET of `url` is answered with that status.
 pub async fn until_status(url: &str, status: u16) {
-    let begun = Instant::now();
-    while !http_get(url).await.is_ok_and(|answer| answer.status == status) {
-        assert!(begun.elapsed() < PATIENCE, "{url} does not answer with {status}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("{url} answers with {status}");
+    until(&what, async || http_get(url).await.is_ok_and(|answer| answer.status == status)).await;
 }

@@ -41,6 +41,7 @@ async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
     while shop.count("completed").await < 600 {
         assert!(begun.elapsed() < Duration::from_mins(3), "{}", worker.log_tail(5));
         assert!(worker.status().is_none(), "{}", worker.log_tail(5));
+        // Longer than other waits: the limit on memory makes this slow.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(worker.status().is_none(), "{}", worker.log_tail(5));

@@ -194,7 +194,7 @@ async fn work_goes_on_at_once_when_the_database_takes_writes_again() {
     shop.take_writes(false).await;
     shop.end_sessions().await;
     shop.publish(&ids).await;
-    // Long enough for a wait between two tries to have grown to its longest.
+    // The time that passes is the subject: a wait between two tries has grown to its longest.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(shop.count("pending").await, 50);
     shop.take_writes(true).await;

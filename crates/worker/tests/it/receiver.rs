@@ -216,6 +216,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> bool {
             stream.write_all(&bytes).await.is_ok()
         }
         Reply::Slow(time, status) => {
+            // A slow receiver is what the test is about.
             tokio::time::sleep(time).await;
             stream.write_all(head(status, "", 0).as_bytes()).await.is_ok()
         }
@@ -235,6 +236,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> bool {
             let _ = stream.write_all(first.as_bytes()).await;
             while stream.write_all(again.as_bytes()).await.is_ok() {
                 if pause > Duration::ZERO {
+                    // A slow receiver is what the test is about.
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -2,41 +2,23 @@
 
 use std::time::Duration;
 
-use holdfast_domain::{Order, OrderId, OrderStatus};
+use holdfast_domain::{Order, OrderStatus};
 use holdfast_store::{Ordered, fulfilment::Taken};
 use holdfast_telemetry::Registry;
-use holdfast_worker::{
-    FulfilError, Fulfilment, OrderToFulfil, Simulated, WorkerSettings, webhook::Webhook,
-};
+use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated, webhook::Webhook};
 use tokio::net::TcpListener;
 
 use crate::{
-    fixture::{Shop, quick, until},
+    fixture::{Shop, once, quick, until},
     receiver::{Receiver, Reply, SECRET, settings},
 };
-
-/// So that an order is tried once and then stands still.
-fn once() -> WorkerSettings {
-    let hour = Duration::from_hours(1);
-    WorkerSettings { retry_base: hour, retry_max: hour, sweep_after: hour, ..quick() }
-}
 
 async fn tried<F: Fulfilment>(fulfilment: F) -> Order {
     let shop = Shop::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let _worker = shop.worker(once(), fulfilment);
-    ended(&shop, ids[0]).await
-}
-
-/// Waits until a try has ended with a reason.
-async fn ended(shop: &Shop, id: OrderId) -> Order {
-    until("a try has ended", async || {
-        let order = shop.order(id).await;
-        order.failure.is_some() && order.status != OrderStatus::Processing
-    })
-    .await;
-    shop.order(id).await
+    shop.tried(ids[0]).await
 }
 
 async fn answered(reply: Reply) -> Order {
@@ -118,7 +100,7 @@ async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
     let _worker = shop.worker(once(), Webhook::new(settings, &Registry::default()).unwrap());
     let mut sent = 0;
     for id in &ids {
-        let order = ended(&shop, *id).await;
+        let order = shop.tried(*id).await;
         let held_back = order.failure.as_deref().is_some_and(|why| why.starts_with("not sent"));
         assert_eq!(order.may_be_fulfilled, !held_back, "{:?}", order.failure);
         sent += usize::from(!held_back);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use holdfast_domain::{OrderId, ProductId, Sale, SaleName};
+use holdfast_sandbox::until;
 use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
 use jiff::SignedDuration;
 use proptest::{collection::vec, option, prelude::*};
@@ -20,7 +21,7 @@ use super::{
         ANY_PRICE, Answer, Contents, FromHold, Items, LIMIT, LIMITED, PRODUCTS, Product, Request,
     },
 };
-use crate::{client, server::PATIENCE};
+use crate::client;
 
 const CLIENTS: usize = 4;
 const STEPS: usize = 6;
@@ -252,11 +253,11 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
                 taken: *taken,
             };
             let ended = [ended];
-            let mut written = replicas.store.finish(&ended).await.unwrap();
-            while !written.locked.is_empty() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                written = replicas.store.finish(&ended).await.unwrap();
-            }
+            let written = until("its row is free", async || {
+                let written = replicas.store.finish(&ended).await.unwrap();
+                written.locked.is_empty().then_some(written)
+            })
+            .await;
             let lost = Answer::Stands(String::new());
             return if written.done.is_empty() { lost } else { Answer::Done };
         }
@@ -346,14 +347,10 @@ async fn statuses(
 }
 
 async fn shown(api: &client::Client, id: i64, stock: Option<i64>) {
-    let begun = Instant::now();
-    loop {
+    until("a product is shown as it is", async || {
         let answer = api.get(&format!("/products/{id}")).await;
         let now = (answer.status == 200).then(|| answer.json()["stock"].as_i64().unwrap());
-        if now == stock {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{id} is shown with {now:?}, and has {stock:?}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+        (now == stock).then_some(()).ok_or_else(|| format!("{id}: {now:?}, and not {stock:?}"))
+    })
+    .await;
 }

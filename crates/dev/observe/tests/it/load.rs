@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use holdfast_sandbox::until;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::shop::{Shop, until};
+use crate::environment::Environment;
 
 /// Requests that go on until it is dropped.
 pub struct Load(Arc<AtomicBool>);
@@ -84,9 +85,9 @@ impl Caller {
 }
 
 /// Begins the requests.
-pub async fn begin(shop: &Shop) -> (Load, i64) {
+pub async fn begin(environment: &Environment) -> (Load, i64) {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-    let first = Caller { client, url: shop.api_url.clone() };
+    let first = Caller { client, url: environment.api_url.clone() };
     let products = [
         first.product("hot", 1_000_000).await,
         first.product("plenty", 1_000_000).await,
@@ -109,8 +110,8 @@ pub async fn begin(shop: &Shop) -> (Load, i64) {
 }
 
 /// Somebody else holds the hot product's row for longer than orders wait.
-pub async fn lock_the_hot_product(shop: &Shop, hot: i64) {
-    let mut connection = PgConnection::connect(&shop.database_url).await.unwrap();
+pub async fn lock_the_hot_product(environment: &Environment, hot: i64) {
+    let mut connection = PgConnection::connect(&environment.database_url).await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM products WHERE id = $1 FOR UPDATE")
         .bind(hot)
@@ -123,21 +124,24 @@ pub async fn lock_the_hot_product(shop: &Shop, hot: i64) {
         let order = json!({ "product_id": hot, "quantity": 1 });
         let mut crowd = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let url = format!("{}/orders", shop.api_url);
+            let url = format!("{}/orders", environment.api_url);
             crowd.spawn(hasty.post(url).json(&order).send());
         }
         crowd.join_all().await;
-        shop.has_seen("holdfast_lane_depth_orders").await
-            && shop.api_metric("holdfast_orders_refused_total{reason=\"lock_timeout\"}").await > 0.0
-            && shop.api_metric("holdfast_orders_abandoned_total").await > 0.0
+        environment.has_seen("holdfast_lane_depth_orders").await
+            && environment
+                .api_metric("holdfast_orders_refused_total{reason=\"lock_timeout\"}")
+                .await
+                > 0.0
+            && environment.api_metric("holdfast_orders_abandoned_total").await > 0.0
     })
     .await;
     transaction.rollback().await.unwrap();
 }
 
 /// More connections than one address may have.
-pub async fn crowd(shop: &Shop) {
-    let address = shop.api_url.trim_start_matches("http://").parse().unwrap();
+pub async fn crowd(environment: &Environment) {
+    let address = environment.api_url.trim_start_matches("http://").parse().unwrap();
     // They are kept until the refusals are seen.
     let mut crowd = Vec::new();
     for _ in 0..150 {
@@ -147,65 +151,67 @@ pub async fn crowd(shop: &Shop) {
         crowd.push(socket.connect(address).await);
     }
     until("connections are refused", async || {
-        shop.api_metric("holdfast_http_connections_refused_total").await > 0.0
+        environment.api_metric("holdfast_http_connections_refused_total").await > 0.0
     })
     .await;
 }
 
 /// Redis dies with all that it knows, and comes back empty.
-pub async fn lose_redis(shop: &Shop) {
-    shop.redis.kill9().await.unwrap();
-    shop.seen("holdfast_cache_owed_invalidations").await;
+pub async fn lose_redis(environment: &Environment) {
+    environment.redis.kill9().await.unwrap();
+    environment.seen("holdfast_cache_owed_invalidations").await;
     until("it is noticed that Redis is gone", async || {
-        shop.api_metric("holdfast_orders_unpublished_total").await > 0.0
-            && shop.api_metric("holdfast_cache_owed_total").await > 0.0
-            && shop.sender_metric("holdfast_maintenance_failures_total{task=\"queue_depth\"}").await
+        environment.api_metric("holdfast_orders_unpublished_total").await > 0.0
+            && environment.api_metric("holdfast_cache_owed_total").await > 0.0
+            && environment
+                .sender_metric("holdfast_maintenance_failures_total{task=\"queue_depth\"}")
+                .await
                 > 0.0
     })
     .await;
-    shop.redis.restart().await.unwrap();
+    environment.redis.restart().await.unwrap();
     until("what was not published is found by the sweep", async || {
-        shop.sender_metric("holdfast_sweep_found_total").await > 0.0
-            && shop.api_metric("holdfast_cache_repaid_total").await > 0.0
+        environment.sender_metric("holdfast_sweep_found_total").await > 0.0
+            && environment.api_metric("holdfast_cache_repaid_total").await > 0.0
     })
     .await;
 }
 
 /// A worker freezes with orders in hand, for longer than its lease, and wakes up: what it did then comes
 /// too late. Should the orders that were taken over not be those that it had done, it freezes again.
-pub async fn freeze_a_worker(shop: &Shop) {
+pub async fn freeze_a_worker(environment: &Environment) {
     let taken_over = async || {
         (
-            shop.sender_metric("holdfast_fulfilment_claims_taken_over_total").await,
-            shop.sender_metric("holdfast_queue_taken_over_total").await,
+            environment.sender_metric("holdfast_fulfilment_claims_taken_over_total").await,
+            environment.sender_metric("holdfast_queue_taken_over_total").await,
         )
     };
     until("it comes too late", async || {
         until("it has orders in hand", async || {
-            shop.clumsy_metric("holdfast_in_hand_orders").await > 2.0
+            environment.clumsy_metric("holdfast_in_hand_orders").await > 2.0
         })
         .await;
         let before = taken_over().await;
-        shop.clumsy.pause().unwrap();
+        environment.clumsy.pause().unwrap();
         until("another worker takes over", async || {
             let now = taken_over().await;
             now.0 > before.0 && now.1 > before.1
         })
         .await;
-        shop.clumsy.resume().unwrap();
-        let claimed = shop.clumsy_metric("holdfast_fulfilment_claimed_total").await;
+        environment.clumsy.resume().unwrap();
+        let claimed = environment.clumsy_metric("holdfast_fulfilment_claimed_total").await;
         until("it goes on", async || {
-            shop.clumsy_metric("holdfast_fulfilment_claimed_total").await > claimed
+            environment.clumsy_metric("holdfast_fulfilment_claimed_total").await > claimed
         })
         .await;
-        shop.clumsy_metric("holdfast_fulfilment_fenced_total").await > 0.0
+        environment.clumsy_metric("holdfast_fulfilment_fenced_total").await > 0.0
     })
     .await;
 }
 
 /// The receiver of the webhook is in trouble for a while.
-pub async fn confuse_the_receiver(shop: &Shop) {
-    shop.refusing.store(true, Ordering::Relaxed);
-    shop.seen("holdfast_webhook_paused").await;
-    shop.refusing.store(false, Ordering::Relaxed);
+pub async fn confuse_the_receiver(environment: &Environment) {
+    environment.refusing.store(true, Ordering::Relaxed);
+    environment.seen("holdfast_webhook_paused").await;
+    environment.refusing.store(false, Ordering::Relaxed);
 }

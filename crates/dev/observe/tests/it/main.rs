@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod alerts;
+mod environment;
 mod exported;
 mod fresh;
 mod grafana_fields;
@@ -11,7 +12,6 @@ mod moved;
 mod on_panels;
 mod pages;
 mod runbooks;
-mod shop;
 mod under_load;
 
 use std::path::{Path, PathBuf};

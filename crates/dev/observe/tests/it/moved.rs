@@ -1,10 +1,8 @@
 //! Each exported metric is moved by the load, or by a test that is named here.
 
-use std::time::{Duration, Instant};
+use holdfast_sandbox::{Prometheus, until};
 
-use holdfast_sandbox::Prometheus;
-
-use crate::{exported, shop::PATIENCE, text};
+use crate::{exported, text};
 
 /// Metrics that the load does not move, with the test that does.
 const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
@@ -32,16 +30,12 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
 
 /// Each metric has been more than 0 at some time of the load, when Prometheus looked.
 pub async fn check(prometheus: &Prometheus) {
-    let begun = Instant::now();
-    loop {
+    // What happened last may not have been scraped yet, and what happens by chance may take a while.
+    until("the load moves every metric", async || {
         let still = not_moved(prometheus).await;
-        if still.is_empty() {
-            return;
-        }
-        // What happened last may not have been scraped yet, and what happens by chance may take a while.
-        assert!(begun.elapsed() < PATIENCE, "no load moves {still:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        if still.is_empty() { Ok(()) } else { Err(format!("not {still:?}")) }
+    })
+    .await;
 }
 
 async fn not_moved(prometheus: &Prometheus) -> Vec<String> {

@@ -39,6 +39,7 @@ pub async fn serve() -> Pages {
     let refusing = Arc::new(AtomicBool::new(false));
     let refuses = Arc::clone(&refusing);
     let webhook = move || async move {
+        // So that orders are in flight for a while.
         tokio::time::sleep(THINKS).await;
         if refuses.load(Ordering::Relaxed) {
             StatusCode::SERVICE_UNAVAILABLE

@@ -4,49 +4,38 @@
 use std::collections::BTreeSet;
 
 use holdfast_observe::dashboards;
-use holdfast_sandbox::Prometheus;
+use holdfast_sandbox::{Prometheus, until};
 use serde_json::Value;
 
-use crate::shop::{Shop, until};
+use crate::environment::Environment;
 use crate::{alerts, load, moved};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_every_alert_has_what_it_asks_for() {
-    let shop = Shop::open().await;
-    let (_load, hot) = load::begin(&shop).await;
-    load::lock_the_hot_product(&shop, hot).await;
-    load::freeze_a_worker(&shop).await;
-    load::confuse_the_receiver(&shop).await;
-    load::lose_redis(&shop).await;
-    load::crowd(&shop).await;
+    let environment = Environment::open().await;
+    let (_load, hot) = load::begin(&environment).await;
+    load::lock_the_hot_product(&environment, hot).await;
+    load::freeze_a_worker(&environment).await;
+    load::confuse_the_receiver(&environment).await;
+    load::lose_redis(&environment).await;
+    load::crowd(&environment).await;
 
     let mut open = panels();
     open.extend(selectors_of_alerts());
     let asked = open.len();
     assert!(asked > 150, "only {asked} questions");
-    let prometheus = &shop.prometheus;
-    let left = std::sync::Mutex::new(open);
-    let done = async {
-        until("every question has an answer", async || {
-            let mut unanswered = BTreeSet::new();
-            let questions = left.lock().unwrap().clone();
-            for (place, question) in questions {
-                if !answered(prometheus, &place, &question).await {
-                    unanswered.insert((place, question));
-                }
+    let prometheus = &environment.prometheus;
+    until("every question has an answer", async || {
+        let mut unanswered = BTreeSet::new();
+        for (place, question) in std::mem::take(&mut open) {
+            if !answered(prometheus, &place, &question).await {
+                unanswered.insert((place, question));
             }
-            let none = unanswered.is_empty();
-            *left.lock().unwrap() = unanswered;
-            none
-        })
-        .await;
-    };
-    tokio::select! {
-        () = done => {}
-        () = tokio::time::sleep(crate::shop::PATIENCE / 2) => {
-            panic!("of {asked} questions these get no answer: {:#?}", left.lock().unwrap());
         }
-    }
+        open = unanswered;
+        if open.is_empty() { Ok(()) } else { Err(format!("of {asked} not {open:#?}")) }
+    })
+    .await;
     moved::check(prometheus).await;
     rules_are_healthy(prometheus).await;
     scrapes_are_cheap(prometheus).await;

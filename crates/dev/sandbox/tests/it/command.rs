@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use holdfast_sandbox::until;
 use nix::unistd::Pid;
 
 pub(crate) struct Base {
@@ -61,8 +61,8 @@ impl Base {
             .collect()
     }
 
-    pub(crate) fn wait_for_no_process(&self) {
-        wait_until("no process left", || self.processes().is_empty());
+    pub(crate) async fn until_no_process_is_left(&self) {
+        until("no process is left", async || self.processes().is_empty()).await;
     }
 }
 
@@ -90,12 +90,4 @@ pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
             cwd.starts_with(folder).then_some(Pid::from_raw(pid))
         })
         .collect()
-}
-
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -4,14 +4,15 @@ use std::fs;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use holdfast_sandbox::until;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::command::{Base, pids_in, wait_until};
+use crate::command::{Base, pids_in};
 
-#[test]
-fn children_die_with_a_killed_parent() {
+#[tokio::test]
+async fn children_die_with_a_killed_parent() {
     let base = Base::new();
     let mut servers = base.servers();
     let processes = base.processes();
@@ -19,14 +20,14 @@ fn children_die_with_a_killed_parent() {
     assert!(processes.iter().any(|name| name.trim_end() == "postgres"), "{processes:?}");
     servers.child.kill().unwrap(); // SIGKILL
     servers.child.wait().unwrap();
-    base.wait_for_no_process();
+    base.until_no_process_is_left().await;
     for port in [servers.postgres_port, servers.redis_port] {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "{port}");
     }
 }
 
-#[test]
-fn paused_children_die_with_a_killed_parent() {
+#[tokio::test]
+async fn paused_children_die_with_a_killed_parent() {
     let base = Base::new();
     let mut servers = base.servers();
     for run in base.runs() {
@@ -40,10 +41,10 @@ fn paused_children_die_with_a_killed_parent() {
         let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         status.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
     };
-    wait_until("all have stopped", || pids_in(base.path()).into_iter().all(stopped));
+    until("all have stopped", async || pids_in(base.path()).into_iter().all(stopped)).await;
     servers.child.kill().unwrap();
     servers.child.wait().unwrap();
-    base.wait_for_no_process();
+    base.until_no_process_is_left().await;
 }
 
 #[test]

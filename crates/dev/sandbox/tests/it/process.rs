@@ -17,13 +17,7 @@ fn servers(base: &Base) -> ProcessOptions {
 /// Starts it and waits until both its servers are up.
 async fn started(base: &Base) -> Process {
     let process = Process::start(servers(base)).await.unwrap();
-    let up = async {
-        while !process.log().unwrap().contains("REDIS_URL=") {
-            assert!(process.status().is_none(), "{}", process.log_tail(20));
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, up).await.unwrap();
+    process.logs(&["REDIS_URL="]).await;
     process
 }
 
@@ -40,7 +34,7 @@ async fn ends_in_order_when_asked_and_at_once_when_killed() {
     let status = process.kill9().await.unwrap();
     assert!(!status.success());
     assert_eq!(process.status(), Some(status));
-    base.wait_for_no_process();
+    base.until_no_process_is_left().await;
 }
 
 #[tokio::test]
@@ -62,7 +56,7 @@ async fn one_that_cannot_become_ready_errs_with_its_log() {
     let options = ProcessOptions { ready_limit: Duration::from_secs(2), ..options };
     let error = Process::start(options).await.unwrap_err().to_string();
     assert!(error.contains("is not ready after 2s"), "{error}");
-    base.wait_for_no_process();
+    base.until_no_process_is_left().await;
 
     let wrong = ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-sandbox")).arg("fly");
     let error = Process::start(wrong.ready(Ready::Tcp(address))).await.unwrap_err().to_string();

@@ -4,14 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::Duration;
 
-use holdfast_sandbox::{Port, http_get, http_post_json};
+use holdfast_sandbox::{Port, http_get, http_post_json, until};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::command::{Base, pids_in, wait_until};
+use crate::command::{Base, pids_in};
 
 #[test]
 fn a_port_in_use_gives_a_sentence_before_anything_is_started() {
@@ -113,12 +112,10 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
     let order = http_post_json(&format!("{}/orders", run.api), &order).await.unwrap();
     assert_eq!(order.status, 201, "{}", order.body);
     let url = format!("{}/orders/{}", run.api, order.json().unwrap()["id"]);
-    let completed = async {
-        while http_get(&url).await.unwrap().json().unwrap()["status"] != "completed" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), completed).await.expect("not completed");
+    until("the order is completed", async || {
+        http_get(&url).await.unwrap().json().unwrap()["status"] == "completed"
+    })
+    .await;
 
     // As a terminal does: the whole foreground group gets it.
     killpg(run.pid(), Signal::SIGINT).unwrap();
@@ -152,7 +149,7 @@ async fn a_run_after_a_killed_one_finds_nothing_in_its_way() {
     let mut killed = running(&base);
     killed.child.kill().unwrap();
     killed.child.wait().unwrap();
-    wait_until("no process left", || base.processes().is_empty());
+    base.until_no_process_is_left().await;
     assert!(!base.runs().is_empty());
     let run = running(&base);
     kill(run.pid(), Signal::SIGTERM).unwrap();
@@ -169,17 +166,12 @@ async fn observed_it_is_scraped_by_a_prometheus_that_knows_the_alerts() {
     let run = running_with(&base, &[("OBSERVE", "1"), ("PROMETHEUS_PORT", &number)]);
     assert!(run.said.contains(&format!("http://localhost:{number} ")), "{}", run.said);
     let api = format!("http://{}/api/v1", port.address());
-    let scraped = async {
-        let question = format!("{api}/query?query=sum(up%7Bjob%3D~%22holdfast-.*%22%7D)");
-        loop {
-            let up = http_get(&question).await.unwrap().json().unwrap();
-            if up["data"]["result"][0]["value"][1] == "2" {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), scraped).await.expect("not scraped");
+    let question = format!("{api}/query?query=sum(up%7Bjob%3D~%22holdfast-.*%22%7D)");
+    until("both programs are scraped", async || {
+        let up = http_get(&question).await.unwrap().json().unwrap();
+        up["data"]["result"][0]["value"][1] == "2"
+    })
+    .await;
     let rules = http_get(&format!("{api}/rules?type=alert")).await.unwrap().body;
     assert!(rules.contains("HoldfastLockWait"), "{rules}");
 

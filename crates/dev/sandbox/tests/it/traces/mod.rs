@@ -6,26 +6,21 @@
 mod collector;
 mod tree;
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use collector::{Collector, Span};
 use holdfast_sandbox::{
-    Process, ProcessOptions, Redis, RedisOptions, shared_postgres, workspace_binary,
+    Process, ProcessOptions, Redis, RedisOptions, migrate, shared_postgres, until, workspace_binary,
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The trace of a client, and the client's span in it.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENT: &str = "b7ad6b7169203331";
 
-/// A shop whose binaries have traces only of requests whose caller wants one.
-struct Shop {
+/// An environment whose binaries have traces only of requests whose caller wants one.
+struct Environment {
     collector: Collector,
     database_url: String,
     redis: Redis,
@@ -33,32 +28,19 @@ struct Shop {
     api_url: String,
 }
 
-impl Shop {
+impl Environment {
     async fn open() -> Self {
         let collector = Collector::start().await;
         let database_url = shared_postgres().await.unwrap().create_database().await.unwrap();
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
-        let migrate = ProcessOptions::new(workspace_binary("holdfast-api").unwrap())
-            .arg("migrate")
-            .env("DATABASE_URL", &database_url);
-        let migrate = Process::start(migrate).await.unwrap();
-        assert!(migrate.wait(PATIENCE).await.unwrap().success(), "{}", migrate.log_tail(20));
+        migrate(&workspace_binary("holdfast-api").unwrap(), &database_url).await.unwrap();
         let options = binary("holdfast-api", "serve", &collector, &database_url, &redis)
             .env("HOLDFAST_HTTP_ADDR", "127.0.0.1:0")
             .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
             .env("HOLDFAST_AUTH", "off");
         let api = Process::start(options).await.unwrap();
-        let mut api_url = String::new();
-        until("the API is ready", || {
-            let log = api.log().unwrap();
-            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let started = lines.find(|line| line["message"] == "started");
-            api_url = started.map_or_else(String::new, |line| {
-                format!("http://{}", line["api"].as_str().unwrap())
-            });
-            lines.any(|line| line["message"] == "ready")
-        })
-        .await;
+        let api_url = format!("http://{}", api.started().await["api"].as_str().unwrap());
+        api.logs(&["\"message\":\"ready\""]).await;
         Self { collector, database_url, redis, api, api_url }
     }
 
@@ -106,7 +88,7 @@ impl Shop {
             let spans = self.collector.spans().into_iter();
             spans.filter(|span| span.trace == TRACE).collect::<Vec<_>>()
         };
-        until(name, || of_client().iter().any(|span| span.name == name)).await;
+        until(name, async || of_client().iter().any(|span| span.name == name)).await;
         of_client()
     }
 }
@@ -128,14 +110,6 @@ fn binary(
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// The one span of that name below that one.
 fn child<'a>(spans: &'a [Span], parent: &str, name: &str) -> &'a Span {
     let found: Vec<_> =
@@ -148,14 +122,14 @@ fn child<'a>(spans: &'a [Span], parent: &str, name: &str) -> &'a Span {
 
 #[tokio::test]
 async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
-    let shop = Shop::open().await;
-    let _worker = shop.worker().await;
-    let product = shop.product().await;
+    let environment = Environment::open().await;
+    let _worker = environment.worker().await;
+    let product = environment.product().await;
     // Those that nobody wants a trace of, before and after.
-    shop.order(product, false).await;
-    shop.order(product, true).await;
-    shop.order(product, false).await;
-    let spans = shop.trace_with("process orders").await;
+    environment.order(product, false).await;
+    environment.order(product, true).await;
+    environment.order(product, false).await;
+    let spans = environment.trace_with("process orders").await;
 
     let request = child(&spans, CLIENT, "POST /orders");
     assert_eq!((request.service.as_str(), request.kind), ("holdfast-api", SpanKind::Server));
@@ -189,20 +163,20 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
     let fulfil = child(&spans, &process.id, "fulfil");
     let post = child(&spans, &fulfil.id, "POST");
     assert_eq!((post.kind, post.attribute("http.response.status_code")), (SpanKind::Client, "200"));
-    let webhooks = shop.collector.webhooks();
+    let webhooks = environment.collector.webhooks();
     assert!(webhooks.contains(&format!("00-{TRACE}-{}-01", post.id)), "{webhooks:?}");
     assert!(spans.iter().all(|span| !span.failed), "{spans:?}");
 
     // The batch has a trace of its own, and each knows the other. Of the orders without a trace
     // there is nothing.
     let [batch_trace] = &batch.links[..] else { panic!("{:?}", batch.links) };
-    let others = shop.collector.spans().into_iter().filter(|span| span.trace != TRACE);
+    let others = environment.collector.spans().into_iter().filter(|span| span.trace != TRACE);
     let others: Vec<_> = others.collect();
     assert!(others.iter().all(|span| span.trace == *batch_trace), "{others:?}");
     let whole = child(&others, "", "batch");
     assert_eq!(whole.links, [TRACE]);
     assert_eq!(child(&others, &whole.id, "lock wait").start, lock.start);
-    let in_log = shop.api.log().unwrap();
+    let in_log = environment.api.log().unwrap();
     assert!(!in_log.contains(TRACE), "nothing went wrong, and nothing is to be logged:\n{in_log}");
     document(&tree::render(&spans, CLIENT));
 }
@@ -224,22 +198,22 @@ fn document(tree: &str) {
 
 #[tokio::test]
 async fn the_trace_of_a_read_says_which_tier_answered() {
-    let shop = Shop::open().await;
-    let product = shop.product().await;
+    let environment = Environment::open().await;
+    let product = environment.product().await;
     let path = format!("/products/{product}");
     // The process's own memory is used once it hears of changes elsewhere, a moment after the start.
     let reads = || {
-        let spans = shop.collector.spans().into_iter();
+        let spans = environment.collector.spans().into_iter();
         spans.filter(|span| span.name == "GET /products/{id}").collect::<Vec<_>>()
     };
     let from =
         |tier: &str| reads().into_iter().find(|read| read.attribute("holdfast.cache.tier") == tier);
-    let begun = Instant::now();
-    while from("process").is_none() {
-        assert!(begun.elapsed() < PATIENCE, "{:?}", reads());
-        shop.send(reqwest::Method::GET, &path, &Value::Null, true).await;
-    }
-    let spans = shop.trace_with("SELECT products").await;
+    until("a read is answered from memory", async || {
+        environment.send(reqwest::Method::GET, &path, &Value::Null, true).await;
+        from("process").is_some().then_some(()).ok_or_else(|| format!("{:?}", reads()))
+    })
+    .await;
+    let spans = environment.trace_with("SELECT products").await;
     let (first, last) = (from("none").unwrap(), from("process").unwrap());
     assert_eq!(child(&spans, &first.id, "SELECT products").kind, SpanKind::Client);
     assert!(!spans.iter().any(|span| span.parent == last.id), "{spans:?}");
@@ -247,14 +221,14 @@ async fn the_trace_of_a_read_says_which_tier_answered() {
 
 #[tokio::test]
 async fn an_order_that_was_lost_keeps_its_trace() {
-    let shop = Shop::open().await;
-    let product = shop.product().await;
-    shop.order(product, true).await;
-    let request = shop.trace_with("publish orders").await;
+    let environment = Environment::open().await;
+    let product = environment.product().await;
+    environment.order(product, true).await;
+    let request = environment.trace_with("publish orders").await;
     let request = child(&request, CLIENT, "POST /orders").id.clone();
-    shop.redis.flush().await.unwrap();
-    let _worker = shop.worker().await;
-    let spans = shop.trace_with("process orders").await;
+    environment.redis.flush().await.unwrap();
+    let _worker = environment.worker().await;
+    let spans = environment.trace_with("process orders").await;
     let published: Vec<_> = spans
         .iter()
         .filter(|span| span.name == "publish orders" && span.service == "holdfast-worker")

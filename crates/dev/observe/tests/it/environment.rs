@@ -4,20 +4,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_sandbox::{
-    Port, Process, ProcessOptions, Prometheus, PrometheusOptions, Ready, Redis, RedisOptions,
-    Scrape, http_get, shared_postgres, workspace_binary,
+    PATIENCE, Port, Process, ProcessOptions, Prometheus, PrometheusOptions, Ready, Redis,
+    RedisOptions, Scrape, http_get, metric, shared_postgres, until, workspace_binary,
 };
 
 use crate::pages::{self, Pages};
 use crate::{alerts, root};
 
-/// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(40);
-
-pub struct Shop {
+pub struct Environment {
     pub prometheus: Prometheus,
     /// Fails half of its orders, and then gives up soon.
     pub clumsy: Process,
@@ -32,7 +29,7 @@ pub struct Shop {
     _ports: Vec<Port>,
 }
 
-impl Shop {
+impl Environment {
     pub async fn open() -> Self {
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let postgres = shared_postgres().await.unwrap();
@@ -148,36 +145,22 @@ impl Shop {
     }
 
     /// A metric of the API, in sum.
-    pub async fn api_metric(&self, begin: &str) -> f64 {
-        metric(self.api_metrics, begin).await
+    pub async fn api_metric(&self, series: &str) -> f64 {
+        scraped(self.api_metrics, series).await
     }
 
     /// A metric of the worker that sends webhooks, in sum.
-    pub async fn sender_metric(&self, begin: &str) -> f64 {
-        metric(self.worker_metrics[0], begin).await
+    pub async fn sender_metric(&self, series: &str) -> f64 {
+        scraped(self.worker_metrics[0], series).await
     }
 
     /// A metric of the worker that fails now and then, in sum.
-    pub async fn clumsy_metric(&self, begin: &str) -> f64 {
-        metric(self.worker_metrics[1], begin).await
+    pub async fn clumsy_metric(&self, series: &str) -> f64 {
+        scraped(self.worker_metrics[1], series).await
     }
 }
 
-/// The sum of the lines of `/metrics` that begin so.
-async fn metric(address: SocketAddr, begin: &str) -> f64 {
+async fn scraped(address: SocketAddr, series: &str) -> f64 {
     let page = http_get(&format!("http://{address}/metrics")).await.unwrap();
-    page.body
-        .lines()
-        .filter(|line| line.starts_with(begin))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum()
-}
-
-/// Polls until `condition` holds.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not in time");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    metric(&page.body, series)
 }
