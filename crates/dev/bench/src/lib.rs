@@ -2,7 +2,7 @@
 //!
 //! Here live: a load generator ([`load`]), the audit ([`audit`]), the baselines it is compared with
 //! ([`nothing`], [`pgbench`]), the parts of the benchmark ([`scenarios`]) on private servers
-//! ([`stage`]), what is made of the figures ([`report`]), and simulations of what one machine cannot
+//! ([`environment`]), what is made of the figures ([`report`]), and simulations of what one machine cannot
 //! show ([`simulate`]). Everything is measured in one run on
 //! one machine, so that the ratios hold on any.
 //!
@@ -14,6 +14,7 @@
 // Figures for people: a double holds every count that a run can reach, and rounding is wanted.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub mod audit;
+pub mod environment;
 pub mod load;
 pub mod nothing;
 pub mod pgbench;
@@ -21,4 +22,3 @@ pub mod processes;
 pub mod report;
 pub mod scenarios;
 pub mod simulate;
-pub mod stage;

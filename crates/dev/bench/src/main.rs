@@ -248,7 +248,7 @@ fn read_run(path: &Path) -> anyhow::Result<Run> {
 
 fn write_documents(run: &Run, folder: &Path) -> anyhow::Result<ExitCode> {
     for (name, text) in
-        [("benchmarks.md", markdown::render(run)), ("benchmarks.svg", chart::render(run))]
+        [("benchmarks.md", markdown::render(run)), ("benchmarks.svg", chart::render(run)?)]
     {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

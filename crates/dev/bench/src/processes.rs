@@ -1,12 +1,11 @@
 //! What processes cost: CPU time and memory, as Linux counts them in `/proc`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// Ticks per second in `/proc/PID/stat`; the same on every Linux that anybody runs.
-const TICKS_PER_S: u64 = 100;
+use procfs::process::{Process, Stat, all_processes};
+use procfs::{CurrentSI as _, KernelStats};
 
 /// A process, or one with all its children, under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +33,14 @@ impl Usage {
     pub fn so_far(watched: &[Watched]) -> Self {
         let mut by_name = BTreeMap::new();
         for process in watched {
-            let mut ticks = stat(process.pid).map_or(0, |stat| {
-                stat.own_ticks + if process.with_children { stat.reaped_ticks } else { 0 }
+            let own = stat(process.pid).map_or(0, |stat| {
+                own_ticks(&stat) + if process.with_children { reaped_ticks(&stat) } else { 0 }
             });
-            if process.with_children {
-                let children = children(process.pid);
-                ticks += children.iter().filter_map(|pid| Some(stat(*pid)?.own_ticks)).sum::<u64>();
-            }
-            *by_name.entry(process.name).or_default() += duration(ticks);
+            let children = if process.with_children { children(process.pid) } else { Vec::new() };
+            let of_children: u64 = children.iter().map(own_ticks).sum();
+            *by_name.entry(process.name).or_default() += duration(own + of_children);
         }
-        let machine = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let machine = duration(busy_ticks(&machine).unwrap_or(0));
-        Self { by_name, machine, at: Instant::now() }
+        Self { by_name, machine: busy(), at: Instant::now() }
     }
 
     /// From then until now. With it comes the share of the processors, in per cent of all, that
@@ -64,29 +59,17 @@ impl Usage {
     }
 }
 
-fn duration(ticks: u64) -> Duration {
-    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
-}
-
-/// Of all processors together: the first line of /proc/stat, see proc(5). Neither idle nor waiting
-/// for the disk; with what the host gave to others.
-fn busy_ticks(text: &str) -> Option<u64> {
-    let fields: Vec<u64> = text
-        .lines()
-        .next()?
-        .strip_prefix("cpu ")?
-        .split_whitespace()
-        .map(|field| field.parse().ok())
-        .collect::<Option<_>>()?;
-    let [user, nice, system, _idle, _waiting, irq, softirq, stolen, ..] = fields.as_slice() else {
-        return None;
-    };
-    Some(user + nice + system + irq + softirq + stolen)
+/// All processors together: neither idle nor waiting for the disk; with what the host gave to others.
+fn busy() -> Duration {
+    let Ok(KernelStats { total, .. }) = KernelStats::current() else { return Duration::ZERO };
+    let interrupts = [total.irq_ms(), total.softirq_ms(), total.steal_ms()];
+    let interrupts: u64 = interrupts.into_iter().flatten().sum();
+    Duration::from_millis(total.user_ms() + total.nice_ms() + total.system_ms() + interrupts)
 }
 
 /// CPU time of our own children that have ended.
 pub fn ended_children() -> Duration {
-    duration(stat(std::process::id()).map_or(0, |stat| stat.reaped_ticks))
+    duration(stat(std::process::id()).map_or(0, |stat| reaped_ticks(&stat)))
 }
 
 /// Resident memory in MiB by name: the largest of the processes of one name. With children it is
@@ -95,8 +78,8 @@ pub fn memory_mib(watched: &[Watched]) -> BTreeMap<&'static str, f64> {
     let mut largest = BTreeMap::new();
     for process in watched {
         let mib = if process.with_children {
-            let own = std::iter::once(process.pid).chain(children(process.pid));
-            own.filter_map(proportional_kib).sum::<u64>() as f64 / 1024.0
+            let children = children(process.pid).into_iter().map(|stat| stat.pid.unsigned_abs());
+            std::iter::once(process.pid).chain(children).filter_map(proportional_mib).sum()
         } else {
             resident_mib(process.pid).unwrap_or(0.0)
         };
@@ -108,63 +91,44 @@ pub fn memory_mib(watched: &[Watched]) -> BTreeMap<&'static str, f64> {
 
 /// The resident set of one process in MiB.
 pub fn resident_mib(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(kib_of(&status, "VmRSS:")? as f64 / 1024.0)
+    Some(process(pid)?.status().ok()?.vmrss? as f64 / 1024.0)
 }
 
-fn proportional_kib(pid: u32) -> Option<u64> {
-    kib_of(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
+fn proportional_mib(pid: u32) -> Option<f64> {
+    let maps = process(pid)?.smaps_rollup().ok()?.memory_map_rollup;
+    let bytes: u64 = maps.iter().filter_map(|map| map.extension.map.get("Pss")).sum();
+    Some(bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// From a line such as `VmRSS:     1234 kB`.
-fn kib_of(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key))?.trim().strip_suffix(" kB")?.parse().ok()
-}
-
-struct Stat {
-    parent: u32,
-    own_ticks: u64,
-    /// Of children that have ended and were waited for.
-    reaped_ticks: u64,
+fn process(pid: u32) -> Option<Process> {
+    Process::new(i32::try_from(pid).ok()?).ok()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    process(pid)?.stat().ok()
 }
 
-/// See proc(5). The name in the second field may hold spaces and brackets.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    // Field 3 of the manual is the first here.
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some(Stat {
-        parent: u32::try_from(field(4)?).ok()?,
-        own_ticks: field(14)? + field(15)?,
-        reaped_ticks: field(16)? + field(17)?,
-    })
+fn own_ticks(stat: &Stat) -> u64 {
+    stat.utime + stat.stime
 }
 
-fn children(parent: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent))
-        .collect()
+/// Of children that have ended and were waited for.
+fn reaped_ticks(stat: &Stat) -> u64 {
+    (stat.cutime + stat.cstime).unsigned_abs()
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / procfs::ticks_per_second())
+}
+
+fn children(parent: u32) -> Vec<Stat> {
+    let stats = all_processes().into_iter().flatten().flatten().filter_map(|it| it.stat().ok());
+    stats.filter(|stat| stat.ppid.unsigned_abs() == parent).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fields_are_the_right_ones() {
-        let text = "42 (a (b) c) S 7 42 42 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 9 0";
-        let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.parent, stat.own_ticks, stat.reaped_ticks), (7, 30, 70));
-        assert_eq!(busy_ticks("cpu  1 2 4 100 200 8 16 32 0 0\ncpu0 1 1\n"), Some(63));
-        assert_eq!(kib_of("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2048));
-    }
 
     #[test]
     fn work_shows_as_cpu_time_and_memory() {

@@ -8,9 +8,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::clients::{Crowd, Seen};
+use crate::clients::{Crowd, Moment, Seen};
+use crate::environment::{Environment, EnvironmentOptions};
 use crate::fault::Fault;
-use crate::world::{World, WorldOptions};
 
 /// How often the clients that hang up do so, unless it is said.
 pub const HANG_UPS: f64 = 0.3;
@@ -19,6 +19,9 @@ const BUYERS: usize = 4;
 const WRITERS: usize = 8;
 const HOLD_MS: std::ops::RangeInclusive<u64> = 200..=6_000;
 const REST_MS: std::ops::RangeInclusive<u64> = 200..=2_500;
+
+/// Orders that a minute under faults accepts at least, on any machine.
+const ACCEPTED_MIN: u64 = 200;
 
 /// For all orders to become final when everything works again.
 const SETTLE: Duration = Duration::from_mins(2);
@@ -62,6 +65,23 @@ pub struct Chaos {
     pub settled: Duration,
 }
 
+impl Chaos {
+    /// Why the run proves little: too few orders, or a moment at which no client hung up.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        let accepted = self.findings.accepted.unwrap_or(0);
+        if accepted < ACCEPTED_MIN {
+            gaps.push(format!("only {accepted} orders were accepted"));
+        }
+        for moment in Moment::ALL {
+            if !self.seen.hang_ups.keys().any(|(_, at)| *at == moment) {
+                gaps.push(format!("no client hung up {}", moment.words()));
+            }
+        }
+        gaps
+    }
+}
+
 /// The faults of a seed, for about `length`: the same seed draws the same ones.
 pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
@@ -95,35 +115,48 @@ pub async fn run(
 ) -> anyhow::Result<Chaos> {
     // Whatever this machine cannot do is left out; the rest stays as it was drawn.
     let mut possible = Vec::new();
-    let mut options = WorldOptions { workers: 3, products: 8, ..WorldOptions::default() };
+    let mut options =
+        EnvironmentOptions { workers: 3, products: 8, ..EnvironmentOptions::default() };
     for step in steps {
         if let Err(why) = step.fault.possible() {
             skipped(step.fault, &why);
             continue;
         }
-        let needed = step.fault.world();
+        let needed = step.fault.environment();
         options.disk |= needed.disk;
         options.clocks |= needed.clocks;
         possible.push(step);
     }
-    let world = World::start(&options).await?;
-    let clients = world.crowd(crowd);
+    let environment = Environment::start(&options).await?;
+    let clients = environment.crowd(crowd);
     let begun = Instant::now();
     let mut struck = Vec::new();
     for Step { rest, fault, hold } in possible {
         tokio::time::sleep(*rest).await;
         let from = begun.elapsed();
-        fault.inflict(&world).await.with_context(|| format!("cannot make: {fault}"))?;
+        fault.inflict(&environment).await.with_context(|| format!("cannot make: {fault}"))?;
         tokio::time::sleep(*hold).await;
-        fault.heal(&world).await.with_context(|| format!("cannot heal: {fault}"))?;
+        fault.heal(&environment).await.with_context(|| format!("cannot heal: {fault}"))?;
         let done = Struck { fault: *fault, from, to: begun.elapsed() };
         tell(&done);
         struck.push(done);
     }
-    world.ready(Duration::from_secs(30)).await?;
+    environment.ready(Duration::from_secs(30)).await?;
     let seen = clients.stop().await;
     let ended = Instant::now();
-    let findings = world.audit(&seen, SETTLE).await?;
-    let repeats = world.downstream.counts().1;
+    let findings = environment.audit(&seen, SETTLE).await?;
+    let repeats = environment.downstream.counts().1;
     Ok(Chaos { begun, struck, findings, seen, repeats, settled: ended.elapsed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_faults_again() {
+        let length = Duration::from_mins(10);
+        assert_eq!(plan(7, length), plan(7, length));
+        assert_ne!(plan(7, length), plan(8, length));
+    }
 }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use holdfast_bench::audit::Log;
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
@@ -30,6 +31,9 @@ const WRONG_MAX: usize = 5;
 
 /// Between two requests of one client, so that the machine has room for the faults.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a wait for accepted orders may take.
+const MORE_MAX: Duration = Duration::from_mins(1);
 
 /// Which clients there are.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +159,20 @@ impl Clients {
     /// Orders that were accepted so far.
     pub fn accepted(&self) -> usize {
         self.look(|seen| seen.log.accepted.len())
+    }
+
+    /// Waits until so many more orders are accepted.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub async fn more(&self, count: usize) -> anyhow::Result<()> {
+        let (before, begun) = (self.accepted(), Instant::now());
+        while self.accepted() < before + count {
+            let answers = self.look(|seen| seen.answers.clone());
+            ensure!(begun.elapsed() < MORE_MAX, "orders are not accepted: {answers:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Lets each finish what it is at; returns what they know.

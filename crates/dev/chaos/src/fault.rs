@@ -1,4 +1,4 @@
-//! The faults: each is inflicted on a running [`World`], and healed.
+//! The faults: each is inflicted on a running [`Environment`], and healed.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use holdfast_sandbox::{Clock, Disk, Proxy};
 use sqlx::{Connection as _, Executor as _};
 
-use crate::world::{Clocks, World, WorldOptions};
+use crate::environment::{Clocks, Environment, EnvironmentOptions};
 
 const STREAM: &str = "holdfast:{orders}:stream";
 /// More than it has in store.
@@ -113,8 +113,8 @@ impl Fault {
         }
     }
 
-    /// What a world must have for it.
-    pub fn world(self) -> WorldOptions {
+    /// What an environment must have for it.
+    pub fn environment(self) -> EnvironmentOptions {
         let disk = matches!(self, Self::PostgresDiskFull | Self::PostgresLogFull);
         let clocks = matches!(
             self,
@@ -123,7 +123,7 @@ impl Fault {
                 | Self::PostgresClockAhead
                 | Self::PostgresClockBehind
         );
-        WorldOptions { disk, clocks, ..WorldOptions::default() }
+        EnvironmentOptions { disk, clocks, ..EnvironmentOptions::default() }
     }
 
     /// For how long it is held where it is measured by itself: servers that hang, and locks, for longer than
@@ -141,7 +141,7 @@ impl Fault {
     /// # Errors
     /// Why it cannot.
     pub fn possible(self) -> anyhow::Result<()> {
-        let WorldOptions { disk, clocks, .. } = self.world();
+        let EnvironmentOptions { disk, clocks, .. } = self.environment();
         if disk {
             Disk::mount(1 << 20)?;
         }
@@ -155,57 +155,59 @@ impl Fault {
     ///
     /// # Errors
     /// When it cannot be made to happen.
-    pub async fn inflict(self, world: &World) -> anyhow::Result<()> {
-        let api = world.apis.first().context("no replica")?;
-        let worker = world.workers.first().context("no worker")?;
+    pub async fn inflict(self, environment: &Environment) -> anyhow::Result<()> {
+        let api = environment.apis.first().context("no replica")?;
+        let worker = environment.workers.first().context("no worker")?;
         match self {
             Self::ApiKilled => api.kill9().await,
             Self::ApiHung => api.with(async |it| it.pause()).await,
             Self::WorkerKilled => worker.kill9().await,
             Self::WorkerHung => worker.with(async |it| it.pause()).await,
-            Self::RedisKilled => world.redis().kill9().await,
-            Self::RedisHung => world.redis().pause(),
-            Self::RedisFlushed => world.redis().flush().await,
-            Self::RedisReadOnly => redis(world, "REPLICAOF 127.0.0.1 1").await,
-            Self::RedisFull => redis(world, "CONFIG SET maxmemory 1").await,
-            Self::RedisFailedOver => world.fail_redis_over().await,
+            Self::RedisKilled => environment.redis().kill9().await,
+            Self::RedisHung => environment.redis().pause(),
+            Self::RedisFlushed => environment.redis().flush().await,
+            Self::RedisReadOnly => redis(environment, "REPLICAOF 127.0.0.1 1").await,
+            Self::RedisFull => redis(environment, "CONFIG SET maxmemory 1").await,
+            Self::RedisFailedOver => environment.fail_redis_over().await,
             Self::RedisUnreachable => {
-                world.api_redis.blackhole(true);
-                world.worker_redis.blackhole(true);
+                environment.api_redis.blackhole(true);
+                environment.worker_redis.blackhole(true);
                 Ok(())
             }
-            Self::GroupDestroyed => redis(world, &format!("XGROUP DESTROY {STREAM} {GROUP}")).await,
-            Self::PostgresKilled => world.postgres.kill9().await,
-            Self::PostgresHung => world.postgres.pause().await,
-            Self::PostgresRestarted => world.postgres.restart().await,
+            Self::GroupDestroyed => {
+                redis(environment, &format!("XGROUP DESTROY {STREAM} {GROUP}")).await
+            }
+            Self::PostgresKilled => environment.postgres.kill9().await,
+            Self::PostgresHung => environment.postgres.pause().await,
+            Self::PostgresRestarted => environment.postgres.restart().await,
             Self::PostgresUnreachable => {
-                world.api_postgres.blackhole(true);
-                world.worker_postgres.blackhole(true);
+                environment.api_postgres.blackhole(true);
+                environment.worker_postgres.blackhole(true);
                 Ok(())
             }
-            Self::PostgresFull => fill_postgres(world).await,
-            Self::PostgresDiskFull => fill_disk(world).await,
-            Self::PostgresLogFull => fill_log(world).await,
-            Self::ClockAhead => clock(world, |it| &it.first)?.ahead(JUMP),
-            Self::ClockBehind => clock(world, |it| &it.first)?.behind(JUMP),
-            Self::PostgresClockAhead => clock(world, |it| &it.postgres)?.ahead(JUMP),
-            Self::PostgresClockBehind => clock(world, |it| &it.postgres)?.behind(JUMP),
+            Self::PostgresFull => fill_postgres(environment).await,
+            Self::PostgresDiskFull => fill_disk(environment).await,
+            Self::PostgresLogFull => fill_log(environment).await,
+            Self::ClockAhead => clock(environment, |it| &it.first)?.ahead(JUMP),
+            Self::ClockBehind => clock(environment, |it| &it.first)?.behind(JUMP),
+            Self::PostgresClockAhead => clock(environment, |it| &it.postgres)?.ahead(JUMP),
+            Self::PostgresClockBehind => clock(environment, |it| &it.postgres)?.behind(JUMP),
             Self::ConnectionsCut => {
-                each_proxy(world, Proxy::cut);
+                each_proxy(environment, Proxy::cut);
                 Ok(())
             }
             Self::ConnectionsHalfClosed => {
-                each_proxy(world, Proxy::half_close);
+                each_proxy(environment, Proxy::half_close);
                 Ok(())
             }
             Self::ServersSlow => {
-                each_proxy(world, |proxy| proxy.delay(DELAY));
+                each_proxy(environment, |proxy| proxy.delay(DELAY));
                 Ok(())
             }
             Self::RowLocked => {
-                let mut session = world.connect().await?;
+                let mut session = environment.connect().await?;
                 session.execute("BEGIN; SELECT FROM products WHERE id = 1 FOR UPDATE").await?;
-                world.sessions.lock().push(session);
+                environment.sessions.lock().push(session);
                 Ok(())
             }
         }
@@ -215,45 +217,45 @@ impl Fault {
     ///
     /// # Errors
     /// When what was broken does not come up again.
-    pub async fn heal(self, world: &World) -> anyhow::Result<()> {
-        let api = world.apis.first().context("no replica")?;
-        let worker = world.workers.first().context("no worker")?;
+    pub async fn heal(self, environment: &Environment) -> anyhow::Result<()> {
+        let api = environment.apis.first().context("no replica")?;
+        let worker = environment.workers.first().context("no worker")?;
         match self {
             Self::ApiKilled => api.start().await,
             Self::ApiHung => api.with(async |it| it.resume()).await,
             Self::WorkerKilled => worker.start().await,
             Self::WorkerHung => worker.with(async |it| it.resume()).await,
-            Self::RedisKilled => world.redis().restart().await,
-            Self::RedisHung => world.redis().resume(),
-            Self::RedisReadOnly => redis(world, "REPLICAOF NO ONE").await,
-            Self::RedisFull => redis(world, "CONFIG SET maxmemory 0").await,
+            Self::RedisKilled => environment.redis().restart().await,
+            Self::RedisHung => environment.redis().resume(),
+            Self::RedisReadOnly => redis(environment, "REPLICAOF NO ONE").await,
+            Self::RedisFull => redis(environment, "CONFIG SET maxmemory 0").await,
             Self::RedisUnreachable => {
-                world.api_redis.blackhole(false);
-                world.worker_redis.blackhole(false);
+                environment.api_redis.blackhole(false);
+                environment.worker_redis.blackhole(false);
                 Ok(())
             }
-            Self::PostgresKilled => world.postgres.restart().await,
-            Self::PostgresHung => world.postgres.resume().await,
+            Self::PostgresKilled => environment.postgres.restart().await,
+            Self::PostgresHung => environment.postgres.resume().await,
             Self::PostgresUnreachable => {
-                world.api_postgres.blackhole(false);
-                world.worker_postgres.blackhole(false);
+                environment.api_postgres.blackhole(false);
+                environment.worker_postgres.blackhole(false);
                 Ok(())
             }
             Self::ServersSlow => {
-                each_proxy(world, |proxy| proxy.delay(Duration::ZERO));
+                each_proxy(environment, |proxy| proxy.delay(Duration::ZERO));
                 Ok(())
             }
-            Self::PostgresDiskFull => empty_disk(world).await,
+            Self::PostgresDiskFull => empty_disk(environment).await,
             Self::PostgresLogFull => {
-                disk(world)?.make_room()?;
-                world.postgres.restart().await
+                disk(environment)?.make_room()?;
+                environment.postgres.restart().await
             }
-            Self::ClockAhead | Self::ClockBehind => clock(world, |it| &it.first)?.right(),
+            Self::ClockAhead | Self::ClockBehind => clock(environment, |it| &it.first)?.right(),
             Self::PostgresClockAhead | Self::PostgresClockBehind => {
-                clock(world, |it| &it.postgres)?.right()
+                clock(environment, |it| &it.postgres)?.right()
             }
             Self::PostgresFull | Self::RowLocked => {
-                let sessions = std::mem::take(&mut *world.sessions.lock());
+                let sessions = std::mem::take(&mut *environment.sessions.lock());
                 for session in sessions {
                     session.close().await?;
                 }
@@ -269,47 +271,47 @@ impl Fault {
     }
 }
 
-async fn redis(world: &World, command: &str) -> anyhow::Result<()> {
-    let answer = world.redis().command(command).await?;
+async fn redis(environment: &Environment, command: &str) -> anyhow::Result<()> {
+    let answer = environment.redis().command(command).await?;
     ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
     Ok(())
 }
 
-fn each_proxy(world: &World, act: impl Fn(&Proxy)) {
-    let World { api_postgres, api_redis, worker_postgres, worker_redis, .. } = world;
+fn each_proxy(environment: &Environment, act: impl Fn(&Proxy)) {
+    let Environment { api_postgres, api_redis, worker_postgres, worker_redis, .. } = environment;
     for proxy in [api_postgres, api_redis, worker_postgres, worker_redis] {
         act(proxy);
     }
 }
 
-fn disk(world: &World) -> anyhow::Result<&Disk> {
-    world.disk.as_ref().context("PostgreSQL has no disk of its own here")
+fn disk(environment: &Environment) -> anyhow::Result<&Disk> {
+    environment.disk.as_ref().context("PostgreSQL has no disk of its own here")
 }
 
-fn clock(world: &World, which: fn(&Clocks) -> &Clock) -> anyhow::Result<&Clock> {
-    world.clocks.as_ref().map(which).context("there are no clocks here that can be set")
+fn clock(environment: &Environment, which: fn(&Clocks) -> &Clock) -> anyhow::Result<&Clock> {
+    environment.clocks.as_ref().map(which).context("there are no clocks here that can be set")
 }
 
 /// Fills it when PostgreSQL's log has just begun a segment, so that this one has room for some time.
-async fn fill_disk(world: &World) -> anyhow::Result<()> {
-    world.connect().await?.execute(NEXT_SEGMENT).await?;
-    disk(world)?.fill()
+async fn fill_disk(environment: &Environment) -> anyhow::Result<()> {
+    environment.connect().await?.execute(NEXT_SEGMENT).await?;
+    disk(environment)?.fill()
 }
 
 /// Makes room. Under much load its log has needed some meanwhile, and PostgreSQL has ended by that.
-async fn empty_disk(world: &World) -> anyhow::Result<()> {
-    disk(world)?.make_room()?;
+async fn empty_disk(environment: &Environment) -> anyhow::Result<()> {
+    disk(environment)?.make_room()?;
     tokio::select! {
-        () = world.postgres.ended() => world.postgres.restart().await,
-        () = writes(world) => Ok(()),
+        () = environment.postgres.ended() => environment.postgres.restart().await,
+        () = writes(environment) => Ok(()),
         () = tokio::time::sleep(PATIENCE) => bail!("PostgreSQL neither writes nor has it ended"),
     }
 }
 
 /// Waits until PostgreSQL writes its log.
-async fn writes(world: &World) {
+async fn writes(environment: &Environment) {
     loop {
-        if let Ok(mut session) = world.connect().await
+        if let Ok(mut session) = environment.connect().await
             && session.execute(WRITE).await.is_ok()
         {
             return;
@@ -319,12 +321,12 @@ async fn writes(world: &World) {
 }
 
 /// Has PostgreSQL write its log until it needs room for more of it: it ends by that, and cannot start again.
-async fn fill_log(world: &World) -> anyhow::Result<()> {
-    disk(world)?.fill()?;
-    let Ok(mut session) = world.connect().await else { return Ok(()) };
+async fn fill_log(environment: &Environment) -> anyhow::Result<()> {
+    disk(environment)?.fill()?;
+    let Ok(mut session) = environment.connect().await else { return Ok(()) };
     for _ in 0..LOG_SEGMENTS_MAX {
-        if session.execute(NEXT_SEGMENT).await.is_err() && world.connect().await.is_err() {
-            world.postgres.ended().await;
+        if session.execute(NEXT_SEGMENT).await.is_err() && environment.connect().await.is_err() {
+            environment.postgres.ended().await;
             return Ok(());
         }
     }
@@ -332,24 +334,24 @@ async fn fill_log(world: &World) -> anyhow::Result<()> {
 }
 
 /// Takes every connection that is to be had, ours first of all.
-async fn fill_postgres(world: &World) -> anyhow::Result<()> {
+async fn fill_postgres(environment: &Environment) -> anyhow::Result<()> {
     // No new one gets in while the old ones are sent away.
-    for proxy in [&world.api_postgres, &world.worker_postgres] {
+    for proxy in [&environment.api_postgres, &environment.worker_postgres] {
         proxy.blackhole(true);
         proxy.cut();
     }
     let mut refused = 0;
     // Backends take a moment to notice that their clients are gone.
     while refused < 20 {
-        if let Ok(session) = world.connect().await {
+        if let Ok(session) = environment.connect().await {
             refused = 0;
-            world.sessions.lock().push(session);
+            environment.sessions.lock().push(session);
         } else {
             refused += 1;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    for proxy in [&world.api_postgres, &world.worker_postgres] {
+    for proxy in [&environment.api_postgres, &environment.worker_postgres] {
         proxy.cut();
         proxy.blackhole(false);
     }

@@ -1,6 +1,6 @@
 //! The promises, proved by breaking things on purpose.
 //!
-//! Here live: a whole Holdfast on private servers ([`world`]), clients that remember each answer
+//! Here live: a whole Holdfast on private servers ([`environment`]), clients that remember each answer
 //! ([`clients`]), a downstream that counts what it was sent ([`downstream`]), the faults
 //! ([`fault`]), one fault after the other with its audit ([`trial`]), and many at random
 //! ([`chaos`]) with their timeline ([`timeline`]) and what they have covered ([`coverage`]).
@@ -16,8 +16,8 @@ pub mod chaos;
 pub mod clients;
 pub mod coverage;
 pub mod downstream;
+pub mod environment;
 pub mod fault;
 pub mod table;
 pub mod timeline;
 pub mod trial;
-pub mod world;

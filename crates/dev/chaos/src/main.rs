@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use holdfast_chaos::environment::Environment;
 use holdfast_chaos::fault::Fault;
-use holdfast_chaos::world::World;
 use holdfast_chaos::{chaos, coverage, table, timeline, trial};
 
 /// Breaks a private Holdfast on purpose, and audits its promises.
@@ -88,7 +88,7 @@ async fn run(
     };
     let skipped = |fault, why: &_| println!("SKIPPED: {fault}: {why:#}");
     let found = chaos::run(&plan, &chaos::crowd(seed, hang_ups), tell, skipped).await?;
-    std::fs::write(svg, timeline::render(&found, seed))?;
+    std::fs::write(svg, timeline::render(&found, seed)?)?;
     let mut file = BufWriter::new(File::create(log)?);
     found.seen.log.write(&mut file)?;
     file.flush()?;
@@ -99,7 +99,11 @@ async fn run(
     println!("sent downstream again: {}; all final after {:?}", found.repeats, found.settled);
     println!("{}", found.findings);
     println!("timeline: {}; log: {}", svg.display(), log.display());
-    Ok(found.findings.hold())
+    let gaps = found.gaps();
+    for gap in &gaps {
+        println!("FAILED: {gap}");
+    }
+    Ok(found.findings.hold() && gaps.is_empty())
 }
 
 /// Whether the promises held under each.
@@ -110,8 +114,8 @@ async fn faults(write: Option<PathBuf>) -> anyhow::Result<bool> {
             println!("SKIPPED: {fault}: {why:#}");
             continue;
         }
-        let world = World::start(&fault.world()).await?;
-        let trial = trial::run(&world, *fault, fault.hold()).await?;
+        let environment = Environment::start(&fault.environment()).await?;
+        let trial = trial::run(&environment, *fault, fault.hold()).await?;
         println!("{fault}: {}", trial.findings);
         trials.push(trial);
     }

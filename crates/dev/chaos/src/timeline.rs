@@ -1,22 +1,72 @@
-//! The timeline of a run as SVG: orders and refusals per second, and the faults behind them.
+//! The timeline of a run as SVG: orders and refusals per second, and the faults below them.
 
-use std::fmt::{self, Write as _};
+use plotters::prelude::*;
 
 use crate::chaos::Chaos;
 use crate::clients::Outcome;
 
-const WIDTH: f64 = 1100.0;
-const LEFT: f64 = 60.0;
-const TOP: f64 = 40.0;
-const PLOT: f64 = 240.0;
-const ROW: f64 = 16.0;
+const WIDTH: u32 = 1100;
+const PLOT: u32 = 320;
+/// For each fault.
+const ROW: u32 = 18;
+const FONT: &str = "sans-serif";
+/// As wide as the labels of the axis.
+const LEFT: u32 = 60;
 
 /// Draws it as a whole SVG file.
-pub fn render(chaos: &Chaos, seed: u64) -> String {
+///
+/// # Errors
+/// When something cannot be drawn.
+pub fn render(chaos: &Chaos, seed: u64) -> anyhow::Result<String> {
+    let lines = [
+        ("accepted", RGBColor(4, 120, 87), per_second(chaos, |it| it == Outcome::Accepted)),
+        (
+            "refused or cut off",
+            RGBColor(185, 28, 28),
+            per_second(chaos, |it| it != Outcome::Accepted),
+        ),
+    ];
+    let seconds = lines.iter().map(|(.., counts)| counts.len()).max().unwrap_or(0).max(1) as f64;
+    let most = lines.iter().flat_map(|(.., counts)| counts).max().copied().unwrap_or(0).max(1);
+    let rows = chaos.struck.len() as u32;
     let mut svg = String::new();
-    // Writing to a string does not fail.
-    let _ = draw(&mut svg, chaos, seed);
-    svg
+    {
+        let size = (WIDTH, PLOT + ROW * (rows + 1));
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        area.fill(&WHITE)?;
+        let (plot, faults) = area.split_vertically(PLOT);
+        let mut chart = ChartBuilder::on(&plot)
+            .caption(format!("Seed {seed}: answers per second, and the faults"), (FONT, 16))
+            .margin_right(20)
+            .x_label_area_size(30)
+            .y_label_area_size(LEFT)
+            .build_cartesian_2d(0.0..seconds, 0..most)?;
+        chart.configure_mesh().label_style((FONT, 12)).x_desc("seconds").draw()?;
+        for (label, colour, counts) in lines {
+            let points = counts.into_iter().enumerate().map(|(at, it)| (at as f64 + 0.5, it));
+            chart
+                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                .label(label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).draw()?;
+        let mut chart = ChartBuilder::on(&faults)
+            .margin_right(20)
+            .set_label_area_size(LabelAreaPosition::Left, LEFT)
+            .build_cartesian_2d(0.0..seconds, f64::from(rows.max(1))..0.0)?;
+        let style = (FONT, 12).into_font();
+        for (row, struck) in (0_u32..).zip(&chaos.struck) {
+            let row = f64::from(row);
+            let (from, to) = (struck.from.as_secs_f64(), struck.to.as_secs_f64());
+            let bar = [(from, row), (to.max(from + seconds / 500.0), row + 0.8)];
+            chart.draw_series([Rectangle::new(bar, RGBColor(156, 163, 175).filled())])?;
+            // On the side where there is room.
+            let at = if from < seconds / 2.0 { to + seconds / 200.0 } else { from - seconds / 4.0 };
+            chart.draw_series([Text::new(struck.fault.to_string(), (at, row), style.clone())])?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
 }
 
 /// Answers in each second of the run.
@@ -24,71 +74,40 @@ fn per_second(chaos: &Chaos, wanted: impl Fn(Outcome) -> bool) -> Vec<u64> {
     let mut seconds = Vec::new();
     for event in chaos.seen.events.iter().filter(|event| wanted(event.outcome)) {
         let second = event.at.duration_since(chaos.begun).as_secs() as usize;
-        if seconds.len() <= second {
-            seconds.resize(second + 1, 0);
-        }
-        if let Some(count) = seconds.get_mut(second) {
-            *count += 1;
-        }
+        seconds.resize(seconds.len().max(second + 1), 0);
+        seconds[second] += 1;
     }
     seconds
 }
 
-fn draw(svg: &mut String, chaos: &Chaos, seed: u64) -> fmt::Result {
-    let accepted = per_second(chaos, |outcome| outcome == Outcome::Accepted);
-    let refused = per_second(chaos, |outcome| outcome != Outcome::Accepted);
-    let seconds = accepted.len().max(refused.len()).max(1) as f64;
-    let most = accepted.iter().chain(&refused).copied().max().unwrap_or(1).max(1) as f64;
-    let x = |second: f64| LEFT + second / seconds * (WIDTH - LEFT - 20.0);
-    let y = |count: f64| TOP + PLOT * (1.0 - count / most);
-    let height = TOP + PLOT + 50.0 + ROW * chaos.struck.len() as f64;
-    writeln!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/>\
-         <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">Seed {seed}: answers per second, \
-         <tspan fill=\"#047857\">accepted</tspan> and \
-         <tspan fill=\"#b91c1c\">refused or cut off</tspan>, and the faults</text>"
-    )?;
-    for (row, struck) in chaos.struck.iter().enumerate() {
-        let (from, to) = (x(struck.from.as_secs_f64()), x(struck.to.as_secs_f64()));
-        let width = (to - from).max(1.0);
-        let line = TOP + PLOT + 40.0 + ROW * row as f64;
-        writeln!(
-            svg,
-            "<rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{PLOT}\" fill=\"#e5e7eb\"/>\
-             <rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"10\" fill=\"#6b7280\"/>",
-            line - 9.0
-        )?;
-        // On the side where there is room.
-        if from < WIDTH / 2.0 {
-            writeln!(svg, "<text x=\"{:.1}\" y=\"{line}\">{}</text>", to + 6.0, struck.fault)?;
-        } else {
-            let end = from - 6.0;
-            writeln!(
-                svg,
-                "<text x=\"{end:.1}\" y=\"{line}\" text-anchor=\"end\">{}</text>",
-                struck.fault
-            )?;
-        }
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use holdfast_bench::audit::Findings;
+
+    use super::*;
+    use crate::chaos::Struck;
+    use crate::clients::{Event, Seen};
+    use crate::fault::Fault;
+
+    #[test]
+    fn orders_and_faults_are_drawn() {
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        let event =
+            Event { at: begun + 2 * second, took: second, product: 1, outcome: Outcome::Accepted };
+        let chaos = Chaos {
+            begun,
+            struck: vec![Struck { fault: Fault::ApiKilled, from: second, to: 2 * second }],
+            findings: Findings::default(),
+            seen: Seen { events: vec![event], ..Seen::default() },
+            repeats: 0,
+            settled: second,
+        };
+        let svg = render(&chaos, 7).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        assert!(svg.contains(&Fault::ApiKilled.to_string()), "{svg}");
+        assert_eq!(per_second(&chaos, |_| true), [0, 0, 1]);
     }
-    for (counts, colour) in [(&accepted, "#047857"), (&refused, "#b91c1c")] {
-        write!(svg, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"")?;
-        for (second, count) in counts.iter().enumerate() {
-            write!(svg, "{:.1},{:.1} ", x(second as f64 + 0.5), y(*count as f64))?;
-        }
-        writeln!(svg, "\"/>")?;
-    }
-    let bottom = TOP + PLOT;
-    writeln!(
-        svg,
-        "<path d=\"M{LEFT} {TOP}V{bottom}H{}\" fill=\"none\" stroke=\"black\"/>\
-         <text x=\"8\" y=\"{:.1}\">{most}/s</text><text x=\"8\" y=\"{bottom}\">0</text>\
-         <text x=\"{LEFT}\" y=\"{}\">0 s</text><text x=\"{}\" y=\"{}\">{seconds} s</text></svg>",
-        WIDTH - 20.0,
-        TOP + 10.0,
-        bottom + 16.0,
-        WIDTH - 50.0,
-        bottom + 16.0
-    )
 }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use holdfast_bench::audit::Findings;
 use holdfast_sandbox::http_get;
 
-use crate::clients::{Clients, Event, Outcome, Seen};
+use crate::clients::{Event, Outcome, Seen};
+use crate::environment::Environment;
 use crate::fault::Fault;
-use crate::world::World;
 
 /// Orders that must have been accepted for load to count as running.
 const SOME: usize = 30;
@@ -64,28 +64,28 @@ pub struct Trial {
     pub seen: Seen,
 }
 
-/// Inflicts one fault for `hold` on a world under load, heals it, and audits.
+/// Inflicts one fault for `hold` on an environment under load, heals it, and audits.
 ///
 /// # Errors
 /// When the fault cannot be made, or orders are not accepted before it or again after it.
-pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<Trial> {
-    let clients = world.clients(CLIENTS);
-    more(&clients, SOME).await.context("before the fault")?;
+pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> anyhow::Result<Trial> {
+    let clients = environment.clients(CLIENTS);
+    clients.more(SOME).await.context("before the fault")?;
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
     let begun = Instant::now();
-    fault.inflict(world).await.with_context(|| format!("cannot make: {fault}"))?;
-    let (struck, sent) = (Instant::now(), world.downstream.counts().0);
+    fault.inflict(environment).await.with_context(|| format!("cannot make: {fault}"))?;
+    let (struck, sent) = (Instant::now(), environment.downstream.counts().0);
     // Some take long to strike.
-    let probes = probe(world, order, struck + hold).await?;
-    let (lasted, fulfilled) = (begun.elapsed(), world.downstream.counts().0 - sent);
-    fault.heal(world).await.with_context(|| format!("cannot heal: {fault}"))?;
+    let probes = probe(environment, order, struck + hold).await?;
+    let (lasted, fulfilled) = (begun.elapsed(), environment.downstream.counts().0 - sent);
+    fault.heal(environment).await.with_context(|| format!("cannot heal: {fault}"))?;
     let healed = Instant::now();
-    more(&clients, SOME).await.context("after the fault")?;
+    clients.more(SOME).await.context("after the fault")?;
     // From both replicas, as their processes are ready again.
-    world.ready(PATIENCE).await?;
+    environment.ready(PATIENCE).await?;
     let ended = Instant::now();
     let seen = clients.stop().await;
-    let findings = world.audit(&seen, PATIENCE).await?;
+    let findings = environment.audit(&seen, PATIENCE).await?;
     let settled = ended.elapsed();
 
     let within = |from: Instant, to: Instant, outcome: Outcome, first: bool| {
@@ -126,7 +126,7 @@ pub async fn run(world: &World, fault: Fault, hold: Duration) -> anyhow::Result<
         slowest_read: probes.slowest_read,
         recovered,
         settled,
-        repeats: world.downstream.counts().1,
+        repeats: environment.downstream.counts().1,
         findings,
         seen,
     })
@@ -143,8 +143,8 @@ struct Probes {
 }
 
 /// Looks at the replica that no fault strikes, again and again.
-async fn probe(world: &World, order: i64, until: Instant) -> anyhow::Result<Probes> {
-    let other = world.apis.last().context("no replica")?;
+async fn probe(environment: &Environment, order: i64, until: Instant) -> anyhow::Result<Probes> {
+    let other = environment.apis.last().context("no replica")?;
     let live = format!("http://{}/livez", other.address());
     let readiness = format!("http://{}/readyz", other.internal());
     let reads = ["products/1".to_owned(), format!("orders/{order}")];
@@ -169,15 +169,4 @@ async fn probe(world: &World, order: i64, until: Instant) -> anyhow::Result<Prob
         tokio::time::sleep(PROBE).await;
     }
     Ok(probes)
-}
-
-/// Waits until so many more orders are accepted.
-async fn more(clients: &Clients, count: usize) -> anyhow::Result<()> {
-    let (before, begun) = (clients.accepted(), Instant::now());
-    while clients.accepted() < before + count {
-        let answers = clients.look(|seen| seen.answers.clone());
-        ensure!(begun.elapsed() < PATIENCE, "orders are not accepted: {answers:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
-use super::{Archived, CHUNK, EXAMPLES, Findings, Log};
+use super::{Archived, CHUNK, Findings, Log};
 use crate::load::Accepted;
 
 /// `others` of the orders in the database are known to be of other shapes.
@@ -25,7 +25,7 @@ pub(super) async fn accepted(
     let mut lost = Vec::new();
     let mut gone = Vec::new();
     for chunk in log.accepted.chunks(CHUNK) {
-        let rows = sqlx::query(
+        let rows: Vec<(i64, bool)> = sqlx::query_as(
             "SELECT told.id, orders.id IS NULL AS gone \
              FROM unnest($1::bigint[], $2::bigint[], $3::int[]) AS told (id, product_id, quantity) \
              LEFT JOIN orders ON orders.id = told.id \
@@ -37,21 +37,15 @@ pub(super) async fn accepted(
         .bind(chunk.iter().map(|order| order.quantity).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
-        for row in rows {
-            let found = if row.try_get("gone")? { &mut gone } else { &mut lost };
-            found.push(row.try_get::<i64, _>("id")?);
+        for (id, is_gone) in rows {
+            let found = if is_gone { &mut gone } else { &mut lost };
+            found.push(id);
         }
     }
     lost.append(&mut not_archived(gone, log, archived)?);
-    findings.missing += lost.len() as u64;
-    if !lost.is_empty() {
-        findings.violations.push(format!(
-            "{} accepted orders are lost, or are not what was asked for: {:?}",
-            lost.len(),
-            lost.get(..EXAMPLES).unwrap_or(&lost)
-        ));
-    }
     let told = i64::try_from(distinct.len() - lost.len())?;
+    let lost = lost.iter().map(ToString::to_string);
+    findings.missing("accepted orders are lost, or are not what was asked for", lost.collect());
     let unheard = findings.orders + archived.orders - told - others;
     if unheard > i64::try_from(log.cut_off)? {
         findings.violations.push(format!(

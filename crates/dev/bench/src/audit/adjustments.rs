@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection};
 
 use super::write::Write;
 use super::{Findings, Log};
 
 /// An entry of the ledger.
+#[derive(FromRow)]
 struct Entry {
+    product_id: i64,
+    version: i64,
     reason: String,
     delta: i64,
     note: Option<String>,
@@ -70,7 +73,7 @@ async fn entries(
             _ => None,
         })
         .unzip();
-    let rows = sqlx::query(
+    let entries: Vec<Entry> = sqlx::query_as(
         "SELECT DISTINCT product_id, version, reason, delta, note FROM stock_ledger \
          JOIN unnest($1::bigint[], $2::bigint[]) AS told (product_id, version) \
              USING (product_id, version)",
@@ -79,17 +82,7 @@ async fn entries(
     .bind(versions)
     .fetch_all(connection)
     .await?;
-    let mut entries = HashMap::new();
-    for row in rows {
-        let place = (row.try_get("product_id")?, row.try_get("version")?);
-        let entry = Entry {
-            reason: row.try_get("reason")?,
-            delta: row.try_get("delta")?,
-            note: row.try_get("note")?,
-        };
-        entries.insert(place, entry);
-    }
-    Ok(entries)
+    Ok(entries.into_iter().map(|entry| ((entry.product_id, entry.version), entry)).collect())
 }
 
 /// No adjustment was made twice, however often it was sent, and none otherwise than it was asked for.
@@ -104,14 +97,14 @@ async fn by_note(
             asked.insert(note.as_str(), (*id, *delta));
         }
     }
-    let rows = sqlx::query("SELECT product_id, delta, note FROM stock_ledger WHERE note = ANY($1)")
-        .bind(asked.keys().copied().collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
+    let rows: Vec<(i64, i64, String)> =
+        sqlx::query_as("SELECT product_id, delta, note FROM stock_ledger WHERE note = ANY($1)")
+            .bind(asked.keys().copied().collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
     let (mut seen, mut twice, mut otherwise) = (BTreeSet::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let note: String = row.try_get("note")?;
-        if asked.get(note.as_str()) != Some(&(row.try_get("product_id")?, row.try_get("delta")?)) {
+    for (product, delta, note) in rows {
+        if asked.get(note.as_str()) != Some(&(product, delta)) {
             otherwise.push(note.clone());
         }
         if !seen.insert(note.clone()) {

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection};
 
 use super::write::Write;
 use super::{Findings, Log};
 
 /// A key as it stands.
+#[derive(FromRow)]
 struct Key {
+    id: String,
     name: String,
     scopes: Vec<String>,
     revoked: bool,
@@ -67,21 +69,12 @@ async fn keys(
     connection: &mut PgConnection,
     names: &[&str],
 ) -> anyhow::Result<HashMap<String, Key>> {
-    let rows = sqlx::query(
+    let keys: Vec<Key> = sqlx::query_as(
         "SELECT id, name, scopes, revoked_at IS NOT NULL AS revoked FROM api_keys \
          WHERE name = ANY($1)",
     )
     .bind(names)
     .fetch_all(connection)
     .await?;
-    let mut keys = HashMap::new();
-    for row in rows {
-        let key = Key {
-            name: row.try_get("name")?,
-            scopes: row.try_get("scopes")?,
-            revoked: row.try_get("revoked")?,
-        };
-        keys.insert(row.try_get("id")?, key);
-    }
-    Ok(keys)
+    Ok(keys.into_iter().map(|key| (key.id.clone(), key)).collect())
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
-use super::{CHUNK, EXAMPLES, Findings};
+use super::{CHUNK, Findings};
 
 /// What has been archived.
 #[derive(Debug, Default)]
@@ -70,23 +70,20 @@ impl Archived {
             // A schema of before; nobody can have archived anything.
             return Ok(Self::default());
         }
-        let mut archived = Self::default();
-        for row in sqlx::query("SELECT product_id, units FROM archived_units")
-            .fetch_all(&mut *connection)
-            .await?
-        {
-            archived.units.insert(row.try_get(0)?, row.try_get(1)?);
-        }
-        let rows = sqlx::query("SELECT name, orders, completed FROM archive_files ORDER BY name")
+        let units: Vec<(i64, i64)> = sqlx::query_as("SELECT product_id, units FROM archived_units")
             .fetch_all(&mut *connection)
             .await?;
+        let rows: Vec<(String, i64, i64)> =
+            sqlx::query_as("SELECT name, orders, completed FROM archive_files ORDER BY name")
+                .fetch_all(&mut *connection)
+                .await?;
+        let mut archived = Self { units: units.into_iter().collect(), ..Self::default() };
         let mut files = Files::default();
-        for row in &rows {
-            let (orders, completed): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        for (name, orders, completed) in &rows {
             archived.orders += orders;
             archived.completed += completed;
             if let Some(folder) = folder {
-                files.read(&folder.join(row.try_get::<String, _>(0)?), (orders, completed));
+                files.read(&folder.join(name), (*orders, *completed));
             }
         }
         findings.archived = archived.orders;
@@ -165,12 +162,7 @@ async fn still_there(
             .await?;
         doubled.append(&mut found);
     }
-    if !doubled.is_empty() {
-        findings.violations.push(format!(
-            "{} archived orders are in the tables too: {:?}",
-            doubled.len(),
-            doubled.get(..EXAMPLES).unwrap_or(&doubled)
-        ));
-    }
+    let doubled = doubled.iter().map(ToString::to_string);
+    findings.broken("archived orders are in the tables too", doubled.collect());
     Ok(())
 }

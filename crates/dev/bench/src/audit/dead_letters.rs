@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::write::Write;
 use super::{Archived, Findings, Log};
@@ -30,7 +30,7 @@ pub(super) async fn check(
         }
     }
     let ids: Vec<i64> = told.keys().map(|(id, _)| *id).collect();
-    let rows = sqlx::query(
+    let rows: Vec<(i64, String, String)> = sqlx::query_as(
         "SELECT id, step ->> 'by' AS by, step ->> 'status' AS status FROM orders, \
              jsonb_array_elements(coalesce(earlier, '[]')) AS step \
          WHERE id = ANY($1) AND step ? 'by'",
@@ -38,10 +38,7 @@ pub(super) async fn check(
     .bind(ids)
     .fetch_all(connection)
     .await?;
-    let mut steps: HashSet<(i64, String, String)> = HashSet::new();
-    for row in rows {
-        steps.insert((row.try_get("id")?, row.try_get("by")?, row.try_get("status")?));
-    }
+    let steps: HashSet<_> = rows.into_iter().collect();
     let mut lost = Vec::new();
     for ((id, by), status) in told {
         let step = (id, by.to_owned(), status.to_owned());

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection};
 
 use super::write::Write;
 use super::{Archived, Findings, Log};
 
 /// A hold as it stands.
+#[derive(FromRow)]
 struct Hold {
+    id: i64,
     customer: String,
     product_id: i64,
     quantity: i32,
@@ -112,25 +114,13 @@ async fn holds(
     connection: &mut PgConnection,
     customers: &[&str],
 ) -> anyhow::Result<HashMap<i64, Hold>> {
-    let rows = sqlx::query(
-        "SELECT id, customer_ref, product_id, quantity, status, order_id, \
+    let holds: Vec<Hold> = sqlx::query_as(
+        "SELECT id, customer_ref AS customer, product_id, quantity, status, order_id, \
              coalesce(ended_at < expires_at, false) AS ended_early \
          FROM holds WHERE customer_ref = ANY($1)",
     )
     .bind(customers)
     .fetch_all(connection)
     .await?;
-    let mut holds = HashMap::new();
-    for row in rows {
-        let hold = Hold {
-            customer: row.try_get("customer_ref")?,
-            product_id: row.try_get("product_id")?,
-            quantity: row.try_get("quantity")?,
-            status: row.try_get("status")?,
-            order_id: row.try_get("order_id")?,
-            ended_early: row.try_get("ended_early")?,
-        };
-        holds.insert(row.try_get("id")?, hold);
-    }
-    Ok(holds)
+    Ok(holds.into_iter().map(|hold| (hold.id, hold)).collect())
 }

@@ -44,7 +44,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use archive::Archived;
 pub use log::Log;
@@ -214,17 +214,14 @@ async fn answered(
 }
 
 async fn counts(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
-    let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM products), count(*), \
-             count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE attempt > 1) \
-         FROM orders",
-    )
-    .fetch_one(connection)
-    .await?;
-    findings.products = row.try_get(0)?;
-    findings.orders = row.try_get(1)?;
-    findings.completed = row.try_get(2)?;
-    findings.begun_again = row.try_get(3)?;
+    (findings.products, findings.orders, findings.completed, findings.begun_again) =
+        sqlx::query_as(
+            "SELECT (SELECT count(*) FROM products), count(*), \
+                 count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE attempt > 1) \
+             FROM orders",
+        )
+        .fetch_one(connection)
+        .await?;
     Ok(())
 }
 
@@ -234,55 +231,52 @@ async fn done_once(
     expectation: Expectation,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let row = sqlx::query(
-        "SELECT \
-             count(*) FILTER (WHERE (finished_at IS NULL) \
-                 = (status IN ('completed', 'failed', 'cancelled'))), \
-             count(*) FILTER (WHERE status IN ('completed', 'processing') \
-                 AND (attempt < 1 OR processing_at IS NULL)), \
-             count(*) FILTER (WHERE status <> 'completed'), \
-             count(*) FILTER (WHERE status IN ('pending', 'processing')) \
-         FROM orders",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    let (untimed, unbegun, uncompleted, underway): (i64, i64, i64, i64) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    if untimed > 0 {
-        findings.violations.push(format!(
-            "{untimed} orders are final without a time, or have a time and are not final"
-        ));
+    let mut checks = vec![
+        (
+            "orders are final without a time, or have a time and are not final",
+            "orders WHERE (finished_at IS NULL) = (status IN ('completed', 'failed', 'cancelled'))",
+        ),
+        (
+            "orders were worked on and never begun",
+            "orders WHERE status IN ('completed', 'processing') \
+                 AND (attempt < 1 OR processing_at IS NULL)",
+        ),
+        (
+            "idempotency keys lead to nothing",
+            "idempotency_keys WHERE NOT CASE kind \
+                 WHEN 'order' THEN EXISTS (SELECT FROM orders WHERE id = result_id) \
+                 WHEN 'hold' THEN EXISTS (SELECT FROM holds WHERE id = result_id) \
+                 ELSE true END",
+        ),
+        (
+            "holds are used without an order, or the other way",
+            "holds LEFT JOIN orders ON orders.id = order_id \
+             WHERE (holds.status = 'used') <> (orders.id IS NOT NULL)",
+        ),
+    ];
+    if expectation.all_completed {
+        checks.push(("orders have not reached `completed`", "orders WHERE status <> 'completed'"));
     }
-    if unbegun > 0 {
-        findings.violations.push(format!("{unbegun} orders were worked on and never begun"));
+    if expectation.all_final {
+        let open = "orders WHERE status IN ('pending', 'processing')";
+        checks.push(("orders have not reached a final state", open));
     }
-    let keyless: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM idempotency_keys WHERE NOT CASE kind \
-             WHEN 'order' THEN EXISTS (SELECT FROM orders WHERE id = result_id) \
-             WHEN 'hold' THEN EXISTS (SELECT FROM holds WHERE id = result_id) \
-             ELSE true END",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if keyless > 0 {
-        findings.violations.push(format!("{keyless} idempotency keys lead to nothing"));
-    }
-    let misused: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM holds LEFT JOIN orders ON orders.id = order_id \
-         WHERE (holds.status = 'used') <> (orders.id IS NOT NULL)",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if misused > 0 {
-        findings
-            .violations
-            .push(format!("{misused} holds are used without an order, or the other way"));
-    }
-    if expectation.all_completed && uncompleted > 0 {
-        findings.violations.push(format!("{uncompleted} orders have not reached `completed`"));
-    }
-    if expectation.all_final && underway > 0 {
-        findings.violations.push(format!("{underway} orders have not reached a final state"));
+    none_of(connection, &checks, findings).await
+}
+
+/// Counts rows that must not be there: what they are, and what stands behind `FROM`.
+async fn none_of(
+    connection: &mut PgConnection,
+    checks: &[(&str, &'static str)],
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    for (what, from) in checks {
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {from}")))
+            .fetch_one(&mut *connection)
+            .await?;
+        if count > 0 {
+            findings.violations.push(format!("{count} {what}"));
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::write::{Line, Write};
 use super::{Archived, CHUNK, Findings, Log};
@@ -99,7 +99,7 @@ async fn orders(
     let mut orders: BTreeMap<i64, Order> = BTreeMap::new();
     for chunk in customers.chunks(CHUNK) {
         // With the holds that they used: each is of one product, and a product is on one line.
-        let rows = sqlx::query(
+        let rows: Vec<(i64, String, String, i64, i32, Option<i64>)> = sqlx::query_as(
             "SELECT line.id, line.customer_ref, line.status, line.product_id, line.quantity, \
                  holds.id AS hold_id \
              FROM (SELECT id, customer_ref, status, product_id, quantity FROM orders \
@@ -112,17 +112,10 @@ async fn orders(
         .bind(chunk)
         .fetch_all(&mut *connection)
         .await?;
-        for row in rows {
-            let order = orders.entry(row.try_get("id")?).or_insert(Order {
-                customer: row.try_get("customer_ref")?,
-                status: row.try_get("status")?,
-                lines: Vec::new(),
-            });
-            order.lines.push(Line {
-                product_id: row.try_get("product_id")?,
-                quantity: row.try_get("quantity")?,
-                hold_id: row.try_get("hold_id")?,
-            });
+        for (id, customer, status, product_id, quantity, hold_id) in rows {
+            let order = Order { customer, status, lines: Vec::new() };
+            let order = orders.entry(id).or_insert(order);
+            order.lines.push(Line { product_id, quantity, hold_id });
         }
     }
     for order in orders.values_mut() {
@@ -138,14 +131,12 @@ async fn cancellations(
     archived: &Archived,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let rows = sqlx::query("SELECT id, status FROM orders WHERE id = ANY($1)")
-        .bind(ids)
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut statuses: HashMap<i64, String> = HashMap::new();
-    for row in rows {
-        statuses.insert(row.try_get("id")?, row.try_get("status")?);
-    }
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT id, status FROM orders WHERE id = ANY($1)")
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
+    let statuses: HashMap<i64, String> = rows.into_iter().collect();
     let mut lost = Vec::new();
     for id in ids {
         match statuses.get(id).map(String::as_str) {
@@ -155,7 +146,7 @@ async fn cancellations(
         }
     }
     findings.missing("cancelled orders are not cancelled", lost);
-    let rows = sqlx::query(
+    let kept: Vec<(i64, i64)> = sqlx::query_as(
         "WITH ended AS (SELECT DISTINCT finished_at FROM orders \
                  WHERE id = ANY($1) AND status = 'cancelled'), \
              line AS (SELECT id, finished_at, product_id, quantity FROM orders \
@@ -165,18 +156,14 @@ async fn cancellations(
                       WHERE status = 'cancelled' AND finished_at IN (TABLE ended)), \
              due AS (SELECT finished_at, product_id, sum(quantity) AS units, min(id) AS first \
                      FROM line GROUP BY 1, 2) \
-         SELECT first, product_id, units FROM due \
+         SELECT first, product_id FROM due \
          WHERE units IS DISTINCT FROM (SELECT sum(returned) FROM stock_ledger AS entry \
              WHERE entry.product_id = due.product_id AND entry.created_at = due.finished_at)",
     )
     .bind(ids)
     .fetch_all(&mut *connection)
     .await?;
-    let mut kept = Vec::new();
-    for row in rows {
-        let (id, product): (i64, i64) = (row.try_get("first")?, row.try_get("product_id")?);
-        kept.push(format!("order {id}, product {product}"));
-    }
-    findings.missing("cancelled orders' units did not come back to the stock", kept);
+    let kept = kept.into_iter().map(|(id, product)| format!("order {id}, product {product}"));
+    findings.missing("cancelled orders' units did not come back to the stock", kept.collect());
     Ok(())
 }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection};
 
 use super::write::Write;
 use super::{Findings, Log};
 
 /// A product as it stands.
+#[derive(FromRow)]
 struct Product {
+    id: i64,
     version: i64,
     name: String,
     price_minor: i64,
@@ -36,23 +38,14 @@ pub(super) async fn check(
 ) -> anyhow::Result<()> {
     let known = known(log);
     let ids: Vec<i64> = known.keys().copied().collect();
-    let rows = sqlx::query(
+    let found: Vec<Product> = sqlx::query_as(
         "SELECT id, version, name, price_minor, retired_at IS NOT NULL AS retired \
          FROM products WHERE id = ANY($1)",
     )
     .bind(ids)
     .fetch_all(&mut *connection)
     .await?;
-    let mut found = HashMap::new();
-    for row in rows {
-        let product = Product {
-            version: row.try_get("version")?,
-            name: row.try_get("name")?,
-            price_minor: row.try_get("price_minor")?,
-            retired: row.try_get("retired")?,
-        };
-        found.insert(row.try_get::<i64, _>("id")?, product);
-    }
+    let found: HashMap<_, _> = found.into_iter().map(|product| (product.id, product)).collect();
     let (mut lost, mut on_sale, mut retired) = (Vec::new(), Vec::new(), Vec::new());
     for (id, known) in &known {
         let Some(product) = found.get(id) else {
@@ -134,7 +127,7 @@ async fn unanswered(
             asked.insert(name.as_str(), (*price_minor, *stock));
         }
     }
-    let rows = sqlx::query(
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
         "SELECT name, price_minor, coalesce(delta, -1) AS stock FROM products \
          LEFT JOIN stock_ledger ON product_id = id AND reason = 'opening' WHERE name = ANY($1)",
     )
@@ -142,9 +135,8 @@ async fn unanswered(
     .fetch_all(connection)
     .await?;
     let (mut seen, mut twice, mut parts) = (BTreeSet::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let name: String = row.try_get("name")?;
-        if asked.get(name.as_str()) != Some(&(row.try_get("price_minor")?, row.try_get("stock")?)) {
+    for (name, price_minor, stock) in rows {
+        if asked.get(name.as_str()) != Some(&(price_minor, stock)) {
             parts.push(name.clone());
         }
         if !seen.insert(name.clone()) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::write::Write;
 use super::{Findings, Log};
@@ -15,7 +15,7 @@ pub(super) async fn check(
     // A request that was sent again may have been refused once.
     let known: BTreeSet<&str> = log.writes().filter_map(|(write, _)| write.mark()).collect();
     let refused: BTreeSet<&str> = log.refused.iter().filter_map(Write::mark).collect();
-    let rows = sqlx::query(
+    let there: Vec<(String, String)> = sqlx::query_as(
         "WITH refused AS (SELECT unnest($1::text[]) AS mark) \
          SELECT 'product' AS what, mark FROM products JOIN refused ON mark = name \
          UNION ALL SELECT 'change of stock', mark FROM stock_ledger JOIN refused ON mark = note \
@@ -29,11 +29,7 @@ pub(super) async fn check(
     .bind(refused.difference(&known).copied().collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let mut there = Vec::new();
-    for row in rows {
-        let (what, mark): (String, String) = (row.try_get("what")?, row.try_get("mark")?);
-        there.push(format!("{what} `{mark}`"));
-    }
-    findings.broken("writes were refused and are there all the same", there);
+    let there = there.into_iter().map(|(what, mark)| format!("{what} `{mark}`"));
+    findings.broken("writes were refused and are there all the same", there.collect());
     Ok(())
 }

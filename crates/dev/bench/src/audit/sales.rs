@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::write::{Sale, Write};
 use super::{Findings, Log};
@@ -47,11 +47,14 @@ pub(super) async fn check(
     on_products(connection, findings).await
 }
 
+/// Name, limit for each customer, whether it stays closed, begin, end, products.
+type Row = (String, Option<i32>, bool, String, String, Vec<i64>);
+
 async fn sales(
     connection: &mut PgConnection,
     names: &[&str],
 ) -> anyhow::Result<HashMap<String, Sale>> {
-    let rows = sqlx::query(
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT name, per_customer, held_back, \
              to_char(starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS starts_at, \
              to_char(ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ends_at, \
@@ -61,18 +64,10 @@ async fn sales(
     .bind(names)
     .fetch_all(connection)
     .await?;
-    let mut sales = HashMap::new();
-    for row in rows {
-        let sale = Sale {
-            products: row.try_get("products")?,
-            starts_at: row.try_get("starts_at")?,
-            ends_at: row.try_get("ends_at")?,
-            per_customer: row.try_get("per_customer")?,
-            held_back: row.try_get("held_back")?,
-        };
-        sales.insert(row.try_get("name")?, sale);
-    }
-    Ok(sales)
+    let sale = |(name, per_customer, held_back, starts_at, ends_at, products): Row| {
+        (name, Sale { products, starts_at, ends_at, per_customer, held_back })
+    };
+    Ok(rows.into_iter().map(sale).collect())
 }
 
 /// Each product's row knows of as many sales as there are for it.

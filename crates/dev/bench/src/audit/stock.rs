@@ -1,9 +1,8 @@
 //! Promise 1: what was put in is what is left, held and sold, and the ledger says how it came to that.
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection};
 
-use super::{Archived, EXAMPLES, Findings, Log, adjustments};
+use super::{Archived, Findings, Log, adjustments, none_of};
 
 /// Every line of every order.
 macro_rules! all_lines {
@@ -20,38 +19,30 @@ pub(super) async fn check(
     archived: &Archived,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let negative: i64 = sqlx::query_scalar("SELECT count(*) FROM products WHERE stock < 0")
-        .fetch_one(&mut *connection)
-        .await?;
-    if negative > 0 {
-        findings.violations.push(format!("oversold: {negative} products have less than nothing"));
-    }
-    let homeless: i64 = sqlx::query_scalar(concat!(
-        "SELECT count(*) FROM (",
-        all_lines!(),
-        ") AS line WHERE NOT EXISTS (SELECT FROM products WHERE products.id = product_id)"
-    ))
-    .fetch_one(&mut *connection)
-    .await?;
-    if homeless > 0 {
-        findings.violations.push(format!("{homeless} lines name a product that is not there"));
-    }
-    let uncounted: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM orders FULL JOIN \
-             (SELECT order_id, count(*) + 1 AS lines FROM order_lines GROUP BY order_id) AS more \
-             ON order_id = orders.id \
-         WHERE line_count IS DISTINCT FROM coalesce(lines, 1)",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if uncounted > 0 {
-        findings.violations.push(format!("{uncounted} orders do not have the lines they count"));
-    }
+    let checks = [
+        ("products are oversold: they have less than nothing", "products WHERE stock < 0"),
+        (
+            "lines name a product that is not there",
+            concat!(
+                "(",
+                all_lines!(),
+                ") AS line WHERE NOT EXISTS (SELECT FROM products WHERE products.id = product_id)"
+            ),
+        ),
+        (
+            "orders do not have the lines they count",
+            "orders FULL JOIN \
+                 (SELECT order_id, count(*) + 1 AS lines FROM order_lines GROUP BY order_id) AS more \
+                 ON order_id = orders.id \
+             WHERE line_count IS DISTINCT FROM coalesce(lines, 1)",
+        ),
+    ];
+    none_of(connection, &checks, findings).await?;
     if log.is_none_or(|log| log.initial_stock.is_empty()) {
         findings.unchecked.push("what was put in: no log says so beside the ledger".into());
     }
     let told = log.map(adjustments::put_in).unwrap_or_default();
-    let rows = sqlx::query(concat!(
+    let sums: Vec<Sums> = sqlx::query_as(concat!(
         "SELECT coalesce(put_in.id, told.id) AS id, put_in.units, told.least, told.most, stock, \
              products.held, coalesce(holds.units, 0) AS kept, \
              coalesce(sold.units, 0) + coalesce(archived.units, 0) AS sold \
@@ -79,33 +70,43 @@ pub(super) async fn check(
     .bind(told.values().map(|units| *units.end()).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
-    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
-        let id: i64 = row.try_get("id")?;
-        let Some(left) = row.try_get::<Option<i64>, _>("stock")? else {
-            return Ok(format!("product {id} is gone"));
-        };
-        let number = |name: &str| -> Result<String, sqlx::Error> {
-            let number: Option<i64> = row.try_get(name)?;
-            Ok(number.map_or_else(|| "nothing".to_owned(), |number| number.to_string()))
-        };
-        let (least, most) = (number("least")?, number("most")?);
-        let told = if least == most { least } else { format!("{least} to {most}") };
-        Ok(format!(
-            "product {id}: {} put in by the ledger and {told} by the log, {left} left, {} said to be held \
-             and {} in holds, {} in orders",
-            number("units")?,
-            number("held")?,
-            number("kept")?,
-            number("sold")?
-        ))
-    };
-    report_rows(&rows, "stock and orders of products do not add up", describe, findings)?;
+    let wrong = sums.iter().map(Sums::describe).collect();
+    findings.broken("stock and orders of products do not add up", wrong);
     ledger(connection, findings).await
+}
+
+/// The sums of a product that do not add up.
+#[derive(FromRow)]
+struct Sums {
+    id: i64,
+    units: Option<i64>,
+    least: Option<i64>,
+    most: Option<i64>,
+    stock: Option<i64>,
+    held: Option<i64>,
+    kept: i64,
+    sold: i64,
+}
+
+impl Sums {
+    fn describe(&self) -> String {
+        let Self { id, kept, sold, .. } = self;
+        let Some(left) = self.stock else { return format!("product {id} is gone") };
+        let number = |it: Option<i64>| it.map_or_else(|| "nothing".to_owned(), |it| it.to_string());
+        let (least, most) = (number(self.least), number(self.most));
+        let told = if least == most { least } else { format!("{least} to {most}") };
+        format!(
+            "product {id}: {} put in by the ledger and {told} by the log, {left} left, {} said to be held \
+             and {kept} in holds, {sold} in orders",
+            number(self.units),
+            number(self.held),
+        )
+    }
 }
 
 /// Each row of the ledger follows from the one before, and the last is the product as it stands.
 async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
-    let rows = sqlx::query(
+    let wrong: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT entry.id, entry.version FROM ( \
              SELECT product_id AS id, version, reason, delta, sold, returned, ledger.held, \
                  stock_after, held_after, \
@@ -123,28 +124,7 @@ async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyho
     )
     .fetch_all(connection)
     .await?;
-    let describe = |row: &PgRow| -> Result<String, sqlx::Error> {
-        Ok(format!(
-            "product {} at version {}",
-            row.try_get::<i64, _>("id")?,
-            row.try_get::<i64, _>("version")?
-        ))
-    };
-    report_rows(&rows, "entries of the ledger do not follow", describe, findings)
-}
-
-/// Says how many rows break a promise, with a few examples.
-fn report_rows(
-    rows: &[PgRow],
-    what: &str,
-    describe: impl Fn(&PgRow) -> Result<String, sqlx::Error>,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let examples: Vec<String> =
-        rows.iter().take(EXAMPLES).map(describe).collect::<Result<_, _>>()?;
-    findings.violations.push(format!("{} {what}: {}", rows.len(), examples.join("; ")));
+    let wrong = wrong.iter().map(|(id, version)| format!("product {id} at version {version}"));
+    findings.broken("entries of the ledger do not follow", wrong.collect());
     Ok(())
 }

@@ -114,6 +114,14 @@ impl Unit {
 }
 
 impl Goal {
+    fn of(
+        work: &'static str,
+        (must, aim): (Bound, Bound),
+        (measured, unit): (Option<f64>, Unit),
+    ) -> Self {
+        Self { work, must, aim, measured, unit, made_from: String::new() }
+    }
+
     /// Whether it is reached.
     pub fn verdict(&self) -> Verdict {
         match self.measured {
@@ -133,210 +141,186 @@ pub fn goals(run: &Run) -> Vec<Goal> {
     goals
 }
 
+/// Orders per second of a part with one product or the usual ones, at so many connections and replicas.
+fn orders(run: &Run, part: &str, connections: u32, replicas: u32) -> Option<f64> {
+    let like = |it: &Point| it.connections == connections && it.replicas == replicas;
+    run.median(part, like, |point| point.orders_per_s)
+}
+
+/// A figure of a part that is measured in one way only.
+fn single(run: &Run, part: &str, figure: impl Fn(&Point) -> f64) -> Option<f64> {
+    run.median(part, |_| true, figure)
+}
+
 fn throughput(run: &Run) -> Vec<Goal> {
-    use Bound::AtLeast;
-    let orders = |point: &Point| point.orders_per_s;
-    let at = |connections: u32, replicas: u32| {
-        move |point: &Point| point.connections == connections && point.replicas == replicas
+    let alone = |part| orders(run, part, CONNECTIONS, 1);
+    let hot = alone(part::HOT);
+    let nothing = orders(run, part::NOTHING_POST, CONNECTIONS, 0);
+    let statement = |products| best_of_rounds(run, part::PGBENCH_CTE, products);
+    let named = |part, name: &'static str| single(run, part, move |point| more(point, name));
+    let locked = |part| (named(part, "locked_orders_per_s"), named(part, "open_orders_per_s"));
+    let reads = |part, replicas| {
+        let like = |it: &Point| it.connections == CONNECTIONS && it.replicas == replicas;
+        run.median(part, like, |point| point.reads_per_s)
     };
-    let hot = run.median(part::HOT, at(CONNECTIONS, 1), orders);
-    let nothing = run.median(part::NOTHING_POST, at(CONNECTIONS, 0), orders);
-    let cte_one = best_of_rounds(run, part::PGBENCH_CTE, 1);
-    let cte_many = best_of_rounds(run, part::PGBENCH_CTE, 1_000);
-    let uniform = run.median(part::UNIFORM, at(CONNECTIONS, 1), orders);
-    let draining = run.median(part::HOT_DRAINING, at(CONNECTIONS, 1), orders);
-    let two = run.median(part::HOT, at(CONNECTIONS, 2), orders);
-    let many = run.median(part::HOT, at(1_024, 1), orders);
-    let alone = |part| run.median(part, at(CONNECTIONS, 1), orders);
-    let sold_out = run.median(part::SOLD_OUT, |_| true, |point| more(point, "sold_out_per_s"));
-    let reads =
-        |part, replicas| run.median(part, at(CONNECTIONS, replicas), |point| point.reads_per_s);
-    let locked = |part| {
-        let rate = |name: &'static str| run.median(part, |_| true, move |point| more(point, name));
-        (rate("locked_orders_per_s"), rate("open_orders_per_s"))
-    };
-    vec![
-        ratio(
+    // What was done; the least and what is hoped for; ours, and what it is compared with.
+    [
+        (
             "hot product, 256 connections, workers stopped; against pgbench's best of one statement on one row",
-            (AtLeast(12.0), AtLeast(20.0)),
-            (hot, cte_one),
+            (12.0, 20.0),
+            (hot, statement(1)),
         ),
-        ratio(
-            "the same against a POST that does nothing",
-            (AtLeast(0.0), AtLeast(0.5)),
-            (hot, nothing),
-        ),
-        ratio(
+        ("the same against a POST that does nothing", (0.0, 0.5), (hot, nothing)),
+        (
             "hot product while two workers drain, empty fulfilment; against the same pgbench",
-            (AtLeast(5.0), AtLeast(8.0)),
-            (draining, cte_one),
+            (5.0, 8.0),
+            (alone(part::HOT_DRAINING), statement(1)),
         ),
-        ratio(
+        (
             "1,000 products, 256 connections; against pgbench's best of one statement on 1,000 rows",
-            (AtLeast(2.0), AtLeast(3.0)),
-            (uniform, cte_many),
+            (2.0, 3.0),
+            (alone(part::UNIFORM), statement(1_000)),
         ),
-        ratio(
+        (
             "one row locked by another session's transaction; the others against a transaction that holds nothing",
-            (AtLeast(0.9), AtLeast(NO_LOSS)),
+            (0.9, NO_LOSS),
             locked(part::ROW_LOCKED),
         ),
-        ratio(
+        (
             "the same with the rows of 30 products, 2,000 orders and 8 keys",
-            (AtLeast(0.9), AtLeast(NO_LOSS)),
+            (0.9, NO_LOSS),
             locked(part::ROWS_LOCKED),
         ),
-        ratio(
+        (
             "the same rows locked beside a hot product on two replicas",
-            (AtLeast(0.9), AtLeast(NO_LOSS)),
+            (0.9, NO_LOSS),
             locked(part::ROWS_LOCKED_HOT),
         ),
-        ratio(
+        (
             "reads of cached products; against a GET that does nothing",
-            (AtLeast(0.8), AtLeast(0.9)),
+            (0.8, 0.9),
             (reads(part::READS, 1), reads(part::NOTHING_GET, 0)),
         ),
-        ratio(
+        (
             "two API replicas on one hot product; against one",
-            (AtLeast(0.9), AtLeast(1.0)),
-            (two, hot),
+            (0.9, 1.0),
+            (orders(run, part::HOT, CONNECTIONS, 2), hot),
         ),
-        ratio(
+        (
             "hot product at 1,024 connections; against 256",
-            (AtLeast(0.9), AtLeast(NO_LOSS)),
-            (many, hot),
+            (0.9, NO_LOSS),
+            (orders(run, part::HOT, 1_024, 1), hot),
         ),
-        ratio(
+        (
             "hot product with an Idempotency-Key on each order; against without",
-            (AtLeast(0.7), AtLeast(0.9)),
+            (0.7, 0.9),
             (alone(part::KEYS), hot),
         ),
-        ratio(
+        (
             "hot product with an API key on each order, and its rate counted; against without",
-            (AtLeast(0.0), AtLeast(0.9)),
+            (0.0, 0.9),
             (alone(part::ACCESS), hot),
         ),
-        ratio(
+        (
             "hot product with a trace of each hundredth order; against without",
-            (AtLeast(0.97), AtLeast(NO_LOSS)),
+            (0.97, NO_LOSS),
             (alone(part::TRACED), hot),
         ),
-        ratio(
+        (
             "hot product with a trace of each order; against without",
-            (AtLeast(0.0), AtLeast(0.0)),
+            (0.0, 0.0),
             (alone(part::ALL_TRACED), hot),
         ),
-        ratio(
+        (
             "refusals of a sold-out product; against orders of the hot one",
-            (AtLeast(1.0), AtLeast(1.0)),
-            (sold_out, hot),
+            (1.0, 1.0),
+            (named(part::SOLD_OUT, "sold_out_per_s"), hot),
         ),
     ]
+    .map(|(work, (must, aim), figures)| {
+        ratio(work, (Bound::AtLeast(must), Bound::AtLeast(aim)), figures, "per s")
+    })
+    .into()
 }
 
 fn others(run: &Run) -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
-    let mean = |point: &Point| point.latency_ms.mean;
-    let one = |replicas| {
-        move |point: &Point| {
-            point.connections == 1 && point.replicas == replicas && point.products == 1
-        }
+    let mean = |part, replicas| {
+        let like =
+            move |it: &Point| it.connections == 1 && it.replicas == replicas && it.products == 1;
+        run.median(part, like, |point| point.latency_ms.mean)
     };
-    let p99 = run.median(part::STEADY, |_| true, |point| point.latency_ms.p99);
-    let offered = run.median(part::STEADY, |_| true, |point| point.offered_per_s.unwrap_or(0.0));
+    let offered = single(run, part::STEADY, |point| point.offered_per_s.unwrap_or(0.0));
     let memory = run.median(
         part::HOT,
         |point| point.connections == 1_024 && point.replicas == 1,
         |point| point.memory_mib.get("API").copied().unwrap_or(0.0),
     );
-    let drained = run.median(part::DRAIN, |_| true, |point| more(point, "drained_orders_per_s"));
     vec![
         Goal {
-            work: "hot product, 256 connections at 70 % of the peak, open loop: 99 of 100 orders",
-            must: AtMost(15.0),
-            aim: AtMost(5.0),
-            measured: p99,
-            unit: Unit::Milliseconds,
             made_from: offered.map_or(String::new(), |it| format!("{} orders/s due", figure(it))),
-        },
-        Goal {
-            unit: Unit::Times,
-            ..latency_ratio(
-                "one connection, idle system; against one FOR UPDATE transaction in pgbench",
-                (AtMost(1.5), AtMost(1.1)),
-                (
-                    run.median(part::HOT, one(1), mean),
-                    run.median(part::PGBENCH_FOR_UPDATE, one(0), mean),
-                ),
+            ..Goal::of(
+                "hot product, 256 connections at 70 % of the peak, open loop: 99 of 100 orders",
+                (AtMost(15.0), AtMost(5.0)),
+                (single(run, part::STEADY, |point| point.latency_ms.p99), Unit::Milliseconds),
             )
         },
-        Goal {
-            work: "resident memory of the API at 1,024 connections",
-            must: AtMost(96.0),
-            aim: AtMost(48.0),
-            measured: memory,
-            unit: Unit::Mebibytes,
-            made_from: String::new(),
-        },
-        Goal {
-            work: "one worker, empty fulfilment",
-            must: AtLeast(10_000.0),
-            aim: AtLeast(30_000.0),
-            measured: drained,
-            unit: Unit::OrdersPerSecond,
-            made_from: String::new(),
-        },
+        ratio(
+            "one connection, idle system; against one FOR UPDATE transaction in pgbench",
+            (AtMost(1.5), AtMost(1.1)),
+            (mean(part::HOT, 1), mean(part::PGBENCH_FOR_UPDATE, 0)),
+            "ms",
+        ),
+        Goal::of(
+            "resident memory of the API at 1,024 connections",
+            (AtMost(96.0), AtMost(48.0)),
+            (memory, Unit::Mebibytes),
+        ),
+        Goal::of(
+            "one worker, empty fulfilment",
+            (AtLeast(10_000.0), AtLeast(30_000.0)),
+            (
+                single(run, part::DRAIN, |point| more(point, "drained_orders_per_s")),
+                Unit::OrdersPerSecond,
+            ),
+        ),
     ]
 }
 
+type Figure = fn(&Point) -> f64;
+
 fn overload(run: &Run) -> Vec<Goal> {
-    use Bound::{AtLeast, AtMost};
-    let of = |figure: fn(&Point) -> f64| run.median(part::OVERLOAD, |_| true, figure);
-    let single = |work, bound: Bound, unit, measured| Goal {
-        work,
-        must: bound,
-        aim: bound,
-        measured,
-        unit,
-        made_from: String::new(),
-    };
-    vec![
-        ratio(
-            "three times the peak offered, one hot product; accepted orders against the peak",
-            (AtLeast(0.9), AtLeast(0.9)),
-            (of(|point| point.orders_per_s), of(|point| more(point, "peak_orders_per_s"))),
-        ),
-        single(
-            "the surplus: 99 of 100 refusals, from sending",
-            AtMost(100.0),
-            Unit::Milliseconds,
-            of(|point| point.refused_latency_ms.p99),
-        ),
-        single(
-            "refusals that do not say when to come again",
-            AtMost(0.0),
-            Unit::Count,
-            of(|point| more(point, "refused_without_retry_after")),
-        ),
-        single(
+    let of = |figure: Figure| single(run, part::OVERLOAD, figure);
+    let mut goals = vec![ratio(
+        "three times the peak offered, one hot product; accepted orders against the peak",
+        (Bound::AtLeast(0.9), Bound::AtLeast(0.9)),
+        (of(|point| point.orders_per_s), of(|point| more(point, "peak_orders_per_s"))),
+        "per s",
+    )];
+    let most: [(&str, f64, Unit, Figure); 5] = [
+        ("the surplus: 99 of 100 refusals, from sending", 100.0, Unit::Milliseconds, |it| {
+            it.refused_latency_ms.p99
+        }),
+        ("refusals that do not say when to come again", 0.0, Unit::Count, |it| {
+            more(it, "refused_without_retry_after")
+        }),
+        (
             "answers of another kind than 201 and 503, and requests without an answer",
-            AtMost(0.0),
+            0.0,
             Unit::Count,
-            of(|point| point.failed as f64),
+            |it| it.failed as f64,
         ),
-        single(
-            "probes of /livez without an answer in a second",
-            AtMost(0.0),
-            Unit::Count,
-            of(|point| more(point, "livez_failed")),
-        ),
-        single(
-            "all is normal after the load stops",
-            AtMost(2.0),
-            Unit::Seconds,
-            of(|point| more(point, "recovered_after_s")),
-        ),
-    ]
+        ("probes of /livez without an answer in a second", 0.0, Unit::Count, |it| {
+            more(it, "livez_failed")
+        }),
+        ("all is normal after the load stops", 2.0, Unit::Seconds, |it| {
+            more(it, "recovered_after_s")
+        }),
+    ];
+    goals.extend(most.map(|(work, bound, unit, figure)| {
+        Goal::of(work, (Bound::AtMost(bound), Bound::AtMost(bound)), (of(figure), unit))
+    }));
+    goals
 }
 
 fn more(point: &Point, name: &str) -> f64 {
@@ -356,25 +340,14 @@ pub fn best_of_rounds(run: &Run, part: &str, products: u32) -> Option<f64> {
 
 fn ratio(
     work: &'static str,
-    (must, aim): (Bound, Bound),
+    bounds: (Bound, Bound),
     (ours, other): (Option<f64>, Option<f64>),
+    unit: &str,
 ) -> Goal {
     let measured = ours.zip(other).map(|(ours, other)| ours / other).filter(|it| it.is_finite());
     let made_from = match (ours, other) {
-        (Some(ours), Some(other)) => format!("{} / {} per s", figure(ours), figure(other)),
+        (Some(ours), Some(other)) => format!("{} / {} {unit}", figure(ours), figure(other)),
         _ => String::new(),
     };
-    Goal { work, must, aim, measured, unit: Unit::Times, made_from }
-}
-
-fn latency_ratio(
-    work: &'static str,
-    bounds: (Bound, Bound),
-    (ours, other): (Option<f64>, Option<f64>),
-) -> Goal {
-    let made_from = match (ours, other) {
-        (Some(ours), Some(other)) => format!("{} / {} ms", figure(ours), figure(other)),
-        _ => String::new(),
-    };
-    Goal { made_from, ..ratio(work, bounds, (ours, other)) }
+    Goal { made_from, ..Goal::of(work, bounds, (measured, Unit::Times)) }
 }

@@ -5,9 +5,10 @@ use std::io::{Seek as _, Write as _};
 use std::process::Command;
 use std::time::Instant;
 
+use procfs::{CpuInfo, Current as _, Meminfo};
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{POSTGRES_SETTINGS, Stage};
+use crate::environment::{Environment, POSTGRES_SETTINGS};
 
 /// Flushes that the disk is tried with.
 const FLUSHES: u32 = 200;
@@ -42,31 +43,22 @@ impl Machine {
     ///
     /// # Errors
     /// When a server does not answer, or the temporary folder cannot be written to.
-    pub async fn look(stage: &Stage) -> anyhow::Result<Self> {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let after = |text: &str, key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))
-                .map(|value| value.trim().to_owned())
-        };
-        let memory_kib: f64 = after(&meminfo, "MemTotal")
-            .and_then(|value| value.split(' ').next()?.parse().ok())
-            .unwrap_or(0.0);
+    pub async fn look(environment: &Environment) -> anyhow::Result<Self> {
+        let processor = CpuInfo::current()?;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Self {
-            processor: after(&cpuinfo, "model name").unwrap_or_else(|| "unknown".into()),
+            processor: processor.model_name(0).unwrap_or("unknown").to_owned(),
             cores: std::thread::available_parallelism()?.get(),
-            memory_gib: (memory_kib / 1024.0 / 1024.0).round(),
+            memory_gib: (Meminfo::current()?.mem_total as f64 / f64::from(1 << 30)).round(),
             kernel: kernel.trim().to_owned(),
             flush_us: tokio::task::spawn_blocking(flush_us).await??,
-            postgres: stage.postgres_version().await?,
+            postgres: environment.postgres_version().await?,
             postgres_settings: POSTGRES_SETTINGS
                 .iter()
                 .map(|(name, value)| format!("{name} = {value}"))
                 .collect(),
             redis: redis_version(),
-            pgbench: stage.pgbench.version.clone(),
+            pgbench: environment.pgbench.version.clone(),
             holdfast: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }

@@ -3,10 +3,10 @@
 use super::Bench;
 use super::measure::cpu_us;
 use super::settings::PRODUCTS;
+use crate::environment::STOCK;
 use crate::pgbench::{self, Script};
 use crate::processes::{Usage, ended_children};
 use crate::report::model::{Point, Quantiles, part};
-use crate::stage::STOCK;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     for products in [1, PRODUCTS] {
@@ -15,14 +15,14 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             (Script::SingleStatement, part::PGBENCH_CTE),
         ] {
             // A database of its own, so that no script works with the dead rows of another.
-            let database = bench.stage.new_database(products).await?;
+            let database = bench.environment.new_database(products).await?;
             for clients in bench.settings.pgbench_clients.clone() {
                 let point = measure(bench, &database, script, name, products, clients).await?;
                 bench.record(point);
                 pgbench::tidy(&database).await?;
             }
             pgbench::check(&database, STOCK).await?;
-            bench.stage.drop_database(&database).await?;
+            bench.environment.drop_database(&database).await?;
         }
     }
     Ok(())
@@ -37,9 +37,10 @@ async fn measure(
     clients: u32,
 ) -> anyhow::Result<Point> {
     let seconds = bench.settings.pgbench_s;
-    let servers = bench.stage.watched().await?;
+    let servers = bench.environment.watched().await?;
     let (before, pgbench_before) = (Usage::so_far(&servers), ended_children());
-    let outcome = bench.stage.pgbench.run(database, script, products, clients, seconds).await?;
+    let outcome =
+        bench.environment.pgbench.run(database, script, products, clients, seconds).await?;
     let orders = outcome.orders_per_s * f64::from(seconds);
     let (mut cpu, others_cpu_percent) = Usage::since(&before, &servers);
     cpu.retain(|name, _| *name == "PostgreSQL");

@@ -8,15 +8,15 @@ use std::time::Instant;
 use super::settings::Settings;
 use super::{ALL, Scenario};
 use crate::audit::{Expectation, audit};
+use crate::environment::{Environment, Fixture};
 use crate::report::machine::Machine;
 use crate::report::model::{PartAudit, Point, Run};
 use crate::report::terminal;
-use crate::stage::{Shop, Stage};
 
 /// A run in progress: the servers, and what was measured so far.
 pub struct Bench {
     /// The servers.
-    pub stage: Stage,
+    pub environment: Environment,
     /// How long and how often.
     pub settings: Settings,
     /// The round, from 1.
@@ -35,8 +35,8 @@ impl Bench {
     /// When something does not start.
     pub async fn start(settings: Settings, command: String, out: PathBuf) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let stage = Stage::start().await?;
-        let machine = Machine::look(&stage).await?;
+        let environment = Environment::start().await?;
+        let machine = Machine::look(&environment).await?;
         let run = Run {
             command,
             quick: settings.quick,
@@ -47,7 +47,7 @@ impl Bench {
             audits: Vec::new(),
             failures: Vec::new(),
         };
-        Ok(Self { stage, settings, round: 1, out, run, started })
+        Ok(Self { environment, settings, round: 1, out, run, started })
     }
 
     /// Starts the servers, for this build of the API.
@@ -60,7 +60,7 @@ impl Bench {
         out: &Path,
     ) -> anyhow::Result<Self> {
         let mut bench = Self::start(settings, String::new(), out.to_owned()).await?;
-        api.clone_into(&mut bench.stage.api);
+        api.clone_into(&mut bench.environment.api);
         Ok(bench)
     }
 
@@ -69,9 +69,9 @@ impl Bench {
     /// # Errors
     /// When they do not end.
     pub(super) async fn stop(self) -> anyhow::Result<Run> {
-        let Self { stage, run, .. } = self;
-        stage.redis.shutdown().await?;
-        stage.postgres.shutdown().await?;
+        let Self { environment, run, .. } = self;
+        environment.redis.shutdown().await?;
+        environment.postgres.shutdown().await?;
         Ok(run)
     }
 
@@ -113,29 +113,29 @@ impl Bench {
         self.run.points.push(point);
     }
 
-    /// Stops a shop, audits it and removes its database. A broken promise is a finding; the
+    /// Stops a fixture, audits it and removes its database. A broken promise is a finding; the
     /// clients' log is then kept beside the results.
     ///
     /// # Errors
-    /// When a process of the shop has died, or the database cannot be asked.
+    /// When a process of the fixture has died, or the database cannot be asked.
     pub async fn close(
         &mut self,
-        mut shop: Shop,
+        mut fixture: Fixture,
         part: &str,
         expectation: Expectation,
     ) -> anyhow::Result<()> {
-        shop.stop().await?;
-        let findings = audit(&shop.database_url, Some(&shop.log), expectation).await?;
+        fixture.stop().await?;
+        let findings = audit(&fixture.database_url, Some(&fixture.log), expectation).await?;
         self.note(&format!("  audit: {findings}"));
         if !findings.hold() {
             fs::create_dir_all(&self.out)?;
             let path = self.out.join(format!("broken-{part}-{}.log", self.round));
             let mut file = BufWriter::new(File::create(&path)?);
-            shop.log.write(&mut file)?;
+            fixture.log.write(&mut file)?;
             file.flush()?;
             self.note(&format!("  the clients' log is in {}", path.display()));
         }
         self.run.audits.push(PartAudit { part: part.to_owned(), round: self.round, findings });
-        self.stage.drop_database(&shop.database_url).await
+        self.environment.drop_database(&fixture.database_url).await
     }
 }

@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::measure::{quantile, sorted};
-use super::settings::{CONNECTIONS, PRODUCTS};
+use super::settings::CONNECTIONS;
+use super::work::{HOT, KEYS, READS, UNIFORM, Work};
 use super::{Bench, Settings};
 use crate::audit::Expectation;
-use crate::load::{Choice, Group, Pace, Requests};
+use crate::environment::Fixture;
 use crate::report::model::Point;
-use crate::stage::{Shop, ShopOptions};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -33,42 +32,17 @@ pub struct Comparison {
     pub results: PathBuf,
 }
 
-struct Work {
-    name: &'static str,
-    products: u32,
-    replicas: u32,
-    connections: usize,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Orders,
-    KeyedOrders,
-    Reads,
-}
-
-const fn work(name: &'static str, products: u32, connections: usize, kind: Kind) -> Work {
-    Work { name, products, replicas: 1, connections, kind }
-}
-
-/// What can be compared.
-const ALL: [Work; 9] = [
-    work("hot", 1, CONNECTIONS, Kind::Orders),
-    work("hot_1024", 1, 1_024, Kind::Orders),
-    work("hot_32", 1, 32, Kind::Orders),
-    work("hot_1", 1, 1, Kind::Orders),
-    work("keys", 1, CONNECTIONS, Kind::KeyedOrders),
-    work("uniform", PRODUCTS, CONNECTIONS, Kind::Orders),
-    work("uniform_32", PRODUCTS, 32, Kind::Orders),
-    work("reads", PRODUCTS, CONNECTIONS, Kind::Reads),
-    Work {
-        name: "replicas",
-        products: 1,
-        replicas: 2,
-        connections: CONNECTIONS,
-        kind: Kind::Orders,
-    },
+/// What can be compared: its name, and at how many connections.
+const ALL: [(&str, Work, usize); 9] = [
+    ("hot", HOT, CONNECTIONS),
+    ("hot_1024", HOT, 1_024),
+    ("hot_32", HOT, 32),
+    ("hot_1", HOT, 1),
+    ("keys", KEYS, CONNECTIONS),
+    ("uniform", UNIFORM, CONNECTIONS),
+    ("uniform_32", UNIFORM, 32),
+    ("reads", READS, CONNECTIONS),
+    ("replicas", Work { replicas: 2, ..HOT }, CONNECTIONS),
 ];
 
 /// The names of what can be compared.
@@ -76,7 +50,7 @@ pub const WORKS: [&str; ALL.len()] = {
     let mut names = [""; ALL.len()];
     let mut at = 0;
     while at < names.len() {
-        names[at] = ALL[at].name;
+        names[at] = ALL[at].0;
         at += 1;
     }
     names
@@ -100,33 +74,38 @@ pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::R
         out,
         "| work | before, per s | after, per s | ratio: median (quartiles) | CPU of the API | CPU of PostgreSQL |\n|---|---|---|---|---|---|"
     )?;
-    let chosen = ALL.iter().filter(|work| {
-        comparison.only.is_empty() || comparison.only.iter().any(|name| name == work.name)
+    let chosen = ALL.iter().filter(|(name, ..)| {
+        comparison.only.is_empty() || comparison.only.iter().any(|only| only == name)
     });
-    for work in chosen {
-        let options = ShopOptions { products: work.products, replicas: work.replicas };
-        let mut shops =
-            [before.stage.open_shop(options).await?, after.stage.open_shop(options).await?];
+    for (name, work, connections) in chosen {
+        let options = work.options();
+        let mut fixtures = [
+            before.environment.open_fixture(options).await?,
+            after.environment.open_fixture(options).await?,
+        ];
+        let window = async |bench: &Bench, fixture: &mut Fixture| {
+            bench.closed_loop(fixture, name, work.clients(fixture, *connections)).await
+        };
         let mut pairs = Vec::new();
         // The first pair warms up.
         for pair in 0..=comparison.pairs {
-            let [first, second] = &mut shops;
+            let [first, second] = &mut fixtures;
             let both = if pair % 2 == 0 {
-                let old = window(&before, first, work).await?;
-                [old, window(&after, second, work).await?]
+                let old = window(&before, first).await?;
+                [old, window(&after, second).await?]
             } else {
-                let new = window(&after, second, work).await?;
-                [window(&before, first, work).await?, new]
+                let new = window(&after, second).await?;
+                [window(&before, first).await?, new]
             };
             if pair > 0 {
                 pairs.push(both);
             }
         }
-        writeln!(out, "{}", line(work.name, &pairs))?;
+        writeln!(out, "{}", line(name, &pairs))?;
         out.flush()?;
-        let [first, second] = shops;
-        for (bench, shop) in [(&mut before, first), (&mut after, second)] {
-            bench.close(shop, work.name, Expectation::default()).await?;
+        let [first, second] = fixtures;
+        for (bench, fixture) in [(&mut before, first), (&mut after, second)] {
+            bench.close(fixture, name, Expectation::default()).await?;
         }
     }
     for bench in [before, after] {
@@ -134,22 +113,6 @@ pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::R
         bench.stop().await?;
     }
     Ok(())
-}
-
-async fn window(bench: &Bench, shop: &mut Shop, work: &Work) -> anyhow::Result<Point> {
-    let requests = match work.kind {
-        Kind::Orders => Requests::orders(&shop.product_ids, Choice::Uniform),
-        Kind::KeyedOrders => Requests::orders(&shop.product_ids, Choice::Uniform).with_keys(),
-        Kind::Reads => Requests::reads(&shop.product_ids, Choice::Uniform),
-    };
-    let group = Group {
-        name: work.name,
-        targets: shop.targets(),
-        connections: work.connections,
-        requests: Arc::new(requests),
-        pace: Pace::Closed,
-    };
-    bench.closed_loop(shop, work.name, group).await
 }
 
 fn line(name: &str, pairs: &[[Point; 2]]) -> String {

@@ -7,14 +7,14 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::Bench;
-use super::hot::orders;
 use super::measure::{cpu_us, describe};
 use super::settings::{CONNECTIONS, PRODUCTS};
+use super::work::orders;
 use crate::audit::Expectation;
+use crate::environment::{Fixture, FixtureOptions};
 use crate::load::Plan;
 use crate::processes::{Usage, memory_mib};
 use crate::report::model::{Point, part};
-use crate::stage::{Shop, ShopOptions};
 
 /// For the workers to finish what they have left.
 const DRAIN_LIMIT: Duration = Duration::from_mins(3);
@@ -28,17 +28,18 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn beside_a_hot_product(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
-    bench.stage.add_workers(&mut shop, 2).await?;
-    let group = orders(&shop, part::HOT_DRAINING, CONNECTIONS);
-    let mut point = bench.closed_loop(&mut shop, part::HOT_DRAINING, group).await?;
+    let mut fixture =
+        bench.environment.open_fixture(FixtureOptions { products: 1, replicas: 1 }).await?;
+    bench.environment.add_workers(&mut fixture, 2).await?;
+    let group = orders(&fixture, part::HOT_DRAINING, CONNECTIONS);
+    let mut point = bench.closed_loop(&mut fixture, part::HOT_DRAINING, group).await?;
     let stopped = Instant::now();
-    drained(&shop).await?;
+    drained(&fixture).await?;
     point.more.insert("rest_drained_after_s".into(), stopped.elapsed().as_secs_f64());
     bench.record(point);
     bench
         .close(
-            shop,
+            fixture,
             part::HOT_DRAINING,
             Expectation { all_completed: true, ..Expectation::default() },
         )
@@ -46,18 +47,19 @@ async fn beside_a_hot_product(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
-    let group = orders(&shop, part::DRAIN, CONNECTIONS);
+    let mut fixture =
+        bench.environment.open_fixture(FixtureOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let group = orders(&fixture, part::DRAIN, CONNECTIONS);
     let filling = Plan::closed(group, Duration::ZERO, bench.settings.drain_filling);
     let measured = bench.measure(filling, Vec::new()).await?;
-    shop.log.add(&measured.report);
+    fixture.log.add(&measured.report);
 
-    bench.stage.add_workers(&mut shop, 1).await?;
-    let watched = bench.watched(&shop).await?;
+    bench.environment.add_workers(&mut fixture, 1).await?;
+    let watched = bench.watched(&fixture).await?;
     let before = Usage::so_far(&watched);
-    drained(&shop).await?;
+    drained(&fixture).await?;
     let (cpu, others_cpu_percent) = Usage::since(&before, &watched);
-    let (orders, seconds) = completed(&shop).await?;
+    let (orders, seconds) = completed(&fixture).await?;
 
     let mut point = Point {
         part: part::DRAIN.to_owned(),
@@ -75,7 +77,7 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
         .into(),
         ..Point::default()
     };
-    describe(&shop, &mut point);
+    describe(&fixture, &mut point);
 
     // All is done: what does waiting cost?
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -87,12 +89,12 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
     point.more.insert("worker_idle_cpu_percent".into(), percent);
     bench.record(point);
     bench
-        .close(shop, part::DRAIN, Expectation { all_completed: true, ..Expectation::default() })
+        .close(fixture, part::DRAIN, Expectation { all_completed: true, ..Expectation::default() })
         .await
 }
 
-async fn drained(shop: &Shop) -> anyhow::Result<()> {
-    if !shop.all_final(DRAIN_LIMIT).await? {
+async fn drained(fixture: &Fixture) -> anyhow::Result<()> {
+    if !fixture.all_final(DRAIN_LIMIT).await? {
         bail!("the workers have not drained the queue in {DRAIN_LIMIT:?}");
     }
     Ok(())
@@ -100,8 +102,8 @@ async fn drained(shop: &Shop) -> anyhow::Result<()> {
 
 /// How many orders were completed, and the seconds from the first that was begun to the last that
 /// was finished, by the database's own clock.
-async fn completed(shop: &Shop) -> anyhow::Result<(f64, f64)> {
-    let mut connection = shop.database_url.parse::<PgConnectOptions>()?.connect().await?;
+async fn completed(fixture: &Fixture) -> anyhow::Result<(f64, f64)> {
+    let mut connection = fixture.database_url.parse::<PgConnectOptions>()?.connect().await?;
     let (orders, seconds): (i64, Option<f64>) = sqlx::query_as(
         "SELECT count(*), extract(epoch FROM max(finished_at) - min(processing_at))::float8 \
          FROM orders WHERE status = 'completed'",

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::Bench;
+use crate::environment::Fixture;
 use crate::load::{self, Group, Plan, Report};
 use crate::processes::{Usage, Watched, memory_mib};
 use crate::report::model::Point;
-use crate::stage::Shop;
 
 /// CPU time of each answer, in microseconds by process.
 pub(super) fn cpu_us(
@@ -86,43 +86,43 @@ impl Bench {
         Ok(Measured { report, cpu, others_cpu_percent, memory_mib })
     }
 
-    /// Runs one group of clients in a closed loop against a shop, logs what they were told, and
+    /// Runs one group of clients in a closed loop against a fixture, logs what they were told, and
     /// returns the point, not yet recorded.
     ///
     /// # Errors
     /// When the generator cannot connect.
     pub(super) async fn closed_loop(
         &self,
-        shop: &mut Shop,
+        fixture: &mut Fixture,
         part: &str,
         group: Group,
     ) -> anyhow::Result<Point> {
         let connections = group.connections;
         let plan = Plan::closed(group, self.settings.warm_up, self.settings.measured);
-        let measured = self.measure(plan, self.watched(shop).await?).await?;
-        shop.log.add(&measured.report);
+        let measured = self.measure(plan, self.watched(fixture).await?).await?;
+        fixture.log.add(&measured.report);
         let mut point = measured.point(part)?;
         point.connections = connections as u32;
-        describe(shop, &mut point);
+        describe(fixture, &mut point);
         Ok(point)
     }
 
-    /// Everything that works for a shop.
+    /// The processes of a fixture.
     ///
     /// # Errors
     /// When a server is down.
-    pub(super) async fn watched(&self, shop: &Shop) -> anyhow::Result<Vec<Watched>> {
-        let mut watched = self.stage.watched().await?;
-        watched.extend(shop.watched());
+    pub(super) async fn watched(&self, fixture: &Fixture) -> anyhow::Result<Vec<Watched>> {
+        let mut watched = self.environment.watched().await?;
+        watched.extend(fixture.watched());
         Ok(watched)
     }
 }
 
-/// Fills in what the shop has.
-pub(super) fn describe(shop: &Shop, point: &mut Point) {
-    point.products = shop.product_ids.len() as u32;
-    point.replicas = shop.targets().len() as u32;
-    point.workers = shop.watched().iter().filter(|it| it.name == "worker").count() as u32;
+/// Fills in what the fixture has.
+pub(super) fn describe(fixture: &Fixture, point: &mut Point) {
+    point.products = fixture.product_ids.len() as u32;
+    point.replicas = fixture.targets().len() as u32;
+    point.workers = fixture.watched().iter().filter(|it| it.name == "worker").count() as u32;
 }
 
 pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -1,30 +1,26 @@
-//! The parts of the benchmark, one file each, and the table that lists them.
+//! The parts of the benchmark, and the table that lists them.
 //!
-//! To add one: a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>`, which opens
-//! a shop, measures with [`Bench::measure`], records points, and closes the shop (which audits
+//! To add one: a [`work::Work`], or a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>` that opens
+//! a fixture, measures with [`Bench::measure`], records points, and closes the fixture (which audits
 //! it); a name for its points in [`crate::report::model::part`]; and a line in [`ALL`].
 
 mod baselines;
 mod bench;
 mod compare;
 mod draining;
-mod hot;
-mod keys;
 mod measure;
-mod mix;
 mod nothing;
 mod overload;
 mod probe;
-mod products;
-mod reads;
-mod replicas;
 mod row_lock;
 mod settings;
 mod sold_out;
 mod steady;
 mod switched_on;
+mod work;
 
 use futures::future::LocalBoxFuture;
+use settings::CONNECTIONS;
 
 pub use bench::Bench;
 pub use compare::{Comparison, WORKS, compare};
@@ -42,103 +38,49 @@ pub struct Scenario {
     pub run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, anyhow::Result<()>>,
 }
 
+const fn part(
+    name: &'static str,
+    about: &'static str,
+    every_round: bool,
+    run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+) -> Scenario {
+    Scenario { name, about, every_round, run }
+}
+
 /// All parts, in the order in which they run. Baselines and ours alternate from round to round, so
 /// that a machine that changes its speed changes it for both.
+#[rustfmt::skip]
 pub const ALL: [Scenario; 16] = [
-    Scenario {
-        name: "nothing",
-        about: "a server that does nothing, on the same HTTP stack",
-        every_round: true,
-        run: |bench| Box::pin(nothing::run(bench)),
-    },
-    Scenario {
-        name: "baselines",
-        about: "pgbench: SELECT … FOR UPDATE and one statement, one row and 1,000",
-        every_round: true,
-        run: |bench| Box::pin(baselines::run(bench)),
-    },
-    Scenario {
-        name: "hot",
-        about: "one hot product",
-        every_round: true,
-        run: |bench| Box::pin(hot::run(bench)),
-    },
-    Scenario {
-        name: "keys",
-        about: "one hot product, an idempotency key with each order",
-        every_round: true,
-        run: |bench| Box::pin(keys::run(bench)),
-    },
-    Scenario {
-        name: "switched-on",
-        about: "one hot product, callers that show a key; and orders that are traced",
-        every_round: true,
-        run: |bench| Box::pin(switched_on::run(bench)),
-    },
-    Scenario {
-        name: "sold-out",
-        about: "one product that is sold out, and comes back",
-        every_round: true,
-        run: |bench| Box::pin(sold_out::run(bench)),
-    },
-    Scenario {
-        name: "uniform",
-        about: "1,000 products, all alike",
-        every_round: true,
-        run: |bench| Box::pin(products::uniform(bench)),
-    },
-    Scenario {
-        name: "zipf",
-        about: "1,000 products by Zipf's law, exponent 1.1",
-        every_round: false,
-        run: |bench| Box::pin(products::zipf(bench)),
-    },
-    Scenario {
-        name: "mix",
-        about: "95 reads for five orders",
-        every_round: false,
-        run: |bench| Box::pin(mix::run(bench)),
-    },
-    Scenario {
-        name: "reads",
-        about: "reads of cached products",
-        every_round: true,
-        run: |bench| Box::pin(reads::run(bench)),
-    },
-    Scenario {
-        name: "replicas",
-        about: "two API replicas",
-        every_round: true,
-        run: |bench| Box::pin(replicas::run(bench)),
-    },
-    Scenario {
-        name: "draining",
-        about: "workers with empty fulfilment: beside a hot product, and alone",
-        every_round: true,
-        run: |bench| Box::pin(draining::run(bench)),
-    },
-    Scenario {
-        name: "row-lock",
-        about: "other products while a session holds one row",
-        every_round: true,
-        run: |bench| Box::pin(row_lock::one(bench)),
-    },
-    Scenario {
-        name: "row-locks",
-        about: "others while a session holds rows of 30 products, 2,000 orders and 8 keys",
-        every_round: true,
-        run: |bench| Box::pin(row_lock::many(bench)),
-    },
-    Scenario {
-        name: "steady",
-        about: "open loop at 70 % of the peak",
-        every_round: true,
-        run: |bench| Box::pin(steady::run(bench)),
-    },
-    Scenario {
-        name: "overload",
-        about: "open loop at three times the peak",
-        every_round: false,
-        run: |bench| Box::pin(overload::run(bench)),
-    },
+    part("nothing", "a server that does nothing, on the same HTTP stack", true,
+        |it| Box::pin(nothing::run(it))),
+    part("baselines", "pgbench: SELECT … FOR UPDATE and one statement, one row and 1,000", true,
+        |it| Box::pin(baselines::run(it))),
+    part("hot", "one hot product", true,
+        |it| Box::pin(it.sweep(work::HOT, &[1, 32, CONNECTIONS, 1_024]))),
+    part("keys", "one hot product, an idempotency key with each order", true,
+        |it| Box::pin(it.at(work::KEYS, CONNECTIONS))),
+    part("switched-on", "one hot product, callers that show a key; and orders that are traced", true,
+        |it| Box::pin(switched_on::run(it))),
+    part("sold-out", "one product that is sold out, and comes back", true,
+        |it| Box::pin(sold_out::run(it))),
+    part("uniform", "1,000 products, all alike", true,
+        |it| Box::pin(it.sweep(work::UNIFORM, &[CONNECTIONS]))),
+    part("zipf", "1,000 products by Zipf's law, exponent 1.1", false,
+        |it| Box::pin(it.sweep(work::ZIPF, &[CONNECTIONS]))),
+    part("mix", "95 reads for five orders", false,
+        |it| Box::pin(it.sweep(work::MIX, &[CONNECTIONS]))),
+    part("reads", "reads of cached products", true,
+        |it| Box::pin(it.sweep(work::READS, &[CONNECTIONS]))),
+    part("replicas", "two API replicas", true,
+        |it| Box::pin(it.two_replicas())),
+    part("draining", "workers with empty fulfilment: beside a hot product, and alone", true,
+        |it| Box::pin(draining::run(it))),
+    part("row-lock", "other products while a session holds one row", true,
+        |it| Box::pin(row_lock::one(it))),
+    part("row-locks", "others while a session holds rows of 30 products, 2,000 orders and 8 keys", true,
+        |it| Box::pin(row_lock::many(it))),
+    part("steady", "open loop at 70 % of the peak", true,
+        |it| Box::pin(steady::run(it))),
+    part("overload", "open loop at three times the peak", false,
+        |it| Box::pin(overload::run(it))),
 ];

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::Bench;
 use super::settings::CONNECTIONS;
+use crate::environment::Nothing;
 use crate::load::{Choice, Group, Pace, Plan, Requests};
 use crate::report::model::{Point, part};
-use crate::stage::Nothing;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let server = Nothing::start().await?;

@@ -11,15 +11,15 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::Bench;
-use super::hot::orders;
 use super::measure::describe;
 use super::probe::{Liveness, PeakMemory};
 use super::settings::CONNECTIONS;
 use super::steady::peak;
+use super::work::orders;
 use crate::audit::Expectation;
+use crate::environment::{Fixture, FixtureOptions};
 use crate::load::{Group, Pace, Plan, TICK};
 use crate::report::model::{Point, part};
-use crate::stage::{Shop, ShopOptions};
 
 const TIMES: f64 = 3.0;
 
@@ -37,33 +37,34 @@ const AFTERWARDS: Duration = Duration::from_secs(3);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let needed = CLIENTS as u64 + OTHER_FILES;
-    if bench.stage.open_files < needed {
+    if bench.environment.open_files < needed {
         bail!(
             "a process may open {} files, and {needed} are needed: see ulimit -n",
-            bench.stage.open_files
+            bench.environment.open_files
         );
     }
     let peak = peak(bench).await?;
-    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
-    let target = *shop.targets().first().context("a shop without a replica")?;
-    let api = shop.watched().first().context("a shop without a process")?.pid;
+    let mut fixture =
+        bench.environment.open_fixture(FixtureOptions { products: 1, replicas: 1 }).await?;
+    let target = *fixture.targets().first().context("a fixture without a replica")?;
+    let api = fixture.watched().first().context("a fixture without a process")?.pid;
 
     let pace = Pace::Open { per_second: TIMES * peak, patience: PATIENCE };
-    let group = Group { pace, ..orders(&shop, part::OVERLOAD, CLIENTS) };
+    let group = Group { pace, ..orders(&fixture, part::OVERLOAD, CLIENTS) };
     let plan = Plan::closed(group, bench.settings.warm_up, bench.settings.overload);
     let liveness = Liveness::watch(target)?;
     let memory = PeakMemory::watch(api)?;
-    let measured = bench.measure(plan, bench.watched(&shop).await?).await?;
+    let measured = bench.measure(plan, bench.watched(&fixture).await?).await?;
     let memory_mib = memory.stop();
     let liveness = liveness.stop();
-    shop.log.add(&measured.report);
+    fixture.log.add(&measured.report);
 
     let mut point = measured.point(part::OVERLOAD)?;
     point.connections = CLIENTS as u32;
     point.offered_per_s = Some(TIMES * peak);
-    describe(&shop, &mut point);
+    describe(&fixture, &mut point);
     let group = measured.report.groups.first().context("a plan without groups")?;
-    let (recovered_s, normal) = afterwards(bench, &mut shop).await?;
+    let (recovered_s, normal) = afterwards(bench, &mut fixture).await?;
     for (name, value) in [
         ("peak_orders_per_s", peak),
         ("sent_per_s", (group.offered - group.unsent) as f64 / group.seconds),
@@ -81,16 +82,16 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         point.more.insert(name.to_owned(), value);
     }
     bench.record(point);
-    bench.close(shop, part::OVERLOAD, Expectation::default()).await
+    bench.close(fixture, part::OVERLOAD, Expectation::default()).await
 }
 
 /// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
 /// which anything went wrong or nothing was ordered, and the light load's figures.
-async fn afterwards(bench: &Bench, shop: &mut Shop) -> anyhow::Result<(f64, Point)> {
-    let group = orders(shop, "afterwards", CONNECTIONS / 32);
+async fn afterwards(bench: &Bench, fixture: &mut Fixture) -> anyhow::Result<(f64, Point)> {
+    let group = orders(fixture, "afterwards", CONNECTIONS / 32);
     let plan = Plan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;
-    shop.log.add(&measured.report);
+    fixture.log.add(&measured.report);
     let group = measured.report.groups.first().context("a plan without groups")?;
     // The last step may be cut short by the end.
     let steps = group.timeline.split_last().map_or(&[][..], |(_, steps)| steps);

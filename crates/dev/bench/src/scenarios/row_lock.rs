@@ -21,9 +21,9 @@ use super::Bench;
 use super::measure::{describe, quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
+use crate::environment::{Fixture, FixtureOptions, RowLock, Rows};
 use crate::load::{Accepted, Choice, Group, Pace, Plan, Requests, answer, http_request};
 use crate::report::model::part;
-use crate::stage::{RowLock, Rows, Shop, ShopOptions};
 
 /// Clients of the one locked product.
 const WAITING: usize = 16;
@@ -56,12 +56,13 @@ const TURNS: u32 = 6;
 
 /// One locked product among 1,000.
 pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
-    let shop = bench.stage.open_shop(ShopOptions { products: PRODUCTS, replicas: 1 }).await?;
-    let products = &shop.product_ids[..1];
+    let fixture =
+        bench.environment.open_fixture(FixtureOptions { products: PRODUCTS, replicas: 1 }).await?;
+    let products = &fixture.product_ids[..1];
     let rows = Rows { products: products.to_vec(), ..Rows::default() };
-    let waiting = vec![waiting(&shop, "locked", order(products), WAITING)];
-    let others = others(&shop, &shop.product_ids[1..]);
-    measure(bench, shop, part::ROW_LOCKED, rows, others, waiting).await
+    let waiting = vec![waiting(&fixture, "locked", order(products), WAITING)];
+    let others = others(&fixture, &fixture.product_ids[1..]);
+    measure(bench, fixture, part::ROW_LOCKED, rows, others, waiting).await
 }
 
 /// Many locked rows of each kind: first beside 1,000 products, then beside one that two replicas sell.
@@ -72,26 +73,27 @@ pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
         let (locked, cancelled, keyed) = LOCKED;
         // One more for the orders that are cancelled or repeated.
         let total = u32::try_from(locked + 1 + products)?;
-        let mut shop = bench.stage.open_shop(ShopOptions { products: total, replicas }).await?;
-        let (locked, free) = shop.product_ids.split_at(locked);
+        let mut fixture =
+            bench.environment.open_fixture(FixtureOptions { products: total, replicas }).await?;
+        let (locked, free) = fixture.product_ids.split_at(locked);
         let (own, others) = (free[0], free[1..].to_vec());
         let locked = locked.to_vec();
         let keys: Vec<String> =
             (0..cancelled + keyed).map(|at| format!("row-lock-{replicas}-{at}")).collect();
-        let accepted = place(&shop, own, &keys).await?;
+        let accepted = place(&fixture, own, &keys).await?;
         let ids: Vec<i64> = accepted.iter().map(|order| order.id).collect();
         let (cancelled, keyed) = ids.split_at(cancelled);
         let rows =
             Rows { products: locked.clone(), orders: cancelled.to_vec(), keys_of: keyed.to_vec() };
         let repeats = Requests::repeats(own, &keys[cancelled.len()..]);
         let waiting = vec![
-            waiting(&shop, "locked", order(&locked), locked.len()),
-            waiting(&shop, "cancels", Requests::cancels(cancelled), CANCELLING),
-            waiting(&shop, "repeats", repeats, keyed.len()),
+            waiting(&fixture, "locked", order(&locked), locked.len()),
+            waiting(&fixture, "cancels", Requests::cancels(cancelled), CANCELLING),
+            waiting(&fixture, "repeats", repeats, keyed.len()),
         ];
-        let others = self::others(&shop, &others);
-        shop.log.accepted.extend(accepted);
-        measure(bench, shop, part, rows, others, waiting).await?;
+        let others = self::others(&fixture, &others);
+        fixture.log.accepted.extend(accepted);
+        measure(bench, fixture, part, rows, others, waiting).await?;
     }
     Ok(())
 }
@@ -100,15 +102,15 @@ fn order(products: &[i64]) -> Requests {
     Requests::orders(products, Choice::Uniform)
 }
 
-fn others(shop: &Shop, products: &[i64]) -> Group {
-    let group = waiting(shop, "others", order(products), CONNECTIONS);
+fn others(fixture: &Fixture, products: &[i64]) -> Group {
+    let group = waiting(fixture, "others", order(products), CONNECTIONS);
     Group { pace: Pace::Closed, ..group }
 }
 
-fn waiting(shop: &Shop, name: &'static str, requests: Requests, connections: usize) -> Group {
+fn waiting(fixture: &Fixture, name: &'static str, requests: Requests, connections: usize) -> Group {
     Group {
         name,
-        targets: shop.targets(),
+        targets: fixture.targets(),
         connections,
         requests: Arc::new(requests),
         pace: WAITING_PACE,
@@ -116,8 +118,12 @@ fn waiting(shop: &Shop, name: &'static str, requests: Requests, connections: usi
 }
 
 /// Places an order with each key.
-async fn place(shop: &Shop, product_id: i64, keys: &[String]) -> anyhow::Result<Vec<Accepted>> {
-    let target = *shop.targets().first().context("a shop without replicas")?;
+async fn place(
+    fixture: &Fixture,
+    product_id: i64,
+    keys: &[String],
+) -> anyhow::Result<Vec<Accepted>> {
+    let target = *fixture.targets().first().context("a shop without replicas")?;
     let body = format!(r#"{{"product_id":{product_id},"quantity":1}}"#);
     let mut connection = TcpStream::connect(target).await?;
     let mut accepted = Vec::new();
@@ -143,7 +149,7 @@ async fn place(shop: &Shop, product_id: i64, keys: &[String]) -> anyhow::Result<
 
 async fn measure(
     bench: &mut Bench,
-    mut shop: Shop,
+    mut fixture: Fixture,
     part: &'static str,
     rows: Rows,
     others: Group,
@@ -165,7 +171,7 @@ async fn measure(
                     State::Locked => Some(rows.clone()),
                 };
                 let lock = match lock {
-                    Some(rows) => Some(RowLock::take_all(&shop.database_url, &rows).await?),
+                    Some(rows) => Some(RowLock::take_all(&fixture.database_url, &rows).await?),
                     None => None,
                 };
                 next += turn;
@@ -178,13 +184,13 @@ async fn measure(
         anyhow::Ok(())
     };
     let (measured, locking) =
-        tokio::join!(bench.measure(plan, bench.watched(&shop).await?), locking);
+        tokio::join!(bench.measure(plan, bench.watched(&fixture).await?), locking);
     locking?;
     let mut measured = measured?;
 
     let mut point = measured.point(part)?;
     point.connections = CONNECTIONS as u32;
-    describe(&shop, &mut point);
+    describe(&fixture, &mut point);
     if let [others, ..] = measured.report.groups.as_slice() {
         let rate = |number: u32| {
             let begin = warm_up + turn * number;
@@ -207,13 +213,13 @@ async fn measure(
         }
     }
     // A repeat is told of the same order again.
-    let mut known: BTreeSet<i64> = shop.log.accepted.iter().map(|order| order.id).collect();
+    let mut known: BTreeSet<i64> = fixture.log.accepted.iter().map(|order| order.id).collect();
     for group in measured.report.groups.iter_mut().filter(|group| group.name == "repeats") {
         group.accepted.retain(|order| known.insert(order.id));
     }
-    shop.log.add(&measured.report);
+    fixture.log.add(&measured.report);
     bench.record(point);
-    bench.close(shop, part, Expectation::default()).await
+    bench.close(fixture, part, Expectation::default()).await
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

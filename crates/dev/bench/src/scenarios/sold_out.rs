@@ -7,36 +7,37 @@ use holdfast_sandbox::http_put_json;
 use serde_json::json;
 
 use super::Bench;
-use super::hot::orders;
 use super::measure::describe;
 use super::settings::CONNECTIONS;
+use super::work::orders;
 use crate::audit::Expectation;
+use crate::environment::FixtureOptions;
 use crate::load::{Plan, TICK};
 use crate::report::model::part;
-use crate::stage::ShopOptions;
 
 /// What comes back.
 const UNITS: u32 = 500;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
-    let target = *shop.targets().first().context("a shop without a replica")?;
-    let id = *shop.product_ids.first().context("a shop without a product")?;
+    let mut fixture =
+        bench.environment.open_fixture(FixtureOptions { products: 1, replicas: 1 }).await?;
+    let target = *fixture.targets().first().context("a fixture without a replica")?;
+    let id = *fixture.product_ids.first().context("a fixture without a product")?;
     let product = format!("http://{target}/products/{id}");
     set_stock(&product, json!({ "stock": 0 })).await?;
 
     let (warm_up, half) = (bench.settings.warm_up, bench.settings.measured);
-    let refusing = Plan::closed(orders(&shop, part::SOLD_OUT, CONNECTIONS), warm_up, half);
-    let measured = bench.measure(refusing, bench.watched(&shop).await?).await?;
+    let refusing = Plan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let measured = bench.measure(refusing, bench.watched(&fixture).await?).await?;
     let mut point = measured.point(part::SOLD_OUT)?;
     point.connections = CONNECTIONS as u32;
-    describe(&shop, &mut point);
+    describe(&fixture, &mut point);
     let group = measured.report.groups.first().context("a plan without groups")?;
     point.more.insert("sold_out_per_s".into(), group.sold_out_per_s());
-    shop.log.add(&measured.report);
+    fixture.log.add(&measured.report);
 
     // It comes back in the middle of the same load.
-    let plan = Plan::closed(orders(&shop, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let plan = Plan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
     let restocking = async {
         tokio::time::sleep(warm_up + half / 2).await;
         set_stock(&product, json!({ "stock_change": UNITS })).await
@@ -50,10 +51,10 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let sold_in = group.timeline.iter().filter(|tick| tick.orders > 0).count();
     point.more.insert("sold_again_within_s".into(), sold_in as f64 * TICK.as_secs_f64());
-    shop.log.add(&measured.report);
-    shop.log.initial_stock.insert(id, UNITS.into());
+    fixture.log.add(&measured.report);
+    fixture.log.initial_stock.insert(id, UNITS.into());
     bench.record(point);
-    bench.close(shop, part::SOLD_OUT, Expectation::default()).await
+    bench.close(fixture, part::SOLD_OUT, Expectation::default()).await
 }
 
 async fn set_stock(product: &str, body: serde_json::Value) -> anyhow::Result<()> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::Bench;
-use super::hot::orders;
 use super::settings::CONNECTIONS;
+use super::work::{HOT, orders};
 use crate::audit::Expectation;
+use crate::environment::FixtureOptions;
 use crate::load::{Group, Pace};
 use crate::report::model::{Point, part};
-use crate::stage::ShopOptions;
 
 const SHARE: f64 = 0.7;
 
@@ -20,13 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let per_second = SHARE * peak(bench).await?;
-    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
+    let mut fixture =
+        bench.environment.open_fixture(FixtureOptions { products: 1, replicas: 1 }).await?;
     let pace = Pace::Open { per_second, patience: PATIENCE };
-    let group = Group { pace, ..orders(&shop, part::STEADY, CONNECTIONS) };
-    let mut point = bench.closed_loop(&mut shop, part::STEADY, group).await?;
+    let group = Group { pace, ..orders(&fixture, part::STEADY, CONNECTIONS) };
+    let mut point = bench.closed_loop(&mut fixture, part::STEADY, group).await?;
     point.offered_per_s = Some(per_second);
     bench.record(point);
-    bench.close(shop, part::STEADY, Expectation::default()).await
+    bench.close(fixture, part::STEADY, Expectation::default()).await
 }
 
 /// Orders per second of one hot product at 256 connections: the last measured, or measured now.
@@ -35,11 +36,7 @@ pub(super) async fn peak(bench: &mut Bench) -> anyhow::Result<f64> {
     if let Some(peak) = bench.run.median(part::HOT, at_peak, |point| point.orders_per_s) {
         return Ok(peak);
     }
-    let mut shop = bench.stage.open_shop(ShopOptions { products: 1, replicas: 1 }).await?;
-    let group = orders(&shop, part::HOT, CONNECTIONS);
-    let point = bench.closed_loop(&mut shop, part::HOT, group).await?;
-    bench.record(point);
-    bench.close(shop, part::HOT, Expectation::default()).await?;
+    bench.at(HOT, CONNECTIONS).await?;
     bench
         .run
         .median(part::HOT, at_peak, |point| point.orders_per_s)

@@ -7,14 +7,14 @@ use holdfast_bench::audit::{Expectation, Findings, audit_with_archive};
 use sqlx::{AssertSqlSafe, Executor as _};
 use tempfile::{TempDir, tempdir};
 
-use crate::shop::{Shop, shop};
+use crate::fixture::{Fixture, fixture};
 
 /// Orders 1 to 5 are archived, 1 was cancelled. By the log, order n is of product 1 + n % 2 and of 1 + n % 3
 /// units.
-async fn archived() -> (Shop, TempDir) {
-    let mut shop = shop().await;
+async fn archived() -> (Fixture, TempDir) {
+    let mut fixture = fixture().await;
     let folder = tempdir().unwrap();
-    for order in &shop.log.accepted[..5] {
+    for order in &fixture.log.accepted[..5] {
         let (id, product, units) = (order.id, order.product_id, order.quantity);
         let (status, kept) = if id == 1 { ("cancelled", 0) } else { ("completed", units) };
         let items = format!(r#"[{{"product_id":{product},"quantity":{units},"unit_price":1.0}}]"#);
@@ -30,50 +30,51 @@ async fn archived() -> (Shop, TempDir) {
              UPDATE stock_ledger SET returned = returned + {units} - {kept} \
                  WHERE product_id = {product} AND reason = 'admission'"
         );
-        shop.connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        fixture.connection.execute(AssertSqlSafe(sql)).await.unwrap();
     }
     let files = "INSERT INTO archive_files (name, orders, completed) \
         VALUES ('orders-1-2.jsonl', 2, 1), ('orders-3-5.jsonl', 3, 3)";
-    shop.connection.execute(files).await.unwrap();
-    (shop, folder)
+    fixture.connection.execute(files).await.unwrap();
+    (fixture, folder)
 }
 
-async fn findings(shop: &Shop, folder: Option<&Path>) -> Findings {
+async fn findings(fixture: &Fixture, folder: Option<&Path>) -> Findings {
     let expectation = Expectation::default();
-    audit_with_archive(&shop.url, Some(&shop.log), folder, expectation).await.unwrap()
+    audit_with_archive(&fixture.url, Some(&fixture.log), folder, expectation).await.unwrap()
 }
 
 #[tokio::test]
 async fn an_archived_shop_adds_up() {
-    let (shop, folder) = archived().await;
-    let found = findings(&shop, Some(folder.path())).await;
+    let (fixture, folder) = archived().await;
+    let found = findings(&fixture, Some(folder.path())).await;
     assert!(found.hold() && found.unchecked.is_empty(), "{found}");
     assert_eq!((found.orders, found.archived), (15, 5));
     // Without the folder the files are believed, and it says so.
-    let found = findings(&shop, None).await;
+    let found = findings(&fixture, None).await;
     assert!(found.hold(), "{found}");
     assert!(found.unchecked[0].contains("5 archived orders"), "{found}");
 }
 
 #[tokio::test]
 async fn units_that_were_not_kept_are_found() {
-    let (mut shop, folder) = archived().await;
-    shop.connection
+    let (mut fixture, folder) = archived().await;
+    fixture
+        .connection
         .execute("UPDATE archived_units SET units = units + 1 WHERE product_id = 1")
         .await
         .unwrap();
-    let violations = findings(&shop, Some(folder.path())).await.violations;
+    let violations = findings(&fixture, Some(folder.path())).await.violations;
     assert!(violations[0].contains("units in the archive's files"), "{violations:?}");
     assert!(violations[1].contains("do not add up: product 1"), "{violations:?}");
 }
 
 #[tokio::test]
 async fn an_order_in_the_tables_and_in_a_file_is_found() {
-    let (mut shop, folder) = archived().await;
+    let (mut fixture, folder) = archived().await;
     let again = "INSERT INTO orders (id, product_id, quantity, unit_price_minor, status, finished_at) \
         OVERRIDING SYSTEM VALUE VALUES (1, 2, 2, 100, 'cancelled', now())";
-    shop.connection.execute(again).await.unwrap();
-    let violations = findings(&shop, Some(folder.path())).await.violations;
+    fixture.connection.execute(again).await.unwrap();
+    let violations = findings(&fixture, Some(folder.path())).await.violations;
     assert!(
         violations[0].contains("1 archived orders are in the tables too: [1]"),
         "{violations:?}"
@@ -82,7 +83,7 @@ async fn an_order_in_the_tables_and_in_a_file_is_found() {
 
 #[tokio::test]
 async fn a_file_that_is_gone_or_is_not_what_it_was_is_found() {
-    let (shop, folder) = archived().await;
+    let (fixture, folder) = archived().await;
     let file = folder.path().join("orders-3-5.jsonl");
     let text = fs::read_to_string(&file).unwrap();
     let first = text.lines().next().unwrap();
@@ -93,19 +94,19 @@ async fn a_file_that_is_gone_or_is_not_what_it_was_is_found() {
         (text.replace("\"id\":4", "\"id\":400"), "1 accepted orders are lost"),
     ] {
         fs::write(&file, wrong).unwrap();
-        let violations = findings(&shop, Some(folder.path())).await.violations;
+        let violations = findings(&fixture, Some(folder.path())).await.violations;
         assert!(violations.iter().any(|it| it.contains(expected)), "{expected}: {violations:?}");
     }
     fs::remove_file(&file).unwrap();
-    let violations = findings(&shop, Some(folder.path())).await.violations;
+    let violations = findings(&fixture, Some(folder.path())).await.violations;
     assert!(violations[0].contains("orders-3-5.jsonl"), "{violations:?}");
 }
 
 #[tokio::test]
 async fn more_orders_gone_than_were_archived_are_lost() {
-    let (mut shop, _folder) = archived().await;
-    shop.connection.execute("DELETE FROM orders WHERE id = 20").await.unwrap();
-    let violations = findings(&shop, None).await.violations;
+    let (mut fixture, _folder) = archived().await;
+    fixture.connection.execute("DELETE FROM orders WHERE id = 20").await.unwrap();
+    let violations = findings(&fixture, None).await.violations;
     assert!(
         violations.iter().any(|it| it.contains("6 accepted orders are lost")),
         "{violations:?}"

@@ -5,29 +5,29 @@ use std::process::{Command, Output};
 use holdfast_bench::audit::{Expectation, Findings, audit};
 use sqlx::Executor as _;
 
-use crate::shop::{Shop, shop};
+use crate::fixture::{Fixture, fixture};
 
-async fn findings(shop: &Shop) -> Findings {
-    audit(&shop.url, Some(&shop.log), Expectation::default()).await.unwrap()
+async fn findings(fixture: &Fixture) -> Findings {
+    audit(&fixture.url, Some(&fixture.log), Expectation::default()).await.unwrap()
 }
 
 /// Plants something with SQL; returns the one violation that is found.
 async fn planted(sql: &'static str) -> String {
-    let mut shop = shop().await;
-    assert_eq!(findings(&shop).await.violations, [""; 0]);
-    shop.connection.execute(sql).await.unwrap();
-    let mut violations = findings(&shop).await.violations;
+    let mut fixture = fixture().await;
+    assert_eq!(findings(&fixture).await.violations, [""; 0]);
+    fixture.connection.execute(sql).await.unwrap();
+    let mut violations = findings(&fixture).await.violations;
     assert_eq!(violations.len(), 1, "{violations:?}");
     violations.remove(0)
 }
 
 /// Runs the command line on it.
-async fn command(shop: &Shop, more: &[&str]) -> Output {
+async fn command(fixture: &Fixture, more: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clients.log");
-    shop.log.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
+    fixture.log.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-bench"));
-    command.args(["audit", "--database-url", &shop.url, "--log"]).arg(&path).args(more);
+    command.args(["audit", "--database-url", &fixture.url, "--log"]).arg(&path).args(more);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     drop(folder);
     output
@@ -35,12 +35,12 @@ async fn command(shop: &Shop, more: &[&str]) -> Output {
 
 #[tokio::test]
 async fn an_honest_shop_passes() {
-    let shop = shop().await;
-    let found = findings(&shop).await;
+    let fixture = fixture().await;
+    let found = findings(&fixture).await;
     assert!(found.hold(), "{found}");
     assert!(found.unchecked.is_empty(), "{found}");
     assert_eq!((found.products, found.orders, found.accepted), (2, 20, Some(20)));
-    let output = command(&shop, &[]).await;
+    let output = command(&fixture, &[]).await;
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("every promise holds"));
 }
@@ -48,14 +48,15 @@ async fn an_honest_shop_passes() {
 #[tokio::test]
 async fn an_oversell_is_found() {
     // The unit that an order has is also still for sale, and nobody entered it into the ledger.
-    let mut shop = shop().await;
-    shop.connection
+    let mut fixture = fixture().await;
+    fixture
+        .connection
         .execute(
             "SET holdfast.writes_ledger = 'on'; UPDATE products SET stock = stock + 1 WHERE id = 2",
         )
         .await
         .unwrap();
-    let violations = findings(&shop).await.violations;
+    let violations = findings(&fixture).await.violations;
     let [sums, chain] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(sums.contains("product 2: 100 put in by the ledger and 100 by the log"), "{sums}");
     assert!(chain.contains("do not follow: product 2"), "{chain}");
@@ -63,34 +64,35 @@ async fn an_oversell_is_found() {
 
 #[tokio::test]
 async fn an_oversell_fails_the_command() {
-    let mut shop = shop().await;
-    shop.connection.execute("UPDATE products SET stock = stock + 1").await.unwrap();
+    let mut fixture = fixture().await;
+    fixture.connection.execute("UPDATE products SET stock = stock + 1").await.unwrap();
     // The ledger says that it was put in; the log knows better.
-    let output = command(&shop, &[]).await;
+    let output = command(&fixture, &[]).await;
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("BROKEN"));
 }
 
 #[tokio::test]
 async fn less_than_nothing_is_found_though_the_constraint_is_gone() {
-    let mut shop = shop().await;
-    shop.connection
+    let mut fixture = fixture().await;
+    fixture
+        .connection
         .execute(
             "ALTER TABLE products DROP CONSTRAINT products_stock_check; \
              ALTER TABLE stock_ledger DROP CONSTRAINT stock_ledger_stock_after_check",
         )
         .await
         .unwrap();
-    shop.connection.execute("UPDATE products SET stock = -1 WHERE id = 1").await.unwrap();
-    let violations = findings(&shop).await.violations;
+    fixture.connection.execute("UPDATE products SET stock = -1 WHERE id = 1").await.unwrap();
+    let violations = findings(&fixture).await.violations;
     assert!(violations.iter().any(|it| it.contains("less than nothing")), "{violations:?}");
     assert!(violations.iter().any(|it| it.contains("do not add up")), "{violations:?}");
 }
 
 #[tokio::test]
 async fn a_lost_order_is_found() {
-    let mut shop = shop().await;
-    let lost = shop.log.accepted[7];
+    let mut fixture = fixture().await;
+    let lost = fixture.log.accepted[7];
     // With its stock, so that the sums are right and only the client knows.
     for sql in [
         format!("DELETE FROM orders WHERE id = {}", lost.id),
@@ -105,40 +107,40 @@ async fn a_lost_order_is_found() {
             lost.quantity, lost.product_id
         ),
     ] {
-        shop.connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        fixture.connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
     }
-    let violations = findings(&shop).await.violations;
+    let violations = findings(&fixture).await.violations;
     let [violation] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(violation.contains(&format!("[{}]", lost.id)), "{violation}");
-    assert!(!command(&shop, &[]).await.status.success());
+    assert!(!command(&fixture, &[]).await.status.success());
 }
 
 #[tokio::test]
 async fn an_order_that_is_not_what_was_asked_for_is_found() {
-    let mut shop = shop().await;
-    shop.log.accepted[3].quantity += 1;
-    let violations = findings(&shop).await.violations;
+    let mut fixture = fixture().await;
+    fixture.log.accepted[3].quantity += 1;
+    let violations = findings(&fixture).await.violations;
     assert!(violations[0].contains("not what was asked for"), "{violations:?}");
 }
 
 #[tokio::test]
 async fn one_order_for_two_answers_is_found() {
-    let mut shop = shop().await;
-    shop.log.accepted.push(shop.log.accepted[0]);
-    let violations = findings(&shop).await.violations;
+    let mut fixture = fixture().await;
+    fixture.log.accepted.push(fixture.log.accepted[0]);
+    let violations = findings(&fixture).await.violations;
     let [violation] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(violation.contains("that another named too"), "{violation}");
 }
 
 #[tokio::test]
 async fn an_order_that_nobody_was_told_of_is_found_unless_one_was_cut_off() {
-    let mut shop = shop().await;
-    shop.log.accepted.pop();
-    let violations = findings(&shop).await.violations;
+    let mut fixture = fixture().await;
+    fixture.log.accepted.pop();
+    let violations = findings(&fixture).await.violations;
     let [violation] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(violation.contains("1 orders are there that no client was told of"), "{violation}");
-    shop.log.cut_off = 1;
-    assert!(findings(&shop).await.hold());
+    fixture.log.cut_off = 1;
+    assert!(findings(&fixture).await.hold());
 }
 
 #[tokio::test]
@@ -176,10 +178,10 @@ async fn what_holds_keep_is_part_of_the_sums() {
 #[tokio::test]
 async fn further_lines_are_part_of_the_sums() {
     let violations = {
-        let mut shop = shop().await;
+        let mut fixture = fixture().await;
         let line = "INSERT INTO order_lines VALUES (1, 2, 2, 5, 100)";
-        shop.connection.execute(line).await.unwrap();
-        findings(&shop).await.violations
+        fixture.connection.execute(line).await.unwrap();
+        findings(&fixture).await.violations
     };
     let [lines, sums] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(lines.contains("1 orders do not have the lines they count"), "{lines}");
@@ -207,20 +209,24 @@ async fn a_break_in_the_ledger_is_found() {
 
 #[tokio::test]
 async fn work_left_over_is_found_when_none_is_expected() {
-    let mut shop = shop().await;
+    let mut fixture = fixture().await;
     let complete = "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now(), \
                     finished_at = now()";
-    shop.connection.execute(sqlx::AssertSqlSafe(format!("{complete} WHERE id > 1"))).await.unwrap();
-    assert!(findings(&shop).await.hold());
-    assert!(!command(&shop, &["--all-completed"]).await.status.success());
-    shop.connection.execute(complete).await.unwrap();
-    assert!(command(&shop, &["--all-completed"]).await.status.success());
+    fixture
+        .connection
+        .execute(sqlx::AssertSqlSafe(format!("{complete} WHERE id > 1")))
+        .await
+        .unwrap();
+    assert!(findings(&fixture).await.hold());
+    assert!(!command(&fixture, &["--all-completed"]).await.status.success());
+    fixture.connection.execute(complete).await.unwrap();
+    assert!(command(&fixture, &["--all-completed"]).await.status.success());
 }
 
 #[tokio::test]
 async fn without_a_log_it_says_what_it_could_not_check() {
-    let shop = shop().await;
-    let found = audit(&shop.url, None, Expectation::default()).await.unwrap();
+    let fixture = fixture().await;
+    let found = audit(&fixture.url, None, Expectation::default()).await.unwrap();
     assert!(found.hold());
     assert_eq!(found.unchecked.len(), 2, "{found}");
 }

@@ -4,11 +4,11 @@
 
 mod archive;
 mod audit;
+mod fixture;
 mod load;
 mod pgbench;
 mod scenarios;
 mod server;
-mod shop;
 
 /// Taken by tests that load the machine or measure time, so that they do not disturb one another.
 static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
 use holdfast_bench::audit::{Expectation, Findings, audit};
 use holdfast_sandbox::{
-    Clock, Disk, Keep, Port, Postgres, PostgresOptions, Process, ProcessOptions, Proxy, Ready,
-    Redis, RedisOptions, http_get, workspace_binary,
+    Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisOptions, migrate,
+    workspace_binary,
 };
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
@@ -25,11 +24,10 @@ pub const STOCK: i64 = 1_000_000;
 const DISK: u64 = 8 << 30;
 
 const DATABASE: &str = "holdfast";
-const MIGRATE_LIMIT: Duration = Duration::from_mins(1);
 
-/// What a world has.
+/// What an environment has.
 #[derive(Clone, Debug)]
-pub struct WorldOptions {
+pub struct EnvironmentOptions {
     /// API replicas.
     pub apis: usize,
     /// Workers.
@@ -44,7 +42,7 @@ pub struct WorldOptions {
     pub clocks: bool,
 }
 
-impl Default for WorldOptions {
+impl Default for EnvironmentOptions {
     fn default() -> Self {
         Self { apis: 2, workers: 2, products: 4, max_connections: 100, disk: false, clocks: false }
     }
@@ -65,81 +63,13 @@ impl Clocks {
     }
 }
 
-/// One of our processes, on ports that stay its own. Down while there is no process.
-#[derive(Debug)]
-pub struct Member {
-    options: ProcessOptions,
-    process: tokio::sync::Mutex<Option<Process>>,
-    public: Port,
-    admin: Port,
-    internal: Port,
-}
-
-impl Member {
-    /// Where its API listens.
-    pub fn address(&self) -> SocketAddr {
-        self.public.address()
-    }
-
-    /// Where its metrics and health are.
-    pub fn internal(&self) -> SocketAddr {
-        self.internal.address()
-    }
-
-    /// Starts it, and returns when it is live; it may not be ready yet.
-    ///
-    /// # Errors
-    /// When it is up already, or does not start.
-    pub async fn start(&self) -> anyhow::Result<()> {
-        let mut process = self.process.lock().await;
-        ensure!(process.is_none(), "it is up already");
-        *process = Some(Process::start(self.options.clone()).await?);
-        Ok(())
-    }
-
-    /// SIGKILL; nothing if it is down.
-    ///
-    /// # Errors
-    /// When it does not go.
-    pub async fn kill9(&self) -> anyhow::Result<()> {
-        if let Some(process) = self.process.lock().await.take() {
-            process.kill9().await?;
-        }
-        Ok(())
-    }
-
-    /// SIGTERM; returns when it has ended.
-    ///
-    /// # Errors
-    /// It is down, or has not ended well within `limit`.
-    pub async fn terminate(&self, limit: Duration) -> anyhow::Result<()> {
-        let process = self.process.lock().await.take().context("it is down")?;
-        process.terminate()?;
-        match process.wait(limit).await {
-            Some(status) if status.success() => Ok(()),
-            ended => bail!("{ended:?}:\n{}", process.log_tail(20)),
-        }
-    }
-
-    /// Does something to the process.
-    ///
-    /// # Errors
-    /// When it is down, or as `act`.
-    pub async fn with<T>(
-        &self,
-        act: impl AsyncFnOnce(&Process) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        act(self.process.lock().await.as_ref().context("it is down")?).await
-    }
-}
-
 /// A running Holdfast. Dropping it ends it all.
 #[derive(Debug)]
-pub struct World {
+pub struct Environment {
     /// Replicas of the API.
-    pub apis: Vec<Member>,
+    pub apis: Vec<Program>,
     /// Workers.
-    pub workers: Vec<Member>,
+    pub workers: Vec<Program>,
     /// Between the replicas and PostgreSQL.
     pub api_postgres: Proxy,
     /// Between the replicas and Redis.
@@ -166,12 +96,12 @@ pub struct World {
     pub(crate) sessions: Mutex<Vec<PgConnection>>,
 }
 
-impl World {
+impl Environment {
     /// Starts it all; returns when replicas and workers are ready.
     ///
     /// # Errors
     /// When a part does not start.
-    pub async fn start(options: &WorldOptions) -> anyhow::Result<Self> {
+    pub async fn start(options: &EnvironmentOptions) -> anyhow::Result<Self> {
         let disk = options.disk.then(|| Disk::mount(DISK)).transpose()?;
         let clocks = options.clocks.then(Clocks::new).transpose()?;
         let postgres = PostgresOptions {
@@ -189,7 +119,7 @@ impl World {
         )?;
         let database_url = postgres.ensure_database(DATABASE).await?;
         let (postgres_at, redis_at) = (local(postgres.port()), local(redis.port()));
-        let world = Self {
+        let environment = Self {
             apis: Vec::new(),
             workers: Vec::new(),
             api_postgres: Proxy::start(postgres_at).await?,
@@ -205,19 +135,12 @@ impl World {
             products: (1..=options.products).collect(),
             sessions: Mutex::default(),
         };
-        world.migrate().await?;
-        world.populate(options).await
+        environment.fill().await?;
+        environment.populate(options).await
     }
 
-    async fn migrate(&self) -> anyhow::Result<()> {
-        let migrate = ProcessOptions::new(workspace_binary("holdfast-api")?)
-            .arg("migrate")
-            .env("DATABASE_URL", &self.database_url);
-        let migrate = Process::start(migrate).await?;
-        match migrate.wait(MIGRATE_LIMIT).await {
-            Some(status) if status.success() => {}
-            _ => bail!("migrate failed:\n{}", migrate.log_tail(20)),
-        }
+    async fn fill(&self) -> anyhow::Result<()> {
+        migrate(&workspace_binary("holdfast-api")?, &self.database_url).await?;
         sqlx::query(
             "INSERT INTO products (name, description, price_minor, stock) \
              SELECT 'Product ' || number, '', 100, $2 FROM generate_series(1, $1) AS number",
@@ -229,17 +152,20 @@ impl World {
         Ok(())
     }
 
-    async fn populate(mut self, options: &WorldOptions) -> anyhow::Result<Self> {
+    async fn populate(mut self, options: &EnvironmentOptions) -> anyhow::Result<Self> {
+        let postgres =
+            |proxy: &Proxy| format!("postgres://postgres@{}/{DATABASE}", proxy.address());
+        let redis = |proxy: &Proxy| format!("redis://{}", proxy.address());
+        let (database_url, redis_url) = (postgres(&self.api_postgres), redis(&self.api_redis));
         for _ in 0..options.apis {
-            let member =
-                Self::member("holdfast-api", "serve", &self.api_postgres, &self.api_redis)?;
-            self.apis.push(member);
+            let api = Program::api(&workspace_binary("holdfast-api")?, &database_url, &redis_url)?;
+            self.apis.push(api.env("HOLDFAST_UNREADY_AFTER_MS", "2000"));
         }
+        let (database_url, redis_url) =
+            (postgres(&self.worker_postgres), redis(&self.worker_redis));
         for _ in 0..options.workers {
-            let (postgres, redis) = (&self.worker_postgres, &self.worker_redis);
-            let mut member = Self::member("holdfast-worker", "run", postgres, redis)?;
             // As much sooner than the defaults as tests are shorter than a day.
-            for (name, value) in [
+            let worker = [
                 ("HOLDFAST_LEASE_MS", "1500"),
                 ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
                 ("HOLDFAST_SWEEP_AFTER_MS", "1500"),
@@ -248,41 +174,24 @@ impl World {
                 ("HOLDFAST_WEBHOOK_URL", &self.downstream.url()),
                 ("HOLDFAST_WEBHOOK_SECRET", SECRET),
                 ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
-            ] {
-                member.options = member.options.env(name, value);
-            }
-            self.workers.push(member);
+            ]
+            .into_iter()
+            .fold(
+                Program::worker(&workspace_binary("holdfast-worker")?, &database_url, &redis_url)?,
+                |worker, (name, value)| worker.env(name, value),
+            );
+            self.workers.push(worker);
         }
         if let Some(clocks) = &self.clocks {
-            for member in self.apis.iter_mut().take(1).chain(self.workers.iter_mut().take(1)) {
-                member.options.env.extend(clocks.first.env());
+            for program in self.apis.iter_mut().take(1).chain(self.workers.iter_mut().take(1)) {
+                program.extend_env(clocks.first.env());
             }
         }
-        for member in self.apis.iter().chain(&self.workers) {
-            member.start().await?;
+        for program in self.apis.iter().chain(&self.workers) {
+            program.start().await?;
         }
         self.ready(Duration::from_secs(30)).await?;
         Ok(self)
-    }
-
-    fn member(
-        binary: &str,
-        command: &str,
-        postgres: &Proxy,
-        redis: &Proxy,
-    ) -> anyhow::Result<Member> {
-        let (public, admin, internal) = (Port::lease()?, Port::lease()?, Port::lease()?);
-        let options = ProcessOptions::new(workspace_binary(binary)?)
-            .arg(command)
-            .env("DATABASE_URL", format!("postgres://postgres@{}/{DATABASE}", postgres.address()))
-            .env("REDIS_URL", format!("redis://{}", redis.address()))
-            .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
-            .env("HOLDFAST_METRICS_ADDR", internal.address().to_string())
-            .env("HOLDFAST_ADMIN_ADDR", admin.address().to_string())
-            .env("HOLDFAST_AUTH", "off")
-            .env("HOLDFAST_UNREADY_AFTER_MS", "2000")
-            .ready(Ready::Http(format!("http://{}/livez", internal.address())));
-        Ok(Member { options, process: tokio::sync::Mutex::new(None), public, admin, internal })
     }
 
     /// A connection to the database, past the proxies.
@@ -300,7 +209,7 @@ impl World {
 
     /// Clients for all its products at all its replicas.
     pub fn crowd(&self, crowd: &Crowd) -> Clients {
-        let target = |api: &Member| Target { public: api.address(), admin: api.admin.address() };
+        let target = |api: &Program| Target { public: api.address(), admin: api.admin() };
         let targets: Vec<_> = self.apis.iter().map(target).collect();
         let stock: BTreeMap<_, _> = self.products.iter().map(|id| (*id, STOCK)).collect();
         Clients::start(crowd, &targets, &self.products, stock)
@@ -329,16 +238,8 @@ impl World {
     /// # Errors
     /// When that does not come within `limit`.
     pub async fn ready(&self, limit: Duration) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        for member in self.apis.iter().chain(&self.workers) {
-            let url = format!("http://{}/readyz", member.internal());
-            while !http_get(&url).await.is_ok_and(|answer| answer.status == 200) {
-                if begun.elapsed() > limit {
-                    let log = member.with(async |process| Ok(process.log_tail(20))).await?;
-                    bail!("a process is not ready after {limit:?}:\n{log}");
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        for program in self.apis.iter().chain(&self.workers) {
+            program.ready(limit).await?;
         }
         Ok(())
     }

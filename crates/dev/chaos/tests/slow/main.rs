@@ -5,7 +5,6 @@
 mod archive;
 mod backup;
 mod cancelled;
-mod chaos;
 mod explained;
 mod faults;
 mod growth;
@@ -16,4 +15,5 @@ mod refusals;
 mod restored;
 mod shutdown;
 mod start;
+mod waits;
 mod writes;

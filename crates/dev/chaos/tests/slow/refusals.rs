@@ -1,16 +1,13 @@
 //! Errors that PostgreSQL answers with while it runs, injected into every third write of orders: they
 //! hit batches of the API and outcomes of the workers alike.
 
-use std::time::{Duration, Instant};
-
-use holdfast_chaos::world::{World, WorldOptions};
+use holdfast_chaos::environment::{Environment, EnvironmentOptions};
+use holdfast_sandbox::{PATIENCE, until};
 use sqlx::{AssertSqlSafe, Executor as _};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
 async fn every_third_write_fails_with(code: &str) {
-    let world = World::start(&WorldOptions::default()).await.unwrap();
-    let mut connection = world.connect().await.unwrap();
+    let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
+    let mut connection = environment.connect().await.unwrap();
     // A sequence counts those that are rolled back as well.
     let inject = format!(
         "CREATE SEQUENCE writes; \
@@ -21,20 +18,17 @@ async fn every_third_write_fails_with(code: &str) {
          FOR EACH STATEMENT EXECUTE FUNCTION fail()"
     );
     connection.execute(AssertSqlSafe(inject)).await.unwrap();
-    let clients = world.clients(4);
+    let clients = environment.clients(4);
     let writes = "SELECT last_value FROM writes";
-    let begun = Instant::now();
-    while clients.accepted() < 100
-        || sqlx::query_scalar::<_, i64>(writes).fetch_one(&mut connection).await.unwrap() < 60
-    {
-        let answers = clients.look(|seen| seen.answers.clone());
-        assert!(begun.elapsed() < PATIENCE, "orders are not accepted: {answers:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    clients.more(100).await.unwrap();
+    until("many writes were tried", async || {
+        sqlx::query_scalar::<_, i64>(writes).fetch_one(&mut connection).await.unwrap() >= 60
+    })
+    .await;
     connection.execute("DROP TRIGGER fail ON orders").await.unwrap();
     let seen = clients.stop().await;
     // What was refused was refused with 503 and Retry-After: other answers are findings.
-    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}\n{:?}", seen.answers);
 }
 

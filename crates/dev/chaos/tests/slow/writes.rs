@@ -1,18 +1,16 @@
 //! Writes on every route: what the API answered is there, and the audit names each kind that is not.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_bench::audit::{Expectation, Log, Write, audit};
 use holdfast_chaos::clients::{Crowd, Seen};
-use holdfast_chaos::world::{World, WorldOptions};
-use holdfast_sandbox::workspace_binary;
+use holdfast_chaos::environment::{Environment, EnvironmentOptions};
+use holdfast_sandbox::{PATIENCE, Process, until, workspace_binary};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::lost::{self, Lost};
-
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Of each route.
 const SOME: usize = 10;
@@ -42,48 +40,49 @@ fn every_route_that_writes_has_a_client() {
     assert_eq!(written, routes);
 }
 
-/// A shop in which each route was written to some times.
-async fn written() -> (World, Seen) {
-    let world = World::start(&WorldOptions::default()).await.unwrap();
+/// An environment in which each route was written to some times.
+async fn written() -> (Environment, Seen) {
+    let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let crowd = Crowd { buyers: 2, writers: 8, hang_ups: 0.3, seed: rand::random() };
     eprintln!("{crowd:?}");
-    let clients = world.crowd(&crowd);
-    let begun = Instant::now();
+    let clients = environment.crowd(&crowd);
     let answered = |route: &str| {
         clients.look(|seen| seen.log.answered.iter().filter(|it| it.route() == route).count())
     };
-    while Write::ROUTES.iter().any(|route| answered(route) < SOME) {
-        let answers = clients.look(|seen| seen.answers.clone());
-        assert!(begun.elapsed() < PATIENCE, "not every route is answered: {answers:#?}");
+    until("every route is answered", async || {
         // An order can be cancelled until a worker has it: they stand still now and then.
-        for worker in &world.workers {
-            worker.with(async |it| it.pause()).await.unwrap();
+        for pause in [true, false] {
+            for worker in &environment.workers {
+                let act = async |it: &Process| if pause { it.pause() } else { it.resume() };
+                worker.with(act).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        for worker in &world.workers {
-            worker.with(async |it| it.resume()).await.unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+        let missing = Write::ROUTES.iter().find(|route| answered(route) < SOME);
+        missing.map_or(Ok(()), |route| {
+            Err(format!("{route}: {:#?}", clients.look(|seen| seen.answers.clone())))
+        })
+    })
+    .await;
     let seen = clients.stop().await;
-    (world, seen)
+    (environment, seen)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_answered_on_every_route_is_there_and_each_kind_that_is_lost_is_named() {
-    let (world, seen) = written().await;
-    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    let (environment, seen) = written().await;
+    let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}\n{:#?}", seen.answers);
     assert!(Write::ROUTES.iter().all(|route| findings.answered[*route] >= 10), "{findings:?}");
 
     // A database can be copied while nobody else uses it.
-    for member in world.apis.iter().chain(&world.workers) {
+    for member in environment.apis.iter().chain(&environment.workers) {
         member.kill9().await.unwrap();
     }
     let mut unfound = Vec::new();
     for (number, lost) in lost::each(&seen.log).into_iter().enumerate() {
         let name = format!("tampered_{number}");
-        let violations = tampered(&world, &name, &lost).await;
+        let violations = tampered(&environment, &name, &lost).await;
         if !violations.iter().any(|violation| violation.contains(&lost.expected)) {
             unfound.push(format!("{}: no {:?} in {violations:#?}", lost.what, lost.expected));
         }
@@ -92,8 +91,8 @@ async fn what_is_answered_on_every_route_is_there_and_each_kind_that_is_lost_is_
 }
 
 /// What the audit finds in a copy of the database in which something is lost.
-async fn tampered(world: &World, name: &str, lost: &Lost) -> Vec<String> {
-    let (server, original) = world.database_url.rsplit_once('/').unwrap();
+async fn tampered(environment: &Environment, name: &str, lost: &Lost) -> Vec<String> {
+    let (server, original) = environment.database_url.rsplit_once('/').unwrap();
     let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
     let copy = format!("CREATE DATABASE {name} TEMPLATE {original}");
     connection.execute(AssertSqlSafe(copy)).await.unwrap();

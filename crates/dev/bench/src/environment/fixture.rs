@@ -1,14 +1,14 @@
-//! A shop: a database of its own with products, API replicas and workers.
+//! A fixture: a database of its own with products, API replicas and workers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use holdfast_sandbox::{Port, Process, ProcessOptions, Ready};
+use anyhow::bail;
+use holdfast_sandbox::{Program, migrate};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::Stage;
+use super::Environment;
 use crate::audit::Log;
 use crate::pgbench;
 use crate::processes::Watched;
@@ -19,19 +19,19 @@ pub const STOCK: i64 = 1_000_000_000;
 /// What a unit costs.
 pub const PRICE_MINOR: i64 = 49_990;
 
-const MIGRATE_LIMIT: Duration = Duration::from_mins(1);
+const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a shop has.
+/// What a fixture has.
 #[derive(Clone, Copy, Debug)]
-pub struct ShopOptions {
+pub struct FixtureOptions {
     /// Its products, with ids from 1.
     pub products: u32,
     /// API processes.
     pub replicas: u32,
 }
 
-/// What the API of a shop does besides, which is off otherwise.
+/// What the API of a fixture does besides, which is off otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Extra {
     /// Nothing.
@@ -50,12 +50,13 @@ pub enum Extra {
 
 impl Extra {
     fn settings(self) -> Vec<(&'static str, String)> {
-        let off = ("HOLDFAST_AUTH", "off".to_owned());
         match self {
-            Self::None => vec![off],
-            Self::Access => vec![("HOLDFAST_RATE_LIMIT", "1000000".to_owned())],
+            Self::None => Vec::new(),
+            Self::Access => vec![
+                ("HOLDFAST_AUTH", "on".to_owned()),
+                ("HOLDFAST_RATE_LIMIT", "1000000".to_owned()),
+            ],
             Self::Traces { collector, ratio } => vec![
-                off,
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
                 ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
                 ("OTEL_TRACES_SAMPLER_ARG", ratio.to_owned()),
@@ -64,10 +65,10 @@ impl Extra {
     }
 }
 
-/// A running shop. Dropping it ends its processes; its database stays until
-/// [`Stage::drop_database`].
+/// A running fixture. Dropping it ends its processes; its database stays until
+/// [`Environment::drop_database`].
 #[derive(Debug)]
-pub struct Shop {
+pub struct Fixture {
     /// Its database.
     pub database_url: String,
     /// Its products.
@@ -76,37 +77,18 @@ pub struct Shop {
     pub key: Option<String>,
     /// What the clients were told so far.
     pub log: Log,
-    replicas: Vec<Served>,
-    workers: Vec<Served>,
+    replicas: Vec<Program>,
+    workers: Vec<Program>,
 }
 
-/// A process with its ports.
-#[derive(Debug)]
-struct Served {
-    process: Process,
-    public: Port,
-    _metrics: Port,
-}
-
-impl Stage {
+impl Environment {
     /// A new database with our tables and products 1 to `products`, as after a `VACUUM`.
     ///
     /// # Errors
     /// When the migrations or PostgreSQL fail.
     pub async fn new_database(&self, products: u32) -> anyhow::Result<String> {
         let database_url = self.postgres.create_database().await?;
-        let migrate = Process::start(
-            ProcessOptions::new(&self.api)
-                .arg("migrate")
-                .env("DATABASE_URL", &database_url)
-                .env("HOLDFAST_LOG", "warn"),
-        )
-        .await?;
-        match migrate.wait(MIGRATE_LIMIT).await {
-            Some(status) if status.success() => {}
-            Some(status) => bail!("migrate ended ({status}):\n{}", migrate.log_tail(20)),
-            None => bail!("migrate did not end in {MIGRATE_LIMIT:?}"),
-        }
+        migrate(&self.api, &database_url).await?;
         let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
         sqlx::query(
             "INSERT INTO products (name, description, price_minor, stock) \
@@ -123,19 +105,23 @@ impl Stage {
         Ok(database_url)
     }
 
-    /// Opens a shop on a new database and an empty Redis.
+    /// Opens a fixture on a new database and an empty Redis.
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn open_shop(&self, options: ShopOptions) -> anyhow::Result<Shop> {
-        self.open_shop_with(options, Extra::None).await
+    pub async fn open_fixture(&self, options: FixtureOptions) -> anyhow::Result<Fixture> {
+        self.open_fixture_with(options, Extra::None).await
     }
 
-    /// Opens a shop whose API does something besides.
+    /// Opens a fixture whose API does something besides.
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn open_shop_with(&self, options: ShopOptions, extra: Extra) -> anyhow::Result<Shop> {
+    pub async fn open_fixture_with(
+        &self,
+        options: FixtureOptions,
+        extra: Extra,
+    ) -> anyhow::Result<Fixture> {
         let database_url = self.new_database(options.products).await?;
         self.redis.flush().await?;
         let product_ids: Vec<i64> = (1..=i64::from(options.products)).collect();
@@ -148,23 +134,31 @@ impl Stage {
             Extra::Access => Some(self.create_key(&database_url).await?),
             Extra::None | Extra::Traces { .. } => None,
         };
-        let mut shop =
-            Shop { database_url, product_ids, key, log, replicas: Vec::new(), workers: Vec::new() };
+        let mut fixture = Fixture {
+            database_url,
+            product_ids,
+            key,
+            log,
+            replicas: Vec::new(),
+            workers: Vec::new(),
+        };
         for _ in 0..options.replicas {
-            let served = self.serve(&shop.database_url, Kind::Api(extra)).await?;
-            shop.replicas.push(served);
+            let program = Program::api(&self.api, &fixture.database_url, &self.redis.url())?;
+            let set = |program: Program, (name, value)| program.env(name, value);
+            let program = extra.settings().into_iter().fold(program, set);
+            fixture.replicas.push(started(program).await?);
         }
-        Ok(shop)
+        Ok(fixture)
     }
 
     /// Starts workers whose fulfilment does nothing.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn add_workers(&self, shop: &mut Shop, count: u32) -> anyhow::Result<()> {
+    pub async fn add_workers(&self, fixture: &mut Fixture, count: u32) -> anyhow::Result<()> {
         for _ in 0..count {
-            let served = self.serve(&shop.database_url, Kind::Worker).await?;
-            shop.workers.push(served);
+            let program = Program::worker(&self.worker, &fixture.database_url, &self.redis.url())?;
+            fixture.workers.push(started(program.env("HOLDFAST_FULFILMENT_MS", "0")).await?);
         }
         Ok(())
     }
@@ -177,66 +171,36 @@ impl Stage {
             .env("HOLDFAST_LOG", "warn")
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(MIGRATE_LIMIT, created).await??;
+        let output = tokio::time::timeout(START_LIMIT, created).await??;
         let key = String::from_utf8(output.stdout)?.trim().to_owned();
         if !output.status.success() || key.is_empty() {
             bail!("no key was made:\n{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(key)
     }
-
-    async fn serve(&self, database_url: &str, kind: Kind) -> anyhow::Result<Served> {
-        let (public, metrics) = (Port::lease()?, Port::lease()?);
-        let program = match kind {
-            Kind::Api(extra) => extra
-                .settings()
-                .into_iter()
-                .fold(ProcessOptions::new(&self.api), |program, (name, value)| {
-                    program.env(name, value)
-                })
-                .arg("serve")
-                .ready(Ready::Http(format!("http://{}/readyz", public.address()))),
-            Kind::Worker => ProcessOptions::new(&self.worker)
-                .arg("run")
-                .env("HOLDFAST_FULFILMENT_MS", "0")
-                .ready(Ready::Http(format!("http://{}/readyz", metrics.address()))),
-        };
-        let process = Process::start(
-            program
-                .env("DATABASE_URL", database_url)
-                .env("REDIS_URL", self.redis.url())
-                .env("HOLDFAST_HTTP_ADDR", public.address().to_string())
-                .env("HOLDFAST_METRICS_ADDR", metrics.address().to_string())
-                .env("HOLDFAST_ADMIN_ADDR", "127.0.0.1:0")
-                .env("HOLDFAST_LOG", "warn"),
-        )
-        .await?;
-        Ok(Served { process, public, _metrics: metrics })
-    }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Api(Extra),
-    Worker,
+/// Starts it, and waits until it is ready.
+async fn started(program: Program) -> anyhow::Result<Program> {
+    let program = program.env("HOLDFAST_LOG", "warn");
+    program.start().await?;
+    program.ready(START_LIMIT).await?;
+    Ok(program)
 }
 
-impl Shop {
+impl Fixture {
     /// Where the replicas listen.
     pub fn targets(&self) -> Vec<SocketAddr> {
-        self.replicas.iter().map(|replica| replica.public.address()).collect()
+        self.replicas.iter().map(Program::address).collect()
     }
 
     /// Its processes, to be watched.
     pub fn watched(&self) -> Vec<Watched> {
-        let watch = |name: &'static str| {
-            move |served: &Served| Watched { name, pid: served.process.pid(), with_children: false }
+        let of = |name, programs: &[Program]| {
+            let pids = programs.iter().filter_map(Program::pid);
+            pids.map(|pid| Watched { name, pid, with_children: false }).collect::<Vec<_>>()
         };
-        self.replicas
-            .iter()
-            .map(watch("API"))
-            .chain(self.workers.iter().map(watch("worker")))
-            .collect()
+        [of("API", &self.replicas), of("worker", &self.workers)].concat()
     }
 
     /// Waits until no order has a way to go any more; returns whether that came within `limit`.
@@ -266,14 +230,8 @@ impl Shop {
     /// # Errors
     /// When one has died before, or does not end in time.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for served in self.workers.drain(..).chain(self.replicas.drain(..)) {
-            if let Some(status) = served.process.status() {
-                bail!("a process died ({status}):\n{}", served.process.log_tail(20));
-            }
-            let status = served.process.stop(STOP_LIMIT).await.context("a process does not end")?;
-            if !status.success() {
-                bail!("a process ended badly ({status}):\n{}", served.process.log_tail(20));
-            }
+        for program in self.workers.drain(..).chain(self.replicas.drain(..)) {
+            program.terminate(STOP_LIMIT).await?;
         }
         Ok(())
     }

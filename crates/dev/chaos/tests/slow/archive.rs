@@ -4,27 +4,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use holdfast_bench::audit::{Expectation, audit_with_archive};
-use holdfast_chaos::clients::Clients;
-use holdfast_chaos::world::{World, WorldOptions};
-use holdfast_sandbox::{Process, ProcessOptions, workspace_binary};
+use holdfast_chaos::environment::{Environment, EnvironmentOptions};
+use holdfast_sandbox::{PATIENCE, Process, ProcessOptions, workspace_binary};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::waits::settled;
 
-async fn loaded(clients: &Clients, orders: usize) {
-    let begun = Instant::now();
-    while clients.accepted() < orders {
-        assert!(begun.elapsed() < PATIENCE, "there is no load");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn start(world: &World, folder: &Path) -> Process {
+async fn start(environment: &Environment, folder: &Path) -> Process {
     let options = ProcessOptions::new(workspace_binary("holdfast-api").unwrap())
         .arg("archive")
         .arg("--older-than-days=30")
         .arg("--batch=10")
         .arg(format!("--to={}", folder.display()))
-        .env("DATABASE_URL", &world.database_url);
+        .env("DATABASE_URL", &environment.database_url);
     Process::start(options).await.unwrap()
 }
 
@@ -34,28 +25,29 @@ fn files(folder: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
-    let world = World::start(&WorldOptions::default()).await.unwrap();
-    let clients = world.clients(4);
-    loaded(&clients, 400).await;
+    let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
+    let clients = environment.clients(4);
+    clients.more(400).await.unwrap();
     let mut seen = clients.stop().await;
-    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}");
     let old = findings.orders;
     let age = "UPDATE orders SET created_at = created_at - interval '40 days', \
         processing_at = processing_at - interval '40 days', finished_at = finished_at - interval '40 days'";
-    sqlx::raw_sql(age).execute(&mut world.connect().await.unwrap()).await.unwrap();
+    sqlx::raw_sql(age).execute(&mut environment.connect().await.unwrap()).await.unwrap();
 
-    let clients = world.clients(4);
+    let clients = environment.clients(4);
     let folder = tempfile::tempdir().unwrap();
     let (begun, mut killed) = (Instant::now(), 0_u32);
     loop {
-        let process = start(&world, folder.path()).await;
+        let process = start(&environment, folder.path()).await;
         // Once the folder changes: a file is begun, or has got its name. Spread over the moments after that.
         let before = files(folder.path());
         while files(folder.path()) <= before && process.status().is_none() {
             assert!(begun.elapsed() < PATIENCE, "{}", process.log_tail(20));
             std::hint::spin_loop();
         }
+        // The moment is the subject.
         tokio::time::sleep(Duration::from_micros(u64::from(killed) * 331 % 5000)).await;
         if let Some(status) = process.status() {
             let log = process.log_tail(20);
@@ -71,29 +63,20 @@ async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
         assert!(begun.elapsed() < PATIENCE, "killed {killed} times, and never done");
     }
     assert!(killed >= 10, "{killed}");
-    loaded(&clients, 100).await;
+    clients.more(100).await.unwrap();
     let more = clients.stop().await;
     assert!(more.wrong.is_empty(), "{:?}", more.wrong);
 
     seen.log.accepted.extend(&more.log.accepted);
     seen.log.cut_off += more.log.cut_off;
-    let begun = Instant::now();
+    settled(&mut environment.connect().await.unwrap()).await;
     let expectation = Expectation { all_completed: true, ..Expectation::default() };
-    loop {
-        let folder = Some(folder.path());
-        let findings =
-            audit_with_archive(&world.database_url, Some(&seen.log), folder, expectation)
-                .await
-                .unwrap();
-        if findings.hold() {
-            assert!(findings.unchecked.is_empty(), "{findings}");
-            assert_eq!(findings.archived, old, "{findings}");
-            assert!(findings.orders >= 100, "{findings}");
-            return;
-        }
-        // Orders may be under way; nothing else may be amiss.
-        assert!(begun.elapsed() < PATIENCE, "{findings}");
-        assert!(findings.violations.iter().all(|it| it.contains("have not reached")), "{findings}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let folder = Some(folder.path());
+    let findings =
+        audit_with_archive(&environment.database_url, Some(&seen.log), folder, expectation)
+            .await
+            .unwrap();
+    assert!(findings.hold() && findings.unchecked.is_empty(), "{findings}");
+    assert_eq!(findings.archived, old, "{findings}");
+    assert!(findings.orders >= 100, "{findings}");
 }

@@ -7,20 +7,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use holdfast_bench::load::Accepted;
 use holdfast_chaos::{
     clients::Seen,
-    world::{STOCK, World, WorldOptions},
+    environment::{Environment, EnvironmentOptions, STOCK},
 };
-use holdfast_sandbox::http_get;
+use holdfast_sandbox::{PATIENCE, http_get, until};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which replicas say that they are ready: looked at as often as balancers do, or rather more seldom.
 struct Balancer {
@@ -49,9 +47,9 @@ impl Balancer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_under_load_fails_no_request() {
-    let world = World::start(&WorldOptions::default()).await.unwrap();
+    let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let balancer = Arc::new(Balancer {
-        replicas: world.apis.iter().map(|it| (it.address(), it.internal())).collect(),
+        replicas: environment.apis.iter().map(|it| (it.address(), it.internal())).collect(),
         ready: RwLock::default(),
         next: AtomicUsize::new(0),
     });
@@ -64,6 +62,7 @@ async fn a_rollout_under_load_fails_no_request() {
         tasks.spawn(async move {
             while !ended.load(Ordering::Relaxed) {
                 balancer.look().await;
+                // As often as a balancer looks.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
@@ -96,23 +95,25 @@ async fn a_rollout_under_load_fails_no_request() {
                     Ok(answer) => failed.lock().push(format!("{replica}: {}", answer.status())),
                     Err(error) => failed.lock().push(format!("{replica}: {error:?}")),
                 }
+                // Room for the programs that start and end.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
     }
     let more = async || {
-        let (before, begun) = (accepted.lock().len(), Instant::now());
-        while accepted.lock().len() < before + 100 {
-            assert!(begun.elapsed() < PATIENCE, "{:?}", failed.lock());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let before = accepted.lock().len();
+        until("more orders are accepted", async || {
+            let more = accepted.lock().len() >= before + 100;
+            more.then_some(()).ok_or_else(|| format!("{:?}", failed.lock()))
+        })
+        .await;
     };
     more().await;
-    for member in world.workers.iter().chain(&world.apis) {
+    for member in environment.workers.iter().chain(&environment.apis) {
         member.terminate(PATIENCE).await.unwrap();
         more().await;
         member.start().await.unwrap();
-        world.ready(PATIENCE).await.unwrap();
+        environment.ready(PATIENCE).await.unwrap();
         // Until the balancer has seen it, too.
         more().await;
     }
@@ -120,9 +121,9 @@ async fn a_rollout_under_load_fails_no_request() {
     tasks.join_all().await;
     assert_eq!(*failed.lock(), Vec::<String>::new());
     let mut seen = Seen::default();
-    seen.log.initial_stock = world.products.iter().map(|id| (*id, STOCK)).collect();
+    seen.log.initial_stock = environment.products.iter().map(|id| (*id, STOCK)).collect();
     seen.log.accepted = std::mem::take(&mut accepted.lock());
-    let findings = world.audit(&seen, PATIENCE).await.unwrap();
+    let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold() && findings.orders >= 1000, "{findings}");
-    assert_eq!(world.downstream.counts().1, 0, "nothing was done twice: it was handed over");
+    assert_eq!(environment.downstream.counts().1, 0, "nothing was done twice: it was handed over");
 }

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use holdfast_sandbox::{
-    Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
-    workspace_binary,
+    PATIENCE, Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
+    until, workspace_binary,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -28,7 +27,6 @@ const VARIABLE: &str = "HOLDFAST_GROWTH_ROWS";
 const TIMES: u32 = 50;
 /// Orders that Redis has never heard of.
 const LOST: i64 = 100;
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// $1 orders of 100 products, and of so many customers that each has 100. All have two lines. Product 101
 /// and the customer of long ago have the oldest 100, and product 102 has none. And all that comes with
@@ -85,8 +83,8 @@ fn cost<'a>(explained: impl IntoIterator<Item = &'a Explained>, times: u32) -> C
     Cost { buffers: each(buffers), rows: each(rows) }
 }
 
-/// A shop with so many orders.
-struct Shop<'a> {
+/// An environment with so many orders.
+struct Environment<'a> {
     postgres: &'a Postgres,
     redis: Redis,
     url: String,
@@ -94,20 +92,20 @@ struct Shop<'a> {
     internal: Port,
 }
 
-impl<'a> Shop<'a> {
+impl<'a> Environment<'a> {
     async fn open(postgres: &'a Postgres, orders: i64) -> Self {
         let url = postgres.create_database().await.unwrap();
-        let shop = Self {
+        let environment = Self {
             postgres,
             redis: Redis::start(RedisOptions::default()).await.unwrap(),
             url,
             api: Port::lease().unwrap(),
             internal: Port::lease().unwrap(),
         };
-        let migrate = shop.program("holdfast-api", "migrate");
+        let migrate = environment.program("holdfast-api", "migrate");
         let migrate = Process::start(migrate).await.unwrap();
         assert!(migrate.wait(PATIENCE).await.unwrap().success(), "{}", migrate.log_tail(20));
-        let mut sql = shop.sql().await;
+        let mut sql = environment.sql().await;
         sqlx::raw_sql(WITHOUT_INDEXES).execute(&mut sql).await.unwrap();
         for statement in ORDERS {
             let query = sqlx::query(statement);
@@ -118,7 +116,7 @@ impl<'a> Shop<'a> {
         sqlx::raw_sql("VACUUM ANALYZE").execute(&mut sql).await.unwrap();
         // From here on; this very session goes on as it is.
         sqlx::raw_sql(EXPLAIN).execute(&mut sql).await.unwrap();
-        shop
+        environment
     }
 
     /// A session whose statements are not explained, though the others' are.
@@ -169,11 +167,10 @@ impl<'a> Shop<'a> {
 
     async fn until(&self, condition: &'static str) {
         let mut sql = self.sql().await;
-        let begun = Instant::now();
-        while !sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut sql).await.unwrap() {
-            assert!(begun.elapsed() < PATIENCE, "never: {condition}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(condition, async || {
+            sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut sql).await.unwrap()
+        })
+        .await;
     }
 
     /// Orders, and pages of them.
@@ -243,16 +240,14 @@ impl<'a> Shop<'a> {
             "SELECT NOT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))",
         )
         .await;
-        let begun = Instant::now();
         let is_sweep = |it: &&Explained| it.text.contains("left_behind AS MATERIALIZED");
         // The first ones come by what the work has left behind, and do away with it.
         let enough = 20;
-        while since.read(self.postgres).iter().filter(|it| is_sweep(it) && it.returned == 0).count()
-            < enough
-        {
-            assert!(begun.elapsed() < PATIENCE, "it does not sweep:\n{}", worker.log_tail(20));
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let idle = || {
+            let explained = since.read(self.postgres);
+            explained.iter().filter(|it| is_sweep(it) && it.returned == 0).count()
+        };
+        worker.until("it sweeps", async || idle() >= enough).await;
         self.end(worker).await;
         let explained = since.read(self.postgres);
         let found = explained.iter().filter(|it| is_sweep(it) && it.returned > 0);
@@ -269,10 +264,10 @@ impl<'a> Shop<'a> {
 }
 
 async fn costs(postgres: &Postgres, orders: i64) -> Costs {
-    let shop = Shop::open(postgres, orders).await;
+    let environment = Environment::open(postgres, orders).await;
     let mut costs = Costs::default();
-    shop.api(&mut costs).await;
-    shop.worker(&mut costs).await;
+    environment.api(&mut costs).await;
+    environment.worker(&mut costs).await;
     costs
 }
 

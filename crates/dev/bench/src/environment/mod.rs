@@ -1,9 +1,9 @@
 //! The servers that a run works with: PostgreSQL and Redis, started once, and shops on them.
 
 mod files;
+mod fixture;
 mod locks;
 mod nothing;
-mod shop;
 
 use std::path::PathBuf;
 
@@ -15,9 +15,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use crate::pgbench::Pgbench;
 use crate::processes::Watched;
 
+pub use fixture::{Extra, Fixture, FixtureOptions, PRICE_MINOR, STOCK};
 pub use locks::{RowLock, Rows};
 pub use nothing::Nothing;
-pub use shop::{Extra, PRICE_MINOR, STOCK, Shop, ShopOptions};
 
 /// PostgreSQL's settings that are not its defaults: what anybody sets on a machine of some size.
 /// `fsync`, `synchronous_commit` and `full_page_writes` are on, as in production.
@@ -32,7 +32,7 @@ pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
 
 /// Servers and binaries of a run.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Environment {
     /// Durable: a commit is on the disk before it is answered.
     pub postgres: Postgres,
     /// Without persistence: the orders table is the outbox.
@@ -45,7 +45,7 @@ pub struct Stage {
     pub(crate) worker: PathBuf,
 }
 
-impl Stage {
+impl Environment {
     /// Starts PostgreSQL and Redis.
     ///
     /// # Errors

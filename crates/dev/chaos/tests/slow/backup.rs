@@ -2,31 +2,26 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use holdfast_bench::audit::{Expectation, audit};
-use holdfast_chaos::world::{World, WorldOptions};
-use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions, workspace_binary};
+use holdfast_chaos::environment::{Environment, EnvironmentOptions};
+use holdfast_sandbox::{PATIENCE, Process, ProcessOptions, Redis, RedisOptions, workspace_binary};
 use sqlx::{Connection as _, PgConnection};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::waits::settled;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_taken_under_load_is_whole_and_goes_on() {
-    let world = World::start(&WorldOptions::default()).await.unwrap();
-    let clients = world.clients(4);
-    let begun = Instant::now();
-    while clients.accepted() < 100 {
-        assert!(begun.elapsed() < PATIENCE, "there is no load");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
+    let clients = environment.clients(4);
+    clients.more(100).await.unwrap();
 
-    let restored = world.postgres.ensure_database("restored").await.unwrap();
+    let restored = environment.postgres.ensure_database("restored").await.unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let rehearsal = tokio::process::Command::new(root.join("scripts/backup-rehearsal"))
         .arg(folder.path().join("holdfast.dump"))
-        .env("DATABASE_URL", &world.database_url)
+        .env("DATABASE_URL", &environment.database_url)
         .env("RESTORE_URL", &restored)
         .env("BENCH", workspace_binary("holdfast-bench").unwrap())
         .stdin(Stdio::null())
@@ -52,12 +47,7 @@ async fn a_backup_taken_under_load_is_whole_and_goes_on() {
         .env("HOLDFAST_SWEEP_AFTER_MS", "500");
     let _worker = Process::start(worker).await.unwrap();
     let mut connection = PgConnection::connect(&restored).await.unwrap();
-    let begun = Instant::now();
-    let open = "SELECT count(*) FROM orders WHERE status IN ('pending', 'processing')";
-    while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut connection).await.unwrap() > 0 {
-        assert!(begun.elapsed() < PATIENCE, "orders of the backup are stuck");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    settled(&mut connection).await;
     let expectation = Expectation { all_completed: true, ..Expectation::default() };
     let findings = audit(&restored, None, expectation).await.unwrap();
     assert!(findings.hold() && findings.orders >= 100, "{findings}");

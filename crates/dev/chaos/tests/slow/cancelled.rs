@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_chaos::world::{STOCK, World, WorldOptions};
-use holdfast_sandbox::http_post_json;
+use holdfast_chaos::environment::{Environment, EnvironmentOptions, STOCK};
+use holdfast_sandbox::{PATIENCE, http_post_json};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::waits::settled;
+
 const ORDERS: u64 = 300;
 
 /// Orders, and cancels it a little later; with its id and the status of the answer to the cancellation.
@@ -15,6 +16,7 @@ async fn ordered_and_cancelled(url: String, wait: Duration) -> (i64, u16) {
     let order = http_post_json(&url, &json!({ "product_id": 1, "quantity": 1 })).await.unwrap();
     assert_eq!(order.status, 201);
     let id = order.json().unwrap()["id"].as_i64().unwrap();
+    // The moment is the subject.
     tokio::time::sleep(wait).await;
     let answer = http_post_json(&format!("{url}/{id}/cancel"), &json!({})).await.unwrap();
     (id, answer.status)
@@ -27,8 +29,9 @@ fn both(answers: &[(i64, u16)]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
-    let options = WorldOptions { apis: 2, workers: 2, products: 1, ..WorldOptions::default() };
-    let world = World::start(&options).await.unwrap();
+    let options =
+        EnvironmentOptions { apis: 2, workers: 2, products: 1, ..EnvironmentOptions::default() };
+    let environment = Environment::start(&options).await.unwrap();
     // Rounds, until some were cancelled and some were not: which comes first depends on the machine.
     let mut answers = Vec::new();
     let begun = Instant::now();
@@ -36,29 +39,26 @@ async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
         assert!(begun.elapsed() < PATIENCE, "{} orders, all with the same end", answers.len());
         let mut clients = JoinSet::new();
         for number in 0..ORDERS {
-            let api = &world.apis[usize::try_from(number % 2).unwrap()];
+            let api = &environment.apis[usize::try_from(number % 2).unwrap()];
             let url = format!("http://{}/orders", api.address());
             // Around the time that an order takes to a worker.
             clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
             if number % 10 == 0 {
+                // Not all at once: they shall meet workers that are at it.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         answers.extend(clients.join_all().await);
     }
 
-    let mut connection = world.connect().await.unwrap();
-    let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";
-    while sqlx::query_scalar::<_, bool>(open).fetch_one(&mut connection).await.unwrap() {
-        assert!(begun.elapsed() < PATIENCE, "orders are stuck");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let mut connection = environment.connect().await.unwrap();
+    settled(&mut connection).await;
     let cancelled = answers.iter().filter(|(_, status)| *status == 200).count();
     println!("{cancelled} of {} were cancelled", answers.len());
     let sold = i64::try_from(answers.len() - cancelled).unwrap();
     for (id, status) in answers {
         assert!([200, 409].contains(&status), "{id}: {status}");
-        assert_eq!(world.downstream.has(id), status == 409, "{id}: {status}");
+        assert_eq!(environment.downstream.has(id), status == 409, "{id}: {status}");
     }
     let stock = "SELECT stock FROM products WHERE id = 1";
     let stock = sqlx::query_scalar::<_, i64>(stock).fetch_one(&mut connection).await.unwrap();

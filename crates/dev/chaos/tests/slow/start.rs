@@ -1,19 +1,15 @@
 //! Programs are started in any order, and beside servers that are not as they should be: each says what it
 //! waits for, does not end, is not ready, and is when that is mended.
 
-use std::time::{Duration, Instant};
-
 use holdfast_sandbox::{
-    Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions, http_get,
-    http_post_json, workspace_binary,
+    PATIENCE, Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
+    http_get, http_post_json, until_or, workspace_binary,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The servers, the addresses at which the programs look for them, and the ports of the programs.
-struct Place {
+struct Environment {
     postgres: Postgres,
     redis: Redis,
     database_url: String,
@@ -22,7 +18,7 @@ struct Place {
     internal: [Port; 2],
 }
 
-impl Place {
+impl Environment {
     async fn open(redis: RedisOptions) -> Self {
         let (postgres, redis) =
             tokio::try_join!(Postgres::start(PostgresOptions::default()), Redis::start(redis))
@@ -96,12 +92,8 @@ impl Place {
     }
 
     async fn until_ready(&self, expected: [bool; 2], programs: &[&Process]) {
-        let begun = Instant::now();
-        while self.ready().await != expected {
-            let logs: Vec<_> = programs.iter().map(|it| it.log_tail(10)).collect();
-            assert!(begun.elapsed() < PATIENCE, "{expected:?}:\n{}", logs.join("\n"));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let what = format!("ready is {expected:?}");
+        until_or(&what, async || self.ready().await == expected, || logs(programs)).await;
     }
 
     /// Places an order, and says where it is to be read.
@@ -117,12 +109,9 @@ impl Place {
 
     async fn completed(&self, order: &str, programs: &[&Process]) {
         self.until_ready([true, true], programs).await;
-        let begun = Instant::now();
-        while http_get(order).await.unwrap().json().unwrap()["status"] != "completed" {
-            let logs: Vec<_> = programs.iter().map(|it| it.log_tail(10)).collect();
-            assert!(begun.elapsed() < PATIENCE, "it is not completed:\n{}", logs.join("\n"));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let completed =
+            async || http_get(order).await.unwrap().json().unwrap()["status"] == "completed";
+        until_or("the order is completed", completed, || logs(programs)).await;
         for program in programs {
             assert_eq!(program.status(), None, "it never ended");
         }
@@ -136,17 +125,8 @@ impl Place {
     }
 }
 
-/// Waits for a line of the log with all of these.
-async fn says(program: &Process, words: &[&str]) {
-    let begun = Instant::now();
-    loop {
-        let log = program.log().unwrap();
-        if log.lines().any(|line| words.iter().all(|words| line.contains(words))) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{words:?} is not in\n{log}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+fn logs(programs: &[&Process]) -> String {
+    programs.iter().map(|it| it.log_tail(10)).collect::<Vec<_>>().join("\n")
 }
 
 /// How often a log says it.
@@ -156,61 +136,62 @@ fn times(program: &Process, words: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_last() {
-    let place = Place::open(RedisOptions::default()).await;
-    place.postgres.shutdown().await.unwrap();
-    let (migrate, api, worker) = tokio::join!(place.migrate(), place.api(), place.worker());
-    says(&migrate, &["waiting for the database"]).await;
-    says(&api, &["not ready yet", "onnection refused"]).await;
-    says(&worker, &["waiting for the database's schema", "onnection refused"]).await;
-    assert_eq!(place.ready().await, [false, false]);
-    place.postgres.restart().await.unwrap();
+    let environment = Environment::open(RedisOptions::default()).await;
+    environment.postgres.shutdown().await.unwrap();
+    let (migrate, api, worker) =
+        tokio::join!(environment.migrate(), environment.api(), environment.worker());
+    migrate.logs(&["waiting for the database"]).await;
+    api.logs(&["not ready yet", "onnection refused"]).await;
+    worker.logs(&["waiting for the database's schema", "onnection refused"]).await;
+    assert_eq!(environment.ready().await, [false, false]);
+    environment.postgres.restart().await.unwrap();
     let migrated = migrate.wait(PATIENCE).await.unwrap();
     assert!(migrated.success(), "{migrated}");
-    place.sells(&[&api, &worker]).await;
+    environment.sells(&[&api, &worker]).await;
     assert_eq!(times(&api, "not ready yet"), 1, "said once, and not at each try");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_migration_last() {
-    let place = Place::open(RedisOptions::default()).await;
-    let (api, worker) = tokio::join!(place.api(), place.worker());
+    let environment = Environment::open(RedisOptions::default()).await;
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
     let what = "the database has schema version 0, this binary needs";
-    says(&api, &["not ready yet", what, "run `holdfast-api migrate`"]).await;
-    says(&worker, &["waiting for the database's schema", what]).await;
-    assert_eq!(place.ready().await, [false, false]);
-    place.migrated().await;
-    place.sells(&[&api, &worker]).await;
+    api.logs(&["not ready yet", what, "run `holdfast-api migrate`"]).await;
+    worker.logs(&["waiting for the database's schema", what]).await;
+    assert_eq!(environment.ready().await, [false, false]);
+    environment.migrated().await;
+    environment.sells(&[&api, &worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_last() {
-    let place = Place::open(RedisOptions::default()).await;
-    place.redis.kill9().await.unwrap();
-    place.migrated().await;
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    says(&api, &["redis cannot be reached", "onnection refused"]).await;
-    says(&worker, &["Redis does not answer", "onnection refused"]).await;
+    let environment = Environment::open(RedisOptions::default()).await;
+    environment.redis.kill9().await.unwrap();
+    environment.migrated().await;
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    api.logs(&["redis cannot be reached", "onnection refused"]).await;
+    worker.logs(&["Redis does not answer", "onnection refused"]).await;
     // Orders need no Redis to be taken.
-    place.until_ready([true, false], &[&api, &worker]).await;
-    place.redis.restart().await.unwrap();
-    place.sells(&[&api, &worker]).await;
+    environment.until_ready([true, false], &[&api, &worker]).await;
+    environment.redis.restart().await.unwrap();
+    environment.sells(&[&api, &worker]).await;
     assert_eq!(times(&api, "redis cannot be reached"), 1);
     assert_eq!(times(&worker, "Redis does not answer"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_last_and_the_worker_last() {
-    let place = Place::open(RedisOptions::default()).await;
-    place.migrated().await;
-    let worker = place.worker().await;
-    place.until_ready([false, true], &[&worker]).await;
-    let api = place.api().await;
-    place.sells(&[&api, &worker]).await;
+    let environment = Environment::open(RedisOptions::default()).await;
+    environment.migrated().await;
+    let worker = environment.worker().await;
+    environment.until_ready([false, true], &[&worker]).await;
+    let api = environment.api().await;
+    environment.sells(&[&api, &worker]).await;
     assert!(worker.stop(PATIENCE).await.unwrap().success());
     drop(worker);
-    place.until_ready([true, false], &[&api]).await;
-    let worker = place.worker().await;
-    place.sells(&[&api, &worker]).await;
+    environment.until_ready([true, false], &[&api]).await;
+    let worker = environment.worker().await;
+    environment.sells(&[&api, &worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,19 +208,20 @@ async fn a_wrong_password_of_postgres() {
     std::fs::set_permissions(folder.path(), readable.clone()).unwrap();
     std::fs::set_permissions(&rules, readable).unwrap();
 
-    let mut place = Place::open(RedisOptions::default()).await;
-    place.migrated().await;
-    place.sql("CREATE ROLE shopkeeper SUPERUSER LOGIN PASSWORD 'of-yesterday'").await;
-    place.sql(&format!("ALTER SYSTEM SET hba_file = '{}'", rules.display())).await;
-    place.postgres.restart().await.unwrap();
-    place.database_url = place.database_url.replacen("postgres@", "shopkeeper:hunter2@", 1);
-    let (api, worker) = tokio::join!(place.api(), place.worker());
+    let mut environment = Environment::open(RedisOptions::default()).await;
+    environment.migrated().await;
+    environment.sql("CREATE ROLE shopkeeper SUPERUSER LOGIN PASSWORD 'of-yesterday'").await;
+    environment.sql(&format!("ALTER SYSTEM SET hba_file = '{}'", rules.display())).await;
+    environment.postgres.restart().await.unwrap();
+    environment.database_url =
+        environment.database_url.replacen("postgres@", "shopkeeper:hunter2@", 1);
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
     let what = "password authentication failed for user \\\"shopkeeper\\\"";
-    says(&api, &["not ready yet", what]).await;
-    says(&worker, &["waiting for the database's schema", what]).await;
-    assert_eq!(place.ready().await, [false, false]);
-    place.sql("ALTER ROLE shopkeeper PASSWORD 'hunter2'").await;
-    place.sells(&[&api, &worker]).await;
+    api.logs(&["not ready yet", what]).await;
+    worker.logs(&["waiting for the database's schema", what]).await;
+    assert_eq!(environment.ready().await, [false, false]);
+    environment.sql("ALTER ROLE shopkeeper PASSWORD 'hunter2'").await;
+    environment.sells(&[&api, &worker]).await;
     for program in [&api, &worker] {
         assert_eq!(times(program, "hunter2"), 0, "a password is in the log");
     }
@@ -247,17 +229,17 @@ async fn a_wrong_password_of_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_of_redis() {
-    let mut place = Place::open(RedisOptions::default()).await;
-    place.migrated().await;
-    place.redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
-    place.redis_url = place.redis_url.replacen("redis://", "redis://:hunter2@", 1);
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    says(&api, &["redis cannot be reached", "assword authentication failed"]).await;
-    says(&worker, &["Redis does not answer", "assword authentication failed"]).await;
-    place.until_ready([true, false], &[&api, &worker]).await;
+    let mut environment = Environment::open(RedisOptions::default()).await;
+    environment.migrated().await;
+    environment.redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
+    environment.redis_url = environment.redis_url.replacen("redis://", "redis://:hunter2@", 1);
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    api.logs(&["redis cannot be reached", "assword authentication failed"]).await;
+    worker.logs(&["Redis does not answer", "assword authentication failed"]).await;
+    environment.until_ready([true, false], &[&api, &worker]).await;
     let mend = "AUTH of-yesterday\r\nCONFIG SET requirepass hunter2";
-    place.redis.command(mend).await.unwrap();
-    place.sells(&[&api, &worker]).await;
+    environment.redis.command(mend).await.unwrap();
+    environment.sells(&[&api, &worker]).await;
     for program in [&api, &worker] {
         assert_eq!(times(program, "hunter2"), 0, "a password is in the log");
     }
@@ -268,70 +250,70 @@ async fn a_wrong_password_of_redis() {
 async fn a_redis_without_streams() {
     let streams = ["XADD", "XGROUP", "XREADGROUP", "XAUTOCLAIM", "XACK", "XINFO", "XLEN", "XRANGE"];
     let args = streams.iter().flat_map(|name| ["--rename-command", *name, ""].map(str::to_owned));
-    let mut place =
-        Place::open(RedisOptions { args: args.collect(), ..RedisOptions::default() }).await;
-    place.migrated().await;
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    says(&worker, &["Redis does not answer", "unknown command"]).await;
-    place.until_ready([true, false], &[&api, &worker]).await;
-    let order = place.order(&[&api, &worker]).await;
-    says(&api, &["orders cannot be published", "unknown command"]).await;
+    let mut environment =
+        Environment::open(RedisOptions { args: args.collect(), ..RedisOptions::default() }).await;
+    environment.migrated().await;
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    worker.logs(&["Redis does not answer", "unknown command"]).await;
+    environment.until_ready([true, false], &[&api, &worker]).await;
+    let order = environment.order(&[&api, &worker]).await;
+    api.logs(&["orders cannot be published", "unknown command"]).await;
     assert_eq!((api.status(), worker.status()), (None, None));
     // They get another one.
     drop((api, worker));
-    place.redis = Redis::start(RedisOptions::default()).await.unwrap();
-    place.redis_url = place.redis.url();
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    place.completed(&order, &[&api, &worker]).await;
-    place.sells(&[&api, &worker]).await;
+    environment.redis = Redis::start(RedisOptions::default()).await.unwrap();
+    environment.redis_url = environment.redis.url();
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    environment.completed(&order, &[&api, &worker]).await;
+    environment.sells(&[&api, &worker]).await;
 }
 
 /// As one whose access rules were made without the queue in mind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_lets_nobody_publish() {
-    let place = Place::open(RedisOptions::default()).await;
-    place.redis.command("ACL SETUSER default -xadd").await.unwrap();
-    place.migrated().await;
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    place.until_ready([true, true], &[&api, &worker]).await;
-    let order = place.order(&[&api, &worker]).await;
-    says(&api, &["orders cannot be published", "no permissions"]).await;
-    says(&worker, &["a maintenance task fails", "lost_orders", "no permissions"]).await;
-    place.until_ready([true, false], &[&api, &worker]).await;
-    place.redis.command("ACL SETUSER default +xadd").await.unwrap();
-    place.completed(&order, &[&api, &worker]).await;
-    place.sells(&[&api, &worker]).await;
+    let environment = Environment::open(RedisOptions::default()).await;
+    environment.redis.command("ACL SETUSER default -xadd").await.unwrap();
+    environment.migrated().await;
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    environment.until_ready([true, true], &[&api, &worker]).await;
+    let order = environment.order(&[&api, &worker]).await;
+    api.logs(&["orders cannot be published", "no permissions"]).await;
+    worker.logs(&["a maintenance task fails", "lost_orders", "no permissions"]).await;
+    environment.until_ready([true, false], &[&api, &worker]).await;
+    environment.redis.command("ACL SETUSER default +xadd").await.unwrap();
+    environment.completed(&order, &[&api, &worker]).await;
+    environment.sells(&[&api, &worker]).await;
     // Publishing is refused, and nothing else.
     assert_eq!(times(&worker, "a maintenance task fails"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_that_is_older_and_one_that_is_newer() {
-    let place = Place::open(RedisOptions::default()).await;
-    place.migrated().await;
-    place
+    let environment = Environment::open(RedisOptions::default()).await;
+    environment.migrated().await;
+    environment
         .sql(
             "CREATE TABLE aside AS SELECT * FROM _sqlx_migrations ORDER BY version DESC LIMIT 1; \
              DELETE FROM _sqlx_migrations WHERE version IN (SELECT version FROM aside)",
         )
         .await;
-    let (api, worker) = tokio::join!(place.api(), place.worker());
-    says(&api, &["not ready yet", "the database has schema version", "run `holdfast-api migrate`"])
+    let (api, worker) = tokio::join!(environment.api(), environment.worker());
+    api.logs(&["not ready yet", "the database has schema version", "run `holdfast-api migrate`"])
         .await;
-    says(&worker, &["waiting for the database's schema", "the database has schema version"]).await;
-    assert_eq!(place.ready().await, [false, false]);
+    worker.logs(&["waiting for the database's schema", "the database has schema version"]).await;
+    assert_eq!(environment.ready().await, [false, false]);
     // The migration that was missing, and that of a next release.
-    place
+    environment
         .sql(
             "INSERT INTO _sqlx_migrations TABLE aside; \
              INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
              VALUES (99999, 'the next release', true, '', 0)",
         )
         .await;
-    place.sells(&[&api, &worker]).await;
+    environment.sells(&[&api, &worker]).await;
     let (api, worker) = {
         drop((api, worker));
-        tokio::join!(place.api(), place.worker())
+        tokio::join!(environment.api(), environment.worker())
     };
-    place.sells(&[&api, &worker]).await;
+    environment.sells(&[&api, &worker]).await;
 }

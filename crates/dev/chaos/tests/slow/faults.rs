@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use holdfast_chaos::environment::Environment;
 use holdfast_chaos::fault::Fault;
 use holdfast_chaos::trial::{self, Trial};
-use holdfast_chaos::world::World;
 use tokio::sync::Semaphore;
 
-/// A world has a dozen busy processes, and the machine may have two cores.
+/// An environment has a dozen busy processes, and the machine may have two cores.
 static ROOM: Semaphore = Semaphore::const_new(3);
 
 /// The longest that an answer may take while a server is gone: the wait for a connection or a lock, a
@@ -19,8 +19,8 @@ const UNREADY_BY: Duration = Duration::from_secs(5);
 
 async fn suffer(fault: Fault, hold: Duration) -> Trial {
     let _room = ROOM.acquire().await.unwrap();
-    let world = World::start(&fault.world()).await.unwrap();
-    let trial = trial::run(&world, fault, hold).await.unwrap();
+    let environment = Environment::start(&fault.environment()).await.unwrap();
+    let trial = trial::run(&environment, fault, hold).await.unwrap();
     let during = fault.during();
     let told = format!("{trial:?}").split("seen: Seen").next().unwrap().to_owned();
     let told = format!("{told}\n{:?}", trial.seen.answers);

@@ -1,0 +1,117 @@
+//! Work in a closed loop: clients that do the same against a shop, workers stopped.
+
+use std::sync::Arc;
+
+use super::Bench;
+use super::settings::{CONNECTIONS, PRODUCTS};
+use crate::audit::Expectation;
+use crate::environment::{Fixture, FixtureOptions};
+use crate::load::{Choice, Group, Pace, Requests};
+use crate::report::model::part;
+
+const BY_RANK: Choice = Choice::Zipf { exponent: 1.1 };
+
+/// What clients do, and against what.
+#[derive(Clone, Copy)]
+pub(super) struct Work {
+    pub part: &'static str,
+    pub products: u32,
+    pub replicas: u32,
+    /// Made for the products of a shop.
+    pub requests: fn(&[i64]) -> Requests,
+}
+
+/// One hot product.
+pub(super) const HOT: Work = Work {
+    part: part::HOT,
+    products: 1,
+    replicas: 1,
+    requests: |ids| Requests::orders(ids, Choice::Uniform),
+};
+
+/// The same with an `Idempotency-Key` on each order.
+pub(super) const KEYS: Work = Work {
+    part: part::KEYS,
+    requests: |ids| Requests::orders(ids, Choice::Uniform).with_keys(),
+    ..HOT
+};
+
+/// 1,000 products, all alike.
+pub(super) const UNIFORM: Work = Work { part: part::UNIFORM, products: PRODUCTS, ..HOT };
+
+/// 1,000 products by Zipf's law.
+pub(super) const ZIPF: Work =
+    Work { part: part::ZIPF, requests: |ids| Requests::orders(ids, BY_RANK), ..UNIFORM };
+
+/// 95 reads for five orders: a shop on an ordinary day.
+pub(super) const MIX: Work =
+    Work { part: part::MIX, requests: |ids| Requests::mix(ids, BY_RANK, 0.95), ..UNIFORM };
+
+/// Reads of products that are in the cache.
+pub(super) const READS: Work =
+    Work { part: part::READS, requests: |ids| Requests::reads(ids, Choice::Uniform), ..UNIFORM };
+
+impl Work {
+    /// Clients with so many connections.
+    pub fn clients(&self, fixture: &Fixture, connections: usize) -> Group {
+        Group {
+            name: self.part,
+            targets: fixture.targets(),
+            connections,
+            requests: Arc::new((self.requests)(&fixture.product_ids)),
+            pace: Pace::Closed,
+        }
+    }
+
+    /// What it needs.
+    pub fn options(&self) -> FixtureOptions {
+        FixtureOptions { products: self.products, replicas: self.replicas }
+    }
+}
+
+/// Clients that order a shop's products, all alike.
+pub(super) fn orders(fixture: &Fixture, part: &'static str, connections: usize) -> Group {
+    Work { part, ..HOT }.clients(fixture, connections)
+}
+
+impl Bench {
+    /// Measures a work at the connections that this round asks for: the sweep, or those that the goals need.
+    pub(super) async fn sweep(&mut self, work: Work, needed: &[usize]) -> anyhow::Result<()> {
+        for connections in self.settings.connections(self.round, needed) {
+            if connections >= work.replicas as usize {
+                self.at(work, connections).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures a work in a shop of its own, so that no measurement has the rows of another.
+    pub(super) async fn at(&mut self, work: Work, connections: usize) -> anyhow::Result<()> {
+        let fixture = self.environment.open_fixture(work.options()).await?;
+        let group = work.clients(&fixture, connections);
+        self.measure_and_close(fixture, group, Expectation::default()).await
+    }
+
+    /// Measures a group of clients in a closed loop, records it, and closes the shop.
+    pub(super) async fn measure_and_close(
+        &mut self,
+        mut fixture: Fixture,
+        group: Group,
+        expectation: Expectation,
+    ) -> anyhow::Result<()> {
+        let part = group.name;
+        let point = self.closed_loop(&mut fixture, part, group).await?;
+        self.record(point);
+        self.close(fixture, part, expectation).await
+    }
+
+    /// Two replicas on one database: on one hot product, which they have to take turns on, and on 1,000.
+    pub(super) async fn two_replicas(&mut self) -> anyhow::Result<()> {
+        self.sweep(Work { replicas: 2, ..HOT }, &[CONNECTIONS]).await?;
+        // No goal is set on the other.
+        if self.round == 1 {
+            self.sweep(Work { replicas: 2, ..UNIFORM }, &[CONNECTIONS]).await?;
+        }
+        Ok(())
+    }
+}
