@@ -1,15 +1,19 @@
-# What a person types. `make` alone lists it.
+# Commands for people and CI. `make` alone lists them.
 
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-# What the programs wrote while the tests ran, to be looked through for secrets.
-TEST_LOGS := $(CURDIR)/target/test-logs
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Logs of the programs that the tests start; they are searched for secrets.
+TEST_LOGS := $(TARGET_DIR)/test-logs
+# Always the whole workspace: a part of it would have other features of its dependencies, and so compile them again.
+# What is tested is chosen by the kind of target and by name.
+TESTS := $(CARGO) test --locked --workspace
 
 .PHONY: help
-help: ## List what there is to type
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The build is named after its commit. Not in tests: each commit would compile everything anew.
+# The build is named after its commit. Not in tests, where each commit would compile everything again.
 run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: run
@@ -41,25 +45,46 @@ queries: ## Write what PostgreSQL says of each checked statement (crates/store/.
 deny: ## Check licences, sources and advisories of the dependencies
 	@scripts/deny
 
-# The binaries are built first: tests start those of other crates, and cargo builds only a crate's own.
+.PHONY: check
+check: ## Before each commit: format, clippy, unit tests and the fast integration tests
+	@scripts/stages test-tools lint test-build test-fast
+
 .PHONY: test
-test: ## Check everything: lint, deny, all tests on real servers
+test: ## Before each push: everything that CI checks
+	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-kubernetes
+
+.PHONY: test-tools
+test-tools:
 	@scripts/install-deps observe
 	@scripts/install-deps faults
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory deny
-	@$(MAKE) --no-print-directory chart
-	$(CARGO) build --locked --workspace --bins
+
+# Everything is compiled here, once; the stages after it only run what is there.
+.PHONY: test-build
+test-build:
+	$(TESTS) --all-targets --no-run
+
+# Integration tests are fast in the target `it`, and slow in `slow`.
+.PHONY: test-fast
+test-fast:
+	$(TESTS) --lib --bins --test it
+
+.PHONY: test-all
+test-all:
 	@rm -rf $(TEST_LOGS) && mkdir -p $(TEST_LOGS)
-	HOLDFAST_TEST_LOGS=$(TEST_LOGS) $(CARGO) test --locked --workspace
+	HOLDFAST_TEST_LOGS=$(TEST_LOGS) $(TESTS)
+
+.PHONY: test-leaks
+test-leaks:
 	@scripts/leaks $(TEST_LOGS)
-	@$(MAKE) --no-print-directory test-contract
-	@$(MAKE) --no-print-directory test-kubernetes
+
+.PHONY: test-chaos
+test-chaos: test-build ## Break an unoptimised build at random for a minute, and audit it
+	@$(TARGET_DIR)/debug/holdfast-chaos run --minutes 1
 
 .PHONY: test-contract
 test-contract: ## Send the API what its OpenAPI document allows and what it forbids
 	@program=$$(scripts/schemathesis); case $$? in \
-	  0) SCHEMATHESIS=$$program exec $(CARGO) test --locked --package holdfast-api --test it -- --ignored contract ;; \
+	  0) SCHEMATHESIS=$$program exec $(TESTS) --test it -- --ignored contract:: ;; \
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac
@@ -71,12 +96,12 @@ fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)
 .PHONY: e2e-browser
 e2e-browser: ## Drive the Swagger page in headless Chromium, and refresh the README's picture
 	@scripts/install-deps chromium
-	$(CARGO) test --locked --package holdfast-api --test it -- --ignored browser
+	$(TESTS) --test it -- --ignored browser::
 
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	@scripts/kubernetes-assets; case $$? in \
-	  0) exec $(CARGO) test --locked --package holdfast-operator --test it -- --ignored ;; \
+	  0) exec $(TESTS) --test it -- --ignored --skip contract:: --skip browser:: ;; \
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac
@@ -98,7 +123,7 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@target/release/holdfast-bench run $(if $(QUICK),--quick)
 
 .PHONY: chaos
-chaos: ## Break it at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
+chaos: ## Break an optimised build at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
 	@scripts/install-deps faults
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
 	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(HANG_UPS),--hang-ups $(HANG_UPS))
