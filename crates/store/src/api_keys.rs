@@ -15,7 +15,7 @@ pub struct ApiKey {
     pub id: String,
     /// The SHA-256 of its secret part.
     pub secret_sha256: [u8; 32],
-    /// What it is for, in the words of who made it.
+    /// What it is for, in the words of its creator.
     pub name: String,
     /// What it allows.
     pub scopes: Vec<String>,
@@ -155,10 +155,10 @@ impl Store {
         rows.into_iter().map(ApiKey::try_from).collect()
     }
 
-    /// Makes a key; `None` if there are [`LIVE_KEYS_MAX`] good ones already.
+    /// Creates a key; `None` if there are [`LIVE_KEYS_MAX`] live keys already.
     ///
     /// # Errors
-    /// The database is not available. It is not known then whether the key was made.
+    /// The database is not available. Whether the key was created is not known then.
     pub async fn make_api_key(&self, new: &NewApiKey<'_>) -> Result<Option<ApiKey>, StoreError> {
         let row = checked!(
             ApiKeyRow,

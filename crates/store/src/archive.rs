@@ -1,10 +1,10 @@
 //! Taking old orders out of the tables, a bounded number at a time.
 //!
-//! Whoever archives writes the orders of [`Archive::next`] somewhere safe, and then has them deleted by
-//! [`Archive::remove`], together with their lines and the holds that became them. The same transaction
-//! keeps what the audit needs: their units, by product, and the name of the file in which they are.
+//! The caller writes the orders of [`Archive::next`] to a file and then deletes them with [`Archive::remove`], together
+//! with their lines and the holds that became them. The same transaction keeps what the audit needs: their units by
+//! product, and the name of the file.
 //!
-//! Taken are orders that can change no more and that nobody needs any more: completed or cancelled before a
+//! Only orders that are no longer needed and cannot change any more are taken: those completed or cancelled before a
 //! time ([`Cutoff`]) before which there is no idempotency key either, and which no running sale's limit
 //! counts. Dead letters are never taken.
 //!
@@ -33,7 +33,7 @@ use crate::{
 /// The most orders of one step.
 pub const ARCHIVED_AT_ONCE_MAX: u32 = 10_000;
 
-/// Of PostgreSQL's advisory locks, the one that who archives holds: "archive" in ASCII.
+/// The advisory lock that is held while orders are archived: "archive" in ASCII.
 const LOCK: i64 = 0x61_7263_6869_7665;
 
 /// Held by each transaction that deletes orders and, shared, by each that writes a sale: see
@@ -92,7 +92,7 @@ pub struct OldOrder {
 }
 
 impl Store {
-    /// Begins to archive; `None` if somebody else is at it.
+    /// Begins to archive; `None` if another session does.
     ///
     /// # Errors
     /// The database is not available.

@@ -1,14 +1,15 @@
 //! How the methods of [`Store`] get their connections: each statement is executed on
 //!
-//! - [`Store::reads`], if it changes nothing. It is done once more if its connection was dead: after a restart of the
-//!   server or of something in between, all idle ones are, and no caller should learn of it.
+//! - [`Store::reads`], if it changes nothing. It is executed again if its connection was dead: after a restart of the
+//!   server or of something in between, all idle connections are, and no caller should notice.
 //! - [`Store::work`], if a worker or maintenance writes with it.
-//! - [`Store::changes`], if somebody asked for it and it writes; for several in one transaction, there is
-//!   [`Store::begin_change`]. They may wait for rows that others hold. So they have a bound of their own: at most half of
-//!   the connections, so that reads are never behind them.
+//! - [`Store::changes`], if a caller asked for the change; for several in one transaction, [`Store::begin_change`].
+//!   Changes may wait for rows that others have locked. They use at most half of the connections, so that reads never
+//!   wait behind them.
 //! - [`Store::admission`], for a batch.
 //!
-//! A statement that was refused because its session takes no writes has done nothing, and is done once more on another.
+//! A statement that was refused because its session takes no writes has done nothing and is executed again on another
+//! session.
 
 use std::{io, time::Instant};
 
@@ -44,12 +45,12 @@ impl Store {
         Calls { store: self, kind: Kind::Read }
     }
 
-    /// For statements of workers and maintenance that write. Dropped, one may have been done or not.
+    /// For statements of workers and maintenance that write. A statement that is dropped may have been executed or not.
     pub(crate) fn work(&self) -> Calls<'_> {
         Calls { store: self, kind: Kind::Work }
     }
 
-    /// For statements that others have asked for and that write. Dropped, one may have been done or not.
+    /// For statements of callers that write. A statement that is dropped may have been executed or not.
     pub(crate) fn changes(&self) -> Calls<'_> {
         Calls { store: self, kind: Kind::Change }
     }

@@ -126,8 +126,7 @@ impl Connections {
         Ok(Session::new(connection, true, Arc::clone(&self.0), permit))
     }
 
-    /// Lets nobody in any more, waits for what is in use for as long as a statement may take, and closes the
-    /// sessions.
+    /// Gives out no more sessions, waits for those in use for as long as a statement may take, and closes all.
     pub async fn close(&self) {
         let all = u32::try_from(self.size()).unwrap_or(u32::MAX);
         let back = timeout(self.0.options.limit, self.0.free.acquire_many(all)).await;

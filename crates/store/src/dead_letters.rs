@@ -51,7 +51,7 @@ pub struct DeadLetterPage {
 pub struct Ordered<'a> {
     /// Who.
     pub by: &'a str,
-    /// Why, if somebody said so.
+    /// Why, if a reason was given.
     pub note: Option<&'a str>,
 }
 
@@ -283,7 +283,7 @@ impl Store {
     }
 
     /// The same for a page of the dead letters, the oldest orders first: at most `page.limit` are
-    /// replayed. Says where the next page begins, if there may be more.
+    /// replayed. Also returns where the next page begins, if there may be more.
     ///
     /// An order that was replayed from an earlier page and fails again is not met again.
     ///

@@ -1,7 +1,7 @@
 //! Writing into an order's history: `orders.earlier`.
 //!
-//! Only what takes an order back, or out of its way, pays for it. An order that goes straight
-//! through has no history but the times in its row.
+//! Only steps off the direct way are written. An order that is fulfilled at the first attempt has no history but the
+//! times in its row.
 
 /// The beginning of an expression for `orders.earlier` with further steps behind it: one or more JSON objects, with
 /// commas between them, and [`end_of_history`] follow.
@@ -17,8 +17,8 @@ macro_rules! history_with {
     "#] $($to)+) };
 }
 
-/// The end of it. Keeps the last 50 steps that nobody asked for by name, and the last 50 that somebody did: a long
-/// outage must not push out who replayed an order, and when.
+/// The end of it. Keeps the last 50 steps without an operator and the last 50 with one: a long outage must not push out
+/// who replayed an order, and when.
 macro_rules! end_of_history {
     ($($to:tt)+) => { $crate::sql::part!([r#"
                     ))

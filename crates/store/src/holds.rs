@@ -1,4 +1,4 @@
-//! Reading holds. They change in batches only: see `admission`.
+//! Reading holds. Only batches change them: see `admission`.
 
 use holdfast_domain::{CustomerRef, Hold, HoldId, HoldStatus, Money, OrderId, ProductId, Quantity};
 use sqlx::{Postgres, QueryBuilder};
@@ -160,8 +160,7 @@ impl HoldPage {
                 query.push(" ORDER BY status, id DESC LIMIT ").push_bind(limit);
             };
             if status == HoldStatus::Expired {
-                // Those whose time is over, though nobody has written it down yet, are among
-                // the active ones.
+                // Holds whose time is over and that are not marked yet are among the active ones.
                 query.push("SELECT * FROM ((");
                 push_part(query, HoldStatus::Active);
                 query.push(") UNION ALL (");

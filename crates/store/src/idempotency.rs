@@ -43,7 +43,7 @@ pub struct KeyedResult {
 }
 
 impl IdempotencyKey {
-    /// `scope` keeps callers apart who may use the same key; `request` is whatever makes two
+    /// `scope` keeps callers apart that may use the same key; `request` is whatever makes two
     /// requests the same. Both ends of SHA-256: 128 bits tell keys apart, 64 bits the
     /// requests of one key.
     pub fn new(scope: &str, key: &str, request: &[u8]) -> Self {

@@ -12,9 +12,9 @@ impl Store {
         Ok(())
     }
 
-    /// A text that names the database as it has been since it last may have gone back: since the server's last
-    /// start, and since the table of products was made or filled by a restore. So another text says that
-    /// versions and ids may have been seen before, with another meaning.
+    /// A text that changes whenever the database may have gone back in time: with each start of the server, and when the
+    /// table of products is made or filled by a restore. After a change, versions and ids may have been seen before with
+    /// another meaning.
     ///
     /// # Errors
     /// The database is not available.
@@ -22,9 +22,8 @@ impl Store {
         Ok(identity().fetch_one(self.reads()).await?)
     }
 
-    /// Has `told` told this text by each connection that is made from now on, before anything else is asked
-    /// on it: so whoever listens hears of another server before its data. It must not block. Only the first call does
-    /// anything.
+    /// From now on, each new connection calls `told` with this text before it executes anything else: so the listener
+    /// knows of another server before it sees its data. `told` must not block. Only the first call has an effect.
     pub fn watch_database(&self, told: impl Fn(&str) + Send + Sync + 'static) {
         self.generations.watch(told);
     }

@@ -1,5 +1,5 @@
-//! Changing one product, under the lock of its row. Each change of its stock enters the ledger in the
-//! same statement.
+//! Changes of one product under the lock of its row. Each change of its stock is entered in the ledger by the same
+//! statement.
 
 use holdfast_domain::{
     Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductId, ProductName,
@@ -20,7 +20,7 @@ use crate::{
     time::Time,
 };
 
-/// A product whose row this holds locked. Dropping it changes nothing and lets go of the lock.
+/// A product whose row is locked. Dropping it changes nothing and releases the lock.
 #[derive(Debug)]
 pub struct LockedProduct {
     transaction: Transaction,
@@ -45,7 +45,7 @@ impl Store {
 }
 
 impl LockedProduct {
-    /// The product as it stands; nobody else can change it now.
+    /// The product; nothing else can change it now.
     pub fn product(&self) -> &Product {
         &self.product
     }

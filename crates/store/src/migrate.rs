@@ -1,7 +1,7 @@
 //! Running the migrations beside programs that serve.
 //!
-//! A statement that changes a table waits for every transaction that uses it, and everybody who comes later waits behind
-//! that statement, readers included. So a migration waits for no lock longer than [`LOCK_TIMEOUT`]. If it does not get
+//! A statement that changes a table waits for every transaction that uses it, and all later ones wait behind that
+//! statement, readers included. So a migration waits for no lock longer than [`LOCK_TIMEOUT`]. If it does not get
 //! one it is rolled back, and tried again later: until a long transaction has ended, everybody else goes on.
 //!
 //! An index is built with `CREATE INDEX CONCURRENTLY`, which waits for old transactions without holding up

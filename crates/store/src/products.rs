@@ -1,4 +1,4 @@
-//! Reading products, and making new ones. Changing one begins in `locks`.
+//! Reading products and creating them. Changes are in `locked_product`.
 
 use holdfast_domain::{Description, Money, NewProduct, Product, ProductId, ProductName, Stock};
 use sqlx::{Postgres, QueryBuilder};
@@ -72,7 +72,7 @@ struct ListedProduct {
 }
 
 impl Store {
-    /// Puts a product into the shop.
+    /// Creates a product.
     ///
     /// # Errors
     /// The database is not available. Must not be tried again blindly: it may have happened.

@@ -1,5 +1,5 @@
-//! From rows to the types of the domain. What the schema's constraints rule out is an error here,
-//! not a panic: somebody may have changed the schema.
+//! From columns to the types of the domain. What the schema's constraints rule out is an error here and not a panic: the
+//! schema may have been changed by hand.
 
 use holdfast_domain::UnknownWord;
 

@@ -52,7 +52,7 @@ pub struct SaleReport {
 }
 
 impl Store {
-    /// Writes down what this replica has seen.
+    /// Stores what this replica has seen.
     ///
     /// # Errors
     /// The database is not available.
@@ -92,7 +92,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes away what was seen longer ago than `age`, a bounded number of rows. Says how many.
+    /// Deletes what was seen longer ago than `age`, a bounded number of rows. Returns how many.
     ///
     /// # Errors
     /// The database is not available.

@@ -1,8 +1,7 @@
-//! Flash sales: written down here, and enforced by whoever locks a product's row.
+//! Flash sales: stored here, and enforced by the batches that lock a product's row.
 //!
-//! What a product's sales say stands on its own row, as one JSON value. It is written under the row's
-//! lock, in the transaction that writes the tables, so a batch that has the row locked knows it for
-//! sure, without a question more.
+//! The row of a product has its sales as one JSON value. It is written under the lock of the row, in the transaction
+//! that writes the tables. So a batch that has locked the row knows the sales without another query.
 
 use std::{
     collections::BTreeSet,
@@ -32,10 +31,11 @@ pub const SALES_OF_PRODUCT_MAX: usize = 16;
 /// The most sales that there may be, those that are over included.
 pub const SALES_MAX: i64 = 1000;
 
-/// Before the products of a sale are locked again, of which one stayed locked. The others are free meanwhile.
+/// The pause before the products of a sale are locked again after one of them stayed locked. The others are free
+/// meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why a sale was not written down.
+/// Why a sale was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum PutSaleError {
     /// Some of its products do not exist or are no longer sold.
@@ -47,7 +47,7 @@ pub enum PutSaleError {
     /// There are [`SALES_MAX`] sales already.
     #[error("there are {SALES_MAX} sales already")]
     Full,
-    /// It has begun, and its start or its products would change.
+    /// It has begun, and the change concerns its start or its products.
     #[error("the start and the products of a sale that has begun cannot be changed")]
     Begun,
     /// Orders of these products that count for its limit may have been archived before it was written.
@@ -122,8 +122,8 @@ impl Store {
         Ok(now.fetch_one(self.reads()).await?.to_jiff())
     }
 
-    /// Writes a sale down, or changes the one of its name. The same again changes nothing. From the answer on,
-    /// no batch sells by what was there before.
+    /// Stores a sale, or changes the one of its name. To store the same sale again changes nothing. After the answer, no
+    /// batch sells by what was there before.
     ///
     /// # Errors
     /// See [`PutSaleError`]. After one of the database it is not known whether it was written.
@@ -233,10 +233,10 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a sale away: its products are sold as if it had never been. Says whether it was there.
+    /// Deletes a sale: its products are sold as if it had never been there. Returns whether it was there.
     ///
     /// # Errors
-    /// The database is not available. It is not known then whether the sale is gone.
+    /// The database is not available. Whether the sale is deleted is not known then.
     pub async fn delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
         let begun = Instant::now();
         loop {
@@ -336,8 +336,7 @@ async fn lock_sale(
         .await
 }
 
-/// Writes on the locked rows of these products which sales they are in. Gives back one that is in too
-/// many.
+/// Writes their sales on the locked rows of these products. Returns a product that is in too many.
 async fn tell_products(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,

@@ -57,7 +57,7 @@ impl Store {
             .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
         let found = match applied {
             Ok(version) => version.unwrap_or(0),
-            // undefined_table: nobody has ever migrated this database.
+            // undefined_table: this database was never migrated.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
             Err(error) => return Err(StoreError::from(error).into()),
         };

@@ -25,20 +25,20 @@ use crate::{
 pub struct Store {
     pub(crate) main: Connections,
     pub(crate) admission: Connections,
-    /// The right to use one of the main connections for a change that somebody asked for.
+    /// The right to use one of the main connections for a change of a caller.
     pub(crate) changes: Arc<Semaphore>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) tuple_ids: Arc<TupleIdCache>,
     pub(crate) hand_over: HandOver,
     pub(crate) settings: StoreSettings,
-    /// Set when somebody wants to see them.
+    /// Set when metrics are registered.
     pub(crate) waits: Arc<OnceLock<Waits>>,
     pub(crate) test_pool: Arc<OnceLock<PgPool>>,
 }
 
 impl Store {
-    /// Makes the sets of connections. Connects to nothing yet: a database that is down is found by the first
-    /// call, and is no reason not to start.
+    /// Makes the sets of connections. Does not connect yet: the first call finds out that a database is down, and a program
+    /// can start without it.
     pub fn connect(settings: &StoreSettings) -> Self {
         let generations = Arc::<Generations>::default();
         let set = |connect, prepare, size, patient| {
@@ -67,8 +67,8 @@ impl Store {
         }
     }
 
-    /// A pool for tests, which look at the database and change it behind the store's back. Its connections are not
-    /// those of the store. `clippy.toml` forbids it elsewhere.
+    /// A pool for tests that read or change the database directly. Its connections are not those of the store.
+    /// `clippy.toml` forbids it elsewhere.
     #[doc(hidden)]
     #[expect(clippy::disallowed_methods, reason = "for tests only")]
     pub fn pool(&self) -> &PgPool {

@@ -200,7 +200,7 @@ impl Stream for Call<'_> {
             if *call.state != call.from {
                 return Poll::Ready(Some(Err(misused())));
             }
-            // Until the last answer is there. Whoever goes away before leaves it so.
+            // Until the last answer is there. A caller that is dropped before leaves it so.
             *call.state = State::Unknown;
             *call.began |= call.to == State::Open;
         }

@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How often a server that takes no writes is asked again, by those who want to write.
+/// How often callers that want to write ask a server again that takes no writes.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Shared by all sets of a store.

@@ -17,7 +17,7 @@ use super::{generations::Generations, identity::identity};
 
 /// A connection older than this is replaced, so that a balancer's change is noticed.
 const LIFETIME: Duration = Duration::from_mins(30);
-/// A connection that nobody has needed for so long is closed.
+/// A connection that was idle for longer is closed.
 const IDLE_MAX: Duration = Duration::from_mins(5);
 /// Between two attempts to connect.
 pub(super) const RECONNECT: Duration = Duration::from_millis(50);

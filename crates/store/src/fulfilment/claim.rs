@@ -90,7 +90,7 @@ impl ClaimRow {
 
 impl Store {
     /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
-    /// out. The others are done, somebody else's, or locked by somebody at this moment.
+    /// out. The others are done, claimed by another worker, or locked at this moment.
     ///
     /// Nothing is read that could be large or not be understood: so the attempt counts whatever
     /// the order does to its worker afterwards.

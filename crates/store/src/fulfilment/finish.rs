@@ -32,7 +32,7 @@ pub enum Verdict {
     HandedBack,
 }
 
-/// Whether a try of an order may have been taken by the one who fulfils it.
+/// Whether the system that fulfils orders may have accepted an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It certainly was not: it was not sent, or was refused.
@@ -63,8 +63,8 @@ impl From<(OrderId, i32, Verdict)> for EndedClaim {
 }
 
 impl Store {
-    /// Writes what became of claims, where they still hold. What is locked is to be written again; for
-    /// those that are neither done nor locked a later claim has taken over, and its word counts.
+    /// Writes the results of claims that still hold. Those whose rows are locked are to be written again; those that are
+    /// neither done nor locked were taken over by a later claim, whose result counts.
     ///
     /// # Errors
     /// The database is not available; it may have been written then. Safe to do again.
@@ -146,8 +146,8 @@ impl Store {
     }
 }
 
-/// A reason as the database takes it: somebody else's answer may be in it, of any length, and with
-/// a NUL, which PostgreSQL keeps in no text.
+/// A reason as the database accepts it: it may contain the answer of another system, of any length and with a NUL, which
+/// PostgreSQL does not store in a text.
 fn reason(text: &str) -> String {
     text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
 }

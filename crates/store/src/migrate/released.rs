@@ -43,7 +43,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ADD COLUMN held bigint NOT NULL DEFAULT 0,
                     ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
             },
-            // From here on each change of stock has its entry, whoever makes it.
+            // From here on, each change of stock has its entry, also those of the release before.
             Step::Parts {
                 unless: "SELECT to_regclass('stock_ledger') IS NOT NULL",
                 parts: &[
