@@ -22,8 +22,7 @@ impl Batch {
         let ids: Vec<_> = limits.iter().map(|(id, _)| id.0).collect();
         let after_orders: Vec<_> = limits.iter().map(|(_, limit)| limit.after_order).collect();
         let since: Vec<_> = limits.iter().map(|(_, limit)| Time::from(limit.since)).collect();
-        let customers: Vec<_> =
-            customers.iter().map(|customer| customer.as_str().to_owned()).collect();
+        let customers: Vec<_> = customers.iter().map(CustomerRef::as_str).collect();
         let rows = sqlx::query!(
             r#"
             SELECT limited.id AS "id!", customer.ref AS "customer!",
@@ -62,7 +61,7 @@ impl Batch {
             &ids,
             &after_orders,
             &since as &[Time],
-            &customers,
+            &customers as &[&str],
         )
         .fetch_all(&mut self.transaction)
         .await?;

@@ -86,7 +86,7 @@ impl Store {
                 }
                 Verdict::HandedBack => ("pending", None, None),
             };
-            statuses.push(status.to_owned());
+            statuses.push(status);
             failures.push(failure);
             delays.push(delay);
             uncounted
@@ -134,7 +134,7 @@ impl Store {
             ],
             &ids,
             &attempts,
-            &statuses,
+            &statuses as &[&str],
             &failures as &[Option<String>],
             &delays as &[Option<PgInterval>],
             &uncounted,
