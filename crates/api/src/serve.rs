@@ -256,7 +256,7 @@ fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimit
     let (http, database) = (&settings.http, &settings.database);
     let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
     let (admin, admin_waiting) = ADMIN_CONNECTIONS;
-    let others = OTHER_FILES + admin + admin_waiting + usize::try_from(pools)?;
+    let others = OTHER_FILES + admin + 2 * admin_waiting + usize::try_from(pools)?;
     let fit = fit_connections(http.max_connections, WAITING_CONNECTIONS, others)?;
     if fit.connections < http.max_connections {
         tracing::warn!(

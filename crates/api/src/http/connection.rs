@@ -26,10 +26,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::{
-    client_stream::ClientStream,
-    state::{Ending, Phase},
-};
+use self::{client_stream::ClientStream, state::Phase};
 use super::{Client, Service};
 use crate::{byte_budget::ByteBudget, problem::Kind};
 
@@ -41,8 +38,6 @@ pub(super) use self::state::{ConnectionState, Waits};
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-/// How many connections linger at the same time. In a flood the rest is reset, and makes room.
-const LINGERING_MAX: usize = 256;
 /// How long a client may take to receive a refusal.
 const REFUSE_TIME: Duration = Duration::from_secs(2);
 /// hyper's smallest buffer.
@@ -57,16 +52,11 @@ pub(super) struct Connecting {
     pub head_bytes: usize,
     /// For what is read.
     pub budget: &'static ByteBudget,
-    /// For connections that linger.
+    /// For connections that linger. In a flood the rest is reset.
     pub lingering: Semaphore,
 }
 
 impl Connecting {
-    /// For so many at once.
-    pub fn lingering() -> Semaphore {
-        Semaphore::new(LINGERING_MAX)
-    }
-
     /// hyper, with buffers that are just large enough.
     pub fn http(head_bytes: usize) -> http1::Builder {
         let mut http = http1::Builder::new();
@@ -75,8 +65,13 @@ impl Connecting {
         http
     }
 
-    /// Serves a connection until it ends.
-    pub async fn serve(&self, socket: TcpStream, client: Client, state: &Arc<ConnectionState>) {
+    /// Serves a connection until it ends. Gives it back if it has to [`linger`](Self::linger).
+    pub async fn serve(
+        &self,
+        socket: TcpStream,
+        client: Client,
+        state: &Arc<ConnectionState>,
+    ) -> Option<TcpStream> {
         let charge = self.budget.charge();
         let stream = ClientStream::new(socket, Arc::clone(state), self.head_bytes, charge);
         let shared = Arc::new((Arc::clone(&self.service), Arc::clone(state), client));
@@ -93,13 +88,13 @@ impl Connecting {
             let connection = pin!(self.http.serve_connection(stream, service));
             self.drive(connection, state).await
         };
-        let Some(socket) = state.take_stream() else { return };
+        let socket = state.take_stream()?;
         if reset {
             // The answer that the client does not take must not stay in the kernel.
             let _ = socket.set_zero_linger();
-        } else {
-            self.part(socket, state).await;
+            return None;
         }
+        self.part(socket, state).await
     }
 
     /// Drives a connection until it ends, or its client has used up its time. Whether it is to be
@@ -125,18 +120,18 @@ impl Connecting {
                     }
                     return Poll::Ready(false);
                 }
-                match (state.ending(), state.waits()) {
-                    (Ending::Evicted, Some((Waits::InARequest, _)))
-                        if state.phase() != Phase::Head =>
-                    {
-                        return Poll::Ready(true);
-                    }
-                    (Ending::Evicted, _) if state.phase() == Phase::Head => {
-                        state.refuse_for(Kind::Overloaded);
-                    }
-                    _ => {}
+                // Between requests, and in a head, the stream ends it.
+                let in_request = !matches!(state.phase(), Phase::Idle | Phase::Head);
+                if !state.is_evicted() {
+                    state.stay();
+                } else if state.is_stalled() {
+                    return Poll::Ready(true);
+                } else if in_request {
+                    // Nothing is done before the body is there.
+                    state.refuse_for(Kind::Overloaded);
+                    return Poll::Ready(false);
                 }
-                if state.ending() != Ending::Open && !told {
+                if state.is_ending() && in_request && !told {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                     continue;
@@ -172,8 +167,8 @@ impl Connecting {
         .await
     }
 
-    /// Says what is left to say, and closes the connection.
-    async fn part(&self, mut socket: TcpStream, state: &ConnectionState) {
+    /// Says what is left to say, and closes our side of the connection.
+    async fn part(&self, mut socket: TcpStream, state: &ConnectionState) -> Option<TcpStream> {
         let refusal = state.take_refusal();
         let unread = refusal.is_some() || state.phase() != Phase::Idle;
         // It is about to go, and makes no room any sooner when it is told to.
@@ -181,15 +176,16 @@ impl Connecting {
         if let Some(refusal) = refusal {
             let answer = self.service.refusal(refusal.kind, refusal.detail, refusal.request_id);
             if !matches!(timeout(REFUSE_TIME, socket.write_all(&answer)).await, Ok(Ok(()))) {
-                return;
+                return None;
             }
         }
         let closed = socket.shutdown().await.is_ok();
-        if closed
-            && unread
-            && !state.is_client_closed()
-            && let Ok(_lingering) = self.lingering.try_acquire()
-        {
+        (closed && unread && !state.is_client_closed()).then_some(socket)
+    }
+
+    /// Gives the client the time to read the last answer.
+    pub async fn linger(&self, mut socket: TcpStream) {
+        if let Ok(_lingering) = self.lingering.try_acquire() {
             let _ = timeout(LINGER_TIME, read_away(&mut socket)).await;
         }
     }

@@ -33,7 +33,8 @@ pub struct ConnectionLimits {
     /// How many may be open. For the next ones, some that wait for their clients are closed; where
     /// there are none, they are answered with 503.
     pub connections: usize,
-    /// How many may wait for room, or be refused, at the same time; the next wait in the kernel.
+    /// How many may wait for room, or be refused, at the same time; the next wait in the kernel. As many
+    /// that are closed may wait for their clients to have read the last answer.
     pub waiting: usize,
     /// How slow a client may be.
     pub patience: Patience,
@@ -167,7 +168,7 @@ impl Accepting {
                 patience: limits.patience,
                 head_bytes: limits.head_bytes,
                 budget: limits.budget,
-                lingering: Connecting::lingering(),
+                lingering: Semaphore::new(limits.waiting),
             }),
             open: OpenConnections::new(),
             clients: Arc::clone(&limits.clients),
@@ -210,10 +211,7 @@ impl Accepting {
         place: (OwnedSemaphorePermit, C),
     ) {
         let serving = self.serving(stream, client);
-        self.tasks.spawn(async move {
-            serving.run().await;
-            drop(place);
-        });
+        self.tasks.spawn(serving.run(place));
     }
 
     /// Serves it as soon as others have made room, or says that there is none.
@@ -229,8 +227,7 @@ impl Accepting {
             match tokio::time::timeout(ROOM_TIME, place).await {
                 Ok(place) => {
                     drop(waiting);
-                    serving.run().await;
-                    drop(place);
+                    serving.run(place).await;
                 }
                 Err(_elapsed) => {
                     refused.inc();
@@ -317,12 +314,16 @@ struct Serving {
 }
 
 impl Serving {
-    async fn run(self) {
+    /// The place is free when nothing more is answered.
+    async fn run<P>(self, place: P) {
         self.metrics.connections.inc();
         let entry = self.open.enter(self.id);
-        self.connecting.serve(self.stream, self.client, &entry.state).await;
-        drop(entry);
+        let left = self.connecting.serve(self.stream, self.client, &entry.state).await;
+        drop((entry, place));
         self.metrics.connections.dec();
+        if let Some(socket) = left {
+            self.connecting.linger(socket).await;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct OpenConnections {
     epoch: Instant,
     all: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     /// How many were told to make room and are still there.
-    leaving: AtomicUsize,
+    leaving: Arc<AtomicUsize>,
     /// When it was last looked for room, in milliseconds.
     looked: AtomicU64,
     ending: AtomicBool,
@@ -48,7 +48,7 @@ impl OpenConnections {
         Arc::new(Self {
             epoch: Instant::now(),
             all: Mutex::default(),
-            leaving: AtomicUsize::new(0),
+            leaving: Arc::default(),
             looked: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
@@ -56,7 +56,7 @@ impl OpenConnections {
 
     /// Adds a connection; `id` must be its own.
     pub fn enter(self: &Arc<Self>, id: u64) -> Entry {
-        let state = Arc::new(ConnectionState::new(self.epoch));
+        let state = Arc::new(ConnectionState::new(self.epoch, Arc::clone(&self.leaving)));
         self.all.lock().insert(id, Arc::clone(&state));
         if self.ending.load(Ordering::Relaxed) {
             state.end();
@@ -99,14 +99,15 @@ impl OpenConnections {
             let all = self.all.lock();
             all.values()
                 .filter_map(|state| {
-                    let (waits, time) = state.waits()?;
+                    let (waits, since) = state.waits()?;
+                    let time = state.millis_since(since);
                     let order = match waits {
                         Waits::Idle if time >= LONG_IDLE_MS => 0,
                         Waits::InARequest if time >= UNFINISHED_MS => 1,
                         Waits::Idle if time >= IDLE_MS => 2,
                         _ => return None,
                     };
-                    Some(((order, u64::MAX - time), Arc::clone(state)))
+                    Some(((order, since), Arc::clone(state)))
                 })
                 .collect()
         };
@@ -116,14 +117,9 @@ impl OpenConnections {
             waiting.select_nth_unstable_by_key(wanted, |(order, _)| *order);
             waiting.truncate(wanted);
         }
-        let mut evicted = 0;
-        for (_, state) in waiting {
-            self.leaving.fetch_add(1, Ordering::Relaxed);
-            if state.evict() {
-                evicted += 1;
-            } else {
-                self.leaving.fetch_sub(1, Ordering::Relaxed);
-            }
+        let evicted = waiting.len();
+        for ((_, since), state) in waiting {
+            state.evict(since);
         }
         evicted
     }
@@ -131,12 +127,9 @@ impl OpenConnections {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        // Nobody chooses it after this.
         self.among.all.lock().remove(&self.id);
-        if self.state.is_evicted() {
-            // The eviction counted it; only connections that are still here may be counted.
-            let leave = |leaving: usize| Some(leaving.saturating_sub(1));
-            let _ = self.among.leaving.try_update(Ordering::Relaxed, Ordering::Relaxed, leave);
-        }
+        self.state.stay();
     }
 }
 

@@ -24,7 +24,8 @@ pub struct TooFewFiles {
 pub struct Fit {
     /// So many.
     pub connections: usize,
-    /// So many more may wait for room, or be refused.
+    /// So many more may wait for room, or be refused; and as many may be closed but for what their
+    /// clients still send.
     pub waiting: usize,
     /// By this limit of open files.
     pub limit: usize,
@@ -50,8 +51,8 @@ fn raise() -> io::Result<usize> {
 fn fit(wanted: usize, waiting: usize, others: usize, limit: usize) -> Result<Fit, TooFewFiles> {
     let free = limit.saturating_sub(others);
     // Where there are few, most of them are for connections.
-    let waiting = waiting.min(free / 8);
-    let connections = wanted.min(free - waiting);
+    let waiting = waiting.min(free / 16);
+    let connections = wanted.min(free - 2 * waiting);
     if connections < wanted.min(FEWEST) {
         return Err(TooFewFiles { wanted, others, limit });
     }
@@ -66,10 +67,10 @@ mod tests {
     fn no_more_connections_than_files() {
         let fitted = |limit| fit(10_000, 256, 100, limit).map(|fit| (fit.connections, fit.waiting));
         assert_eq!(fitted(20_000).unwrap(), (10_000, 256));
-        assert_eq!(fitted(10_356).unwrap(), (10_000, 256));
-        assert_eq!(fitted(10_355).unwrap(), (9_999, 256));
-        assert_eq!(fitted(1_024).unwrap(), (809, 115));
-        assert_eq!(fitted(118).unwrap(), (16, 2));
+        assert_eq!(fitted(10_612).unwrap(), (10_000, 256));
+        assert_eq!(fitted(10_611).unwrap(), (9_999, 256));
+        assert_eq!(fitted(1_024).unwrap(), (810, 57));
+        assert_eq!(fitted(118).unwrap(), (16, 1));
         assert_eq!(fit(2, 256, 100, 118).unwrap().connections, 2);
         let sentence = fitted(110).unwrap_err().to_string();
         for number in ["10000", "110", "100", "116"] {

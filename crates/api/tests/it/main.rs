@@ -23,6 +23,7 @@ mod keys;
 mod lines;
 mod listener;
 mod lists;
+mod making_room;
 mod malformed;
 mod model;
 mod observability;

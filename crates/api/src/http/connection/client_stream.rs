@@ -7,12 +7,14 @@
 use std::{
     cell::RefCell,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
@@ -21,7 +23,7 @@ use tokio::{
 use super::{
     body_end::BodyEnd,
     request_head::{Head, Refusal, has_end, inspect},
-    state::{ConnectionState, Ending, Phase},
+    state::{ConnectionState, Phase},
 };
 use crate::{
     byte_budget::{BudgetSpent, Charge},
@@ -30,6 +32,9 @@ use crate::{
 
 /// The most that is read at once.
 const READ_BYTES: usize = 16 * 1024;
+/// What a client is told whose idle connection makes room. Its next request may have crossed this.
+const MADE_ROOM: &str = "The connection was idle, and was closed to make room for others. A request that was sent on it \
+                         meanwhile was not processed, and can be sent again.";
 /// What a connection may hold without a charge.
 const FREE_BYTES: usize = 4 * 1024;
 
@@ -231,11 +236,37 @@ impl ClientStream {
         })
     }
 
-    /// Whether hyper is told that there are no more requests.
+    /// Whether hyper is told that there are no more requests. The next request is served if its bytes are
+    /// there: its client cannot know that the connection was to end.
     fn is_over(&self) -> bool {
-        self.is_idle()
-            && self.approved == 0
-            && (self.state.ending() != Ending::Open || self.state.is_refused())
+        if !self.is_idle() || self.approved > 0 {
+            return false;
+        }
+        if self.state.is_refused() {
+            return true;
+        }
+        let evicted = self.state.is_evicted();
+        if !evicted && !self.state.is_ending() {
+            return false;
+        }
+        if self.held.len() > self.seen || self.has_unread() {
+            self.state.stay();
+            return false;
+        }
+        if self.state.phase() == Phase::Head {
+            self.state.refuse_for(Kind::Overloaded);
+        } else if evicted {
+            // A request may be on its way.
+            self.state.refuse(Refusal::new(Kind::SlowRequest, MADE_ROOM));
+        }
+        true
+    }
+
+    /// Whether the client has sent something that was not read. The runtime may not know yet.
+    fn has_unread(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Ok(1..))
     }
 }
 

@@ -5,7 +5,10 @@
 //! connections reads it. Times are milliseconds since the listener began.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -57,18 +60,6 @@ impl Phase {
     const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Busy, Self::Answered];
 }
 
-/// How a connection is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(super) enum Ending {
-    /// Not at all.
-    Open,
-    /// After the request that it is at.
-    Gracefully,
-    /// For another connection, as soon as it waits for its client.
-    Evicted,
-}
-
 /// See the module.
 pub(in crate::http) struct ConnectionState {
     epoch: Instant,
@@ -79,7 +70,13 @@ pub(in crate::http) struct ConnectionState {
     progress: AtomicU64,
     /// The bytes that it has taken since it first stopped.
     taken: AtomicU64,
-    ending: AtomicU8,
+    /// Whether it ends after the request that it is at.
+    ending: AtomicBool,
+    /// Since when it had waited for its client when it was chosen to make room for another; 0 if it
+    /// was not. What it waits for now may be something else: then it stays.
+    evicted: AtomicU64,
+    /// How many connections of the port are to make room.
+    leaving: Arc<AtomicUsize>,
     /// Whether the client has closed its side.
     closed: AtomicBool,
     waker: AtomicWaker,
@@ -89,7 +86,7 @@ pub(in crate::http) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub fn new(epoch: Instant) -> Self {
+    pub fn new(epoch: Instant, leaving: Arc<AtomicUsize>) -> Self {
         let state = Self {
             epoch,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -97,7 +94,9 @@ impl ConnectionState {
             stalled: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            ending: AtomicU8::new(Ending::Open as u8),
+            ending: AtomicBool::new(false),
+            evicted: AtomicU64::new(0),
+            leaving,
             closed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             refusal: Mutex::new(None),
@@ -174,54 +173,54 @@ impl ConnectionState {
         self.stalled.load(Relaxed) != 0
     }
 
-    /// What it waits for from its client, and for how many milliseconds already; `None` while it does
-    /// not.
+    /// What it waits for from its client, and since when; `None` while it does not.
     pub fn waits(&self) -> Option<(Waits, u64)> {
-        let now = self.now();
         if self.is_stalled() {
-            return Some((Waits::InARequest, now.saturating_sub(self.stalled.load(Relaxed))));
+            return Some((Waits::InARequest, self.stalled.load(Relaxed)));
         }
-        let time = now.saturating_sub(self.since.load(Relaxed));
+        let since = self.since.load(Relaxed);
         match self.phase() {
-            Phase::Idle => Some((Waits::Idle, time)),
-            Phase::Head | Phase::Body => Some((Waits::InARequest, time)),
+            Phase::Idle => Some((Waits::Idle, since)),
+            Phase::Head | Phase::Body => Some((Waits::InARequest, since)),
             Phase::Busy | Phase::Answered => None,
         }
     }
 
-    pub(super) fn ending(&self) -> Ending {
-        match self.ending.load(Relaxed) {
-            0 => Ending::Open,
-            1 => Ending::Gracefully,
-            _ => Ending::Evicted,
-        }
+    /// For how many milliseconds something has been so.
+    pub fn millis_since(&self, since: u64) -> u64 {
+        self.now().saturating_sub(since)
     }
 
     /// Ends it after the request that it is at.
     pub fn end(&self) {
-        self.end_as(Ending::Gracefully);
-    }
-
-    /// Ends it for another one. Says whether it was not told before.
-    pub fn evict(&self) -> bool {
-        self.end_as(Ending::Evicted)
-    }
-
-    /// Whether it was told to make room.
-    pub fn is_evicted(&self) -> bool {
-        self.ending() == Ending::Evicted
+        self.ending.store(true, Relaxed);
+        self.waker.wake();
     }
 
     /// Whether it was told to end.
-    #[cfg(test)]
     pub fn is_ending(&self) -> bool {
-        self.ending() != Ending::Open
+        self.ending.load(Relaxed)
     }
 
-    fn end_as(&self, ending: Ending) -> bool {
-        let before = self.ending.fetch_max(ending as u8, Relaxed);
+    /// Ends it for another one, if it still waits for what it has waited for since then.
+    pub fn evict(&self, since: u64) {
+        if self.evicted.swap(since, Relaxed) == 0 {
+            self.leaving.fetch_add(1, Relaxed);
+        }
         self.waker.wake();
-        before < ending as u8
+    }
+
+    /// Whether it is to make room now.
+    pub fn is_evicted(&self) -> bool {
+        let evicted = self.evicted.load(Relaxed);
+        evicted != 0 && self.waits().is_some_and(|(_, since)| since == evicted)
+    }
+
+    /// It does not make room: its client has sent something meanwhile, or it is gone already.
+    pub fn stay(&self) {
+        if self.evicted.load(Relaxed) != 0 && self.evicted.swap(0, Relaxed) != 0 {
+            self.leaving.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Wakes this task when it is to end.
@@ -292,7 +291,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_deadline() {
-        let state = ConnectionState::new(Instant::now());
+        let state = ConnectionState::new(Instant::now(), Arc::default());
         assert_eq!(seconds_left(&state), Some(60));
         state.enter(Phase::Head);
         assert_eq!(seconds_left(&state), Some(5));
@@ -307,7 +306,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_must_make_progress_at_a_rate() {
-        let state = ConnectionState::new(Instant::now());
+        let state = ConnectionState::new(Instant::now(), Arc::default());
         state.enter(Phase::Answered);
         state.write_stalled();
         assert_eq!(seconds_left(&state), Some(10));
@@ -327,17 +326,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_waits_for_its_client_can_make_room() {
-        let state = ConnectionState::new(Instant::now());
+        let state = ConnectionState::new(Instant::now(), Arc::default());
+        let waits = || state.waits().map(|(waits, since)| (waits, state.millis_since(since)));
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(state.waits(), Some((Waits::Idle, 3000)));
+        assert_eq!(waits(), Some((Waits::Idle, 3000)));
         state.enter(Phase::Body);
-        assert_eq!(state.waits(), Some((Waits::InARequest, 0)));
+        assert_eq!(waits(), Some((Waits::InARequest, 0)));
         state.enter(Phase::Busy);
-        assert_eq!(state.waits(), None);
+        assert_eq!(waits(), None);
         state.write_stalled();
-        assert_eq!(state.waits(), Some((Waits::InARequest, 0)));
-        assert!(state.evict() && !state.evict());
-        state.end();
-        assert_eq!(state.ending(), Ending::Evicted);
+        assert_eq!(waits(), Some((Waits::InARequest, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_gone_on_does_not_make_room() {
+        let leaving = Arc::<AtomicUsize>::default();
+        let state = ConnectionState::new(Instant::now(), Arc::clone(&leaving));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let (_, since) = state.waits().unwrap();
+        for next in [Phase::Head, Phase::Body, Phase::Busy] {
+            state.evict(since);
+            state.evict(since);
+            assert!(state.is_evicted() || state.phase() != Phase::Idle);
+            assert_eq!(leaving.load(Relaxed), 1, "it counts once");
+            state.enter(next);
+            assert!(!state.is_evicted(), "{next:?}");
+        }
+        state.stay();
+        state.stay();
+        assert_eq!(leaving.load(Relaxed), 0);
     }
 }

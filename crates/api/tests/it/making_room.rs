@@ -1,0 +1,135 @@
+//! Which connections are closed at the maximum, and what their clients are told.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::server::Server;
+
+const SHORT: Duration = Duration::from_secs(10);
+const HEALTH: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// The setting of the public port is the fixed number of the admin port, so that both do the same.
+const MAX: usize = 64;
+/// An idle connection is kept for a tenth of a second.
+const IDLE: Duration = Duration::from_millis(150);
+
+async fn with(address: &str, request: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream
+}
+
+/// The status of the next answer. A connection that was reset has none.
+async fn status(stream: &mut TcpStream) -> Result<u16, String> {
+    let mut text = vec![0; 16 * 1024];
+    let read = tokio::time::timeout(SHORT, stream.read(&mut text)).await.expect("in time");
+    let read = read.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&text[..read]);
+    let status = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.get(..3)?.parse().ok());
+    status.ok_or_else(|| format!("{text:?}"))
+}
+
+/// So many connections that have had an answer each, and are idle.
+async fn idle(address: &str) -> Vec<TcpStream> {
+    let connect = async || {
+        let mut stream = with(address, HEALTH).await;
+        assert_eq!(status(&mut stream).await, Ok(200));
+        stream
+    };
+    let streams = join_all((0..MAX).map(|_| connect())).await;
+    tokio::time::sleep(IDLE).await;
+    streams
+}
+
+/// Whether each of its threads is stopped.
+fn stands_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads
+        .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap())
+        .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
+}
+
+async fn server() -> Server {
+    Server::with(&[("HOLDFAST_MAX_CONNECTIONS", &MAX.to_string())]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_next_request_has_arrived_is_not_closed() {
+    let server = server().await;
+    for address in [&server.api.address, &server.admin.address] {
+        for round in 0..10 {
+            server
+                .until("those of before are gone", async || {
+                    server.metric("holdfast_http_connections ").await == 0
+                })
+                .await;
+            let mut streams = idle(address).await;
+            // All of it is there at once when it goes on: those that want room, and the requests of those that were idle.
+            server.process.pause().unwrap();
+            server.until("it stands still", async || stands_still(server.process.pid())).await;
+            let more = join_all((0..16).map(|_| with(address, HEALTH))).await;
+            for stream in &mut streams {
+                stream.write_all(HEALTH).await.unwrap();
+            }
+            server.process.resume().unwrap();
+            for (at, stream) in streams.iter_mut().enumerate() {
+                assert_eq!(status(stream).await, Ok(200), "{address}, round {round}, {at}");
+            }
+            drop(more);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_makes_room_is_told_that_nothing_was_processed() {
+    let server = server().await;
+    for address in [&server.api.address, &server.admin.address] {
+        let mut streams = idle(address).await;
+        let mut more = with(address, HEALTH).await;
+        assert_eq!(status(&mut more).await, Ok(200));
+        let mut closed = Vec::new();
+        for stream in &mut streams {
+            let mut text = String::new();
+            let rest = stream.read_to_string(&mut text);
+            if let Ok(read) = tokio::time::timeout(Duration::from_millis(10), rest).await {
+                read.expect("it is not reset");
+                closed.push((stream, text));
+            }
+        }
+        assert!(!closed.is_empty() && closed.len() < MAX / 2, "{} are closed", closed.len());
+        for (stream, text) in closed {
+            assert!(text.starts_with("HTTP/1.1 408"), "{text}");
+            assert!(text.contains("connection: close") && text.contains("not processed"), "{text}");
+            // A request that was on its way meanwhile does not reset it.
+            stream.write_all(HEALTH).await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unfinished_body_that_makes_room_is_answered() {
+    let server = server().await;
+    let unfinished =
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                       content-length: 20\r\n\r\n{";
+    let mut streams = join_all((0..MAX).map(|_| with(&server.api.address, unfinished))).await;
+    let mut more = with(&server.api.address, HEALTH).await;
+    assert_eq!(status(&mut more).await, Ok(200));
+    let mut told = 0;
+    for stream in &mut streams {
+        let mut text = String::new();
+        let rest = stream.read_to_string(&mut text);
+        if let Ok(read) = tokio::time::timeout(Duration::from_millis(10), rest).await {
+            read.expect("it is not reset");
+            assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+            assert!(text.to_lowercase().contains("retry-after: "), "{text}");
+            told += 1;
+        }
+    }
+    assert!(told > 0);
+}
