@@ -38,7 +38,7 @@ pub struct AppParts {
 impl App {
     /// Puts the parts together.
     pub fn new(parts: AppParts) -> Self {
-        Self { parts: Arc::new(parts), pages: PageMemory::default() }
+        Self { parts: Arc::new(parts), pages: PageMemory::leak() }
     }
 }
 

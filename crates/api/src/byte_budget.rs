@@ -5,26 +5,25 @@
 //! Each connection has a small part free of charge, which the number of connections bounds: slow
 //! clients that use up a budget do not keep small requests out.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use holdfast_telemetry::metrics::IntCounter;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A number of bytes for all connections together.
 #[derive(Debug)]
 pub struct ByteBudget {
     limit: usize,
-    used: AtomicUsize,
+    left: Semaphore,
     refused: OnceLock<IntCounter>,
 }
 
 impl ByteBudget {
     /// A budget that lasts as long as the process.
     pub fn leak(limit: usize) -> &'static Self {
-        Box::leak(Box::new(Self { limit, used: AtomicUsize::new(0), refused: OnceLock::new() }))
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Box::leak(Box::new(Self { limit, left: Semaphore::new(limit), refused: OnceLock::new() }))
     }
 
     /// Counts refusals from now on; only the first call has an effect.
@@ -34,7 +33,7 @@ impl ByteBudget {
 
     /// How many bytes are charged to it.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.limit.saturating_sub(self.left.available_permits())
     }
 
     /// A charge of nothing.
@@ -42,17 +41,29 @@ impl ByteBudget {
         Charge { budget: self, bytes: 0 }
     }
 
+    /// Waits until so many bytes are left. Those who wait are served in their order, and before anybody
+    /// who does not wait. Safe to cancel.
+    ///
+    /// # Errors
+    /// The budget never has so many.
+    pub async fn wait_for(&'static self, bytes: usize) -> Result<Charge, BudgetSpent> {
+        let asked = u32::try_from(bytes).ok().filter(|_| bytes <= self.limit);
+        let permit = self.left.acquire_many(asked.ok_or(BudgetSpent)?).await;
+        // It is never closed.
+        permit.map_err(|_| BudgetSpent)?.forget();
+        Ok(Charge { budget: self, bytes })
+    }
+
     fn take(&self, bytes: usize) -> Result<(), BudgetSpent> {
-        let take = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                if let Some(refused) = self.refused.get() {
-                    refused.inc();
-                }
-                Err(BudgetSpent)
-            }
+        let permits = u32::try_from(bytes).ok();
+        if let Some(permit) = permits.and_then(|it| self.left.try_acquire_many(it).ok()) {
+            SemaphorePermit::forget(permit);
+            return Ok(());
         }
+        if let Some(refused) = self.refused.get() {
+            refused.inc();
+        }
+        Err(BudgetSpent)
     }
 }
 
@@ -77,7 +88,7 @@ impl Charge {
         if bytes > self.bytes {
             self.budget.take(bytes - self.bytes)?;
         } else if bytes < self.bytes {
-            self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.budget.left.add_permits(self.bytes - bytes);
         }
         self.bytes = bytes;
         Ok(())
@@ -91,7 +102,9 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes > 0 {
+            self.budget.left.add_permits(self.bytes);
+        }
     }
 }
 
@@ -125,6 +138,20 @@ mod tests {
         assert_eq!(budget.used(), 2);
         drop(one);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_gets_what_others_give_back() {
+        let budget = ByteBudget::leak(10);
+        let mut first = budget.wait_for(8).await.unwrap();
+        let mut second = std::pin::pin!(budget.wait_for(8));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        first.resize(2).unwrap();
+        let second = second.await.unwrap();
+        assert_eq!(budget.used(), 10);
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+        assert!(budget.wait_for(11).await.is_err());
     }
 
     #[test]

@@ -30,8 +30,8 @@ use utoipa::{
 
 use crate::{
     body::encode,
+    byte_budget::Charge,
     endpoint::{Answer, Description, JsonArray},
-    page_memory::PageRoom,
     problem::{FieldError, Problem},
     request::{Input, Reading, Value, Wrong},
 };
@@ -234,9 +234,10 @@ pub fn page<T: Serialize, P: Position>(
     scope: &Scope,
     items: &[T],
     next: Option<&P>,
-    room: PageRoom,
+    room: Charge,
 ) -> Page<T> {
-    let mut response = Response::new(Body::from(room.keep(encode(&items))));
+    let mut response = Response::new(Body::from(encode(&items)));
+    drop(room);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(link) = next.and_then(|next| next_link(uri, &scope.cursor(next))) {
