@@ -277,12 +277,21 @@ pub struct Trial {
 
 impl Trial {
     pub async fn on(database_url: &str, settings: &[(&str, &str)]) -> Arc<Self> {
+        Self::watched(database_url, database_url, settings).await
+    }
+
+    /// With another way to the database for the test itself.
+    pub async fn watched(
+        database_url: &str,
+        look_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Arc<Self> {
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let server = Server::on(database_url, redis, settings).await;
         let look = PgPoolOptions::new()
             .max_connections(30)
             .acquire_timeout(LOOK_LIMIT)
-            .connect(database_url)
+            .connect(look_url)
             .await
             .unwrap();
         Arc::new(Self {

@@ -39,5 +39,6 @@ mod reference;
 mod sales;
 mod server;
 mod staleness;
+mod standby;
 mod stored_json;
 mod tls;

@@ -2,6 +2,7 @@
 
 mod databases;
 mod pid_file;
+mod standby;
 
 use std::collections::HashMap;
 use std::os::unix::fs::chown;
@@ -78,22 +79,25 @@ impl Postgres {
     /// When PostgreSQL is not installed (the error says what to type), or does not start within
     /// two minutes (the error ends with its log).
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
-        let mut postgres = Self::prepare(options).await?;
+        Self::prepare(options).await?.launched().await
+    }
+
+    /// Starts what was prepared.
+    async fn launched(mut self) -> anyhow::Result<Self> {
         for _ in 1..PORT_TRIES {
-            match postgres.launch().await {
-                Ok(()) => return Ok(postgres),
-                Err(Failure::AddressInUse) => postgres.port = Port::lease()?,
+            match self.launch().await {
+                Ok(()) => return Ok(self),
+                Err(Failure::AddressInUse) => self.port = Port::lease()?,
                 Err(Failure::Other(error)) => return Err(error),
             }
         }
-        postgres.launch().await?;
-        Ok(postgres)
+        self.launch().await?;
+        Ok(self)
     }
 
     /// All but the start.
     async fn prepare(options: PostgresOptions) -> anyhow::Result<Self> {
-        let programs = programs::postgres()?;
-        let user = programs::server_user()?;
+        let (programs, user) = (programs::postgres()?, programs::server_user()?);
         let folder = Folder::open(&options.keep, "postgres")?;
         let data = folder.path().join("data");
         if data.exists() {
@@ -107,13 +111,18 @@ impl Postgres {
             initdb::initialise(programs, user.as_ref(), &copy, folder.path()).await?;
             std::fs::rename(&copy, &data)?;
         }
+        Self::prepared(options, folder)
+    }
+
+    /// One whose data is in `folder`.
+    fn prepared(options: PostgresOptions, folder: Folder) -> anyhow::Result<Self> {
         let postgres = Self {
             server: Mutex::new(None),
             templates: Mutex::default(),
             databases: AtomicU32::new(0),
             options,
-            programs,
-            user,
+            programs: programs::postgres()?,
+            user: programs::server_user()?,
             port: Port::lease()?,
             folder,
         };

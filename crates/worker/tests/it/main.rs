@@ -13,6 +13,7 @@ mod outages;
 mod outcomes;
 mod receiver;
 mod settings;
+mod standby;
 mod taken;
 mod tls;
 mod webhook;

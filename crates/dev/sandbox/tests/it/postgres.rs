@@ -84,3 +84,17 @@ async fn a_paused_server_hangs_and_goes_on() {
     postgres.resume().await.unwrap();
     connect(&postgres.url()).await.ping().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_and_takes_writes_when_it_is_promoted() {
+    let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
+    let standby = primary.standby().await.unwrap();
+    connect(&primary.url()).await.execute("CREATE TABLE later (id int)").await.unwrap();
+    // An orderly end: all of it is sent before.
+    primary.shutdown().await.unwrap();
+    let mut session = connect(&standby.url()).await;
+    let refused = session.execute("INSERT INTO later VALUES (1)").await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "25006");
+    standby.promote().await.unwrap();
+    session.execute("INSERT INTO later VALUES (1)").await.unwrap();
+}

@@ -1,0 +1,167 @@
+//! A failover as the API sees it: its connections lead to a standby for a while, and then to a server that takes
+//! writes.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use holdfast_sandbox::{Postgres, PostgresOptions, Proxy};
+use holdfast_store::{Store, StoreSettings};
+use serde_json::json;
+
+use crate::hang_ups::Trial;
+
+/// The longest until every write works again.
+const BACK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A primary with its standby, and an API before which a proxy stands.
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+    /// The API's way to the database.
+    way: Proxy,
+    /// The test's own.
+    look: Proxy,
+    trial: Arc<Trial>,
+    product: i64,
+}
+
+fn address(server: &Postgres) -> SocketAddr {
+    ([127, 0, 0, 1], server.port()).into()
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
+        let url = primary.create_database().await.unwrap();
+        Store::connect(&StoreSettings::new(&url).unwrap()).migrate().await.unwrap();
+        let standby = primary.standby().await.unwrap();
+        let way = Proxy::start(address(&primary)).await.unwrap();
+        let look = Proxy::start(address(&primary)).await.unwrap();
+        let through = |proxy: &Proxy| {
+            url.replace(&address(&primary).to_string(), &proxy.address().to_string())
+        };
+        let trial = Trial::watched(&through(&way), &through(&look), &[]).await;
+        let product = trial.server.product(1000).await;
+        trial.all_work().await;
+        Self { primary, standby, way, look, trial, product }
+    }
+
+    /// Waits until the standby has what the API shows, so that reads of it go on.
+    async fn caught_up(&self) {
+        let sent = "SELECT count(*) = 1 AND bool_and(replay_lsn = pg_current_wal_lsn()) \
+                    FROM pg_stat_replication";
+        self.trial
+            .server
+            .until("the standby has it all", async || {
+                sqlx::query_scalar(sent).fetch_one(&self.trial.look).await.unwrap()
+            })
+            .await;
+    }
+
+    async fn until_ready(&self, ready: bool) {
+        let status = if ready { 200 } else { 503 };
+        let probe = async || self.trial.server.internal.get("/readyz").await.status == status;
+        self.trial.server.until("it says so on /readyz", probe).await;
+    }
+
+    /// Reads go on, and writes are refused so that their clients come again.
+    async fn refuses_writes(&self) {
+        let server = &self.trial.server;
+        for _ in 0..20 {
+            let product = json!({ "name": "A", "price": 1, "stock": 1 });
+            let refused = server.api.post("/products", &product).await;
+            assert_eq!((refused.status, refused.header("retry-after").is_empty()), (503, false));
+            refused.problem();
+            assert_eq!(server.order(self.product, 1).await.status, 503);
+            assert_eq!(server.api.get("/orders").await.status, 200, "reads go on");
+        }
+    }
+
+    /// Every write works within two seconds, each without a failure after its first success.
+    async fn writes_again(&self) {
+        let begun = Instant::now();
+        let trial = &self.trial;
+        for at in 0..trial.operations.len() {
+            while !trial.write(at).await {
+                assert!(begun.elapsed() < BACK_LIMIT, "{:?}", trial.operations[at]);
+            }
+        }
+        eprintln!("every write worked after {:?}", begun.elapsed());
+        self.until_ready(true).await;
+        for _ in 0..5 {
+            for at in 0..trial.operations.len() {
+                assert!(trial.write(at).await, "{:?}", trial.operations[at]);
+            }
+        }
+        trial.nothing_is_missing().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_works_again_when_connections_lead_back_from_a_standby() {
+    let pair = Pair::start().await;
+    for _ in 0..2 {
+        pair.caught_up().await;
+        pair.way.lead_to(address(&pair.standby));
+        pair.way.cut();
+        pair.until_ready(false).await;
+        pair.refuses_writes().await;
+        // The sessions that lead to the standby stay, and are good for reading.
+        pair.way.lead_to(address(&pair.primary));
+        pair.writes_again().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_lead_to_a_standby_fail_no_write_once_new_ones_lead_to_the_primary() {
+    let pair = Pair::start().await;
+    pair.caught_up().await;
+    pair.way.lead_to(address(&pair.standby));
+    // Half of the sessions are replaced, by some that take no writes.
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM (SELECT pid, row_number() OVER (ORDER BY pid) AS number \
+         FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'holdfast') AS all_ \
+         WHERE number % 2 = 0",
+    )
+    .execute(&pair.trial.look)
+    .await
+    .unwrap();
+    let server = &pair.trial.server;
+    for _ in 0..50 {
+        let answer = server.order(pair.product, 1).await;
+        assert!(matches!(answer.status, 201 | 503), "{}", answer.text);
+        assert_eq!(server.api.get("/orders").await.status, 200);
+    }
+    pair.way.lead_to(address(&pair.primary));
+    pair.writes_again().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_works_again_when_the_standby_is_promoted() {
+    let pair = Pair::start().await;
+    pair.way.lead_to(address(&pair.standby));
+    pair.way.cut();
+    pair.until_ready(false).await;
+    pair.refuses_writes().await;
+    // An orderly end: the standby gets all of it.
+    pair.look.lead_to(address(&pair.standby));
+    pair.primary.shutdown().await.unwrap();
+    pair.standby.promote().await.unwrap();
+    pair.writes_again().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_works_again_when_a_crashed_primary_is_replaced_by_its_standby() {
+    let pair = Pair::start().await;
+    pair.caught_up().await;
+    pair.primary.kill9().await.unwrap();
+    pair.way.lead_to(address(&pair.standby));
+    pair.look.lead_to(address(&pair.standby));
+    pair.until_ready(false).await;
+    pair.refuses_writes().await;
+    pair.standby.promote().await.unwrap();
+    pair.writes_again().await;
+}

@@ -1,0 +1,97 @@
+//! A failover as a worker sees it: its connections lead to a standby for a while, and then to a server that takes
+//! writes.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use holdfast_domain::OrderId;
+use holdfast_sandbox::{Postgres, PostgresOptions, Proxy};
+use holdfast_store::{Store, StoreSettings};
+use holdfast_telemetry::Readiness;
+use holdfast_worker::{Simulated, Worker};
+
+use crate::fixture::{Shop, quick, until};
+
+/// The longest until orders are fulfilled again.
+const BACK_LIMIT: Duration = Duration::from_secs(2);
+const ORDERS: i64 = 50;
+
+fn address(server: &Postgres) -> SocketAddr {
+    ([127, 0, 0, 1], server.port()).into()
+}
+
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+    way: Proxy,
+    shop: Shop,
+    ids: Vec<OrderId>,
+    _worker: Worker,
+}
+
+impl Pair {
+    /// A worker that has fulfilled some orders, and then has others but only a standby.
+    async fn start() -> Self {
+        let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
+        let shop = Shop::open_on(&primary).await;
+        let standby = primary.standby().await.unwrap();
+        let way = Proxy::start(address(&primary)).await.unwrap();
+        let url =
+            shop.database_url.replace(&address(&primary).to_string(), &way.address().to_string());
+        let worker = Worker::start(
+            quick(),
+            Store::connect(&StoreSettings::new(&url).unwrap()),
+            shop.queue.clone(),
+            Simulated { duration: Duration::ZERO, fail_percent: 0 },
+            &prometheus::Registry::new(),
+            Readiness::default(),
+        )
+        .unwrap();
+        shop.publish(&shop.orders(5).await).await;
+        shop.until("completed", 5).await;
+        let ids = shop.orders(ORDERS).await;
+        way.lead_to(address(&standby));
+        way.cut();
+        shop.publish(&ids).await;
+        // Long enough for a wait between two tries to have grown to its longest.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(shop.count("pending").await, ORDERS);
+        Self { primary, standby, way, shop, ids, _worker: worker }
+    }
+}
+
+#[tokio::test]
+async fn work_goes_on_when_connections_lead_back_from_a_standby() {
+    let pair = Pair::start().await;
+    pair.way.lead_to(address(&pair.primary));
+    let begun = Instant::now();
+    pair.shop.until("completed", 5 + ORDERS).await;
+    assert!(begun.elapsed() < BACK_LIMIT, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn work_goes_on_when_the_standby_is_promoted() {
+    let pair = Pair::start().await;
+    pair.primary.shutdown().await.unwrap();
+    pair.standby.promote().await.unwrap();
+    let begun = Instant::now();
+    let url = pair
+        .shop
+        .database_url
+        .replace(&address(&pair.primary).to_string(), &address(&pair.standby).to_string());
+    let store = Store::connect(&StoreSettings::new(&url).unwrap());
+    until("all are completed", async || {
+        let done: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM orders WHERE status = 'completed' AND id = ANY ($1)",
+        )
+        .bind(pair.ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_one(store.pool())
+        .await
+        .unwrap();
+        done == ORDERS
+    })
+    .await;
+    assert!(begun.elapsed() < BACK_LIMIT, "{:?}", begun.elapsed());
+}
