@@ -142,9 +142,10 @@ pub async fn run(
         struck.push(done);
     }
     environment.ready(Duration::from_secs(30)).await?;
-    let seen = clients.stop().await;
+    let mut seen = clients.stop().await;
     let ended = Instant::now();
     let findings = environment.audit(&seen, SETTLE).await?;
+    seen.log.fulfilled = environment.downstream.fulfilled();
     let repeats = environment.downstream.counts().1;
     Ok(Chaos { begun, struck, findings, seen, repeats, settled: ended.elapsed() })
 }

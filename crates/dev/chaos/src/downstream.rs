@@ -30,6 +30,8 @@ struct Seen {
     counts: Counts,
     /// The ids by the order's number.
     messages: Arc<Mutex<HashMap<i64, BTreeSet<String>>>>,
+    /// The messages whose orders it has fulfilled.
+    fulfilled: Arc<Mutex<BTreeSet<String>>>,
     /// Answers wait while it is `true`.
     paused: watch::Sender<bool>,
 }
@@ -80,6 +82,11 @@ impl Downstream {
         self.seen.messages.lock().get(&order).cloned().unwrap_or_default()
     }
 
+    /// The ids of the messages whose orders it has fulfilled, whether its answers arrived or not.
+    pub fn fulfilled(&self) -> BTreeSet<String> {
+        self.seen.fulfilled.lock().clone()
+    }
+
     /// The orders that it was told of.
     pub fn orders(&self) -> Vec<i64> {
         self.seen.counts.lock().keys().copied().collect()
@@ -109,11 +116,11 @@ async fn receive(
         *count += 1;
         *count
     };
-    let _ = seen.paused.subscribe().wait_for(|paused| !paused).await;
     let customer = order["customer_ref"].as_str().unwrap_or_default();
-    if count == 1 && customer.starts_with(REFUSED_AT_FIRST) {
-        StatusCode::UNPROCESSABLE_ENTITY
-    } else {
-        StatusCode::OK
+    let refused = count == 1 && customer.starts_with(REFUSED_AT_FIRST);
+    if !refused {
+        seen.fulfilled.lock().insert(message.to_owned());
     }
+    let _ = seen.paused.subscribe().wait_for(|paused| !paused).await;
+    if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_bench::audit::{Expectation, Findings, audit};
+use holdfast_bench::audit::{Expectation, Findings, Log, audit};
 use holdfast_sandbox::{
     Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisOptions, migrate,
     workspace_binary,
@@ -262,7 +262,8 @@ impl Environment {
         // Those of writers can end otherwise, too.
         let all_completed = seen.log.writes().next().is_none();
         let expectation = Expectation { all_completed, all_final: true };
-        let mut findings = audit(&self.database_url, Some(&seen.log), expectation).await?;
+        let log = Log { fulfilled: self.downstream.fulfilled(), ..seen.log.clone() };
+        let mut findings = audit(&self.database_url, Some(&log), expectation).await?;
         self.audit_downstream(&mut connection, &mut findings).await?;
         findings.violations.extend(seen.wrong.iter().map(|it| format!("a wrong answer: {it}")));
         Ok(findings)

@@ -1,6 +1,6 @@
 //! The clients' own log: what was in stock, which orders they were told are accepted, and each other write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
 use anyhow::{Context as _, bail};
@@ -13,7 +13,8 @@ const HEAD: &str = "# holdfast-bench log 1";
 /// What the clients know, independent of the database.
 ///
 /// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`,
-/// `answered WRITE`, `unanswered WRITE` and `refused WRITE` with the write as JSON, and `cut_off ORDERS` at the end.
+/// `answered WRITE`, `unanswered WRITE` and `refused WRITE` with the write as JSON, `fulfilled MESSAGE`, and
+/// `cut_off ORDERS` at the end.
 ///
 /// A client that is not told the outcome of a write to a product, a sale or a key of its own does not write to it
 /// again: so whatever is unanswered comes after all that was answered.
@@ -31,6 +32,8 @@ pub struct Log {
     pub unanswered: Vec<Write>,
     /// Every other write that was answered with a refusal: none may be there.
     pub refused: Vec<Write>,
+    /// The messages whose orders the receiver has fulfilled, by `webhook-id`. Empty if there is none that says so.
+    pub fulfilled: BTreeSet<String>,
 }
 
 impl Log {
@@ -69,6 +72,9 @@ impl Log {
                 writeln!(out, "{kind} {}", serde_json::to_string(write)?)?;
             }
         }
+        for message in &self.fulfilled {
+            writeln!(out, "fulfilled {message}")?;
+        }
         writeln!(out, "cut_off {}", self.cut_off)
     }
 
@@ -89,6 +95,10 @@ impl Log {
             let (kind, rest) = line.split_once(' ').unwrap_or((&line, ""));
             let written =
                 || serde_json::from_str(rest).with_context(|| format!("line {number}: {line}"));
+            if kind == "fulfilled" {
+                log.fulfilled.insert(rest.to_owned());
+                continue;
+            }
             let writes = match kind {
                 "answered" => Some(&mut log.answered),
                 "unanswered" => Some(&mut log.unanswered),
@@ -137,6 +147,7 @@ mod tests {
             answered: vec![Write::DeleteProduct { id: 7 }],
             unanswered: vec![Write::DeleteSale { name: "a b".into() }],
             refused: vec![Write::ReleaseHold { id: 8 }],
+            fulfilled: ["order_9_00000000000000ff".to_owned()].into(),
         };
         let mut text = Vec::new();
         log.write(&mut text).unwrap();

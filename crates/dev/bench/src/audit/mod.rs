@@ -9,7 +9,8 @@
 //!    sent and never answered.
 //! 3. **Done once.** Each idempotency key leads to something that is there, no hold was used by two
 //!    orders, exactly the orders in a final state have a time at which they reached it, and
-//!    whatever was completed was begun.
+//!    whatever was completed was begun. What the receiver has fulfilled, if the log knows, is not
+//!    cancelled, and what is completed it has fulfilled.
 //!
 //! 4. **An answered write is kept.** Each other write that was answered with success is there: products as they
 //!    were changed last and gone where they were deleted, changes of stock in the ledger, orders of several
@@ -28,6 +29,7 @@ mod adjustments;
 mod api_keys;
 mod archive;
 mod dead_letters;
+mod fulfilled;
 mod holds;
 mod log;
 mod orders;
@@ -210,6 +212,7 @@ async fn answered(
     api_keys::check(connection, log, findings).await?;
     sales::check(connection, log, findings).await?;
     refused::check(connection, log, findings).await?;
+    fulfilled::check(connection, log, findings).await?;
     dead_letters::check(connection, log, archived, findings).await
 }
 

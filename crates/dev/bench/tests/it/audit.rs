@@ -230,3 +230,34 @@ async fn without_a_log_it_says_what_it_could_not_check() {
     assert!(found.hold());
     assert_eq!(found.unchecked.len(), 2, "{found}");
 }
+
+#[tokio::test]
+async fn an_order_that_was_cancelled_and_is_fulfilled_is_found() {
+    let mut shop = shop().await;
+    shop.connection
+        .execute(
+            "UPDATE orders SET batch_nonce = -2 WHERE id = 2; \
+             UPDATE orders SET status = 'completed', attempt = 1, processing_at = now(), \
+                 finished_at = now() WHERE id IN (1, 2, 3)",
+        )
+        .await
+        .unwrap();
+    // One of them was accepted by a release that gave no other ids.
+    let messages = ["order_1", "order_2_fffffffffffffffe", "order_3"];
+    shop.log.fulfilled = messages.map(ToOwned::to_owned).into();
+    assert_eq!(findings(&shop).await.violations, [""; 0]);
+
+    // The same number and another message: it is another order.
+    shop.log.fulfilled.remove("order_3");
+    shop.log.fulfilled.insert("order_3_0000000000000001".to_owned());
+    let violations = findings(&shop).await.violations;
+    let [violation] = violations.as_slice() else { panic!("{violations:?}") };
+    assert!(violation.contains("nobody has fulfilled them: order_3"), "{violation}");
+
+    // Cancelled with its units, as if it had been so from the start: only the receiver knows.
+    shop.log.fulfilled.insert("order_3".to_owned());
+    shop.connection.execute("UPDATE orders SET status = 'cancelled' WHERE id = 2").await.unwrap();
+    let violations = findings(&shop).await.violations;
+    let found = violations.iter().find(|it| it.contains("are fulfilled all the same")).unwrap();
+    assert!(found.contains("order_2_fffffffffffffffe"), "{found}");
+}
