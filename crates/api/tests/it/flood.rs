@@ -2,10 +2,11 @@
 //! to order meanwhile.
 //!
 //! `HOLDFAST_FLOOD=full` makes it the numbers that `docs/security.md` tells, on the binary in
-//! `HOLDFAST_FLOOD_BINARY`.
+//! `HOLDFAST_FLOOD_BINARY`, which runs in the control group whose folder is in `HOLDFAST_FLOOD_CGROUP`.
 
 use std::{
     fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -77,11 +78,38 @@ fn socket_memory() -> u64 {
     line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() * 4096
 }
 
+/// The control group that the server runs in, of version 1 or 2.
+fn cgroup() -> Option<PathBuf> {
+    std::env::var_os("HOLDFAST_FLOOD_CGROUP").map(PathBuf::from)
+}
+
+/// What the control group has of memory, with that of its sockets, which version 1 counts by itself.
+fn group_memory() -> u64 {
+    let Some(folder) = cgroup() else { return 0 };
+    let files =
+        ["memory.current", "memory.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"].into_iter();
+    let texts = files.filter_map(|file| fs::read_to_string(folder.join(file)).ok());
+    texts.map(|text| text.trim().parse::<u64>().unwrap()).sum()
+}
+
+/// How often the control group has killed for want of memory.
+fn killed() -> String {
+    let Some(folder) = cgroup() else { return "0".to_owned() };
+    let files = ["memory.events", "memory.oom_control"].into_iter();
+    let text: String =
+        files.filter_map(|file| fs::read_to_string(folder.join(file)).ok()).collect();
+    let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    killed.unwrap_or_else(|| panic!("no memory controller in {}", folder.display())).to_owned()
+}
+
 async fn start(settings: &[(&str, &str)], files: Option<usize>) -> Server {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let database_url = database().await;
     let binary = std::env::var("HOLDFAST_FLOOD_BINARY").unwrap_or_else(|_| BINARY.to_owned());
-    let limit = files.map_or_else(String::new, |files| format!("ulimit -n {files};"));
+    let mut limit = files.map_or_else(String::new, |files| format!("ulimit -n {files};"));
+    if let Some(folder) = cgroup() {
+        limit += &format!("echo $$ > {}/cgroup.procs;", folder.display());
+    }
     let mut options = ProcessOptions::new("/bin/sh")
         .arg("-c")
         .arg(format!("{limit} exec \"$0\" serve"))
@@ -117,6 +145,7 @@ struct Seen {
     most: u64,
     after: u64,
     socket_memory: u64,
+    group: [u64; 3],
     orders: usize,
     failures: Vec<String>,
     slowest: Duration,
@@ -158,7 +187,8 @@ where
         }
     }
     let mut seen = Seen { before: resident(&server.process), ..Seen::default() };
-    let sockets = socket_memory();
+    seen.group[0] = group_memory();
+    let (sockets, killed_before) = (socket_memory(), killed());
     // Of their own, so that those who order wait for the server alone.
     let flooders =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -195,6 +225,7 @@ where
         seen.slowest = seen.slowest.max(asked.elapsed());
         seen.most = seen.most.max(resident(&server.process));
         seen.socket_memory = seen.socket_memory.max(socket_memory().saturating_sub(sockets));
+        seen.group[1] = seen.group[1].max(group_memory());
         // The flood is the subject, not the orders beside it.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -210,16 +241,19 @@ where
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    seen.group[2] = group_memory();
+    assert_eq!(killed(), killed_before, "killed for want of memory");
     let mib = |bytes: u64| bytes >> 20;
     eprintln!(
         "{name}: {clients} clients, {} MiB sent; resident {} MiB before, {} MiB at most, {} MiB {:.1} s after; \
-         sockets {} MiB; {} rounds of an order and two probes, slowest {:?}, {} failures",
+         sockets {} MiB; control group {:?} MiB; {} rounds of an order and two probes, slowest {:?}, {} failures",
         mib(sent.load(Ordering::Relaxed) as u64),
         mib(seen.before),
         mib(seen.most),
         mib(seen.after),
         ended.elapsed().as_secs_f64(),
         mib(seen.socket_memory),
+        seen.group.map(mib),
         seen.orders,
         seen.slowest,
         seen.failures.len(),
