@@ -1,8 +1,8 @@
 //! Clients that want the memory, the connections or the file handles of the server, and those that want
 //! to order meanwhile.
 //!
-//! `HOLDFAST_FLOOD=full` makes it the numbers that `docs/security.md` tells, on the binary in
-//! `HOLDFAST_FLOOD_BINARY`, which runs in the control group whose folder is in `HOLDFAST_FLOOD_CGROUP`.
+//! `TEST_FLOOD=full` makes it the numbers that `docs/security.md` tells, on the binary in
+//! `TEST_FLOOD_BINARY`, which runs in the control group whose folder is in `TEST_FLOOD_CGROUP`.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ struct Scale {
 
 impl Scale {
     fn chosen() -> Self {
-        let full = std::env::var("HOLDFAST_FLOOD").is_ok_and(|value| value == "full");
+        let full = std::env::var("TEST_FLOOD").is_ok_and(|value| value == "full");
         if full {
             let time = Duration::from_secs(30);
             Self { full, time, heads: 10_000, bodies: 2_000, silent: 500, growth: MEMORY_LIMIT }
@@ -80,7 +80,7 @@ fn socket_memory() -> u64 {
 
 /// The control group that the server runs in, of version 1 or 2.
 fn cgroup() -> Option<PathBuf> {
-    std::env::var_os("HOLDFAST_FLOOD_CGROUP").map(PathBuf::from)
+    std::env::var_os("TEST_FLOOD_CGROUP").map(PathBuf::from)
 }
 
 /// What the control group has of memory, with that of its sockets, which version 1 counts by itself.
@@ -105,7 +105,7 @@ fn killed() -> String {
 async fn start(settings: &[(&str, &str)], files: Option<usize>) -> Server {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let database_url = database().await;
-    let binary = std::env::var("HOLDFAST_FLOOD_BINARY").unwrap_or_else(|_| BINARY.to_owned());
+    let binary = std::env::var("TEST_FLOOD_BINARY").unwrap_or_else(|_| BINARY.to_owned());
     let mut limit = files.map_or_else(String::new, |files| format!("ulimit -n {files};"));
     if let Some(folder) = cgroup() {
         limit += &format!("echo $$ > {}/cgroup.procs;", folder.display());
