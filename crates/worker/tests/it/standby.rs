@@ -45,7 +45,7 @@ impl Pair {
             Store::connect(&StoreSettings::new(&url).unwrap()),
             shop.queue.clone(),
             Simulated { duration: Duration::ZERO, fail_percent: 0 },
-            &prometheus::Registry::new(),
+            &holdfast_telemetry::Registry::default(),
             Readiness::default(),
         )
         .unwrap();

@@ -186,8 +186,6 @@ fn whatever_names_a_setting_names_one_that_exists() {
         "HOLDFAST_COMMIT",
         "HOLDFAST_CONTRACT_TESTS",
         "HOLDFAST_DISK_TESTS",
-        "HOLDFAST_FLOOD",
-        "HOLDFAST_FLOOD_BINARY",
         "HOLDFAST_GROWTH_ROWS",
         "HOLDFAST_KEY",
         "HOLDFAST_KUBERNETES_TESTS",
