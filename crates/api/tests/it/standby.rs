@@ -56,7 +56,7 @@ impl Pair {
         self.trial
             .server
             .until("the standby has it all", async || {
-                sqlx::query_scalar(sent).fetch_one(&self.trial.look).await.unwrap()
+                sqlx::query_scalar::<_, bool>(sent).fetch_one(&self.trial.look).await.unwrap()
             })
             .await;
     }
