@@ -233,7 +233,7 @@ async fn without_a_log_it_says_what_it_could_not_check() {
 
 #[tokio::test]
 async fn an_order_that_was_cancelled_and_is_fulfilled_is_found() {
-    let mut shop = shop().await;
+    let mut shop = fixture().await;
     shop.connection
         .execute(
             "UPDATE orders SET batch_nonce = -2 WHERE id = 2; \
