@@ -5,6 +5,7 @@
 //! | `model` | a run and its points, as in `latest.json` |
 //! | `machine` | what the run ran on |
 //! | `goals` | the figures to reach, as ratios within the run |
+//! | `numbers` | figures as people read them |
 //! | `terminal` | the table at the end |
 //! | `markdown` | `docs/benchmarks.md` |
 //! | `chart` | `docs/benchmarks.svg` |

@@ -1,0 +1,50 @@
+//! What `make run` starts, for documents to be tried on.
+
+use std::path::PathBuf;
+
+use holdfast_sandbox::{Port, Process, ProcessOptions, http_get, until, workspace_binary};
+
+/// Everything, with the demo products, on ports of its own.
+pub struct Stack {
+    pub database_url: String,
+    /// Host and port of each: the API, administration, metrics.
+    pub api: String,
+    pub admin: String,
+    pub internal: String,
+    pub _process: Process,
+    _ports: [Port; 4],
+}
+
+/// Where the programs are.
+pub fn programs() -> PathBuf {
+    workspace_binary("holdfast-api").unwrap().parent().unwrap().to_owned()
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        let ports = [(); 4].map(|()| Port::lease().unwrap());
+        let [api, admin, internal, worker] = ports.each_ref().map(|port| port.number().to_string());
+        let process = ProcessOptions::new(workspace_binary("holdfast-sandbox").unwrap())
+            .arg("run")
+            .env("HOST", "127.0.0.1")
+            .env("PORT", &api)
+            .env("ADMIN_PORT", &admin)
+            .env("METRICS_PORT", &internal)
+            .env("WORKER_METRICS_PORT", &worker)
+            .env("KEEP", "")
+            .env("OBSERVE", "");
+        let process = Process::start(process).await.unwrap();
+        process.logs(&["To try:"]).await;
+        let line = process.logs(&["postgres://"]).await;
+        let database_url = line.split_whitespace().find(|word| word.starts_with("postgres://"));
+        let [api, admin, internal] = [api, admin, internal].map(|it| format!("127.0.0.1:{it}"));
+        let database_url = database_url.unwrap().to_owned();
+        Self { database_url, api, admin, internal, _process: process, _ports: ports }
+    }
+
+    /// The status of a GET.
+    pub async fn status(&self, address: &str, path: &str) -> u16 {
+        let url = format!("http://{address}{path}");
+        until(&url, async || http_get(&url).await.ok().map(|answer| answer.status)).await
+    }
+}
