@@ -63,10 +63,12 @@ test-tools:
 test-build:
 	$(TESTS) --all-targets --no-run
 
-# Integration tests are fast in the target `it`, and slow in `slow`.
+# Integration tests are fast in the target `it`, but for these modules, and slow in `slow`.
+SLOW := dropped:: flood:: hang_ups:: large:: model:: scenarios:: soak:: under_load::
+
 .PHONY: test-fast
 test-fast:
-	$(TESTS) --lib --bins --test it
+	$(TESTS) --lib --bins --test it -- $(SLOW:%=--skip %)
 
 .PHONY: test-all
 test-all:
