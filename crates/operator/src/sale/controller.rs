@@ -5,6 +5,7 @@
 //! finalizer, because that would hold up its namespace where no operator is left.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::{
         Arc,
@@ -22,7 +23,8 @@ use kube::{
     runtime::{
         Controller,
         controller::{self, Action},
-        reflector, watcher,
+        reflector::{self, ObjectRef},
+        watcher,
     },
 };
 use tokio::{sync::watch, time::timeout};
@@ -54,6 +56,8 @@ const JOB_PAUSE: Duration = Duration::from_secs(1);
 
 /// A FlashSale, or why the object cannot be read as one. One that cannot be read hides no other.
 pub type Guarded = DeserializeGuard<FlashSale>;
+
+type ControllerError = controller::Error<ReconcileError, watcher::Error>;
 
 /// See the module's head. Cheap to clone.
 #[derive(Clone)]
@@ -183,9 +187,12 @@ impl SaleController {
         self.0.reconciler.reconcile(sale, at).await
     }
 
-    fn heard<T>(&self, outcome: Result<T, controller::Error<ReconcileError, watcher::Error>>) {
+    fn heard(&self, outcome: Result<(ObjectRef<Guarded>, Action), ControllerError>) {
         let failures = &self.0.failures;
         match outcome {
+            Ok((sale, _)) => {
+                failures.heard("sales", &sale.name, Ok::<_, Infallible>(()));
+            }
             Err(controller::Error::ReconcilerFailed(error, sale)) if !error.is_conflict() => {
                 failures.heard("sales", &sale.name, Err::<(), _>(error));
             }
@@ -199,11 +206,11 @@ impl SaleController {
                 failures.heard("sales", "watch", Err::<(), _>(error));
                 return;
             }
-            // Done, or a conflict, or a sale that was deleted meanwhile.
-            _ => {}
+            // A conflict, or a sale that was deleted meanwhile.
+            Err(_) => {}
         }
         self.0.undefined.store(false, Ordering::Relaxed);
-        failures.heard("sales", "watch", Ok::<_, std::convert::Infallible>(()));
+        failures.heard("sales", "watch", Ok::<_, Infallible>(()));
     }
 
     /// The sales of our release; `None` while they are not known.
