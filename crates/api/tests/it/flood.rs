@@ -239,6 +239,7 @@ where
         if seen.after * 10 <= seen.before * 12 || ended.elapsed() > Duration::from_secs(10) {
             break;
         }
+        // How long that takes is what is reported.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     seen.group[2] = group_memory();

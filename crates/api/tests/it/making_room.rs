@@ -41,6 +41,7 @@ async fn idle(address: &str) -> Vec<TcpStream> {
         stream
     };
     let streams = join_all((0..MAX).map(|_| connect())).await;
+    // The time that they are idle is the subject.
     tokio::time::sleep(IDLE).await;
     streams
 }

@@ -129,6 +129,7 @@ fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
 fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
+        // A slow server is the subject.
         std::thread::sleep(SECOND / 50);
         Reply::Answer(created(number))
     });

@@ -56,6 +56,7 @@ async fn written() -> (Environment, Seen) {
                 let act = async |it: &Process| if pause { it.pause() } else { it.resume() };
                 worker.with(act).await.unwrap();
             }
+            // Time for some orders to be cancelled, and then for some to be fulfilled.
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let missing = Write::ROUTES.iter().find(|route| answered(route) < SOME);
