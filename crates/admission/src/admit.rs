@@ -13,7 +13,7 @@ use crate::{
     case::KeyResults,
     decide::{decide, expire, key_results, records, short_with_holds},
     decision::Refusal,
-    needs::count_customer_units,
+    needs::count_customer_totals,
     pending::PendingRequest,
     trace::BatchTimes,
 };
@@ -65,7 +65,7 @@ impl<P: ProductEntry> Runner<P> {
         batch: &mut Batch,
         requests: &mut [PendingRequest],
     ) -> Result<(Vec<ProductChange>, Vec<EndedHold>), StoreError> {
-        count_customer_units(batch, requests).await?;
+        count_customer_totals(batch, requests).await?;
         let mut allocator = batch.allocator().clone();
         decide(&mut allocator, requests);
         let mut ended = Vec::new();

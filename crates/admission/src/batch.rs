@@ -10,7 +10,7 @@ use crate::{
     AdmissionSettings, ProductEntry,
     decision::Refusal,
     metrics::AdmissionMetrics,
-    needs::{Row, wanted},
+    needs::{NeededRow, wanted},
     pending::{Cause, Missing, PendingRequest},
     publish::Outbox,
     sale_watch::SaleWatch,
@@ -114,7 +114,7 @@ impl<P: ProductEntry> Runner<P> {
                 _ => request.needs().products().next(),
             };
             if let Some(id) = product_id {
-                missing.push(Missing { request, row: Row::Product(id), cause });
+                missing.push(Missing { request, row: NeededRow::Product(id), cause });
             } else {
                 tracing::error!("a request without a product is in a batch");
                 self.refuse(request, Refusal::Internal);
@@ -145,7 +145,11 @@ impl<P: ProductEntry> Runner<P> {
                 };
                 for request in batch.extract_if(.., |request| key(request).is_some()) {
                     if let Some(key) = key(&request) {
-                        missing.push(Missing { request, row: Row::Key(key), cause: Cause::Locked });
+                        missing.push(Missing {
+                            request,
+                            row: NeededRow::Key(key),
+                            cause: Cause::Locked,
+                        });
                     }
                 }
                 batch

@@ -15,12 +15,12 @@ use crate::{
 /// A stock request with its decision and the way to its caller.
 pub(crate) struct Case<R: StockRequest> {
     request: R,
-    decision: Decision<R>,
+    decision: CaseDecision<R>,
     caller: oneshot::Sender<Result<R::Answer, Refusal>>,
 }
 
 /// What a batch has decided. It holds once the batch is committed; a batch that is tried again decides anew.
-enum Decision<R: StockRequest> {
+enum CaseDecision<R: StockRequest> {
     Undecided,
     Granted(R::Granted),
     Refused(Refusal),
@@ -40,7 +40,7 @@ pub(crate) type KeyResults = HashMap<u128, KeyResult>;
 impl<R: StockRequest> Case<R> {
     pub fn new(request: R) -> (Self, oneshot::Receiver<Result<R::Answer, Refusal>>) {
         let (caller, answer) = oneshot::channel();
-        (Self { request, decision: Decision::Undecided, caller }, answer)
+        (Self { request, decision: CaseDecision::Undecided, caller }, answer)
     }
 
     pub fn request(&self) -> &R {
@@ -59,15 +59,15 @@ impl<R: StockRequest> Case<R> {
             Some((first, kind))
                 if *kind == R::RESULT && key.is_some_and(|key| key.is_repeat_of(first)) =>
             {
-                Decision::RepeatedInBatch
+                CaseDecision::RepeatedInBatch
             }
-            Some(_) => Decision::Refused(Refusal::KeyReused),
+            Some(_) => CaseDecision::Refused(Refusal::KeyReused),
             None => match self.request.allocate(allocator) {
                 Ok(granted) => {
                     keys.0.extend(key.map(|key| (key.id(), (*key, R::RESULT))));
-                    Decision::Granted(granted)
+                    CaseDecision::Granted(granted)
                 }
-                Err(shortfall) => Decision::Refused(Refusal::Short(shortfall)),
+                Err(shortfall) => CaseDecision::Refused(Refusal::Short(shortfall)),
             },
         };
     }
@@ -78,26 +78,26 @@ impl<R: StockRequest> Case<R> {
         let Some(found) = batch.keyed(key) else { return false };
         let result = key.led_to(found).then(|| KeyResult::new(found.kind, found.id)).flatten();
         self.decision = match result.and_then(R::repeated) {
-            Some(answer) => Decision::Repeated(answer),
-            None => Decision::Refused(Refusal::KeyReused),
+            Some(answer) => CaseDecision::Repeated(answer),
+            None => CaseDecision::Refused(Refusal::KeyReused),
         };
         true
     }
 
     pub fn is_refused(&self) -> bool {
-        matches!(self.decision, Decision::Refused(_))
+        matches!(self.decision, CaseDecision::Refused(_))
     }
 
     pub fn shortfall(&self) -> Option<Shortfall> {
         match self.decision {
-            Decision::Refused(Refusal::Short(shortfall)) => Some(shortfall),
+            CaseDecision::Refused(Refusal::Short(shortfall)) => Some(shortfall),
             _ => None,
         }
     }
 
     /// Adds what is to be written if the request is granted.
     pub fn record<'a>(&'a mut self, records: &mut Records<'a>) {
-        if let Decision::Granted(granted) = &mut self.decision {
+        if let CaseDecision::Granted(granted) = &mut self.decision {
             self.request.record(granted, records);
         }
     }
@@ -105,13 +105,13 @@ impl<R: StockRequest> Case<R> {
     /// What was granted.
     pub fn granted(&self) -> Option<&R::Granted> {
         match &self.decision {
-            Decision::Granted(granted) => Some(granted),
+            CaseDecision::Granted(granted) => Some(granted),
             _ => None,
         }
     }
 
     pub fn is_repeated_in_batch(&self) -> bool {
-        matches!(self.decision, Decision::RepeatedInBatch)
+        matches!(self.decision, CaseDecision::RepeatedInBatch)
     }
 
     /// The result that the key of a granted request leads to.
@@ -130,19 +130,19 @@ impl<R: StockRequest> Case<R> {
             Err(Refusal::Internal)
         };
         let answer = match decision {
-            Decision::Granted(granted) => match request.answer(granted) {
+            CaseDecision::Granted(granted) => match request.answer(granted) {
                 Some(answer) => {
                     R::count(metrics);
                     Ok(answer)
                 }
                 None => impossible(),
             },
-            Decision::Refused(refusal) => Err(refusal),
-            Decision::Repeated(answer) => {
+            CaseDecision::Refused(refusal) => Err(refusal),
+            CaseDecision::Repeated(answer) => {
                 metrics.repeated.inc();
                 Ok(answer)
             }
-            Decision::RepeatedInBatch => {
+            CaseDecision::RepeatedInBatch => {
                 let result = request.key().and_then(|key| results.get(&key.id()));
                 match result.copied().and_then(R::repeated) {
                     Some(answer) => {
@@ -152,7 +152,7 @@ impl<R: StockRequest> Case<R> {
                     None => impossible(),
                 }
             }
-            Decision::Undecided => impossible(),
+            CaseDecision::Undecided => impossible(),
         };
         // A caller that has gone does not hear it.
         let _ = caller.send(answer);
@@ -163,3 +163,6 @@ impl<R: StockRequest> Case<R> {
         let _ = self.caller.send(Err(refusal));
     }
 }
+
+#[cfg(test)]
+mod tests;

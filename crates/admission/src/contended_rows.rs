@@ -22,7 +22,7 @@ pub(crate) use retry::DueRetry;
 
 use crate::{
     decision::Refusal,
-    needs::Row,
+    needs::NeededRow,
     pending::{Cause, Missing, PendingRequest},
 };
 
@@ -90,7 +90,7 @@ enum Doubt {
 }
 
 /// A request that is not taken, and why.
-pub(crate) type Refused = (PendingRequest, Refusal);
+pub(crate) type RefusedRequest = (PendingRequest, Refusal);
 
 /// What became of a request that was given to the queue of a row.
 pub(crate) enum Push {
@@ -109,7 +109,7 @@ pub(crate) struct NewLane {
 /// See the module's documentation.
 pub(crate) struct ContendedRows {
     bounds: ContentionBounds,
-    rows: HashMap<Row, Contended>,
+    rows: HashMap<NeededRow, Contended>,
     lanes: usize,
     stuck: usize,
 }
@@ -124,21 +124,21 @@ impl ContendedRows {
         self.rows.len()
     }
 
-    pub fn has(&self, row: &Row) -> bool {
+    pub fn has(&self, row: &NeededRow) -> bool {
         self.rows.contains_key(row)
     }
 
-    pub fn is_stuck(&self, row: &Row) -> bool {
+    pub fn is_stuck(&self, row: &NeededRow) -> bool {
         matches!(self.rows.get(row), Some(Contended::Stuck(_)))
     }
 
     /// Whether one of these rows is stuck.
-    pub fn has_stuck(&self, mut rows: impl Iterator<Item = Row>) -> bool {
+    pub fn has_stuck(&self, mut rows: impl Iterator<Item = NeededRow>) -> bool {
         rows.any(|row| self.is_stuck(&row))
     }
 
     /// Lets a request wait for a contended row.
-    pub fn push(&mut self, row: &Row, request: PendingRequest) -> Push {
+    pub fn push(&mut self, row: &NeededRow, request: PendingRequest) -> Push {
         match self.rows.get_mut(row) {
             Some(Contended::Lane(lane)) => match lane.try_send(request) {
                 Ok(()) => Push::Waits,
@@ -168,13 +168,15 @@ impl ContendedRows {
         Missing { request, row, cause }: Missing,
         version: Option<i64>,
         changes: bool,
-    ) -> (Option<NewLane>, Option<Refused>) {
+    ) -> (Option<NewLane>, Option<RefusedRequest>) {
         let request = match self.push(&row, request) {
             Push::Waits => return (None, None),
             Push::Refused(request, refusal) => return (None, Some((request, refusal))),
             Push::NotContended(request) => request,
         };
-        if let (Row::Product(product_id), true) = (row, changes && self.lanes < self.bounds.lanes) {
+        if let (NeededRow::Product(product_id), true) =
+            (row, changes && self.lanes < self.bounds.lanes)
+        {
             let (lane, refused) = self.open_lane(product_id, [request]);
             return (Some(lane), refused.into_iter().next());
         }
@@ -203,14 +205,14 @@ impl ContendedRows {
         &mut self,
         product_id: ProductId,
         first: impl IntoIterator<Item = PendingRequest>,
-    ) -> (NewLane, Vec<Refused>) {
+    ) -> (NewLane, Vec<RefusedRequest>) {
         let (sender, requests) = mpsc::channel(self.bounds.row.max(1));
         let refused = first
             .into_iter()
             .filter_map(|request| sender.try_send(request).err())
             .map(|error| (error.into_inner(), Refusal::Full))
             .collect();
-        self.rows.insert(Row::Product(product_id), Contended::Lane(sender));
+        self.rows.insert(NeededRow::Product(product_id), Contended::Lane(sender));
         self.lanes += 1;
         (NewLane { product_id, requests }, refused)
     }
@@ -222,7 +224,7 @@ impl ContendedRows {
         requests: &mpsc::Receiver<PendingRequest>,
     ) -> bool {
         let ends = requests.is_empty();
-        if ends && self.rows.remove(&Row::Product(product_id)).is_some() {
+        if ends && self.rows.remove(&NeededRow::Product(product_id)).is_some() {
             self.lanes -= 1;
         }
         ends
@@ -235,14 +237,15 @@ impl ContendedRows {
         product_id: ProductId,
         missing: Vec<PendingRequest>,
         requests: &mut mpsc::Receiver<PendingRequest>,
-    ) -> Vec<Refused> {
-        if self.rows.remove(&Row::Product(product_id)).is_some() {
+    ) -> Vec<RefusedRequest> {
+        if self.rows.remove(&NeededRow::Product(product_id)).is_some() {
             self.lanes -= 1;
         }
         let queued = std::iter::from_fn(|| requests.try_recv().ok());
         let mut left_over = Vec::new();
         for request in missing.into_iter().chain(queued) {
-            let missing = Missing { request, row: Row::Product(product_id), cause: Cause::Locked };
+            let missing =
+                Missing { request, row: NeededRow::Product(product_id), cause: Cause::Locked };
             if let (_, Some(refused)) = self.enter(missing, None, false) {
                 left_over.push(refused);
             }

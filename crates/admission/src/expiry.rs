@@ -35,9 +35,9 @@ const STEP_WAIT: Duration = Duration::from_millis(500);
 const LEFT_OUT_MAX: usize = 1000;
 
 /// The task that returns expired holds.
-pub(crate) struct Expiry(JoinHandle<()>);
+pub(crate) struct HoldExpiry(JoinHandle<()>);
 
-impl Expiry {
+impl HoldExpiry {
     pub fn start<P: ProductEntry>(store: Store, lanes: Arc<Lanes<P>>, interval: Duration) -> Self {
         Self(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(interval);
@@ -55,7 +55,7 @@ impl Expiry {
     }
 }
 
-impl Drop for Expiry {
+impl Drop for HoldExpiry {
     fn drop(&mut self) {
         self.stop();
     }

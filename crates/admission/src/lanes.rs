@@ -22,7 +22,7 @@ use crate::{
     batch::Runner,
     contended_rows::{ContendedRows, ContentionBounds, NewLane, Push},
     decision::Refusal,
-    needs::Row,
+    needs::NeededRow,
     pending::{Cause, Missing, PendingRequest},
     stock_request::StockRequest,
 };
@@ -189,10 +189,10 @@ impl<P: ProductEntry> Lanes<P> {
             request.misses = request.misses.saturating_add(1);
             let version = version_of(&seen, row);
             let before = match (*row, version) {
-                (Row::Product(id), Some(version)) => request.seen.replace((id, version)),
+                (NeededRow::Product(id), Some(version)) => request.seen.replace((id, version)),
                 _ => None,
             };
-            let may_be_over = *cause == Cause::Locked && !matches!(row, Row::Key(_));
+            let may_be_over = *cause == Cause::Locked && !matches!(row, NeededRow::Key(_));
             if may_be_over && request.misses < MISSES_MAX {
                 again.push(missing.request);
             } else {
@@ -259,8 +259,9 @@ impl<P: ProductEntry> Lanes<P> {
             let connection = self.waiting_connections.acquire().await;
             let missing = self.runner.run(&mut batch, LockMode::WaitFor(product_id)).await;
             drop(connection);
-            let (stuck, missing): (Vec<_>, Vec<_>) =
-                missing.into_iter().partition(|missing| missing.row == Row::Product(product_id));
+            let (stuck, missing): (Vec<_>, Vec<_>) = missing
+                .into_iter()
+                .partition(|missing| missing.row == NeededRow::Product(product_id));
             self.move_on(missing).await;
             if !stuck.is_empty() {
                 let stuck: Vec<_> = stuck.into_iter().map(|missing| missing.request).collect();
@@ -277,7 +278,7 @@ impl<P: ProductEntry> Lanes<P> {
     async fn move_on(self: &Arc<Self>, missing: Vec<Missing>) {
         let (on, tired): (Vec<_>, Vec<_>) = missing.into_iter().partition(|missing| {
             missing.request.misses < MOVES_MAX
-                || !matches!(missing.row, Row::Product(_))
+                || !matches!(missing.row, NeededRow::Product(_))
                 || self.contended.lock().has_stuck(missing.request.needs().rows())
         });
         self.elsewhere(on).await;
@@ -307,13 +308,13 @@ impl<P: ProductEntry> Lanes<P> {
 
 /// A request with a key that was granted before is answered by the shared lane, which reads the key, even if the
 /// product's row is stuck.
-fn may_be_a_repeat(request: &PendingRequest, row: Row, contended: &ContendedRows) -> bool {
-    request.key().is_some() && !matches!(row, Row::Key(_)) && contended.is_stuck(&row)
+fn may_be_a_repeat(request: &PendingRequest, row: NeededRow, contended: &ContendedRows) -> bool {
+    request.key().is_some() && !matches!(row, NeededRow::Key(_)) && contended.is_stuck(&row)
 }
 
-pub(crate) fn version_of(seen: &SeenRows, row: &Row) -> Option<i64> {
+pub(crate) fn version_of(seen: &SeenRows, row: &NeededRow) -> Option<i64> {
     match row {
-        Row::Product(id) => seen.products.get(id).copied(),
-        Row::Key(_) | Row::Order(_) | Row::Hold(_) => None,
+        NeededRow::Product(id) => seen.products.get(id).copied(),
+        NeededRow::Key(_) | NeededRow::Order(_) | NeededRow::Hold(_) => None,
     }
 }

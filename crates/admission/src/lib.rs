@@ -83,7 +83,7 @@ pub use metrics::AdmissionMetrics;
 pub use stock_request::{CancelOrder, HoldStock, OrderedBy, PlaceOrder, ReleaseHold};
 
 use case::Case;
-use pending::{Kind, PendingRequest};
+use pending::{PendingKind, PendingRequest};
 use stock_request::StockRequest;
 
 /// A product as the read cache keeps it. Admission reads a product into the cache when it is sold out, and keeps its
@@ -147,7 +147,7 @@ impl Default for AdmissionSettings {
 #[derive(Clone)]
 pub struct Admission<P: ProductEntry> {
     lanes: Arc<lanes::Lanes<P>>,
-    expiry: Arc<expiry::Expiry>,
+    expiry: Arc<expiry::HoldExpiry>,
     sale_watch: sale_watch::SaleWatch,
     metrics: Arc<AdmissionMetrics>,
 }
@@ -175,7 +175,7 @@ impl<P: ProductEntry> Admission<P> {
             metrics: Arc::clone(&metrics),
         };
         let lanes = lanes::Lanes::open(runner);
-        let expiry = expiry::Expiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
+        let expiry = expiry::HoldExpiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
         Self { lanes, expiry: Arc::new(expiry), sale_watch, metrics }
     }
 
@@ -213,7 +213,7 @@ impl<P: ProductEntry> Admission<P> {
 
     async fn decide<R: StockRequest>(&self, request: R) -> Result<R::Answer, Refusal>
     where
-        Case<R>: Into<Kind>,
+        Case<R>: Into<PendingKind>,
     {
         let products: sale_watch::Products = request.needs().products().collect();
         let answer = self.wait_for_decision(request).await;
@@ -231,7 +231,7 @@ impl<P: ProductEntry> Admission<P> {
 
     async fn wait_for_decision<R: StockRequest>(&self, request: R) -> Result<R::Answer, Refusal>
     where
-        Case<R>: Into<Kind>,
+        Case<R>: Into<PendingKind>,
     {
         self.lanes.refuse_sold_out(&request)?;
         let (pending, decision) = PendingRequest::new(request);

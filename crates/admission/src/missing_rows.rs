@@ -6,7 +6,7 @@ use holdfast_domain::{ProductId, Shortfall};
 use holdfast_store::{MissedRows, SeenRows, StoreError};
 use holdfast_telemetry::Chain;
 
-use crate::{ProductEntry, batch::Runner, decision::Refusal, needs::Row, pending::Missing};
+use crate::{ProductEntry, batch::Runner, decision::Refusal, needs::NeededRow, pending::Missing};
 
 impl<P: ProductEntry> Runner<P> {
     /// Refuses the requests whose row does not exist, and gives back the others with what was read of their rows.
@@ -14,11 +14,11 @@ impl<P: ProductEntry> Runner<P> {
         let mut missed = MissedRows::default();
         for Missing { row, .. } in &missing {
             match row {
-                Row::Product(id) => _ = missed.products.insert(*id),
-                Row::Order(id) => _ = missed.orders.insert(*id),
-                Row::Hold(id) => _ = missed.holds.insert(*id),
+                NeededRow::Product(id) => _ = missed.products.insert(*id),
+                NeededRow::Order(id) => _ = missed.orders.insert(*id),
+                NeededRow::Hold(id) => _ = missed.holds.insert(*id),
                 // Another transaction is about to write it.
-                Row::Key(_) => {}
+                NeededRow::Key(_) => {}
             }
         }
         if missed == MissedRows::default() {
@@ -33,12 +33,12 @@ impl<P: ProductEntry> Runner<P> {
                 return (Vec::new(), SeenRows::default());
             }
         };
-        let unknown = |row: &Row| match row {
-            Row::Product(id) if !seen.products.contains_key(id) => {
+        let unknown = |row: &NeededRow| match row {
+            NeededRow::Product(id) if !seen.products.contains_key(id) => {
                 Some(Shortfall::UnknownProduct(*id))
             }
-            Row::Order(id) if !seen.orders.contains(id) => Some(Shortfall::UnknownOrder),
-            Row::Hold(id) if !seen.holds.contains(id) => Some(Shortfall::UnknownHold(*id)),
+            NeededRow::Order(id) if !seen.orders.contains(id) => Some(Shortfall::UnknownOrder),
+            NeededRow::Hold(id) if !seen.holds.contains(id) => Some(Shortfall::UnknownHold(*id)),
             _ => None,
         };
         for Missing { request, row, .. } in missing.extract_if(.., |it| unknown(&it.row).is_some())

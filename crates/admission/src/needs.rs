@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdfast_domain::{HoldId, Line, OrderId, ProductId};
-use holdfast_store::{Batch, IdempotencyKey, LockMode, StoreError, Wanted};
+use holdfast_store::{Batch, IdempotencyKey, LockMode, StoreError, WantedRows};
 
 use crate::pending::PendingRequest;
 
@@ -22,7 +22,7 @@ pub(crate) struct Needs<'a> {
 
 /// A row that a request needs, and that other transactions may lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Row {
+pub(crate) enum NeededRow {
     /// Of an idempotency key: another transaction has written it and not committed yet.
     Key(u128),
     /// Of the order that is to be cancelled.
@@ -48,29 +48,29 @@ impl<'a> Needs<'a> {
     }
 
     /// The rows without which the request has to wait.
-    pub fn rows(self) -> impl Iterator<Item = Row> + use<'a> {
-        let key = self.key.map(|key| Row::Key(key.id()));
-        let order = self.order.map(Row::Order);
-        let holds = self.required_holds().map(Row::Hold);
-        key.into_iter().chain(order).chain(holds).chain(self.products().map(Row::Product))
+    pub fn rows(self) -> impl Iterator<Item = NeededRow> + use<'a> {
+        let key = self.key.map(|key| NeededRow::Key(key.id()));
+        let order = self.order.map(NeededRow::Order);
+        let holds = self.required_holds().map(NeededRow::Hold);
+        key.into_iter().chain(order).chain(holds).chain(self.products().map(NeededRow::Product))
     }
 
     /// A row that the batch does not have.
-    pub fn missing_from(self, batch: &Batch, mode: LockMode) -> Option<Row> {
+    pub fn missing_from(self, batch: &Batch, mode: LockMode) -> Option<NeededRow> {
         let locked = batch.allocator();
         self.rows().find(|row| match row {
             // Only one that does not exist is not locked then; it is refused as unknown.
-            Row::Product(id) => mode != LockMode::Wait && !locked.has_product(*id),
-            Row::Order(id) => !locked.has_order(*id),
-            Row::Hold(id) => !locked.has_hold(*id),
-            Row::Key(_) => false,
+            NeededRow::Product(id) => mode != LockMode::Wait && !locked.has_product(*id),
+            NeededRow::Order(id) => !locked.has_order(*id),
+            NeededRow::Hold(id) => !locked.has_hold(*id),
+            NeededRow::Key(_) => false,
         })
     }
 }
 
 /// What the requests of a batch need to read and to lock.
-pub(crate) fn wanted(requests: &[PendingRequest]) -> Wanted<'_> {
-    let mut wanted = Wanted::default();
+pub(crate) fn wanted(requests: &[PendingRequest]) -> WantedRows<'_> {
+    let mut wanted = WantedRows::default();
     for request in requests {
         let needs = request.needs();
         wanted.products.extend(needs.products());
@@ -84,7 +84,7 @@ pub(crate) fn wanted(requests: &[PendingRequest]) -> Wanted<'_> {
 }
 
 /// Reads what the customers of a batch already have of the products with a limit, if there are any.
-pub(crate) async fn count_customer_units(
+pub(crate) async fn count_customer_totals(
     batch: &mut Batch,
     requests: &[PendingRequest],
 ) -> Result<(), StoreError> {
@@ -103,5 +103,5 @@ pub(crate) async fn count_customer_units(
     if customers.is_empty() {
         return Ok(());
     }
-    batch.count_customer_units(&limits, &customers).await
+    batch.count_customer_totals(&limits, &customers).await
 }

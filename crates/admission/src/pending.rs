@@ -10,7 +10,7 @@ use crate::{
     case::{Case, GrantedKeys, KeyResults},
     decision::Refusal,
     metrics::AdmissionMetrics,
-    needs::{Needs, Row},
+    needs::{NeededRow, Needs},
     stock_request::{
         CancelOrder, ExpireHolds, HoldStock, KeyResult, PlaceOrder, ReleaseHold, StockRequest,
     },
@@ -23,11 +23,11 @@ pub(crate) struct PendingRequest {
     pub misses: u8,
     /// The product whose row was locked last, and its version then.
     pub seen: Option<(ProductId, i64)>,
-    kind: Kind,
+    kind: PendingKind,
 }
 
 /// The kinds of stock requests.
-pub(crate) enum Kind {
+pub(crate) enum PendingKind {
     Order(Case<PlaceOrder>),
     Hold(Case<HoldStock>),
     Cancel(Case<CancelOrder>),
@@ -39,11 +39,11 @@ pub(crate) enum Kind {
 macro_rules! each_kind {
     ($kind:expr, $case:pat => $body:expr) => {
         match $kind {
-            Kind::Order($case) => $body,
-            Kind::Hold($case) => $body,
-            Kind::Cancel($case) => $body,
-            Kind::Release($case) => $body,
-            Kind::Expire($case) => $body,
+            PendingKind::Order($case) => $body,
+            PendingKind::Hold($case) => $body,
+            PendingKind::Cancel($case) => $body,
+            PendingKind::Release($case) => $body,
+            PendingKind::Expire($case) => $body,
         }
     };
 }
@@ -51,7 +51,7 @@ macro_rules! each_kind {
 macro_rules! kinds {
     ($($kind:ident($request:ty)),* $(,)?) => {
         $(
-            impl From<Case<$request>> for Kind {
+            impl From<Case<$request>> for PendingKind {
                 fn from(case: Case<$request>) -> Self {
                     Self::$kind(case)
                 }
@@ -72,7 +72,7 @@ kinds!(
 pub(crate) struct Missing {
     pub request: PendingRequest,
     /// The row that it misses.
-    pub row: Row,
+    pub row: NeededRow,
     pub cause: Cause,
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum Cause {
 impl PendingRequest {
     pub fn new<R: StockRequest>(request: R) -> (Self, oneshot::Receiver<Result<R::Answer, Refusal>>)
     where
-        Case<R>: Into<Kind>,
+        Case<R>: Into<PendingKind>,
     {
         let (case, answer) = Case::new(request);
         (Self { arrived: Instant::now(), misses: 0, seen: None, kind: case.into() }, answer)
@@ -138,7 +138,7 @@ impl PendingRequest {
 
     /// An order that is written, with the trace context of its request.
     pub fn new_order(&self) -> Option<(OrderId, Option<String>)> {
-        let Kind::Order(case) = &self.kind else { return None };
+        let PendingKind::Order(case) = &self.kind else { return None };
         Some((case.granted()?.id()?, case.request().trace_context.clone()))
     }
 

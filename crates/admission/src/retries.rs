@@ -16,7 +16,7 @@ use crate::{
     contended_rows::DueRetry,
     decision::Refusal,
     lanes::{Lanes, version_of},
-    needs::Row,
+    needs::NeededRow,
     pending::{Missing, PendingRequest},
 };
 
@@ -95,7 +95,7 @@ impl<P: ProductEntry> Lanes<P> {
         let products: BTreeSet<_> = missing
             .iter()
             .filter_map(|missing| match missing.row {
-                Row::Product(product_id) => Some(product_id),
+                NeededRow::Product(product_id) => Some(product_id),
                 _ => None,
             })
             .collect();

@@ -47,7 +47,7 @@ pub use sale::{
     SaleWindow, Selling,
 };
 pub use stock_allocator::{
-    AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerUnits, HeldUnits,
+    AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerTotals, HeldUnits,
     LockedOrder, ProductChange, Shortfall, StockAllocator,
 };
 

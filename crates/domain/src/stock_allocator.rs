@@ -9,7 +9,7 @@ use crate::{
 };
 use locked_rows::{LockedRows, ProductState};
 pub use types::{
-    AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerUnits, HeldUnits,
+    AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerTotals, HeldUnits,
     LockedOrder, ProductChange, Shortfall,
 };
 
@@ -18,7 +18,7 @@ pub use types::{
 /// Pure: the same requests in the same order have the same outcome. A request that is refused changes nothing, and does
 /// not stand in the way of a later, smaller one.
 ///
-/// Units for a customer that a flash sale limits count from what [`StockAllocator::add_customer_units`] has said,
+/// Units for a customer that a flash sale limits count from what [`StockAllocator::add_customer_totals`] has said,
 /// however they are obtained:
 /// - what is taken from stock, to be ordered or held, must fit the limit beside all that the customer has
 ///   ordered and all that is held for them;
@@ -45,13 +45,13 @@ impl StockAllocator {
     }
 
     /// Adds what a customer already has of a product with a limit.
-    pub fn add_customer_units(
+    pub fn add_customer_totals(
         &mut self,
         id: ProductId,
         customer: CustomerRef,
-        units: CustomerUnits,
+        units: CustomerTotals,
     ) {
-        self.0.add_customer_units(id, customer, units);
+        self.0.add_customer_totals(id, customer, units);
     }
 
     /// A hold that was added.
@@ -267,7 +267,7 @@ impl LockedRows {
         expect(line, price)?;
         // Held units are sold even if the product was retired since, or its flash sale is over.
         if let Selling::Limited(limit) = self.product(product_id)?.before.selling {
-            let others = |taken: CustomerUnits| taken.ordered;
+            let others = |taken: CustomerTotals| taken.ordered;
             self.count(product_id, limit, quantity, customer, others, |taken| {
                 taken.ordered += sold;
                 taken.held -= if counted { sold } else { 0 };
@@ -286,7 +286,7 @@ impl LockedRows {
         &mut self,
         line: &Line,
         customer: Option<&CustomerRef>,
-        counted: impl FnOnce(&mut CustomerUnits),
+        counted: impl FnOnce(&mut CustomerTotals),
     ) -> Result<Money, Shortfall> {
         let &Line { product_id: id, quantity, .. } = line;
         let Available { price, on_sale, selling, .. } = self.product(id)?.before;
@@ -296,7 +296,7 @@ impl LockedRows {
         match selling {
             Selling::Always | Selling::Open => {}
             Selling::Limited(limit) => {
-                let others = |taken: CustomerUnits| taken.ordered + taken.held;
+                let others = |taken: CustomerTotals| taken.ordered + taken.held;
                 self.count(id, limit, quantity, customer, others, counted)?;
             }
             Selling::From(starts_at) => {
@@ -319,17 +319,17 @@ impl LockedRows {
         limit: CustomerLimit,
         quantity: Quantity,
         customer: Option<&CustomerRef>,
-        others: impl FnOnce(CustomerUnits) -> i64,
-        counted: impl FnOnce(&mut CustomerUnits),
+        others: impl FnOnce(CustomerTotals) -> i64,
+        counted: impl FnOnce(&mut CustomerTotals),
     ) -> Result<(), Shortfall> {
         let customer = customer.ok_or(Shortfall::CustomerNeeded(id))?;
-        let mut taken = self.customer_units(id, customer);
+        let mut taken = self.customer_totals(id, customer);
         let left = u32::try_from(i64::from(limit.units) - others(taken)).unwrap_or(0);
         if units(quantity) > i64::from(left) {
             return Err(Shortfall::OverLimit { product_id: id, limit: limit.units, left });
         }
         counted(&mut taken);
-        self.set_customer_units(id, customer.clone(), taken);
+        self.set_customer_totals(id, customer.clone(), taken);
         Ok(())
     }
 
@@ -344,9 +344,9 @@ impl LockedRows {
             && matches!(self.product(product_id)?.before.selling, Selling::Limited(_))
             && let Some(customer) = customer.clone()
         {
-            let mut taken = self.customer_units(product_id, &customer);
+            let mut taken = self.customer_totals(product_id, &customer);
             taken.held -= units(quantity);
-            self.set_customer_units(product_id, customer, taken);
+            self.set_customer_totals(product_id, customer, taken);
         }
         let product = self.units(product_id)?;
         product.put_back(product_id, quantity)?;

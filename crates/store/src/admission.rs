@@ -4,13 +4,13 @@
 //! 2. [`Batch::write`]: the stock, the ledger, and all orders and holds, in one statement.
 //! 3. [`Writing::commit`].
 //!
-//! Between 1 and 2 the caller decides on the requests. [`Batch::expired_holds`] and [`Batch::count_customer_units`] cost
+//! Between 1 and 2 the caller decides on the requests. [`Batch::expired_holds`] and [`Batch::count_customer_totals`] cost
 //! one round trip more each: the first if a product that runs short has holds, the second if a flash sale limits what
 //! a customer may get.
 
 mod batch;
 mod connections;
-mod customer_units;
+mod customer_totals;
 mod expired_holds;
 mod lock;
 mod missed_rows;
@@ -24,7 +24,7 @@ mod write;
 
 pub use batch::{Batch, CommitError, Writing};
 pub use expired_holds::ExpiredHold;
-pub use lock::{LockMode, Wanted};
+pub use lock::{LockMode, WantedRows};
 pub use missed_rows::{MissedRows, SeenRows};
 pub use outcome::{BatchOutcome, BatchToken};
-pub use records::{CancelledOrder, EndedHold, NewHold, NewOrder, Records, Stored};
+pub use records::{CancelledOrder, EndedHold, HoldRecord, OrderRecord, Records, Stored};

@@ -1,9 +1,9 @@
 //! How long one batch waits for another.
 //!
-//! Batches of two replicas that sell the same product hand its row over within milliseconds. A wait in the
-//! database is good for that: the server queues the sessions fairly, and the next one has the row at once. Whoever
-//! holds a row for longer is no batch, and a session that waits for it is a connection lost. So the wait is
-//! bounded by a few times what our own batches have needed lately.
+//! If two replicas sell the same product, a batch of one hands the row over to a batch of the other within milliseconds.
+//! For that, a session may wait in the database: the server queues the sessions fairly, and the next one gets the row at
+//! once. A transaction that keeps a row locked for longer is not a batch, and a session that waits for it is a connection
+//! that nobody else can use. So the wait is limited to a few times what the batches of this process have needed lately.
 
 use std::{
     sync::{
@@ -13,27 +13,27 @@ use std::{
     time::Duration,
 };
 
-/// The shortest bound; also the longest wait for anything but a product's row, with the batch's rows locked.
+/// The shortest limit. Also the limit for anything else that a batch waits for while it has locked rows.
 pub(crate) const HAND_OVER_MIN: Duration = Duration::from_millis(50);
-/// The longest bound.
+/// The longest limit.
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
-/// So many times as long as our own batches.
+/// The limit as a multiple of the time of our own batches.
 const FACTOR: u32 = 4;
 
-/// For how long batches have held their rows lately, in microseconds. Cheap to clone.
+/// For how long batches have kept their rows locked lately, in microseconds. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HandOver(Arc<AtomicU64>);
 
 impl HandOver {
-    /// A batch has held its rows for so long. A longer time counts at once, a shorter one little by little.
+    /// A batch has kept its rows locked for this time. A longer time counts at once, a shorter one little by little.
     pub fn held(&self, held: Duration) {
         let held = u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
         let before = self.0.load(Ordering::Relaxed);
-        // A batch that counts twice or not at all does not matter.
+        // It does not matter if a batch counts twice or not at all.
         self.0.store(held.max(before - before / 16), Ordering::Relaxed);
     }
 
-    /// The longest wait for a row that other batches hold, and never more than `lock_timeout`.
+    /// The longest wait for a row that another batch has locked, and never more than `lock_timeout`.
     pub fn wait(&self, lock_timeout: Duration) -> Duration {
         let held = Duration::from_micros(self.0.load(Ordering::Relaxed));
         held.saturating_mul(FACTOR).clamp(HAND_OVER_MIN, HAND_OVER_MAX).min(lock_timeout)

@@ -46,8 +46,8 @@ mod url;
 mod waits;
 
 pub use admission::{
-    Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EndedHold, ExpiredHold, LockMode,
-    MissedRows, NewHold, NewOrder, Records, SeenRows, Stored, Wanted, Writing,
+    Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EndedHold, ExpiredHold,
+    HoldRecord, LockMode, MissedRows, OrderRecord, Records, SeenRows, Stored, WantedRows, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};

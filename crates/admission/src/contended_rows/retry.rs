@@ -7,9 +7,9 @@ use std::{
 
 use holdfast_domain::ProductId;
 
-use super::{Contended, ContendedRows, Doubt, NewLane, PAUSE_MIN, Refused};
+use super::{Contended, ContendedRows, Doubt, NewLane, PAUSE_MIN, RefusedRequest};
 use crate::{
-    needs::Row,
+    needs::NeededRow,
     pending::{Cause, Missing, PendingRequest},
 };
 
@@ -22,12 +22,12 @@ const LOGGED_AFTER: Duration = Duration::from_secs(1);
 /// What is to be retried.
 #[derive(Default)]
 pub(crate) struct DueRetry {
-    pub rows: Vec<Row>,
+    pub rows: Vec<NeededRow>,
     pub requests: Vec<PendingRequest>,
     /// Requests that have waited for too long.
     pub late: Vec<PendingRequest>,
     /// Rows that have been stuck for [`LOGGED_AFTER`], once each.
-    pub to_log: Vec<Row>,
+    pub to_log: Vec<NeededRow>,
 }
 
 /// What a retry has led to.
@@ -39,7 +39,7 @@ pub struct RetryResult {
     pub free: Vec<Duration>,
     /// Requests that miss a row that was not retried.
     pub elsewhere: Vec<Missing>,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedRequest>,
 }
 
 impl ContendedRows {
@@ -112,13 +112,13 @@ impl ContendedRows {
     /// retried. `versions` are those of the rows that are still locked.
     pub fn retried(
         &mut self,
-        rows: &[Row],
+        rows: &[NeededRow],
         missing: Vec<Missing>,
-        versions: impl Fn(&Row) -> Option<i64>,
+        versions: impl Fn(&NeededRow) -> Option<i64>,
     ) -> RetryResult {
         let now = Instant::now();
         let mut result = RetryResult::default();
-        let mut causes: HashMap<Row, Cause> = HashMap::new();
+        let mut causes: HashMap<NeededRow, Cause> = HashMap::new();
         let retried: HashSet<_> = rows.iter().collect();
         for missing in missing.into_iter().rev() {
             let contended = retried.contains(&missing.row).then(|| self.rows.get_mut(&missing.row));
@@ -159,7 +159,7 @@ impl ContendedRows {
             stuck.version = version.or(stuck.version);
             stuck.pause = (stuck.pause * 2).min(PAUSE_MAX);
             stuck.retry_at = now + stuck.pause;
-            if let (Row::Product(product_id), true) =
+            if let (NeededRow::Product(product_id), true) =
                 (row, changed && self.lanes < self.bounds.lanes)
             {
                 self.promote(*product_id, &mut result);
@@ -179,7 +179,7 @@ impl ContendedRows {
 
     /// Gives a stuck row whose version changes a lane.
     fn promote(&mut self, product_id: ProductId, result: &mut RetryResult) {
-        let row = Row::Product(product_id);
+        let row = NeededRow::Product(product_id);
         let Some(Contended::Stuck(stuck)) = self.rows.remove(&row) else { return };
         self.stuck -= stuck.queue.len();
         let (lane, refused) = self.open_lane(product_id, stuck.queue);

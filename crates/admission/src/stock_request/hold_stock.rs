@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use holdfast_domain::{CustomerRef, HoldId, Money, ProductId, Quantity, Shortfall, StockAllocator};
-use holdfast_store::{IdempotencyKey, NewHold, Records, ResultKind, Stored};
+use holdfast_store::{HoldRecord, IdempotencyKey, Records, ResultKind, Stored};
 
 use super::{KeyResult, StockRequest};
 use crate::{
@@ -66,7 +66,7 @@ impl StockRequest for HoldStock {
     }
 
     fn record<'a>(&'a self, granted: &'a mut GrantedHold, records: &mut Records<'a>) {
-        records.holds.push(NewHold {
+        records.holds.push(HoldRecord {
             stored: &mut granted.stored,
             product_id: self.product_id,
             quantity: self.quantity,

@@ -2,7 +2,7 @@ use holdfast_domain::{
     AllocatedOrder, CustomerRef, Lines, Metadata, OrderId, ProductId, Quantity, Shortfall,
     StockAllocator,
 };
-use holdfast_store::{IdempotencyKey, NewOrder, Records, ResultKind, Stored};
+use holdfast_store::{IdempotencyKey, OrderRecord, Records, ResultKind, Stored};
 
 use super::{KeyResult, StockRequest};
 use crate::{
@@ -76,7 +76,7 @@ impl StockRequest for PlaceOrder {
     fn record<'a>(&'a self, granted: &'a mut GrantedOrder, records: &mut Records<'a>) {
         let GrantedOrder { order, stored } = granted;
         let customer_ref = self.customer_ref.as_ref().or(order.inherited.as_ref());
-        records.orders.push(NewOrder {
+        records.orders.push(OrderRecord {
             stored,
             lines: &order.lines,
             customer_ref: customer_ref.map(CustomerRef::as_str),

@@ -14,7 +14,7 @@ use holdfast_domain::{
 };
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
-use holdfast_store::{Batch, LockMode, Store, StoreSettings, Wanted};
+use holdfast_store::{Batch, LockMode, Store, StoreSettings, WantedRows};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 
@@ -233,6 +233,6 @@ pub fn not_enough(product_id: ProductId, left: i64) -> Refusal {
 
 /// Locks rows as another replica would.
 pub async fn lock(store: &Store, ids: &[ProductId]) -> Batch {
-    let wanted = Wanted { products: ids.iter().copied().collect(), ..Wanted::default() };
+    let wanted = WantedRows { products: ids.iter().copied().collect(), ..WantedRows::default() };
     store.lock_batch(&wanted, LockMode::Wait).await.unwrap()
 }

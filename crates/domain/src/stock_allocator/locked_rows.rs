@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Available, CustomerUnits, HeldUnits, LockedOrder, Shortfall};
+use super::{Available, CustomerTotals, HeldUnits, LockedOrder, Shortfall};
 use crate::{
     CustomerRef, HoldId, HoldStatus, MAX_STOCK, OrderId, OrderStatus, ProductId, Quantity, Stock,
 };
@@ -16,7 +16,7 @@ pub(super) struct LockedRows {
     holds: BTreeMap<HoldId, HeldUnits>,
     orders: BTreeMap<OrderId, LockedOrder>,
     /// What customers have of products with a limit.
-    customer_units: BTreeMap<(ProductId, CustomerRef), CustomerUnits>,
+    customer_totals: BTreeMap<(ProductId, CustomerRef), CustomerTotals>,
     /// The state before each change of the present request, in the order of the changes.
     undo: Vec<StateBefore>,
 }
@@ -46,7 +46,7 @@ enum StateBefore {
     Units(ProductId, ProductUnits),
     Hold(HoldId, HoldStatus, bool),
     Order(OrderId, OrderStatus),
-    CustomerUnits((ProductId, CustomerRef), Option<CustomerUnits>),
+    CustomerTotals((ProductId, CustomerRef), Option<CustomerTotals>),
 }
 
 /// What the batch has found in the database.
@@ -65,13 +65,13 @@ impl LockedRows {
         self.orders.insert(id, order);
     }
 
-    pub fn add_customer_units(
+    pub fn add_customer_totals(
         &mut self,
         id: ProductId,
         customer: CustomerRef,
-        units: CustomerUnits,
+        units: CustomerTotals,
     ) {
-        self.customer_units.insert((id, customer), units);
+        self.customer_totals.insert((id, customer), units);
     }
 }
 
@@ -93,8 +93,8 @@ impl LockedRows {
         self.orders.get(&id).copied().ok_or(Shortfall::UnknownOrder)
     }
 
-    pub fn customer_units(&self, id: ProductId, customer: &CustomerRef) -> CustomerUnits {
-        self.customer_units.get(&(id, customer.clone())).copied().unwrap_or_default()
+    pub fn customer_totals(&self, id: ProductId, customer: &CustomerRef) -> CustomerTotals {
+        self.customer_totals.get(&(id, customer.clone())).copied().unwrap_or_default()
     }
 }
 
@@ -132,11 +132,11 @@ impl LockedRows {
                     order.status = status;
                 }
             }
-            StateBefore::CustomerUnits(key, Some(taken)) => {
-                self.customer_units.insert(key, taken);
+            StateBefore::CustomerTotals(key, Some(taken)) => {
+                self.customer_totals.insert(key, taken);
             }
-            StateBefore::CustomerUnits(key, None) => {
-                self.customer_units.remove(&key);
+            StateBefore::CustomerTotals(key, None) => {
+                self.customer_totals.remove(&key);
             }
         }
     }
@@ -163,15 +163,15 @@ impl LockedRows {
         }
     }
 
-    pub fn set_customer_units(
+    pub fn set_customer_totals(
         &mut self,
         id: ProductId,
         customer: CustomerRef,
-        units: CustomerUnits,
+        units: CustomerTotals,
     ) {
         let key = (id, customer);
-        let before = self.customer_units.insert(key.clone(), units);
-        self.undo.push(StateBefore::CustomerUnits(key, before));
+        let before = self.customer_totals.insert(key.clone(), units);
+        self.undo.push(StateBefore::CustomerTotals(key, before));
     }
 }
 

@@ -51,7 +51,7 @@ pub struct LockedOrder {
 
 /// What a customer has of a product with a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CustomerUnits {
+pub struct CustomerTotals {
     /// Units in orders that were not cancelled, from stock or from holds.
     pub ordered: i64,
     /// Units in active holds.

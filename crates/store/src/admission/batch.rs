@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use holdfast_domain::{ProductChange, ProductId, StockAllocator};
 
 use super::{
-    lock::{LockMode, LockedBatch, Wanted, lock, look_up},
+    lock::{LockMode, LockedBatch, WantedRows, lock, look_up},
     outcome::BatchToken,
     records::Records,
     tuple_ids::{TupleId, TupleIdCache},
@@ -80,7 +80,7 @@ impl Store {
     /// available.
     pub async fn lock_batch(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &WantedRows<'_>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
         match self.try_lock_batch(wanted, mode).await {
@@ -94,7 +94,7 @@ impl Store {
 
     async fn try_lock_batch(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &WantedRows<'_>,
         mode: LockMode,
     ) -> Result<Batch, StoreError> {
         let mut session = self.admission().await?;

@@ -46,7 +46,7 @@ pub enum LockMode {
 
 /// What a batch needs to read and to lock.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct WantedRows<'a> {
     /// The products to lock.
     pub products: BTreeSet<ProductId>,
     /// The keys to look up.
@@ -71,7 +71,7 @@ pub(super) struct LockedBatch {
 
 /// The statements of a batch's first round trip, in the order in which they are sent.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum LockStep {
     /// A statement that gives no rows.
     Other,
     Keys,
@@ -82,56 +82,56 @@ enum Step {
 
 /// The statements of a batch's first round trip.
 fn first_round_trip(
-    wanted: &Wanted<'_>,
+    wanted: &WantedRows<'_>,
     mode: LockMode,
     wait: Duration,
     tuple_ids: &TupleIdCache,
-) -> (String, Vec<Step>) {
+) -> (String, Vec<LockStep>) {
     // Only integers, tuple ids and UUIDs are put into the text.
-    let mut script = Script { sql: String::with_capacity(256), steps: Vec::with_capacity(8) };
-    script.run(Step::Other, "BEGIN");
+    let mut script = LockScript { sql: String::with_capacity(256), steps: Vec::with_capacity(8) };
+    script.run(LockStep::Other, "BEGIN");
     // Before the locks: it need not be done under them.
-    script.execute(Step::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
+    script.execute(LockStep::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
     let all = &wanted.products;
     match mode {
         LockMode::Wait => {
             script.wait_up_to(wait);
-            script.execute(Step::Products, "holdfast_lock_wait", &[list(all)]);
+            script.execute(LockStep::Products, "holdfast_lock_wait", &[list(all)]);
             script.wait_up_to(HAND_OVER_MIN);
         }
         LockMode::Skip => {
             let known = tuple_ids.of(all.iter());
-            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(all)]);
+            script.execute(LockStep::Products, "holdfast_lock_skip", &[known, list(all)]);
         }
         LockMode::WaitFor(first) => {
             script.wait_up_to(wait);
             match tuple_ids.page_of(first) {
                 Some((from, to)) => script.run(
-                    Step::Products,
+                    LockStep::Products,
                     &format!("EXECUTE holdfast_lock_near('{from}','{to}',{first})"),
                 ),
                 None => {
-                    script.execute(Step::Products, "holdfast_lock_wait", &[first.to_string()]);
+                    script.execute(LockStep::Products, "holdfast_lock_wait", &[first.to_string()]);
                 }
             }
             script.wait_up_to(HAND_OVER_MIN);
             let others = || all.iter().filter(|id| **id != first);
             let known = tuple_ids.of(others());
-            script.execute(Step::Products, "holdfast_lock_skip", &[known, list(others())]);
+            script.execute(LockStep::Products, "holdfast_lock_skip", &[known, list(others())]);
         }
     }
-    script.execute(Step::Holds, "holdfast_lock_holds", &[list(&wanted.holds)]);
-    script.execute(Step::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
+    script.execute(LockStep::Holds, "holdfast_lock_holds", &[list(&wanted.holds)]);
+    script.execute(LockStep::Orders, "holdfast_lock_orders", &[list(&wanted.orders)]);
     (script.sql, script.steps)
 }
 
-struct Script {
+struct LockScript {
     sql: String,
-    steps: Vec<Step>,
+    steps: Vec<LockStep>,
 }
 
-impl Script {
-    fn run(&mut self, step: Step, statement: &str) {
+impl LockScript {
+    fn run(&mut self, step: LockStep, statement: &str) {
         if !self.sql.is_empty() {
             self.sql.push_str("; ");
         }
@@ -140,7 +140,7 @@ impl Script {
     }
 
     /// Executes a prepared statement with arrays, unless the last of them is empty.
-    fn execute(&mut self, step: Step, statement: &str, lists: &[String]) {
+    fn execute(&mut self, step: LockStep, statement: &str, lists: &[String]) {
         if lists.last().is_some_and(|list| !list.is_empty()) {
             let lists = lists.join("}','{");
             self.run(step, &format!("EXECUTE {statement}('{{{lists}}}')"));
@@ -148,7 +148,7 @@ impl Script {
     }
 
     fn wait_up_to(&mut self, wait: Duration) {
-        self.run(Step::Other, &format!("SET LOCAL lock_timeout = {}", wait.as_millis().max(1)));
+        self.run(LockStep::Other, &format!("SET LOCAL lock_timeout = {}", wait.as_millis().max(1)));
     }
 }
 
@@ -156,7 +156,7 @@ impl Script {
 /// must have executed [`PREPARE`](super::prepared::PREPARE).
 pub(super) async fn lock(
     session: &mut Session,
-    wanted: &Wanted<'_>,
+    wanted: &WantedRows<'_>,
     mode: LockMode,
     wait: Duration,
     tuple_ids: &TupleIdCache,
@@ -171,17 +171,17 @@ pub(super) async fn lock(
             // The end of a statement.
             Either::Left(_) => step = steps.next(),
             Either::Right(row) => match step {
-                Some(Step::Keys) => {
+                Some(LockStep::Keys) => {
                     let (key, result) = keyed(&row)?;
                     locked.keyed.insert(key, result);
                 }
-                Some(Step::Products) => locked.product(&row, wanted)?,
-                Some(Step::Holds) => {
+                Some(LockStep::Products) => locked.product(&row, wanted)?,
+                Some(LockStep::Holds) => {
                     let (id, hold) = HeldRow::from_row(&row)?.units()?;
                     locked.allocator.add_hold(id, hold);
                 }
-                Some(Step::Orders) => locked.order(&row)?,
-                Some(Step::Other) | None => {}
+                Some(LockStep::Orders) => locked.order(&row)?,
+                Some(LockStep::Other) | None => {}
             },
         }
     }
@@ -215,7 +215,7 @@ fn keyed(row: &PgRow) -> Result<(u128, KeyedResult), StoreError> {
 }
 
 impl LockedBatch {
-    fn product(&mut self, row: &PgRow, wanted: &Wanted<'_>) -> Result<(), StoreError> {
+    fn product(&mut self, row: &PgRow, wanted: &WantedRows<'_>) -> Result<(), StoreError> {
         let id = ProductId(row.try_get("id")?);
         if !wanted.products.contains(&id) {
             // The row of another product has the tuple id now.

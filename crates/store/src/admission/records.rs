@@ -11,9 +11,9 @@ use crate::{dead_letters::Ordered, idempotency::IdempotencyKey};
 #[derive(Debug, Default)]
 pub struct Records<'a> {
     /// New orders. Holds that their lines name are used by that.
-    pub orders: Vec<NewOrder<'a>>,
+    pub orders: Vec<OrderRecord<'a>>,
     /// New holds.
-    pub holds: Vec<NewHold<'a>>,
+    pub holds: Vec<HoldRecord<'a>>,
     /// Holds that end without an order.
     pub ended: Vec<EndedHold>,
     /// Orders that are cancelled.
@@ -31,7 +31,7 @@ pub struct Stored<Id> {
 
 /// An order to be written.
 #[derive(Debug)]
-pub struct NewOrder<'a> {
+pub struct OrderRecord<'a> {
     /// Set when the order is written.
     pub stored: &'a mut Option<Stored<OrderId>>,
     /// At least one.
@@ -48,7 +48,7 @@ pub struct NewOrder<'a> {
 
 /// A hold to be written.
 #[derive(Debug)]
-pub struct NewHold<'a> {
+pub struct HoldRecord<'a> {
     /// Set when the hold is written.
     pub stored: &'a mut Option<Stored<HoldId>>,
     /// The product.

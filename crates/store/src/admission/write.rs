@@ -14,7 +14,7 @@ use sqlx::{FromRow, postgres::PgExecutor};
 
 use super::{
     parameters::{Parameter, Parameters, Rows, rows},
-    records::{NewOrder, Records, Stored},
+    records::{OrderRecord, Records, Stored},
     tuple_ids::TupleId,
 };
 use crate::{
@@ -103,7 +103,7 @@ impl Records<'_> {
     }
 
     fn is_plain(&self) -> bool {
-        let plain = |order: &NewOrder<'_>| matches!(order.lines, [line] if line.hold.is_none());
+        let plain = |order: &OrderRecord<'_>| matches!(order.lines, [line] if line.hold.is_none());
         self.holds.is_empty()
             && self.ended.is_empty()
             && self.cancelled.is_empty()
@@ -135,7 +135,7 @@ impl Records<'_> {
         );
         let nonce = parameters.add(nonce)?;
         let orders = &self.orders;
-        let line_count = |order: &NewOrder<'_>| {
+        let line_count = |order: &OrderRecord<'_>| {
             let count = order.lines.len();
             (count > 1).then(|| i16::try_from(count).unwrap_or(i16::MAX))
         };
@@ -222,7 +222,7 @@ fn column<'r, R, T>(records: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
 }
 
 /// A column of the first lines of orders.
-fn first_lines<T>(orders: &[NewOrder<'_>], value: impl Fn(&AllocatedLine) -> T) -> Vec<T> {
+fn first_lines<T>(orders: &[OrderRecord<'_>], value: impl Fn(&AllocatedLine) -> T) -> Vec<T> {
     orders.iter().filter_map(|order| order.lines.first()).map(value).collect()
 }
 

@@ -96,6 +96,21 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_batch_with_records_that_changes_no_product_is_refused() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
+    let mut allocator = batch.allocator().clone();
+    let order = allocator.order(&[Line::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
+    let mut stored = None;
+    let orders = vec![plain_order(&order.lines, &mut stored)];
+    let mut records = Records { orders, ..Records::default() };
+    let error = batch.write(&[], &mut records, 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert_eq!((stored, count_orders(&store).await), (None, 0));
+}
+
+#[tokio::test]
 async fn a_batch_costs_three_round_trips_whatever_its_size() {
     let direct = store().await;
     let lamp = product(&direct, 1_000).await;

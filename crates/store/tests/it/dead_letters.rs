@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use holdfast_domain::{OrderId, OrderStatus, ProductId, Quantity};
 use holdfast_store::{
-    CancelledOrder, DeadLetterFilter, DeadLetterPage, LockMode, NewHold, Ordered, Records,
-    Replayed, Store, Wanted,
+    CancelledOrder, DeadLetterFilter, DeadLetterPage, HoldRecord, LockMode, Ordered, Records,
+    Replayed, Store, WantedRows,
     fulfilment::{SweepRule, Verdict},
 };
 
@@ -220,8 +220,11 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
     let lamp = product(&store, 10).await.id;
     let ids = orders(&store, 4).await;
     fail(&store, &ids[..3]).await;
-    let wanted =
-        Wanted { products: [lamp].into(), orders: ids.iter().copied().collect(), ..wanted(&[]) };
+    let wanted = WantedRows {
+        products: [lamp].into(),
+        orders: ids.iter().copied().collect(),
+        ..wanted(&[])
+    };
     let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
     let mut allocator = batch.allocator().clone();
     let unit_price = allocator.hold(lamp, Quantity::ONE, None, None).unwrap();
@@ -230,7 +233,7 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
         .map(|(at, ordered)| CancelledOrder { id: ids[at], ordered });
     let mut hold = None;
     let mut records = Records {
-        holds: vec![NewHold {
+        holds: vec![HoldRecord {
             stored: &mut hold,
             product_id: lamp,
             quantity: Quantity::ONE,

@@ -8,8 +8,8 @@ use holdfast_domain::{
 };
 use holdfast_sandbox::until;
 use holdfast_store::{
-    Batch, BatchToken, CommitError, LockMode, NewOrder, Records, Store, StoreSettings, Stored,
-    Wanted, Writing,
+    Batch, BatchToken, CommitError, LockMode, OrderRecord, Records, Store, StoreSettings, Stored,
+    WantedRows, Writing,
 };
 
 pub fn settings(url: &str) -> StoreSettings {
@@ -70,8 +70,8 @@ pub async fn lock(store: &Store, ids: &[ProductId], mode: LockMode) -> Batch {
     store.lock_batch(&wanted(ids), mode).await.unwrap()
 }
 
-pub fn wanted(ids: &[ProductId]) -> Wanted<'static> {
-    Wanted { products: ids.iter().copied().collect(), ..Wanted::default() }
+pub fn wanted(ids: &[ProductId]) -> WantedRows<'static> {
+    WantedRows { products: ids.iter().copied().collect(), ..WantedRows::default() }
 }
 
 /// A batch that is written and not committed, and what is stored of its orders.
@@ -115,7 +115,7 @@ async fn write(
         .collect();
     let new_orders = orders
         .iter_mut()
-        .map(|(order, stored)| NewOrder { metadata, ..plain_order(&order.lines, stored) })
+        .map(|(order, stored)| OrderRecord { metadata, ..plain_order(&order.lines, stored) })
         .collect();
     let mut records = Records { orders: new_orders, ..Records::default() };
     let writing = batch.write(&allocator.changes(), &mut records, nonce).await.unwrap();
@@ -128,6 +128,13 @@ async fn write(
 pub fn plain_order<'a>(
     lines: &'a [AllocatedLine],
     stored: &'a mut Option<Stored<OrderId>>,
-) -> NewOrder<'a> {
-    NewOrder { stored, lines, customer_ref: None, metadata: None, trace_context: None, key: None }
+) -> OrderRecord<'a> {
+    OrderRecord {
+        stored,
+        lines,
+        customer_ref: None,
+        metadata: None,
+        trace_context: None,
+        key: None,
+    }
 }

@@ -18,7 +18,11 @@ fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
     let mut allocator = limited(3);
     let (ann, bob) = (customer("ann"), customer("bob"));
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
-    allocator.add_customer_units(ProductId(1), ann.clone(), CustomerUnits { ordered: 1, held: 0 });
+    allocator.add_customer_totals(
+        ProductId(1),
+        ann.clone(),
+        CustomerTotals { ordered: 1, held: 0 },
+    );
     assert_eq!(allocator.order(&[line(1, 3)], Some(&ann)), over(2));
     assert!(allocator.order(&[line(1, 1)], Some(&ann)).is_ok());
     assert!(hold(&mut allocator, 1, 1, Some(&ann)).is_ok(), "what is held counts");
@@ -75,7 +79,11 @@ fn what_is_held_counts_once_and_what_is_let_go_of_does_not() {
     let ann = customer("ann");
     let held = hold_for(&mut allocator, 1, Some("ann"), 2);
     hold_for(&mut allocator, 2, Some("ann"), 1);
-    allocator.add_customer_units(ProductId(1), ann.clone(), CustomerUnits { ordered: 0, held: 3 });
+    allocator.add_customer_totals(
+        ProductId(1),
+        ann.clone(),
+        CustomerTotals { ordered: 0, held: 3 },
+    );
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
     assert_eq!(allocator.order(&[line(1, 1)], Some(&ann)), over(0));
     // Who names nobody is counted all the same.
@@ -91,10 +99,10 @@ fn a_hold_of_more_than_the_limit_gives_no_more_than_the_limit() {
     let mut allocator = limited(3);
     let [first, second, nobodys] = [(1, Some("ann")), (2, Some("ann")), (3, None)]
         .map(|(id, name)| hold_for(&mut allocator, id, name, 2));
-    allocator.add_customer_units(
+    allocator.add_customer_totals(
         ProductId(1),
         customer("ann"),
-        CustomerUnits { ordered: 0, held: 4 },
+        CustomerTotals { ordered: 0, held: 4 },
     );
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
     assert_eq!(allocator.order(&[first, second], None), over(1));

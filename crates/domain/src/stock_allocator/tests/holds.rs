@@ -6,7 +6,7 @@ fn a_hold_is_used_once_and_at_its_own_price() {
     let held = with_hold(&mut allocator, 9, 1, 3);
     let other = Line { quantity: quantity(2), ..held };
     assert_eq!(allocator.order(&[other], None), Err(Shortfall::HoldDiffers(HoldId(9))));
-    // A line that cannot be had gives the hold back to whoever comes next.
+    // A line that is refused leaves the hold to the next order.
     assert!(allocator.order(&[held, line(1, 1)], None).is_err());
     assert_eq!(allocator.changes(), []);
     assert_eq!(prices(allocator.order(&[held], None)), Ok(vec![1]));

@@ -89,7 +89,7 @@ fn locked_rows(stocks: &[(i64, bool)], limit: u32) -> StockAllocator {
         let since = jiff::Timestamp::UNIX_EPOCH;
         product.selling = Selling::Limited(CustomerLimit { units: limit, since, after_order: 0 });
     });
-    let mut held = BTreeMap::<_, CustomerUnits>::new();
+    let mut held = BTreeMap::<_, CustomerTotals>::new();
     for id in 1..6 {
         let holder = [None, Some("ann"), Some("bob")][usize::try_from(id).unwrap() % 3];
         let held_line = with_hold(&mut allocator, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
@@ -106,7 +106,7 @@ fn locked_rows(stocks: &[(i64, bool)], limit: u32) -> StockAllocator {
         allocator.add_order(OrderId(id), LockedOrder { status, may_be_fulfilled });
     }
     for (customer, units) in held {
-        allocator.add_customer_units(ProductId(2), customer, units);
+        allocator.add_customer_totals(ProductId(2), customer, units);
     }
     allocator
 }

@@ -9,7 +9,7 @@ use holdfast_domain::{
 };
 use holdfast_store::{
     ArchivePlace, BatchToken, DeadLetterPage, HoldPage, IdempotencyKey, LockMode, MissedRows,
-    NewApiKey, OrderPage, Ordered, ProductPage, SaleSecond, Store, Wanted,
+    NewApiKey, OrderPage, Ordered, ProductPage, SaleSecond, Store, WantedRows,
     fulfilment::{SweepRule, Verdict},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -169,11 +169,11 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(batch.expired_holds(&[it.product]).await.unwrap().len(), 1);
             None
         }
-        Batch::count_customer_units, it => {
+        Batch::count_customer_totals, it => {
             let mut batch = it.store.lock_batch(&wanted(&[it.product]), LockMode::Wait).await.unwrap();
             let limits = CustomerLimit { units: 1, since: Timestamp::UNIX_EPOCH, after_order: 0 };
             let eve = CustomerRef::new("eve".to_owned()).unwrap();
-            batch.count_customer_units(&[(it.product, limits)], &[eve].into()).await.unwrap();
+            batch.count_customer_totals(&[(it.product, limits)], &[eve].into()).await.unwrap();
             None
         }
         Batch::write, it => {
@@ -182,7 +182,7 @@ pub fn cases() -> Vec<Case> {
             None
         }
         Writing::commit, it => {
-            let wanted = Wanted { holds: [it.hold].into(), ..wanted(&[it.product]) };
+            let wanted = WantedRows { holds: [it.hold].into(), ..wanted(&[it.product]) };
             let batch = it.store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
             let ids = write_one_each(batch, &[it.product]).await.commit().await.unwrap();
             Some(format!("EXISTS (SELECT FROM orders WHERE id = {})", ids[0]))

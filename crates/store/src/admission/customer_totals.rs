@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_domain::{CustomerLimit, CustomerRef, CustomerUnits, ProductId};
+use holdfast_domain::{CustomerLimit, CustomerRef, CustomerTotals, ProductId};
 
 use super::batch::Batch;
 use crate::{error::StoreError, time::Time};
@@ -14,7 +14,7 @@ impl Batch {
     ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
-    pub async fn count_customer_units(
+    pub async fn count_customer_totals(
         &mut self,
         limits: &[(ProductId, CustomerLimit)],
         customers: &BTreeSet<CustomerRef>,
@@ -66,9 +66,9 @@ impl Batch {
         .fetch_all(&mut self.transaction)
         .await?;
         for row in rows {
-            let units = CustomerUnits { ordered: row.ordered, held: row.held };
+            let units = CustomerTotals { ordered: row.ordered, held: row.held };
             let customer = CustomerRef::kept(row.customer);
-            self.allocator.add_customer_units(ProductId(row.id), customer, units);
+            self.allocator.add_customer_totals(ProductId(row.id), customer, units);
         }
         Ok(())
     }
