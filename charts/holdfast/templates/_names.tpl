@@ -19,7 +19,7 @@
 {{- printf "%s-%s" (include "holdfast.fullname" .root) .component -}}
 {{- end -}}
 
-{{- /* Of an object that belongs to no namespace. */ -}}
+{{- /* Of an object without a namespace. */ -}}
 {{- define "holdfast.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "holdfast.fullname" .) -}}
 {{- end -}}
@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{- /* Of pods. Nothing that changes with the chart's version: that would make new pods of all that did not change. */ -}}
+{{- /* Of pods. Nothing that changes with the chart's version, because that would replace unchanged pods. */ -}}
 {{- define "holdfast.pod.labels" -}}
 {{ include "holdfast.part.selector" . }}
 app.kubernetes.io/part-of: holdfast
@@ -114,7 +114,7 @@ metadata:
 {{- if or (include "holdfast.operator.serves" .) .Values.operator.forSales -}}true{{- end -}}
 {{- end -}}
 
-{{- /* Whose minimum a FlashSale raises, as Kind/name; empty if nothing scales: (dict "root" $ "component" "worker") */ -}}
+{{- /* The autoscaler whose minimum a FlashSale raises, as Kind/name; empty if there is none: (dict "root" $ "component" "worker") */ -}}
 {{- define "holdfast.operator.autoscaler" -}}
 {{- $scaling := .root.Values.autoscaling -}}
 {{- if eq .component "api" -}}

@@ -1,6 +1,6 @@
 {{- /* Rules of NetworkPolicies. A "part" is (dict "root" $ "component" "api"). */ -}}
 
-{{- /* Who connects to whom within the release. Both sides' rules are made of this list, so they cannot disagree. */ -}}
+{{- /* The connections within the release. The rules of both sides are generated from this list, so they agree. */ -}}
 {{- define "holdfast.netpol.connections" -}}
 - {from: api, to: postgresql}
 - {from: worker, to: postgresql}
@@ -23,7 +23,7 @@ spec:
   policyTypes: [Ingress, Egress]
 {{- end -}}
 
-{{- /* Who reads metrics. Kubelets' probes come from the node, which policies do not bind. */ -}}
+{{- /* The clients of the metrics. Policies do not affect the kubelet's probes. */ -}}
 {{- define "holdfast.netpol.metrics" -}}
 - ports: [{port: metrics}]
   {{- with .Values.networkPolicy.metricsFrom }}
@@ -34,7 +34,7 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{- /* All that a part may reach: DNS, the collector of traces, the servers of the list above, and what the user adds. */ -}}
+{{- /* What a part may reach: DNS, the trace collector, the servers of the list above, and what the user adds. */ -}}
 {{- define "holdfast.netpol.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -74,7 +74,7 @@ spec:
 {{- include "holdfast.netpol.pods" (dict "root" .root "components" $components) | trim -}}
 {{- end -}}
 
-{{- /* Ports of the collector of traces, wherever its address stands. */ -}}
+{{- /* Ports of the trace collector, from any of its settings. */ -}}
 {{- define "holdfast.netpol.otlpPorts" -}}
 {{- $values := .root.Values -}}
 {{- /* The migrations have the extra environment of the API, and no settings. */ -}}

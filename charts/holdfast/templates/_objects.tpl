@@ -1,4 +1,4 @@
-{{- /* Objects that API, worker and operator have alike. A "part" is (dict "root" $ "component" "api"). */ -}}
+{{- /* Objects that API, worker and operator share. A "part" is (dict "root" $ "component" "api"). */ -}}
 
 {{- define "holdfast.object.serviceAccount" -}}
 {{- $account := (get .root.Values .component).serviceAccount -}}
@@ -18,7 +18,7 @@ kind: PodDisruptionBudget
 {{ include "holdfast.metadata" . }}
 spec:
   maxUnavailable: {{ $pdb.maxUnavailable }}
-  # A pod that is not ready serves nobody: it must not hold up the drain of a node.
+  # A pod that is not ready must not block draining a node.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:

@@ -1,4 +1,4 @@
-{{- /* What the pods have in common. A "part" is (dict "root" $ "component" "api"). */ -}}
+{{- /* What all pods share. A "part" is (dict "root" $ "component" "api"). */ -}}
 
 {{- define "holdfast.pod.annotations" -}}
 {{- $part := get .root.Values .component -}}
@@ -8,7 +8,7 @@
 {{- $_ := set $annotations "prometheus.io/port" "9464" -}}
 {{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
 {{- end -}}
-{{- /* A pod reads its Secrets when it starts: a Secret of ours that changes must make new pods. */ -}}
+{{- /* A pod reads its Secrets at the start, so a change of our Secrets must replace the pods. */ -}}
 {{- $secrets := include "holdfast.secrets" .root -}}
 {{- if $secrets -}}
 {{- $_ := set $annotations "checksum/secrets" (sha256sum $secrets) -}}
@@ -86,7 +86,7 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "holdfast.part.selector" $ | nindent 8 }}
-    # Only pods of one revision are counted, or a rollout would leave them uneven.
+    # Count only pods of one revision, or a rollout would leave them uneven.
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{- /* Ports that stand in URLs, for NetworkPolicies. No URL parser: its errors would show passwords. */ -}}
+{{- /* Ports in URLs, for NetworkPolicies. Does not use a URL parser, because its errors would show passwords. */ -}}
 
 {{- /* (dict "url" "…" "default" 5432) */ -}}
 {{- define "holdfast.urlPort" -}}

@@ -1,4 +1,4 @@
-{{- /* What no schema can say: values that do not go together. Each sentence names the value to change. */ -}}
+{{- /* Contradictory values, which a schema cannot express. Each message names the value to change. */ -}}
 
 {{- define "holdfast.refuse.servers" -}}
 {{- range $part, $title := dict "database" "PostgreSQL" "redis" "Redis" -}}
@@ -7,19 +7,19 @@
 {{- $on := ternary $.Values.trial.postgresql.enabled $.Values.trial.redis.enabled (eq $part "database") -}}
 {{- $name := $values.existingSecret.name -}}
 {{- if and $values.url $name -}}
-{{- fail (printf "%s.url and %s.existingSecret.name are both set: give one of them." $part $part) -}}
+{{- fail (printf "%s.url and %s.existingSecret.name are both set; set only one of them." $part $part) -}}
 {{- end -}}
 {{- if and $on (or $values.url $name) -}}
-{{- fail (printf "The trial %s is on although %s names a server of yours: set %s.enabled=false." $title (ternary (printf "%s.existingSecret.name" $part) (printf "%s.url" $part) (ne $name "")) $trial) -}}
+{{- fail (printf "The trial %s is enabled although %s names your own server: set %s.enabled=false." $title (ternary (printf "%s.existingSecret.name" $part) (printf "%s.url" $part) (ne $name "")) $trial) -}}
 {{- end -}}
 {{- if not (or $on $values.url $name) -}}
 {{- fail (printf "No %s: set %s.existingSecret.name or %s.url, or %s.enabled=true for a trial." $title $part $part $trial) -}}
 {{- end -}}
 {{- if and $values.tls.ca.secret $values.tls.ca.configMap -}}
-{{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set: give one of them." $part $part) -}}
+{{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set; set only one of them." $part $part) -}}
 {{- end -}}
 {{- if and $on (or $values.tls.ca.secret $values.tls.ca.configMap (has ($values.tls.mode | default "") (list "require" "verify-ca" "verify-full"))) -}}
-{{- fail (printf "The trial %s speaks no TLS: %s.tls is for a server of yours, with %s.enabled=false." $title $part $trial) -}}
+{{- fail (printf "The trial %s does not support TLS: %s.tls is for your own server, with %s.enabled=false." $title $part $trial) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -27,7 +27,7 @@
 {{- define "holdfast.refuse.redisTls" -}}
 {{- with .Values.redis -}}
 {{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss://" .url)) -}}
-{{- fail "redis.tls.ca is set although redis.url asks for no TLS: it must begin with rediss://." -}}
+{{- fail "redis.tls.ca is set although redis.url does not use TLS: it must begin with rediss://." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -35,10 +35,10 @@
 {{- define "holdfast.refuse.auth" -}}
 {{- with .Values.auth -}}
 {{- if and .oidc.issuer (not .oidc.audience) -}}
-{{- fail "auth.oidc.audience is empty although auth.oidc.issuer is set: a token that the issuer made for another service would be good here." -}}
+{{- fail "auth.oidc.audience is empty although auth.oidc.issuer is set: tokens that the issuer created for another service would be accepted." -}}
 {{- end -}}
 {{- if and .oidc.issuer (not .enabled) -}}
-{{- fail "auth.oidc.issuer is set although auth.enabled is false: no token would be looked at." -}}
+{{- fail "auth.oidc.issuer is set although auth.enabled is false: tokens would not be checked." -}}
 {{- end -}}
 {{- if and (not .oidc.issuer) (or .oidc.audience .oidc.customerClaim) -}}
 {{- fail "auth.oidc.audience and auth.oidc.customerClaim are for auth.oidc.issuer, which is empty." -}}
@@ -84,7 +84,7 @@
 {{- range $component := list "api" "worker" "operator" -}}
 {{- range $name, $_ := (get $.Values $component).settings -}}
 {{- with get $own $name -}}
-{{- fail (printf "%s.settings.%s is set by the chart itself; what to change instead: %s." $component $name .) -}}
+{{- fail (printf "%s.settings.%s is set by the chart; instead, change %s." $component $name .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -99,11 +99,11 @@
 {{- end -}}
 {{- end -}}
 {{- if and (eq (int $scaling.worker.minReplicas) 0) (ne $scaling.provider "keda") -}}
-{{- fail (printf "autoscaling.worker.minReplicas=0 works with autoscaling.provider=keda only; with %s it must be 1 or more." $scaling.provider) -}}
+{{- fail (printf "autoscaling.worker.minReplicas=0 requires autoscaling.provider=keda; with %s it must be 1 or more." $scaling.provider) -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* One external metrics API fits into a cluster. Taking it from another would break what scales by that. */ -}}
+{{- /* A cluster has only one external metrics API. Replacing another one would break everything that scales with it. */ -}}
 {{- define "holdfast.refuse.apiservice" -}}
 {{- if include "holdfast.operator.serves" . -}}
 {{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
@@ -130,7 +130,7 @@
 {{- else if contains "prometheus-adapter" (printf "%s %s" $name $release) -}}
 {{- $way = "set autoscaling.provider=prometheus-adapter" -}}
 {{- end -}}
-{{- fail (printf "The external metrics API of this cluster (APIService v1beta1.external.metrics.k8s.io) belongs to %s, and there can be only one; autoscaling.provider=operator would break what scales by it. Instead: %s." $owner $way) -}}
+{{- fail (printf "The external metrics API of this cluster (APIService v1beta1.external.metrics.k8s.io) belongs to %s, and there can be only one; autoscaling.provider=operator would break everything that scales with it. Instead: %s." $owner $way) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -143,21 +143,21 @@
 {{- fail "worker.fulfilment=webhook needs worker.webhook.url." -}}
 {{- end -}}
 {{- if not (or .webhook.secret .webhook.existingSecret.name) -}}
-{{- fail "worker.fulfilment=webhook needs worker.webhook.existingSecret.name or worker.webhook.secret: it signs what is sent." -}}
+{{- fail "worker.fulfilment=webhook needs worker.webhook.existingSecret.name or worker.webhook.secret, which signs the requests." -}}
 {{- end -}}
 {{- end -}}
 {{- if and .webhook.secret .webhook.existingSecret.name -}}
-{{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set: give one of them." -}}
+{{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set; set only one of them." -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled=true needs ingress.hosts." -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
-{{- fail "httpRoute.enabled=true needs httpRoute.parentRefs: the Gateway that it hangs on." -}}
+{{- fail "httpRoute.enabled=true needs httpRoute.parentRefs, the Gateways that it belongs to." -}}
 {{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
-{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled are both true: everything would be counted twice. Take one of them." -}}
+{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled are both true, so everything would be scraped twice. Set only one of them." -}}
 {{- end -}}
 {{- end -}}
 

@@ -1,4 +1,4 @@
-{{- /* What stands in the Secrets that the chart makes. */ -}}
+{{- /* The contents of the Secrets that the chart creates. */ -}}
 
 {{- /* The trial servers' password: the one given, else that of the installed release, else a random one, which
        is kept in the values so that every template of this rendering sees the same. (dict "root" $ "server"
@@ -33,7 +33,7 @@ url: {{ .Values.redis.url | quote }}
 {{- $password := include "holdfast.trial.password" (dict "root" . "server" "redis" "secret" (include "holdfast.redis.secret" .)) -}}
 url: {{ printf "redis://:%s@%s-redis.%s.svc:6379/0" $password (include "holdfast.fullname" .) .Release.Namespace | quote }}
 password: {{ $password | quote }}
-# In a file, as a command line is for all to see.
+# In a file, because command lines are visible.
 redis.conf: {{ printf "requirepass %s\n" $password | quote }}
 {{- end -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{- /* What PodMonitor and ServiceMonitor have in common. */ -}}
+{{- /* What PodMonitor and ServiceMonitor share. */ -}}
 {{- define "holdfast.metrics.selector" -}}
 matchLabels:
   app.kubernetes.io/name: {{ include "holdfast.name" . }}
@@ -13,6 +13,6 @@ path: /metrics
 interval: {{ . }}
 {{- end }}
 relabelings:
-  # As in the external metric: whose queue it is.
+  # As in the external metric.
   - {targetLabel: release, replacement: {{ .root.Release.Name }}}
 {{- end -}}
