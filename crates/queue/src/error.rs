@@ -1,20 +1,16 @@
-//! What can go wrong with the queue.
+//! Errors of the queue.
 
-/// Why a call on the queue failed. Whether it had an effect is not known then; the queue's users
-/// are made for that.
+/// Why a call failed. It may have had an effect all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The address of Redis is not understood.
     #[error("the address of Redis is not a valid redis:// URL")]
     Url(#[source] redis::RedisError),
-    /// Redis did not answer in time.
     #[error("Redis did not answer in time")]
     Timeout,
-    /// The stream or its consumer group does not exist: Redis has lost its data, or no worker has
-    /// ever run. How many orders wait is not known then.
+    /// The stream or its consumer group does not exist, because Redis has lost its data or no worker has ever run. The depth of
+    /// the queue is unknown.
     #[error("the queue's consumer group does not exist")]
     NoGroup,
-    /// Anything else.
     #[error("Redis refused a command or cannot be reached")]
     Redis(#[source] redis::RedisError),
 }
@@ -24,7 +20,7 @@ impl From<redis::RedisError> for QueueError {
         if error.is_timeout() {
             Self::Timeout
         } else if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) {
-            // UNBLOCKED is what a blocked read hears from Redis 7.0 when the stream is deleted.
+            // A blocked read gets UNBLOCKED from Redis 7.0 when the stream is deleted.
             Self::NoGroup
         } else {
             Self::Redis(error)

@@ -1,16 +1,16 @@
-//! The keys and names in Redis.
+//! Keys and names in Redis.
 
-/// One entry for each published order.
+/// One entry per published order.
 pub(crate) const STREAM: &str = "holdfast:{orders}:stream";
 /// Orders whose next attempt is due later, by time.
 pub(crate) const RETRIES: &str = "holdfast:{orders}:retries";
 /// The consumer group of all workers.
 pub(crate) const GROUP: &str = "fulfilment";
-/// An entry's field with the order's id.
+/// The field of an entry with the order's id.
 pub(crate) const ORDER: &str = "o";
-/// An entry's field with the trace context.
+/// The field of an entry with the trace context.
 pub(crate) const TRACE: &str = "t";
-/// Redis's name for a place before all entries.
+/// An id before all entries.
 pub(crate) const FIRST: &str = "0-0";
 
 /// The beginning of a script that uses `XINFO`, which reports a missing stream in words only: the script ends with the code

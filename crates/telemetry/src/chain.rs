@@ -1,9 +1,9 @@
-//! An error together with its causes.
+//! An error with its causes.
 
 use std::{error::Error, fmt};
 
-/// Shows an error and all its causes on one line: `what: because: because`. No error type of ours
-/// repeats its source in its own text, so nothing is said twice.
+/// Shows an error and its causes on one line: `error: cause: cause`. Our error types do not repeat their sources in their
+/// own texts, so nothing appears twice.
 ///
 /// ```
 /// # use holdfast_telemetry::Chain;

@@ -1,5 +1,4 @@
-//! What the command lines of all our binaries have in common: how a failure is told, and the
-//! `healthcheck` subcommand.
+//! What the command lines of all binaries share.
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
@@ -9,14 +8,14 @@ use crate::{
     settings::milliseconds,
 };
 
-/// One sentence on standard error for whoever typed the command, and the exit code to end with.
+/// Prints an error to standard error, and returns the exit code.
 pub fn failed(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
-    // There may be no log yet, or none any more.
+    // Logs may not be set up.
     eprintln!("{program}: {}", Chain(error));
     ExitCode::FAILURE
 }
 
-/// Prints [`crate::settings_page`] of a program.
+/// Prints the settings of a program as Markdown.
 pub fn print_settings(program: clap::Command) -> ExitCode {
     use std::io::Write as _;
 
@@ -31,19 +30,19 @@ pub fn print_settings(program: clap::Command) -> ExitCode {
 /// Settings of `healthcheck`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Healthcheck {
-    /// Where the process's internal port is; also by the name of a host
+    /// The address of the program's internal port; a host name is allowed
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464")]
     pub metrics_addr: ProbeTarget,
-    /// Ask /readyz (does it want work?) and not /livez (does it live?)
+    /// Check /readyz (ready for work) instead of /livez (alive)
     #[arg(long)]
     pub ready: bool,
-    /// The longest wait for an answer, in milliseconds (1 to 60000)
+    /// How long to wait for an answer, in milliseconds (1 to 60000)
     #[arg(long = "timeout-ms", default_value = "2000", value_parser = milliseconds(1..=60_000))]
     pub timeout: Duration,
 }
 
 impl Healthcheck {
-    /// Asks, and ends with success if all is well. Starts a runtime of its own.
+    /// Returns success if the program is healthy. Starts its own runtime.
     pub fn run(self, program: &str) -> ExitCode {
         let path = if self.ready { "/readyz" } else { "/livez" };
         let asked = tokio::runtime::Builder::new_current_thread()
@@ -67,7 +66,7 @@ pub struct PrintMetrics {
 }
 
 impl PrintMetrics {
-    /// Prints the metrics that `make` registers. It runs within a runtime of its own and must ask nobody.
+    /// Prints the metrics that `make` registers. `make` runs within its own runtime and must not connect to anything.
     pub fn run(
         self,
         program: &str,

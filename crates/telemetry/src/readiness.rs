@@ -1,12 +1,12 @@
-//! Whether a process wants work.
+//! Whether a process is ready for work.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Whether a process wants work, and why not. Cheap to clone; begins as not ready.
+/// Whether a process is ready for work, or the reason why not. Cheap to clone; not ready at the start.
 ///
-/// `/readyz` only looks at it, so a probe never waits for a database.
+/// `/readyz` only reads it, so a probe never waits for a database.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Result<(), &'static str>>>);
 
@@ -17,25 +17,25 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// From now on the process wants work.
+    /// The process is ready from now on.
     pub fn ready(&self) {
         let _before = self.0.send_replace(Ok(()));
     }
 
-    /// From now on it does not, for `reason` (which the probe's answer shows).
+    /// The process is not ready from now on. The probe's answer shows `reason`.
     pub fn not_ready(&self, reason: &'static str) {
         let _before = self.0.send_replace(Err(reason));
     }
 
-    /// How it stands.
+    /// The current state.
     ///
     /// # Errors
-    /// Why the process wants no work.
+    /// The reason why the process is not ready.
     pub fn get(&self) -> Result<(), &'static str> {
         *self.0.borrow()
     }
 
-    /// Waits until the process wants work. Cancellation safe.
+    /// Waits until the process is ready. Cancellation safe.
     pub async fn until_ready(&self) {
         // The sender lives in `self`, so the channel cannot close.
         let _ = self.0.subscribe().wait_for(Result::is_ok).await;

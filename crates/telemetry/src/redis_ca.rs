@@ -1,15 +1,15 @@
-//! The certificate authorities by which Redis is known.
+//! The certificate authorities that verify Redis's certificate.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::settings::MustBe;
 
-/// Certificates of authorities (PEM), read from the file that a setting names.
+/// Certificates of authorities, read from the file that a setting names.
 #[derive(Clone)]
 pub struct RedisCa(Arc<[u8]>);
 
 impl RedisCa {
-    /// The certificates, PEM.
+    /// In PEM format.
     pub fn pem(&self) -> Arc<[u8]> {
         Arc::clone(&self.0)
     }

@@ -1,4 +1,4 @@
-//! The address of Redis, which may hold a password: it is never shown.
+//! The URL of Redis. It may contain a password, and is never shown.
 
 use std::{fmt, str::FromStr};
 
@@ -6,17 +6,16 @@ use reqwest::Url;
 
 use crate::settings::MustBe;
 
-/// The address of Redis.
 #[derive(Clone)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// The address, password included.
+    /// The URL with the password.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it asks for TLS.
+    /// Whether the connection uses TLS.
     pub fn tls(&self) -> bool {
         self.0.starts_with("rediss:")
     }

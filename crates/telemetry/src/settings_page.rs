@@ -1,4 +1,4 @@
-//! The settings of a binary as a page for people: `docs/settings.md` is made of these.
+//! The settings of a binary as Markdown; `docs/settings.md` is generated from it.
 
 use std::fmt::Write as _;
 

@@ -15,7 +15,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// How many requests a caller may send.
 #[derive(Clone, Debug)]
 pub struct RateSettings {
-    /// A second, unless his key says otherwise; `None`: as many as he wants.
+    /// Requests per second, unless the key has its own limit; `None`: no limit.
     pub per_second: Option<u32>,
     /// Where the counts of all replicas are added up.
     pub throttle: ThrottleSettings,

@@ -69,7 +69,7 @@ pub struct AccessSettings {
     pub cors_origins: Vec<Origin>,
 }
 
-/// Whether anybody is asked who he is.
+/// Whether requests need a key or token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Auth {
     /// Each request needs a key or a token.

@@ -93,7 +93,7 @@ impl Stack {
                     .env("HOLDFAST_HTTP_ADDR", http.to_string())
                     .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
                     .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
-                    // On a laptop, nobody is asked who he is.
+                    // A laptop needs no keys.
                     .env("HOLDFAST_AUTH", "off")
                     // A person who names another address wants that.
                     .env("HOLDFAST_OPEN_TO_NETWORK", (!plan.host.is_loopback()).to_string())
@@ -197,7 +197,7 @@ async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
     .await
 }
 
-/// The API, for whoever is on this machine.
+/// The API, for clients on this machine.
 pub(crate) fn api_url(plan: &Plan) -> String {
     local_url(plan.host, plan.port)
 }

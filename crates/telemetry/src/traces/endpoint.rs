@@ -1,26 +1,23 @@
-//! Where traces go.
+//! The address of the collector.
 
 use std::str::FromStr;
 
-/// The base address of an OTLP/HTTP collector, or none: then no traces are made. An empty text is
-/// none too, so that a variable that is set but empty (as compose files do it) means the same as
-/// one that is not set.
+/// The base URL of an OTLP/HTTP collector. Without one there are no traces. An empty text means none, so that a variable
+/// that is set but empty, as in compose files, means the same as one that is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtlpEndpoint(Option<String>);
 
 impl OtlpEndpoint {
-    /// The address for traces: the base with `/v1/traces`, as the OTLP specification has it.
+    /// The URL for traces: the base with `/v1/traces`, as in the OTLP specification.
     pub fn traces(&self) -> Option<String> {
         self.0.as_deref().map(|base| format!("{}/v1/traces", base.trim_end_matches('/')))
     }
 
-    /// The address as it was given.
     pub fn whole(&self) -> Option<String> {
         self.0.clone()
     }
 }
 
-/// Why a text is no address of a collector.
 #[derive(Debug, thiserror::Error)]
 #[error("must be empty or an http:// address such as http://otel-collector:4318")]
 pub struct NotAnEndpoint;
