@@ -7,6 +7,7 @@
 //! | `connection` | one connection: its bytes, its deadlines, what is refused before a route sees it |
 //! | `client` | who a connection is from, and how many connections an address has |
 //! | `open_files` | how many connections the limit of open files allows |
+//! | `charged` | a large answer, charged until it is sent |
 //! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
 //! | `own_site` | what web pages may do where nobody is asked for a key |
 //! | `cors` | what web pages of other origins may do |
@@ -16,6 +17,7 @@
 //! | `request_id` | the id of a request, taken or made |
 //! | `request_trace` | the span of a request, if it has a trace |
 
+mod charged;
 mod client;
 mod connection;
 mod cors;

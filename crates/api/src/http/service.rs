@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::Poll,
     time::Duration,
 };
 
@@ -23,9 +23,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery},
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
 use holdfast_telemetry::{Chain, REQUEST};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::Body as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
@@ -33,13 +32,13 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, connection::wire,
-    protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
+    Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, charged::Charged,
+    connection::wire, protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
 };
 use crate::{
     access::{Access, Caller, Guard},
     app::App,
-    byte_budget::{ByteBudget, Charge},
+    byte_budget::ByteBudget,
     endpoint::Surface,
     etag::IfNoneMatch,
     problem::{Kind, Problem},
@@ -235,7 +234,7 @@ impl Service {
         match charge.resize(usize::try_from(bytes).unwrap_or(usize::MAX)) {
             Ok(()) => {
                 let body = std::mem::take(response.body_mut());
-                *response.body_mut() = Body::new(Charged { body, charge: Some(charge) });
+                *response.body_mut() = Body::new(Charged::new(body, charge));
             }
             Err(spent) => *response = Problem::new(Kind::Overloaded).because(spent).into_response(),
         }
@@ -315,41 +314,6 @@ impl Service {
             *logged = Some(now);
         }
         may
-    }
-}
-
-/// A body whose bytes are charged until they are sent.
-struct Charged {
-    body: Body,
-    /// Nearly every body is one frame, which takes it.
-    charge: Option<Charge>,
-}
-
-impl hyper::body::Body for Charged {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        Poll::Ready(frame.map(|frame| {
-            frame.map(|frame| {
-                frame.map_data(|data| match self.charge.take() {
-                    Some(charge) => charge.held_by(data),
-                    None => data,
-                })
-            })
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
