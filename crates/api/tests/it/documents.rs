@@ -170,7 +170,7 @@ fn named_tests(page: &str) -> String {
     for line in page.lines() {
         let row = line.starts_with('|');
         if row && !in_table {
-            shows = line.contains("shown by");
+            shows = line.contains("shown by") || line.trim_end().ends_with("| test |");
         }
         in_table = row;
         if shows || !row {
