@@ -29,7 +29,7 @@ fn each_path_in_code_is_there() {
         let words = document.spans.iter().flat_map(|span| span.split([' ', ',', ';', '=']));
         for word in words {
             let path = word.trim_matches(|c| "()'\"".contains(c)).trim_start_matches("./");
-            let (first, rest) = path.split_once('/').unwrap_or(("", path));
+            let (first, _) = path.split_once('/').unwrap_or(("", path));
             let is_pattern = path.contains(['*', '<', '{', '…', '$', ':', '#']);
             let elsewhere = ELSEWHERE.iter().any(|it| path.starts_with(it));
             if is_pattern || elsewhere {
