@@ -36,7 +36,7 @@ pub enum CacheError {
     Metrics(#[from] metrics::Error),
 }
 
-/// How often a reader joins another's load before it loads for itself alone.
+/// How often a reader waits for another reader's load before it loads the product itself.
 const JOINS: usize = 4;
 /// How long [`Cache::shutdown`] waits for what is still to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -75,11 +75,11 @@ struct Permission {
 }
 
 impl<E: Entry> Cache<E> {
-    /// Makes a cache and connects to Redis in the background, now and whenever it was away. Until
-    /// it is connected, reads go to the loader. Must be called within a tokio runtime.
+    /// Creates a cache that connects to Redis in the background, and reconnects after failures. Until it is connected, reads
+    /// use the loader. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An address that cannot be understood; never that Redis is away.
+    /// The Redis URL is not valid. A Redis that is down is not an error.
     pub fn connect(settings: CacheSettings) -> Result<Self, CacheError> {
         let registry = Registry::default();
         let metrics = Arc::new(CacheMetrics::new(&registry)?);
@@ -123,9 +123,9 @@ impl<E: Entry> Cache<E> {
         self.0.tasks.spawn(stop.run_until_cancelled_owned(confirming));
     }
 
-    /// Says which database the products are in: a text that is another one if versions may have gone back, as
-    /// after a restore. To be called at the start and again and again; if it has changed, everything that
-    /// is remembered of the one before is forgotten, here and in Redis. Never waits.
+    /// Tells the cache which database the products are in. `id` must change if versions may have gone back, as after a restore.
+    /// Call it at the start and periodically. If the id has changed, everything cached from the previous database is forgotten,
+    /// here and in Redis. Never waits.
     pub fn of_database(&self, id: &str) {
         if self.0.redis.identify(id) {
             self.0.change_database();
@@ -133,8 +133,7 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    /// Sends what is still to be sent and ends the background tasks, within half a second. The
-    /// cache goes on answering from its loader.
+    /// Sends the remaining messages and ends the background tasks, within half a second. Afterwards, reads use the loader.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
         self.0.l1.disarm();
@@ -147,18 +146,16 @@ impl<E: Entry> Cache<E> {
         .await;
     }
 
-    /// A product: from memory, from Redis, or else from `load`, which is run at most once, and by
-    /// one caller at a time for a product; the others get its answer. `None` if `load` finds
-    /// nothing, which is not cached.
+    /// Returns a product from memory, from Redis, or from `load`. For each product, only one caller at a time runs `load`; the
+    /// others get its result. `None`, if `load` finds nothing, is not cached.
     ///
     /// On this replica the answer is never older than a change of which [`committed`](
     /// Self::committed) or [`changed`](Self::changed) was told before the call.
     ///
-    /// Waits for Redis for at most its timeout, once; how long `load` may take is up to it, and it
-    /// must be limited. Cancellation safe: another caller takes over.
+    /// Waits at most one Redis timeout. `load` must have its own time limit. Cancellation safe: another caller takes over.
     ///
     /// # Errors
-    /// What `load` failed with, here or at the caller that loaded for us.
+    /// The error of `load`, of this caller or of the one that loaded for it.
     pub async fn get<F, L, X>(&self, id: i64, load: F) -> Result<Option<Hit>, LoadError>
     where
         F: FnOnce() -> L,
@@ -197,7 +194,7 @@ impl<E: Entry> Cache<E> {
                     metrics.shared_loads.inc();
                     return Err(error);
                 }
-                // That load began before a change that our caller may know of, or was given up.
+                // That load began before a change that our caller may know of, or was abandoned.
                 LoadEnd::Found(..) | LoadEnd::Missing | LoadEnd::Abandoned => {}
             }
         }
@@ -206,7 +203,7 @@ impl<E: Entry> Cache<E> {
         Ok(found.map(|entry| Value::new(entry, None).hit(Tier::None)))
     }
 
-    /// Looks in Redis and then in the database, for all who wait.
+    /// Reads from Redis and then from the database, for all waiting readers.
     async fn lead<F, L, X>(
         &self,
         id: i64,
@@ -244,8 +241,7 @@ impl<E: Entry> Cache<E> {
         metrics.misses.inc();
         match load().await {
             Ok(Some(entry)) => {
-                // What was loaded, not what it may be patched to on landing: the patch is for this
-                // process, and the next reader's patch would be too.
+                // Fill in the value as loaded, without the patches that `land` may apply: those are for this process only.
                 let value = Value::new(entry, None);
                 let keep = permission
                     .fence
@@ -333,8 +329,8 @@ impl<E: Entry> Cache<E> {
         self.0.changed(changes);
     }
 
-    /// The version and stock of a product as this process knows them, without waiting; `None` if
-    /// it does not know, or a change is under way at another replica.
+    /// The version and stock of a product in this process's memory, without waiting. `None` if they are unknown or a change is
+    /// in progress on another replica.
     pub fn stock_hint(&self, id: i64) -> Option<(i64, i64)> {
         self.0.l1.stock(id)
     }

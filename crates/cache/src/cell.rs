@@ -1,4 +1,4 @@
-//! What the process knows of one product: a value, what outdates it, and the load under way.
+//! What the process knows about one product: a value, the fence that outdates it, and the load in progress.
 //!
 //! A cell is reached through the map in [`crate::l1`], which may evict it at any time. That is
 //! safe: whoever still holds an evicted cell can change only what nobody will find again, so an
@@ -15,7 +15,7 @@ use crate::flight::Flight;
 use crate::value::Value;
 
 /// A run of versions that differ in stock only, so that a value of any of them can be patched to
-/// the last. Facts about the past: they stay true, they only become uninteresting.
+/// the last. It describes the past, so it never becomes wrong.
 #[derive(Clone, Copy)]
 struct Run {
     from: i64,
@@ -38,23 +38,22 @@ impl Run {
     }
 }
 
-/// When the process's memory is asked, and whether it may answer.
+/// The time of a read, and the generation of the subscription at that time.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: Instant,
-    /// The subscription's generation; a value taken in under another one has nobody to vouch for
-    /// it.
+    /// Values of another generation are not trusted, because the subscription was interrupted since.
     pub(crate) generation: u64,
 }
 
-/// What must hold for a loaded value to be kept.
+/// The condition under which a loaded value is kept.
 #[derive(Clone, Copy)]
 pub(crate) struct Keep {
     /// The moment at which the load began.
     pub(crate) since: Moment,
     /// The fence that Redis showed after that moment: older values are outdated.
     pub(crate) floor: i64,
-    /// How long it may be served, unless it is confirmed until then.
+    /// Until when it may be served, unless it is confirmed before.
     pub(crate) until: Instant,
 }
 
@@ -63,9 +62,9 @@ struct State<E> {
     /// Values older than this are not served nor kept: a writer is about to commit this version,
     /// or has.
     fence: i64,
-    /// A fence outlives by far the transaction that set it; past this it is of one that failed.
+    /// A fence lasts much longer than the transaction that set it. After this time, that transaction has failed.
     fenced_until: Option<Instant>,
-    /// The newest version known to be committed. A caller that comes later must not be given less.
+    /// The newest version known to be committed. Later callers must not get an older one.
     committed: i64,
     run: Option<Run>,
     kept: Option<(Arc<Value<E>>, Instant)>,
@@ -88,7 +87,7 @@ impl<E: Entry> State<E> {
         valid.then_some(value)
     }
 
-    /// Forgets what an earlier generation vouched for.
+    /// Forgets values of an earlier generation.
     fn enter(&mut self, generation: u64) {
         if self.generation < generation {
             self.generation = generation;
@@ -112,12 +111,11 @@ pub(crate) struct Cell<E> {
 
 /// What a reader is to do after a miss in the process's memory.
 pub(crate) enum Begin<E> {
-    /// The value came while we looked.
+    /// The value arrived in the meantime.
     Hit(Hit),
-    /// Load it, and tell the flight.
+    /// Load it, and end the flight.
     Lead(Arc<Flight<E>>),
-    /// Wait for the flight; an answer below this version began before a change that the caller
-    /// may know of.
+    /// Wait for the flight. A result below this version began before a change that the caller may know of.
     Follow(Arc<Flight<E>>, i64),
 }
 
@@ -135,9 +133,9 @@ impl<E: Entry> Cell<E> {
         Self { state, read: AtomicBool::new(false) }
     }
 
-    /// Says that it was read. True if that was not known.
+    /// Notes a read. True if it is the first since the last confirmation.
     pub(crate) fn note_read(&self) -> bool {
-        // Looked at first: the line of a hot product stays with all processors.
+        // Read first, so that the cache line of a hot product stays shared between processors.
         !self.read.load(Ordering::Relaxed) && !self.read.swap(true, Ordering::Relaxed)
     }
 

@@ -1,4 +1,4 @@
-//! Asking the database whether what is in memory is still true.
+//! Confirms values in memory with the database.
 //!
 //! Messages of other replicas keep the memory right within milliseconds, but a writer that cannot reach Redis sends
 //! none. So what is served is bounded in age by the database itself: a value that was read there, or whose version
@@ -15,10 +15,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{entry::Entry, l1::L1, metrics::CacheMetrics};
 
-/// The most products in one question.
+/// The most products of one query.
 const AT_ONCE: usize = 4096;
 
-/// Asks until dropped.
+/// Runs until dropped.
 pub(crate) async fn run<E, F, V, X>(
     l1: Arc<L1<E>>,
     metrics: Arc<CacheMetrics>,
@@ -35,7 +35,7 @@ pub(crate) async fn run<E, F, V, X>(
     loop {
         ticks.tick().await;
         for ids in l1.take_read().chunks(AT_ONCE) {
-            // What the database says is true from here on, and perhaps later.
+            // The answer was true at this time or later.
             let asked = Instant::now();
             match timeout(max_age, versions(ids.to_vec())).await {
                 Ok(Ok(found)) => {

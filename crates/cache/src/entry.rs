@@ -1,4 +1,4 @@
-//! What a cached product is to this crate, and how a change of it is told.
+//! A cached product and its stock changes, as this crate sees them.
 
 use std::sync::Arc;
 
@@ -6,21 +6,19 @@ use bytes::Bytes;
 
 /// A cached product.
 ///
-/// The crate reads nothing of it but its version and its stock; everything else is the owner's.
-/// A version grows by exactly one with each committed change of the product's row. Versions must
-/// stay below 2^53, because the scripts in Redis compare them as Lua numbers.
+/// The crate reads only its version and its stock. The version grows by exactly one with each committed change of the
+/// product's row. Versions must stay below 2^53, because the scripts in Redis compare them as Lua numbers.
 pub trait Entry: Clone + Send + Sync + 'static {
     /// The row version that this value was read at.
     fn version(&self) -> i64;
 
-    /// How much is left, in pieces.
+    /// The units that are left.
     fn stock(&self) -> i64;
 
     /// Makes this the same product at a later version at which only the stock differs.
     fn set_stock(&mut self, version: i64, stock: i64);
 
-    /// The ready response body. Called once for a value, and once after each run of stock patches
-    /// that a reader comes to see: never on a plain hit.
+    /// The response body. Called once per value, and once after stock patches when it is read next; never on a plain hit.
     fn encode(&self) -> Bytes;
 
     /// Reads back what [`encode`](Self::encode) wrote, perhaps in another release of the program.
@@ -38,7 +36,7 @@ pub struct StockChange {
     pub previous_version: i64,
     /// The version that the transaction committed.
     pub version: i64,
-    /// What is left at `version`, in pieces.
+    /// The units that are left at `version`.
     pub stock: i64,
 }
 
@@ -49,7 +47,7 @@ pub enum Tier {
     Process,
     /// Redis.
     Redis,
-    /// No cache: the loader, this caller's own or one that it waited for.
+    /// Neither: the loader of this caller, or of one that it waited for.
     None,
 }
 
@@ -58,14 +56,13 @@ pub enum Tier {
 pub struct Hit {
     /// The row version.
     pub version: i64,
-    /// What is left, in pieces.
+    /// The units that are left.
     pub stock: i64,
-    /// The ready response body; cloning it copies nothing.
+    /// The response body; cloning it copies nothing.
     pub body: Bytes,
     /// Where it came from.
     pub tier: Tier,
 }
 
-/// Why a load failed: the loader's own error, shared by all that waited for the same load.
-/// `downcast_ref` gives it back.
+/// The loader's error, shared by all callers that waited for the same load. Use `downcast_ref` to get it.
 pub type LoadError = Arc<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! One load for all that miss the same product at the same time.
+//! One load for all readers that miss the same product at the same time.
 //!
 //! The leader runs its own loader in its own task, so a loader may borrow and a cancelled request
 //! cancels its query. A leader that goes away before it has an answer says so (by the drop of its
@@ -31,7 +31,7 @@ impl<E> Clone for LoadEnd<E> {
     }
 }
 
-/// A load under way.
+/// A load in progress.
 pub(crate) struct Flight<E>(watch::Sender<Option<LoadEnd<E>>>);
 
 impl<E> Flight<E> {

@@ -1,4 +1,4 @@
-//! Whether Redis is used, and what it is owed: the circuit breaker.
+//! The circuit breaker: whether Redis is used, and the invalidations that it has missed.
 //!
 //! ```text
 //!       a call failed           what was owed is delivered         nothing is owed,
@@ -6,10 +6,10 @@
 //!                         ▲           a call failed            │     and a quarantine
 //!                         └────────────────────────────────────┘     has passed
 //! ```
-//! In `Down` no caller waits for Redis: invalidations are put down as owed, reads go past it, and a
-//! background task tries it again. In `Settling` invalidations are delivered again as they come,
-//! but nothing is read: other replicas may still be handing in what they owe. Nothing is owed in
-//! `Up`, so a replica never reads from Redis a product whose invalidation it has not delivered.
+//! In `Down` no caller waits for Redis: invalidations are kept as owed, reads skip Redis, and a background task tries to
+//! connect. In `Settling` new invalidations are delivered directly again, but nothing is read, because other replicas may still
+//! be delivering what they owe. In `Up` nothing is owed, so a replica never reads a product from Redis whose invalidation it has
+//! not delivered.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -24,16 +24,16 @@ pub(crate) enum Phase {
     Up,
 }
 
-/// Fences that Redis has not got.
+/// Fences that Redis has missed.
 #[derive(Default)]
 struct Owed {
     /// The highest version by product.
     fences: HashMap<i64, i64>,
-    /// How often there were too many to remember. Not zero: all products count as changed.
+    /// How often there were too many to keep. If not zero, all products count as changed.
     overflows: u64,
 }
 
-/// What to deliver, taken down at one moment.
+/// What was owed at one moment.
 pub(crate) struct Debt {
     pub(crate) fences: Vec<(i64, i64)>,
     /// Delete everything first; the figure is for [`Health::settle`].
@@ -42,7 +42,7 @@ pub(crate) struct Debt {
 
 pub(crate) struct Health {
     phase: AtomicU8,
-    /// Also held while the phase changes, so that nothing is put down as owed after the last look.
+    /// Also locked while the phase changes, so that nothing becomes owed after the last check.
     owed: Mutex<Owed>,
     limit: usize,
 }
@@ -70,7 +70,7 @@ impl Health {
         self.set(Phase::Down);
     }
 
-    /// Puts fences down as owed if Redis is down. False if it is not: try to deliver them.
+    /// Keeps fences as owed if Redis is down. If it returns false, try to deliver them.
     pub(crate) fn owe_if_down(&self, fences: &[(i64, i64)]) -> bool {
         let mut owed = self.owed.lock();
         if self.phase() != Phase::Down {
@@ -95,8 +95,7 @@ impl Health {
         }
     }
 
-    /// What was taken down has been delivered: Redis is `Settling`. True if nothing is owed any
-    /// more.
+    /// This debt has been delivered, so Redis is `Settling`. Returns whether nothing more is owed.
     pub(crate) fn settle(&self, debt: &Debt) -> bool {
         let mut owed = self.owed.lock();
         for (id, delivered) in &debt.fences {
@@ -104,7 +103,7 @@ impl Health {
                 owed.fences.remove(id);
             }
         }
-        // Else there was another overflow since, perhaps of products already passed.
+        // Otherwise there was another overflow since, perhaps of products that the sweep had passed.
         if owed.overflows == debt.overflows {
             owed.overflows = 0;
         }
@@ -116,7 +115,7 @@ impl Health {
         owed.is_clear()
     }
 
-    /// The quarantine has passed. True if Redis is up.
+    /// The quarantine is over. Returns whether Redis is up.
     pub(crate) fn up(&self) -> bool {
         let mut owed = self.owed.lock();
         if self.phase() == Phase::Settling && owed.is_clear() {

@@ -1,4 +1,4 @@
-//! The process's memory: a bounded map of cells, and the watch that says whether it may answer.
+//! The process's memory: a bounded map of cells, and whether it may answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +13,11 @@ use crate::entry::{Entry, Hit, StockChange};
 use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
 
-/// What a cell costs beside its body: the map's entry, the cell, the value's own fields, and the
-/// same text once more in the value that the body was rendered from is counted with the body.
+/// The size of a cell without its body: the map's entry, the cell and the fields of the value. The texts in the value are
+/// counted as a second body.
 const CELL_BYTES: u64 = 512;
 
-/// A cell in the map, with the weight it has been entered at.
+/// A cell in the map, with its weight.
 struct Slot<E> {
     cell: Arc<Cell<E>>,
     bytes: u64,
@@ -38,18 +38,17 @@ impl<E> Weighter<i64, Slot<E>> for ByBytes {
     }
 }
 
-/// See the module's head. The map's own policy (S3-FIFO like) keeps a scan of cold products from
-/// driving out the hot ones.
+/// The map's policy (similar to S3-FIFO) keeps a scan of cold products from evicting the hot ones.
 pub(crate) struct L1<E> {
     map: Map<i64, Slot<E>, ByBytes>,
     ttl: Duration,
     max_age: Duration,
-    /// Products that were read since they were last asked for in the database.
+    /// Products that were read since they were last confirmed.
     read: Mutex<Vec<i64>>,
     origin: Instant,
-    /// Milliseconds after `origin` until which the subscription vouches for what is here.
+    /// Until when the values are trusted, in milliseconds after `origin`.
     armed_until: AtomicU64,
-    /// Counts the breaks in the subscription. What was taken in before the last break is void.
+    /// The number of interruptions of the subscription. Values from before the last one are void.
     generation: AtomicU64,
     metrics: Arc<CacheMetrics>,
 }
@@ -66,7 +65,7 @@ impl<E: Entry> L1<E> {
             Ok(options) => {
                 Map::with_options(options, ByBytes, DefaultHashBuilder::default(), <_>::default())
             }
-            // Both figures are given, so this does not happen; a default is as good.
+            // Does not happen, because both numbers are set.
             Err(_) => Map::with_weighter(items, bytes, ByBytes),
         };
         Self {
@@ -104,14 +103,13 @@ impl<E: Entry> L1<E> {
             return;
         }
         if self.armed_until.load(Ordering::Acquire) <= now {
-            // It lapsed in between: writers may have had to go on without telling us, and tell
-            // only now.
+            // The proof had expired in between: writers may have committed without reaching us.
             self.reset();
         }
         self.armed_until.store(until, Ordering::Release);
     }
 
-    /// Nobody vouches for what is here any more.
+    /// The values are no longer trusted.
     pub(crate) fn disarm(&self) {
         self.armed_until.store(0, Ordering::Release);
         self.reset();
@@ -120,8 +118,7 @@ impl<E: Entry> L1<E> {
     /// Forgets all values.
     pub(crate) fn reset(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        // The generation alone voids them; this frees their memory. Loads under way keep their
-        // cells, which nobody else will find.
+        // The new generation voids them; this frees their memory. Loads in progress keep their cells, which nobody else finds.
         self.map.clear();
         self.metrics.resets.inc();
     }
@@ -137,14 +134,14 @@ impl<E: Entry> L1<E> {
         hit
     }
 
-    /// Remembers that a product is being read, to be asked for in the database.
+    /// Remembers that a product is being read, so that it is confirmed.
     fn note(&self, id: i64, cell: &Cell<E>, read: bool) {
         if read && cell.note_read() {
             self.read.lock().push(id);
         }
     }
 
-    /// The products that were read since the last call. No more than there are in memory, or were since then.
+    /// The products that were read since the last call.
     pub(crate) fn take_read(&self) -> Vec<i64> {
         let ids = std::mem::take(&mut *self.read.lock());
         for id in &ids {
@@ -174,7 +171,7 @@ impl<E: Entry> L1<E> {
         stock
     }
 
-    /// The product's cell, made if need be.
+    /// The product's cell, created if necessary.
     pub(crate) fn cell(&self, id: i64, generation: u64) -> Arc<Cell<E>> {
         let made = self.map.get_or_insert_with(&id, || {
             let cell = Arc::new(Cell::new(generation));
@@ -186,10 +183,10 @@ impl<E: Entry> L1<E> {
         }
     }
 
-    /// Enters what a cell weighs now that it holds this body.
+    /// Updates the weight of a cell that now has this body.
     pub(crate) fn weigh(&self, id: i64, cell: &Arc<Cell<E>>, body_bytes: usize) {
         let bytes = CELL_BYTES + 2 * body_bytes as u64;
-        // With no time to wait, and a vacant place left vacant.
+        // Does not wait, and adds nothing.
         let _ = self.map.entry(&id, Some(Duration::ZERO), |_, slot| {
             if Arc::ptr_eq(&slot.cell, cell) {
                 slot.bytes = bytes;
@@ -198,7 +195,7 @@ impl<E: Entry> L1<E> {
         });
     }
 
-    /// Gives back the place of a product that turned out not to exist.
+    /// Removes the cell of a product that does not exist.
     pub(crate) fn forget(&self, id: i64, cell: &Arc<Cell<E>>) {
         self.map.remove_if(&id, |slot| Arc::ptr_eq(&slot.cell, cell));
     }
@@ -224,8 +221,8 @@ impl<E: Entry> L1<E> {
         }
     }
 
-    /// This replica committed a stock change: remembered even if nobody has read the product yet,
-    /// because the next orders will ask for its stock.
+    /// This replica committed a stock change. It is remembered even if the product has not been read, because the next orders
+    /// need its stock.
     pub(crate) fn restock(&self, change: &StockChange) {
         let moment = self.moment();
         let cell = self.cell(change.id, moment.generation);

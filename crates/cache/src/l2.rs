@@ -12,8 +12,8 @@ pub(crate) fn ticks(replica: &str) -> String {
     format!("holdfast:product:ticks:{replica}")
 }
 
-/// The hash of one product. In braces is what a Redis Cluster would shard by; `space` is the id of
-/// the server process that the connection leads to and that of the database, see the crate's head on why.
+/// The hash of one product. A Redis Cluster would shard by the part in braces. `space` contains the ids of the server process
+/// and of the database; the crate's documentation explains why.
 pub(crate) fn key(space: &str, id: i64) -> String {
     format!("holdfast:{{product:{id}}}:{space}")
 }
@@ -23,27 +23,26 @@ pub(crate) fn pattern(space: &str) -> String {
     format!("holdfast:{{product:*}}:{space}")
 }
 
-/// What the keys end with: the server process, and the database if it is known.
+/// The suffix of keys: the server process, and the database if it is known.
 pub(crate) fn space(run: &str, database: Option<&str>) -> String {
     database.map_or_else(|| run.to_owned(), |database| format!("{run}:{database}"))
 }
 
 // The fields of a product's hash:
-//   n  nonce, the lease that a fill must show
-//   f  fence: no value older than this version is let in
-//   v  the value's version
+//   n  nonce: the lease that a fill must present
+//   f  fence: older versions than this are rejected
+//   v  the version of the value
 //   d  the value: the response body
-//   t  when the value was true for certain: the time of this server, in ms, before the database was asked
+//   t  a time at which the value was true: this server's time in ms, before the database was read
 //
 // Numbers are compared as Lua's doubles, which are exact below 2^53.
 //
-// A write that Redis refuses (out of memory under `noeviction`) must not fail the script: a lease
-// that cannot be given is simply not given, and a fence that cannot be set is replaced by deleting
-// the key, which needs no memory and takes the lease away with it.
+// A write that Redis refuses (out of memory under `noeviction`) must not fail the script. If a lease cannot be written, none is
+// given. If a fence cannot be written, the key is deleted instead, which needs no memory and also revokes the lease.
 
 /// KEYS: the hash. ARGV: a fresh nonce, the lease in ms, the greatest age in ms.
-/// Answers `{1, version, body, ms until it is too old}` or `{0, fence, nonce, time}`, with an empty nonce if nothing
-/// may be filled in. A value that is too old, or from a clock that is ahead, is none; its version is a fence.
+/// Answers `{1, version, body, ms until it is too old}` or `{0, fence, nonce, time}`, with an empty nonce if nothing may be
+/// filled in. A value that is too old, or from a clock that is ahead, is ignored; its version counts as a fence.
 pub(crate) static READ: Lua = Lua { code: READ_CODE, hash: LazyLock::new(|| hash(READ_CODE)) };
 const READ_CODE: &str = r"
 local e = redis.call('HMGET', KEYS[1], 'd', 'v', 'n', 'f', 't')
@@ -88,9 +87,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 ";
 
-/// KEYS: hashes. ARGV: ms to live, then a version for each hash. Idempotent, and in any order: only
-/// the highest version counts. Many hashes in one call, because for a batch of many products the
-/// calls cost more than what they do.
+/// KEYS: hashes. ARGV: ms to live, then a version for each hash. Idempotent and independent of the order: the highest version
+/// counts. One call for many hashes, because the calls would cost more than the work.
 pub(crate) static RAISE: Lua = Lua { code: RAISE_CODE, hash: LazyLock::new(|| hash(RAISE_CODE)) };
 const RAISE_CODE: &str = r"
 for i, key in ipairs(KEYS) do
@@ -116,7 +114,7 @@ end
 /// The most hashes of one [`RAISE`]: a script holds up everybody else.
 pub(crate) const RAISE_KEYS: usize = 64;
 
-/// A script, and the hash that a server knows it by.
+/// A script and its SHA-1.
 pub(crate) struct Lua {
     code: &'static str,
     hash: LazyLock<String>,

@@ -7,7 +7,7 @@ use crate::entry::{Entry, Tier};
 use crate::flight::{Flight, LoadEnd};
 use crate::value::Value;
 
-/// The leader's duty to end its flight: dropped without an end, it tells the followers.
+/// The leader's obligation to end its flight. Dropping it without an end tells the followers.
 pub(crate) struct Lease<E: Entry> {
     cell: Arc<Cell<E>>,
     flight: Arc<Flight<E>>,

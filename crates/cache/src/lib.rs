@@ -1,4 +1,4 @@
-//! The product read cache: ready response bodies in this process's memory and in Redis.
+//! The product read cache: rendered response bodies in this process's memory and in Redis.
 //!
 //! Here live: both tiers, their invalidation between writers and readers and between replicas, and
 //! the breaker that keeps a Redis in trouble from troubling anybody else. Must not live here: what
@@ -11,52 +11,47 @@
 //! [`CacheSettings::max_age`] at most, whatever is killed, emptied, hung or cut off in between.
 //!
 //! # The fill race, and the fence
-//! Deleting a cached value after a commit is not enough. A reader that missed may have read the row
-//! before the commit and fill the old value in after the deletion, where it stays for its whole time
-//! to live; and a writer that dies between its commit and the deletion leaves the old value too. So:
+//! It is not enough to delete a cached value after a commit. A reader that missed may have read the row before the commit and
+//! fill in the old value after the deletion, where it stays until it expires. And a writer that dies between its commit and
+//! the deletion leaves the old value too. Therefore:
 //!
 //! - Rows have a version that grows by one with each committed change, under the row's lock.
-//! - A writer [raises](Cache::raise) the *fence* to the version that it is about to commit, **while
-//!   it holds the row's lock and before it commits**. This deletes the value and from then on lets
-//!   nothing older in. Only a row read after the commit can be that new. From there on the writer
-//!   may be killed at any point: if it committed, nothing stale is left; if it did not, the
-//!   product is merely not cached until its next change or until the fence expires.
-//! - A reader that misses is given a *lease*, a nonce which its fill must show again (Nishtala et al.,
-//!   "Scaling Memcache at Facebook", NSDI 2013, section 3.2.1). An emptied Redis, an expiry or an
-//!   eviction takes the lease away together with the fence, so that a reader from before cannot
-//!   profit from the fence's loss. Unlike there, a raise leaves the lease be, because the fence can
-//!   tell a value read since from one read before.
-//! - After the commit the fence is raised again, off the caller's path, in case Redis was emptied
-//!   between raise and commit and a reader filled in between.
+//! - A writer [raises](Cache::raise) the *fence* to the version that it is about to commit, **while it holds the row's lock
+//!   and before it commits**. This deletes the value, and from then on rejects older ones. Only a row that is read after the
+//!   commit can have that version. After that the writer may be killed at any point: if it has committed, nothing stale is
+//!   left; if not, the product is only not cached until its next change or until the fence expires.
+//! - A reader that misses gets a *lease*, a nonce that its fill must present (Nishtala et al., "Scaling Memcache at Facebook",
+//!   NSDI 2013, section 3.2.1). If Redis is emptied, or the key expires or is evicted, the lease is lost together with the
+//!   fence, so an old reader cannot use the loss of the fence. Unlike in that paper, raising the fence does not revoke leases,
+//!   because the fence distinguishes values that were read before from those that were read after.
+//! - After the commit, the fence is raised again in the background, in case Redis was emptied between raise and commit and a
+//!   reader filled in between.
 //!
 //! # Memory, and the other replicas
-//! Each product has a cell in the process: its fence, the newest committed version, the value, and
-//! the load under way. A `raise` also publishes the fence, in the same round trip and before
-//! the commit; other replicas from then on do not serve their value until they hear more. After the
-//! commit the writer publishes what became of the stock, and they patch their value and serve it
-//! again: a product that is ordered hundreds of times a second stays in everybody's memory. All that
-//! is said after the commit may be lost; what is said before it need only arrive.
+//! Each product has a cell in the process: its fence, the newest committed version, the value, and the load in progress. A
+//! `raise` also publishes the fence, in the same round trip and before the commit. Other replicas then do not serve their
+//! value until they hear more. After the commit the writer publishes the new stock, and they patch their value and serve it
+//! again, so a product that is ordered hundreds of times a second stays in the memory of all replicas. Messages after the
+//! commit may be lost; only the message before it must arrive.
 //!
-//! A value is kept in memory only if Redis answered at the miss (its fence stands for all messages
-//! from before) and the subscription held from before the miss until now (for all since). It is
-//! served only while the subscription is proved alive (see the `subscription` module): a second
-//! after the last proof at most. An eviction between miss and fill is harmless here too: a load
-//! writes to the cell that it began with, and an evicted cell is found by nobody.
+//! A value is kept in memory only if Redis answered at the miss (its fence covers all earlier messages) and the subscription
+//! has been uninterrupted since before the miss (it covers all later ones). It is served only while the subscription is
+//! proved alive (see the `subscription` module), that is, for at most a second after the last proof. An eviction between miss
+//! and fill is harmless here too: a load writes to the cell that it began with, and nobody finds an evicted cell.
 //!
 //! The writing replica serves the old value until its commit, as it is true until then, and patches
 //! it in [`Cache::committed`] or drops it in [`Cache::changed`], before its caller is answered.
 //! Concurrent misses share one load; who comes after a change is not given the answer of a load
 //! that began before it, unless the change's stock could be patched in.
 //!
-//! # Redis in trouble
-//! Every call has a short limit in time. After a failure Redis is not called at all (see the
-//! `health` module): invalidations are put down as owed and delivered when it is back, and only
-//! after a quarantine, in which all replicas have time to do the same, is it read again. If there
-//! are too many to remember, all products are deleted instead.
+//! # When Redis fails
+//! Every call has a short timeout. After a failure Redis is not called at all (see the `health` module): invalidations are
+//! kept and delivered when Redis is back. It is read again only after a quarantine, in which all replicas have time to deliver
+//! theirs. If there are too many invalidations to keep, all products are deleted instead.
 //!
-//! A Redis that was restarted from its disk, or a replica that was promoted, may hold values whose
-//! deletion it has forgotten. So each key contains the `run_id` of the server process: another
-//! process starts empty, and what it remembers expires unread.
+//! A Redis that was restarted from its disk, or a replica that was promoted, may contain values whose deletion it has
+//! forgotten. Therefore each key contains the `run_id` of the server process: another process starts empty, and its old
+//! values expire unread.
 //!
 //! # A database that goes back
 //! Versions grow with each change, but a database that is restored, or that fails over to a copy which

@@ -10,8 +10,7 @@ use crate::redis_connection::{RedisConnection, Unavailable};
 
 /// Runs until dropped.
 pub(crate) async fn keep_connected(redis: Arc<RedisConnection>) {
-    // Nobody can have missed a message of ours before the first connection, so a Redis that is
-    // there at the start is used at once.
+    // Before the first connection no message can have been missed, so Redis is used at once at the start.
     let mut outage = None;
     redis.identified().await;
     loop {

@@ -1,7 +1,7 @@
-//! The connection to Redis on which commands are sent.
+//! The connection to Redis for commands.
 //!
-//! Not redis-rs' `ConnectionManager`: the keys hold the id of the server process that a connection
-//! leads to, so it must be known when the connection is made anew.
+//! It does not use redis-rs's `ConnectionManager`, because keys contain the id of the server process, which must be read
+//! whenever the connection is established again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::{CacheError, l2};
 /// The most calls of one round trip.
 const TRIP_CALLS: usize = 2 * MESSAGE_ITEMS;
 
-/// Redis did not answer, or not as it should. Already logged and counted.
+/// Redis did not answer, or its answer is not valid. Already logged and counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unavailable;
 
@@ -30,7 +30,7 @@ pub(crate) struct Unavailable;
 struct Session {
     connection: MultiplexedConnection,
     run: Arc<str>,
-    /// What keys end with.
+    /// The suffix of keys.
     space: Arc<str>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct RedisConnection {
     session: RwLock<Option<Session>>,
     /// The database that the products are in, if that was said.
     database: watch::Sender<Option<Arc<str>>>,
-    /// The last try to connect failed, and that was logged.
+    /// The last attempt to connect failed, which was logged.
     unreachable: AtomicBool,
     /// Wakes the task that reconnects when a call has failed.
     pub(crate) failed: Notify,
@@ -95,8 +95,8 @@ impl RedisConnection {
         })
     }
 
-    /// Says which database the products are in. True if it is another one than before: then Redis is read
-    /// again only after a quarantine, in which the other replicas notice it too.
+    /// Sets the database that the products are in. Returns whether it has changed. If so, Redis is read again only after a
+    /// quarantine, in which the other replicas notice it too.
     pub(crate) fn identify(&self, database: &str) -> bool {
         if self.database.borrow().as_deref() == Some(database) {
             return false;
@@ -113,10 +113,10 @@ impl RedisConnection {
         before.is_some()
     }
 
-    /// Waits until it is known which database the products are in, if that matters. Safe to cancel.
+    /// Waits until the database is known, if the settings require it. Cancellation safe.
     pub(crate) async fn identified(&self) {
         if self.settings.waits_for_database {
-            // The sender is here.
+            // Cannot fail, because `self` has the sender.
             let _ = self.database.subscribe().wait_for(Option::is_some).await;
         }
     }
@@ -125,7 +125,7 @@ impl RedisConnection {
         &self.client
     }
 
-    /// Connects, or finds that the connection in hand still answers.
+    /// Connects, unless the present connection still answers.
     pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let session = self.session.read().clone();
         if let Some(mut session) = session {
@@ -149,7 +149,7 @@ impl RedisConnection {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
-        // Once in an outage: it is tried again and again.
+        // Logged once per outage.
         if !self.unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(error, "redis cannot be reached: products are read from the database");
         }
@@ -206,7 +206,7 @@ impl RedisConnection {
         let calls = async {
             match pipeline.query_async(&mut connection).await {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    // SCRIPT FLUSH. Every pipeline here may be sent twice.
+                    // After SCRIPT FLUSH. Every pipeline here may be sent twice.
                     l2::load_scripts().exec_async(&mut connection).await?;
                     pipeline.query_async(&mut connection).await
                 }
@@ -240,7 +240,7 @@ impl RedisConnection {
                 },
             ),
         };
-        // Not an outage: somebody else has written to this key.
+        // Not an outage: another program has written to this key.
         parsed.ok_or_else(|| {
             self.metrics.redis_errors.inc();
             Unavailable
@@ -261,8 +261,7 @@ impl RedisConnection {
         Some(call)
     }
 
-    /// Sends fills. One made for a server process that is gone is harmless: its key is read by
-    /// nobody.
+    /// Sends fills. A fill for a server process that no longer exists is harmless, because nobody reads its key.
     pub(crate) async fn fill(&self, calls: Vec<Cmd>) {
         let Some(session) = self.session(Phase::Up) else { return };
         let sent = calls.len() as u64;
@@ -277,8 +276,8 @@ impl RedisConnection {
         }
     }
 
-    /// Fences products in Redis and tells the other replicas, in this order, or puts the fences
-    /// down as owed. `messages` follow the fences in the same round trip.
+    /// Fences products in Redis and then tells the other replicas, or keeps the fences as owed. `messages` follow the fences in
+    /// the same round trip.
     pub(crate) async fn raise(&self, fences: &[(i64, i64)], messages: &[String]) {
         if self.health.owe_if_down(fences) {
             self.metrics.owed.inc_by(fences.len() as u64);
@@ -288,8 +287,8 @@ impl RedisConnection {
             let session = self.session(Phase::Settling).ok_or(Unavailable)?;
             self.deliver(&session, fences, messages).await
         };
-        // One limit for all round trips together. A drop of this future before the answer leaves a
-        // fence that is not owed; the caller does not commit then.
+        // One time limit for all round trips together. If this future is dropped before the answer, the fence is not owed; the
+        // caller does not commit then.
         let delivered = match timeout(self.settings.op_timeout, deliver).await {
             Ok(delivered) => delivered,
             Err(_) => Err(self.failed("raise", None)),
@@ -334,7 +333,7 @@ impl RedisConnection {
         self.run("tick", &session, &pipeline).await
     }
 
-    /// Delivers what is owed, whatever the phase. True if nothing is owed any more.
+    /// Delivers what is owed, in any phase. Returns whether nothing more is owed.
     pub(crate) async fn repay(&self) -> Result<bool, Unavailable> {
         let session = self.session.read().clone().ok_or(Unavailable)?;
         let debt = self.health.debt();

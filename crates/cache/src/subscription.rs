@@ -1,9 +1,8 @@
-//! Hearing of other replicas' changes, and proving that we do hear.
+//! The subscription to other replicas' changes, and the proof that it works.
 //!
-//! Every tick this replica publishes the time on a channel of its own, over the connection for
-//! commands, and gets it back over the subscription. Redis delivers to one subscriber in the order
-//! in which it ran the commands, so a tick that has arrived proves that everything published before
-//! it was sent has arrived too; that is more than an answer to PING on either connection proves.
+//! With every tick, this replica publishes the time on its own channel over the connection for commands, and receives it over
+//! the subscription. Redis delivers messages to a subscriber in the order of its commands. So a tick that has arrived proves
+//! that everything published before it has arrived too, which an answer to PING does not prove.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +17,7 @@ use crate::l2;
 use crate::message::{self, Message};
 use crate::redis_connection::RedisConnection;
 
-/// A subscription on which no tick has come back for this many times the arming, though ticks were
-/// sent, is given up.
+/// A subscription without a tick for this many times `armed_for` is closed.
 const SILENCE: u32 = 3;
 
 /// Publishes ticks until dropped.
@@ -62,7 +60,7 @@ async fn subscribe(redis: &RedisConnection) -> redis::RedisResult<(PubSubSink, P
     Ok((sink, stream))
 }
 
-/// Returns when the subscription has ended or is not to be trusted any more.
+/// Returns when the subscription has ended or can no longer be trusted.
 async fn hear<E: Entry>(redis: &RedisConnection, l1: &L1<E>, mut stream: PubSubStream) {
     let silence = (redis.settings.armed_for * SILENCE).max(redis.settings.connect_timeout);
     let mut heard = Instant::now();
@@ -85,7 +83,7 @@ async fn hear<E: Entry>(redis: &RedisConnection, l1: &L1<E>, mut stream: PubSubS
             if redis.is_up() {
                 return;
             }
-            // Redis itself is away; the connection may yet come back to life with it.
+            // Redis itself is down; the connection may work again with it.
             heard = Instant::now();
         }
     }
@@ -95,7 +93,7 @@ fn apply<E: Entry>(redis: &RedisConnection, l1: &L1<E>, payload: &[u8]) {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let (sender, message) = message::parse(text);
     if sender == redis.replica {
-        // Done before it was sent.
+        // Applied before it was sent.
         return;
     }
     redis.metrics.peer_changes.inc();

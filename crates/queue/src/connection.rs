@@ -1,9 +1,8 @@
-//! The connection that all calls share but the blocking read.
+//! The connection that all calls except the blocking read share.
 //!
-//! redis-rs' manager makes a connection again when it breaks. But when the making fails for another reason than the
-//! network (a wrong password, no room for one more client), it keeps that failure and gives it as the answer
-//! to every call from then on. Here the manager itself is made anew then, so that a Redis that was mended is
-//! used again.
+//! redis-rs's manager connects again when a connection breaks. But if connecting fails for a reason other than the network (a wrong
+//! password, too many clients), it returns that error for every later call. In this case the manager itself is replaced here, so
+//! that Redis is used again when the cause has been fixed.
 
 use std::{
     sync::Arc,
@@ -18,7 +17,7 @@ use redis::{
 
 use crate::{QueueError, QueueSettings};
 
-/// A refusal may be that of a command as well, for which a new connection is of no use: not at each.
+/// The least time between two replacements. An error may also come from a command, and then a new connection does not help.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -49,12 +48,12 @@ impl Connection {
         Ok(Self { client, config, current })
     }
 
-    /// The one of now.
+    /// The current connection.
     pub fn get(&self) -> ConnectionManager {
         self.current.lock().manager.clone()
     }
 
-    /// A call was refused. What the network did to it is the manager's own business.
+    /// A call failed. The manager itself handles network errors.
     pub fn refused(&self, error: &RedisError) {
         if error.is_io_error() {
             return;

@@ -1,4 +1,4 @@
-//! Reading the queue: one consumer of the group.
+//! A consumer of the group, which reads the queue.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +10,7 @@ use crate::{
     trace::published_at,
 };
 
-/// An order that was delivered to a consumer. It stays with that consumer until it is
-/// acknowledged, set aside, or taken over.
+/// An order that was delivered to a consumer. It belongs to that consumer until it is acknowledged, set aside or taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The entry's id in the stream.
@@ -26,12 +25,12 @@ pub type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 type Read = Option<Vec<(String, Vec<Entry>)>>;
 
 impl Delivery {
-    /// When it came into the queue, by the clock of Redis.
+    /// When it was published, by Redis's clock.
     pub fn published_at(&self) -> Option<SystemTime> {
         published_at(&self.entry_id)
     }
 
-    /// An entry of the stream, as its id and its fields.
+    /// Parses an entry.
     ///
     /// # Errors
     /// The entry's id alone for one that nobody of us wrote.
@@ -52,25 +51,25 @@ impl Delivery {
     }
 }
 
-/// The most steps through the entries in hand of one search for the dead.
+/// The most steps of one search for entries of dead consumers.
 const TAKE_OVER_STEPS: usize = 16;
 
-/// One consumer of the group, with a connection of its own: a read that blocks would hold up
-/// everything else on a shared one (redis-rs#1924).
+/// One consumer of the group. It has its own connection, because a blocking read would block all other calls on a shared one
+/// (redis-rs#1924).
 pub struct Consumer {
     queue: Queue,
     client: Client,
     name: String,
     connection: Option<MultiplexedConnection>,
-    /// Up to where the entries in hand were searched for those of the dead.
+    /// Where the search for entries of dead consumers continues.
     searched: String,
 }
 
 impl Consumer {
-    /// A consumer called `name`, which no other process may use at the same time.
+    /// Creates a consumer. No other process may use the same name at the same time.
     ///
     /// # Errors
-    /// An address that cannot be understood.
+    /// The Redis URL is not valid.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
         let client = queue.settings.client().map_err(QueueError::Url)?;
         Ok(Self { queue, client, name: name.into(), connection: None, searched: FIRST.to_owned() })
@@ -81,17 +80,16 @@ impl Consumer {
         &self.name
     }
 
-    /// Waits for orders, for as long as the settings say, and takes at most `max`. None is no
-    /// error. A stream or group that is missing is made.
+    /// Waits for orders, for at most the block time of the settings, and returns up to `max`. A missing stream or group is created.
     ///
-    /// Cancelling it may leave orders delivered that nobody has seen; they are taken over later,
-    /// as those of a consumer that died.
+    /// If it is cancelled, orders may have been delivered that no caller has seen. They are taken over later, like those of a dead
+    /// consumer.
     ///
     /// # Errors
-    /// Redis is away or refuses. The next call connects again; the caller should wait a little.
+    /// Redis is down or refuses the call. The next call connects again; the caller should wait a little.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         if max == 0 {
-            // Redis would read it as no limit.
+            // Redis would interpret it as no limit.
             return Ok(Vec::new());
         }
         let result = self.read(max).await;
@@ -110,7 +108,7 @@ impl Consumer {
 
     async fn read(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let block = self.queue.settings.block;
-        // Redis answers a blocked read late by up to its own tick of 100 ms, and under load later.
+        // Redis answers a blocked read up to 100 ms late (its tick), and later under load.
         let patience = block + self.queue.settings.op_timeout;
         let mut connection = if let Some(connection) = &self.connection {
             connection.clone()
@@ -134,14 +132,13 @@ impl Consumer {
         Ok(self.understood(entries).await)
     }
 
-    /// Takes over at most `max` orders that were delivered to any consumer, this one included,
-    /// and have been neither acknowledged nor kept alive for `idle`. None is no error; where very
-    /// many entries are in hand, the next call goes on where this one stopped.
+    /// Takes over up to `max` orders that were delivered to any consumer, including this one, and have been neither acknowledged nor
+    /// kept alive for `idle`. If very many entries are in flight, the next call continues the search.
     ///
-    /// Cancelling it may leave orders taken over that nobody has seen; they are taken over again.
+    /// If it is cancelled, orders may have been taken over that no caller has seen. They are taken over again later.
     ///
     /// # Errors
-    /// Redis is away or refuses, or the group does not exist.
+    /// Redis is down or refuses the call, or the group does not exist.
     pub async fn take_over(
         &mut self,
         idle: Duration,

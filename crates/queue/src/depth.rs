@@ -1,4 +1,4 @@
-//! How much there is still to do.
+//! The depth of the queue, and the age of its oldest entry.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::{
     keys::{GROUP, RETRIES, STREAM, stream_exists},
 };
 
-/// The most entries that are counted one by one, on either side, before `lag` is believed: about a
-/// millisecond of Redis's time.
+/// The most entries that are counted one by one, on either side of the last delivered one, before `lag` is used. It takes Redis
+/// about a millisecond.
 const COUNT_MAX: usize = 2000;
 
 /// The orders in the queue, by state.
@@ -25,7 +25,7 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// All of them: what the workers are scaled by.
+    /// The number by which workers are scaled.
     pub fn total(self) -> u64 {
         self.waiting + self.in_hand + self.later
     }
@@ -34,14 +34,13 @@ impl Depth {
 impl Queue {
     /// Counts the orders in the queue.
     ///
-    /// Redis's own count of what a group has still to read (`lag`) can be unknown or wrong after
-    /// `XDEL` or a trim by somebody else's hand (redis#13337). It is the last resort here, for when
-    /// much lies on both sides of the last delivered entry. What lies behind it is counted, or
-    /// what lies before it and is taken off the whole: the trimming keeps that short. So the depth of a
-    /// queue that is nearly empty is exact, whatever `lag` says.
+    /// Redis's own count of what a group has still to read (`lag`) can be unknown or wrong after `XDEL` or a manual trim
+    /// (redis#13337). It is used only if there are many entries on both sides of the last delivered one. Otherwise the entries after
+    /// it are counted, or those before it are counted and subtracted from the total; trimming keeps the latter few. So the depth of a
+    /// nearly empty queue is exact, whatever `lag` is.
     ///
     /// # Errors
-    /// Redis is away or refuses, or the group does not exist. An unknown depth is never 0.
+    /// Redis is down or refuses the call, or the group does not exist. An unknown depth is an error, never 0.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
         let script = Script::new(concat!(
             stream_exists!(),
@@ -85,10 +84,10 @@ impl Queue {
         Ok(Depth { waiting, in_hand, later })
     }
 
-    /// How long the entry that will be delivered next has been waiting; `None` if none waits.
+    /// How long the oldest undelivered entry has waited; `None` if there is none.
     ///
     /// # Errors
-    /// Redis is away or refuses, or the group does not exist.
+    /// Redis is down or refuses the call, or the group does not exist.
     pub async fn oldest_waiting(&self) -> Result<Option<Duration>, QueueError> {
         let script = Script::new(concat!(
             stream_exists!(),

@@ -1,4 +1,4 @@
-//! The order queue on Redis: ids of orders on their way from the API to the workers.
+//! The order queue on Redis Streams: ids of orders on their way from the API to the workers.
 //!
 //! What lives here: publishing ([`Queue::publish_many`]), consuming ([`Consumer`]), retries, taking
 //! over from the dead, and the depth of the queue. What must not: anything about orders beyond
@@ -8,27 +8,26 @@
 //!
 //! # Keys
 //!
-//! | key | type | holds |
+//! | key | type | contents |
 //! |---|---|---|
-//! | `holdfast:{orders}:stream` | stream | one entry for each published order: `o` its id, `t` the trace context if it is sampled |
+//! | `holdfast:{orders}:stream` | stream | one entry per published order: `o` its id, `t` the trace context if it is sampled |
 //! | `holdfast:{orders}:retries` | sorted set | orders whose next attempt is due later; the score is that time by Redis's clock, in ms |
 //!
-//! Both share a hash tag, so that scripts may touch both in a cluster. One consumer group,
-//! `fulfilment`; each process is a consumer with a name of its own, because two that share a name
-//! take each other's entries for their own.
+//! Both have the same hash tag, so that scripts can use both in a cluster. There is one consumer group, `fulfilment`. Each process
+//! is a consumer with its own name, because two consumers with the same name would receive each other's entries.
 //!
 //! # The states of an entry
 //!
 //! ```text
-//! publish ──▶ waiting ──XREADGROUP──▶ in hand ──XACK──▶ done ──trim──▶ gone
+//! publish ──▶ waiting ──XREADGROUP──▶ in flight ──XACK──▶ done ──trim──▶ deleted
 //!               ▲                      │    ▲
-//!               │                 retry│    └─XAUTOCLAIM─ in hand of a dead consumer
+//!               │                 retry│    └─XAUTOCLAIM─ in flight at a dead consumer
 //!               └──due── later ◀───────┘
 //! ```
 //!
 //! [`Queue::depth`] counts waiting, in hand and later.
 //!
-//! An entry that is not one of ours is acknowledged when it is read, or it would go round for ever.
+//! An entry that is not one of ours is acknowledged when it is read. Otherwise it would be delivered again for ever.
 //!
 //! # Trimming
 //!
@@ -38,11 +37,10 @@
 //! delivered. What was not delivered is never cut. The price: while one order takes an hour, the
 //! done entries of that hour stay, some 50 bytes each.
 //!
-//! # Redis is away, hung or emptied
+//! # When Redis is down, hung or emptied
 //!
-//! Each call has a timeout, and says when it failed; who calls decides how long to wait before the
-//! next. Connections are made again by themselves, and a group that is missing is made by whoever
-//! reads. Redis must be 7 or later.
+//! Each call has a timeout and returns its failure; the caller decides how long to wait before the next call. Connections are
+//! established again automatically, and a missing group is created by its readers. Redis must be version 7 or later.
 
 mod connection;
 mod consumer;
@@ -57,5 +55,5 @@ pub use depth::Depth;
 pub use error::QueueError;
 pub use queue::{Job, Queue, QueueSettings};
 
-/// The publishing side, by the name that its users know it by.
+/// The queue, as its publishers see it.
 pub type Publisher = Queue;

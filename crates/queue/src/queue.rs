@@ -1,4 +1,4 @@
-//! The queue without its blocking read.
+//! All calls except the blocking read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,20 +11,19 @@ use crate::{
     trace::Publishing,
 };
 
-/// The most orders of one call; longer lists are cut into round trips of this size.
+/// The most orders of one round trip.
 const CALL_MAX: usize = 1024;
 
 /// How to reach the queue, and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct QueueSettings {
-    /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
+    /// For example `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
-    /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
-    /// `None`: those of the system.
+    /// With `rediss://`: certificates (PEM) of the authorities that verify the server; `None`: the system's authorities.
     pub redis_ca: Option<Arc<[u8]>>,
-    /// The longest wait for an answer, and for a connection.
+    /// The timeout of a call, and of connecting.
     pub op_timeout: Duration,
-    /// How long a consumer's read waits in Redis for an order to come.
+    /// How long a consumer's read waits in Redis for an order.
     pub block: Duration,
 }
 
@@ -57,11 +56,11 @@ impl QueueSettings {
 pub struct Job {
     /// Which order.
     pub order_id: i64,
-    /// The W3C `traceparent` of the request that placed it, if that is sampled.
+    /// The W3C `traceparent` of the request that placed the order, if it is sampled.
     pub trace_context: Option<String>,
 }
 
-/// The queue. Cheap to clone; all clones share one connection, which is made again by itself.
+/// The queue. Cheap to clone; clones share one connection, which reconnects automatically.
 #[derive(Clone)]
 pub struct Queue {
     pub(crate) connection: Connection,
@@ -69,16 +68,15 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Makes the queue. Connects when it is first used: a Redis that is away is no reason not to
-    /// start. Must be called within a tokio runtime.
+    /// Connects at the first call, so that programs can start while Redis is down. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An address that cannot be understood.
+    /// The Redis URL is not valid.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
         Ok(Self { connection: Connection::new(&settings)?, settings })
     }
 
-    /// Runs a call within the timeout, the making of a connection included.
+    /// Runs a call within the timeout, including connecting.
     pub(crate) async fn within<T>(
         &self,
         call: impl Future<Output = redis::RedisResult<T>>,
@@ -91,11 +89,10 @@ impl Queue {
         }
     }
 
-    /// Puts orders into the queue, many in one round trip. The trace of an order that has one goes
-    /// on from the span of this.
+    /// Publishes orders, many in one round trip. The trace of a sampled order continues from the span of this call.
     ///
     /// # Errors
-    /// Redis is away or refuses. Some of the orders may be in the queue then.
+    /// Redis is down or refuses the call. Some of the orders may have been published.
     pub async fn publish_many(&self, jobs: &[Job]) -> Result<(), QueueError> {
         for jobs in jobs.chunks(CALL_MAX) {
             let spans = Publishing::begin(jobs);
@@ -115,11 +112,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes the stream and its group if they are missing. Entries that are there already will be
-    /// delivered.
+    /// Creates the stream and its group if they do not exist. Existing entries will be delivered.
     ///
     /// # Errors
-    /// Redis is away or refuses.
+    /// Redis is down or refuses the call.
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
         let mut connection = self.connection.get();
         let mut create = redis::cmd("XGROUP");
@@ -130,10 +126,10 @@ impl Queue {
         }
     }
 
-    /// Says that these entries are done. One that was done already is no error.
+    /// Acknowledges entries. Acknowledging an entry again is not an error.
     ///
     /// # Errors
-    /// Redis is away or refuses; the entries will be delivered again then.
+    /// Redis is down or refuses the call. The entries will be delivered again.
     pub async fn ack_many(&self, deliveries: &[Delivery]) -> Result<(), QueueError> {
         let entry_ids: Vec<_> =
             deliveries.iter().map(|delivery| delivery.entry_id.as_str()).collect();
@@ -150,11 +146,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts orders aside until a delay has passed, and says that their entries are done: both or
-    /// neither.
+    /// Sets orders aside until a delay has passed and acknowledges their entries, atomically.
     ///
     /// # Errors
-    /// Redis is away or refuses; the entries will be delivered again then.
+    /// Redis is down or refuses the call. The entries will be delivered again.
     pub async fn retry_later(&self, retries: &[(Delivery, Duration)]) -> Result<(), QueueError> {
         for retries in retries.chunks(CALL_MAX) {
             let script = Script::new(
@@ -177,10 +172,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts retries that are due back into the stream, at most `limit`, and says how many.
+    /// Moves up to `limit` due retries back into the stream, and returns how many.
     ///
     /// # Errors
-    /// Redis is away or refuses.
+    /// Redis is down or refuses the call.
     pub async fn promote_due(&self, limit: usize) -> Result<usize, QueueError> {
         let script = Script::new(
             "local time = redis.call('TIME') \
@@ -203,11 +198,11 @@ impl Queue {
         self.within(call.invoke_async(&mut connection)).await
     }
 
-    /// Tells Redis that these entries are still being worked on, so that nobody takes them over.
-    /// Only for orders whose claim still holds: it would take an entry back from its heir.
+    /// Tells Redis that these entries are still in flight, so that no consumer takes them over. Only for orders whose claim is
+    /// still valid: it would take an entry away from the consumer that has taken it over.
     ///
     /// # Errors
-    /// Redis is away or refuses.
+    /// Redis is down or refuses the call.
     pub async fn keep_alive(
         &self,
         consumer: &str,
@@ -226,12 +221,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Cuts off the done entries at the old end of the stream, in whole blocks of its storage, so
-    /// some may stay. Never cuts what is in hand or not delivered. Without Redis's usual limit of
-    /// 10,000 entries a call, which is less than a worker gets done between two calls.
+    /// Removes the oldest done entries, in whole blocks of Redis's storage, so some may stay. Never removes entries that are in
+    /// flight or not delivered. Redis's default limit of 10,000 entries per call is off, because a worker finishes more between
+    /// two calls.
     ///
     /// # Errors
-    /// Redis is away or refuses, or the group does not exist.
+    /// Redis is down or refuses the call, or the group does not exist.
     pub async fn trim(&self) -> Result<(), QueueError> {
         let script = Script::new(
             "local pending = redis.call('XPENDING', KEYS[1], ARGV[1]) \
@@ -252,11 +247,11 @@ impl Queue {
         self.within(script.key(STREAM).arg(GROUP).invoke_async::<()>(&mut connection)).await
     }
 
-    /// Forgets consumers that hold nothing and have not been heard of for `idle`: each process
-    /// brings a name of its own, and they would pile up.
+    /// Removes consumers that have no entries in flight and have been idle for `idle`. Each process has a new name, so they would
+    /// accumulate.
     ///
     /// # Errors
-    /// Redis is away or refuses, or the group does not exist.
+    /// Redis is down or refuses the call, or the group does not exist.
     pub async fn forget_consumers(&self, idle: Duration) -> Result<(), QueueError> {
         let script = Script::new(concat!(
             stream_exists!(),

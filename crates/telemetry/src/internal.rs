@@ -1,6 +1,5 @@
-//! The internal port: `/metrics`, `/livez` and `/readyz`, to be read only. Every pod of a cluster may
-//! reach it without a credential, so nothing that it answers changes anything, and no client can keep
-//! it from answering a probe.
+//! The internal port: `/metrics`, `/livez` and `/readyz`. Every pod of a cluster may reach it without a credential, so it is
+//! read-only, and no client can keep it from answering a probe.
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -24,16 +23,15 @@ use tokio::{
 
 use crate::{Readiness, Registry};
 
-/// The most connections. One more closes the oldest: a probe always gets its turn, whoever holds
-/// connections open.
+/// The most connections. One more replaces the oldest, so that probes are always answered.
 const CONNECTIONS_MAX: usize = 64;
 /// The longest wait for the headers of a request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
-/// How long a connection lives at most: for one request, and an answer that its client reads.
+/// How long a connection may take for its one request and answer.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 /// What is buffered of a connection at most.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// The pause when no connection can be accepted, for want of file handles for example.
+/// The pause when no connection can be accepted, for example because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The internal port, open but not yet answering.
@@ -53,23 +51,23 @@ impl InternalServer {
     /// Opens the port.
     ///
     /// # Errors
-    /// The port is taken, or may not be opened.
+    /// The port is in use, or may not be opened.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Where it listens: tells the port if 0 was asked for.
+    /// The address, with the assigned port if port 0 was requested.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until it is dropped, which closes all connections. `/livez` and `/metrics` should
-    /// answer to the very end, so this has no graceful way out.
+    /// Serves until it is dropped, which closes all connections. There is no graceful shutdown, because `/livez` and
+    /// `/metrics` should answer to the end.
     ///
     /// # Errors
-    /// None today: what fails is tried again.
+    /// None at present.
     pub async fn serve(self, registry: Registry, readiness: Readiness) -> io::Result<()> {
         let router = Router::new()
             .route("/metrics", get(metrics))
@@ -89,7 +87,7 @@ impl InternalServer {
     }
 }
 
-/// Connections that are open, the oldest first.
+/// Open connections, the oldest first.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
@@ -98,7 +96,7 @@ struct Connections {
 
 impl Connections {
     fn open(&mut self, stream: TcpStream, router: Router) {
-        // What has ended takes no place.
+        // Forget ended connections.
         while self.tasks.try_join_next().is_some() {}
         self.handles.retain(|handle| !handle.is_finished());
         while self.handles.len() >= CONNECTIONS_MAX {
@@ -113,7 +111,7 @@ impl Connections {
                 .max_buf_size(BUFFER_BYTES)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-            // A client that breaks off or is too slow.
+            // Fails if the client disconnects or is too slow.
             let _ = timeout(CONNECTION_LIMIT, connection).await;
         };
         self.handles.push_back(self.tasks.spawn(serving));

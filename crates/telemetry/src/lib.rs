@@ -1,5 +1,4 @@
-//! What every Holdfast process needs around its work: refusing wrong settings in one sentence,
-//! logs, traces, the metrics registry, and the internal port with `/metrics`, `/livez` and
+//! What all Holdfast programs share: settings, logs, traces, metrics, and the internal port with `/metrics`, `/livez` and
 //! `/readyz`.
 //!
 //! What lives here: [`settings`] (parsers and the sentence), [`log_level`], [`TelemetrySettings`] and [`init`]
@@ -8,8 +7,7 @@
 //! the request at hand), [`Readiness`], [`registry`] and [`InternalServer`], [`probe`] and [`command`] (what the binaries' command lines have in common) and
 //! [`Chain`] (an error with its causes on one line).
 //!
-//! What must not: anything about products and orders. A crate's own metrics live in that crate;
-//! they are registered in the registry that is made here.
+//! Nothing about products and orders belongs here. Each crate declares its own metrics.
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
 
 mod chain;

@@ -1,5 +1,4 @@
-//! What is logged, changeable while the process runs: by its owner only, through the admin port of the
-//! API, or by a signal.
+//! What is logged. It can be changed while the process runs, through the admin port of the API or by a signal.
 
 use std::{io, sync::OnceLock};
 
@@ -8,7 +7,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::{known_crates, settings::MustBe};
 
-/// The longest text that is taken.
+/// The longest text that is accepted.
 const MAX_BYTES: usize = 1024;
 
 static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -21,11 +20,11 @@ pub(crate) fn changeable(filter: EnvFilter) -> reload::Layer<EnvFilter, Registry
     filter
 }
 
-/// Reads a level or directives.
+/// Parses a level or directives.
 ///
 /// # Errors
-/// What is neither, and what names a crate of which this program has nothing: it would match
-/// nothing, and switch everything else off.
+/// The text is neither, or names a crate that is not part of this program: such a directive would match nothing and switch
+/// everything else off.
 pub(crate) fn parse(text: &str) -> Result<EnvFilter, MustBe> {
     let must_be = || {
         MustBe::new(
@@ -40,7 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<EnvFilter, MustBe> {
     for directive in directives(text) {
         let target = directive.split(['=', '[']).next().unwrap_or_default().trim();
         let is_level = target.parse::<tracing::level_filters::LevelFilter>().is_ok();
-        // A word by itself is a level more often than not: a part of a name is none.
+        // A single word is usually a level, so it must be a complete crate name.
         let prefix = directive.contains('=');
         if !target.is_empty() && !is_level && !known_crates::has(target, prefix) {
             return Err(MustBe::new(format!(
@@ -52,7 +51,7 @@ pub(crate) fn parse(text: &str) -> Result<EnvFilter, MustBe> {
     Ok(filter)
 }
 
-/// Splits at commas, but not within the fields of a span.
+/// Splits at commas outside the fields of a span.
 fn directives(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |c| {
@@ -67,7 +66,7 @@ fn directives(text: &str) -> impl Iterator<Item = &str> {
     .filter(|directive| !directive.is_empty())
 }
 
-/// What is logged now; `None` before logs are set up.
+/// The current filter; `None` before logs are set up.
 pub fn get() -> Option<String> {
     HANDLE.get()?.with_current(ToString::to_string).ok()
 }
@@ -75,7 +74,7 @@ pub fn get() -> Option<String> {
 /// Whether `text` can be given to [`set`].
 ///
 /// # Errors
-/// What it must be.
+/// What the text must be.
 pub fn check(text: &str) -> Result<(), MustBe> {
     if text.len() > MAX_BYTES {
         return Err(MustBe::new(format!("must have at most {MAX_BYTES} bytes")));
@@ -83,10 +82,10 @@ pub fn check(text: &str) -> Result<(), MustBe> {
     parse(text.trim()).map(drop)
 }
 
-/// Logs from now on what `text` says, until the process ends.
+/// Changes what is logged until the process ends.
 ///
 /// # Errors
-/// Neither a level nor directives; too long; or logs are not set up.
+/// The text is neither a level nor directives, or is too long, or logs are not set up.
 pub fn set(text: &str) -> Result<(), MustBe> {
     let text = text.trim();
     check(text)?;
@@ -100,11 +99,11 @@ pub fn set(text: &str) -> Result<(), MustBe> {
     Ok(())
 }
 
-/// Changes what is logged when signals come, until it is dropped: SIGUSR1 logs our own crates at
-/// `debug`, SIGUSR2 logs what `settings` says again. Must be called within a tokio runtime.
+/// Changes what is logged on signals, until it is dropped: SIGUSR1 also logs our own crates at `debug`, SIGUSR2 returns to
+/// `settings`. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// Signals cannot be listened for.
+/// The signal handlers cannot be installed.
 pub fn follow_signals(settings: &str) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let (mut more, mut again) =
         (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);

@@ -1,4 +1,4 @@
-//! A log line, and what it says about the request that it is about.
+//! The format of a log line, with the ids of the current request.
 
 use std::fmt;
 
@@ -21,16 +21,16 @@ tokio::task_local! {
     pub static REQUEST: Request;
 }
 
-/// What log lines say about a request, wherever within its work they are written.
+/// What all log lines of a request contain.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Its id: printable ASCII.
+    /// Printable ASCII.
     pub id: HeaderValue,
-    /// Its trace, or that of its caller.
+    /// The trace of the request or of its caller.
     pub trace_id: Option<TraceId>,
 }
 
-/// The ids that belong to a line.
+/// The ids of a line.
 #[derive(Debug, Default)]
 struct Ids {
     request: Option<String>,
@@ -64,7 +64,7 @@ impl Ids {
     }
 }
 
-/// The crate's own formats, with the ids at the end of each line.
+/// The formats of `tracing-subscriber`, with the ids at the end of each line.
 pub(crate) struct WithIds<F>(pub F);
 
 pub(crate) type JsonLine = WithIds<Format<Json>>;

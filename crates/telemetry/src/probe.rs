@@ -1,4 +1,4 @@
-//! Asking a process of ours, on the same host, whether it is well.
+//! Checking the health of a program over its internal port.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,12 +11,12 @@ use crate::settings::MustBe;
 /// The longest name of a host.
 const HOST_MAX: usize = 253;
 
-/// Who is asked: an IP address or the name of a host, and a port.
+/// The program to check: an IP address or a host name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeTarget(String);
 
 impl From<SocketAddr> for ProbeTarget {
-    /// An address that means every interface is asked on loopback.
+    /// For an address that means all interfaces, the loopback address is used.
     fn from(address: SocketAddr) -> Self {
         let host = match address.ip() {
             ip if !ip.is_unspecified() => ip,

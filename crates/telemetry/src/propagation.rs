@@ -1,4 +1,4 @@
-//! W3C trace context, in and out: <https://www.w3.org/TR/trace-context/>.
+//! W3C trace context: <https://www.w3.org/TR/trace-context/>.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The header, and the field of a queued job, that carries the context.
+/// The name of the header, and of the field of a queued job, with the context.
 pub const TRACEPARENT: &str = "traceparent";
 
 struct One<'a>(&'a str);
@@ -33,25 +33,23 @@ impl Injector for Fields {
     }
 }
 
-/// The context that `traceparent` names. A text that is no trace context is ignored, as the
-/// standard asks for.
+/// The context of a `traceparent`. An invalid text is ignored, as the standard requires.
 pub fn extract(traceparent: &str) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &One(traceparent))
 }
 
-/// Makes `span` a child of `parent`. To be called before the span is entered.
+/// Makes `span` a child of `parent`. Must be called before the span is entered.
 pub fn set_parent(span: &tracing::Span, parent: Context) {
-    // A disabled span has no place for a parent, and needs none.
+    // Fails for a disabled span, which needs no parent.
     let _ = span.set_parent(parent);
 }
 
-/// The `traceparent` of `span`, to be handed on; `None` if it is not sampled, since what is not
-/// recorded here need not be carried further.
+/// The `traceparent` of `span` for the next program; `None` if it is not sampled.
 pub fn traceparent_of(span: &tracing::Span) -> Option<String> {
     if span.is_disabled() { None } else { traceparent(&span.context()) }
 }
 
-/// The same of a context.
+/// The `traceparent` of a context; `None` if it is not sampled.
 pub fn traceparent(context: &Context) -> Option<String> {
     if !context.span().span_context().is_sampled() {
         return None;

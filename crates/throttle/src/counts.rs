@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-/// How many callers are told apart in one second. Those beyond share one count: their limit is then one for all of them,
-/// and the memory stays bounded.
+/// The most callers with separate counts in one second. Further callers share one count and one limit, so that the memory is
+/// bounded.
 const CALLERS_MAX: usize = 10_000;
-/// The count of those beyond. No caller is named so: names have a prefix.
+/// The name of the shared count. No caller has it, because names have a prefix.
 const OTHERS: &str = "*";
 
-/// The counts of the present second.
+/// The counts of the current second.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     second: u64,
@@ -17,17 +17,17 @@ pub(crate) struct Counts {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
-    /// Of all replicas, as Redis last had it.
+    /// Of all replicas, as of the last exchange with Redis.
     all: u64,
     /// Of this one, since.
     unsaid: u64,
 }
 
 impl Counts {
-    /// Counts one more; how many there have been in this second, this one included.
+    /// Counts a request, and returns the number of requests in this second including it.
     pub fn count(&mut self, caller: &str, second: u64) -> u64 {
         if second != self.second {
-            // Also when the clock was set back: what is counted is the present second, whichever it is.
+            // Also if the clock was set back.
             self.second = second;
             self.callers.clear();
         }

@@ -1,4 +1,4 @@
-//! Adding up the counts of all replicas in Redis.
+//! Adds up the counts of all replicas in Redis.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{ThrottleSettings, counts::Counts};
 
-/// How long a second's counts stay in Redis: longer than clocks differ.
+/// How long the counts of a second stay in Redis: longer than clocks differ.
 const KEPT_SECONDS: u64 = 5;
 
-/// Tells Redis of this replica's counts, and takes everybody's from it, until the runtime ends.
+/// Sends this replica's counts to Redis and reads the totals, until the runtime ends.
 pub(crate) async fn run(
     counts: Arc<Mutex<Counts>>,
     mut manager: ConnectionManager,
@@ -39,8 +39,7 @@ pub(crate) async fn run(
             && !error.is_io_error()
             && let Ok(renewed) = crate::connection(&settings)
         {
-            // When the making of a connection is refused (a wrong password), the manager gives that refusal as its
-            // answer for ever.
+            // If connecting is refused (a wrong password), the manager returns that error for ever.
             manager = renewed;
         }
         match answer {
@@ -51,7 +50,7 @@ pub(crate) async fn run(
                 }
                 failing = false;
             }
-            // Told once, not ten times a second.
+            // Logged once, not ten times a second.
             failed if !failing => {
                 let error = match failed {
                     Ok(Err(error)) => error.to_string(),

@@ -1,15 +1,15 @@
-//! How many requests a caller has sent in this second, counted over all replicas.
+//! Rate limits: how many requests a caller has sent in the current second, over all replicas.
 //!
 //! Each request is counted in this process's memory; the counts are added up in Redis in the background, many callers in
 //! one round trip, every [`ThrottleSettings::exchange`]. So no request waits for Redis, and a caller who spreads his
 //! requests over several replicas may exceed his limit by what they take in one such interval.
 //!
-//! While Redis is away each replica enforces the limit by itself: a caller may then send as many times
-//! the limit as there are replicas, and nobody is refused because Redis is down.
+//! While Redis is down, each replica enforces the limit alone: a caller may then send the limit once per replica, and no request is
+//! refused because Redis is down.
 //!
-//! A second is that of this machine's clock; replicas whose clocks differ count the requests at its edges differently.
+//! Seconds are those of each machine's clock. Replicas whose clocks differ assign requests at the edges to different seconds.
 //!
-//! Must not live here: HTTP, and who a caller is.
+//! This crate knows nothing about HTTP and about what a caller is.
 
 mod counts;
 mod exchange;
@@ -30,30 +30,29 @@ use counts::Counts;
 /// How to reach Redis, and how often.
 #[derive(Clone, Debug)]
 pub struct ThrottleSettings {
-    /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
+    /// For example `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
-    /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
-    /// `None`: those of the system.
+    /// With `rediss://`: certificates (PEM) of the authorities that verify the server; `None`: the system's authorities.
     pub redis_ca: Option<Arc<[u8]>>,
-    /// The longest wait for an answer, and for a connection.
+    /// The timeout of a call, and of connecting.
     pub op_timeout: Duration,
     /// How often the counts are added up.
     pub exchange: Duration,
 }
 
-/// The address cannot be understood.
+/// The Redis URL is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("the address of Redis cannot be understood")]
 pub struct ThrottleError(#[from] RedisError);
 
-/// What a caller may still do in this second.
+/// The result of counting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Whether this request is within the limit.
     pub allowed: bool,
-    /// How many a second are.
+    /// The requests per second.
     pub limit: u32,
-    /// How many are left.
+    /// The requests that are left in this second.
     pub left: u32,
 }
 
@@ -64,11 +63,10 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Begins to count. Connects when there is something to add up. Must be called within a tokio runtime, and works for
-    /// as long as that lives.
+    /// Connects when there are counts to add up. Must be called within a tokio runtime, and works until that ends.
     ///
     /// # Errors
-    /// An address that cannot be understood.
+    /// The Redis URL is not valid.
     pub fn start(settings: &ThrottleSettings) -> Result<Self, ThrottleError> {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let connection = connection(settings)?;
@@ -76,8 +74,8 @@ impl Throttle {
         Ok(Self { counts })
     }
 
-    /// Counts a request of `caller`, who may send `limit` a second. Never waits. One beyond the limit is counted too,
-    /// but takes nothing from the next second.
+    /// Counts a request of `caller`, whose limit is `limit` requests per second. Never waits. A refused request is counted too, but
+    /// does not affect the next second.
     pub fn count(&self, caller: &str, limit: u32) -> Allowance {
         let sent = self.counts.lock().count(caller, second());
         Allowance {
