@@ -174,7 +174,9 @@ fn named_tests(page: &str) -> String {
         }
         in_table = row;
         if shows || !row {
-            kept.push_str(line);
+            // Of a row, only the column of tests.
+            let column = line.trim_end().trim_end_matches('|').rsplit('|').next();
+            kept.push_str(if row { column.unwrap_or_default() } else { line });
             kept.push('\n');
         }
     }
