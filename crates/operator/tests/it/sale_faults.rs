@@ -167,7 +167,7 @@ async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
 }
 
 async fn leads(replica: &Replica) -> bool {
-    replica.metric("holdfast_operator_leader ").await > 0.5
+    replica.metric("holdfast_operator_leader").await > 0.5
 }
 
 #[tokio::test]
