@@ -51,7 +51,7 @@ impl<P: ProductEntry> Runner<P> {
             Ok(Ended::Refused(refusal)) => {
                 times.tell(&requests, Some(refusal.reason()));
                 for request in requests {
-                    self.refuse(request, refusal);
+                    request.refuse(refusal);
                 }
             }
         }
@@ -188,21 +188,16 @@ impl<P: ProductEntry> Runner<P> {
             request.answer(&results, &self.metrics);
         }
     }
+}
 
-    pub fn refuse_all(&self, requests: Vec<PendingRequest>, error: &StoreError) {
-        tracing::warn!(
-            error = %Chain(error),
-            orders = requests.len(),
-            "a batch was not admitted"
-        );
-        let refusal = refusal_for(error);
-        for request in requests {
-            self.refuse(request, refusal);
-        }
-    }
-
-    /// Refuses a request. [`Admission`](crate::Admission) counts it.
-    pub fn refuse(&self, request: PendingRequest, refusal: Refusal) {
+pub(super) fn refuse_all(requests: Vec<PendingRequest>, error: &StoreError) {
+    tracing::warn!(
+        error = %Chain(error),
+        orders = requests.len(),
+        "a batch was not admitted"
+    );
+    let refusal = refusal_for(error);
+    for request in requests {
         request.refuse(refusal);
     }
 }

@@ -8,6 +8,7 @@ use holdfast_telemetry::Chain;
 
 use crate::{
     AdmissionSettings, ProductEntry,
+    admit::refuse_all,
     decision::Refusal,
     metrics::AdmissionMetrics,
     needs::{NeededRow, wanted},
@@ -65,7 +66,7 @@ impl<P: ProductEntry> Runner<P> {
                 // The row of the lane, or somebody has locked the whole table.
                 Err(BatchFailure::Locking(batch, StoreError::LockTimeout(error))) => {
                     tracing::debug!(%error, "the rows of a batch stayed locked");
-                    self.blocked(batch, mode, Cause::Locked, &mut missing);
+                    blocked(batch, mode, Cause::Locked, &mut missing);
                 }
                 Err(BatchFailure::Later(batch, StoreError::LockTimeout(error))) => {
                     if !keys_were_suspect && batch.iter().any(|request| request.key().is_some()) {
@@ -73,7 +74,7 @@ impl<P: ProductEntry> Runner<P> {
                         batches.push((batch, tries));
                     } else {
                         tracing::warn!(%error, orders = batch.len(), "the write of a batch waited for too long");
-                        self.blocked(batch, mode, Cause::Write, &mut missing);
+                        blocked(batch, mode, Cause::Write, &mut missing);
                     }
                 }
                 Err(
@@ -92,34 +93,11 @@ impl<P: ProductEntry> Runner<P> {
                 }
                 Err(BatchFailure::Locking(batch, error) | BatchFailure::Later(batch, error)) => {
                     times.tell(&batch, Some(refusal_for(&error).reason()));
-                    self.refuse_all(batch, &error);
+                    refuse_all(batch, &error);
                 }
             }
         }
         missing
-    }
-
-    /// All requests of a batch must wait.
-    fn blocked(
-        &self,
-        batch: Vec<PendingRequest>,
-        mode: LockMode,
-        cause: Cause,
-        missing: &mut Vec<Missing>,
-    ) {
-        for request in batch {
-            // If the row is not known, that of the first product stands for it.
-            let product_id = match (mode, cause) {
-                (LockMode::WaitFor(product_id), Cause::Locked) => Some(product_id),
-                _ => request.needs().products().next(),
-            };
-            if let Some(id) = product_id {
-                missing.push(Missing { request, row: NeededRow::Product(id), cause });
-            } else {
-                tracing::error!("a request without a product is in a batch");
-                self.refuse(request, Refusal::Internal);
-            }
-        }
     }
 
     /// While keys are suspected to be written by transactions that do not end, takes their requests out, before
@@ -172,7 +150,7 @@ impl<P: ProductEntry> Runner<P> {
                 self.metrics.abandoned.inc();
             } else if waited > self.settings.wait_max {
                 let locked = request.misses > 0;
-                self.refuse(request, if locked { Refusal::LockTimeout } else { Refusal::Full });
+                request.refuse(if locked { Refusal::LockTimeout } else { Refusal::Full });
             } else {
                 self.metrics.lane_wait.observe(waited.as_secs_f64());
                 batch.push(request);
@@ -233,4 +211,21 @@ pub(crate) fn refusal_for(error: &StoreError) -> Refusal {
 #[allow(clippy::cast_precision_loss)] // batches are small
 fn to_f64(count: usize) -> f64 {
     count as f64
+}
+
+/// All requests of a batch must wait.
+fn blocked(batch: Vec<PendingRequest>, mode: LockMode, cause: Cause, missing: &mut Vec<Missing>) {
+    for request in batch {
+        // If the row is not known, that of the first product stands for it.
+        let product_id = match (mode, cause) {
+            (LockMode::WaitFor(product_id), Cause::Locked) => Some(product_id),
+            _ => request.needs().products().next(),
+        };
+        if let Some(id) = product_id {
+            missing.push(Missing { request, row: NeededRow::Product(id), cause });
+        } else {
+            tracing::error!("a request without a product is in a batch");
+            request.refuse(Refusal::Internal);
+        }
+    }
 }

@@ -219,7 +219,7 @@ impl<P: ProductEntry> Lanes<P> {
     ) {
         for (request, refusal) in refused {
             self.taken(1);
-            self.runner.refuse(request, refusal);
+            request.refuse(refusal);
         }
     }
 

@@ -6,7 +6,10 @@ use holdfast_domain::{ProductId, Shortfall};
 use holdfast_store::{MissedRows, SeenRows, StoreError};
 use holdfast_telemetry::Chain;
 
-use crate::{ProductEntry, batch::Runner, decision::Refusal, needs::NeededRow, pending::Missing};
+use crate::{
+    ProductEntry, admit::refuse_all, batch::Runner, decision::Refusal, needs::NeededRow,
+    pending::Missing,
+};
 
 impl<P: ProductEntry> Runner<P> {
     /// Refuses the requests whose row does not exist, and gives back the others with what was read of their rows.
@@ -29,7 +32,7 @@ impl<P: ProductEntry> Runner<P> {
             // Somebody has locked a whole table.
             Err(StoreError::LockTimeout(_)) => return (missing, SeenRows::default()),
             Err(error) => {
-                self.refuse_all(missing.into_iter().map(|it| it.request).collect(), &error);
+                refuse_all(missing.into_iter().map(|it| it.request).collect(), &error);
                 return (Vec::new(), SeenRows::default());
             }
         };
@@ -44,7 +47,7 @@ impl<P: ProductEntry> Runner<P> {
         for Missing { request, row, .. } in missing.extract_if(.., |it| unknown(&it.row).is_some())
         {
             if let Some(shortfall) = unknown(&row) {
-                self.refuse(request, Refusal::Short(shortfall));
+                request.refuse(Refusal::Short(shortfall));
             }
         }
         (missing, seen)

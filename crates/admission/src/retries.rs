@@ -86,7 +86,7 @@ impl<P: ProductEntry> Lanes<P> {
             self.runner.metrics.abandoned.inc();
         } else {
             self.runner.metrics.row_locked(now.saturating_duration_since(request.arrived));
-            self.runner.refuse(request, Refusal::LockTimeout);
+            request.refuse(Refusal::LockTimeout);
         }
     }
 

@@ -238,14 +238,13 @@ impl LockedRows {
         customer: Option<&CustomerRef>,
     ) -> Result<AllocatedLine, Shortfall> {
         let &Line { product_id, quantity, hold, .. } = line;
-        let unit_price = match hold {
-            Some(hold_id) => self.sell_held(line, hold_id, customer)?,
-            None => {
-                let sold = units(quantity);
-                let price = self.take(line, customer, |taken| taken.ordered += sold)?;
-                self.units(product_id)?.sold += sold;
-                price
-            }
+        let unit_price = if let Some(hold_id) = hold {
+            self.sell_held(line, hold_id, customer)?
+        } else {
+            let sold = units(quantity);
+            let price = self.take(line, customer, |taken| taken.ordered += sold)?;
+            self.units(product_id)?.sold += sold;
+            price
         };
         Ok(AllocatedLine { product_id, quantity, hold, unit_price })
     }

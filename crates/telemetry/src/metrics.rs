@@ -84,7 +84,7 @@ macro_rules! metrics {
             [$($fields)* $(#[doc = $help])+ $vis $field: $crate::metrics::$kind,]
             [$registry $($statements)*
                 let $field = $registry.declare::<$crate::metrics::$kind>(
-                    $crate::metrics::Declaration::new($metric, concat!($($help),+))
+                    &$crate::metrics::Declaration::new($metric, concat!($($help),+))
                         $($(.label(stringify!($label), $crate::metrics!(@values $($values)?)))+)?
                         $(.buckets(&$buckets))?
                 )?;
@@ -106,7 +106,7 @@ macro_rules! metrics {
             )+]
             [$registry $($statements)*
                 let [$($field),+] = $registry.declare_each(
-                    $crate::metrics::Declaration::new($metric, concat!($($help),+))
+                    &$crate::metrics::Declaration::new($metric, concat!($($help),+))
                         .label(stringify!($label), &[$($value),+])
                         $(.buckets(&$buckets))?,
                     [$($value),+],

@@ -10,8 +10,8 @@ fn metrics() -> AdmissionMetrics {
     AdmissionMetrics::unmeasured(&Registry::default()).unwrap()
 }
 
-fn key(request: &[u8]) -> Option<IdempotencyKey> {
-    Some(IdempotencyKey::new("", "k", request))
+fn key(request: &[u8]) -> IdempotencyKey {
+    IdempotencyKey::new("", "k", request)
 }
 
 fn order(key: Option<IdempotencyKey>) -> PlaceOrder {
@@ -55,12 +55,12 @@ fn an_answer_that_a_batch_does_not_have_is_an_internal_error() {
 #[test]
 fn a_repeat_within_a_batch_is_answered_with_the_result_of_the_first() {
     let (mut allocator, mut keys) = (allocator(), GrantedKeys::default());
-    let (mut first, _) = Case::new(order(key(b"1")));
-    let (mut repeat, mut answer) = Case::new(order(key(b"1")));
+    let (mut first, _) = Case::new(order(Some(key(b"1"))));
+    let (mut repeat, mut answer) = Case::new(order(Some(key(b"1"))));
     first.decide(&mut allocator, &mut keys);
     repeat.decide(&mut allocator, &mut keys);
     let id = holdfast_domain::OrderId(7);
-    let results = [(key(b"1").unwrap().id(), KeyResult::Order(id))].into();
+    let results = [(key(b"1").id(), KeyResult::Order(id))].into();
     repeat.answer(&results, &metrics());
     assert_eq!(answer.try_recv().unwrap(), Ok(OrderDecision::Repeated(id)));
     assert_eq!(allocator.changes()[0].sold, 1);
@@ -69,13 +69,13 @@ fn a_repeat_within_a_batch_is_answered_with_the_result_of_the_first() {
 #[test]
 fn a_key_of_another_request_or_of_another_kind_of_request_is_refused() {
     let (mut allocator, mut keys) = (allocator(), GrantedKeys::default());
-    let (mut first, _) = Case::new(order(key(b"1")));
+    let (mut first, _) = Case::new(order(Some(key(b"1"))));
     first.decide(&mut allocator, &mut keys);
-    let (mut other, mut answer) = Case::new(order(key(b"2")));
+    let (mut other, mut answer) = Case::new(order(Some(key(b"2"))));
     other.decide(&mut allocator, &mut keys);
     other.answer(&KeyResults::new(), &metrics());
     assert_eq!(answer.try_recv().unwrap(), Err(Refusal::KeyReused));
-    let (mut other, mut answer) = Case::new(hold(key(b"1")));
+    let (mut other, mut answer) = Case::new(hold(Some(key(b"1"))));
     other.decide(&mut allocator, &mut keys);
     other.answer(&KeyResults::new(), &metrics());
     assert_eq!(answer.try_recv().unwrap(), Err(Refusal::KeyReused));

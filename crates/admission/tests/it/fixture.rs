@@ -216,14 +216,14 @@ pub async fn place(
 ) -> Result<AcceptedOrder, Refusal> {
     match admission.place_order(order).await? {
         OrderDecision::Accepted(order) => Ok(order),
-        other => panic!("{other:?}"),
+        OrderDecision::Repeated(_) => panic!("a repeat"),
     }
 }
 
 pub async fn hold(replica: &Replica, hold: HoldStock) -> AcceptedHold {
     match replica.admission.hold(hold).await.unwrap() {
         HoldDecision::Accepted(hold) => hold,
-        other => panic!("{other:?}"),
+        HoldDecision::Repeated(_) => panic!("a repeat"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Admission on real servers, without HTTP. Each test has a database of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod fixture;
 mod holds;

@@ -74,8 +74,8 @@ impl Table {
     }
 }
 
-fn customer(name: &str) -> Option<CustomerRef> {
-    Some(CustomerRef::new(name.to_owned()).unwrap())
+fn customer(name: &str) -> CustomerRef {
+    CustomerRef::new(name.to_owned()).unwrap()
 }
 
 fn keyed(order: PlaceOrder, request: &[u8]) -> PlaceOrder {
@@ -108,7 +108,7 @@ async fn every_refusal_is_counted_once_under_its_reason() {
     table.refused("sale_over", one(over, 1)).await;
     let limited = table.replica.product(10).await;
     table.sale(limited, -60, 60, Some(1)).await;
-    let for_ada = PlaceOrder { customer_ref: customer("ada"), ..one(limited, 2) };
+    let for_ada = PlaceOrder { customer_ref: Some(customer("ada")), ..one(limited, 2) };
     table.refused("over_limit", for_ada).await;
     table.refused("customer_needed", one(limited, 1)).await;
 
@@ -117,9 +117,9 @@ async fn every_refusal_is_counted_once_under_its_reason() {
     table.refused("hold_expired", from_hold(lamp, expired, 1)).await;
     let released = table.hold(holding(lamp, 1)).await;
     table.refused("hold_differs", from_hold(lamp, released, 2)).await;
-    let for_bob = HoldStock { customer_ref: customer("bob"), ..holding(lamp, 1) };
+    let for_bob = HoldStock { customer_ref: Some(customer("bob")), ..holding(lamp, 1) };
     let of_bob = table.hold(for_bob).await;
-    let for_ada = PlaceOrder { customer_ref: customer("ada"), ..from_hold(lamp, of_bob, 1) };
+    let for_ada = PlaceOrder { customer_ref: Some(customer("ada")), ..from_hold(lamp, of_bob, 1) };
     table.refused("customer_differs", for_ada).await;
     let release = ReleaseHold { hold_id: released, product_id: lamp };
     table.replica.admission.release(release).await.unwrap();

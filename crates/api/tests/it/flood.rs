@@ -106,10 +106,9 @@ async fn start(settings: &[(&str, &str)], files: Option<usize>) -> Server {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let database_url = database().await;
     let binary = std::env::var("TEST_FLOOD_BINARY").unwrap_or_else(|_| BINARY.to_owned());
-    let mut limit = files.map_or_else(String::new, |files| format!("ulimit -n {files};"));
-    if let Some(folder) = cgroup() {
-        limit += &format!("echo $$ > {}/cgroup.procs;", folder.display());
-    }
+    let files = files.map(|files| format!("ulimit -n {files};"));
+    let group = cgroup().map(|folder| format!("echo $$ > {}/cgroup.procs;", folder.display()));
+    let limit = files.into_iter().chain(group).collect::<String>();
     let mut options = ProcessOptions::new("/bin/sh")
         .arg("-c")
         .arg(format!("{limit} exec \"$0\" serve"))

@@ -92,6 +92,7 @@ impl Server {
     }
 
     /// The value of a counter or gauge; a missing one fails the test.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a count")]
     pub async fn metric(&self, series: &str) -> u64 {
         metric(&self.internal.get("/metrics").await.text, series) as u64
     }

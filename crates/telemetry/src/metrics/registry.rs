@@ -37,8 +37,8 @@ impl Registry {
     ///
     /// # Errors
     /// The name is registered already, or is not one that Prometheus allows.
-    pub fn declare<M: Metric>(&self, declaration: Declaration) -> Result<M, Error> {
-        let metric = M::make(&declaration)?;
+    pub fn declare<M: Metric>(&self, declaration: &Declaration) -> Result<M, Error> {
+        let metric = M::make(declaration)?;
         self.metrics.register(Box::new(metric.clone()))?;
         self.with(|declared| {
             declared.rows.insert(declaration.name, declaration.row(M::KIND));
@@ -53,7 +53,7 @@ impl Registry {
     /// The name is registered already, or is not one that Prometheus allows.
     pub fn declare_each<M: Single, const N: usize>(
         &self,
-        declaration: Declaration,
+        declaration: &Declaration,
         values: [&str; N],
     ) -> Result<[M; N], Error> {
         let family: M::Family = self.declare(declaration)?;

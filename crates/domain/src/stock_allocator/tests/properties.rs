@@ -89,23 +89,21 @@ fn locked_rows(stocks: &[(i64, bool)], limit: u32) -> StockAllocator {
         let since = jiff::Timestamp::UNIX_EPOCH;
         product.selling = Selling::Limited(CustomerLimit { units: limit, since, after_order: 0 });
     });
-    let mut held = BTreeMap::<_, CustomerTotals>::new();
+    let mut totals = BTreeMap::<_, CustomerTotals>::new();
     for id in 1..6 {
-        let holder = [None, Some("ann"), Some("bob")][usize::try_from(id).unwrap() % 3];
-        let held_line = with_hold(&mut allocator, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
+        let named = [None, Some("ann"), Some("bob")][usize::try_from(id).unwrap() % 3];
+        let line = with_hold(&mut allocator, id, (id - 1) % 3 + 1, (id - 1) % 2 + 1);
         let hold = allocator.hold_row(HoldId(id)).unwrap().clone();
         let status = if id == 5 { HoldStatus::Expired } else { HoldStatus::Active };
-        let hold = HeldUnits { customer: holder.map(customer), status, ..hold };
+        let hold = HeldUnits { customer: named.map(customer), status, ..hold };
         allocator.add_hold(HoldId(id), hold);
-        if let (Some(holder), ProductId(2), HoldStatus::Active) =
-            (holder, held_line.product_id, status)
-        {
-            held.entry(customer(holder)).or_default().held += units(held_line.quantity);
+        if let (Some(name), ProductId(2), HoldStatus::Active) = (named, line.product_id, status) {
+            totals.entry(customer(name)).or_default().held += units(line.quantity);
         }
         let (status, may_be_fulfilled) = (OrderStatus::Pending, id > 3);
         allocator.add_order(OrderId(id), LockedOrder { status, may_be_fulfilled });
     }
-    for (customer, units) in held {
+    for (customer, units) in totals {
         allocator.add_customer_totals(ProductId(2), customer, units);
     }
     allocator
