@@ -93,7 +93,7 @@ async fn a_client_that_takes_no_answer_is_given_up() {
     ])
     .await;
     let large = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(50);
-    let open = async || server.metric("holdfast_http_connections ").await;
+    let open = async || server.metric("holdfast_http_connections").await;
     let before = open().await;
     let mut silent = Vec::new();
     for _ in 0..10 {
@@ -167,7 +167,7 @@ async fn requests_that_are_worked_on_are_not_interrupted_for_others() {
     drop(once);
     server
         .until("its connection is gone", async || {
-            server.metric("holdfast_http_connections ").await == 0
+            server.metric("holdfast_http_connections").await == 0
         })
         .await;
     let locked = server.store.lock_product(ProductId(product)).await.unwrap().unwrap();
@@ -181,14 +181,14 @@ async fn requests_that_are_worked_on_are_not_interrupted_for_others() {
         [with(&server, request.as_bytes()).await, with(&server, request.as_bytes()).await];
     server
         .until("both are in hand", async || {
-            server.metric("holdfast_http_requests_in_flight ").await == 2
+            server.metric("holdfast_http_requests_in_flight").await == 2
         })
         .await;
     let refused = server.api.raw(HEALTH, SHORT).await;
     assert_eq!(refused.statuses(), [503], "{}", refused.text);
     let text = refused.text.to_lowercase();
     assert!(text.contains("retry-after: 1") && text.contains("/problems/overloaded"), "{text}");
-    assert!(refused.closed && server.metric("holdfast_http_connections_refused_total ").await >= 1);
+    assert!(refused.closed && server.metric("holdfast_http_connections_refused_total").await >= 1);
     drop(locked);
     for stream in &mut working {
         assert!(next(stream).await.starts_with("HTTP/1.1 201"));
@@ -238,7 +238,7 @@ async fn behind_a_trusted_proxy_each_of_its_clients_has_a_number_of_requests() {
     let waiting = tokio::spawn(from("192.0.2.1"));
     server
         .until("it is in hand", async || {
-            server.metric("holdfast_http_requests_in_flight ").await == 1
+            server.metric("holdfast_http_requests_in_flight").await == 1
         })
         .await;
     let second = from("203.0.113.9, 192.0.2.1").await;
@@ -249,7 +249,7 @@ async fn behind_a_trusted_proxy_each_of_its_clients_has_a_number_of_requests() {
     let other = tokio::spawn(from("192.0.2.1, 192.0.2.2"));
     server
         .until("another client's is in hand", async || {
-            server.metric("holdfast_http_requests_in_flight ").await == 2
+            server.metric("holdfast_http_requests_in_flight").await == 2
         })
         .await;
     drop(locked);

@@ -65,7 +65,7 @@ async fn a_connection_whose_next_request_has_arrived_is_not_closed() {
         for round in 0..10 {
             server
                 .until("those of before are gone", async || {
-                    server.metric("holdfast_http_connections ").await == 0
+                    server.metric("holdfast_http_connections").await == 0
                 })
                 .await;
             let mut streams = idle(address).await;

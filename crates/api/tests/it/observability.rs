@@ -141,24 +141,22 @@ async fn what_is_logged_can_be_changed_while_it_runs() {
     assert_eq!(now().await, "info");
 
     let before = server.process.log().unwrap().len();
-    assert_eq!(put("warn,holdfast_api=debug".to_owned()).await.status, 200);
+    assert_eq!(put("warn,holdfast_admission=debug".to_owned()).await.status, 200);
     let about = now().await.to_string();
-    assert!(about.contains("holdfast_api=debug"), "{about}");
+    assert!(about.contains("holdfast_admission=debug"), "{about}");
     // An operator reads later that, and when, somebody did so.
     let log = server.process.log().unwrap().split_off(before);
     let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&line["before"], &line["now"]),
-        (&json!("info"), &json!("warn,holdfast_api=debug"))
+        (&json!("info"), &json!("warn,holdfast_admission=debug"))
     );
     // Sent to the workers in vain, which is told at debug.
     server.redis.kill9().await.unwrap();
     let product = server.product(3).await;
     assert_eq!(server.order(product, 1).await.status, 201);
     server
-        .until("debug lines", async || {
-            server.process.log().unwrap().contains("left to the sweeper")
-        })
+        .until("debug lines", async || server.process.log().unwrap().contains("left to the sweep"))
         .await;
 }
 

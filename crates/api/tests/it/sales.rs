@@ -328,7 +328,7 @@ async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
     // Its product is in the cache before anybody has read it.
     server
         .until("it is warmed up", async || {
-            server.metric("holdfast_cache_process_products ").await > 0
+            server.metric("holdfast_cache_process_products").await > 0
         })
         .await;
 

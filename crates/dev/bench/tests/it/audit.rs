@@ -111,7 +111,7 @@ async fn a_lost_order_is_found() {
     }
     let violations = findings(&fixture).await.violations;
     let [violation] = violations.as_slice() else { panic!("{violations:?}") };
-    assert!(violation.contains(&format!("[{}]", lost.id)), "{violation}");
+    assert!(violation.ends_with(&format!(": {}", lost.id)), "{violation}");
     assert!(!command(&fixture, &[]).await.status.success());
 }
 
