@@ -142,7 +142,7 @@ async fn postgres_last() {
         tokio::join!(environment.migrate(), environment.api(), environment.worker());
     migrate.logs(&["waiting for the database"]).await;
     api.logs(&["not ready yet", "onnection refused"]).await;
-    worker.logs(&["waiting for the database's schema", "onnection refused"]).await;
+    worker.logs(&["waiting for the database schema", "onnection refused"]).await;
     assert_eq!(environment.ready().await, [false, false]);
     environment.postgres.restart().await.unwrap();
     let migrated = migrate.wait(PATIENCE).await.unwrap();
@@ -157,7 +157,7 @@ async fn the_migration_last() {
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     let what = "the database has schema version 0, this binary needs";
     api.logs(&["not ready yet", what, "run `holdfast-api migrate`"]).await;
-    worker.logs(&["waiting for the database's schema", what]).await;
+    worker.logs(&["waiting for the database schema", what]).await;
     assert_eq!(environment.ready().await, [false, false]);
     environment.migrated().await;
     environment.sells(&[&api, &worker]).await;
@@ -218,7 +218,7 @@ async fn a_wrong_password_of_postgres() {
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     let what = "password authentication failed for user \\\"shopkeeper\\\"";
     api.logs(&["not ready yet", what]).await;
-    worker.logs(&["waiting for the database's schema", what]).await;
+    worker.logs(&["waiting for the database schema", what]).await;
     assert_eq!(environment.ready().await, [false, false]);
     environment.sql("ALTER ROLE shopkeeper PASSWORD 'hunter2'").await;
     environment.sells(&[&api, &worker]).await;
@@ -300,7 +300,7 @@ async fn a_schema_that_is_older_and_one_that_is_newer() {
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     api.logs(&["not ready yet", "the database has schema version", "run `holdfast-api migrate`"])
         .await;
-    worker.logs(&["waiting for the database's schema", "the database has schema version"]).await;
+    worker.logs(&["waiting for the database schema", "the database has schema version"]).await;
     assert_eq!(environment.ready().await, [false, false]);
     // The migration that was missing, and that of a next release.
     environment
