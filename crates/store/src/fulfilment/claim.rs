@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use holdfast_domain::{CustomerRef, OrderId};
 
-use super::{lease::lease_ran_out, read::ClaimedOrder};
+use super::{
+    lease::{lease_ran_out, lease_ran_out_detail},
+    read::ClaimedOrder,
+};
 use crate::{
     error::StoreError,
     history::{end_of_history, history_with},
@@ -129,7 +132,8 @@ impl Store {
                 FROM mine
                 WHERE orders.id = mine.id" r#"
                 RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS "tries!",
-                    mine.status = 'processing' AS "taken_over!",
+                    coalesce(earlier -> -1 ->> 'detail' ="# {lease_ran_out_detail} r#", false)
+                        AS "taken_over!",
                     line_count = 1 AND metadata IS NULL AND metadata_text IS NULL
                         AND earlier IS NULL AS "plain!",
                     product_id, quantity, unit_price_minor, customer_ref,

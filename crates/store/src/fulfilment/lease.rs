@@ -11,11 +11,15 @@ use crate::{error::StoreError, sql::checked, store::Store, time::interval};
 macro_rules! lease_ran_out {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         jsonb_build_object('status', 'processing', 'at', orders.processing_at),
-        jsonb_build_object('status', 'pending', 'at', now(), 'detail',
-            'the lease of its worker ran out')
+        jsonb_build_object('status', 'pending', 'at', now(), 'detail', "# {lease_ran_out_detail} r#")
     "#] $($to)+) };
 }
-pub(super) use lease_ran_out;
+
+/// The detail of the last of these steps. An order that a sweep has put back is recognized by it.
+macro_rules! lease_ran_out_detail {
+    ($($to:tt)+) => { $crate::sql::part!([r"'the lease of its worker ran out'"] $($to)+) };
+}
+pub(super) use {lease_ran_out, lease_ran_out_detail};
 
 impl Store {
     /// Makes the leases of these claims last for `lease` from now. A claim whose row is locked

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_domain::OrderId;
 
-use super::lease::lease_ran_out;
+use super::lease::{lease_ran_out, lease_ran_out_detail};
 use crate::{
     error::StoreError,
     history::{end_of_history, history_with},

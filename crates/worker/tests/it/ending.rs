@@ -41,7 +41,7 @@ async fn a_second_signal_ends_it_at_once() {
     let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "600000")).await;
     shop.until("processing", 1).await;
     worker.terminate().unwrap();
-    worker.logs(&["nothing new is begun"]).await;
+    worker.logs(&["no more orders are started"]).await;
     worker.terminate().unwrap();
     let status = worker.wait(Duration::from_secs(5)).await.expect("it does not end");
     assert!(!status.success());

@@ -174,6 +174,6 @@ async fn an_order_whose_worker_always_dies_is_given_up() {
     let order = shop.store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!(
         order.failure.as_deref(),
-        Some("gave up after 3 tries, the last without an outcome")
+        Some("gave up after 3 attempts; the last one ended without an outcome")
     );
 }

@@ -74,8 +74,8 @@ async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
         (tries[&id], order.failure.unwrap_or_default())
     };
     assert_eq!(of(ids[0]).await, (1, String::new()));
-    assert_eq!(of(ids[3]).await, (3, "gave up after 3 tries: fulfilment panicked".to_owned()));
-    assert_eq!(of(ids[4]).await, (3, "gave up after 3 tries: the carrier is asleep".to_owned()));
+    assert_eq!(of(ids[3]).await, (3, "gave up after 3 attempts: fulfilment panicked".to_owned()));
+    assert_eq!(of(ids[4]).await, (3, "gave up after 3 attempts: the carrier is asleep".to_owned()));
     assert_eq!(of(ids[5]).await, (1, "no such street".to_owned()));
 }
 

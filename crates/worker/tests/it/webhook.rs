@@ -389,6 +389,6 @@ async fn an_order_that_is_too_old_for_patience_is_given_up_after_its_tries() {
     assert_eq!(receiver.requests().len(), 3);
     assert_eq!(
         shop.order(ids[0]).await.failure.unwrap(),
-        "gave up after 3 tries: the receiver answered 500 Internal Server Error"
+        "gave up after 3 attempts: the receiver answered 500 Internal Server Error"
     );
 }

@@ -195,7 +195,8 @@ pub async fn freeze_a_worker(environment: &Environment) {
         environment.clumsy.pause().unwrap();
         until("another worker takes over", async || {
             let now = taken_over().await;
-            now.0 > before.0 && now.1 > before.1
+            let done = now.0 > before.0 && now.1 > before.1;
+            if done { Ok(()) } else { Err(format!("claims, messages: {now:?}, before {before:?}")) }
         })
         .await;
         environment.clumsy.resume().unwrap();
