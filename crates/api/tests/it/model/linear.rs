@@ -52,12 +52,18 @@ pub fn explain(played: &Played) -> Result<Shop, String> {
 }
 
 /// `done` has a bit for each event that has happened in `shop`.
-fn search(events: &[Event], done: u64, shop: &Shop, tried: &mut HashSet<u64>) -> Option<Shop> {
+fn search(
+    events: &[Event],
+    done: u64,
+    shop: &Shop,
+    tried: &mut HashSet<(u64, String)>,
+) -> Option<Shop> {
     let open = |at: &usize| done & (1 << at) == 0;
     let Some(first_end) = (0..events.len()).filter(open).map(|at| events[at].answered).min() else {
         return Some(shop.clone());
     };
-    if !tried.insert(done) {
+    // The same events in another order can lead to another shop: a hold keeps the price of its time.
+    if !tried.insert((done, format!("{shop:?}"))) {
         return None;
     }
     // What changes nothing is put in as soon as it is true: that takes no possibility away.
