@@ -72,7 +72,7 @@ pub struct RunSettings {
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = ObjectNames::name)]
     pub operator_tls_secret: String,
     /// A folder with an existing certificate to use instead of an own CA: `tls.crt`, `tls.key`, and `ca.crt` if the
-    /// operator shall write it into the APIService
+    /// operator is to write it into the APIService
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
     pub operator_tls_dir: String,
     /// The Lease that the replica that writes holds

@@ -20,9 +20,7 @@ mod transaction;
 use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sqlx::{
-    ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions,
-};
+use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -148,12 +146,11 @@ async fn takes_writes(session: &mut Session) -> Result<bool, sqlx::Error> {
 
 /// A connection outside of the sets, for what has no place in them: a migration, or a question whether the database
 /// is there. Its statements have no limit but what their caller gives them.
-#[expect(clippy::disallowed_methods, reason = "this gives the limit that it lacks")]
 pub(crate) async fn connect_alone(
     options: &PgConnectOptions,
     limit: Duration,
 ) -> Result<PgConnection, sqlx::Error> {
-    timeout(limit, options.connect())
+    timeout(limit, set::connect(options))
         .await
         .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
 }

@@ -106,11 +106,10 @@ impl Set {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where sessions are made")]
     async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
         // Before it is made: should the server change meanwhile, it counts as one from before.
         let number = self.generations.next();
-        let mut connection = self.options.connect.connect().await?;
+        let mut connection = connect(&self.options.connect).await?;
         if let Some(prepare) = self.options.prepare {
             connection.execute(prepare).await?;
         }
@@ -120,6 +119,20 @@ impl Set {
         let now = Instant::now();
         Ok(Connection { inner: connection, number, connected: now, used: now })
     }
+}
+
+/// Connects. A commit on this connection is on the disk before it is answered, also where the server, the database or
+/// the role says `synchronous_commit = off`. What they say of standbys stays.
+#[expect(clippy::disallowed_methods, reason = "the one place where connections are made")]
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    connection
+        .execute(
+            "SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') = 'off'",
+        )
+        .await?;
+    Ok(connection)
 }
 
 /// Whether another attempt to connect may succeed a moment later.

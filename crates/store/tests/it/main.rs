@@ -7,6 +7,7 @@ mod archive;
 mod connections;
 mod dead_letters;
 mod dropped;
+mod durable;
 mod fixture;
 mod fulfilment;
 mod ledger;

@@ -25,7 +25,7 @@ pub struct RowLock {
 }
 
 impl RowLock {
-    /// Locks a product's row; waits for whoever holds it.
+    /// Locks a product's row; waits until it is free.
     ///
     /// # Errors
     /// When the database refuses.
@@ -34,7 +34,7 @@ impl RowLock {
         Self::take_all(database_url, &rows).await
     }
 
-    /// Locks all rows; waits for whoever holds them.
+    /// Locks all rows; waits until they are free.
     ///
     /// # Errors
     /// When the database refuses.

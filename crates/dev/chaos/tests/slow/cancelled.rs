@@ -44,7 +44,7 @@ async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
             // Around the time that an order takes to a worker.
             clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
             if number % 10 == 0 {
-                // Not all at once: they shall meet workers that are at it.
+                // One after the other, so that some meet workers in the middle of an attempt.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

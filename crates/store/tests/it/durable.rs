@@ -1,0 +1,67 @@
+//! What is answered is on the disk, whatever the database says of its commits.
+
+use std::time::Duration;
+
+use holdfast_domain::OrderId;
+use holdfast_store::{LockMode, Store, fulfilment::Verdict};
+
+use crate::fixture::{self, database_url, lock, new_product, settings, write_one_each};
+
+/// Each change of a product or an order notes how its transaction is going to commit.
+const NOTE: &str = "
+    CREATE TABLE noted (how text, what text);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO noted VALUES (current_setting('synchronous_commit'), TG_TABLE_NAME || ' ' || TG_OP);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER note AFTER INSERT OR UPDATE ON products EXECUTE FUNCTION note();
+    CREATE TRIGGER note AFTER INSERT OR UPDATE ON orders EXECUTE FUNCTION note();
+";
+
+/// What is noted of a change, an admitted order and a worker's claim and outcome.
+async fn noted(synchronous_commit: &str) -> Vec<(String, String)> {
+    let direct = fixture::store().await;
+    let url = database_url(&direct).await;
+    sqlx::raw_sql(NOTE).execute(direct.pool()).await.unwrap();
+    let database = url.rsplit('/').next().unwrap();
+    let sql =
+        format!("ALTER DATABASE \"{database}\" SET synchronous_commit = {synchronous_commit}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(direct.pool()).await.unwrap();
+
+    let store = Store::connect(&settings(&url));
+    let lamp = store.create_product(&new_product(5)).await.unwrap();
+    let batch = lock(&store, &[lamp.id], LockMode::Skip).await;
+    let orders: Vec<OrderId> = write_one_each(batch, &[lamp.id]).await.commit().await.unwrap();
+    let claims = store.claim(&orders, Duration::from_mins(1)).await.unwrap();
+    let done: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.order_id, claim.attempt, Verdict::Completed).into())
+        .collect();
+    assert_eq!(store.finish(&done).await.unwrap().done.len(), 1);
+    sqlx::query_as("SELECT DISTINCT how, what FROM noted ORDER BY what, how")
+        .fetch_all(direct.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn commits_wait_for_the_disk_where_the_database_says_that_they_need_not() {
+    let noted = noted("off").await;
+    let what: Vec<_> = noted.iter().map(|(how, what)| (how.as_str(), what.as_str())).collect();
+    assert_eq!(
+        what,
+        [
+            ("on", "orders INSERT"),
+            ("on", "orders UPDATE"),
+            ("on", "products INSERT"),
+            ("on", "products UPDATE"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_the_database_says_of_standbys_stays() {
+    let noted = noted("remote_apply").await;
+    assert!(!noted.is_empty() && noted.iter().all(|(how, _)| how == "remote_apply"), "{noted:?}");
+}
