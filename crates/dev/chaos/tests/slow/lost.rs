@@ -382,8 +382,17 @@ fn refused(log: &Log) -> Vec<Lost> {
             let Write::CreateProduct { id: Some(made), .. } = write else { return false };
             log.writes().any(|(it, _)| matches!(it, Write::UpdateProduct { id, .. } if id == made))
         };
-        let of_route =
-            |write: &Write| write.route() == route && write.key().is_none() && !is_renamed(write);
+        // An order from a hold has the mark of the hold, which was not refused.
+        let is_from_hold = |write: &Write| {
+            let Write::PlaceOrder { lines, .. } = write else { return false };
+            lines.iter().any(|line| line.hold_id.is_some())
+        };
+        let of_route = |write: &Write| {
+            write.route() == route
+                && write.key().is_none()
+                && !is_renamed(write)
+                && !is_from_hold(write)
+        };
         let write = log.answered.iter().rev().find(|write| of_route(write)).unwrap().clone();
         let mut log = log.clone();
         log.answered.retain(|other| other.mark() != write.mark());
