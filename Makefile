@@ -114,6 +114,10 @@ chart: ## Test the Helm chart and what is made of it, the Tiltfile and the workf
 	@scripts/tilt/check
 	@scripts/lint-workflows
 
+.PHONY: docs
+docs: ## Build all documents as a website, with search
+	@scripts/docs
+
 .PHONY: manifests
 manifests: ## Write k8s/ and the chart's README from the chart
 	@scripts/manifests

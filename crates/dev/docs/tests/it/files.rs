@@ -111,3 +111,15 @@ fn each_script_and_crate_stands_in_a_document() {
     }
     assert_none(&wrong);
 }
+
+#[test]
+fn each_page_stands_in_the_table_of_contents() {
+    let output = std::process::Command::new(root().join("scripts/docs")).arg("summary").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let contents = String::from_utf8(output.stdout).unwrap();
+    let pages: Vec<_> = pages().into_iter().map(|page| page.path.display().to_string()).collect();
+    let missing = pages.iter().filter(|path| !contents.contains(&format!("]({path})")));
+    let missing: Vec<_> = missing.map(|path| format!("{path} is not in scripts/docs")).collect();
+    assert_none(&missing);
+}
