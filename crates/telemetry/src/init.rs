@@ -1,4 +1,4 @@
-//! Logs and traces of a process.
+//! Sets up logs and traces.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -16,17 +16,15 @@ use crate::{
     traces::{self, settings::TraceSettings},
 };
 
-/// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line, for machines.
+    /// One JSON object per line
     #[default]
     Json,
-    /// Coloured text, for people.
+    /// Coloured text
     Pretty,
 }
 
-/// What a process logs, and where its traces go.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct TelemetrySettings {
@@ -35,11 +33,10 @@ pub struct TelemetrySettings {
     #[arg(long, env = "HOLDFAST_LOG", default_value = "info", value_parser = parse_filter)]
     pub log: String,
 
-    /// How a log line looks
+    /// The format of log lines
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
-    /// Traces.
     #[command(flatten)]
     pub traces: TraceSettings,
 }
@@ -48,63 +45,61 @@ fn parse_filter(text: &str) -> Result<String, MustBe> {
     log_level::parse(text).map(|_| text.to_owned())
 }
 
-/// Why logs or traces could not be set up.
+/// Why logs or traces cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The log filter is not one.
-    #[error("the log filter cannot be read")]
+    #[error("the log filter is not valid")]
     Filter(#[from] MustBe),
-    /// The exporter for traces could not be made.
-    #[error("the exporter for traces could not be made")]
+    #[error("the trace exporter cannot be created")]
     Exporter(#[from] ExporterBuildError),
-    /// Its metrics could not be made.
-    #[error("the metrics of traces could not be made")]
+    #[error("the metrics of traces cannot be created")]
     Metrics(#[from] crate::metrics::Error),
-    /// Logs are set up already.
     #[error("logs are set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Keeps the exporter of traces. Dropping it flushes for up to a second.
+/// Owns the trace exporter. Dropping it flushes for up to a second.
 #[must_use = "dropping it ends the export of traces"]
-pub struct Guard {
+pub struct TelemetryGuard {
     provider: Option<SdkTracerProvider>,
 }
 
-impl Guard {
-    /// Whether spans go anywhere. If not, making them is a waste.
+impl TelemetryGuard {
+    /// Whether spans are exported.
     pub fn traces(&self) -> bool {
         self.provider.is_some()
     }
 
-    /// Sends what is left, for at most `limit`. Blocks: to be called when the runtime has ended.
+    /// Sends the remaining spans, for at most `limit`. Blocks, so call it after the runtime has ended.
     pub fn shutdown(mut self, limit: Duration) {
         self.flush(limit);
     }
 
     fn flush(&mut self, limit: Duration) {
         if let Some(provider) = self.provider.take() {
-            // A collector that does not answer loses spans, and only spans.
+            // If the collector does not answer, only spans are lost.
             let _ = provider.shutdown_with_timeout(limit);
         }
     }
 }
 
-impl Drop for Guard {
+impl Drop for TelemetryGuard {
     fn drop(&mut self) {
         self.flush(Duration::from_secs(1));
     }
 }
 
-/// Sets up logs (to standard error) and, if there is a collector, traces.
+/// Sets up logs to standard error and, with a collector, traces.
 ///
-/// A collector that is down or slow costs nothing but its spans: they wait in a bounded queue
-/// (`OTEL_BSP_MAX_QUEUE_SIZE`) that a thread of its own empties, and what does not fit is dropped
-/// and counted.
+/// If the collector is down or slow, only spans are lost: they wait in a bounded queue (`OTEL_BSP_MAX_QUEUE_SIZE`), which a
+/// separate thread sends; spans that do not fit are dropped and counted.
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn init(service: &'static str, settings: &TelemetrySettings) -> Result<Guard, InitError> {
+pub fn init(
+    service: &'static str,
+    settings: &TelemetrySettings,
+) -> Result<TelemetryGuard, InitError> {
     let filter = log_level::changeable(log_level::parse(&settings.log)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -122,12 +117,14 @@ pub fn init(service: &'static str, settings: &TelemetrySettings) -> Result<Guard
         }
     };
 
-    let provider = settings
-        .traces
-        .address()
-        .map(|address| traces::provider(service, address, &settings.traces))
-        .transpose()?;
-    // Our own spans only: those of libraries would come without anybody having decided on them.
+    let provider = match settings.traces.address() {
+        Some(address) => {
+            let (metrics, _) = traces::metrics()?;
+            Some(traces::provider(service, address, &settings.traces, metrics)?)
+        }
+        None => None,
+    };
+    // Only our own spans, because those of libraries are not part of the sampling decision.
     let ours = filter::filter_fn(|about| {
         *about.level() <= tracing::Level::INFO && about.target().starts_with("holdfast")
     });
@@ -145,5 +142,5 @@ pub fn init(service: &'static str, settings: &TelemetrySettings) -> Result<Guard
         opentelemetry::global::set_tracer_provider(provider.clone());
         traces::activate(settings.traces.sampler());
     }
-    Ok(Guard { provider })
+    Ok(TelemetryGuard { provider })
 }

@@ -33,12 +33,12 @@ mod kinds;
 mod registry;
 
 pub use declaration::Declaration;
-pub use kinds::{Family, Metric, Single};
+pub use kinds::{Declarable, Family, Single};
 pub use prometheus::{
     Error, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec,
 };
-pub use registry::{Registry, registry};
+pub use registry::Registry;
 
 /// Buckets of a histogram: `N` bounds from `first` up, each twice the one before.
 pub const fn doubling<const N: usize>(first: f64) -> [f64; N] {

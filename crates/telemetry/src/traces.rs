@@ -1,18 +1,17 @@
-//! Traces: which requests have one, and how their spans are made and sent.
+//! Traces: sampling, and the creation and export of spans.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `settings` | the standard `OTEL_*` variables |
-//! | `endpoint` | where traces go |
-//! | `exporter` | the bounded queue, what is sent and what is dropped |
+//! | `settings` | the `OTEL_*` variables that are not left to the SDK |
+//! | `endpoint` | the address of the collector |
+//! | `exporter` | the bounded queue of spans |
 //!
-//! **Whether** a request has a trace is decided once, by [`begin`], before any span is made: whoever
-//! gets `None` makes no span at all, nor does anybody further on, since they are handed no context.
-//! So the SDK's own sampler takes whatever comes to it.
+//! [`begin`] decides once per request whether it is traced, before any span is created. A request that is not traced creates
+//! no spans, here and in other programs, because it passes on no context. So the SDK's own sampler accepts all spans.
 //!
-//! Spans come about in two ways. What runs in one task is a `tracing` span. What is shared by many
-//! orders (a batch, a claim of many) is told afterwards, from the times that are taken anyway, with
-//! [`tracer`] and [`Clock`]; a batch without a sampled order does nothing for its traces.
+//! Spans are created in two ways. Work in one task is a `tracing` span. Work that many orders share (a batch, a claim of many
+//! orders) gets its spans afterwards, with [`tracer`] and [`SpanClock`], from times that are taken anyway. A batch without a
+//! sampled order does nothing for traces.
 
 mod endpoint;
 mod exporter;
@@ -37,7 +36,7 @@ pub(crate) use exporter::{metrics, provider};
 
 use crate::propagation;
 
-/// The name under which our spans are made.
+/// The instrumentation scope of our spans.
 pub(crate) const SCOPE: &str = "holdfast";
 
 struct Active {
@@ -52,28 +51,28 @@ pub(crate) fn activate(sampler: Sampler) {
     let _ = ACTIVE.set(Active { sampler, tracer: opentelemetry::global::tracer(SCOPE) });
 }
 
-/// Whether spans go anywhere. If not, making them is a waste.
+/// Whether spans are exported. If not, do not create any.
 pub fn active() -> bool {
     ACTIVE.get().is_some()
 }
 
-/// What was decided about a request.
+/// The sampling decision about a request.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// No spans are to be made. Its caller's trace, if it has one.
+    /// No spans are created. Has the trace of the caller, if there is one.
     Unsampled(Option<TraceId>),
-    /// Spans are to be made, below this parent: empty, or the caller's span.
+    /// Spans are created below this parent, which is empty or the caller's span.
     Sampled(Context),
 }
 
-/// Decides whether a request with this `traceparent` has a trace, by `OTEL_TRACES_SAMPLER`. A text
-/// that is no trace context is ignored, as the standard asks for.
+/// Decides whether a request with this `traceparent` is traced, according to `OTEL_TRACES_SAMPLER`. An invalid text is
+/// ignored, as the standard requires.
 pub fn begin(traceparent: Option<&str>) -> Decision {
     let parent = traceparent.map(propagation::extract);
     let of_parent = parent.as_ref().map(|parent| parent.span().span_context().trace_id());
     let of_parent = of_parent.filter(|id| *id != TraceId::INVALID);
     let Some(active) = ACTIVE.get() else { return Decision::Unsampled(of_parent) };
-    // The SDK's sampler, asked about the id that a new trace would have: by that it decides.
+    // The SDK's sampler decides by the id that the trace would have.
     let id = of_parent.unwrap_or_else(|| RandomIdGenerator::default().new_trace_id());
     let result = active.sampler.should_sample(parent.as_ref(), id, "", &SpanKind::Server, &[], &[]);
     match result.decision {
@@ -82,25 +81,23 @@ pub fn begin(traceparent: Option<&str>) -> Decision {
     }
 }
 
-/// Makes spans that are told afterwards. `None` if they would go nowhere.
+/// Creates spans afterwards. `None` if spans are not exported.
 pub fn tracer() -> Option<&'static BoxedTracer> {
     ACTIVE.get().map(|active| &active.tracer)
 }
 
-/// Turns the times that are taken for metrics into those of spans.
+/// Converts times that were taken for metrics into those of spans.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct SpanClock {
     now: Instant,
     time: SystemTime,
 }
 
-impl Clock {
-    /// As of now.
+impl SpanClock {
     pub fn now() -> Self {
         Self { now: Instant::now(), time: SystemTime::now() }
     }
 
-    /// When that was.
     pub fn at(&self, moment: Instant) -> SystemTime {
         let ago = self.now.saturating_duration_since(moment);
         self.time.checked_sub(ago).unwrap_or(self.time)

@@ -69,11 +69,6 @@ fn a_wrong_setting_stops_the_start_with_one_sentence() {
             &[DATABASE, REDIS, ("OTEL_BSP_MAX_QUEUE_SIZE", "0")],
             "OTEL_BSP_MAX_QUEUE_SIZE must be a whole number from 1 to 1000000, and is \"0\".",
         ),
-        // It may hold a password, and is not shown.
-        (
-            &[DATABASE, REDIS, ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")],
-            "OTEL_EXPORTER_OTLP_HEADERS must be pairs such as name=value, with commas between them.",
-        ),
         (
             &[DATABASE, REDIS, ("HOLDFAST_LOCK_TIMEOUT_MS", "5000")],
             "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked row could not be told from a slow statement.",

@@ -8,7 +8,7 @@ use prometheus::{
 use super::Declaration;
 
 /// A metric that can be declared.
-pub trait Metric: Collector + Clone + 'static {
+pub trait Declarable: Collector + Clone + 'static {
     /// `counter`, `gauge` or `histogram`.
     const KIND: &'static str;
 
@@ -20,7 +20,7 @@ pub trait Metric: Collector + Clone + 'static {
 }
 
 /// A metric with labels.
-pub trait Family: Metric {
+pub trait Family: Declarable {
     /// One series of it.
     type Series;
 
@@ -29,14 +29,14 @@ pub trait Family: Metric {
 }
 
 /// A metric without labels, which is also a series of a metric that has them.
-pub trait Single: Metric {
+pub trait Single: Declarable {
     /// The same with labels.
     type Family: Family<Series = Self>;
 }
 
 macro_rules! kinds {
     ($($kind:literal $single:ident $family:ident $options:expr;)+) => {$(
-        impl Metric for $single {
+        impl Declarable for $single {
             const KIND: &'static str = $kind;
 
             fn make(declaration: &Declaration) -> Result<Self, Error> {
@@ -48,7 +48,7 @@ macro_rules! kinds {
             type Family = $family;
         }
 
-        impl Metric for $family {
+        impl Declarable for $family {
             const KIND: &'static str = $kind;
 
             fn make(declaration: &Declaration) -> Result<Self, Error> {

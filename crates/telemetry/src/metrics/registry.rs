@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use prometheus::{Error, TextEncoder, process_collector::ProcessCollector, proto::MetricFamily};
+use prometheus::{Error, TextEncoder, core::Collector, proto::MetricFamily};
 
-use super::{Declaration, Family, Metric, Single, declaration};
+use super::{Declarable, Declaration, Family, Single, declaration};
 
 /// Metrics that are shown together. Cheap to clone.
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ impl Registry {
     ///
     /// # Errors
     /// The name is registered already, or is not one that Prometheus allows.
-    pub fn declare<M: Metric>(&self, declaration: &Declaration) -> Result<M, Error> {
+    pub fn declare<M: Declarable>(&self, declaration: &Declaration) -> Result<M, Error> {
         let metric = M::make(declaration)?;
         self.metrics.register(Box::new(metric.clone()))?;
         self.with(|declared| {
@@ -121,29 +121,12 @@ impl Registry {
         families
     }
 
+    /// Registers metrics that another crate declares.
+    pub(crate) fn add_undeclared(&self, metrics: Box<dyn Collector>) -> Result<(), Error> {
+        self.metrics.register(metrics)
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Declared) -> T) -> T {
         act(&mut self.declared.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-crate::metrics! {
-    /// What every process shows of itself, besides `process_*`.
-    struct BuildMetrics {
-        /// The build that is running; always 1.
-        build: IntGaugeVec = "holdfast_build_info" { service, version, commit },
-    }
-}
-
-/// A registry with what every process shows: CPU, memory and files of the process itself
-/// (`process_*`), its build, and what became of its trace spans.
-///
-/// # Errors
-/// Never in practice: the names are fixed and the registry is new.
-pub fn registry(service: &str, version: &str) -> Result<Registry, Error> {
-    let registry = Registry::default();
-    registry.metrics.register(Box::new(ProcessCollector::for_self()))?;
-    let commit = option_env!("HOLDFAST_COMMIT").unwrap_or("unknown");
-    BuildMetrics::new(&registry)?.build.with_label_values(&[service, version, commit]).set(1);
-    registry.include(crate::traces::metrics()?);
-    Ok(registry)
 }

@@ -1,7 +1,7 @@
 //! The bounded queue of spans, and the thread that sends them.
 //!
-//! The SDK's batch processor has both, but does not tell how much it drops. So its queue is
-//! guarded by a count of our own, which lets in no more than fit.
+//! The SDK's batch processor has both, but does not report how many spans it drops. So a separate count guards its queue and
+//! lets in only as many spans as fit.
 
 use std::{
     sync::{
@@ -12,20 +12,20 @@ use std::{
 };
 
 use super::settings::TraceSettings;
-use crate::init::InitError;
 use crate::metrics::{Error, IntCounter, Registry};
-use opentelemetry::Context;
-use opentelemetry_otlp::{
-    SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
-};
+use opentelemetry::{Context, Key};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter as OtlpExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     trace::{
-        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
-        SpanExporter, SpanProcessor,
+        BatchConfigBuilder, BatchSpanProcessor, OTEL_BSP_SCHEDULE_DELAY, Sampler,
+        SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
     },
 };
+
+/// How often spans are sent by default. The SDK's 5 s would delay traces too much.
+const SCHEDULE_DELAY: Duration = Duration::from_secs(1);
 
 crate::metrics! {
     /// What became of spans.
@@ -43,7 +43,8 @@ crate::metrics! {
 /// The metrics of this process's traces, which are counted from before there is a registry to show them.
 static METRICS: OnceLock<(TraceMetrics, Registry)> = OnceLock::new();
 
-fn counted() -> Result<&'static (TraceMetrics, Registry), Error> {
+/// The metrics, and the registry that shows them.
+pub(crate) fn metrics() -> Result<&'static (TraceMetrics, Registry), Error> {
     if let Some(metrics) = METRICS.get() {
         return Ok(metrics);
     }
@@ -52,62 +53,59 @@ fn counted() -> Result<&'static (TraceMetrics, Registry), Error> {
     Ok(METRICS.get_or_init(|| (metrics, registry)))
 }
 
-/// What shows the metrics of this process's traces.
-pub(crate) fn metrics() -> Result<&'static Registry, Error> {
-    counted().map(|(_, registry)| registry)
-}
-
-/// Sets up the way of spans to the collector.
+/// Sets up the export of spans to the collector. The SDK reads the variables that are not in `settings`.
 pub(crate) fn provider(
     service: &'static str,
     endpoint: String,
     settings: &TraceSettings,
-) -> Result<SdkTracerProvider, InitError> {
-    let (counts, _) = counted()?;
-    let otlp = OtlpExporter::builder()
-        .with_http()
-        .with_endpoint(endpoint)
-        .with_timeout(settings.export_timeout())
-        .with_headers(settings.headers())
-        .build()?;
+    metrics: &TraceMetrics,
+) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let otlp = OtlpExporter::builder().with_http().with_endpoint(endpoint).build()?;
     let waiting = Arc::new(AtomicUsize::new(0));
-    let exporter = Counted {
+    let exporter = CountingExporter {
         inner: otlp,
         waiting: Arc::clone(&waiting),
-        counts: counts.clone(),
+        metrics: metrics.clone(),
         failing: AtomicBool::new(false),
     };
-    let batches = BatchConfigBuilder::default()
-        .with_max_queue_size(settings.max_queue_size)
-        .with_max_export_batch_size(settings.max_export_batch_size.min(settings.max_queue_size))
-        .with_scheduled_delay(settings.schedule_delay)
-        .build();
-    let processor = Bounded {
-        inner: BatchSpanProcessor::new(exporter, batches),
+    let mut batches = BatchConfigBuilder::default().with_max_queue_size(settings.max_queue_size);
+    if std::env::var_os(OTEL_BSP_SCHEDULE_DELAY).is_none_or(|delay| delay.is_empty()) {
+        batches = batches.with_scheduled_delay(SCHEDULE_DELAY);
+    }
+    let processor = BoundedProcessor {
+        inner: BatchSpanProcessor::new(exporter, batches.build()),
         waiting,
         max: settings.max_queue_size,
-        queue_full: counts.queue_full.clone(),
+        queue_full: metrics.queue_full.clone(),
     };
-    let resource = Resource::builder()
-        .with_service_name(settings.service_name(service))
-        .with_attributes(settings.resource_attributes());
     Ok(SdkTracerProvider::builder()
         .with_sampler(Sampler::AlwaysOn)
         .with_span_processor(processor)
-        .with_resource(resource.build())
+        .with_resource(resource(service))
         .build())
 }
 
-/// Lets no more spans into the queue than fit, and counts the others.
+/// What the SDK reads about this process from the environment; without a name there, it is called `service`.
+fn resource(service: &'static str) -> Resource {
+    let name = Resource::builder().build().get(&Key::from_static_str("service.name"));
+    let named = name.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    if named {
+        Resource::builder().build()
+    } else {
+        Resource::builder().with_service_name(service).build()
+    }
+}
+
+/// Lets only as many spans into the queue as fit, and counts the others.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedProcessor {
     inner: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
     max: usize,
     queue_full: IntCounter,
 }
 
-impl SpanProcessor for Bounded {
+impl SpanProcessor for BoundedProcessor {
     fn on_start(&self, span: &mut Span, context: &Context) {
         self.inner.on_start(span, context);
     }
@@ -134,28 +132,28 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends batches, and counts what became of them.
+/// Sends batches, and counts their spans by outcome.
 #[derive(Debug)]
-struct Counted<E> {
+struct CountingExporter<E> {
     inner: E,
     waiting: Arc<AtomicUsize>,
-    counts: TraceMetrics,
+    metrics: TraceMetrics,
     failing: AtomicBool,
 }
 
-impl<E: SpanExporter> SpanExporter for Counted<E> {
+impl<E: SpanExporter> SpanExporter for CountingExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
         let sent = self.inner.export(batch).await;
-        let outcome = if sent.is_ok() { &self.counts.sent } else { &self.counts.not_taken };
+        let outcome = if sent.is_ok() { &self.metrics.sent } else { &self.metrics.not_taken };
         outcome.inc_by(spans as u64);
-        // Once each time: a collector may be away for days.
+        // Logged once, because a collector may be down for days.
         match (&sent, self.failing.swap(sent.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => {
-                tracing::warn!(%error, "the collector takes no traces; they are dropped until it does");
+                tracing::warn!(%error, "the collector does not accept traces; they are dropped until it does");
             }
-            (Ok(()), true) => tracing::info!("the collector takes traces again"),
+            (Ok(()), true) => tracing::info!("the collector accepts traces again"),
             _ => {}
         }
         sent

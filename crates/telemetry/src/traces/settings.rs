@@ -1,23 +1,20 @@
-//! The standard variables of OpenTelemetry:
-//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
+//! The standard variables of OpenTelemetry that decide whether a request has a trace, and where traces go:
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>. The SDK reads the others: names and
+//! attributes of the resource, headers, timeouts and batches.
 //!
-//! They are read here and not by the SDK, which ignores a wrong one: here it stops the start with a
-//! sentence, as any other setting does. One that is set but empty counts as not set, as the
-//! specification has it.
+//! These are read here because tracing decides on a request before any span is created, and because a wrong value stops the
+//! program with an error, like any other setting. A variable that is set to an empty text counts as not set, as the
+//! specification requires.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
-
-use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 
 use super::OtlpEndpoint;
-use crate::settings::{MustBe, milliseconds, whole};
+use crate::settings::{MustBe, whole};
 
-/// Which requests have traces, and where the traces go.
+/// Which requests are traced, and where the traces go.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TraceSettings {
-    /// The OTLP/HTTP collector that traces go to, such as <http://otel-collector:4318>; empty means
-    /// no traces
+    /// The OTLP/HTTP collector for traces, such as <http://otel-collector:4318>; empty: no traces
     #[arg(
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -26,7 +23,7 @@ pub struct TraceSettings {
     )]
     pub endpoint: OtlpEndpoint,
 
-    /// The whole address that traces go to, where it is not that of the collector with /v1/traces
+    /// The full URL for traces, if it is not that of the collector with /v1/traces
     #[arg(
         long = "otlp-traces-endpoint",
         env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -35,7 +32,7 @@ pub struct TraceSettings {
     )]
     pub traces_endpoint: OtlpEndpoint,
 
-    /// How the collector is spoken to: http/protobuf, and nothing else
+    /// The protocol of the collector: only http/protobuf
     #[arg(
         long = "otlp-protocol",
         env = "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -44,26 +41,7 @@ pub struct TraceSettings {
     )]
     pub protocol: String,
 
-    /// Headers for the collector, such as `authorization=Bearer%20…`, with commas between them
-    #[arg(
-        long = "otlp-headers",
-        env = "OTEL_EXPORTER_OTLP_HEADERS",
-        default_value = "",
-        hide_default_value = true,
-        hide_env_values = true
-    )]
-    pub otlp_headers: Pairs,
-
-    /// The longest that sending a batch of spans may take, in milliseconds (10 to 60000)
-    #[arg(
-        long = "otlp-timeout-ms",
-        env = "OTEL_EXPORTER_OTLP_TIMEOUT",
-        default_value = "10000",
-        value_parser = or_default(10_000, milliseconds(10..=60_000))
-    )]
-    pub otlp_timeout: Duration,
-
-    /// `true`: no traces, whatever the other settings say
+    /// `true`: no traces, whatever the other settings are
     #[arg(
         long = "otel-sdk-disabled",
         env = "OTEL_SDK_DISABLED",
@@ -72,36 +50,17 @@ pub struct TraceSettings {
     )]
     pub disabled: Disabled,
 
-    /// The name of this process in traces, where it is not that of the program
-    #[arg(
-        long = "otel-service-name",
-        env = "OTEL_SERVICE_NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub service: String,
-
-    /// More about this process for its traces, such as `deployment.environment.name=prod`, with commas
-    /// between them
-    #[arg(
-        long = "otel-resource-attributes",
-        env = "OTEL_RESOURCE_ATTRIBUTES",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub attributes: Pairs,
-
-    /// Which requests have a trace: `always_on`, `always_off`, `traceidratio`, or the same after
-    /// `parentbased_`, where a request with a `traceparent` is as its caller decided
+    /// Which requests are traced: `always_on`, `always_off`, `traceidratio`, or one of them after
+    /// `parentbased_`, with which the caller of a request with a `traceparent` decides
     #[arg(
         long = "traces-sampler",
         env = "OTEL_TRACES_SAMPLER",
         default_value = "parentbased_always_on",
         value_parser = sampler
     )]
-    pub sampler: Kind,
+    pub sampler: SamplerKind,
 
-    /// The part of requests that have a trace, with `traceidratio` (a number from 0 to 1)
+    /// The ratio of requests that are traced, with `traceidratio` (a number from 0 to 1)
     #[arg(
         long = "traces-sampler-arg",
         env = "OTEL_TRACES_SAMPLER_ARG",
@@ -110,53 +69,25 @@ pub struct TraceSettings {
     )]
     pub ratio: f64,
 
-    /// How many spans may wait to be sent; more are dropped (1 to 1000000)
+    /// The most spans that wait to be sent; more are dropped (1 to 1000000)
     #[arg(
         long = "bsp-max-queue-size",
         env = "OTEL_BSP_MAX_QUEUE_SIZE",
         default_value = "8192",
-        value_parser = or_default(8192, whole(1_usize..=1_000_000))
+        value_parser = queue_size
     )]
     pub max_queue_size: usize,
-
-    /// The most spans that are sent at once (1 to 100000)
-    #[arg(
-        long = "bsp-max-export-batch-size",
-        env = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-        default_value = "512",
-        value_parser = or_default(512, whole(1_usize..=100_000))
-    )]
-    pub max_export_batch_size: usize,
-
-    /// How often spans are sent, in milliseconds (1 to 600000)
-    #[arg(
-        long = "bsp-schedule-delay-ms",
-        env = "OTEL_BSP_SCHEDULE_DELAY",
-        default_value = "1000",
-        value_parser = or_default(1000, milliseconds(1..=600_000))
-    )]
-    pub schedule_delay: Duration,
-
-    /// The longest that sending may take, in milliseconds (10 to 600000); the shorter of this and
-    /// `OTEL_EXPORTER_OTLP_TIMEOUT` counts
-    #[arg(
-        long = "bsp-export-timeout-ms",
-        env = "OTEL_BSP_EXPORT_TIMEOUT",
-        default_value = "30000",
-        value_parser = or_default(30_000, milliseconds(10..=600_000))
-    )]
-    pub bsp_timeout: Duration,
 }
 
 const PROTOCOL: &str = "http/protobuf";
 
-/// Whether traces are switched off. Not a `bool`, which would make the flag one without a value.
+/// Not a `bool`, because clap would make the flag one without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disabled(bool);
 
 /// A sampler, without the ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct SamplerKind {
     parent_based: bool,
     root: Root,
 }
@@ -177,7 +108,7 @@ impl TraceSettings {
         self.traces_endpoint.whole().or_else(|| self.endpoint.traces())
     }
 
-    /// Which requests have a trace.
+    /// Which requests are traced.
     pub fn sampler(&self) -> Sampler {
         let root = match self.sampler.root {
             Root::On => Sampler::AlwaysOn,
@@ -185,56 +116,6 @@ impl TraceSettings {
             Root::Ratio => Sampler::TraceIdRatioBased(self.ratio),
         };
         if self.sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
-    }
-
-    pub(super) fn export_timeout(&self) -> Duration {
-        self.otlp_timeout.min(self.bsp_timeout)
-    }
-
-    pub(super) fn headers(&self) -> HashMap<String, String> {
-        self.otlp_headers.0.iter().cloned().collect()
-    }
-
-    /// The program's name, unless another is set, in either of the two ways.
-    pub(super) fn service_name(&self, program: &'static str) -> String {
-        let attribute = || self.attributes.0.iter().find(|(name, _)| name == "service.name");
-        match self.service.as_str() {
-            "" => attribute().map_or_else(|| program.to_owned(), |(_, value)| value.clone()),
-            name => name.to_owned(),
-        }
-    }
-
-    pub(super) fn resource_attributes(&self) -> Vec<KeyValue> {
-        let others = self.attributes.0.iter().filter(|(name, _)| name != "service.name");
-        others.map(|(name, value)| KeyValue::new(name.clone(), value.clone())).collect()
-    }
-}
-
-/// `name=value` pairs with commas between them, values percent-encoded.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Pairs(Vec<(String, String)>);
-
-impl std::fmt::Debug for Pairs {
-    // Values may be secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
-    }
-}
-
-impl FromStr for Pairs {
-    type Err = MustBe;
-
-    fn from_str(text: &str) -> Result<Self, MustBe> {
-        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once('=')?;
-            let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
-            let name = name.trim();
-            (!name.is_empty()).then(|| (name.to_owned(), value.into_owned()))
-        };
-        pairs.map(pair).collect::<Option<_>>().map(Self).ok_or_else(|| {
-            MustBe::new("must be pairs such as name=value, with commas between them")
-        })
     }
 }
 
@@ -253,7 +134,7 @@ fn true_or_false(text: &str) -> Result<Disabled, MustBe> {
     }
 }
 
-fn sampler(text: &str) -> Result<Kind, MustBe> {
+fn sampler(text: &str) -> Result<SamplerKind, MustBe> {
     let text = if text.is_empty() { "parentbased_always_on" } else { text };
     let (parent_based, root) = match text.strip_prefix("parentbased_") {
         Some(root) => (true, root),
@@ -269,7 +150,7 @@ fn sampler(text: &str) -> Result<Kind, MustBe> {
             ));
         }
     };
-    Ok(Kind { parent_based, root })
+    Ok(SamplerKind { parent_based, root })
 }
 
 fn ratio(text: &str) -> Result<f64, MustBe> {
@@ -280,12 +161,8 @@ fn ratio(text: &str) -> Result<f64, MustBe> {
         .ok_or_else(|| MustBe::new("must be a number from 0 to 1"))
 }
 
-/// Reads an empty text as `default`.
-fn or_default<T>(
-    default: u64,
-    parse: impl Fn(&str) -> Result<T, MustBe> + Clone + Send + Sync + 'static,
-) -> impl Fn(&str) -> Result<T, MustBe> + Clone + Send + Sync + 'static {
-    move |text| if text.is_empty() { parse(&default.to_string()) } else { parse(text) }
+fn queue_size(text: &str) -> Result<usize, MustBe> {
+    whole(1_usize..=1_000_000)(if text.is_empty() { "8192" } else { text })
 }
 
 #[cfg(test)]
@@ -329,56 +206,29 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_decoded_and_never_shown() {
-        let settings = parse(&["--otlp-headers=authorization=Bearer%20s3cret, x=1"]).unwrap();
-        assert_eq!(settings.headers()["authorization"], "Bearer s3cret");
-        assert_eq!(settings.headers()["x"], "1");
-        assert!(!format!("{settings:?}").contains("s3cret"), "{settings:?}");
-    }
-
-    #[test]
     fn what_is_set_but_empty_is_not_set() {
         let empty = [
             "--otlp-protocol=",
-            "--otlp-headers=",
-            "--otlp-timeout-ms=",
             "--otel-sdk-disabled=",
             "--traces-sampler-arg=",
             "--bsp-max-queue-size=",
         ];
         let settings = parse(&empty).unwrap();
-        assert_eq!(
-            (settings.max_queue_size, settings.export_timeout()),
-            (8192, Duration::from_secs(10))
-        );
+        assert_eq!((settings.max_queue_size, settings.address()), (8192, None));
     }
 
     #[test]
     fn what_is_malformed_is_refused() {
         for flag in [
             "--otlp-protocol=grpc",
-            "--otlp-headers=authorization",
             "--otel-sdk-disabled=maybe",
             "--traces-sampler=sometimes",
             "--traces-sampler-arg=1.5",
             "--traces-sampler-arg=half",
             "--bsp-max-queue-size=0",
-            "--bsp-schedule-delay-ms=soon",
-            "--otel-resource-attributes==1",
             "--otlp-traces-endpoint=c:4318",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }
-    }
-
-    #[test]
-    fn a_service_is_named_as_the_standard_has_it() {
-        let name = |flags: &[&str]| parse(flags).unwrap().service_name("holdfast-api");
-        assert_eq!(name(&[]), "holdfast-api");
-        assert_eq!(name(&["--otel-resource-attributes=service.name=a"]), "a");
-        assert_eq!(
-            name(&["--otel-resource-attributes=service.name=a", "--otel-service-name=b"]),
-            "b"
-        );
     }
 }

@@ -1,0 +1,28 @@
+//! What every process shows of itself.
+
+use prometheus::process_collector::ProcessCollector;
+
+use crate::metrics::{Error, Registry};
+
+crate::metrics! {
+    /// What every process shows of itself, besides `process_*`.
+    struct BuildMetrics {
+        /// The build that is running; always 1.
+        build: IntGaugeVec = "holdfast_build_info" { service, version, commit },
+    }
+}
+
+/// A registry with what every process shows: CPU, memory and files of the process itself
+/// (`process_*`), its build, and what became of its trace spans.
+///
+/// # Errors
+/// Never in practice: the names are fixed and the registry is new.
+pub fn registry(service: &str, version: &str) -> Result<Registry, Error> {
+    let registry = Registry::default();
+    registry.add_undeclared(Box::new(ProcessCollector::for_self()))?;
+    let commit = option_env!("HOLDFAST_COMMIT").unwrap_or("unknown");
+    BuildMetrics::new(&registry)?.build.with_label_values(&[service, version, commit]).set(1);
+    let (_, traces) = crate::traces::metrics()?;
+    registry.include(traces);
+    Ok(registry)
+}
