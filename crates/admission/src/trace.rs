@@ -10,7 +10,7 @@ use std::time::Instant;
 use holdfast_store::LockMode;
 use holdfast_telemetry::{
     propagation,
-    traces::{self, Clock},
+    traces::{self, SpanClock},
 };
 use opentelemetry::{
     Context, KeyValue,
@@ -64,7 +64,7 @@ impl BatchTimes {
         let sampled: Vec<_> = with_trace
             .map(|(request, traceparent)| (request, propagation::extract(traceparent)))
             .collect();
-        let spans = BatchSpans { tracer, clock: Clock::now(), times: self, failed };
+        let spans = BatchSpans { tracer, clock: SpanClock::now(), times: self, failed };
         let orders = sampled.iter().take(LINKS_MAX).map(|(_, order)| link(order));
         let batch = spans.batch(&Context::new(), orders.collect());
         for (request, order) in &sampled {
@@ -80,7 +80,7 @@ fn link(context: &Context) -> Link {
 
 struct BatchSpans<'a> {
     tracer: &'static BoxedTracer,
-    clock: Clock,
+    clock: SpanClock,
     times: &'a BatchTimes,
     failed: Option<&'static str>,
 }

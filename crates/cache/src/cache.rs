@@ -10,7 +10,7 @@ use holdfast_telemetry::{Registry, metrics};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::cell::{Begin, Cell, Keep, Moment};
+use crate::cell::{Begin, CacheMoment, Cell, KeepCondition};
 use crate::entry::{Entry, Hit, LoadError, StockChange, Tier};
 use crate::fence_guard::FenceGuard;
 use crate::flight::LoadEnd;
@@ -38,13 +38,13 @@ pub enum CacheError {
 
 /// How often a reader waits for another reader's load before it loads the product itself.
 const JOINS: usize = 4;
-/// How long [`Cache::shutdown`] waits for what is still to be sent.
+/// How long [`Cache::shutdown`] waits for messages that are still to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The product cache of one replica. Cheap to clone; its background tasks end with the last clone.
-pub struct Cache<E: Entry>(Arc<Inner<E>>);
+pub struct Cache<E: Entry>(Arc<CacheInner<E>>);
 
-struct Inner<E> {
+struct CacheInner<E> {
     tiers: Arc<Tiers<E>>,
     registry: Registry,
     tasks: TaskTracker,
@@ -52,7 +52,7 @@ struct Inner<E> {
     _stop_on_drop: DropGuard,
 }
 
-impl<E> Deref for Inner<E> {
+impl<E> Deref for CacheInner<E> {
     type Target = Tiers<E>;
 
     fn deref(&self) -> &Tiers<E> {
@@ -105,12 +105,12 @@ impl<E: Entry> Cache<E> {
             }
         });
         let guard = stop.clone().drop_guard();
-        Ok(Self(Arc::new(Inner { tiers, registry, tasks, stop, _stop_on_drop: guard })))
+        Ok(Self(Arc::new(CacheInner { tiers, registry, tasks, stop, _stop_on_drop: guard })))
     }
 
-    /// Asks the database again and again for the versions of the products that are read here, so that they may be
-    /// served on: `versions` gives those of the ids that are there. What it does not confirm is read anew when it is
-    /// older than [`CacheSettings::max_age`]. Must be called within a tokio runtime, once.
+    /// Confirms the products that are read here with the database periodically, so that they stay cached. `versions` returns the
+    /// versions of those ids that exist. A value that is not confirmed is loaded again when it is older than
+    /// [`CacheSettings::max_age`]. Must be called once, within a tokio runtime.
     pub fn confirm_with<F, V, X>(&self, versions: F)
     where
         F: Fn(Vec<i64>) -> V + Send + 'static,
@@ -129,7 +129,7 @@ impl<E: Entry> Cache<E> {
     pub fn of_database(&self, id: &str) {
         if self.0.redis.identify(id) {
             self.0.change_database();
-            tracing::warn!("the database was restarted or restored: what is cached is forgotten");
+            tracing::warn!("the database was restarted or restored; the cache is emptied");
         }
     }
 
@@ -149,8 +149,8 @@ impl<E: Entry> Cache<E> {
     /// Returns a product from memory, from Redis, or from `load`. For each product, only one caller at a time runs `load`; the
     /// others get its result. `None`, if `load` finds nothing, is not cached.
     ///
-    /// On this replica the answer is never older than a change of which [`committed`](
-    /// Self::committed) or [`changed`](Self::changed) was told before the call.
+    /// On this replica the result is never older than a change that was passed to [`committed`](Self::committed) or
+    /// [`changed`](Self::changed) before the call.
     ///
     /// Waits at most one Redis timeout. `load` must have its own time limit. Cancellation safe: another caller takes over.
     ///
@@ -209,7 +209,7 @@ impl<E: Entry> Cache<E> {
         id: i64,
         cell: &Arc<Cell<E>>,
         lease: Lease<E>,
-        since: Moment,
+        since: CacheMoment,
         load: F,
     ) -> Result<Option<Hit>, LoadError>
     where
@@ -274,10 +274,10 @@ impl<E: Entry> Cache<E> {
         self.0.redis.settings.max_age
     }
 
-    fn keep(&self, since: Moment, floor: i64, until: Instant) -> Option<Keep> {
+    fn keep(&self, since: CacheMoment, floor: i64, until: Instant) -> Option<KeepCondition> {
         let now = self.0.l1.moment();
         let vouched = self.0.l1.is_armed(now.now) && now.generation == since.generation;
-        vouched.then_some(Keep { since, floor, until })
+        vouched.then_some(KeepCondition { since, floor, until })
     }
 
     fn land(
@@ -287,7 +287,7 @@ impl<E: Entry> Cache<E> {
         lease: Lease<E>,
         value: Value<E>,
         tier: Tier,
-        keep: Option<Keep>,
+        keep: Option<KeepCondition>,
     ) -> Hit {
         let (value, kept) = lease.found(value, tier, keep);
         let hit = value.hit(tier);

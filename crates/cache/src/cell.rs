@@ -1,8 +1,7 @@
 //! What the process knows about one product: a value, the fence that outdates it, and the load in progress.
 //!
-//! A cell is reached through the map in [`crate::l1`], which may evict it at any time. That is
-//! safe: whoever still holds an evicted cell can change only what nobody will find again, so an
-//! eviction between miss and fill refuses the fill, as the lost lease does in Redis.
+//! The map in [`crate::l1`] may evict a cell at any time. That is safe: nobody finds an evicted cell again, so an eviction
+//! between miss and fill drops the fill, as a lost lease does in Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use crate::value::Value;
 /// A run of versions that differ in stock only, so that a value of any of them can be patched to
 /// the last. It describes the past, so it never becomes wrong.
 #[derive(Clone, Copy)]
-struct Run {
+struct VersionRun {
     from: i64,
     to: i64,
     stock: i64,
@@ -25,7 +24,7 @@ struct Run {
     until: Instant,
 }
 
-impl Run {
+impl VersionRun {
     /// Joins two runs that touch (messages of two writers arrive in either order), else keeps the
     /// later one.
     fn join(self, other: Self) -> Self {
@@ -40,7 +39,7 @@ impl Run {
 
 /// The time of a read, and the generation of the subscription at that time.
 #[derive(Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct CacheMoment {
     pub(crate) now: Instant,
     /// Values of another generation are not trusted, because the subscription was interrupted since.
     pub(crate) generation: u64,
@@ -48,16 +47,16 @@ pub(crate) struct Moment {
 
 /// The condition under which a loaded value is kept.
 #[derive(Clone, Copy)]
-pub(crate) struct Keep {
+pub(crate) struct KeepCondition {
     /// The moment at which the load began.
-    pub(crate) since: Moment,
-    /// The fence that Redis showed after that moment: older values are outdated.
+    pub(crate) since: CacheMoment,
+    /// The fence in Redis after that moment: older values are outdated.
     pub(crate) floor: i64,
     /// Until when it may be served, unless it is confirmed before.
     pub(crate) until: Instant,
 }
 
-struct State<E> {
+struct CellState<E> {
     generation: u64,
     /// Values older than this are not served nor kept: a writer is about to commit this version,
     /// or has.
@@ -66,12 +65,12 @@ struct State<E> {
     fenced_until: Option<Instant>,
     /// The newest version known to be committed. Later callers must not get an older one.
     committed: i64,
-    run: Option<Run>,
+    run: Option<VersionRun>,
     kept: Option<(Arc<Value<E>>, Instant)>,
     flight: Option<Arc<Flight<E>>>,
 }
 
-impl<E: Entry> State<E> {
+impl<E: Entry> CellState<E> {
     fn fence_at(&self, now: Instant) -> i64 {
         match self.fenced_until {
             Some(until) if now < until => self.fence.max(self.committed),
@@ -79,7 +78,7 @@ impl<E: Entry> State<E> {
         }
     }
 
-    fn current(&self, moment: Moment) -> Option<&Arc<Value<E>>> {
+    fn current(&self, moment: CacheMoment) -> Option<&Arc<Value<E>>> {
         let (value, until) = self.kept.as_ref()?;
         let valid = self.generation == moment.generation
             && moment.now < *until
@@ -104,8 +103,8 @@ impl<E: Entry> State<E> {
 
 /// See the module's head.
 pub(crate) struct Cell<E> {
-    state: RwLock<State<E>>,
-    /// Whether it was read since it was last asked for in the database.
+    state: RwLock<CellState<E>>,
+    /// Whether it was read since it was last confirmed with the database.
     read: AtomicBool,
 }
 
@@ -121,7 +120,7 @@ pub(crate) enum Begin<E> {
 
 impl<E: Entry> Cell<E> {
     pub(crate) fn new(generation: u64) -> Self {
-        let state = RwLock::new(State {
+        let state = RwLock::new(CellState {
             generation,
             fence: 0,
             fenced_until: None,
@@ -164,14 +163,14 @@ impl<E: Entry> Cell<E> {
     }
 
     /// The value, if it may be served.
-    pub(crate) fn read(&self, moment: Moment) -> Option<Hit> {
+    pub(crate) fn read(&self, moment: CacheMoment) -> Option<Hit> {
         // Rendering under the read lock keeps out only writers, and those who read meanwhile would
         // have to render it themselves.
         self.state.read().current(moment).map(|value| value.hit(Tier::Process))
     }
 
     /// The newest version and stock known here, if nothing newer is under way.
-    pub(crate) fn stock(&self, moment: Moment) -> Option<(i64, i64)> {
+    pub(crate) fn stock(&self, moment: CacheMoment) -> Option<(i64, i64)> {
         let state = self.state.read();
         if state.generation != moment.generation {
             return None;
@@ -184,7 +183,7 @@ impl<E: Entry> Cell<E> {
 
     /// Joins the load under way, or becomes its leader. `armed` says whether a value here may be
     /// served.
-    pub(crate) fn begin(&self, moment: Moment, armed: bool) -> Begin<E> {
+    pub(crate) fn begin(&self, moment: CacheMoment, armed: bool) -> Begin<E> {
         let mut state = self.state.write();
         state.enter(moment.generation);
         if armed && let Some(value) = state.current(moment) {
@@ -210,7 +209,7 @@ impl<E: Entry> Cell<E> {
         &self,
         flight: &Arc<Flight<E>>,
         mut value: Value<E>,
-        keep: Option<Keep>,
+        keep: Option<KeepCondition>,
     ) -> (Arc<Value<E>>, bool) {
         let mut state = self.state.write();
         Self::land(&mut state, flight);
@@ -240,7 +239,7 @@ impl<E: Entry> Cell<E> {
         state.kept.is_none() && state.run.is_none() && state.fence == 0 && state.committed == 0
     }
 
-    fn land(state: &mut State<E>, flight: &Arc<Flight<E>>) {
+    fn land(state: &mut CellState<E>, flight: &Arc<Flight<E>>) {
         if state.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
             state.flight = None;
         }
@@ -271,7 +270,7 @@ impl<E: Entry> Cell<E> {
     pub(crate) fn restock(
         &self,
         change: &StockChange,
-        moment: Moment,
+        moment: CacheMoment,
         ttl: Duration,
         max_age: Duration,
     ) -> bool {
@@ -280,8 +279,12 @@ impl<E: Entry> Cell<E> {
         state.raise(change.version, moment.now + ttl);
         state.committed = state.committed.max(change.version);
         let until = moment.now + max_age;
-        let new =
-            Run { from: change.previous_version, to: change.version, stock: change.stock, until };
+        let new = VersionRun {
+            from: change.previous_version,
+            to: change.version,
+            stock: change.stock,
+            until,
+        };
         let run = state.run.map_or(new, |run| run.join(new));
         state.run = Some(run);
         let Some((value, _)) = &mut state.kept else { return false };

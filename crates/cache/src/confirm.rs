@@ -1,9 +1,9 @@
 //! Confirms values in memory with the database.
 //!
-//! Messages of other replicas keep the memory right within milliseconds, but a writer that cannot reach Redis sends
-//! none. So what is served is bounded in age by the database itself: a value that was read there, or whose version
-//! was found there, longer ago than [`CacheSettings::max_age`](crate::CacheSettings::max_age) is not served. Products
-//! that are being read are asked for together, twice within that time, so that their readers notice nothing.
+//! Messages of other replicas keep the memory up to date within milliseconds, but a writer that cannot reach Redis sends none.
+//! Therefore a value is not served if it was read from the database, or confirmed there, longer ago than
+//! [`CacheSettings::max_age`](crate::CacheSettings::max_age). Products that are being read are confirmed together, twice within
+//! that time, so that readers do not have to wait.
 
 use std::{
     collections::HashMap,

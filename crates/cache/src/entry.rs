@@ -21,8 +21,8 @@ pub trait Entry: Clone + Send + Sync + 'static {
     /// The response body. Called once per value, and once after stock patches when it is read next; never on a plain hit.
     fn encode(&self) -> Bytes;
 
-    /// Reads back what [`encode`](Self::encode) wrote, perhaps in another release of the program.
-    /// `None` makes the read a miss, so a body of an older form is no error.
+    /// Decodes what [`encode`](Self::encode) of this or another release has written. `None` makes the read a miss, so an older
+    /// format is not an error.
     fn decode(version: i64, body: &Bytes) -> Option<Self>;
 }
 
@@ -60,7 +60,6 @@ pub struct Hit {
     pub stock: i64,
     /// The response body; cloning it copies nothing.
     pub body: Bytes,
-    /// Where it came from.
     pub tier: Tier,
 }
 

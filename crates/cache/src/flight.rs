@@ -1,8 +1,8 @@
 //! One load for all readers that miss the same product at the same time.
 //!
-//! The leader runs its own loader in its own task, so a loader may borrow and a cancelled request
-//! cancels its query. A leader that goes away before it has an answer says so (by the drop of its
-//! [`Lease`](crate::lease::Lease)), and the first of its followers to wake becomes the next leader.
+//! The leader runs its own loader in its own task, so a loader may borrow, and a cancelled request cancels its query. If a
+//! leader is cancelled, dropping its [`Lease`](crate::lease::Lease) tells the followers, and the first of them to wake becomes
+//! the next leader.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Phase {
+pub(crate) enum RedisPhase {
     Down,
     Settling,
     Up,
@@ -36,44 +36,44 @@ struct Owed {
 /// What was owed at one moment.
 pub(crate) struct Debt {
     pub(crate) fences: Vec<(i64, i64)>,
-    /// Delete everything first; the figure is for [`Health::settle`].
+    /// If not zero, delete everything first. The number is for [`RedisHealth::settle`].
     pub(crate) overflows: u64,
 }
 
-pub(crate) struct Health {
+pub(crate) struct RedisHealth {
     phase: AtomicU8,
     /// Also locked while the phase changes, so that nothing becomes owed after the last check.
     owed: Mutex<Owed>,
     limit: usize,
 }
 
-impl Health {
+impl RedisHealth {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { phase: AtomicU8::new(Phase::Down as u8), owed: Mutex::default(), limit }
+        Self { phase: AtomicU8::new(RedisPhase::Down as u8), owed: Mutex::default(), limit }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> RedisPhase {
         match self.phase.load(Ordering::Acquire) {
-            2 => Phase::Up,
-            1 => Phase::Settling,
-            _ => Phase::Down,
+            2 => RedisPhase::Up,
+            1 => RedisPhase::Settling,
+            _ => RedisPhase::Down,
         }
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: RedisPhase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
     /// A call failed.
     pub(crate) fn down(&self) {
         let _owed = self.owed.lock();
-        self.set(Phase::Down);
+        self.set(RedisPhase::Down);
     }
 
     /// Keeps fences as owed if Redis is down. If it returns false, try to deliver them.
     pub(crate) fn owe_if_down(&self, fences: &[(i64, i64)]) -> bool {
         let mut owed = self.owed.lock();
-        if self.phase() != Phase::Down {
+        if self.phase() != RedisPhase::Down {
             return false;
         }
         owed.add(fences, self.limit);
@@ -83,7 +83,7 @@ impl Health {
     /// Fences could not be delivered.
     pub(crate) fn owe(&self, fences: &[(i64, i64)]) {
         let mut owed = self.owed.lock();
-        self.set(Phase::Down);
+        self.set(RedisPhase::Down);
         owed.add(fences, self.limit);
     }
 
@@ -107,10 +107,10 @@ impl Health {
         if owed.overflows == debt.overflows {
             owed.overflows = 0;
         }
-        // Even if more is owed by now: from here on it is delivered by its callers, so that under a
-        // steady stream of changes the debt comes to an end.
-        if self.phase() == Phase::Down {
-            self.set(Phase::Settling);
+        // Even if more is owed by now: from here on callers deliver their own, so that the debt ends under a steady stream of
+        // changes.
+        if self.phase() == RedisPhase::Down {
+            self.set(RedisPhase::Settling);
         }
         owed.is_clear()
     }
@@ -118,11 +118,11 @@ impl Health {
     /// The quarantine is over. Returns whether Redis is up.
     pub(crate) fn up(&self) -> bool {
         let mut owed = self.owed.lock();
-        if self.phase() == Phase::Settling && owed.is_clear() {
+        if self.phase() == RedisPhase::Settling && owed.is_clear() {
             owed.fences.shrink_to_fit();
-            self.set(Phase::Up);
+            self.set(RedisPhase::Up);
         }
-        self.phase() == Phase::Up
+        self.phase() == RedisPhase::Up
     }
 
     pub(crate) fn owed(&self) -> usize {
@@ -152,25 +152,25 @@ impl Owed {
 mod tests {
     use super::*;
 
-    fn repay(health: &Health) -> bool {
+    fn repay(health: &RedisHealth) -> bool {
         health.settle(&health.debt())
     }
 
     #[test]
     fn nothing_is_read_before_everything_owed_is_delivered() {
-        let health = Health::new(10);
+        let health = RedisHealth::new(10);
         assert!(repay(&health) && health.up());
         assert!(!health.owe_if_down(&[(1, 5)]), "up: deliver it");
 
         health.owe(&[(1, 5), (2, 7)]);
-        assert_eq!(health.phase(), Phase::Down);
+        assert_eq!(health.phase(), RedisPhase::Down);
         assert!(health.owe_if_down(&[(1, 4)]), "a lower version changes nothing");
         let debt = health.debt();
         assert!(health.owe_if_down(&[(2, 8)]), "raised while the debt is under way");
         assert!(!health.settle(&debt));
         assert!(!health.owe_if_down(&[(3, 1)]), "delivered again by its caller");
         assert!(!health.up(), "no way up past a debt");
-        assert_eq!((health.phase(), health.owed()), (Phase::Settling, 1));
+        assert_eq!((health.phase(), health.owed()), (RedisPhase::Settling, 1));
         assert_eq!(health.debt().fences, [(2, 8)]);
         health.down();
         assert!(!health.up(), "no way up from down");
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_overflow_counts_until_a_sweep_that_began_after_it() {
-        let health = Health::new(2);
+        let health = RedisHealth::new(2);
         health.owe(&[(1, 1), (2, 1), (3, 1)]);
         assert_eq!(health.owed(), 3);
         let debt = health.debt();

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::{Cache as Map, EntryAction};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::cell::{Cell, Moment};
+use crate::cell::{CacheMoment, Cell};
 use crate::entry::{Entry, Hit, StockChange};
 use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
@@ -80,8 +80,8 @@ impl<E: Entry> L1<E> {
         }
     }
 
-    pub(crate) fn moment(&self) -> Moment {
-        Moment { now: Instant::now(), generation: self.generation.load(Ordering::Acquire) }
+    pub(crate) fn moment(&self) -> CacheMoment {
+        CacheMoment { now: Instant::now(), generation: self.generation.load(Ordering::Acquire) }
     }
 
     /// Milliseconds since this was made, the clock of [`arm`](Self::arm).
@@ -93,9 +93,8 @@ impl<E: Entry> L1<E> {
         self.millis(now) < self.armed_until.load(Ordering::Acquire)
     }
 
-    /// The subscription was alive at `sent` (in [`millis`](Self::millis)): all that was published
-    /// before that has been applied. Counted from the sending, not from the arrival, so that a
-    /// delayed tick vouches for no more than it proves.
+    /// The subscription was alive at `sent` (in [`millis`](Self::millis)): all messages from before that have been applied. The
+    /// time of sending counts, not the arrival, so that a delayed tick proves no more than it should.
     pub(crate) fn arm(&self, sent: u64, armed_for: Duration) {
         let now = self.millis(Instant::now());
         let until = sent.saturating_add(u64::try_from(armed_for.as_millis()).unwrap_or(u64::MAX));
@@ -252,7 +251,7 @@ impl<E: Entry> L1<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::tests::Item;
+    use crate::cell::tests::CellItem;
 
     fn metrics() -> Arc<CacheMetrics> {
         Arc::new(CacheMetrics::new(&holdfast_telemetry::Registry::default()).unwrap())
@@ -260,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_lapse_in_the_proof_voids_what_was_kept_before_it() {
-        let l1 = L1::<Item>::new(&CacheSettings::new(""), metrics());
+        let l1 = L1::<CellItem>::new(&CacheSettings::new(""), metrics());
         let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
         arm(60_000);
         let generation = l1.moment().generation;
@@ -276,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_tick_that_took_too_long_proves_nothing() {
-        let l1 = L1::<Item>::new(&CacheSettings::new(""), metrics());
+        let l1 = L1::<CellItem>::new(&CacheSettings::new(""), metrics());
         l1.arm(0, Duration::ZERO);
         assert!(!l1.is_armed(Instant::now()));
     }

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline, Script};
 
-/// The channel on which replicas tell one another of changes; see [`crate::message`].
+/// The channel for changes between replicas; see [`crate::message`].
 pub(crate) const CHANGES: &str = "holdfast:product:changes";
 
-/// The channel of one replica's own ticks; see [`crate::subscription`].
+/// The channel of a replica's own ticks; see [`crate::subscription`].
 pub(crate) fn ticks(replica: &str) -> String {
     format!("holdfast:product:ticks:{replica}")
 }
@@ -71,7 +71,7 @@ end
 return {0, fence, n, now}
 ";
 
-/// KEYS: the hash. ARGV: nonce, version, ms to live, body, the time that [`READ`] gave. Answers 1 if it was let in.
+/// KEYS: the hash. ARGV: nonce, version, ms to live, body, the time of [`READ`]. Answers 1 if the value was written.
 pub(crate) static FILL: Lua = Lua { code: FILL_CODE, hash: LazyLock::new(|| hash(FILL_CODE)) };
 const FILL_CODE: &str = r"
 local e = redis.call('HMGET', KEYS[1], 'n', 'f', 'v')
@@ -111,7 +111,7 @@ for i, key in ipairs(KEYS) do
 end
 ";
 
-/// The most hashes of one [`RAISE`]: a script holds up everybody else.
+/// The most hashes of one [`RAISE`], because a script blocks all other clients.
 pub(crate) const RAISE_KEYS: usize = 64;
 
 /// A script and its SHA-1.

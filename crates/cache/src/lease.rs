@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cell::{Cell, Keep};
+use crate::cell::{Cell, KeepCondition};
 use crate::entry::{Entry, Tier};
 use crate::flight::{Flight, LoadEnd};
 use crate::value::Value;
@@ -24,7 +24,7 @@ impl<E: Entry> Lease<E> {
         mut self,
         value: Value<E>,
         tier: Tier,
-        keep: Option<Keep>,
+        keep: Option<KeepCondition>,
     ) -> (Arc<Value<E>>, bool) {
         let (value, kept) = self.cell.finish(&self.flight, value, keep);
         self.tell(LoadEnd::Found(value.clone(), tier));

@@ -1,14 +1,13 @@
 //! The product read cache: rendered response bodies in this process's memory and in Redis.
 //!
-//! Here live: both tiers, their invalidation between writers and readers and between replicas, and
-//! the breaker that keeps a Redis in trouble from troubling anybody else. Must not live here: what
-//! a product is (see [`Entry`] for the little that is asked of it), SQL, HTTP, and metrics beyond
-//! plain counters.
+//! This crate contains both tiers, their invalidation between writers and readers and between replicas, and the circuit
+//! breaker that isolates a failing Redis. It does not know what a product is (see [`Entry`] for the little that it needs), and
+//! contains no SQL and no HTTP.
 //!
-//! # The promise
-//! A read on this replica never shows less than a change that was acknowledged on this replica
-//! before the read. A read on another replica is behind by one message, and by
-//! [`CacheSettings::max_age`] at most, whatever is killed, emptied, hung or cut off in between.
+//! # The guarantee
+//! A read on this replica never returns less than a change that was acknowledged on this replica before the read. A read on
+//! another replica is behind by one message, and by [`CacheSettings::max_age`] at most, whatever is killed, emptied, hung or
+//! disconnected in between.
 //!
 //! # The fill race, and the fence
 //! It is not enough to delete a cached value after a commit. A reader that missed may have read the row before the commit and
@@ -39,10 +38,10 @@
 //! proved alive (see the `subscription` module), that is, for at most a second after the last proof. An eviction between miss
 //! and fill is harmless here too: a load writes to the cell that it began with, and nobody finds an evicted cell.
 //!
-//! The writing replica serves the old value until its commit, as it is true until then, and patches
-//! it in [`Cache::committed`] or drops it in [`Cache::changed`], before its caller is answered.
-//! Concurrent misses share one load; who comes after a change is not given the answer of a load
-//! that began before it, unless the change's stock could be patched in.
+//! The writing replica serves the old value until its commit, because it is true until then. It patches it in
+//! [`Cache::committed`] or drops it in [`Cache::changed`], before its caller is answered. Concurrent misses share one load. A
+//! caller that comes after a change does not get the result of a load that began before it, unless the change's stock could
+//! be patched in.
 //!
 //! # When Redis fails
 //! Every call has a short timeout. After a failure Redis is not called at all (see the `health` module): invalidations are
@@ -53,20 +52,19 @@
 //! forgotten. Therefore each key contains the `run_id` of the server process: another process starts empty, and its old
 //! values expire unread.
 //!
-//! # A database that goes back
-//! Versions grow with each change, but a database that is restored, or that fails over to a copy which
-//! lacks the last commits, has lower ones again, and every fence and value of before would win against them. So
-//! keys also contain which database the products are in ([`Cache::of_database`]), and a replica that is told
-//! of another one forgets what it knows, and reads Redis only after a quarantine in which the others are told too. What
-//! was committed before and is told afterwards is not believed.
+//! # When the database goes back in time
+//! Versions grow with each change. But a database that is restored, or that fails over to a copy without the last commits,
+//! has lower versions again, and all earlier fences and values would win against them. Therefore keys also contain which
+//! database the products are in ([`Cache::of_database`]). A replica that learns of another database forgets what it has
+//! cached, and reads Redis only after a quarantine in which the other replicas learn of it too. Commits to the previous
+//! database that are reported afterwards are ignored.
 //!
-//! # Without word of a change
-//! All of the above makes other replicas right within a message. What it rests on can fail: a writer that is cut off
-//! from a Redis which others reach, and even more one that is killed then; a Redis that is split into two masters.
-//! So no answer is older than [`CacheSettings::max_age`] by the database (see the `confirm` module), wherever it comes
-//! from: a value in memory must have been read or found unchanged there within that time, and one in Redis bears the time
-//! before it was read, by the clock of Redis, and is too old after it. A replica that cannot ask the database serves nothing
-//! that is older.
+//! # When messages do not arrive
+//! All this updates other replicas within one message, but it can fail: a writer may lose its connection to a Redis that
+//! others reach, or may be killed then; Redis may be split into two masters. Therefore no answer is older than
+//! [`CacheSettings::max_age`] (see the `confirm` module). A value in memory must have been read from the database, or
+//! confirmed there, within that time. A value in Redis carries the time before it was read, by Redis's clock, and is too old
+//! after that. A replica that cannot reach the database serves nothing older.
 
 mod cache;
 mod cell;

@@ -18,7 +18,7 @@ use crate::entry::StockChange;
 pub(crate) const MESSAGE_ITEMS: usize = 512;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub(crate) enum ChangeMessage {
     Fence(Vec<(i64, i64)>),
     Stock(Vec<StockChange>),
     Drop(Vec<(i64, i64)>),
@@ -57,20 +57,20 @@ fn versions(sender: &str, kind: &str, items: &[(i64, i64)]) -> String {
 }
 
 /// The sender and the message; `None` in the message's place if it is not understood.
-pub(crate) fn parse(payload: &str) -> (&str, Option<Message>) {
+pub(crate) fn parse(payload: &str) -> (&str, Option<ChangeMessage>) {
     let (sender, rest) = payload.split_once(' ').unwrap_or((payload, ""));
     let (kind, items) = rest.split_once(' ').unwrap_or((rest, ""));
     let message = match kind {
-        "fence" => pairs(items).map(Message::Fence),
-        "drop" => pairs(items).map(Message::Drop),
+        "fence" => pairs(items).map(ChangeMessage::Fence),
+        "drop" => pairs(items).map(ChangeMessage::Drop),
         "stock" => each(items, |[id, previous_version, version, stock]| StockChange {
             id,
             previous_version,
             version,
             stock,
         })
-        .map(Message::Stock),
-        "flush" if items.is_empty() => Some(Message::Flush),
+        .map(ChangeMessage::Stock),
+        "flush" if items.is_empty() => Some(ChangeMessage::Flush),
         _ => None,
     };
     (sender, message)
@@ -99,14 +99,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let pairs = vec![(12, 7), (i64::MAX, i64::MIN)];
-        assert_eq!(parse(&fence("a", &pairs)), ("a", Some(Message::Fence(pairs.clone()))));
-        assert_eq!(parse(&dropped("b", &pairs)), ("b", Some(Message::Drop(pairs))));
-        assert_eq!(parse(&flush("c")), ("c", Some(Message::Flush)));
+        assert_eq!(parse(&fence("a", &pairs)), ("a", Some(ChangeMessage::Fence(pairs.clone()))));
+        assert_eq!(parse(&dropped("b", &pairs)), ("b", Some(ChangeMessage::Drop(pairs))));
+        assert_eq!(parse(&flush("c")), ("c", Some(ChangeMessage::Flush)));
         let changes = vec![
             StockChange { id: 1, previous_version: 2, version: 3, stock: 0 },
             StockChange { id: 4, previous_version: 5, version: 9, stock: 100 },
         ];
-        assert_eq!(parse(&stock("d", &changes)), ("d", Some(Message::Stock(changes))));
+        assert_eq!(parse(&stock("d", &changes)), ("d", Some(ChangeMessage::Stock(changes))));
     }
 
     #[test]

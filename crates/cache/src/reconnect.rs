@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::time::sleep;
 
-use crate::health::Phase;
+use crate::health::RedisPhase;
 use crate::redis_connection::{RedisConnection, Unavailable};
 
 /// Runs until dropped.
@@ -18,7 +18,7 @@ pub(crate) async fn keep_connected(redis: Arc<RedisConnection>) {
             Ok(()) => {
                 if let Some(since) = outage.take() {
                     let seconds = Instant::now().duration_since(since).as_secs_f32();
-                    tracing::info!(seconds, "redis is back and used again");
+                    tracing::info!(seconds, "redis is used again");
                 }
                 while redis.is_up() {
                     redis.failed.notified().await;
@@ -43,7 +43,7 @@ async fn restore(redis: &RedisConnection, quarantine: bool) -> Result<(), Unavai
             tokio::select! {
                 () = &mut quarantine => break,
                 () = redis.failed.notified() => {
-                    if redis.health.phase() == Phase::Down {
+                    if redis.health.phase() == RedisPhase::Down {
                         return Err(Unavailable);
                     }
                 }

@@ -13,7 +13,7 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, Ser
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::health::{Health, Phase};
+use crate::health::{RedisHealth, RedisPhase};
 use crate::message::{self, MESSAGE_ITEMS};
 use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
@@ -27,7 +27,7 @@ const TRIP_CALLS: usize = 2 * MESSAGE_ITEMS;
 pub(crate) struct Unavailable;
 
 #[derive(Clone)]
-struct Session {
+struct RedisSession {
     connection: MultiplexedConnection,
     run: Arc<str>,
     /// The suffix of keys.
@@ -52,9 +52,9 @@ pub(crate) enum Lookup {
 pub(crate) struct RedisConnection {
     client: redis::Client,
     pub(crate) settings: CacheSettings,
-    pub(crate) health: Health,
-    session: RwLock<Option<Session>>,
-    /// The database that the products are in, if that was said.
+    pub(crate) health: RedisHealth,
+    session: RwLock<Option<RedisSession>>,
+    /// The database that the products are in, if it is known.
     database: watch::Sender<Option<Arc<str>>>,
     /// The last attempt to connect failed, which was logged.
     unreachable: AtomicBool,
@@ -84,7 +84,7 @@ impl RedisConnection {
         .map_err(CacheError::Url)?;
         Ok(Self {
             client,
-            health: Health::new(settings.owed_limit),
+            health: RedisHealth::new(settings.owed_limit),
             settings,
             session: RwLock::new(None),
             database: watch::Sender::new(None),
@@ -151,12 +151,12 @@ impl RedisConnection {
         };
         // Logged once per outage.
         if !self.unreachable.swap(true, Ordering::Relaxed) {
-            tracing::warn!(error, "redis cannot be reached: products are read from the database");
+            tracing::warn!(error, "redis cannot be reached; products are read from the database");
         }
         Err(Unavailable)
     }
 
-    async fn connect(&self) -> redis::RedisResult<Session> {
+    async fn connect(&self) -> redis::RedisResult<RedisSession> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.settings.connect_timeout))
             .set_response_timeout(Some(self.settings.connect_timeout));
@@ -165,14 +165,14 @@ impl RedisConnection {
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
         let Some(run) = run else {
-            return Err((ErrorKind::Client, "the server does not tell its run_id").into());
+            return Err((ErrorKind::Client, "the server does not report its run_id").into());
         };
         l2::load_scripts().exec_async(&mut connection).await?;
         let space = run.into();
-        Ok(Session { connection, run: run.into(), space })
+        Ok(RedisSession { connection, run: run.into(), space })
     }
 
-    fn session(&self, at_least: Phase) -> Option<Session> {
+    fn session(&self, at_least: RedisPhase) -> Option<RedisSession> {
         if (self.health.phase() as u8) < at_least as u8 {
             return None;
         }
@@ -181,14 +181,14 @@ impl RedisConnection {
 
     /// Whether Redis is read.
     pub(crate) fn is_up(&self) -> bool {
-        self.health.phase() == Phase::Up
+        self.health.phase() == RedisPhase::Up
     }
 
     fn failed(&self, what: &str, error: Option<&redis::RedisError>) -> Unavailable {
         let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
         self.metrics.redis_errors.inc();
-        if self.health.phase() == Phase::Up {
-            tracing::warn!(what, error, "redis failed: products are read from the database");
+        if self.health.phase() == RedisPhase::Up {
+            tracing::warn!(what, error, "redis failed; products are read from the database");
         }
         self.health.down();
         self.failed.notify_one();
@@ -199,7 +199,7 @@ impl RedisConnection {
     async fn run<T: FromRedisValue>(
         &self,
         what: &'static str,
-        session: &Session,
+        session: &RedisSession,
         pipeline: &Pipeline,
     ) -> Result<T, Unavailable> {
         let mut connection = session.connection.clone();
@@ -222,7 +222,7 @@ impl RedisConnection {
 
     /// Reads a product.
     pub(crate) async fn read(&self, id: i64) -> Result<Lookup, Unavailable> {
-        let session = self.session(Phase::Up).ok_or(Unavailable)?;
+        let session = self.session(RedisPhase::Up).ok_or(Unavailable)?;
         let mut call = l2::call(&l2::READ, &session.space, id);
         call.arg(nonce()).arg(millis(self.settings.lease)).arg(millis(self.settings.max_age));
         let mut pipeline = Pipeline::new();
@@ -255,7 +255,7 @@ impl RedisConnection {
         version: i64,
         body: &[u8],
     ) -> Option<Cmd> {
-        let session = self.session(Phase::Up)?;
+        let session = self.session(RedisPhase::Up)?;
         let mut call = l2::call(&l2::FILL, &session.space, id);
         call.arg(nonce).arg(version).arg(millis(self.settings.ttl)).arg(body).arg(time);
         Some(call)
@@ -263,7 +263,7 @@ impl RedisConnection {
 
     /// Sends fills. A fill for a server process that no longer exists is harmless, because nobody reads its key.
     pub(crate) async fn fill(&self, calls: Vec<Cmd>) {
-        let Some(session) = self.session(Phase::Up) else { return };
+        let Some(session) = self.session(RedisPhase::Up) else { return };
         let sent = calls.len() as u64;
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in calls {
@@ -284,7 +284,7 @@ impl RedisConnection {
             return;
         }
         let deliver = async {
-            let session = self.session(Phase::Settling).ok_or(Unavailable)?;
+            let session = self.session(RedisPhase::Settling).ok_or(Unavailable)?;
             self.deliver(&session, fences, messages).await
         };
         // One time limit for all round trips together. If this future is dropped before the answer, the fence is not owed; the
@@ -302,7 +302,7 @@ impl RedisConnection {
 
     async fn deliver(
         &self,
-        session: &Session,
+        session: &RedisSession,
         fences: &[(i64, i64)],
         messages: &[String],
     ) -> Result<(), Unavailable> {
@@ -327,7 +327,7 @@ impl RedisConnection {
 
     /// Publishes on a channel of this replica's own.
     pub(crate) async fn tick(&self, channel: &str, text: &str) -> Result<(), Unavailable> {
-        let session = self.session(Phase::Up).ok_or(Unavailable)?;
+        let session = self.session(RedisPhase::Up).ok_or(Unavailable)?;
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PUBLISH").arg(channel).arg(text).ignore();
         self.run("tick", &session, &pipeline).await
@@ -348,9 +348,8 @@ impl RedisConnection {
         Ok(self.health.settle(&debt))
     }
 
-    /// Deletes all products. A lease given before goes with its key, so a load that is under way
-    /// cannot fill in what it read before.
-    async fn sweep(&self, session: &Session) -> Result<(), Unavailable> {
+    /// Deletes all products. Their leases are deleted too, so a load in progress cannot fill in an old value.
+    async fn sweep(&self, session: &RedisSession) -> Result<(), Unavailable> {
         let pattern = l2::pattern(&session.space);
         let mut cursor = 0_u64;
         loop {

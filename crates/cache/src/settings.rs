@@ -2,44 +2,39 @@
 
 use std::{sync::Arc, time::Duration};
 
-/// How a [`Cache`](crate::Cache) behaves. Start from [`CacheSettings::new`] and change what differs.
+/// Start from [`CacheSettings::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
-    /// Where Redis is, e.g. `redis://127.0.0.1:6379/0`.
+    /// For example `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
-    /// With `rediss://`: certificates (PEM) of the authorities by which the server is known.
-    /// `None`: those of the system.
+    /// With `rediss://`: certificates (PEM) of the authorities that verify the server; `None`: the system's authorities.
     pub redis_ca: Option<Arc<[u8]>>,
     /// How long Redis remembers a product, and how long a fence lasts. Default 5 min.
     pub ttl: Duration,
-    /// How old an answer may be, by the database: what is served was read there, or found unchanged there, no longer
-    /// ago than this. Holds whatever becomes of Redis, and of the messages of other replicas. Default 2 s.
+    /// How old an answer may be: it was read from the database, or confirmed there, within this time, whatever happens to Redis
+    /// and to the messages of other replicas. Default 2 s.
     pub max_age: Duration,
-    /// How long a reader may take from its miss to its fill. Default 5 s. Kept short because a read
-    /// of an id that does not exist costs a key in Redis for this long.
+    /// How long a reader may take from its miss to its fill. Short, because a read of an id that does not exist occupies a key in
+    /// Redis for this long. Default 5 s.
     pub lease: Duration,
-    /// The longest that one call may wait for Redis. Default 50 ms.
+    /// The timeout of one call to Redis. Default 50 ms.
     pub op_timeout: Duration,
-    /// The longest that connecting to Redis may take, in the background. Default 1 s.
+    /// The timeout of connecting to Redis in the background. Default 1 s.
     pub connect_timeout: Duration,
-    /// How often a failed Redis is tried again, in the background. Default 100 ms.
+    /// How often a failed Redis is tried again in the background. Default 100 ms.
     pub retry_interval: Duration,
-    /// How long after Redis came back its contents are not yet read: every replica needs the time
-    /// to hand in the invalidations that it could not deliver. Default 1 s; keep it at several
-    /// times `retry_interval`.
+    /// How long Redis is not read after it is back, so that every replica can deliver the invalidations that it owes. Should be
+    /// several times `retry_interval`. Default 1 s.
     pub quarantine: Duration,
-    /// How often the subscription is proved alive. Default 250 ms.
+    /// How often the subscription is proved to work. Default 250 ms.
     pub tick: Duration,
-    /// How long after the last proof the process's memory may still answer. Default 1 s. Zero does
-    /// without the process's memory.
+    /// How long the process's memory may answer after the last proof. Zero disables the memory. Default 1 s.
     pub armed_for: Duration,
-    /// The bound on the process's memory, in bytes of body and bookkeeping. Default 32 MiB.
+    /// The size of the process's memory, including bookkeeping. Default 32 MiB.
     pub l1_bytes: u64,
-    /// How many undelivered invalidations are remembered one by one; beyond it all products count
-    /// as changed. Default 65,536.
+    /// How many undelivered invalidations are kept. If there are more, all products count as changed. Default 65,536.
     pub owed_limit: usize,
-    /// Whether Redis is used only once [`Cache::of_database`](crate::Cache::of_database) has said in which
-    /// database the products are. Default `false`.
+    /// Whether Redis is used only after [`Cache::of_database`](crate::Cache::of_database) was called. Default `false`.
     pub waits_for_database: bool,
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::entry::Entry;
 use crate::l1::L1;
 use crate::l2;
-use crate::message::{self, Message};
+use crate::message::{self, ChangeMessage};
 use crate::redis_connection::RedisConnection;
 
 /// A subscription without a tick for this many times `armed_for` is closed.
@@ -44,7 +44,7 @@ pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>
                 hear(&redis, &l1, stream).await;
                 drop(sink);
                 l1.disarm();
-                tracing::info!("the subscription to product changes has ended; connecting again");
+                tracing::info!("the subscription to product changes has ended; reconnecting");
             }
             Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe to product changes"),
             Err(_) => tracing::debug!("redis does not answer to a subscription"),
@@ -98,24 +98,24 @@ fn apply<E: Entry>(redis: &RedisConnection, l1: &L1<E>, payload: &[u8]) {
     }
     redis.metrics.peer_changes.inc();
     match message {
-        Some(Message::Fence(items)) => {
+        Some(ChangeMessage::Fence(items)) => {
             for (id, version) in items {
                 l1.raise(id, version);
             }
         }
-        Some(Message::Drop(items)) => {
+        Some(ChangeMessage::Drop(items)) => {
             for (id, version) in items {
                 l1.change(id, version);
             }
         }
-        Some(Message::Stock(changes)) => {
+        Some(ChangeMessage::Stock(changes)) => {
             for change in &changes {
                 l1.restock_known(change);
             }
         }
-        Some(Message::Flush) => l1.reset(),
+        Some(ChangeMessage::Flush) => l1.reset(),
         None => {
-            tracing::warn!("a message of another release: everything in memory is forgotten");
+            tracing::warn!("received a message of another release; the memory is emptied");
             l1.reset();
         }
     }

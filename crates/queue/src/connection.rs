@@ -21,7 +21,7 @@ use crate::{QueueError, QueueSettings};
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
-pub(crate) struct Connection {
+pub(crate) struct QueueConnection {
     client: Client,
     config: ConnectionManagerConfig,
     current: Arc<Mutex<Current>>,
@@ -32,7 +32,7 @@ struct Current {
     made: Instant,
 }
 
-impl Connection {
+impl QueueConnection {
     /// Does not connect yet. Must be called within a tokio runtime.
     pub fn new(settings: &QueueSettings) -> Result<Self, QueueError> {
         let client = settings.client().map_err(QueueError::Url)?;

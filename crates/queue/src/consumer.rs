@@ -15,14 +15,13 @@ use crate::{
 pub struct Delivery {
     /// The entry's id in the stream.
     pub(crate) entry_id: String,
-    /// What was published.
     pub job: Job,
 }
 
-/// An entry of the stream as Redis tells it: its id and its fields.
-pub type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
+/// An entry of the stream: its id and its fields.
+pub type StreamEntry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 /// The answer of `XREADGROUP`: streams and their entries.
-type Read = Option<Vec<(String, Vec<Entry>)>>;
+type Read = Option<Vec<(String, Vec<StreamEntry>)>>;
 
 impl Delivery {
     /// When it was published, by Redis's clock.
@@ -33,8 +32,8 @@ impl Delivery {
     /// Parses an entry.
     ///
     /// # Errors
-    /// The entry's id alone for one that nobody of us wrote.
-    pub fn read((entry_id, fields): Entry) -> Result<Self, String> {
+    /// The id of an entry that is not one of ours.
+    pub fn read((entry_id, fields): StreamEntry) -> Result<Self, String> {
         let (mut order_id, mut trace_context) = (None, None);
         for (name, value) in fields {
             let value = String::from_utf8(value).ok();
@@ -75,7 +74,6 @@ impl Consumer {
         Ok(Self { queue, client, name: name.into(), connection: None, searched: FIRST.to_owned() })
     }
 
-    /// The consumer's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -153,7 +151,7 @@ impl Consumer {
             claim.arg(STREAM).arg(GROUP).arg(&self.name).arg(idle_ms).arg(&self.searched);
             claim.arg("COUNT").arg(max);
             let mut connection = self.queue.connection.get();
-            let (next, entries, _): (String, Vec<Entry>, Vec<String>) =
+            let (next, entries, _): (String, Vec<StreamEntry>, Vec<String>) =
                 self.queue.within(claim.query_async(&mut connection)).await?;
             self.searched = next;
             if !entries.is_empty() {
@@ -166,9 +164,9 @@ impl Consumer {
         Ok(Vec::new())
     }
 
-    /// Those entries that name an order. The others are done with at once: they would come back
-    /// for ever, be counted as depth for ever, and keep the stream from being trimmed.
-    async fn understood(&self, entries: impl IntoIterator<Item = Entry>) -> Vec<Delivery> {
+    /// Returns the entries that name an order, and acknowledges the others. Otherwise these would be delivered again for ever, count
+    /// as depth, and prevent the stream from being trimmed.
+    async fn understood(&self, entries: impl IntoIterator<Item = StreamEntry>) -> Vec<Delivery> {
         let (mut deliveries, mut foreign) = (Vec::new(), Vec::new());
         for entry in entries {
             match Delivery::read(entry) {
@@ -177,8 +175,8 @@ impl Consumer {
             }
         }
         if !foreign.is_empty() {
-            tracing::warn!(entries = foreign.len(), "the queue holds entries without an order");
-            // If it fails, they are taken over later and come here again.
+            tracing::warn!(entries = foreign.len(), "the queue contains entries without an order");
+            // If it fails, they are taken over later and acknowledged then.
             let foreign: Vec<_> = foreign.iter().map(String::as_str).collect();
             let _ = self.queue.ack_entries(&foreign).await;
         }

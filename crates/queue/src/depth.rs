@@ -18,8 +18,8 @@ const COUNT_MAX: usize = 2000;
 pub struct Depth {
     /// Not yet delivered to any worker.
     pub waiting: u64,
-    /// Delivered and not yet done.
-    pub in_hand: u64,
+    /// Delivered and not yet acknowledged.
+    pub in_flight: u64,
     /// Set aside until their next attempt is due.
     pub later: u64,
 }
@@ -27,7 +27,7 @@ pub struct Depth {
 impl Depth {
     /// The number by which workers are scaled.
     pub fn total(self) -> u64 {
-        self.waiting + self.in_hand + self.later
+        self.waiting + self.in_flight + self.later
     }
 }
 
@@ -80,8 +80,8 @@ impl Queue {
         let mut call = script.key(STREAM);
         call.key(RETRIES).arg(GROUP).arg(COUNT_MAX);
         let mut connection = self.connection.get();
-        let (waiting, in_hand, later) = self.within(call.invoke_async(&mut connection)).await?;
-        Ok(Depth { waiting, in_hand, later })
+        let (waiting, in_flight, later) = self.within(call.invoke_async(&mut connection)).await?;
+        Ok(Depth { waiting, in_flight, later })
     }
 
     /// How long the oldest undelivered entry has waited; `None` if there is none.

@@ -1,10 +1,9 @@
 //! The order queue on Redis Streams: ids of orders on their way from the API to the workers.
 //!
-//! What lives here: publishing ([`Queue::publish_many`]), consuming ([`Consumer`]), retries, taking
-//! over from the dead, and the depth of the queue. What must not: anything about orders beyond
-//! their id. The queue may lose everything: the `orders` table is the truth, and a sweeper
-//! publishes again what it lost. It may also deliver twice: who takes an order claims it in the
-//! database first.
+//! This crate contains publishing ([`Queue::publish_many`]), consuming ([`Consumer`]), retries, taking over messages of dead
+//! consumers, and the depth of the queue. It knows only the ids of orders. The queue may lose everything, because the `orders`
+//! table is authoritative and a sweep publishes lost orders again. It may also deliver a message twice, because a worker claims
+//! an order in the database first.
 //!
 //! # Keys
 //!
@@ -25,17 +24,16 @@
 //!               └──due── later ◀───────┘
 //! ```
 //!
-//! [`Queue::depth`] counts waiting, in hand and later.
+//! [`Queue::depth`] counts the entries that are waiting, in flight and later.
 //!
 //! An entry that is not one of ours is acknowledged when it is read. Otherwise it would be delivered again for ever.
 //!
 //! # Trimming
 //!
-//! A done entry is not deleted one by one: that is a command more for each order, and `XDEL` makes
-//! Redis forget how many entries a group has still to read (redis#13337). [`Queue::trim`] cuts the
-//! stream at the oldest entry that is in hand or, if there is none, at the last one that was
-//! delivered. What was not delivered is never cut. The price: while one order takes an hour, the
-//! done entries of that hour stay, some 50 bytes each.
+//! Done entries are not deleted one by one: that would be one more command per order, and `XDEL` makes Redis forget how many
+//! entries a group still has to read (redis#13337). [`Queue::trim`] cuts the stream at the oldest entry in flight or, if there is
+//! none, at the last delivered one. It never removes entries that were not delivered. The disadvantage: while one order takes an
+//! hour, the done entries of that hour stay, at about 50 bytes each.
 //!
 //! # When Redis is down, hung or emptied
 //!
@@ -50,7 +48,7 @@ mod keys;
 mod queue;
 mod trace;
 
-pub use consumer::{Consumer, Delivery, Entry};
+pub use consumer::{Consumer, Delivery, StreamEntry};
 pub use depth::Depth;
 pub use error::QueueError;
 pub use queue::{Job, Queue, QueueSettings};

@@ -6,7 +6,7 @@ use redis::{Client, RedisResult, Script, TlsCertificates};
 
 use crate::{
     Delivery, QueueError,
-    connection::Connection,
+    connection::QueueConnection,
     keys::{GROUP, ORDER, RETRIES, STREAM, TRACE, stream_exists},
     trace::Publishing,
 };
@@ -54,7 +54,6 @@ impl QueueSettings {
 /// An order on its way to the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which order.
     pub order_id: i64,
     /// The W3C `traceparent` of the request that placed the order, if it is sampled.
     pub trace_context: Option<String>,
@@ -63,7 +62,7 @@ pub struct Job {
 /// The queue. Cheap to clone; clones share one connection, which reconnects automatically.
 #[derive(Clone)]
 pub struct Queue {
-    pub(crate) connection: Connection,
+    pub(crate) connection: QueueConnection,
     pub(crate) settings: QueueSettings,
 }
 
@@ -73,7 +72,7 @@ impl Queue {
     /// # Errors
     /// The Redis URL is not valid.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(&settings)?, settings })
+        Ok(Self { connection: QueueConnection::new(&settings)?, settings })
     }
 
     /// Runs a call within the timeout, including connecting.

@@ -1,4 +1,4 @@
-//! The spans of publishing, from which the trace of an order goes on in the worker.
+//! The spans of publishing, from which the trace of an order continues in the worker.
 
 use std::{
     borrow::Cow,
@@ -16,14 +16,14 @@ use opentelemetry::{
 
 use crate::{Job, QueueError, keys::STREAM};
 
-/// The spans of a call that publishes, by the place of their job; none for most.
+/// The spans of a call that publishes, by the index of their job. Most jobs have none.
 pub(crate) struct Publishing(Vec<(usize, Context, String)>);
 
 impl Publishing {
-    /// Begins the span of each job that has a trace.
+    /// Begins the span of each sampled job.
     pub fn begin(jobs: &[Job]) -> Self {
-        let spans = jobs.iter().enumerate().filter_map(|(place, job)| {
-            // Nearly always the end of it.
+        let spans = jobs.iter().enumerate().filter_map(|(index, job)| {
+            // Most jobs end here.
             let traceparent = job.trace_context.as_deref()?;
             let tracer = traces::tracer()?;
             let Decision::Sampled(parent) = traces::begin(Some(traceparent)) else { return None };
@@ -38,16 +38,16 @@ impl Publishing {
                 ]);
             let span = parent.with_span(tracer.build_with_context(span, &parent));
             let traceparent = propagation::traceparent(&span)?;
-            Some((place, span, traceparent))
+            Some((index, span, traceparent))
         });
         Self(spans.collect())
     }
 
-    /// The context that goes with each job: that of its span, or what it came with.
+    /// The context of each job: that of its span, or the one that it already had.
     pub fn contexts<'a>(&'a self, jobs: &'a [Job]) -> impl Iterator<Item = Option<&'a str>> {
         let mut spans = self.0.iter().peekable();
-        jobs.iter().enumerate().map(move |(place, job)| {
-            match spans.next_if(|(its, ..)| *its == place) {
+        jobs.iter().enumerate().map(move |(index, job)| {
+            match spans.next_if(|(its, ..)| *its == index) {
                 Some((_, _, traceparent)) => Some(traceparent.as_str()),
                 None => job.trace_context.as_deref(),
             }
@@ -66,7 +66,7 @@ impl Publishing {
     }
 }
 
-/// When an entry came into the stream, by the clock of Redis: the first half of its id.
+/// When an entry was published, by Redis's clock: the first half of its id.
 pub(crate) fn published_at(entry_id: &str) -> Option<SystemTime> {
     let millis = entry_id.split('-').next()?.parse().ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))

@@ -25,11 +25,9 @@ use crate::{Readiness, Registry};
 
 /// The most connections. One more replaces the oldest, so that probes are always answered.
 const CONNECTIONS_MAX: usize = 64;
-/// The longest wait for the headers of a request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may take for its one request and answer.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// What is buffered of a connection at most.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The pause when no connection can be accepted, for example because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -74,7 +72,7 @@ impl InternalServer {
             .route("/livez", get(async || "ok"))
             .route("/readyz", get(readyz))
             .with_state(Shown { registry, readiness });
-        let mut connections = Connections::default();
+        let mut connections = RecentConnections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => connections.open(stream, router.clone()),
@@ -89,12 +87,12 @@ impl InternalServer {
 
 /// Open connections, the oldest first.
 #[derive(Default)]
-struct Connections {
+struct RecentConnections {
     tasks: JoinSet<()>,
     handles: VecDeque<AbortHandle>,
 }
 
-impl Connections {
+impl RecentConnections {
     fn open(&mut self, stream: TcpStream, router: Router) {
         // Forget ended connections.
         while self.tasks.try_join_next().is_some() {}
@@ -125,7 +123,7 @@ async fn metrics(State(shown): State<Shown>) -> Response {
             ([(header::CONTENT_TYPE, format)], page).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "the metrics could not be written");
+            tracing::error!(%error, "the metrics cannot be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -71,7 +71,7 @@ pub fn get() -> Option<String> {
     HANDLE.get()?.with_current(ToString::to_string).ok()
 }
 
-/// Whether `text` can be given to [`set`].
+/// Checks a text for [`set`].
 ///
 /// # Errors
 /// What the text must be.

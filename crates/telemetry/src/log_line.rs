@@ -17,7 +17,7 @@ use tracing_subscriber::{
 };
 
 tokio::task_local! {
-    /// What is being worked on. Set for as long as a request is: use [`scope`](tokio::task::LocalKey).
+    /// The current request. Set it for the duration of a request with [`scope`](tokio::task::LocalKey).
     pub static REQUEST: Request;
 }
 
@@ -136,9 +136,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct WrittenBytes(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Written {
+    impl Write for WrittenBytes {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    impl MakeWriter<'_> for Written {
+    impl MakeWriter<'_> for WrittenBytes {
         type Writer = Self;
 
         fn make_writer(&self) -> Self {
@@ -156,7 +156,10 @@ mod tests {
         }
     }
 
-    fn logged(subscriber: impl Subscriber + Send + Sync + 'static, written: &Written) -> String {
+    fn logged(
+        subscriber: impl Subscriber + Send + Sync + 'static,
+        written: &WrittenBytes,
+    ) -> String {
         let id = HeaderValue::from_static(r#"a"b\c"#);
         let trace_id = Some(TraceId::from_bytes([7; 16]));
         tracing::subscriber::with_default(subscriber, || {
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_line_for_machines_is_json_whatever_the_ids_are() {
-        let written = Written::default();
+        let written = WrittenBytes::default();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(written.clone())
             .fmt_fields(JsonFields::new())
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_line_for_people_ends_with_the_ids() {
-        let written = Written::default();
+        let written = WrittenBytes::default();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(written.clone())
             .event_format(WithIds(Format::default().with_ansi(false)));

@@ -8,7 +8,6 @@ use std::{
 
 use crate::settings::MustBe;
 
-/// The longest name of a host.
 const HOST_MAX: usize = 253;
 
 /// The program to check: an IP address or a host name, and a port.
@@ -44,7 +43,7 @@ impl FromStr for ProbeTarget {
             return Ok(Self(text.to_owned()));
         }
         Err(MustBe::new(
-            "must be an IP address or the name of a host, and a port, such as 0.0.0.0:9464 or \
+            "must be an IP address or a host name, and a port, such as 0.0.0.0:9464 or \
              holdfast-api:80",
         ))
     }
@@ -53,24 +52,10 @@ impl FromStr for ProbeTarget {
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// No answer.
     #[error("{url} does not answer")]
-    NoAnswer {
-        /// What was asked.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// The answer was not 200.
+    NoAnswer { url: String, source: reqwest::Error },
     #[error("{url} answers {status}: {body}")]
-    Unwell {
-        /// What was asked.
-        url: String,
-        /// The status.
-        status: u16,
-        /// The reason that it gives.
-        body: String,
-    },
+    Unwell { url: String, status: u16, body: String },
 }
 
 /// Gets `path` from `target` and expects 200 within `limit`.

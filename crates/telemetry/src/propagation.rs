@@ -25,9 +25,9 @@ impl Extractor for One<'_> {
     }
 }
 
-struct Fields(HashMap<String, String>);
+struct TraceparentFields(HashMap<String, String>);
 
-impl Injector for Fields {
+impl Injector for TraceparentFields {
     fn set(&mut self, key: &str, value: String) {
         self.0.insert(key.to_owned(), value);
     }
@@ -54,7 +54,7 @@ pub fn traceparent(context: &Context) -> Option<String> {
     if !context.span().span_context().is_sampled() {
         return None;
     }
-    let mut fields = Fields(HashMap::new());
+    let mut fields = TraceparentFields(HashMap::new());
     TraceContextPropagator::new().inject_context(context, &mut fields);
     fields.0.remove(TRACEPARENT)
 }

@@ -1,7 +1,7 @@
-//! Reading a process's settings: from flags, from environment variables, or else a default.
+//! Reads the settings of a process from flags and environment variables.
 //!
-//! A wrong setting stops the start with one sentence that names the setting and what it may be,
-//! and never shows the value of a setting that holds a password.
+//! A wrong setting stops the program with one sentence that names the setting and its valid values. The sentence never shows
+//! the value of a setting that may contain a password.
 
 use std::{fmt::Display, ops::RangeInclusive, process::ExitCode, str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-/// Why a value was refused: what it must be.
+/// What a value must be.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct MustBe(String);
@@ -45,10 +45,10 @@ pub fn milliseconds(
     move |text| number(text).map(Duration::from_millis)
 }
 
-/// A parser for an address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// What is not an IP address with a port.
+/// The text is not an IP address with a port.
 pub fn address(text: &str) -> Result<std::net::SocketAddr, MustBe> {
     text.parse().map_err(|_| {
         MustBe("must be an IP address and a port, such as 0.0.0.0:8000 or [::]:8000".to_owned())
@@ -58,10 +58,10 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, MustBe> {
 /// Reads the settings of this process.
 ///
 /// # Errors
-/// The exit code to end with: the help or the one sentence has been printed.
+/// The exit code, after the help or the error has been printed.
 pub fn read<P: Parser>() -> Result<P, ExitCode> {
     let read = P::try_parse();
-    // Help is given whatever the environment is.
+    // The help is printed whatever the environment is.
     if read.as_ref().map_or_else(clap::Error::use_stderr, |_| true)
         && let Some(sentence) = unknown_variable(&P::command())
     {
@@ -71,18 +71,17 @@ pub fn read<P: Parser>() -> Result<P, ExitCode> {
     read.map_err(|error| {
         if let Some(sentence) = sentence(&error, P::command()) {
             let name = P::command().get_name().to_owned();
-            // A setting is wrong before there is a log.
+            // There is no log yet.
             eprintln!("{name}: {sentence}");
         } else {
-            // Help, version and unknown flags, in the manner of clap. If even that cannot be
-            // printed, there is nobody to tell.
+            // Clap prints the help, the version, and errors about flags. If that fails, nothing more can be done.
             let _ = error.print();
         }
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
 }
 
-/// One sentence about a variable that has the name of a setting and is none.
+/// A sentence about a variable with the prefix of settings that no program reads.
 fn unknown_variable(command: &Command) -> Option<String> {
     let mut own = Vec::new();
     variables(command, &mut own);
@@ -94,7 +93,7 @@ fn lossy(text: &std::ffi::OsStr) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// The variables that a command and those below it read.
+/// The variables that a command and its subcommands read.
 fn variables(command: &Command, found: &mut Vec<String>) {
     found.extend(command.get_arguments().filter_map(Arg::get_env).map(lossy));
     for below in command.get_subcommands() {
@@ -102,9 +101,9 @@ fn variables(command: &Command, found: &mut Vec<String>) {
     }
 }
 
-/// The one sentence about a wrong setting; `None` for everything else, such as `--help`.
+/// A sentence about a wrong setting; `None` for everything else, such as `--help`.
 pub fn sentence(error: &clap::Error, mut command: Command) -> Option<String> {
-    // Names of arguments are only there once it is built.
+    // Arguments have their names only after this.
     command.build();
     let command = &command;
     let text = |kind| match error.get(kind) {
@@ -137,7 +136,7 @@ pub fn sentence(error: &clap::Error, mut command: Command) -> Option<String> {
     }
 }
 
-/// The variable's name, by which most people know a setting, and else the flag's.
+/// The name of the variable, or else of the flag.
 fn name_of(argument: &str, command: &Command) -> String {
     find(argument, command)
         .and_then(Arg::get_env)
@@ -165,11 +164,11 @@ mod tests {
 
     #[derive(Debug, clap::Subcommand)]
     enum Sub {
-        Serve(Settings),
+        Serve(TestSettings),
     }
 
     #[derive(Debug, clap::Args)]
-    struct Settings {
+    struct TestSettings {
         #[arg(long, env = "TEST_DEPTH", default_value = "5", value_parser = whole(1..=9))]
         depth: i32,
         #[arg(long, env = "TEST_WAIT_MS", default_value = "5", value_parser = milliseconds(1..=9))]

@@ -1,13 +1,12 @@
-//! Variables that look like settings of ours and are none: a misspelt name must not be ignored.
+//! Rejects variables with the prefix of settings that no program reads, because a misspelt name must not be ignored.
 
 use strsim::damerau_levenshtein;
 
-/// What the settings of all programs begin with.
 const PREFIX: &str = "HOLDFAST_";
-/// The settings of all programs, one a line: the environment of one may hold those of another. Written by
-/// the test of `docs/settings.md`.
+/// The settings of all programs, one per line, because programs may share an environment. The test of `docs/settings.md`
+/// generates the file.
 const KNOWN: &str = include_str!("known_settings.txt");
-/// What only tests, builds and the sandbox read; see CONTRIBUTING.md.
+/// Variables for tests, builds and the sandbox; see CONTRIBUTING.md.
 const OF_DEVELOPERS: [&str; 8] = [
     "HOLDFAST_CHART_TESTS",
     "HOLDFAST_COMMIT",
@@ -20,7 +19,7 @@ const OF_DEVELOPERS: [&str; 8] = [
 ];
 const OF_SANDBOX: &str = "HOLDFAST_SANDBOX_";
 
-/// One sentence about the first variable that is no setting.
+/// A sentence about the first variable that is not a setting.
 pub(crate) fn sentence(
     variables: impl Iterator<Item = (String, String)>,
     own: &[String],
@@ -47,8 +46,7 @@ fn is_known(name: &str) -> bool {
         || name.starts_with(OF_SANDBOX)
 }
 
-/// Whether it is one of the variables that Kubernetes sets for a Service such as `holdfast-api`, and
-/// Docker for a link.
+/// Whether Kubernetes sets the variable for a Service such as `holdfast-api`, or Docker for a link.
 fn is_service_link(name: &str, value: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // HOLDFAST_API_PORT_80_TCP, …_TCP_ADDR

@@ -19,8 +19,8 @@ pub(crate) struct Counts {
 struct Count {
     /// Of all replicas, as of the last exchange with Redis.
     all: u64,
-    /// Of this one, since.
-    unsaid: u64,
+    /// Of this replica since then.
+    unsent: u64,
 }
 
 impl Counts {
@@ -40,22 +40,22 @@ impl Counts {
             Some(count) => count,
             None => self.callers.entry(caller.into()).or_default(),
         };
-        count.unsaid += 1;
-        count.all + count.unsaid
+        count.unsent += 1;
+        count.all + count.unsent
     }
 
-    /// What Redis has not heard yet, and the second of it.
-    pub fn unsaid(&self) -> (u64, Vec<(Box<str>, u64)>) {
-        let unsaid = self.callers.iter().filter(|(_, count)| count.unsaid > 0);
-        (self.second, unsaid.map(|(caller, count)| (caller.clone(), count.unsaid)).collect())
+    /// The counts that Redis does not have yet, and their second.
+    pub fn unsent(&self) -> (u64, Vec<(Box<str>, u64)>) {
+        let unsent = self.callers.iter().filter(|(_, count)| count.unsent > 0);
+        (self.second, unsent.map(|(caller, count)| (caller.clone(), count.unsent)).collect())
     }
 
-    /// Redis has heard of `said` requests, and has `all`.
-    pub fn told(&mut self, second: u64, caller: &str, said: u64, all: u64) {
+    /// Redis has added `sent` requests, and has `all`.
+    pub fn sent(&mut self, second: u64, caller: &str, sent: u64, all: u64) {
         if second == self.second
             && let Some(count) = self.callers.get_mut(caller)
         {
-            count.unsaid = count.unsaid.saturating_sub(said);
+            count.unsent = count.unsent.saturating_sub(sent);
             count.all = all;
         }
     }
@@ -70,21 +70,21 @@ mod tests {
         let mut counts = Counts::default();
         assert_eq!(counts.count("a", 7), 1);
         assert_eq!(counts.count("a", 7), 2);
-        let (second, unsaid) = counts.unsaid();
-        assert_eq!((second, &unsaid[..]), (7, &[("a".into(), 2)][..]));
-        // One more comes while Redis is being told.
+        let (second, unsent) = counts.unsent();
+        assert_eq!((second, &unsent[..]), (7, &[("a".into(), 2)][..]));
+        // Another request arrives during the exchange.
         counts.count("a", 7);
-        counts.told(7, "a", 2, 10);
+        counts.sent(7, "a", 2, 10);
         assert_eq!(counts.count("a", 7), 12);
-        assert_eq!(counts.unsaid().1, [("a".into(), 2)]);
+        assert_eq!(counts.unsent().1, [("a".into(), 2)]);
     }
 
     #[test]
-    fn a_new_second_begins_anew_and_hears_nothing_of_the_old() {
+    fn a_new_second_starts_at_zero_and_ignores_the_old_one() {
         let mut counts = Counts::default();
         counts.count("a", 7);
         assert_eq!(counts.count("a", 8), 1);
-        counts.told(7, "a", 1, 100);
+        counts.sent(7, "a", 1, 100);
         assert_eq!(counts.count("a", 8), 2);
     }
 

@@ -22,12 +22,12 @@ pub(crate) async fn run(
     let mut failing = false;
     loop {
         times.tick().await;
-        let (second, unsaid) = counts.lock().unsaid();
-        if unsaid.is_empty() {
+        let (second, unsent) = counts.lock().unsent();
+        if unsent.is_empty() {
             continue;
         }
         let mut pipe = redis::pipe();
-        for (caller, count) in &unsaid {
+        for (caller, count) in &unsent {
             let key = format!("holdfast:rate:{second}:{caller}");
             pipe.cmd("INCRBY").arg(&key).arg(*count);
             pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
@@ -45,8 +45,8 @@ pub(crate) async fn run(
         match answer {
             Ok(Ok(all)) => {
                 let mut counts = counts.lock();
-                for ((caller, said), all) in unsaid.iter().zip(all) {
-                    counts.told(second, caller, *said, all);
+                for ((caller, sent), all) in unsent.iter().zip(all) {
+                    counts.sent(second, caller, *sent, all);
                 }
                 failing = false;
             }
@@ -56,10 +56,7 @@ pub(crate) async fn run(
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer in time".to_owned(),
                 };
-                tracing::warn!(
-                    error,
-                    "the limits of requests hold for each replica alone: Redis does not count"
-                );
+                tracing::warn!(error, "redis failed; each replica enforces the rate limits alone");
                 failing = true;
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! Rate limits: how many requests a caller has sent in the current second, over all replicas.
 //!
-//! Each request is counted in this process's memory; the counts are added up in Redis in the background, many callers in
-//! one round trip, every [`ThrottleSettings::exchange`]. So no request waits for Redis, and a caller who spreads his
-//! requests over several replicas may exceed his limit by what they take in one such interval.
+//! Each request is counted in this process's memory. In the background, the counts are added up in Redis, many callers in one round
+//! trip, every [`ThrottleSettings::exchange`]. So no request waits for Redis. A caller that spreads its requests over several
+//! replicas may exceed its limit by what the replicas accept within one such interval.
 //!
 //! While Redis is down, each replica enforces the limit alone: a caller may then send the limit once per replica, and no request is
 //! refused because Redis is down.
@@ -27,7 +27,6 @@ use redis::{
 
 use counts::Counts;
 
-/// How to reach Redis, and how often.
 #[derive(Clone, Debug)]
 pub struct ThrottleSettings {
     /// For example `redis://127.0.0.1:6379/0`.
@@ -42,7 +41,7 @@ pub struct ThrottleSettings {
 
 /// The Redis URL is not valid.
 #[derive(Debug, thiserror::Error)]
-#[error("the address of Redis cannot be understood")]
+#[error("the address of Redis is not a valid redis:// URL")]
 pub struct ThrottleError(#[from] RedisError);
 
 /// The result of counting a request.

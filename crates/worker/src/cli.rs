@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     Worker,
     run::WorkerError,
-    settings::{FulfilmentSettings, RunSettings},
+    settings::{FulfilmentSettings, WorkerRunSettings},
     webhook::Webhook,
 };
 
@@ -36,7 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Fulfil orders until SIGTERM or Ctrl-C; a second signal ends the process at once
-    Run(Box<RunSettings>),
+    Run(Box<WorkerRunSettings>),
     /// Check the health of a worker; exits with 0 if it is healthy
     Healthcheck(command::Healthcheck),
     /// Print all settings as a Markdown page
@@ -55,7 +55,7 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn work(settings: &RunSettings) -> ExitCode {
+fn work(settings: &WorkerRunSettings) -> ExitCode {
     let fulfilment = match settings.fulfilment() {
         Ok(fulfilment) => fulfilment,
         Err(sentence) => return failed(&sentence),
@@ -82,7 +82,7 @@ fn work(settings: &RunSettings) -> ExitCode {
 
 /// Returns whether all orders in flight were finished.
 async fn until_signal(
-    settings: &RunSettings,
+    settings: &WorkerRunSettings,
     fulfilment: FulfilmentSettings,
 ) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -131,7 +131,7 @@ async fn until_signal(
 }
 
 fn start(
-    settings: &RunSettings,
+    settings: &WorkerRunSettings,
     fulfilment: FulfilmentSettings,
     store: &Store,
     queue: Queue,

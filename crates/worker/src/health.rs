@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use holdfast_telemetry::Readiness;
 
-use crate::maintenance::MaintenanceTask;
+use crate::maintenance_task::MaintenanceTask;
 
 /// No answer yet, so that the first answer is a change in any case.
 const UNKNOWN: u8 = 0;

@@ -7,7 +7,7 @@ use holdfast_telemetry::{
     metrics::{self, doubling},
 };
 
-use crate::{maintenance::MaintenanceTask, webhook};
+use crate::{maintenance_task::MaintenanceTask, webhook};
 
 holdfast_telemetry::metrics! {
     /// The metrics of a worker.
@@ -76,7 +76,7 @@ impl WorkerMetrics {
     #[allow(clippy::cast_precision_loss)] // a queue of 2^53 orders has other problems
     pub fn depth(&self, depth: Depth) {
         self.waiting.set(depth.waiting as f64);
-        self.delivered.set(depth.in_hand as f64);
+        self.delivered.set(depth.in_flight as f64);
         self.later.set(depth.later as f64);
     }
 

@@ -16,7 +16,8 @@ use crate::{
     finish::finish,
     health::WorkerHealth,
     in_flight::ConcurrencyLimit,
-    maintenance::{self, MaintenanceTask},
+    maintenance,
+    maintenance_task::MaintenanceTask,
     metrics::WorkerMetrics,
     unread,
 };
@@ -189,7 +190,7 @@ async fn wait_for_schema(store: &Store) {
     while let Err(error) = store.check_schema().await {
         if !logged {
             let error = holdfast_telemetry::Chain(&error);
-            tracing::warn!(%error, "waiting for the database schema");
+            tracing::warn!(%error, "waiting for the database's schema");
             logged = true;
         }
         tokio::time::sleep(SCHEMA_INTERVAL).await;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, Args)]
-pub struct RunSettings {
+pub struct WorkerRunSettings {
     /// The PostgreSQL URL, such as <postgres://user:password@host:5432/holdfast>
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
@@ -90,7 +90,7 @@ pub struct RunSettings {
     pub telemetry: TelemetrySettings,
 }
 
-impl RunSettings {
+impl WorkerRunSettings {
     pub fn worker(&self) -> WorkerSettings {
         WorkerSettings {
             concurrency: self.worker_concurrency,

@@ -9,7 +9,7 @@ use holdfast_queue::Delivery;
 use holdfast_store::fulfilment::{Claim, Verdict};
 use holdfast_telemetry::{
     propagation,
-    traces::{self, Clock, Decision},
+    traces::{self, Decision, SpanClock},
 };
 use opentelemetry::{
     Context, KeyValue,
@@ -35,7 +35,7 @@ impl JobTrace {
         let traceparent = delivery.job.trace_context.as_deref()?;
         let tracer = traces::tracer()?;
         let Decision::Sampled(publish) = traces::begin(Some(traceparent)) else { return None };
-        let clock = Clock::now();
+        let clock = SpanClock::now();
         let received = clock.at(times.received);
         let process = SpanBuilder::from_name("process orders")
             .with_kind(SpanKind::Consumer)
@@ -79,7 +79,7 @@ impl JobTrace {
 
     /// Records the outcome and its commit, and ends the trace.
     pub fn end(self, verdict: &Verdict, written: bool, begun: Instant, orders: usize) {
-        let clock = Clock::now();
+        let clock = SpanClock::now();
         let now = clock.at(Instant::now());
         self.database("commit", "UPDATE", clock.at(begun), now, orders);
         let span = self.0.span();

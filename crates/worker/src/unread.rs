@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Fulfilment,
     backoff::Backoff,
-    consume::{Begun, Jobs},
+    jobs::{Begun, Jobs},
 };
 
 /// The bytes of orders in memory, as the database counts them. While an order is sent, there are several copies of it.

@@ -1,4 +1,4 @@
-//! Who sends a request.
+//! The caller of a request.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -7,45 +7,44 @@ use holdfast_domain::CustomerRef;
 
 use super::Scopes;
 
-/// Who sends a request. Cheap to clone.
+/// The caller of a request. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Caller(Option<Arc<Known>>);
 
-/// What is known of a caller.
+/// What is known about a caller.
 #[derive(Debug)]
 pub struct Known {
-    /// Names the caller in rates and in what keeps idempotency keys apart: `key:` or `sub:`, and the id.
+    /// Identifies the caller for rate limits and idempotency keys: `key:` or `sub:`, and the id.
     pub id: Box<str>,
-    /// What he may do.
     pub scopes: Scopes,
-    /// The one customer for whom he acts and whose orders he sees; `None`: for all.
+    /// The customer that the caller is bound to; `None` if it acts for all customers.
     pub customer: Option<CustomerRef>,
-    /// His own limit of requests a second, over all replicas; `None`: that of the setting.
+    /// The caller's limit of requests per second over all replicas; `None`: the limit of the setting.
     pub rate: Option<u32>,
 }
 
 impl Caller {
-    /// Anybody at all: who asks where nobody is asked who he is.
+    /// An unknown caller, if the server does not require keys.
     pub fn anybody() -> Self {
         Self(None)
     }
 
-    /// What is known of him; `None` of [`anybody`](Self::anybody).
+    /// What is known about the caller; `None` for [`anybody`](Self::anybody).
     pub fn known(&self) -> Option<&Known> {
         self.0.as_deref()
     }
 
-    /// The one customer for whom he acts.
+    /// The customer that the caller is bound to.
     pub fn customer(&self) -> Option<&CustomerRef> {
         self.known()?.customer.as_ref()
     }
 
-    /// Whether what belongs to `customer` may be shown to him. What may not is, to him, not there.
+    /// Whether the caller may see what belongs to `customer`. Otherwise it gets a 404.
     pub fn may_see(&self, customer: Option<&CustomerRef>) -> bool {
         self.customer().is_none_or(|own| Some(own) == customer)
     }
 
-    /// What keeps his idempotency keys apart from those of others.
+    /// Separates the caller's idempotency keys from those of other callers.
     pub fn key_space(&self) -> &str {
         self.known().map_or("", |known| &known.id)
     }

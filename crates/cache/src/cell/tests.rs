@@ -3,16 +3,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Begin, Cell, Keep, Moment, Value};
+use super::{Begin, CacheMoment, Cell, KeepCondition, Value};
 use crate::entry::{Entry, StockChange};
 use crate::flight::Flight;
 
 const TTL: Duration = Duration::from_mins(5);
 
 #[derive(Clone)]
-pub(crate) struct Item(i64, i64);
+pub(crate) struct CellItem(i64, i64);
 
-impl Entry for Item {
+impl Entry for CellItem {
     fn version(&self) -> i64 {
         self.0
     }
@@ -30,15 +30,15 @@ impl Entry for Item {
     }
 }
 
-fn moment() -> Moment {
-    Moment { now: Instant::now(), generation: 1 }
+fn moment() -> CacheMoment {
+    CacheMoment { now: Instant::now(), generation: 1 }
 }
 
-fn later(after: Duration) -> Moment {
-    Moment { now: Instant::now() + after, generation: 1 }
+fn later(after: Duration) -> CacheMoment {
+    CacheMoment { now: Instant::now() + after, generation: 1 }
 }
 
-fn lead(cell: &Cell<Item>) -> Arc<Flight<Item>> {
+fn lead(cell: &Cell<CellItem>) -> Arc<Flight<CellItem>> {
     match cell.begin(moment(), true) {
         Begin::Lead(flight) => flight,
         Begin::Hit(_) | Begin::Follow(..) => panic!("nothing to load"),
@@ -46,23 +46,23 @@ fn lead(cell: &Cell<Item>) -> Arc<Flight<Item>> {
 }
 
 /// Lands a load; whether it was kept.
-fn land(cell: &Cell<Item>, flight: &Arc<Flight<Item>>, version: i64, floor: i64) -> bool {
-    let keep = Keep { since: moment(), floor, until: Instant::now() + TTL };
-    cell.finish(flight, Value::new(Item(version, 10), None), Some(keep)).1
+fn land(cell: &Cell<CellItem>, flight: &Arc<Flight<CellItem>>, version: i64, floor: i64) -> bool {
+    let keep = KeepCondition { since: moment(), floor, until: Instant::now() + TTL };
+    cell.finish(flight, Value::new(CellItem(version, 10), None), Some(keep)).1
 }
 
-fn holding(version: i64) -> Cell<Item> {
+fn holding(version: i64) -> Cell<CellItem> {
     let cell = Cell::new(1);
     assert!(land(&cell, &lead(&cell), version, 0));
     cell
 }
 
-fn restock(cell: &Cell<Item>, from: i64, to: i64, stock: i64) -> bool {
+fn restock(cell: &Cell<CellItem>, from: i64, to: i64, stock: i64) -> bool {
     let change = StockChange { id: 1, previous_version: from, version: to, stock };
     cell.restock(&change, moment(), TTL, TTL)
 }
 
-fn body(cell: &Cell<Item>) -> Option<Bytes> {
+fn body(cell: &Cell<CellItem>) -> Option<Bytes> {
     cell.read(moment()).map(|hit| hit.body)
 }
 
@@ -141,7 +141,7 @@ fn a_load_is_not_kept_below_any_fence() {
 fn a_load_is_not_kept_across_a_break_in_the_subscription() {
     let cell = Cell::new(1);
     let flight = lead(&cell);
-    let next = Moment { generation: 2, ..moment() };
+    let next = CacheMoment { generation: 2, ..moment() };
     assert!(matches!(cell.begin(next, true), Begin::Follow(_, 0)));
     assert!(!land(&cell, &flight, 5, 0));
     assert!(cell.read(next).is_none());
@@ -210,8 +210,8 @@ fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
 #[test]
 fn what_the_database_confirms_is_served_on_and_what_it_has_newer_is_not() {
     let cell = Cell::new(1);
-    let keep = Keep { since: moment(), floor: 0, until: Instant::now() };
-    cell.finish(&lead(&cell), Value::new(Item(5, 10), None), Some(keep));
+    let keep = KeepCondition { since: moment(), floor: 0, until: Instant::now() };
+    cell.finish(&lead(&cell), Value::new(CellItem(5, 10), None), Some(keep));
     assert!(body(&cell).is_none(), "too old");
     cell.confirm(Some(5), soon(), soon());
     assert!(body(&cell).is_some());

@@ -7,7 +7,7 @@ use holdfast_cache::{Cache, Tier};
 use holdfast_sandbox::{Redis, until};
 use tokio::sync::Notify;
 
-use crate::shop::{Item, Shop, keys, onlooker, raw, redis, replica, settings};
+use crate::shop::{CacheFixture, StoredProduct, keys, onlooker, raw, redis, replica, settings};
 
 /// A reader that has read the row and is held before it can fill.
 struct SlowReader {
@@ -15,7 +15,7 @@ struct SlowReader {
     go: Arc<Notify>,
 }
 
-async fn slow_reader(cache: &Cache<Item>, shop: &Shop) -> SlowReader {
+async fn slow_reader(cache: &Cache<StoredProduct>, shop: &CacheFixture) -> SlowReader {
     let (has_read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (cache, shop) = (cache.clone(), shop.clone());
     let (told, wait) = (has_read.clone(), go.clone());
@@ -39,7 +39,7 @@ impl SlowReader {
     }
 }
 
-async fn refused(cache: &Cache<Item>) {
+async fn refused(cache: &Cache<StoredProduct>) {
     until("the fill is refused", async || cache.stats().fill_refusals.get() == 1).await;
     assert_eq!(cache.stats().fills.get(), 0);
 }
@@ -48,14 +48,14 @@ async fn until_nothing_is_left(redis: &Redis) {
     until("all keys have expired", async || keys(redis).await.is_empty()).await;
 }
 
-async fn assert_redis_holds_no_value(redis: &Redis, shop: &Shop) {
+async fn assert_redis_holds_no_value(redis: &Redis, shop: &CacheFixture) {
     let hit = shop.get(&onlooker(redis).await, 1).await;
     assert_eq!((hit.tier, hit.version), (Tier::None, shop.row(1).unwrap().version));
 }
 
 #[tokio::test]
 async fn without_a_race_the_fill_is_taken_for_five_minutes() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let reader = replica(&redis).await;
     assert_eq!(slow_reader(&reader, &shop).await.finish().await.tier, Tier::None);
     until("filled", async || reader.stats().fills.get() == 1).await;
@@ -69,7 +69,7 @@ async fn without_a_race_the_fill_is_taken_for_five_minutes() {
 
 #[tokio::test]
 async fn a_reader_from_before_the_commit_cannot_fill_after_it() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (reader, writer) = (replica(&redis).await, replica(&redis).await);
     let slow = slow_reader(&reader, &shop).await;
     let raised = writer.raise(&[(1, 2)]).await;
@@ -84,7 +84,7 @@ async fn a_reader_from_before_the_commit_cannot_fill_after_it() {
 
 #[tokio::test]
 async fn a_reader_from_between_raise_and_commit_cannot_fill_either() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (reader, writer) = (replica(&redis).await, replica(&redis).await);
     let raised = writer.raise(&[(1, 2)]).await;
     let slow = slow_reader(&reader, &shop).await;
@@ -98,7 +98,7 @@ async fn a_reader_from_between_raise_and_commit_cannot_fill_either() {
 
 #[tokio::test]
 async fn a_reader_from_before_redis_was_emptied_cannot_fill() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (reader, writer) = (replica(&redis).await, replica(&redis).await);
     let slow = slow_reader(&reader, &shop).await;
     let raised = writer.raise(&[(1, 2)]).await;
@@ -113,7 +113,7 @@ async fn a_reader_from_before_redis_was_emptied_cannot_fill() {
 #[tokio::test]
 async fn an_old_value_let_in_by_an_emptied_redis_is_gone_once_the_writer_is_done() {
     for renamed in [false, true] {
-        let (redis, shop) = (redis().await, Shop::new(1));
+        let (redis, shop) = (redis().await, CacheFixture::new(1));
         let (reader, writer) = (replica(&redis).await, replica(&redis).await);
         let raised = writer.raise(&[(1, 2)]).await;
         redis.flush().await.unwrap();
@@ -132,7 +132,7 @@ async fn an_old_value_let_in_by_an_emptied_redis_is_gone_once_the_writer_is_done
 
 #[tokio::test]
 async fn a_reader_whose_lease_has_expired_cannot_fill() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut settings = settings(&redis);
     settings.lease = Duration::from_millis(30);
     let reader = crate::shop::armed(settings).await;
@@ -145,7 +145,7 @@ async fn a_reader_whose_lease_has_expired_cannot_fill() {
 
 #[tokio::test]
 async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut settings = settings(&redis);
     settings.ttl = Duration::from_millis(300);
     settings.max_age = Duration::from_millis(300);
@@ -168,7 +168,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
 
 #[tokio::test]
 async fn a_redis_without_memory_takes_no_values_but_still_loses_old_ones() {
-    let (redis, shop) = (redis().await, Shop::new(2));
+    let (redis, shop) = (redis().await, CacheFixture::new(2));
     let cache = onlooker(&redis).await;
     shop.get(&cache, 1).await;
     until("filled", async || cache.stats().fills.get() == 1).await;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use holdfast_cache::Tier;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::shop::{Item, Shop, redis, replica};
+use crate::shop::{CacheFixture, StoredProduct, redis, replica};
 use holdfast_sandbox::until;
 
 #[tokio::test]
 async fn concurrent_misses_load_once() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     let go = Arc::new(Semaphore::new(0));
     let reads: Vec<_> = (0..64)
@@ -38,12 +38,12 @@ async fn concurrent_misses_load_once() {
 
 #[tokio::test]
 async fn followers_of_a_cancelled_leader_are_not_stranded() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     let leader = tokio::spawn({
         let cache = cache.clone();
         async move {
-            let never = || std::future::pending::<Result<Option<Item>, Infallible>>();
+            let never = || std::future::pending::<Result<Option<StoredProduct>, Infallible>>();
             cache.get(1, never).await.map(|_| ())
         }
     });
@@ -65,7 +65,7 @@ async fn followers_of_a_cancelled_leader_are_not_stranded() {
 
 #[tokio::test]
 async fn a_failure_reaches_all_who_wait_and_nobody_after() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     let go = Arc::new(Notify::new());
     let reads: Vec<_> = (0..8)
@@ -74,7 +74,7 @@ async fn a_failure_reaches_all_who_wait_and_nobody_after() {
             tokio::spawn(async move {
                 let fail = || async {
                     go.notified().await;
-                    Err::<Option<Item>, _>(std::io::Error::other("the database is away"))
+                    Err::<Option<StoredProduct>, _>(std::io::Error::other("the database is away"))
                 };
                 cache.get(1, fail).await
             })
@@ -93,7 +93,7 @@ async fn a_failure_reaches_all_who_wait_and_nobody_after() {
 
 #[tokio::test]
 async fn who_comes_after_a_change_is_not_given_a_load_from_before() {
-    let (redis, shop) = (redis().await, Shop::new(2));
+    let (redis, shop) = (redis().await, CacheFixture::new(2));
     let cache = replica(&redis).await;
     for (id, renamed) in [(1, true), (2, false)] {
         let (has_read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -133,7 +133,7 @@ async fn who_comes_after_a_change_is_not_given_a_load_from_before() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_not_cached() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     for _ in 0..3 {
         assert!(cache.get(7, || shop.load(7)).await.unwrap().is_none());

@@ -2,11 +2,11 @@
 
 use holdfast_cache::Tier;
 
-use crate::shop::{Shop, armed, redis, settings};
+use crate::shop::{CacheFixture, armed, redis, settings};
 
 #[tokio::test]
 async fn memory_stays_bounded_and_a_hot_product_stays_in_it() {
-    let (redis, shop) = (redis().await, Shop::new(4_000));
+    let (redis, shop) = (redis().await, CacheFixture::new(4_000));
     let mut settings = settings(&redis);
     settings.l1_bytes = 256 << 10;
     let cache = armed(settings).await;
@@ -32,7 +32,7 @@ async fn memory_stays_bounded_and_a_hot_product_stays_in_it() {
 
 #[tokio::test]
 async fn the_stock_of_what_was_ordered_is_known_though_nobody_read_it() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = armed(settings(&redis)).await;
     assert_eq!(cache.stock_hint(1), None);
     shop.order(&cache, 1).await;
@@ -41,7 +41,7 @@ async fn the_stock_of_what_was_ordered_is_known_though_nobody_read_it() {
 
 #[tokio::test]
 async fn a_long_body_weighs_more() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     shop.rename(1, &"x".repeat(10_000));
     let cache = armed(settings(&redis)).await;
     shop.get(&cache, 1).await;

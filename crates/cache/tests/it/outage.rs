@@ -5,27 +5,29 @@ use std::time::{Duration, Instant};
 use holdfast_cache::{Cache, CacheSettings, Tier};
 use holdfast_sandbox::{Redis, RedisOptions, until};
 
-use crate::shop::{Item, Shop, armed, keys, onlooker, raw, redis, replica, settings};
+use crate::shop::{
+    CacheFixture, StoredProduct, armed, keys, onlooker, raw, redis, replica, settings,
+};
 
 /// As in production, so that what is measured is what will be.
 fn true_times(redis: &Redis) -> CacheSettings {
     CacheSettings::new(redis.url())
 }
 
-async fn timed_get(cache: &Cache<Item>, shop: &Shop, id: i64) -> Duration {
+async fn timed_get(cache: &Cache<StoredProduct>, shop: &CacheFixture, id: i64) -> Duration {
     let start = Instant::now();
     shop.get(cache, id).await;
     start.elapsed()
 }
 
-async fn back(cache: &Cache<Item>) {
+async fn back(cache: &Cache<StoredProduct>) {
     until("Redis is used again", async || cache.gauges().redis_up).await;
     assert_eq!(cache.gauges().owed, 0);
 }
 
 #[tokio::test]
 async fn a_redis_that_is_away_at_the_start_is_found_later() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     redis.kill9().await.unwrap();
     let cache = Cache::connect(settings(&redis)).unwrap();
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
@@ -40,12 +42,12 @@ async fn a_redis_that_is_away_at_the_start_is_found_later() {
 
 #[tokio::test]
 async fn an_address_that_makes_no_sense_is_refused() {
-    assert!(Cache::<Item>::connect(CacheSettings::new("http://example.org")).is_err());
+    assert!(Cache::<StoredProduct>::connect(CacheSettings::new("http://example.org")).is_err());
 }
 
 #[tokio::test]
 async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
-    let (redis, shop) = (redis().await, Shop::new(200));
+    let (redis, shop) = (redis().await, CacheFixture::new(200));
     let cache = armed(true_times(&redis)).await;
     shop.get(&cache, 1).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
@@ -78,7 +80,7 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
 
 #[tokio::test]
 async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = armed(true_times(&redis)).await;
     shop.get(&cache, 1).await;
     redis.pause().unwrap();
@@ -94,7 +96,7 @@ async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
 
 #[tokio::test]
 async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
-    let (redis, shop) = (redis().await, Shop::new(10));
+    let (redis, shop) = (redis().await, CacheFixture::new(10));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     for id in 1..=10 {
         shop.get(&a, id).await;
@@ -121,7 +123,7 @@ async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
 
 #[tokio::test]
 async fn too_many_changes_to_remember_empty_redis_and_every_memory() {
-    let (redis, shop) = (redis().await, Shop::new(30));
+    let (redis, shop) = (redis().await, CacheFixture::new(30));
     let mut few = settings(&redis);
     few.owed_limit = 3;
     let (a, b) = (armed(few).await, replica(&redis).await);
@@ -157,7 +159,7 @@ async fn a_redis_restarted_from_its_disk_brings_no_old_value_back() {
         ..RedisOptions::default()
     };
     let redis = Redis::start(on_disk).await.unwrap();
-    let shop = Shop::new(1);
+    let shop = CacheFixture::new(1);
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
     until("filled", async || cache.stats().fills.get() == 1).await;
@@ -182,7 +184,7 @@ async fn a_redis_restarted_from_its_disk_brings_no_old_value_back() {
 
 #[tokio::test]
 async fn scripts_that_redis_has_forgotten_are_loaded_again() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = onlooker(&redis).await;
     let flush = redis::cmd("SCRIPT").arg("FLUSH").to_owned();
     flush.exec_async(&mut raw(&redis).await).await.unwrap();
@@ -196,7 +198,7 @@ async fn scripts_that_redis_has_forgotten_are_loaded_again() {
 
 #[tokio::test]
 async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&b, 1).await;
     shop.order(&a, 1).await;
@@ -208,7 +210,7 @@ async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
 
 #[tokio::test]
 async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
     until("filled", async || cache.stats().fills.get() == 1).await;
@@ -228,7 +230,7 @@ async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
 
 #[tokio::test]
 async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had_time_to_write() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut patient = settings(&redis);
     patient.quarantine = Duration::from_mins(5);
     let cache = armed(patient).await;

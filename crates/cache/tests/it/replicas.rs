@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use holdfast_cache::Tier;
 
-use crate::shop::{Shop, armed, raw, redis, replica, settings};
+use crate::shop::{CacheFixture, armed, raw, redis, replica, settings};
 use holdfast_sandbox::until;
 
 #[tokio::test]
 async fn the_writer_shows_the_old_value_until_its_commit_and_the_new_one_after() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let writer = replica(&redis).await;
     shop.get(&writer, 1).await;
     assert_eq!(writer.stock_hint(1), Some((1, 1_000)));
@@ -26,7 +26,7 @@ async fn the_writer_shows_the_old_value_until_its_commit_and_the_new_one_after()
 
 #[tokio::test]
 async fn a_replica_suspends_its_value_at_the_fence_and_revives_it_patched() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&b, 1).await;
     assert_eq!(shop.get(&b, 1).await.tier, Tier::Process);
@@ -48,7 +48,7 @@ async fn a_replica_suspends_its_value_at_the_fence_and_revives_it_patched() {
 
 #[tokio::test]
 async fn a_writer_killed_after_its_commit_leaves_no_old_value_at_another_replica() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&b, 1).await;
     let raised = a.raise(&[(1, 2)]).await;
@@ -61,7 +61,7 @@ async fn a_writer_killed_after_its_commit_leaves_no_old_value_at_another_replica
 
 #[tokio::test]
 async fn a_commit_of_unknown_outcome_is_not_covered_up_by_the_writers_memory() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let a = replica(&redis).await;
     shop.get(&a, 1).await;
     let raised = a.raise(&[(1, 2)]).await;
@@ -73,7 +73,7 @@ async fn a_commit_of_unknown_outcome_is_not_covered_up_by_the_writers_memory() {
 
 #[tokio::test]
 async fn other_changes_are_read_anew_everywhere() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&a, 1).await;
     shop.get(&b, 1).await;
@@ -97,7 +97,7 @@ async fn other_changes_are_read_anew_everywhere() {
 
 #[tokio::test]
 async fn two_writers_of_one_product_keep_both_replicas_warm() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&a, 1).await;
     shop.get(&b, 1).await;
@@ -119,7 +119,7 @@ async fn two_writers_of_one_product_keep_both_replicas_warm() {
 
 #[tokio::test]
 async fn a_message_of_a_later_release_empties_the_memory() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
     let publish = redis::cmd("PUBLISH").arg("holdfast:product:changes").arg("x what 1").to_owned();
@@ -130,7 +130,7 @@ async fn a_message_of_a_later_release_empties_the_memory() {
 
 #[tokio::test]
 async fn a_broken_subscription_empties_the_memory_until_it_is_proved_again() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     for round in 0..5 {
         shop.get(&b, 1).await;
@@ -151,7 +151,7 @@ async fn a_broken_subscription_empties_the_memory_until_it_is_proved_again() {
 
 #[tokio::test]
 async fn a_broken_subscription_is_noticed_before_its_proof_runs_out() {
-    let (redis, shop) = (redis().await, Shop::new(1));
+    let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut settings = settings(&redis);
     settings.armed_for = Duration::from_mins(5);
     settings.retry_interval = Duration::from_mins(5);

@@ -3,13 +3,13 @@
 use holdfast_cache::{Cache, CacheSettings, StockChange};
 use holdfast_sandbox::{Redis, until};
 
-use crate::shop::{self, Item, Shop, redis};
+use crate::shop::{self, CacheFixture, StoredProduct, redis};
 
 fn settings(redis: &Redis) -> CacheSettings {
     CacheSettings { waits_for_database: true, ..shop::settings(redis) }
 }
 
-async fn replica(redis: &Redis, database: &str) -> Cache<Item> {
+async fn replica(redis: &Redis, database: &str) -> Cache<StoredProduct> {
     let cache = Cache::connect(settings(redis)).unwrap();
     cache.of_database(database);
     until("the cache is armed", async || cache.gauges().armed).await;
@@ -19,7 +19,7 @@ async fn replica(redis: &Redis, database: &str) -> Cache<Item> {
 #[tokio::test]
 async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
     let redis = redis().await;
-    let later = Shop::new(1);
+    let later = CacheFixture::new(1);
     let (one, other) = (replica(&redis, "a").await, replica(&redis, "a").await);
     for _ in 0..5 {
         later.order(&one, 1).await;
@@ -29,7 +29,7 @@ async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
     assert_eq!(later.get(&other, 1).await.version, 6);
 
     // The same products, as they were.
-    let restored = Shop::new(1);
+    let restored = CacheFixture::new(1);
     for cache in [&one, &other] {
         cache.of_database("b");
         assert_eq!(restored.get(cache, 1).await.version, 1);
@@ -50,7 +50,7 @@ async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
 #[tokio::test]
 async fn the_same_database_said_again_changes_nothing() {
     let redis = redis().await;
-    let shop = Shop::new(1);
+    let shop = CacheFixture::new(1);
     let cache = replica(&redis, "a").await;
     shop.get(&cache, 1).await;
     let resets = cache.stats().resets.get();
@@ -64,8 +64,8 @@ async fn the_same_database_said_again_changes_nothing() {
 #[tokio::test]
 async fn redis_is_not_used_before_the_database_is_known() {
     let redis = redis().await;
-    let shop = Shop::new(1);
-    let cache = Cache::<Item>::connect(settings(&redis)).unwrap();
+    let shop = CacheFixture::new(1);
+    let cache = Cache::<StoredProduct>::connect(settings(&redis)).unwrap();
     shop.order(&cache, 1).await;
     assert_eq!(shop.get(&cache, 1).await.version, 2);
     assert!(!cache.gauges().redis_up);
@@ -78,7 +78,7 @@ async fn redis_is_not_used_before_the_database_is_known() {
 #[tokio::test]
 async fn a_commit_of_before_that_is_told_afterwards_is_not_believed() {
     let redis = redis().await;
-    let restored = Shop::new(1);
+    let restored = CacheFixture::new(1);
     let cache = replica(&redis, "a").await;
     let (sold, changed) = (cache.raise(&[(1, 7)]).await, cache.raise(&[(1, 8)]).await);
     let unknown = cache.raise(&[(1, 9)]).await;

@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 
 /// A product row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct StoredProduct {
     pub(crate) name: String,
     pub(crate) version: i64,
     pub(crate) stock: i64,
 }
 
-impl Entry for Item {
+impl Entry for StoredProduct {
     fn version(&self) -> i64 {
         self.version
     }
@@ -44,28 +44,28 @@ impl Entry for Item {
 
 /// What stands for PostgreSQL: committed rows, a lock for each, and a count of reads.
 #[derive(Clone, Default)]
-pub(crate) struct Shop {
-    rows: Arc<Mutex<HashMap<i64, Item>>>,
+pub(crate) struct CacheFixture {
+    rows: Arc<Mutex<HashMap<i64, StoredProduct>>>,
     locks: Arc<Mutex<HashMap<i64, Arc<tokio::sync::Mutex<()>>>>>,
     loads: Arc<AtomicU64>,
 }
 
-impl Shop {
+impl CacheFixture {
     /// Products 1 to `products` at version 1 with a stock of 1000.
     pub(crate) fn new(products: i64) -> Self {
         let shop = Self::default();
         for id in 1..=products {
-            let item = Item { name: format!("product {id}"), version: 1, stock: 1_000 };
+            let item = StoredProduct { name: format!("product {id}"), version: 1, stock: 1_000 };
             shop.rows.lock().insert(id, item);
         }
         shop
     }
 
-    pub(crate) fn row(&self, id: i64) -> Option<Item> {
+    pub(crate) fn row(&self, id: i64) -> Option<StoredProduct> {
         self.rows.lock().get(&id).cloned()
     }
 
-    pub(crate) async fn load(&self, id: i64) -> Result<Option<Item>, Infallible> {
+    pub(crate) async fn load(&self, id: i64) -> Result<Option<StoredProduct>, Infallible> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let row = self.row(id);
         // The way back from a database.
@@ -102,7 +102,7 @@ impl Shop {
     }
 
     /// A whole order at a replica, as a writer does it. The acknowledged version.
-    pub(crate) async fn order(&self, cache: &Cache<Item>, id: i64) -> i64 {
+    pub(crate) async fn order(&self, cache: &Cache<StoredProduct>, id: i64) -> i64 {
         let lock = self.lock(id);
         let _locked = lock.lock().await;
         let raised = cache.raise(&[(id, self.row(id).unwrap().version + 1)]).await;
@@ -111,7 +111,7 @@ impl Shop {
         change.version
     }
 
-    pub(crate) async fn get(&self, cache: &Cache<Item>, id: i64) -> Hit {
+    pub(crate) async fn get(&self, cache: &Cache<StoredProduct>, id: i64) -> Hit {
         cache.get(id, || self.load(id)).await.unwrap().unwrap()
     }
 }
@@ -134,18 +134,18 @@ pub(crate) fn settings(redis: &Redis) -> CacheSettings {
 }
 
 /// A replica whose memory is armed.
-pub(crate) async fn replica(redis: &Redis) -> Cache<Item> {
+pub(crate) async fn replica(redis: &Redis) -> Cache<StoredProduct> {
     armed(settings(redis)).await
 }
 
-pub(crate) async fn armed(settings: CacheSettings) -> Cache<Item> {
+pub(crate) async fn armed(settings: CacheSettings) -> Cache<StoredProduct> {
     let cache = Cache::connect(settings).unwrap();
     until("armed", async || cache.gauges().armed).await;
     cache
 }
 
 /// A replica without a memory: what it does not load, Redis holds.
-pub(crate) async fn onlooker(redis: &Redis) -> Cache<Item> {
+pub(crate) async fn onlooker(redis: &Redis) -> Cache<StoredProduct> {
     let mut settings = settings(redis);
     settings.armed_for = Duration::ZERO;
     let cache = Cache::connect(settings).unwrap();

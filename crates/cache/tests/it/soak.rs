@@ -12,7 +12,7 @@ use rand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::shop::{Item, Shop, onlooker, raw, redis, replica};
+use crate::shop::{CacheFixture, StoredProduct, onlooker, raw, redis, replica};
 
 const PRODUCTS: usize = 4;
 
@@ -20,7 +20,7 @@ const PRODUCTS: usize = 4;
 type Acknowledged = Arc<[AtomicI64; PRODUCTS]>;
 
 struct Soak {
-    shop: Shop,
+    shop: CacheFixture,
     over: Arc<AtomicBool>,
     /// By product: the newest version that each replica must show by now, with when it was
     /// acknowledged.
@@ -37,7 +37,7 @@ fn a_while(micros: u64) -> tokio::time::Sleep {
     sleep(Duration::from_micros(rand::rng().random_range(0..micros)))
 }
 
-async fn write(soak: Arc<Soak>, cache: Cache<Item>, acknowledged: Acknowledged) {
+async fn write(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Acknowledged) {
     while !soak.over.load(Ordering::Relaxed) {
         let (index, id) = any_product();
         let lock = soak.shop.lock(id);
@@ -78,7 +78,7 @@ async fn write(soak: Arc<Soak>, cache: Cache<Item>, acknowledged: Acknowledged) 
     }
 }
 
-async fn read(soak: Arc<Soak>, cache: Cache<Item>, acknowledged: Acknowledged) -> u64 {
+async fn read(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Acknowledged) -> u64 {
     let mut reads = 0;
     while !soak.over.load(Ordering::Relaxed) {
         let (index, id) = any_product();
@@ -107,8 +107,8 @@ async fn read(soak: Arc<Soak>, cache: Cache<Item>, acknowledged: Acknowledged) -
 }
 
 /// Runs all for a while, with `trouble` in the meantime.
-async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<Item>])) {
-    let shop = Shop::new(4);
+async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProduct>])) {
+    let shop = CacheFixture::new(4);
     let soak = Arc::new(Soak { shop, over: Arc::default(), history: Arc::default() });
     let replicas = [replica(redis).await, replica(redis).await];
     let mut tasks = JoinSet::new();

@@ -86,7 +86,7 @@ async fn no_hands_free_means_nothing_is_taken() {
     assert_eq!(worker.next(0).await.unwrap(), []);
     assert_eq!(worker.take_over(Duration::ZERO, 0).await.unwrap(), []);
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.waiting, depth.in_hand), (1, 1));
+    assert_eq!((depth.waiting, depth.in_flight), (1, 1));
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_retry_comes_back_when_it_is_due_and_not_before() {
     queue.retry_later(&[(delivery.clone(), Duration::from_hours(1))]).await.unwrap();
     assert_eq!(queue.promote_due(10).await.unwrap(), 0);
     assert_eq!(queue.depth().await.unwrap().later, 1);
-    assert_eq!(queue.depth().await.unwrap().in_hand, 0, "it is out of the worker's hands");
+    assert_eq!(queue.depth().await.unwrap().in_flight, 0, "it is out of the worker's hands");
 
     queue.retry_later(&[(delivery, Duration::ZERO)]).await.unwrap();
     assert_eq!(queue.promote_due(10).await.unwrap(), 1);
@@ -142,7 +142,7 @@ async fn trimming_cuts_what_is_done_and_nothing_else() {
     // One in hand, 100 not delivered; whole blocks of 100 may stay.
     assert!((101..=300).contains(&left), "{left}");
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.waiting, depth.in_hand), (100, 1));
+    assert_eq!((depth.waiting, depth.in_flight), (100, 1));
     assert_eq!(next(&mut worker, 200).await.len(), 100);
     queue.ack_many(std::slice::from_ref(stuck)).await.unwrap();
 }
@@ -177,5 +177,5 @@ async fn consumers_without_work_are_forgotten_and_those_with_work_are_not() {
     while count().await > 1 {
         queue.forget_consumers(Duration::from_millis(1)).await.unwrap();
     }
-    assert_eq!(queue.depth().await.unwrap().in_hand, 1);
+    assert_eq!(queue.depth().await.unwrap().in_flight, 1);
 }

@@ -16,7 +16,7 @@ async fn depth_counts_each_state() {
     queue.ack_many(&held[..1]).await.unwrap();
     queue.retry_later(&[(held[1].clone(), Duration::from_mins(1))]).await.unwrap();
     let depth = queue.depth().await.unwrap();
-    assert_eq!(depth, Depth { waiting: 6, in_hand: 2, later: 1 });
+    assert_eq!(depth, Depth { waiting: 6, in_flight: 2, later: 1 });
     assert_eq!(depth.total(), 9);
 }
 

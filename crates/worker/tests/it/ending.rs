@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use holdfast_worker::Simulated;
 
-use crate::fixture::{PATIENCE, Shop, quick};
+use crate::fixture::{PATIENCE, WorkerFixture, quick};
 
 #[tokio::test]
 async fn sigterm_finishes_what_is_in_hand() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "1500")).await;
@@ -19,7 +19,7 @@ async fn sigterm_finishes_what_is_in_hand() {
 
 #[tokio::test]
 async fn what_cannot_be_finished_in_time_is_handed_back_at_once() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     // A lease that would keep the orders from everybody for an hour.
@@ -35,7 +35,7 @@ async fn what_cannot_be_finished_in_time_is_handed_back_at_once() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "600000")).await;

@@ -6,16 +6,16 @@ use holdfast_telemetry::Registry;
 use holdfast_worker::webhook::Webhook;
 
 use crate::{
-    fixture::{PATIENCE, Shop, once, quick, until},
-    receiver::{Receiver, Reply, SECRET},
+    fixture::{PATIENCE, WorkerFixture, once, quick, until},
+    receiver::{Receiver, ReceiverReply, SECRET},
 };
 
 const AT_ONCE: Duration = Duration::ZERO;
 
 /// Has an order sent to a receiver that answers so, and gives back what the failure is.
-async fn failure(reply: Reply, timeout: Duration) -> String {
+async fn failure(reply: ReceiverReply, timeout: Duration) -> String {
     let receiver = Receiver::start(move |_, _| reply.clone()).await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
@@ -42,7 +42,7 @@ async fn a_receiver_that_sends_without_an_end_is_given_up_long_before_its_time()
     ] {
         // So it is the bytes that end it.
         let timeout = Duration::from_mins(5);
-        let failure = failure(Reply::Forever(first, again, AT_ONCE), timeout).await;
+        let failure = failure(ReceiverReply::Forever(first, again, AT_ONCE), timeout).await;
         assert!(failure.starts_with("no answer from http://127.0.0.1:"), "{again:?}: {failure}");
     }
 }
@@ -53,7 +53,8 @@ async fn a_receiver_that_drips_its_answer_is_given_up_at_its_time() {
     for (first, again) in
         [("", "HTTP/1.1 100 Continue\r\n\r\n"), ("HTTP/1.1 200 OK\r\nx: ", "y"), ("", "\r\n")]
     {
-        let failure = failure(Reply::Forever(first, again, slow), Duration::from_secs(1)).await;
+        let failure =
+            failure(ReceiverReply::Forever(first, again, slow), Duration::from_secs(1)).await;
         assert!(failure.ends_with("within 1000 ms"), "{again:?}: {failure}");
     }
 }
@@ -62,8 +63,9 @@ async fn a_receiver_that_drips_its_answer_is_given_up_at_its_time() {
 async fn a_good_answer_with_a_body_that_drips_is_a_good_answer() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
     let receiver =
-        Receiver::start(move |_, _| Reply::Forever(head, "x", Duration::from_millis(50))).await;
-    let shop = Shop::open().await;
+        Receiver::start(move |_, _| ReceiverReply::Forever(head, "x", Duration::from_millis(50)))
+            .await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
     let _worker = shop.worker(quick(), receiver.webhook());
     shop.until("completed", 1).await;
@@ -72,8 +74,8 @@ async fn a_good_answer_with_a_body_that_drips_is_a_good_answer() {
 
 #[tokio::test]
 async fn sigterm_does_not_wait_for_a_receiver_that_never_answers() {
-    let receiver = Receiver::start(|_, _| Reply::Hang).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Hang).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     let worker = shop

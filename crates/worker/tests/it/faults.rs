@@ -4,11 +4,11 @@ use holdfast_sandbox::{Port, Postgres, PostgresOptions, http_get};
 use holdfast_store::fulfilment::Verdict;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
-use crate::fixture::{Shop, quick, until_status};
+use crate::fixture::{WorkerFixture, quick, until_status};
 
 #[tokio::test]
 async fn a_worker_killed_in_mid_job_loses_nothing() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(50).await;
     shop.publish(&ids).await;
     let victim = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "600000")).await;
@@ -26,7 +26,7 @@ async fn a_worker_killed_in_mid_job_loses_nothing() {
 
 #[tokio::test]
 async fn orders_that_redis_forgot_are_found_and_completed() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(500).await;
     shop.publish(&ids).await;
     shop.redis.flush().await.unwrap();
@@ -37,7 +37,7 @@ async fn orders_that_redis_forgot_are_found_and_completed() {
 
 #[tokio::test]
 async fn a_flush_while_orders_are_worked_on_loses_nothing() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(400).await;
     shop.publish(&ids).await;
     let slow = Simulated { duration: Duration::from_millis(50), fail_percent: 10 };
@@ -52,7 +52,7 @@ async fn a_flush_while_orders_are_worked_on_loses_nothing() {
 
 #[tokio::test]
 async fn a_worker_started_before_its_servers_waits_and_says_so() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(10).await;
     shop.redis.kill9().await.unwrap();
     let port = Port::lease().unwrap();
@@ -72,7 +72,7 @@ async fn a_worker_started_before_its_servers_waits_and_says_so() {
 #[tokio::test]
 async fn a_worker_whose_database_fails_says_so_and_goes_on_when_it_is_back() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
-    let shop = Shop::open_on(&server).await;
+    let shop = WorkerFixture::open_on(&server).await;
     let ids = shop.orders(300).await;
     let address = format!("127.0.0.1:{}", Port::lease().unwrap().number());
     let ready = format!("http://{address}/readyz");
@@ -101,7 +101,7 @@ async fn a_worker_whose_database_fails_says_so_and_goes_on_when_it_is_back() {
 
 #[tokio::test]
 async fn an_order_that_the_database_refuses_holds_up_nobody_else() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     shop.orders(40).await;
     shop.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
@@ -138,7 +138,7 @@ impl Fulfilment for EndlessWork {
 
 #[tokio::test]
 async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.publish(&ids[..1]).await;
     let (sender, mut dropped) = tokio::sync::mpsc::unbounded_channel();
@@ -163,7 +163,7 @@ async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
 
 #[tokio::test]
 async fn an_order_whose_worker_always_dies_is_given_up() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     // Three claims that ended without a word.
     for _ in 0..3 {

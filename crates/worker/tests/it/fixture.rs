@@ -12,14 +12,14 @@ use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Fulfilment, Worker, WorkerSettings};
 
-pub struct Shop {
+pub struct WorkerFixture {
     pub store: Store,
     pub redis: Redis,
     pub queue: Queue,
     pub database_url: String,
 }
 
-impl Shop {
+impl WorkerFixture {
     pub async fn open() -> Self {
         Self::open_on(shared_postgres().await.unwrap()).await
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use holdfast_worker::Simulated;
 
 use crate::{
-    fixture::{Shop, quick},
-    receiver::{Receiver, Reply},
+    fixture::{WorkerFixture, quick},
+    receiver::{Receiver, ReceiverReply},
 };
 
 /// The memory of the chart's pods of the worker.
@@ -18,8 +18,8 @@ const EXPAND: &str = "UPDATE orders SET metadata = \
 
 #[tokio::test]
 async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(600).await;
     shop.sql(EXPAND).await;
     shop.publish(&ids).await;
@@ -54,7 +54,7 @@ async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
 
 #[tokio::test]
 async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(8).await;
     shop.sql(
         "UPDATE orders SET metadata = '{}'; \
@@ -82,7 +82,7 @@ async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on
 /// A worker that is killed by what it reads has used up a try by then; one more of those is not begun.
 #[tokio::test]
 async fn an_order_that_has_ended_its_workers_too_often_is_not_read_again() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.sql("UPDATE orders SET metadata = '{}'").await;
     let settings = holdfast_worker::WorkerSettings { max_attempts: 3, ..quick() };

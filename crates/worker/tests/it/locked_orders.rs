@@ -13,16 +13,16 @@ use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, WorkerSettings};
 use sqlx::PgTransaction;
 use tokio::sync::Semaphore;
 
-use crate::fixture::{Shop, quick, until};
+use crate::fixture::{WorkerFixture, quick, until};
 
 /// Fulfils once the test says so, and counts.
 #[derive(Clone)]
-struct Gate {
+struct Release {
     open: Arc<Semaphore>,
     begun: Arc<AtomicUsize>,
 }
 
-impl Gate {
+impl Release {
     fn shut() -> Self {
         Self { open: Arc::new(Semaphore::new(0)), begun: Arc::default() }
     }
@@ -32,7 +32,7 @@ impl Gate {
     }
 }
 
-impl Fulfilment for Gate {
+impl Fulfilment for Release {
     async fn fulfil(&self, _: OrderToFulfil) -> Result<(), FulfilError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.open.acquire().await.unwrap().forget();
@@ -40,7 +40,7 @@ impl Fulfilment for Gate {
     }
 }
 
-async fn hold(shop: &Shop, id: OrderId) -> PgTransaction<'static> {
+async fn hold(shop: &WorkerFixture, id: OrderId) -> PgTransaction<'static> {
     let mut holder = shop.store.pool().begin().await.unwrap();
     sqlx::query("SELECT FROM orders WHERE id = $1 FOR UPDATE")
         .bind(id.0)
@@ -50,7 +50,7 @@ async fn hold(shop: &Shop, id: OrderId) -> PgTransaction<'static> {
     holder
 }
 
-async fn each_was_done_once(shop: &Shop, gate: &Gate, count: usize) {
+async fn each_was_done_once(shop: &WorkerFixture, gate: &Release, count: usize) {
     assert_eq!(gate.begun.load(Ordering::Relaxed), count);
     let attempts: i64 = sqlx::query_scalar("SELECT sum(attempt)::bigint FROM orders")
         .fetch_one(shop.store.pool())
@@ -61,10 +61,10 @@ async fn each_was_done_once(shop: &Shop, gate: &Gate, count: usize) {
 
 #[tokio::test]
 async fn a_locked_order_delays_its_own_outcome_only() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(30).await;
     shop.publish(&ids).await;
-    let gate = Gate::shut();
+    let gate = Release::shut();
     let settings = WorkerSettings { lease: Duration::from_mins(1), ..quick() };
     let worker = shop.worker(settings, gate.clone());
     shop.until("processing", 30).await;
@@ -85,10 +85,10 @@ async fn a_locked_order_delays_its_own_outcome_only() {
 
 #[tokio::test]
 async fn a_lease_that_ends_while_its_row_is_locked_is_not_taken_for_lost() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.publish(&ids).await;
-    let gate = Gate::shut();
+    let gate = Release::shut();
     // Without the sweep nobody else can come to have the order.
     let settings = WorkerSettings { sweep_interval: Duration::from_hours(1), ..quick() };
     let _worker = shop.worker(settings, gate.clone());

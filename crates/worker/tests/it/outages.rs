@@ -7,8 +7,8 @@ use holdfast_worker::{Simulated, WorkerSettings, webhook::Webhook};
 use tokio::net::TcpListener;
 
 use crate::{
-    fixture::{Shop, quick, until},
-    receiver::{Receiver, Reply, settings},
+    fixture::{WorkerFixture, quick, until},
+    receiver::{Receiver, ReceiverReply, settings},
 };
 
 /// Waits and tries are so short that this many requests stand for hours: with a first wait of 1 s
@@ -21,10 +21,10 @@ const OLD_KEY: &str = "INSERT INTO idempotency_keys (key, fingerprint, kind, res
 #[tokio::test]
 async fn a_receiver_that_answers_500_for_long_loses_nothing() {
     let receiver = Receiver::start(|_, number| {
-        Reply::Status(if number < OUTAGE_REQUESTS { 500 } else { 200 })
+        ReceiverReply::Status(if number < OUTAGE_REQUESTS { 500 } else { 200 })
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(20).await).await;
     let _worker = shop.worker(quick(), receiver.webhook());
     shop.until("completed", 20).await;
@@ -41,7 +41,7 @@ async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(10).await;
     // They were accepted an hour ago, so that the tries that follow are those of the second hour.
     shop.sql("UPDATE orders SET created_at = created_at - interval '1 hour'").await;
@@ -61,15 +61,15 @@ async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
     assert_eq!(shop.count("failed").await, 0);
 
     let back = TcpListener::bind(address).await.unwrap();
-    let receiver = Receiver::on(back, |_, _| Reply::Status(200));
+    let receiver = Receiver::on(back, |_, _| ReceiverReply::Status(200));
     shop.until("completed", 10).await;
     assert_eq!(receiver.requests().len(), 10);
 }
 
 #[tokio::test]
 async fn orders_go_elsewhere_while_a_receiver_hangs() {
-    let hung = Receiver::start(|_, _| Reply::Hang).await;
-    let shop = Shop::open().await;
+    let hung = Receiver::start(|_, _| ReceiverReply::Hang).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(500).await;
     shop.publish(&ids[..100]).await;
     let mut settings = hung.settings();
@@ -94,7 +94,7 @@ async fn orders_go_elsewhere_while_a_receiver_is_gone() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let mut settings = settings(&format!("http://{address}/orders"));
     // Waits as the defaults have them: an order that was tried in vain is held up for a second or so,
     // and the receiver is asked again less and less often.
@@ -130,11 +130,11 @@ async fn orders_go_elsewhere_while_a_receiver_is_gone() {
 #[tokio::test]
 async fn a_slow_receiver_that_never_answers_in_time_is_down() {
     let receiver = Receiver::start(|_, number| match number {
-        0..20 => Reply::Hang,
-        _ => Reply::Status(200),
+        0..20 => ReceiverReply::Hang,
+        _ => ReceiverReply::Status(200),
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(10).await;
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
@@ -151,10 +151,10 @@ async fn a_slow_receiver_that_never_answers_in_time_is_down() {
 #[tokio::test]
 async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
     let receiver = Receiver::start(|request, _| {
-        Reply::Status(if request.id() == "order_1" { 500 } else { 200 })
+        ReceiverReply::Status(if request.id() == "order_1" { 500 } else { 200 })
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(50).await;
     shop.publish(&ids).await;
     let _worker = shop.worker(quick(), receiver.webhook());
@@ -164,7 +164,7 @@ async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
 
 #[tokio::test]
 async fn old_keys_are_deleted_while_redis_is_gone() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let settings = WorkerSettings { idempotency_age: Duration::from_hours(1), ..quick() };
     let _worker = shop.worker(settings, Simulated { duration: Duration::ZERO, fail_percent: 0 });
     shop.publish(&shop.orders(1).await).await;
@@ -184,7 +184,7 @@ async fn old_keys_are_deleted_while_redis_is_gone() {
 /// As a failover does: all sessions end, and the new ones lead to a server that takes no writes for a while.
 #[tokio::test]
 async fn work_goes_on_at_once_when_the_database_takes_writes_again() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     // Most of the tries fall into the time in which there are no writes.
     let _worker = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
     shop.publish(&shop.orders(5).await).await;

@@ -7,13 +7,13 @@ use std::{
 use holdfast_domain::OrderId;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
-use crate::fixture::{Shop, quick};
+use crate::fixture::{WorkerFixture, quick};
 
 const EMPTY: Simulated = Simulated { duration: Duration::ZERO, fail_percent: 0 };
 
 #[tokio::test]
 async fn orders_are_completed_and_their_messages_acknowledged() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(300).await;
     shop.publish(&ids).await;
     // Delivered twice has one effect.
@@ -54,7 +54,7 @@ impl Fulfilment for ByOrder {
 
 #[tokio::test]
 async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     let fulfilment = ByOrder {
         panics: vec![ids[3]],
@@ -91,7 +91,7 @@ impl Fulfilment for PanicsAtOnce {
 
 #[tokio::test]
 async fn a_panic_before_the_first_await_stops_nobody_either() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     let _worker = shop.worker(quick(), PanicsAtOnce(ids[0]));
@@ -101,7 +101,7 @@ async fn a_panic_before_the_first_await_stops_nobody_either() {
 
 #[tokio::test]
 async fn an_entry_for_an_order_that_is_not_there_is_done_with() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     // As a restored database leaves them: numbers that are to come, and numbers that came again.
     shop.publish(&[OrderId(1), OrderId(2), OrderId(4711)]).await;
     let ids = shop.orders(2).await;
@@ -115,7 +115,7 @@ async fn an_entry_for_an_order_that_is_not_there_is_done_with() {
 
 #[tokio::test]
 async fn a_long_job_keeps_its_claim() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     // Three leases long, with a second worker that would take it over.
@@ -129,7 +129,7 @@ async fn a_long_job_keeps_its_claim() {
 
 #[tokio::test]
 async fn a_worker_has_no_more_in_hand_than_it_has_hands() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(100).await;
     shop.publish(&ids).await;
     let settings = holdfast_worker::WorkerSettings { concurrency: 5, ..quick() };

@@ -22,14 +22,14 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct ReceivedRequest {
     pub at: Instant,
     pub line: String,
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
 }
 
-impl Received {
+impl ReceivedRequest {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -41,7 +41,7 @@ impl Received {
 
 /// What the receiver does with a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum ReceiverReply {
     /// Answers with a status and no body.
     Status(u16),
     /// The same, with more headers, each with its line end, and a body.
@@ -58,11 +58,11 @@ pub enum Reply {
     Hang,
 }
 
-type Behaviour = Arc<dyn Fn(&Received, usize) -> Reply + Send + Sync>;
+type Behaviour = Arc<dyn Fn(&ReceivedRequest, usize) -> ReceiverReply + Send + Sync>;
 
 #[derive(Default)]
-struct Log {
-    requests: Mutex<Vec<Received>>,
+struct ReceiverLog {
+    requests: Mutex<Vec<ReceivedRequest>>,
     connections: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -71,24 +71,24 @@ struct Log {
 /// Dropping it closes the port and all connections.
 pub struct Receiver {
     pub address: SocketAddr,
-    log: Arc<Log>,
+    log: Arc<ReceiverLog>,
     _tasks: JoinSet<()>,
 }
 
 impl Receiver {
     /// `behaviour` gets each request and its number, from 0.
     pub async fn start(
-        behaviour: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
+        behaviour: impl Fn(&ReceivedRequest, usize) -> ReceiverReply + Send + Sync + 'static,
     ) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), behaviour)
     }
 
     pub fn on(
         listener: TcpListener,
-        behaviour: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
+        behaviour: impl Fn(&ReceivedRequest, usize) -> ReceiverReply + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
-        let (log, behaviour): (Arc<Log>, Behaviour) = (Arc::default(), Arc::new(behaviour));
+        let (log, behaviour): (Arc<ReceiverLog>, Behaviour) = (Arc::default(), Arc::new(behaviour));
         let mut tasks = JoinSet::new();
         let logging = Arc::clone(&log);
         tasks.spawn(async move {
@@ -102,7 +102,7 @@ impl Receiver {
         Self { address, log, _tasks: tasks }
     }
 
-    pub fn requests(&self) -> Vec<Received> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.log.requests.lock().unwrap().clone()
     }
 
@@ -150,15 +150,15 @@ pub fn settings(url: &str) -> WebhookSettings {
 }
 
 /// Serves one connection, by hand: a server library would not let itself be used for this.
-pub async fn serve_plainly(stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<Received> {
-    let log = Arc::<Log>::default();
-    serve(stream, Arc::clone(&log), Arc::new(|_, _| Reply::Status(200))).await;
+pub async fn serve_plainly(stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<ReceivedRequest> {
+    let log = Arc::<ReceiverLog>::default();
+    serve(stream, Arc::clone(&log), Arc::new(|_, _| ReceiverReply::Status(200))).await;
     std::mem::take(&mut log.requests.lock().unwrap())
 }
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    log: Arc<Log>,
+    log: Arc<ReceiverLog>,
     behaviour: Behaviour,
 ) {
     while let Some(request) = read(&mut stream).await {
@@ -176,7 +176,7 @@ async fn serve(
     }
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<ReceivedRequest> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -200,39 +200,41 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> {
             return None;
         }
     }
-    Some(Received { at: Instant::now(), line, headers, body })
+    Some(ReceivedRequest { at: Instant::now(), line, headers, body })
 }
 
 /// Whether the connection can be used again.
-async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> bool {
+async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: ReceiverReply) -> bool {
     let head = |status: u16, headers: &str, length: usize| {
         format!("HTTP/1.1 {status} Something\r\n{headers}content-length: {length}\r\n\r\n")
     };
     match reply {
-        Reply::Status(status) => stream.write_all(head(status, "", 0).as_bytes()).await.is_ok(),
-        Reply::Full(status, headers, body) => {
+        ReceiverReply::Status(status) => {
+            stream.write_all(head(status, "", 0).as_bytes()).await.is_ok()
+        }
+        ReceiverReply::Full(status, headers, body) => {
             let mut bytes = head(status, headers, body.len()).into_bytes();
             bytes.extend(body);
             stream.write_all(&bytes).await.is_ok()
         }
-        Reply::Slow(time, status) => {
+        ReceiverReply::Slow(time, status) => {
             // A slow receiver is what the test is about.
             tokio::time::sleep(time).await;
             stream.write_all(head(status, "", 0).as_bytes()).await.is_ok()
         }
-        Reply::Raw(bytes) => {
+        ReceiverReply::Raw(bytes) => {
             let _ = stream.write_all(&bytes).await;
             let _ = stream.shutdown().await;
             false
         }
-        Reply::Endless(status) => {
+        ReceiverReply::Endless(status) => {
             let head = format!("HTTP/1.1 {status} Something\r\ntransfer-encoding: chunked\r\n\r\n");
             let _ = stream.write_all(head.as_bytes()).await;
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
             while stream.write_all(chunk.as_bytes()).await.is_ok() {}
             false
         }
-        Reply::Forever(first, again, pause) => {
+        ReceiverReply::Forever(first, again, pause) => {
             let _ = stream.write_all(first.as_bytes()).await;
             while stream.write_all(again.as_bytes()).await.is_ok() {
                 if pause > Duration::ZERO {
@@ -242,6 +244,6 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> bool {
             }
             false
         }
-        Reply::Hang => std::future::pending().await,
+        ReceiverReply::Hang => std::future::pending().await,
     }
 }

@@ -9,19 +9,19 @@ use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated, webhook
 use tokio::net::TcpListener;
 
 use crate::{
-    fixture::{Shop, once, quick, until},
-    receiver::{Receiver, Reply, SECRET, settings},
+    fixture::{WorkerFixture, once, quick, until},
+    receiver::{Receiver, ReceiverReply, SECRET, settings},
 };
 
 async fn tried<F: Fulfilment>(fulfilment: F) -> Order {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let _worker = shop.worker(once(), fulfilment);
     shop.tried(ids[0]).await
 }
 
-async fn answered(reply: Reply) -> Order {
+async fn answered(reply: ReceiverReply) -> Order {
     let receiver = Receiver::start(move |_, _| reply.clone()).await;
     let mut settings = receiver.settings();
     settings.timeout = Duration::from_millis(500);
@@ -32,17 +32,17 @@ async fn answered(reply: Reply) -> Order {
 async fn an_order_without_a_clear_answer_may_be_fulfilled() {
     let replies = [
         // A timeout, a connection that breaks, and nonsense: all after the receiver has read it.
-        Reply::Hang,
-        Reply::Raw(Vec::new()),
-        Reply::Raw(b"HTTP/1.1 2".to_vec()),
-        Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()),
-        Reply::Status(302),
-        Reply::Status(408),
-        Reply::Status(409),
-        Reply::Status(425),
-        Reply::Status(500),
-        Reply::Status(503),
-        Reply::Status(504),
+        ReceiverReply::Hang,
+        ReceiverReply::Raw(Vec::new()),
+        ReceiverReply::Raw(b"HTTP/1.1 2".to_vec()),
+        ReceiverReply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()),
+        ReceiverReply::Status(302),
+        ReceiverReply::Status(408),
+        ReceiverReply::Status(409),
+        ReceiverReply::Status(425),
+        ReceiverReply::Status(500),
+        ReceiverReply::Status(503),
+        ReceiverReply::Status(504),
     ];
     for reply in replies {
         let order = answered(reply.clone()).await;
@@ -62,7 +62,7 @@ async fn an_order_that_the_receiver_has_refused_is_not_taken() {
         (410, OrderStatus::Failed),
         (422, OrderStatus::Failed),
     ] {
-        let order = answered(Reply::Status(status)).await;
+        let order = answered(ReceiverReply::Status(status)).await;
         assert_eq!((order.status, order.may_be_fulfilled), (stands, false), "{status}");
     }
 }
@@ -89,8 +89,9 @@ async fn an_order_that_never_left_is_not_taken() {
 
 #[tokio::test]
 async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
-    let receiver = Receiver::start(|_, _| Reply::Slow(Duration::from_millis(200), 500)).await;
-    let shop = Shop::open().await;
+    let receiver =
+        Receiver::start(|_, _| ReceiverReply::Slow(Duration::from_millis(200), 500)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
@@ -111,8 +112,8 @@ async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
 
 #[tokio::test]
 async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
-    let receiver = Receiver::start(|_, _| Reply::Hang).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Hang).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let worker = shop
@@ -141,8 +142,8 @@ async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
 
 #[tokio::test]
 async fn an_order_that_is_handed_back_may_be_fulfilled_if_it_was_sent() {
-    let receiver = Receiver::start(|_, _| Reply::Hang).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Hang).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(3).await;
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
@@ -163,11 +164,11 @@ async fn an_order_that_is_handed_back_may_be_fulfilled_if_it_was_sent() {
 #[tokio::test]
 async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_is_replayed() {
     let receiver = Receiver::start(|_, number| match number {
-        0 => Reply::Raw(Vec::new()),
-        _ => Reply::Status(422),
+        0 => ReceiverReply::Raw(Vec::new()),
+        _ => ReceiverReply::Status(422),
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let worker = shop.worker(quick(), receiver.webhook());
@@ -202,7 +203,7 @@ async fn a_fulfilment_that_says_nothing_may_have_taken_the_order() {
 
 #[tokio::test]
 async fn an_attempt_of_a_release_that_knows_of_none_of_this_may_have_been_taken() {
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.sql(
         "UPDATE orders SET attempt = 3, handed_back = 3, not_taken = NULL WHERE id = 1; \

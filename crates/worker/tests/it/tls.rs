@@ -9,7 +9,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    fixture::{Shop, until},
+    fixture::{WorkerFixture, until},
     receiver::{SECRET, serve_plainly},
 };
 
@@ -39,7 +39,7 @@ async fn an_order_goes_through_tls_to_a_receiver_that_is_known_and_to_no_other()
     let receiving = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // Whoever does not trust it hangs up.
+            // A client that does not trust it disconnects.
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             let requests = serve_plainly(stream).await;
             if !requests.is_empty() {
@@ -48,7 +48,7 @@ async fn an_order_goes_through_tls_to_a_receiver_that_is_known_and_to_no_other()
         }
     });
 
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let binary = |trusted: &std::path::Path| {

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    fixture::{PATIENCE, Shop, quick, until},
-    receiver::{Received, Receiver, Reply, SECRET, settings},
+    fixture::{PATIENCE, WorkerFixture, quick, until},
+    receiver::{ReceivedRequest, Receiver, ReceiverReply, SECRET, settings},
 };
 
 const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// HMAC-SHA256 by the book (RFC 2104), so that the worker is not checked against itself.
-fn signature(secret: &str, received: &Received) -> String {
+fn signature(secret: &str, received: &ReceivedRequest) -> String {
     let mut key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
     key.resize(64, 0);
     let pad = |byte: u8| key.iter().map(|key| key ^ byte).collect::<Vec<_>>();
@@ -31,13 +31,13 @@ fn signature(secret: &str, received: &Received) -> String {
     format!("v1,{}", BASE64_STANDARD.encode(Sha256::digest(outer)))
 }
 
-fn body(received: &Received) -> Value {
+fn body(received: &ReceivedRequest) -> Value {
     serde_json::from_slice(&received.body).unwrap()
 }
 
 /// One order, published, and a worker that sends it to this receiver.
-async fn sent_to(receiver: &Receiver) -> (Shop, OrderId, holdfast_worker::Worker) {
-    let shop = Shop::open().await;
+async fn sent_to(receiver: &Receiver) -> (WorkerFixture, OrderId, holdfast_worker::Worker) {
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let worker = shop.worker(quick(), receiver.webhook());
@@ -46,8 +46,8 @@ async fn sent_to(receiver: &Receiver) -> (Shop, OrderId, holdfast_worker::Worker
 
 #[tokio::test]
 async fn a_receiver_gets_the_whole_order_signed() {
-    let receiver = Receiver::start(|_, _| Reply::Status(202)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(202)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.sql(
         "UPDATE orders SET line_count = 3, customer_ref = 'Jürgen', metadata = '{\"gift\": [1.50]}', \
@@ -96,8 +96,8 @@ async fn a_receiver_gets_the_whole_order_signed() {
 #[tokio::test]
 async fn metadata_is_sent_byte_for_byte_as_it_came() {
     let sent = r#"{ "b" : 1.50, "a":[5e-324,123456789012345678901] , "b":2,"\u00e4":"\/" }"#;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     sqlx::query("UPDATE orders SET metadata = $1::jsonb, metadata_text = $1")
         .bind(sent)
@@ -113,8 +113,8 @@ async fn metadata_is_sent_byte_for_byte_as_it_came() {
 
 #[tokio::test]
 async fn while_a_secret_is_changed_both_sign() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
     let mut settings = receiver.settings();
     settings.secrets = format!("{OTHER_SECRET} {SECRET}").parse().unwrap();
@@ -127,7 +127,8 @@ async fn while_a_secret_is_changed_both_sign() {
 
 #[tokio::test]
 async fn repeats_bear_the_same_id_and_body_and_leave_a_history() {
-    let receiver = Receiver::start(|_, number| Reply::Status([500, 503, 200][number])).await;
+    let receiver =
+        Receiver::start(|_, number| ReceiverReply::Status([500, 503, 200][number])).await;
     let (shop, id, _worker) = sent_to(&receiver).await;
     shop.until("completed", 1).await;
     let requests = receiver.requests();
@@ -163,8 +164,10 @@ async fn repeats_bear_the_same_id_and_body_and_leave_a_history() {
 #[tokio::test]
 async fn what_the_receiver_refuses_has_failed_at_once() {
     for status in [400, 410, 422] {
-        let receiver =
-            Receiver::start(move |_, _| Reply::Full(status, "", b"no such street".to_vec())).await;
+        let receiver = Receiver::start(move |_, _| {
+            ReceiverReply::Full(status, "", b"no such street".to_vec())
+        })
+        .await;
         let (shop, id, _worker) = sent_to(&receiver).await;
         shop.until("failed", 1).await;
         shop.until_empty().await;
@@ -178,7 +181,7 @@ async fn what_the_receiver_refuses_has_failed_at_once() {
 #[tokio::test]
 async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries() {
     let receiver =
-        Receiver::start(|_, number| Reply::Status([422, 500, 500, 500, 200][number])).await;
+        Receiver::start(|_, number| ReceiverReply::Status([422, 500, 500, 500, 200][number])).await;
     let (shop, id, _worker) = sent_to(&receiver).await;
     shop.until("failed", 1).await;
     let ordered = Ordered { by: "ada", note: None };
@@ -194,9 +197,10 @@ async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries()
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_said_clearly() {
-    let receiver =
-        Receiver::start(|_, _| Reply::Full(302, "location: /elsewhere\r\n", b"moved".to_vec()))
-            .await;
+    let receiver = Receiver::start(|_, _| {
+        ReceiverReply::Full(302, "location: /elsewhere\r\n", b"moved".to_vec())
+    })
+    .await;
     let (shop, id, _worker) = sent_to(&receiver).await;
     until("it is tried again", async || receiver.requests().len() > 3).await;
     for request in receiver.requests() {
@@ -225,8 +229,8 @@ async fn nonsense_is_no_answer() {
     let nonsense: Vec<_> = nonsense.iter().map(|bytes| bytes.to_vec()).collect();
     let count = nonsense.len();
     let receiver = Receiver::start(move |_, number| match nonsense.get(number) {
-        Some(bytes) => Reply::Raw(bytes.clone()),
-        None => Reply::Status(200),
+        Some(bytes) => ReceiverReply::Raw(bytes.clone()),
+        None => ReceiverReply::Status(200),
     })
     .await;
     let (shop, id, _worker) = sent_to(&receiver).await;
@@ -244,14 +248,18 @@ async fn nonsense_is_no_answer() {
 #[tokio::test]
 async fn a_body_that_is_huge_or_breaks_off_changes_nothing() {
     let receiver = Receiver::start(|request, _| match request.id() {
-        "order_1" => Reply::Endless(200),
-        "order_2" => Reply::Full(200, "", vec![b'x'; 10 << 20]),
-        "order_3" => Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nshort".to_vec()),
-        "order_4" => Reply::Endless(422),
-        _ => Reply::Raw(b"HTTP/1.1 422 No\r\ncontent-length: 99\r\n\r\n\x1b[31mno\0\xff".to_vec()),
+        "order_1" => ReceiverReply::Endless(200),
+        "order_2" => ReceiverReply::Full(200, "", vec![b'x'; 10 << 20]),
+        "order_3" => {
+            ReceiverReply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nshort".to_vec())
+        }
+        "order_4" => ReceiverReply::Endless(422),
+        _ => ReceiverReply::Raw(
+            b"HTTP/1.1 422 No\r\ncontent-length: 99\r\n\r\n\x1b[31mno\0\xff".to_vec(),
+        ),
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(5).await;
     shop.publish(&ids).await;
     let begun = Instant::now();
@@ -269,12 +277,12 @@ async fn a_body_that_is_huge_or_breaks_off_changes_nothing() {
 #[tokio::test]
 async fn retry_after_is_honoured_and_bounded() {
     let receiver = Receiver::start(|_, number| match number {
-        0 => Reply::Full(429, "retry-after: 1\r\n", Vec::new()),
-        1 => Reply::Full(503, "retry-after: 86400\r\n", Vec::new()),
-        _ => Reply::Status(200),
+        0 => ReceiverReply::Full(429, "retry-after: 1\r\n", Vec::new()),
+        1 => ReceiverReply::Full(503, "retry-after: 86400\r\n", Vec::new()),
+        _ => ReceiverReply::Status(200),
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
     let mut settings = receiver.settings();
     settings.retry_after_max = Duration::from_millis(1500);
@@ -288,8 +296,9 @@ async fn retry_after_is_honoured_and_bounded() {
 
 #[tokio::test]
 async fn connections_are_bounded_and_used_again() {
-    let receiver = Receiver::start(|_, _| Reply::Slow(Duration::from_millis(20), 200)).await;
-    let shop = Shop::open().await;
+    let receiver =
+        Receiver::start(|_, _| ReceiverReply::Slow(Duration::from_millis(20), 200)).await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(100).await).await;
     let mut settings = receiver.settings();
     settings.connections = 4;
@@ -302,8 +311,8 @@ async fn connections_are_bounded_and_used_again() {
 
 #[tokio::test]
 async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let mut settings = settings(&format!("https://localhost:{}/", receiver.address.port()));
@@ -329,11 +338,11 @@ async fn a_private_address_is_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn a_worker_killed_while_the_receiver_thinks_leads_to_a_repeat_with_the_same_id() {
     let receiver = Receiver::start(|_, number| match number {
-        0 => Reply::Hang,
-        _ => Reply::Status(200),
+        0 => ReceiverReply::Hang,
+        _ => ReceiverReply::Status(200),
     })
     .await;
-    let shop = Shop::open().await;
+    let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
     let binary = || {
         shop.binary()
@@ -355,8 +364,8 @@ async fn a_worker_killed_while_the_receiver_thinks_leads_to_a_repeat_with_the_sa
 
 #[tokio::test]
 async fn the_trace_of_the_order_goes_on_at_the_receiver() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let context = format!("00-{trace}-b7ad6b7169203331-01");
@@ -379,8 +388,8 @@ async fn the_trace_of_the_order_goes_on_at_the_receiver() {
 
 #[tokio::test]
 async fn an_order_that_is_too_old_for_patience_is_given_up_after_its_tries() {
-    let receiver = Receiver::start(|_, _| Reply::Status(500)).await;
-    let shop = Shop::open().await;
+    let receiver = Receiver::start(|_, _| ReceiverReply::Status(500)).await;
+    let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let impatient = WorkerSettings { retry_for: Duration::ZERO, ..quick() };
