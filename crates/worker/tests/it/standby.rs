@@ -12,7 +12,7 @@ use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Simulated, Worker};
 
-use crate::fixture::{Shop, quick, until};
+use crate::fixture::{WorkerFixture, quick, until};
 
 /// The longest until orders are fulfilled again.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ struct Pair {
     primary: Postgres,
     standby: Postgres,
     way: Proxy,
-    shop: Shop,
+    shop: WorkerFixture,
     ids: Vec<OrderId>,
     _worker: Worker,
 }
@@ -35,7 +35,7 @@ impl Pair {
     /// A worker that has fulfilled some orders, and then has others but only a standby.
     async fn start() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
-        let shop = Shop::open_on(&primary).await;
+        let shop = WorkerFixture::open_on(&primary).await;
         let standby = primary.standby().await.unwrap();
         let way = Proxy::start(address(&primary)).await.unwrap();
         let url =
