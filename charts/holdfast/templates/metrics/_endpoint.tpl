@@ -9,10 +9,20 @@ matchExpressions:
 
 {{- define "holdfast.metrics.endpoint" -}}
 path: /metrics
-{{- with .interval }}
+{{- with .monitor.interval }}
 interval: {{ . }}
+{{- end }}
+{{- with .monitor.scrapeTimeout }}
+scrapeTimeout: {{ . }}
 {{- end }}
 relabelings:
   # As in the external metric.
-  - {targetLabel: release, replacement: {{ .root.Release.Name }}}
+  - {targetLabel: release, replacement: {{ include "holdfast.release" .root }}}
+  {{- with .monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

@@ -4,7 +4,7 @@
 queues:
   - namespace: {{ $.Release.Namespace }}
     queue: orders
-    release: {{ $.Release.Name }}
+    release: {{ include "holdfast.release" $ }}
     redisUrlFile: /etc/holdfast/redis/url
   {{- toYaml . | nindent 2 }}
 {{- end -}}
@@ -15,7 +15,7 @@ queues:
 {{- if .root.Values.operator.queues }}
 - name: queues
   configMap:
-    name: {{ include "holdfast.part.name" . }}-queues
+    name: {{ include "holdfast.componentName" . }}-queues
 - name: redis-url
   secret:
     secretName: {{ include "holdfast.redis.secret" .root }}

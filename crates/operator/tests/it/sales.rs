@@ -25,7 +25,8 @@ pub async fn hold_one(cluster: &Cluster) {
     static HELD: OnceCell<()> = OnceCell::const_new();
     HELD.get_or_init(async || {
         let fixture = Fixture::of_replicas(cluster, NAMESPACE).await;
-        let (starts_at, ends_at) = fixture.sale_from_now("now", 6, 4).await;
+        // Ample time, because other tests take the lease away from the leader meanwhile.
+        let (starts_at, ends_at) = fixture.sale_from_now("now", 20, 4).await;
         until("the minimums are raised", async || fixture.minimums().await == (2, 3)).await;
         for (phase, since) in [(Phase::Open, starts_at), (Phase::Closed, ends_at)] {
             until("the phase is shown", async || fixture.shown("now").await == Some(phase)).await;

@@ -108,13 +108,13 @@ fn programs_and_chart_know_the_same_settings() {
     let known = names.join("\n") + "\n";
     let schema_path = root().join("charts/holdfast/values.schema.json");
     let schema = fs::read_to_string(&schema_path).unwrap();
-    let (head, rest) = schema.split_once("\"propertyNames\": {\"enum\": [").unwrap();
+    let begins = "\"settingName\": {\"enum\": [";
+    let (head, rest) = schema.split_once(begins).unwrap();
     let (_, tail) = rest.split_once("]}").unwrap();
     let of_chart =
         names.iter().filter(|it| ["HOLDFAST_", "OTEL_"].iter().any(|at| it.starts_with(at)));
-    let lines: Vec<_> = of_chart.map(|name| format!("\n        \"{name}\"")).collect();
-    let made =
-        format!("{head}\"propertyNames\": {{\"enum\": [{}\n      ]}}{tail}", lines.join(","));
+    let lines: Vec<_> = of_chart.map(|name| format!("\n      \"{name}\"")).collect();
+    let made = format!("{head}{begins}{}\n    ]}}{tail}", lines.join(","));
     if std::env::var_os("WRITE_DOCS").is_some() {
         fs::write(&path, &known).unwrap();
         fs::write(&schema_path, &made).unwrap();

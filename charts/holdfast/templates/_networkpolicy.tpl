@@ -1,7 +1,7 @@
-{{- /* Rules of NetworkPolicies. A "part" is (dict "root" $ "component" "api"). */ -}}
+{{- /* Rules of NetworkPolicies. A "context" is (dict "root" $ "component" "api"). */ -}}
 
 {{- /* The connections within the release. The rules of both sides are generated from this list, so they agree. */ -}}
-{{- define "holdfast.netpol.connections" -}}
+{{- define "holdfast.networkPolicy.connections" -}}
 - {from: api, to: postgresql}
 - {from: worker, to: postgresql}
 - {from: migrations, to: postgresql}
@@ -12,19 +12,19 @@
 - {from: test, to: api}
 {{- end -}}
 
-{{- define "holdfast.netpol.head" -}}
+{{- define "holdfast.networkPolicy.head" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 {{ include "holdfast.metadata" . }}
 spec:
   podSelector:
     matchLabels:
-      {{- include "holdfast.part.selector" . | nindent 6 }}
+      {{- include "holdfast.selectorLabels" . | nindent 6 }}
   policyTypes: [Ingress, Egress]
 {{- end -}}
 
 {{- /* The clients of the metrics. Policies do not affect the kubelet's probes. */ -}}
-{{- define "holdfast.netpol.metrics" -}}
+{{- define "holdfast.networkPolicy.metrics" -}}
 - ports: [{port: metrics}]
   {{- with .Values.networkPolicy.metricsFrom }}
   from:
@@ -35,26 +35,26 @@ spec:
 {{- end -}}
 
 {{- /* What a part may reach: DNS, the trace collector, the servers of the list above, and what the user adds. */ -}}
-{{- define "holdfast.netpol.egress" -}}
+{{- define "holdfast.networkPolicy.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
-{{- with include "holdfast.netpol.otlpPorts" . | fromJsonArray }}
+{{- with include "holdfast.networkPolicy.otlpPorts" . | fromJsonArray }}
 - ports:
     {{- range . }}
     - {port: {{ . }}}
     {{- end }}
 {{- end }}
-{{- range include "holdfast.netpol.connections" .root | fromYamlArray }}
+{{- range include "holdfast.networkPolicy.connections" .root | fromYamlArray }}
 {{- if eq .from $.component }}
 {{- if eq .to "postgresql" }}
-{{ include "holdfast.netpol.egress.database" $.root }}
+{{ include "holdfast.networkPolicy.egress.database" $.root }}
 {{- else if eq .to "redis" }}
-{{ include "holdfast.netpol.egress.redis" $.root }}
+{{ include "holdfast.networkPolicy.egress.redis" $.root }}
 {{- else }}
 - ports: [{port: http}]
   to:
-    {{- include "holdfast.netpol.pods" (dict "root" $.root "components" (list .to)) | trim | nindent 4 }}
+    {{- include "holdfast.networkPolicy.pods" (dict "root" $.root "components" (list .to)) | trim | nindent 4 }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -64,22 +64,22 @@ spec:
 {{- end -}}
 
 {{- /* The pods of the release that may reach a part. */ -}}
-{{- define "holdfast.netpol.from" -}}
+{{- define "holdfast.networkPolicy.from" -}}
 {{- $components := list -}}
-{{- range include "holdfast.netpol.connections" .root | fromYamlArray -}}
+{{- range include "holdfast.networkPolicy.connections" .root | fromYamlArray -}}
 {{- if eq .to $.component -}}
 {{- $components = append $components .from -}}
 {{- end -}}
 {{- end -}}
-{{- include "holdfast.netpol.pods" (dict "root" .root "components" $components) | trim -}}
+{{- include "holdfast.networkPolicy.pods" (dict "root" .root "components" $components) | trim -}}
 {{- end -}}
 
 {{- /* Ports of the trace collector, from any of its settings. */ -}}
-{{- define "holdfast.netpol.otlpPorts" -}}
+{{- define "holdfast.networkPolicy.otlpPorts" -}}
 {{- $values := .root.Values -}}
 {{- /* The migrations have the extra environment of the API, and no settings. */ -}}
-{{- $part := get $values (ternary "api" .component (eq .component "migrations")) | default dict -}}
-{{- $settings := ternary dict ($part.settings | default dict) (eq .component "migrations") -}}
+{{- $own := get $values (ternary "api" .component (eq .component "migrations")) | default dict -}}
+{{- $settings := ternary dict ($own.settings | default dict) (eq .component "migrations") -}}
 {{- $names := list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" -}}
 {{- $urls := list -}}
 {{- if ne .component "test" -}}
@@ -91,7 +91,7 @@ spec:
 {{- $urls = append $urls . -}}
 {{- end -}}
 {{- end -}}
-{{- range $part.extraEnv -}}
+{{- range $own.extraEnv -}}
 {{- if and (has .name $names) .value -}}
 {{- $urls = append $urls .value -}}
 {{- end -}}
@@ -104,24 +104,24 @@ spec:
 {{- uniq $ports | toJson -}}
 {{- end -}}
 
-{{- define "holdfast.netpol.egress.database" -}}
+{{- define "holdfast.networkPolicy.egress.database" -}}
 {{- if .Values.trial.postgresql.enabled -}}
 - to:
     - podSelector:
         matchLabels:
-          {{- include "holdfast.part.selector" (dict "root" . "component" "postgresql") | nindent 10 }}
+          {{- include "holdfast.selectorLabels" (dict "root" . "component" "postgresql") | nindent 10 }}
   ports: [{port: 5432}]
 {{- else -}}
 - ports: [{port: {{ include "holdfast.urlPort" (dict "url" .Values.database.url "default" .Values.networkPolicy.databasePort) }}}]
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.netpol.egress.redis" -}}
+{{- define "holdfast.networkPolicy.egress.redis" -}}
 {{- if .Values.trial.redis.enabled -}}
 - to:
     - podSelector:
         matchLabels:
-          {{- include "holdfast.part.selector" (dict "root" . "component" "redis") | nindent 10 }}
+          {{- include "holdfast.selectorLabels" (dict "root" . "component" "redis") | nindent 10 }}
   ports: [{port: 6379}]
 {{- else -}}
 - ports: [{port: {{ include "holdfast.urlPort" (dict "url" .Values.redis.url "default" .Values.networkPolicy.redisPort) }}}]
@@ -129,10 +129,22 @@ spec:
 {{- end -}}
 
 {{- /* Pods of this release: (dict "root" $ "components" (list "api" "worker")) */ -}}
-{{- define "holdfast.netpol.pods" -}}
+{{- define "holdfast.networkPolicy.pods" -}}
 {{- range .components }}
 - podSelector:
     matchLabels:
-      {{- include "holdfast.part.selector" (dict "root" $.root "component" .) | nindent 6 }}
+      {{- include "holdfast.selectorLabels" (dict "root" $.root "component" .) | nindent 6 }}
 {{- end }}
+{{- end -}}
+{{- /* Ports in URLs, for NetworkPolicies. Does not use a URL parser, because its errors would show passwords. */ -}}
+
+{{- /* (dict "url" "…" "default" 5432) */ -}}
+{{- define "holdfast.urlPort" -}}
+{{- $authority := regexReplaceAll "^[a-zA-Z0-9+.-]+://([^/?#]*@)?([^/?#]*).*$" .url "${2}" -}}
+{{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" -}}
+{{- $port | default .default -}}
+{{- end -}}
+
+{{- define "holdfast.httpPort" -}}
+{{- include "holdfast.urlPort" (dict "url" . "default" (ternary 443 80 (hasPrefix "https:" .))) -}}
 {{- end -}}

@@ -23,7 +23,7 @@
 - name: HOLDFAST_OPEN_TO_NETWORK
   value: "true"
 {{- if not (hasKey $.Values.api.settings "HOLDFAST_ALLOWED_HOSTS") }}
-{{- $name := include "holdfast.part.name" (dict "root" $ "component" "api") }}
+{{- $name := include "holdfast.componentName" (dict "root" $ "component" "api") }}
 {{- $inside := printf "%s.%s" $name $.Release.Namespace }}
 {{- $names := list $name $inside (printf "%s.svc" $inside) (printf "%s.svc.cluster.local" $inside) }}
 - name: HOLDFAST_ALLOWED_HOSTS
@@ -86,17 +86,17 @@
 {{- include "holdfast.env.redisCa" . }}
 {{- end -}}
 
-{{- /* A part's own settings, and what its user adds. */ -}}
-{{- define "holdfast.env.part" -}}
-{{- $part := get .root.Values .component -}}
+{{- /* A component's own settings, and what its user adds. */ -}}
+{{- define "holdfast.env.component" -}}
+{{- $values := get .root.Values .component -}}
 - name: HOLDFAST_SHUTDOWN_TIMEOUT_MS
-  value: {{ mul $part.shutdown.timeoutSeconds 1000 | quote }}
-{{- range $name, $value := $part.settings }}
+  value: {{ mul $values.shutdown.timeoutSeconds 1000 | quote }}
+{{- range $name, $value := $values.settings }}
 - name: {{ $name }}
   {{- /* Large whole numbers come as floats from values files. */}}
   value: {{ (kindIs "float64" $value | ternary (toJson $value) $value) | quote }}
 {{- end }}
-{{- with $part.extraEnv }}
+{{- with $values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -124,7 +124,7 @@ envFrom:
 {{- /* (dict "root" $ "component" "api" "database" true) */ -}}
 {{- define "holdfast.volumes" -}}
 {{- $values := .root.Values -}}
-{{- $part := get $values .component | default dict -}}
+{{- $own := get $values .component | default dict -}}
 {{- with $values.database.tls.ca }}
 {{- if and $.database (or .secret .configMap) }}
 {{ include "holdfast.ca.volume" (dict "name" "database-ca" "ca" .) }}
@@ -135,21 +135,21 @@ envFrom:
 {{ include "holdfast.ca.volume" (dict "name" "redis-ca" "ca" .) }}
 {{- end }}
 {{- end }}
-{{- with $part.extraVolumes }}
+{{- with $own.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
 {{- define "holdfast.volumeMounts" -}}
 {{- $values := .root.Values -}}
-{{- $part := get $values .component | default dict -}}
+{{- $own := get $values .component | default dict -}}
 {{- if and .database (or $values.database.tls.ca.secret $values.database.tls.ca.configMap) }}
 - {name: database-ca, mountPath: /etc/holdfast/tls/database, readOnly: true}
 {{- end }}
 {{- if and .redis (or $values.redis.tls.ca.secret $values.redis.tls.ca.configMap) }}
 - {name: redis-ca, mountPath: /etc/holdfast/tls/redis, readOnly: true}
 {{- end }}
-{{- with $part.extraVolumeMounts }}
+{{- with $own.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

@@ -1,30 +1,30 @@
 {{- /* Contradictory values, which a schema cannot express. Each message names the value to change. */ -}}
 
-{{- define "holdfast.refuse.servers" -}}
-{{- range $part, $title := dict "database" "PostgreSQL" "redis" "Redis" -}}
-{{- $values := get $.Values $part -}}
-{{- $trial := ternary "trial.postgresql" "trial.redis" (eq $part "database") -}}
-{{- $on := ternary $.Values.trial.postgresql.enabled $.Values.trial.redis.enabled (eq $part "database") -}}
+{{- define "holdfast.validate.servers" -}}
+{{- range $context, $title := dict "database" "PostgreSQL" "redis" "Redis" -}}
+{{- $values := get $.Values $context -}}
+{{- $trial := ternary "trial.postgresql" "trial.redis" (eq $context "database") -}}
+{{- $on := ternary $.Values.trial.postgresql.enabled $.Values.trial.redis.enabled (eq $context "database") -}}
 {{- $name := $values.existingSecret.name -}}
 {{- if and $values.url $name -}}
-{{- fail (printf "%s.url and %s.existingSecret.name are both set; set only one of them." $part $part) -}}
+{{- fail (printf "%s.url and %s.existingSecret.name are both set; set only one of them." $context $context) -}}
 {{- end -}}
 {{- if and $on (or $values.url $name) -}}
-{{- fail (printf "The trial %s is enabled although %s names your own server: set %s.enabled=false." $title (ternary (printf "%s.existingSecret.name" $part) (printf "%s.url" $part) (ne $name "")) $trial) -}}
+{{- fail (printf "The trial %s is enabled although %s names your own server: set %s.enabled=false." $title (ternary (printf "%s.existingSecret.name" $context) (printf "%s.url" $context) (ne $name "")) $trial) -}}
 {{- end -}}
 {{- if not (or $on $values.url $name) -}}
-{{- fail (printf "No %s: set %s.existingSecret.name or %s.url, or %s.enabled=true for a trial." $title $part $part $trial) -}}
+{{- fail (printf "No %s: set %s.existingSecret.name or %s.url, or %s.enabled=true for a trial." $title $context $context $trial) -}}
 {{- end -}}
 {{- if and $values.tls.ca.secret $values.tls.ca.configMap -}}
-{{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set; set only one of them." $part $part) -}}
+{{- fail (printf "%s.tls.ca.secret and %s.tls.ca.configMap are both set; set only one of them." $context $context) -}}
 {{- end -}}
 {{- if and $on (or $values.tls.ca.secret $values.tls.ca.configMap (has ($values.tls.mode | default "") (list "require" "verify-ca" "verify-full"))) -}}
-{{- fail (printf "The trial %s does not support TLS: %s.tls is for your own server, with %s.enabled=false." $title $part $trial) -}}
+{{- fail (printf "The trial %s does not support TLS: %s.tls is for your own server, with %s.enabled=false." $title $context $trial) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse.redisTls" -}}
+{{- define "holdfast.validate.redisTls" -}}
 {{- with .Values.redis -}}
 {{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss://" .url)) -}}
 {{- fail "redis.tls.ca is set although redis.url does not use TLS: it must begin with rediss://." -}}
@@ -32,7 +32,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse.auth" -}}
+{{- define "holdfast.validate.auth" -}}
 {{- with .Values.auth -}}
 {{- if and .oidc.issuer (not .oidc.audience) -}}
 {{- fail "auth.oidc.audience is empty although auth.oidc.issuer is set: tokens that the issuer created for another service would be accepted." -}}
@@ -46,7 +46,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse.settings" -}}
+{{- define "holdfast.validate.settings" -}}
 {{- $own := dict
   "DATABASE_URL" "database"
   "REDIS_URL" "redis"
@@ -90,7 +90,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse.autoscaling" -}}
+{{- define "holdfast.validate.autoscaling" -}}
 {{- $scaling := .Values.autoscaling -}}
 {{- range $component := list "worker" "api" -}}
 {{- $limits := get $scaling $component -}}
@@ -104,7 +104,7 @@
 {{- end -}}
 
 {{- /* A cluster has only one external metrics API. Replacing another one would break everything that scales with it. */ -}}
-{{- define "holdfast.refuse.apiservice" -}}
+{{- define "holdfast.validate.apiservice" -}}
 {{- if include "holdfast.operator.serves" . -}}
 {{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
 {{- if $found -}}
@@ -136,7 +136,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse.others" -}}
+{{- define "holdfast.validate.others" -}}
 {{- with .Values.worker -}}
 {{- if eq .fulfilment "webhook" -}}
 {{- if not .webhook.url -}}
@@ -150,6 +150,9 @@
 {{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set; set only one of them." -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.api.service.nodePort (eq .Values.api.service.type "ClusterIP") -}}
+{{- fail "api.service.nodePort needs api.service.type=NodePort or LoadBalancer." -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled=true needs ingress.hosts." -}}
 {{- end -}}
@@ -161,12 +164,33 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "holdfast.refuse" -}}
-{{- include "holdfast.refuse.servers" . -}}
-{{- include "holdfast.refuse.redisTls" . -}}
-{{- include "holdfast.refuse.auth" . -}}
-{{- include "holdfast.refuse.settings" . -}}
-{{- include "holdfast.refuse.autoscaling" . -}}
-{{- include "holdfast.refuse.apiservice" . -}}
-{{- include "holdfast.refuse.others" . -}}
+{{- /* Kinds of other projects. Without one of them Helm stops with an error of its own. Only a cluster has the kinds of
+       apiregistration.k8s.io; `helm template` without --api-versions does not know which kinds the cluster has. */ -}}
+{{- define "holdfast.validate.kinds" -}}
+{{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" -}}
+{{- $wanted := list
+  (list (eq .Values.autoscaling.provider "keda") "autoscaling.provider=keda" "keda.sh/v1alpha1" "ScaledObject" "KEDA" "set autoscaling.provider to operator, cpu or none")
+  (list .Values.httpRoute.enabled "httpRoute.enabled=true" "gateway.networking.k8s.io/v1" "HTTPRoute" "the Gateway API" "set httpRoute.enabled=false")
+  (list .Values.metrics.podMonitor.enabled "metrics.podMonitor.enabled=true" "monitoring.coreos.com/v1" "PodMonitor" "the Prometheus operator" "set metrics.podMonitor.enabled=false, or use metrics.podAnnotations")
+  (list .Values.metrics.serviceMonitor.enabled "metrics.serviceMonitor.enabled=true" "monitoring.coreos.com/v1" "ServiceMonitor" "the Prometheus operator" "set metrics.serviceMonitor.enabled=false, or use metrics.podAnnotations")
+  (list .Values.metrics.prometheusRule.enabled "metrics.prometheusRule.enabled=true" "monitoring.coreos.com/v1" "PrometheusRule" "the Prometheus operator" "set metrics.prometheusRule.enabled=false")
+-}}
+{{- range $wanted -}}
+{{- $kind := printf "%s/%s" (index . 2) (index . 3) -}}
+{{- if and (index . 0) (not ($.Capabilities.APIVersions.Has $kind)) -}}
+{{- fail (printf "%s needs the kind %s, which this cluster does not have: install %s first, or %s." (index . 1) $kind (index . 4) (index . 5)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.validate" -}}
+{{- include "holdfast.validate.servers" . -}}
+{{- include "holdfast.validate.redisTls" . -}}
+{{- include "holdfast.validate.auth" . -}}
+{{- include "holdfast.validate.settings" . -}}
+{{- include "holdfast.validate.autoscaling" . -}}
+{{- include "holdfast.validate.apiservice" . -}}
+{{- include "holdfast.validate.others" . -}}
+{{- include "holdfast.validate.kinds" . -}}
 {{- end -}}
