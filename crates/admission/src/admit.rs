@@ -11,8 +11,9 @@ use crate::{
     ProductEntry,
     batch::{Runner, refusal_for},
     case::KeyResults,
-    decide::{decide, expire, key_results, records, short_with_holds},
+    decide::{decide, key_results, records},
     decision::Refusal,
+    expired_holds::{ExpiredHolds, short_with_holds},
     needs::count_customer_totals,
     pending::PendingRequest,
     trace::BatchTimes,
@@ -28,22 +29,27 @@ enum Ended {
 }
 
 impl<P: ProductEntry> Runner<P> {
-    /// Decides on requests, writes what is granted, commits and answers the callers.
+    /// Decides on requests, writes what is granted, commits and answers the callers. Gives back those that need more
+    /// units of expired holds than one batch returns.
     pub async fn admit(
         &self,
         mut batch: Batch,
         mut requests: Vec<PendingRequest>,
         locked: Instant,
         times: &mut BatchTimes,
-    ) -> Result<(), (Vec<PendingRequest>, StoreError)> {
-        let ended = match self.decide_on(&mut batch, &mut requests).await {
+    ) -> Result<Vec<PendingRequest>, (Vec<PendingRequest>, StoreError)> {
+        let mut unserved = Vec::new();
+        let ended = match self.decide_on(&mut batch, &mut requests, &mut unserved).await {
             Ok((changes, holds)) => {
                 self.write(batch, &changes, &mut requests, holds, locked, times).await
             }
             Err(error) => Err(error),
         };
         match ended {
-            Err(error) => return Err((requests, error)),
+            Err(error) => {
+                requests.extend(unserved);
+                return Err((requests, error));
+            }
             Ok(Ended::Committed | Ended::Empty) => {
                 times.tell(&requests, None);
                 self.answer(requests);
@@ -55,15 +61,16 @@ impl<P: ProductEntry> Runner<P> {
                 }
             }
         }
-        Ok(())
+        Ok(unserved)
     }
 
     /// Decides on the requests of a batch. Gives what changes of the products, and the expired holds whose units are
-    /// returned because products run short.
+    /// returned because products run short. Moves the requests that need more of these into `unserved`.
     async fn decide_on(
         &self,
         batch: &mut Batch,
-        requests: &mut [PendingRequest],
+        requests: &mut Vec<PendingRequest>,
+        unserved: &mut Vec<PendingRequest>,
     ) -> Result<(Vec<ProductChange>, Vec<EndedHold>), StoreError> {
         count_customer_totals(batch, requests).await?;
         let mut allocator = batch.allocator().clone();
@@ -71,11 +78,22 @@ impl<P: ProductEntry> Runner<P> {
         let mut ended = Vec::new();
         let short = short_with_holds(batch.allocator(), requests);
         if !short.is_empty() {
-            let expired = batch.expired_holds(&short).await?;
+            let expired = ExpiredHolds::find(batch, &short).await?;
             if !expired.is_empty() {
-                allocator = batch.allocator().clone();
-                ended = expire(&mut allocator, expired);
-                decide(&mut allocator, requests);
+                let decide_anew = |requests: &mut [PendingRequest]| {
+                    let mut allocator = batch.allocator().clone();
+                    let ended = expired.expire(&mut allocator);
+                    decide(&mut allocator, requests);
+                    (allocator, ended)
+                };
+                (allocator, ended) = decide_anew(requests);
+                // If nothing came back, nothing would come back in the next batch.
+                if !ended.is_empty() {
+                    *unserved = expired.take_unserved(requests);
+                }
+                if !unserved.is_empty() {
+                    (allocator, ended) = decide_anew(requests);
+                }
             }
         }
         look_up_keys_of_refused(batch, requests).await?;

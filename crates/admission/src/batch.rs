@@ -46,7 +46,8 @@ enum BatchFailure {
 
 impl<P: ProductEntry> Runner<P> {
     /// Runs all `requests` and answers their callers. Gives back those that miss a row: another transaction
-    /// has locked it, or it does not exist.
+    /// has locked it, or it does not exist. Leaves in `requests` those that need more units of expired holds than one
+    /// batch returns; they are to be run again.
     pub async fn run(&self, requests: &mut Vec<PendingRequest>, mode: LockMode) -> Vec<Missing> {
         let mut missing = Vec::new();
         let mut batches = vec![(self.admit_to_batch(requests), 1)];
@@ -59,7 +60,10 @@ impl<P: ProductEntry> Runner<P> {
             self.metrics.batch_size.observe(to_f64(batch.len()));
             let mut times = BatchTimes::begin(mode, batch.len());
             match self.run_batch(batch, mode, &mut times).await {
-                Ok(left_out) => missing.extend(left_out),
+                Ok((left_out, unserved)) => {
+                    missing.extend(left_out);
+                    requests.extend(unserved);
+                }
                 Err(BatchFailure::Later(batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
                     batches.push((batch, tries + 1));
                 }
@@ -96,6 +100,19 @@ impl<P: ProductEntry> Runner<P> {
                     refuse_all(batch, &error);
                 }
             }
+        }
+        missing
+    }
+
+    /// Runs all `requests` until none is left to be run again.
+    pub async fn run_to_end(
+        &self,
+        requests: &mut Vec<PendingRequest>,
+        mode: LockMode,
+    ) -> Vec<Missing> {
+        let mut missing = self.run(requests, mode).await;
+        while !requests.is_empty() {
+            missing.extend(self.run(requests, mode).await);
         }
         missing
     }
@@ -159,13 +176,14 @@ impl<P: ProductEntry> Runner<P> {
         batch
     }
 
-    /// Locks the rows of a batch and admits its requests. Gives back those that miss a row.
+    /// Locks the rows of a batch and admits its requests. Gives back those that miss a row, and those that are to be run
+    /// again.
     async fn run_batch(
         &self,
         mut requests: Vec<PendingRequest>,
         mode: LockMode,
         times: &mut BatchTimes,
-    ) -> Result<Vec<Missing>, BatchFailure> {
+    ) -> Result<(Vec<Missing>, Vec<PendingRequest>), BatchFailure> {
         let begun = Instant::now();
         let batch = self.store.lock_batch(&wanted(&requests), mode).await;
         let locked = Instant::now();
@@ -189,7 +207,7 @@ impl<P: ProductEntry> Runner<P> {
             })
             .collect();
         match self.admit(batch, requests, locked, times).await {
-            Ok(()) => Ok(missing),
+            Ok(unserved) => Ok((missing, unserved)),
             // Those that were left out are tried again, or refused, with the batch.
             Err((mut requests, error)) => {
                 requests.extend(missing.into_iter().map(|missing| missing.request));

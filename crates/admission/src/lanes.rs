@@ -155,7 +155,7 @@ impl<P: ProductEntry> Lanes<P> {
                     break;
                 }
             } else {
-                // Those that found their row locked go first, with those that have come since.
+                // Those that are tried again go first, with those that have come since.
                 while requests.len() < batch_max
                     && let Ok(request) = receiver.try_recv()
                 {
@@ -165,7 +165,7 @@ impl<P: ProductEntry> Lanes<P> {
             self.taken(requests.len() - missed);
             let missing = self.runner.run(&mut requests, LockMode::Skip).await;
             if !missing.is_empty() {
-                requests = self.again_or_apart(missing).await;
+                requests.extend(self.again_or_apart(missing).await);
             }
         }
         self.closed.store(true, Ordering::Release);
@@ -257,7 +257,7 @@ impl<P: ProductEntry> Lanes<P> {
             }
             // Never closed, so this cannot fail.
             let connection = self.waiting_connections.acquire().await;
-            let missing = self.runner.run(&mut batch, LockMode::WaitFor(product_id)).await;
+            let missing = self.runner.run_to_end(&mut batch, LockMode::WaitFor(product_id)).await;
             drop(connection);
             let (stuck, missing): (Vec<_>, Vec<_>) = missing
                 .into_iter()
@@ -284,7 +284,7 @@ impl<P: ProductEntry> Lanes<P> {
         self.elsewhere(on).await;
         for Missing { request, .. } in tired {
             let connection = self.waiting_connections.acquire().await;
-            let missing = self.runner.run(&mut vec![request], LockMode::Wait).await;
+            let missing = self.runner.run_to_end(&mut vec![request], LockMode::Wait).await;
             drop(connection);
             self.elsewhere(missing).await;
         }

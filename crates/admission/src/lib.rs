@@ -45,6 +45,7 @@
 //! | `batch` | which requests are in a batch, and what becomes of a batch that fails |
 //! | `admit` | one batch from the lock to the answers |
 //! | `decide` | deciding on the requests of a batch |
+//! | `expired_holds` | returning the units of expired holds of products that run short |
 //! | `expiry` | returning the units of expired holds when no request needs them |
 //! | `sold_out` | refusing from memory |
 //! | `sale_watch` | counts for the reports of flash sales |
@@ -57,6 +58,7 @@ mod case;
 mod contended_rows;
 mod decide;
 mod decision;
+mod expired_holds;
 mod expiry;
 mod lanes;
 mod metrics;
@@ -138,8 +140,8 @@ impl Default for AdmissionSettings {
 /// Two requests with the same key lead to one result, even on different replicas and at the same time: the second waits
 /// for the first.
 ///
-/// A request for more than this process knows to be left is refused at once, from the read cache's memory. A change of
-/// stock reaches that memory before its caller is answered, and other replicas with one message. One with a key
+/// A request for more than this process knows to be left, and to come back from expired holds, is refused at once, from
+/// memory. A change of stock reaches that memory before its caller is answered, and other replicas with one message. One with a key
 /// is not refused from memory: it may be the repeat of a request that was granted.
 ///
 /// Dropping a future before the batch of its request begins withdraws the request. Dropped later, the request may be

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use holdfast_domain::{CustomerRef, OrderId, ProductId, Shortfall, StockAllocator};
+use holdfast_domain::{CustomerRef, OrderId, ProductId, Quantity, Shortfall, StockAllocator};
 use holdfast_store::{Batch, IdempotencyKey, Records};
 use tokio::sync::oneshot;
 
@@ -113,6 +113,11 @@ impl PendingRequest {
 
     pub fn trace_context(&self) -> Option<&str> {
         each_kind!(&self.kind, case => case.request().trace_context())
+    }
+
+    /// Calls `each` with the units that are to be taken from stock.
+    pub fn each_taken_from_stock(&self, mut each: impl FnMut(ProductId, Quantity)) {
+        each_kind!(&self.kind, case => case.request().taken_from_stock().for_each(|(id, quantity)| each(id, quantity)));
     }
 
     pub fn decide(&mut self, allocator: &mut StockAllocator, keys: &mut GrantedKeys) {

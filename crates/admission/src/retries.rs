@@ -67,7 +67,7 @@ impl<P: ProductEntry> Lanes<P> {
         if requests.is_empty() {
             return;
         }
-        let missing = self.runner.run(&mut requests, LockMode::Skip).await;
+        let missing = self.runner.run_to_end(&mut requests, LockMode::Skip).await;
         let seen = self.versions(&missing).await;
         self.queued(missing.len());
         let result = self

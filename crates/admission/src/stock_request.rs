@@ -14,7 +14,7 @@ pub use place_order::PlaceOrder;
 pub(crate) use returns::ExpireHolds;
 pub use returns::{CancelOrder, OrderedBy, ReleaseHold};
 
-use crate::{decision::Refusal, metrics::AdmissionMetrics, needs::Needs};
+use crate::{metrics::AdmissionMetrics, needs::Needs};
 
 /// The result that an idempotency key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +59,9 @@ pub(crate) trait StockRequest: Sized + Send + 'static {
         None
     }
 
-    /// Calls `check` with all units that are to be taken from stock.
-    fn check_stock(
-        &self,
-        _check: impl FnMut(ProductId, Quantity) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        Ok(())
+    /// The units that are to be taken from stock.
+    fn taken_from_stock(&self) -> impl Iterator<Item = (ProductId, Quantity)> {
+        std::iter::empty()
     }
 
     /// Allocates it, whole or not at all.

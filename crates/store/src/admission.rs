@@ -23,7 +23,7 @@ pub(crate) mod tuple_ids;
 mod write;
 
 pub use batch::{Batch, CommitError, Writing};
-pub use expired_holds::ExpiredHold;
+pub use expired_holds::{EXPIRED_HOLDS_MAX, ExpiredHold};
 pub use lock::{LockMode, WantedRows};
 pub use missed_rows::{MissedRows, SeenRows};
 pub use outcome::{BatchOutcome, BatchToken};

@@ -1,5 +1,7 @@
 //! Reading holds. Only batches change them: see `admission`.
 
+use std::time::Duration;
+
 use holdfast_domain::{CustomerRef, Hold, HoldId, HoldStatus, Money, OrderId, ProductId, Quantity};
 use sqlx::{Postgres, QueryBuilder};
 
@@ -82,7 +84,40 @@ pub struct HoldPage {
     pub limit: i64,
 }
 
+/// When units of a product may come back from holds without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextExpiry {
+    /// The version of the product for which this holds: a later hold makes another version.
+    pub version: i64,
+    /// From now; zero if a hold has expired already. `None` if no units are held.
+    pub after: Option<Duration>,
+}
+
 impl Store {
+    /// When the next of a product's holds expires whose units are not back in stock; `None` for an unknown product.
+    /// Safe to cancel.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn next_expiry(&self, id: ProductId) -> Result<Option<NextExpiry>, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            SELECT version, (
+                SELECT floor(extract(epoch FROM min(expires_at) - now()) * 1000)::bigint
+                FROM holds
+                WHERE product_id = products.id AND status = 'active'
+            ) AS millis
+            FROM products
+            WHERE id = $1
+            "#,
+            id.0,
+        )
+        .fetch_optional(self.reads())
+        .await?;
+        let after = |millis: i64| Duration::from_millis(millis.try_into().unwrap_or(0));
+        Ok(row.map(|row| NextExpiry { version: row.version, after: row.millis.map(after) }))
+    }
+
     /// One hold.
     ///
     /// # Errors

@@ -46,14 +46,15 @@ mod url;
 mod waits;
 
 pub use admission::{
-    Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EndedHold, ExpiredHold,
-    HoldRecord, LockMode, MissedRows, OrderRecord, Records, SeenRows, Stored, WantedRows, Writing,
+    Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EXPIRED_HOLDS_MAX, EndedHold,
+    ExpiredHold, HoldRecord, LockMode, MissedRows, OrderRecord, Records, SeenRows, Stored,
+    WantedRows, Writing,
 };
 pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered, Replayed};
 pub use error::StoreError;
-pub use holds::HoldPage;
+pub use holds::{HoldPage, NextExpiry};
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
 pub use locked_product::LockedProduct;
 pub use metrics::StoreMetrics;

@@ -5,7 +5,7 @@ use holdfast_store::{HoldRecord, IdempotencyKey, Records, ResultKind, Stored};
 
 use super::{KeyResult, StockRequest};
 use crate::{
-    decision::{AcceptedHold, HoldDecision, Refusal},
+    decision::{AcceptedHold, HoldDecision},
     metrics::AdmissionMetrics,
     needs::Needs,
 };
@@ -51,11 +51,8 @@ impl StockRequest for HoldStock {
         self.customer_ref.as_ref()
     }
 
-    fn check_stock(
-        &self,
-        mut check: impl FnMut(ProductId, Quantity) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        check(self.product_id, self.quantity)
+    fn taken_from_stock(&self) -> impl Iterator<Item = (ProductId, Quantity)> {
+        std::iter::once((self.product_id, self.quantity))
     }
 
     fn allocate(&self, allocator: &mut StockAllocator) -> Result<GrantedHold, Shortfall> {

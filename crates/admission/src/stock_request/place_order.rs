@@ -6,7 +6,7 @@ use holdfast_store::{IdempotencyKey, OrderRecord, Records, ResultKind, Stored};
 
 use super::{KeyResult, StockRequest};
 use crate::{
-    decision::{AcceptedOrder, OrderDecision, Refusal},
+    decision::{AcceptedOrder, OrderDecision},
     metrics::AdmissionMetrics,
     needs::Needs,
 };
@@ -60,12 +60,9 @@ impl StockRequest for PlaceOrder {
         self.trace_context.as_deref()
     }
 
-    fn check_stock(
-        &self,
-        mut check: impl FnMut(ProductId, Quantity) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let mut from_stock = self.lines.iter().filter(|line| line.hold.is_none());
-        from_stock.try_for_each(|line| check(line.product_id, line.quantity))
+    fn taken_from_stock(&self) -> impl Iterator<Item = (ProductId, Quantity)> {
+        let from_stock = self.lines.iter().filter(|line| line.hold.is_none());
+        from_stock.map(|line| (line.product_id, line.quantity))
     }
 
     fn allocate(&self, allocator: &mut StockAllocator) -> Result<GrantedOrder, Shortfall> {

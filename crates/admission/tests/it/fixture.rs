@@ -176,7 +176,7 @@ pub fn order(products: &[(ProductId, i64)]) -> PlaceOrder {
 
 fn lines(products: &[(ProductId, i64)]) -> Lines {
     let line = |&(product_id, units): &(ProductId, i64)| {
-        Line::from_stock(product_id, Quantity::new(units, 1000).unwrap())
+        Line::from_stock(product_id, Quantity::new(units, 10_000).unwrap())
     };
     products.iter().map(line).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_admission::{AcceptedHold, AdmissionSettings, HoldStock, Refusal, ReleaseHold};
-use holdfast_domain::{HoldStatus, ProductId, Shortfall};
+use holdfast_domain::{HoldStatus, ProductId, Quantity, Shortfall};
 
 use crate::fixture::{
     Replica, database, from_hold, hold, holding, lock, not_enough, one, order, place, replica,
@@ -82,9 +82,74 @@ async fn a_product_that_is_known_to_be_sold_out_finds_its_expired_holds_all_the_
         })
         .await;
     until_expired(&replica, &short).await;
-    // Refusals from memory let one ask now and then.
-    replica.until("it is sold again", async || replica.place(lamp, 3).await.is_ok()).await;
+    replica.place(lamp, 3).await.unwrap();
     assert_eq!(replica.stock(lamp).await, 0);
+}
+
+#[tokio::test]
+async fn a_sale_whose_stock_is_all_in_expired_holds_is_sold_in_batches_to_the_last_unit() {
+    let replica = replica(no_sweep()).await;
+    let (lamp, vase) = (replica.product(0).await, replica.product(0).await);
+    over_together(&replica, lamp, 6000).await;
+    // It is younger than all of the other's.
+    over_together(&replica, vase, 1).await;
+    // Each time somewhat more than fit into a batch.
+    for (at, wanted) in [2500, 2500, 1000].into_iter().enumerate() {
+        let orders = futures::future::join_all((0..wanted).map(|_| replica.place(lamp, 1)));
+        let other = async {
+            if at == 0 {
+                replica.place(vase, 1).await.unwrap();
+            }
+        };
+        let (orders, ()) = tokio::join!(orders, other);
+        assert!(orders.iter().all(Result::is_ok), "none is told that it is sold out");
+    }
+    assert_eq!(replica.metrics.holds_expired.get(), 6001);
+    assert_eq!(replica.place(lamp, 1).await, Err(not_enough(lamp, 0)));
+    let batches = replica.metrics.batch_size.get_sample_count();
+    assert!(batches <= 12, "{batches} batches");
+}
+
+#[tokio::test]
+async fn an_order_of_more_units_than_a_batch_returns_is_served_before_those_after_it() {
+    let replica = replica(no_sweep()).await;
+    let (lamp, vase) = (replica.product(10).await, replica.product(0).await);
+    over_together(&replica, lamp, 5000).await;
+    over_together(&replica, vase, 3000).await;
+    let place = |units| place(&replica.admission, order(&[(lamp, units), (vase, 1500)]));
+    let (large, later) = tokio::join!(place(5000), replica.place(lamp, 11));
+    large.unwrap();
+    assert_eq!(later, Err(not_enough(lamp, 10)), "the order that came first is served first");
+    place(10).await.unwrap();
+    assert_eq!(replica.metrics.holds_expired.get(), 8000);
+    assert_eq!((replica.stock(lamp).await, replica.stock(vase).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_hold_gets_the_units_of_expired_holds_however_many_it_needs() {
+    let replica = replica(no_sweep()).await;
+    let lamp = replica.product(1).await;
+    over_together(&replica, lamp, 3000).await;
+    let units = Quantity::new(3001, 10_000).unwrap();
+    hold(&replica, HoldStock { quantity: units, ..holding(lamp, 1) }).await;
+    assert_eq!(replica.metrics.holds_expired.get(), 3000);
+    let refused = replica.admission.hold(holding(lamp, 1)).await;
+    assert_eq!(refused.unwrap_err(), not_enough(lamp, 0));
+}
+
+#[tokio::test]
+async fn other_products_are_sold_between_the_batches_of_an_order_of_expired_holds() {
+    let replica = replica(no_sweep()).await;
+    let (lamp, vase) = (replica.product(0).await, replica.product(100).await);
+    over_together(&replica, lamp, 9000).await;
+    let large = replica.begin(lamp, 9000).await;
+    let mut sold = 0;
+    while !large.is_finished() {
+        replica.place(vase, 1).await.unwrap();
+        sold += 1;
+    }
+    large.await.unwrap().unwrap();
+    assert!(sold >= 2, "{sold} orders");
 }
 
 #[tokio::test]

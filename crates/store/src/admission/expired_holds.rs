@@ -7,7 +7,7 @@ use super::{batch::Batch, lock::HeldRow};
 use crate::{error::StoreError, store::Store, time::Time};
 
 /// The most expired holds that one batch returns.
-const EXPIRED_MAX: i64 = 1000;
+pub const EXPIRED_HOLDS_MAX: usize = 2048;
 
 /// A hold whose time is over and whose units are not back in stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,29 +60,40 @@ impl Store {
 }
 
 impl Batch {
-    /// The expired holds of these products whose units are not back in stock: the oldest, a bounded number of them,
-    /// without those whose rows others have locked. The products must be locked by this batch.
+    /// The expired holds of these products whose units are not back in stock: of each product the oldest, at most so
+    /// many, and [`EXPIRED_HOLDS_MAX`] in all, without those whose rows others have locked. The products must be locked
+    /// by this batch.
     ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
     pub async fn expired_holds(
         &mut self,
-        products: &[ProductId],
+        products: &[(ProductId, i64)],
     ) -> Result<Vec<(HoldId, HeldUnits)>, StoreError> {
-        let products: Vec<_> = products.iter().map(|id| id.0).collect();
+        let (ids, limits): (Vec<_>, Vec<_>) =
+            products.iter().map(|(id, limit)| (id.0, *limit)).unzip();
         let rows = sqlx::query_as!(
             HeldRow,
             r#"
-            SELECT id, product_id, quantity, unit_price_minor, customer_ref,
-                'expired' AS "status!", true AS "kept!"
-            FROM holds
-            WHERE status = 'active' AND expires_at <= now() AND product_id = ANY ($1)
-            ORDER BY expires_at
-            LIMIT $2
-            FOR UPDATE SKIP LOCKED
+            SELECT expired.id AS "id!", expired.product_id AS "product_id!",
+                expired.quantity AS "quantity!", expired.unit_price_minor AS "unit_price_minor!",
+                expired.customer_ref, 'expired' AS "status!", true AS "kept!"
+            FROM unnest($1::bigint[], $2::bigint[]) AS short (product_id, most),
+            LATERAL (
+                SELECT id, product_id, quantity, unit_price_minor, customer_ref
+                FROM holds
+                WHERE status = 'active'
+                    AND expires_at <= now()
+                    AND holds.product_id = short.product_id
+                ORDER BY expires_at
+                LIMIT most
+                FOR UPDATE SKIP LOCKED
+            ) AS expired
+            LIMIT $3
             "#,
-            &products,
-            EXPIRED_MAX,
+            &ids,
+            &limits,
+            i64::try_from(EXPIRED_HOLDS_MAX).unwrap_or(i64::MAX),
         )
         .fetch_all(&mut self.transaction)
         .await?;

@@ -133,6 +133,10 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(it.store.statuses(&[it.pending]).await.unwrap().len(), 1);
             None
         }
+        Store::next_expiry, it => {
+            assert!(it.store.next_expiry(it.product).await.unwrap().unwrap().after.is_some());
+            None
+        }
         Store::hold, it => { it.store.hold(it.hold).await.unwrap().unwrap(); None }
         Store::holds, it => {
             let page = HoldPage { limit: 10, status: Some("active".parse().unwrap()), ..HoldPage::default() };
@@ -166,7 +170,7 @@ pub fn cases() -> Vec<Case> {
         }
         Batch::expired_holds, it => {
             let mut batch = it.store.lock_batch(&wanted(&[it.product]), LockMode::Wait).await.unwrap();
-            assert_eq!(batch.expired_holds(&[it.product]).await.unwrap().len(), 1);
+            assert_eq!(batch.expired_holds(&[(it.product, 10)]).await.unwrap().len(), 1);
             None
         }
         Batch::count_customer_totals, it => {
