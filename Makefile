@@ -16,9 +16,14 @@ help: ## List the commands
 # The build is named after its commit. Not in tests, where each commit would compile everything again.
 run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
+# Said before a build that takes long.
+FIRST_BUILD = [ -x $(TARGET_DIR)/release/holdfast-sandbox ] || \
+  echo "Nothing is built yet. The first build compiles some 280 packages: about ten minutes on two cores. Later builds take seconds."
+
 .PHONY: run
 run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
 	@scripts/install-deps $(if $(OBSERVE),observe)
+	@$(FIRST_BUILD)
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --bins
 	@$(CARGO) run --locked --quiet --release --package holdfast-sandbox --bin holdfast-sandbox -- run
 

@@ -161,6 +161,7 @@ impl Service {
     ) -> Result<Response, Infallible> {
         let route = self.route(request.uri().path());
         let in_flight = self.metrics.begin(route, request.method());
+        let probe = is_probe(route, route.access(request.method()));
         let id = self.ids.take_or_make(request.headers());
         if route != Route::DOCS && request.uri().path().ends_with('/') {
             *request.uri_mut() = without_last_slash(request.uri());
@@ -185,7 +186,7 @@ impl Service {
         if (response.status().is_client_error() || response.status().is_server_error())
             && let Some(about) = about
         {
-            REQUEST.sync_scope(about, || self.explain(&mut response, id.as_ref()));
+            REQUEST.sync_scope(about, || self.explain(&mut response, id.as_ref(), probe));
         }
         in_flight.answered(response.status());
         trace.end(response.status());
@@ -210,9 +211,7 @@ impl Service {
     /// proxy may have.
     async fn counted(&self, request: Request<Body>, route: Route, client: &Client) -> Response {
         let access = route.access(request.method());
-        // What probes ask is told to everybody.
-        let is_probe = access == Access::Open && route != Route::DOCS && route != Route::UNMATCHED;
-        if let Some(site) = self.settings.own_site.as_ref().filter(|_| !is_probe) {
+        if let Some(site) = self.settings.own_site.as_ref().filter(|_| !is_probe(route, access)) {
             let parts = (request.method(), request.uri(), request.headers());
             if let Err(problem) = site.check(parts, client) {
                 return problem.and_close().into_response();
@@ -286,8 +285,9 @@ impl Service {
         }
     }
 
-    /// Gives an error its problem as body, and logs what is ours to mend.
-    fn explain(&self, response: &mut Response, id: Option<&HeaderValue>) {
+    /// Gives an error its problem as body, and logs what is ours to mend. A probe that is told that the process is
+    /// not ready is no refused request, and what makes it not ready has a line of its own.
+    fn explain(&self, response: &mut Response, id: Option<&HeaderValue>, probe: bool) {
         let problem = response
             .extensions_mut()
             .remove::<Problem>()
@@ -297,7 +297,7 @@ impl Service {
         if problem.kind() == Kind::Internal {
             // Without a cause it was a panic, which has a line of its own just before this one.
             tracing::error!(error = because(), "a request failed");
-        } else if response.status().is_server_error() && self.may_log() {
+        } else if response.status().is_server_error() && !probe && self.may_log() {
             tracing::warn!(
                 problem = problem.kind().uri(),
                 error = because(),
@@ -315,6 +315,11 @@ impl Service {
         }
         may
     }
+}
+
+/// Whether a request asks for the state of the process, which is told to everybody.
+fn is_probe(route: Route, access: Access) -> bool {
+    access == Access::Open && route != Route::DOCS && route != Route::UNMATCHED
 }
 
 /// The outcome of `future`, or `Err` if it panics. It must not be polled again then.

@@ -95,7 +95,10 @@ impl Folder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use by another sandbox", path.display())
+                bail!(
+                    "{} is in use by another sandbox; HOLDFAST_SANDBOX_DATA names another folder",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));

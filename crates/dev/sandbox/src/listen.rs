@@ -1,65 +1,141 @@
-//! The ports that a person knows by heart: checked before anything is started.
+//! The ports that people know by heart: checked before anything is started. A port that nobody has asked for gives way
+//! to a free one.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use holdfast_sandbox::Port;
 
-/// What one was killed with -9 a moment ago may still hold its port.
+/// A process that was killed with -9 a moment ago may still hold its port.
 const TRIES: u32 = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// A port that somebody else may have taken, and the variable that chooses another.
+/// A port that somebody else may have taken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
-    pub(crate) port: u16,
+    /// The port that was asked for, if one was.
+    pub(crate) chosen: Option<u16>,
+    /// The port that is used if none was asked for and it is free.
+    pub(crate) usual: u16,
     pub(crate) purpose: &'static str,
+    /// The variable that chooses the port.
     pub(crate) variable: &'static str,
 }
 
-/// Errs with one sentence for the first port that is in use or wanted twice.
-pub(crate) async fn check(host: IpAddr, wanted: &[Wanted]) -> anyhow::Result<()> {
+/// A port for each purpose, reserved until dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) number: u16,
+    /// Held, not read. `None` for a port that was asked for: whoever asked may have reserved it.
+    _lease: Option<Port>,
+}
+
+/// A port for each of `wanted`, in that order, and a sentence about those that are not the usual ones.
+///
+/// # Errors
+/// With one sentence for the first port that was asked for and is in use or wanted twice.
+pub(crate) async fn take(
+    host: IpAddr,
+    wanted: &[Wanted],
+) -> anyhow::Result<(Vec<Taken>, Option<String>)> {
+    let chosen: Vec<u16> = wanted.iter().filter_map(|wanted| wanted.chosen).collect();
     for (index, this) in wanted.iter().enumerate() {
-        if let Some(other) = wanted[..index].iter().find(|other| other.port == this.port) {
+        let Some(port) = this.chosen else { continue };
+        if let Some(other) = wanted[..index].iter().find(|other| other.chosen == this.chosen) {
             bail!(
-                "Port {} is wanted for the {} and for the {}; choose another: {}={} make run",
-                this.port,
+                "Port {port} is wanted for the {} and for the {}.{}",
                 other.purpose,
                 this.purpose,
-                this.variable,
-                suggestion(this.port, wanted)
+                suggestion(host, this, port, &chosen),
             );
         }
-        check_one(host, this, wanted).await?;
-    }
-    Ok(())
-}
-
-async fn check_one(host: IpAddr, this: &Wanted, all: &[Wanted]) -> anyhow::Result<()> {
-    let address = SocketAddr::from((host, this.port));
-    for _ in 0..TRIES {
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                tokio::time::sleep(BETWEEN_TRIES).await;
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot listen on {address}"));
-            }
+        if !becomes_free(host, port).await? {
+            bail!(
+                "Port {port} for the {} is in use by another program.{}",
+                this.purpose,
+                suggestion(host, this, port, &chosen),
+            );
         }
     }
-    bail!(
-        "Port {} for the {} is in use by another program; choose another: {}={} make run",
-        this.port,
-        this.purpose,
-        this.variable,
-        suggestion(this.port, all)
-    )
+    let mut taken: Vec<Taken> = Vec::new();
+    let mut moved = Vec::new();
+    for this in wanted {
+        let next = match this.chosen {
+            Some(number) => Taken { number, _lease: None },
+            None => {
+                let others: Vec<u16> =
+                    chosen.iter().copied().chain(taken.iter().map(|taken| taken.number)).collect();
+                next_free(host, this, &others).await?
+            }
+        };
+        if this.chosen.is_none() && next.number != this.usual {
+            moved.push(format!("{} for the {}", next.number, this.purpose));
+        }
+        taken.push(next);
+    }
+    let sentence = (!moved.is_empty()).then(|| {
+        format!("Some of the usual ports are in use. This run takes {}.", moved.join(", "))
+    });
+    Ok((taken, sentence))
 }
 
-/// The next port that none of ours wants.
-fn suggestion(port: u16, wanted: &[Wanted]) -> u16 {
-    (port.saturating_add(1)..=u16::MAX)
-        .find(|candidate| wanted.iter().all(|other| other.port != *candidate))
-        .unwrap_or(8_000)
+/// The usual port, or the next one that is free.
+async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Result<Taken> {
+    if !others.contains(&this.usual) {
+        // Another sandbox keeps its port: there is nothing to wait for. Its lock tells.
+        let mut lease = Port::take(host, this.usual)?;
+        if lease.is_none()
+            && !is_answered(host, this.usual)
+            && becomes_free(host, this.usual).await?
+        {
+            lease = Port::take(host, this.usual)?;
+        }
+        if lease.is_some() {
+            return Ok(Taken { number: this.usual, _lease: lease });
+        }
+    }
+    for number in this.usual.saturating_add(1)..=u16::MAX {
+        if !others.contains(&number)
+            && let Some(lease) = Port::take(host, number)?
+        {
+            return Ok(Taken { number, _lease: Some(lease) });
+        }
+    }
+    bail!("no port above {} is free for the {}", this.usual, this.purpose)
+}
+
+/// Whether somebody accepts connections there.
+fn is_answered(host: IpAddr, port: u16) -> bool {
+    let address = SocketAddr::from((crate::stack::local(host), port));
+    std::net::TcpStream::connect_timeout(&address, BETWEEN_TRIES).is_ok()
+}
+
+async fn becomes_free(host: IpAddr, port: u16) -> anyhow::Result<bool> {
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+        let address = SocketAddr::from((host, port));
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot listen on {address}")),
+        }
+    }
+    Ok(false)
+}
+
+/// What to type instead: without the variable, or with a port that is free now.
+fn suggestion(host: IpAddr, this: &Wanted, port: u16, chosen: &[u16]) -> String {
+    let free = (port.saturating_add(1)..=u16::MAX)
+        .filter(|candidate| !chosen.contains(candidate))
+        .find(|candidate| TcpListener::bind((host, *candidate)).is_ok());
+    let variable = this.variable;
+    match free {
+        Some(free) => {
+            format!(" Free is {variable}={free}; without {variable}, a free port is found.")
+        }
+        None => String::new(),
+    }
 }

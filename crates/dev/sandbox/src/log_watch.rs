@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use tokio::task::JoinHandle;
 
@@ -14,10 +15,10 @@ const POLL_BYTES_MAX: u64 = 256 * 1024;
 const POLL_LINES_MAX: usize = 10;
 const LINE_CHARS_MAX: usize = 400;
 
-/// Watches until aborted.
+/// Watches what comes from now on, until aborted. What came before, the start has dealt with.
 pub(crate) fn watch(name: &'static str, log: PathBuf) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut position = 0;
+        let mut position = tokio::fs::metadata(&log).await.map_or(0, |log| log.len());
         loop {
             tokio::time::sleep(POLL).await;
             if let Ok((text, end)) = read_new(&log, position).await {
@@ -44,7 +45,7 @@ async fn read_new(log: &PathBuf, position: u64) -> std::io::Result<(String, u64)
 fn show(name: &str, text: &str) {
     let mut lines = text.lines().filter(|line| is_alarming(line));
     for line in lines.by_ref().take(POLL_LINES_MAX) {
-        let short: String = line.chars().take(LINE_CHARS_MAX).collect();
+        let short: String = readable(line).chars().take(LINE_CHARS_MAX).collect();
         terminal::complain(&format!("{name} | {short}"));
     }
     let more = lines.count();
@@ -56,11 +57,30 @@ fn show(name: &str, text: &str) {
 /// A line of level WARN or ERROR, as JSON or as text, or of a panic.
 fn is_alarming(line: &str) -> bool {
     const LEVELS: [&str; 2] = ["WARN", "ERROR"];
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line) {
-        let level = fields.get("level").and_then(serde_json::Value::as_str);
+    if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
+        let level = fields.get("level").and_then(Value::as_str);
         return level.is_some_and(|level| LEVELS.contains(&level));
     }
     line.contains("panicked at") || line.split_whitespace().take(3).any(|it| LEVELS.contains(&it))
+}
+
+/// A line of JSON as people read it: the level, the message, and what is said about it.
+fn readable(line: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return line.to_owned() };
+    let mut text = |name: &str| match fields.remove(name) {
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let mut said = format!("{} {}", text("level"), text("message"));
+    for uninteresting in ["timestamp", "target"] {
+        fields.remove(uninteresting);
+    }
+    for (name, value) in &fields {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        said += &format!(", {name}: {value}");
+    }
+    said
 }
 
 #[cfg(test)]
@@ -74,6 +94,13 @@ mod tests {
         assert!(is_alarming("thread 'main' (1) panicked at src/main.rs:1:1:"));
         assert!(!is_alarming("2026-01-01T00:00:00Z  INFO holdfast_api: a client sent ERROR"));
         assert!(!is_alarming(r#"{"level":"INFO","fields":{"message":"ERROR"}}"#));
+    }
+
+    #[test]
+    fn a_line_is_shown_without_json() {
+        let line = r#"{"timestamp":"2026","level":"WARN","message":"slow","error":"no route","target":"x"}"#;
+        assert_eq!(readable(line), "WARN slow, error: no route");
+        assert_eq!(readable("thread 'main' panicked at x"), "thread 'main' panicked at x");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 
 mod demo;
+mod environment;
 mod listen;
 mod log_watch;
 mod run;

@@ -1,7 +1,8 @@
 //! TCP ports that stay ours over a server's restart.
 
 use std::fs::{DirBuilder, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 
 use anyhow::{Context as _, bail};
@@ -30,17 +31,30 @@ impl Port {
     /// # Errors
     /// When the lock files cannot be made, or no free port was found in 1,000 tries.
     pub fn lease() -> anyhow::Result<Self> {
-        let locks = folder::base()?.join("ports");
-        DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
         for _ in 0..1_000 {
             let number = rand::rng().random_range(FIRST..=LAST);
-            let lock = File::create(locks.join(number.to_string()))
-                .context("cannot make a port's lock file")?;
-            if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Self { number, _lock: lock });
+            if let Ok(Some(port)) = Self::take(Ipv4Addr::LOCALHOST.into(), number) {
+                return Ok(port);
             }
         }
         bail!("no free port between {FIRST} and {LAST}")
+    }
+
+    /// Reserves this port; `None` if somebody listens on it, or another sandbox has reserved it.
+    ///
+    /// # Errors
+    /// When its lock file cannot be made, or the address cannot be listened on for another reason.
+    pub fn take(host: IpAddr, number: u16) -> anyhow::Result<Option<Self>> {
+        let lock = lock_file(number)?;
+        if lock.try_lock().is_err() {
+            return Ok(None);
+        }
+        let address = SocketAddr::from((host, number));
+        match TcpListener::bind(address) {
+            Ok(_) => Ok(Some(Self { number, _lock: lock })),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+        }
     }
 
     /// The port.
@@ -52,4 +66,10 @@ impl Port {
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
+}
+
+fn lock_file(number: u16) -> anyhow::Result<File> {
+    let locks = folder::base()?.join("ports");
+    DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
+    File::create(locks.join(number.to_string())).context("cannot make a port's lock file")
 }

@@ -9,35 +9,35 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use crate::listen::{self, Wanted};
+use crate::listen::{self, Taken, Wanted};
 use crate::signals::Signals;
 use crate::stack::{Plan, Stack, api_url, local_url};
 use crate::terminal::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// Address on which the API and the metrics listen. With any but this machine's own, whoever reaches it
-    /// may do everything: nobody is asked for a key.
+    /// The address on which the API and the metrics listen. With any address but this machine's own, everybody who
+    /// reaches it may do everything: no key is needed.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port of the API, 1 to 65535.
-    #[arg(long, env = "PORT", default_value = "8000", value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
-    /// Port of the API's metrics, 1 to 65535.
-    #[arg(long, env = "METRICS_PORT", default_value = "9464", value_parser = clap::value_parser!(u16).range(1..))]
-    metrics_port: u16,
-    /// Port for administration, on this machine alone, 1 to 65535.
-    #[arg(long, env = "ADMIN_PORT", default_value = "9463", value_parser = clap::value_parser!(u16).range(1..))]
-    admin_port: u16,
-    /// Port of the worker's metrics, 1 to 65535.
-    #[arg(long, env = "WORKER_METRICS_PORT", default_value = "9465", value_parser = clap::value_parser!(u16).range(1..))]
-    worker_metrics_port: u16,
+    /// The port of the API, 1 to 65535 [default: 8000, or the next free one].
+    #[arg(long, env = "PORT", value_parser = port)]
+    port: Option<u16>,
+    /// The port of the API's metrics, 1 to 65535 [default: 9464, or the next free one].
+    #[arg(long, env = "METRICS_PORT", value_parser = port)]
+    metrics_port: Option<u16>,
+    /// The port for administration, on this machine only, 1 to 65535 [default: 9463, or the next free one].
+    #[arg(long, env = "ADMIN_PORT", value_parser = port)]
+    admin_port: Option<u16>,
+    /// The port of the worker's metrics, 1 to 65535 [default: 9465, or the next free one].
+    #[arg(long, env = "WORKER_METRICS_PORT", value_parser = port)]
+    worker_metrics_port: Option<u16>,
     /// Run Prometheus beside it, with the alerts.
     #[arg(long, env = "OBSERVE", value_parser = FalseyValueParser::new())]
     observe: bool,
-    /// Port of Prometheus on 127.0.0.1, 1 to 65535.
-    #[arg(long, env = "PROMETHEUS_PORT", default_value = "9090", value_parser = clap::value_parser!(u16).range(1..))]
-    prometheus_port: u16,
+    /// The port of Prometheus on 127.0.0.1, 1 to 65535 [default: 9090, or the next free one].
+    #[arg(long, env = "PROMETHEUS_PORT", value_parser = port)]
+    prometheus_port: Option<u16>,
     /// Keep the data at the end, and go on with what a former run kept.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
@@ -50,18 +50,13 @@ pub(crate) struct RunOptions {
 pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
-    let plan = options.plan()?;
     // What a killed run left may hold the ports.
     holdfast_sandbox::sweep()?;
-    let wanted = |port, purpose, variable| Wanted { port, purpose, variable };
-    let mut ports = vec![
-        wanted(plan.port, "API", "PORT"),
-        wanted(plan.api_metrics_port, "API's metrics", "METRICS_PORT"),
-        wanted(plan.admin_port, "administration", "ADMIN_PORT"),
-        wanted(plan.worker_metrics_port, "worker's metrics", "WORKER_METRICS_PORT"),
-    ];
-    ports.extend(plan.prometheus_port.map(|port| wanted(port, "Prometheus", "PROMETHEUS_PORT")));
-    listen::check(plan.host, &ports).await?;
+    let (ports, moved) = listen::take(options.host, &options.ports()).await?;
+    let plan = options.plan(&ports)?;
+    if let Some(sentence) = moved {
+        say(&sentence);
+    }
 
     let mut stack = Stack::default();
     let started = tokio::select! {
@@ -70,7 +65,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     };
     let code = match started {
         Ok(Some(product)) => {
-            welcome(&plan, product, begun);
+            welcome(&plan, &stack, product, begun);
             tokio::select! {
                 () = signals.asked_to_stop() => ExitCode::SUCCESS,
                 words = stack.ended() => {
@@ -88,7 +83,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     if stack.is_empty() {
         return Ok(code);
     }
-    say("\nStopping (once more Ctrl-C: at once)");
+    say("\nStopping. Ctrl-C again stops everything at once.");
     tokio::select! {
         () = stack.stop() => {}
         () = signals.asked_again() => say("Stopping at once"),
@@ -101,7 +96,24 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
 }
 
 impl RunOptions {
-    fn plan(&self) -> anyhow::Result<Plan> {
+    /// In the order of the fields of [`Plan`].
+    fn ports(&self) -> Vec<Wanted> {
+        let wanted = |chosen, usual, purpose, variable| Wanted { chosen, usual, purpose, variable };
+        let mut ports = vec![
+            wanted(self.port, 8000, "API", "PORT"),
+            wanted(self.metrics_port, 9464, "API's metrics", "METRICS_PORT"),
+            wanted(self.admin_port, 9463, "administration", "ADMIN_PORT"),
+            wanted(self.worker_metrics_port, 9465, "worker's metrics", "WORKER_METRICS_PORT"),
+        ];
+        if self.observe {
+            ports.push(wanted(self.prometheus_port, 9090, "Prometheus", "PROMETHEUS_PORT"));
+        }
+        ports
+    }
+
+    fn plan(&self, ports: &[Taken]) -> anyhow::Result<Plan> {
+        let mut ports = ports.iter().map(|taken| taken.number);
+        let mut next = || ports.next().context("a port is missing");
         let data = if self.keep {
             Some(self.data.clone().map_or_else(default_data_folder, Ok)?)
         } else {
@@ -109,11 +121,11 @@ impl RunOptions {
         };
         Ok(Plan {
             host: self.host,
-            port: self.port,
-            api_metrics_port: self.metrics_port,
-            admin_port: self.admin_port,
-            worker_metrics_port: self.worker_metrics_port,
-            prometheus_port: self.observe.then_some(self.prometheus_port),
+            port: next()?,
+            api_metrics_port: next()?,
+            admin_port: next()?,
+            worker_metrics_port: next()?,
+            prometheus_port: if self.observe { Some(next()?) } else { None },
             data,
         })
     }
@@ -132,7 +144,14 @@ fn default_data_folder() -> anyhow::Result<PathBuf> {
     Ok(home.join(".local/state").join(NAME))
 }
 
-fn welcome(plan: &Plan, product: i64, begun: Instant) {
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| "must be a port, 1 to 65535".to_owned())
+}
+
+fn welcome(plan: &Plan, stack: &Stack, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
     let admin = plan.admin_port;
@@ -140,17 +159,26 @@ fn welcome(plan: &Plan, product: i64, begun: Instant) {
     let prometheus = plan.prometheus_port.map_or_else(String::new, |port| {
         format!("  Graphs   http://localhost:{port}    Prometheus, with the alerts\n")
     });
+    let (database, redis) = stack.servers();
+    let environment = stack.access.as_ref().map(|file| file.path().display().to_string());
     say(&format!(
-        "\nReady after {:.1} s. Ctrl-C stops everything{}.\n\n  \
+        "\nReady after {:.1} s. Ctrl-C stops everything{}. No API key is needed.\n\n  \
          Swagger  {api}/docs\n  \
-         Metrics  {metrics}/metrics\n  \
-         Admin    http://localhost:{admin}/docs    flash sales, dead letters and API keys\n{prometheus}\n\
-         Nobody is asked for a key here (HOLDFAST_AUTH=off).\n\nTo try:\n  \
+         Admin    http://localhost:{admin}/docs    flash sales, dead letters and API keys\n  \
+         Metrics  {metrics}/metrics\n{prometheus}\n\
+         To try:\n  \
          curl -s {api}/products\n  \
          curl -s {api}/orders -H 'Content-Type: application/json' \
          -d '{{\"product_id\":{product},\"quantity\":1}}'\n  \
-         curl -s {api}/orders/1    # the id from the answer; soon \"completed\"\n",
+         curl -s {api}/orders/1    # the id from the answer; soon \"completed\"\n\n\
+         In another terminal:\n  \
+         . {}    # so that the programs are found, and find the servers\n  \
+         holdfast-api dead-letters list\n  \
+         holdfast-api keys create --name \"web shop\" --scopes orders:read,orders:write\n  \
+         psql {database}\n  \
+         redis-cli -u {redis}",
         begun.elapsed().as_secs_f64(),
         if plan.data.is_some() { " and keeps the data" } else { " and removes the data" },
+        environment.unwrap_or_default(),
     ));
 }

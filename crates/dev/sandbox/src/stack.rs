@@ -12,6 +12,7 @@ use holdfast_sandbox::{
 };
 use tokio::task::JoinHandle;
 
+use crate::environment::EnvironmentFile;
 use crate::terminal::{complain, step};
 use crate::{demo, log_watch};
 
@@ -51,6 +52,8 @@ pub(crate) struct Stack {
     redis: Option<Redis>,
     postgres: Option<Postgres>,
     watches: Vec<JoinHandle<()>>,
+    /// How other terminals reach it, once it is up.
+    pub(crate) access: Option<EnvironmentFile>,
 }
 
 impl Stack {
@@ -59,6 +62,7 @@ impl Stack {
     pub(crate) async fn start(&mut self, plan: &Plan) -> anyhow::Result<i64> {
         let (api_binary, worker_binary) =
             (workspace_binary("holdfast-api")?, workspace_binary("holdfast-worker")?);
+        let programs = api_binary.parent().context("the programs are in no folder")?;
 
         let begun = Instant::now();
         let postgres = self.postgres.insert(
@@ -70,7 +74,11 @@ impl Stack {
             .await?,
         );
         let database_url = postgres.ensure_database(DATABASE).await?;
-        step(&format!("PostgreSQL {}", postgres.major()), begun.elapsed(), &database_url);
+        step(
+            &format!("PostgreSQL {}", postgres.major()),
+            begun.elapsed(),
+            &folder_of(&postgres.log_path()),
+        );
 
         let begun = Instant::now();
         let redis = self.redis.insert(
@@ -78,7 +86,7 @@ impl Stack {
                 .await?,
         );
         let redis_url = redis.url();
-        step("Redis", begun.elapsed(), &redis_url);
+        step("Redis", begun.elapsed(), &folder_of(&redis.log_path()));
 
         let process = |binary: &Path, command: &str, folder: &str, metrics_port: u16| {
             let http = SocketAddr::from((plan.host, plan.port));
@@ -109,7 +117,7 @@ impl Stack {
             .ready(Ready::Http(format!("{}/readyz", api_url(plan))));
         let api = self.api.insert(Process::start(options).await?);
         self.watches.push(log_watch::watch("api", api.log_path().to_owned()));
-        step("API", begun.elapsed(), &format!("log: {}", api.log_path().display()));
+        step("API", begun.elapsed(), &api.log_path().display().to_string());
 
         let begun = Instant::now();
         let options = process(&worker_binary, "run", "worker", plan.worker_metrics_port)
@@ -117,7 +125,7 @@ impl Stack {
         let worker = self.worker.insert(Process::start(options).await?);
         let log = worker.log_path().to_owned();
         self.watches.push(log_watch::watch("worker", log));
-        step("Worker", begun.elapsed(), &format!("log: {}", worker.log_path().display()));
+        step("Worker", begun.elapsed(), &worker.log_path().display().to_string());
 
         if let Some(port) = plan.prometheus_port {
             let begun = Instant::now();
@@ -129,7 +137,32 @@ impl Stack {
         let (made, product) = demo::fill(&api_url(plan)).await.context("no demo products")?;
         let detail = if made > 0 { "" } else { "there already" };
         step("Demo products", begun.elapsed(), detail);
+
+        self.access = Some(EnvironmentFile::write(
+            programs,
+            plan.port,
+            &[
+                ("DATABASE_URL", database_url),
+                ("REDIS_URL", redis_url),
+                ("HOLDFAST_HTTP_ADDR", SocketAddr::from((plan.host, plan.port)).to_string()),
+                (
+                    "HOLDFAST_METRICS_ADDR",
+                    SocketAddr::from((plan.host, plan.api_metrics_port)).to_string(),
+                ),
+                (
+                    "HOLDFAST_ADMIN_ADDR",
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, plan.admin_port)).to_string(),
+                ),
+                ("HOLDFAST_AUTH", "off".to_owned()),
+            ],
+        )?);
         Ok(product)
+    }
+
+    /// The URLs of PostgreSQL and Redis, once they are up.
+    pub(crate) fn servers(&self) -> (String, String) {
+        let postgres = self.postgres.as_ref().map(|postgres| postgres.database_url(DATABASE));
+        (postgres.unwrap_or_default(), self.redis.as_ref().map(Redis::url).unwrap_or_default())
     }
 
     /// Whether nothing is up: PostgreSQL is the first to start and the last to stop.
@@ -177,6 +210,10 @@ impl Stack {
     }
 }
 
+fn folder_of(log: &Path) -> String {
+    log.parent().unwrap_or(log).display().to_string()
+}
+
 /// A Prometheus that sees the API and the worker, with the alerts that the chart brings.
 async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
     let scrape = |job: &str, port: u16| {
@@ -211,7 +248,7 @@ pub(crate) fn local_url(host: IpAddr, port: u16) -> String {
 }
 
 /// The address by which to reach what listens on `host`.
-fn local(host: IpAddr) -> IpAddr {
+pub(crate) fn local(host: IpAddr) -> IpAddr {
     match host {
         IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -68,6 +68,7 @@ async fn run(page: &Document, stack: &Stack) -> usize {
     let script: Vec<_> = steps.iter().map(run).collect();
     let script = script
         .concat()
+        .replace("target/run/8000.env", &stack.environment)
         .replace("localhost:8000", &stack.api)
         .replace("localhost:9463", &stack.admin)
         .replace("127.0.0.1:9463", &stack.admin)

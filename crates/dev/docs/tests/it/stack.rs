@@ -7,6 +7,8 @@ use holdfast_sandbox::{Port, Process, ProcessOptions, http_get, until, workspace
 /// Everything, with the demo products, on ports of its own.
 pub struct Stack {
     pub database_url: String,
+    /// The file by which another terminal reaches it.
+    pub environment: String,
     /// Host and port of each: the API, administration, metrics.
     pub api: String,
     pub admin: String,
@@ -35,11 +37,13 @@ impl Stack {
             .env("OBSERVE", "");
         let process = Process::start(process).await.unwrap();
         process.logs(&["To try:"]).await;
+        let line = process.logs(&[".env"]).await;
+        let environment = line.split_whitespace().nth(1).unwrap().to_owned();
         let line = process.logs(&["postgres://"]).await;
         let database_url = line.split_whitespace().find(|word| word.starts_with("postgres://"));
         let [api, admin, internal] = [api, admin, internal].map(|it| format!("127.0.0.1:{it}"));
         let database_url = database_url.unwrap().to_owned();
-        Self { database_url, api, admin, internal, _process: process, _ports: ports }
+        Self { database_url, environment, api, admin, internal, _process: process, _ports: ports }
     }
 
     /// The status of a GET.

@@ -26,10 +26,11 @@ fn a_port_in_use_gives_a_sentence_before_anything_is_started() {
     assert_eq!(run.status.code(), Some(1));
     let said = String::from_utf8_lossy(&run.stderr);
     let sentence = format!(
-        "Port {port} for the API's metrics is in use by another program; \
-         choose another: METRICS_PORT="
+        "Port {port} for the API's metrics is in use by another program. Free is METRICS_PORT="
     );
-    assert!(said.starts_with(&sentence), "{said}");
+    let suggested = said.strip_prefix(&sentence).and_then(|rest| rest.split(';').next());
+    let suggested: u16 = suggested.and_then(|port| port.parse().ok()).expect(&said);
+    TcpListener::bind(("127.0.0.1", suggested)).expect("the suggested port is free");
     assert!(base.runs().is_empty());
     assert!(run.stdout.is_empty());
 }
@@ -41,24 +42,34 @@ struct Running {
     api: String,
     /// What it said until it was ready.
     said: String,
-    _ports: [Port; 4],
+    /// Held, not read.
+    ports: Vec<Port>,
 }
 
 fn running(base: &Base) -> Running {
     running_with(base, &[])
 }
 
+const PORTS: [&str; 4] = ["PORT", "METRICS_PORT", "WORKER_METRICS_PORT", "ADMIN_PORT"];
+
 fn running_with(base: &Base, settings: &[(&str, &str)]) -> Running {
-    let ports = [(); 4].map(|()| Port::lease().unwrap());
-    let mut child = base
-        .command("run")
+    let ports = PORTS.map(|name| (name, Port::lease().unwrap()));
+    let numbers = ports.each_ref().map(|(name, port)| (*name, port.number().to_string()));
+    let numbers = numbers.iter().map(|(name, number)| (*name, number.as_str()));
+    let settings: Vec<_> = numbers.chain(settings.iter().copied()).collect();
+    let mut run = on_usual_ports(base, &settings);
+    run.ports.extend(ports.map(|(_, port)| port));
+    run
+}
+
+/// On the usual ports, where nothing else is said.
+fn on_usual_ports(base: &Base, settings: &[(&str, &str)]) -> Running {
+    let mut command = base.command("run");
+    for name in PORTS.iter().chain(&["KEEP", "OBSERVE"]) {
+        command.env_remove(name);
+    }
+    let mut child = command
         .env("HOST", "127.0.0.1")
-        .env("PORT", ports[0].number().to_string())
-        .env("METRICS_PORT", ports[1].number().to_string())
-        .env("WORKER_METRICS_PORT", ports[2].number().to_string())
-        .env("ADMIN_PORT", ports[3].number().to_string())
-        .env_remove("KEEP")
-        .env_remove("OBSERVE")
         .envs(settings.iter().copied())
         .process_group(0)
         .stdout(Stdio::piped())
@@ -67,15 +78,21 @@ fn running_with(base: &Base, settings: &[(&str, &str)]) -> Running {
         .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
-    while !said.contains("To try:") {
+    while !said.contains("redis-cli -u") {
         if stdout.read_line(&mut said).unwrap() == 0 {
             let mut error = String::new();
             child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
             panic!("it ended:\n{said}{error}");
         }
     }
-    let api = format!("http://127.0.0.1:{}", ports[0].number());
-    Running { child, stdout, api, said, _ports: ports }
+    let api = url_after(&said, "Swagger").trim_end_matches("/docs").to_owned();
+    Running { child, stdout, api, said, ports: Vec::new() }
+}
+
+/// The address that is printed after a word.
+fn url_after<'a>(said: &'a str, word: &str) -> &'a str {
+    let mut words = said.split_whitespace().skip_while(|it| *it != word);
+    words.nth(1).unwrap_or_else(|| panic!("no {word}: {said}"))
 }
 
 impl Running {
@@ -94,7 +111,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // By SIGTERM, so that the file for other terminals goes.
+        let _ = kill(self.pid(), Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
@@ -121,10 +139,52 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
     killpg(run.pid(), Signal::SIGINT).unwrap();
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !said.contains("WARN") && !said.contains('{'),
+        "its own start warns of nothing: {said}"
+    );
     let at = |name: &str| said.find(&format!("{name} stopped")).unwrap_or_else(|| panic!("{said}"));
     assert!(at("Worker") < at("API") && at("API") < at("Redis") && at("Redis") < at("PostgreSQL"));
     assert!(base.processes().is_empty());
     assert!(base.runs().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_run_beside_the_first_finds_free_ports_and_says_so() {
+    let (one, other) = (Base::new(), Base::new());
+    let (first, second) = (on_usual_ports(&one, &[]), on_usual_ports(&other, &[]));
+    assert!(second.said.contains("Some of the usual ports are in use."), "{}", second.said);
+    for name in ["Swagger", "Admin", "Metrics"] {
+        let urls = [&first, &second].map(|run| url_after(&run.said, name));
+        assert_ne!(urls[0], urls[1]);
+        for url in urls {
+            assert_eq!(http_get(url).await.unwrap().status, 200, "{url}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_it_prints_can_be_typed_in_another_terminal() {
+    let base = Base::new();
+    let run = running(&base);
+    let (_, commands) = run.said.split_once("In another terminal:").unwrap();
+    let commands: Vec<_> = commands.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    let script = format!("set -e\n{}", commands.join(" </dev/null\n"));
+    let mut shell = tokio::process::Command::new("bash");
+    let shell = shell.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+    let shell = shell.output().await.unwrap();
+    let said = String::from_utf8_lossy(&shell.stdout);
+    assert!(shell.status.success() && said.contains("hf_"), "{shell:?}");
+    let (_, tried) = run.said.split_once("To try:").unwrap();
+    let (tried, _) = tried.split_once("In another").unwrap();
+    let shell = tokio::process::Command::new("bash").args(["-c", tried]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&shell.stdout);
+    assert!(said.contains("\"status\":\"pending\"") && !said.contains("problems/"), "{said}");
+
+    let file = commands[0].split_whitespace().nth(1).unwrap().to_owned();
+    drop(run);
+    assert!(!std::path::Path::new(&file).exists(), "{file} goes with the run");
 }
 
 #[tokio::test]

@@ -1,0 +1,68 @@
+//! A file that another terminal reads to reach what `run` has started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// `target/run/<port>.env`, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct EnvironmentFile(PathBuf);
+
+impl EnvironmentFile {
+    /// Writes variables, and puts the folder `programs` in front of the `PATH`.
+    pub(crate) fn write(
+        programs: &Path,
+        port: u16,
+        variables: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
+        let folder = programs.parent().unwrap_or(programs).join("run");
+        let path = folder.join(format!("{port}.env"));
+        let mut text = "# Read by a shell: . <this file>. Written by `make run`, which removes it at its end.\n".to_owned();
+        for (name, value) in variables {
+            text += &format!("export {name}={}\n", quoted(value));
+        }
+        text += &format!("export PATH={}:\"$PATH\"\n", quoted(&programs.display().to_string()));
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&path, text))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for EnvironmentFile {
+    fn drop(&mut self) {
+        // A file that stays names servers that are gone, until the next run on this port.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = folder.path().join("it's here");
+        let file =
+            EnvironmentFile::write(&programs, 8000, &[("A", "b 'c' $d".to_owned())]).unwrap();
+        let script =
+            format!(". '{}'; printf '%s|%s' \"$A\" \"${{PATH%%:*}}\"", file.path().display());
+        let shell = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8(shell.stdout).unwrap();
+        assert_eq!(said, format!("b 'c' $d|{}", programs.display()));
+        let path = file.path().to_owned();
+        drop(file);
+        assert!(!path.exists());
+    }
+}
