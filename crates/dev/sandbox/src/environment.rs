@@ -1,6 +1,7 @@
 //! A file that another terminal reads to reach what `run` has started.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -24,6 +25,7 @@ impl EnvironmentFile {
         }
         text += &format!("export PATH={}:\"$PATH\"\n", quoted(&programs.display().to_string()));
         fs::create_dir_all(&folder)
+            .and_then(|()| remove_stale(&folder))
             .and_then(|()| fs::write(&path, text))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self(path))
@@ -39,6 +41,19 @@ impl Drop for EnvironmentFile {
         // A file that stays names servers that are gone, until the next run on this port.
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// Removes the files of runs that were killed: nobody listens on their ports.
+fn remove_stale(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let port = name.strip_suffix(".env").and_then(|port| port.parse::<u16>().ok());
+        if port.is_some_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
+            // Another run may do the same.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// As one word of a shell.
