@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+const HEAD: &str = "\
+# Read by a shell: . <this file>. Written by `make run`, which removes it at its end.
+";
+
 /// `target/run/<port>.env`, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct EnvironmentFile(PathBuf);
@@ -19,11 +23,13 @@ impl EnvironmentFile {
     ) -> anyhow::Result<Self> {
         let folder = programs.parent().unwrap_or(programs).join("run");
         let path = folder.join(format!("{port}.env"));
-        let mut text = "# Read by a shell: . <this file>. Written by `make run`, which removes it at its end.\n".to_owned();
-        for (name, value) in variables {
-            text += &format!("export {name}={}\n", quoted(value));
-        }
-        text += &format!("export PATH={}:\"$PATH\"\n", quoted(&programs.display().to_string()));
+        let variables = variables.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+        let path_variable = format!("PATH={}:\"$PATH\"", quoted(&programs.display().to_string()));
+        let exports: Vec<_> = variables
+            .chain([path_variable])
+            .map(|variable| format!("export {variable}\n"))
+            .collect();
+        let text = format!("{HEAD}{}", exports.concat());
         fs::create_dir_all(&folder)
             .and_then(|()| remove_stale(&folder))
             .and_then(|()| fs::write(&path, text))

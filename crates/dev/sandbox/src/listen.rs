@@ -61,13 +61,12 @@ pub(crate) async fn take(
     let mut taken: Vec<Taken> = Vec::new();
     let mut moved = Vec::new();
     for this in wanted {
-        let next = match this.chosen {
-            Some(number) => Taken { number, _lease: None },
-            None => {
-                let others: Vec<u16> =
-                    chosen.iter().copied().chain(taken.iter().map(|taken| taken.number)).collect();
-                next_free(host, this, &others).await?
-            }
+        let next = if let Some(number) = this.chosen {
+            Taken { number, _lease: None }
+        } else {
+            let others = taken.iter().map(|taken| taken.number);
+            let others: Vec<u16> = chosen.iter().copied().chain(others).collect();
+            next_free(host, this, &others).await?
         };
         if this.chosen.is_none() && next.number != this.usual {
             moved.push(format!("{} for the {}", next.number, this.purpose));

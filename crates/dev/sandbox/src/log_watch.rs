@@ -72,15 +72,13 @@ fn readable(line: &str) -> String {
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    let mut said = format!("{} {}", text("level"), text("message"));
-    for uninteresting in ["timestamp", "target"] {
-        fields.remove(uninteresting);
-    }
-    for (name, value) in &fields {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        said += &format!(", {name}: {value}");
-    }
-    said
+    let head = format!("{} {}", text("level"), text("message"));
+    let about = fields.iter().filter(|(name, _)| !["timestamp", "target"].contains(&name.as_str()));
+    let about = about.map(|(name, value)| match value {
+        Value::String(text) => format!(", {name}: {text}"),
+        other => format!(", {name}: {other}"),
+    });
+    head + &about.collect::<String>()
 }
 
 #[cfg(test)]
