@@ -19,6 +19,14 @@ use crate::{
     trace::BatchTimes,
 };
 
+/// A batch whose callers were answered.
+pub(crate) struct Admitted {
+    /// Whether it was committed for certain.
+    pub committed: bool,
+    /// Requests that are not answered yet: see [`Runner::decide_on`].
+    pub unserved: Vec<PendingRequest>,
+}
+
 /// How a batch ended that the database took.
 enum Ended {
     Committed,
@@ -37,7 +45,7 @@ impl<P: ProductEntry> Runner<P> {
         mut requests: Vec<PendingRequest>,
         locked: Instant,
         times: &mut BatchTimes,
-    ) -> Result<Vec<PendingRequest>, (Vec<PendingRequest>, StoreError)> {
+    ) -> Result<Admitted, (Vec<PendingRequest>, StoreError)> {
         let mut unserved = Vec::new();
         let ended = match self.decide_on(&mut batch, &mut requests, &mut unserved).await {
             Ok((changes, holds)) => {
@@ -50,9 +58,16 @@ impl<P: ProductEntry> Runner<P> {
                 requests.extend(unserved);
                 return Err((requests, error));
             }
-            Ok(Ended::Committed | Ended::Empty) => {
+            Ok(Ended::Committed) => {
                 times.tell(&requests, None);
                 self.answer(requests);
+                return Ok(Admitted { committed: true, unserved });
+            }
+            Ok(Ended::Empty) => {
+                times.tell(&requests, None);
+                let repeats = requests.extract_if(.., |request| !request.is_refused()).collect();
+                self.answer(requests);
+                self.answer_repeats(repeats, false).await;
             }
             Ok(Ended::Refused(refusal)) => {
                 times.tell(&requests, Some(refusal.reason()));
@@ -61,7 +76,7 @@ impl<P: ProductEntry> Runner<P> {
                 }
             }
         }
-        Ok(unserved)
+        Ok(Admitted { committed: false, unserved })
     }
 
     /// Decides on the requests of a batch. Gives what changes of the products, and the expired holds whose units are
@@ -187,9 +202,24 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Answers the requests whose key was used before this batch.
-    pub fn answer_repeats(&self, requests: &mut Vec<PendingRequest>, batch: &Batch) {
-        for request in requests.extract_if(.., |request| request.decide_by_key(batch)) {
+    /// Answers requests whose key was used before their batch. What they led to is read only; a commit since then shows
+    /// that a synchronous standby has it as well.
+    pub async fn answer_repeats(&self, repeats: Vec<PendingRequest>, committed: bool) {
+        if !committed
+            && repeats.iter().any(|request| !request.is_refused())
+            && let Err(error) = self.store.replicated().await
+        {
+            tracing::warn!(
+                error = %Chain(&error),
+                orders = repeats.len(),
+                "the standby did not confirm the results of earlier requests"
+            );
+            for request in repeats {
+                request.refuse(Refusal::OutcomeUnknown);
+            }
+            return;
+        }
+        for request in repeats {
             request.answer(&KeyResults::new(), &self.metrics);
         }
     }

@@ -198,7 +198,8 @@ impl<P: ProductEntry> Runner<P> {
         times.locked = Some(locked);
         self.sale_watch.found(batch.allocator().in_sales(), locked - begun);
 
-        self.answer_repeats(&mut requests, &batch);
+        let repeats: Vec<_> =
+            requests.extract_if(.., |request| request.decide_by_key(&batch)).collect();
         let missing: Vec<Missing> = requests
             .extract_if(.., |request| request.needs().missing_from(&batch, mode).is_some())
             .filter_map(|request| {
@@ -206,8 +207,11 @@ impl<P: ProductEntry> Runner<P> {
                 Some(Missing { request, row, cause: Cause::Locked })
             })
             .collect();
-        match self.admit(batch, requests, locked, times).await {
-            Ok(unserved) => Ok((missing, unserved)),
+        let admitted = self.admit(batch, requests, locked, times).await;
+        let committed = admitted.as_ref().is_ok_and(|admitted| admitted.committed);
+        self.answer_repeats(repeats, committed).await;
+        match admitted {
+            Ok(admitted) => Ok((missing, admitted.unserved)),
             // Those that were left out are tried again, or refused, with the batch.
             Err((mut requests, error)) => {
                 requests.extend(missing.into_iter().map(|missing| missing.request));

@@ -71,7 +71,7 @@ impl Store {
 
 impl<'s> Calls<'s> {
     /// A connection; the wait for it is counted.
-    async fn session(self) -> Result<Session, sqlx::Error> {
+    pub(crate) async fn session(self) -> Result<Session, sqlx::Error> {
         let begun = Instant::now();
         let store = self.store;
         let session = match self.kind {
@@ -133,11 +133,17 @@ impl<'s> Calls<'s> {
         sql: SqlStr,
         arguments: Option<PgArguments>,
     ) -> Result<Vec<Answer>, sqlx::Error> {
-        let answers = session.fetch_many((sql, arguments)).try_collect().await;
-        answers.map_err(|error| {
-            let is_unanswered = self.kind == Kind::Change && session.is_dead();
-            if is_unanswered && !is_read_only(&error) { Unanswered::wrap(error) } else { error }
-        })
+        let is_change = self.kind == Kind::Change;
+        let answers =
+            session.fetch_many((sql, arguments)).try_collect().await.map_err(|error| {
+                let is_unanswered = is_change && session.is_dead();
+                if is_unanswered && !is_read_only(&error) { Unanswered::wrap(error) } else { error }
+            })?;
+        if self.kind != Kind::Read {
+            let done = session.replicated().await;
+            done.map_err(|error| if is_change { Unanswered::wrap(error) } else { error })?;
+        }
+        Ok(answers)
     }
 
     fn is_nothing_done(self, session: &Session, error: &sqlx::Error) -> bool {

@@ -13,6 +13,7 @@
 mod execute;
 mod generations;
 mod identity;
+mod replicated;
 mod session;
 mod set;
 mod transaction;

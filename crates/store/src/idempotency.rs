@@ -109,10 +109,10 @@ impl ResultKind {
 }
 
 impl Store {
-    /// What a key has led to, if anything.
+    /// What a key has led to, if anything. A synchronous standby has it as well then.
     ///
     /// # Errors
-    /// The database is not available.
+    /// The database is not available, or the standby does not confirm.
     pub async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>, StoreError> {
         let row = sqlx::query!(
             r#"
@@ -124,11 +124,10 @@ impl Store {
         )
         .fetch_optional(self.reads())
         .await?;
-        row.map(|row| {
-            let kind = ResultKind::parse(&row.kind)?;
-            Ok(KeyedResult { fingerprint: row.fingerprint, kind, id: row.result_id })
-        })
-        .transpose()
+        let Some(row) = row else { return Ok(None) };
+        self.replicated().await?;
+        let kind = ResultKind::parse(&row.kind)?;
+        Ok(Some(KeyedResult { fingerprint: row.fingerprint, kind, id: row.result_id }))
     }
 
     /// Forgets keys that are older than `age`, the oldest first, at most `limit` of them. Gives

@@ -33,6 +33,7 @@ mod orders;
 mod page;
 mod probe;
 mod products;
+mod replicated;
 mod rows;
 mod sale_report;
 mod sale_windows;

@@ -155,7 +155,8 @@ impl Store {
         let uncounted = uncounted(row.as_ref(), sale);
         let before = row.map(Sale::try_from).transpose()?;
         if before.as_ref() == Some(sale) {
-            return Ok(());
+            transaction.rollback().await?;
+            return Ok(self.replicated().await?);
         }
         if let Some(before) = &before
             && begun

@@ -10,7 +10,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    log_level,
+    database_warnings, log_level,
     log_line::WithIds,
     settings::MustBe,
     traces::{self, settings::TraceSettings},
@@ -137,7 +137,11 @@ pub fn init(
             .with_tracked_inactivity(false)
             .with_filter(ours.with_max_level_hint(filter::LevelFilter::INFO))
     });
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans)
+        .with(database_warnings::layer())
+        .try_init()?;
     if let Some(provider) = &provider {
         opentelemetry::global::set_tracer_provider(provider.clone());
         traces::activate(settings.traces.sampler());

@@ -10,6 +10,7 @@
 //! | [`REQUEST`] | what log lines say about the current request |
 //! | [`metrics`] | the declaration of metrics, and their registry |
 //! | [`Readiness`], [`InternalServer`], [`probe`] | the internal port |
+//! | [`database_warnings`] | what PostgreSQL says beside its answers |
 //! | [`command`] | what the command lines share |
 //! | [`Chain`] | an error with its causes on one line |
 //!
@@ -18,6 +19,7 @@
 
 mod chain;
 pub mod command;
+pub mod database_warnings;
 mod init;
 mod internal;
 mod known_crates;

@@ -36,6 +36,7 @@ mod products;
 mod protocol;
 mod read_only;
 mod reference;
+mod replicated;
 mod sales;
 mod server;
 mod staleness;

@@ -29,7 +29,8 @@ pub enum BatchOutcome {
 const POLL: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// How the batch ended. Waits until its transaction has ended and the database answers; the caller limits the
+    /// How the batch ended. Waits until its transaction has ended and the database answers, and until a synchronous standby
+    /// has it as well; the caller limits the
     /// time. Safe to cancel and to call again.
     pub async fn outcome(&self, token: &BatchToken) -> BatchOutcome {
         loop {
@@ -70,6 +71,11 @@ impl Store {
         )
         .fetch_one(self.reads())
         .await?;
-        Ok(Some(if found { BatchOutcome::Committed } else { BatchOutcome::RolledBack }))
+        if !found {
+            return Ok(Some(BatchOutcome::RolledBack));
+        }
+        // It may be visible because its session was ended while it waited for the standby.
+        self.replicated().await?;
+        Ok(Some(BatchOutcome::Committed))
     }
 }

@@ -11,6 +11,7 @@ use futures::{
     Stream, TryStreamExt as _,
     stream::{self, BoxStream, StreamExt as _},
 };
+use holdfast_telemetry::database_warnings::heard;
 use sqlx::{
     Either, Execute, Executor as _, Postgres,
     postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity},
@@ -150,8 +151,14 @@ impl<'c> Message<'c> {
         'c: 'e,
     {
         let Self { session, from, to } = self;
-        let Session { held: Some(Held { connection, set, .. }), state, began, fresh, writes } =
-            session
+        let Session {
+            held: Some(Held { connection, set, .. }),
+            state,
+            began,
+            fresh,
+            writes,
+            warned,
+        } = session
         else {
             return stream::once(async { Err(misused()) }).boxed();
         };
@@ -160,6 +167,7 @@ impl<'c> Message<'c> {
             answers: connection.inner.fetch_many(query),
             state,
             began,
+            warned,
             from,
             to,
             fresh: *fresh,
@@ -181,6 +189,7 @@ struct Call<'e> {
     answers: BoxStream<'e, Result<Answer, sqlx::Error>>,
     state: &'e mut State,
     began: &'e mut bool,
+    warned: &'e mut bool,
     from: State,
     to: State,
     fresh: bool,
@@ -203,9 +212,12 @@ impl Stream for Call<'_> {
             // Until the last answer is there. A caller that is dropped before leaves it so.
             *call.state = State::Unknown;
             *call.began |= call.to == State::Open;
+            *call.warned = false;
         }
         let limit = call.begun.get_or_insert_with(|| Box::pin(sleep(call.limit)));
-        match call.answers.as_mut().poll_next(cx) {
+        let (answer, warned) = heard(|| call.answers.as_mut().poll_next(cx));
+        *call.warned |= warned;
+        match answer {
             Poll::Ready(Some(Ok(answer))) => Poll::Ready(Some(Ok(answer))),
             Poll::Ready(None) => {
                 *call.state = call.to;

@@ -26,6 +26,10 @@ pub(super) enum State {
 /// what is still to come, rolls back, and puts it back; the permit is held until then, so there are never more
 /// connections than the set allows. One that does not come to rest in time is closed.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are facts that do not depend on each other"
+)]
 pub(crate) struct Session {
     // Present until it is dropped.
     pub(super) held: Option<Held>,
@@ -36,6 +40,8 @@ pub(crate) struct Session {
     pub(super) fresh: bool,
     /// Whether it is used to write.
     pub(super) writes: bool,
+    /// Whether the server sent a warning with the last commit: see `replicated`.
+    pub(super) warned: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +61,14 @@ impl Session {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let held = Held { connection, set, permit, also: None };
-        Self { held: Some(held), state: State::Idle, began: false, fresh, writes: false }
+        Self {
+            held: Some(held),
+            state: State::Idle,
+            began: false,
+            fresh,
+            writes: false,
+            warned: false,
+        }
     }
 
     /// Holds this as well until the session is clean.

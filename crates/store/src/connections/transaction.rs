@@ -38,14 +38,15 @@ impl<S: BorrowMut<Session>> Transaction<S> {
         Message::within(self.0.borrow_mut()).answers(query)
     }
 
-    /// Commits. Once this is polled, dropping it leaves the outcome open.
+    /// Commits, and waits for the standby if the server was told to wait no longer. Once this is polled, dropping it leaves
+    /// the outcome open.
     ///
     /// # Errors
     /// [`StoreError::Unanswered`] if nobody knows whether it was committed; otherwise it was not.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        let commit = Message::commit(self.0.borrow_mut());
-        sqlx::raw_sql("COMMIT").execute(commit).await.map_err(unanswered)?;
-        Ok(())
+        let session = self.0.borrow_mut();
+        sqlx::raw_sql("COMMIT").execute(Message::commit(session)).await.map_err(unanswered)?;
+        session.replicated().await.map_err(unanswered)
     }
 
     /// Ends it without a change, now rather than in the background.

@@ -2,14 +2,13 @@
 //!
 //! A method that is added to the store without a case here fails `each_method_has_a_case`.
 
-mod cases;
+pub mod cases;
 
 use std::{
     collections::BTreeSet, future::poll_fn, net::SocketAddr, path::Path, pin::pin, task::Poll,
     time::Duration,
 };
 
-use holdfast_domain::{HoldId, OrderId, ProductId, SaleName};
 use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{BatchToken, LockMode, Store, StoreSettings};
 use sqlx::PgPool;
@@ -55,42 +54,6 @@ impl Stage {
 
     fn new_store(&self) -> Store {
         Store::connect(&self.settings)
-    }
-
-    async fn given(&self, store: &Store) -> Given {
-        let (number, product, pending, failed, old, hold): (i64, i64, i64, i64, i64, i64) =
-            sqlx::query_as(
-                "WITH product AS (INSERT INTO products (name, price_minor, stock) \
-                     VALUES ('Lamp', 100, 100) RETURNING id), \
-                 made AS (INSERT INTO orders (product_id, quantity, unit_price_minor, status, \
-                         processing_at, finished_at, created_at) \
-                     SELECT id, 1, 100, status, now(), \
-                         CASE WHEN status <> 'pending' THEN now() - age END, now() - age \
-                     FROM product, (VALUES ('pending', interval '1 s'), ('failed', '1 s'), \
-                         ('completed', '9 days')) AS kind (status, age) \
-                     RETURNING id, status), \
-                 held AS (INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at) \
-                     SELECT id, 1, 100, now() - interval '1 s' FROM product RETURNING id) \
-                 SELECT nextval('orders_id_seq'), (SELECT id FROM product), \
-                     (SELECT id FROM made WHERE status = 'pending'), \
-                     (SELECT id FROM made WHERE status = 'failed'), \
-                     (SELECT id FROM made WHERE status = 'completed'), (SELECT id FROM held)",
-            )
-            .fetch_one(&self.look)
-            .await
-            .unwrap();
-        Given {
-            store: store.clone(),
-            token: self.token.clone(),
-            number,
-            product: ProductId(product),
-            pending: OrderId(pending),
-            failed: OrderId(failed),
-            old: OrderId(old),
-            hold: HoldId(hold),
-            key: format!("{number:012}"),
-            sale: SaleName::new(format!("sale-{number}")).unwrap(),
-        }
     }
 
     async fn is_true(&self, question: &str) -> bool {
@@ -161,7 +124,7 @@ async fn drop_everywhere(stage: &Stage, case: &Case, warm: bool) {
                 let nothing = store.lock_batch(&wanted(&[]), LockMode::Wait).await.unwrap();
                 nothing.release().await.unwrap();
             }
-            let given = stage.given(&store).await;
+            let given = Given::make(&stage.look, &store, &stage.token).await;
             let done = polled((case.call)(given), times, late).await;
             if !closes {
                 stage.writes_are_kept(&store, &what).await;

@@ -20,6 +20,7 @@ mod plans;
 mod products;
 mod queries;
 mod read_only;
+mod replicated;
 mod sales;
 mod schema;
 mod sweep;

@@ -48,6 +48,32 @@ impl Postgres {
         Self::prepared(self.options.clone(), folder)?.launched().await
     }
 
+    /// The same, and from now on every commit of this cluster waits for the standby.
+    ///
+    /// # Errors
+    /// As [`Self::standby`].
+    pub async fn synchronous_standby(&self) -> anyhow::Result<Self> {
+        let standby = self.standby().await?;
+        let mut connection = PgConnection::connect(&self.url()).await?;
+        for statement in
+            ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
+        {
+            sqlx::query(statement).execute(&mut connection).await?;
+        }
+        crate::until("the standby is synchronous", async || {
+            let sql = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')";
+            sqlx::query_scalar::<_, bool>(sql)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|error| error.to_string())?
+                .then_some(())
+                .ok_or_else(|| "it is not".to_owned())
+        })
+        .await;
+        connection.close().await?;
+        Ok(standby)
+    }
+
     /// Makes a standby take writes. Returns when it does.
     ///
     /// # Errors

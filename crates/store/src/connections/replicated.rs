@@ -1,0 +1,72 @@
+//! What is committed is on the synchronous standby as well, if there is one.
+//!
+//! PostgreSQL cannot undo a commit that waits for a standby. If somebody cancels the wait, or ends the session, the commit
+//! stays on the primary alone, and the server says so in a warning before it answers as usual. A failover loses such
+//! a commit. So after any warning, the session commits something else: a standby has all that came before
+//! a commit that it confirms.
+
+use std::io;
+
+use sqlx::Row as _;
+use tokio::time::timeout;
+
+use super::{
+    execute::{Message, misused},
+    session::{Held, Session},
+};
+
+/// Written to the log, and nowhere else. A transaction that writes nothing does not wait for a standby.
+const WRITE: &str = "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', ''::text)";
+
+/// A commit may be on the primary alone.
+#[derive(Debug, thiserror::Error)]
+#[error("the synchronous standby has not confirmed a commit")]
+struct NotReplicated(#[source] sqlx::Error);
+
+impl Session {
+    /// To be called after a commit. Costs nothing unless the server has sent a warning with it. Dropped, it leaves open
+    /// whether the standby has it.
+    ///
+    /// # Errors
+    /// The standby does not confirm in the time of a statement. The commit may be kept or not.
+    pub async fn replicated(&mut self) -> Result<(), sqlx::Error> {
+        if !self.warned {
+            return Ok(());
+        }
+        tracing::warn!(
+            "the database sent a warning with a commit, as it does when the wait for a standby is cancelled"
+        );
+        self.wait_for_standby().await
+    }
+
+    /// Waits until a synchronous standby has all that was committed so far. One round trip if there is none.
+    ///
+    /// # Errors
+    /// The standby does not confirm in the time of a statement, or the database is not available.
+    pub async fn wait_for_standby(&mut self) -> Result<(), sqlx::Error> {
+        let Some(Held { set, .. }) = &self.held else { return Err(misused()) };
+        let limit = set.options.limit;
+        // Not an error of a statement: what was to be done is done.
+        let not_replicated = |error| sqlx::Error::Io(io::Error::other(NotReplicated(error)));
+        timeout(limit, self.commit_until_confirmed())
+            .await
+            .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+            .map_err(not_replicated)
+    }
+
+    async fn commit_until_confirmed(&mut self) -> Result<(), sqlx::Error> {
+        let standby = "SELECT current_setting('synchronous_standby_names') <> ''";
+        let row = sqlx::Executor::fetch_one(Message::alone(self), standby).await?;
+        if !row.try_get::<bool, _>(0)? {
+            return Ok(());
+        }
+        loop {
+            sqlx::raw_sql(WRITE).execute(Message::begin(self)).await?;
+            sqlx::raw_sql("COMMIT").execute(Message::commit(self)).await?;
+            // This wait can be cancelled as well.
+            if !self.warned {
+                return Ok(());
+            }
+        }
+    }
+}
