@@ -99,7 +99,7 @@ impl Store {
     pub async fn archive(&self) -> Result<Option<Archive>, StoreError> {
         let settings = &self.settings;
         // As in the pool: everything is found along an index, whatever the statistics say.
-        let options = settings.session().application_name("holdfast-archive").options([
+        let options = settings.session().application_name("holdfast-archive").options(&[
             ("enable_bitmapscan", "off"),
             ("enable_seqscan", "off"),
             ("jit", "off"),

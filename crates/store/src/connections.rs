@@ -21,7 +21,7 @@ mod transaction;
 use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{Executor as _, PgConnection, Row as _};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -35,6 +35,8 @@ pub(crate) use set::SetOptions;
 pub(crate) use transaction::Transaction;
 
 use set::{RECONNECT, Set};
+
+use crate::servers::Servers;
 
 /// A connection that was idle for longer must answer before something is written on it.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
@@ -148,12 +150,13 @@ async fn takes_writes(session: &mut Session) -> Result<bool, sqlx::Error> {
 /// A connection outside of the sets, for what has no place in them: a migration, or a question whether the database
 /// is there. Its statements have no limit but what their caller gives them.
 pub(crate) async fn connect_alone(
-    options: &PgConnectOptions,
+    servers: &Servers,
     limit: Duration,
 ) -> Result<PgConnection, sqlx::Error> {
-    timeout(limit, set::connect(options))
-        .await
-        .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+    let connecting = timeout(limit, set::connect(servers)).await;
+    let timed_out = |_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    let (connection, _server) = connecting.unwrap_or_else(timed_out)?;
+    Ok(connection)
 }
 
 /// Waits for one of a bounded number of permits.

@@ -101,7 +101,7 @@ impl Session {
                         return Err(MigrateError::Locked { what, limit, source });
                     }
                     tracing::info!("another migration of this database is running; waiting for it");
-                    tell(&self.options, what).await;
+                    tell(&self.servers, what).await;
                 }
                 Err(error) => return Err(error.into()),
             }

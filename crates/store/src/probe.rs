@@ -3,19 +3,20 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 
 use crate::{
     connections::{Generations, connect_alone},
     error::StoreError,
+    servers::Servers,
     store::Store,
 };
 
 /// Asks the database whether it is there. One connection, made when it is needed.
 #[derive(Debug)]
 pub struct Probe {
-    connect: PgConnectOptions,
+    connect: Servers,
     connection: Option<PgConnection>,
     generations: Arc<Generations>,
 }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-
-use crate::url::{DatabaseUrl, NotADatabaseUrl};
+use crate::{
+    servers::Servers,
+    url::{DatabaseUrl, NotADatabaseUrl},
+};
 
 /// How to reach PostgreSQL, and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// Server, database, user and TLS, as parsed from `DATABASE_URL`.
-    pub connect: PgConnectOptions,
+    /// Servers, database, user and TLS, as parsed from `DATABASE_URL`.
+    pub connect: Servers,
     /// Connections for reads, product changes and workers.
     pub pool_size: u32,
     /// Connections of their own for admission, so that no read waits behind an order. Made when
@@ -34,7 +35,7 @@ impl StoreSettings {
         url.parse::<DatabaseUrl>().map(|url| url.settings())
     }
 
-    fn with_defaults(connect: PgConnectOptions) -> Self {
+    fn with_defaults(connect: Servers) -> Self {
         Self {
             connect,
             pool_size: 8,
@@ -52,8 +53,8 @@ impl StoreSettings {
     }
 
     /// For everything but admission.
-    pub(crate) fn main_session(&self) -> PgConnectOptions {
-        self.session().options([
+    pub(crate) fn main_session(&self) -> Servers {
+        self.session().options(&[
             // Who changes stock here writes its ledger as well: see `migrations/0002`.
             ("holdfast.writes_ledger", "on"),
             // Everything here reads a few rows along an index and stops. On a table without good
@@ -66,9 +67,9 @@ impl StoreSettings {
     }
 
     /// What all sessions have.
-    pub(crate) fn session(&self) -> PgConnectOptions {
+    pub(crate) fn session(&self) -> Servers {
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-        self.connect.clone().application_name("holdfast").options([
+        self.connect.clone().application_name("holdfast").options(&[
             ("lock_timeout", millis(self.lock_timeout)),
             ("statement_timeout", millis(self.statement_timeout)),
             // A client that dies in mid-transaction must not hold a hot row's lock for hours.
@@ -80,6 +81,6 @@ impl StoreSettings {
 impl DatabaseUrl {
     /// The store's settings for it, with defaults for the rest.
     pub fn settings(&self) -> StoreSettings {
-        StoreSettings::with_defaults(self.options().clone())
+        StoreSettings::with_defaults(self.servers().clone())
     }
 }

@@ -76,7 +76,7 @@ impl Store {
             PgPoolOptions::new()
                 .max_connections(self.settings.pool_size.max(1))
                 .acquire_timeout(self.settings.acquire_timeout)
-                .connect_lazy_with(self.settings.main_session())
+                .connect_lazy_with(self.settings.main_session().first())
         })
     }
 

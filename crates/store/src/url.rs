@@ -2,22 +2,37 @@
 
 use std::{fmt, str::FromStr};
 
-use sqlx::postgres::PgConnectOptions;
+use crate::servers::{SERVERS_MAX, Servers};
+
+const ATTRIBUTE: &str = "target_session_attrs";
 
 /// The address of a PostgreSQL database, such as `postgres://user:password@host:5432/holdfast`.
+///
+/// As in libpq, it may name several servers: `postgres://user@a:5432,b:5432/holdfast`. Connections go to the one that
+/// accepts writes (`target_session_attrs=read-write`, the default for several servers), or with
+/// `target_session_attrs=any` to the first that answers.
 #[derive(Clone)]
-pub struct DatabaseUrl(PgConnectOptions);
+pub struct DatabaseUrl(Servers);
 
 /// A text that is not the address of a PostgreSQL database. Does not show the text.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "must be the address of a PostgreSQL database, such as \
-     postgres://user:password@host:5432/holdfast"
-)]
-pub struct NotADatabaseUrl;
+pub enum NotADatabaseUrl {
+    /// It is no address at all.
+    #[error(
+        "must be the address of a PostgreSQL database, such as \
+         postgres://user:password@host:5432/holdfast"
+    )]
+    Address,
+    /// Too many servers.
+    #[error("names more than {SERVERS_MAX} servers")]
+    TooMany,
+    /// Holdfast writes, so it needs a server that accepts writes.
+    #[error("target_session_attrs must be read-write, primary or any")]
+    Target,
+}
 
 impl DatabaseUrl {
-    pub(crate) fn options(&self) -> &PgConnectOptions {
+    pub(crate) fn servers(&self) -> &Servers {
         &self.0
     }
 }
@@ -33,10 +48,38 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, NotADatabaseUrl> {
         // sqlx takes any scheme.
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return Err(NotADatabaseUrl);
+        let (scheme, rest) = text.split_once("://").ok_or(NotADatabaseUrl::Address)?;
+        if scheme != "postgres" && scheme != "postgresql" {
+            return Err(NotADatabaseUrl::Address);
         }
-        text.parse().map(Self).map_err(|_| NotADatabaseUrl)
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let hosts: Vec<_> = hosts.split(',').collect();
+        if hosts.len() > SERVERS_MAX {
+            return Err(NotADatabaseUrl::TooMany);
+        }
+
+        let mut read_write = hosts.len() > 1;
+        let mut parameters = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some((ATTRIBUTE, "read-write" | "primary")) => read_write = true,
+                Some((ATTRIBUTE, "any")) => read_write = false,
+                Some((ATTRIBUTE, _)) => return Err(NotADatabaseUrl::Target),
+                _ => parameters.push(parameter),
+            }
+        }
+
+        let at = if user.is_empty() { "" } else { "@" };
+        let query = parameters.join("&");
+        let address = |host| format!("{scheme}://{user}{at}{host}/{path}?{query}").parse();
+        let each: Result<_, sqlx::Error> = hosts.iter().map(address).collect();
+        let several = hosts.len() > 1;
+        if several && hosts.iter().any(|host| host.is_empty()) {
+            return Err(NotADatabaseUrl::Address);
+        }
+        each.map(|each| Self(Servers::new(each, read_write))).map_err(|_| NotADatabaseUrl::Address)
     }
 }
 
@@ -46,12 +89,28 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_when_they_are_read() {
-        for good in ["postgres://u:p@h:5432/db", "postgresql://h/db?sslmode=require"] {
+        let good = [
+            "postgres://u:p@h:5432/db",
+            "postgresql://h/db?sslmode=require",
+            "postgres://u:p@a:5432,b:5433,[::1]:5434/db?target_session_attrs=read-write&sslmode=disable",
+            "postgres://a,b/db?target_session_attrs=any",
+            "postgres://u%2C:p%40@a,b/db?target_session_attrs=primary",
+        ];
+        for good in good {
             assert!(good.parse::<DatabaseUrl>().is_ok(), "{good}");
         }
-        for bad in
-            ["", "h:5432", "mysql://h/db", "postgres://h:port/db", "postgres://h/db?sslmode=x"]
-        {
+        let bad = [
+            "",
+            "h:5432",
+            "mysql://h/db",
+            "postgres://h:port/db",
+            "postgres://h/db?sslmode=x",
+            "postgres://a,/db",
+            "postgres://a,b:port/db",
+            "postgres://a,b/db?target_session_attrs=standby",
+            "postgres://a,b/db?target_session_attrs=",
+        ];
+        for bad in bad {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
         }
     }

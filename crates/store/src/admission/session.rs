@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-
-use crate::hand_over::HAND_OVER_MIN;
+use crate::{hand_over::HAND_OVER_MIN, servers::Servers};
 
 /// A session waits for this much longer than others wait for its locks, so that those give up first.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
@@ -14,9 +12,9 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// A batch is idle in its transaction only while its process computes, which takes milliseconds. One
 /// that is idle for longer than others wait for its locks is frozen or cut off. The server ends its session, because it
 /// has locked the rows of the products that everybody wants.
-pub(crate) fn session(options: PgConnectOptions, lock_timeout: Duration) -> PgConnectOptions {
+pub(crate) fn session(servers: Servers, lock_timeout: Duration) -> Servers {
     let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-    options.options([
+    servers.options(&[
         ("idle_in_transaction_session_timeout", millis(lock_timeout + IDLE_GRACE)),
         // Whatever a batch waits for, it has locked products.
         ("lock_timeout", millis(HAND_OVER_MIN.min(lock_timeout))),

@@ -7,13 +7,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Executor as _, PgConnection};
 use tokio::{
     sync::Semaphore,
     time::{sleep, timeout_at},
 };
 
 use super::{generations::Generations, identity::identity};
+use crate::servers::Servers;
 
 /// A connection older than this is replaced, so that a balancer's change is noticed.
 const LIFETIME: Duration = Duration::from_mins(30);
@@ -25,8 +26,8 @@ pub(super) const RECONNECT: Duration = Duration::from_millis(50);
 /// How a set makes its sessions, and how long it waits.
 #[derive(Clone, Debug)]
 pub(crate) struct SetOptions {
-    /// Server, database, user, and the session's settings.
-    pub connect: PgConnectOptions,
+    /// Servers, database, user, and the session's settings.
+    pub connect: Servers,
     /// What each session executes when it is made.
     pub prepare: Option<&'static str>,
     /// The most sessions at once.
@@ -57,6 +58,8 @@ pub(super) struct Connection {
     /// Counts the connections of a store in the order in which they were made.
     pub number: u64,
     connected: Instant,
+    /// Of [`Servers`].
+    server: usize,
     pub used: Instant,
 }
 
@@ -72,7 +75,9 @@ impl Set {
     }
 
     fn is_good(&self, connection: &Connection) -> bool {
-        connection.connected.elapsed() < LIFETIME && !self.generations.is_retired(connection.number)
+        connection.connected.elapsed() < LIFETIME
+            && !self.generations.is_retired(connection.number)
+            && self.options.connect.is_current(connection.server)
     }
 
     /// Only for a connection outside of a transaction whose answers have been read.
@@ -109,7 +114,7 @@ impl Set {
     async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
         // Before it is made: should the server change meanwhile, it counts as one from before.
         let number = self.generations.next();
-        let mut connection = connect(&self.options.connect).await?;
+        let (mut connection, server) = connect(&self.options.connect).await?;
         if let Some(prepare) = self.options.prepare {
             connection.execute(prepare).await?;
         }
@@ -117,22 +122,21 @@ impl Set {
             told(&identity().persistent(false).fetch_one(&mut connection).await?);
         }
         let now = Instant::now();
-        Ok(Connection { inner: connection, number, connected: now, used: now })
+        Ok(Connection { inner: connection, number, connected: now, server, used: now })
     }
 }
 
 /// Connects. A commit on this connection is on the disk before it is answered, also where the server, the database or
 /// the role says `synchronous_commit = off`. What they say of standbys stays.
-#[expect(clippy::disallowed_methods, reason = "the one place where connections are made")]
-pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = options.connect().await?;
+pub(super) async fn connect(servers: &Servers) -> Result<(PgConnection, usize), sqlx::Error> {
+    let (mut connection, server) = servers.connect().await?;
     connection
         .execute(
             "SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') = 'off'",
         )
         .await?;
-    Ok(connection)
+    Ok((connection, server))
 }
 
 /// Whether another attempt to connect may succeed a moment later.

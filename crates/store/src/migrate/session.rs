@@ -8,10 +8,9 @@ use std::{
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection,
     migrate::{Migrate as _, Migration},
-    postgres::PgConnectOptions,
 };
 
-use crate::connections::connect_alone;
+use crate::{connections::connect_alone, servers::Servers};
 
 /// The longest wait for a lock that others wait behind.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
@@ -55,7 +54,7 @@ impl From<sqlx::Error> for MigrateError {
 /// The connection of one run.
 pub(super) struct Session {
     pub connection: PgConnection,
-    pub options: PgConnectOptions,
+    pub servers: Servers,
     /// How long a migration tries to get its locks.
     pub limit: Duration,
 }
@@ -68,12 +67,9 @@ pub(super) enum Change<'c> {
 }
 
 impl Session {
-    pub(super) async fn open(
-        options: PgConnectOptions,
-        limit: Duration,
-    ) -> Result<Self, MigrateError> {
-        let connection = connect_alone(&options, CONNECT_LIMIT).await?;
-        Ok(Self { connection, options, limit })
+    pub(super) async fn open(servers: Servers, limit: Duration) -> Result<Self, MigrateError> {
+        let connection = connect_alone(&servers, CONNECT_LIMIT).await?;
+        Ok(Self { connection, servers, limit })
     }
 
     /// Does what does not wait for a lock for long. Gives way and tries again if it does not get its locks at once.
@@ -97,7 +93,7 @@ impl Session {
                 retry_in_ms = pause.as_millis(),
                 "{what} did not get its locks at once and gave way; it is tried again"
             );
-            tell(&self.options, what).await;
+            tell(&self.servers, what).await;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
@@ -112,11 +108,11 @@ impl Session {
         match change {
             Change::Migration(migration) => {
                 let applying = self.connection.apply(TABLE, migration);
-                watch(&self.options, what, applying).await?;
+                watch(&self.servers, what, applying).await?;
             }
             Change::Sql(sql) => {
                 let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-                watch(&self.options, what, statement.execute(&mut self.connection)).await?;
+                watch(&self.servers, what, statement.execute(&mut self.connection)).await?;
             }
         }
         Ok(())
@@ -150,7 +146,7 @@ impl Session {
         match migration {
             Some(migration) => {
                 let applying = self.connection.apply(TABLE, migration);
-                watch(&self.options, &what, applying).await?;
+                watch(&self.servers, &what, applying).await?;
                 Ok(())
             }
             None => self.execute(&what, sql.to_owned()).await,
@@ -159,7 +155,7 @@ impl Session {
 
     pub(super) async fn execute(&mut self, what: &str, sql: String) -> Result<(), MigrateError> {
         let statement = sqlx::raw_sql(AssertSqlSafe(sql));
-        watch(&self.options, what, statement.execute(&mut self.connection)).await?;
+        watch(&self.servers, what, statement.execute(&mut self.connection)).await?;
         Ok(())
     }
 
@@ -185,24 +181,20 @@ impl Session {
 }
 
 /// Says from time to time what a step waits for, until it is over.
-pub(super) async fn watch<T>(
-    options: &PgConnectOptions,
-    what: &str,
-    step: impl Future<Output = T>,
-) -> T {
+pub(super) async fn watch<T>(servers: &Servers, what: &str, step: impl Future<Output = T>) -> T {
     let mut step = pin!(step);
     loop {
         match tokio::time::timeout(TELL_EVERY, &mut step).await {
             Ok(done) => return done,
-            Err(_elapsed) => tell(options, what).await,
+            Err(_elapsed) => tell(servers, what).await,
         }
     }
 }
 
 /// Says what goes on in the database: how far an index is, and the oldest transactions.
-pub(super) async fn tell(options: &PgConnectOptions, what: &str) {
+pub(super) async fn tell(servers: &Servers, what: &str) {
     let looking = async {
-        let mut connection = connect_alone(options, TELL_EVERY).await?;
+        let mut connection = connect_alone(servers, TELL_EVERY).await?;
         let rows = sqlx::query!(
             r#"
             SELECT pid AS "pid!",

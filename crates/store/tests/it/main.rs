@@ -23,4 +23,5 @@ mod read_only;
 mod replicated;
 mod sales;
 mod schema;
+mod several_servers;
 mod sweep;

@@ -52,7 +52,7 @@ async fn explained() -> Store {
     let store = fixture::store().await;
     let mut settings = fixture::settings(&fixture::database_url(&store).await);
     settings.pool_size = 1;
-    settings.connect = settings.connect.options([
+    settings.connect = settings.connect.options(&[
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_min_duration", "0"),
         ("auto_explain.log_level", "notice"),
