@@ -98,7 +98,8 @@ pub struct RunSettings {
     /// A file that lists several queues, instead of `REDIS_URL`; read again when it changes
     #[arg(long, env = "HOLDFAST_QUEUES_FILE")]
     pub queues_file: Option<PathBuf>,
-    /// The database of the release, where its flash sales are recorded; without it every sale is stalled
+    /// The database of the release, where its unfinished orders are counted and its flash sales are recorded; without it
+    /// the depth comes from Redis alone, and every sale is stalled
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
     /// The API's autoscaler, whose minimum flash sales raise, such as HorizontalPodAutoscaler/holdfast-api; none if not

@@ -19,7 +19,7 @@ holdfast_telemetry::metrics! {
         pub seconds: Histogram = "holdfast_external_metrics_seconds" [doubling::<14>(0.000_5)],
         /// Requests that were refused because the number was unknown.
         pub refused: IntCounterVec = "holdfast_external_metrics_refused_total"
-            { reason: ["timeout", "redis", "no_group", "settings"] },
+            { reason: ["timeout", "redis", "no_group", "incomplete", "settings"] },
         /// Checks whether a caller may read a metric, by the decision of the API server or of the cache.
         pub reviews: IntCounterVec = "holdfast_operator_access_reviews_total"
             { verdict: ["allowed", "denied", "error", "cached"] },

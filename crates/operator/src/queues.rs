@@ -8,6 +8,7 @@ mod served_queue;
 
 use std::{path::PathBuf, sync::Arc};
 
+use holdfast_store::Store;
 use holdfast_telemetry::RedisUrl;
 use parking_lot::RwLock;
 
@@ -15,6 +16,9 @@ pub use file::{FileError, QueueEntry};
 pub use served_queue::{QueueUnavailable, RedisAccess, ServedQueue};
 
 use crate::selector::Selector;
+
+/// The label `queue` of the queue of orders.
+const ORDERS: &str = "orders";
 
 #[derive(Clone, Debug)]
 pub enum QueueSettings {
@@ -31,6 +35,24 @@ pub enum QueueSettings {
     File(PathBuf),
 }
 
+/// The orders of the operator's own release, which has the database that it knows.
+#[derive(Clone)]
+pub struct OwnOrders {
+    pub namespace: String,
+    pub release: String,
+    pub store: Store,
+}
+
+impl OwnOrders {
+    fn store_of(&self, queue: &QueueEntry) -> Option<Store> {
+        let label = |key: &str| queue.labels.get(key).map_or("", String::as_str);
+        let own = queue.namespace == self.namespace
+            && label("release") == self.release
+            && label("queue") == ORDERS;
+        own.then(|| self.store.clone())
+    }
+}
+
 /// The queues. Cheap to clone; all clones are the same list.
 #[derive(Clone)]
 pub struct Queues(Arc<Inner>);
@@ -38,6 +60,7 @@ pub struct Queues(Arc<Inner>);
 struct Inner {
     settings: QueueSettings,
     reach: RedisAccess,
+    own: Option<OwnOrders>,
     sources: RwLock<Arc<[Arc<ServedQueue>]>>,
 }
 
@@ -46,8 +69,13 @@ impl Queues {
     ///
     /// # Errors
     /// A file that cannot be read, or is wrong.
-    pub async fn load(settings: QueueSettings, reach: RedisAccess) -> Result<Self, FileError> {
-        let queues = Self(Arc::new(Inner { settings, reach, sources: RwLock::new(Arc::new([])) }));
+    pub async fn load(
+        settings: QueueSettings,
+        reach: RedisAccess,
+        own: Option<OwnOrders>,
+    ) -> Result<Self, FileError> {
+        let sources = RwLock::new(Arc::default());
+        let queues = Self(Arc::new(Inner { settings, reach, own, sources }));
         queues.reload().await?;
         Ok(queues)
     }
@@ -70,7 +98,10 @@ impl Queues {
             .map(|listed| {
                 let same = before.iter().find(|source| source.is(&listed));
                 same.map_or_else(
-                    || Arc::new(ServedQueue::new(listed, self.0.reach.clone())),
+                    || {
+                        let store = self.0.own.as_ref().and_then(|own| own.store_of(&listed));
+                        Arc::new(ServedQueue::new(listed, self.0.reach.clone(), store))
+                    },
                     Arc::clone,
                 )
             })

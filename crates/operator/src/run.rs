@@ -15,7 +15,7 @@ use crate::{
     external::ExternalMetrics,
     failures::Failures,
     leadership::{Leadership, Owner},
-    queues::{FileError, QueueSettings, Queues, RedisAccess},
+    queues::{FileError, OwnOrders, QueueSettings, Queues, RedisAccess},
     sale::{SaleController, SaleSettings},
     sync::{self, Parts},
     tls::{OpenConnections, ServedCertificate, TlsListener},
@@ -41,7 +41,7 @@ pub struct OperatorSettings {
     /// How long a silent holder of the Lease is waited for.
     pub lease_duration: Duration,
     pub sales: SaleSettings,
-    /// The database in which they are written.
+    /// The database in which they are written, and in which the orders of the own release are counted.
     pub store: Option<Store>,
 }
 
@@ -78,7 +78,12 @@ impl Operator {
         readiness: Readiness,
     ) -> Result<Self, StartError> {
         let metrics = OperatorMetrics::unmeasured(registry)?;
-        let queues = Queues::load(settings.queues, settings.reach).await?;
+        let own_orders = settings.store.clone().map(|store| OwnOrders {
+            namespace: settings.sales.namespace.clone(),
+            release: settings.sales.release.clone(),
+            store,
+        });
+        let queues = Queues::load(settings.queues, settings.reach, own_orders).await?;
         let listener = TlsListener::bind(settings.address)
             .await
             .map_err(|error| StartError::Listen(settings.address, error))?;

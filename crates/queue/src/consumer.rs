@@ -62,6 +62,8 @@ pub struct Consumer {
     connection: Option<MultiplexedConnection>,
     /// Where the search for entries of dead consumers continues.
     searched: String,
+    /// The group was missing, and nobody has asked about that since.
+    group_was_missing: bool,
 }
 
 impl Consumer {
@@ -71,11 +73,23 @@ impl Consumer {
     /// The Redis URL is not valid.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
         let client = queue.settings.client().map_err(QueueError::Url)?;
-        Ok(Self { queue, client, name: name.into(), connection: None, searched: FIRST.to_owned() })
+        Ok(Self {
+            queue,
+            client,
+            name: name.into(),
+            connection: None,
+            searched: FIRST.to_owned(),
+            group_was_missing: false,
+        })
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a read has found the group missing since this was called last: Redis may have lost everything.
+    pub fn group_was_missing(&mut self) -> bool {
+        std::mem::take(&mut self.group_was_missing)
     }
 
     /// Waits for orders, for at most the block time of the settings, and returns up to `max`. A missing stream or group is created.
@@ -94,6 +108,7 @@ impl Consumer {
         match result {
             Err(QueueError::NoGroup) => {
                 self.queue.ensure_group().await?;
+                self.group_was_missing = true;
                 Ok(Vec::new())
             }
             Err(error) => {

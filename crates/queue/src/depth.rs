@@ -6,12 +6,12 @@ use redis::Script;
 
 use crate::{
     Queue, QueueError,
-    keys::{GROUP, RETRIES, STREAM, stream_exists},
+    keys::{GROUP, REFILL, RETRIES, STREAM, group_state, stream_exists},
 };
 
 /// The most entries that are counted one by one, on either side of the last delivered one, before `lag` is used. It takes Redis
 /// about a millisecond.
-const COUNT_MAX: usize = 2000;
+pub(crate) const COUNT_MAX: usize = 2000;
 
 /// The orders in the queue, by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,43 +42,27 @@ impl Queue {
     /// # Errors
     /// Redis is down or refuses the call, or the group does not exist. An unknown depth is an error, never 0.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
+        self.counted(false).await
+    }
+
+    /// The same, if all unfinished orders are in the queue: a queue that has lost orders looks like a short one.
+    ///
+    /// # Errors
+    /// As with [`Queue::depth`], and the queue has lost orders that are not published again yet.
+    pub async fn whole_depth(&self) -> Result<Depth, QueueError> {
+        self.counted(true).await
+    }
+
+    async fn counted(&self, whole: bool) -> Result<Depth, QueueError> {
         let script = Script::new(concat!(
-            stream_exists!(),
-            "local last, lag, pending \
-             for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
-               local of = {} \
-               for i = 1, #group, 2 do of[group[i]] = group[i + 1] end \
-               if of['name'] == ARGV[1] then \
-                 last, lag, pending = of['last-delivered-id'], of['lag'], of['pending'] \
-               end \
+            group_state!(),
+            "if ARGV[3] == '1' and (cut or redis.call('GET', KEYS[3]) ~= 'whole') then \
+               return redis.error_reply('REFILL orders are missing') \
              end \
-             if not last then return redis.error_reply('NOGROUP no such group') end \
-             local function count(from, to, most) \
-               local counted = 0 \
-               while counted < most do \
-                 local page = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 500) \
-                 counted = counted + #page \
-                 if #page < 500 then return counted end \
-                 from = '(' .. page[#page][1] \
-               end \
-             end \
-             local all, most = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2]) \
-             local waiting \
-             local read = count('-', last, most) \
-             if read then \
-               waiting = all - read \
-             else \
-               waiting = count('(' .. last, '+', most) \
-               if not waiting and lag then \
-                 waiting = math.min(lag, all) \
-               elseif not waiting then \
-                 waiting = all - count('-', last, math.huge) \
-               end \
-             end \
-             return {waiting, pending, redis.call('ZCARD', KEYS[2])}",
+             return {waiting, in_flight, redis.call('ZCARD', KEYS[2])}",
         ));
         let mut call = script.key(STREAM);
-        call.key(RETRIES).arg(GROUP).arg(COUNT_MAX);
+        call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX).arg(i32::from(whole));
         let mut connection = self.connection.get();
         let (waiting, in_flight, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_flight, later })

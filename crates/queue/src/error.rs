@@ -11,6 +11,9 @@ pub enum QueueError {
     /// the queue is unknown.
     #[error("the queue's consumer group does not exist")]
     NoGroup,
+    /// Redis has lost orders, and the workers have not published all of them again. The depth of the queue is unknown.
+    #[error("orders are missing in the queue until the workers have published them again")]
+    Incomplete,
     #[error("Redis refused a command or cannot be reached")]
     Redis(#[source] redis::RedisError),
 }
@@ -22,6 +25,8 @@ impl From<redis::RedisError> for QueueError {
         } else if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) {
             // A blocked read gets UNBLOCKED from Redis 7.0 when the stream is deleted.
             Self::NoGroup
+        } else if error.code() == Some("REFILL") {
+            Self::Incomplete
         } else {
             Self::Redis(error)
         }

@@ -4,6 +4,8 @@
 pub(crate) const STREAM: &str = "holdfast:{orders}:stream";
 /// Orders whose next attempt is due later, by time.
 pub(crate) const RETRIES: &str = "holdfast:{orders}:retries";
+/// Whether all unfinished orders are in the stream: see `loss.rs`.
+pub(crate) const REFILL: &str = "holdfast:{orders}:refill";
 /// The consumer group of all workers.
 pub(crate) const GROUP: &str = "fulfilment";
 /// The field of an entry with the order's id.
@@ -23,3 +25,56 @@ macro_rules! stream_exists {
     };
 }
 pub(crate) use stream_exists;
+
+/// The beginning of a script that needs to know how many entries wait. KEYS: stream, retries, refill; ARGV: the group, and the
+/// most entries that are counted one by one.
+///
+/// Sets `waiting`, `in_flight`, the last delivered id `last`, how many entries were `added` to the stream, and whether entries
+/// that nobody has read were `cut` off. The group's own count of what it has read is unknown after `XDEL`; then nothing can be
+/// said about that.
+macro_rules! group_state {
+    () => {
+        concat!(
+            $crate::keys::stream_exists!(),
+            "local function of(list) \
+               local of = {} \
+               for i = 1, #list, 2 do of[list[i]] = list[i + 1] end \
+               return of \
+             end \
+             local last, lag, in_flight, read_ever \
+             for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
+               local it = of(group) \
+               if it['name'] == ARGV[1] then \
+                 last, lag, in_flight = it['last-delivered-id'], it['lag'], it['pending'] \
+                 read_ever = it['entries-read'] \
+               end \
+             end \
+             if not last then return redis.error_reply('NOGROUP no such group') end \
+             local function count(from, to, most) \
+               local counted = 0 \
+               while counted < most do \
+                 local page = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 500) \
+                 counted = counted + #page \
+                 if #page < 500 then return counted end \
+                 from = '(' .. page[#page][1] \
+               end \
+             end \
+             local all, most = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2]) \
+             local waiting \
+             local read = count('-', last, most) \
+             if read then \
+               waiting = all - read \
+             else \
+               waiting = count('(' .. last, '+', most) \
+               if not waiting and lag then \
+                 waiting = math.min(lag, all) \
+               elseif not waiting then \
+                 waiting = all - count('-', last, math.huge) \
+               end \
+             end \
+             local added = of(redis.call('XINFO', 'STREAM', KEYS[1]))['entries-added'] \
+             local cut = added and read_ever and waiting < added - read_ever "
+        )
+    };
+}
+pub(crate) use group_state;

@@ -11,8 +11,9 @@
 //! |---|---|---|
 //! | `holdfast:{orders}:stream` | stream | one entry per published order: `o` its id, `t` the trace context if it is sampled |
 //! | `holdfast:{orders}:retries` | sorted set | orders whose next attempt is due later; the score is that time by Redis's clock, in ms |
+//! | `holdfast:{orders}:refill` | string | `whole` if every unfinished order was published to this stream, otherwise since when orders are missing |
 //!
-//! Both have the same hash tag, so that scripts can use both in a cluster. There is one consumer group, `fulfilment`. Each process
+//! All have the same hash tag, so that scripts can use them together in a cluster. There is one consumer group, `fulfilment`. Each process
 //! is a consumer with its own name, because two consumers with the same name would receive each other's entries.
 //!
 //! # The states of an entry
@@ -39,18 +40,23 @@
 //!
 //! Each call has a timeout and returns its failure; the caller decides how long to wait before the next call. Connections are
 //! established again automatically, and a missing group is created by its readers. Redis must be version 7 or later.
+//!
+//! [`Queue::loss`] says whether orders are missing, because Redis was flushed, started empty or was trimmed by hand. The workers
+//! then publish all pending orders again. Until then, [`Queue::whole_depth`] is an error.
 
 mod connection;
 mod consumer;
 mod depth;
 mod error;
 mod keys;
+mod loss;
 mod queue;
 mod trace;
 
 pub use consumer::{Consumer, Delivery, StreamEntry};
 pub use depth::Depth;
 pub use error::QueueError;
+pub use loss::Loss;
 pub use queue::{Job, Queue, QueueSettings};
 
 /// The queue, as its publishers see it.

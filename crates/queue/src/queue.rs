@@ -7,7 +7,7 @@ use redis::{Client, RedisResult, Script, TlsCertificates};
 use crate::{
     Delivery, QueueError,
     connection::QueueConnection,
-    keys::{GROUP, ORDER, RETRIES, STREAM, TRACE, stream_exists},
+    keys::{GROUP, ORDER, REFILL, RETRIES, STREAM, TRACE, stream_exists},
     trace::Publishing,
 };
 
@@ -111,15 +111,31 @@ impl Queue {
         Ok(())
     }
 
-    /// Creates the stream and its group if they do not exist. Existing entries will be delivered.
+    /// Creates the stream and its group if they do not exist. Existing entries will be delivered. Orders may be missing in a new
+    /// group: see [`Queue::loss`].
     ///
     /// # Errors
     /// Redis is down or refuses the call.
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
+        let script = Script::new(
+            // The group has as good as read what was removed from the stream before: see `Queue::loss`.
+            "local removed = 0 \
+             if redis.call('EXISTS', KEYS[1]) == 1 then \
+               local stream = redis.call('XINFO', 'STREAM', KEYS[1]) \
+               local of = {} \
+               for i = 1, #stream, 2 do of[stream[i]] = stream[i + 1] end \
+               removed = of['entries-added'] - of['length'] \
+             end \
+             local made = redis.pcall( \
+               'XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM', 'ENTRIESREAD', removed) \
+             if made.err then return made end \
+             redis.call('DEL', KEYS[2]) \
+             return made",
+        );
+        let mut call = script.key(STREAM);
+        call.key(REFILL).arg(GROUP);
         let mut connection = self.connection.get();
-        let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(STREAM).arg(GROUP).arg("0").arg("MKSTREAM");
-        match self.within(create.query_async::<()>(&mut connection)).await {
+        match self.within(call.invoke_async::<()>(&mut connection)).await {
             Err(QueueError::Redis(error)) if error.code() == Some("BUSYGROUP") => Ok(()),
             result => result,
         }
@@ -164,6 +180,27 @@ impl Queue {
             for (delivery, delay) in retries {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 call.arg(&delivery.entry_id).arg(delay_ms).arg(member(&delivery.job));
+            }
+            let mut connection = self.connection.get();
+            self.within(call.invoke_async::<()>(&mut connection)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets orders aside that no consumer holds, until a delay has passed. An order that is set aside already gets the new delay.
+    ///
+    /// # Errors
+    /// Redis is down or refuses the call. Some of the orders may have been set aside.
+    pub async fn set_aside(&self, jobs: &[(Job, Duration)]) -> Result<(), QueueError> {
+        for jobs in jobs.chunks(CALL_MAX) {
+            let script = Script::new(
+                "local time = redis.call('TIME') \
+                 local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+                 for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], now + ARGV[i], ARGV[i + 1]) end",
+            );
+            let mut call = script.key(RETRIES);
+            for (job, delay) in jobs {
+                call.arg(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)).arg(member(job));
             }
             let mut connection = self.connection.get();
             self.within(call.invoke_async::<()>(&mut connection)).await?;

@@ -53,12 +53,19 @@ pub(crate) async fn consume<F: Fulfilment>(
         };
         let mut deliveries = match read {
             Ok(deliveries) => {
+                // Redis may have started without its data.
+                if failures > 0 || consumer.group_was_missing() {
+                    shared.redis_is_new.notify_one();
+                }
                 failures = 0;
                 shared.health.redis(None);
                 deliveries
             }
             // Redis is new or has lost its data.
-            Err(QueueError::NoGroup) if shared.queue.ensure_group().await.is_ok() => continue,
+            Err(QueueError::NoGroup) if shared.queue.ensure_group().await.is_ok() => {
+                shared.redis_is_new.notify_one();
+                continue;
+            }
             Err(error) => {
                 failures += 1;
                 shared.health.redis(Some(&error));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::Queue;
 use holdfast_store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     backoff::Backoff, health::WorkerHealth, in_flight::ConcurrencyLimit, metrics::WorkerMetrics,
@@ -19,6 +19,8 @@ pub(crate) struct WorkerContext {
     /// The bytes of orders that may be in memory.
     pub memory: Arc<Semaphore>,
     pub settings: JobSettings,
+    /// Redis may have lost orders: see `refill.rs`.
+    pub redis_is_new: Notify,
 }
 
 pub(crate) struct JobSettings {

@@ -26,6 +26,7 @@ mod jobs;
 mod maintenance;
 mod maintenance_task;
 mod metrics;
+mod refill;
 pub mod run;
 pub mod settings;
 mod trace;

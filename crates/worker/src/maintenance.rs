@@ -4,13 +4,23 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_queue::{Job, QueueError};
-use holdfast_store::{StoreError, fulfilment::SweepRule};
+use holdfast_store::{
+    StoreError,
+    fulfilment::{SweepRule, Swept},
+};
+use jiff::Timestamp;
 use rand::Rng as _;
 
-use crate::{context::WorkerContext, maintenance_task::MaintenanceTask};
+use crate::{
+    context::{JobSettings, WorkerContext},
+    maintenance_task::MaintenanceTask,
+    refill,
+};
 
 /// The most retries that are published, and lost orders that are found, in one step.
 const STEP_MAX: u32 = 1000;
+/// The same while the whole queue is lost.
+pub(crate) const REFILL_STEP_MAX: u32 = 5000;
 /// The most idempotency keys that are deleted in one step.
 const PURGE_MAX: u32 = 5000;
 /// The largest clock error that is tolerated.
@@ -21,7 +31,7 @@ const DEAD_LETTERS_MAX: u32 = 10_000;
 const CONSUMER_IDLE: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
-enum MaintenanceError {
+pub(crate) enum MaintenanceError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
@@ -32,11 +42,18 @@ impl MaintenanceTask {
     async fn run(self, shared: &WorkerContext) -> Result<(), MaintenanceError> {
         let queue = &shared.queue;
         match self {
-            Self::QueueDepth => shared.metrics.depth(queue.depth().await?),
+            Self::QueueDepth => match queue.whole_depth().await {
+                // What is left would look like a short queue.
+                Err(QueueError::Incomplete) => self.set_unknown(shared),
+                depth => shared.metrics.depth(depth?),
+            },
             Self::DueRetries => {
                 while queue.promote_due(STEP_MAX as usize).await? == STEP_MAX as usize {}
             }
-            Self::LostOrders => sweep(shared).await?,
+            Self::LostOrders => {
+                refill::refill(shared).await?;
+                sweep(shared, None).await?;
+            }
             Self::DeadLetters => {
                 let dead = shared.store.count_dead_letters(DEAD_LETTERS_MAX).await?;
                 shared.metrics.dead_letters.set(f64::from(dead));
@@ -74,7 +91,15 @@ pub(crate) async fn repeat(task: MaintenanceTask, shared: Arc<WorkerContext>) {
         // Spread, so that many workers do not run it at the same moment.
         let jitter = rand::rng().random_range(0.75..=1.25);
         let pause = task.pause(shared.settings.sweep_interval, failures);
-        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        let pause = tokio::time::sleep(pause.mul_f64(jitter));
+        if task == MaintenanceTask::LostOrders {
+            tokio::select! {
+                () = pause => {}
+                () = shared.redis_is_new.notified() => {}
+            }
+        } else {
+            pause.await;
+        }
         match attempt(task, &shared).await {
             Ok(()) => {
                 failures = 0;
@@ -96,23 +121,31 @@ async fn attempt(task: MaintenanceTask, shared: &WorkerContext) -> Result<(), Ma
         // Redis has lost its data. The queue is empty then, and the sweep must fill it again.
         Err(MaintenanceError::Queue(QueueError::NoGroup)) => {
             task.set_unknown(shared);
-            Ok(shared.queue.ensure_group().await?)
+            shared.queue.ensure_group().await?;
+            shared.redis_is_new.notify_one();
+            Ok(())
         }
         result => result,
     }
 }
 
-/// Publishes pending orders that should be in the queue but are not.
-async fn sweep(shared: &WorkerContext) -> Result<(), MaintenanceError> {
+/// Publishes pending orders that should be in the queue but are not. Those that have been pending since before `lost_before`
+/// are not in it, because it was lost at that time.
+pub(crate) async fn sweep(
+    shared: &WorkerContext,
+    lost_before: Option<Timestamp>,
+) -> Result<(), MaintenanceError> {
     let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
-    shared.metrics.oldest_age.set(waiting.as_secs_f64());
+    // What is left of a queue that has lost orders says nothing of their age.
+    let shown = if lost_before.is_some() { f64::NAN } else { waiting.as_secs_f64() };
+    shared.metrics.oldest_age.set(shown);
     let settings = &shared.settings;
     let rule = SweepRule {
         waiting,
         lost_after: settings.sweep_after,
-        // Twice, because other workers may have other settings.
-        horizon: settings.lease.max(settings.backoff.max) * 2 + CLOCK_TOLERANCE,
-        limit: STEP_MAX,
+        lost_before,
+        horizon: settings.horizon(),
+        limit: if lost_before.is_some() { REFILL_STEP_MAX } else { STEP_MAX },
     };
     let mut from = None;
     loop {
@@ -126,15 +159,23 @@ async fn sweep(shared: &WorkerContext) -> Result<(), MaintenanceError> {
         if !lost.is_empty() {
             tracing::info!(orders = lost.len(), "published lost orders again");
             shared.metrics.swept.inc_by(lost.len() as u64);
-            let jobs: Vec<_> = lost
-                .into_iter()
-                .map(|lost| Job { order_id: lost.order_id.0, trace_context: lost.trace_context })
-                .collect();
+            let jobs: Vec<_> = lost.into_iter().map(job).collect();
             shared.queue.publish_many(&jobs).await?;
         }
         from = next;
         if from.is_none() {
             return Ok(());
         }
+    }
+}
+
+pub(crate) fn job(lost: Swept) -> Job {
+    Job { order_id: lost.order_id.0, trace_context: lost.trace_context }
+}
+
+impl JobSettings {
+    /// Longer than any lease and any delay before the next attempt. Twice, because other workers may have other settings.
+    pub fn horizon(&self) -> Duration {
+        self.lease.max(self.backoff.max) * 2 + CLOCK_TOLERANCE
     }
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use holdfast_queue::{Consumer, Queue, QueueError};
 use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::{Readiness, Registry, metrics};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -100,6 +103,7 @@ impl Worker {
             health: WorkerHealth::new(readiness),
             metrics,
             memory: unread::memory(),
+            redis_is_new: Notify::new(),
             settings: JobSettings {
                 batch: settings.batch,
                 lease: settings.lease,

@@ -77,7 +77,7 @@ pub struct QueueEntry {
 impl QueueEntry {
     /// The queue of one release.
     pub fn one(namespace: &str, release: &str, redis_url: RedisUrl) -> Self {
-        let labels = [("queue", "orders"), ("release", release)];
+        let labels = [("queue", super::ORDERS), ("release", release)];
         Self {
             namespace: namespace.to_owned(),
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
@@ -107,7 +107,7 @@ struct Entry {
 }
 
 fn orders() -> String {
-    "orders".to_owned()
+    super::ORDERS.to_owned()
 }
 
 fn holdfast() -> String {

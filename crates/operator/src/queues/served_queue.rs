@@ -1,8 +1,9 @@
-//! One queue, and asking its Redis.
+//! One queue: asking its Redis, and the database of its release.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use holdfast_queue::{Queue, QueueError, QueueSettings};
+use holdfast_queue::{Depth, Queue, QueueError, QueueSettings};
+use holdfast_store::Store;
 use holdfast_telemetry::RedisCa;
 use parking_lot::Mutex;
 
@@ -17,9 +18,14 @@ pub struct RedisAccess {
     pub redis_ca: Option<RedisCa>,
 }
 
+/// The most unfinished orders that are counted in the database while Redis has all of them.
+const COUNTED_MAX: u32 = 50_000;
+
 /// A queue whose depth is served.
 pub struct ServedQueue {
     listed: QueueEntry,
+    /// Where its orders are, if that is known.
+    store: Option<Store>,
     reach: RedisAccess,
     /// `None` before the first request, and after one without an answer.
     connection: Mutex<Option<Queue>>,
@@ -43,6 +49,9 @@ impl QueueUnavailable {
             Self::Queue(QueueError::NoGroup) => {
                 "its consumer group does not exist: Redis was emptied, or no worker has run yet"
             }
+            Self::Queue(QueueError::Incomplete) => {
+                "Redis has lost orders, and the workers have not published all of them again"
+            }
             Self::Queue(QueueError::Url(_) | QueueError::Redis(_)) => {
                 "Redis cannot be reached or refused the question"
             }
@@ -55,14 +64,15 @@ impl QueueUnavailable {
             Self::Settings | Self::Queue(QueueError::Url(_)) => "settings",
             Self::Queue(QueueError::Timeout) => "timeout",
             Self::Queue(QueueError::NoGroup) => "no_group",
+            Self::Queue(QueueError::Incomplete) => "incomplete",
             Self::Queue(QueueError::Redis(_)) => "redis",
         }
     }
 }
 
 impl ServedQueue {
-    pub(super) fn new(listed: QueueEntry, reach: RedisAccess) -> Self {
-        Self { listed, reach, connection: Mutex::new(None) }
+    pub(super) fn new(listed: QueueEntry, reach: RedisAccess, store: Option<Store>) -> Self {
+        Self { listed, store, reach, connection: Mutex::new(None) }
     }
 
     pub(super) fn is(&self, other: &QueueEntry) -> bool {
@@ -88,23 +98,60 @@ impl ServedQueue {
         self.listed.labels.get(key).map_or("", String::as_str)
     }
 
-    /// How many orders are in the queue: waiting, being fulfilled, or set aside. Takes no longer than
-    /// the timeout. Cancellation safe.
+    /// How many orders are unfinished: waiting, being fulfilled, or set aside. The database knows it, if it is known and answers.
+    /// Redis is asked for a large backlog, which is expensive to count, and where the database is not known. It may have lost orders,
+    /// and then its number is not used. Takes no longer than twice the timeout. Cancellation safe.
     ///
     /// # Errors
     /// It is not known.
     pub async fn depth(&self) -> Result<u64, QueueUnavailable> {
         let queue = self.queue()?;
-        self.heard(queue.depth().await).map(holdfast_queue::Depth::total)
+        let (depth, unfinished) =
+            tokio::join!(queue.whole_depth(), self.unfinished(Some(COUNTED_MAX)));
+        let depth = self.heard(depth).map(Depth::total);
+        let lost = match &depth {
+            Ok(_) => false,
+            Err(QueueUnavailable::Queue(QueueError::NoGroup | QueueError::Incomplete)) => true,
+            // The workers cannot work without Redis either.
+            Err(_) => return depth,
+        };
+        match unfinished {
+            None => depth,
+            Some(unfinished) if unfinished < u64::from(COUNTED_MAX) => Ok(unfinished),
+            Some(_) if lost => match self.unfinished(None).await {
+                Some(unfinished) => Ok(unfinished),
+                None => depth,
+            },
+            Some(unfinished) => depth.map(|depth| depth.max(unfinished)),
+        }
+    }
+
+    /// What the database says, if it is known and answers in time.
+    async fn unfinished(&self, max: Option<u32>) -> Option<u64> {
+        let counting = self.store.as_ref()?.count_unfinished(max);
+        match tokio::time::timeout(self.reach.timeout, counting).await {
+            Ok(Ok(unfinished)) => Some(unfinished),
+            Ok(Err(error)) => {
+                let error = holdfast_telemetry::Chain(&error);
+                tracing::debug!(%error, "the unfinished orders were not counted");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::debug!("the unfinished orders were not counted in time");
+                None
+            }
+        }
     }
 
     /// How long the next order has waited; zero if none waits. Takes no
-    /// longer than the timeout. Cancellation safe.
+    /// longer than twice the timeout. Cancellation safe.
     ///
     /// # Errors
     /// It is not known.
     pub async fn oldest_age(&self) -> Result<Duration, QueueUnavailable> {
         let queue = self.queue()?;
+        // What is left of a queue that has lost orders says nothing of their age.
+        self.heard(queue.whole_depth().await)?;
         self.heard(queue.oldest_waiting().await).map(Option::unwrap_or_default)
     }
 

@@ -1,6 +1,6 @@
 //! What the API server hands on to a client.
 
-use holdfast_queue::{Job, Queue, QueueSettings};
+use holdfast_queue::{Job, Queue, QueueError, QueueSettings};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,6 +10,17 @@ use crate::{
 
 pub fn queue(url: &str) -> Queue {
     Queue::connect(QueueSettings::new(url)).unwrap()
+}
+
+/// Makes the queue what a worker makes of a new one: with its group, and with all orders.
+pub async fn try_ready(queue: &Queue) -> Result<(), QueueError> {
+    queue.ensure_group().await?;
+    queue.loss(Some(1)).await?;
+    queue.refilled(1).await
+}
+
+pub async fn ready(queue: &Queue) {
+    try_ready(queue).await.unwrap();
 }
 
 pub async fn publish(queue: &Queue, orders: i64) {
@@ -67,7 +78,7 @@ async fn values_are_those_of_the_queues_that_the_selector_picks() {
     cluster.list("values", "full", &full.url()).await;
     cluster.list("values", "empty", &empty.url()).await;
     for redis in [&full, &empty] {
-        queue(&redis.url()).ensure_group().await.unwrap();
+        ready(&queue(&redis.url())).await;
     }
     publish(&queue(&full.url()), 7).await;
     let depth = format!("{API}/namespaces/values/holdfast_queue_depth");
@@ -106,7 +117,7 @@ async fn what_cannot_be_answered_is_refused_with_a_status_object() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let redis = redis().await;
-    queue(&redis.url()).ensure_group().await.unwrap();
+    ready(&queue(&redis.url())).await;
     cluster.list("refused", "shop", &redis.url()).await;
     let of = |rest: &str| format!("{API}/namespaces/refused/{rest}");
     for (path, code, reason, words) in [

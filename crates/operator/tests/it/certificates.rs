@@ -55,7 +55,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_questio
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let scaled = Scaled::new("rotation").await;
-    scaled.queue.ensure_group().await.unwrap();
+    crate::answers::ready(&scaled.queue).await;
     publish(&scaled.queue, 8).await;
     scaled.until_replicas(4).await;
 

@@ -7,7 +7,7 @@ use crate::{answers::publish, cluster::until, hpa::Scaled};
 /// Eight orders, and four workers for them.
 async fn at_work(namespace: &'static str) -> Scaled {
     let scaled = Scaled::new(namespace).await;
-    scaled.queue.ensure_group().await.unwrap();
+    crate::answers::ready(&scaled.queue).await;
     publish(&scaled.queue, 8).await;
     scaled.until_replicas(4).await;
     scaled
@@ -29,7 +29,7 @@ async fn redis_gone_changes_nothing_and_is_followed_again_when_back() {
     scaled.holds_because("is not known: Redis cannot be reached", 4).await;
     scaled.redis.restart().await.unwrap();
     // The connection of before is broken; the first command on it finds that out.
-    until("Redis is back", async || scaled.queue.ensure_group().await.is_ok()).await;
+    until("Redis is back", async || crate::answers::try_ready(&scaled.queue).await.is_ok()).await;
     publish(&scaled.queue, 10).await;
     scaled.until_replicas(5).await;
 }
@@ -54,7 +54,7 @@ async fn redis_flushed_changes_nothing_until_a_worker_has_made_the_group_again()
     // The sweeper publishes what was lost; the stream alone does not tell how much is left.
     publish(&scaled.queue, 12).await;
     scaled.holds_because("is not known: its consumer group does not exist", 4).await;
-    scaled.queue.ensure_group().await.unwrap();
+    crate::answers::ready(&scaled.queue).await;
     scaled.until_replicas(6).await;
 }
 

@@ -33,7 +33,7 @@ async fn twenty_queues_are_answered_for_in_32_mib() {
     let servers: Vec<Redis> = vec![redis().await, redis().await];
     for server in &servers {
         let queue = queue(&server.url());
-        queue.ensure_group().await.unwrap();
+        crate::answers::ready(&queue).await;
         publish(&queue, 5000).await;
     }
     let queues: Vec<_> = (0..QUEUES)

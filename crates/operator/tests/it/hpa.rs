@@ -90,7 +90,7 @@ impl Scaled {
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn the_hpa_follows_the_queue_up_and_down() {
     let scaled = Scaled::new("hpa").await;
-    scaled.queue.ensure_group().await.unwrap();
+    crate::answers::ready(&scaled.queue).await;
     publish(&scaled.queue, 12).await;
     scaled.until_replicas(6).await;
     scaled.work(7).await;

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod answers;
+mod backlog;
 mod certificates;
 mod cluster;
 mod faults;

@@ -27,7 +27,7 @@ async fn redis(folder: &std::path::Path) -> (Redis, Port) {
         .collect();
     let redis = Redis::start(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
     let queue = Queue::connect(holdfast_queue::QueueSettings::new(redis.url())).unwrap();
-    queue.ensure_group().await.unwrap();
+    crate::answers::ready(&queue).await;
     let jobs: Vec<_> = (1..=3).map(|order_id| Job { order_id, trace_context: None }).collect();
     queue.publish_many(&jobs).await.unwrap();
     (redis, port)
@@ -47,7 +47,7 @@ async fn a_queue_behind_tls_is_counted_by_the_right_authority_only() {
     for (authority, known) in [("tls.crt", true), ("other.crt", false)] {
         let ca = RedisCa::from_str(folder.path().join(authority).to_str().unwrap()).unwrap();
         let reach = RedisAccess { timeout: Duration::from_secs(5), redis_ca: Some(ca) };
-        let queues = Queues::load(QueueSettings::File(list.clone()), reach).await.unwrap();
+        let queues = Queues::load(QueueSettings::File(list.clone()), reach, None).await.unwrap();
         let all = queues.all();
         assert_eq!(all[0].depth().await.ok(), known.then_some(3), "{authority}");
         assert_eq!(all[1].depth().await.unwrap(), 3, "in the clear, {authority}");

@@ -19,7 +19,7 @@ const PATH: &str =
 
 async fn listed(cluster: &Cluster, namespace: &str) -> holdfast_sandbox::Redis {
     let redis = redis().await;
-    queue(&redis.url()).ensure_group().await.unwrap();
+    crate::answers::ready(&queue(&redis.url())).await;
     cluster.namespace(&cluster.client().await, namespace).await;
     cluster.list(namespace, "shop", &redis.url()).await;
     redis

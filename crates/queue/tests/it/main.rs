@@ -6,3 +6,4 @@ mod delivery;
 mod depth;
 mod faults;
 mod fixture;
+mod loss;

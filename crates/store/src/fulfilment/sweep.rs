@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdfast_domain::OrderId;
+use jiff::Timestamp;
 
 use super::lease::{lease_ran_out, lease_ran_out_detail};
 use crate::{
@@ -32,11 +33,21 @@ pub struct SweepRule {
     pub waiting: Duration,
     /// How much longer than that an order must have been pending.
     pub lost_after: Duration,
+    /// The queue has lost everything that it had at this time: orders that have been pending since before it are lost,
+    /// whatever `waiting` and `lost_after` say.
+    pub lost_before: Option<Timestamp>,
     /// Longer than any lease and any wait for the next try: a time that is further ahead was written
     /// before the database's clock was set back, and is not waited for.
     pub horizon: Duration,
     /// The most orders of one step.
     pub limit: u32,
+}
+
+impl SweepRule {
+    /// No message waits in a queue that has lost everything.
+    fn waiting(self) -> Duration {
+        if self.lost_before.is_some() { Duration::ZERO } else { self.waiting }
+    }
 }
 
 /// Where a sweep goes on.
@@ -82,7 +93,7 @@ impl Store {
                         AND created_at >= $4
                         AND (
                             coalesce(next_attempt_at, created_at)
-                                < now() - ($2::interval + $3::interval)
+                                < coalesce($6, now() - ($2::interval + $3::interval))
                             OR next_attempt_at > now() + $5::interval
                         )
                     ORDER BY created_at, id
@@ -105,7 +116,7 @@ impl Store {
                         AND created_at > now() + $5::interval
                         AND (
                             coalesce(next_attempt_at, created_at)
-                                < now() - ($2::interval + $3::interval)
+                                < coalesce($6, now() - ($2::interval + $3::interval))
                             OR coalesce(next_attempt_at, created_at) > now() + $5::interval
                         )
                     ORDER BY created_at, id
@@ -144,10 +155,11 @@ impl Store {
                     CASE WHEN created_at <= now() THEN created_at END AS "created_at: Time""#
             ],
             i64::from(rule.limit),
-            interval(rule.waiting),
+            interval(rule.waiting()),
             interval(rule.lost_after),
             Time::from(timestamp(from.map_or(0, |from| from.0))?) as Time,
             interval(rule.horizon),
+            rule.lost_before.map(Time::from) as Option<Time>,
         )
         .fetch_all(self.work())
         .await?;
@@ -160,5 +172,61 @@ impl Store {
         // Orders of one batch have one time of creation, so that time is looked at again.
         let more = u32::try_from(swept.len()).is_ok_and(|found| found >= rule.limit);
         Ok((swept, more.then_some(SweptUpTo(up_to))))
+    }
+
+    /// Pending orders whose next attempt is ahead, but not further than `horizon`, with the time until then, in the order of
+    /// their ids. At most `limit`, of those with an id above `after`.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn set_aside(
+        &self,
+        horizon: Duration,
+        after: OrderId,
+        limit: u32,
+    ) -> Result<Vec<(Swept, Duration)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"
+            SELECT id, trace_context,
+                (extract(epoch FROM next_attempt_at - now()) * 1000)::bigint AS "delay_ms!"
+            FROM orders
+            WHERE status = 'pending'
+                AND next_attempt_at > now()
+                AND next_attempt_at <= now() + $2::interval
+                AND id > $3
+            ORDER BY id
+            LIMIT $1
+            "#,
+            i64::from(limit),
+            interval(horizon),
+            after.0,
+        )
+        .fetch_all(self.reads())
+        .await?;
+        let delay = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let found = rows.into_iter().map(|row| {
+            let swept = Swept { order_id: OrderId(row.id), trace_context: row.trace_context };
+            (swept, delay(row.delay_ms))
+        });
+        Ok(found.collect())
+    }
+
+    /// How many orders are pending or being processed, counted up to `max`, if that is given.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn count_unfinished(&self, max: Option<u32>) -> Result<u64, StoreError> {
+        let unfinished = sqlx::query_scalar!(
+            r#"
+            SELECT count(*) AS "unfinished!"
+            FROM (
+                SELECT FROM orders WHERE status IN ('pending', 'processing') LIMIT $1
+            ) AS counted
+            "#,
+            max.map(i64::from) as Option<i64>,
+        )
+        .fetch_one(self.reads())
+        .await?;
+        Ok(u64::try_from(unfinished).unwrap_or(0))
     }
 }

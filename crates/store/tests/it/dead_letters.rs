@@ -93,6 +93,7 @@ async fn a_replay_that_nobody_published_is_found_by_the_sweep() {
     let rule = SweepRule {
         waiting: Duration::ZERO,
         lost_after: Duration::ZERO,
+        lost_before: None,
         horizon: Duration::from_hours(1),
         limit: 10,
     };

@@ -25,7 +25,13 @@ async fn age_by(store: &Store, id: OrderId, interval: &str) {
 
 /// What a sweep finds in one step, while nothing waits in the queue.
 pub async fn found(store: &Store, limit: u32, lost_after: Duration) -> Vec<OrderId> {
-    let rule = SweepRule { waiting: Duration::ZERO, lost_after, horizon: HORIZON, limit };
+    let rule = SweepRule {
+        waiting: Duration::ZERO,
+        lost_after,
+        lost_before: None,
+        horizon: HORIZON,
+        limit,
+    };
     let (swept, _) = store.sweep(rule, None).await.unwrap();
     let mut ids: Vec<_> = swept.into_iter().map(|swept| swept.order_id).collect();
     ids.sort();
@@ -61,6 +67,7 @@ async fn a_sweep_leaves_alone_what_may_wait_in_the_queue() {
     let rule = SweepRule {
         waiting: Duration::from_mins(1),
         lost_after: Duration::from_secs(10),
+        lost_before: None,
         horizon: HORIZON,
         limit: 10,
     };
@@ -130,6 +137,7 @@ async fn a_sweep_goes_on_where_it_stopped() {
     let rule = SweepRule {
         waiting: Duration::ZERO,
         lost_after: Duration::from_mins(1),
+        lost_before: None,
         horizon: HORIZON,
         limit: 4,
     };
@@ -174,4 +182,76 @@ async fn sweepers_at_the_same_time_share_the_work() {
     let mut found = sweepers.join_all().await.concat();
     found.sort();
     assert_eq!(found, ids, "each once");
+}
+
+/// What a sweep finds after the queue has lost everything at this time.
+async fn found_after_loss(store: &Store, lost_before: jiff::Timestamp, limit: u32) -> Vec<OrderId> {
+    let hour = Duration::from_hours(1);
+    let rule = SweepRule {
+        waiting: hour,
+        lost_after: hour,
+        lost_before: Some(lost_before),
+        horizon: HORIZON,
+        limit,
+    };
+    let (mut ids, mut from) = (Vec::new(), None);
+    loop {
+        let (swept, next) = store.sweep(rule, from).await.unwrap();
+        ids.extend(swept.into_iter().map(|swept| swept.order_id));
+        from = next;
+        if from.is_none() {
+            ids.sort();
+            return ids;
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_loss_all_pending_orders_from_before_it_are_found_once() {
+    let store = store().await;
+    let ids = orders(&store, 6).await;
+    claim_one(&store, ids[1], LEASE).await;
+    let retry = Verdict::Retry(Duration::from_mins(1), "busy".to_owned());
+    claim_one(&store, ids[2], LEASE).await;
+    store.finish(&[(ids[2], 1, retry).into()]).await.unwrap();
+    let lost = store.clock().await.unwrap();
+    let later = orders(&store, 1).await;
+
+    let before = [ids[0], ids[3], ids[4], ids[5]];
+    assert_eq!(found_after_loss(&store, lost, 3).await, before, "however young they are");
+    assert_eq!(found_after_loss(&store, lost, 3).await, [], "another worker has them");
+    let again = store.clock().await.unwrap();
+    assert_eq!(found_after_loss(&store, again, 100).await, [&before[..], &later].concat());
+}
+
+#[tokio::test]
+async fn orders_whose_next_attempt_is_ahead_are_listed_with_its_time() {
+    let store = store().await;
+    let ids = orders(&store, 3).await;
+    for (id, delay) in [(ids[0], 20), (ids[2], 5)] {
+        claim_one(&store, id, LEASE).await;
+        let retry = Verdict::Retry(Duration::from_mins(delay), "busy".to_owned());
+        store.finish(&[(id, 1, retry).into()]).await.unwrap();
+    }
+    let found = store.set_aside(HORIZON, OrderId(0), 1).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0.order_id, ids[0]);
+    assert_eq!(found[0].1.as_secs() / 60, 19, "{found:?}");
+    let found = store.set_aside(HORIZON, ids[0], 10).await.unwrap();
+    assert_eq!(found.iter().map(|(it, _)| it.order_id).collect::<Vec<_>>(), [ids[2]]);
+    // A time that is so far ahead was written before the clock was set back.
+    let found = store.set_aside(Duration::from_mins(10), OrderId(0), 10).await.unwrap();
+    assert_eq!(found.iter().map(|(it, _)| it.order_id).collect::<Vec<_>>(), [ids[2]]);
+}
+
+#[tokio::test]
+async fn unfinished_orders_are_counted_up_to_a_number_or_all() {
+    let store = store().await;
+    let ids = orders(&store, 5).await;
+    claim_one(&store, ids[0], LEASE).await;
+    claim_one(&store, ids[1], LEASE).await;
+    store.finish(&[(ids[1], 1, Verdict::Completed).into()]).await.unwrap();
+    assert_eq!(store.count_unfinished(None).await.unwrap(), 4);
+    assert_eq!(store.count_unfinished(Some(3)).await.unwrap(), 3);
+    assert_eq!(store.count_unfinished(Some(100)).await.unwrap(), 4);
 }

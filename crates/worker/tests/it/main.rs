@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod large;
 mod locked_orders;
+mod lost_queue;
 mod outages;
 mod outcomes;
 mod receiver;

@@ -129,6 +129,7 @@ async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
     let sweep = holdfast_store::fulfilment::SweepRule {
         waiting: Duration::ZERO,
         lost_after: Duration::ZERO,
+        lost_before: None,
         horizon: Duration::from_hours(1),
         limit: 10,
     };

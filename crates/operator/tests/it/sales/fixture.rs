@@ -182,7 +182,7 @@ impl Fixture {
             redis_url: "redis://127.0.0.1:1".parse().unwrap(),
         };
         let reach = RedisAccess { timeout: std::time::Duration::from_millis(100), redis_ca: None };
-        let queues = Queues::load(queues, reach).await.unwrap();
+        let queues = Queues::load(queues, reach, None).await.unwrap();
         let controller = controller(namespace, &client, store.as_ref(), &queues, workers);
         let sales = Api::namespaced(client.clone(), namespace);
         let controllers_store = store.clone();

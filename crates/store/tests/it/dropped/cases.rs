@@ -257,12 +257,18 @@ pub fn cases() -> Vec<Case> {
             let rule = SweepRule {
                 waiting: Duration::ZERO,
                 lost_after: Duration::ZERO,
+                lost_before: None,
                 horizon: DAY,
                 limit: 1000,
             };
             it.store.sweep(rule, None).await.unwrap();
             Some(format!("(SELECT next_attempt_at IS NOT NULL FROM orders WHERE id = {})", it.pending))
         }
+        Store::set_aside, it => {
+            it.store.set_aside(DAY, OrderId(0), 10).await.unwrap();
+            None
+        }
+        Store::count_unfinished, it => { it.store.count_unfinished(None).await.unwrap(); None }
 
         Store::dead_letters, it => {
             let page = DeadLetterPage { limit: 10, ..DeadLetterPage::default() };

@@ -1,0 +1,169 @@
+//! The depth is the number of unfinished orders, whatever has happened to Redis, or it is an error.
+
+use std::time::Duration;
+
+use holdfast_operator::queues::{OwnOrders, QueueSettings, Queues, RedisAccess};
+use holdfast_queue::Queue;
+use holdfast_sandbox::{
+    Postgres, PostgresOptions, Process, ProcessOptions, Redis, until, workspace_binary,
+};
+use holdfast_store::{Store, StoreSettings};
+use holdfast_telemetry::RedisUrl;
+
+use crate::{
+    answers::{publish, queue, ready},
+    cluster::redis,
+};
+
+const STREAM: &str = "holdfast:{orders}:stream";
+const ORDERS: i64 = 4500;
+
+struct Backlog {
+    postgres: Postgres,
+    url: String,
+    store: Store,
+    redis: Redis,
+    queue: Queue,
+    queues: Queues,
+    /// The same queue, served by an operator that does not know its database.
+    without_database: Queues,
+}
+
+impl Backlog {
+    /// Unfinished orders, all of them in the queue.
+    async fn new() -> Self {
+        let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
+        let url = postgres.create_database().await.unwrap();
+        let store = Store::connect(&StoreSettings::new(&url).unwrap());
+        store.migrate().await.unwrap();
+        sqlx::query(
+            "INSERT INTO orders (product_id, quantity, unit_price_minor) \
+             SELECT 1, 1, 100 FROM generate_series(1, $1)",
+        )
+        .bind(ORDERS)
+        .execute(store.pool())
+        .await
+        .unwrap();
+        let redis = redis().await;
+        let queue = queue(&redis.url());
+        ready(&queue).await;
+        publish(&queue, ORDERS).await;
+        let own = OwnOrders {
+            namespace: "shop".to_owned(),
+            release: "holdfast".to_owned(),
+            store: store.clone(),
+        };
+        let queues = served(&redis, Some(own)).await;
+        let without_database = served(&redis, None).await;
+        Self { postgres, url, store, redis, queue, queues, without_database }
+    }
+
+    async fn depth(&self) -> Option<u64> {
+        self.queues.all()[0].depth().await.ok()
+    }
+
+    async fn depth_without_database(&self) -> Option<u64> {
+        self.without_database.all()[0].depth().await.ok()
+    }
+
+    async fn unfinished(&self) -> u64 {
+        self.store.count_unfinished(None).await.unwrap()
+    }
+
+    async fn lose(&self, how: &str) {
+        if how == "restart" {
+            self.redis.kill9().await.unwrap();
+            self.redis.restart().await.unwrap();
+        } else {
+            self.redis.command(how).await.unwrap();
+        }
+    }
+
+    async fn worker(&self) -> Process {
+        let binary = workspace_binary("holdfast-worker").unwrap();
+        let options = ProcessOptions::new(binary)
+            .arg("run")
+            .env("DATABASE_URL", &self.url)
+            .env("REDIS_URL", self.redis.url())
+            .env("HOLDFAST_METRICS_ADDR", "127.0.0.1:0")
+            .env("HOLDFAST_WORKER_CONCURRENCY", "64")
+            .env("HOLDFAST_FULFILMENT_MS", "100");
+        Process::start(options).await.unwrap()
+    }
+}
+
+async fn served(redis: &Redis, own: Option<OwnOrders>) -> Queues {
+    let settings = QueueSettings::One {
+        namespace: "shop".to_owned(),
+        release: "holdfast".to_owned(),
+        redis_url: redis.url().parse::<RedisUrl>().unwrap(),
+    };
+    let reach = RedisAccess { timeout: Duration::from_secs(5), redis_ca: None };
+    Queues::load(settings, reach, own).await.unwrap()
+}
+
+fn losses() -> Vec<String> {
+    let trimmed = [0, 100, 4400].map(|left| format!("XTRIM {STREAM} MAXLEN {left}"));
+    let others = [
+        "FLUSHALL".to_owned(),
+        "restart".to_owned(),
+        format!("DEL {STREAM}"),
+        format!("XGROUP DESTROY {STREAM} fulfilment"),
+    ];
+    others.into_iter().chain(trimmed).collect()
+}
+
+#[tokio::test]
+async fn after_each_loss_the_depth_is_what_the_database_has() {
+    for how in losses() {
+        let backlog = Backlog::new().await;
+        assert_eq!(backlog.depth().await, Some(4500));
+        assert_eq!(backlog.depth_without_database().await, Some(4500));
+        backlog.lose(&how).await;
+        until("Redis answers", async || backlog.queue.ensure_group().await.is_ok()).await;
+        // A connection to a server that has ended is noticed by its use.
+        let depth = until("the operator answers", async || backlog.depth().await).await;
+        assert_eq!(depth, 4500, "{how}");
+        assert_eq!(backlog.depth_without_database().await, None, "{how}");
+        let age = backlog.queues.all()[0].oldest_age().await;
+        assert!(age.is_err(), "{how}: the age of what is left says nothing: {age:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_neither_knows_is_an_error() {
+    let backlog = Backlog::new().await;
+    backlog.postgres.pause().await.unwrap();
+    assert_eq!(backlog.depth().await, Some(4500), "Redis has all of them");
+    backlog.lose("FLUSHALL").await;
+    assert_eq!(backlog.depth().await, None, "there is no group");
+    backlog.queue.ensure_group().await.unwrap();
+    assert_eq!(backlog.depth().await, None, "nobody has filled it");
+    backlog.postgres.resume().await.unwrap();
+    until("the database answers", async || backlog.depth().await == Some(4500)).await;
+    backlog.redis.kill9().await.unwrap();
+    assert_eq!(backlog.depth().await, None, "no worker can work without Redis");
+}
+
+/// While workers fill it again and work, no answer is too low.
+#[tokio::test]
+async fn the_depth_is_never_too_low_while_workers_fill_the_queue_again() {
+    for how in losses() {
+        let backlog = Backlog::new().await;
+        let _worker = backlog.worker().await;
+        until("orders are completed", async || backlog.unfinished().await < 4400).await;
+        backlog.lose(&how).await;
+        let mut answers = 0;
+        until(&format!("the queue is whole after {how}"), async || {
+            let depth = backlog.depth().await;
+            let unfinished = backlog.unfinished().await;
+            if let Some(depth) = depth {
+                answers += 1;
+                assert!(depth * 100 >= unfinished * 95, "{how}: {depth} of {unfinished}");
+            }
+            backlog.queue.whole_depth().await.is_ok() && unfinished > 0
+        })
+        .await;
+        assert!(answers > 0, "{how}: it was never answered");
+    }
+}

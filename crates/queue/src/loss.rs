@@ -1,0 +1,71 @@
+//! Whether the queue has lost orders.
+//!
+//! Redis may be flushed, start empty, or be trimmed by hand. What is left looks like a short queue. So a key beside the stream says
+//! that every unfinished order has been published since the stream exists. It disappears together with the stream. Trimming by
+//! hand leaves the key, but then fewer entries wait than the group has still to read.
+
+use redis::Script;
+
+use crate::{
+    Queue, QueueError,
+    depth::COUNT_MAX,
+    keys::{GROUP, REFILL, RETRIES, STREAM, group_state},
+};
+
+/// The value of the key when nothing is missing. Otherwise it is the time at which the loss was noticed.
+const WHOLE: &str = "whole";
+
+/// Whether the queue has lost orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Every unfinished order was published to this stream.
+    None,
+    /// Orders are missing, and no process has noticed it before.
+    New,
+    /// Orders that have been pending since before this time may be missing: microseconds since 1970, by the database's clock.
+    Before(i64),
+}
+
+impl Queue {
+    /// Whether orders are missing. With `now`, a new loss is recorded with this time, so that all workers use the same.
+    ///
+    /// # Errors
+    /// Redis is down or refuses the call, or the group does not exist.
+    pub async fn loss(&self, now: Option<i64>) -> Result<Loss, QueueError> {
+        let script = Script::new(concat!(
+            group_state!(),
+            "local known = redis.call('GET', KEYS[3]) \
+             if known and not cut then return known end \
+             if ARGV[3] == '' then return '' end \
+             if cut then \
+               redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], last, 'ENTRIESREAD', added - waiting) \
+             end \
+             redis.call('SET', KEYS[3], ARGV[3]) \
+             return ARGV[3]",
+        ));
+        let mut call = script.key(STREAM);
+        call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX);
+        call.arg(now.map(|now| now.to_string()).unwrap_or_default());
+        let mut connection = self.connection.get();
+        let known: String = self.within(call.invoke_async(&mut connection)).await?;
+        Ok(match known.as_str() {
+            WHOLE => Loss::None,
+            // A time that cannot be read is as good as none.
+            text => text.parse().map_or(Loss::New, Loss::Before),
+        })
+    }
+
+    /// All orders that were pending before this time have been published again. Has no effect if orders have been lost once more.
+    ///
+    /// # Errors
+    /// Redis is down or refuses the call.
+    pub async fn refilled(&self, before: i64) -> Result<(), QueueError> {
+        let script = Script::new(
+            "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end",
+        );
+        let mut call = script.key(REFILL);
+        call.arg(before).arg(WHOLE);
+        let mut connection = self.connection.get();
+        self.within(call.invoke_async::<()>(&mut connection)).await
+    }
+}
