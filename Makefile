@@ -56,7 +56,7 @@ check: ## Before each commit: format, clippy, unit tests and the fast integratio
 
 .PHONY: test
 test: ## Before each push: everything that CI checks
-	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-kubernetes
+	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-swagger test-kubernetes
 
 .PHONY: test-tools
 test-tools:
@@ -95,6 +95,12 @@ test-contract: ## Send the API what its OpenAPI document allows and what it forb
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac
+
+.PHONY: test-swagger
+test-swagger: ## Execute each operation of the Swagger pages in headless Chromium
+	@if scripts/install-deps chromium; then exec $(TESTS) --test it -- --ignored browser::each_operation; \
+	  elif [ "$$HOLDFAST_CONTRACT_TESTS" = required ]; then exit 1; \
+	  else echo "NOT TESTED: the Swagger pages" >&2; fi
 
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)

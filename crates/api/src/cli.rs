@@ -122,8 +122,13 @@ async fn reachable(store: &Store, limit: Duration) {
 fn print_openapi(settings: OpenapiSettings) -> ExitCode {
     use std::io::Write as _;
 
-    let surface = if settings.admin { Surface::Admin } else { Surface::Public };
-    let document = match crate::openapi::document(surface).to_pretty_json() {
+    // Where `make run` has them.
+    let (surface, server) = if settings.admin {
+        (Surface::Admin, "http://localhost:9463")
+    } else {
+        (Surface::Public, "http://localhost:8000")
+    };
+    let document = match crate::openapi::document(surface, server).to_pretty_json() {
         Ok(document) => document,
         Err(error) => return failed(&error),
     };

@@ -13,8 +13,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{body::encode, endpoint::Surface, openapi::document};
 
-static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public)));
-static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin)));
+static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public, "/")));
+static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin, "/")));
 
 /// `GET /`: leads to the documentation.
 pub async fn root() -> Redirect {

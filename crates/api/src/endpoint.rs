@@ -8,8 +8,10 @@
 //! |---|---|
 //! | `signature` | what a handler's arguments and answer add to the document |
 //! | `answer` | answers of handlers |
+//! | `answer_schema` | the schemas of answers, flat |
 
 mod answer;
+mod answer_schema;
 mod signature;
 
 use axum::{
@@ -19,6 +21,7 @@ use axum::{
 };
 
 pub use answer::{Created, Found, JsonAnswer, JsonArray, NoContent};
+pub(crate) use answer_schema::answer_schema;
 pub use signature::{Answer, Argument, Description, Signature};
 
 pub use crate::access::Access;
@@ -31,6 +34,9 @@ pub struct Endpoint {
     pub method: Method,
     /// The path, with the name of a part that varies in braces.
     pub path: &'static str,
+    /// What stands in that part in the document's example, which is there when `make run` begins; empty where no part
+    /// varies.
+    pub path_example: &'static str,
     /// What a caller needs. [`Scope::Admin`] is on the admin port, other scopes are on the public one, and what is open to
     /// everybody is on both. Requests of a caller who was asked for a scope count against their rate.
     pub access: Access,

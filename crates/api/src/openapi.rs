@@ -8,9 +8,9 @@ use utoipa::{
     openapi::{
         Components, Content, ContentBuilder, HeaderBuilder, HttpMethod, InfoBuilder,
         LicenseBuilder, Object, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Response,
-        ResponseBuilder, Schema,
+        ResponseBuilder, Schema, Server,
         example::ExampleBuilder,
-        path::{Operation, OperationBuilder, PathItem},
+        path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem},
         schema::Type,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 use crate::{
-    endpoint::{AnswerHeader, BoundEndpoint, Description, Endpoint, Surface, Tag},
+    endpoint::{AnswerHeader, BoundEndpoint, Description, Endpoint, Surface, Tag, answer_schema},
     problem::{Kind, Problem, ProblemBody},
     routes,
 };
@@ -32,8 +32,9 @@ const ABOUT: &str = "Products with stock, and orders that take it.\n\n\
     answer with `Retry-After` changed nothing unless its `type` says otherwise.\n\n\
     Each path answers with and without a slash at its end.";
 
-/// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it.
-pub fn document(surface: Surface) -> OpenApi {
+/// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it. `server` is the address of the API:
+/// absolute, or relative to the document's own.
+pub fn document(surface: Surface, server: &str) -> OpenApi {
     let endpoints: Vec<_> =
         routes::all().into_iter().filter(|bound| surface.has(bound.endpoint.access)).collect();
     // Swagger would show tags without an operation as empty groups.
@@ -45,7 +46,9 @@ pub fn document(surface: Surface) -> OpenApi {
     let tags: Vec<_> = tags.collect();
     let mut components = Components::new();
     components.add_security_scheme(BEARER, bearer());
-    components.schemas.insert(ProblemBody::name().into_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert(ProblemBody::name().into_owned(), answer_schema(ProblemBody::schema()));
     add_schemas::<ProblemBody<'static>>(&mut components);
     let mut paths = PathsBuilder::new();
     for BoundEndpoint { endpoint, description, .. } in endpoints {
@@ -67,6 +70,7 @@ pub fn document(surface: Surface) -> OpenApi {
         .build();
     OpenApiBuilder::new()
         .info(info)
+        .servers(Some([Server::new(server)]))
         .paths(paths)
         .components(Some(components))
         .tags(Some(tags))
@@ -108,11 +112,13 @@ fn operation(endpoint: &Endpoint, description: &Description) -> Operation {
     if !endpoint.description.is_empty() {
         operation = operation.description(Some(endpoint.description));
     }
-    if let Some(scope) = endpoint.access.scope() {
-        operation = operation.security(SecurityRequirement::new(BEARER, [scope.as_str()]));
-    }
+    operation = match endpoint.access.scope() {
+        Some(scope) => operation.security(SecurityRequirement::new(BEARER, [scope.as_str()])),
+        None => operation.securities(Some([])),
+    };
     if !description.parameters.is_empty() {
-        operation = operation.parameters(Some(description.parameters.clone()));
+        let parameters = description.parameters.iter().map(|one| parameter(endpoint, one.clone()));
+        operation = operation.parameters(Some(parameters));
     }
     operation = operation.request_body(description.body.clone());
     for (status, schema) in &description.answers {
@@ -123,6 +129,16 @@ fn operation(endpoint: &Endpoint, description: &Description) -> Operation {
         operation = operation.response(status.as_str(), problem_answer(&problems, description));
     }
     operation.build()
+}
+
+/// A parameter, with its example if it is in the path.
+fn parameter(endpoint: &Endpoint, parameter: Parameter) -> Parameter {
+    if parameter.parameter_in != ParameterIn::Path {
+        return parameter;
+    }
+    let text = endpoint.path_example;
+    let example = text.parse::<i64>().map_or_else(|_| text.into(), serde_json::Value::from);
+    ParameterBuilder::from(parameter).example(Some(example)).build()
 }
 
 fn success(
@@ -186,7 +202,7 @@ mod tests {
 
     /// Each operation of both ports, with its name.
     fn operations() -> Vec<(String, Value)> {
-        let documents = [Surface::Public, Surface::Admin].map(document);
+        let documents = [Surface::Public, Surface::Admin].map(|surface| document(surface, "/"));
         let documents = documents.map(|document| serde_json::to_value(document).unwrap());
         let paths = documents.iter().flat_map(|document| document["paths"].as_object().unwrap());
         let operations = paths.flat_map(|(path, item)| {
@@ -213,6 +229,22 @@ mod tests {
                     assert_eq!(value["status"].to_string(), *status, "{name} {slug}");
                     assert_eq!(value["type"], format!("/problems/{slug}"), "{name}");
                 }
+            }
+        }
+    }
+
+    /// Generators of clients lose the fields of nested parts.
+    #[test]
+    fn each_schema_is_an_object_with_all_its_fields_or_one_of_several() {
+        for surface in [Surface::Public, Surface::Admin] {
+            let document = serde_json::to_value(document(surface, "/")).unwrap();
+            for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+                let text = schema.to_string();
+                assert!(!text.contains("allOf"), "{name}");
+                let forms = schema["oneOf"].as_array().into_iter().flatten();
+                let forms: Vec<_> = forms.collect();
+                assert!(forms.iter().all(|form| form["$ref"].is_string()), "{name}");
+                assert!(schema["type"].is_string() || forms.len() > 1, "{name}");
             }
         }
     }

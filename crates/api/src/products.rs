@@ -16,7 +16,7 @@ pub struct ProductBody {
     #[schema(example = "Espresso machine", max_length = 200)]
     pub name: String,
     /// What it is; null if nobody said so.
-    #[schema(example = "Two groups, brass", max_length = 10_000)]
+    #[schema(example = "Two groups, brass", max_length = 10_000, required = true)]
     pub description: Option<String>,
     /// What one unit costs, with two decimals.
     #[schema(example = 499.90)]

@@ -20,8 +20,8 @@ mod value;
 mod words;
 
 use utoipa::openapi::{
-    ObjectBuilder, RefOr, Schema,
-    schema::{SchemaType, Type},
+    Object, ObjectBuilder, Ref, RefOr, Schema,
+    schema::{OneOfBuilder, SchemaType, Type},
 };
 
 pub use domain_values::date_time;
@@ -56,6 +56,10 @@ pub trait Request: Sized {
     const NAMES: &'static [&'static str];
     /// Its fields.
     const FIELDS: &'static [FieldDescription];
+    /// The forms that it can have, if there is more than one.
+    const FORMS: &'static [FormDescription];
+    /// Requests that are accepted. If there are none, the examples of the fields make one.
+    const EXAMPLES: &'static [RequestExample];
 
     /// Reads the fields. `None` without a value for one that is required; `fields` knows what is wrong then.
     fn read(fields: &mut Fields<'_>, reading: &Reading<'_>) -> Option<Self>;
@@ -83,22 +87,94 @@ pub struct FieldDescription {
 /// Named schemas.
 pub type Components = Vec<(String, RefOr<Schema>)>;
 
-/// The schema of a body.
-pub fn object_schema<T: Request>() -> RefOr<Schema> {
-    let object = ObjectBuilder::new().schema_type(Type::Object).description(Some(T::DESCRIPTION));
-    let object = T::FIELDS.iter().fold(object, |object, field| {
+/// One of several forms of a body.
+#[derive(Clone, Copy, Debug)]
+pub struct FormDescription {
+    /// The name of its schema.
+    pub name: &'static str,
+    /// What it is.
+    pub description: &'static str,
+    /// The fields that must be there in this form, besides those that always must.
+    pub needs: &'static [&'static str],
+    /// The fields that it does not have. Null is as good as nothing, and is the only value there where no needed field
+    /// tells the form from others.
+    pub without: &'static [&'static str],
+}
+
+/// A body that is accepted, as it stands, by what `make run` begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestExample {
+    /// What it shows.
+    pub summary: &'static str,
+    /// The body.
+    pub value: fn() -> serde_json::Value,
+}
+
+/// Bodies that are accepted, each with what it shows.
+pub fn examples<T: Request>() -> Vec<(&'static str, serde_json::Value)> {
+    if T::EXAMPLES.is_empty() {
+        let fields = T::FIELDS.iter();
+        let shown = fields.filter_map(|field| Some((field.name.to_owned(), (field.example?)())));
+        return vec![("All fields", serde_json::Value::Object(shown.collect()))];
+    }
+    T::EXAMPLES.iter().map(|example| (example.summary, (example.value)())).collect()
+}
+
+/// Adds the schema of a body, and those that it refers to.
+pub fn add_components<T: Request>(components: &mut Components) {
+    if T::FORMS.is_empty() {
+        components.push((T::NAME.to_owned(), object(T::DESCRIPTION, T::FIELDS.iter().copied())));
+    } else {
+        let forms = OneOfBuilder::new().description(Some(T::DESCRIPTION));
+        let forms = T::FORMS.iter().fold(forms, |forms, form| {
+            components.push((form.name.to_owned(), form.schema(T::FIELDS)));
+            forms.item(Ref::from_schema_name(form.name))
+        });
+        components.push((T::NAME.to_owned(), forms.into()));
+    }
+    for field in T::FIELDS {
+        (field.components)(components);
+    }
+}
+
+fn object(
+    description: &'static str,
+    fields: impl Iterator<Item = FieldDescription>,
+) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().schema_type(Type::Object).description(Some(description));
+    let object = fields.fold(object, |object, field| {
         let object = object.property(field.name, field.full_schema());
         if field.required { object.required(field.name) } else { object }
     });
     object.into()
 }
 
-/// Adds the schema of a body, and those that it refers to.
-pub fn add_components<T: Request>(components: &mut Components) {
-    components.push((T::NAME.to_owned(), object_schema::<T>()));
-    for field in T::FIELDS {
-        (field.components)(components);
+impl FormDescription {
+    fn schema(&self, fields: &[FieldDescription]) -> RefOr<Schema> {
+        type Fields<'f> = Vec<&'f FieldDescription>;
+        let (others, fields): (Fields<'_>, Fields<'_>) =
+            fields.iter().partition(|field| self.without.contains(&field.name));
+        let others = others.into_iter().filter(|_| self.needs.is_empty());
+        let others = others.map(|field| FieldDescription {
+            description: "Not in this form",
+            schema: null,
+            example: None,
+            ..*field
+        });
+        let fields = fields.into_iter().map(|field| {
+            let needed = self.needs.contains(&field.name);
+            FieldDescription {
+                required: field.required || needed,
+                nullable: field.nullable && !needed,
+                ..*field
+            }
+        });
+        object(self.description, fields.chain(others))
     }
+}
+
+fn null() -> RefOr<Schema> {
+    Object::with_type(Type::Null).into()
 }
 
 impl FieldDescription {
@@ -130,6 +206,7 @@ impl FieldDescription {
 fn or_null(schema_type: &mut SchemaType, nullable: bool) {
     if let SchemaType::Type(only) = schema_type
         && nullable
+        && *only != Type::Null
     {
         *schema_type = SchemaType::Array(vec![only.clone(), Type::Null]);
     }

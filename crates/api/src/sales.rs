@@ -27,7 +27,7 @@ pub struct SaleBody {
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
     /// The most units of one product for one customer; null for no limit.
-    #[schema(example = 2)]
+    #[schema(example = 2, required = true)]
     pub per_customer: Option<u32>,
     /// Whether it stays closed at its start.
     pub held_back: bool,
@@ -86,6 +86,7 @@ pub struct ReportBody {
     /// The most orders and holds accepted within one second.
     pub peak_orders_per_second: i64,
     /// 99 of 100 batches waited less than that for a product's lock, in milliseconds; null before the first.
+    #[schema(required = true)]
     pub lock_wait_p99_ms: Option<f64>,
 }
 

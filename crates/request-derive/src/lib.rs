@@ -24,13 +24,29 @@
 //!
 //! Each `T` is a `crate::request::Value`, which reads it and has its schema. Doc comments are the descriptions in the
 //! document. `#[request(check = function)]` names a function that is called with the `Fields` before any of them is
-//! read: for rules on which of them may stand together.
+//! read: for rules on which of them may stand together. Two more options say the same in the document:
+//!
+//! ```ignore
+//! #[request(
+//!     check = one_form,
+//!     form(NewOrderOfOneProduct, "An order of one product.", needs(product_id, quantity), without(items)),
+//!     form(NewOrderOfItems, "An order of several lines.", needs(items), without(product_id, quantity)),
+//!     example("One product", { "product_id": 3, "quantity": 1 })
+//! )]
+//! ```
+//!
+//! With forms, the schema is `oneOf` them: each has all fields but those it is without. Without an example, there is one
+//! that consists of the examples of the fields.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericArgument, LitBool, Meta, Path,
-    PathArguments, Result, Type, meta::ParseNestedMeta, parse_macro_input,
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, GenericArgument, Ident, LitBool,
+    LitStr, Meta, Path, PathArguments, Result, Token, Type,
+    meta::ParseNestedMeta,
+    parenthesized,
+    parse::{Parse, ParseStream},
+    parse_macro_input,
 };
 
 /// Derives `crate::request::Request`.
@@ -44,7 +60,14 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let schema_name = name.to_string();
     let description = docs(&input.attrs);
-    let check = check(&input.attrs)?.map(|function| quote! { #function(fields); });
+    let RequestOptions { check, forms, examples } = request_options(&input.attrs)?;
+    let check = check.map(|function| quote! { #function(fields); });
+    let forms = forms.iter().map(Form::described);
+    let examples = examples.iter().map(|(summary, json)| {
+        quote! {
+            crate::request::RequestExample { summary: #summary, value: || ::serde_json::json!(#json) }
+        }
+    });
     let fields = fields_of(input)?.map(RequestField::new).collect::<Result<Vec<_>>>()?;
 
     let names = fields.iter().map(|field| &field.name);
@@ -61,6 +84,8 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
             const DESCRIPTION: &'static str = #description;
             const NAMES: &'static [&'static str] = &[#(#names),*];
             const FIELDS: &'static [crate::request::FieldDescription] = &[#(#described),*];
+            const FORMS: &'static [crate::request::FormDescription] = &[#(#forms),*];
+            const EXAMPLES: &'static [crate::request::RequestExample] = &[#(#examples),*];
 
             fn read(
                 fields: &mut crate::request::Fields<'_>,
@@ -182,19 +207,84 @@ fn optional(ty: &Type) -> Option<&Type> {
     }
 }
 
-/// The function of `#[request(check = function)]`.
-fn check(attributes: &[Attribute]) -> Result<Option<Path>> {
-    let mut check = None;
+/// What `#[request(…)]` says.
+#[derive(Default)]
+struct RequestOptions {
+    check: Option<Path>,
+    forms: Vec<Form>,
+    /// What each shows, and its JSON.
+    examples: Vec<(LitStr, TokenStream)>,
+}
+
+/// `form(Name, "What it is.", needs(field, …), without(field, …))`
+struct Form {
+    name: Ident,
+    description: LitStr,
+    needs: Vec<Ident>,
+    without: Vec<Ident>,
+}
+
+impl Parse for Form {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let name = input.parse()?;
+        input.parse::<Token![,]>()?;
+        let description = input.parse()?;
+        let (mut needs, mut without) = (Vec::new(), Vec::new());
+        while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            let option: Ident = input.parse()?;
+            let names;
+            parenthesized!(names in input);
+            let names = names.parse_terminated(Ident::parse, Token![,])?.into_iter().collect();
+            match option.to_string().as_str() {
+                "needs" => needs = names,
+                "without" => without = names,
+                _ => return Err(Error::new_spanned(option, "there is no such option")),
+            }
+        }
+        Ok(Self { name, description, needs, without })
+    }
+}
+
+impl Form {
+    fn described(&self) -> TokenStream {
+        let Self { name, description, needs, without } = self;
+        let name = name.to_string();
+        let [needs, without] =
+            [needs, without].map(|names| names.iter().map(Ident::to_string).collect::<Vec<_>>());
+        quote! {
+            crate::request::FormDescription {
+                name: #name,
+                description: #description,
+                needs: &[#(#needs),*],
+                without: &[#(#without),*],
+            }
+        }
+    }
+}
+
+fn request_options(attributes: &[Attribute]) -> Result<RequestOptions> {
+    let mut options = RequestOptions::default();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("request")) {
         attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("check") {
+            if meta.path.is_ident("check") {
+                options.check = Some(meta.value()?.parse::<Path>()?);
+            } else if meta.path.is_ident("form") {
+                let content;
+                parenthesized!(content in meta.input);
+                options.forms.push(content.parse()?);
+            } else if meta.path.is_ident("example") {
+                let content;
+                parenthesized!(content in meta.input);
+                let summary = content.parse()?;
+                content.parse::<Token![,]>()?;
+                options.examples.push((summary, content.parse()?));
+            } else {
                 return Err(unknown(&meta));
             }
-            check = Some(meta.value()?.parse::<Path>()?);
             Ok(())
         })?;
     }
-    Ok(check)
+    Ok(options)
 }
 
 fn unknown(meta: &ParseNestedMeta<'_>) -> Error {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Ref};
 
-use super::{Answer, Description};
+use super::{Answer, Description, answer_schema};
 use crate::body::encode;
 
 /// An answer with this status whose body is a `T` in JSON.
@@ -104,6 +104,8 @@ impl Answer for NoContent {
 
 /// Adds the named schema of `T`, and those that it refers to.
 fn add_component<T: ToSchema>(description: &mut Description) {
-    description.components.push((T::name().into_owned(), T::schema()));
-    T::schemas(&mut description.components);
+    let mut schemas = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut schemas);
+    let plain = schemas.into_iter().map(|(name, schema)| (name, answer_schema(schema)));
+    description.components.extend(plain);
 }

@@ -5,7 +5,8 @@ use axum::{
     http::{StatusCode, Uri},
 };
 use utoipa::openapi::{
-    Content, Ref, RefOr, Required, Schema,
+    ContentBuilder, Ref, RefOr, Required, Schema,
+    example::ExampleBuilder,
     path::{Parameter, ParameterBuilder, ParameterIn},
     request_body::{RequestBody, RequestBodyBuilder},
 };
@@ -57,9 +58,16 @@ impl Description {
         self.parameters.push(parameter.build());
     }
 
-    /// Says that there is a body in JSON, with a schema of this name.
-    pub fn body(&mut self, schema: &str) {
-        let content = Content::new(Some(Ref::from_schema_name(schema)));
+    /// Says that there is a body in JSON, with a schema of this name, and gives examples with what each shows.
+    pub fn body(&mut self, schema: &str, examples: Vec<(&'static str, serde_json::Value)>) {
+        let examples = examples.into_iter().map(|(summary, value)| {
+            let name = summary.to_lowercase().replace(' ', "_");
+            (name, ExampleBuilder::new().summary(summary).value(Some(value)).build())
+        });
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name(schema)))
+            .examples_from_iter(examples)
+            .build();
         let body = RequestBodyBuilder::new()
             .content("application/json", content)
             .required(Some(Required::True));

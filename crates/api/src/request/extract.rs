@@ -7,7 +7,7 @@ use axum::{
 };
 use utoipa::openapi::path::ParameterIn;
 
-use super::{Fields, Input, Reading, Request, add_components};
+use super::{Fields, Input, Reading, Request, add_components, examples};
 use crate::{
     access::Caller,
     app::App,
@@ -140,7 +140,7 @@ impl<T: Request> FromRequestParts<App> for Query<T> {
 
 impl<T: Request> Argument for JsonBody<T> {
     fn describe(description: &mut Description) {
-        description.body(T::NAME);
+        description.body(T::NAME, examples::<T>());
         add_components::<T>(&mut description.components);
         let first =
             T::FIELDS.iter().find(|field| field.required).map_or("body", |field| field.name);

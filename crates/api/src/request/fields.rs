@@ -112,16 +112,18 @@ impl<'b> Fields<'b> {
         self.value(at, input, reading).map(Some)
     }
 
-    /// Whether a field was given.
+    /// Whether a field was given. Null is as good as nothing.
     pub fn has(&self, name: &str) -> bool {
         let at = self.names.iter().position(|known| *known == name);
-        at.is_some_and(|at| self.values[at].is_some())
+        at.and_then(|at| self.values[at]).is_some_and(|value| !value.is_null())
     }
 
     /// Says that a field must not be there, if it is. Its value is not looked at then.
     pub fn refuse(&mut self, name: &'static str, why: impl Into<Cow<'static, str>>) {
-        let at = self.names.iter().position(|known| *known == name);
-        if at.and_then(|at| self.values[at].take()).is_some() {
+        if self.has(name) {
+            if let Some(at) = self.names.iter().position(|known| *known == name) {
+                self.values[at] = None;
+            }
             self.wrong(name, why);
         }
     }

@@ -13,11 +13,12 @@ use crate::{
 const HEALTH: Endpoint = Endpoint {
     method: Method::GET,
     path: "/health",
+    path_example: "",
     access: Access::Open,
     tag: Tag::Health,
     operation_id: "health",
     summary: "Check that the API answers",
-    description: "",
+    description: "It asks neither the database nor Redis.",
     answer: "It answers",
     headers: &[],
     problems: &[],

@@ -19,11 +19,12 @@ use crate::{
 const GET: Endpoint = Endpoint {
     method: Method::GET,
     path: "/log-level",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::LogLevel,
     operation_id: "get_log_level",
     summary: "Get the log level",
-    description: "",
+    description: "That of this process alone.",
     answer: "What is logged now",
     headers: &[],
     problems: &[],

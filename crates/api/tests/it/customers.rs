@@ -163,7 +163,7 @@ async fn no_answer_to_a_customer_has_anything_of_the_inside() {
             for (method, described) in operations.as_object().unwrap() {
                 let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
                 let operation = format!("{method} {path}");
-                if seen.contains(&operation) || described.get("security").is_none() {
+                if seen.contains(&operation) || described["security"] == json!([]) {
                     continue;
                 }
                 let path = path.replace("{id}", "1").replace("{name}", "SECRET-SALE");

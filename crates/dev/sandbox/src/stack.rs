@@ -121,6 +121,8 @@ impl Stack {
 
         let begun = Instant::now();
         let options = process(&worker_binary, "run", "worker", plan.worker_metrics_port)
+            // One of the demo's orders waits until tomorrow; a worker takes a longer wait than this for a mistake.
+            .env("HOLDFAST_RETRY_MAX_MS", "86400000")
             .ready(Ready::Tcp(SocketAddr::from((local(plan.host), plan.worker_metrics_port))));
         let worker = self.worker.insert(Process::start(options).await?);
         let log = worker.log_path().to_owned();
@@ -134,7 +136,12 @@ impl Stack {
         }
 
         let begun = Instant::now();
-        let (made, product) = demo::fill(&api_url(plan)).await.context("no demo products")?;
+        let shop = demo::Shop {
+            api: &api_url(plan),
+            admin: &format!("http://127.0.0.1:{}", plan.admin_port),
+            database: &database_url,
+        };
+        let (made, product) = shop.fill().await.context("no demo products")?;
         let detail = if made > 0 { "" } else { "there already" };
         step("Demo products", begun.elapsed(), detail);
 

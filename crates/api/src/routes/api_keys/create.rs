@@ -23,6 +23,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/api-keys",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::ApiKeys,
     operation_id: "create_api_key",

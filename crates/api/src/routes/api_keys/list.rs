@@ -18,6 +18,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/api-keys",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::ApiKeys,
     operation_id: "list_api_keys",

@@ -15,6 +15,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::DELETE,
     path: "/api-keys/{id}",
+    path_example: "k3v9wq2mzt7a",
     access: Access::Shop(Scope::Admin),
     tag: Tag::ApiKeys,
     operation_id: "revoke_api_key",

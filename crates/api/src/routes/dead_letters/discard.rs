@@ -17,6 +17,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/dead-letters/{id}/discard",
+    path_example: "4",
     access: Access::Shop(Scope::Admin),
     tag: Tag::DeadLetters,
     operation_id: "discard_dead_letter",

@@ -16,6 +16,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/dead-letters/{id}",
+    path_example: "3",
     access: Access::Shop(Scope::Admin),
     tag: Tag::DeadLetters,
     operation_id: "get_dead_letter",

@@ -20,6 +20,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/dead-letters",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::DeadLetters,
     operation_id: "list_dead_letters",

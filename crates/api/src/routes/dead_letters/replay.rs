@@ -17,6 +17,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/dead-letters/{id}/replay",
+    path_example: "5",
     access: Access::Shop(Scope::Admin),
     tag: Tag::DeadLetters,
     operation_id: "replay_dead_letter",

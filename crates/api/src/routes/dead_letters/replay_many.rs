@@ -7,7 +7,7 @@ use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace, Replayed};
 use serde::Serialize;
 use utoipa::{
     ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+    openapi::{RefOr, Schema},
 };
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/dead-letters/replay",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::DeadLetters,
     operation_id: "replay_dead_letters",
@@ -47,7 +48,18 @@ const REPLAYED_MAX: usize = 1000;
 /// Which dead letters are to be replayed: `ids`, or else at least one of `product_id`, `failed_since`,
 /// `failed_before` and `all`.
 #[derive(Debug, Request)]
-#[request(check = ids_or_filter)]
+#[request(
+    check = ids_or_filter,
+    form(
+        ReplayOfIds,
+        "The dead letters with these ids.",
+        needs(ids),
+        without(product_id, failed_since, failed_before, all, limit, cursor)
+    ),
+    form(ReplayOfFilter, "The dead letters that a filter fits: at least one of them.", without(ids)),
+    example("By their ids", { "by": "ada@shop.example", "note": "the carrier is back", "ids": [6] }),
+    example("Of a product", { "by": "ada@shop.example", "product_id": 6, "limit": 100 })
+)]
 pub struct ReplayMany {
     /// Who wants it: 1 to 200 characters, kept in each order's history.
     #[field(example = "ada@shop.example")]
@@ -56,25 +68,18 @@ pub struct ReplayMany {
     #[field(example = "the carrier is back")]
     note: Option<OperatorNote>,
     /// Just these: 1 to 1000 ids.
-    #[field(nullable = false)]
     ids: Option<OrderIds>,
     /// Only orders with this product on one of their lines.
-    #[field(nullable = false)]
     product_id: Option<ProductId>,
     /// Only orders that failed at this time or later.
-    #[field(nullable = false)]
     failed_since: Option<Time>,
     /// Only orders that failed before this time.
-    #[field(nullable = false)]
     failed_before: Option<Time>,
     /// `true` for all of them.
-    #[field(nullable = false)]
     all: Option<True>,
     /// With a filter: at most that many are replayed by this request; 100 if not given.
-    #[field(nullable = false)]
     limit: Option<PageLimit>,
     /// With a filter: where to go on, as the answer before has it; only with the same filter.
-    #[field(nullable = false)]
     cursor: Option<Cursor>,
 }
 
@@ -130,7 +135,8 @@ impl Value for True {
     }
 
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])).into()
+        // Not an enumeration of one, which generators of clients do not know for booleans.
+        bool::schema()
     }
 }
 

@@ -30,6 +30,7 @@ const HOLD_DEFAULT: Duration = Duration::from_mins(15);
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/holds",
+    path_example: "",
     access: Access::Customers(Scope::OrdersWrite),
     tag: Tag::Holds,
     operation_id: "create_hold",
@@ -54,6 +55,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 
 /// Units to be held.
 #[derive(Debug, Request)]
+#[request(example("Two units for ten minutes", {
+    "product_id": 3, "quantity": 2, "seconds": 600, "customer_ref": "customer-42"
+}))]
 pub struct NewHold {
     /// Of which product.
     #[field(example = 3)]

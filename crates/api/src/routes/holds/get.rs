@@ -15,6 +15,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/holds/{id}",
+    path_example: "1",
     access: Access::Customers(Scope::OrdersRead),
     tag: Tag::Holds,
     operation_id: "get_hold",

@@ -20,6 +20,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/holds",
+    path_example: "",
     access: Access::Customers(Scope::OrdersRead),
     tag: Tag::Holds,
     operation_id: "list_holds",

@@ -16,6 +16,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::DELETE,
     path: "/holds/{id}",
+    path_example: "1",
     access: Access::Customers(Scope::OrdersWrite),
     tag: Tag::Holds,
     operation_id: "release_hold",

@@ -16,6 +16,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/orders/{id}/cancel",
+    path_example: "2",
     access: Access::Customers(Scope::OrdersWrite),
     tag: Tag::Orders,
     operation_id: "cancel_order",

@@ -31,6 +31,7 @@ use crate::{
 pub(crate) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/orders",
+    path_example: "",
     access: Access::Customers(Scope::OrdersWrite),
     tag: Tag::Orders,
     operation_id: "create_order",
@@ -60,13 +61,33 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
 
 /// An order to be placed: either `product_id` and `quantity`, or `items`.
 #[derive(Debug, Request)]
-#[request(check = one_form)]
+#[request(
+    check = one_form,
+    form(
+        NewOrderOfOneProduct,
+        "An order of one product.",
+        needs(product_id, quantity),
+        without(items)
+    ),
+    form(
+        NewOrderOfItems,
+        "An order of several lines.",
+        needs(items),
+        without(product_id, quantity, hold_id, expected_price)
+    ),
+    example("One product", { "product_id": 3, "quantity": 1, "customer_ref": "customer-42" }),
+    example("Several lines", {
+        "items": [{ "product_id": 3, "quantity": 2 }, { "product_id": 5, "quantity": 1, "expected_price": 21.75 }],
+        "customer_ref": "customer-42",
+        "metadata": { "cart": "c-1037" }
+    })
+)]
 pub struct NewOrder {
     /// What is ordered.
-    #[field(nullable = false, example = 3)]
+    #[field(example = 3)]
     product_id: Option<ProductId>,
     /// How many units; the highest number allowed is a setting of the server, 1,000 by default.
-    #[field(nullable = false, example = 1)]
+    #[field(example = 1)]
     quantity: Option<Quantity>,
     /// A hold that keeps exactly these units: the order takes them, at the hold's price.
     hold_id: Option<HoldId>,
@@ -76,7 +97,6 @@ pub struct NewOrder {
     expected_price: Option<Money>,
     /// Several lines, all of which are accepted or none; at most 50 unless the server is set
     /// otherwise. The same product on two lines is one line with the sum of both.
-    #[field(nullable = false)]
     items: Option<OrderItems>,
     /// The shop's own name for the customer: 1 to 200 characters. An order from a hold is that of the hold's customer:
     /// it may leave this out, and may not name another.

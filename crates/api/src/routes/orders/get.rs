@@ -15,11 +15,12 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/orders/{id}",
+    path_example: "1",
     access: Access::Customers(Scope::OrdersRead),
     tag: Tag::Orders,
     operation_id: "get_order",
     summary: "Get an order with its history",
-    description: "",
+    description: "`history` has each step of its life so far. Where an order stands is also in `status`.",
     answer: "The order",
     headers: &[],
     problems: &[&[Kind::NotFound], READS],

@@ -20,6 +20,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/orders",
+    path_example: "",
     access: Access::Customers(Scope::OrdersRead),
     tag: Tag::Orders,
     operation_id: "list_orders",

@@ -25,6 +25,7 @@ const TRIES: usize = 3;
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/products/{id}/stock",
+    path_example: "3",
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "adjust_stock",

@@ -19,11 +19,12 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::POST,
     path: "/products",
+    path_example: "",
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "create_product",
     summary: "Create a product",
-    description: "",
+    description: "It can be ordered from this answer on. Its stock ledger begins with its `stock`.",
     answer: "The product, as it was created",
     headers: &[LOCATION, ETAG],
     problems: &[WRITES],

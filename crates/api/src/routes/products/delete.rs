@@ -15,6 +15,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::DELETE,
     path: "/products/{id}",
+    path_example: "8",
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "delete_product",

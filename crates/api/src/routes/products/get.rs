@@ -27,6 +27,7 @@ use crate::{
 pub(crate) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/products/{id}",
+    path_example: "3",
     access: Access::Customers(Scope::ProductsRead),
     tag: Tag::Products,
     operation_id: "get_product",

@@ -20,6 +20,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/products",
+    path_example: "",
     access: Access::Customers(Scope::ProductsRead),
     tag: Tag::Products,
     operation_id: "list_products",

@@ -19,6 +19,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/products/{id}/stock-ledger",
+    path_example: "3",
     access: Access::Shop(Scope::ProductsRead),
     tag: Tag::Products,
     operation_id: "list_stock_ledger",

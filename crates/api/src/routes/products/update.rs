@@ -22,6 +22,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::PUT,
     path: "/products/{id}",
+    path_example: "3",
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "update_product",
@@ -39,7 +40,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 
 /// What to change of a product. What is left out stays.
 #[derive(Debug, Request)]
-#[request(check = one_stock)]
+#[request(
+    check = one_stock,
+    example("Another price, and goods that came in", { "price": 32.50, "stock_change": 10 })
+)]
 pub struct ProductPatch {
     /// 1 to 200 characters.
     #[field(nullable = false, example = "Espresso machine")]

@@ -15,6 +15,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::DELETE,
     path: "/sales/{name}",
+    path_example: "black-friday",
     access: Access::Shop(Scope::Admin),
     tag: Tag::Sales,
     operation_id: "delete_sale",

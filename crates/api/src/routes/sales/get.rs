@@ -16,11 +16,12 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/sales/{name}",
+    path_example: "black-friday",
     access: Access::Shop(Scope::Admin),
     tag: Tag::Sales,
     operation_id: "get_sale",
     summary: "Get a flash sale with its report",
-    description: "",
+    description: "`report` tells how much was sold, and why requests were refused.",
     answer: "The sale",
     headers: &[],
     problems: &[&[Kind::NotFound], READS],

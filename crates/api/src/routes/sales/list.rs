@@ -14,6 +14,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::GET,
     path: "/sales",
+    path_example: "",
     access: Access::Shop(Scope::Admin),
     tag: Tag::Sales,
     operation_id: "list_sales",

@@ -23,6 +23,7 @@ use crate::{
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: Method::PUT,
     path: "/sales/{name}",
+    path_example: "black-friday",
     access: Access::Shop(Scope::Admin),
     tag: Tag::Sales,
     operation_id: "put_sale",
@@ -40,6 +41,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 
 /// A flash sale to be created or changed.
 #[derive(Debug, Request)]
+#[request(example("One hour, two units for each customer", {
+    "products": [7],
+    "starts_at": "2036-11-27T10:00:00Z",
+    "ends_at": "2036-11-27T11:00:00Z",
+    "per_customer": 2
+}))]
 pub struct NewSale {
     /// The ids of the products that are sold.
     #[field(example = [3])]

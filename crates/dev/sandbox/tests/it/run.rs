@@ -125,7 +125,7 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
         assert!(run.said.contains(step), "{step}: {}", run.said);
     }
     let products = http_get(&format!("{}/products", run.api)).await.unwrap().json().unwrap();
-    assert_eq!(products.as_array().unwrap().len(), 6, "{products}");
+    assert_eq!(products.as_array().unwrap().len(), 8, "{products}");
     let order = json!({"product_id": products[0]["id"], "quantity": 1});
     let order = http_post_json(&format!("{}/orders", run.api), &order).await.unwrap();
     assert_eq!(order.status, 201, "{}", order.body);

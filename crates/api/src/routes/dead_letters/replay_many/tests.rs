@@ -38,6 +38,11 @@ fn what_is_replayed_must_be_said() {
 fn ids_are_taken_once_and_filters_have_bounds() {
     let Which::Ids(ids) = read(r#"{"by":"a","ids":[3,1,3]}"#).unwrap() else { panic!("not ids") };
     assert_eq!(ids, [OrderId(1), OrderId(3)]);
+    let nulls = r#"{"by":"a","ids":[2],"product_id":null,"failed_since":null,"failed_before":null,"all":null,
+        "limit":null,"cursor":null}"#;
+    assert!(matches!(read(nulls), Ok(Which::Ids(_))));
+    let nulls = r#"{"by":"a","ids":null,"product_id":2,"all":null,"limit":null,"cursor":null}"#;
+    assert!(matches!(read(nulls), Ok(Which::Matching(_))));
     let Which::Matching(page) = read(r#"{"by":"a","all":true}"#).unwrap() else {
         panic!("no filter")
     };

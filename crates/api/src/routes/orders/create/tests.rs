@@ -61,6 +61,20 @@ fn lines_keep_their_order_and_the_same_product_is_put_together() {
 }
 
 #[test]
+fn null_is_as_good_as_nothing() {
+    let one = r#"{"product_id":3,"quantity":2,"items":null,"hold_id":null,"expected_price":null,
+        "customer_ref":null,"metadata":null}"#;
+    assert_eq!(lines(one), [(3, 2, None)]);
+    let several = r#"{"items":[{"product_id":3,"quantity":2,"hold_id":null,"expected_price":null}],
+        "product_id":null,"quantity":null,"hold_id":null,"expected_price":null,"customer_ref":null,"metadata":null}"#;
+    assert_eq!(lines(several), [(3, 2, None)]);
+    assert_eq!(
+        wrong(r#"{"product_id":null,"quantity":null,"items":null}"#),
+        ["product_id", "quantity"]
+    );
+}
+
+#[test]
 fn a_hold_keeps_a_line_of_its_own() {
     let items =
         r#"{"items":[{"product_id":3,"quantity":2,"hold_id":9},{"product_id":3,"quantity":1}]}"#;

@@ -1,0 +1,75 @@
+//! Swagger UI in a real browser, on what `make run` starts: each operation is executed as the page has filled it in.
+//!
+//! Run by `make test-swagger`, which installs what is missing.
+
+use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
+use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, on_path, until};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+
+use crate::{assert_none, stack::Stack};
+
+/// Opens the operation whose number is the argument, unless it is open, and executes it once its button is there.
+const EXECUTE: &str = r"
+    const block = document.querySelectorAll('.opblock')[arguments[0]];
+    const button = block.querySelector('button.execute');
+    if (!button) {
+        if (!block.classList.contains('is-open')) block.querySelector('.opblock-summary-control').click();
+        return false;
+    }
+    button.click();
+    return true;";
+
+/// What the page shows of the answer: which operation, the status, the text; null before the answer is there.
+const ANSWER: &str = r"
+    const block = document.querySelectorAll('.opblock')[arguments[0]];
+    const row = block.querySelector('.live-responses-table tr.response');
+    return row && [block.id, row.querySelector('.response-col_status').innerText.trim(), row.innerText];";
+
+async fn browser() -> (Client, Process, Port) {
+    let port = Port::lease().unwrap();
+    let driver = ProcessOptions::new(on_path("chromedriver").expect("chromedriver"))
+        .arg(format!("--port={}", port.number()))
+        .ready(Ready::Tcp(port.address()));
+    let driver = Process::start(driver).await.unwrap();
+    let options = json!({ "goog:chromeOptions": { "args": [
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1400"
+    ] } });
+    let capabilities: Capabilities = options.as_object().unwrap().clone();
+    let browser = ClientBuilder::new(HttpConnector::new())
+        .capabilities(capabilities)
+        .connect(&format!("http://{}", port.address()))
+        .await
+        .unwrap();
+    (browser, driver, port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Chromium and its driver: make test-swagger"]
+async fn each_operation_succeeds_as_swagger_ui_has_filled_it_in() {
+    let stack = Stack::start().await;
+    let (browser, _driver, _port) = browser().await;
+    let (mut wrong, mut executed) = (Vec::new(), 0);
+    for address in [&stack.api, &stack.admin] {
+        browser.goto(&format!("http://{address}/docs")).await.unwrap();
+        browser.wait().for_element(Locator::Css(".opblock")).await.unwrap();
+        let count = "return document.querySelectorAll('.opblock').length";
+        let count = browser.execute(count, vec![]).await.unwrap().as_u64().unwrap();
+        for number in 0..count {
+            let ask = async |script| browser.execute(script, vec![number.into()]).await.unwrap();
+            until("the operation is open", async || ask(EXECUTE).await == true).await;
+            let answer = until("there is an answer", async || {
+                Some(ask(ANSWER).await).filter(|answer| !answer.is_null())
+            });
+            let answer = answer.await;
+            let status = answer[1].as_str().unwrap();
+            if !status.starts_with('2') {
+                wrong.push(format!("{}: {}", answer[0], answer[2]));
+            }
+            executed += 1;
+        }
+    }
+    browser.close().await.unwrap();
+    assert_none(&wrong);
+    assert!(executed > 30, "{executed}");
+}
