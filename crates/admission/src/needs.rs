@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_domain::{HoldId, Line, OrderId, ProductId};
+use holdfast_domain::{HoldId, OrderId, ProductId, RequestedLine};
 use holdfast_store::{Batch, IdempotencyKey, LockMode, StoreError, WantedRows};
 
 use crate::pending::PendingRequest;
@@ -11,7 +11,7 @@ use crate::pending::PendingRequest;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Needs<'a> {
     /// Lines with their products and holds.
-    pub lines: &'a [Line],
+    pub lines: &'a [RequestedLine],
     pub product: Option<ProductId>,
     pub holds: &'a [HoldId],
     /// Holds without which the request can be served.

@@ -25,19 +25,20 @@ use std::time::Duration;
 use axum::http::{HeaderMap, header};
 use holdfast_store::Store;
 
-pub use caller::{Caller, Known};
+use caller::CredentialCheck;
+pub use caller::{Caller, CallerIdentity};
 pub use holdfast_throttle::ThrottleError;
 use key_ring::KeyRing;
 pub use oidc::{IssuerError, IssuerUrl, OidcSettings, TokenAlgorithm};
 pub use rate::{Allowance, RateSettings, Rates};
 pub use scope::{Scope, Scopes};
 
-use crate::problem::{Kind, Problem};
-use oidc::Tokens;
+use crate::problem::{Problem, ProblemKind};
+use oidc::TokenVerifier;
 
 /// How callers are known.
 #[derive(Clone, Debug)]
-pub struct AccessSettings {
+pub struct AuthenticationSettings {
     /// How often the keys are read anew.
     pub key_refresh: Duration,
     /// Whose tokens are good.
@@ -68,7 +69,7 @@ impl Access {
 /// Finds out who sends a request, and whether they may.
 pub struct CallerCheck {
     ring: KeyRing,
-    tokens: Option<Tokens>,
+    tokens: Option<TokenVerifier>,
 }
 
 impl CallerCheck {
@@ -76,9 +77,9 @@ impl CallerCheck {
     ///
     /// # Errors
     /// A host without certificate authorities, where there is an issuer.
-    pub fn follow(settings: AccessSettings, store: Store) -> Result<Self, IssuerError> {
+    pub fn follow(settings: AuthenticationSettings, store: Store) -> Result<Self, IssuerError> {
         let ring = KeyRing::follow(store, settings.key_refresh);
-        Ok(Self { ring, tokens: settings.oidc.map(Tokens::follow).transpose()? })
+        Ok(Self { ring, tokens: settings.oidc.map(TokenVerifier::follow).transpose()? })
     }
 
     /// Who sends a request.
@@ -88,34 +89,36 @@ impl CallerCheck {
     pub fn check(&self, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(scope) = access.scope() else { return Ok(Caller::anybody()) };
         let caller = self.who(headers)?;
-        let Some(known) = caller.known() else { return Err(Problem::new(Kind::Unauthorized)) };
+        let Some(known) = caller.known() else {
+            return Err(Problem::new(ProblemKind::Unauthorized));
+        };
         if !known.scopes.allow(scope) {
             let detail =
                 format!("This needs the scope {scope}, which the key or token does not have.");
-            return Err(Problem::with_detail(Kind::Forbidden, detail));
+            return Err(Problem::with_detail(ProblemKind::Forbidden, detail));
         }
         if known.customer.is_some() && access == Access::Shop(scope) {
             let detail = "This is not for a key or token that is bound to one customer.";
-            return Err(Problem::with_detail(Kind::Forbidden, detail));
+            return Err(Problem::with_detail(ProblemKind::Forbidden, detail));
         }
         Ok(caller)
     }
 
     fn who(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let unauthorized = || Problem::new(Kind::Unauthorized);
+        let unauthorized = || Problem::new(ProblemKind::Unauthorized);
         let bearer = bearer(headers).ok_or_else(unauthorized)?;
         if let Some(key) = api_key::read(bearer) {
             return match self.ring.judge(&key) {
-                key_ring::Verdict::Good(caller) => Ok(caller),
-                key_ring::Verdict::Bad => Err(unauthorized()),
-                key_ring::Verdict::Unknown => Err(Problem::new(Kind::Unavailable)),
+                CredentialCheck::Valid(caller) => Ok(caller),
+                CredentialCheck::Invalid => Err(unauthorized()),
+                CredentialCheck::Unknown => Err(Problem::new(ProblemKind::Unavailable)),
             };
         }
         match self.tokens.as_ref().map(|tokens| tokens.judge(bearer)) {
-            Some(oidc::Verdict::Good(caller)) => Ok(caller),
-            Some(oidc::Verdict::Bad) | None => Err(unauthorized()),
-            Some(oidc::Verdict::Unknown) => Err(Problem::with_detail(
-                Kind::Unavailable,
+            Some(CredentialCheck::Valid(caller)) => Ok(caller),
+            Some(CredentialCheck::Invalid) | None => Err(unauthorized()),
+            Some(CredentialCheck::Unknown) => Err(Problem::with_detail(
+                ProblemKind::Unavailable,
                 "Tokens cannot be checked at the moment. Try again after `Retry-After`.",
             )),
         }

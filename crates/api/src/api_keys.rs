@@ -1,7 +1,7 @@
 //! An API key as the API shows it, and how one is made.
 
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
-use holdfast_store::{ApiKey, NewApiKey, Store, StoreError};
+use holdfast_store::{ApiKey, ApiKeyRecord, Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -78,7 +78,7 @@ impl KeyRequest {
     /// The database is not available. It is not known then whether the key was made; nobody has it.
     pub async fn make(&self, store: &Store) -> Result<Option<MadeKeyBody>, StoreError> {
         let minted = api_key::mint();
-        let new = NewApiKey {
+        let new = ApiKeyRecord {
             id: &minted.id,
             secret_sha256: minted.hash,
             name: self.name.as_str(),

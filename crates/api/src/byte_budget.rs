@@ -96,7 +96,11 @@ impl Charge {
 
     /// Keeps the charge as long as any part of `bytes` is kept.
     pub fn held_by(self, bytes: Bytes) -> Bytes {
-        if self.bytes == 0 { bytes } else { Bytes::from_owner(Held { bytes, _charge: self }) }
+        if self.bytes == 0 {
+            bytes
+        } else {
+            Bytes::from_owner(ChargedBytes { bytes, _charge: self })
+        }
     }
 }
 
@@ -108,12 +112,12 @@ impl Drop for Charge {
     }
 }
 
-struct Held {
+struct ChargedBytes {
     bytes: Bytes,
     _charge: Charge,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ChargedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

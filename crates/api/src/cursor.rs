@@ -52,17 +52,17 @@ const CURSOR_MAX: usize = 2048;
 /// One list with its filters: what a cursor is good for.
 ///
 /// ```
-/// # use holdfast_api::cursor::Scope;
-/// let scope = Scope::new("orders").filter(Some("pending")).filter(None::<&str>);
+/// # use holdfast_api::cursor::CursorScope;
+/// let scope = CursorScope::new("orders").filter(Some("pending")).filter(None::<&str>);
 /// let cursor = scope.cursor(&4711_i64);
 /// assert_eq!(scope.position(&cursor), Ok(4711_i64));
-/// let other = Scope::new("orders").filter(Some("failed")).filter(None::<&str>);
+/// let other = CursorScope::new("orders").filter(Some("failed")).filter(None::<&str>);
 /// assert!(other.position::<i64>(&cursor).is_err());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Scope(Sha256);
+pub struct CursorScope(Sha256);
 
-impl Scope {
+impl CursorScope {
     /// A list, by a name that no other has.
     pub fn new(list: &'static str) -> Self {
         let mut hash = Sha256::new();
@@ -192,7 +192,7 @@ impl Cursor {
     /// A text that is no cursor of this list with these filters.
     pub fn position<P: Position>(
         cursor: Option<Self>,
-        scope: &Scope,
+        scope: &CursorScope,
     ) -> Result<Option<P>, Problem> {
         cursor
             .map(|Self(text)| scope.position(&text))
@@ -212,15 +212,15 @@ impl Value for Cursor {
 }
 
 /// One page of a list.
-pub struct Page<T>(Response, PhantomData<fn() -> T>);
+pub struct PageAnswer<T>(Response, PhantomData<fn() -> T>);
 
-impl<T> IntoResponse for Page<T> {
+impl<T> IntoResponse for PageAnswer<T> {
     fn into_response(self) -> Response {
         self.0
     }
 }
 
-impl<T: ToSchema> Answer for Page<T> {
+impl<T: ToSchema> Answer for PageAnswer<T> {
     fn describe(description: &mut Description) {
         JsonArray::<T>::describe(description);
         description.is_page = true;
@@ -231,11 +231,11 @@ impl<T: ToSchema> Answer for Page<T> {
 /// row behind which there may be more.
 pub fn page<T: Serialize, P: Position>(
     uri: &Uri,
-    scope: &Scope,
+    scope: &CursorScope,
     items: &[T],
     next: Option<&P>,
     room: Charge,
-) -> Page<T> {
+) -> PageAnswer<T> {
     let mut response = Response::new(Body::from(encode(&items)));
     drop(room);
     let headers = response.headers_mut();
@@ -243,7 +243,7 @@ pub fn page<T: Serialize, P: Position>(
     if let Some(link) = next.and_then(|next| next_link(uri, &scope.cursor(next))) {
         headers.insert(header::LINK, link);
     }
-    Page(response, PhantomData)
+    PageAnswer(response, PhantomData)
 }
 
 /// The request's own path and parameters, with this cursor. `None` if that is no header, which
@@ -267,8 +267,8 @@ mod tests {
 
     type Key = (String, i64);
 
-    fn scope() -> Scope {
-        Scope::new("products").filter(Some("lamp")).filter(None::<&str>)
+    fn scope() -> CursorScope {
+        CursorScope::new("products").filter(Some("lamp")).filter(None::<&str>)
     }
 
     #[test]
@@ -276,10 +276,10 @@ mod tests {
         let cursor = scope().cursor(&7_i64);
         assert_eq!(scope().position(&cursor), Ok(7_i64));
         for other in [
-            Scope::new("orders").filter(Some("lamp")).filter(None::<&str>),
-            Scope::new("products").filter(None::<&str>).filter(Some("lamp")),
-            Scope::new("products").filter(Some("lam")).filter(Some("p")),
-            Scope::new("products").filter(Some("lamp")),
+            CursorScope::new("orders").filter(Some("lamp")).filter(None::<&str>),
+            CursorScope::new("products").filter(None::<&str>).filter(Some("lamp")),
+            CursorScope::new("products").filter(Some("lam")).filter(Some("p")),
+            CursorScope::new("products").filter(Some("lamp")),
         ] {
             assert!(other.position::<i64>(&cursor).is_err(), "{other:?}");
         }

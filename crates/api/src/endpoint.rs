@@ -20,12 +20,12 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 
-pub use answer::{Created, Found, JsonAnswer, JsonArray, NoContent};
+pub use answer::{Created, JsonAnswer, JsonArray, JsonOk, NoContent};
 pub(crate) use answer_schema::answer_schema;
 pub use signature::{Answer, Argument, Description, Signature};
 
 pub use crate::access::Access;
-use crate::{access::Scope, app::App, problem::Kind};
+use crate::{access::Scope, app::App, problem::ProblemKind};
 
 /// The declaration of an endpoint.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Endpoint {
     /// Headers of a successful answer.
     pub headers: &'static [AnswerHeader],
     /// The problems that it can answer with, besides those that access and its arguments add.
-    pub problems: &'static [&'static [Kind]],
+    pub problems: &'static [&'static [ProblemKind]],
 }
 
 /// A port, and what answers there.
@@ -93,18 +93,22 @@ pub const REPLAYED: AnswerHeader = AnswerHeader {
 };
 
 /// The problems of an endpoint that reads from the database.
-pub const READS: &[Kind] = &[Kind::Overloaded, Kind::Unavailable];
+pub const READS: &[ProblemKind] = &[ProblemKind::Overloaded, ProblemKind::Unavailable];
 /// The problems of an endpoint that changes something in the database.
-pub const WRITES: &[Kind] =
-    &[Kind::Overloaded, Kind::Locked, Kind::Unavailable, Kind::OutcomeUnknown];
+pub const WRITES: &[ProblemKind] = &[
+    ProblemKind::Overloaded,
+    ProblemKind::Locked,
+    ProblemKind::Unavailable,
+    ProblemKind::OutcomeUnknown,
+];
 /// The problems of an endpoint that waits for its turn at a product's stock.
-pub const ADMISSION: &[Kind] = &[
-    Kind::Overloaded,
-    Kind::Locked,
-    Kind::Unavailable,
-    Kind::ShuttingDown,
-    Kind::OutcomeUnknown,
-    Kind::Timeout,
+pub const ADMISSION: &[ProblemKind] = &[
+    ProblemKind::Overloaded,
+    ProblemKind::Locked,
+    ProblemKind::Unavailable,
+    ProblemKind::ShuttingDown,
+    ProblemKind::OutcomeUnknown,
+    ProblemKind::Timeout,
 ];
 
 macro_rules! tags {
@@ -161,7 +165,11 @@ impl Endpoint {
     {
         let mut description = Description::default();
         if self.access != Access::Open {
-            description.may_answer(&[Kind::Unauthorized, Kind::Forbidden, Kind::TooManyRequests]);
+            description.may_answer(&[
+                ProblemKind::Unauthorized,
+                ProblemKind::Forbidden,
+                ProblemKind::TooManyRequests,
+            ]);
         }
         self.problems.iter().for_each(|problems| description.may_answer(problems));
         H::describe(&mut description);

@@ -18,7 +18,7 @@ use utoipa::openapi::{ObjectBuilder, path::ParameterIn, schema::Type};
 
 use crate::{
     endpoint::{Argument, Description},
-    problem::{FieldError, Kind, Problem},
+    problem::{FieldError, Problem, ProblemKind},
     products::ProductBody,
 };
 
@@ -31,9 +31,9 @@ const MUST: &str = "must be * or a list of entity tags in double quotes, as the 
 
 /// What names a product as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tag(String);
+pub struct ProductTag(String);
 
-impl Tag {
+impl ProductTag {
     /// The tag of a product at this version that is shown like this.
     pub fn new(version: i64, body: &[u8]) -> Self {
         // FNV-1a: what it must tell apart was not made by somebody who wants it to fail.
@@ -62,8 +62,8 @@ pub struct IfNoneMatch(pub HeaderMap);
 impl IfNoneMatch {
     /// Whether a read may be answered with "not modified": the header names the product as it is. Weak tags will do
     /// for that. A header that is none is passed over: the full answer is never wrong.
-    pub fn is_known(&self, current: &Tag) -> bool {
-        let condition = Condition::read(&self.0, header::IF_NONE_MATCH);
+    pub fn is_known(&self, current: &ProductTag) -> bool {
+        let condition = Precondition::read(&self.0, header::IF_NONE_MATCH);
         matches!(condition, Ok(Some(tags)) if tags.names(current, false))
     }
 }
@@ -111,7 +111,7 @@ impl Argument for IfMatch {
         let text = ObjectBuilder::new().schema_type(Type::String);
         let about = "Only if this is still the product's ETag";
         description.parameter(ParameterIn::Header, "If-Match", about, text.into());
-        description.may_answer(&[Kind::PreconditionFailed]);
+        description.may_answer(&[ProblemKind::PreconditionFailed]);
         description.may_be_wrong(FieldError::new("If-Match", MUST));
     }
 }
@@ -119,8 +119,8 @@ impl Argument for IfMatch {
 /// The conditions under which a request may change a product.
 #[derive(Debug)]
 pub struct Preconditions<'h> {
-    matches: Option<Condition<'h>>,
-    none_match: Option<Condition<'h>>,
+    matches: Option<Precondition<'h>>,
+    none_match: Option<Precondition<'h>>,
 }
 
 impl<'h> Preconditions<'h> {
@@ -129,12 +129,12 @@ impl<'h> Preconditions<'h> {
     /// # Errors
     /// What is neither `*` nor a list of tags.
     pub fn read(headers: &'h HeaderMap) -> Result<Self, Problem> {
-        let matches = Condition::read(headers, header::IF_MATCH);
-        let none_match = Condition::read(headers, header::IF_NONE_MATCH);
+        let matches = Precondition::read(headers, header::IF_MATCH);
+        let none_match = Precondition::read(headers, header::IF_NONE_MATCH);
         let wrong = |name| FieldError::new(name, MUST);
         let errors: Vec<_> = [
-            matches.as_ref().err().map(|Malformed| wrong("If-Match")),
-            none_match.as_ref().err().map(|Malformed| wrong("If-None-Match")),
+            matches.as_ref().err().map(|_| wrong("If-Match")),
+            none_match.as_ref().err().map(|_| wrong("If-None-Match")),
         ]
         .into_iter()
         .flatten()
@@ -153,7 +153,7 @@ impl<'h> Preconditions<'h> {
         if self.matches.is_none() && self.none_match.is_none() {
             return Ok(());
         }
-        let current = Tag::of(&ProductBody::from(product.clone()));
+        let current = ProductTag::of(&ProductBody::from(product.clone()));
         if self.holds_for(&current) {
             Ok(())
         } else {
@@ -162,7 +162,7 @@ impl<'h> Preconditions<'h> {
     }
 
     /// Whether they hold for a product with this tag.
-    pub fn holds_for(&self, current: &Tag) -> bool {
+    pub fn holds_for(&self, current: &ProductTag) -> bool {
         let matches = self.matches.as_ref().is_none_or(|tags| tags.names(current, true));
         let known = self.none_match.as_ref().is_some_and(|tags| tags.names(current, false));
         matches && !known
@@ -171,23 +171,23 @@ impl<'h> Preconditions<'h> {
 
 /// What a conditional header names.
 #[derive(Debug, PartialEq, Eq)]
-enum Condition<'h> {
+enum Precondition<'h> {
     Any,
-    Tags(Vec<Named<'h>>),
+    Tags(Vec<EntityTag<'h>>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Named<'h> {
+struct EntityTag<'h> {
     weak: bool,
     opaque: &'h [u8],
 }
 
 /// A header that is no condition.
 #[derive(Debug, PartialEq, Eq)]
-struct Malformed;
+struct MalformedCondition;
 
-impl<'h> Condition<'h> {
-    fn read(headers: &'h HeaderMap, name: HeaderName) -> Result<Option<Self>, Malformed> {
+impl<'h> Precondition<'h> {
+    fn read(headers: &'h HeaderMap, name: HeaderName) -> Result<Option<Self>, MalformedCondition> {
         let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
         let Some(first) = lines.next() else { return Ok(None) };
         let mut more = lines.peekable();
@@ -199,19 +199,19 @@ impl<'h> Condition<'h> {
         for line in std::iter::once(first).chain(more) {
             read_tags(line, &mut tags)?;
         }
-        if tags.is_empty() { Err(Malformed) } else { Ok(Some(Self::Tags(tags))) }
+        if tags.is_empty() { Err(MalformedCondition) } else { Ok(Some(Self::Tags(tags))) }
     }
 
     /// Whether the product as it is is among them. A weak tag says that the two are as good
     /// as equal, which is not good enough for a `strong` comparison.
-    fn names(&self, current: &Tag, strong: bool) -> bool {
+    fn names(&self, current: &ProductTag, strong: bool) -> bool {
         let Self::Tags(tags) = self else { return true };
         tags.iter().any(|tag| !(strong && tag.weak) && tag.opaque == current.0.as_bytes())
     }
 }
 
 /// `W/"…" , "…"`, with empty elements, as RFC 9110 (5.6.1) wants them to be taken.
-fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Named<'h>>) -> Result<(), Malformed> {
+fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<EntityTag<'h>>) -> Result<(), MalformedCondition> {
     let mut rest = line.trim_ascii();
     while !rest.is_empty() {
         if let Some(behind) = rest.strip_prefix(b",") {
@@ -222,17 +222,17 @@ fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<Named<'h>>) -> Result<(), Malfor
             Some(quoted) => (true, quoted),
             None => (false, rest),
         };
-        let text = quoted.strip_prefix(b"\"").ok_or(Malformed)?;
-        let end = text.iter().position(|byte| *byte == b'"').ok_or(Malformed)?;
+        let text = quoted.strip_prefix(b"\"").ok_or(MalformedCondition)?;
+        let end = text.iter().position(|byte| *byte == b'"').ok_or(MalformedCondition)?;
         let opaque = &text[..end];
         // Blanks and control characters are in no tag.
         if opaque.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
-            return Err(Malformed);
+            return Err(MalformedCondition);
         }
-        tags.push(Named { weak, opaque });
+        tags.push(EntityTag { weak, opaque });
         rest = text[end + 1..].trim_ascii_start();
         if !rest.is_empty() && !rest.starts_with(b",") {
-            return Err(Malformed);
+            return Err(MalformedCondition);
         }
     }
     Ok(())
@@ -248,16 +248,16 @@ mod tests {
         lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap())).collect()
     }
 
-    fn seven() -> Tag {
-        Tag("1-7".to_owned())
+    fn seven() -> ProductTag {
+        ProductTag("1-7".to_owned())
     }
 
     #[test]
     fn a_tag_names_the_version_and_the_content() {
-        let tag = Tag::new(7, b"a");
+        let tag = ProductTag::new(7, b"a");
         assert_eq!(tag.header(), "\"1-7-af63dc4c8601ec8c\"");
-        assert_ne!(Tag::new(7, b"b"), tag);
-        assert_ne!(Tag::new(8, b"a"), tag);
+        assert_ne!(ProductTag::new(7, b"b"), tag);
+        assert_ne!(ProductTag::new(8, b"a"), tag);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::words,
 };
 
@@ -68,5 +68,5 @@ impl From<Hold> for HoldBody {
 
 /// There is no such hold, or this caller may not know of it.
 pub fn unknown(id: i64) -> Problem {
-    Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
+    Problem::with_detail(ProblemKind::NotFound, format!("There is no hold with the id {id}."))
 }

@@ -19,7 +19,7 @@ use utoipa::{
 
 use crate::{
     endpoint::{AnswerHeader, BoundEndpoint, Description, Endpoint, Surface, Tag, answer_schema},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Problem, ProblemBody, ProblemKind},
     routes,
 };
 
@@ -165,17 +165,17 @@ fn success(
     answer.build()
 }
 
-fn by_status(problems: &[Kind]) -> BTreeMap<StatusCode, Vec<Kind>> {
+fn by_status(problems: &[ProblemKind]) -> BTreeMap<StatusCode, Vec<ProblemKind>> {
     let mut by_status: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for kind in Kind::ALL.iter().filter(|kind| problems.contains(kind)) {
+    for kind in ProblemKind::ALL.iter().filter(|kind| problems.contains(kind)) {
         by_status.entry(kind.status()).or_default().push(*kind);
     }
     by_status
 }
 
 /// The answer with one of several problems that have the same status, with an example of each.
-fn problem_answer(problems: &[Kind], description: &Description) -> Response {
-    let explained = |kind: &Kind| format!("{}. {}", kind.title(), kind.explanation());
+fn problem_answer(problems: &[ProblemKind], description: &Description) -> Response {
+    let explained = |kind: &ProblemKind| format!("{}. {}", kind.title(), kind.explanation());
     let about = if let [only] = problems {
         explained(only)
     } else {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::{
     access::Caller,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::words,
 };
 
@@ -263,5 +263,5 @@ fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
 
 /// There is no such order, or this caller may not know of it.
 pub fn unknown(id: i64) -> Problem {
-    Problem::with_detail(Kind::NotFound, format!("There is no order with the id {id}."))
+    Problem::with_detail(ProblemKind::NotFound, format!("There is no order with the id {id}."))
 }

@@ -9,7 +9,7 @@ use holdfast_store::PAGE_BYTES_MAX;
 
 use crate::{
     byte_budget::{ByteBudget, Charge},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// What a page may take: its rows, what they become, and the body.
@@ -33,13 +33,13 @@ impl PageMemory {
     /// Waits for room for a page. Safe to cancel.
     ///
     /// # Errors
-    /// Others keep it for too long: [`Kind::Overloaded`].
+    /// Others keep it for too long: [`ProblemKind::Overloaded`].
     pub async fn reserve(&self) -> Result<Charge, Problem> {
         let room = tokio::time::timeout(WAIT, self.0.wait_for(PAGE)).await;
         match room {
             Ok(Ok(charge)) => Ok(charge),
-            Ok(Err(spent)) => Err(Problem::new(Kind::Overloaded).because(spent)),
-            Err(elapsed) => Err(Problem::new(Kind::Overloaded).because(elapsed)),
+            Ok(Err(spent)) => Err(Problem::new(ProblemKind::Overloaded).because(spent)),
+            Err(elapsed) => Err(Problem::new(ProblemKind::Overloaded).because(elapsed)),
         }
     }
 }
@@ -55,7 +55,7 @@ mod tests {
         for _ in 0..PAGES {
             all.push(memory.reserve().await.unwrap());
         }
-        assert_eq!(memory.reserve().await.unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!(memory.reserve().await.unwrap_err().kind(), ProblemKind::Overloaded);
         all.pop();
         assert!(memory.reserve().await.is_ok());
     }

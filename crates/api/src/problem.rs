@@ -21,7 +21,7 @@ mod kind;
 mod refusal;
 
 pub use body::ProblemBody;
-pub use kind::Kind;
+pub use kind::ProblemKind;
 
 /// One wrong field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -43,11 +43,11 @@ impl FieldError {
 
 /// What went wrong with a request.
 #[derive(Clone, Debug)]
-pub struct Problem(Box<Inner>);
+pub struct Problem(Box<ProblemParts>);
 
 #[derive(Clone, Debug)]
-struct Inner {
-    kind: Kind,
+struct ProblemParts {
+    kind: ProblemKind,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     facts: Facts,
@@ -71,13 +71,13 @@ struct Facts {
 
 impl Problem {
     /// A problem of this kind, with the sentence that explains the kind.
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: ProblemKind) -> Self {
         Self::with_detail(kind, kind.explanation())
     }
 
     /// A problem of this kind; `detail` is for the person who sent the request.
-    pub fn with_detail(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
+    pub fn with_detail(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(ProblemParts {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
@@ -97,7 +97,7 @@ impl Problem {
             // Writing to a String cannot fail.
             let _ = write!(detail, "{separator}{} {}", error.field, error.detail);
         }
-        let mut problem = Self::with_detail(Kind::Validation, detail);
+        let mut problem = Self::with_detail(ProblemKind::Validation, detail);
         problem.0.errors = errors;
         problem
     }
@@ -109,15 +109,17 @@ impl Problem {
 
     /// There is no such product.
     pub fn unknown_product(id: i64) -> Self {
-        let mut problem =
-            Self::with_detail(Kind::NotFound, format!("There is no product with the id {id}."));
+        let mut problem = Self::with_detail(
+            ProblemKind::NotFound,
+            format!("There is no product with the id {id}."),
+        );
         problem.0.facts.product_id = Some(id);
         problem
     }
 
     /// Fewer units are left than were asked for.
     pub fn not_enough_stock(product_id: i64, left: i64) -> Self {
-        let mut problem = Self::new(Kind::NotEnoughStock);
+        let mut problem = Self::new(ProblemKind::NotEnoughStock);
         problem.0.facts =
             Facts { product_id: Some(product_id), left: Some(left), ..Facts::default() };
         problem
@@ -126,7 +128,7 @@ impl Problem {
     /// The product's flash sale is not open yet, and when it will be.
     pub fn sale_not_open(product_id: i64, starts_at: Option<jiff::Timestamp>) -> Self {
         let mut problem = Self::with_detail(
-            Kind::SaleNotOpen,
+            ProblemKind::SaleNotOpen,
             starts_at.map_or_else(
                 || format!("The sale of the product {product_id} is held back."),
                 |start| format!("The sale of the product {product_id} opens at {start}."),
@@ -138,14 +140,14 @@ impl Problem {
 
     /// The product's flash sale is over.
     pub fn sale_over(product_id: i64) -> Self {
-        let mut problem = Self::new(Kind::SaleOver);
+        let mut problem = Self::new(ProblemKind::SaleOver);
         problem.0.facts.product_id = Some(product_id);
         problem
     }
 
     /// The customer would get more of the product than its flash sale allows.
     pub fn over_limit(product_id: i64, limit: i64, left: i64) -> Self {
-        let mut problem = Self::new(Kind::OverLimit);
+        let mut problem = Self::new(ProblemKind::OverLimit);
         problem.0.facts = Facts {
             product_id: Some(product_id),
             limit: Some(limit),
@@ -157,7 +159,7 @@ impl Problem {
 
     /// One unit costs something else than the request expects.
     pub fn price_changed(product_id: i64, current_price: f64) -> Self {
-        let mut problem = Self::new(Kind::PriceChanged);
+        let mut problem = Self::new(ProblemKind::PriceChanged);
         problem.0.facts = Facts {
             product_id: Some(product_id),
             current_price: Some(current_price),
@@ -168,7 +170,7 @@ impl Problem {
 
     /// The product has changed since the version that the request names.
     pub fn version_conflict(product_id: i64, version: i64) -> Self {
-        let mut problem = Self::new(Kind::VersionConflict);
+        let mut problem = Self::new(ProblemKind::VersionConflict);
         problem.0.facts =
             Facts { product_id: Some(product_id), version: Some(version), ..Facts::default() };
         problem
@@ -176,7 +178,7 @@ impl Problem {
 
     /// The product is not the one that the request's conditions name.
     pub fn precondition_failed(product_id: i64, version: i64) -> Self {
-        let mut problem = Self::new(Kind::PreconditionFailed);
+        let mut problem = Self::new(ProblemKind::PreconditionFailed);
         problem.0.facts =
             Facts { product_id: Some(product_id), version: Some(version), ..Facts::default() };
         problem
@@ -184,7 +186,7 @@ impl Problem {
 
     /// A change that would leave a stock outside of `0..=max`; it is `left` now.
     pub fn stock_out_of_range(product_id: i64, delta: i64, left: i64, max: i64) -> Self {
-        let kind = if delta < 0 { Kind::NotEnoughStock } else { Kind::StockFull };
+        let kind = if delta < 0 { ProblemKind::NotEnoughStock } else { ProblemKind::StockFull };
         let mut problem = Self::with_detail(
             kind,
             format!("The stock is {left}: a delta from {} to {} is allowed.", -left, max - left),
@@ -197,7 +199,7 @@ impl Problem {
     /// The order is in another state than the request needs.
     pub fn order_moved(status: OrderStatus) -> Self {
         Self::wrong_state(
-            Kind::OrderMoved,
+            ProblemKind::OrderMoved,
             status.as_str(),
             format!(
                 "The order is {status}. Only a pending order can be cancelled, and only a failed \
@@ -208,13 +210,13 @@ impl Problem {
 
     /// The order may be fulfilled, whatever its status.
     pub fn order_may_be_fulfilled(status: OrderStatus) -> Self {
-        let kind = Kind::OrderMayBeFulfilled;
+        let kind = ProblemKind::OrderMayBeFulfilled;
         Self::wrong_state(kind, status.as_str(), kind.explanation())
     }
 
     /// What the request is about is in another state than the request needs.
     pub fn wrong_state(
-        kind: Kind,
+        kind: ProblemKind,
         status: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -225,7 +227,7 @@ impl Problem {
 
     /// Something of ours is broken. `cause` goes to the log only.
     pub fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
-        Self::new(Kind::Internal).because(cause)
+        Self::new(ProblemKind::Internal).because(cause)
     }
 
     /// Adds what only the log gets to see.
@@ -241,7 +243,7 @@ impl Problem {
     }
 
     /// Its kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ProblemKind {
         self.0.kind
     }
 
@@ -264,17 +266,17 @@ impl Problem {
     /// For an error of the database after the change that was asked for is made: the answer must not say that
     /// nothing happened.
     pub fn after_change(error: StoreError) -> Self {
-        Self::new(Kind::OutcomeUnknown).because(error)
+        Self::new(ProblemKind::OutcomeUnknown).because(error)
     }
 
     /// The kind for an error of the database.
-    pub fn kind_of(error: &StoreError) -> Kind {
+    pub fn kind_of(error: &StoreError) -> ProblemKind {
         match error {
-            StoreError::LockTimeout(_) => Kind::Locked,
-            StoreError::Busy(_) | StoreError::Timeout(_) => Kind::Overloaded,
-            StoreError::Unavailable(_) => Kind::Unavailable,
-            StoreError::Unanswered(_) => Kind::OutcomeUnknown,
-            _ => Kind::Internal,
+            StoreError::LockTimeout(_) => ProblemKind::Locked,
+            StoreError::Busy(_) | StoreError::Timeout(_) => ProblemKind::Overloaded,
+            StoreError::Unavailable(_) => ProblemKind::Unavailable,
+            StoreError::Unanswered(_) => ProblemKind::OutcomeUnknown,
+            _ => ProblemKind::Internal,
         }
     }
 }
@@ -288,7 +290,7 @@ impl From<StoreError> for Problem {
 impl From<StatusCode> for Problem {
     /// For an error status that nobody gave a problem for.
     fn from(status: StatusCode) -> Self {
-        Self::new(Kind::of_status(status))
+        Self::new(ProblemKind::of_status(status))
     }
 }
 
@@ -323,7 +325,7 @@ mod tests {
         ] {
             let shown = format!("{error:?}");
             let problem = Problem::after_change(error);
-            assert_eq!(problem.kind(), Kind::OutcomeUnknown, "{shown}");
+            assert_eq!(problem.kind(), ProblemKind::OutcomeUnknown, "{shown}");
             assert!(problem.cause().is_some(), "{shown}: the log must tell why");
         }
     }
@@ -331,10 +333,16 @@ mod tests {
     #[test]
     fn an_error_before_a_change_has_its_own_type() {
         let kind = |error| Problem::from(error).kind();
-        assert_eq!(kind(StoreError::Busy(sqlx::Error::PoolTimedOut)), Kind::Overloaded);
-        assert_eq!(kind(StoreError::LockTimeout(sqlx::Error::PoolClosed)), Kind::Locked);
-        assert_eq!(kind(StoreError::Unavailable(sqlx::Error::PoolClosed)), Kind::Unavailable);
-        assert_eq!(kind(StoreError::Unanswered(sqlx::Error::PoolClosed)), Kind::OutcomeUnknown);
-        assert_eq!(kind(StoreError::KeyTaken), Kind::Internal);
+        assert_eq!(kind(StoreError::Busy(sqlx::Error::PoolTimedOut)), ProblemKind::Overloaded);
+        assert_eq!(kind(StoreError::LockTimeout(sqlx::Error::PoolClosed)), ProblemKind::Locked);
+        assert_eq!(
+            kind(StoreError::Unavailable(sqlx::Error::PoolClosed)),
+            ProblemKind::Unavailable
+        );
+        assert_eq!(
+            kind(StoreError::Unanswered(sqlx::Error::PoolClosed)),
+            ProblemKind::OutcomeUnknown
+        );
+        assert_eq!(kind(StoreError::KeyTaken), ProblemKind::Internal);
     }
 }

@@ -1,7 +1,7 @@
 //! A product as the API shows it, and as the cache keeps it.
 
 use bytes::Bytes;
-use holdfast_domain::{Description, Product, json};
+use holdfast_domain::{Product, ProductDescription, json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -37,7 +37,7 @@ impl From<Product> for ProductBody {
             description: product
                 .description
                 .as_ref()
-                .map(Description::as_str)
+                .map(ProductDescription::as_str)
                 .map(ToOwned::to_owned),
             price: product.price.to_major_f64(),
             stock: product.stock.units(),

@@ -25,11 +25,11 @@ use utoipa::openapi::{
 };
 
 pub use domain_values::date_time;
-pub use domain_values::{NamedCustomer, PageLimit, Time, Version, WholeNumber};
+pub use domain_values::{FilterTime, NamedCustomer, PageLimit, Version, WholeNumber};
 pub use extract::{JsonBody, KeyedBody, Query, read, read_element};
 pub use fields::Fields;
 pub use holdfast_request_derive::Request;
-pub use path::{Id, InPath, Named, PathText, wrong_id};
+pub use path::{Id, InPath, PathArgument, PathText, wrong_id};
 pub use value::{
     Input, Value, Wrong, array_between, integer, integer_between, text_between, whole_number,
 };

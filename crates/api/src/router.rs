@@ -6,7 +6,7 @@ use crate::{
     app::App,
     docs,
     endpoint::Surface,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     routes,
 };
 
@@ -22,6 +22,8 @@ pub fn router(app: App, surface: Surface) -> Router {
         .merge(docs::swagger_ui())
         .route("/problems", get(docs::problems::list))
         .route("/problems/{name}", get(docs::problems::get))
-        .fallback(async || Problem::new(Kind::NotFound).into_response())
-        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed).into_response())
+        .fallback(async || Problem::new(ProblemKind::NotFound).into_response())
+        .method_not_allowed_fallback(async || {
+            Problem::new(ProblemKind::MethodNotAllowed).into_response()
+        })
 }

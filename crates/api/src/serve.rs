@@ -118,7 +118,7 @@ fn log_panics() {
 
 /// Whether everything in hand was finished in time.
 async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
-    let mut signals = Signals::listen().context("signals cannot be listened for")?;
+    let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
     let ServeMetrics { http: http_metrics, admission: admission_metrics } =
         ServeMetrics::new(&registry)?;
@@ -197,7 +197,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let connections = listener.run(Arc::clone(&public), stop).await;
     admin_end.cancel();
     // Anew: it hears only of signals from now on.
-    let mut second = Signals::listen().context("signals cannot be listened for")?;
+    let mut second = StopSignals::listen().context("signals cannot be listened for")?;
     let finish = async {
         connections.ended().await;
         if let Ok(connections) = admin.await {
@@ -310,12 +310,12 @@ fn port_refused(setting: &'static str, address: SocketAddr, source: io::Error) -
     PortRefused { setting, address, source }
 }
 
-struct Signals {
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

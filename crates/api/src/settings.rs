@@ -34,7 +34,7 @@ pub struct ServeSettings {
     pub database: DatabaseSettings,
     /// Redis and the read cache.
     #[command(flatten)]
-    pub cache: CacheSettings,
+    pub cache: RedisCacheSettings,
     /// Orders and admission.
     #[command(flatten)]
     pub orders: OrderSettings,
@@ -160,7 +160,7 @@ pub struct DatabaseSettings {
 /// Redis and the read cache.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Redis")]
-pub struct CacheSettings {
+pub struct RedisCacheSettings {
     /// Redis, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
@@ -307,7 +307,7 @@ impl DatabaseSettings {
     }
 }
 
-impl CacheSettings {
+impl RedisCacheSettings {
     /// As the cache wants them.
     pub fn cache(&self) -> holdfast_cache::CacheSettings {
         holdfast_cache::CacheSettings {

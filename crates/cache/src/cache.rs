@@ -21,7 +21,7 @@ use crate::metrics::{CacheMetrics, Gauges};
 use crate::redis_connection::{Lookup, RedisConnection, Unavailable};
 use crate::settings::CacheSettings;
 use crate::tiers::Tiers;
-use crate::value::Value;
+use crate::value::RenderedEntry;
 use crate::writer::{self, WriterMessage};
 use crate::{confirm, reconnect, subscription};
 
@@ -200,7 +200,7 @@ impl<E: Entry> Cache<E> {
         }
         metrics.misses.inc();
         let found = load().await.map_err(|error| Arc::new(error) as LoadError)?;
-        Ok(found.map(|entry| Value::new(entry, None).hit(Tier::None)))
+        Ok(found.map(|entry| RenderedEntry::new(entry, None).hit(Tier::None)))
     }
 
     /// Reads from Redis and then from the database, for all waiting readers.
@@ -226,7 +226,7 @@ impl<E: Entry> Cache<E> {
                 match E::decode(version, &body).filter(|_| fresh) {
                     Some(entry) => {
                         let keep = self.keep(since, version, since.now + lives);
-                        let value = Value::new(entry, Some(body));
+                        let value = RenderedEntry::new(entry, Some(body));
                         metrics.redis_hits.inc();
                         return Ok(Some(self.land(id, cell, lease, value, Tier::Redis, keep)));
                     }
@@ -242,7 +242,7 @@ impl<E: Entry> Cache<E> {
         match load().await {
             Ok(Some(entry)) => {
                 // Fill in the value as loaded, without the patches that `land` may apply: those are for this process only.
-                let value = Value::new(entry, None);
+                let value = RenderedEntry::new(entry, None);
                 let keep = permission
                     .fence
                     .and_then(|fence| self.keep(since, fence, since.now + self.max_age()));
@@ -285,7 +285,7 @@ impl<E: Entry> Cache<E> {
         id: i64,
         cell: &Arc<Cell<E>>,
         lease: Lease<E>,
-        value: Value<E>,
+        value: RenderedEntry<E>,
         tier: Tier,
         keep: Option<KeepCondition>,
     ) -> Hit {

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::entry::{Entry, Hit, StockChange, Tier};
 use crate::flight::Flight;
-use crate::value::Value;
+use crate::value::RenderedEntry;
 
 /// A run of versions that differ in stock only, so that a value of any of them can be patched to
 /// the last. It describes the past, so it never becomes wrong.
@@ -66,7 +66,7 @@ struct CellState<E> {
     /// The newest version known to be committed. Later callers must not get an older one.
     committed: i64,
     run: Option<VersionRun>,
-    kept: Option<(Arc<Value<E>>, Instant)>,
+    kept: Option<(Arc<RenderedEntry<E>>, Instant)>,
     flight: Option<Arc<Flight<E>>>,
 }
 
@@ -78,7 +78,7 @@ impl<E: Entry> CellState<E> {
         }
     }
 
-    fn current(&self, moment: CacheMoment) -> Option<&Arc<Value<E>>> {
+    fn current(&self, moment: CacheMoment) -> Option<&Arc<RenderedEntry<E>>> {
         let (value, until) = self.kept.as_ref()?;
         let valid = self.generation == moment.generation
             && moment.now < *until
@@ -208,9 +208,9 @@ impl<E: Entry> Cell<E> {
     pub(crate) fn finish(
         &self,
         flight: &Arc<Flight<E>>,
-        mut value: Value<E>,
+        mut value: RenderedEntry<E>,
         keep: Option<KeepCondition>,
-    ) -> (Arc<Value<E>>, bool) {
+    ) -> (Arc<RenderedEntry<E>>, bool) {
         let mut state = self.state.write();
         Self::land(&mut state, flight);
         if let Some(run) = state.run

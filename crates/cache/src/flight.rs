@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::entry::{LoadError, Tier};
-use crate::value::Value;
+use crate::value::RenderedEntry;
 
 /// How a load ended.
 pub(crate) enum LoadEnd<E> {
-    Found(Arc<Value<E>>, Tier),
+    Found(Arc<RenderedEntry<E>>, Tier),
     Missing,
     Failed(LoadError),
     /// The leader was cancelled or panicked.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cell::{Cell, KeepCondition};
 use crate::entry::{Entry, Tier};
 use crate::flight::{Flight, LoadEnd};
-use crate::value::Value;
+use crate::value::RenderedEntry;
 
 /// The leader's obligation to end its flight. Dropping it without an end tells the followers.
 pub(crate) struct Lease<E: Entry> {
@@ -22,10 +22,10 @@ impl<E: Entry> Lease<E> {
     /// Ends the flight with a value; see [`Cell::finish`].
     pub(crate) fn found(
         mut self,
-        value: Value<E>,
+        value: RenderedEntry<E>,
         tier: Tier,
         keep: Option<KeepCondition>,
-    ) -> (Arc<Value<E>>, bool) {
+    ) -> (Arc<RenderedEntry<E>>, bool) {
         let (value, kept) = self.cell.finish(&self.flight, value, keep);
         self.tell(LoadEnd::Found(value.clone(), tier));
         (value, kept)

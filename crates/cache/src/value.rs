@@ -8,12 +8,12 @@ use crate::entry::{Entry, Hit, Tier};
 
 /// A value with its response body, rendered when first asked for.
 #[derive(Clone)]
-pub(crate) struct Value<E> {
+pub(crate) struct RenderedEntry<E> {
     pub(crate) entry: E,
     body: OnceLock<Bytes>,
 }
 
-impl<E: Entry> Value<E> {
+impl<E: Entry> RenderedEntry<E> {
     pub(crate) fn new(entry: E, body: Option<Bytes>) -> Self {
         Self { entry, body: body.map(OnceLock::from).unwrap_or_default() }
     }

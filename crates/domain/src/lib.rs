@@ -32,14 +32,14 @@ pub use decimal::parse_integer;
 pub use hold::{Hold, HoldStatus};
 pub use id::{HoldId, OrderId, ProductId};
 pub use ledger::{LedgerEntry, LedgerReason, MAX_STOCK_NOTE_CHARS, StockNote};
-pub use line::{Line, Lines};
+pub use line::{Lines, RequestedLine};
 pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
-pub use operator::{MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS, Operator, OperatorNote};
+pub use operator::{MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS, OperatorName, OperatorNote};
 pub use order::{Order, OrderLine, OrderStatus, Transition, UnknownWord};
 pub use product::{
-    Description, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, NewProduct, Product, ProductName,
-    ProductPatch, StockEdit,
+    MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Product, ProductChanges, ProductDescription,
+    ProductDraft, ProductName, StockEdit,
 };
 pub use quantity::{MAX_STOCK, Quantity, Stock};
 pub use sale::{

@@ -6,7 +6,7 @@ use crate::{HoldId, Money, ProductId, Quantity};
 
 /// One product within an order that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct RequestedLine {
     /// The product.
     pub product_id: ProductId,
     /// The number of units.
@@ -17,7 +17,7 @@ pub struct Line {
     pub expected_price: Option<Money>,
 }
 
-impl Line {
+impl RequestedLine {
     /// Units from stock, at any price.
     pub fn from_stock(product_id: ProductId, quantity: Quantity) -> Self {
         Self { product_id, quantity, hold: None, expected_price: None }
@@ -25,4 +25,4 @@ impl Line {
 }
 
 /// The lines of an order. Most orders have one line, which then needs no allocation.
-pub type Lines = SmallVec<[Line; 1]>;
+pub type Lines = SmallVec<[RequestedLine; 1]>;

@@ -10,13 +10,13 @@ pub const MAX_OPERATOR_NOTE_CHARS: usize = 500;
 /// The shop's name for an operator: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
 /// without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operator(String);
+pub struct OperatorName(String);
 
 /// The operator's reason: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters, not only blanks, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorNote(String);
 
-impl Operator {
+impl OperatorName {
     /// Checks a name.
     ///
     /// # Errors
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn what_an_operator_says_is_checked() {
         for bad in ["", " ", "a\0b", &"x".repeat(501)] {
-            assert!(Operator::new(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(OperatorName::new(bad.to_owned()).is_err(), "{bad:?}");
             assert!(OperatorNote::new(bad.to_owned()).is_err(), "{bad:?}");
         }
-        assert!(Operator::new("x".repeat(201)).is_err());
-        assert!(Operator::new("ß".repeat(200)).is_ok());
+        assert!(OperatorName::new("x".repeat(201)).is_err());
+        assert!(OperatorName::new("ß".repeat(200)).is_ok());
         assert!(OperatorNote::new("ß".repeat(500)).is_ok());
     }
 }

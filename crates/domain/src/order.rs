@@ -1,6 +1,6 @@
 //! Orders and their status.
 
-use crate::{CustomerRef, Line, Lines, Metadata, Money, OrderId, ProductId, Quantity};
+use crate::{CustomerRef, Lines, Metadata, Money, OrderId, ProductId, Quantity, RequestedLine};
 
 /// The status of an order.
 ///
@@ -142,7 +142,10 @@ pub struct Order {
 impl Order {
     /// Its lines, without their prices.
     pub fn requested_lines(&self) -> Lines {
-        self.lines.iter().map(|line| Line::from_stock(line.product_id, line.quantity)).collect()
+        self.lines
+            .iter()
+            .map(|line| RequestedLine::from_stock(line.product_id, line.quantity))
+            .collect()
     }
 
     /// All changes of its status, the oldest first.

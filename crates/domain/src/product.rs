@@ -44,9 +44,9 @@ impl std::str::FromStr for ProductName {
 
 /// A product's description: up to [`MAX_DESCRIPTION_CHARS`] characters without NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description(String);
+pub struct ProductDescription(String);
 
-impl Description {
+impl ProductDescription {
     /// Checks a description.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ pub struct Product {
     /// Its name.
     pub name: ProductName,
     /// Its description, if there is one.
-    pub description: Option<Description>,
+    pub description: Option<ProductDescription>,
     /// The price of one unit.
     pub price: Money,
     /// The units left.
@@ -85,11 +85,11 @@ pub struct Product {
 
 /// A product to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewProduct {
+pub struct ProductDraft {
     /// Its name.
     pub name: ProductName,
     /// Its description, if there is one.
-    pub description: Option<Description>,
+    pub description: Option<ProductDescription>,
     /// The price of one unit.
     pub price: Money,
     /// The units in stock.
@@ -98,11 +98,11 @@ pub struct NewProduct {
 
 /// A partial change of a product: a field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProductPatch {
+pub struct ProductChanges {
     /// A new name.
     pub name: Option<ProductName>,
     /// A new description; `Some(None)` removes it.
-    pub description: Option<Option<Description>>,
+    pub description: Option<Option<ProductDescription>>,
     /// A new price, for orders from now on.
     pub price: Option<Money>,
     /// A new stock.
@@ -127,7 +127,7 @@ impl StockEdit {
     }
 }
 
-impl ProductPatch {
+impl ProductChanges {
     /// Whether nothing would change.
     pub fn is_empty(&self) -> bool {
         self.name.is_none()

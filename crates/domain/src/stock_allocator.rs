@@ -4,8 +4,8 @@ mod locked_rows;
 mod types;
 
 use crate::{
-    CustomerLimit, CustomerRef, HoldId, HoldStatus, Line, Money, OrderId, OrderStatus, ProductId,
-    Quantity, Selling,
+    CustomerLimit, CustomerRef, HoldId, HoldStatus, Money, OrderId, OrderStatus, ProductId,
+    Quantity, RequestedLine, Selling,
 };
 use locked_rows::{LockedRows, ProductState};
 pub use types::{
@@ -108,7 +108,7 @@ impl StockAllocator {
     /// Why it is refused.
     pub fn order(
         &mut self,
-        lines: &[Line],
+        lines: &[RequestedLine],
         customer: Option<&CustomerRef>,
     ) -> Result<AllocatedOrder, Shortfall> {
         self.0.whole(|rows| {
@@ -131,7 +131,8 @@ impl StockAllocator {
         expected_price: Option<Money>,
         customer: Option<&CustomerRef>,
     ) -> Result<Money, Shortfall> {
-        let line = Line { expected_price, ..Line::from_stock(product_id, quantity) };
+        let line =
+            RequestedLine { expected_price, ..RequestedLine::from_stock(product_id, quantity) };
         self.0.whole(|rows| {
             let price = rows.take(&line, customer, |taken| taken.held += units(quantity))?;
             rows.units(product_id)?.held += units(quantity);
@@ -149,7 +150,7 @@ impl StockAllocator {
         order_id: OrderId,
         from: OrderStatus,
         settled: bool,
-        lines: &[Line],
+        lines: &[RequestedLine],
     ) -> Result<(), Shortfall> {
         self.0.whole(|rows| {
             let order = rows.order(order_id)?;
@@ -218,7 +219,7 @@ impl LockedRows {
     /// The customer of the holds of an order that names no customer.
     fn customer_of_holds(
         &self,
-        lines: &[Line],
+        lines: &[RequestedLine],
         named: Option<&CustomerRef>,
     ) -> Result<Option<CustomerRef>, Shortfall> {
         let mut customer = named;
@@ -234,10 +235,10 @@ impl LockedRows {
 
     fn sell(
         &mut self,
-        line: &Line,
+        line: &RequestedLine,
         customer: Option<&CustomerRef>,
     ) -> Result<AllocatedLine, Shortfall> {
-        let &Line { product_id, quantity, hold, .. } = line;
+        let &RequestedLine { product_id, quantity, hold, .. } = line;
         let unit_price = if let Some(hold_id) = hold {
             self.sell_held(line, hold_id, customer)?
         } else {
@@ -252,11 +253,11 @@ impl LockedRows {
     /// Sells the units of a hold. Gives the price of one unit.
     fn sell_held(
         &mut self,
-        line: &Line,
+        line: &RequestedLine,
         hold_id: HoldId,
         customer: Option<&CustomerRef>,
     ) -> Result<Money, Shortfall> {
-        let &Line { product_id, quantity, .. } = line;
+        let &RequestedLine { product_id, quantity, .. } = line;
         let sold = units(quantity);
         let hold = self.active(hold_id)?;
         if (hold.product_id, hold.quantity) != (product_id, quantity) {
@@ -283,11 +284,11 @@ impl LockedRows {
     /// `counted` counts. Gives the price of one unit.
     fn take(
         &mut self,
-        line: &Line,
+        line: &RequestedLine,
         customer: Option<&CustomerRef>,
         counted: impl FnOnce(&mut CustomerTotals),
     ) -> Result<Money, Shortfall> {
-        let &Line { product_id: id, quantity, .. } = line;
+        let &RequestedLine { product_id: id, quantity, .. } = line;
         let Available { price, on_sale, selling, .. } = self.product(id)?.before;
         if !on_sale {
             return Err(Shortfall::UnknownProduct(id));
@@ -363,7 +364,7 @@ impl LockedRows {
 }
 
 /// Refuses a line whose customer was told another price.
-fn expect(line: &Line, current: Money) -> Result<(), Shortfall> {
+fn expect(line: &RequestedLine, current: Money) -> Result<(), Shortfall> {
     match line.expected_price {
         Some(expected) if expected != current => {
             Err(Shortfall::PriceChanged { product_id: line.product_id, current })

@@ -76,9 +76,9 @@ pub enum ReloadError {
 
 /// Which front proxies may name callers. Cheap to clone; all clones share the state.
 #[derive(Clone)]
-pub struct Callers(Arc<Inner>);
+pub struct Callers(Arc<CallersState>);
 
-struct Inner {
+struct CallersState {
     config_maps: Api<ConfigMap>,
     known: RwLock<Option<Arc<RequestHeader>>>,
     last_read: tokio::sync::Mutex<Option<Instant>>,
@@ -87,7 +87,7 @@ struct Inner {
 impl Callers {
     /// Trusts nobody before the first [`reload`](Self::reload).
     pub fn new(client: Client) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(CallersState {
             config_maps: Api::namespaced(client, NAMESPACE),
             known: RwLock::new(None),
             last_read: tokio::sync::Mutex::new(None),

@@ -16,7 +16,7 @@ use crate::{
     Certificates, ObjectNames, Operator, OperatorSettings,
     authority::Authority,
     kubernetes_names::is_label_value,
-    queues::{QueueSettings, RedisAccess},
+    queues::{QueueListSettings, RedisAccess},
     sale::{AutoscalerRef, SaleSettings},
 };
 
@@ -147,12 +147,12 @@ fn label_value(text: &str) -> Result<String, MustBe> {
 impl RunSettings {
     fn operator(&self) -> anyhow::Result<OperatorSettings> {
         let queues = match (&self.redis_url, &self.queues_file) {
-            (Some(redis_url), None) => QueueSettings::One {
+            (Some(redis_url), None) => QueueListSettings::One {
                 namespace: self.operator_namespace.clone(),
                 release: self.queue_release.clone(),
                 redis_url: redis_url.clone(),
             },
-            (None, Some(path)) => QueueSettings::File(path.clone()),
+            (None, Some(path)) => QueueListSettings::File(path.clone()),
             _ => anyhow::bail!("REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both"),
         };
         let own = ObjectNames {

@@ -33,10 +33,10 @@ use crate::{
 };
 use document::Aggregated;
 use metric::Metric;
-use refusal::Refusal;
+use refusal::ExternalRefusal;
 use refusal_log::RefusalLog;
 use response::to_json;
-use target::Target;
+use target::ResourcePath;
 
 /// The most requests that are answered at the same time.
 const QUESTIONS_MAX: usize = 64;
@@ -71,7 +71,7 @@ impl ExternalMetrics {
     ) -> Response<Full<Bytes>> {
         let begun = Instant::now();
         let (parts, _body) = request.into_parts();
-        let target = Target::of(parts.uri.path());
+        let target = ResourcePath::of(parts.uri.path());
         let span = span(&parts);
         let question = Question {
             target: &target,
@@ -98,30 +98,30 @@ impl ExternalMetrics {
         &self,
         question: Question<'_>,
         certificates: &[CertificateDer<'static>],
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let _permit = self.permits.try_acquire().map_err(|_| Refusal::busy())?;
+    ) -> Result<Response<Full<Bytes>>, ExternalRefusal> {
+        let _permit = self.permits.try_acquire().map_err(|_| ExternalRefusal::busy())?;
         let user = self
             .callers
             .identify(certificates, question.headers)
             .await
-            .map_err(Refusal::unauthenticated)?;
+            .map_err(ExternalRefusal::unauthenticated)?;
         let Some(review) = question.target.access_review() else {
-            return Err(Refusal::no_such_path());
+            return Err(ExternalRefusal::no_such_path());
         };
         match self.access.may(&user, review).await {
             Ok(true) => {}
-            Ok(false) => return Err(Refusal::forbidden(&user.name, question.target)),
+            Ok(false) => return Err(ExternalRefusal::forbidden(&user.name, question.target)),
             Err(error) => {
                 let error = holdfast_telemetry::Chain(&error);
                 tracing::warn!(%error, "an access review failed");
-                return Err(Refusal::no_review());
+                return Err(ExternalRefusal::no_review());
             }
         }
         if question.method != Method::GET || question.asks_for("watch", &["true", "1"]) {
-            return Err(Refusal::only_get());
+            return Err(ExternalRefusal::only_get());
         }
         match question.target {
-            Target::Groups => match Aggregated::asked_for(question.headers) {
+            ResourcePath::Groups => match Aggregated::asked_for(question.headers) {
                 Some(form) => {
                     let mut answer = to_json(&form.document());
                     answer.headers_mut().insert(header::CONTENT_TYPE, form.content_type());
@@ -129,17 +129,18 @@ impl ExternalMetrics {
                 }
                 None => Ok(to_json(&document::groups())),
             },
-            Target::Group => Ok(to_json(&document::group())),
-            Target::Version => Ok(to_json(&document::version())),
-            Target::Metric { namespace, metric } => {
-                let metric = Metric::named(metric).ok_or_else(|| Refusal::no_metric(metric))?;
+            ResourcePath::Group => Ok(to_json(&document::group())),
+            ResourcePath::Version => Ok(to_json(&document::version())),
+            ResourcePath::Metric { namespace, metric } => {
+                let metric =
+                    Metric::named(metric).ok_or_else(|| ExternalRefusal::no_metric(metric))?;
                 let selector = Selector::parse(&question.parameter("labelSelector"))
-                    .map_err(|error| Refusal::bad_selector(&error))?;
+                    .map_err(|error| ExternalRefusal::bad_selector(&error))?;
                 let list =
                     value::list(&self.queues, metric, namespace, &selector, &self.metrics).await?;
                 Ok(to_json(&list))
             }
-            Target::Other => Err(Refusal::no_such_path()),
+            ResourcePath::Other => Err(ExternalRefusal::no_such_path()),
         }
     }
 }
@@ -160,7 +161,7 @@ fn span(question: &Parts) -> Span {
 }
 
 struct Question<'a> {
-    target: &'a Target,
+    target: &'a ResourcePath,
     method: &'a Method,
     headers: &'a HeaderMap,
     query: &'a str,

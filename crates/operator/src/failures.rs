@@ -10,9 +10,9 @@ const SUBJECTS_MAX: usize = 1000;
 
 /// Cheap to clone; all clones remember the same.
 #[derive(Clone)]
-pub struct Failures(Arc<Inner>);
+pub struct Failures(Arc<FailureState>);
 
-struct Inner {
+struct FailureState {
     /// By the label `step`.
     counted: IntCounterVec,
     /// The cause of each failure that has not ended.
@@ -21,7 +21,7 @@ struct Inner {
 
 impl Failures {
     pub fn new(counted: IntCounterVec) -> Self {
-        Self(Arc::new(Inner { counted, failing: Mutex::default() }))
+        Self(Arc::new(FailureState { counted, failing: Mutex::default() }))
     }
 
     /// Takes note of how a step went for a subject; gives back what came of it.

@@ -58,15 +58,15 @@ impl Owner {
 
 /// When the jobs of the replica that writes last did what they are for.
 #[derive(Clone)]
-pub struct Progress(Arc<Mutex<Instant>>);
+pub struct LeaderProgress(Arc<Mutex<Instant>>);
 
-impl Default for Progress {
+impl Default for LeaderProgress {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 }
 
-impl Progress {
+impl LeaderProgress {
     pub fn made(&self) {
         *self.0.lock() = Instant::now();
     }
@@ -96,13 +96,13 @@ pub struct Leadership {
     /// How long a silent holder is waited for.
     pub duration: Duration,
     pub owner: Owner,
-    pub progress: Progress,
+    pub progress: LeaderProgress,
     pub metrics: OperatorMetrics,
     pub failures: Failures,
 }
 
 /// The Lease as its holder last saw it.
-struct Seen {
+struct ObservedLease {
     renewed: Option<MicroTime>,
     at: Instant,
     /// From then on another replica may take it.
@@ -172,7 +172,8 @@ impl Leadership {
 
     /// Renews the Lease until it is lost.
     async fn hold(&self, manager: &LeaseManager, begun: Instant) -> Result<(), LeadershipError> {
-        let mut seen = Seen { renewed: None, at: begun, held_until: begun + self.duration };
+        let mut seen =
+            ObservedLease { renewed: None, at: begun, held_until: begun + self.duration };
         let watch = |pause| async move {
             sleep(pause).await;
             manager.changed().await
@@ -202,7 +203,7 @@ impl Leadership {
     }
 
     /// Looks whether the Lease was renewed; `false` if another replica holds it.
-    async fn look(&self, seen: &mut Seen) -> bool {
+    async fn look(&self, seen: &mut ObservedLease) -> bool {
         let at = Instant::now();
         let leases = Api::<Lease>::namespaced(self.client.clone(), &self.own.namespace);
         let Ok(lease) = call_within(self.round() / 2, leases.get(&self.own.lease)).await else {
@@ -223,7 +224,7 @@ impl Leadership {
         if spec.renew_time != seen.renewed {
             // It was renewed after the look before this one.
             let held_until = seen.at + self.duration;
-            *seen = Seen { renewed: spec.renew_time, at, held_until };
+            *seen = ObservedLease { renewed: spec.renew_time, at, held_until };
         }
         true
     }

@@ -21,7 +21,7 @@ use crate::selector::Selector;
 const ORDERS: &str = "orders";
 
 #[derive(Clone, Debug)]
-pub enum QueueSettings {
+pub enum QueueListSettings {
     /// One queue.
     One {
         /// The namespace that its HPA is in.
@@ -55,10 +55,10 @@ impl OwnOrders {
 
 /// The queues. Cheap to clone; all clones are the same list.
 #[derive(Clone)]
-pub struct Queues(Arc<Inner>);
+pub struct Queues(Arc<QueueListState>);
 
-struct Inner {
-    settings: QueueSettings,
+struct QueueListState {
+    settings: QueueListSettings,
     reach: RedisAccess,
     own: Option<OwnOrders>,
     sources: RwLock<Arc<[Arc<ServedQueue>]>>,
@@ -70,12 +70,12 @@ impl Queues {
     /// # Errors
     /// A file that cannot be read, or is wrong.
     pub async fn load(
-        settings: QueueSettings,
+        settings: QueueListSettings,
         reach: RedisAccess,
         own: Option<OwnOrders>,
     ) -> Result<Self, FileError> {
         let sources = RwLock::new(Arc::default());
-        let queues = Self(Arc::new(Inner { settings, reach, own, sources }));
+        let queues = Self(Arc::new(QueueListState { settings, reach, own, sources }));
         queues.reload().await?;
         Ok(queues)
     }
@@ -87,10 +87,10 @@ impl Queues {
     /// A file that cannot be read, or is wrong: the list stays as it was.
     pub async fn reload(&self) -> Result<bool, FileError> {
         let listed = match &self.0.settings {
-            QueueSettings::One { namespace, release, redis_url } => {
+            QueueListSettings::One { namespace, release, redis_url } => {
                 vec![QueueEntry::one(namespace, release, redis_url.clone())]
             }
-            QueueSettings::File(path) => file::read(path).await?,
+            QueueListSettings::File(path) => file::read(path).await?,
         };
         let before = self.all();
         let sources: Arc<[Arc<ServedQueue>]> = listed

@@ -15,10 +15,10 @@ use crate::{
     external::ExternalMetrics,
     failures::Failures,
     leadership::{Leadership, Owner},
-    queues::{FileError, OwnOrders, QueueSettings, Queues, RedisAccess},
+    queues::{FileError, OwnOrders, QueueListSettings, Queues, RedisAccess},
     sale::{SaleController, SaleSettings},
     sync::{self, Parts},
-    tls::{OpenConnections, ServedCertificate, TlsListener},
+    tls::{DrainingConnections, ServedCertificate, TlsListener},
 };
 
 pub use crate::sync::Certificates;
@@ -31,7 +31,7 @@ pub struct OperatorSettings {
     pub own: ObjectNames,
     /// Where the TLS port listens.
     pub address: SocketAddr,
-    pub queues: QueueSettings,
+    pub queues: QueueListSettings,
     pub reach: RedisAccess,
     pub certificates: Certificates,
     /// The pause between rounds of the jobs in `sync`.
@@ -62,7 +62,7 @@ pub struct Operator {
     stop_serving: CancellationToken,
     stop_leading: CancellationToken,
     readiness: Readiness,
-    serving: AbortOnDropHandle<Option<OpenConnections>>,
+    serving: AbortOnDropHandle<Option<DrainingConnections>>,
     leading: AbortOnDropHandle<()>,
     syncing: AbortOnDropHandle<()>,
     selling: AbortOnDropHandle<()>,

@@ -44,9 +44,9 @@ pub struct TlsListener {
 }
 
 /// Connections that outlive the port.
-pub struct OpenConnections(GracefulShutdown);
+pub struct DrainingConnections(GracefulShutdown);
 
-impl OpenConnections {
+impl DrainingConnections {
     /// Closes each connection after its current request, and waits for that.
     pub async fn ended(self) {
         self.0.shutdown().await;
@@ -78,7 +78,7 @@ impl TlsListener {
         served: ServedCertificate,
         service: Arc<ExternalMetrics>,
         stop: impl Future<Output = ()>,
-    ) -> Result<OpenConnections, rustls::Error> {
+    ) -> Result<DrainingConnections, rustls::Error> {
         let acceptor = TlsAcceptor::from(Arc::new(config(served)?));
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -132,7 +132,7 @@ impl TlsListener {
             });
         }
         drop(self.tcp);
-        Ok(OpenConnections(graceful))
+        Ok(DrainingConnections(graceful))
     }
 }
 

@@ -39,7 +39,7 @@ impl std::fmt::Debug for ApiKey {
 
 /// A key to be made.
 #[derive(Clone)]
-pub struct NewApiKey<'a> {
+pub struct ApiKeyRecord<'a> {
     /// Its public part.
     pub id: &'a str,
     /// The SHA-256 of its secret part.
@@ -159,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available. Whether the key was created is not known then.
-    pub async fn make_api_key(&self, new: &NewApiKey<'_>) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn make_api_key(&self, new: &ApiKeyRecord<'_>) -> Result<Option<ApiKey>, StoreError> {
         let row = checked!(
             ApiKeyRow,
             [

@@ -20,7 +20,7 @@ use futures::{
 use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
 
 use crate::{
-    connections::{Answer, Session, Transaction, executor, permit},
+    connections::{Session, StatementItem, Transaction, executor, permit},
     error::{StoreError, Unanswered, is_read_only},
     store::Store,
 };
@@ -29,11 +29,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calls<'s> {
     store: &'s Store,
-    kind: Kind,
+    kind: CallKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum CallKind {
     Read,
     Work,
     Change,
@@ -42,17 +42,17 @@ enum Kind {
 impl Store {
     /// For statements that change nothing.
     pub(crate) fn reads(&self) -> Calls<'_> {
-        Calls { store: self, kind: Kind::Read }
+        Calls { store: self, kind: CallKind::Read }
     }
 
     /// For statements of workers and maintenance that write. A statement that is dropped may have been executed or not.
     pub(crate) fn work(&self) -> Calls<'_> {
-        Calls { store: self, kind: Kind::Work }
+        Calls { store: self, kind: CallKind::Work }
     }
 
     /// For statements of callers that write. A statement that is dropped may have been executed or not.
     pub(crate) fn changes(&self) -> Calls<'_> {
-        Calls { store: self, kind: Kind::Change }
+        Calls { store: self, kind: CallKind::Change }
     }
 
     /// Begins a transaction, within the bound of the changes.
@@ -75,14 +75,14 @@ impl<'s> Calls<'s> {
         let begun = Instant::now();
         let store = self.store;
         let session = match self.kind {
-            Kind::Read => store.main.acquire().await,
-            Kind::Work => store.main.acquire_for_writing(true).await,
-            Kind::Change => self.change().await,
+            CallKind::Read => store.main.acquire().await,
+            CallKind::Work => store.main.acquire_for_writing(true).await,
+            CallKind::Change => self.change().await,
         };
         if let Some(waits) = store.waits.get() {
             match self.kind {
-                Kind::Read | Kind::Work => waits.main(begun.elapsed()),
-                Kind::Change => waits.changes(begun.elapsed()),
+                CallKind::Read | CallKind::Work => waits.main(begun.elapsed()),
+                CallKind::Change => waits.changes(begun.elapsed()),
             }
         }
         session
@@ -98,7 +98,7 @@ impl<'s> Calls<'s> {
     fn answers<'e, 'q: 'e>(
         self,
         mut query: impl Execute<'q, Postgres> + 'q,
-    ) -> BoxStream<'e, Result<Answer, sqlx::Error>>
+    ) -> BoxStream<'e, Result<StatementItem, sqlx::Error>>
     where
         's: 'e,
     {
@@ -115,7 +115,7 @@ impl<'s> Calls<'s> {
         self,
         sql: SqlStr,
         arguments: Option<PgArguments>,
-    ) -> Result<Vec<Answer>, sqlx::Error> {
+    ) -> Result<Vec<StatementItem>, sqlx::Error> {
         let mut session = self.session().await?;
         match self.once(&mut session, sql.clone(), arguments.clone()).await {
             Err(error) if self.is_nothing_done(&session, &error) => {
@@ -132,14 +132,14 @@ impl<'s> Calls<'s> {
         session: &mut Session,
         sql: SqlStr,
         arguments: Option<PgArguments>,
-    ) -> Result<Vec<Answer>, sqlx::Error> {
-        let is_change = self.kind == Kind::Change;
+    ) -> Result<Vec<StatementItem>, sqlx::Error> {
+        let is_change = self.kind == CallKind::Change;
         let answers =
             session.fetch_many((sql, arguments)).try_collect().await.map_err(|error| {
                 let is_unanswered = is_change && session.is_dead();
                 if is_unanswered && !is_read_only(&error) { Unanswered::wrap(error) } else { error }
             })?;
-        if self.kind != Kind::Read {
+        if self.kind != CallKind::Read {
             let done = session.replicated().await;
             done.map_err(|error| if is_change { Unanswered::wrap(error) } else { error })?;
         }
@@ -148,8 +148,8 @@ impl<'s> Calls<'s> {
 
     fn is_nothing_done(self, session: &Session, error: &sqlx::Error) -> bool {
         match self.kind {
-            Kind::Read => session.is_dead(),
-            Kind::Work | Kind::Change => is_read_only(error),
+            CallKind::Read => session.is_dead(),
+            CallKind::Work | CallKind::Change => is_read_only(error),
         }
     }
 
@@ -158,13 +158,13 @@ impl<'s> Calls<'s> {
         self,
         sql: SqlStr,
         arguments: Option<PgArguments>,
-    ) -> Result<Vec<Answer>, sqlx::Error> {
+    ) -> Result<Vec<StatementItem>, sqlx::Error> {
         let settings = &self.store.settings;
         // Two waits: for the turn of a change or for a free connection, and for a new one.
         let limit = settings.acquire_timeout * 2 + settings.statement_limit();
         tokio::time::timeout(limit, self.run(sql, arguments)).await.unwrap_or_else(|_elapsed| {
             let error = sqlx::Error::Io(io::ErrorKind::TimedOut.into());
-            Err(if self.kind == Kind::Change { Unanswered::wrap(error) } else { error })
+            Err(if self.kind == CallKind::Change { Unanswered::wrap(error) } else { error })
         })
     }
 }

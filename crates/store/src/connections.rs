@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use execute::{Answer, Message, executor, first, misused};
+pub(crate) use execute::{Message, StatementItem, executor, first, misused};
 pub(crate) use generations::Generations;
 pub(crate) use identity::identity;
 pub(crate) use session::Session;

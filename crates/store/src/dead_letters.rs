@@ -48,7 +48,7 @@ pub struct DeadLetterPage {
 
 /// Who wants something done to an order, and why. Both have been checked for length and NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ordered<'a> {
+pub struct Attribution<'a> {
     /// Who.
     pub by: &'a str,
     /// Why, if a reason was given.
@@ -188,7 +188,7 @@ impl Store {
     pub async fn replay(
         &self,
         ids: &[OrderId],
-        ordered: Ordered<'_>,
+        ordered: Attribution<'_>,
     ) -> Result<Replayed, StoreError> {
         let begun = Instant::now();
         let mut replayed = self.try_replay(ids, ordered).await?;
@@ -214,7 +214,7 @@ impl Store {
     async fn try_replay(
         &self,
         ids: &[OrderId],
-        ordered: Ordered<'_>,
+        ordered: Attribution<'_>,
     ) -> Result<Replayed, StoreError> {
         let mut ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         ids.sort_unstable();
@@ -292,7 +292,7 @@ impl Store {
     pub async fn replay_page(
         &self,
         page: &DeadLetterPage,
-        ordered: Ordered<'_>,
+        ordered: Attribution<'_>,
     ) -> Result<(Replayed, Option<OrderPlace>), StoreError> {
         let way = Way::OldestFirst;
         let mut query = QueryBuilder::new("SELECT id, created_at FROM (");

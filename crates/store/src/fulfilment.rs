@@ -26,7 +26,7 @@ mod sweep;
 mod written;
 
 pub use claim::Claim;
-pub use finish::{EndedClaim, Taken, Verdict};
+pub use finish::{AttemptResult, EndedClaim, Taken};
 pub use read::{CLAIMED_BYTES_MAX, ClaimedOrder, ReadOrder};
 pub use sweep::{SweepRule, Swept, SweptUpTo};
 pub use written::WrittenClaims;

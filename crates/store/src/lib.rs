@@ -52,9 +52,9 @@ pub use admission::{
     ExpiredHold, HoldRecord, LockMode, MissedRows, OrderRecord, Records, SeenRows, Stored,
     WantedRows, Writing,
 };
-pub use api_keys::{ApiKey, LIVE_KEYS_MAX, NewApiKey};
+pub use api_keys::{ApiKey, ApiKeyRecord, LIVE_KEYS_MAX};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
-pub use dead_letters::{DeadLetterFilter, DeadLetterPage, Ordered, Replayed};
+pub use dead_letters::{Attribution, DeadLetterFilter, DeadLetterPage, Replayed};
 pub use error::StoreError;
 pub use holds::{HoldPage, NextExpiry};
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};
@@ -63,7 +63,7 @@ pub use metrics::StoreMetrics;
 pub use migrate::MigrateError;
 pub use orders::{OrderPage, OrderPlace};
 pub use page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page};
-pub use probe::{Condition, Probe};
+pub use probe::{DatabaseState, Probe};
 pub use products::{ProductPage, ProductPlace};
 pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};
 pub use sales::{PutSaleError, SALES_MAX, SALES_OF_PRODUCT_MAX};

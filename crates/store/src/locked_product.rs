@@ -2,8 +2,8 @@
 //! statement.
 
 use holdfast_domain::{
-    Description, LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductId, ProductName,
-    ProductPatch, Stock, StockEdit, StockNote,
+    LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductChanges, ProductDescription,
+    ProductId, ProductName, Stock, StockEdit, StockNote,
 };
 
 use crate::{
@@ -66,7 +66,7 @@ impl LockedProduct {
     /// # Errors
     /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
     /// happened. Otherwise nothing was changed.
-    pub async fn update(mut self, patch: &ProductPatch) -> Result<Product, StoreError> {
+    pub async fn update(mut self, patch: &ProductChanges) -> Result<Product, StoreError> {
         let edit = patch.stock.as_ref();
         let row = sqlx::query_as!(
             ProductRow,
@@ -94,7 +94,7 @@ impl LockedProduct {
             self.product.id.0,
             patch.name.as_ref().map(ProductName::as_str),
             patch.description.is_some(),
-            patch.description.as_ref().and_then(Option::as_ref).map(Description::as_str),
+            patch.description.as_ref().and_then(Option::as_ref).map(ProductDescription::as_str),
             patch.price.map(Money::minor),
             edit.map(|edit| edit.stock.units()),
             edit.map(|edit| edit.reason.as_str()),

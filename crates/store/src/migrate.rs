@@ -25,7 +25,7 @@ mod steps;
 pub use session::MigrateError;
 
 use released::IN_STEPS;
-use session::{Change, Session, TABLE, is_lock_timeout, tell};
+use session::{Change, MigrationSession, TABLE, is_lock_timeout, tell};
 
 /// The longest wait for another migration at a time. Nobody waits behind it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,14 +58,14 @@ impl Store {
         // A connection of its own, without the timeouts of ordinary work: building an index on a
         // large table takes as long as it takes.
         let options = self.settings.connect.clone().application_name("holdfast-migrate");
-        let mut session = Session::open(options, limit).await?;
+        let mut session = MigrationSession::open(options, limit).await?;
         session.all(&migrator()).await?;
         session.connection.close().await?;
         Ok(())
     }
 }
 
-impl Session {
+impl MigrationSession {
     async fn all(&mut self, migrator: &Migrator) -> Result<(), MigrateError> {
         self.take_turn().await?;
         self.connection.ensure_migrations_table(TABLE).await?;

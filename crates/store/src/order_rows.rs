@@ -145,7 +145,7 @@ pub(crate) fn order_line(
 
 /// A step as it stands in `orders.earlier`.
 #[derive(serde::Deserialize)]
-struct Step {
+struct StoredStep {
     status: String,
     at: jiff::Timestamp,
     detail: Option<String>,
@@ -165,7 +165,7 @@ pub(crate) fn history(text: Option<&str>) -> (Vec<Transition>, bool) {
 }
 
 fn transition(step: &RawValue) -> Option<Transition> {
-    let Step { status, at, detail, by } = holdfast_domain::json::from_str(step.get()).ok()?;
+    let StoredStep { status, at, detail, by } = holdfast_domain::json::from_str(step.get()).ok()?;
     Some(Transition { status: status.parse().ok()?, at, detail, by })
 }
 

@@ -23,7 +23,7 @@ pub struct Probe {
 
 /// What the database answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum DatabaseState {
     /// It takes reads and writes.
     Whole,
     /// It takes reads only: it is a standby, or was told to take no writes.
@@ -46,25 +46,25 @@ impl Probe {
     ///
     /// # Errors
     /// The database is not there, has no connection left, or does not answer in time.
-    pub async fn ask(&mut self, limit: Duration) -> Result<Condition, StoreError> {
+    pub async fn ask(&mut self, limit: Duration) -> Result<DatabaseState, StoreError> {
         let before = self.connection.take();
         let asking = async {
             let mut was_read_only = false;
             if let Some(mut connection) = before {
                 if takes_writes(&mut connection).await? {
-                    return Ok((Some(connection), Condition::Whole));
+                    return Ok((Some(connection), DatabaseState::Whole));
                 }
                 was_read_only = true;
             }
             let mut connection = connect_alone(&self.connect, limit).await?;
             if !takes_writes(&mut connection).await? {
                 // The next question is for a new one as well.
-                return Ok((None, Condition::ReadOnly));
+                return Ok((None, DatabaseState::ReadOnly));
             }
             if was_read_only {
                 self.generations.retire_all();
             }
-            Ok::<_, sqlx::Error>((Some(connection), Condition::Whole))
+            Ok::<_, sqlx::Error>((Some(connection), DatabaseState::Whole))
         };
         let timed_out = |_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
         let (connection, condition) = timeout(limit, asking).await.unwrap_or_else(timed_out)?;

@@ -1,6 +1,8 @@
 //! Reading products and creating them. Changes are in `locked_product`.
 
-use holdfast_domain::{Description, Money, NewProduct, Product, ProductId, ProductName, Stock};
+use holdfast_domain::{
+    Money, Product, ProductDescription, ProductDraft, ProductId, ProductName, Stock,
+};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
@@ -54,7 +56,7 @@ impl TryFrom<ProductRow> for Product {
         Ok(Self {
             id: ProductId(row.id),
             name: ProductName::kept(row.name),
-            description: row.description.map(Description::kept),
+            description: row.description.map(ProductDescription::kept),
             price: Money::from_minor(row.price_minor).map_err(corrupt("price"))?,
             stock: Stock::new(row.stock).map_err(corrupt("stock"))?,
             version: row.version,
@@ -76,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available. Must not be tried again blindly: it may have happened.
-    pub async fn create_product(&self, new: &NewProduct) -> Result<Product, StoreError> {
+    pub async fn create_product(&self, new: &ProductDraft) -> Result<Product, StoreError> {
         let row = sqlx::query_as!(
             ProductRow,
             r#"
@@ -94,7 +96,7 @@ impl Store {
             FROM made
             "#,
             new.name.as_str(),
-            new.description.as_ref().map(Description::as_str),
+            new.description.as_ref().map(ProductDescription::as_str),
             new.price.minor(),
             new.stock.units(),
         )

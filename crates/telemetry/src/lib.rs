@@ -40,7 +40,7 @@ mod unknown_settings;
 pub use chain::Chain;
 pub use init::{InitError, LogFormat, TelemetryGuard, TelemetrySettings, init};
 pub use internal::InternalServer;
-pub use log_line::{REQUEST, Request};
+pub use log_line::{REQUEST, RequestContext};
 pub use metrics::Registry;
 pub use probe::{ProbeError, ProbeTarget, probe};
 pub use process_metrics::registry;

@@ -18,12 +18,12 @@ use tracing_subscriber::{
 
 tokio::task_local! {
     /// The current request. Set it for the duration of a request with [`scope`](tokio::task::LocalKey).
-    pub static REQUEST: Request;
+    pub static REQUEST: RequestContext;
 }
 
 /// What all log lines of a request contain.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct RequestContext {
     /// Printable ASCII.
     pub id: HeaderValue,
     /// The trace of the request or of its caller.
@@ -163,7 +163,8 @@ mod tests {
         let id = HeaderValue::from_static(r#"a"b\c"#);
         let trace_id = Some(TraceId::from_bytes([7; 16]));
         tracing::subscriber::with_default(subscriber, || {
-            REQUEST.sync_scope(Request { id, trace_id }, || tracing::info!(units = 3, "sold"));
+            REQUEST
+                .sync_scope(RequestContext { id, trace_id }, || tracing::info!(units = 3, "sold"));
         });
         String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
     }

@@ -8,7 +8,7 @@ use std::{
 
 use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
-use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
+use holdfast_store::fulfilment::{AttemptResult, EndedClaim, Taken};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -27,7 +27,7 @@ const SAID_AFTER: u32 = 20;
 pub(crate) struct Finished {
     pub claim: ClaimId,
     pub delivery: Delivery,
-    pub verdict: Verdict,
+    pub verdict: AttemptResult,
     pub taken: Taken,
     /// Dropped when the outcome is written.
     pub slot: InFlightOrder,
@@ -180,7 +180,7 @@ async fn write(shared: &WorkerContext, outcomes: &[EndedClaim]) -> WrittenOutcom
 
 async fn acknowledge(
     shared: &WorkerContext,
-    outcomes: Vec<((Verdict, bool), (Delivery, InFlightOrder))>,
+    outcomes: Vec<((AttemptResult, bool), (Delivery, InFlightOrder))>,
 ) {
     let (mut done, mut later, mut slots) = (Vec::new(), Vec::new(), Vec::new());
     for ((verdict, written), (delivery, slot)) in outcomes {
@@ -191,11 +191,11 @@ async fn acknowledge(
         }
         shared.metrics.outcome(&verdict);
         match verdict {
-            Verdict::Completed | Verdict::Failed(_) => done.push(delivery),
-            Verdict::Retry(delay, _) | Verdict::Postponed(delay, _) => {
+            AttemptResult::Completed | AttemptResult::Failed(_) => done.push(delivery),
+            AttemptResult::Retry(delay, _) | AttemptResult::Postponed(delay, _) => {
                 later.push((delivery, delay));
             }
-            Verdict::HandedBack => later.push((delivery, Duration::ZERO)),
+            AttemptResult::HandedBack => later.push((delivery, Duration::ZERO)),
         }
     }
     if !done.is_empty()

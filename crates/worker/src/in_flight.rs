@@ -26,13 +26,13 @@ struct ClaimWork {
     task: Option<AbortHandle>,
 }
 
-type Claims = Arc<Mutex<HashMap<ClaimId, ClaimWork>>>;
+type ClaimTable = Arc<Mutex<HashMap<ClaimId, ClaimWork>>>;
 
 /// Lets no more orders be in flight than the worker may fulfil at the same time.
 #[derive(Clone)]
 pub(crate) struct ConcurrencyLimit {
     free: Arc<Semaphore>,
-    claims: Claims,
+    claims: ClaimTable,
     limit: usize,
     /// Shows the number of orders in flight.
     gauge: IntGauge,
@@ -154,7 +154,7 @@ impl ConcurrencyLimit {
 /// An order in flight. Dropping it frees its slot.
 pub(crate) struct InFlightOrder {
     id: ClaimId,
-    claims: Claims,
+    claims: ClaimTable,
     gauge: IntGauge,
     _permit: OwnedSemaphorePermit,
 }

@@ -11,7 +11,7 @@ use std::{
 use futures::FutureExt as _;
 use holdfast_domain::OrderId;
 use holdfast_queue::Delivery;
-use holdfast_store::fulfilment::{Claim, ClaimedOrder, Taken, Verdict};
+use holdfast_store::fulfilment::{AttemptResult, Claim, ClaimedOrder, Taken};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -73,7 +73,7 @@ impl<F: Fulfilment> Jobs<'_, F> {
             if begun.claim.tries > max {
                 // No attempt so far recorded an outcome: each worker was killed, perhaps by this very order. It is
                 // therefore not read again.
-                let verdict = Verdict::Failed(format!(
+                let verdict = AttemptResult::Failed(format!(
                     "gave up after {max} attempts; the last one ended without an outcome"
                 ));
                 self.end(begun, verdict).await;
@@ -126,7 +126,7 @@ impl<F: Fulfilment> Jobs<'_, F> {
         let task = tokio::spawn(async move {
             let verdict = tokio::select! {
                 verdict = job => verdict,
-                () = abort.cancelled() => Verdict::HandedBack,
+                () = abort.cancelled() => AttemptResult::HandedBack,
             };
             let taken = handover.end();
             let ended = Finished { claim: id, delivery, verdict, taken, slot, trace };
@@ -136,7 +136,7 @@ impl<F: Fulfilment> Jobs<'_, F> {
     }
 
     /// Ends an order that was not started.
-    pub async fn end(&self, begun: Begun, verdict: Verdict) {
+    pub async fn end(&self, begun: Begun, verdict: AttemptResult) {
         let Begun { claim, delivery, slot, trace } = begun;
         let (claim, taken) = (claim.id(), Taken::Never);
         let _ = self.finished.send(Finished { claim, delivery, verdict, taken, slot, trace }).await;
@@ -149,7 +149,7 @@ async fn work<F: Fulfilment>(
     claim: Claim,
     order: ClaimedOrder,
     handover: Handover,
-) -> Verdict {
+) -> AttemptResult {
     let (tries, returns, since) = (claim.tries, order.returns, order.since);
     let max = shared.settings.max_attempts;
     let work = OrderToFulfil {
@@ -168,37 +168,37 @@ async fn work<F: Fulfilment>(
     let outcome = trying.catch_unwind().await;
     shared.metrics.fulfilment.observe(begun.elapsed().as_secs_f64());
     let error = match outcome {
-        Ok(Ok(())) => return Verdict::Completed,
+        Ok(Ok(())) => return AttemptResult::Completed,
         Ok(Err(error)) => error,
         Err(_panic) => FulfilError::Retry("fulfilment panicked".to_owned()),
     };
     match error {
-        FulfilError::Fail(reason) => Verdict::Failed(reason),
+        FulfilError::Fail(reason) => AttemptResult::Failed(reason),
         FulfilError::Unavailable { reason, after } => {
             let delay = shared.settings.delay(returns, after);
             let age = jiff::Timestamp::now().duration_since(since);
             let counts = Duration::try_from(age).is_ok_and(|age| age >= shared.settings.retry_for);
             match counts {
-                false => Verdict::Postponed(delay, reason),
+                false => AttemptResult::Postponed(delay, reason),
                 true if tries >= max => given_up(max, &reason),
-                true => Verdict::Retry(delay, reason),
+                true => AttemptResult::Retry(delay, reason),
             }
         }
         FulfilError::Retry(reason) => shared.settings.retry(tries, returns, reason),
     }
 }
 
-fn given_up(max: i32, reason: &str) -> Verdict {
-    Verdict::Failed(format!("gave up after {max} attempts: {reason}"))
+fn given_up(max: i32, reason: &str) -> AttemptResult {
+    AttemptResult::Failed(format!("gave up after {max} attempts: {reason}"))
 }
 
 impl JobSettings {
     /// The outcome of a failed attempt that may be the order's own fault.
-    pub fn retry(&self, tries: i32, returns: u32, reason: String) -> Verdict {
+    pub fn retry(&self, tries: i32, returns: u32, reason: String) -> AttemptResult {
         if tries >= self.max_attempts {
             return given_up(self.max_attempts, &reason);
         }
-        Verdict::Retry(self.delay(returns, None), reason)
+        AttemptResult::Retry(self.delay(returns, None), reason)
     }
 
     /// The delay before the next attempt of an order that has returned to pending `returns` times, at least `after`.

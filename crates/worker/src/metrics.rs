@@ -1,7 +1,7 @@
 //! The metrics of a worker.
 
 use holdfast_queue::Depth;
-use holdfast_store::{Store, StoreMetrics, StoreSettings, fulfilment::Verdict};
+use holdfast_store::{Store, StoreMetrics, StoreSettings, fulfilment::AttemptResult};
 use holdfast_telemetry::{
     Registry,
     metrics::{self, doubling},
@@ -99,13 +99,13 @@ impl WorkerMetrics {
     }
 
     /// Counts an outcome.
-    pub fn outcome(&self, verdict: &Verdict) {
+    pub fn outcome(&self, verdict: &AttemptResult) {
         match verdict {
-            Verdict::Completed => &self.completed,
-            Verdict::Failed(_) => &self.failed,
-            Verdict::Retry(..) => &self.retried,
-            Verdict::Postponed(..) => &self.postponed,
-            Verdict::HandedBack => &self.handed_back,
+            AttemptResult::Completed => &self.completed,
+            AttemptResult::Failed(_) => &self.failed,
+            AttemptResult::Retry(..) => &self.retried,
+            AttemptResult::Postponed(..) => &self.postponed,
+            AttemptResult::HandedBack => &self.handed_back,
         }
         .inc();
     }

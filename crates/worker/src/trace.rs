@@ -6,7 +6,7 @@
 use std::time::{Instant, SystemTime};
 
 use holdfast_queue::Delivery;
-use holdfast_store::fulfilment::{Claim, Verdict};
+use holdfast_store::fulfilment::{AttemptResult, Claim};
 use holdfast_telemetry::{
     propagation,
     traces::{self, Decision, SpanClock},
@@ -78,17 +78,17 @@ impl JobTrace {
     }
 
     /// Records the outcome and its commit, and ends the trace.
-    pub fn end(self, verdict: &Verdict, written: bool, begun: Instant, orders: usize) {
+    pub fn end(self, verdict: &AttemptResult, written: bool, begun: Instant, orders: usize) {
         let clock = SpanClock::now();
         let now = clock.at(Instant::now());
         self.database("commit", "UPDATE", clock.at(begun), now, orders);
         let span = self.0.span();
         let (outcome, failure) = match verdict {
-            Verdict::Completed => ("completed", None),
-            Verdict::Failed(reason) => ("failed", Some(reason)),
-            Verdict::Retry(_, reason) => ("retry", Some(reason)),
-            Verdict::Postponed(_, reason) => ("postponed", Some(reason)),
-            Verdict::HandedBack => ("handed_back", None),
+            AttemptResult::Completed => ("completed", None),
+            AttemptResult::Failed(reason) => ("failed", Some(reason)),
+            AttemptResult::Retry(_, reason) => ("retry", Some(reason)),
+            AttemptResult::Postponed(_, reason) => ("postponed", Some(reason)),
+            AttemptResult::HandedBack => ("handed_back", None),
         };
         span.set_attribute(KeyValue::new("holdfast.outcome", outcome));
         if !written {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 use holdfast_domain::OrderId;
 use holdfast_store::{
     StoreError,
-    fulfilment::{CLAIMED_BYTES_MAX, Verdict},
+    fulfilment::{AttemptResult, CLAIMED_BYTES_MAX},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,7 @@ pub(crate) async fn begin<F: Fulfilment>(
         }
     }
     for begun in unread {
-        jobs.end(begun, Verdict::HandedBack).await;
+        jobs.end(begun, AttemptResult::HandedBack).await;
     }
 }
 
@@ -110,7 +110,7 @@ async fn next<F: Fulfilment>(
 /// Ends an order that no longer exists. Nothing is written for it.
 async fn forget<F: Fulfilment>(jobs: &Jobs<'_, F>, unread: &mut VecDeque<Begun>) {
     if let Some(gone) = unread.pop_front() {
-        jobs.end(gone, Verdict::HandedBack).await;
+        jobs.end(gone, AttemptResult::HandedBack).await;
     }
 }
 

@@ -1,4 +1,4 @@
-use holdfast_domain::{Available, Line, Money, ProductId, Quantity, Selling, Stock};
+use holdfast_domain::{Available, Money, ProductId, Quantity, RequestedLine, Selling, Stock};
 use holdfast_telemetry::Registry;
 
 use super::*;
@@ -15,7 +15,7 @@ fn key(request: &[u8]) -> IdempotencyKey {
 }
 
 fn order(key: Option<IdempotencyKey>) -> PlaceOrder {
-    let lines = [Line::from_stock(LAMP, Quantity::ONE)].into_iter().collect();
+    let lines = [RequestedLine::from_stock(LAMP, Quantity::ONE)].into_iter().collect();
     PlaceOrder { lines, key, ..PlaceOrder::default() }
 }
 

@@ -1,10 +1,10 @@
 //! Requests that return units to stock.
 
 use holdfast_domain::{
-    HoldId, HoldStatus, Lines, Operator, OperatorNote, OrderId, OrderStatus, ProductId, Shortfall,
-    StockAllocator,
+    HoldId, HoldStatus, Lines, OperatorName, OperatorNote, OrderId, OrderStatus, ProductId,
+    Shortfall, StockAllocator,
 };
-use holdfast_store::{CancelledOrder, EndedHold, Ordered, Records};
+use holdfast_store::{Attribution, CancelledOrder, EndedHold, Records};
 
 use super::StockRequest;
 use crate::{metrics::AdmissionMetrics, needs::Needs};
@@ -28,15 +28,15 @@ pub struct CancelOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderedBy {
     /// The operator.
-    pub by: Operator,
+    pub by: OperatorName,
     /// The reason, if one was given.
     pub note: Option<OperatorNote>,
 }
 
 impl OrderedBy {
     /// For the store.
-    pub fn as_ordered(&self) -> Ordered<'_> {
-        Ordered { by: self.by.as_str(), note: self.note.as_ref().map(OperatorNote::as_str) }
+    pub fn as_ordered(&self) -> Attribution<'_> {
+        Attribution { by: self.by.as_str(), note: self.note.as_ref().map(OperatorNote::as_str) }
     }
 }
 

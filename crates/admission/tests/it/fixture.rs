@@ -9,8 +9,8 @@ use holdfast_admission::{
 };
 use holdfast_cache::{Cache, CacheSettings, Entry};
 use holdfast_domain::{
-    HoldId, Line, Lines, Money, NewProduct, OrderId, OrderStatus, Product, ProductId, ProductName,
-    Quantity, Shortfall, Stock,
+    HoldId, Lines, Money, OrderId, OrderStatus, Product, ProductDraft, ProductId, ProductName,
+    Quantity, RequestedLine, Shortfall, Stock,
 };
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
@@ -97,7 +97,7 @@ pub async fn replica_on(url: &str, settings: AdmissionSettings) -> Replica {
 
 impl Replica {
     pub async fn product(&self, stock: i64) -> ProductId {
-        let new = NewProduct {
+        let new = ProductDraft {
             name: ProductName::new("Lamp".to_owned()).unwrap(),
             description: None,
             price: Money::from_minor(100).unwrap(),
@@ -176,7 +176,7 @@ pub fn order(products: &[(ProductId, i64)]) -> PlaceOrder {
 
 fn lines(products: &[(ProductId, i64)]) -> Lines {
     let line = |&(product_id, units): &(ProductId, i64)| {
-        Line::from_stock(product_id, Quantity::new(units, 10_000).unwrap())
+        RequestedLine::from_stock(product_id, Quantity::new(units, 10_000).unwrap())
     };
     products.iter().map(line).collect()
 }

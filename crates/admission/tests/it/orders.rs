@@ -226,7 +226,7 @@ async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
 
     let locked = replica.store.lock_product(lamp).await.unwrap().unwrap();
     let raised = replica.cache.raise(&[(lamp.0, locked.next_version())]).await;
-    let more = holdfast_domain::ProductPatch {
+    let more = holdfast_domain::ProductChanges {
         stock: Some(holdfast_domain::StockEdit::set(Stock::new(2).unwrap())),
         ..Default::default()
     };

@@ -9,11 +9,11 @@ use super::Scopes;
 
 /// The caller of a request. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Caller(Option<Arc<Known>>);
+pub struct Caller(Option<Arc<CallerIdentity>>);
 
 /// What is known about a caller.
 #[derive(Debug)]
-pub struct Known {
+pub struct CallerIdentity {
     /// Identifies the caller for rate limits and idempotency keys: `key:` or `sub:`, and the id.
     pub id: Box<str>,
     pub scopes: Scopes,
@@ -23,6 +23,17 @@ pub struct Known {
     pub rate: Option<u32>,
 }
 
+/// What a check of a key or a token says.
+#[derive(Debug)]
+pub enum CredentialCheck {
+    /// It is valid, and belongs to this caller.
+    Valid(Caller),
+    /// It is unknown, expired, or forged.
+    Invalid,
+    /// It cannot be checked yet: the keys have not been read.
+    Unknown,
+}
+
 impl Caller {
     /// An unknown caller, if the server does not require keys.
     pub fn anybody() -> Self {
@@ -30,7 +41,7 @@ impl Caller {
     }
 
     /// What is known about the caller; `None` for [`anybody`](Self::anybody).
-    pub fn known(&self) -> Option<&Known> {
+    pub fn known(&self) -> Option<&CallerIdentity> {
         self.0.as_deref()
     }
 
@@ -50,8 +61,8 @@ impl Caller {
     }
 }
 
-impl From<Arc<Known>> for Caller {
-    fn from(known: Arc<Known>) -> Self {
+impl From<Arc<CallerIdentity>> for Caller {
+    fn from(known: Arc<CallerIdentity>) -> Self {
         Self(Some(known))
     }
 }

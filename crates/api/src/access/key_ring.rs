@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use subtle::ConstantTimeEq as _;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
-use super::{Caller, Known, Scopes, api_key::Presented};
+use super::{Caller, CallerIdentity, CredentialCheck, Scopes, api_key::Presented};
 
 /// The keys that are good. Cheap to clone.
 #[derive(Clone)]
@@ -22,23 +22,12 @@ pub struct KeyRing {
     loaded: watch::Receiver<bool>,
 }
 
-type Keys = HashMap<Box<str>, Key>;
+type Keys = HashMap<Box<str>, KnownKey>;
 
-struct Key {
+struct KnownKey {
     hash: [u8; 32],
     expires_at: Option<Timestamp>,
     caller: Caller,
-}
-
-/// What became of a key.
-#[derive(Debug)]
-pub enum Verdict {
-    /// It is good.
-    Good(Caller),
-    /// There is no such key, or it is over, or its secret is another.
-    Bad,
-    /// The keys have not been read yet.
-    Unknown,
 }
 
 impl KeyRing {
@@ -78,29 +67,29 @@ impl KeyRing {
     }
 
     /// Judges a key. Takes as long for a wrong secret as for a right one, and for an unknown key.
-    pub fn judge(&self, presented: &Presented<'_>) -> Verdict {
+    pub fn judge(&self, presented: &Presented<'_>) -> CredentialCheck {
         let keys = self.keys.read();
-        let Some(keys) = &*keys else { return Verdict::Unknown };
+        let Some(keys) = &*keys else { return CredentialCheck::Unknown };
         let key = keys.get(presented.id);
         let hash = key.map_or([0; 32], |key| key.hash);
         let same = bool::from(hash.ct_eq(&presented.hash));
         match key {
             Some(key) if same && key.expires_at.is_none_or(|end| end > Timestamp::now()) => {
-                Verdict::Good(key.caller.clone())
+                CredentialCheck::Valid(key.caller.clone())
             }
-            _ => Verdict::Bad,
+            _ => CredentialCheck::Invalid,
         }
     }
 }
 
 async fn read(store: &Store) -> Result<Keys, StoreError> {
     let keys = store.live_api_keys().await?;
-    Ok(keys.into_iter().map(|key| (key.id.clone().into_boxed_str(), Key::from(key))).collect())
+    Ok(keys.into_iter().map(|key| (key.id.clone().into_boxed_str(), KnownKey::from(key))).collect())
 }
 
-impl From<ApiKey> for Key {
+impl From<ApiKey> for KnownKey {
     fn from(key: ApiKey) -> Self {
-        let known = Known {
+        let known = CallerIdentity {
             id: format!("key:{}", key.id).into(),
             scopes: Scopes::among(key.scopes.iter().map(String::as_str)),
             customer: key.customer,

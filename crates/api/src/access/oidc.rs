@@ -32,7 +32,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Caller, Known, Scopes};
+use super::{Caller, CallerIdentity, CredentialCheck, Scopes};
 use claims::{Claims, Expected};
 use issuer::Issuer;
 use keys::{GoodKeys, IssuerKey, KeySet};
@@ -80,9 +80,9 @@ pub struct OidcSettings {
 
 /// Judges tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Tokens(Arc<Inner>);
+pub struct TokenVerifier(Arc<TokenVerifierState>);
 
-struct Inner {
+struct TokenVerifierState {
     settings: OidcSettings,
     algorithms: Vec<Algorithm>,
     keys: GoodKeys,
@@ -115,18 +115,7 @@ pub(crate) fn read_all(bytes: &[u8]) {
     }
 }
 
-/// What became of a token.
-#[derive(Debug)]
-pub enum Verdict {
-    /// It is good.
-    Good(Caller),
-    /// It is not.
-    Bad,
-    /// The issuer's keys have not been had yet.
-    Unknown,
-}
-
-impl Tokens {
+impl TokenVerifier {
     /// Begins to follow the issuer's keys, for as long as the runtime lives.
     ///
     /// # Errors
@@ -135,7 +124,7 @@ impl Tokens {
         ring::install();
         let issuer = Issuer::new(settings.issuer.clone())?;
         let algorithms = settings.algorithms.iter().map(|algorithm| algorithm.0).collect();
-        let tokens = Self(Arc::new(Inner {
+        let tokens = Self(Arc::new(TokenVerifierState {
             settings,
             algorithms,
             keys: GoodKeys::default(),
@@ -171,16 +160,16 @@ impl Tokens {
     }
 
     /// Judges a token.
-    pub fn judge(&self, text: &str) -> Verdict {
-        let Some(token) = Token::read(text) else { return Verdict::Bad };
-        let Some(keys) = self.0.keys.now() else { return Verdict::Unknown };
+    pub fn judge(&self, text: &str) -> CredentialCheck {
+        let Some(token) = Token::read(text) else { return CredentialCheck::Invalid };
+        let Some(keys) = self.0.keys.now() else { return CredentialCheck::Unknown };
         let digest: [u8; 32] = Sha256::digest(text).into();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
         if let Some(known) = self.0.remembered.get(&digest)
             && now < known.until
             && keys.named(&known.key_id).iter().any(|key| Arc::ptr_eq(key, &known.key))
         {
-            return Verdict::Good(known.caller);
+            return CredentialCheck::Valid(known.caller);
         }
         let signed_by = |key: &&Arc<IssuerKey>| {
             key.algorithm == token.algorithm
@@ -189,14 +178,14 @@ impl Tokens {
         let Some(key) = keys.named(&token.key_id).iter().find(signed_by) else {
             // The issuer may have a new key, perhaps under the name of an old one.
             self.0.ask_again.notify_one();
-            return Verdict::Bad;
+            return CredentialCheck::Invalid;
         };
         let OidcSettings { issuer, audience, customer_claim, .. } = &self.0.settings;
         let customer_claim = customer_claim.as_deref();
         let expected = Expected { issuer: issuer.as_str(), audience, customer_claim, now };
         let claims = token.claims().and_then(|json| Claims::read(&json, expected));
-        let Some(claims) = claims else { return Verdict::Bad };
-        let Some(caller) = self.caller(&claims) else { return Verdict::Bad };
+        let Some(claims) = claims else { return CredentialCheck::Invalid };
+        let Some(caller) = self.caller(&claims) else { return CredentialCheck::Invalid };
         let remembered = Remembered {
             caller: caller.clone(),
             until: claims.until(),
@@ -204,7 +193,7 @@ impl Tokens {
             key_id: token.key_id.into(),
         };
         self.0.remembered.insert(digest, remembered);
-        Verdict::Good(caller)
+        CredentialCheck::Valid(caller)
     }
 
     fn caller(&self, claims: &Claims) -> Option<Caller> {
@@ -212,7 +201,7 @@ impl Tokens {
             None => None,
             Some(_) => Some(claims.customer()?.parse::<CustomerRef>().ok()?),
         };
-        let known = Known {
+        let known = CallerIdentity {
             id: format!("sub:{}", claims.subject()).into(),
             scopes: Scopes::among(claims.scopes()),
             customer,

@@ -5,7 +5,7 @@ pub use holdfast_throttle::Allowance;
 use holdfast_throttle::{Throttle, ThrottleError, ThrottleSettings};
 
 use super::Caller;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// `RateLimit` and `RateLimit-Policy`, as in
 /// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>.
@@ -51,7 +51,7 @@ pub fn refusal(allowance: Allowance) -> Problem {
         "This key or token may send {} requests a second. Nothing was changed: try again after `Retry-After`.",
         allowance.limit
     );
-    Problem::with_detail(Kind::TooManyRequests, detail)
+    Problem::with_detail(ProblemKind::TooManyRequests, detail)
 }
 
 /// Says in an answer what the caller may still do.

@@ -55,15 +55,15 @@ impl<'b> JsonText<'b> {
     }
 }
 
-struct Seen {
+struct ScanResult {
     depth: usize,
     not_json_number: bool,
 }
 
 /// One pass, without recursion: a body nested ten thousand deep must not cost a stack.
-fn scan(body: &[u8]) -> Seen {
+fn scan(body: &[u8]) -> ScanResult {
     let mut depth = 0_usize;
-    let mut seen = Seen { depth: 0, not_json_number: false };
+    let mut seen = ScanResult { depth: 0, not_json_number: false };
     let mut bytes = body.iter();
     while let Some(byte) = bytes.next() {
         match byte {

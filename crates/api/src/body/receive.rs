@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     byte_budget::{BudgetSpent, ByteBudget},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// How large a body may be, and how long it may take to arrive.
@@ -73,12 +73,12 @@ pub async fn receive(
     match collect(body, limits).await {
         Ok(bytes) => Ok(bytes),
         Err(Broken::Transport(error)) => {
-            Err(Problem::new(Kind::Unreadable).because(error).and_close())
+            Err(Problem::new(ProblemKind::Unreadable).because(error).and_close())
         }
         Err(Broken::TooLarge(rest)) => Err(too_large(headers, rest, 0, limits).await),
-        Err(Broken::TooSlow) => Err(Problem::new(Kind::SlowRequest).and_close()),
+        Err(Broken::TooSlow) => Err(Problem::new(ProblemKind::SlowRequest).and_close()),
         Err(Broken::NoMemory(spent)) => {
-            Err(Problem::new(Kind::Overloaded).because(spent).and_close())
+            Err(Problem::new(ProblemKind::Overloaded).because(spent).and_close())
         }
     }
 }
@@ -140,7 +140,7 @@ async fn too_large(
     limits: BodyLimits,
 ) -> Problem {
     let problem = Problem::with_detail(
-        Kind::BodyTooLarge,
+        ProblemKind::BodyTooLarge,
         format!("The body must be at most {} bytes long.", limits.bytes),
     )
     .and_close();
@@ -165,7 +165,7 @@ async fn too_large(
 /// site without asking first.
 fn refuse_type(headers: &HeaderMap, empty: bool) -> Option<Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Some(Problem::new(Kind::UnsupportedMediaType));
+        return Some(Problem::new(ProblemKind::UnsupportedMediaType));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let json = match (types.next(), types.next()) {
@@ -173,7 +173,7 @@ fn refuse_type(headers: &HeaderMap, empty: bool) -> Option<Problem> {
         (Some(one), None) => is_json(one.as_bytes()),
         (Some(_), Some(_)) => false,
     };
-    (!json).then(|| Problem::new(Kind::UnsupportedMediaType))
+    (!json).then(|| Problem::new(ProblemKind::UnsupportedMediaType))
 }
 
 fn is_json(content_type: &[u8]) -> bool {
@@ -222,13 +222,13 @@ mod tests {
         let headers = json_headers();
         let begun = Instant::now();
         let problem = receive(&headers, dripping(1000, 1), limits()).await.unwrap_err();
-        assert_eq!(problem.kind(), Kind::SlowRequest);
+        assert_eq!(problem.kind(), ProblemKind::SlowRequest);
         assert_eq!(begun.elapsed().as_secs(), 5, "one byte a second is not enough");
         let body = receive(&headers, dripping(20, 1000), limits()).await.unwrap();
         assert_eq!(body.len(), 20_000);
         let begun = Instant::now();
         let problem = receive(&headers, dripping(1000, 1001), limits()).await.unwrap_err();
-        assert_eq!((problem.kind(), begun.elapsed().as_secs()), (Kind::SlowRequest, 60));
+        assert_eq!((problem.kind(), begun.elapsed().as_secs()), (ProblemKind::SlowRequest, 60));
     }
 
     #[tokio::test]
@@ -243,7 +243,7 @@ mod tests {
         let large = receive(&headers, pieces(90_000), limits).await.unwrap();
         assert!((80_000..=140_000).contains(&budget.used()), "{}", budget.used());
         let problem = receive(&headers, pieces(90_000), limits).await.unwrap_err();
-        assert_eq!(problem.kind(), Kind::Overloaded);
+        assert_eq!(problem.kind(), ProblemKind::Overloaded);
         let small = receive(&headers, pieces(8_000), limits).await.unwrap();
         assert_eq!(small.len(), 8_000, "a small one needs no memory of the budget");
         drop(large);
@@ -297,7 +297,7 @@ mod tests {
         let headers = json_headers();
         assert_eq!(receive(&headers, frames(), limits(7)).await.unwrap(), "{\"a\":1}");
         let problem = receive(&headers, frames(), limits(6)).await.unwrap_err();
-        assert_eq!(problem.kind(), Kind::BodyTooLarge);
+        assert_eq!(problem.kind(), ProblemKind::BodyTooLarge);
     }
 
     #[tokio::test(start_paused = true)]
@@ -305,6 +305,6 @@ mod tests {
         let endless =
             Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         let problem = receive(&json_headers(), endless, limits()).await.unwrap_err();
-        assert_eq!(problem.kind(), Kind::SlowRequest);
+        assert_eq!(problem.kind(), ProblemKind::SlowRequest);
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 mod folder;
-use folder::Folder;
+use folder::ArchiveFolder;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -59,7 +59,7 @@ struct ArchivedOrder {
 
 /// What is printed for each file.
 #[derive(Serialize)]
-struct Written<'a> {
+struct ArchivedFile<'a> {
     file: &'a str,
     orders: usize,
 }
@@ -68,14 +68,14 @@ struct Written<'a> {
 pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
     let ArchiveSettings { older_than_days, to, batch, max_batches, database, telemetry } = settings;
     super::in_runtime(&telemetry, async move {
-        let folder = Folder::open(to)?;
+        let folder = ArchiveFolder::open(to)?;
         let store = Store::connect(&database.store());
         store.check_schema().await?;
         let Some(mut archive) = store.archive().await? else {
             bail!("this database is being archived already; wait for that to end");
         };
         folder.recover(&mut archive).await?;
-        let work = Work { age: DAY * older_than_days, batch, files_max: max_batches };
+        let work = ArchiveRun { age: DAY * older_than_days, batch, files_max: max_batches };
         let (files, orders) = work.run(&mut archive, &folder).await?;
         tracing::info!(files, orders, "old orders are archived");
         archive.close().await?;
@@ -85,15 +85,19 @@ pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
 }
 
 /// What a run is to do.
-struct Work {
+struct ArchiveRun {
     age: Duration,
     batch: u32,
     files_max: Option<u32>,
 }
 
-impl Work {
+impl ArchiveRun {
     /// Says how many files were written, and how many orders are in them.
-    async fn run(&self, archive: &mut Archive, folder: &Folder) -> anyhow::Result<(u32, usize)> {
+    async fn run(
+        &self,
+        archive: &mut Archive,
+        folder: &ArchiveFolder,
+    ) -> anyhow::Result<(u32, usize)> {
         let cutoff = archive.cutoff(self.age).await?;
         let stays = match cutoff.because {
             CutoffReason::Age => None,
@@ -119,7 +123,7 @@ impl Work {
             file.keep()?;
             files += 1;
             orders += ids.len();
-            print(&Written { file: &name, orders: ids.len() })?;
+            print(&ArchivedFile { file: &name, orders: ids.len() })?;
         }
         Ok((files, orders))
     }
@@ -143,7 +147,7 @@ fn json_lines(orders: Vec<OldOrder>) -> anyhow::Result<Vec<u8>> {
     Ok(lines)
 }
 
-fn print(written: &Written<'_>) -> anyhow::Result<()> {
+fn print(written: &ArchivedFile<'_>) -> anyhow::Result<()> {
     let line = serde_json::to_string(written)?;
     writeln!(std::io::stdout().lock(), "{line}").context("the output is closed")
 }

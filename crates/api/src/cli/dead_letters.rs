@@ -30,7 +30,7 @@ use crate::{
     problem::Problem,
     request::Input,
     router::router,
-    settings::{CacheSettings, DatabaseSettings},
+    settings::{DatabaseSettings, RedisCacheSettings},
 };
 
 /// How many one request replays.
@@ -41,13 +41,13 @@ const REPLAYED_MAX: usize = 1_000;
 pub struct DeadLetterSettings {
     /// What to do with them.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: DeadLettersCommand,
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
     /// Redis, which is told what changes.
     #[command(flatten)]
-    pub cache: CacheSettings,
+    pub cache: RedisCacheSettings,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -55,7 +55,7 @@ pub struct DeadLetterSettings {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum DeadLettersCommand {
     /// Print them, the newest orders first, one JSON object a line
     List(Filter),
     /// Print one with its history: each try, and why it failed
@@ -77,7 +77,7 @@ pub enum Action {
         filter: Filter,
         /// Who wants it.
         #[command(flatten)]
-        ordered: Ordered,
+        ordered: OperatorArguments,
     },
     /// Give them up: the orders are cancelled, and their units are in stock again
     Discard {
@@ -89,7 +89,7 @@ pub enum Action {
         pending: bool,
         /// Who wants it.
         #[command(flatten)]
-        ordered: Ordered,
+        ordered: OperatorArguments,
     },
 }
 
@@ -120,7 +120,7 @@ impl Filter {
 
 /// Who wants something, and why: both are kept in the order's history.
 #[derive(Debug, Args)]
-pub struct Ordered {
+pub struct OperatorArguments {
     /// Who wants it: kept in each order's history
     #[arg(long)]
     by: String,
@@ -129,7 +129,7 @@ pub struct Ordered {
     note: Option<String>,
 }
 
-impl Ordered {
+impl OperatorArguments {
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::from_iter([("by".to_owned(), Value::from(self.by.as_str()))]);
         if let Some(note) = &self.note {
@@ -161,7 +161,7 @@ struct Shop {
 }
 
 impl Shop {
-    fn open(store: Store, settings: &CacheSettings) -> anyhow::Result<Self> {
+    fn open(store: Store, settings: &RedisCacheSettings) -> anyhow::Result<Self> {
         let registry = registry("api", env!("CARGO_PKG_VERSION"))?;
         let metrics = AdmissionMetrics::unmeasured(&registry)?;
         let cache = Cache::connect(settings.cache())?;
@@ -196,13 +196,13 @@ impl Shop {
         self.app.store.close().await;
     }
 
-    async fn act(&self, action: Action) -> anyhow::Result<()> {
+    async fn act(&self, action: DeadLettersCommand) -> anyhow::Result<()> {
         match action {
-            Action::List(filter) => self.list(filter).await,
-            Action::Show { id } => {
+            DeadLettersCommand::List(filter) => self.list(filter).await,
+            DeadLettersCommand::Show { id } => {
                 print(&self.ask(Method::GET, &format!("/dead-letters/{id}"), None).await?.0)
             }
-            Action::Replay { ids, all, filter, ordered } if ids.is_empty() => {
+            DeadLettersCommand::Replay { ids, all, filter, ordered } if ids.is_empty() => {
                 let mut body = ordered.fields();
                 body.extend(filter.fields());
                 if all {
@@ -210,8 +210,8 @@ impl Shop {
                 }
                 self.replay_matching(body).await
             }
-            Action::Replay { ids, ordered, .. } => self.replay(&ids, &ordered).await,
-            Action::Discard { ids, pending, ordered } => {
+            DeadLettersCommand::Replay { ids, ordered, .. } => self.replay(&ids, &ordered).await,
+            DeadLettersCommand::Discard { ids, pending, ordered } => {
                 let mut wish = ordered.fields();
                 if pending {
                     wish.insert("state".to_owned(), "pending".into());
@@ -245,14 +245,14 @@ impl Shop {
         }
     }
 
-    async fn replay(&self, ids: &[i64], ordered: &Ordered) -> anyhow::Result<()> {
+    async fn replay(&self, ids: &[i64], ordered: &OperatorArguments) -> anyhow::Result<()> {
         let mut refused = 0;
         for ids in ids.chunks(REPLAYED_MAX) {
             let mut body = ordered.fields();
             body.insert("ids".to_owned(), json!(ids));
             let (answer, _) =
                 self.ask(Method::POST, "/dead-letters/replay", Some(body.into())).await?;
-            refused += json::from_str::<Replayed>(answer.get())?.not_replayed.len();
+            refused += json::from_str::<ReplayedPage>(answer.get())?.not_replayed.len();
             print(&answer)?;
         }
         if refused > 0 {
@@ -268,7 +268,7 @@ impl Shop {
             let (answer, _) =
                 self.ask(Method::POST, "/dead-letters/replay", Some(body.clone().into())).await?;
             print(&answer)?;
-            let Some(cursor) = json::from_str::<Replayed>(answer.get())?.cursor else {
+            let Some(cursor) = json::from_str::<ReplayedPage>(answer.get())?.cursor else {
                 return Ok(());
             };
             body.insert("cursor".to_owned(), cursor.into());
@@ -314,7 +314,7 @@ impl Shop {
 
 /// What is read of an answer; the rest is printed as it came.
 #[derive(Deserialize)]
-struct Replayed {
+struct ReplayedPage {
     #[serde(default)]
     not_replayed: Vec<IgnoredAny>,
     cursor: Option<String>,

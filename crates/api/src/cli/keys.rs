@@ -23,7 +23,7 @@ const PAGE: i64 = 1_000;
 pub struct KeysSettings {
     /// What to do with them.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: KeysCommand,
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
@@ -34,7 +34,7 @@ pub struct KeysSettings {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum KeysCommand {
     /// Make a key and print it: the only time that it is shown
     Create {
         /// What it is for, such as "web shop"
@@ -94,7 +94,7 @@ pub(super) fn run(settings: KeysSettings) -> ExitCode {
         let store = Store::connect(&database.store());
         store.check_schema().await?;
         match action {
-            Action::Create { name, scopes, customer, rate, expires } => {
+            KeysCommand::Create { name, scopes, customer, rate, expires } => {
                 let wanted = KeyRequest {
                     name,
                     scopes: scopes.into_iter().collect::<Scopes>(),
@@ -107,8 +107,8 @@ pub(super) fn run(settings: KeysSettings) -> ExitCode {
                 };
                 print(&made.key)
             }
-            Action::List => list(&store).await,
-            Action::Revoke { id } => match store.revoke_api_key(&id).await? {
+            KeysCommand::List => list(&store).await,
+            KeysCommand::Revoke { id } => match store.revoke_api_key(&id).await? {
                 Some(key) => print(&format!("{} ({}) is revoked", key.id, key.name)),
                 None => bail!("there is no key with the id {id}"),
             },

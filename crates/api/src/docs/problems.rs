@@ -3,7 +3,7 @@
 use axum::{Json, http::Uri};
 use serde::Serialize;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// A kind of problem.
 #[derive(Serialize)]
@@ -14,8 +14,8 @@ pub struct Explained {
     explanation: &'static str,
 }
 
-impl From<Kind> for Explained {
-    fn from(kind: Kind) -> Self {
+impl From<ProblemKind> for Explained {
+    fn from(kind: ProblemKind) -> Self {
         Self {
             r#type: kind.uri(),
             title: kind.title(),
@@ -27,7 +27,7 @@ impl From<Kind> for Explained {
 
 /// All kinds.
 pub async fn list() -> Json<Vec<Explained>> {
-    Json(Kind::ALL.iter().copied().map(Explained::from).collect())
+    Json(ProblemKind::ALL.iter().copied().map(Explained::from).collect())
 }
 
 /// One kind.
@@ -36,10 +36,10 @@ pub async fn list() -> Json<Vec<Explained>> {
 /// There is no such kind.
 pub async fn get(uri: Uri) -> Result<Json<Explained>, Problem> {
     let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
-    Kind::ALL
+    ProblemKind::ALL
         .iter()
         .copied()
         .find(|kind| kind.uri() == path)
         .map(|kind| Json(kind.into()))
-        .ok_or_else(|| Problem::new(Kind::NotFound))
+        .ok_or_else(|| Problem::new(ProblemKind::NotFound))
 }

@@ -19,7 +19,7 @@ use crate::body::encode;
 pub struct JsonAnswer<const STATUS: u16, T>(Response, PhantomData<fn() -> T>);
 
 /// 200 with a `T`.
-pub type Found<T> = JsonAnswer<200, T>;
+pub type JsonOk<T> = JsonAnswer<200, T>;
 /// 201 with a `T`.
 pub type Created<T> = JsonAnswer<201, T>;
 
@@ -64,7 +64,7 @@ impl<const STATUS: u16, T: ToSchema> Answer for JsonAnswer<STATUS, T> {
 
 impl<T: ToSchema> Answer for Json<T> {
     fn describe(description: &mut Description) {
-        Found::<T>::describe(description);
+        JsonOk::<T>::describe(description);
     }
 }
 

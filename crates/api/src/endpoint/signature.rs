@@ -14,7 +14,7 @@ use utoipa::openapi::{
 use crate::{
     access::Caller,
     app::App,
-    problem::{FieldError, Kind, Problem},
+    problem::{FieldError, Problem, ProblemKind},
 };
 
 /// What an endpoint takes and how it answers.
@@ -29,7 +29,7 @@ pub struct Description {
     /// The header `Link` leads to the next page.
     pub is_page: bool,
     /// The problems that it can answer with.
-    pub problems: Vec<Kind>,
+    pub problems: Vec<ProblemKind>,
     /// What a wrong request is told, for the example of that problem.
     pub wrong: Vec<FieldError>,
     /// Named schemas.
@@ -72,11 +72,15 @@ impl Description {
             .content("application/json", content)
             .required(Some(Required::True));
         self.body = Some(body.build());
-        self.may_answer(&[Kind::SlowRequest, Kind::BodyTooLarge, Kind::UnsupportedMediaType]);
+        self.may_answer(&[
+            ProblemKind::SlowRequest,
+            ProblemKind::BodyTooLarge,
+            ProblemKind::UnsupportedMediaType,
+        ]);
     }
 
     /// Adds problems that it can answer with.
-    pub fn may_answer(&mut self, problems: &[Kind]) {
+    pub fn may_answer(&mut self, problems: &[ProblemKind]) {
         for problem in problems {
             if !self.problems.contains(problem) {
                 self.problems.push(*problem);
@@ -86,7 +90,7 @@ impl Description {
 
     /// Adds what a wrong request is told.
     pub fn may_be_wrong(&mut self, error: FieldError) {
-        self.may_answer(&[Kind::Validation]);
+        self.may_answer(&[ProblemKind::Validation]);
         self.wrong.push(error);
     }
 }

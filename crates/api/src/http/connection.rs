@@ -26,9 +26,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::{client_stream::ClientStream, state::Phase};
+use self::{client_stream::ClientStream, state::ConnectionPhase};
 use super::{Client, Service};
-use crate::{byte_budget::ByteBudget, problem::Kind};
+use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
 pub use self::state::Patience;
 pub(super) use self::state::{ConnectionState, Waits};
@@ -80,7 +80,7 @@ impl Connecting {
             async move {
                 let (service, state, client) = &*shared;
                 let answer = service.answer(request.map(Body::new), client).await;
-                state.enter(Phase::Answered);
+                state.enter(ConnectionPhase::Answered);
                 answer
             }
         });
@@ -121,14 +121,15 @@ impl Connecting {
                     return Poll::Ready(false);
                 }
                 // Between requests, and in a head, the stream ends it.
-                let in_request = !matches!(state.phase(), Phase::Idle | Phase::Head);
+                let in_request =
+                    !matches!(state.phase(), ConnectionPhase::Idle | ConnectionPhase::Head);
                 if !state.is_evicted() {
                     state.stay();
                 } else if state.is_stalled() {
                     return Poll::Ready(true);
                 } else if in_request {
                     // Nothing is done before the body is there.
-                    state.refuse_for(Kind::Overloaded);
+                    state.refuse_for(ProblemKind::Overloaded);
                     return Poll::Ready(false);
                 }
                 if state.is_ending() && in_request && !told {
@@ -152,9 +153,9 @@ impl Connecting {
                     None => clock.as_mut().reset(now + self.patience.idle),
                     Some(_) if state.is_stalled() => return Poll::Ready(true),
                     Some(_) => {
-                        if state.phase() == Phase::Head {
-                            state.refuse(request_head::Refusal::new(
-                                Kind::SlowRequest,
+                        if state.phase() == ConnectionPhase::Head {
+                            state.refuse(request_head::RefusedHead::new(
+                                ProblemKind::SlowRequest,
                                 "The headers did not arrive in time.",
                             ));
                         }
@@ -170,9 +171,9 @@ impl Connecting {
     /// Says what is left to say, and closes our side of the connection.
     async fn part(&self, mut socket: TcpStream, state: &ConnectionState) -> Option<TcpStream> {
         let refusal = state.take_refusal();
-        let unread = refusal.is_some() || state.phase() != Phase::Idle;
+        let unread = refusal.is_some() || state.phase() != ConnectionPhase::Idle;
         // It is about to go, and makes no room any sooner when it is told to.
-        state.enter(Phase::Answered);
+        state.enter(ConnectionPhase::Answered);
         if let Some(refusal) = refusal {
             let answer = self.service.refusal(refusal.kind, refusal.detail, refusal.request_id);
             if !matches!(timeout(REFUSE_TIME, socket.write_all(&answer)).await, Ok(Ok(()))) {

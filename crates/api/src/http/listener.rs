@@ -25,7 +25,7 @@ use super::{
     connection::{Connecting, Patience, turn_away},
     open_connections::OpenConnections,
 };
-use crate::{byte_budget::ByteBudget, problem::Kind};
+use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
 /// The limits of connections.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ struct Accepting {
     waiting: Arc<Semaphore>,
     ids: AtomicU64,
     metrics: Arc<HttpMetrics>,
-    files: Files,
+    files: DescriptorReserve,
 }
 
 impl Accepting {
@@ -177,7 +177,7 @@ impl Accepting {
             waiting: Arc::new(Semaphore::new(limits.waiting)),
             ids: AtomicU64::new(0),
             metrics,
-            files: Files::new(),
+            files: DescriptorReserve::new(),
         }
     }
 
@@ -191,7 +191,7 @@ impl Accepting {
         let client = Client { address, local, is_proxy: self.clients.is_proxy(address) };
         let Ok(counted) = self.clients.connection(&client) else {
             self.metrics.connections_refused.inc();
-            return self.turn_away(stream, Kind::TooManyConnections).await;
+            return self.turn_away(stream, ProblemKind::TooManyConnections).await;
         };
         let place = if self.files.allow(self.open.count()) {
             Arc::clone(&self.places).try_acquire_owned().ok()
@@ -220,7 +220,7 @@ impl Accepting {
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
         let place =
             make_room(Arc::clone(&self.open), Arc::clone(&self.places), Arc::clone(&self.metrics));
-        let answer = self.refusal(Kind::Overloaded);
+        let answer = self.refusal(ProblemKind::Overloaded);
         let refused = self.metrics.connections_refused.clone();
         let serving = self.serving(stream, client);
         self.tasks.spawn(async move {
@@ -239,8 +239,8 @@ impl Accepting {
         });
     }
 
-    fn serving(&self, stream: TcpStream, client: Client) -> Serving {
-        Serving {
+    fn serving(&self, stream: TcpStream, client: Client) -> AcceptedConnection {
+        AcceptedConnection {
             stream,
             client,
             id: self.ids.fetch_add(1, Ordering::Relaxed),
@@ -250,12 +250,12 @@ impl Accepting {
         }
     }
 
-    fn refusal(&self, kind: Kind) -> Vec<u8> {
+    fn refusal(&self, kind: ProblemKind) -> Vec<u8> {
         self.connecting.service.refusal(kind, kind.explanation(), None)
     }
 
     /// Says why it is not served, in bounded time and for a bounded number at once.
-    async fn turn_away(&self, stream: TcpStream, kind: Kind) {
+    async fn turn_away(&self, stream: TcpStream, kind: ProblemKind) {
         // It is never closed.
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
         let answer = self.refusal(kind);
@@ -304,7 +304,7 @@ async fn make_room(
 }
 
 /// A connection that is about to be served.
-struct Serving {
+struct AcceptedConnection {
     stream: TcpStream,
     client: Client,
     id: u64,
@@ -313,7 +313,7 @@ struct Serving {
     metrics: Arc<HttpMetrics>,
 }
 
-impl Serving {
+impl AcceptedConnection {
     /// The place is free when nothing more is answered.
     async fn run<P>(self, place: P) {
         self.metrics.connections.inc();
@@ -328,7 +328,7 @@ impl Serving {
 }
 
 /// What the port does when the process has no file descriptors left.
-struct Files {
+struct DescriptorReserve {
     reserved: parking_lot::Mutex<Vec<File>>,
     /// How many connections may be open until [`Self::until`].
     ceiling: AtomicUsize,
@@ -336,7 +336,7 @@ struct Files {
     logged: parking_lot::Mutex<Option<Instant>>,
 }
 
-impl Files {
+impl DescriptorReserve {
     fn new() -> Self {
         let files = Self {
             reserved: parking_lot::Mutex::default(),

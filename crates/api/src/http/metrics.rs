@@ -60,7 +60,7 @@ holdfast_telemetry::metrics! {
 /// The metrics of HTTP, with the series of each endpoint at hand.
 pub struct HttpMetrics {
     /// By route and method.
-    endpoints: Vec<[Endpoint; METHODS.len()]>,
+    endpoints: Vec<[EndpointMetrics; METHODS.len()]>,
     edge: EdgeMetrics,
 }
 
@@ -73,7 +73,7 @@ impl Deref for HttpMetrics {
 }
 
 #[derive(Default)]
-struct Endpoint {
+struct EndpointMetrics {
     requests: [OnceLock<IntCounter>; STATUSES.len()],
     seconds: OnceLock<Histogram>,
 }
@@ -106,7 +106,7 @@ impl HttpMetrics {
     }
 
     /// Begins to count a request.
-    pub fn begin(&self, route: Route, method: &Method) -> InFlight<'_> {
+    pub fn begin(&self, route: Route, method: &Method) -> RequestInFlight<'_> {
         self.in_flight.inc();
         let method = match *method {
             Method::GET => 0,
@@ -115,12 +115,12 @@ impl HttpMetrics {
             Method::DELETE => 3,
             _ => METHODS.len() - 1,
         };
-        InFlight { metrics: self, route, method, status: 0, begun: Instant::now() }
+        RequestInFlight { metrics: self, route, method, status: 0, begun: Instant::now() }
     }
 }
 
 /// A request that is being answered. Dropped without an answer, it counts as given up.
-pub struct InFlight<'m> {
+pub struct RequestInFlight<'m> {
     metrics: &'m HttpMetrics,
     route: Route,
     method: usize,
@@ -128,14 +128,14 @@ pub struct InFlight<'m> {
     begun: Instant,
 }
 
-impl InFlight<'_> {
+impl RequestInFlight<'_> {
     /// Counts the answer.
     pub fn answered(mut self, status: StatusCode) {
         self.status = usize::from(status.as_u16() / 100).min(STATUSES.len() - 1);
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for RequestInFlight<'_> {
     fn drop(&mut self) {
         let Self { metrics, route, method, status, begun } = *self;
         metrics.in_flight.dec();

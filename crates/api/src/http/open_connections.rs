@@ -37,7 +37,7 @@ pub(super) struct OpenConnections {
 }
 
 /// A connection that is among them until this is dropped.
-pub(super) struct Entry {
+pub(super) struct OpenConnection {
     id: u64,
     pub state: Arc<ConnectionState>,
     among: Arc<OpenConnections>,
@@ -55,13 +55,13 @@ impl OpenConnections {
     }
 
     /// Adds a connection; `id` must be its own.
-    pub fn enter(self: &Arc<Self>, id: u64) -> Entry {
+    pub fn enter(self: &Arc<Self>, id: u64) -> OpenConnection {
         let state = Arc::new(ConnectionState::new(self.epoch, Arc::clone(&self.leaving)));
         self.all.lock().insert(id, Arc::clone(&state));
         if self.ending.load(Ordering::Relaxed) {
             state.end();
         }
-        Entry { id, state, among: Arc::clone(self) }
+        OpenConnection { id, state, among: Arc::clone(self) }
     }
 
     /// How many there are.
@@ -125,7 +125,7 @@ impl OpenConnections {
     }
 }
 
-impl Drop for Entry {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         // Nobody chooses it after this.
         self.among.all.lock().remove(&self.id);

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
 use holdfast_telemetry::settings::MustBe;
 
 use super::Client;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// The name of a host, without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl OwnSite {
             && !self.is_ours(name_of(host), client.local)
         {
             return Err(Problem::with_detail(
-                Kind::Forbidden,
+                ProblemKind::Forbidden,
                 "Without keys (HOLDFAST_AUTH=off), a request must name this host itself in `Host`, or \
                  a name in HOLDFAST_ALLOWED_HOSTS.",
             ));
@@ -69,7 +69,7 @@ impl OwnSite {
         let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if writes && !self.is_of_own_page(headers, host) {
             return Err(Problem::with_detail(
-                Kind::Forbidden,
+                ProblemKind::Forbidden,
                 "Without keys (HOLDFAST_AUTH=off), pages of other sites may change nothing, unless \
                  HOLDFAST_CORS_ORIGINS names them.",
             ));

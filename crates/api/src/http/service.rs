@@ -41,7 +41,7 @@ use crate::{
     byte_budget::ByteBudget,
     endpoint::Surface,
     etag::IfNoneMatch,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Id, KeyedBody},
     router::router,
     routes::{orders, products},
@@ -136,7 +136,7 @@ impl Service {
     /// The bytes of an answer to a request that no route sees, after which its connection ends.
     pub(super) fn refusal(
         &self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: &'static str,
         id: Option<HeaderValue>,
     ) -> Vec<u8> {
@@ -168,7 +168,8 @@ impl Service {
         }
 
         let trace = RequestTrace::begin(&request, route, &id);
-        let about = holdfast_telemetry::Request { id: id.into_header(), trace_id: trace.id() };
+        let about =
+            holdfast_telemetry::RequestContext { id: id.into_header(), trace_id: trace.id() };
         // Pinned here, so that the large future is not moved from wrapper to wrapper.
         let guarded = pin!(self.counted(request, route, client).instrument(trace.span().clone()));
         let mut scoped = pin!(REQUEST.scope(about, caught(guarded)));
@@ -178,8 +179,8 @@ impl Service {
         let mut response = match answered {
             Ok(Ok(response)) => response,
             // The panic's message and place are in the log already: `serve` sees to that.
-            Ok(Err(_panic)) => Problem::new(Kind::Internal).into_response(),
-            Err(_elapsed) => Problem::new(Kind::Timeout).into_response(),
+            Ok(Err(_panic)) => Problem::new(ProblemKind::Internal).into_response(),
+            Err(_elapsed) => Problem::new(ProblemKind::Timeout).into_response(),
         };
         let id = about.as_ref().map(|about| about.id.clone());
         self.charge(&mut response);
@@ -219,7 +220,7 @@ impl Service {
         }
         match self.settings.clients.request(client, request.headers()) {
             Ok(_counted) => self.guarded(request, route, access).await,
-            Err(_) => Problem::new(Kind::TooManyConnections).and_close().into_response(),
+            Err(_) => Problem::new(ProblemKind::TooManyConnections).and_close().into_response(),
         }
     }
 
@@ -235,7 +236,9 @@ impl Service {
                 let body = std::mem::take(response.body_mut());
                 *response.body_mut() = Body::new(Charged::new(body, charge));
             }
-            Err(spent) => *response = Problem::new(Kind::Overloaded).because(spent).into_response(),
+            Err(spent) => {
+                *response = Problem::new(ProblemKind::Overloaded).because(spent).into_response();
+            }
         }
     }
 
@@ -294,7 +297,7 @@ impl Service {
             .unwrap_or_else(|| Problem::from(response.status()));
         problem.write(response, id.and_then(|id| id.to_str().ok()).unwrap_or_default());
         let because = || problem.cause().map(|cause| tracing::field::display(Chain(cause)));
-        if problem.kind() == Kind::Internal {
+        if problem.kind() == ProblemKind::Internal {
             // Without a cause it was a panic, which has a line of its own just before this one.
             tracing::error!(error = because(), "a request failed");
         } else if response.status().is_server_error() && !probe && self.may_log() {

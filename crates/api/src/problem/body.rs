@@ -10,7 +10,7 @@ use holdfast_domain::OrderStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{FieldError, Kind, Problem};
+use super::{FieldError, Problem, ProblemKind};
 
 /// An RFC 9457 problem.
 #[derive(Serialize, ToSchema)]
@@ -81,20 +81,20 @@ impl Problem {
     }
 
     /// The body of an answer with such a problem, for the document; `wrong` is what a wrong request is told.
-    pub fn example(kind: Kind, wrong: &[FieldError]) -> serde_json::Value {
+    pub fn example(kind: ProblemKind, wrong: &[FieldError]) -> serde_json::Value {
         let problem = match kind {
-            Kind::Validation => Self::validation(wrong.to_vec()),
-            Kind::NotEnoughStock => Self::not_enough_stock(3, 2),
-            Kind::StockFull => Self::stock_out_of_range(3, 10, 999_999_995, 1_000_000_000),
-            Kind::SaleNotOpen => Self::sale_not_open(3, "2036-11-27T10:00:00Z".parse().ok()),
-            Kind::SaleOver => Self::sale_over(3),
-            Kind::OverLimit => Self::over_limit(3, 2, 1),
-            Kind::PriceChanged => Self::price_changed(3, 449.0),
-            Kind::VersionConflict => Self::version_conflict(3, 42),
-            Kind::PreconditionFailed => Self::precondition_failed(3, 42),
-            Kind::OrderMoved => Self::order_moved(OrderStatus::Processing),
-            Kind::OrderMayBeFulfilled => Self::order_may_be_fulfilled(OrderStatus::Pending),
-            Kind::HoldEnded => Self::wrong_state(kind, "expired", kind.explanation()),
+            ProblemKind::Validation => Self::validation(wrong.to_vec()),
+            ProblemKind::NotEnoughStock => Self::not_enough_stock(3, 2),
+            ProblemKind::StockFull => Self::stock_out_of_range(3, 10, 999_999_995, 1_000_000_000),
+            ProblemKind::SaleNotOpen => Self::sale_not_open(3, "2036-11-27T10:00:00Z".parse().ok()),
+            ProblemKind::SaleOver => Self::sale_over(3),
+            ProblemKind::OverLimit => Self::over_limit(3, 2, 1),
+            ProblemKind::PriceChanged => Self::price_changed(3, 449.0),
+            ProblemKind::VersionConflict => Self::version_conflict(3, 42),
+            ProblemKind::PreconditionFailed => Self::precondition_failed(3, 42),
+            ProblemKind::OrderMoved => Self::order_moved(OrderStatus::Processing),
+            ProblemKind::OrderMayBeFulfilled => Self::order_may_be_fulfilled(OrderStatus::Pending),
+            ProblemKind::HoldEnded => Self::wrong_state(kind, "expired", kind.explanation()),
             _ => Self::new(kind),
         };
         // No type of ours has keys that are not texts.
@@ -112,7 +112,7 @@ impl Problem {
         if let Some(seconds) = inner.kind.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if inner.kind == Kind::Unauthorized {
+        if inner.kind == ProblemKind::Unauthorized {
             // RFC 6750, section 3; that it says no more is deliberate.
             let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
@@ -134,11 +134,11 @@ mod tests {
     fn each_type_of_problem_has_an_example_of_its_own() {
         let wrong = [FieldError::new("quantity", "must be between 1 and 1000")];
         let mut seen = Vec::new();
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             let example = Problem::example(*kind, &wrong);
             assert_eq!(example["type"], kind.uri());
             assert_eq!(example["status"], kind.status().as_u16());
-            assert_eq!(example["errors"].is_array(), *kind == Kind::Validation);
+            assert_eq!(example["errors"].is_array(), *kind == ProblemKind::Validation);
             assert!(!seen.contains(&example), "{kind:?}");
             seen.push(example);
         }

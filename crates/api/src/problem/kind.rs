@@ -6,11 +6,11 @@ macro_rules! kinds {
     ($($kind:ident: $slug:literal, $status:ident, $title:literal, $explanation:literal;)+) => {
         /// A kind of problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind {
+        pub enum ProblemKind {
             $(#[doc = $title] $kind,)+
         }
 
-        impl Kind {
+        impl ProblemKind {
             /// Each kind.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
@@ -116,7 +116,7 @@ kinds! {
         "The time for this request is over. A change that it asked for may have happened or not: look before trying again.";
 }
 
-impl Kind {
+impl ProblemKind {
     /// For `Retry-After`: when trying again makes sense.
     pub fn retry_after_seconds(self) -> Option<u64> {
         match self {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_503_and_429_says_when_to_try_again() {
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             let busy = matches!(
                 kind.status(),
                 StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn kinds_are_told_apart_by_their_type() {
-        let mut uris: Vec<_> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
+        let mut uris: Vec<_> = ProblemKind::ALL.iter().map(|kind| kind.uri()).collect();
         uris.sort_unstable();
         uris.dedup();
-        assert_eq!(uris.len(), Kind::ALL.len());
+        assert_eq!(uris.len(), ProblemKind::ALL.len());
     }
 }

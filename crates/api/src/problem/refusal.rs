@@ -3,18 +3,18 @@
 use holdfast_admission::Refusal;
 use holdfast_domain::Shortfall;
 
-use super::{FieldError, Kind, Problem};
+use super::{FieldError, Problem, ProblemKind};
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Short(shortfall) => short(shortfall),
-            Refusal::KeyReused => Self::new(Kind::KeyReused),
-            Refusal::Full => Self::new(Kind::Overloaded),
-            Refusal::LockTimeout => Self::new(Kind::Locked),
-            Refusal::Unavailable => Self::new(Kind::Unavailable),
-            Refusal::OutcomeUnknown => Self::new(Kind::OutcomeUnknown),
-            Refusal::ShuttingDown => Self::new(Kind::ShuttingDown),
+            Refusal::KeyReused => Self::new(ProblemKind::KeyReused),
+            Refusal::Full => Self::new(ProblemKind::Overloaded),
+            Refusal::LockTimeout => Self::new(ProblemKind::Locked),
+            Refusal::Unavailable => Self::new(ProblemKind::Unavailable),
+            Refusal::OutcomeUnknown => Self::new(ProblemKind::OutcomeUnknown),
+            Refusal::ShuttingDown => Self::new(ProblemKind::ShuttingDown),
             Refusal::Internal => Self::internal(refusal),
         }
     }
@@ -40,11 +40,12 @@ fn short(shortfall: Shortfall) -> Problem {
         Shortfall::PriceChanged { product_id, current } => {
             Problem::price_changed(product_id.0, current.to_major_f64())
         }
-        Shortfall::UnknownHold(id) => {
-            Problem::with_detail(Kind::NotFound, format!("There is no hold with the id {id}."))
-        }
+        Shortfall::UnknownHold(id) => Problem::with_detail(
+            ProblemKind::NotFound,
+            format!("There is no hold with the id {id}."),
+        ),
         Shortfall::HoldEnded { hold_id, status } => Problem::wrong_state(
-            Kind::HoldEnded,
+            ProblemKind::HoldEnded,
             status.as_str(),
             format!("The hold {hold_id} is {status} and keeps nothing any more."),
         ),
@@ -56,9 +57,9 @@ fn short(shortfall: Shortfall) -> Problem {
             "customer_ref",
             format!("must be that of the hold {id}, or left out"),
         )]),
-        Shortfall::UnknownOrder => Problem::new(Kind::NotFound),
+        Shortfall::UnknownOrder => Problem::new(ProblemKind::NotFound),
         Shortfall::OrderMoved(status) => Problem::order_moved(status),
         Shortfall::OrderMayBeFulfilled(status) => Problem::order_may_be_fulfilled(status),
-        Shortfall::StockFull(_) => Problem::new(Kind::StockFull),
+        Shortfall::StockFull(_) => Problem::new(ProblemKind::StockFull),
     }
 }

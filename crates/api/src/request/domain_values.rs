@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use holdfast_domain::{
-    CustomerRef, Description, HoldId, Invalid, KeyName, MAX_CUSTOMER_REF_CHARS,
-    MAX_DESCRIPTION_CHARS, MAX_KEY_NAME_CHARS, MAX_NAME_CHARS, MAX_OPERATOR_CHARS,
-    MAX_OPERATOR_NOTE_CHARS, MAX_PRICE_MINOR, MAX_STOCK, MAX_STOCK_NOTE_CHARS, Metadata, Money,
-    Operator, OperatorNote, ProductId, ProductName, Quantity, Stock, StockNote,
+    CustomerRef, HoldId, Invalid, KeyName, MAX_CUSTOMER_REF_CHARS, MAX_DESCRIPTION_CHARS,
+    MAX_KEY_NAME_CHARS, MAX_NAME_CHARS, MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS,
+    MAX_PRICE_MINOR, MAX_STOCK, MAX_STOCK_NOTE_CHARS, Metadata, Money, OperatorName, OperatorNote,
+    ProductDescription, ProductId, ProductName, Quantity, Stock, StockNote,
 };
 use jiff::Timestamp;
 use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type};
@@ -35,11 +35,11 @@ macro_rules! texts {
 
 texts! {
     ProductName: 1, MAX_NAME_CHARS;
-    Description: 0, MAX_DESCRIPTION_CHARS;
+    ProductDescription: 0, MAX_DESCRIPTION_CHARS;
     StockNote: 1, MAX_STOCK_NOTE_CHARS;
     CustomerRef: 1, MAX_CUSTOMER_REF_CHARS;
     KeyName: 1, MAX_KEY_NAME_CHARS;
-    Operator: 1, MAX_OPERATOR_CHARS;
+    OperatorName: 1, MAX_OPERATOR_CHARS;
     OperatorNote: 1, MAX_OPERATOR_NOTE_CHARS;
 }
 
@@ -177,9 +177,9 @@ impl PageLimit {
 
 /// A time that the database can be asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub Timestamp);
+pub struct FilterTime(pub Timestamp);
 
-impl FromStr for Time {
+impl FromStr for FilterTime {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -189,7 +189,7 @@ impl FromStr for Time {
     }
 }
 
-impl Value for Time {
+impl Value for FilterTime {
     fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
         Ok(input.text().and_then(|text| text.parse())?)
     }
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn times_are_those_that_the_database_knows() {
         for good in ["1970-01-01T00:00:00Z", "2026-01-31T12:00:00.5+01:00"] {
-            assert!(good.parse::<Time>().is_ok(), "{good}");
+            assert!(good.parse::<FilterTime>().is_ok(), "{good}");
         }
         for bad in ["", "now", "1969-12-31T23:59:59Z", "2026-01-31", "-004800-01-01T00:00:00Z"] {
-            assert!(bad.parse::<Time>().is_err(), "{bad}");
+            assert!(bad.parse::<FilterTime>().is_err(), "{bad}");
         }
     }
 

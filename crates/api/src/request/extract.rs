@@ -14,7 +14,7 @@ use crate::{
     body::{JsonText, receive},
     endpoint::{Argument, Description},
     idempotency::{self, ClientKey},
-    problem::{FieldError, Kind, Problem},
+    problem::{FieldError, Problem, ProblemKind},
 };
 
 /// Reads a body. `error` is wrong besides.
@@ -34,7 +34,7 @@ pub fn read<T: Request>(
     }
     fields.finish()?;
     // Without a value, `finish` has said why.
-    value.ok_or_else(|| Problem::new(Kind::Validation))
+    value.ok_or_else(|| Problem::new(ProblemKind::Validation))
 }
 
 /// Reads an element of an array, which is an object.
@@ -124,7 +124,7 @@ impl<T: Request> Query<T> {
         let mut fields = Fields::of_query(&pairs, T::NAMES);
         let value = T::read(&mut fields, reading);
         fields.finish()?;
-        value.ok_or_else(|| Problem::new(Kind::Validation))
+        value.ok_or_else(|| Problem::new(ProblemKind::Validation))
     }
 }
 
@@ -154,7 +154,7 @@ impl<T: Request> Argument for KeyedBody<T> {
         let schema = idempotency::schema();
         let name = idempotency::HEADER_NAME;
         description.parameter(ParameterIn::Header, name, idempotency::DESCRIPTION, schema);
-        description.may_answer(&[Kind::KeyReused]);
+        description.may_answer(&[ProblemKind::KeyReused]);
         JsonBody::<T>::describe(description);
     }
 }

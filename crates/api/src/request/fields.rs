@@ -20,12 +20,12 @@ const INLINE: usize = 8;
 #[derive(Debug)]
 pub struct Fields<'b> {
     names: &'static [&'static str],
-    values: Found<'b>,
+    values: FoundFields<'b>,
     errors: Vec<FieldError>,
     not_json: bool,
 }
 
-type Found<'b> = SmallVec<[Option<Input<'b>>; INLINE]>;
+type FoundFields<'b> = SmallVec<[Option<Input<'b>>; INLINE]>;
 
 impl<'b> Fields<'b> {
     /// Finds the fields of a body called `names`. Others are passed over, however they look.

@@ -107,9 +107,9 @@ impl PathText for SaleName {
 
 /// A [`PathText`] as an argument of a handler.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub T);
+pub struct PathArgument<T>(pub T);
 
-impl<S: Send + Sync, T: PathText> FromRequestParts<S> for Named<T> {
+impl<S: Send + Sync, T: PathText> FromRequestParts<S> for PathArgument<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -128,7 +128,7 @@ impl<T: InPath> Argument for Id<T> {
     }
 }
 
-impl<T: PathText> Argument for Named<T> {
+impl<T: PathText> Argument for PathArgument<T> {
     fn describe(description: &mut Description) {
         description.parameter(ParameterIn::Path, T::NAME, T::DESCRIPTION, T::schema());
         if let Some(wrong) = T::WRONG {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     endpoint::{Access, BoundEndpoint, Endpoint, Tag},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 const HEALTH: Endpoint = Endpoint {
@@ -38,7 +38,7 @@ const READYZ: Endpoint = Endpoint {
     summary: "Check that this process is ready for requests",
     description: "It is not ready before it has found the database's schema, nor while it shuts down.",
     answer: "It is ready",
-    problems: &[&[Kind::Unavailable]],
+    problems: &[&[ProblemKind::Unavailable]],
     ..HEALTH
 };
 
@@ -67,5 +67,5 @@ async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     app.readiness
         .get()
         .map(|()| Json(OK))
-        .map_err(|reason| Problem::with_detail(Kind::Unavailable, reason))
+        .map_err(|reason| Problem::with_detail(ProblemKind::Unavailable, reason))
 }

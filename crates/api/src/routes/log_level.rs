@@ -12,7 +12,7 @@ use utoipa::{
 use crate::{
     access::Scope,
     endpoint::{Access, BoundEndpoint, Endpoint, Tag},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Input, JsonBody, Reading, Request, Value, Wrong, text_between},
 };
 
@@ -87,6 +87,6 @@ async fn put(JsonBody(wanted): JsonBody<NewLogLevel>) -> Result<Json<LogLevelBod
 }
 
 fn now() -> Result<Json<LogLevelBody>, Problem> {
-    let log = log_level::get().ok_or_else(|| Problem::new(Kind::NotFound))?;
+    let log = log_level::get().ok_or_else(|| Problem::new(ProblemKind::NotFound))?;
     Ok(Json(LogLevelBody { log }))
 }

@@ -9,7 +9,7 @@ pub use put::NewSale;
 
 use crate::{
     endpoint::BoundEndpoint,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 pub(super) fn all() -> [BoundEndpoint; 4] {
@@ -22,5 +22,5 @@ pub(super) fn all() -> [BoundEndpoint; 4] {
 }
 
 fn unknown() -> Problem {
-    Problem::with_detail(Kind::NotFound, "There is no sale of this name.")
+    Problem::with_detail(ProblemKind::NotFound, "There is no sale of this name.")
 }

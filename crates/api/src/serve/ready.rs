@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_store::{Condition, SchemaError, Store};
+use holdfast_store::{DatabaseState, SchemaError, Store};
 use holdfast_telemetry::{Chain, Readiness};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -46,7 +46,7 @@ pub async fn follow(
         rounds.tick().await;
         let asked = Instant::now();
         match probe.ask(PROBE_LIMIT).await {
-            Ok(Condition::Whole) => {
+            Ok(DatabaseState::Whole) => {
                 away = None;
                 if readiness.get().is_err() {
                     tracing::info!("ready: the database takes writes again");
@@ -54,7 +54,7 @@ pub async fn follow(
                 }
             }
             // It is there, and says for certain that no order can be taken: there is nothing to wait for.
-            Ok(Condition::ReadOnly) => {
+            Ok(DatabaseState::ReadOnly) => {
                 if readiness.get().is_ok() {
                     tracing::warn!("not ready: the database takes no writes");
                 }

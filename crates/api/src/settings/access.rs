@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use holdfast_telemetry::settings::{MustBe, milliseconds, whole};
 use holdfast_throttle::ThrottleSettings;
 
-use super::CacheSettings;
+use super::RedisCacheSettings;
 use crate::{
     access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm},
     http::{HostName, OwnSite, Proxies},
@@ -146,7 +146,7 @@ impl AccessSettings {
     }
 
     /// How callers are known; `None`: nobody is asked.
-    pub fn access(&self) -> Option<access::AccessSettings> {
+    pub fn access(&self) -> Option<access::AuthenticationSettings> {
         let oidc =
             self.oidc_issuer.clone().zip(self.oidc_audience.clone()).map(|(issuer, audience)| {
                 OidcSettings {
@@ -157,11 +157,11 @@ impl AccessSettings {
                 }
             });
         (self.auth == Auth::On)
-            .then_some(access::AccessSettings { key_refresh: self.key_refresh, oidc })
+            .then_some(access::AuthenticationSettings { key_refresh: self.key_refresh, oidc })
     }
 
     /// How many requests a caller may send; `None` where nobody is known.
-    pub fn rates(&self, cache: &CacheSettings) -> Option<RateSettings> {
+    pub fn rates(&self, cache: &RedisCacheSettings) -> Option<RateSettings> {
         let cache = cache.cache();
         let throttle = ThrottleSettings {
             redis_url: cache.redis_url,

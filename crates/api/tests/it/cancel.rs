@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use holdfast_domain::OrderId;
-use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
+use holdfast_store::fulfilment::{AttemptResult, EndedClaim, Taken};
 use serde_json::json;
 
 use crate::server::Server;
 
 /// One try of an order that ends like this.
-async fn try_once(server: &Server, id: i64, verdict: Verdict, taken: Taken) {
+async fn try_once(server: &Server, id: i64, verdict: AttemptResult, taken: Taken) {
     let claims = server.store.claim(&[OrderId(id)], Duration::from_mins(1)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
     let ended = EndedClaim { order_id, attempt, verdict, taken };
     assert_eq!(server.store.finish(&[ended]).await.unwrap().done.len(), 1);
 }
 
-fn again() -> Verdict {
-    Verdict::Retry(Duration::from_hours(1), "no answer".to_owned())
+fn again() -> AttemptResult {
+    AttemptResult::Retry(Duration::from_hours(1), "no answer".to_owned())
 }
 
 async fn stock(server: &Server, product: i64) -> i64 {
@@ -50,7 +50,7 @@ async fn an_order_that_may_be_fulfilled_is_not_cancelled_and_its_unit_not_sold_a
 async fn an_order_whose_tries_were_certainly_not_taken_is_cancelled() {
     let server = Server::start().await;
     let lamp = server.product(2).await;
-    for verdict in [again(), Verdict::Postponed(Duration::ZERO, "down".to_owned())] {
+    for verdict in [again(), AttemptResult::Postponed(Duration::ZERO, "down".to_owned())] {
         let id = ordered(&server, lamp).await;
         try_once(&server, id, verdict.clone(), Taken::Never).await;
         try_once(&server, id, verdict, Taken::Never).await;
@@ -70,8 +70,8 @@ async fn an_operator_settles_an_order_that_may_be_fulfilled() {
     let [waiting, dead, replayed] =
         [ordered(&server, lamp).await, ordered(&server, lamp).await, ordered(&server, lamp).await];
     try_once(&server, waiting, again(), Taken::Maybe).await;
-    try_once(&server, dead, Verdict::Failed("422".to_owned()), Taken::Maybe).await;
-    try_once(&server, replayed, Verdict::Failed("422".to_owned()), Taken::Maybe).await;
+    try_once(&server, dead, AttemptResult::Failed("422".to_owned()), Taken::Maybe).await;
+    try_once(&server, replayed, AttemptResult::Failed("422".to_owned()), Taken::Maybe).await;
 
     // A replay does not make it forgotten.
     let path = format!("/dead-letters/{replayed}/replay");

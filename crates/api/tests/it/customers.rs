@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use holdfast_domain::OrderId;
 use holdfast_store::{
-    Ordered,
-    fulfilment::{Taken, Verdict},
+    Attribution,
+    fulfilment::{AttemptResult, Taken},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ struct Planted {
     of_others: [i64; 2],
 }
 
-async fn try_once(shop: &Guarded, id: i64, verdict: Verdict, taken: Taken) {
+async fn try_once(shop: &Guarded, id: i64, verdict: AttemptResult, taken: Taken) {
     let store = &shop.server.store;
     let claims = store.claim(&[OrderId(id)], Duration::from_mins(5)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
@@ -63,14 +63,15 @@ async fn planted() -> Planted {
         panic!("{orders:?}")
     };
     let why = || "no answer from http://SECRET-RECEIVER:9000: SECRET-BODY".to_owned();
-    try_once(&shop, waiting, Verdict::Retry(Duration::from_hours(1), why()), Taken::Maybe).await;
+    try_once(&shop, waiting, AttemptResult::Retry(Duration::from_hours(1), why()), Taken::Maybe)
+        .await;
     for id in [failed, discarded, replayed, done] {
-        try_once(&shop, id, Verdict::Retry(Duration::ZERO, why()), Taken::Maybe).await;
-        try_once(&shop, id, Verdict::Failed(why()), Taken::Never).await;
+        try_once(&shop, id, AttemptResult::Retry(Duration::ZERO, why()), Taken::Maybe).await;
+        try_once(&shop, id, AttemptResult::Failed(why()), Taken::Never).await;
     }
-    let ordered = Ordered { by: "SECRET-OPERATOR", note: Some("SECRET-NOTE") };
+    let ordered = Attribution { by: "SECRET-OPERATOR", note: Some("SECRET-NOTE") };
     shop.server.store.replay(&[OrderId(replayed), OrderId(done)], ordered).await.unwrap();
-    try_once(&shop, done, Verdict::Completed, Taken::Maybe).await;
+    try_once(&shop, done, AttemptResult::Completed, Taken::Maybe).await;
     let wish = json!({ "by": "SECRET-OPERATOR", "note": "SECRET-NOTE" });
     let path = format!("/dead-letters/{discarded}/discard");
     assert_eq!(shop.admin.post(&path, &wish).await.status, 200);

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Begin, CacheMoment, Cell, KeepCondition, Value};
+use super::{Begin, CacheMoment, Cell, KeepCondition, RenderedEntry};
 use crate::entry::{Entry, StockChange};
 use crate::flight::Flight;
 
@@ -48,7 +48,7 @@ fn lead(cell: &Cell<CellItem>) -> Arc<Flight<CellItem>> {
 /// Lands a load; whether it was kept.
 fn land(cell: &Cell<CellItem>, flight: &Arc<Flight<CellItem>>, version: i64, floor: i64) -> bool {
     let keep = KeepCondition { since: moment(), floor, until: Instant::now() + TTL };
-    cell.finish(flight, Value::new(CellItem(version, 10), None), Some(keep)).1
+    cell.finish(flight, RenderedEntry::new(CellItem(version, 10), None), Some(keep)).1
 }
 
 fn holding(version: i64) -> Cell<CellItem> {
@@ -211,7 +211,7 @@ fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
 fn what_the_database_confirms_is_served_on_and_what_it_has_newer_is_not() {
     let cell = Cell::new(1);
     let keep = KeepCondition { since: moment(), floor: 0, until: Instant::now() };
-    cell.finish(&lead(&cell), Value::new(CellItem(5, 10), None), Some(keep));
+    cell.finish(&lead(&cell), RenderedEntry::new(CellItem(5, 10), None), Some(keep));
     assert!(body(&cell).is_none(), "too old");
     cell.confirm(Some(5), soon(), soon());
     assert!(body(&cell).is_some());

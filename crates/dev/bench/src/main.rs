@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use holdfast_bench::audit::{Expectation, Log, audit_with_archive};
-use holdfast_bench::load::{self, Choice, Group, Pace, Plan, Requests};
+use holdfast_bench::load::{self, Choice, ClientGroup, LoadPlan, Pace, Requests};
 use holdfast_bench::nothing;
 use holdfast_bench::report::model::{Point, Run};
 use holdfast_bench::report::{chart, markdown, terminal};
@@ -294,7 +294,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         per_second,
         patience: Duration::from_secs(1),
     });
-    let group = Group {
+    let group = ClientGroup {
         name: "load",
         targets,
         connections: args.connections,
@@ -302,7 +302,8 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         pace,
     };
     let measured = Duration::from_secs(args.seconds);
-    let plan = Plan { threads: args.threads, ..Plan::closed(group, Duration::ZERO, measured) };
+    let plan =
+        LoadPlan { threads: args.threads, ..LoadPlan::closed(group, Duration::ZERO, measured) };
     wait_for(args.start_at)?;
     let report = load::run(&plan, |_| {})?;
     for group in &report.groups {

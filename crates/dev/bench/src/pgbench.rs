@@ -59,7 +59,7 @@ impl Script {
 
 /// What pgbench found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct PgbenchResult {
     /// Orders per second, without the time to connect.
     pub orders_per_s: f64,
     /// The mean time of one order.
@@ -110,7 +110,7 @@ impl Pgbench {
         products: u32,
         clients: u32,
         seconds: u32,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<PgbenchResult> {
         let database: PgConnectOptions = database_url.parse()?;
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), script.text())?;
@@ -180,14 +180,14 @@ fn major(folder: &Path) -> Option<u32> {
     folder.parent()?.file_name()?.to_str()?.parse().ok()
 }
 
-fn parse(text: &str) -> Option<Outcome> {
+fn parse(text: &str) -> Option<PgbenchResult> {
     let after = |key: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
         rest.split_whitespace().next()?.parse::<f64>().ok()
     };
     // Printed only by versions that know retries; those without cannot fail and go on.
     let failed = after("number of failed transactions: ").unwrap_or(0.0);
-    (failed == 0.0).then_some(Outcome {
+    (failed == 0.0).then_some(PgbenchResult {
         orders_per_s: after("tps = ")?,
         latency_mean_ms: after("latency average = ")?,
     })

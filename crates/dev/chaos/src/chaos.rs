@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::clients::{Crowd, Moment, Seen};
+use crate::clients::{ClientsRecord, Crowd, Moment};
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::fault::Fault;
 
@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_mins(2);
 
 /// A fault of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct PlannedFault {
     /// The time without a fault before it.
     pub rest: Duration,
     /// What happens.
@@ -58,7 +58,7 @@ pub struct Chaos {
     /// The promises.
     pub findings: Findings,
     /// What the clients know.
-    pub seen: Seen,
+    pub seen: ClientsRecord,
     /// Ids that went downstream more than once: allowed, and of interest.
     pub repeats: u64,
     /// How long the settling took.
@@ -83,14 +83,14 @@ impl Chaos {
 }
 
 /// The faults of a seed, for about `length`: the same seed draws the same ones.
-pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
+pub fn plan(seed: u64, length: Duration) -> Vec<PlannedFault> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
     let mut planned = Duration::ZERO;
     while planned < length {
         let Some(fault) = Fault::ALL.choose(&mut random) else { break };
         let mut millis = |range| Duration::from_millis(random.random_range(range));
-        let step = Step { rest: millis(REST_MS), fault: *fault, hold: millis(HOLD_MS) };
+        let step = PlannedFault { rest: millis(REST_MS), fault: *fault, hold: millis(HOLD_MS) };
         planned += step.rest + step.hold;
         steps.push(step);
     }
@@ -108,7 +108,7 @@ pub fn crowd(seed: u64, hang_ups: f64) -> Crowd {
 /// # Errors
 /// When a part cannot be started, hurt or healed; a broken promise is a finding.
 pub async fn run(
-    steps: &[Step],
+    steps: &[PlannedFault],
     crowd: &Crowd,
     tell: impl Fn(&Struck),
     skipped: impl Fn(Fault, &anyhow::Error),
@@ -131,7 +131,7 @@ pub async fn run(
     let clients = environment.crowd(crowd);
     let begun = Instant::now();
     let mut struck = Vec::new();
-    for Step { rest, fault, hold } in possible {
+    for PlannedFault { rest, fault, hold } in possible {
         tokio::time::sleep(*rest).await;
         let from = begun.elapsed();
         fault.inflict(&environment).await.with_context(|| format!("cannot make: {fault}"))?;

@@ -50,7 +50,7 @@ pub struct Crowd {
 
 /// Where a replica listens.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct ReplicaAddress {
     /// For customers.
     pub public: SocketAddr,
     /// For operators.
@@ -59,7 +59,7 @@ pub struct Target {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// A status of success, and the whole answer.
     Accepted,
     /// 503 with `Retry-After` or another refusal, or no connection: nothing happened.
@@ -80,12 +80,12 @@ pub struct Event {
     /// The product it was for.
     pub product: i64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
 }
 
 /// What all clients know together.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct ClientsRecord {
     /// For the audit.
     pub log: Log,
     /// Each request of a buyer, in the order of the answers.
@@ -98,7 +98,7 @@ pub struct Seen {
     pub hang_ups: BTreeMap<(&'static str, Moment), u64>,
 }
 
-impl Seen {
+impl ClientsRecord {
     fn wrong(&mut self, what: String) {
         if self.wrong.len() < WRONG_MAX {
             self.wrong.push(what);
@@ -109,7 +109,7 @@ impl Seen {
 /// Running clients. Dropping it ends them in mid-request; [`Self::stop`] does not.
 #[derive(Debug)]
 pub struct Clients {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ClientsRecord>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -120,12 +120,12 @@ impl Clients {
     /// product does not keep others from being ordered.
     pub fn start(
         crowd: &Crowd,
-        targets: &[Target],
+        targets: &[ReplicaAddress],
         products: &[i64],
         initial_stock: BTreeMap<i64, i64>,
     ) -> Self {
         let log = Log { initial_stock, ..Log::default() };
-        let seen = Arc::new(Mutex::new(Seen { log, ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(ClientsRecord { log, ..ClientsRecord::default() }));
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         for (number, target) in (0..crowd.buyers).zip(targets.iter().cycle()) {
@@ -152,7 +152,7 @@ impl Clients {
     }
 
     /// Looks at what they know so far.
-    pub fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&ClientsRecord) -> T) -> T {
         look(&self.seen.lock())
     }
 
@@ -176,7 +176,7 @@ impl Clients {
     }
 
     /// Lets each finish what it is at; returns what they know.
-    pub async fn stop(mut self) -> Seen {
+    pub async fn stop(mut self) -> ClientsRecord {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
         std::mem::take(&mut self.seen.lock())

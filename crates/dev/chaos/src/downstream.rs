@@ -23,11 +23,11 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Orders of customers with such names are refused when they come first, and so become dead letters.
 pub const REFUSED_AT_FIRST: &str = "refused-at-first-";
 
-type Counts = Arc<Mutex<HashMap<i64, u64>>>;
+type CallCounts = Arc<Mutex<HashMap<i64, u64>>>;
 
 #[derive(Clone, Debug, Default)]
-struct Seen {
-    counts: Counts,
+struct ReceivedMessages {
+    counts: CallCounts,
     /// The ids by the order's number.
     messages: Arc<Mutex<HashMap<i64, BTreeSet<String>>>>,
     /// The messages whose orders it has fulfilled.
@@ -40,7 +40,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct Downstream {
     address: SocketAddr,
-    seen: Seen,
+    seen: ReceivedMessages,
     // Held for its drop.
     _tasks: JoinSet<()>,
 }
@@ -53,7 +53,7 @@ impl Downstream {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port")?;
         let address = listener.local_addr()?;
-        let seen = Seen::default();
+        let seen = ReceivedMessages::default();
         let app = Router::new().route("/orders", post(receive)).with_state(seen.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -102,7 +102,7 @@ impl Downstream {
 }
 
 async fn receive(
-    State(seen): State<Seen>,
+    State(seen): State<ReceivedMessages>,
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> StatusCode {

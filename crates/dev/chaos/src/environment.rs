@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
-use crate::clients::{Clients, Crowd, Seen, Target};
+use crate::clients::{Clients, ClientsRecord, Crowd, ReplicaAddress};
 use crate::downstream::{Downstream, REFUSED_AT_FIRST, SECRET};
 
 /// Units of each product before the first order.
@@ -209,7 +209,7 @@ impl Environment {
 
     /// Clients for all its products at all its replicas.
     pub fn crowd(&self, crowd: &Crowd) -> Clients {
-        let target = |api: &Program| Target { public: api.address(), admin: api.admin() };
+        let target = |api: &Program| ReplicaAddress { public: api.address(), admin: api.admin() };
         let targets: Vec<_> = self.apis.iter().map(target).collect();
         let stock: BTreeMap<_, _> = self.products.iter().map(|id| (*id, STOCK)).collect();
         Clients::start(crowd, &targets, &self.products, stock)
@@ -250,7 +250,7 @@ impl Environment {
     /// # Errors
     /// When the database cannot be asked; a broken promise is a finding, and so is an order that
     /// is not final within `limit`.
-    pub async fn audit(&self, seen: &Seen, limit: Duration) -> anyhow::Result<Findings> {
+    pub async fn audit(&self, seen: &ClientsRecord, limit: Duration) -> anyhow::Result<Findings> {
         let begun = Instant::now();
         let mut connection = self.connect().await?;
         let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use crate::chaos::Chaos;
-use crate::clients::Outcome;
+use crate::clients::RequestOutcome;
 
 const WIDTH: u32 = 1100;
 const PLOT: u32 = 320;
@@ -19,11 +19,11 @@ const LEFT: u32 = 60;
 /// When something cannot be drawn.
 pub fn render(chaos: &Chaos, seed: u64) -> anyhow::Result<String> {
     let lines = [
-        ("accepted", RGBColor(4, 120, 87), per_second(chaos, |it| it == Outcome::Accepted)),
+        ("accepted", RGBColor(4, 120, 87), per_second(chaos, |it| it == RequestOutcome::Accepted)),
         (
             "refused or cut off",
             RGBColor(185, 28, 28),
-            per_second(chaos, |it| it != Outcome::Accepted),
+            per_second(chaos, |it| it != RequestOutcome::Accepted),
         ),
     ];
     let seconds = lines.iter().map(|(.., counts)| counts.len()).max().unwrap_or(0).max(1) as f64;
@@ -70,7 +70,7 @@ pub fn render(chaos: &Chaos, seed: u64) -> anyhow::Result<String> {
 }
 
 /// Answers in each second of the run.
-fn per_second(chaos: &Chaos, wanted: impl Fn(Outcome) -> bool) -> Vec<u64> {
+fn per_second(chaos: &Chaos, wanted: impl Fn(RequestOutcome) -> bool) -> Vec<u64> {
     let mut seconds = Vec::new();
     for event in chaos.seen.events.iter().filter(|event| wanted(event.outcome)) {
         let second = event.at.duration_since(chaos.begun).as_secs() as usize;
@@ -88,20 +88,24 @@ mod tests {
 
     use super::*;
     use crate::chaos::Struck;
-    use crate::clients::{Event, Seen};
+    use crate::clients::{ClientsRecord, Event};
     use crate::fault::Fault;
 
     #[test]
     fn orders_and_faults_are_drawn() {
         let begun = Instant::now();
         let second = Duration::from_secs(1);
-        let event =
-            Event { at: begun + 2 * second, took: second, product: 1, outcome: Outcome::Accepted };
+        let event = Event {
+            at: begun + 2 * second,
+            took: second,
+            product: 1,
+            outcome: RequestOutcome::Accepted,
+        };
         let chaos = Chaos {
             begun,
             struck: vec![Struck { fault: Fault::ApiKilled, from: second, to: 2 * second }],
             findings: Findings::default(),
-            seen: Seen { events: vec![event], ..Seen::default() },
+            seen: ClientsRecord { events: vec![event], ..ClientsRecord::default() },
             repeats: 0,
             settled: second,
         };

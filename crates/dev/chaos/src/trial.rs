@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use holdfast_bench::audit::Findings;
 use holdfast_sandbox::http_get;
 
-use crate::clients::{Event, Outcome, Seen};
+use crate::clients::{ClientsRecord, Event, RequestOutcome};
 use crate::environment::Environment;
 use crate::fault::Fault;
 
@@ -61,7 +61,7 @@ pub struct Trial {
     /// The promises.
     pub findings: Findings,
     /// What the clients know.
-    pub seen: Seen,
+    pub seen: ClientsRecord,
 }
 
 /// Inflicts one fault for `hold` on an environment under load, heals it, and audits.
@@ -88,7 +88,7 @@ pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> any
     let findings = environment.audit(&seen, PATIENCE).await?;
     let settled = ended.elapsed();
 
-    let within = |from: Instant, to: Instant, outcome: Outcome, first: bool| {
+    let within = |from: Instant, to: Instant, outcome: RequestOutcome, first: bool| {
         let counts = |event: &&Event| {
             // Asked and answered within that time.
             event.at.checked_sub(event.took).is_some_and(|asked| asked >= from)
@@ -106,15 +106,15 @@ pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> any
     let recovered = seen
         .events
         .iter()
-        .find(|event| event.at >= healed && event.outcome == Outcome::Accepted)
+        .find(|event| event.at >= healed && event.outcome == RequestOutcome::Accepted)
         .map_or(PATIENCE, |event| event.at - healed);
     Ok(Trial {
         fault,
         lasted,
-        accepted: within(struck, end, Outcome::Accepted, false),
-        accepted_of_first: within(struck, end, Outcome::Accepted, true),
-        refused: within(struck, end, Outcome::Refused, false)
-            + within(struck, end, Outcome::Refused, true),
+        accepted: within(struck, end, RequestOutcome::Accepted, false),
+        accepted_of_first: within(struck, end, RequestOutcome::Accepted, true),
+        refused: within(struck, end, RequestOutcome::Refused, false)
+            + within(struck, end, RequestOutcome::Refused, true),
         fulfilled,
         slowest: slowest(|_| true),
         slowest_of_others: slowest(|event| event.product != 1),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_api::{
     access::Caller,
     limits::OrderLimits,
-    problem::Kind,
+    problem::ProblemKind,
     request::{self, Reading},
     routes::holds::NewHold,
 };
@@ -25,7 +25,7 @@ fuzz_target!(|body: &[u8]| {
         Ok(hold) => assert!((1..=LIMITS.quantity).contains(&hold.quantity.units())),
         // An id that no product can have is one that is not there.
         Err(problem) => {
-            assert!(problem.fields().next().is_some() || problem.kind() == Kind::NotFound);
+            assert!(problem.fields().next().is_some() || problem.kind() == ProblemKind::NotFound);
         }
     }
 });

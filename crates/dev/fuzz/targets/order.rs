@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use holdfast_api::{
     access::Caller,
     limits::OrderLimits,
-    problem::Kind,
+    problem::ProblemKind,
     request::{KeyedBody, Reading},
     routes::orders::NewOrder,
 };
@@ -31,7 +31,7 @@ fuzz_target!(|input: (Vec<u8>, Option<Vec<u8>>)| {
         Ok(order) => assert!((1..=LIMITS.lines).contains(&order.lines.len())),
         // An id that no product can have is one that is not there.
         Err(problem) => {
-            assert!(problem.fields().next().is_some() || problem.kind() == Kind::NotFound);
+            assert!(problem.fields().next().is_some() || problem.kind() == ProblemKind::NotFound);
         }
     }
 });

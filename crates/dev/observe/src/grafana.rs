@@ -54,12 +54,12 @@ pub struct Dashboard {
     /// What it is for.
     pub description: &'static str,
     /// What it shows, from above.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PanelRow>,
 }
 
 /// Panels under one heading.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct PanelRow {
     /// The heading.
     pub title: &'static str,
     /// From the left; what does not fit goes below.
@@ -68,7 +68,7 @@ pub struct Row {
 
 /// How a panel shows its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PanelKind {
     /// Lines over time.
     Lines,
     /// Areas over time that add up.
@@ -88,7 +88,7 @@ pub struct Panel {
     pub description: &'static str,
     /// `PromQL`, and the name of each line in the legend.
     pub queries: Vec<(String, &'static str)>,
-    kind: Kind,
+    kind: PanelKind,
     unit: Unit,
     width: u32,
     warn: Option<Threshold>,
@@ -106,25 +106,25 @@ enum Threshold {
 impl Panel {
     /// Lines over time.
     pub fn lines(title: &'static str, unit: Unit, description: &'static str) -> Self {
-        Self::new(Kind::Lines, title, unit, description)
+        Self::new(PanelKind::Lines, title, unit, description)
     }
 
     /// Areas over time that add up.
     pub fn areas(title: &'static str, unit: Unit, description: &'static str) -> Self {
-        Self::new(Kind::Areas, title, unit, description)
+        Self::new(PanelKind::Areas, title, unit, description)
     }
 
     /// Lines over time on a logarithmic scale.
     pub fn decades(title: &'static str, unit: Unit, description: &'static str) -> Self {
-        Self::new(Kind::Decades, title, unit, description)
+        Self::new(PanelKind::Decades, title, unit, description)
     }
 
     /// The value of now, large.
     pub fn number(title: &'static str, unit: Unit, description: &'static str) -> Self {
-        Self { width: 4, ..Self::new(Kind::Number, title, unit, description) }
+        Self { width: 4, ..Self::new(PanelKind::Number, title, unit, description) }
     }
 
-    fn new(kind: Kind, title: &'static str, unit: Unit, description: &'static str) -> Self {
+    fn new(kind: PanelKind, title: &'static str, unit: Unit, description: &'static str) -> Self {
         let (queries, warn, bad) = (Vec::new(), None, None);
         Self { title, description, queries, kind, unit, width: 8, warn, bad, traces: false }
     }
@@ -191,7 +191,7 @@ impl Panel {
         let links = if self.traces { json!([trace_link()]) } else { json!([]) };
         json!({
             "id": id,
-            "type": if self.kind == Kind::Number { "stat" } else { "timeseries" },
+            "type": if self.kind == PanelKind::Number { "stat" } else { "timeseries" },
             "title": self.title,
             "description": self.description,
             "datasource": prometheus(),
@@ -200,9 +200,9 @@ impl Panel {
             "fieldConfig": {
                 "defaults": {
                     "unit": self.unit.name(),
-                    "min": if self.kind == Kind::Decades { Value::Null } else { json!(0) },
+                    "min": if self.kind == PanelKind::Decades { Value::Null } else { json!(0) },
                     "color": {
-                        "mode": if self.kind == Kind::Number { "thresholds" } else { "palette-classic" },
+                        "mode": if self.kind == PanelKind::Number { "thresholds" } else { "palette-classic" },
                     },
                     "thresholds": { "mode": "absolute", "steps": self.steps() },
                     "links": links,
@@ -215,16 +215,16 @@ impl Panel {
     }
 
     fn height(&self) -> u32 {
-        if self.kind == Kind::Number { 4 } else { 8 }
+        if self.kind == PanelKind::Number { 4 } else { 8 }
     }
 
     fn custom(&self) -> Value {
-        if self.kind == Kind::Number {
+        if self.kind == PanelKind::Number {
             return json!({});
         }
-        let areas = self.kind == Kind::Areas;
+        let areas = self.kind == PanelKind::Areas;
         let scale = match self.kind {
-            Kind::Decades => json!({ "type": "log", "log": 10 }),
+            PanelKind::Decades => json!({ "type": "log", "log": 10 }),
             _ => json!({ "type": "linear" }),
         };
         json!({
@@ -240,7 +240,7 @@ impl Panel {
     }
 
     fn options(&self) -> Value {
-        if self.kind == Kind::Number {
+        if self.kind == PanelKind::Number {
             return json!({
                 "colorMode": "value",
                 "graphMode": "area",

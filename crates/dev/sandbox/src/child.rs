@@ -41,12 +41,12 @@ pub(crate) struct Launch<'a> {
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
-    shared: Arc<Shared>,
+    shared: Arc<ChildState>,
     exited: watch::Receiver<Option<ExitStatus>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ChildState {
     /// Set in the same critical section in which the child is reaped: while it is `None` the
     /// process id cannot have passed to a stranger.
     status: Mutex<Option<ExitStatus>>,
@@ -88,7 +88,7 @@ impl Child {
             // whom we stop in order.
             .process_group(0);
 
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ChildState::default());
         let (exited_sender, exited) = watch::channel(None);
         let (pid_sender, pid_receiver) = std::sync::mpsc::sync_channel(1);
         let waiter = Arc::clone(&shared);

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use holdfast_sandbox::{Answer, http_get, http_post_json, http_put_json};
+use holdfast_sandbox::{HttpAnswer, http_get, http_post_json, http_put_json};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -126,7 +126,7 @@ impl Shop<'_> {
     }
 }
 
-fn check(url: &str, answer: &Answer) -> anyhow::Result<()> {
+fn check(url: &str, answer: &HttpAnswer) -> anyhow::Result<()> {
     if !matches!(answer.status, 200 | 201) {
         bail!("{url} answered {}: {}", answer.status, answer.body);
     }

@@ -9,14 +9,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// An HTTP answer, read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status code.
     pub status: u16,
     /// The body as text.
     pub body: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The body as JSON.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Answer {
 ///
 /// # Errors
 /// When there is no whole answer in that time; any status is an answer.
-pub async fn http_get(url: &str) -> anyhow::Result<Answer> {
+pub async fn http_get(url: &str) -> anyhow::Result<HttpAnswer> {
     send(client()?.get(url)).await
 }
 
@@ -39,7 +39,7 @@ pub async fn http_get(url: &str) -> anyhow::Result<Answer> {
 ///
 /// # Errors
 /// When there is no whole answer in that time; any status is an answer.
-pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
+pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
     send(client()?.post(url).json(body)).await
 }
 
@@ -47,7 +47,11 @@ pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
 ///
 /// # Errors
 /// When there is no whole answer in that time; any status is an answer.
-pub async fn http_post_json_as(bearer: &str, url: &str, body: &Value) -> anyhow::Result<Answer> {
+pub async fn http_post_json_as(
+    bearer: &str,
+    url: &str,
+    body: &Value,
+) -> anyhow::Result<HttpAnswer> {
     send(client()?.post(url).bearer_auth(bearer).json(body)).await
 }
 
@@ -55,7 +59,7 @@ pub async fn http_post_json_as(bearer: &str, url: &str, body: &Value) -> anyhow:
 ///
 /// # Errors
 /// When there is no whole answer in that time; any status is an answer.
-pub async fn http_put_json(url: &str, body: &Value) -> anyhow::Result<Answer> {
+pub async fn http_put_json(url: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
     send(client()?.put(url).json(body)).await
 }
 
@@ -64,8 +68,8 @@ fn client() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?)
 }
 
-async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<HttpAnswer> {
     let response = request.send().await?;
     let status = response.status().as_u16();
-    Ok(Answer { status, body: response.text().await? })
+    Ok(HttpAnswer { status, body: response.text().await? })
 }

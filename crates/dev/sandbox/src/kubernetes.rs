@@ -19,7 +19,7 @@ use crate::port::Port;
 use crate::process::{Process, ProcessOptions, Ready};
 
 pub use assets::{KubernetesAssets, MissingAssets};
-pub use pki::{Authority, Pair};
+pub use pki::{Pair, SandboxAuthority};
 
 /// The API server takes some seconds to start; more when the machine is busy.
 const START_LIMIT: Duration = Duration::from_mins(2);
@@ -37,8 +37,8 @@ pub struct Kubernetes {
     _etcd: Process,
     port: Port,
     _etcd_ports: [Port; 2],
-    ca: Authority,
-    front_ca: Authority,
+    ca: SandboxAuthority,
+    front_ca: SandboxAuthority,
     folder: Folder,
 }
 
@@ -50,7 +50,7 @@ impl Kubernetes {
     pub async fn start(assets: &KubernetesAssets) -> anyhow::Result<Self> {
         let folder = Folder::open(&Keep::Nothing, "kubernetes")?;
         let [port, etcd_port, peer_port] = [Port::lease()?, Port::lease()?, Port::lease()?];
-        let (ca, front_ca) = (Authority::new("ca")?, Authority::new("front-ca")?);
+        let (ca, front_ca) = (SandboxAuthority::new("ca")?, SandboxAuthority::new("front-ca")?);
         let (path, write) = (folder.path(), |name: &str, text: String| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -131,12 +131,12 @@ impl Kubernetes {
     }
 
     /// The authority of [`front_proxy`](Self::front_proxy), to issue others.
-    pub fn front_authority(&self) -> &Authority {
+    pub fn front_authority(&self) -> &SandboxAuthority {
         &self.front_ca
     }
 
     /// The authority of the cluster's own clients, whom aggregated servers must not believe.
-    pub fn authority(&self) -> &Authority {
+    pub fn authority(&self) -> &SandboxAuthority {
         &self.ca
     }
 
@@ -276,7 +276,7 @@ enum Login {
 }
 
 /// JSON is YAML.
-fn kubeconfig(address: SocketAddr, ca: &Authority, login: &Login) -> String {
+fn kubeconfig(address: SocketAddr, ca: &SandboxAuthority, login: &Login) -> String {
     let user = match login {
         Login::Certificate(pair) => serde_json::json!({
             "client-certificate-data": pki::base64(&pair.certificate),

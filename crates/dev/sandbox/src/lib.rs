@@ -42,9 +42,9 @@ mod until;
 pub use clock::Clock;
 pub use disk::Disk;
 pub use folder::{Keep, sweep};
-pub use http::{Answer, http_get, http_post_json, http_post_json_as, http_put_json};
+pub use http::{HttpAnswer, http_get, http_post_json, http_post_json_as, http_put_json};
 #[cfg(feature = "kubernetes")]
-pub use kubernetes::{Authority, Kubernetes, KubernetesAssets, MissingAssets, Pair};
+pub use kubernetes::{Kubernetes, KubernetesAssets, MissingAssets, Pair, SandboxAuthority};
 pub use metrics_page::{find_metric, metric};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};

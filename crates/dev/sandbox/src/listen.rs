@@ -25,7 +25,7 @@ pub(crate) struct Wanted {
 
 /// A port for each purpose, reserved until dropped.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ListeningPort {
     pub(crate) number: u16,
     /// Held, not read. `None` for a port that was asked for: whoever asked may have reserved it.
     _lease: Option<Port>,
@@ -38,7 +38,7 @@ pub(crate) struct Taken {
 pub(crate) async fn take(
     host: IpAddr,
     wanted: &[Wanted],
-) -> anyhow::Result<(Vec<Taken>, Option<String>)> {
+) -> anyhow::Result<(Vec<ListeningPort>, Option<String>)> {
     let chosen: Vec<u16> = wanted.iter().filter_map(|wanted| wanted.chosen).collect();
     for (index, this) in wanted.iter().enumerate() {
         let Some(port) = this.chosen else { continue };
@@ -58,11 +58,11 @@ pub(crate) async fn take(
             );
         }
     }
-    let mut taken: Vec<Taken> = Vec::new();
+    let mut taken: Vec<ListeningPort> = Vec::new();
     let mut moved = Vec::new();
     for this in wanted {
         let next = if let Some(number) = this.chosen {
-            Taken { number, _lease: None }
+            ListeningPort { number, _lease: None }
         } else {
             let others = taken.iter().map(|taken| taken.number);
             let others: Vec<u16> = chosen.iter().copied().chain(others).collect();
@@ -80,7 +80,7 @@ pub(crate) async fn take(
 }
 
 /// The usual port, or the next one that is free.
-async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Result<Taken> {
+async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Result<ListeningPort> {
     if !others.contains(&this.usual) {
         // Another sandbox keeps its port: there is nothing to wait for. Its lock tells.
         let mut lease = Port::take(host, this.usual)?;
@@ -91,14 +91,14 @@ async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Resul
             lease = Port::take(host, this.usual)?;
         }
         if lease.is_some() {
-            return Ok(Taken { number: this.usual, _lease: lease });
+            return Ok(ListeningPort { number: this.usual, _lease: lease });
         }
     }
     for number in this.usual.saturating_add(1)..=u16::MAX {
         if !others.contains(&number)
             && let Some(lease) = Port::take(host, number)?
         {
-            return Ok(Taken { number, _lease: Some(lease) });
+            return Ok(ListeningPort { number, _lease: Some(lease) });
         }
     }
     bail!("no port above {} is free for the {}", this.usual, this.purpose)

@@ -17,7 +17,7 @@ const LAST: u16 = 26_999;
 
 /// A free port on 127.0.0.1, reserved among all sandboxes of this user until dropped.
 ///
-/// Others can still take it: whoever binds it has to be ready to try another.
+/// Others can still take it: a server that cannot bind it takes another one.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -72,4 +72,13 @@ fn lock_file(number: u16) -> anyhow::Result<File> {
     let locks = folder::base()?.join("ports");
     DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
     File::create(locks.join(number.to_string())).context("cannot make a port's lock file")
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("another process has taken the server's port")]
+    AddressInUse,
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
 }

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::child::{Child, Launch, children_of, log_tail};
 use crate::folder::{self, Folder, Keep};
 use crate::initdb;
-use crate::port::Port;
+use crate::port::{LaunchError, Port};
 use crate::programs::{self, PostgresPrograms};
 
 /// Crash recovery of a kept cluster is in it.
@@ -87,8 +87,8 @@ impl Postgres {
         for _ in 1..PORT_TRIES {
             match self.launch().await {
                 Ok(()) => return Ok(self),
-                Err(Failure::AddressInUse) => self.port = Port::lease()?,
-                Err(Failure::Other(error)) => return Err(error),
+                Err(LaunchError::AddressInUse) => self.port = Port::lease()?,
+                Err(LaunchError::Other(error)) => return Err(error),
             }
         }
         self.launch().await?;
@@ -267,7 +267,7 @@ impl Postgres {
         settings
     }
 
-    async fn launch(&self) -> Result<(), Failure> {
+    async fn launch(&self) -> Result<(), LaunchError> {
         let mut server = self.server.lock().await;
         let data = self.folder.path().join("data");
         let pid_path = data.join("postmaster.pid");
@@ -307,7 +307,7 @@ impl Postgres {
                 let log_text = std::fs::read_to_string(&log).unwrap_or_default();
                 let new = log_text.get(usize::try_from(log_before).unwrap_or(0)..);
                 if new.is_some_and(|text| text.contains("Address already in use")) {
-                    return Err(Failure::AddressInUse);
+                    return Err(LaunchError::AddressInUse);
                 }
                 let tail = log_tail(&log, 15);
                 return Err(anyhow::anyhow!("PostgreSQL ended ({status}):\n{tail}").into());
@@ -348,27 +348,6 @@ impl Drop for Postgres {
             child.wait_blocking(limit);
         }
         pid_file::remove_leftovers(&self.folder.path().join("data/postmaster.pid"));
-    }
-}
-
-/// Why a start failed.
-enum Failure {
-    AddressInUse,
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<Failure> for anyhow::Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::AddressInUse => anyhow::anyhow!("PostgreSQL's port was taken by another"),
-            Failure::Other(error) => error,
-        }
     }
 }
 

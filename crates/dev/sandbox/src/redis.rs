@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::child::{Child, Launch, log_tail};
 use crate::folder::{self, Folder, Keep};
-use crate::port::Port;
+use crate::port::{LaunchError, Port};
 use crate::programs;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -53,8 +53,8 @@ impl Redis {
         for _ in 1..PORT_TRIES {
             match redis.launch().await {
                 Ok(()) => return Ok(redis),
-                Err(Failure::AddressInUse) => redis.port = Port::lease()?,
-                Err(Failure::Other(error)) => return Err(error),
+                Err(LaunchError::AddressInUse) => redis.port = Port::lease()?,
+                Err(LaunchError::Other(error)) => return Err(error),
             }
         }
         redis.launch().await?;
@@ -202,7 +202,7 @@ impl Redis {
         args
     }
 
-    async fn launch(&self) -> Result<(), Failure> {
+    async fn launch(&self) -> Result<(), LaunchError> {
         let log = self.log_path();
         let log_before = std::fs::metadata(&log).map_or(0, |meta| meta.len());
         let child = Child::spawn(&Launch {
@@ -223,7 +223,7 @@ impl Redis {
                 let log_text = std::fs::read_to_string(&log).unwrap_or_default();
                 let new = log_text.get(usize::try_from(log_before).unwrap_or(0)..);
                 if new.is_some_and(|text| text.contains("Address already in use")) {
-                    return Err(Failure::AddressInUse);
+                    return Err(LaunchError::AddressInUse);
                 }
                 let tail = log_tail(&log, 15);
                 return Err(anyhow::anyhow!("Redis ended ({status}):\n{tail}").into());
@@ -256,27 +256,6 @@ impl Drop for Redis {
     }
 }
 
-/// Why a start failed.
-enum Failure {
-    AddressInUse,
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<Failure> for anyhow::Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::AddressInUse => anyhow::anyhow!("Redis's port was taken by another"),
-            Failure::Other(error) => error,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,7 +264,7 @@ mod tests {
     async fn a_port_taken_in_the_meantime_is_told_from_other_failures() {
         let redis = Redis::prepare(RedisOptions::default()).unwrap();
         let taken = std::net::TcpListener::bind(redis.port.address()).unwrap();
-        assert!(matches!(redis.launch().await, Err(Failure::AddressInUse)));
+        assert!(matches!(redis.launch().await, Err(LaunchError::AddressInUse)));
         drop(taken);
         assert!(redis.launch().await.is_ok());
     }

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use crate::listen::{self, Taken, Wanted};
+use crate::listen::{self, ListeningPort, Wanted};
 use crate::signals::Signals;
-use crate::stack::{Plan, Stack, api_url, local_url};
+use crate::stack::{Stack, StackSettings, api_url, local_url};
 use crate::terminal::{complain, say};
 
 #[derive(Debug, Args)]
@@ -96,7 +96,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
 }
 
 impl RunOptions {
-    /// In the order of the fields of [`Plan`].
+    /// In the order of the fields of [`StackSettings`].
     fn ports(&self) -> Vec<Wanted> {
         let wanted = |chosen, usual, purpose, variable| Wanted { chosen, usual, purpose, variable };
         let mut ports = vec![
@@ -111,7 +111,7 @@ impl RunOptions {
         ports
     }
 
-    fn plan(&self, ports: &[Taken]) -> anyhow::Result<Plan> {
+    fn plan(&self, ports: &[ListeningPort]) -> anyhow::Result<StackSettings> {
         let mut ports = ports.iter().map(|taken| taken.number);
         let mut next = || ports.next().context("a port is missing");
         let data = if self.keep {
@@ -119,7 +119,7 @@ impl RunOptions {
         } else {
             None
         };
-        Ok(Plan {
+        Ok(StackSettings {
             host: self.host,
             port: next()?,
             api_metrics_port: next()?,
@@ -151,7 +151,7 @@ fn port(text: &str) -> Result<u16, String> {
         .ok_or_else(|| "must be a port, 1 to 65535".to_owned())
 }
 
-fn welcome(plan: &Plan, stack: &Stack, product: i64, begun: Instant) {
+fn welcome(plan: &StackSettings, stack: &Stack, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
     let admin = plan.admin_port;

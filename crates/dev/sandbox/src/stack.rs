@@ -25,7 +25,7 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 const DATABASE: &str = "holdfast";
 
 /// Where the stack listens and keeps its data.
-pub(crate) struct Plan {
+pub(crate) struct StackSettings {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
     pub(crate) api_metrics_port: u16,
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) data: Option<PathBuf>,
 }
 
-impl Plan {
+impl StackSettings {
     fn keep(&self, part: &str) -> Keep {
         self.data.as_ref().map_or(Keep::Nothing, |data| Keep::In(data.join(part)))
     }
@@ -59,7 +59,7 @@ pub(crate) struct Stack {
 impl Stack {
     /// Starts all, with a line for each step; returns the id of a product to order. When this
     /// fails or is cancelled, what is up is still here to be stopped.
-    pub(crate) async fn start(&mut self, plan: &Plan) -> anyhow::Result<i64> {
+    pub(crate) async fn start(&mut self, plan: &StackSettings) -> anyhow::Result<i64> {
         let (api_binary, worker_binary) =
             (workspace_binary("holdfast-api")?, workspace_binary("holdfast-worker")?);
         let programs = api_binary.parent().context("the programs are in no folder")?;
@@ -222,7 +222,7 @@ fn folder_of(log: &Path) -> String {
 }
 
 /// A Prometheus that sees the API and the worker, with the alerts that the chart brings.
-async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
+async fn observe(plan: &StackSettings, port: u16) -> anyhow::Result<Prometheus> {
     let scrape = |job: &str, port: u16| {
         Scrape::new(job, SocketAddr::from((local(plan.host), port)).to_string())
     };
@@ -242,7 +242,7 @@ async fn observe(plan: &Plan, port: u16) -> anyhow::Result<Prometheus> {
 }
 
 /// The API, for clients on this machine.
-pub(crate) fn api_url(plan: &Plan) -> String {
+pub(crate) fn api_url(plan: &StackSettings) -> String {
     local_url(plan.host, plan.port)
 }
 

@@ -38,8 +38,8 @@ fn allocator(stocks: &[(i64, bool)]) -> StockAllocator {
     allocator
 }
 
-fn line(product: i64, units: i64) -> Line {
-    Line::from_stock(ProductId(product), quantity(units))
+fn line(product: i64, units: i64) -> RequestedLine {
+    RequestedLine::from_stock(ProductId(product), quantity(units))
 }
 
 fn hold(
@@ -56,7 +56,7 @@ fn prices(order: Result<AllocatedOrder, Shortfall>) -> Result<Vec<i64>, Shortfal
     order.map(|order| order.lines.iter().map(|line| line.unit_price.minor()).collect())
 }
 
-fn with_hold(allocator: &mut StockAllocator, id: i64, product: i64, units: i64) -> Line {
+fn with_hold(allocator: &mut StockAllocator, id: i64, product: i64, units: i64) -> RequestedLine {
     let held = HeldUnits {
         product_id: ProductId(product),
         quantity: quantity(units),
@@ -67,7 +67,7 @@ fn with_hold(allocator: &mut StockAllocator, id: i64, product: i64, units: i64) 
     };
     allocator.add_hold(HoldId(id), held);
     change_product(allocator, product, |product| product.held += units);
-    Line { hold: Some(HoldId(id)), ..line(product, units) }
+    RequestedLine { hold: Some(HoldId(id)), ..line(product, units) }
 }
 
 fn untouched(status: OrderStatus) -> LockedOrder {
@@ -75,7 +75,12 @@ fn untouched(status: OrderStatus) -> LockedOrder {
 }
 
 /// Adds a hold of product 1 for a customer.
-fn hold_for(allocator: &mut StockAllocator, id: i64, name: Option<&str>, units: i64) -> Line {
+fn hold_for(
+    allocator: &mut StockAllocator,
+    id: i64,
+    name: Option<&str>,
+    units: i64,
+) -> RequestedLine {
     let from_hold = with_hold(allocator, id, 1, units);
     let hold = HeldUnits {
         customer: name.map(customer),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     metric::{GROUP, Metric},
     response::json,
-    target::Target,
+    target::ResourcePath,
 };
 use crate::{
     caller::NotIdentified,
@@ -18,14 +18,14 @@ use crate::{
 
 /// Why there is no answer. The message goes to the caller, so it has nothing internal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ExternalRefusal {
     code: StatusCode,
     /// The word that clients look at.
     reason: &'static str,
     message: String,
 }
 
-impl Refusal {
+impl ExternalRefusal {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into() }
     }
@@ -44,9 +44,9 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 
-    pub fn forbidden(user: &str, target: &Target) -> Self {
+    pub fn forbidden(user: &str, target: &ResourcePath) -> Self {
         let message = match target {
-            Target::Metric { namespace, metric } => format!(
+            ResourcePath::Metric { namespace, metric } => format!(
                 "{metric}.{GROUP} is forbidden: User {user:?} cannot list resource {metric:?} in \
                  API group {GROUP:?} in the namespace {namespace:?}"
             ),

@@ -8,19 +8,19 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::refusal::Refusal;
+use super::refusal::ExternalRefusal;
 
 /// The time between two lines about the same refusal: anybody who reaches the port can cause them.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The label `metric` and the status.
-type Kind = (&'static str, u16);
+type RefusalKey = (&'static str, u16);
 
 /// Logs refusals, one line for each metric and status every ten seconds.
 #[derive(Default)]
 pub struct RefusalLog {
     /// Bounded, because there are few labels and statuses.
-    logged: Mutex<HashMap<Kind, Logged>>,
+    logged: Mutex<HashMap<RefusalKey, Logged>>,
 }
 
 struct Logged {
@@ -30,7 +30,7 @@ struct Logged {
 }
 
 impl RefusalLog {
-    pub fn log(&self, metric: &'static str, refusal: &Refusal) {
+    pub fn log(&self, metric: &'static str, refusal: &ExternalRefusal) {
         let code = refusal.code().as_u16();
         if let Some(unlogged) = self.due((metric, code), Instant::now()) {
             let refusal = refusal.message();
@@ -39,7 +39,7 @@ impl RefusalLog {
     }
 
     /// If a line is due: how many refusals have not been logged since the last one.
-    fn due(&self, kind: Kind, now: Instant) -> Option<u64> {
+    fn due(&self, kind: RefusalKey, now: Instant) -> Option<u64> {
         let mut logged = self.logged.lock();
         match logged.get_mut(&kind) {
             Some(last) if now.saturating_duration_since(last.at) < PAUSE => {

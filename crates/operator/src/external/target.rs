@@ -5,7 +5,7 @@ use crate::caller::access::AccessReview;
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ResourcePath {
     /// The document about all groups.
     Groups,
     /// The document about the group.
@@ -22,7 +22,7 @@ pub enum Target {
     Other,
 }
 
-impl Target {
+impl ResourcePath {
     /// Reads a path. A slash at the end makes no difference.
     pub fn of(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -76,30 +76,30 @@ mod tests {
 
     #[test]
     fn a_path_asks_for_one_thing_or_for_nothing() {
-        let metric = |namespace: &str, metric: &str| Target::Metric {
+        let metric = |namespace: &str, metric: &str| ResourcePath::Metric {
             namespace: namespace.to_owned(),
             metric: metric.to_owned(),
         };
         let version = "/apis/external.metrics.k8s.io/v1beta1";
         for (path, target) in [
-            ("/apis".to_owned(), Target::Groups),
-            ("/apis/".to_owned(), Target::Groups),
-            ("/apis/external.metrics.k8s.io".to_owned(), Target::Group),
-            ("/apis/external.metrics.k8s.io/".to_owned(), Target::Group),
-            (version.to_owned(), Target::Version),
+            ("/apis".to_owned(), ResourcePath::Groups),
+            ("/apis/".to_owned(), ResourcePath::Groups),
+            ("/apis/external.metrics.k8s.io".to_owned(), ResourcePath::Group),
+            ("/apis/external.metrics.k8s.io/".to_owned(), ResourcePath::Group),
+            (version.to_owned(), ResourcePath::Version),
             (format!("{version}/namespaces/shop/depth"), metric("shop", "depth")),
             (format!("{version}/namespaces/shop/depth/"), metric("shop", "depth")),
-            (format!("{version}/namespaces/shop"), Target::Other),
-            (format!("{version}/namespaces//depth"), Target::Other),
-            (format!("{version}/namespaces/shop/depth/x"), Target::Other),
-            (format!("{version}/nodes/shop/depth"), Target::Other),
-            ("/apis/external.metrics.k8s.io/v1".to_owned(), Target::Other),
-            ("/apis/custom.metrics.k8s.io/v1beta1".to_owned(), Target::Other),
-            ("apis/external.metrics.k8s.io".to_owned(), Target::Other),
-            ("/".to_owned(), Target::Other),
-            (String::new(), Target::Other),
+            (format!("{version}/namespaces/shop"), ResourcePath::Other),
+            (format!("{version}/namespaces//depth"), ResourcePath::Other),
+            (format!("{version}/namespaces/shop/depth/x"), ResourcePath::Other),
+            (format!("{version}/nodes/shop/depth"), ResourcePath::Other),
+            ("/apis/external.metrics.k8s.io/v1".to_owned(), ResourcePath::Other),
+            ("/apis/custom.metrics.k8s.io/v1beta1".to_owned(), ResourcePath::Other),
+            ("apis/external.metrics.k8s.io".to_owned(), ResourcePath::Other),
+            ("/".to_owned(), ResourcePath::Other),
+            (String::new(), ResourcePath::Other),
         ] {
-            assert_eq!(Target::of(&path), target, "{path}");
+            assert_eq!(ResourcePath::of(&path), target, "{path}");
         }
     }
 }

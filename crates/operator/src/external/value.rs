@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     metric::{GROUP, Metric, VERSION},
-    refusal::Refusal,
+    refusal::ExternalRefusal,
 };
 use crate::{
     OperatorMetrics,
@@ -26,13 +26,13 @@ pub struct ValueList {
     kind: &'static str,
     api_version: String,
     metadata: BTreeMap<String, String>,
-    items: Vec<Item>,
+    items: Vec<ExternalMetricValue>,
 }
 
 /// The value of one queue.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Item {
+struct ExternalMetricValue {
     metric_name: &'static str,
     metric_labels: BTreeMap<String, String>,
     timestamp: String,
@@ -49,10 +49,10 @@ pub(super) async fn list(
     namespace: &str,
     selector: &Selector,
     metrics: &OperatorMetrics,
-) -> Result<ValueList, Refusal> {
+) -> Result<ValueList, ExternalRefusal> {
     let picked = queues.picked(namespace, selector);
     if picked.is_empty() {
-        return Err(Refusal::no_queue(metric, namespace));
+        return Err(ExternalRefusal::no_queue(metric, namespace));
     }
     let answers = join_all(picked.iter().map(|source| value(metric, source))).await;
     let timestamp = now();
@@ -64,7 +64,7 @@ pub(super) async fn list(
             metrics.depth(source, depth);
         }
         match answer {
-            Ok(value) => items.push(Item {
+            Ok(value) => items.push(ExternalMetricValue {
                 metric_name: metric.name(),
                 metric_labels: source.labels().clone(),
                 timestamp: timestamp.clone(),
@@ -99,7 +99,7 @@ fn refusal(
     source: &Arc<ServedQueue>,
     unknown: &QueueUnavailable,
     metrics: &OperatorMetrics,
-) -> Refusal {
+) -> ExternalRefusal {
     metrics.refused.with_label_values(&[unknown.reason()]).inc();
     let error = holdfast_telemetry::Chain(unknown);
     tracing::warn!(
@@ -110,7 +110,7 @@ fn refusal(
         release = source.label("release"),
         "a number is not known and was refused"
     );
-    Refusal::unknown(metric, source, unknown)
+    ExternalRefusal::unknown(metric, source, unknown)
 }
 
 /// A duration in seconds, as a Quantity: exact to the millisecond.

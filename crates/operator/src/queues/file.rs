@@ -88,13 +88,13 @@ impl QueueEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
-    queues: Vec<Entry>,
+struct QueuesFile {
+    queues: Vec<RawQueueEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Entry {
+struct RawQueueEntry {
     namespace: String,
     #[serde(default = "orders")]
     queue: String,
@@ -117,7 +117,7 @@ fn holdfast() -> String {
 /// Reads the file, and those with addresses that it names.
 pub async fn read(path: &Path) -> Result<Vec<QueueEntry>, FileError> {
     let text = read_text(path, BYTES_MAX).await?;
-    let document: Document = serde_saphyr::from_str(&text).map_err(|error| {
+    let document: QueuesFile = serde_saphyr::from_str(&text).map_err(|error| {
         let reason = error.to_string();
         // The first line says it; the others show the text, which may hold a password.
         let reason = reason.lines().next().unwrap_or_default().to_owned();
@@ -144,7 +144,7 @@ pub async fn read(path: &Path) -> Result<Vec<QueueEntry>, FileError> {
     Ok(listed)
 }
 
-impl Entry {
+impl RawQueueEntry {
     async fn listed(self) -> Result<QueueEntry, (String, &'static str)> {
         let wrong = |field: &str, must| Err((field.to_owned(), must));
         if !is_dns_label(&self.namespace) {

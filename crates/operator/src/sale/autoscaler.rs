@@ -14,7 +14,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::minimum::{ANNOTATION, Action, Observed, Record, plan};
+use super::minimum::{ANNOTATION, MinimumChange, Observed, Record, plan};
 use crate::calls::{CallError, FIELD_MANAGER, call};
 
 /// What KEDA takes for the maximum if a `ScaledObject` has none.
@@ -23,17 +23,17 @@ const KEDA_MAXIMUM: i64 = 100;
 /// Which autoscaler, such as `HorizontalPodAutoscaler/holdfast-worker`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoscalerRef {
-    kind: Kind,
+    kind: AutoscalerKind,
     name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum AutoscalerKind {
     Hpa,
     ScaledObject,
 }
 
-impl Kind {
+impl AutoscalerKind {
     fn name(self) -> &'static str {
         match self {
             Self::Hpa => "HorizontalPodAutoscaler",
@@ -62,7 +62,7 @@ impl Kind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
-    scale_target_ref: Option<Target>,
+    scale_target_ref: Option<ScaleTargetRef>,
     min_replicas: Option<i64>,
     max_replicas: Option<i64>,
     min_replica_count: Option<i64>,
@@ -70,16 +70,16 @@ struct Spec {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Target {
+struct ScaleTargetRef {
     name: String,
 }
 
 impl Spec {
     /// Minimum and maximum.
-    fn limits(&self, kind: Kind) -> [Option<i64>; 2] {
+    fn limits(&self, kind: AutoscalerKind) -> [Option<i64>; 2] {
         match kind {
-            Kind::Hpa => [self.min_replicas, self.max_replicas],
-            Kind::ScaledObject => [self.min_replica_count, self.max_replica_count],
+            AutoscalerKind::Hpa => [self.min_replicas, self.max_replicas],
+            AutoscalerKind::ScaledObject => [self.min_replica_count, self.max_replica_count],
         }
     }
 }
@@ -95,7 +95,9 @@ impl std::str::FromStr for AutoscalerRef {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, name) = text.split_once('/').unwrap_or_default();
-        let kind = [Kind::Hpa, Kind::ScaledObject].into_iter().find(|it| it.name() == kind);
+        let kind = [AutoscalerKind::Hpa, AutoscalerKind::ScaledObject]
+            .into_iter()
+            .find(|it| it.name() == kind);
         match kind {
             Some(kind) if crate::kubernetes_names::is_dns_name(name) => {
                 Ok(Self { kind, name: name.to_owned() })
@@ -110,7 +112,7 @@ impl std::str::FromStr for AutoscalerRef {
 /// An autoscaler as it was read.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
-    kind: Kind,
+    kind: AutoscalerKind,
     object: Object<Spec, NotUsed>,
     /// What the sales' minimum is about.
     pub observed: Observed,
@@ -152,17 +154,17 @@ impl Autoscaler {
         client: &Client,
         namespace: &str,
         wanted: impl IntoIterator<Item = i32>,
-    ) -> Result<Action, CallError> {
+    ) -> Result<MinimumChange, CallError> {
         let action = plan(self.observed, wanted);
         let (minimum, record) = match action {
             // An operator may have died before it gave the field back.
-            Action::Keep if self.is_claimed() => {
+            MinimumChange::Keep if self.is_claimed() => {
                 self.give_back(client, namespace).await?;
                 return Ok(action);
             }
-            Action::Keep => return Ok(action),
-            Action::Raise(record) => (record.set, json!(record).to_string().into()),
-            Action::Restore(minimum) => (minimum, Value::Null),
+            MinimumChange::Keep => return Ok(action),
+            MinimumChange::Raise(record) => (record.set, json!(record).to_string().into()),
+            MinimumChange::Restore(minimum) => (minimum, Value::Null),
         };
         let [(field, _), _] = self.kind.fields();
         let patch = json!({
@@ -218,11 +220,11 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
 }
 
-fn api(client: &Client, namespace: &str, kind: Kind) -> Api<Object<Spec, NotUsed>> {
+fn api(client: &Client, namespace: &str, kind: AutoscalerKind) -> Api<Object<Spec, NotUsed>> {
     Api::namespaced_with(client.clone(), namespace, &kind.resource())
 }
 
-fn observe(kind: Kind, object: &Object<Spec, NotUsed>) -> Observed {
+fn observe(kind: AutoscalerKind, object: &Object<Spec, NotUsed>) -> Observed {
     let [(_, minimum), (_, maximum)] = kind.fields();
     let given = object.spec.limits(kind);
     let [minimum, maximum] = [(given[0], minimum), (given[1], maximum)]

@@ -6,9 +6,9 @@ use parking_lot::Mutex;
 
 use super::{
     autoscaler::{Autoscaler, AutoscalerRef},
-    minimum::Action,
+    minimum::MinimumChange,
     resource::FlashSaleSpec,
-    status::{Found, Part},
+    status::{PartReplicas, SalePart},
 };
 use crate::calls::CallError;
 
@@ -19,7 +19,7 @@ pub struct PartCapacity {
     /// What a sale wants of it.
     wanted: fn(&FlashSaleSpec) -> Option<i32>,
     reference: Option<AutoscalerRef>,
-    found: Mutex<Found>,
+    found: Mutex<PartReplicas>,
 }
 
 /// The capacity of the release.
@@ -37,8 +37,8 @@ impl PartCapacity {
         wanted: fn(&FlashSaleSpec) -> Option<i32>,
     ) -> Self {
         let found = match reference {
-            Some(_) => Found::Unknown("not yet".to_owned()),
-            None => Found::Nothing,
+            Some(_) => PartReplicas::Unknown("not yet".to_owned()),
+            None => PartReplicas::Nothing,
         };
         Self { name, wanted, reference, found: Mutex::new(found) }
     }
@@ -46,14 +46,14 @@ impl PartCapacity {
     /// The pods that were ready when it was last looked.
     pub fn ready(&self) -> i32 {
         match *self.found.lock() {
-            Found::Replicas { ready, .. } => ready,
+            PartReplicas::Replicas { ready, .. } => ready,
             _ => 0,
         }
     }
 
-    fn part(&self, spec: &FlashSaleSpec) -> Option<Part> {
+    fn part(&self, spec: &FlashSaleSpec) -> Option<SalePart> {
         let wanted = (self.wanted)(spec)?;
-        Some(Part { name: self.name, wanted, found: self.found.lock().clone() })
+        Some(SalePart { name: self.name, wanted, found: self.found.lock().clone() })
     }
 }
 
@@ -74,7 +74,7 @@ impl Capacity {
     }
 
     /// What a sale wants, and what there was of it when it was last looked.
-    pub fn parts(&self, spec: &FlashSaleSpec) -> Vec<Part> {
+    pub fn parts(&self, spec: &FlashSaleSpec) -> Vec<SalePart> {
         [&self.workers, &self.api].into_iter().filter_map(|part| part.part(spec)).collect()
     }
 
@@ -93,7 +93,7 @@ impl Capacity {
         match &applied {
             Ok(found) => part.found.lock().clone_from(found),
             Err(error) if error.is_conflict() => {}
-            Err(error) => *part.found.lock() = Found::Unknown(Chain(error).to_string()),
+            Err(error) => *part.found.lock() = PartReplicas::Unknown(Chain(error).to_string()),
         }
         applied.map(drop)
     }
@@ -103,16 +103,16 @@ impl Capacity {
         part: &'static str,
         reference: &AutoscalerRef,
         wanted: Vec<i32>,
-    ) -> Result<Found, CallError> {
+    ) -> Result<PartReplicas, CallError> {
         let read = Autoscaler::read(&self.client, &self.namespace, reference).await?;
-        let Some(mut autoscaler) = read else { return Ok(Found::Nothing) };
+        let Some(mut autoscaler) = read else { return Ok(PartReplicas::Nothing) };
         match autoscaler.apply(&self.client, &self.namespace, wanted).await? {
-            Action::Keep => {}
-            Action::Raise(record) => {
+            MinimumChange::Keep => {}
+            MinimumChange::Raise(record) => {
                 tracing::info!(part, found = record.found, set = record.set, "minimum raised");
             }
-            Action::Restore(minimum) => tracing::info!(part, minimum, "minimum restored"),
+            MinimumChange::Restore(minimum) => tracing::info!(part, minimum, "minimum restored"),
         }
-        Ok(Found::Replicas { maximum: autoscaler.observed.maximum, ready: autoscaler.ready })
+        Ok(PartReplicas::Replicas { maximum: autoscaler.observed.maximum, ready: autoscaler.ready })
     }
 }

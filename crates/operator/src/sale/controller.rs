@@ -38,7 +38,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    OperatorMetrics, calls::CallError, failures::Failures, jobs, leadership::Progress,
+    OperatorMetrics, calls::CallError, failures::Failures, jobs, leadership::LeaderProgress,
     queues::Queues,
 };
 
@@ -61,15 +61,15 @@ type ControllerError = controller::Error<ReconcileError, watcher::Error>;
 
 /// See the module's head. Cheap to clone.
 #[derive(Clone)]
-pub struct SaleController(Arc<Inner>);
+pub struct SaleController(Arc<ControllerState>);
 
-struct Inner {
+struct ControllerState {
     settings: SaleSettings,
     api: Api<Guarded>,
     repository: SaleRepository,
     capacity: Arc<Capacity>,
     reconciler: Reconciler,
-    progress: Progress,
+    progress: LeaderProgress,
     failures: Failures,
     metrics: OperatorMetrics,
     /// Whether the API server does not know `FlashSale`s: then there are none.
@@ -107,13 +107,13 @@ impl SaleController {
             failures.clone(),
         );
         let undefined = AtomicBool::default();
-        Self(Arc::new(Inner {
+        Self(Arc::new(ControllerState {
             settings,
             api,
             repository,
             capacity,
             reconciler,
-            progress: Progress::default(),
+            progress: LeaderProgress::default(),
             failures,
             metrics,
             undefined,
@@ -121,7 +121,7 @@ impl SaleController {
     }
 
     /// When the jobs last did what they are for.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> LeaderProgress {
         self.0.progress.clone()
     }
 

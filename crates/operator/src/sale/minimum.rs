@@ -35,7 +35,7 @@ pub struct Observed {
 
 /// What has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum MinimumChange {
     /// Nothing: it is as it should be.
     Keep,
     /// This minimum, which is the record's `set`, together with the record.
@@ -45,7 +45,7 @@ pub enum Action {
 }
 
 /// What has to be done to an autoscaler of which the sales want these minimums now.
-pub fn plan(observed: Observed, wanted: impl IntoIterator<Item = i32>) -> Action {
+pub fn plan(observed: Observed, wanted: impl IntoIterator<Item = i32>) -> MinimumChange {
     let found = match observed.record {
         Some(record) if record.set == observed.minimum => record.found,
         _ => observed.minimum,
@@ -55,13 +55,13 @@ pub fn plan(observed: Observed, wanted: impl IntoIterator<Item = i32>) -> Action
             // Somebody may have set a minimum above the maximum's former value: never lower it.
             let record = Record { found, set: wanted.min(observed.maximum).max(found) };
             if observed.record == Some(record) && observed.minimum == record.set {
-                Action::Keep
+                MinimumChange::Keep
             } else {
-                Action::Raise(record)
+                MinimumChange::Raise(record)
             }
         }
-        None if observed.record.is_some() => Action::Restore(found),
-        None => Action::Keep,
+        None if observed.record.is_some() => MinimumChange::Restore(found),
+        None => MinimumChange::Keep,
     }
 }
 
@@ -73,12 +73,12 @@ mod tests {
 
     fn write(observed: &mut Observed, wanted: &[i32]) {
         match plan(*observed, wanted.iter().copied()) {
-            Action::Keep => {}
-            Action::Raise(record) => {
+            MinimumChange::Keep => {}
+            MinimumChange::Raise(record) => {
                 observed.minimum = record.set;
                 observed.record = Some(record);
             }
-            Action::Restore(minimum) => {
+            MinimumChange::Restore(minimum) => {
                 observed.minimum = minimum;
                 observed.record = None;
             }
@@ -107,7 +107,7 @@ mod tests {
                 let highest = wanted.iter().copied().max().unwrap_or(0).min(100);
                 prop_assert_eq!(now.minimum, highest.max(theirs));
                 prop_assert_eq!(now.record.is_some(), !wanted.is_empty());
-                prop_assert_eq!(plan(now, wanted), Action::Keep, "the second round changes nothing");
+                prop_assert_eq!(plan(now, wanted), MinimumChange::Keep, "the second round changes nothing");
             }
             write(&mut now, &[]);
             prop_assert_eq!(now, Observed { minimum: theirs, maximum: 100, record: None });

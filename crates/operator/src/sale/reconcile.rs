@@ -21,7 +21,7 @@ use super::{
     events,
     repository::{self, NotWritten, SaleRepository, Snapshot},
     resource::{FlashSale, FlashSaleStatus, Phase},
-    status::{self, Known, Part},
+    status::{self, SaleFacts, SalePart},
     timeline::Timeline,
 };
 use crate::{
@@ -131,7 +131,7 @@ impl Reconciler {
             }
         };
         let (generation, waits) = (sale.metadata.generation, !sale.spec.open_when_not_ready);
-        let known = Known { timeline, written, problem, parts, waits, generation };
+        let known = SaleFacts { timeline, written, problem, parts, waits, generation };
         let mut status = status::status(&known, now, sale.status.as_ref());
         if let Some(written) = &known.written {
             self.report(sale, written, &mut status, now).await;
@@ -146,7 +146,7 @@ impl Reconciler {
         &self,
         sale: &FlashSale,
         timeline: Option<&Timeline>,
-        parts: &[Part],
+        parts: &[SalePart],
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> (Option<Sale>, Option<NotWritten>) {
@@ -187,7 +187,7 @@ impl Reconciler {
             "spec.release: no operator looks after release {release:?} in this namespace; this one looks after {:?}",
             self.settings.release
         );
-        let known = Known {
+        let known = SaleFacts {
             timeline: Timeline::of(&sale.spec),
             written: None,
             problem: Some(NotWritten::Invalid { reason: "UnknownRelease", message }),
@@ -271,7 +271,7 @@ fn changed_at(sale: &FlashSale) -> Timestamp {
 }
 
 /// How long it is until something is due: at each turn of the sale exactly, and in between as often as pods come and go.
-fn next_look(known: &Known, now: Timestamp) -> Duration {
+fn next_look(known: &SaleFacts, now: Timestamp) -> Duration {
     match &known.problem {
         Some(NotWritten::Unavailable) => return BUSY,
         Some(_) if known.written.is_none() => return REFUSED_AGAIN_AFTER,
@@ -301,9 +301,9 @@ mod tests {
         Timestamp::from_millisecond(millis).unwrap()
     }
 
-    fn known() -> Known {
+    fn known() -> SaleFacts {
         let (warms_at, starts_at, ends_at) = (at(10_000), at(20_000), at(30_000));
-        Known {
+        SaleFacts {
             timeline: Ok(Timeline { warms_at, starts_at, ends_at }),
             written: Some(Sale {
                 name: SaleName::new("shop/a".to_owned()).unwrap(),
@@ -337,10 +337,10 @@ mod tests {
 
     #[test]
     fn what_is_not_written_is_tried_again_soon() {
-        let lost = Known { written: None, problem: Some(NotWritten::Unavailable), ..known() };
+        let lost = SaleFacts { written: None, problem: Some(NotWritten::Unavailable), ..known() };
         assert_eq!(next_look(&lost, at(0)), BUSY);
         let refused = NotWritten::Refused { reason: "UnknownProducts", message: String::new() };
-        let refused = Known { written: None, problem: Some(refused), ..known() };
+        let refused = SaleFacts { written: None, problem: Some(refused), ..known() };
         assert_eq!(next_look(&refused, at(0)), REFUSED_AGAIN_AFTER);
     }
 }

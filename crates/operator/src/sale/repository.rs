@@ -25,9 +25,9 @@ const FRESH: Duration = Duration::from_millis(500);
 
 /// The database, if the operator was given one. Cheap to clone.
 #[derive(Clone)]
-pub struct SaleRepository(Arc<Inner>);
+pub struct SaleRepository(Arc<RepositoryState>);
 
-struct Inner {
+struct RepositoryState {
     store: Option<Store>,
     failures: Failures,
     latest: Mutex<Option<Latest>>,
@@ -75,7 +75,7 @@ enum RepositoryError {
 
 impl SaleRepository {
     pub fn new(store: Option<Store>, failures: Failures) -> Self {
-        Self(Arc::new(Inner { store, failures, latest: Mutex::default() }))
+        Self(Arc::new(RepositoryState { store, failures, latest: Mutex::default() }))
     }
 
     /// What the database has, as of half a second ago at most. Cancellation safe.

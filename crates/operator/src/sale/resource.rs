@@ -57,12 +57,12 @@ pub struct FlashSaleSpec {
     pub per_customer: Option<i64>,
     /// The fewest workers from the warm-up to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Capacity")]
-    pub workers: Option<Capacity>,
+    #[schemars(with = "MinimumReplicas")]
+    pub workers: Option<MinimumReplicas>,
     /// The fewest API replicas from the warm-up to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Capacity")]
-    pub api: Option<Capacity>,
+    #[schemars(with = "MinimumReplicas")]
+    pub api: Option<MinimumReplicas>,
     /// The release (`app.kubernetes.io/instance`) in this namespace; needed where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63))]
@@ -75,7 +75,7 @@ pub struct FlashSaleSpec {
 /// The capacity of one part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Capacity {
+pub struct MinimumReplicas {
     /// The fewest replicas (1 to 10000).
     #[schemars(range(min = 1, max = 10000))]
     pub min_replicas: i32,
@@ -97,14 +97,14 @@ pub struct FlashSaleStatus {
     pub conditions: Vec<Condition>,
     /// How it goes, or went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Report")]
-    pub report: Option<Report>,
+    #[schemars(with = "SaleProgress")]
+    pub report: Option<SaleProgress>,
 }
 
 /// How a sale goes, or went. If a product is in other sales at the same time, those count as well.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct SaleProgress {
     /// Units sold since the sale was written down, less those that came back.
     pub sold: i64,
     /// Units left.

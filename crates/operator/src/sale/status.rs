@@ -5,23 +5,23 @@ use jiff::Timestamp;
 
 use super::{
     repository::NotWritten,
-    resource::{Condition, FlashSaleStatus, Phase, Report},
+    resource::{Condition, FlashSaleStatus, Phase, SaleProgress},
     timeline::{Timeline, TimelineError},
 };
 
 /// One part of the capacity that a sale wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct SalePart {
     /// `workers` or `api`, as in the spec.
     pub name: &'static str,
     /// The fewest replicas that it wants.
     pub wanted: i32,
-    pub found: Found,
+    pub found: PartReplicas,
 }
 
 /// What there is of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum PartReplicas {
     /// The autoscaler was not read, for this reason.
     Unknown(String),
     /// There is no autoscaler.
@@ -32,7 +32,7 @@ pub enum Found {
 
 /// What is known of a sale.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct SaleFacts {
     /// The times of its spec.
     pub timeline: Result<Timeline, TimelineError>,
     /// What the database has of it; `None` if it has nothing, or is not available.
@@ -40,7 +40,7 @@ pub struct Known {
     /// Why that is not what the spec says.
     pub problem: Option<NotWritten>,
     /// The capacity that it wants.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SalePart>,
     /// Whether it stays closed until the capacity was there once.
     pub waits: bool,
     /// The generation of its spec.
@@ -59,21 +59,25 @@ enum Summary {
 }
 
 /// Whether every part has the pods that it wants.
-pub fn is_ready(parts: &[Part]) -> bool {
+pub fn is_ready(parts: &[SalePart]) -> bool {
     parts.iter().all(|part| part.ready() >= part.wanted)
 }
 
-impl Part {
+impl SalePart {
     fn ready(&self) -> i32 {
         match self.found {
-            Found::Replicas { ready, .. } => ready,
+            PartReplicas::Replicas { ready, .. } => ready,
             _ => 0,
         }
     }
 }
 
 /// The status of a sale at a time, with the transition times and the report of the one before.
-pub fn status(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -> FlashSaleStatus {
+pub fn status(
+    known: &SaleFacts,
+    now: Timestamp,
+    before: Option<&FlashSaleStatus>,
+) -> FlashSaleStatus {
     let (phase, summary) = summarize(known, now, before);
     let flags = match &summary {
         Summary::Ready(..) => [true, false, false],
@@ -105,7 +109,11 @@ pub fn status(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -
     }
 }
 
-fn summarize(known: &Known, now: Timestamp, before: Option<&FlashSaleStatus>) -> (Phase, Summary) {
+fn summarize(
+    known: &SaleFacts,
+    now: Timestamp,
+    before: Option<&FlashSaleStatus>,
+) -> (Phase, Summary) {
     // The window that the database enforces; the warm-up is the operator's own affair.
     let written = known.written.as_ref().map(|sale| {
         let warms_at = known.timeline.as_ref().map_or(sale.starts_at, |spec| spec.warms_at);
@@ -157,7 +165,7 @@ fn shown(phase: Phase, held_back: bool) -> Phase {
 }
 
 /// Of a sale that the database has as the spec says.
-fn as_written(known: &Known, window: Timeline, held_back: bool, now: Timestamp) -> Summary {
+fn as_written(known: &SaleFacts, window: Timeline, held_back: bool, now: Timestamp) -> Summary {
     match window.phase(now) {
         Phase::Scheduled => {
             Summary::Ready("Scheduled", format!("warms up at {}", seconds(window.warms_at)))
@@ -167,24 +175,24 @@ fn as_written(known: &Known, window: Timeline, held_back: bool, now: Timestamp) 
     }
 }
 
-fn capacity(known: &Known, is_open: bool, held_back: bool) -> Summary {
-    for Part { name, wanted, found } in &known.parts {
+fn capacity(known: &SaleFacts, is_open: bool, held_back: bool) -> Summary {
+    for SalePart { name, wanted, found } in &known.parts {
         match found {
-            Found::Unknown(why) => {
+            PartReplicas::Unknown(why) => {
                 let message = format!("{name}: the autoscaler was not read: {why}");
                 return Summary::Reconciling("AutoscalerUnavailable", message);
             }
-            Found::Nothing => {
+            PartReplicas::Nothing => {
                 let message = format!("{name}: there is no autoscaler");
                 return Summary::Stalled("NoAutoscaler", message);
             }
-            Found::Replicas { maximum, .. } if maximum < wanted => {
+            PartReplicas::Replicas { maximum, .. } if maximum < wanted => {
                 let message = format!(
                     "{name}: the autoscaler's maximum is {maximum}, the sale wants {wanted}"
                 );
                 return Summary::Stalled("MaximumTooLow", message);
             }
-            Found::Replicas { .. } => {}
+            PartReplicas::Replicas { .. } => {}
         }
     }
     let missing: Vec<_> = known
@@ -206,7 +214,7 @@ fn capacity(known: &Known, is_open: bool, held_back: bool) -> Summary {
 
 /// Takes what was seen into the report; the maxima are kept.
 pub fn seen(
-    report: &mut Option<Report>,
+    report: &mut Option<SaleProgress>,
     numbers: Option<&holdfast_store::SaleReport>,
     depth: Option<u64>,
     workers: i32,
@@ -253,23 +261,23 @@ mod tests {
         }
     }
 
-    fn known(found: Found) -> Known {
-        Known {
+    fn known(found: PartReplicas) -> SaleFacts {
+        SaleFacts {
             timeline: Ok(Timeline { warms_at: at(10), starts_at: at(20), ends_at: at(30) }),
             written: Some(sale(false)),
             problem: None,
-            parts: vec![Part { name: "workers", wanted: 3, found }],
+            parts: vec![SalePart { name: "workers", wanted: 3, found }],
             waits: false,
             generation: Some(1),
         }
     }
 
-    fn ready(ready: i32) -> Found {
-        Found::Replicas { maximum: 10, ready }
+    fn ready(ready: i32) -> PartReplicas {
+        PartReplicas::Replicas { maximum: 10, ready }
     }
 
     fn told_after(
-        known: &Known,
+        known: &SaleFacts,
         second: i64,
         before: Option<&FlashSaleStatus>,
     ) -> (Phase, String, String) {
@@ -279,7 +287,7 @@ mod tests {
         (status.phase.unwrap(), on[0].kind.clone(), on[0].reason.clone())
     }
 
-    fn told(known: &Known, second: i64) -> (Phase, String, String) {
+    fn told(known: &SaleFacts, second: i64) -> (Phase, String, String) {
         told_after(known, second, None)
     }
 
@@ -299,13 +307,16 @@ mod tests {
 
     #[test]
     fn missing_capacity_is_stalled_with_its_reason() {
-        let few = Found::Replicas { maximum: 2, ready: 2 };
-        assert_eq!(told(&known(Found::Nothing), 12), is(Phase::Warming, "Stalled", "NoAutoscaler"));
+        let few = PartReplicas::Replicas { maximum: 2, ready: 2 };
+        assert_eq!(
+            told(&known(PartReplicas::Nothing), 12),
+            is(Phase::Warming, "Stalled", "NoAutoscaler")
+        );
         assert_eq!(told(&known(few), 12), is(Phase::Warming, "Stalled", "MaximumTooLow"));
         assert_eq!(told(&known(ready(2)), 21), is(Phase::Open, "Stalled", "PodsNotReady"));
-        let unknown = known(Found::Unknown("no answer".to_owned()));
+        let unknown = known(PartReplicas::Unknown("no answer".to_owned()));
         assert_eq!(told(&unknown, 21), is(Phase::Open, "Reconciling", "AutoscalerUnavailable"));
-        let held_back = Known { written: Some(sale(true)), ..known(ready(2)) };
+        let held_back = SaleFacts { written: Some(sale(true)), ..known(ready(2)) };
         assert_eq!(told(&held_back, 21), is(Phase::Warming, "Stalled", "PodsNotReady"));
     }
 
@@ -324,7 +335,7 @@ mod tests {
                 (refused.clone(), Phase::Stalled, "TooManySales"),
                 (invalid(), Phase::Failed, "InvalidSpec"),
             ] {
-                let known = Known { written: None, problem: Some(problem), ..known(ready(9)) };
+                let known = SaleFacts { written: None, problem: Some(problem), ..known(ready(9)) };
                 assert_eq!(told(&known, second), is(phase, "Stalled", reason));
             }
         }
@@ -332,23 +343,23 @@ mod tests {
 
     #[test]
     fn what_was_written_before_stays_in_force_and_is_shown() {
-        let known = Known { problem: Some(invalid()), ..known(ready(9)) };
+        let known = SaleFacts { problem: Some(invalid()), ..known(ready(9)) };
         assert_eq!(told(&known, 21), is(Phase::Open, "Stalled", "InvalidSpec"));
     }
 
     #[test]
     fn a_written_sale_goes_on_while_the_database_is_not_available() {
         let lost =
-            Known { written: None, problem: Some(NotWritten::Unavailable), ..known(ready(9)) };
+            SaleFacts { written: None, problem: Some(NotWritten::Unavailable), ..known(ready(9)) };
         let reason = "DatabaseUnavailable";
         let before = status(&known(ready(9)), at(15), None);
         let told = told_after(&lost, 21, Some(&before));
         assert_eq!(told, is(Phase::Open, "Reconciling", reason));
         let held_back =
-            status(&Known { written: Some(sale(true)), ..known(ready(1)) }, at(21), None);
-        let told = told_after(&Known { waits: true, ..lost.clone() }, 22, Some(&held_back));
+            status(&SaleFacts { written: Some(sale(true)), ..known(ready(1)) }, at(21), None);
+        let told = told_after(&SaleFacts { waits: true, ..lost.clone() }, 22, Some(&held_back));
         assert_eq!(told, is(Phase::Warming, "Reconciling", reason));
-        let edited = Known { generation: Some(2), ..lost };
+        let edited = SaleFacts { generation: Some(2), ..lost };
         let told = told_after(&edited, 21, Some(&before));
         assert_eq!(told, is(Phase::Stalled, "Stalled", reason));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_operator::queues::{OwnOrders, QueueSettings, Queues, RedisAccess};
+use holdfast_operator::queues::{OwnOrders, QueueListSettings, Queues, RedisAccess};
 use holdfast_queue::Queue;
 use holdfast_sandbox::{
     Postgres, PostgresOptions, Process, ProcessOptions, Redis, until, workspace_binary,
@@ -93,7 +93,7 @@ impl Backlog {
 }
 
 async fn served(redis: &Redis, own: Option<OwnOrders>) -> Queues {
-    let settings = QueueSettings::One {
+    let settings = QueueListSettings::One {
         namespace: "shop".to_owned(),
         release: "holdfast".to_owned(),
         redis_url: redis.url().parse::<RedisUrl>().unwrap(),

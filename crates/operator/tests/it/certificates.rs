@@ -138,7 +138,7 @@ async fn what_somebody_breaks_is_put_right() {
     until("the Secret is right", async || secret(&client).await["data"] == before["data"]).await;
     // The registration believes another.
     let bundle = ca_bundle(&client).await;
-    let other = holdfast_sandbox::Authority::new("other").unwrap().certificate();
+    let other = holdfast_sandbox::SandboxAuthority::new("other").unwrap().certificate();
     let patch = json!({"spec": {"caBundle": encode(&other)}});
     objects::merge(&client, &objects::api_service("", "", 0), &patch).await;
     until("the registration is right", async || ca_bundle(&client).await == bundle).await;
@@ -171,14 +171,14 @@ async fn a_given_certificate_is_served_and_its_successor_too() {
     let kubeconfig = install(&cluster.kubernetes, &client, "given").await;
     let folder = tempfile::tempdir().unwrap();
     let host = "holdfast-operator.given.svc";
-    let write = |authority: &holdfast_sandbox::Authority| {
+    let write = |authority: &holdfast_sandbox::SandboxAuthority| {
         let pair = authority.server(&[host]).unwrap();
         std::fs::write(folder.path().join("tls.crt"), pair.certificate).unwrap();
         std::fs::write(folder.path().join("tls.key"), pair.key).unwrap();
     };
     let (first, second) = (
-        holdfast_sandbox::Authority::new("first").unwrap(),
-        holdfast_sandbox::Authority::new("second").unwrap(),
+        holdfast_sandbox::SandboxAuthority::new("first").unwrap(),
+        holdfast_sandbox::SandboxAuthority::new("second").unwrap(),
     );
     write(&first);
     let folder_path = folder.path().to_str().unwrap();
@@ -186,7 +186,7 @@ async fn a_given_certificate_is_served_and_its_successor_too() {
         [("HOLDFAST_OPERATOR_TLS_DIR", folder_path), ("REDIS_URL", "redis://127.0.0.1:1")];
     let replica = Replica::start(&kubeconfig, "given", &settings).await;
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
-    let serves = async |authority: &holdfast_sandbox::Authority| {
+    let serves = async |authority: &holdfast_sandbox::SandboxAuthority| {
         let proxy = cluster.kubernetes.front_proxy().unwrap();
         let asker = Asker::of(&authority.certificate(), host, replica.tls, Some(proxy), &root);
         asker.try_ask("GET", API).await.is_ok()

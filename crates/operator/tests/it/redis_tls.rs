@@ -2,7 +2,7 @@
 
 use std::{str::FromStr as _, time::Duration};
 
-use holdfast_operator::queues::{QueueSettings, Queues, RedisAccess};
+use holdfast_operator::queues::{QueueListSettings, Queues, RedisAccess};
 use holdfast_queue::{Job, Queue};
 use holdfast_sandbox::{Port, Redis, RedisOptions};
 use holdfast_telemetry::RedisCa;
@@ -47,7 +47,8 @@ async fn a_queue_behind_tls_is_counted_by_the_right_authority_only() {
     for (authority, known) in [("tls.crt", true), ("other.crt", false)] {
         let ca = RedisCa::from_str(folder.path().join(authority).to_str().unwrap()).unwrap();
         let reach = RedisAccess { timeout: Duration::from_secs(5), redis_ca: Some(ca) };
-        let queues = Queues::load(QueueSettings::File(list.clone()), reach, None).await.unwrap();
+        let queues =
+            Queues::load(QueueListSettings::File(list.clone()), reach, None).await.unwrap();
         let all = queues.all();
         assert_eq!(all[0].depth().await.ok(), known.then_some(3), "{authority}");
         assert_eq!(all[1].depth().await.unwrap(), 3, "in the clear, {authority}");

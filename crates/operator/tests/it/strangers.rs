@@ -1,6 +1,6 @@
 //! Who is answered, and who is not.
 
-use holdfast_sandbox::{Authority, Pair};
+use holdfast_sandbox::{Pair, SandboxAuthority};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn only_the_api_server_may_name_callers_and_only_those_with_the_right_are_
     let nobody = cluster.kubernetes.authority().client("front-proxy-client", &[]).unwrap();
     let misnamed = cluster.kubernetes.front_authority().client("eve", &[]).unwrap();
     let server = cluster.kubernetes.front_authority().server(&["front-proxy-client"]).unwrap();
-    let own = Authority::new("front-ca").unwrap().client("front-proxy-client", &[]).unwrap();
+    let own = SandboxAuthority::new("front-ca").unwrap().client("front-proxy-client", &[]).unwrap();
     // Each replica answers by itself.
     for address in [cluster.first.tls, cluster.second.tls] {
         let cases: [Case; 10] = [
@@ -149,7 +149,7 @@ async fn a_right_is_given_and_taken_away_within_the_caches_time() {
 async fn another_authority_of_the_api_server_is_believed_at_once_and_no_longer_than_it_is_listed() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
-    let next = Authority::new("next-front-ca").unwrap();
+    let next = SandboxAuthority::new("next-front-ca").unwrap();
     let pair = next.client("front-proxy-client", &[]).unwrap();
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
     let asker = Asker::new(cluster, cluster.second.tls, Some(pair), &root).await;

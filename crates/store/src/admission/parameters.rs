@@ -20,7 +20,7 @@ pub(super) struct Parameter {
 
 /// Rows in the text of a statement: array parameters, a column each, which the server unnests.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct ParameterRows {
     name: &'static str,
     /// The name of each column and the type of its array.
     columns: &'static [(&'static str, &'static str)],
@@ -47,7 +47,7 @@ impl Parameters {
     }
 }
 
-impl Rows {
+impl ParameterRows {
     pub fn new(
         name: &'static str,
         columns: &'static [(&'static str, &'static str)],
@@ -67,7 +67,7 @@ impl Rows {
 macro_rules! rows {
     ($parameters:expr, $name:ident { $($column:ident: $type:literal = $values:expr),+ $(,)? }) => {{
         const COLUMNS: &[(&str, &str)] = &[$((stringify!($column), $type)),+];
-        let rows = Rows::new(stringify!($name), COLUMNS, $parameters);
+        let rows = ParameterRows::new(stringify!($name), COLUMNS, $parameters);
         $($parameters.add($values)?;)+
         rows
     }};
@@ -81,7 +81,7 @@ impl fmt::Display for Parameter {
 }
 
 /// `unnest($1::bigint[], …) AS name (column, …)`.
-impl fmt::Display for Rows {
+impl fmt::Display for ParameterRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("unnest(")?;
         for (number, (_, array)) in (self.first..).zip(self.columns) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_domain::{AllocatedLine, HoldId, HoldStatus, Money, OrderId, ProductId, Quantity};
 use jiff::Timestamp;
 
-use crate::{dead_letters::Ordered, idempotency::IdempotencyKey};
+use crate::{dead_letters::Attribution, idempotency::IdempotencyKey};
 
 /// The records of a batch.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ pub struct CancelledOrder<'a> {
     /// The order.
     pub id: OrderId,
     /// The operator who wanted it, if that is to be kept.
-    pub ordered: Option<Ordered<'a>>,
+    pub ordered: Option<Attribution<'a>>,
 }
 
 impl Records<'_> {

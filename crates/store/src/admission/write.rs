@@ -13,7 +13,7 @@ use holdfast_domain::{AllocatedLine, HoldId, OrderId, ProductChange, ProductId};
 use sqlx::{FromRow, postgres::PgExecutor};
 
 use super::{
-    parameters::{Parameter, Parameters, Rows, rows},
+    parameters::{Parameter, ParameterRows, Parameters, rows},
     records::{OrderRecord, Records, Stored},
     tuple_ids::TupleId,
 };
@@ -24,23 +24,23 @@ use crate::{
 
 /// The units of each batch.
 struct Common {
-    change: Rows,
+    change: ParameterRows,
     nonce: Parameter,
-    order: Rows,
+    order: ParameterRows,
 }
 
 /// The units of a batch with more than plain orders.
 struct Other {
-    line: Rows,
-    used_hold: Rows,
-    ended_hold: Rows,
-    cancelled_order: Rows,
-    hold: Rows,
+    line: ParameterRows,
+    used_hold: ParameterRows,
+    ended_hold: ParameterRows,
+    cancelled_order: ParameterRows,
+    hold: ParameterRows,
 }
 
 /// What the statement answers.
 #[derive(FromRow)]
-struct Written {
+struct WrittenIds {
     /// The ids of the new orders, in the order of the records.
     orders: Option<Vec<i64>>,
     /// The ids of the new holds, in the order of the records.
@@ -76,7 +76,7 @@ impl Records<'_> {
             WHOLE.get_or_init(|| whole_statement(&common, &other))
         };
         let query = sqlx::query_as_with(sql.as_str(), parameters.into_arguments());
-        let written: Written = query.fetch_one(connection).await?;
+        let written: WrittenIds = query.fetch_one(connection).await?;
 
         let keys = self.orders.iter().map(|order| order.key);
         let keys = keys.chain(self.holds.iter().map(|hold| hold.key)).flatten().count();

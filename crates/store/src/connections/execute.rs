@@ -20,46 +20,46 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     generations::Generations,
-    session::{Held, Session, State},
+    session::{HeldConnection, Session, SessionState},
 };
 
 /// A row, or the end of a statement.
-pub(crate) type Answer = Either<PgQueryResult, PgRow>;
+pub(crate) type StatementItem = Either<PgQueryResult, PgRow>;
 
 /// The right to run one message on a session: one or more statements that are sent together.
 #[derive(Debug)]
 pub(crate) struct Message<'c> {
     session: &'c mut Session,
-    from: State,
-    to: State,
+    from: SessionState,
+    to: SessionState,
 }
 
 impl<'c> Message<'c> {
     /// Statements outside of a transaction.
     pub fn alone(session: &'c mut Session) -> Self {
-        Self { session, from: State::Idle, to: State::Idle }
+        Self { session, from: SessionState::Idle, to: SessionState::Idle }
     }
 
     /// Statements of which the first is `BEGIN`.
     pub fn begin(session: &'c mut Session) -> Self {
-        Self { session, from: State::Idle, to: State::Open }
+        Self { session, from: SessionState::Idle, to: SessionState::Open }
     }
 
     /// Statements within a transaction.
     pub fn within(session: &'c mut Session) -> Self {
-        Self { session, from: State::Open, to: State::Open }
+        Self { session, from: SessionState::Open, to: SessionState::Open }
     }
 
     /// `COMMIT`.
     pub fn commit(session: &'c mut Session) -> Self {
-        Self { session, from: State::Open, to: State::Idle }
+        Self { session, from: SessionState::Open, to: SessionState::Idle }
     }
 
     /// `ROLLBACK`.
     pub fn rollback(session: &'c mut Session) -> Self {
         // It shows nothing of whether writes are taken.
         session.writes = false;
-        Self { session, from: State::Open, to: State::Idle }
+        Self { session, from: SessionState::Open, to: SessionState::Idle }
     }
 }
 
@@ -73,7 +73,7 @@ macro_rules! executor {
             fn fetch_many<'e, 'q: 'e, E>(
                 self,
                 query: E,
-            ) -> futures::stream::BoxStream<'e, Result<$crate::connections::Answer, sqlx::Error>>
+            ) -> futures::stream::BoxStream<'e, Result<$crate::connections::StatementItem, sqlx::Error>>
             where
                 $lifetime: 'e,
                 E: 'q + sqlx::Execute<'q, sqlx::Postgres>,
@@ -119,7 +119,7 @@ pub(crate) use executor;
 
 /// The first row. Reads to the end: an error may follow, and the session is not free before.
 pub(crate) async fn first(
-    mut answers: BoxStream<'_, Result<Answer, sqlx::Error>>,
+    mut answers: BoxStream<'_, Result<StatementItem, sqlx::Error>>,
 ) -> Result<Option<PgRow>, sqlx::Error> {
     let mut first = None;
     while let Some(answer) = answers.try_next().await? {
@@ -137,7 +137,7 @@ impl Session {
     fn answers<'e, 'q: 'e>(
         &'e mut self,
         query: impl Execute<'q, Postgres> + 'q,
-    ) -> BoxStream<'e, Result<Answer, sqlx::Error>> {
+    ) -> BoxStream<'e, Result<StatementItem, sqlx::Error>> {
         Message::alone(self).answers(query)
     }
 }
@@ -146,13 +146,13 @@ impl<'c> Message<'c> {
     pub(super) fn answers<'e, 'q: 'e>(
         self,
         query: impl Execute<'q, Postgres> + 'q,
-    ) -> BoxStream<'e, Result<Answer, sqlx::Error>>
+    ) -> BoxStream<'e, Result<StatementItem, sqlx::Error>>
     where
         'c: 'e,
     {
         let Self { session, from, to } = self;
         let Session {
-            held: Some(Held { connection, set, .. }),
+            held: Some(HeldConnection { connection, set, .. }),
             state,
             began,
             fresh,
@@ -186,12 +186,12 @@ pub(crate) fn misused() -> sqlx::Error {
 
 /// The answers to one message.
 struct Call<'e> {
-    answers: BoxStream<'e, Result<Answer, sqlx::Error>>,
-    state: &'e mut State,
+    answers: BoxStream<'e, Result<StatementItem, sqlx::Error>>,
+    state: &'e mut SessionState,
     began: &'e mut bool,
     warned: &'e mut bool,
-    from: State,
-    to: State,
+    from: SessionState,
+    to: SessionState,
     fresh: bool,
     writes: bool,
     number: u64,
@@ -201,7 +201,7 @@ struct Call<'e> {
 }
 
 impl Stream for Call<'_> {
-    type Item = Result<Answer, sqlx::Error>;
+    type Item = Result<StatementItem, sqlx::Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let call = self.get_mut();
@@ -210,8 +210,8 @@ impl Stream for Call<'_> {
                 return Poll::Ready(Some(Err(misused())));
             }
             // Until the last answer is there. A caller that is dropped before leaves it so.
-            *call.state = State::Unknown;
-            *call.began |= call.to == State::Open;
+            *call.state = SessionState::Unknown;
+            *call.began |= call.to == SessionState::Open;
             *call.warned = false;
         }
         let limit = call.begun.get_or_insert_with(|| Box::pin(sleep(call.limit)));
@@ -221,8 +221,8 @@ impl Stream for Call<'_> {
             Poll::Ready(Some(Ok(answer))) => Poll::Ready(Some(Ok(answer))),
             Poll::Ready(None) => {
                 *call.state = call.to;
-                *call.began = call.to == State::Open;
-                if call.writes && call.to == State::Idle {
+                *call.began = call.to == SessionState::Open;
+                if call.writes && call.to == SessionState::Idle {
                     call.generations.written(call.number);
                 }
                 Poll::Ready(None)
@@ -243,17 +243,17 @@ impl Stream for Call<'_> {
 
 impl Call<'_> {
     fn failed(&mut self, error: &sqlx::Error) {
-        match Failure::of(error) {
-            Failure::Refused => {}
-            Failure::ReadOnly => {
+        match ErrorEffect::of(error) {
+            ErrorEffect::Refused => {}
+            ErrorEffect::ReadOnly => {
                 self.generations.refused(self.fresh);
                 if !self.fresh {
-                    *self.state = State::Dead;
+                    *self.state = SessionState::Dead;
                 }
             }
-            Failure::Ended => *self.state = State::Dead,
-            Failure::Lost => {
-                *self.state = State::Dead;
+            ErrorEffect::Ended => *self.state = SessionState::Dead,
+            ErrorEffect::Lost => {
+                *self.state = SessionState::Dead;
                 self.generations.retire_all();
             }
         }
@@ -261,7 +261,7 @@ impl Call<'_> {
 }
 
 /// What an error says of its session.
-enum Failure {
+enum ErrorEffect {
     /// A statement was refused; the session goes on.
     Refused,
     /// The session takes no writes.
@@ -272,7 +272,7 @@ enum Failure {
     Lost,
 }
 
-impl Failure {
+impl ErrorEffect {
     fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(database) => {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     execute::{Message, misused},
-    session::{Held, Session},
+    session::{HeldConnection, Session},
 };
 
 /// Written to the log, and nowhere else. A transaction that writes nothing does not wait for a standby.
@@ -44,7 +44,7 @@ impl Session {
     /// # Errors
     /// The standby does not confirm in the time of a statement, or the database is not available.
     pub async fn wait_for_standby(&mut self) -> Result<(), sqlx::Error> {
-        let Some(Held { set, .. }) = &self.held else { return Err(misused()) };
+        let Some(HeldConnection { set, .. }) = &self.held else { return Err(misused()) };
         let limit = set.options.limit;
         // Not an error of a statement: what was to be done is done.
         let not_replicated = |error| sqlx::Error::Io(io::Error::other(NotReplicated(error)));

@@ -9,7 +9,7 @@ use super::set::{Connection, Set};
 
 /// What a session is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum SessionState {
     /// Nothing: it is outside of a transaction, and every answer has been read.
     Idle,
     /// A transaction, between two statements.
@@ -32,8 +32,8 @@ pub(super) enum State {
 )]
 pub(crate) struct Session {
     // Present until it is dropped.
-    pub(super) held: Option<Held>,
-    pub(super) state: State,
+    pub(super) held: Option<HeldConnection>,
+    pub(super) state: SessionState,
     /// Whether a transaction was begun and not ended for certain.
     pub(super) began: bool,
     /// Whether its connection was made for it.
@@ -45,7 +45,7 @@ pub(crate) struct Session {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldConnection {
     pub connection: Connection,
     pub set: Arc<Set>,
     permit: OwnedSemaphorePermit,
@@ -60,10 +60,10 @@ impl Session {
         set: Arc<Set>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let held = Held { connection, set, permit, also: None };
+        let held = HeldConnection { connection, set, permit, also: None };
         Self {
             held: Some(held),
-            state: State::Idle,
+            state: SessionState::Idle,
             began: false,
             fresh,
             writes: false,
@@ -80,7 +80,7 @@ impl Session {
 
     /// Whether the connection was lost.
     pub fn is_dead(&self) -> bool {
-        self.state == State::Dead
+        self.state == SessionState::Dead
     }
 
     /// Closes the connection, and gives back the right to have one.
@@ -93,9 +93,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         match self.state {
-            State::Idle => held.put_back(),
-            State::Dead => {}
-            State::Open | State::Unknown => {
+            SessionState::Idle => held.put_back(),
+            SessionState::Dead => {}
+            SessionState::Open | SessionState::Unknown => {
                 // Without a runtime nobody can wait for the answer: the session is closed.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(held.clean(self.began));
@@ -105,7 +105,7 @@ impl Drop for Session {
     }
 }
 
-impl Held {
+impl HeldConnection {
     fn put_back(self) {
         self.set.put_back(self.connection);
     }

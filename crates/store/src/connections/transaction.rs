@@ -6,7 +6,7 @@ use futures::stream::BoxStream;
 use sqlx::{Execute, Postgres};
 
 use super::{
-    execute::{Answer, Message, executor},
+    execute::{Message, StatementItem, executor},
     session::Session,
 };
 use crate::error::{StoreError, unanswered};
@@ -34,7 +34,7 @@ impl<S: BorrowMut<Session>> Transaction<S> {
     fn answers<'e, 'q: 'e>(
         &'e mut self,
         query: impl Execute<'q, Postgres> + 'q,
-    ) -> BoxStream<'e, Result<Answer, sqlx::Error>> {
+    ) -> BoxStream<'e, Result<StatementItem, sqlx::Error>> {
         Message::within(self.0.borrow_mut()).answers(query)
     }
 

@@ -29,7 +29,7 @@ pub struct Claim {
     /// restore.
     pub nonce: Option<i64>,
     /// How often it has been tried since it was accepted or replayed, this time included; tries
-    /// that do not count (see [`Verdict`]) are left out.
+    /// that do not count (see [`AttemptResult`]) are left out.
     pub tries: i32,
     /// Whether it was taken from a worker whose lease ran out.
     pub taken_over: bool,

@@ -19,7 +19,7 @@ const REASON_MAX: usize = 1000;
 
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AttemptResult {
     /// Fulfilled.
     Completed,
     /// Never to be tried again, with the reason.
@@ -49,15 +49,15 @@ pub struct EndedClaim {
     /// The number of the claim.
     pub attempt: i32,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: AttemptResult,
     /// Whether the try may have been taken. A claim counts as taken from its beginning, until it ends
     /// with [`Taken::Never`]; so a worker that dies leaves an order that may be fulfilled.
     pub taken: Taken,
 }
 
 /// A claim of which nothing more is known counts as taken.
-impl From<(OrderId, i32, Verdict)> for EndedClaim {
-    fn from((order_id, attempt, verdict): (OrderId, i32, Verdict)) -> Self {
+impl From<(OrderId, i32, AttemptResult)> for EndedClaim {
+    fn from((order_id, attempt, verdict): (OrderId, i32, AttemptResult)) -> Self {
         Self { order_id, attempt, verdict, taken: Taken::Maybe }
     }
 }
@@ -79,18 +79,20 @@ impl Store {
         let not_taken = not_taken.collect::<Vec<_>>();
         for EndedClaim { verdict, .. } in &finished {
             let (status, failure, delay) = match verdict {
-                Verdict::Completed => ("completed", None, None),
-                Verdict::Failed(why) => ("failed", Some(reason(why)), None),
-                Verdict::Retry(delay, why) | Verdict::Postponed(delay, why) => {
+                AttemptResult::Completed => ("completed", None, None),
+                AttemptResult::Failed(why) => ("failed", Some(reason(why)), None),
+                AttemptResult::Retry(delay, why) | AttemptResult::Postponed(delay, why) => {
                     ("pending", Some(reason(why)), Some(interval(*delay)))
                 }
-                Verdict::HandedBack => ("pending", None, None),
+                AttemptResult::HandedBack => ("pending", None, None),
             };
             statuses.push(status);
             failures.push(failure);
             delays.push(delay);
-            uncounted
-                .push(i32::from(matches!(verdict, Verdict::Postponed(..) | Verdict::HandedBack)));
+            uncounted.push(i32::from(matches!(
+                verdict,
+                AttemptResult::Postponed(..) | AttemptResult::HandedBack
+            )));
         }
         let ids: Vec<_> = finished.iter().map(|ended| ended.order_id.0).collect();
         let attempts: Vec<_> = finished.iter().map(|ended| ended.attempt).collect();

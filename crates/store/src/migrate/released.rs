@@ -8,19 +8,19 @@
 pub(super) struct InSteps {
     pub version: i64,
     pub table: &'static str,
-    pub steps: &'static [Step],
+    pub steps: &'static [MigrationStep],
     /// What the migration leaves out besides the texts of the steps: each text from its first words to its last ones.
-    pub left_out: &'static [Part],
+    pub left_out: &'static [MigrationPart],
 }
 
 /// Words with which a part of a migration's text begins and ends.
-pub(super) type Part = (&'static str, &'static str);
+pub(super) type MigrationPart = (&'static str, &'static str);
 
-pub(super) enum Step {
+pub(super) enum MigrationStep {
     /// Changes the table without reading its rows, unless this query says that it has been done.
     Change { unless: &'static str, sql: &'static str },
     /// Executes parts of the migration that read no rows, unless this query says that it has been done.
-    Parts { unless: &'static str, parts: &'static [Part] },
+    Parts { unless: &'static str, parts: &'static [MigrationPart] },
     /// Validates a constraint. Nobody waits behind that.
     Validate { constraint: &'static str },
     /// Builds an index concurrently, which the migration does otherwise: its name, and on what it is.
@@ -34,7 +34,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         version: 2,
         table: "products",
         steps: &[
-            Step::Change {
+            MigrationStep::Change {
                 unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'products'::regclass AND attname = 'held'
@@ -44,7 +44,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
             },
             // From here on, each change of stock has its entry, also those of the release before.
-            Step::Parts {
+            MigrationStep::Parts {
                 unless: "SELECT to_regclass('stock_ledger') IS NOT NULL",
                 parts: &[
                     ("CREATE TABLE stock_ledger (", "PRIMARY KEY (product_id, version)\n);"),
@@ -59,13 +59,16 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ),
                 ],
             },
-            Step::OpeningEntries,
-            Step::Validate { constraint: "products_held_check" },
-            Step::Index {
+            MigrationStep::OpeningEntries,
+            MigrationStep::Validate { constraint: "products_held_check" },
+            MigrationStep::Index {
                 name: "products_by_name",
                 on: "products (lower(name) text_pattern_ops, id) WHERE retired_at IS NULL",
             },
-            Step::Index { name: "products_on_sale", on: "products (id) WHERE retired_at IS NULL" },
+            MigrationStep::Index {
+                name: "products_on_sale",
+                on: "products (id) WHERE retired_at IS NULL",
+            },
         ],
         left_out: &[
             ("ALTER TABLE products", "CHECK (held >= 0);"),
@@ -79,7 +82,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         version: 2,
         table: "orders",
         steps: &[
-            Step::Change {
+            MigrationStep::Change {
                 unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'orders'::regclass AND attname = 'line_count'
@@ -93,10 +96,13 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ADD CONSTRAINT orders_customer_ref_check
                         CHECK (char_length(customer_ref) BETWEEN 1 AND 200) NOT VALID",
             },
-            Step::Validate { constraint: "orders_line_count_check" },
-            Step::Validate { constraint: "orders_customer_ref_check" },
-            Step::Index { name: "orders_by_status", on: "orders (status, created_at, id)" },
-            Step::Index {
+            MigrationStep::Validate { constraint: "orders_line_count_check" },
+            MigrationStep::Validate { constraint: "orders_customer_ref_check" },
+            MigrationStep::Index {
+                name: "orders_by_status",
+                on: "orders (status, created_at, id)",
+            },
+            MigrationStep::Index {
                 name: "orders_by_customer",
                 on: "orders (customer_ref, id DESC) WHERE customer_ref IS NOT NULL",
             },
@@ -106,7 +112,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
     InSteps {
         version: 5,
         table: "holds",
-        steps: &[Step::Index {
+        steps: &[MigrationStep::Index {
             name: "holds_by_order",
             on: "holds (order_id) WHERE order_id IS NOT NULL",
         }],
@@ -118,11 +124,11 @@ impl InSteps {
     /// The migration's text without what the steps have done.
     pub fn rest(&self, text: &str) -> String {
         let mut rest = text.to_owned();
-        for part in self.left_out.iter().chain(self.steps.iter().flat_map(Step::parts)) {
+        for part in self.left_out.iter().chain(self.steps.iter().flat_map(MigrationStep::parts)) {
             rest = without(&rest, part);
         }
         for step in self.steps {
-            if let Step::Index { name, on } = step {
+            if let MigrationStep::Index { name, on } = step {
                 rest = rest.replace(&format!("CREATE INDEX {name} ON {on};"), "");
             }
         }
@@ -130,8 +136,8 @@ impl InSteps {
     }
 }
 
-impl Step {
-    fn parts(&self) -> &'static [Part] {
+impl MigrationStep {
+    fn parts(&self) -> &'static [MigrationPart] {
         match self {
             Self::Parts { parts, .. } => parts,
             _ => &[],
@@ -140,13 +146,13 @@ impl Step {
 }
 
 /// The part of the text between these words, with them.
-pub(super) fn part<'t>(text: &'t str, (first, last): &Part) -> Option<&'t str> {
+pub(super) fn part<'t>(text: &'t str, (first, last): &MigrationPart) -> Option<&'t str> {
     let begin = text.find(first)?;
     let end = begin + text[begin..].find(last)? + last.len();
     text.get(begin..end)
 }
 
-fn without(text: &str, words: &Part) -> String {
+fn without(text: &str, words: &MigrationPart) -> String {
     part(text, words).map_or_else(|| text.to_owned(), |part| text.replacen(part, "", 1))
 }
 
@@ -165,12 +171,13 @@ mod tests {
     fn what_is_done_in_steps_stands_in_the_migration() {
         for released in IN_STEPS {
             let text = text(released.version);
-            for words in released.left_out.iter().chain(released.steps.iter().flat_map(Step::parts))
+            for words in
+                released.left_out.iter().chain(released.steps.iter().flat_map(MigrationStep::parts))
             {
                 assert!(part(text, words).is_some(), "{words:?}");
             }
             for step in released.steps {
-                if let Step::Index { name, on } = step {
+                if let MigrationStep::Index { name, on } = step {
                     assert!(text.contains(&format!("CREATE INDEX {name} ON {on};")), "{name}");
                     assert!(on.starts_with(released.table));
                 }

@@ -52,7 +52,7 @@ impl From<sqlx::Error> for MigrateError {
 }
 
 /// The connection of one run.
-pub(super) struct Session {
+pub(super) struct MigrationSession {
     pub connection: PgConnection,
     pub servers: Servers,
     /// How long a migration tries to get its locks.
@@ -66,7 +66,7 @@ pub(super) enum Change<'c> {
     Sql(&'c str),
 }
 
-impl Session {
+impl MigrationSession {
     pub(super) async fn open(servers: Servers, limit: Duration) -> Result<Self, MigrateError> {
         let connection = connect_alone(&servers, CONNECT_LIMIT).await?;
         Ok(Self { connection, servers, limit })

@@ -5,39 +5,39 @@ use std::time::Duration;
 use sqlx::migrate::Migration;
 
 use super::{
-    released::{Step, part},
-    session::{Change, MigrateError, Session},
+    released::{MigrationStep, part},
+    session::{Change, MigrateError, MigrationSession},
 };
 
 /// So many products get their first entry in the ledger at a time.
 const PRODUCTS_AT_ONCE: i64 = 1000;
 
-impl Session {
+impl MigrationSession {
     /// Does a step of a released migration.
     pub(super) async fn step(
         &mut self,
         table: &str,
-        step: &Step,
+        step: &MigrationStep,
         migration: &Migration,
     ) -> Result<(), MigrateError> {
         match step {
-            Step::Change { unless, sql } => self.change(table, unless, sql).await,
-            Step::Parts { unless, parts } => {
+            MigrationStep::Change { unless, sql } => self.change(table, unless, sql).await,
+            MigrationStep::Parts { unless, parts } => {
                 let text = migration.sql.as_str();
                 let sql: Vec<_> = parts.iter().filter_map(|words| part(text, words)).collect();
                 self.change(table, unless, &sql.join("\n")).await
             }
-            Step::Validate { constraint } => {
+            MigrationStep::Validate { constraint } => {
                 let what = format!("the check of {constraint}");
                 self.set_lock_timeout(Duration::ZERO).await?;
                 let sql = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}");
                 self.execute(&what, sql).await
             }
-            Step::Index { name, on } => {
+            MigrationStep::Index { name, on } => {
                 let sql = format!("CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}");
                 self.build(name, &sql, None).await
             }
-            Step::OpeningEntries => self.write_opening_entries().await,
+            MigrationStep::OpeningEntries => self.write_opening_entries().await,
         }
     }
 

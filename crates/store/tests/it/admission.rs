@@ -1,4 +1,4 @@
-use holdfast_domain::{Line, OrderStatus, ProductChange, ProductId, Quantity};
+use holdfast_domain::{OrderStatus, ProductChange, ProductId, Quantity, RequestedLine};
 use holdfast_store::{Batch, LockMode, OrderPage, Records, Store, StoreError};
 
 use crate::fixture::{
@@ -85,7 +85,8 @@ async fn the_database_itself_refuses_to_sell_what_is_not_there() {
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
     let mut allocator = batch.allocator().clone();
-    let order = allocator.order(&[Line::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
+    let order =
+        allocator.order(&[RequestedLine::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
     let change = ProductChange { delta: -6, ..allocator.changes()[0] };
     let mut stored = None;
     let orders = vec![plain_order(&order.lines, &mut stored)];
@@ -101,7 +102,8 @@ async fn a_batch_with_records_that_changes_no_product_is_refused() {
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
     let mut allocator = batch.allocator().clone();
-    let order = allocator.order(&[Line::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
+    let order =
+        allocator.order(&[RequestedLine::from_stock(lamp.id, Quantity::ONE)], None).unwrap();
     let mut stored = None;
     let orders = vec![plain_order(&order.lines, &mut stored)];
     let mut records = Records { orders, ..Records::default() };

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
-use holdfast_domain::{NewProduct, ProductName};
+use holdfast_domain::{ProductDraft, ProductName};
 use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{LockMode, OrderPage, Store, StoreError, StoreSettings};
 use tokio::task::JoinSet;
@@ -51,7 +51,7 @@ async fn a_change_whose_answer_is_lost_is_not_called_refused() {
     product(&store, 5).await;
     proxy.deaf_after(Some(b"Unheard"));
     let name = ProductName::new("Unheard".to_owned()).unwrap();
-    let new = NewProduct { name, ..new_product(1) };
+    let new = ProductDraft { name, ..new_product(1) };
     let lose_the_answer = async {
         let made = "SELECT EXISTS (SELECT FROM products WHERE name = 'Unheard')";
         until_true(direct.pool(), made).await;

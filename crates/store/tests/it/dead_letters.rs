@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use holdfast_domain::{OrderId, OrderStatus, ProductId, Quantity};
 use holdfast_store::{
-    CancelledOrder, DeadLetterFilter, DeadLetterPage, HoldRecord, LockMode, Ordered, Records,
+    Attribution, CancelledOrder, DeadLetterFilter, DeadLetterPage, HoldRecord, LockMode, Records,
     Replayed, Store, WantedRows,
-    fulfilment::{SweepRule, Verdict},
+    fulfilment::{AttemptResult, SweepRule},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     fulfilment::{LEASE, orders, read_one},
 };
 
-const EVE: Ordered<'static> = Ordered { by: "eve", note: Some("the carrier is back") };
+const EVE: Attribution<'static> = Attribution { by: "eve", note: Some("the carrier is back") };
 
 async fn fail(store: &Store, ids: &[OrderId]) {
     let claims = store.claim(ids, LEASE).await.unwrap();
@@ -20,7 +20,8 @@ async fn fail(store: &Store, ids: &[OrderId]) {
     let failed: Vec<_> = claims
         .iter()
         .map(|claim| {
-            (claim.order_id, claim.attempt, Verdict::Failed("no such street".to_owned())).into()
+            (claim.order_id, claim.attempt, AttemptResult::Failed("no such street".to_owned()))
+                .into()
         })
         .collect();
     store.finish(&failed).await.unwrap();
@@ -81,7 +82,10 @@ async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
     assert_eq!(claimed.since, order.earlier.last().unwrap().at);
     assert!(claimed.since > claimed.created_at);
     // A worker of its former life cannot write over it.
-    assert_eq!(store.finish(&[(ids[0], 1, Verdict::Completed).into()]).await.unwrap().done, []);
+    assert_eq!(
+        store.finish(&[(ids[0], 1, AttemptResult::Completed).into()]).await.unwrap().done,
+        []
+    );
 }
 
 #[tokio::test]
@@ -229,7 +233,7 @@ async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() 
     let batch = store.lock_batch(&wanted, LockMode::Wait).await.unwrap();
     let mut allocator = batch.allocator().clone();
     let unit_price = allocator.hold(lamp, Quantity::ONE, None, None).unwrap();
-    let noteless = Ordered { by: "ada", note: None };
+    let noteless = Attribution { by: "ada", note: None };
     let cancelled = [(2, None), (0, Some(EVE)), (3, None), (1, Some(noteless))]
         .map(|(at, ordered)| CancelledOrder { id: ids[at], ordered });
     let mut hold = None;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_domain::OrderId;
-use holdfast_store::{LockMode, Store, fulfilment::Verdict};
+use holdfast_store::{LockMode, Store, fulfilment::AttemptResult};
 
 use crate::fixture::{self, database_url, lock, new_product, settings, write_one_each};
 
@@ -36,7 +36,7 @@ async fn noted(synchronous_commit: &str) -> Vec<(String, String)> {
     let claims = store.claim(&orders, Duration::from_mins(1)).await.unwrap();
     let done: Vec<_> = claims
         .iter()
-        .map(|claim| (claim.order_id, claim.attempt, Verdict::Completed).into())
+        .map(|claim| (claim.order_id, claim.attempt, AttemptResult::Completed).into())
         .collect();
     assert_eq!(store.finish(&done).await.unwrap().done.len(), 1);
     sqlx::query_as("SELECT DISTINCT how, what FROM noted ORDER BY what, how")

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AllocatedLine, Line, Money, NewProduct, OrderId, Product, ProductId, ProductName, Quantity,
-    Stock,
+    AllocatedLine, Money, OrderId, Product, ProductDraft, ProductId, ProductName, Quantity,
+    RequestedLine, Stock,
 };
 use holdfast_sandbox::until;
 use holdfast_store::{
@@ -45,8 +45,8 @@ pub async fn until_true(pool: &sqlx::PgPool, sql: &'static str) {
     until(sql, async || sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.unwrap()).await;
 }
 
-pub fn new_product(stock: i64) -> NewProduct {
-    NewProduct {
+pub fn new_product(stock: i64) -> ProductDraft {
+    ProductDraft {
         name: ProductName::new("Lamp".to_owned()).unwrap(),
         description: None,
         price: Money::parse("12.50").unwrap(),
@@ -111,7 +111,9 @@ async fn write(
     let mut allocator = batch.allocator().clone();
     let mut orders: Vec<_> = asked
         .iter()
-        .map(|id| (allocator.order(&[Line::from_stock(*id, Quantity::ONE)], None).unwrap(), None))
+        .map(|id| {
+            (allocator.order(&[RequestedLine::from_stock(*id, Quantity::ONE)], None).unwrap(), None)
+        })
         .collect();
     let new_orders = orders
         .iter_mut()

@@ -4,7 +4,7 @@ use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_sandbox::{Postgres, PostgresOptions};
 use holdfast_store::{
     LockMode, Store, StoreError, StoreSettings,
-    fulfilment::{Claim, ClaimedOrder, EndedClaim, Verdict, WrittenClaims},
+    fulfilment::{AttemptResult, Claim, ClaimedOrder, EndedClaim, WrittenClaims},
 };
 
 use crate::fixture::{database_url, lock, product, settings, store, until_true, write_one_each};
@@ -42,7 +42,7 @@ async fn an_order_is_claimed_once_and_completed() {
     assert_eq!(rest.iter().map(|claim| claim.order_id).collect::<Vec<_>>(), ids[2..]);
     assert_eq!(status(&store, ids[0]).await, OrderStatus::Processing);
 
-    let done = [(ids[0], 1, Verdict::Completed).into()];
+    let done = [(ids[0], 1, AttemptResult::Completed).into()];
     assert_eq!(store.finish(&done).await.unwrap().done, ids[..1]);
     let order = store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!(order.status, OrderStatus::Completed);
@@ -58,14 +58,14 @@ async fn a_worker_whose_lease_ran_out_cannot_write_over_its_successor() {
     let heir = claim_one(&store, id, LEASE).await;
     assert_eq!((late.attempt, heir.attempt, heir.tries), (1, 2, 2));
     assert_eq!(store.extend(&[(id, late.attempt)], LEASE).await.unwrap().done, []);
-    let failed = Verdict::Failed("too late".to_owned());
+    let failed = AttemptResult::Failed("too late".to_owned());
     assert_eq!(
         store.finish(&[(id, late.attempt, failed).into()]).await.unwrap(),
         WrittenClaims::default()
     );
     assert_eq!(status(&store, id).await, OrderStatus::Processing);
     assert_eq!(store.extend(&[(id, heir.attempt)], LEASE).await.unwrap().done, [id]);
-    store.finish(&[(id, heir.attempt, Verdict::Completed).into()]).await.unwrap();
+    store.finish(&[(id, heir.attempt, AttemptResult::Completed).into()]).await.unwrap();
     assert_eq!(status(&store, id).await, OrderStatus::Completed);
 }
 
@@ -74,13 +74,13 @@ async fn verdicts_of_all_kinds_are_written_together() {
     let store = store().await;
     let ids = orders(&store, 4).await;
     store.claim(&ids, LEASE).await.unwrap();
-    let retry = Verdict::Retry(Duration::from_secs(1), "busy".to_owned());
+    let retry = AttemptResult::Retry(Duration::from_secs(1), "busy".to_owned());
     let written = store
         .finish(&[
-            (ids[0], 1, Verdict::Completed).into(),
-            (ids[1], 1, Verdict::Failed("no such street".to_owned())).into(),
+            (ids[0], 1, AttemptResult::Completed).into(),
+            (ids[1], 1, AttemptResult::Failed("no such street".to_owned())).into(),
             (ids[2], 1, retry).into(),
-            (ids[3], 1, Verdict::HandedBack).into(),
+            (ids[3], 1, AttemptResult::HandedBack).into(),
         ])
         .await
         .unwrap();
@@ -142,7 +142,7 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
     let ids = orders(&store, 2).await;
     // One goes straight through.
     claim_one(&store, ids[1], LEASE).await;
-    store.finish(&[(ids[1], 1, Verdict::Completed).into()]).await.unwrap();
+    store.finish(&[(ids[1], 1, AttemptResult::Completed).into()]).await.unwrap();
     let earlier: Option<String> =
         sqlx::query_scalar("SELECT earlier::text FROM orders WHERE id = $1")
             .bind(ids[1].0)
@@ -152,9 +152,9 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
     assert_eq!(earlier, None);
 
     let id = ids[0];
-    let retry = Verdict::Retry(Duration::ZERO, "busy".to_owned());
-    let postponed = Verdict::Postponed(Duration::ZERO, "asleep".to_owned());
-    for (attempt, verdict) in (1..).zip([retry, postponed, Verdict::HandedBack]) {
+    let retry = AttemptResult::Retry(Duration::ZERO, "busy".to_owned());
+    let postponed = AttemptResult::Postponed(Duration::ZERO, "asleep".to_owned());
+    for (attempt, verdict) in (1..).zip([retry, postponed, AttemptResult::HandedBack]) {
         claim_one(&store, id, LEASE).await;
         store.finish(&[(id, attempt, verdict).into()]).await.unwrap();
     }
@@ -199,7 +199,7 @@ async fn a_history_is_bounded_and_keeps_who_wanted_something() {
     .unwrap();
     for attempt in 1..=60 {
         claim_one(&store, id, LEASE).await;
-        let retry = Verdict::Retry(Duration::ZERO, format!("try {attempt}"));
+        let retry = AttemptResult::Retry(Duration::ZERO, format!("try {attempt}"));
         store.finish(&[(id, attempt, retry).into()]).await.unwrap();
     }
     let earlier = store.order(id).await.unwrap().unwrap().earlier;
@@ -237,7 +237,7 @@ async fn a_reason_is_kept_whatever_is_in_it() {
     let ids = orders(&store, 1).await;
     store.claim(&ids, LEASE).await.unwrap();
     let why = format!("a NUL \0 and an end {}", "é".repeat(5000));
-    store.finish(&[(ids[0], 1, Verdict::Failed(why)).into()]).await.unwrap();
+    store.finish(&[(ids[0], 1, AttemptResult::Failed(why)).into()]).await.unwrap();
     let failure = store.order(ids[0]).await.unwrap().unwrap().failure.unwrap();
     assert!(failure.starts_with("a NUL  and an end é"), "{failure}");
     assert_eq!(failure.chars().count(), 1000);
@@ -252,7 +252,7 @@ async fn leases_are_renewed_while_outcomes_are_written() {
         // In any order but that of the outcomes.
         let claims: Vec<_> = ids.iter().rev().map(|id| (*id, attempt)).collect();
         let back: Vec<EndedClaim> =
-            ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
+            ids.iter().map(|id| (*id, attempt, AttemptResult::HandedBack).into()).collect();
         let (extended, finished) = tokio::join!(
             tokio::spawn({
                 let store = store.clone();
@@ -295,7 +295,7 @@ async fn claims_read_no_more_than_their_own_orders() {
         let claims: Vec<_> = ids.iter().map(|id| (*id, attempt)).collect();
         assert_eq!(store.extend(&claims, LEASE).await.unwrap().done.len(), 1024);
         let back: Vec<_> =
-            ids.iter().map(|id| (*id, attempt, Verdict::HandedBack).into()).collect();
+            ids.iter().map(|id| (*id, attempt, AttemptResult::HandedBack).into()).collect();
         assert_eq!(store.finish(&back).await.unwrap().done.len(), 1024);
     }
     // A session reports its counts at its end at the latest.

@@ -1,7 +1,7 @@
 //! The ledger follows each change of a product's stock.
 
 use holdfast_domain::{
-    LedgerReason, Product, ProductName, ProductPatch, Stock, StockEdit, StockNote,
+    LedgerReason, Product, ProductChanges, ProductName, Stock, StockEdit, StockNote,
 };
 use holdfast_store::{IdempotencyKey, ResultKind, Store, StoreError};
 
@@ -17,9 +17,9 @@ async fn ledger(store: &Store, of: &Product) -> Vec<(LedgerReason, i64, i64, i64
         .collect()
 }
 
-fn stock(units: i64) -> ProductPatch {
+fn stock(units: i64) -> ProductChanges {
     let stock = Some(StockEdit::set(Stock::new(units).unwrap()));
-    ProductPatch { stock, ..ProductPatch::default() }
+    ProductChanges { stock, ..ProductChanges::default() }
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn every_change_of_stock_is_told_and_nothing_else() {
     locked().await.update(&stock(9)).await.unwrap();
     // Not the stock: version 3 has no entry, nor has version 4.
     let name = Some(ProductName::new("Torch".to_owned()).unwrap());
-    let renamed = ProductPatch { name, ..ProductPatch::default() };
+    let renamed = ProductChanges { name, ..ProductChanges::default() };
     locked().await.update(&renamed).await.unwrap();
     locked().await.update(&stock(9)).await.unwrap();
 

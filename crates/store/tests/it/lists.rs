@@ -127,7 +127,7 @@ async fn a_filter_that_fits_hardly_anything_gives_short_pages_and_misses_nothing
 
 async fn named(store: &Store, name: &str, stock: i64) -> i64 {
     let name = ProductName::new(name.to_owned()).unwrap();
-    let new = holdfast_domain::NewProduct { name, ..fixture::new_product(stock) };
+    let new = holdfast_domain::ProductDraft { name, ..fixture::new_product(stock) };
     store.create_product(&new).await.unwrap().id.0
 }
 

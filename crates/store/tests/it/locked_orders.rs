@@ -3,8 +3,8 @@
 use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_sandbox::until;
 use holdfast_store::{
-    DeadLetterPage, Ordered, Store,
-    fulfilment::{EndedClaim, Verdict, WrittenClaims},
+    Attribution, DeadLetterPage, Store,
+    fulfilment::{AttemptResult, EndedClaim, WrittenClaims},
 };
 use sqlx::PgTransaction;
 
@@ -13,7 +13,7 @@ use crate::{
     fulfilment::{LEASE, OVER, claim_one, orders, status},
 };
 
-const EVE: Ordered<'static> = Ordered { by: "eve", note: None };
+const EVE: Attribution<'static> = Attribution { by: "eve", note: None };
 
 async fn hold(store: &Store, id: OrderId) -> PgTransaction<'static> {
     let mut holder = store.pool().begin().await.unwrap();
@@ -40,7 +40,8 @@ async fn outcomes_are_written_beside_a_locked_order_and_its_own_after_it() {
     let ids = orders(&store, 20).await;
     store.claim(&ids, LEASE).await.unwrap();
     let holder = hold(&store, ids[7]).await;
-    let done: Vec<EndedClaim> = ids.iter().map(|id| (*id, 1, Verdict::Completed).into()).collect();
+    let done: Vec<EndedClaim> =
+        ids.iter().map(|id| (*id, 1, AttemptResult::Completed).into()).collect();
     let written = store.finish(&done).await.unwrap();
     assert_eq!(written.locked, [ids[7]]);
     assert_eq!(sorted(written.done), all_but(&ids, ids[7]));
@@ -71,7 +72,7 @@ async fn a_claim_that_a_later_attempt_has_taken_is_lost_and_not_locked() {
     claim_one(&store, id, OVER).await;
     claim_one(&store, id, LEASE).await;
     let holder = hold(&store, id).await;
-    let late = [(id, 1, Verdict::Completed).into()];
+    let late = [(id, 1, AttemptResult::Completed).into()];
     assert_eq!(store.finish(&late).await.unwrap(), WrittenClaims::default());
     assert_eq!(store.extend(&[(id, 1)], LEASE).await.unwrap(), WrittenClaims::default());
     drop(holder);
@@ -82,7 +83,7 @@ async fn dead(count: usize) -> (Store, Vec<OrderId>) {
     let ids = orders(&store, count).await;
     store.claim(&ids, LEASE).await.unwrap();
     let failed: Vec<EndedClaim> =
-        ids.iter().map(|id| (*id, 1, Verdict::Failed("no".to_owned())).into()).collect();
+        ids.iter().map(|id| (*id, 1, AttemptResult::Failed("no".to_owned())).into()).collect();
     assert_eq!(store.finish(&failed).await.unwrap().done.len(), count);
     (store, ids)
 }

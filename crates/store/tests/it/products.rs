@@ -1,4 +1,4 @@
-use holdfast_domain::{Description, ProductId, ProductPatch, Stock, StockEdit};
+use holdfast_domain::{ProductChanges, ProductDescription, ProductId, Stock, StockEdit};
 use holdfast_store::{MissedRows, StoreError};
 
 use crate::fixture::{self, product, store};
@@ -7,7 +7,7 @@ use crate::fixture::{self, product, store};
 async fn a_product_is_read_back_as_it_was_made() {
     let store = store().await;
     let mut new = fixture::new_product(5);
-    new.description = Some(Description::new("Grün & hell".to_owned()).unwrap());
+    new.description = Some(ProductDescription::new("Grün & hell".to_owned()).unwrap());
     let made = store.create_product(&new).await.unwrap();
     assert_eq!(store.product(made.id).await.unwrap(), Some(made.clone()));
     assert_eq!((made.name, made.description, made.price), (new.name, new.description, new.price));
@@ -21,9 +21,9 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     let before = product(&store, 5).await;
     let locked = store.lock_product(before.id).await.unwrap().unwrap();
     assert_eq!(locked.next_version(), 2);
-    let patch = ProductPatch {
+    let patch = ProductChanges {
         stock: Some(StockEdit::set(Stock::new(9).unwrap())),
-        ..ProductPatch::default()
+        ..ProductChanges::default()
     };
     let after = locked.update(&patch).await.unwrap();
     assert_eq!((after.stock.units(), after.version), (9, 2));

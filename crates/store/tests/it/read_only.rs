@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use holdfast_domain::{OrderId, Product, ProductId};
 use holdfast_sandbox::{Postgres, PostgresOptions};
-use holdfast_store::{Condition, LockMode, Store, StoreError, StoreSettings, fulfilment::Verdict};
+use holdfast_store::{
+    DatabaseState, LockMode, Store, StoreError, StoreSettings, fulfilment::AttemptResult,
+};
 
 use crate::fixture::{self, database_url, lock, new_product, product, settings, wanted};
 
@@ -52,7 +54,7 @@ async fn write_all(store: &Store, direct: &Store, pending: &[OrderId]) -> Result
     assert_eq!(claims.len(), pending.len());
     let done: Vec<_> = claims
         .iter()
-        .map(|claim| (claim.order_id, claim.attempt, Verdict::HandedBack).into())
+        .map(|claim| (claim.order_id, claim.attempt, AttemptResult::HandedBack).into())
         .collect();
     assert_eq!(store.finish(&done).await?.done.len(), pending.len());
     store.lock_batch(&wanted(&[made.id]), LockMode::Skip).await?.release().await?;
@@ -158,13 +160,13 @@ async fn a_probe_says_that_there_are_no_writes_and_then_that_there_are() {
     let store = Store::connect(&settings(&database_url(&direct).await));
     let limit = Duration::from_secs(10);
     let mut probe = store.probe();
-    assert_eq!(probe.ask(limit).await.unwrap(), Condition::Whole);
+    assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::Whole);
     take_writes(&direct, false).await;
     // A probe that is older than that hears of it when its connection is a new one.
     let mut probe = store.probe();
-    assert_eq!(probe.ask(limit).await.unwrap(), Condition::ReadOnly);
+    assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::ReadOnly);
     take_writes(&direct, true).await;
-    assert_eq!(probe.ask(limit).await.unwrap(), Condition::Whole);
+    assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::Whole);
 }
 
 /// A server that is told by its configuration, which its sessions follow at once.
@@ -188,7 +190,7 @@ async fn a_server_that_is_told_to_take_no_writes_and_then_to_take_them_does() {
     while store.create_product(&new_product(1)).await.is_ok() {
         assert!(begun.elapsed() < Duration::from_secs(10), "it never heard of it");
     }
-    assert_eq!(probe.ask(BACK_LIMIT).await.unwrap(), Condition::ReadOnly);
+    assert_eq!(probe.ask(BACK_LIMIT).await.unwrap(), DatabaseState::ReadOnly);
     open_all(&store, lamp.id).await;
     tell("off").await;
     let begun = Instant::now();
@@ -198,7 +200,7 @@ async fn a_server_that_is_told_to_take_no_writes_and_then_to_take_them_does() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     write_all(&store, &direct, &pending).await.unwrap();
-    assert_eq!(probe.ask(BACK_LIMIT).await.unwrap(), Condition::Whole);
+    assert_eq!(probe.ask(BACK_LIMIT).await.unwrap(), DatabaseState::Whole);
 }
 
 async fn create(store: &Store) -> Result<Product, StoreError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_store::{
     Store,
-    fulfilment::{SweepRule, Verdict},
+    fulfilment::{AttemptResult, SweepRule},
 };
 
 use crate::fixture::store;
@@ -44,7 +44,7 @@ async fn a_sweep_finds_what_was_lost_once() {
     let ids = orders(&store, 4).await;
     claim_one(&store, ids[1], LEASE).await;
     claim_one(&store, ids[2], OVER).await;
-    let retry = Verdict::Retry(Duration::from_mins(1), "busy".to_owned());
+    let retry = AttemptResult::Retry(Duration::from_mins(1), "busy".to_owned());
     claim_one(&store, ids[3], LEASE).await;
     store.finish(&[(ids[3], 1, retry).into()]).await.unwrap();
 
@@ -84,7 +84,7 @@ async fn what_was_handed_back_is_on_its_way_and_not_lost() {
     let id = orders(&store, 1).await[0];
     age_by(&store, id, "1 h").await;
     claim_one(&store, id, LEASE).await;
-    store.finish(&[(id, 1, Verdict::HandedBack).into()]).await.unwrap();
+    store.finish(&[(id, 1, AttemptResult::HandedBack).into()]).await.unwrap();
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, []);
     assert_eq!(found(&store, 10, Duration::ZERO).await, [id]);
 }
@@ -97,7 +97,7 @@ async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
     // Accepted, and: not published; in a worker's hands that died; waiting for its next try.
     claim_one(&store, ids[1], LEASE).await;
     claim_one(&store, ids[2], LEASE).await;
-    let retry = Verdict::Retry(Duration::from_secs(1), "no".to_owned());
+    let retry = AttemptResult::Retry(Duration::from_secs(1), "no".to_owned());
     store.finish(&[(ids[2], 1, retry).into()]).await.unwrap();
     // The same, accepted long before; and one that waits, as it was told, for its time.
     for id in &ids[3..] {
@@ -106,7 +106,7 @@ async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
     claim_one(&store, ids[3], LEASE).await;
     for id in &ids[4..] {
         claim_one(&store, *id, LEASE).await;
-        let retry = Verdict::Retry(Duration::from_mins(3), "no".to_owned());
+        let retry = AttemptResult::Retry(Duration::from_mins(3), "no".to_owned());
         store.finish(&[(*id, 1, retry).into()]).await.unwrap();
     }
     sqlx::query(
@@ -211,7 +211,7 @@ async fn after_a_loss_all_pending_orders_from_before_it_are_found_once() {
     let store = store().await;
     let ids = orders(&store, 6).await;
     claim_one(&store, ids[1], LEASE).await;
-    let retry = Verdict::Retry(Duration::from_mins(1), "busy".to_owned());
+    let retry = AttemptResult::Retry(Duration::from_mins(1), "busy".to_owned());
     claim_one(&store, ids[2], LEASE).await;
     store.finish(&[(ids[2], 1, retry).into()]).await.unwrap();
     let lost = store.clock().await.unwrap();
@@ -230,7 +230,7 @@ async fn orders_whose_next_attempt_is_ahead_are_listed_with_its_time() {
     let ids = orders(&store, 3).await;
     for (id, delay) in [(ids[0], 20), (ids[2], 5)] {
         claim_one(&store, id, LEASE).await;
-        let retry = Verdict::Retry(Duration::from_mins(delay), "busy".to_owned());
+        let retry = AttemptResult::Retry(Duration::from_mins(delay), "busy".to_owned());
         store.finish(&[(id, 1, retry).into()]).await.unwrap();
     }
     let found = store.set_aside(HORIZON, OrderId(0), 1).await.unwrap();
@@ -250,7 +250,7 @@ async fn unfinished_orders_are_counted_up_to_a_number_or_all() {
     let ids = orders(&store, 5).await;
     claim_one(&store, ids[0], LEASE).await;
     claim_one(&store, ids[1], LEASE).await;
-    store.finish(&[(ids[1], 1, Verdict::Completed).into()]).await.unwrap();
+    store.finish(&[(ids[1], 1, AttemptResult::Completed).into()]).await.unwrap();
     assert_eq!(store.count_unfinished(None).await.unwrap(), 4);
     assert_eq!(store.count_unfinished(Some(3)).await.unwrap(), 3);
     assert_eq!(store.count_unfinished(Some(100)).await.unwrap(), 4);

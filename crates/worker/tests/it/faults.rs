@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use holdfast_sandbox::{Port, Postgres, PostgresOptions, http_get};
-use holdfast_store::fulfilment::Verdict;
+use holdfast_store::fulfilment::AttemptResult;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
 use crate::fixture::{WorkerFixture, quick, until_status};
@@ -19,7 +19,7 @@ async fn a_worker_killed_in_mid_job_loses_nothing() {
     shop.until_empty().await;
     // The dead worker's claims are worth nothing any more.
     let late: Vec<_> =
-        ids.iter().map(|id| (*id, 1, Verdict::Failed("late".to_owned())).into()).collect();
+        ids.iter().map(|id| (*id, 1, AttemptResult::Failed("late".to_owned())).into()).collect();
     assert_eq!(shop.store.finish(&late).await.unwrap().done, []);
     assert_eq!(shop.count("completed").await, 50);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_queue::Loss;
-use holdfast_store::fulfilment::Verdict;
+use holdfast_store::fulfilment::AttemptResult;
 use holdfast_worker::{Simulated, WorkerSettings};
 
 use crate::fixture::{WorkerFixture, quick, until};
@@ -34,7 +34,7 @@ async fn a_lost_queue_is_filled_at_once_and_each_order_once() {
         // Some wait for their next attempt.
         let aside = &ids[..20];
         shop.store.claim(aside, HOUR).await.unwrap();
-        let retry = || Verdict::Retry(Duration::from_mins(30), "busy".to_owned());
+        let retry = || AttemptResult::Retry(Duration::from_mins(30), "busy".to_owned());
         let ended: Vec<_> = aside.iter().map(|id| (*id, 1, retry()).into()).collect();
         shop.store.finish(&ended).await.unwrap();
         // The workers keep what they have taken.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_domain::{Order, OrderStatus};
-use holdfast_store::{Ordered, fulfilment::Taken};
+use holdfast_store::{Attribution, fulfilment::Taken};
 use holdfast_telemetry::Registry;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated, webhook::Webhook};
 use tokio::net::TcpListener;
@@ -176,7 +176,7 @@ async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_
     shop.until("failed", 1).await;
     worker.shutdown(Duration::from_secs(5)).await;
     assert!(shop.order(ids[0]).await.may_be_fulfilled);
-    let replayed = shop.store.replay(&ids, Ordered { by: "ada", note: None }).await.unwrap();
+    let replayed = shop.store.replay(&ids, Attribution { by: "ada", note: None }).await.unwrap();
     assert_eq!(replayed.orders.len(), 1);
     let order = shop.order(ids[0]).await;
     assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, true));
@@ -221,7 +221,7 @@ async fn an_attempt_of_a_release_that_knows_of_none_of_this_may_have_been_taken(
         .map(|claim| holdfast_store::fulfilment::EndedClaim {
             order_id: claim.order_id,
             attempt: claim.attempt,
-            verdict: holdfast_store::fulfilment::Verdict::HandedBack,
+            verdict: holdfast_store::fulfilment::AttemptResult::HandedBack,
             taken: Taken::Never,
         })
         .collect();

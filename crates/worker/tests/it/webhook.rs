@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use holdfast_domain::{OrderId, OrderStatus};
-use holdfast_store::Ordered;
+use holdfast_store::Attribution;
 use holdfast_telemetry::Registry;
 use holdfast_worker::{WorkerSettings, webhook::Webhook};
 use serde_json::{Value, json};
@@ -184,7 +184,7 @@ async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries()
         Receiver::start(|_, number| ReceiverReply::Status([422, 500, 500, 500, 200][number])).await;
     let (shop, id, _worker) = sent_to(&receiver).await;
     shop.until("failed", 1).await;
-    let ordered = Ordered { by: "ada", note: None };
+    let ordered = Attribution { by: "ada", note: None };
     let swept = shop.store.replay(&[id], ordered).await.unwrap().orders;
     shop.publish(&[swept[0].order_id]).await;
     shop.until("completed", 1).await;

@@ -45,7 +45,7 @@ impl fmt::Debug for IssuerKey {
 pub struct KeySet(HashMap<String, Vec<Arc<IssuerKey>>>);
 
 #[derive(Deserialize)]
-struct Document<'a> {
+struct KeySetDocument<'a> {
     #[serde(borrow)]
     keys: Vec<&'a RawValue>,
 }
@@ -57,7 +57,7 @@ impl KeySet {
     /// # Errors
     /// It is no JWK set.
     pub fn read(text: &[u8], allowed: &[Algorithm]) -> Result<Self, JsonError> {
-        let document: Document<'_> = json::from_slice(text)?;
+        let document: KeySetDocument<'_> = json::from_slice(text)?;
         let mut set = Self::default();
         for raw in document.keys.into_iter().take(KEYS_MAX) {
             let Ok(jwk) = json::from_str::<Jwk>(raw.get()) else { continue };

@@ -15,18 +15,18 @@ const PRELIMINARY: &str = ".part";
 
 /// The folder.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct ArchiveFolder(PathBuf);
 
 /// A file that is on the disk, under its preliminary name.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Preliminary<'a> {
-    folder: &'a Folder,
+    folder: &'a ArchiveFolder,
     path: PathBuf,
     name: String,
 }
 
-impl Folder {
+impl ArchiveFolder {
     /// It must be there: one that is not is a mistyped one, or a disk that is not mounted.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let is_folder =

@@ -47,7 +47,7 @@ pub(super) enum Chunks {
 /// The body is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a chunked body is malformed")]
-pub(super) struct Malformed;
+pub(super) struct MalformedBody;
 
 impl BodyEnd {
     /// A body of so many bytes.
@@ -69,7 +69,7 @@ impl BodyEnd {
     ///
     /// # Errors
     /// They are no chunks.
-    pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
         match self {
             Self::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -89,7 +89,7 @@ impl BodyEnd {
 
 impl Chunks {
     /// Goes over some of the next bytes, at least one.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
         if let Self::Data(left) = self {
             let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
             *left -= taken as u64;
@@ -123,7 +123,7 @@ impl Chunks {
             }
             (Self::TrailerLf(lines), b'\n') => Self::Trailer(lines + 1),
             (Self::Lf, b'\n') => Self::Ended,
-            _ => return Err(Malformed),
+            _ => return Err(MalformedBody),
         };
         Ok(1)
     }
@@ -183,7 +183,7 @@ mod tests {
             &long,
             &trailers,
         ] {
-            assert_eq!(BodyEnd::chunked().pass(text.as_bytes()), Err(Malformed), "{text:?}");
+            assert_eq!(BodyEnd::chunked().pass(text.as_bytes()), Err(MalformedBody), "{text:?}");
         }
     }
 }

@@ -22,12 +22,12 @@ use tokio::{
 
 use super::{
     body_end::BodyEnd,
-    request_head::{Head, Refusal, has_end, inspect},
-    state::{ConnectionState, Phase},
+    request_head::{Head, RefusedHead, has_end, inspect},
+    state::{ConnectionPhase, ConnectionState},
 };
 use crate::{
     byte_budget::{BudgetSpent, Charge},
-    problem::Kind,
+    problem::ProblemKind,
 };
 
 /// The most that is read at once.
@@ -81,7 +81,7 @@ impl ClientStream {
 
     /// Whether the next request may be looked at.
     fn is_idle(&self) -> bool {
-        matches!(self.state.phase(), Phase::Idle | Phase::Head)
+        matches!(self.state.phase(), ConnectionPhase::Idle | ConnectionPhase::Head)
     }
 
     fn give_approved(&mut self, out: &mut ReadBufCursor<'_>) {
@@ -104,16 +104,23 @@ impl ClientStream {
     }
 
     /// Looks at the beginning of a request. How many of the bytes are for hyper; `None`: none yet.
-    fn look(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    fn look(&mut self, bytes: &[u8]) -> Result<Option<usize>, RefusedHead> {
         match inspect(bytes, self.head_bytes_max) {
             Head::Partial => Ok(None),
             Head::Refused(refusal) => Err(refusal),
             Head::Complete { bytes: head, mut body } => {
                 // A body that is malformed at once is refused with its head.
                 let passed = body.pass(&bytes[head..]).map_err(|_| {
-                    Refusal::new(Kind::Unreadable, "The chunks of the body are malformed.")
+                    RefusedHead::new(
+                        ProblemKind::Unreadable,
+                        "The chunks of the body are malformed.",
+                    )
                 })?;
-                self.state.enter(if body.is_reached() { Phase::Busy } else { Phase::Body });
+                self.state.enter(if body.is_reached() {
+                    ConnectionPhase::Busy
+                } else {
+                    ConnectionPhase::Body
+                });
                 self.body = body;
                 self.seen = 0;
                 Ok(Some(head + passed))
@@ -122,8 +129,13 @@ impl ClientStream {
     }
 
     /// Takes bytes that come where a head is expected. Whether some are ready for hyper.
-    fn take_head(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> Result<bool, Refusal> {
-        let spent = |_| Refusal::new(Kind::Overloaded, Kind::Overloaded.explanation());
+    fn take_head(
+        &mut self,
+        bytes: &[u8],
+        out: &mut ReadBufCursor<'_>,
+    ) -> Result<bool, RefusedHead> {
+        let spent =
+            |_| RefusedHead::new(ProblemKind::Overloaded, ProblemKind::Overloaded.explanation());
         if self.held.is_empty() {
             match self.look(bytes)? {
                 // Nearly every request comes alone and in one piece, which is held nowhere.
@@ -142,13 +154,13 @@ impl ClientStream {
             self.hold(bytes).map_err(spent)?;
             self.look_at_held()?;
         }
-        if self.approved == 0 && self.state.phase() == Phase::Idle {
-            self.state.enter(Phase::Head);
+        if self.approved == 0 && self.state.phase() == ConnectionPhase::Idle {
+            self.state.enter(ConnectionPhase::Head);
         }
         Ok(false)
     }
 
-    fn look_at_held(&mut self) -> Result<(), Refusal> {
+    fn look_at_held(&mut self) -> Result<(), RefusedHead> {
         let full = self.held.len() >= self.head_bytes_max;
         // The first bytes may be wrong already.
         if !full && self.seen > 0 && !has_end(&self.held, self.seen) {
@@ -174,8 +186,8 @@ impl ClientStream {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         out.put_slice(&bytes[..passed]);
         // It may be answered already.
-        if self.body.is_reached() && self.state.phase() == Phase::Body {
-            self.state.enter(Phase::Busy);
+        if self.body.is_reached() && self.state.phase() == ConnectionPhase::Body {
+            self.state.enter(ConnectionPhase::Busy);
         }
         self.hold_for_later(&bytes[passed..]);
         Ok(())
@@ -184,7 +196,7 @@ impl ClientStream {
     /// Keeps the beginning of the next request, which is looked at when this one is answered.
     fn hold_for_later(&mut self, bytes: &[u8]) {
         if self.hold(bytes).is_err() {
-            self.state.refuse_for(Kind::Overloaded);
+            self.state.refuse_for(ProblemKind::Overloaded);
         }
     }
 
@@ -253,11 +265,11 @@ impl ClientStream {
             self.state.stay();
             return false;
         }
-        if self.state.phase() == Phase::Head {
-            self.state.refuse_for(Kind::Overloaded);
+        if self.state.phase() == ConnectionPhase::Head {
+            self.state.refuse_for(ProblemKind::Overloaded);
         } else if evicted {
             // A request may be on its way.
-            self.state.refuse(Refusal::new(Kind::SlowRequest, MADE_ROOM));
+            self.state.refuse(RefusedHead::new(ProblemKind::SlowRequest, MADE_ROOM));
         }
         true
     }
@@ -286,8 +298,8 @@ impl Read for ClientStream {
             }
             // What came while the request before it was answered.
             if self.is_idle() && self.held.len() > self.seen {
-                if self.state.phase() == Phase::Idle {
-                    self.state.enter(Phase::Head);
+                if self.state.phase() == ConnectionPhase::Idle {
+                    self.state.enter(ConnectionPhase::Head);
                 }
                 if let Err(refusal) = self.look_at_held() {
                     self.state.refuse(refusal);
@@ -304,7 +316,8 @@ impl Read for ClientStream {
 impl ClientStream {
     /// What hyper writes by itself, although no request has reached it that it may not like.
     fn is_hypers_own(&self, bytes: &[u8]) -> bool {
-        matches!(self.state.phase(), Phase::Busy | Phase::Body) && bytes.starts_with(b"HTTP/1.1 4")
+        matches!(self.state.phase(), ConnectionPhase::Busy | ConnectionPhase::Body)
+            && bytes.starts_with(b"HTTP/1.1 4")
     }
 
     fn written(&self, written: &Poll<io::Result<usize>>) {
@@ -323,7 +336,7 @@ impl Write for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.is_hypers_own(bytes) {
-            self.state.refuse_for(Kind::Unreadable);
+            self.state.refuse_for(ProblemKind::Unreadable);
             return Poll::Ready(Ok(bytes.len()));
         }
         let Some(socket) = &mut self.socket else {
@@ -342,7 +355,7 @@ impl Write for ClientStream {
         if let Some(first) = parts.first()
             && self.is_hypers_own(first)
         {
-            self.state.refuse_for(Kind::Unreadable);
+            self.state.refuse_for(ProblemKind::Unreadable);
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
         let Some(socket) = &mut self.socket else {
@@ -359,8 +372,8 @@ impl Write for ClientStream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.state.flushed();
-        if self.state.phase() == Phase::Answered && self.body.is_reached() {
-            self.state.enter(Phase::Idle);
+        if self.state.phase() == ConnectionPhase::Answered && self.body.is_reached() {
+            self.state.enter(ConnectionPhase::Idle);
             if !self.held.is_empty() {
                 // hyper takes it that there is nothing to read.
                 context.waker().wake_by_ref();

@@ -10,7 +10,7 @@ use std::{mem::MaybeUninit, net::Ipv6Addr};
 use axum::http::{HeaderValue, Uri};
 
 use super::body_end::BodyEnd;
-use crate::problem::Kind;
+use crate::problem::ProblemKind;
 
 /// The most header lines of a request.
 pub(super) const HEADERS_MAX: usize = 100;
@@ -25,21 +25,21 @@ pub(super) enum Head {
     /// A good head of so many bytes.
     Complete { bytes: usize, body: BodyEnd },
     /// It is answered with a problem, and its connection ends.
-    Refused(Refusal),
+    Refused(RefusedHead),
 }
 
 /// Why a request is refused before it reaches a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub kind: Kind,
+pub(super) struct RefusedHead {
+    pub kind: ProblemKind,
     /// For the person who sent the request.
     pub detail: &'static str,
     /// The request's own id, where it could be read.
     pub request_id: Option<HeaderValue>,
 }
 
-impl Refusal {
-    pub fn new(kind: Kind, detail: &'static str) -> Self {
+impl RefusedHead {
+    pub fn new(kind: ProblemKind, detail: &'static str) -> Self {
         Self { kind, detail, request_id: None }
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn inspect(bytes: &[u8], max: usize) -> Head {
         Err((kind, detail)) => {
             let id = request.headers.iter().find(|it| it.name.eq_ignore_ascii_case("x-request-id"));
             let request_id = id.and_then(|id| HeaderValue::from_bytes(id.value).ok());
-            Head::Refused(Refusal { kind, detail, request_id })
+            Head::Refused(RefusedHead { kind, detail, request_id })
         }
     }
 }
@@ -76,13 +76,13 @@ pub(super) fn has_end(bytes: &[u8], seen: usize) -> bool {
     })
 }
 
-type Wrong = (Kind, &'static str);
+type HeadError = (ProblemKind, &'static str);
 
-fn check(request: &httparse::Request<'_, '_>) -> Result<BodyEnd, Wrong> {
-    let unreadable = |detail| Err((Kind::Unreadable, detail));
+fn check(request: &httparse::Request<'_, '_>) -> Result<BodyEnd, HeadError> {
+    let unreadable = |detail| Err((ProblemKind::Unreadable, detail));
     let target = request.path.unwrap_or_default();
     if target.len() > TARGET_BYTES_MAX {
-        return Err((Kind::TargetTooLong, Kind::TargetTooLong.explanation()));
+        return Err((ProblemKind::TargetTooLong, ProblemKind::TargetTooLong.explanation()));
     }
     let method = request.method.unwrap_or_default();
     let valid = Uri::try_from(target).is_ok_and(|uri| match target {
@@ -154,12 +154,13 @@ fn is_host(value: &[u8]) -> bool {
     }
 }
 
-fn malformed(error: httparse::Error) -> Refusal {
-    let unreadable = |detail| Refusal::new(Kind::Unreadable, detail);
+fn malformed(error: httparse::Error) -> RefusedHead {
+    let unreadable = |detail| RefusedHead::new(ProblemKind::Unreadable, detail);
     match error {
-        httparse::Error::TooManyHeaders => {
-            Refusal::new(Kind::HeadersTooLarge, "The request has more than 100 header lines.")
-        }
+        httparse::Error::TooManyHeaders => RefusedHead::new(
+            ProblemKind::HeadersTooLarge,
+            "The request has more than 100 header lines.",
+        ),
         httparse::Error::Version => {
             unreadable("Only the versions 1.0 and 1.1 of HTTP are served here.")
         }
@@ -174,10 +175,10 @@ fn malformed(error: httparse::Error) -> Refusal {
 }
 
 /// The request line or the headers are longer than a head may be.
-fn too_large(bytes: &[u8]) -> Refusal {
+fn too_large(bytes: &[u8]) -> RefusedHead {
     let line_ends = bytes.contains(&b'\n');
-    let kind = if line_ends { Kind::HeadersTooLarge } else { Kind::TargetTooLong };
-    Refusal::new(kind, kind.explanation())
+    let kind = if line_ends { ProblemKind::HeadersTooLarge } else { ProblemKind::TargetTooLong };
+    RefusedHead::new(kind, kind.explanation())
 }
 
 #[cfg(test)]
@@ -186,7 +187,7 @@ mod tests {
 
     const MAX: usize = 16 * 1024;
 
-    fn refused(head: &str) -> Kind {
+    fn refused(head: &str) -> ProblemKind {
         match inspect(head.as_bytes(), MAX) {
             Head::Refused(refusal) => refusal.kind,
             other => panic!("{head:?}: {other:?}"),
@@ -240,7 +241,7 @@ mod tests {
             "GET * HTTP/1.1\r\nhost: a\r\n\r\n",
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}",
         ] {
-            assert_eq!(refused(head), Kind::Unreadable, "{head:?}");
+            assert_eq!(refused(head), ProblemKind::Unreadable, "{head:?}");
         }
     }
 
@@ -248,7 +249,7 @@ mod tests {
     fn a_host_is_one_and_valid() {
         for host in ["", "host: a\r\nHost: a\r\n", "host:\r\n", "host: a b\r\n", "host: a/b\r\n"] {
             let head = format!("GET / HTTP/1.1\r\n{host}\r\n");
-            assert_eq!(refused(&head), Kind::Unreadable, "{host:?}");
+            assert_eq!(refused(&head), ProblemKind::Unreadable, "{host:?}");
         }
         for host in ["u@a", "a:b", "a:123456", ":80", "a,b", "[::1", "::1", "a:1:2", "[::1]x", "ü"]
         {
@@ -257,7 +258,10 @@ mod tests {
         for host in ["a", "a:1", "a.b-c.test:65535", "127.0.0.1:8000", "[::1]", "[::1]:80", "a_b"] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
-        assert_eq!(refused("GET / HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n"), Kind::Unreadable);
+        assert_eq!(
+            refused("GET / HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n"),
+            ProblemKind::Unreadable
+        );
     }
 
     #[test]
@@ -280,29 +284,29 @@ mod tests {
             "transfer-encoding: \r\n",
         ] {
             let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
-            assert_eq!(refused(&head), Kind::Unreadable, "{headers:?}");
+            assert_eq!(refused(&head), ProblemKind::Unreadable, "{headers:?}");
         }
         assert_eq!(
             refused("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n"),
-            Kind::Unreadable
+            ProblemKind::Unreadable
         );
     }
 
     #[test]
     fn sizes_are_bounded() {
         let line = |bytes| format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(bytes));
-        assert_eq!(refused(&line(TARGET_BYTES_MAX)), Kind::TargetTooLong);
-        assert_eq!(refused(&line(2 * MAX)), Kind::TargetTooLong);
+        assert_eq!(refused(&line(TARGET_BYTES_MAX)), ProblemKind::TargetTooLong);
+        assert_eq!(refused(&line(2 * MAX)), ProblemKind::TargetTooLong);
         assert!(matches!(
             inspect(line(TARGET_BYTES_MAX - 1).as_bytes(), MAX),
             Head::Complete { .. }
         ));
         let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(MAX));
-        assert_eq!(refused(&large), Kind::HeadersTooLarge);
-        assert_eq!(refused(&large[..MAX]), Kind::HeadersTooLarge);
+        assert_eq!(refused(&large), ProblemKind::HeadersTooLarge);
+        assert_eq!(refused(&large[..MAX]), ProblemKind::HeadersTooLarge);
         assert_eq!(inspect(&large.as_bytes()[..MAX - 1], MAX), Head::Partial);
         let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(HEADERS_MAX));
-        assert_eq!(refused(&many), Kind::HeadersTooLarge);
+        assert_eq!(refused(&many), ProblemKind::HeadersTooLarge);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::request_head::Refusal;
-use crate::problem::Kind;
+use super::request_head::RefusedHead;
+use crate::problem::ProblemKind;
 
 /// How slow a client may be.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ impl Patience {
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// The first byte of a request.
     Idle,
     /// The rest of a head.
@@ -56,7 +56,7 @@ pub(super) enum Phase {
     Answered,
 }
 
-impl Phase {
+impl ConnectionPhase {
     const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Busy, Self::Answered];
 }
 
@@ -80,7 +80,7 @@ pub(in crate::http) struct ConnectionState {
     /// Whether the client has closed its side.
     closed: AtomicBool,
     waker: AtomicWaker,
-    refusal: Mutex<Option<Refusal>>,
+    refusal: Mutex<Option<RefusedHead>>,
     /// The socket, when hyper is done with it.
     returned: Mutex<Option<TcpStream>>,
 }
@@ -89,7 +89,7 @@ impl ConnectionState {
     pub fn new(epoch: Instant, leaving: Arc<AtomicUsize>) -> Self {
         let state = Self {
             epoch,
-            phase: AtomicU8::new(Phase::Idle as u8),
+            phase: AtomicU8::new(ConnectionPhase::Idle as u8),
             since: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             progress: AtomicU64::new(0),
@@ -102,7 +102,7 @@ impl ConnectionState {
             refusal: Mutex::new(None),
             returned: Mutex::new(None),
         };
-        state.enter(Phase::Idle);
+        state.enter(ConnectionPhase::Idle);
         state
     }
 
@@ -115,11 +115,14 @@ impl ConnectionState {
         self.epoch + Duration::from_millis(millis)
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        Phase::ALL.into_iter().nth(self.phase.load(Relaxed).into()).unwrap_or(Phase::Busy)
+    pub(super) fn phase(&self) -> ConnectionPhase {
+        ConnectionPhase::ALL
+            .into_iter()
+            .nth(self.phase.load(Relaxed).into())
+            .unwrap_or(ConnectionPhase::Busy)
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: ConnectionPhase) {
         self.since.store(self.now(), Relaxed);
         self.phase.store(phase as u8, Relaxed);
     }
@@ -161,10 +164,10 @@ impl ConnectionState {
         }
         let since = self.instant(self.since.load(Relaxed));
         match self.phase() {
-            Phase::Idle => Some(since + patience.idle),
-            Phase::Head => Some(since + patience.header),
+            ConnectionPhase::Idle => Some(since + patience.idle),
+            ConnectionPhase::Head => Some(since + patience.header),
             // The service has limits of its own.
-            Phase::Body | Phase::Busy | Phase::Answered => None,
+            ConnectionPhase::Body | ConnectionPhase::Busy | ConnectionPhase::Answered => None,
         }
     }
 
@@ -180,9 +183,9 @@ impl ConnectionState {
         }
         let since = self.since.load(Relaxed);
         match self.phase() {
-            Phase::Idle => Some((Waits::Idle, since)),
-            Phase::Head | Phase::Body => Some((Waits::InARequest, since)),
-            Phase::Busy | Phase::Answered => None,
+            ConnectionPhase::Idle => Some((Waits::Idle, since)),
+            ConnectionPhase::Head | ConnectionPhase::Body => Some((Waits::InARequest, since)),
+            ConnectionPhase::Busy | ConnectionPhase::Answered => None,
         }
     }
 
@@ -228,19 +231,19 @@ impl ConnectionState {
         self.waker.register(waker);
     }
 
-    pub(super) fn refuse(&self, refusal: Refusal) {
+    pub(super) fn refuse(&self, refusal: RefusedHead) {
         self.refusal.lock().get_or_insert(refusal);
     }
 
-    pub(super) fn refuse_for(&self, kind: Kind) {
-        self.refuse(Refusal::new(kind, kind.explanation()));
+    pub(super) fn refuse_for(&self, kind: ProblemKind) {
+        self.refuse(RefusedHead::new(kind, kind.explanation()));
     }
 
     pub(super) fn is_refused(&self) -> bool {
         self.refusal.lock().is_some()
     }
 
-    pub(super) fn take_refusal(&self) -> Option<Refusal> {
+    pub(super) fn take_refusal(&self) -> Option<RefusedHead> {
         self.refusal.lock().take()
     }
 
@@ -293,21 +296,21 @@ mod tests {
     async fn each_phase_has_its_deadline() {
         let state = ConnectionState::new(Instant::now(), Arc::default());
         assert_eq!(seconds_left(&state), Some(60));
-        state.enter(Phase::Head);
+        state.enter(ConnectionPhase::Head);
         assert_eq!(seconds_left(&state), Some(5));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(seconds_left(&state), Some(3));
-        for phase in [Phase::Body, Phase::Busy, Phase::Answered] {
+        for phase in [ConnectionPhase::Body, ConnectionPhase::Busy, ConnectionPhase::Answered] {
             state.enter(phase);
             assert_eq!(seconds_left(&state), None, "{phase:?}");
         }
-        assert_eq!(state.phase(), Phase::Answered);
+        assert_eq!(state.phase(), ConnectionPhase::Answered);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_must_make_progress_at_a_rate() {
         let state = ConnectionState::new(Instant::now(), Arc::default());
-        state.enter(Phase::Answered);
+        state.enter(ConnectionPhase::Answered);
         state.write_stalled();
         assert_eq!(seconds_left(&state), Some(10));
         // One byte a second is progress, and too little of it.
@@ -330,9 +333,9 @@ mod tests {
         let waits = || state.waits().map(|(waits, since)| (waits, state.millis_since(since)));
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(waits(), Some((Waits::Idle, 3000)));
-        state.enter(Phase::Body);
+        state.enter(ConnectionPhase::Body);
         assert_eq!(waits(), Some((Waits::InARequest, 0)));
-        state.enter(Phase::Busy);
+        state.enter(ConnectionPhase::Busy);
         assert_eq!(waits(), None);
         state.write_stalled();
         assert_eq!(waits(), Some((Waits::InARequest, 0)));
@@ -344,10 +347,10 @@ mod tests {
         let state = ConnectionState::new(Instant::now(), Arc::clone(&leaving));
         tokio::time::advance(Duration::from_secs(3)).await;
         let (_, since) = state.waits().unwrap();
-        for next in [Phase::Head, Phase::Body, Phase::Busy] {
+        for next in [ConnectionPhase::Head, ConnectionPhase::Body, ConnectionPhase::Busy] {
             state.evict(since);
             state.evict(since);
-            assert!(state.is_evicted() || state.phase() != Phase::Idle);
+            assert!(state.is_evicted() || state.phase() != ConnectionPhase::Idle);
             assert_eq!(leaving.load(Relaxed), 1, "it counts once");
             state.enter(next);
             assert!(!state.is_evicted(), "{next:?}");

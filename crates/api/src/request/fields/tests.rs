@@ -6,7 +6,7 @@ use holdfast_domain::OrderStatus;
 use crate::{
     access::Caller,
     orders::Status,
-    problem::Kind,
+    problem::ProblemKind,
     request::{PageLimit, tests::LIMITS},
 };
 
@@ -29,7 +29,7 @@ fn wrong(body: &str) -> Vec<String> {
     match read() {
         Ok(()) => Vec::new(),
         Err(problem) => {
-            assert_eq!(problem.kind(), Kind::Validation);
+            assert_eq!(problem.kind(), ProblemKind::Validation);
             problem.fields().map(ToOwned::to_owned).collect()
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     api_keys::{self, KeyRequest, MadeKeyBody, RATE_MAX},
     app::App,
     endpoint::{Access, Created, Endpoint, Tag, WRITES},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{
         Input, JsonBody, Reading, Request, Value, Wrong, array_between, date_time, integer_between,
     },
@@ -32,7 +32,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   seconds.",
     answer: "The key",
     headers: &[],
-    problems: &[&[Kind::TooManyKeys], WRITES],
+    problems: &[&[ProblemKind::TooManyKeys], WRITES],
 };
 
 /// The most words in a list of scopes; there are fewer scopes, but one may stand there twice.
@@ -122,7 +122,7 @@ pub(super) async fn create(
 ) -> Result<Created<MadeKeyBody>, Problem> {
     let made = KeyRequest::from(new).make(&app.store).await?.ok_or_else(|| {
         let detail = format!("There are {LIVE_KEYS_MAX} valid keys. Revoke one first.");
-        Problem::with_detail(Kind::TooManyKeys, detail)
+        Problem::with_detail(ProblemKind::TooManyKeys, detail)
     })?;
     tracing::info!(id = made.made.id, name = made.made.name, "an API key was made");
     Ok(Created::new(&made).with(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))

@@ -9,7 +9,7 @@ use crate::{
     access::Scope,
     api_keys::KeyBody,
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::Problem,
     request::{PageLimit, Query, Request},
@@ -45,7 +45,7 @@ pub(super) async fn list(
     State(app): State<App>,
     Query(asked): Query<ListApiKeys>,
     uri: Uri,
-) -> Result<Page<KeyBody>, Problem> {
+) -> Result<PageAnswer<KeyBody>, Problem> {
     let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;
     let scope = CursorScope::new("api-keys");
     let after: Option<String> = Cursor::position(asked.cursor, &scope)?;

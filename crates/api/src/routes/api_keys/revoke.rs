@@ -8,8 +8,8 @@ use crate::{
     api_keys::KeyBody,
     app::App,
     endpoint::{Access, Endpoint, Tag, WRITES},
-    problem::{Kind, Problem},
-    request::{Named, PathText},
+    problem::{Problem, ProblemKind},
+    request::{PathArgument, PathText},
 };
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -23,7 +23,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     description: "It stops being valid on every replica within seconds. Revoking it again changes nothing.",
     answer: "The key, revoked",
     headers: &[],
-    problems: &[&[Kind::NotFound], WRITES],
+    problems: &[&[ProblemKind::NotFound], WRITES],
 };
 
 /// The public part of a key.
@@ -41,12 +41,13 @@ impl PathText for KeyId {
 
 pub(super) async fn revoke(
     State(app): State<App>,
-    Named(KeyId(id)): Named<KeyId>,
+    PathArgument(KeyId(id)): PathArgument<KeyId>,
 ) -> Result<Json<KeyBody>, Problem> {
     // PostgreSQL takes no NUL in a text.
     let key = if id.contains('\0') { None } else { app.store.revoke_api_key(&id).await? };
-    let key = key
-        .ok_or_else(|| Problem::with_detail(Kind::NotFound, "There is no API key with this id."))?;
+    let key = key.ok_or_else(|| {
+        Problem::with_detail(ProblemKind::NotFound, "There is no API key with this id.")
+    })?;
     tracing::info!(id = key.id, name = key.name, "an API key was revoked");
     Ok(Json(key.into()))
 }

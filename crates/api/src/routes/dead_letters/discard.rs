@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::Method};
 use holdfast_admission::{CancelOrder, OrderedBy};
-use holdfast_domain::{Operator, OperatorNote, Order, OrderId, OrderStatus};
+use holdfast_domain::{OperatorName, OperatorNote, Order, OrderId, OrderStatus};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     app::App,
     endpoint::{ADMISSION, Access, Endpoint, Tag},
     orders::{OrderHistoryBody, View, unknown},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Id, Input, JsonBody, Reading, Request, Value, Wrong},
 };
 
@@ -31,7 +31,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   that it is not fulfilled and will not be, since its units are sold again.",
     answer: "The order, cancelled",
     headers: &[],
-    problems: &[&[Kind::NotFound, Kind::OrderMoved, Kind::StockFull], ADMISSION],
+    problems: &[
+        &[ProblemKind::NotFound, ProblemKind::OrderMoved, ProblemKind::StockFull],
+        ADMISSION,
+    ],
 };
 
 /// Who wants an order discarded, why, and in which state it is.
@@ -39,7 +42,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 pub struct Discard {
     /// Who wants it: 1 to 200 characters, kept in the order's history.
     #[field(example = "ada@shop.example")]
-    by: Operator,
+    by: OperatorName,
     /// Why: 1 to 500 characters, kept there too.
     #[field(example = "the receiver has no such order")]
     note: Option<OperatorNote>,

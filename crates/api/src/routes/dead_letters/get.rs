@@ -9,7 +9,7 @@ use crate::{
     app::App,
     endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderHistoryBody, View},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -24,7 +24,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     description: "The history has each try and why it failed. `GET /orders/{id}` shows the same of any order.",
     answer: "The order, which has failed",
     headers: &[],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 pub(super) async fn get(
@@ -34,8 +34,8 @@ pub(super) async fn get(
     let id = id.0;
     match failed(&app, id).await {
         Ok(order) => Ok(Json(View::Shop.with_history(order))),
-        Err(problem) if problem.kind() == Kind::OrderMoved => Err(Problem::with_detail(
-            Kind::NotFound,
+        Err(problem) if problem.kind() == ProblemKind::OrderMoved => Err(Problem::with_detail(
+            ProblemKind::NotFound,
             format!("The order {id} has not failed, or not any more; see /orders/{id}."),
         )),
         Err(problem) => Err(problem),

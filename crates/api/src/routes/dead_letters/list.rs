@@ -10,11 +10,11 @@ use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace};
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderBody, View},
     problem::Problem,
-    request::{PageLimit, Query, Request, Time},
+    request::{FilterTime, PageLimit, Query, Request},
 };
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -48,17 +48,17 @@ pub struct ListDeadLetters {
     product_id: Option<ProductId>,
     /// Only orders that failed at this time or later
     #[field(nullable = false)]
-    failed_since: Option<Time>,
+    failed_since: Option<FilterTime>,
     /// Only orders that failed before this time
     #[field(nullable = false)]
-    failed_before: Option<Time>,
+    failed_before: Option<FilterTime>,
 }
 
 pub(super) async fn list(
     State(app): State<App>,
     Query(asked): Query<ListDeadLetters>,
     uri: Uri,
-) -> Result<Page<OrderBody>, Problem> {
+) -> Result<PageAnswer<OrderBody>, Problem> {
     let ListDeadLetters { limit, cursor, product_id, failed_since, failed_before } = asked;
     let filter = DeadLetterFilter {
         product: product_id,

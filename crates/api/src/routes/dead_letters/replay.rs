@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::Method};
 use holdfast_admission::OrderedBy;
-use holdfast_domain::{Operator, OperatorNote, OrderId};
+use holdfast_domain::{OperatorName, OperatorNote, OrderId};
 
 use super::failed;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     app::App,
     endpoint::{Access, Endpoint, Tag, WRITES},
     orders::{OrderHistoryBody, View, unknown},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Id, JsonBody, Request},
 };
 
@@ -26,7 +26,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   message id. Who wanted it and why is kept in the order's history.",
     answer: "The order, pending or already further",
     headers: &[],
-    problems: &[&[Kind::NotFound, Kind::OrderMoved], WRITES],
+    problems: &[&[ProblemKind::NotFound, ProblemKind::OrderMoved], WRITES],
 };
 
 /// Who wants it, and why.
@@ -34,7 +34,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 pub struct OperatorRequest {
     /// Who wants it: 1 to 200 characters, kept in the order's history.
     #[field(example = "ada@shop.example")]
-    by: Operator,
+    by: OperatorName,
     /// Why: 1 to 500 characters, kept there too.
     #[field(example = "the carrier is back")]
     note: Option<OperatorNote>,
@@ -51,7 +51,7 @@ pub(super) async fn replay(
     let order = failed(&app, id).await?;
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
     if !replayed.locked.is_empty() {
-        return Err(Problem::new(Kind::Locked));
+        return Err(Problem::new(ProblemKind::Locked));
     }
     let was_ours = !replayed.orders.is_empty();
     app.admission

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::Method};
 use holdfast_admission::OrderedBy;
-use holdfast_domain::{Invalid, Operator, OperatorNote, OrderId, ProductId};
+use holdfast_domain::{Invalid, OperatorName, OperatorNote, OrderId, ProductId};
 use holdfast_store::{DeadLetterFilter, DeadLetterPage, OrderPlace, Replayed};
 use serde::Serialize;
 use utoipa::{
@@ -13,12 +13,13 @@ use utoipa::{
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, Scope as CursorScope},
+    cursor::{Cursor, CursorScope},
     endpoint::{Access, Endpoint, Tag, WRITES},
     orders::Status,
     problem::Problem,
     request::{
-        Fields, Input, JsonBody, PageLimit, Reading, Request, Time, Value, Wrong, array_between,
+        Fields, FilterTime, Input, JsonBody, PageLimit, Reading, Request, Value, Wrong,
+        array_between,
     },
 };
 
@@ -63,7 +64,7 @@ const REPLAYED_MAX: usize = 1000;
 pub struct ReplayMany {
     /// Who wants it: 1 to 200 characters, kept in each order's history.
     #[field(example = "ada@shop.example")]
-    by: Operator,
+    by: OperatorName,
     /// Why: 1 to 500 characters, kept there too.
     #[field(example = "the carrier is back")]
     note: Option<OperatorNote>,
@@ -72,9 +73,9 @@ pub struct ReplayMany {
     /// Only orders with this product on one of their lines.
     product_id: Option<ProductId>,
     /// Only orders that failed at this time or later.
-    failed_since: Option<Time>,
+    failed_since: Option<FilterTime>,
     /// Only orders that failed before this time.
-    failed_before: Option<Time>,
+    failed_before: Option<FilterTime>,
     /// `true` for all of them.
     all: Option<True>,
     /// With a filter: at most that many are replayed by this request; 100 if not given.

@@ -18,7 +18,7 @@ use crate::{
     holds::{HoldBody, HoldState},
     idempotency::{self, ClientKey, add_price, add_texts},
     limits::OrderLimits,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{
         Input, KeyedBody, NamedCustomer, Reading, Request, Value, Wrong, integer, whole_number,
     },
@@ -42,12 +42,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     headers: &[LOCATION, REPLAYED],
     problems: &[
         &[
-            Kind::NotFound,
-            Kind::NotEnoughStock,
-            Kind::SaleNotOpen,
-            Kind::SaleOver,
-            Kind::OverLimit,
-            Kind::PriceChanged,
+            ProblemKind::NotFound,
+            ProblemKind::NotEnoughStock,
+            ProblemKind::SaleNotOpen,
+            ProblemKind::SaleOver,
+            ProblemKind::OverLimit,
+            ProblemKind::PriceChanged,
         ],
         ADMISSION,
     ],

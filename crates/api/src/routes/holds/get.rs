@@ -8,7 +8,7 @@ use crate::{
     app::App,
     endpoint::{Access, Endpoint, READS, Tag},
     holds::{HoldBody, unknown},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -24,7 +24,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   back already.",
     answer: "The hold",
     headers: &[],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 pub(super) async fn get(

@@ -10,7 +10,7 @@ use holdfast_store::HoldPage;
 use crate::{
     access::{Caller, Scope},
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     holds::{HoldBody, HoldState},
     problem::Problem,
@@ -59,7 +59,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(asked): Query<ListHolds>,
     uri: Uri,
-) -> Result<Page<HoldBody>, Problem> {
+) -> Result<PageAnswer<HoldBody>, Problem> {
     let ListHolds { limit, cursor, product_id, customer_ref, status } = asked;
     let customer = NamedCustomer::or_own(customer_ref, &caller);
     let status = status.map(|HoldState(status)| status);

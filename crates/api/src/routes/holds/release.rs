@@ -9,7 +9,7 @@ use crate::{
     app::App,
     endpoint::{ADMISSION, Access, Endpoint, NoContent, Tag},
     holds::unknown,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -24,7 +24,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     description: "Its units are in stock again at once.",
     answer: "The hold is released",
     headers: &[],
-    problems: &[&[Kind::NotFound, Kind::HoldEnded], ADMISSION],
+    problems: &[&[ProblemKind::NotFound, ProblemKind::HoldEnded], ADMISSION],
 };
 
 pub(super) async fn release(

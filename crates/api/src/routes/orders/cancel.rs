@@ -9,7 +9,7 @@ use crate::{
     app::App,
     endpoint::{ADMISSION, Access, Endpoint, Tag},
     orders::{OrderBody, View, unknown},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -28,7 +28,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   an operator settles it.",
     answer: "The order, cancelled",
     headers: &[],
-    problems: &[&[Kind::NotFound, Kind::OrderMoved, Kind::OrderMayBeFulfilled], ADMISSION],
+    problems: &[
+        &[ProblemKind::NotFound, ProblemKind::OrderMoved, ProblemKind::OrderMayBeFulfilled],
+        ADMISSION,
+    ],
 };
 
 pub(super) async fn cancel(

@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use holdfast_admission::{OrderDecision, PlaceOrder, Refusal};
 use holdfast_domain::{
-    CustomerRef, HoldId, Line, Lines, Metadata, Money, OrderId, ProductId, Quantity,
+    CustomerRef, HoldId, Lines, Metadata, Money, OrderId, ProductId, Quantity, RequestedLine,
 };
 use holdfast_telemetry::{propagation, traces};
 use tracing::Span;
@@ -24,7 +24,7 @@ use crate::{
     holds,
     idempotency::{self, ClientKey},
     orders::AcceptedBody,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Fields, KeyedBody, NamedCustomer, Request},
 };
 
@@ -47,13 +47,13 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
     headers: &[LOCATION, REPLAYED],
     problems: &[
         &[
-            Kind::NotFound,
-            Kind::NotEnoughStock,
-            Kind::SaleNotOpen,
-            Kind::SaleOver,
-            Kind::OverLimit,
-            Kind::PriceChanged,
-            Kind::HoldEnded,
+            ProblemKind::NotFound,
+            ProblemKind::NotEnoughStock,
+            ProblemKind::SaleNotOpen,
+            ProblemKind::SaleOver,
+            ProblemKind::OverLimit,
+            ProblemKind::PriceChanged,
+            ProblemKind::HoldEnded,
         ],
         ADMISSION,
     ],
@@ -129,7 +129,7 @@ impl NewOrder {
             (Some(items), ..) => items.0,
             (None, Some(product_id), Some(quantity)) => {
                 let (hold, expected_price) = (self.hold_id, self.expected_price);
-                Lines::from_iter([Line { product_id, quantity, hold, expected_price }])
+                Lines::from_iter([RequestedLine { product_id, quantity, hold, expected_price }])
             }
             // `one_form` has asked for one of the two.
             (None, ..) => return Err(Problem::body("must have product_id and quantity, or items")),

@@ -8,7 +8,7 @@ use crate::{
     app::App,
     endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderHistoryBody, View, unknown},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -23,7 +23,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     description: "`history` has each step of its life so far. Where an order stands is also in `status`.",
     answer: "The order",
     headers: &[],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 pub(super) async fn get(

@@ -10,7 +10,7 @@ use holdfast_store::{OrderPage, OrderPlace};
 use crate::{
     access::{Caller, Scope},
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     orders::{OrderBody, Status, View},
     problem::Problem,
@@ -61,7 +61,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(asked): Query<ListOrders>,
     uri: Uri,
-) -> Result<Page<OrderBody>, Problem> {
+) -> Result<PageAnswer<OrderBody>, Problem> {
     let ListOrders { limit, cursor, product_id, customer_ref, status } = asked;
     let customer = NamedCustomer::or_own(customer_ref, &caller);
     let status = status.map(|Status(status)| status);

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     endpoint::{Access, Created, Endpoint, REPLAYED, Tag, WRITES},
     idempotency::{self, ClientKey},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Id, Input, KeyedBody, Reading, Request, Value, WholeNumber, Wrong},
     stock_ledger::LedgerBody,
 };
@@ -36,7 +36,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   and the units are counted once. Without one, look into the stock ledger before trying again.",
     answer: "The entry in the stock ledger",
     headers: &[REPLAYED],
-    problems: &[&[Kind::NotFound, Kind::NotEnoughStock, Kind::StockFull], WRITES],
+    problems: &[
+        &[ProblemKind::NotFound, ProblemKind::NotEnoughStock, ProblemKind::StockFull],
+        WRITES,
+    ],
 };
 
 /// A relative change of a product's stock.
@@ -92,18 +95,18 @@ pub(super) async fn adjust(
         }
         // Another request has taken the key since we looked: now we shall see what it did.
     }
-    Err(Problem::new(Kind::Overloaded))
+    Err(Problem::new(ProblemKind::Overloaded))
 }
 
 /// What the key has led to, if anything.
 async fn earlier(app: &App, id: i64, key: &IdempotencyKey) -> Result<Option<LedgerEntry>, Problem> {
     let Some(result) = app.store.keyed(key).await? else { return Ok(None) };
     if result.kind != ResultKind::Adjustment || !key.led_to(&result) {
-        return Err(Problem::new(Kind::KeyReused));
+        return Err(Problem::new(ProblemKind::KeyReused));
     }
     // A key's row is written with its entry, and nobody takes entries away.
     let entry = app.store.stock_change(ProductId(id), result.id).await?;
-    entry.map(Some).ok_or_else(|| Problem::new(Kind::Internal))
+    entry.map(Some).ok_or_else(|| Problem::new(ProblemKind::Internal))
 }
 
 /// Changes the stock under the product's lock. `None` if somebody else has taken the key meanwhile.

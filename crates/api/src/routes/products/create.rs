@@ -4,13 +4,13 @@ use axum::{
     extract::State,
     http::{HeaderValue, Method, header},
 };
-use holdfast_domain::{Description, Money, NewProduct as DomainProduct, ProductName, Stock};
+use holdfast_domain::{Money, ProductDescription, ProductDraft, ProductName, Stock};
 
 use crate::{
     access::Scope,
     app::App,
     endpoint::{Access, Created, ETAG, Endpoint, LOCATION, Tag, WRITES},
-    etag::Tag as EntityTag,
+    etag::ProductTag,
     problem::Problem,
     products::ProductBody,
     request::{JsonBody, Request},
@@ -38,7 +38,7 @@ pub struct NewProduct {
     name: ProductName,
     /// Up to 10,000 characters.
     #[field(example = "Two groups, brass")]
-    description: Option<Description>,
+    description: Option<ProductDescription>,
     /// What one unit costs, with at most two decimals; a text such as `"499.90"` is taken too.
     #[field(example = 499.90)]
     price: Money,
@@ -52,11 +52,11 @@ pub(super) async fn create(
     JsonBody(new): JsonBody<NewProduct>,
 ) -> Result<Created<ProductBody>, Problem> {
     let NewProduct { name, description, price, stock } = new;
-    let new = DomainProduct { name, description, price, stock };
+    let new = ProductDraft { name, description, price, stock };
     let product = ProductBody::from(app.store.create_product(&new).await?);
     let location = HeaderValue::from_str(&format!("/products/{}", product.id));
     Ok(Created::new(&product)
-        .with(header::ETAG, EntityTag::of(&product).header())
+        .with(header::ETAG, ProductTag::of(&product).header())
         .with(header::LOCATION, location.map_err(Problem::internal)?))
 }
 

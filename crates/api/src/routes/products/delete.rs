@@ -8,7 +8,7 @@ use crate::{
     app::App,
     endpoint::{Access, Endpoint, NoContent, Tag, WRITES},
     etag::IfMatch,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::Id,
 };
 
@@ -24,7 +24,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   ordered. With `If-Match`, only if nothing has changed since, a sale included.",
     answer: "The product is deleted",
     headers: &[],
-    problems: &[&[Kind::NotFound], WRITES],
+    problems: &[&[ProblemKind::NotFound], WRITES],
 };
 
 pub(super) async fn delete(

@@ -17,9 +17,9 @@ use tracing::{Instrument as _, Span};
 use crate::{
     access::Scope,
     app::App,
-    endpoint::{Access, Answer, Description, ETAG, Endpoint, Found, READS, Tag},
-    etag::{IfNoneMatch, Tag as EntityTag},
-    problem::{Kind, Problem},
+    endpoint::{Access, Answer, Description, ETAG, Endpoint, JsonOk, READS, Tag},
+    etag::{IfNoneMatch, ProductTag},
+    problem::{Problem, ProblemKind},
     products::{CachedProduct, ProductBody},
     request::Id,
 };
@@ -36,7 +36,7 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
                   effect. With `If-None-Match`, what the client has already is not sent again.",
     answer: "The product",
     headers: &[ETAG],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 /// The product, or that it has not changed.
@@ -62,7 +62,7 @@ pub(crate) async fn get(
     let hit = app.cache.get(id, load).await.map_err(|error| not_loaded(&error))?;
     let hit = hit.ok_or_else(|| Problem::unknown_product(id))?;
     request.record("holdfast.cache.tier", tier(hit.tier));
-    let tag = EntityTag::new(hit.version, &hit.body);
+    let tag = ProductTag::new(hit.version, &hit.body);
     let mut response = if condition.is_known(&tag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -86,7 +86,7 @@ impl IntoResponse for ProductAnswer {
 
 impl Answer for ProductAnswer {
     fn describe(description: &mut Description) {
-        Found::<ProductBody>::describe(description);
+        JsonOk::<ProductBody>::describe(description);
         description.answers.push((StatusCode::NOT_MODIFIED, None));
     }
 }
@@ -115,11 +115,11 @@ fn tier(tier: Tier) -> &'static str {
 }
 
 fn not_loaded(error: &holdfast_cache::LoadError) -> Problem {
-    let kind = error.downcast_ref::<StoreError>().map_or(Kind::Internal, Problem::kind_of);
-    Problem::new(kind).because(Shared(Arc::clone(error)))
+    let kind = error.downcast_ref::<StoreError>().map_or(ProblemKind::Internal, Problem::kind_of);
+    Problem::new(kind).because(SharedError(Arc::clone(error)))
 }
 
 /// An error that other callers were given too.
 #[derive(Debug, thiserror::Error)]
 #[error("the product could not be loaded")]
-struct Shared(#[source] Arc<dyn std::error::Error + Send + Sync>);
+struct SharedError(#[source] Arc<dyn std::error::Error + Send + Sync>);

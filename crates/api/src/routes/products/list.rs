@@ -10,7 +10,7 @@ use holdfast_store::{ProductPage, ProductPlace};
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::Problem,
     products::ProductBody,
@@ -69,7 +69,7 @@ pub(super) async fn list(
     State(app): State<App>,
     Query(asked): Query<ListProducts>,
     uri: Uri,
-) -> Result<Page<ProductBody>, Problem> {
+) -> Result<PageAnswer<ProductBody>, Problem> {
     let ListProducts { skip, limit, cursor, name, in_stock } = asked;
     let scope = CursorScope::new("products")
         .filter(name.as_ref().map(ProductName::as_str))

@@ -9,9 +9,9 @@ use holdfast_domain::ProductId;
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, Page, Scope as CursorScope, page},
+    cursor::{Cursor, CursorScope, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     request::{Id, PageLimit, Query, Request},
     stock_ledger::LedgerBody,
 };
@@ -29,7 +29,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   its end. A deleted product keeps its ledger.",
     answer: "The changes",
     headers: &[],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 /// Which changes a list shows.
@@ -48,7 +48,7 @@ pub(super) async fn list(
     id: Id<ProductId>,
     Query(asked): Query<ListStockLedger>,
     uri: Uri,
-) -> Result<Page<LedgerBody>, Problem> {
+) -> Result<PageAnswer<LedgerBody>, Problem> {
     let id = id.0;
     let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;
     let scope = CursorScope::new("stock-ledger").filter(Some(id));

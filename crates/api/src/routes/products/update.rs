@@ -5,16 +5,16 @@ use axum::{
     http::{Method, header},
 };
 use holdfast_domain::{
-    Description, LedgerReason, Money, Product, ProductId, ProductName, ProductPatch as DomainPatch,
+    LedgerReason, Money, Product, ProductChanges, ProductDescription, ProductId, ProductName,
     Stock, StockEdit,
 };
 
 use crate::{
     access::Scope,
     app::App,
-    endpoint::{Access, ETAG, Endpoint, Found, Tag, WRITES},
-    etag::{IfMatch, Tag as EntityTag},
-    problem::{FieldError, Kind, Problem},
+    endpoint::{Access, ETAG, Endpoint, JsonOk, Tag, WRITES},
+    etag::{IfMatch, ProductTag},
+    problem::{FieldError, Problem, ProblemKind},
     products::ProductBody,
     request::{Fields, Id, JsonBody, Request, Version},
 };
@@ -35,7 +35,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   included), the answer is 409 or 412 with the product's `version` now, and nothing happens.",
     answer: "The product, as it is now",
     headers: &[ETAG],
-    problems: &[&[Kind::NotFound, Kind::VersionConflict], WRITES],
+    problems: &[&[ProblemKind::NotFound, ProblemKind::VersionConflict], WRITES],
 };
 
 /// What to change of a product. What is left out stays.
@@ -51,7 +51,7 @@ pub struct ProductPatch {
     /// Up to 10,000 characters; null takes it away.
     #[field(example = "Two groups, brass")]
     #[allow(clippy::option_option)] // left out, null or a text
-    description: Option<Option<Description>>,
+    description: Option<Option<ProductDescription>>,
     /// What one unit costs, for orders from now on.
     #[field(nullable = false, example = 449.00)]
     price: Option<Money>,
@@ -79,7 +79,7 @@ pub(super) async fn update(
     id: Id<ProductId>,
     conditions: IfMatch,
     JsonBody(change): JsonBody<ProductPatch>,
-) -> Result<Found<ProductBody>, Problem> {
+) -> Result<JsonOk<ProductBody>, Problem> {
     let conditions = conditions.read()?;
     let id = id.0;
     if id < 1 {
@@ -100,20 +100,25 @@ pub(super) async fn update(
     Ok(answer(product))
 }
 
-fn answer(product: Product) -> Found<ProductBody> {
+fn answer(product: Product) -> JsonOk<ProductBody> {
     let product = ProductBody::from(product);
-    Found::new(&product).with(header::ETAG, EntityTag::of(&product).header())
+    JsonOk::new(&product).with(header::ETAG, ProductTag::of(&product).header())
 }
 
 impl ProductPatch {
     /// The patch for the locked `product`, whose stock may be `max_stock` at most; `None` if
     /// nothing is to change.
-    fn applied_to(self, product: &Product, max_stock: i64) -> Result<Option<DomainPatch>, Problem> {
+    fn applied_to(
+        self,
+        product: &Product,
+        max_stock: i64,
+    ) -> Result<Option<ProductChanges>, Problem> {
         let Self { name, description, price, stock, stock_change, version } = self;
         if version.is_some_and(|Version(expected)| expected != product.version) {
             return Err(Problem::version_conflict(product.id.0, product.version));
         }
-        let mut patch = DomainPatch { name, description, price, stock: stock.map(StockEdit::set) };
+        let mut patch =
+            ProductChanges { name, description, price, stock: stock.map(StockEdit::set) };
         let wrong = |field, what: &str| {
             Problem::validation(vec![FieldError::new(
                 field,
@@ -154,7 +159,7 @@ mod tests {
         }
     }
 
-    fn change(body: &str) -> Result<Option<DomainPatch>, Problem> {
+    fn change(body: &str) -> Result<Option<ProductChanges>, Problem> {
         read::<ProductPatch>(body)?.applied_to(&product(), 100)
     }
 
@@ -201,6 +206,6 @@ mod tests {
     #[test]
     fn another_version_is_a_conflict() {
         let problem = change(r#"{"stock":1,"version":2}"#).unwrap_err();
-        assert_eq!(problem.kind(), Kind::VersionConflict);
+        assert_eq!(problem.kind(), ProblemKind::VersionConflict);
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     access::Scope,
     app::App,
     endpoint::{Access, Endpoint, NoContent, Tag, WRITES},
-    problem::{Kind, Problem},
-    request::Named,
+    problem::{Problem, ProblemKind},
+    request::PathArgument,
 };
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -24,12 +24,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   stay. One that a FlashSale on Kubernetes has made comes back as long as that is there.",
     answer: "The sale is deleted",
     headers: &[],
-    problems: &[&[Kind::NotFound], WRITES],
+    problems: &[&[ProblemKind::NotFound], WRITES],
 };
 
 pub(super) async fn delete(
     State(app): State<App>,
-    Named(name): Named<SaleName>,
+    PathArgument(name): PathArgument<SaleName>,
 ) -> Result<NoContent, Problem> {
     if !app.store.delete_sale(&name).await? {
         return Err(unknown());

@@ -8,8 +8,8 @@ use crate::{
     access::Scope,
     app::App,
     endpoint::{Access, Endpoint, READS, Tag},
-    problem::{Kind, Problem},
-    request::Named,
+    problem::{Problem, ProblemKind},
+    request::PathArgument,
     sales::{ReportBody, SaleBody, SaleWithReportBody},
 };
 
@@ -24,12 +24,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     description: "`report` tells how much was sold, and why requests were refused.",
     answer: "The sale",
     headers: &[],
-    problems: &[&[Kind::NotFound], READS],
+    problems: &[&[ProblemKind::NotFound], READS],
 };
 
 pub(super) async fn get(
     State(app): State<App>,
-    Named(name): Named<SaleName>,
+    PathArgument(name): PathArgument<SaleName>,
 ) -> Result<Json<SaleWithReportBody>, Problem> {
     let now = app.store.clock().await?;
     let sale = app.store.sale(&name).await?.ok_or_else(unknown)?;

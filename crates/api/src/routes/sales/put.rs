@@ -12,9 +12,9 @@ use crate::{
     access::Scope,
     app::App,
     endpoint::{Access, Endpoint, Tag, WRITES},
-    problem::{FieldError, Kind, Problem},
+    problem::{FieldError, Problem, ProblemKind},
     request::{
-        Input, JsonBody, Named, Reading, Request, Value, Wrong, array_between, date_time,
+        Input, JsonBody, PathArgument, Reading, Request, Value, Wrong, array_between, date_time,
         integer_between, whole_number,
     },
     sales::SaleBody,
@@ -36,7 +36,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                   strictest limit holds.",
     answer: "The sale as it is now",
     headers: &[],
-    problems: &[&[Kind::SaleBegun, Kind::TooManySales], WRITES],
+    problems: &[&[ProblemKind::SaleBegun, ProblemKind::TooManySales], WRITES],
 };
 
 /// A flash sale to be created or changed.
@@ -134,7 +134,7 @@ impl NewSale {
 
 pub(super) async fn put(
     State(app): State<App>,
-    Named(name): Named<SaleName>,
+    PathArgument(name): PathArgument<SaleName>,
     JsonBody(sale): JsonBody<NewSale>,
 ) -> Result<Json<SaleBody>, Problem> {
     let sale = sale.of(name)?;
@@ -152,11 +152,11 @@ fn refused(error: PutSaleError) -> Problem {
             Problem::validation(vec![FieldError::new("products", detail)])
         }
         PutSaleError::TooManySales(id) => Problem::with_detail(
-            Kind::TooManySales,
+            ProblemKind::TooManySales,
             format!("The product {id} is in as many sales as it can be. Delete one that is over."),
         ),
-        PutSaleError::Full => Problem::new(Kind::TooManySales),
-        PutSaleError::Begun => Problem::new(Kind::SaleBegun),
+        PutSaleError::Full => Problem::new(ProblemKind::TooManySales),
+        PutSaleError::Begun => Problem::new(ProblemKind::SaleBegun),
         PutSaleError::Archived(ids) => {
             let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
             let detail = format!(

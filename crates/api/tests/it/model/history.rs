@@ -8,7 +8,7 @@ use std::{
 
 use holdfast_domain::{OrderId, ProductId, Sale, SaleName};
 use holdfast_sandbox::until;
-use holdfast_store::fulfilment::{EndedClaim, Taken, Verdict};
+use holdfast_store::fulfilment::{AttemptResult, EndedClaim, Taken};
 use jiff::SignedDuration;
 use proptest::{collection::vec, option, prelude::*};
 use reqwest::Method;
@@ -249,7 +249,7 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
             let ended = EndedClaim {
                 order_id: OrderId(*order),
                 attempt: *attempt,
-                verdict: Verdict::Retry(Duration::ZERO, "again".to_owned()),
+                verdict: AttemptResult::Retry(Duration::ZERO, "again".to_owned()),
                 taken: *taken,
             };
             let ended = [ended];

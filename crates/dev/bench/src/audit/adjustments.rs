@@ -10,7 +10,7 @@ use super::{Findings, Log};
 
 /// An entry of the ledger.
 #[derive(FromRow)]
-struct Entry {
+struct AuditedLedgerEntry {
     product_id: i64,
     version: i64,
     reason: String,
@@ -62,7 +62,7 @@ pub(super) async fn check(
 async fn entries(
     connection: &mut PgConnection,
     log: &Log,
-) -> anyhow::Result<HashMap<(i64, i64), Entry>> {
+) -> anyhow::Result<HashMap<(i64, i64), AuditedLedgerEntry>> {
     let (ids, versions): (Vec<i64>, Vec<i64>) = log
         .answered
         .iter()
@@ -73,7 +73,7 @@ async fn entries(
             _ => None,
         })
         .unzip();
-    let entries: Vec<Entry> = sqlx::query_as(
+    let entries: Vec<AuditedLedgerEntry> = sqlx::query_as(
         "SELECT DISTINCT product_id, version, reason, delta, note FROM stock_ledger \
          JOIN unnest($1::bigint[], $2::bigint[]) AS told (product_id, version) \
              USING (product_id, version)",

@@ -9,7 +9,7 @@ use super::{Findings, Log};
 
 /// A key as it stands.
 #[derive(FromRow)]
-struct Key {
+struct AuditedApiKey {
     id: String,
     name: String,
     scopes: Vec<String>,
@@ -68,8 +68,8 @@ pub(super) async fn check(
 async fn keys(
     connection: &mut PgConnection,
     names: &[&str],
-) -> anyhow::Result<HashMap<String, Key>> {
-    let keys: Vec<Key> = sqlx::query_as(
+) -> anyhow::Result<HashMap<String, AuditedApiKey>> {
+    let keys: Vec<AuditedApiKey> = sqlx::query_as(
         "SELECT id, name, scopes, revoked_at IS NOT NULL AS revoked FROM api_keys \
          WHERE name = ANY($1)",
     )

@@ -27,21 +27,21 @@ pub struct Archived {
 
 /// A line of a file, as far as it matters here.
 #[derive(Deserialize)]
-struct OldOrder {
+struct ArchiveFileOrder {
     id: i64,
     status: String,
-    items: Vec<Item>,
+    items: Vec<ArchivedLine>,
 }
 
 #[derive(Deserialize)]
-struct Item {
+struct ArchivedLine {
     product_id: i64,
     quantity: i32,
 }
 
 /// What the files say.
 #[derive(Default)]
-struct Files {
+struct ArchiveFiles {
     first_lines: HashMap<i64, (i64, i32)>,
     units: BTreeMap<i64, i64>,
     violations: Vec<String>,
@@ -78,7 +78,7 @@ impl Archived {
                 .fetch_all(&mut *connection)
                 .await?;
         let mut archived = Self { units: units.into_iter().collect(), ..Self::default() };
-        let mut files = Files::default();
+        let mut files = ArchiveFiles::default();
         for (name, orders, completed) in &rows {
             archived.orders += orders;
             archived.completed += completed;
@@ -107,7 +107,7 @@ impl Archived {
     }
 }
 
-impl Files {
+impl ArchiveFiles {
     /// Reads a file, which has so many orders, and so many completed ones.
     fn read(&mut self, path: &Path, said: (i64, i64)) {
         let name = path.file_name().unwrap_or_default().display().to_string();
@@ -138,7 +138,7 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<OldOrder>> {
+fn read(path: &Path) -> anyhow::Result<Vec<ArchiveFileOrder>> {
     let name = || path.display().to_string();
     let file = BufReader::new(File::open(path).with_context(name)?);
     file.lines()

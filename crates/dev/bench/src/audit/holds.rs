@@ -9,7 +9,7 @@ use super::{Archived, Findings, Log};
 
 /// A hold as it stands.
 #[derive(FromRow)]
-struct Hold {
+struct AuditedHold {
     id: i64,
     customer: String,
     product_id: i64,
@@ -22,7 +22,7 @@ struct Hold {
 
 /// What clients know of the holds.
 #[derive(Default)]
-struct Known<'a> {
+struct ExpectedHolds<'a> {
     /// What was asked for, by customer: each has asked for one.
     asked: BTreeMap<&'a str, (i64, i32)>,
     /// Those that were answered, with their customers.
@@ -89,8 +89,8 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn known(log: &Log) -> Known<'_> {
-    let mut known = Known::default();
+fn known(log: &Log) -> ExpectedHolds<'_> {
+    let mut known = ExpectedHolds::default();
     for (write, answered) in log.writes() {
         match write {
             Write::CreateHold { customer, product_id, quantity, id, .. } => {
@@ -113,8 +113,8 @@ fn known(log: &Log) -> Known<'_> {
 async fn holds(
     connection: &mut PgConnection,
     customers: &[&str],
-) -> anyhow::Result<HashMap<i64, Hold>> {
-    let holds: Vec<Hold> = sqlx::query_as(
+) -> anyhow::Result<HashMap<i64, AuditedHold>> {
+    let holds: Vec<AuditedHold> = sqlx::query_as(
         "SELECT id, customer_ref AS customer, product_id, quantity, status, order_id, \
              coalesce(ended_at < expires_at, false) AS ended_early \
          FROM holds WHERE customer_ref = ANY($1)",

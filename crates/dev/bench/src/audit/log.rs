@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use anyhow::{Context as _, bail};
 
 use super::write::Write;
-use crate::load::{Accepted, Report};
+use crate::load::{Accepted, LoadReport};
 
 const HEAD: &str = "# holdfast-bench log 1";
 
@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// Adds what a run of the generator was told.
-    pub fn add(&mut self, report: &Report) {
+    pub fn add(&mut self, report: &LoadReport) {
         for group in &report.groups {
             self.accepted.extend_from_slice(&group.accepted);
             self.cut_off += group.cut_off;

@@ -50,7 +50,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, P
 
 use archive::Archived;
 pub use log::Log;
-pub use write::{Line, Sale, Write};
+pub use write::{LoggedLine, LoggedSale, Write};
 
 /// Orders that are looked for in one statement.
 const CHUNK: usize = 50_000;

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
-use super::write::{Line, Write};
+use super::write::{LoggedLine, Write};
 use super::{Archived, CHUNK, Findings, Log};
 
 /// An order as it stands.
-struct Order {
+struct AuditedOrder {
     customer: String,
     status: String,
-    lines: Vec<Line>,
+    lines: Vec<LoggedLine>,
 }
 
 /// What clients know of the orders of one customer, of whom each has asked for one.
 #[derive(Default)]
-struct Known<'a> {
-    lines: &'a [Line],
+struct ExpectedOrder<'a> {
+    lines: &'a [LoggedLine],
     /// What the answers called it.
     answered: BTreeSet<i64>,
 }
@@ -29,7 +29,7 @@ pub(super) async fn check(
     archived: &Archived,
     findings: &mut Findings,
 ) -> anyhow::Result<i64> {
-    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
+    let mut known: BTreeMap<&str, ExpectedOrder<'_>> = BTreeMap::new();
     for (write, _) in log.writes() {
         if let Write::PlaceOrder { customer, lines, id, .. } = write {
             let known = known.entry(customer).or_default();
@@ -95,8 +95,8 @@ fn cancelled(log: &Log) -> BTreeMap<i64, bool> {
 async fn orders(
     connection: &mut PgConnection,
     customers: &[&str],
-) -> anyhow::Result<BTreeMap<i64, Order>> {
-    let mut orders: BTreeMap<i64, Order> = BTreeMap::new();
+) -> anyhow::Result<BTreeMap<i64, AuditedOrder>> {
+    let mut orders: BTreeMap<i64, AuditedOrder> = BTreeMap::new();
     for chunk in customers.chunks(CHUNK) {
         // With the holds that they used: each is of one product, and a product is on one line.
         let rows: Vec<(i64, String, String, i64, i32, Option<i64>)> = sqlx::query_as(
@@ -113,9 +113,9 @@ async fn orders(
         .fetch_all(&mut *connection)
         .await?;
         for (id, customer, status, product_id, quantity, hold_id) in rows {
-            let order = Order { customer, status, lines: Vec::new() };
+            let order = AuditedOrder { customer, status, lines: Vec::new() };
             let order = orders.entry(id).or_insert(order);
-            order.lines.push(Line { product_id, quantity, hold_id });
+            order.lines.push(LoggedLine { product_id, quantity, hold_id });
         }
     }
     for order in orders.values_mut() {

@@ -9,7 +9,7 @@ use super::{Findings, Log};
 
 /// A product as it stands.
 #[derive(FromRow)]
-struct Product {
+struct AuditedProduct {
     id: i64,
     version: i64,
     name: String,
@@ -19,7 +19,7 @@ struct Product {
 
 /// What clients know of a product.
 #[derive(Default)]
-struct Known<'a> {
+struct ExpectedProduct<'a> {
     created: bool,
     /// The last version that was answered, with the name and the price that it gave the product.
     last: Option<(i64, &'a str, i64)>,
@@ -38,7 +38,7 @@ pub(super) async fn check(
 ) -> anyhow::Result<()> {
     let known = known(log);
     let ids: Vec<i64> = known.keys().copied().collect();
-    let found: Vec<Product> = sqlx::query_as(
+    let found: Vec<AuditedProduct> = sqlx::query_as(
         "SELECT id, version, name, price_minor, retired_at IS NOT NULL AS retired \
          FROM products WHERE id = ANY($1)",
     )
@@ -66,9 +66,9 @@ pub(super) async fn check(
     unanswered(connection, log, findings).await
 }
 
-impl Known<'_> {
+impl ExpectedProduct<'_> {
     /// What of its last answered change is not there.
-    fn change_lost(&self, product: &Product) -> Option<String> {
+    fn change_lost(&self, product: &AuditedProduct) -> Option<String> {
         let (version, name, price_minor) = self.last?;
         if product.version < version {
             return Some(format!("is at version {}, and {version} was answered", product.version));
@@ -82,8 +82,8 @@ impl Known<'_> {
     }
 }
 
-fn known(log: &Log) -> BTreeMap<i64, Known<'_>> {
-    let mut products: BTreeMap<i64, Known<'_>> = BTreeMap::new();
+fn known(log: &Log) -> BTreeMap<i64, ExpectedProduct<'_>> {
+    let mut products: BTreeMap<i64, ExpectedProduct<'_>> = BTreeMap::new();
     for write in &log.answered {
         let (id, change) = match write {
             Write::CreateProduct { id: Some(id), name, price_minor, .. } => {

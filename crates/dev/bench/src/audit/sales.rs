@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
-use super::write::{Sale, Write};
+use super::write::{LoggedSale, Write};
 use super::{Findings, Log};
 
 /// What may stand of a sale; `None`: nothing.
 #[derive(Default)]
-struct Known<'a> {
+struct ExpectedSale<'a> {
     /// As it was answered last.
-    last: Option<&'a Sale>,
+    last: Option<&'a LoggedSale>,
     /// What was asked for without an answer.
-    unanswered: Vec<Option<&'a Sale>>,
+    unanswered: Vec<Option<&'a LoggedSale>>,
 }
 
 pub(super) async fn check(
@@ -21,7 +21,7 @@ pub(super) async fn check(
     log: &Log,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
+    let mut known: BTreeMap<&str, ExpectedSale<'_>> = BTreeMap::new();
     for (write, answered) in log.writes() {
         let (name, sale) = match write {
             Write::PutSale { name, sale } => (name, Some(sale)),
@@ -48,13 +48,13 @@ pub(super) async fn check(
 }
 
 /// Name, limit for each customer, whether it stays closed, begin, end, products.
-type Row = (String, Option<i32>, bool, String, String, Vec<i64>);
+type AuditedSale = (String, Option<i32>, bool, String, String, Vec<i64>);
 
 async fn sales(
     connection: &mut PgConnection,
     names: &[&str],
-) -> anyhow::Result<HashMap<String, Sale>> {
-    let rows: Vec<Row> = sqlx::query_as(
+) -> anyhow::Result<HashMap<String, LoggedSale>> {
+    let rows: Vec<AuditedSale> = sqlx::query_as(
         "SELECT name, per_customer, held_back, \
              to_char(starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS starts_at, \
              to_char(ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ends_at, \
@@ -64,8 +64,8 @@ async fn sales(
     .bind(names)
     .fetch_all(connection)
     .await?;
-    let sale = |(name, per_customer, held_back, starts_at, ends_at, products): Row| {
-        (name, Sale { products, starts_at, ends_at, per_customer, held_back })
+    let sale = |(name, per_customer, held_back, starts_at, ends_at, products): AuditedSale| {
+        (name, LoggedSale { products, starts_at, ends_at, per_customer, held_back })
     };
     Ok(rows.into_iter().map(sale).collect())
 }

@@ -39,7 +39,7 @@ pub enum Write {
     },
     PlaceOrder {
         customer: String,
-        lines: Vec<Line>,
+        lines: Vec<LoggedLine>,
         key: Option<String>,
         id: Option<i64>,
     },
@@ -67,7 +67,7 @@ pub enum Write {
     },
     PutSale {
         name: String,
-        sale: Sale,
+        sale: LoggedSale,
     },
     DeleteSale {
         name: String,
@@ -89,7 +89,7 @@ pub enum Write {
 
 /// A line of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Line {
+pub struct LoggedLine {
     /// What is ordered.
     pub product_id: i64,
     /// How many units.
@@ -100,7 +100,7 @@ pub struct Line {
 
 /// What a sale says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sale {
+pub struct LoggedSale {
     /// What is sold, ascending.
     pub products: Vec<i64>,
     /// Such as `2026-01-31T12:00:00Z`.
@@ -229,7 +229,7 @@ impl Write {
             }
             Self::AdjustStock { delta, note, .. } => json!({ "delta": delta, "reason": note }),
             Self::PlaceOrder { customer, lines, .. } => {
-                json!({ "customer_ref": customer, "items": lines.iter().map(Line::body).collect::<Vec<_>>() })
+                json!({ "customer_ref": customer, "items": lines.iter().map(LoggedLine::body).collect::<Vec<_>>() })
             }
             Self::CreateHold { customer, product_id, quantity, seconds, .. } => json!({
                 "customer_ref": customer, "product_id": product_id, "quantity": quantity, "seconds": seconds
@@ -271,7 +271,7 @@ impl Write {
     }
 }
 
-impl Line {
+impl LoggedLine {
     fn body(&self) -> Value {
         let Self { product_id, quantity, hold_id } = self;
         match hold_id {
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_request_is_what_the_write_says() {
-        let line = Line { product_id: 3, quantity: 2, hold_id: Some(4) };
+        let line = LoggedLine { product_id: 3, quantity: 2, hold_id: Some(4) };
         let (customer, key) = ("c-1".to_owned(), Some("k-1".to_owned()));
         let write = Write::PlaceOrder { customer, lines: vec![line], key, id: None };
         let request = String::from_utf8(write.request()).unwrap();

@@ -8,7 +8,7 @@ use holdfast_sandbox::{Program, migrate};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::Environment;
+use super::BenchEnvironment;
 use crate::audit::Log;
 use crate::pgbench;
 use crate::processes::Watched;
@@ -66,7 +66,7 @@ impl Extra {
 }
 
 /// A running fixture. Dropping it ends its processes; its database stays until
-/// [`Environment::drop_database`].
+/// [`BenchEnvironment::drop_database`].
 #[derive(Debug)]
 pub struct Fixture {
     /// Its database.
@@ -81,7 +81,7 @@ pub struct Fixture {
     workers: Vec<Program>,
 }
 
-impl Environment {
+impl BenchEnvironment {
     /// A new database with our tables and products 1 to `products`, as after a `VACUUM`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ const WRITE_TRIES: u32 = 20;
 
 /// What to lock.
 #[derive(Clone, Debug, Default)]
-pub struct Rows {
+pub struct RowsToLock {
     /// Products, whose rows are locked.
     pub products: Vec<i64>,
     /// Orders, whose rows are locked.
@@ -18,7 +18,7 @@ pub struct Rows {
     pub keys_of: Vec<i64>,
 }
 
-/// Rows, locked. Dropping it gives them up with the connection.
+/// Locked rows. Dropping it gives them up with the connection.
 #[derive(Debug)]
 pub struct RowLock {
     connection: PgConnection,
@@ -30,7 +30,7 @@ impl RowLock {
     /// # Errors
     /// When the database refuses.
     pub async fn take(database_url: &str, product_id: i64) -> anyhow::Result<Self> {
-        let rows = Rows { products: vec![product_id], ..Rows::default() };
+        let rows = RowsToLock { products: vec![product_id], ..RowsToLock::default() };
         Self::take_all(database_url, &rows).await
     }
 
@@ -38,7 +38,7 @@ impl RowLock {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn take_all(database_url: &str, rows: &Rows) -> anyhow::Result<Self> {
+    pub async fn take_all(database_url: &str, rows: &RowsToLock) -> anyhow::Result<Self> {
         let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
         // A client may write a key again before we do.
         for _ in 0..WRITE_TRIES {

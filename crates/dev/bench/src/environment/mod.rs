@@ -16,7 +16,7 @@ use crate::pgbench::Pgbench;
 use crate::processes::Watched;
 
 pub use fixture::{Extra, Fixture, FixtureOptions, PRICE_MINOR, STOCK};
-pub use locks::{RowLock, Rows};
+pub use locks::{RowLock, RowsToLock};
 pub use nothing::Nothing;
 
 /// PostgreSQL's settings that are not its defaults: what anybody sets on a machine of some size.
@@ -32,7 +32,7 @@ pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
 
 /// Servers and binaries of a run.
 #[derive(Debug)]
-pub struct Environment {
+pub struct BenchEnvironment {
     /// Durable: a commit is on the disk before it is answered.
     pub postgres: Postgres,
     /// Without persistence: the orders table is the outbox.
@@ -45,7 +45,7 @@ pub struct Environment {
     pub(crate) worker: PathBuf,
 }
 
-impl Environment {
+impl BenchEnvironment {
     /// Starts PostgreSQL and Redis.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ const NO_CONTENT: u16 = 204;
 
 /// One whole answer in a buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct BufferedAnswer {
     /// The status code.
     pub status: u16,
     /// Where the body is.
@@ -29,7 +29,7 @@ pub struct Garbled;
 ///
 /// # Errors
 /// When it is no answer of one of our servers.
-pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
+pub fn parse(bytes: &[u8]) -> Result<Option<BufferedAnswer>, Garbled> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     let head_length = match head.parse(bytes) {
@@ -38,7 +38,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
         Err(_) => return Err(Garbled),
     };
     let mut body_length = None;
-    let mut answer = Answer {
+    let mut answer = BufferedAnswer {
         status: head.code.ok_or(Garbled)?,
         body: head_length..head_length,
         close: false,

@@ -15,9 +15,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct LoadConnection {
     pub group: usize,
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<SentRequest>,
     target: SocketAddr,
     token: Token,
     /// `None` after it was lost.
@@ -32,7 +32,7 @@ pub(super) struct Connection {
 
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InFlight {
+pub(super) struct SentRequest {
     /// Its place in the table of requests.
     pub request: u32,
     pub due_ns: u64,
@@ -52,7 +52,7 @@ pub(super) enum Received {
     },
 }
 
-impl Connection {
+impl LoadConnection {
     pub fn new(group: usize, target: SocketAddr, token: Token) -> Self {
         Self {
             group,
@@ -84,13 +84,13 @@ impl Connection {
     }
 
     /// Gives the connection up; returns what was in flight on it.
-    pub fn close(&mut self) -> Option<InFlight> {
+    pub fn close(&mut self) -> Option<SentRequest> {
         self.stream = None;
         self.in_flight.take()
     }
 
     /// Begins a request: these bytes, or `own_request` if there are none.
-    pub fn send(&mut self, in_flight: InFlight, bytes: Option<&[u8]>) -> io::Result<()> {
+    pub fn send(&mut self, in_flight: SentRequest, bytes: Option<&[u8]>) -> io::Result<()> {
         self.in_flight = Some(in_flight);
         self.written = 0;
         self.continue_sending(bytes)

@@ -32,14 +32,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-pub use outcome::{Accepted, GroupReport, Latencies, Report, TICK};
+pub use outcome::{Accepted, GroupReport, Latencies, LoadReport, TICK};
 pub use requests::{Choice, Requests, http_request};
 
 /// What is to be offered.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Kinds of clients, all at the same time.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ClientGroup>,
     /// Runs before the measuring; its orders are logged, not counted.
     pub warm_up: Duration,
     /// What is measured.
@@ -52,7 +52,7 @@ pub struct Plan {
 
 /// Clients that do the same.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct ClientGroup {
     /// For the report.
     pub name: &'static str,
     /// Replicas; connections are spread over them evenly.
@@ -79,9 +79,9 @@ pub enum Pace {
     },
 }
 
-impl Plan {
+impl LoadPlan {
     /// A plan of one group in a closed loop, with a thread for each two processors.
-    pub fn closed(group: Group, warm_up: Duration, measured: Duration) -> Self {
+    pub fn closed(group: ClientGroup, warm_up: Duration, measured: Duration) -> Self {
         Self {
             groups: vec![group],
             warm_up,
@@ -103,7 +103,7 @@ pub fn default_threads() -> usize {
 /// # Errors
 /// When a target does not accept connections at the start. A target that fails later is reported
 /// in the counts.
-pub fn run(plan: &Plan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<Report> {
+pub fn run(plan: &LoadPlan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<LoadReport> {
     if plan.groups.iter().any(|group| group.targets.is_empty() || group.connections == 0) {
         bail!("a group without targets or connections offers nothing");
     }
@@ -112,9 +112,9 @@ pub fn run(plan: &Plan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<Re
     // All connect first, then start at the same moment.
     let barrier = Barrier::new(threads);
     let start = std::sync::OnceLock::new();
-    let results: Vec<anyhow::Result<Report>> = std::thread::scope(|scope| {
+    let results: Vec<anyhow::Result<LoadReport>> = std::thread::scope(|scope| {
         let run_thread = |index: usize| {
-            let made = worker::Worker::connect(plan, index, threads);
+            let made = worker::LoadThread::connect(plan, index, threads);
             barrier.wait();
             let start = *start.get_or_init(Instant::now);
             let observer: &dyn Fn(bool) = if index == 0 { &on_measuring } else { &|_| {} };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::requests::{Kind, Request};
+use super::requests::{PreparedRequest, RequestKind};
 
 /// The width of a step of [`GroupReport::timeline`].
 pub const TICK: Duration = Duration::from_millis(100);
@@ -15,7 +15,7 @@ const LATENCY_MAX: Duration = Duration::from_mins(1);
 
 /// What became of a plan.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct LoadReport {
     /// In the order of the plan.
     pub groups: Vec<GroupReport>,
     /// From the last moment of sending to the last answer.
@@ -84,7 +84,7 @@ pub struct Tick {
     pub refused: u32,
 }
 
-impl Report {
+impl LoadReport {
     pub(super) fn merge(&mut self, other: Self) {
         self.drain = self.drain.max(other.drain);
         for (own, other) in self.groups.iter_mut().zip(other.groups) {
@@ -156,12 +156,12 @@ impl GroupReport {
         f64::from(orders) / (TICK.as_secs_f64() * to.saturating_sub(from).max(1) as f64)
     }
 
-    pub(super) fn count(&mut self, request: &Request, answered: &Answered) {
+    pub(super) fn count(&mut self, request: &PreparedRequest, answered: &Answered) {
         let (latency, since_sent) = (answered.since_due_ns, answered.since_sent_ns);
         let mut tick = Tick::default();
         let measured = answered.measured;
         match (answered.status, request.kind) {
-            (201, Kind::Order) => {
+            (201, RequestKind::Order) => {
                 tick.orders = 1;
                 if measured {
                     self.orders.record_ns(latency);
@@ -175,7 +175,7 @@ impl GroupReport {
                     });
                 }
             }
-            (200, Kind::Read) => {
+            (200, RequestKind::Read) => {
                 tick.reads = 1;
                 if measured {
                     self.reads.record_ns(latency);

@@ -30,7 +30,7 @@ pub enum Choice {
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RequestKind {
     Order,
     Read,
     /// Only its status is counted.
@@ -39,11 +39,11 @@ pub(super) enum Kind {
 
 /// One request, ready to be sent.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct PreparedRequest {
     pub bytes: Box<[u8]>,
     /// Where the digits of its `Idempotency-Key` stand, if it bears one.
     pub key: Option<Range<usize>>,
-    pub kind: Kind,
+    pub kind: RequestKind,
     pub product_id: i64,
     pub quantity: i32,
 }
@@ -51,7 +51,7 @@ pub(super) struct Request {
 /// Requests and the order in which they are sent.
 #[derive(Debug)]
 pub struct Requests {
-    table: Vec<Request>,
+    table: Vec<PreparedRequest>,
     picks: Vec<u32>,
 }
 
@@ -65,10 +65,10 @@ impl Requests {
     /// Cancellations of these orders.
     pub fn cancels(order_ids: &[i64]) -> Self {
         let path = |id: &i64| format!("/orders/{id}/cancel");
-        let table = order_ids.iter().map(|id| Request {
+        let table = order_ids.iter().map(|id| PreparedRequest {
             bytes: http_request("POST", &path(id), None, None).into(),
             key: None,
-            kind: Kind::Other,
+            kind: RequestKind::Other,
             product_id: 0,
             quantity: 0,
         });
@@ -78,24 +78,24 @@ impl Requests {
     /// Orders of one unit with these keys, again and again.
     pub fn repeats(product_id: i64, keys: &[String]) -> Self {
         let body = order_body(product_id, 1);
-        let table = keys.iter().map(|key| Request {
+        let table = keys.iter().map(|key| PreparedRequest {
             bytes: http_request("POST", "/orders", Some(key), Some(&body)).into(),
             key: None,
-            kind: Kind::Order,
+            kind: RequestKind::Order,
             product_id,
             quantity: 1,
         });
         Self::in_turn(table.collect())
     }
 
-    fn in_turn(table: Vec<Request>) -> Self {
+    fn in_turn(table: Vec<PreparedRequest>) -> Self {
         let size = table.len().max(1);
         Self { picks: (0..PICKS).map(|number| (number % size) as u32).collect(), table }
     }
 
     /// The same orders, each with an `Idempotency-Key` of its own.
     pub fn with_keys(mut self) -> Self {
-        for request in self.table.iter_mut().filter(|request| request.kind == Kind::Order) {
+        for request in self.table.iter_mut().filter(|request| request.kind == RequestKind::Order) {
             *request = keyed(request.product_id, request.quantity);
         }
         self
@@ -157,7 +157,7 @@ impl Requests {
         self.picks.get(number % PICKS).copied().unwrap_or(0)
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&Request> {
+    pub(super) fn get(&self, index: u32) -> Option<&PreparedRequest> {
         self.table.get(index as usize)
     }
 
@@ -167,27 +167,33 @@ impl Requests {
     }
 }
 
-fn order(product_id: i64, quantity: i32) -> Request {
+fn order(product_id: i64, quantity: i32) -> PreparedRequest {
     let bytes = http_request("POST", "/orders", None, Some(&order_body(product_id, quantity)));
-    Request { bytes: bytes.into(), key: None, kind: Kind::Order, product_id, quantity }
+    PreparedRequest {
+        bytes: bytes.into(),
+        key: None,
+        kind: RequestKind::Order,
+        product_id,
+        quantity,
+    }
 }
 
 /// As long as a UUID, which is what most clients send.
 const KEY_DIGITS: usize = 36;
 
-fn keyed(product_id: i64, quantity: i32) -> Request {
+fn keyed(product_id: i64, quantity: i32) -> PreparedRequest {
     let (key, body) = ("0".repeat(KEY_DIGITS), order_body(product_id, quantity));
     let bytes = http_request("POST", "/orders", Some(&key), Some(&body));
     let start = bytes.windows(KEY_DIGITS).position(|window| window == key.as_bytes());
     let key = start.map(|start| start..start + KEY_DIGITS);
-    Request { bytes: bytes.into(), key, kind: Kind::Order, product_id, quantity }
+    PreparedRequest { bytes: bytes.into(), key, kind: RequestKind::Order, product_id, quantity }
 }
 
 fn order_body(product_id: i64, quantity: i32) -> String {
     format!(r#"{{"product_id":{product_id},"quantity":{quantity}}}"#)
 }
 
-impl Request {
+impl PreparedRequest {
     /// Writes the request with this key into a buffer.
     pub fn write_with_key(&self, key: u64, buffer: &mut Vec<u8>) {
         buffer.clear();
@@ -201,9 +207,15 @@ impl Request {
     }
 }
 
-fn read(product_id: i64) -> Request {
+fn read(product_id: i64) -> PreparedRequest {
     let bytes = http_request("GET", &format!("/products/{product_id}"), None, None);
-    Request { bytes: bytes.into(), key: None, kind: Kind::Read, product_id, quantity: 0 }
+    PreparedRequest {
+        bytes: bytes.into(),
+        key: None,
+        kind: RequestKind::Read,
+        product_id,
+        quantity: 0,
+    }
 }
 
 /// A request as it is sent: with an `Idempotency-Key` and a JSON body, if there are any.
@@ -265,7 +277,7 @@ mod tests {
     fn a_request_is_what_it_says() {
         let requests = Requests::orders(&[7, 8, 9], Choice::Uniform);
         let third = requests.get(2).unwrap();
-        assert_eq!((third.product_id, third.quantity, third.kind), (9, 3, Kind::Order));
+        assert_eq!((third.product_id, third.quantity, third.kind), (9, 3, RequestKind::Order));
         let text = std::str::from_utf8(&third.bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");

@@ -12,11 +12,11 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::connection::{Connection, InFlight, Received};
-use super::outcome::{Answered, GroupReport, Report, TICK};
-use super::requests::{Kind, Requests};
+use super::connection::{LoadConnection, Received, SentRequest};
+use super::outcome::{Answered, GroupReport, LoadReport, TICK};
+use super::requests::{RequestKind, Requests};
 use super::schedule::Schedule;
-use super::{Pace, Plan};
+use super::{LoadPlan, Pace};
 
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -31,11 +31,11 @@ const BURST_PAUSE: Duration = Duration::from_millis(5);
 
 const TIMER: Token = Token(usize::MAX);
 
-pub(super) struct Worker<'a> {
-    plan: &'a Plan,
+pub(super) struct LoadThread<'a> {
+    plan: &'a LoadPlan,
     poll: Poll,
-    connections: Vec<Connection>,
-    groups: Vec<Group>,
+    connections: Vec<LoadConnection>,
+    groups: Vec<ThreadGroup>,
     timer: Option<TimerFd>,
     start: Instant,
     in_flight: usize,
@@ -43,7 +43,7 @@ pub(super) struct Worker<'a> {
 }
 
 /// A group's part on this thread.
-struct Group {
+struct ThreadGroup {
     requests: Arc<Requests>,
     schedule: Option<Schedule>,
     /// Open loop: connections with nothing to do, the one idle for longest first.
@@ -62,9 +62,9 @@ fn keys_from(group: usize, thread: usize) -> u64 {
     (run << 48) + ((group as u64) << 44) + ((thread as u64) << 36)
 }
 
-impl<'a> Worker<'a> {
+impl<'a> LoadThread<'a> {
     /// Opens this thread's share of the connections: every `threads`-th.
-    pub fn connect(plan: &'a Plan, thread: usize, threads: usize) -> anyhow::Result<Self> {
+    pub fn connect(plan: &'a LoadPlan, thread: usize, threads: usize) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let ticks = (plan.warm_up + plan.measured).as_nanos().div_ceil(TICK.as_nanos()) as usize;
         let end_ns = (plan.warm_up + plan.measured).as_nanos() as u64;
@@ -74,7 +74,7 @@ impl<'a> Worker<'a> {
             let first = connections.len();
             for index in (thread..group.connections).step_by(threads) {
                 let Some(target) = group.targets.get(index % group.targets.len()) else { continue };
-                let mut connection = Connection::new(number, *target, Token(connections.len()));
+                let mut connection = LoadConnection::new(number, *target, Token(connections.len()));
                 connection
                     .connect(poll.registry())
                     .with_context(|| format!("cannot connect to {target}"))?;
@@ -90,7 +90,7 @@ impl<'a> Worker<'a> {
                     Some(Schedule::new(per_second * share, patience, end_ns))
                 }
             };
-            groups.push(Group {
+            groups.push(ThreadGroup {
                 requests: Arc::clone(&group.requests),
                 free: if schedule.is_some() {
                     (first..connections.len()).collect()
@@ -120,7 +120,11 @@ impl<'a> Worker<'a> {
         })
     }
 
-    pub fn run(mut self, start: Instant, on_measuring: &dyn Fn(bool)) -> anyhow::Result<Report> {
+    pub fn run(
+        mut self,
+        start: Instant,
+        on_measuring: &dyn Fn(bool),
+    ) -> anyhow::Result<LoadReport> {
         self.start = start;
         let warm_ns = self.plan.warm_up.as_nanos() as u64;
         let end_ns = self.end_ns();
@@ -176,14 +180,14 @@ impl<'a> Worker<'a> {
         Ok(self.finish())
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> LoadReport {
         for index in 0..self.connections.len() {
             if self.connections.get(index).is_some_and(|it| it.in_flight.is_some()) {
                 self.abandon(index);
             }
         }
         let drain_ns = self.last_answer_ns.saturating_sub(self.end_ns());
-        Report {
+        LoadReport {
             groups: self.groups.into_iter().map(|group| group.report).collect(),
             drain: Duration::from_nanos(drain_ns),
         }
@@ -255,7 +259,7 @@ impl<'a> Worker<'a> {
             group.report.sent_late.record_ns(sent_ns - due_ns);
         }
         self.in_flight += 1;
-        if connection.send(InFlight { request, due_ns, sent_ns }, bytes).is_err() {
+        if connection.send(SentRequest { request, due_ns, sent_ns }, bytes).is_err() {
             self.lose(index);
         }
     }
@@ -291,7 +295,7 @@ impl<'a> Worker<'a> {
     fn answered(
         &mut self,
         group: usize,
-        in_flight: InFlight,
+        in_flight: SentRequest,
         status: u16,
         id: Option<i64>,
         retry_after: bool,
@@ -345,7 +349,7 @@ impl<'a> Worker<'a> {
         let Some(in_flight) = connection.close() else { return };
         self.in_flight -= 1;
         if let Some(group) = self.groups.get_mut(connection.group)
-            && group.requests.get(in_flight.request).is_some_and(|it| it.kind == Kind::Order)
+            && group.requests.get(in_flight.request).is_some_and(|it| it.kind == RequestKind::Order)
         {
             group.report.cut_off += 1;
         }

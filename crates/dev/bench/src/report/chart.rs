@@ -9,7 +9,7 @@ const SIZE: (u32, u32) = (960, 600);
 const FONT: &str = "sans-serif";
 
 /// A line of the chart.
-struct Line {
+struct ChartLine {
     label: &'static str,
     colour: RGBColor,
     part: &'static str,
@@ -22,12 +22,12 @@ const fn line(
     (red, green, blue): (u8, u8, u8),
     part: &'static str,
     (products, replicas): (u32, u32),
-) -> Line {
-    Line { label, colour: RGBColor(red, green, blue), part, products, replicas }
+) -> ChartLine {
+    ChartLine { label, colour: RGBColor(red, green, blue), part, products, replicas }
 }
 
 /// Ours in blue and green, the baselines in warm colours and dashed, the ceiling in grey.
-const LINES: [Line; 8] = [
+const LINES: [ChartLine; 8] = [
     line("a POST that does nothing", (107, 114, 128), part::NOTHING_POST, (0, 0)),
     line("Holdfast, one hot product", (29, 78, 216), part::HOT, (1, 1)),
     line("Holdfast, one hot product, 2 replicas", (96, 165, 250), part::HOT, (1, 2)),
@@ -92,7 +92,7 @@ pub fn render(run: &Run) -> anyhow::Result<String> {
 }
 
 /// The median of each number of connections, in their order.
-fn points(run: &Run, line: &Line) -> Vec<(f64, f64)> {
+fn points(run: &Run, line: &ChartLine) -> Vec<(f64, f64)> {
     let wanted = |point: &Point| {
         // The do-nothing server has no products.
         (line.part == part::NOTHING_POST || point.products == line.products)

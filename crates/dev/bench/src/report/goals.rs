@@ -22,14 +22,14 @@ pub struct Goal {
     /// `None` when the run did not measure it.
     pub measured: Option<f64>,
     /// What it is counted in.
-    pub unit: Unit,
+    pub unit: GoalUnit,
     /// The figures that it was made from.
     pub made_from: String,
 }
 
 /// What a goal is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum GoalUnit {
     /// `×`
     Times,
     /// `ms`
@@ -55,7 +55,7 @@ pub enum Bound {
 
 /// Whether a goal is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GoalResult {
     /// What was hoped for.
     Aim,
     /// The least.
@@ -75,7 +75,7 @@ impl Bound {
     }
 
     /// Such as `≥ 12 ×`.
-    pub fn text(self, unit: Unit) -> String {
+    pub fn text(self, unit: GoalUnit) -> String {
         match self {
             Self::AtLeast(bound) if (bound - NO_LOSS).abs() < f64::EPSILON => "no loss".into(),
             Self::AtLeast(0.0) => "–".into(),
@@ -86,7 +86,7 @@ impl Bound {
     }
 }
 
-impl Unit {
+impl GoalUnit {
     fn name(self) -> &'static str {
         match self {
             Self::Times => " ×",
@@ -117,18 +117,18 @@ impl Goal {
     fn of(
         work: &'static str,
         (must, aim): (Bound, Bound),
-        (measured, unit): (Option<f64>, Unit),
+        (measured, unit): (Option<f64>, GoalUnit),
     ) -> Self {
         Self { work, must, aim, measured, unit, made_from: String::new() }
     }
 
     /// Whether it is reached.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> GoalResult {
         match self.measured {
-            None => Verdict::NotMeasured,
-            Some(value) if self.aim.holds(value) => Verdict::Aim,
-            Some(value) if self.must.holds(value) => Verdict::Must,
-            Some(_) => Verdict::Missed,
+            None => GoalResult::NotMeasured,
+            Some(value) if self.aim.holds(value) => GoalResult::Aim,
+            Some(value) if self.must.holds(value) => GoalResult::Must,
+            Some(_) => GoalResult::Missed,
         }
     }
 }
@@ -262,7 +262,7 @@ fn others(run: &Run) -> Vec<Goal> {
             ..Goal::of(
                 "hot product, 256 connections at 70 % of the peak, open loop: 99 of 100 orders",
                 (AtMost(15.0), AtMost(5.0)),
-                (single(run, part::STEADY, |point| point.latency_ms.p99), Unit::Milliseconds),
+                (single(run, part::STEADY, |point| point.latency_ms.p99), GoalUnit::Milliseconds),
             )
         },
         ratio(
@@ -274,14 +274,14 @@ fn others(run: &Run) -> Vec<Goal> {
         Goal::of(
             "resident memory of the API at 1,024 connections",
             (AtMost(96.0), AtMost(48.0)),
-            (memory, Unit::Mebibytes),
+            (memory, GoalUnit::Mebibytes),
         ),
         Goal::of(
             "one worker, empty fulfilment",
             (AtLeast(10_000.0), AtLeast(30_000.0)),
             (
                 single(run, part::DRAIN, |point| more(point, "drained_orders_per_s")),
-                Unit::OrdersPerSecond,
+                GoalUnit::OrdersPerSecond,
             ),
         ),
     ]
@@ -297,23 +297,23 @@ fn overload(run: &Run) -> Vec<Goal> {
         (of(|point| point.orders_per_s), of(|point| more(point, "peak_orders_per_s"))),
         "per s",
     )];
-    let most: [(&str, f64, Unit, Figure); 5] = [
-        ("the surplus: 99 of 100 refusals, from sending", 100.0, Unit::Milliseconds, |it| {
+    let most: [(&str, f64, GoalUnit, Figure); 5] = [
+        ("the surplus: 99 of 100 refusals, from sending", 100.0, GoalUnit::Milliseconds, |it| {
             it.refused_latency_ms.p99
         }),
-        ("refusals that do not say when to come again", 0.0, Unit::Count, |it| {
+        ("refusals that do not say when to come again", 0.0, GoalUnit::Count, |it| {
             more(it, "refused_without_retry_after")
         }),
         (
             "answers of another kind than 201 and 503, and requests without an answer",
             0.0,
-            Unit::Count,
+            GoalUnit::Count,
             |it| it.failed as f64,
         ),
-        ("probes of /livez without an answer in a second", 0.0, Unit::Count, |it| {
+        ("probes of /livez without an answer in a second", 0.0, GoalUnit::Count, |it| {
             more(it, "livez_failed")
         }),
-        ("all is normal after the load stops", 2.0, Unit::Seconds, |it| {
+        ("all is normal after the load stops", 2.0, GoalUnit::Seconds, |it| {
             more(it, "recovered_after_s")
         }),
     ];
@@ -349,5 +349,5 @@ fn ratio(
         (Some(ours), Some(other)) => format!("{} / {} {unit}", figure(ours), figure(other)),
         _ => String::new(),
     };
-    Goal { made_from, ..Goal::of(work, bounds, (measured, Unit::Times)) }
+    Goal { made_from, ..Goal::of(work, bounds, (measured, GoalUnit::Times)) }
 }

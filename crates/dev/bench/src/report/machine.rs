@@ -8,7 +8,7 @@ use std::time::Instant;
 use procfs::{CpuInfo, Current as _, Meminfo};
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{Environment, POSTGRES_SETTINGS};
+use crate::environment::{BenchEnvironment, POSTGRES_SETTINGS};
 
 /// Flushes that the disk is tried with.
 const FLUSHES: u32 = 200;
@@ -43,7 +43,7 @@ impl Machine {
     ///
     /// # Errors
     /// When a server does not answer, or the temporary folder cannot be written to.
-    pub async fn look(environment: &Environment) -> anyhow::Result<Self> {
+    pub async fn look(environment: &BenchEnvironment) -> anyhow::Result<Self> {
         let processor = CpuInfo::current()?;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::goals::{Goal, Verdict, goals};
+use super::goals::{Goal, GoalResult, goals};
 use super::model::{Point, Run, median, part};
 use super::numbers::{figure, thousands};
 
@@ -54,10 +54,10 @@ fn write_goals(out: &mut String, run: &Run) -> fmt::Result {
     for goal in goals(run) {
         let Goal { work, must, aim, measured, unit, made_from } = &goal;
         let verdict = match goal.verdict() {
-            Verdict::Aim => "aim reached",
-            Verdict::Must => "reached",
-            Verdict::Missed => "**missed**",
-            Verdict::NotMeasured => "not measured",
+            GoalResult::Aim => "aim reached",
+            GoalResult::Must => "reached",
+            GoalResult::Missed => "**missed**",
+            GoalResult::NotMeasured => "not measured",
         };
         let measured = measured.map_or_else(|| "–".to_owned(), |value| unit.text(value));
         let made_from =

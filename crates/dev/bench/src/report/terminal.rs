@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::goals::{Verdict, goals};
+use super::goals::{GoalResult, goals};
 use super::model::{Point, Run};
 use super::numbers::figure;
 
@@ -83,10 +83,10 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{:<12} {:>16} {:>10} {:>10}  work", "", "measured", "must", "aim")?;
     for goal in goals(run) {
         let verdict = match goal.verdict() {
-            Verdict::Aim => "aim",
-            Verdict::Must => "must",
-            Verdict::Missed => "MISSED",
-            Verdict::NotMeasured => "not measured",
+            GoalResult::Aim => "aim",
+            GoalResult::Must => "must",
+            GoalResult::Missed => "MISSED",
+            GoalResult::NotMeasured => "not measured",
         };
         writeln!(
             out,

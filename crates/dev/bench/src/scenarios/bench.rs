@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::settings::Settings;
 use super::{ALL, Scenario};
 use crate::audit::{Expectation, audit};
-use crate::environment::{Environment, Fixture};
+use crate::environment::{BenchEnvironment, Fixture};
 use crate::report::machine::Machine;
 use crate::report::model::{PartAudit, Point, Run};
 use crate::report::terminal;
@@ -16,7 +16,7 @@ use crate::report::terminal;
 /// A run in progress: the servers, and what was measured so far.
 pub struct Bench {
     /// The servers.
-    pub environment: Environment,
+    pub environment: BenchEnvironment,
     /// How long and how often.
     pub settings: Settings,
     /// The round, from 1.
@@ -35,7 +35,7 @@ impl Bench {
     /// When something does not start.
     pub async fn start(settings: Settings, command: String, out: PathBuf) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let environment = Environment::start().await?;
+        let environment = BenchEnvironment::start().await?;
         let machine = Machine::look(&environment).await?;
         let run = Run {
             command,

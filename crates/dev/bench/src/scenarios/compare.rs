@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::measure::{quantile, sorted};
 use super::settings::CONNECTIONS;
-use super::work::{HOT, KEYS, READS, UNIFORM, Work};
+use super::work::{ClientWork, HOT, KEYS, READS, UNIFORM};
 use super::{Bench, Settings};
 use crate::audit::Expectation;
 use crate::environment::Fixture;
@@ -33,7 +33,7 @@ pub struct Comparison {
 }
 
 /// What can be compared: its name, and at how many connections.
-const ALL: [(&str, Work, usize); 9] = [
+const ALL: [(&str, ClientWork, usize); 9] = [
     ("hot", HOT, CONNECTIONS),
     ("hot_1024", HOT, 1_024),
     ("hot_32", HOT, 32),
@@ -42,7 +42,7 @@ const ALL: [(&str, Work, usize); 9] = [
     ("uniform", UNIFORM, CONNECTIONS),
     ("uniform_32", UNIFORM, 32),
     ("reads", READS, CONNECTIONS),
-    ("replicas", Work { replicas: 2, ..HOT }, CONNECTIONS),
+    ("replicas", ClientWork { replicas: 2, ..HOT }, CONNECTIONS),
 ];
 
 /// The names of what can be compared.

@@ -12,7 +12,7 @@ use super::settings::{CONNECTIONS, PRODUCTS};
 use super::work::orders;
 use crate::audit::Expectation;
 use crate::environment::{Fixture, FixtureOptions};
-use crate::load::Plan;
+use crate::load::LoadPlan;
 use crate::processes::{Usage, memory_mib};
 use crate::report::model::{Point, part};
 
@@ -50,7 +50,7 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
     let mut fixture =
         bench.environment.open_fixture(FixtureOptions { products: PRODUCTS, replicas: 1 }).await?;
     let group = orders(&fixture, part::DRAIN, CONNECTIONS);
-    let filling = Plan::closed(group, Duration::ZERO, bench.settings.drain_filling);
+    let filling = LoadPlan::closed(group, Duration::ZERO, bench.settings.drain_filling);
     let measured = bench.measure(filling, Vec::new()).await?;
     fixture.log.add(&measured.report);
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::Bench;
 use crate::environment::Fixture;
-use crate::load::{self, Group, Plan, Report};
+use crate::load::{self, ClientGroup, LoadPlan, LoadReport};
 use crate::processes::{Usage, Watched, memory_mib};
 use crate::report::model::Point;
 
@@ -25,7 +25,7 @@ pub(super) fn cpu_us(
 
 /// What one run of the generator has shown.
 pub(super) struct Measured {
-    pub report: Report,
+    pub report: LoadReport,
     cpu: BTreeMap<&'static str, Duration>,
     /// Of all processors, taken by what is not watched.
     others_cpu_percent: f64,
@@ -55,7 +55,7 @@ impl Bench {
     /// When the generator cannot connect.
     pub(super) async fn measure(
         &self,
-        plan: Plan,
+        plan: LoadPlan,
         watched: Vec<Watched>,
     ) -> anyhow::Result<Measured> {
         // Reading /proc takes a while: not on the generator's thread.
@@ -95,10 +95,10 @@ impl Bench {
         &self,
         fixture: &mut Fixture,
         part: &str,
-        group: Group,
+        group: ClientGroup,
     ) -> anyhow::Result<Point> {
         let connections = group.connections;
-        let plan = Plan::closed(group, self.settings.warm_up, self.settings.measured);
+        let plan = LoadPlan::closed(group, self.settings.warm_up, self.settings.measured);
         let measured = self.measure(plan, self.watched(fixture).await?).await?;
         fixture.log.add(&measured.report);
         let mut point = measured.point(part)?;

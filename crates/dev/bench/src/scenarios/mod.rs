@@ -1,6 +1,6 @@
 //! The parts of the benchmark, and the table that lists them.
 //!
-//! To add one: a [`work::Work`], or a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>` that opens
+//! To add one: a [`work::ClientWork`], or a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>` that opens
 //! a fixture, measures with [`Bench::measure`], records points, and closes the fixture (which audits
 //! it); a name for its points in [`crate::report::model::part`]; and a line in [`ALL`].
 

@@ -18,7 +18,7 @@ use super::steady::peak;
 use super::work::orders;
 use crate::audit::Expectation;
 use crate::environment::{Fixture, FixtureOptions};
-use crate::load::{Group, Pace, Plan, TICK};
+use crate::load::{ClientGroup, LoadPlan, Pace, TICK};
 use crate::report::model::{Point, part};
 
 const TIMES: f64 = 3.0;
@@ -50,8 +50,8 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let api = fixture.watched().first().context("a fixture without a process")?.pid;
 
     let pace = Pace::Open { per_second: TIMES * peak, patience: PATIENCE };
-    let group = Group { pace, ..orders(&fixture, part::OVERLOAD, CLIENTS) };
-    let plan = Plan::closed(group, bench.settings.warm_up, bench.settings.overload);
+    let group = ClientGroup { pace, ..orders(&fixture, part::OVERLOAD, CLIENTS) };
+    let plan = LoadPlan::closed(group, bench.settings.warm_up, bench.settings.overload);
     let liveness = Liveness::watch(target)?;
     let memory = PeakMemory::watch(api)?;
     let measured = bench.measure(plan, bench.watched(&fixture).await?).await?;
@@ -89,7 +89,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 /// which anything went wrong or nothing was ordered, and the light load's figures.
 async fn afterwards(bench: &Bench, fixture: &mut Fixture) -> anyhow::Result<(f64, Point)> {
     let group = orders(fixture, "afterwards", CONNECTIONS / 32);
-    let plan = Plan::closed(group, Duration::ZERO, AFTERWARDS);
+    let plan = LoadPlan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;
     fixture.log.add(&measured.report);
     let group = measured.report.groups.first().context("a plan without groups")?;

@@ -21,8 +21,8 @@ use super::Bench;
 use super::measure::{describe, quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
-use crate::environment::{Fixture, FixtureOptions, RowLock, Rows};
-use crate::load::{Accepted, Choice, Group, Pace, Plan, Requests, answer, http_request};
+use crate::environment::{Fixture, FixtureOptions, RowLock, RowsToLock};
+use crate::load::{Accepted, Choice, ClientGroup, LoadPlan, Pace, Requests, answer, http_request};
 use crate::report::model::part;
 
 /// Clients of the one locked product.
@@ -43,13 +43,13 @@ const WAITING_PACE: Pace = Pace::Open { per_second: 50.0, patience: Duration::fr
 
 /// What the other session does, in turns.
 #[derive(Clone, Copy)]
-enum State {
+enum LockState {
     Free,
     Open,
     Locked,
 }
 
-const STATES: [State; 3] = [State::Free, State::Open, State::Locked];
+const STATES: [LockState; 3] = [LockState::Free, LockState::Open, LockState::Locked];
 
 /// How often each state has its turn.
 const TURNS: u32 = 6;
@@ -59,7 +59,7 @@ pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
     let fixture =
         bench.environment.open_fixture(FixtureOptions { products: PRODUCTS, replicas: 1 }).await?;
     let products = &fixture.product_ids[..1];
-    let rows = Rows { products: products.to_vec(), ..Rows::default() };
+    let rows = RowsToLock { products: products.to_vec(), ..RowsToLock::default() };
     let waiting = vec![waiting(&fixture, "locked", order(products), WAITING)];
     let others = others(&fixture, &fixture.product_ids[1..]);
     measure(bench, fixture, part::ROW_LOCKED, rows, others, waiting).await
@@ -83,8 +83,11 @@ pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
         let accepted = place(&fixture, own, &keys).await?;
         let ids: Vec<i64> = accepted.iter().map(|order| order.id).collect();
         let (cancelled, keyed) = ids.split_at(cancelled);
-        let rows =
-            Rows { products: locked.clone(), orders: cancelled.to_vec(), keys_of: keyed.to_vec() };
+        let rows = RowsToLock {
+            products: locked.clone(),
+            orders: cancelled.to_vec(),
+            keys_of: keyed.to_vec(),
+        };
         let repeats = Requests::repeats(own, &keys[cancelled.len()..]);
         let waiting = vec![
             waiting(&fixture, "locked", order(&locked), locked.len()),
@@ -102,13 +105,18 @@ fn order(products: &[i64]) -> Requests {
     Requests::orders(products, Choice::Uniform)
 }
 
-fn others(fixture: &Fixture, products: &[i64]) -> Group {
+fn others(fixture: &Fixture, products: &[i64]) -> ClientGroup {
     let group = waiting(fixture, "others", order(products), CONNECTIONS);
-    Group { pace: Pace::Closed, ..group }
+    ClientGroup { pace: Pace::Closed, ..group }
 }
 
-fn waiting(fixture: &Fixture, name: &'static str, requests: Requests, connections: usize) -> Group {
-    Group {
+fn waiting(
+    fixture: &Fixture,
+    name: &'static str,
+    requests: Requests,
+    connections: usize,
+) -> ClientGroup {
+    ClientGroup {
         name,
         targets: fixture.targets(),
         connections,
@@ -151,24 +159,24 @@ async fn measure(
     bench: &mut Bench,
     mut fixture: Fixture,
     part: &'static str,
-    rows: Rows,
-    others: Group,
-    waiting: Vec<Group>,
+    rows: RowsToLock,
+    others: ClientGroup,
+    waiting: Vec<ClientGroup>,
 ) -> anyhow::Result<()> {
     let (warm_up, turn) = (bench.settings.warm_up, bench.settings.row_locked / 2 + EDGE * 2);
     let measured = turn * (TURNS * STATES.len() as u32);
     let mut groups = vec![others.clone()];
     groups.extend(waiting);
-    let plan = Plan { groups, ..Plan::closed(others, warm_up, measured) };
+    let plan = LoadPlan { groups, ..LoadPlan::closed(others, warm_up, measured) };
     let locking = async {
         // The generator takes a moment to connect; `EDGE` is longer.
         let mut next = tokio::time::Instant::now() + warm_up;
         for _ in 0..TURNS {
             for state in STATES {
                 let lock = match state {
-                    State::Free => None,
-                    State::Open => Some(Rows::default()),
-                    State::Locked => Some(rows.clone()),
+                    LockState::Free => None,
+                    LockState::Open => Some(RowsToLock::default()),
+                    LockState::Locked => Some(rows.clone()),
                 };
                 let lock = match lock {
                     Some(rows) => Some(RowLock::take_all(&fixture.database_url, &rows).await?),

@@ -12,7 +12,7 @@ use super::settings::CONNECTIONS;
 use super::work::orders;
 use crate::audit::Expectation;
 use crate::environment::FixtureOptions;
-use crate::load::{Plan, TICK};
+use crate::load::{LoadPlan, TICK};
 use crate::report::model::part;
 
 /// What comes back.
@@ -27,7 +27,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     set_stock(&product, json!({ "stock": 0 })).await?;
 
     let (warm_up, half) = (bench.settings.warm_up, bench.settings.measured);
-    let refusing = Plan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let refusing = LoadPlan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
     let measured = bench.measure(refusing, bench.watched(&fixture).await?).await?;
     let mut point = measured.point(part::SOLD_OUT)?;
     point.connections = CONNECTIONS as u32;
@@ -37,7 +37,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     fixture.log.add(&measured.report);
 
     // It comes back in the middle of the same load.
-    let plan = Plan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    let plan = LoadPlan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
     let restocking = async {
         tokio::time::sleep(warm_up + half / 2).await;
         set_stock(&product, json!({ "stock_change": UNITS })).await

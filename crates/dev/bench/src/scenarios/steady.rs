@@ -10,7 +10,7 @@ use super::settings::CONNECTIONS;
 use super::work::{HOT, orders};
 use crate::audit::Expectation;
 use crate::environment::FixtureOptions;
-use crate::load::{Group, Pace};
+use crate::load::{ClientGroup, Pace};
 use crate::report::model::{Point, part};
 
 const SHARE: f64 = 0.7;
@@ -23,7 +23,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut fixture =
         bench.environment.open_fixture(FixtureOptions { products: 1, replicas: 1 }).await?;
     let pace = Pace::Open { per_second, patience: PATIENCE };
-    let group = Group { pace, ..orders(&fixture, part::STEADY, CONNECTIONS) };
+    let group = ClientGroup { pace, ..orders(&fixture, part::STEADY, CONNECTIONS) };
     let mut point = bench.closed_loop(&mut fixture, part::STEADY, group).await?;
     point.offered_per_s = Some(per_second);
     bench.record(point);

@@ -6,14 +6,14 @@ use super::Bench;
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
 use crate::environment::{Fixture, FixtureOptions};
-use crate::load::{Choice, Group, Pace, Requests};
+use crate::load::{Choice, ClientGroup, Pace, Requests};
 use crate::report::model::part;
 
 const BY_RANK: Choice = Choice::Zipf { exponent: 1.1 };
 
 /// What clients do, and against what.
 #[derive(Clone, Copy)]
-pub(super) struct Work {
+pub(super) struct ClientWork {
     pub part: &'static str,
     pub products: u32,
     pub replicas: u32,
@@ -22,7 +22,7 @@ pub(super) struct Work {
 }
 
 /// One hot product.
-pub(super) const HOT: Work = Work {
+pub(super) const HOT: ClientWork = ClientWork {
     part: part::HOT,
     products: 1,
     replicas: 1,
@@ -30,31 +30,35 @@ pub(super) const HOT: Work = Work {
 };
 
 /// The same with an `Idempotency-Key` on each order.
-pub(super) const KEYS: Work = Work {
+pub(super) const KEYS: ClientWork = ClientWork {
     part: part::KEYS,
     requests: |ids| Requests::orders(ids, Choice::Uniform).with_keys(),
     ..HOT
 };
 
 /// 1,000 products, all alike.
-pub(super) const UNIFORM: Work = Work { part: part::UNIFORM, products: PRODUCTS, ..HOT };
+pub(super) const UNIFORM: ClientWork =
+    ClientWork { part: part::UNIFORM, products: PRODUCTS, ..HOT };
 
 /// 1,000 products by Zipf's law.
-pub(super) const ZIPF: Work =
-    Work { part: part::ZIPF, requests: |ids| Requests::orders(ids, BY_RANK), ..UNIFORM };
+pub(super) const ZIPF: ClientWork =
+    ClientWork { part: part::ZIPF, requests: |ids| Requests::orders(ids, BY_RANK), ..UNIFORM };
 
 /// 95 reads for five orders: a shop on an ordinary day.
-pub(super) const MIX: Work =
-    Work { part: part::MIX, requests: |ids| Requests::mix(ids, BY_RANK, 0.95), ..UNIFORM };
+pub(super) const MIX: ClientWork =
+    ClientWork { part: part::MIX, requests: |ids| Requests::mix(ids, BY_RANK, 0.95), ..UNIFORM };
 
 /// Reads of products that are in the cache.
-pub(super) const READS: Work =
-    Work { part: part::READS, requests: |ids| Requests::reads(ids, Choice::Uniform), ..UNIFORM };
+pub(super) const READS: ClientWork = ClientWork {
+    part: part::READS,
+    requests: |ids| Requests::reads(ids, Choice::Uniform),
+    ..UNIFORM
+};
 
-impl Work {
+impl ClientWork {
     /// Clients with so many connections.
-    pub fn clients(&self, fixture: &Fixture, connections: usize) -> Group {
-        Group {
+    pub fn clients(&self, fixture: &Fixture, connections: usize) -> ClientGroup {
+        ClientGroup {
             name: self.part,
             targets: fixture.targets(),
             connections,
@@ -70,13 +74,13 @@ impl Work {
 }
 
 /// Clients that order a shop's products, all alike.
-pub(super) fn orders(fixture: &Fixture, part: &'static str, connections: usize) -> Group {
-    Work { part, ..HOT }.clients(fixture, connections)
+pub(super) fn orders(fixture: &Fixture, part: &'static str, connections: usize) -> ClientGroup {
+    ClientWork { part, ..HOT }.clients(fixture, connections)
 }
 
 impl Bench {
     /// Measures a work at the connections that this round asks for: the sweep, or those that the goals need.
-    pub(super) async fn sweep(&mut self, work: Work, needed: &[usize]) -> anyhow::Result<()> {
+    pub(super) async fn sweep(&mut self, work: ClientWork, needed: &[usize]) -> anyhow::Result<()> {
         for connections in self.settings.connections(self.round, needed) {
             if connections >= work.replicas as usize {
                 self.at(work, connections).await?;
@@ -86,7 +90,7 @@ impl Bench {
     }
 
     /// Measures a work in a shop of its own, so that no measurement has the rows of another.
-    pub(super) async fn at(&mut self, work: Work, connections: usize) -> anyhow::Result<()> {
+    pub(super) async fn at(&mut self, work: ClientWork, connections: usize) -> anyhow::Result<()> {
         let fixture = self.environment.open_fixture(work.options()).await?;
         let group = work.clients(&fixture, connections);
         self.measure_and_close(fixture, group, Expectation::default()).await
@@ -96,7 +100,7 @@ impl Bench {
     pub(super) async fn measure_and_close(
         &mut self,
         mut fixture: Fixture,
-        group: Group,
+        group: ClientGroup,
         expectation: Expectation,
     ) -> anyhow::Result<()> {
         let part = group.name;
@@ -107,10 +111,10 @@ impl Bench {
 
     /// Two replicas on one database: on one hot product, which they have to take turns on, and on 1,000.
     pub(super) async fn two_replicas(&mut self) -> anyhow::Result<()> {
-        self.sweep(Work { replicas: 2, ..HOT }, &[CONNECTIONS]).await?;
+        self.sweep(ClientWork { replicas: 2, ..HOT }, &[CONNECTIONS]).await?;
         // No goal is set on the other.
         if self.round == 1 {
-            self.sweep(Work { replicas: 2, ..UNIFORM }, &[CONNECTIONS]).await?;
+            self.sweep(ClientWork { replicas: 2, ..UNIFORM }, &[CONNECTIONS]).await?;
         }
         Ok(())
     }

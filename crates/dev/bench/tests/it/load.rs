@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use holdfast_bench::load::{self, Choice, Group, GroupReport, Pace, Plan, Requests};
+use holdfast_bench::load::{self, Choice, ClientGroup, GroupReport, LoadPlan, Pace, Requests};
 
 use crate::MACHINE;
 use crate::server::{Reply, Server, created, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn orders(server: &Server, connections: usize, pace: Pace) -> Group {
-    Group {
+fn orders(server: &Server, connections: usize, pace: Pace) -> ClientGroup {
+    ClientGroup {
         name: "orders",
         targets: vec![server.address],
         connections,
@@ -22,12 +22,12 @@ fn orders(server: &Server, connections: usize, pace: Pace) -> Group {
     }
 }
 
-fn run(plan: &Plan) -> GroupReport {
+fn run(plan: &LoadPlan) -> GroupReport {
     load::run(plan, |_| {}).unwrap().groups.remove(0)
 }
 
-fn plan(group: Group) -> Plan {
-    Plan { answer_limit: SECOND, ..Plan::closed(group, Duration::ZERO, SECOND / 2) }
+fn plan(group: ClientGroup) -> LoadPlan {
+    LoadPlan { answer_limit: SECOND, ..LoadPlan::closed(group, Duration::ZERO, SECOND / 2) }
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn every_accepted_order_is_logged_once_whatever_the_pieces() {
     for threads in [1, 3] {
         let before = server.received();
         let group = orders(&server, 8, Pace::Closed);
-        let report = run(&Plan { threads, ..plan(group) });
+        let report = run(&LoadPlan { threads, ..plan(group) });
         let ids: BTreeSet<i64> = report.accepted.iter().map(|order| order.id).collect();
         let expected = before + 1..=server.received();
         assert!(expected.clone().count() > 50, "{expected:?}");
@@ -77,7 +77,8 @@ fn silence_is_given_up_in_bounded_time() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let started = Instant::now();
-    let report = run(&Plan { answer_limit: SECOND / 4, ..plan(orders(&server, 2, Pace::Closed)) });
+    let report =
+        run(&LoadPlan { answer_limit: SECOND / 4, ..plan(orders(&server, 2, Pace::Closed)) });
     assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
     assert!(report.timed_out > 0);
     assert_eq!(report.cut_off, server.received());
@@ -116,7 +117,7 @@ fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
         Reply::Answer(created(number))
     });
     let pace = Pace::Open { per_second: 200.0, patience: 10 * SECOND };
-    let report = run(&Plan { measured: SECOND, ..plan(orders(&server, 2, pace)) });
+    let report = run(&LoadPlan { measured: SECOND, ..plan(orders(&server, 2, pace)) });
     assert_eq!(report.offered, 200, "offered at its rate, stall or not");
     assert_eq!(report.accepted.len(), 200);
     // 100 of 200 were due in the stall, and waited between 0.5 s and nothing for its end. Two were

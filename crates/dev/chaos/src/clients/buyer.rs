@@ -8,18 +8,18 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::exchange::{Connection, Told};
-use super::{Event, Outcome, PAUSE, Seen};
+use super::exchange::{KeptConnection, Told};
+use super::{ClientsRecord, Event, PAUSE, RequestOutcome};
 
 /// Orders these products in turn, one unit each, until it is to stop.
 pub(super) async fn run(
     target: SocketAddr,
     products: Vec<i64>,
     skip: usize,
-    seen: &Mutex<Seen>,
+    seen: &Mutex<ClientsRecord>,
     stop: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection::new(target);
+    let mut connection = KeptConnection::new(target);
     for product in products.iter().cycle().skip(skip) {
         if *stop.borrow() {
             return;
@@ -29,22 +29,24 @@ pub(super) async fn run(
     }
 }
 
-async fn order(connection: &mut Connection, product: i64, seen: &Mutex<Seen>) {
+async fn order(connection: &mut KeptConnection, product: i64, seen: &Mutex<ClientsRecord>) {
     let begun = Instant::now();
     let body = json!({ "product_id": product, "quantity": 1 }).to_string();
     let told = connection.send(&http_request("POST", "/orders", None, Some(&body)), None).await;
     let mut outcome = told.outcome(&[]);
     let mut seen = seen.lock();
     match (&told, outcome) {
-        (Told::Answer { status: 201, body, .. }, Outcome::Accepted) if body["id"].is_i64() => {
+        (Told::Answer { status: 201, body, .. }, RequestOutcome::Accepted)
+            if body["id"].is_i64() =>
+        {
             let id = body["id"].as_i64().unwrap_or_default();
             seen.log.accepted.push(Accepted { id, product_id: product, quantity: 1 });
         }
-        (_, Outcome::Accepted) => outcome = Outcome::Wrong,
-        (_, Outcome::CutOff) => seen.log.cut_off += 1,
+        (_, RequestOutcome::Accepted) => outcome = RequestOutcome::Wrong,
+        (_, RequestOutcome::CutOff) => seen.log.cut_off += 1,
         _ => {}
     }
-    if outcome == Outcome::Wrong {
+    if outcome == RequestOutcome::Wrong {
         seen.wrong(format!("POST /orders: {}, after {:?}", told.words(), begun.elapsed()));
     }
     *seen.answers.entry(told.words()).or_default() += 1;

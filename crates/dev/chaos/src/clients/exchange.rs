@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Outcome;
+use super::RequestOutcome;
 
 /// Longer than the API lets an answer take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -87,17 +87,19 @@ impl Told {
     }
 
     /// How it ended. `declined` are the statuses with which the API may say no to it in particular.
-    pub fn outcome(&self, declined: &[u16]) -> Outcome {
+    pub fn outcome(&self, declined: &[u16]) -> RequestOutcome {
         match self {
-            Self::NotConnected => Outcome::Refused,
-            Self::Nothing => Outcome::CutOff,
+            Self::NotConnected => RequestOutcome::Refused,
+            Self::Nothing => RequestOutcome::CutOff,
             Self::Answer { status, retry_after, .. } => match status {
-                200..300 => Outcome::Accepted,
-                503 if *retry_after && self.problem() == "outcome-unknown" => Outcome::CutOff,
-                429 | 503 if *retry_after => Outcome::Refused,
-                504 if declined.contains(status) => Outcome::CutOff,
-                _ if declined.contains(status) => Outcome::Refused,
-                _ => Outcome::Wrong,
+                200..300 => RequestOutcome::Accepted,
+                503 if *retry_after && self.problem() == "outcome-unknown" => {
+                    RequestOutcome::CutOff
+                }
+                429 | 503 if *retry_after => RequestOutcome::Refused,
+                504 if declined.contains(status) => RequestOutcome::CutOff,
+                _ if declined.contains(status) => RequestOutcome::Refused,
+                _ => RequestOutcome::Wrong,
             },
         }
     }
@@ -105,12 +107,12 @@ impl Told {
 
 /// A connection that is kept for the next request.
 #[derive(Debug)]
-pub struct Connection {
+pub struct KeptConnection {
     target: SocketAddr,
     stream: Option<TcpStream>,
 }
 
-impl Connection {
+impl KeptConnection {
     /// One to be made when it is needed.
     pub fn new(target: SocketAddr) -> Self {
         Self { target, stream: None }
@@ -184,21 +186,21 @@ mod tests {
             Told::Answer { status, retry_after, body }
         };
         for (told, expected) in [
-            (told(201, false, ""), Outcome::Accepted),
-            (told(204, false, ""), Outcome::Accepted),
-            (told(503, true, "unavailable"), Outcome::Refused),
-            (told(503, true, "outcome-unknown"), Outcome::CutOff),
-            (told(503, false, "unavailable"), Outcome::Wrong),
-            (told(429, false, "too-many-requests"), Outcome::Wrong),
-            (told(409, false, "not-enough-stock"), Outcome::Refused),
-            (told(504, true, "timeout"), Outcome::CutOff),
-            (told(404, false, "not-found"), Outcome::Wrong),
-            (told(500, false, "internal"), Outcome::Wrong),
-            (Told::NotConnected, Outcome::Refused),
-            (Told::Nothing, Outcome::CutOff),
+            (told(201, false, ""), RequestOutcome::Accepted),
+            (told(204, false, ""), RequestOutcome::Accepted),
+            (told(503, true, "unavailable"), RequestOutcome::Refused),
+            (told(503, true, "outcome-unknown"), RequestOutcome::CutOff),
+            (told(503, false, "unavailable"), RequestOutcome::Wrong),
+            (told(429, false, "too-many-requests"), RequestOutcome::Wrong),
+            (told(409, false, "not-enough-stock"), RequestOutcome::Refused),
+            (told(504, true, "timeout"), RequestOutcome::CutOff),
+            (told(404, false, "not-found"), RequestOutcome::Wrong),
+            (told(500, false, "internal"), RequestOutcome::Wrong),
+            (Told::NotConnected, RequestOutcome::Refused),
+            (Told::Nothing, RequestOutcome::CutOff),
         ] {
             assert_eq!(told.outcome(&[409, 504]), expected, "{told:?}");
         }
-        assert_eq!(told(504, true, "timeout").outcome(&[]), Outcome::Wrong);
+        assert_eq!(told(504, true, "timeout").outcome(&[]), RequestOutcome::Wrong);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use holdfast_bench::audit::{Line, Sale, Write};
+use holdfast_bench::audit::{LoggedLine, LoggedSale, Write};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -11,8 +11,8 @@ use rand::seq::IndexedRandom as _;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::exchange::{Connection, HangUp, Moment, Told};
-use super::{Outcome, PAUSE, Seen, Target};
+use super::exchange::{HangUp, KeptConnection, Moment, Told};
+use super::{ClientsRecord, PAUSE, ReplicaAddress, RequestOutcome};
 use crate::downstream::REFUSED_AT_FIRST;
 
 /// What the API may say no with: things stand otherwise, and that nobody knows in time. What was answered is never
@@ -35,8 +35,8 @@ pub(super) struct Writer {
     /// Begins each name that it makes up.
     name: String,
     made_up: u64,
-    public: Connection,
-    admin: Connection,
+    public: KeptConnection,
+    admin: KeptConnection,
     hang_ups: f64,
     random: StdRng,
     /// Of the shop.
@@ -57,7 +57,7 @@ struct Own {
     /// With product, quantity and customer.
     holds: VecDeque<(i64, i64, i32, String)>,
     keys: VecDeque<String>,
-    sales: VecDeque<(String, Sale)>,
+    sales: VecDeque<(String, LoggedSale)>,
 }
 
 /// A request that is sent again, or one that follows from the last.
@@ -78,18 +78,19 @@ impl Next {
 impl Writer {
     pub(super) fn new(
         name: String,
-        target: Target,
+        target: ReplicaAddress,
         products: Vec<i64>,
         hang_ups: f64,
         random: StdRng,
     ) -> Self {
-        let (public, admin) = (Connection::new(target.public), Connection::new(target.admin));
+        let (public, admin) =
+            (KeptConnection::new(target.public), KeptConnection::new(target.admin));
         let own = Own::default();
         Self { name, made_up: 0, public, admin, hang_ups, random, products, own, next: None }
     }
 
     /// Writes until it is to stop.
-    pub(super) async fn run(mut self, seen: &Mutex<Seen>, stop: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, seen: &Mutex<ClientsRecord>, stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             let next = match self.next.take() {
                 Some(next) => next,
@@ -198,7 +199,7 @@ impl Writer {
         // A hold is used by its own customer, who has no other order.
         let customer = match hold {
             Some((id, product_id, quantity, customer)) => {
-                lines.push(Line { product_id, quantity, hold_id: Some(id) });
+                lines.push(LoggedLine { product_id, quantity, hold_id: Some(id) });
                 customer
             }
             None => self.customer(),
@@ -207,7 +208,7 @@ impl Writer {
             let product_id = self.any_product();
             if lines.iter().all(|line| line.product_id != product_id) {
                 let quantity = self.random.random_range(1..=3);
-                lines.push(Line { product_id, quantity, hold_id: None });
+                lines.push(LoggedLine { product_id, quantity, hold_id: None });
             }
         }
         Write::PlaceOrder { customer, lines, key: self.key(), id: None }
@@ -244,9 +245,9 @@ impl Writer {
         if self.random.random()
             && let Some((name, sale)) = self.own.sales.pop_front()
         {
-            return Some(Write::PutSale { name, sale: Sale { per_customer, ..sale } });
+            return Some(Write::PutSale { name, sale: LoggedSale { per_customer, ..sale } });
         }
-        let sale = Sale {
+        let sale = LoggedSale {
             products: vec![*self.own.products.front()?],
             starts_at: "2020-01-01T00:00:00Z".to_owned(),
             ends_at: "2036-01-01T00:00:00Z".to_owned(),
@@ -272,23 +273,23 @@ impl Writer {
     }
 
     /// Keeps in mind what has become of it; returns it for the log, as it was answered.
-    fn remember(&mut self, next: Next, told: &Told) -> (Write, Outcome) {
+    fn remember(&mut self, next: Next, told: &Told) -> (Write, RequestOutcome) {
         let Next { write, tries, repeat } = next;
         match (told, told.outcome(&DECLINED)) {
-            (Told::Answer { body, .. }, Outcome::Accepted) => {
+            (Told::Answer { body, .. }, RequestOutcome::Accepted) => {
                 let Some(answered) = write.clone().told(body) else {
-                    return (write, Outcome::Wrong);
+                    return (write, RequestOutcome::Wrong);
                 };
                 if !repeat {
                     self.answered(&write, &answered);
                 }
-                (answered, Outcome::Accepted)
+                (answered, RequestOutcome::Accepted)
             }
-            (_, Outcome::CutOff) => {
+            (_, RequestOutcome::CutOff) => {
                 if write.key().is_some() && tries < TRIES {
                     self.next = Some(Next { write: write.clone(), tries: tries + 1, repeat });
                 }
-                (write, Outcome::CutOff)
+                (write, RequestOutcome::CutOff)
             }
             (told, outcome) => {
                 let body = if let Told::Answer { body, .. } = told { body } else { &Value::Null };
@@ -359,10 +360,10 @@ fn keep<T>(own: &mut VecDeque<T>, one: T) {
 
 /// Puts it into the log.
 fn note(
-    (write, outcome): (Write, Outcome),
+    (write, outcome): (Write, RequestOutcome),
     hang_up: Option<HangUp>,
     told: &Told,
-    seen: &Mutex<Seen>,
+    seen: &Mutex<ClientsRecord>,
 ) {
     let route = write.route();
     let mut seen = seen.lock();
@@ -373,12 +374,12 @@ fn note(
         _ => *seen.answers.entry(format!("{route}: {}", told.words())).or_default() += 1,
     }
     match outcome {
-        Outcome::Accepted => seen.log.answered.push(write),
-        Outcome::CutOff => seen.log.unanswered.push(write),
-        Outcome::Wrong => seen.wrong(format!("{route}: {}", told.words())),
+        RequestOutcome::Accepted => seen.log.answered.push(write),
+        RequestOutcome::CutOff => seen.log.unanswered.push(write),
+        RequestOutcome::Wrong => seen.wrong(format!("{route}: {}", told.words())),
         // What was not sent need not be looked for.
-        Outcome::Refused if matches!(told, Told::NotConnected) => {}
-        Outcome::Refused => seen.log.refused.push(write),
+        RequestOutcome::Refused if matches!(told, Told::NotConnected) => {}
+        RequestOutcome::Refused => seen.log.refused.push(write),
     }
 }
 

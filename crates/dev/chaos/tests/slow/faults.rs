@@ -22,7 +22,7 @@ async fn suffer(fault: Fault, hold: Duration) -> Trial {
     let environment = Environment::start(&fault.environment()).await.unwrap();
     let trial = trial::run(&environment, fault, hold).await.unwrap();
     let during = fault.during();
-    let told = format!("{trial:?}").split("seen: Seen").next().unwrap().to_owned();
+    let told = format!("{trial:?}").split("seen: ClientsRecord").next().unwrap().to_owned();
     let told = format!("{told}\n{:?}", trial.seen.answers);
     assert!(trial.findings.hold(), "{}\n{told}", trial.findings);
     assert!(trial.slowest < ANSWER_MAX, "an answer took {:?}: {told}", trial.slowest);

@@ -2,7 +2,7 @@
 
 use holdfast_bench::audit::Log;
 use holdfast_bench::load::Accepted;
-use holdfast_chaos::clients::Seen;
+use holdfast_chaos::clients::ClientsRecord;
 use holdfast_chaos::environment::{Environment, EnvironmentOptions, STOCK};
 use holdfast_sandbox::{PATIENCE, http_post_json, until};
 use serde_json::{Value, json};
@@ -32,15 +32,15 @@ fn order(environment: &Environment) -> tokio::task::JoinHandle<Option<(u16, Valu
 }
 
 /// What the clients know: these orders, and how many had no answer.
-fn seen(accepted: &[i64], cut_off: u64) -> Seen {
+fn seen(accepted: &[i64], cut_off: u64) -> ClientsRecord {
     let accepted =
         accepted.iter().map(|id| Accepted { id: *id, product_id: 1, quantity: 1 }).collect();
     let initial_stock = [(1, STOCK)].into_iter().collect();
     let log = Log { initial_stock, accepted, cut_off, ..Log::default() };
-    Seen { log, ..Seen::default() }
+    ClientsRecord { log, ..ClientsRecord::default() }
 }
 
-async fn audit(environment: &Environment, seen: &Seen, orders: i64) {
+async fn audit(environment: &Environment, seen: &ClientsRecord, orders: i64) {
     let findings = environment.audit(seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}");
     assert_eq!(findings.orders, orders, "{findings}");

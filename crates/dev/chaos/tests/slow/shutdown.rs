@@ -12,7 +12,7 @@ use std::{
 
 use holdfast_bench::load::Accepted;
 use holdfast_chaos::{
-    clients::Seen,
+    clients::ClientsRecord,
     environment::{Environment, EnvironmentOptions, STOCK},
 };
 use holdfast_sandbox::{PATIENCE, http_get, until};
@@ -120,7 +120,7 @@ async fn a_rollout_under_load_fails_no_request() {
     ended.store(true, Ordering::Relaxed);
     tasks.join_all().await;
     assert_eq!(*failed.lock(), Vec::<String>::new());
-    let mut seen = Seen::default();
+    let mut seen = ClientsRecord::default();
     seen.log.initial_stock = environment.products.iter().map(|id| (*id, STOCK)).collect();
     seen.log.accepted = std::mem::take(&mut accepted.lock());
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();

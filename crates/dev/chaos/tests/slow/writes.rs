@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_bench::audit::{Expectation, Log, Write, audit};
-use holdfast_chaos::clients::{Crowd, Seen};
+use holdfast_chaos::clients::{ClientsRecord, Crowd};
 use holdfast_chaos::environment::{Environment, EnvironmentOptions};
 use holdfast_sandbox::{PATIENCE, Process, until, workspace_binary};
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn every_route_that_writes_has_a_client() {
 }
 
 /// An environment in which each route was written to some times.
-async fn written() -> (Environment, Seen) {
+async fn written() -> (Environment, ClientsRecord) {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let crowd = Crowd { buyers: 2, writers: 8, hang_ups: 0.3, seed: rand::random() };
     eprintln!("{crowd:?}");

@@ -1,7 +1,7 @@
 //! API: requests, connections, holds, and the process.
 
 use crate::{
-    grafana::{Dashboard, Panel, Row, Unit},
+    grafana::{Dashboard, Panel, PanelRow, Unit},
     promql::{quantile, rate, select, total},
 };
 
@@ -11,9 +11,9 @@ pub fn dashboard() -> Dashboard {
         title: "API",
         description: "Requests by route, refusals, and the processes.",
         rows: vec![
-            Row { title: "Requests", panels: requests() },
-            Row { title: "Orders and holds", panels: demands() },
-            Row { title: "Processes", panels: processes() },
+            PanelRow { title: "Requests", panels: requests() },
+            PanelRow { title: "Orders and holds", panels: demands() },
+            PanelRow { title: "Processes", panels: processes() },
         ],
     }
 }

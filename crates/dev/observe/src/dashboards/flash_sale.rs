@@ -1,7 +1,7 @@
 //! Flash sale: shows at a glance whether orders wait for the lane, the lock, the database or the workers.
 
 use crate::{
-    grafana::{Dashboard, Panel, Row, Unit},
+    grafana::{Dashboard, Panel, PanelRow, Unit},
     promql::{largest, mean, quantile, rate, total},
 };
 
@@ -11,10 +11,10 @@ pub fn dashboard() -> Dashboard {
         title: "Flash sale",
         description: "How many orders arrive, how fast they are answered, and where they wait.",
         rows: vec![
-            Row { title: "Now", panels: now() },
-            Row { title: "Where orders wait", panels: waits() },
-            Row { title: "Orders", panels: orders() },
-            Row { title: "Behind the orders", panels: behind() },
+            PanelRow { title: "Now", panels: now() },
+            PanelRow { title: "Where orders wait", panels: waits() },
+            PanelRow { title: "Orders", panels: orders() },
+            PanelRow { title: "Behind the orders", panels: behind() },
         ],
     }
 }

@@ -1,6 +1,6 @@
 //! SLO: the objectives, their budgets, and the alerts.
 
-use crate::grafana::{Dashboard, Panel, Row, Unit};
+use crate::grafana::{Dashboard, Panel, PanelRow, Unit};
 use crate::promql::SCOPE;
 
 /// The windows of the recorded ratios, as in `charts/holdfast/files/alerts.yaml`.
@@ -18,7 +18,7 @@ pub fn dashboard() -> Dashboard {
         title: "SLO",
         description: "Objectives over 30 days: 99.9 % of orders are answered without a server error, and 99 % within 250 ms.",
         rows: vec![
-            Row {
+            PanelRow {
                 title: "Now",
                 panels: vec![
                     budget(
@@ -48,7 +48,7 @@ pub fn dashboard() -> Dashboard {
                     .limits(1.0, 3.0),
                 ],
             },
-            Row {
+            PanelRow {
                 title: "Burn rates",
                 panels: vec![
                     burn(

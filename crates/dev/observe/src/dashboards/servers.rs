@@ -1,7 +1,7 @@
 //! PostgreSQL, Redis and the trace collector, as Holdfast sees them.
 
 use crate::{
-    grafana::{Dashboard, Panel, Row, Unit},
+    grafana::{Dashboard, Panel, PanelRow, Unit},
     promql::{quantile, rate, total},
 };
 
@@ -11,10 +11,10 @@ pub fn dashboard() -> Dashboard {
         title: "PostgreSQL and Redis as seen from here",
         description: "PostgreSQL, Redis and the trace collector as Holdfast sees them. Their own exporters show more.",
         rows: vec![
-            Row { title: "PostgreSQL", panels: postgres() },
-            Row { title: "Product cache", panels: cache() },
-            Row { title: "Redis", panels: redis() },
-            Row { title: "Trace collector", panels: collector() },
+            PanelRow { title: "PostgreSQL", panels: postgres() },
+            PanelRow { title: "Product cache", panels: cache() },
+            PanelRow { title: "Redis", panels: redis() },
+            PanelRow { title: "Trace collector", panels: collector() },
         ],
     }
 }

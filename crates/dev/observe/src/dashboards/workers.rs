@@ -1,7 +1,7 @@
 //! Workers and queue: the fulfilment of orders, and the numbers that the HPA gets.
 
 use crate::{
-    grafana::{Dashboard, Panel, Row, Unit},
+    grafana::{Dashboard, Panel, PanelRow, Unit},
     promql::{largest, quantile, rate, select, total},
 };
 
@@ -11,10 +11,10 @@ pub fn dashboard() -> Dashboard {
         title: "Workers and queue",
         description: "The fulfilment of orders, and the numbers that the HPA gets.",
         rows: vec![
-            Row { title: "Queue", panels: queue() },
-            Row { title: "Fulfilment", panels: fulfilment() },
-            Row { title: "Recovery", panels: recovery() },
-            Row { title: "Operator on Kubernetes", panels: operator() },
+            PanelRow { title: "Queue", panels: queue() },
+            PanelRow { title: "Fulfilment", panels: fulfilment() },
+            PanelRow { title: "Recovery", panels: recovery() },
+            PanelRow { title: "Operator on Kubernetes", panels: operator() },
         ],
     }
 }

@@ -16,15 +16,15 @@ pub struct Pair {
 }
 
 /// An authority of the sandbox.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct SandboxAuthority(CertifiedIssuer<'static, KeyPair>);
 
-impl std::fmt::Debug for Authority {
+impl std::fmt::Debug for SandboxAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Authority")
+        f.write_str("SandboxAuthority")
     }
 }
 
-impl Authority {
+impl SandboxAuthority {
     /// A new authority of this name.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::*;
 async fn a_port_taken_in_the_meantime_is_told_from_other_failures() {
     let postgres = Postgres::prepare(PostgresOptions::default()).await.unwrap();
     let taken = std::net::TcpListener::bind(postgres.port.address()).unwrap();
-    assert!(matches!(postgres.launch().await, Err(Failure::AddressInUse)));
+    assert!(matches!(postgres.launch().await, Err(LaunchError::AddressInUse)));
     drop(taken);
     assert!(postgres.launch().await.is_ok());
 }

@@ -68,7 +68,7 @@ fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
             kept: true,
         };
         allocator.add_hold(HoldId(9), kept);
-        let from_hold = Line { hold: Some(HoldId(9)), ..line(1, 1) };
+        let from_hold = RequestedLine { hold: Some(HoldId(9)), ..line(1, 1) };
         assert!(allocator.order(&[from_hold], None).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 fn a_hold_is_used_once_and_at_its_own_price() {
     let mut allocator = allocator(&[(0, true)]);
     let held = with_hold(&mut allocator, 9, 1, 3);
-    let other = Line { quantity: quantity(2), ..held };
+    let other = RequestedLine { quantity: quantity(2), ..held };
     assert_eq!(allocator.order(&[other], None), Err(Shortfall::HoldDiffers(HoldId(9))));
     // A line that is refused leaves the hold to the next order.
     assert!(allocator.order(&[held, line(1, 1)], None).is_err());

@@ -89,7 +89,7 @@ fn at_another_price_than_the_customer_was_told_nothing_is_taken() {
     let mut allocator = allocator(&[(5, true), (5, true)]);
     let kept = with_hold(&mut allocator, 9, 1, 3);
     let price = |minor| Some(Money::from_minor(minor).unwrap());
-    let told = |line, minor| Line { expected_price: price(minor), ..line };
+    let told = |line, minor| RequestedLine { expected_price: price(minor), ..line };
     let changed = |id, minor| {
         let current = Money::from_minor(minor).unwrap();
         Err(Shortfall::PriceChanged { product_id: ProductId(id), current })

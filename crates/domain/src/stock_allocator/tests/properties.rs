@@ -7,7 +7,7 @@ use crate::Lines;
 
 /// Any request for products 1 to 4, of which the last does not exist, and for holds and orders 1 to 6.
 #[derive(Clone, Debug)]
-enum Request {
+enum AnyRequest {
     Order(Lines),
     Hold(i64, i64),
     Cancel(OrderId, Lines),
@@ -15,7 +15,7 @@ enum Request {
     Expire(HoldId),
 }
 
-impl Request {
+impl AnyRequest {
     fn run(
         &self,
         allocator: &mut StockAllocator,
@@ -57,7 +57,7 @@ impl Request {
 }
 
 /// A request, and its customer.
-fn request() -> impl Strategy<Value = (Request, Option<CustomerRef>)> {
+fn request() -> impl Strategy<Value = (AnyRequest, Option<CustomerRef>)> {
     let line = || {
         let expected = prop::option::weighted(0.2, 1i64..4);
         let hold = prop::option::weighted(0.4, 1i64..7);
@@ -66,16 +66,16 @@ fn request() -> impl Strategy<Value = (Request, Option<CustomerRef>)> {
             let fits = hold.map(|id| line((id - 1) % 3 + 1, (id - 1) % 2 + 1));
             let line = fits.unwrap_or_else(|| line(product, units));
             let expected_price = price.map(|id| Money::from_minor(100 * id).unwrap());
-            Line { hold: hold.map(HoldId), expected_price, ..line }
+            RequestedLine { hold: hold.map(HoldId), expected_price, ..line }
         })
     };
     let lines = || prop::collection::vec(line(), 1..4).prop_map(Lines::from_vec);
     let request = prop_oneof![
-        4 => lines().prop_map(Request::Order),
-        2 => (1i64..5, 1i64..4).prop_map(|(product, units)| Request::Hold(product, units)),
-        2 => (1i64..7).prop_map(|id| Request::Expire(HoldId(id))),
-        2 => (1i64..7).prop_map(|id| Request::Release(HoldId(id))),
-        2 => (1i64..7, lines()).prop_map(|(id, lines)| Request::Cancel(OrderId(id), lines)),
+        4 => lines().prop_map(AnyRequest::Order),
+        2 => (1i64..5, 1i64..4).prop_map(|(product, units)| AnyRequest::Hold(product, units)),
+        2 => (1i64..7).prop_map(|id| AnyRequest::Expire(HoldId(id))),
+        2 => (1i64..7).prop_map(|id| AnyRequest::Release(HoldId(id))),
+        2 => (1i64..7, lines()).prop_map(|(id, lines)| AnyRequest::Cancel(OrderId(id), lines)),
     ];
     (request, prop::option::weighted(0.8, prop::sample::select(vec!["ann", "bob"])))
         .prop_map(|(request, name)| (request, name.map(customer)))
@@ -167,7 +167,7 @@ proptest! {
                 prop_assert_eq!(&allocator, &before);
                 continue;
             }
-            if let Request::Expire(id) = request {
+            if let AnyRequest::Expire(id) = request {
                 let hold = before.hold_row(id).unwrap();
                 prop_assert!(hold.kept && hold.status == HoldStatus::Expired);
             }
@@ -186,7 +186,7 @@ proptest! {
         let mut ordered = BTreeMap::<_, i64>::new();
         for (request, customer) in requests {
             let granted = request.run(&mut allocator, customer.as_ref());
-            let (Request::Order(lines), Ok(Some(order))) = (request, granted) else { continue };
+            let (AnyRequest::Order(lines), Ok(Some(order))) = (request, granted) else { continue };
             let limited = lines.iter().filter(|line| line.product_id == ProductId(2));
             let got: i64 = limited.map(|line| units(line.quantity)).sum();
             if got > 0 {
@@ -213,13 +213,13 @@ proptest! {
             allocator.add_order(OrderId(id), untouched(OrderStatus::Pending));
         }
         for (kind, id, asked) in steps {
-            let held_line = Line { hold: Some(HoldId(id)), ..line(1, id) };
+            let held_line = RequestedLine { hold: Some(HoldId(id)), ..line(1, id) };
             let request = match kind {
-                0 => Request::Order(Lines::from_slice(&[line(1, asked)])),
-                1 => Request::Order(Lines::from_slice(&[held_line, line(1, asked)])),
-                2 => Request::Hold(1, asked),
-                3 => Request::Release(HoldId(id)),
-                _ => Request::Cancel(OrderId(id), Lines::from_slice(&[line(1, id)])),
+                0 => AnyRequest::Order(Lines::from_slice(&[line(1, asked)])),
+                1 => AnyRequest::Order(Lines::from_slice(&[held_line, line(1, asked)])),
+                2 => AnyRequest::Hold(1, asked),
+                3 => AnyRequest::Release(HoldId(id)),
+                _ => AnyRequest::Cancel(OrderId(id), Lines::from_slice(&[line(1, id)])),
             };
             let _ = request.run(&mut allocator, None);
         }

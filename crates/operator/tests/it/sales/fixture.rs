@@ -1,9 +1,9 @@
 //! A namespace with what the chart installs of it, a database, and a controller whose clock is the test's.
 
-use holdfast_domain::{Money, NewProduct, ProductName, Sale, SaleName, Stock};
+use holdfast_domain::{Money, ProductDraft, ProductName, Sale, SaleName, Stock};
 use holdfast_operator::{
     OperatorMetrics,
-    queues::{QueueSettings, Queues, RedisAccess},
+    queues::{QueueListSettings, Queues, RedisAccess},
     sale::{
         SaleController, SaleSettings,
         resource::{FlashSale, Phase},
@@ -142,7 +142,7 @@ impl Fixture {
     }
 
     async fn product(store: &Store) -> i64 {
-        let product = NewProduct {
+        let product = ProductDraft {
             name: ProductName::new("Sneaker".to_owned()).unwrap(),
             description: None,
             price: Money::from_minor(100).unwrap(),
@@ -175,7 +175,7 @@ impl Fixture {
             objects::create(&client, &deployment(namespace, part)).await;
             objects::create(&client, &hpa(namespace, part)).await;
         }
-        let queues = QueueSettings::One {
+        let queues = QueueListSettings::One {
             namespace: namespace.to_owned(),
             release: "holdfast".to_owned(),
             // Nobody is there: a depth is not known.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use holdfast_domain::{
-    CustomerLimit, CustomerRef, HoldId, OrderId, ProductId, ProductPatch, Sale, SaleName, Stock,
+    CustomerLimit, CustomerRef, HoldId, OrderId, ProductChanges, ProductId, Sale, SaleName, Stock,
     StockEdit,
 };
 use holdfast_store::{
-    ArchivePlace, BatchToken, DeadLetterPage, HoldPage, IdempotencyKey, LockMode, MissedRows,
-    NewApiKey, OrderPage, Ordered, ProductPage, SaleSecond, Store, WantedRows,
-    fulfilment::{SweepRule, Verdict},
+    ApiKeyRecord, ArchivePlace, Attribution, BatchToken, DeadLetterPage, HoldPage, IdempotencyKey,
+    LockMode, MissedRows, OrderPage, ProductPage, SaleSecond, Store, WantedRows,
+    fulfilment::{AttemptResult, SweepRule},
 };
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgPool;
@@ -19,7 +19,7 @@ use super::PATIENCE;
 use crate::fixture::{new_product, wanted, write_one_each};
 
 const DAY: Duration = Duration::from_hours(24);
-const OPERATOR: Ordered<'static> = Ordered { by: "eve", note: None };
+const OPERATOR: Attribution<'static> = Attribution { by: "eve", note: None };
 
 /// What a case works on. All of it is fresh, and nobody else's.
 #[derive(Clone, Debug)]
@@ -144,7 +144,7 @@ pub fn cases() -> Vec<Case> {
         LockedProduct::update, it => {
             let locked = it.store.lock_product(it.product).await.unwrap().unwrap();
             let stock = Some(StockEdit::set(Stock::new(7).unwrap()));
-            locked.update(&ProductPatch { stock, ..ProductPatch::default() }).await.unwrap();
+            locked.update(&ProductChanges { stock, ..ProductChanges::default() }).await.unwrap();
             Some(format!("(SELECT stock = 7 FROM products WHERE id = {})", it.product))
         }
         LockedProduct::adjust, it => {
@@ -250,7 +250,7 @@ pub fn cases() -> Vec<Case> {
         Store::finish, it => {
             let claims = it.store.claim(&[it.pending], DAY).await.unwrap();
             let (order, attempt) = claims[0].id();
-            it.store.finish(&[(order, attempt, Verdict::Completed).into()]).await.unwrap();
+            it.store.finish(&[(order, attempt, AttemptResult::Completed).into()]).await.unwrap();
             Some(format!("(SELECT status = 'completed' FROM orders WHERE id = {})", it.pending))
         }
         Store::sweep, it => {
@@ -364,8 +364,8 @@ async fn archive(given: &Given) -> holdfast_store::Archive {
     }
 }
 
-fn new_key(id: &str) -> NewApiKey<'_> {
-    NewApiKey {
+fn new_key(id: &str) -> ApiKeyRecord<'_> {
+    ApiKeyRecord {
         id,
         secret_sha256: [7; 32],
         name: "test",

@@ -1,6 +1,6 @@
 //! The lines of an order.
 
-use holdfast_domain::{HoldId, Invalid, Line, Lines, Money, ProductId, Quantity};
+use holdfast_domain::{HoldId, Invalid, Lines, Money, ProductId, Quantity, RequestedLine};
 use utoipa::openapi::{Ref, RefOr, Schema, schema::ArrayBuilder};
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct NewItem {
     expected_price: Option<Money>,
 }
 
-impl From<NewItem> for Line {
+impl From<NewItem> for RequestedLine {
     fn from(item: NewItem) -> Self {
         let NewItem { product_id, quantity, hold_id, expected_price } = item;
         Self { product_id, quantity, hold: hold_id, expected_price }
@@ -75,7 +75,7 @@ impl Value for OrderItems {
 }
 
 /// Adds a line to an order, or its units to the line that has the same product.
-fn add(lines: &mut Lines, line: Line, limits: &OrderLimits) -> Result<(), String> {
+fn add(lines: &mut Lines, line: RequestedLine, limits: &OrderLimits) -> Result<(), String> {
     if line.hold.is_some() {
         if lines.iter().any(|other| other.hold == line.hold) {
             return Err("must not name a hold that another line names".to_owned());

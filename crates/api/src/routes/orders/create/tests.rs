@@ -20,7 +20,8 @@ fn wrong(body: &str) -> Vec<String> {
 
 fn lines(body: &str) -> Vec<(i64, i32, Option<i64>)> {
     let lines = read(body).unwrap().lines;
-    let line = |line: &Line| (line.product_id.0, line.quantity.units(), line.hold.map(|id| id.0));
+    let line =
+        |line: &RequestedLine| (line.product_id.0, line.quantity.units(), line.hold.map(|id| id.0));
     lines.iter().map(line).collect()
 }
 
@@ -40,7 +41,7 @@ fn wrong_quantities_and_ids_are_named() {
 #[test]
 fn an_id_that_no_product_can_have_is_unknown() {
     let problem = read(r#"{"product_id":0,"quantity":1}"#).unwrap_err();
-    assert_eq!(problem.kind(), crate::problem::Kind::NotFound);
+    assert_eq!(problem.kind(), crate::problem::ProblemKind::NotFound);
 }
 
 #[test]

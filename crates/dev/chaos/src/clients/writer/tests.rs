@@ -8,7 +8,7 @@ use super::*;
 fn a_seed_draws_the_same_requests_and_hang_ups_again() {
     let drawn = |seed| {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let target = Target { public: address, admin: address };
+        let target = ReplicaAddress { public: address, admin: address };
         let random = StdRng::seed_from_u64(seed);
         let mut writer = Writer::new("w".into(), target, vec![1, 2, 3], 0.5, random);
         let one = |_| (writer.draw(), writer.hang_up().map(|it| (it.moment, it.wait)));
