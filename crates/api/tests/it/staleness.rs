@@ -94,3 +94,22 @@ async fn what_a_replica_without_redis_puts_into_stock_is_sold_on_another() {
         .until("it is sold", async || replicas.here.order(id, 5).await.status == 201)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_with_sql_beside_holdfast_is_seen_within_the_bound() {
+    let replicas = replicas().await;
+    let id = replicas.here.product(1_000).await;
+    let path = format!("/products/{id}");
+    for (change, field, shown) in [
+        ("price_minor = 100", "price", json!(1.0)),
+        ("name = 'Torch'", "name", json!("Torch")),
+        ("description = 'bright'", "description", json!("bright")),
+        ("stock = 3", "stock", json!(3)),
+    ] {
+        replicas.remember(&path).await;
+        let sql = format!("UPDATE products SET {change} WHERE id = {id}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(replicas.here.store.pool()).await.unwrap();
+        let after = replicas.seen(&path, |product| product[field] == shown).await;
+        println!("{change}: seen after {after:?}; the bound is {MAX_AGE} ms");
+    }
+}

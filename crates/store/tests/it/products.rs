@@ -64,3 +64,43 @@ async fn a_retired_product_is_gone_from_the_shop_and_stays_in_the_database() {
     let error = sqlx::query("DELETE FROM products").execute(store.pool()).await.unwrap_err();
     assert!(error.to_string().contains("retired, never deleted"), "{error}");
 }
+
+#[tokio::test]
+async fn a_change_with_sql_that_does_not_count_the_version_raises_it() {
+    let store = store().await;
+    let lamp = product(&store, 5).await;
+    let url = fixture::database_url(&store).await;
+    let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let mut version = lamp.version;
+    let mut after = async |change: &str| {
+        let sql = format!("UPDATE products SET {change}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut psql).await.unwrap();
+        let now: i64 = sqlx::query_scalar("SELECT version FROM products WHERE id = $1")
+            .bind(lamp.id.0)
+            .fetch_one(&mut psql)
+            .await
+            .unwrap();
+        now - std::mem::replace(&mut version, now)
+    };
+    for change in [
+        "name = 'Torch'",
+        "description = 'bright'",
+        "description = NULL",
+        "price_minor = 7",
+        "stock = stock + 1",
+        "stock = stock - 1, held = held + 1",
+        "retired_at = now()",
+        "retired_at = NULL",
+        "price_minor = 8, version = version",
+        "price_minor = 9, version = version + 1",
+        "price_minor = 10, version = 1",
+        "version = 1",
+        "price_minor = price_minor, version = version - 3",
+    ] {
+        assert_eq!(after(change).await, 1, "{change}");
+    }
+    for change in ["updated_at = now()", "name = name, stock = stock", "held = held"] {
+        assert_eq!(after(change).await, 0, "{change}");
+    }
+    assert_eq!(after("price_minor = 11, version = version + 5").await, 5);
+}
