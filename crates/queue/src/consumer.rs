@@ -113,6 +113,7 @@ impl Consumer {
             }
             Err(error) => {
                 self.connection = None;
+                self.queue.mend_after(&error).await;
                 Err(error)
             }
             Ok(deliveries) => Ok(deliveries),

@@ -43,6 +43,10 @@
 //!
 //! [`Queue::loss`] says whether orders are missing, because Redis was flushed, started empty or was trimmed by hand. The workers
 //! then publish all pending orders again. Until then, [`Queue::whole_depth`] is an error.
+//!
+//! # When another program has written to the keys
+//!
+//! After a call that Redis refuses, and before each sweep, [`Queue::mend`] deletes what cannot be used.
 
 mod connection;
 mod consumer;
@@ -50,6 +54,7 @@ mod depth;
 mod error;
 mod keys;
 mod loss;
+mod mend;
 mod queue;
 mod trace;
 

@@ -75,10 +75,22 @@ impl Queue {
         Ok(Self { connection: QueueConnection::new(&settings)?, settings })
     }
 
-    /// Runs a call within the timeout, including connecting.
+    /// Runs a call within the timeout, including connecting. If Redis refuses it, the keys are looked at.
     pub(crate) async fn within<T>(
         &self,
-        call: impl Future<Output = redis::RedisResult<T>>,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, QueueError> {
+        let answer = self.in_time(call).await;
+        if let Err(error) = &answer {
+            self.mend_after(error).await;
+        }
+        answer
+    }
+
+    /// Runs a call within the timeout.
+    pub(crate) async fn in_time<T>(
+        &self,
+        call: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, QueueError> {
         match tokio::time::timeout(self.settings.op_timeout, call).await {
             Ok(answer) => {
@@ -104,7 +116,13 @@ impl Queue {
                 add.ignore();
             }
             let mut connection = self.connection.get();
-            let published = self.within(pipe.query_async::<()>(&mut connection)).await;
+            let mut published = self.within(pipe.query_async::<()>(&mut connection)).await;
+            if let Err(QueueError::Redis(error)) = &published
+                && !error.is_io_error()
+            {
+                // The keys may have been mended.
+                published = self.within(pipe.query_async(&mut connection)).await;
+            }
             spans.end(&published);
             published?;
         }

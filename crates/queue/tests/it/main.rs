@@ -6,4 +6,5 @@ mod delivery;
 mod depth;
 mod faults;
 mod fixture;
+mod foreign;
 mod loss;

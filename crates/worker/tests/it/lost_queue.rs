@@ -73,3 +73,31 @@ async fn a_lost_group_delivers_all_orders_again() {
     lose(&shop, &format!("XGROUP DESTROY {STREAM} fulfilment")).await;
     shop.until("completed", 300).await;
 }
+
+#[tokio::test]
+async fn orders_are_completed_after_another_program_has_written_to_the_queues_keys() {
+    const LAST: &str = "18446744073709551615-18446744073709551615";
+    let shop = WorkerFixture::open().await;
+    let fast = Simulated { duration: Duration::ZERO, fail_percent: 0 };
+    let _worker = shop.worker(WorkerSettings { sweep_after: HOUR, ..quick() }, fast);
+    let mut all = 0;
+    for poison in [
+        &[&*format!("SET {STREAM} x")][..],
+        &[&format!("DEL {STREAM}"), &format!("RPUSH {STREAM} x")],
+        &[&format!("DEL {STREAM}"), &format!("HSET {STREAM} a b")],
+        &[&format!("XADD {STREAM} {LAST} a b")],
+        &[&format!("XGROUP SETID {STREAM} fulfilment {LAST}")],
+        &["SET holdfast:{orders}:retries x"],
+        &["SET holdfast:{orders}:refill x"],
+    ] {
+        for command in poison {
+            lose(&shop, command).await;
+        }
+        // Only a refill publishes these.
+        all += i64::try_from(shop.orders(30).await.len()).unwrap();
+        until(&format!("orders are completed after {poison:?}"), async || {
+            shop.count("completed").await == all
+        })
+        .await;
+    }
+}
