@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     context::WorkerContext,
-    maintenance::{MaintenanceError, REFILL_STEP_MAX, job, sweep},
+    sweep::{MaintenanceError, REFILL_STEP_MAX, job, sweep},
 };
 
 /// Publishes all pending orders again if the queue has lost some.
