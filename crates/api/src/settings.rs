@@ -243,7 +243,7 @@ impl ServeSettings {
             (!here && self.access.is_closed_to_network()).then(|| {
                 MustBe::new(format!(
                     "{name} must be an address of this host alone, such as 127.0.0.1:{}, where \
-                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: whoever reaches it \
+                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: everybody who reaches it \
                      may do everything there.",
                     address.port()
                 ))

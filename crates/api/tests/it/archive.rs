@@ -75,7 +75,7 @@ impl Shop {
         archive(&self.url, self.folder.path(), more)
     }
 
-    /// In steps of ten, with much patience for whoever holds a row.
+    /// In steps of ten, with a long wait for locked rows.
     async fn start(&self, url: &str) -> Process {
         let options = ProcessOptions::new(BINARY)
             .arg("archive")

@@ -130,10 +130,10 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     server.until("the order itself is published", async || depth().await == 1).await;
 
     let path = format!("/dead-letters/{id}/replay");
-    let wish = json!({ "by": "ada", "note": "the carrier is back" });
+    let body = json!({ "by": "ada", "note": "the carrier is back" });
     // Two operators at once: exactly one of them does it.
     let (one, other) =
-        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
+        tokio::join!(server.admin.post(&path, &body), server.admin.post(&path, &body));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -146,7 +146,7 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     server.until("its replay is published, once", async || depth().await == 2).await;
     // Its units stay its own.
     assert_eq!(stock(&server, lamp).await, 4);
-    assert_eq!(server.admin.post("/dead-letters/4711/replay", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/replay", &body).await.status, 404);
 }
 
 #[tokio::test]
@@ -166,9 +166,9 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
     assert_eq!(state(&cancel), (409, "failed".to_owned()));
 
     let path = format!("/dead-letters/{id}/discard");
-    let wish = json!({ "by": "ada", "note": "refunded" });
+    let body = json!({ "by": "ada", "note": "refunded" });
     let (one, other) =
-        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
+        tokio::join!(server.admin.post(&path, &body), server.admin.post(&path, &body));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -186,9 +186,9 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
     assert_eq!(ledger.json()[0]["returned"], 4, "{}", ledger.text);
     assert_eq!(server.order(lamp, 3).await.status, 201);
 
-    let replay = server.admin.post(&format!("/dead-letters/{id}/replay"), &wish).await;
+    let replay = server.admin.post(&format!("/dead-letters/{id}/replay"), &body).await;
     assert_eq!(state(&replay), (409, "cancelled".to_owned()));
-    assert_eq!(server.admin.post("/dead-letters/4711/discard", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/discard", &body).await.status, 404);
 }
 
 #[tokio::test]
@@ -203,8 +203,8 @@ async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
         .execute(server.store.pool())
         .await
         .unwrap();
-    let wish = json!({ "by": "ada" });
-    let done = server.admin.post(&format!("/dead-letters/{id}/discard"), &wish).await;
+    let body = json!({ "by": "ada" });
+    let done = server.admin.post(&format!("/dead-letters/{id}/discard"), &body).await;
     assert_eq!(last_step(&done).get("detail"), None, "no note, no detail");
     assert_eq!(stock(&server, lamp).await, 5);
     let hold = server.api.get(&format!("/holds/{}", hold["id"])).await.json();
@@ -217,13 +217,13 @@ async fn replaying_and_discarding_at_once_has_one_winner_each_time() {
     let server = Server::start().await;
     let lamp = server.product(20).await;
     let letters = failed(&server, lamp, 20).await;
-    let wish = json!({ "by": "ada" });
+    let body = json!({ "by": "ada" });
     let mut discarded = 0;
     for id in letters {
         let (replay, discard) =
             (format!("/dead-letters/{id}/replay"), format!("/dead-letters/{id}/discard"));
         let (replay, discard) =
-            tokio::join!(server.admin.post(&replay, &wish), server.admin.post(&discard, &wish));
+            tokio::join!(server.admin.post(&replay, &body), server.admin.post(&discard, &body));
         let statuses = [replay.status, discard.status];
         assert!(statuses == [200, 409] || statuses == [409, 200], "{statuses:?}");
         discarded += i64::from(discard.status == 200);
@@ -308,9 +308,9 @@ async fn a_wish_that_is_wrong_changes_nothing() {
         let answer = server.admin.json(Method::POST, &path, "[1").await;
         assert_eq!(answer.wrong_fields(), ["body"], "{path}");
     }
-    let wish = json!({ "by": "ada" });
+    let body = json!({ "by": "ada" });
     for path in ["/dead-letters/x/replay", "/dead-letters/1e3/discard"] {
-        assert_eq!(server.admin.post(path, &wish).await.wrong_fields(), ["id"], "{path}");
+        assert_eq!(server.admin.post(path, &body).await.wrong_fields(), ["id"], "{path}");
     }
     assert_eq!(server.admin.get("/dead-letters/x").await.wrong_fields(), ["id"]);
     let made_up = json!({ "by": "ada", "all": true, "cursor": "bWFkZSB1cA" });
