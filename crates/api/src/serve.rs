@@ -78,7 +78,7 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 /// Serves until a signal says otherwise.
 pub fn run(settings: &ServeSettings) -> ExitCode {
     if let Err(sentence) = settings.check() {
-        return failed(&sentence);
+        return holdfast_telemetry::command::refused("holdfast-api", &sentence);
     }
     let guard = match holdfast_telemetry::init("holdfast-api", &settings.telemetry) {
         Ok(guard) => guard,

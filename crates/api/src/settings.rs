@@ -23,24 +23,25 @@ const HTTP_PORT: u16 = 8000;
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
+    // In the order of the help: what most people set comes first.
     /// The ports.
     #[command(flatten)]
     pub ports: PortSettings,
-    /// Connections and requests.
+    /// Who may do what.
     #[command(flatten)]
-    pub http: HttpSettings,
+    pub access: AccessSettings,
+    /// Orders and admission.
+    #[command(flatten)]
+    pub orders: OrderSettings,
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
     /// Redis and the read cache.
     #[command(flatten)]
     pub cache: RedisCacheSettings,
-    /// Orders and admission.
+    /// Connections and requests.
     #[command(flatten)]
-    pub orders: OrderSettings,
-    /// Who may do what.
-    #[command(flatten)]
-    pub access: AccessSettings,
+    pub http: HttpSettings,
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,

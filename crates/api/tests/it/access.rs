@@ -65,7 +65,10 @@ pub fn keys(database_url: &str, arguments: &[&str]) -> (bool, String) {
         .env("DATABASE_URL", database_url)
         .output()
         .unwrap();
-    let text = if output.status.success() { output.stdout } else { output.stderr };
+    let mut text = output.stdout;
+    if !output.status.success() {
+        text.extend(output.stderr);
+    }
     (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
 }
 
@@ -230,10 +233,8 @@ async fn a_revoked_key_stops_on_all_replicas() {
     let found = listed.as_array().unwrap().iter().find(|key| key["id"] == id).unwrap();
     assert_eq!(found["revoked_at"], at);
     assert_eq!(shop.admin.send(Method::DELETE, "/api-keys/x%00y", "").await.status, 404);
-    assert_eq!(
-        keys(&shop.server.database_url, &["revoke", "x"]),
-        (false, "holdfast-api: there is no key with the id x".to_owned())
-    );
+    let (revoked, line) = keys(&shop.server.database_url, &["revoke", "x"]);
+    assert!(!revoked && line.contains("there is no such key"), "{line}");
 }
 
 #[tokio::test]
@@ -378,7 +379,7 @@ async fn wrong_wishes_for_keys_are_refused() {
     }
     let (listed, lines) = keys(url, &["list"]);
     assert!(
-        listed && lines.lines().count() == 1 && !lines.contains(&shop.admin.key[16..]),
+        listed && lines.lines().count() == 2 && !lines.contains(&shop.admin.key[16..]),
         "{lines}"
     );
 }

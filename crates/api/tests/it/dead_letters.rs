@@ -4,13 +4,10 @@ use holdfast_queue::{Queue, QueueSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    client::Answer,
-    server::{BINARY, Server},
-};
+use crate::{client::Answer, server::Server};
 
 /// Orders of one unit each of a product, all of which have failed, order n at the hour n of the year.
-async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
+pub async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(server.order(product, 1).await.json()["id"].as_i64().unwrap());
@@ -35,12 +32,12 @@ fn ids(answer: &Answer) -> Vec<i64> {
     answer.json().as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
 
-async fn stock(server: &Server, product: i64) -> Value {
+pub async fn stock(server: &Server, product: i64) -> Value {
     server.api.get(&format!("/products/{product}")).await.json()["stock"].clone()
 }
 
 /// What the history says last.
-fn last_step(answer: &Answer) -> Value {
+pub fn last_step(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["history"].as_array().unwrap().last().unwrap().clone()
 }
@@ -326,72 +323,4 @@ async fn a_wish_that_is_wrong_changes_nothing() {
     assert!(cursor.is_string());
     let other = json!({ "by": "ada", "product_id": lamp, "cursor": cursor });
     assert_eq!(server.admin.post("/dead-letters/replay", &other).await.wrong_fields(), ["cursor"]);
-}
-
-/// Runs `holdfast-api dead-letters …`: its lines, or the sentence that it fails with.
-fn command(server: &Server, arguments: &[&str]) -> Result<Vec<Value>, String> {
-    let output = std::process::Command::new(BINARY)
-        .arg("dead-letters")
-        .args(arguments)
-        .env("DATABASE_URL", &server.database_url)
-        .env("REDIS_URL", server.redis.url())
-        .env("HOLDFAST_LOG", "warn")
-        .output()
-        .unwrap();
-    let lines = String::from_utf8(output.stdout).unwrap();
-    if output.status.success() {
-        Ok(lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
-    } else {
-        Err(String::from_utf8(output.stderr).unwrap())
-    }
-}
-
-#[tokio::test]
-async fn dead_letters_are_administered_from_the_command_line_too() {
-    let server = Server::start().await;
-    let (lamp, mill) = (server.product(10).await, server.product(10).await);
-    let of_lamp = failed(&server, lamp, 3).await;
-    let of_mill = failed(&server, mill, 2).await;
-    let text = |id: i64| id.to_string();
-    let listed = |filter: &[&str]| -> Vec<i64> {
-        let lines = command(&server, &[&["list"], filter].concat()).unwrap();
-        lines.iter().map(|line| line["id"].as_i64().unwrap()).collect()
-    };
-    assert_eq!(listed(&[]), of_lamp.iter().chain(&of_mill).rev().copied().collect::<Vec<_>>());
-    assert_eq!(listed(&["--product-id", &text(mill)]), [of_mill[1], of_mill[0]]);
-    let shown = command(&server, &["show", &text(of_lamp[0])]).unwrap();
-    assert_eq!(shown[0]["failure"], "no such street");
-
-    let by = ["--by", "ada", "--note", "refunded"];
-    let (first, second) = (text(of_lamp[0]), text(of_lamp[1]));
-    let discard = [&["discard"], &by[..], &[first.as_str()]].concat();
-    assert_eq!(command(&server, &discard).unwrap()[0]["status"], "cancelled");
-    // The server's own cache learns of the unit that came back.
-    server.until("the unit is in stock", async || stock(&server, lamp).await == 8).await;
-    let refused = command(&server, &discard).unwrap_err();
-    assert!(refused.contains("cancelled"), "{refused}");
-
-    let replay =
-        command(&server, &[&["replay"], &by[..], &[first.as_str(), second.as_str()]].concat());
-    assert!(replay.unwrap_err().contains("1 of the orders are no dead letters or locked"));
-    let product = text(mill);
-    let filter = ["--product-id", product.as_str()];
-    let replay = command(&server, &[&["replay"], &by[..], &filter].concat()).unwrap();
-    assert_eq!(replay[0]["replayed"], json!(of_mill));
-    let order = server.api.get(&format!("/orders/{}", of_mill[0])).await;
-    let step = last_step(&order);
-    assert_eq!((&step["by"], &step["detail"]), (&json!("ada"), &json!("refunded")), "{step}");
-    assert_eq!(listed(&[]), [of_lamp[2]]);
-
-    for (arguments, sentence) in [
-        (&["replay", "--by", "ada"][..], "must be set"),
-        (&["replay", "--by", "ada", "--all", "7"], "cannot be used with"),
-        (&["discard", "7"], "--by"),
-        (&["discard", "--by", "", "7"], "by must"),
-        (&["list", "--failed-since", "yesterday"], "failed_since must be a time"),
-        (&["show", "999999"], "There is no order with the id 999999."),
-    ] {
-        let refused = command(&server, arguments).unwrap_err();
-        assert!(refused.contains(sentence), "{arguments:?}: {refused}");
-    }
 }
