@@ -113,7 +113,7 @@ e2e-browser: ## Drive the Swagger page in headless Chromium, and refresh the REA
 
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane
-	@scripts/kubernetes-assets; case $$? in \
+	@scripts/kubernetes-assets && scripts/chart-tools >/dev/null; case $$? in \
 	  0) exec $(TESTS) --test it -- --ignored --skip contract:: --skip browser:: ;; \
 	  3) ;; \
 	  *) exit 1 ;; \

@@ -54,7 +54,6 @@
 
 mod admit;
 mod batch;
-mod batch_needs;
 mod case;
 mod contended_rows;
 mod decide;

@@ -19,7 +19,6 @@ pub mod cursor;
 #[doc(hidden)]
 pub mod detached;
 mod docs;
-pub mod encode;
 pub mod endpoint;
 pub mod etag;
 pub mod holds;

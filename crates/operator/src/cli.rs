@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
     InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command, log_level,
@@ -129,6 +129,9 @@ pub struct RunSettings {
     /// How long the Lease of a silent replica is respected, in milliseconds (2000 to 300000)
     #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(2000..=300_000))]
     pub lease_duration: Duration,
+    /// Whether the definition of `FlashSale` is upgraded if it is older than this operator's
+    #[arg(long, env = "HOLDFAST_UPGRADE_CRD", default_value = "true", action = ArgAction::Set)]
+    pub upgrade_crd: bool,
     /// At shutdown: how long requests in progress may still take, in milliseconds (0 to 600000)
     #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(0..=600_000))]
     pub shutdown_timeout: Duration,
@@ -187,6 +190,7 @@ impl RunSettings {
             sync_interval: self.sync_interval,
             access_cache: self.access_cache,
             lease_duration: self.lease_duration,
+            upgrades_definition: self.upgrade_crd,
             sales,
             store: None,
         })
@@ -231,7 +235,7 @@ fn print_definition() -> ExitCode {
 fn serve(settings: &RunSettings) -> ExitCode {
     let operator = match settings.operator() {
         Ok(operator) => operator,
-        Err(error) => return command::refused(PROGRAM, error.as_ref()),
+        Err(error) => return failed(error.as_ref()),
     };
     let guard = match holdfast_telemetry::init(PROGRAM, &settings.telemetry) {
         Ok(guard) => guard,

@@ -44,10 +44,11 @@ holdfast_telemetry::metrics! {
 }
 
 /// The values of the label `step`.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "apiservice",
     "autoscalers",
     "database",
+    "definition",
     "events",
     "files",
     "lease",

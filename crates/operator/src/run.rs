@@ -40,6 +40,8 @@ pub struct OperatorSettings {
     pub access_cache: Duration,
     /// How long a silent holder of the Lease is waited for.
     pub lease_duration: Duration,
+    /// Whether the definition of FlashSale is upgraded.
+    pub upgrades_definition: bool,
     pub sales: SaleSettings,
     /// The database in which they are written, and in which the orders of the own release are counted.
     pub store: Option<Store>,
@@ -143,6 +145,7 @@ impl Operator {
                 readiness: readiness.clone(),
                 leading,
                 owner,
+                upgrades_definition: settings.upgrades_definition,
                 failures,
             },
             settings.certificates,

@@ -6,6 +6,7 @@
 //! on an older version.
 
 mod certificate_folder;
+mod definition;
 mod error;
 mod own_authority;
 mod registration;
@@ -28,12 +29,15 @@ use crate::{
     tls::ServedCertificate,
 };
 use certificate_folder::CertificateFolder;
+use definition::{Definition, DefinitionError};
 use own_authority::OwnAuthority;
 use registration::Registration;
 use serving::Serving;
 
 /// The pause between rounds until the operator is ready.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The definition of FlashSale is looked at once in this many intervals.
+const SELDOM: u32 = 12;
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug)]
@@ -56,6 +60,8 @@ pub struct Parts {
     /// Whether this replica writes.
     pub leading: watch::Receiver<bool>,
     pub owner: Owner,
+    /// Whether the replica that writes upgrades the definition of FlashSale.
+    pub upgrades_definition: bool,
     pub failures: Failures,
 }
 
@@ -108,7 +114,21 @@ pub async fn run(parts: Parts, certificates: Certificates, interval: Duration) {
             }
         })
     };
-    tokio::join!(trusted, listed, certify(&parts, &mut source, interval));
+    let defined = {
+        let (parts, definition) = (Arc::clone(&parts), Definition::new(parts.client.clone()));
+        let definition = Arc::new(definition);
+        jobs::repeat("definition", "", parts.failures.clone(), move || {
+            let (parts, definition) = (Arc::clone(&parts), Arc::clone(&definition));
+            async move {
+                if !parts.upgrades_definition || !*parts.leading.borrow() {
+                    return Ok::<_, DefinitionError>(interval);
+                }
+                definition.upgrade().await?;
+                Ok(interval * SELDOM)
+            }
+        })
+    };
+    tokio::join!(trusted, listed, defined, certify(&parts, &mut source, interval));
 }
 
 /// Keeps the certificate and the registration right.

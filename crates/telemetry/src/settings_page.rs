@@ -8,14 +8,7 @@ use clap::{Arg, Command};
 pub fn render(mut program: Command) -> String {
     program.build();
     let mut page = format!("## {}\n", program.get_name());
-    tables(&program, program.get_name(), &mut page);
-    page
-}
-
-fn tables(above: &Command, path: &str, page: &mut String) {
-    for command in above.get_subcommands() {
-        let path = format!("{path} {}", command.get_name());
-        tables(command, &path, page);
+    for command in program.get_subcommands() {
         let mut settings: Vec<&Arg> =
             command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
         if settings.is_empty() {
@@ -25,12 +18,15 @@ fn tables(above: &Command, path: &str, page: &mut String) {
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "\n### {path}\n\n| variable | flag | default | what |\n|---|---|---|---|\n"
+            "\n### {} {}\n\n| variable | flag | default | what |\n|---|---|---|---|\n",
+            program.get_name(),
+            command.get_name()
         );
         for setting in settings {
             page.push_str(&row(setting));
         }
     }
+    page
 }
 
 fn row(setting: &Arg) -> String {

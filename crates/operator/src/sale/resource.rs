@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{CustomResource, CustomResourceExt as _, KubeSchema};
+use kube::{CustomResource, CustomResourceExt as _, KubeSchema, ResourceExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -210,9 +210,16 @@ fn products(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The definition that the chart installs.
+/// The annotation of the definition that says how new it is.
+pub const REVISION_ANNOTATION: &str = "holdfast.dev/revision";
+/// How new the definition is. Every change of the definition raises it.
+pub const REVISION: u32 = 1;
+
+/// The definition that the chart installs, and that the operator upgrades.
 pub fn definition() -> CustomResourceDefinition {
-    FlashSale::crd()
+    let mut definition = FlashSale::crd();
+    definition.annotations_mut().insert(REVISION_ANNOTATION.to_owned(), REVISION.to_string());
+    definition
 }
 
 /// The definition as YAML, as it lies in the chart.

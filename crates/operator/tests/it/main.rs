@@ -16,6 +16,7 @@ mod hpa;
 mod namespaces;
 mod objects;
 mod redis_tls;
+mod releases;
 mod replicas;
 mod rights;
 mod sale_faults;

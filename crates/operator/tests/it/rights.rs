@@ -21,7 +21,13 @@ struct Rights {
     namespace: Vec<Value>,
     sales: Vec<Value>,
     keda: Vec<Value>,
+    crds: Vec<Value>,
     cluster: Vec<Value>,
+}
+
+/// On the whole cluster.
+fn of_cluster(rights: &Rights) -> Vec<Value> {
+    rights.cluster.iter().chain(&rights.crds).cloned().collect()
 }
 
 fn rights() -> Rights {
@@ -46,11 +52,11 @@ pub fn objects(namespace: &str) -> Vec<Value> {
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
         binding
     };
-    let of_cluster = |kind: &str| json!({"apiVersion": RBAC, "kind": kind, "metadata": {"name": format!("operator-{namespace}")}});
+    let cluster_wide = |kind: &str| json!({"apiVersion": RBAC, "kind": kind, "metadata": {"name": format!("operator-{namespace}")}});
     let mut role = objects::named(RBAC, "Role", namespace, SERVICE);
     role["rules"] = json!(own(&rights));
-    let mut cluster_role = of_cluster("ClusterRole");
-    cluster_role["rules"] = json!(rights.cluster);
+    let mut cluster_role = cluster_wide("ClusterRole");
+    cluster_role["rules"] = json!(of_cluster(&rights));
     let reader =
         objects::named(RBAC, "RoleBinding", "kube-system", &format!("operator-{namespace}"));
     vec![
@@ -58,7 +64,7 @@ pub fn objects(namespace: &str) -> Vec<Value> {
         role,
         bound(objects::named(RBAC, "RoleBinding", namespace, SERVICE), "Role", SERVICE),
         cluster_role,
-        bound(of_cluster("ClusterRoleBinding"), "ClusterRole", &format!("operator-{namespace}")),
+        bound(cluster_wide("ClusterRoleBinding"), "ClusterRole", &format!("operator-{namespace}")),
         bound(reader, "Role", "extension-apiserver-authentication-reader"),
     ]
 }
@@ -133,12 +139,16 @@ async fn the_operator_has_exactly_the_rights_that_it_uses() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let rights = rights();
-    let given: BTreeSet<_> = cut(&own(&rights)).union(&cut(&rights.cluster)).cloned().collect();
+    let given: BTreeSet<_> =
+        cut(&own(&rights)).union(&cut(&of_cluster(&rights))).cloned().collect();
     // Something to be written again.
     let orphan = json!({"metadata": {"ownerReferences": null}});
     objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &orphan).await;
     // A flash sale that is on, one that is over, and one that stalls twice for the same reason.
     crate::sales::hold_one(cluster).await;
+    // The definition is as an older release has left it.
+    crate::sale_resource::install(&client).await;
+    crate::sale_resource::make_older(&client).await;
     // Somebody whom it does not know asks.
     let headers = [("x-remote-user", "rights")];
     let proxy = cluster.kubernetes.front_proxy().unwrap();
@@ -171,8 +181,9 @@ fn has_any_name(verb: &str, resource: &str) -> bool {
 fn nothing_is_allowed_by_a_star() {
     let rights = rights();
     let mut all = own(&rights);
+    let cluster = of_cluster(&rights);
     all.extend(rights.keda);
-    for (group, resource, verb, name) in cut(&all).union(&cut(&rights.cluster)) {
+    for (group, resource, verb, name) in cut(&all).union(&cut(&cluster)) {
         assert!(![group, resource, verb].iter().any(|text| text.contains('*')), "{resource}");
         // Nobody knows the names of sales beforehand.
         let any = has_any_name(verb, resource);

@@ -1,6 +1,7 @@
 //! The custom resource `FlashSale` on a real API server: what the chart installs is what the code
 //! says, and what makes no sense is refused at admission with a sentence.
 
+use holdfast_operator::sale::resource::{REVISION, REVISION_ANNOTATION};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -15,14 +16,14 @@ use crate::{
 };
 
 /// The file that the chart installs.
-const DEFINITION: &str = include_str!("../../../../charts/holdfast/files/crds/flashsales.yaml");
+const DEFINITION: &str = include_str!("../../../../charts/holdfast/crds/flashsales.yaml");
 
 #[test]
 fn the_charts_definition_is_the_codes() {
     let printed = holdfast_operator::sale::resource::yaml().unwrap();
     assert!(
         DEFINITION == printed,
-        "holdfast-operator crd > charts/holdfast/files/crds/flashsales.yaml, then make manifests"
+        "holdfast-operator crd > charts/holdfast/crds/flashsales.yaml, then make manifests"
     );
 }
 
@@ -36,6 +37,47 @@ pub async fn install(client: &Client) {
             until("it is served", async || api.list(&ListParams::default()).await.is_ok()).await;
         })
         .await;
+}
+
+/// Makes the definition what a chart from before there were revisions has installed: with a column less.
+pub async fn make_older(client: &Client) {
+    make_another(client, &Value::Null).await;
+}
+
+/// Makes the definition one with a column less, and another revision.
+pub async fn make_another(client: &Client, revision: &Value) {
+    let mut older: Value = serde_saphyr::from_str(DEFINITION).unwrap();
+    older["spec"]["versions"][0]["additionalPrinterColumns"].as_array_mut().unwrap().pop();
+    let patch = json!({
+        "metadata": {"annotations": {REVISION_ANNOTATION: revision}},
+        "spec": {"versions": older["spec"]["versions"]},
+    });
+    objects::merge(client, &older, &patch).await;
+}
+
+/// The definition as it is on the API server.
+pub async fn installed(client: &Client) -> Value {
+    objects::get(client, &serde_saphyr::from_str(DEFINITION).unwrap()).await.unwrap()
+}
+
+/// How many columns a definition has.
+pub fn columns(definition: &Value) -> usize {
+    definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().len()
+}
+
+/// What the definition was when its revision was raised last. A change of the one changes the other.
+#[test]
+fn a_change_of_the_definition_raises_its_revision() {
+    let spec = DEFINITION.split_once("\nspec:\n").unwrap().1;
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in spec.bytes() {
+        digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    assert_eq!(
+        (REVISION, digest),
+        (1, 0x077b_9daa_0225_49f3),
+        "the definition of FlashSale has changed: raise REVISION, and write both numbers here"
+    );
 }
 
 fn sales(client: &Client, namespace: &str) -> Api<DynamicObject> {

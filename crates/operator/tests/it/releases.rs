@@ -1,0 +1,231 @@
+//! Several releases of the chart on one cluster, installed and uninstalled by Helm, on a control plane of their own: a cluster has
+//! one external metrics API and one definition of `FlashSale`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use holdfast_operator::sale::resource::REVISION_ANNOTATION;
+use holdfast_sandbox::{Kubernetes, KubernetesAssets, until};
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Replica,
+    objects,
+    sale_resource::{columns, installed, make_another, make_older},
+};
+
+/// The chart's operator is deployed, but another one serves the metric.
+const NOT_SERVING: &[&str] = &["--set=operator.deploy=false", "--set=operator.forSales=true"];
+
+struct Releases {
+    kubernetes: Kubernetes,
+    helm: PathBuf,
+    client: Client,
+}
+
+impl Releases {
+    async fn new() -> Self {
+        let kubernetes = Kubernetes::start(&KubernetesAssets::find().unwrap()).await.unwrap();
+        let own = std::env::current_exe().unwrap();
+        // …/target/debug/deps/test
+        let mut folders = own.ancestors().skip(1).take(4);
+        let helm = folders
+            .find_map(|at| Some(at.join("tools/chart/helm")).filter(|helm| helm.is_file()))
+            .expect("helm is missing; type: scripts/chart-tools");
+        let client = kubernetes.client().await.unwrap();
+        Self { kubernetes, helm, client }
+    }
+
+    /// Runs helm, with a home of its own.
+    fn helm(&self, arguments: &[&str]) -> Output {
+        Command::new(&self.helm)
+            .args(arguments)
+            .env("KUBECONFIG", self.kubernetes.admin())
+            .env("HOME", self.kubernetes.folder())
+            .output()
+            .unwrap()
+    }
+
+    fn done(&self, arguments: &[&str]) {
+        let output = self.helm(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "helm {arguments:?}: {error}");
+    }
+
+    fn release(&self, command: &str, name: &str, chart: &Path, set: &[&str]) -> Output {
+        let namespace = format!("--namespace={name}");
+        let mut arguments = vec![command, name, chart.to_str().unwrap(), &namespace];
+        if command == "install" {
+            arguments.push("--create-namespace");
+        }
+        arguments.extend(set);
+        self.helm(&arguments)
+    }
+
+    fn installs(&self, name: &str, set: &[&str]) {
+        let output = self.release("install", name, &chart(), set);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "helm install {name} {set:?}: {error}");
+    }
+
+    fn upgrades(&self, name: &str, set: &[&str]) {
+        let output = self.release("upgrade", name, &chart(), set);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "helm upgrade {name} {set:?}: {error}");
+    }
+
+    /// Why it is not installed.
+    fn refuses(&self, name: &str, set: &[&str]) -> String {
+        let output = self.release("install", name, &chart(), set);
+        assert!(!output.status.success(), "helm install {name} {set:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn uninstalls(&self, name: &str) {
+        self.done(&["uninstall", name, &format!("--namespace={name}")]);
+    }
+
+    /// The namespace of the operator that serves the external metrics API.
+    async fn serves(&self) -> Option<String> {
+        let found = objects::get(&self.client, &objects::api_service("", "", 0)).await?;
+        Some(found["spec"]["service"]["namespace"].as_str().unwrap().to_owned())
+    }
+
+    /// Two replicas of a release's operator, with the rights that the chart has given them.
+    async fn operators(&self, name: &str) -> [Replica; 2] {
+        let account = format!("{name}-holdfast-operator");
+        let token = objects::token(&self.client, name, &account).await;
+        let path = self.kubernetes.folder().join(format!("{name}.conf"));
+        std::fs::write(&path, self.kubernetes.kubeconfig(&token)).unwrap();
+        let secret = format!("{account}-tls");
+        let settings = [
+            ("REDIS_URL", "redis://127.0.0.1:1/0"),
+            ("HOLDFAST_OPERATOR_SERVICE", account.as_str()),
+            ("HOLDFAST_OPERATOR_LEASE", account.as_str()),
+            ("HOLDFAST_OPERATOR_TLS_SECRET", secret.as_str()),
+        ];
+        let start = || Replica::start(&path, name, &settings);
+        tokio::join!(start(), start()).into()
+    }
+}
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/holdfast")
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn releases_come_and_go_in_any_order() {
+    let releases = Releases::new().await;
+    releases.installs("one", &[]);
+    let definition = installed(&releases.client).await;
+    let owner = &definition["metadata"]["annotations"]["meta.helm.sh/release-name"];
+    assert_eq!(owner, &Value::Null, "no release owns the definition");
+    assert_eq!(releases.serves().await.as_deref(), Some("one"));
+
+    // There is one external metrics API.
+    let refusal = releases.refuses("two", &[]);
+    assert!(refusal.contains("belongs to service one/one-holdfast-operator"), "{refusal}");
+    assert!(refusal.contains("set operator.deploy=false here"), "{refusal}");
+    releases.installs("two", NOT_SERVING);
+    let mut sale = objects::named("sales.holdfast.dev/v1alpha1", "FlashSale", "two", "friday");
+    sale["spec"] = json!({
+        "products": [1],
+        "startsAt": "2036-11-27T10:00:00Z",
+        "endsAt": "2036-11-27T11:00:00Z",
+        "workers": {"minReplicas": 6},
+    });
+    objects::create(&releases.client, &sale).await;
+
+    // The one that was first goes first; what the other needs stays, and it takes over.
+    releases.uninstalls("one");
+    assert_eq!(releases.serves().await, None, "a registration without a service blocks namespaces");
+    assert!(objects::get(&releases.client, &sale).await.is_some(), "its sales stay");
+    releases.upgrades("two", &["--set=operator.deploy=true"]);
+    assert_eq!(releases.serves().await.as_deref(), Some("two"));
+
+    // It comes again, under the same name; and the one that was last goes first.
+    releases.installs("one", NOT_SERVING);
+    releases.uninstalls("one");
+    assert_eq!(releases.serves().await.as_deref(), Some("two"));
+    releases.uninstalls("two");
+    assert_eq!(installed(&releases.client).await["spec"], definition["spec"]);
+    releases.installs("three", &[]);
+    assert_eq!(releases.serves().await.as_deref(), Some("three"));
+}
+
+/// Charts before had the definition among their templates, so it belonged to the first release.
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_definition_that_a_release_has_owned_stays_and_blocks_nobody() {
+    let releases = Releases::new().await;
+    let before = tempfile::tempdir().unwrap();
+    let templates = before.path().join("templates");
+    std::fs::create_dir(&templates).unwrap();
+    let metadata = "apiVersion: v2\nname: holdfast\nversion: 0.0.9\n";
+    std::fs::write(before.path().join("Chart.yaml"), metadata).unwrap();
+    let definition = std::fs::read_to_string(chart().join("crds/flashsales.yaml")).unwrap();
+    let kept = definition
+        .replace("  annotations:\n", "  annotations:\n    helm.sh/resource-policy: keep\n");
+    assert_ne!(kept, definition);
+    std::fs::write(templates.join("custom-resources.yaml"), kept).unwrap();
+    for name in ["one", "gone"] {
+        let output = releases.release("install", name, before.path(), &[]);
+        // This is what was wrong.
+        assert_eq!(output.status.success(), name == "one");
+    }
+    releases.upgrades("one", &[]);
+    let found = installed(&releases.client).await;
+    assert_eq!(found["metadata"]["annotations"]["meta.helm.sh/release-name"], "one", "as it was");
+    releases.installs("two", NOT_SERVING);
+    releases.uninstalls("one");
+    releases.installs("three", &[]);
+    assert_eq!(installed(&releases.client).await["metadata"]["uid"], found["metadata"]["uid"]);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn the_newest_operator_upgrades_the_definition_once() {
+    let releases = Releases::new().await;
+    let client = &releases.client;
+    releases.installs("one", &[]);
+    releases.installs("two", NOT_SERVING);
+    let own = installed(client).await;
+    make_older(client).await;
+    let older = installed(client).await;
+    assert_eq!(columns(&older), columns(&own) - 1, "the case is not the one to be tested");
+
+    let operators = (releases.operators("one").await, releases.operators("two").await);
+    until("it is upgraded", async || columns(&installed(client).await) == columns(&own)).await;
+    let upgraded = installed(client).await;
+    assert_eq!(upgraded["spec"], own["spec"]);
+    let revision = |of: &Value| of["metadata"]["annotations"][REVISION_ANNOTATION].clone();
+    assert_eq!(revision(&upgraded), revision(&own));
+    let generation = |of: &Value| of["metadata"]["generation"].as_i64().unwrap();
+    assert_eq!(generation(&upgraded), generation(&older) + 1, "by one of four replicas, and once");
+
+    // A newer operator of another release has changed it.
+    make_another(client, &json!("4000000000")).await;
+    let newer = installed(client).await;
+    // That nothing happens in several rounds of an operator is the subject.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(installed(client).await["spec"], newer["spec"]);
+    drop(operators);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
+async fn a_cluster_without_a_needed_kind_is_refused_with_a_sentence() {
+    let releases = Releases::new().await;
+    for (set, kind) in [
+        ("--set=autoscaling.provider=keda", "keda.sh/v1alpha1/ScaledObject"),
+        ("--set=metrics.podMonitor.enabled=true", "monitoring.coreos.com/v1/PodMonitor"),
+    ] {
+        let refusal = releases.refuses("shop", &[set]);
+        assert!(refusal.contains(&format!("needs the kind {kind}")), "{refusal}");
+    }
+}
