@@ -9,12 +9,12 @@ use holdfast_telemetry::Chain;
 
 use crate::{
     ProductEntry,
-    batch::{Runner, refusal_for},
+    batch::Runner,
+    batch_needs::count_customer_totals,
     case::KeyResults,
     decide::{decide, key_results, records},
     decision::Refusal,
     expired_holds::{ExpiredHolds, short_with_holds},
-    needs::count_customer_totals,
     pending::PendingRequest,
     trace::BatchTimes,
 };
@@ -235,18 +235,6 @@ impl<P: ProductEntry> Runner<P> {
             }
             request.answer(&results, &self.metrics);
         }
-    }
-}
-
-pub(super) fn refuse_all(requests: Vec<PendingRequest>, error: &StoreError) {
-    tracing::warn!(
-        error = %Chain(error),
-        orders = requests.len(),
-        "a batch was not admitted"
-    );
-    let refusal = refusal_for(error);
-    for request in requests {
-        request.refuse(refusal);
     }
 }
 

@@ -8,10 +8,10 @@ use holdfast_telemetry::Chain;
 
 use crate::{
     AdmissionSettings, ProductEntry,
-    admit::refuse_all,
+    batch_needs::wanted,
     decision::Refusal,
     metrics::AdmissionMetrics,
-    needs::{NeededRow, wanted},
+    needs::NeededRow,
     pending::{Cause, Missing, PendingRequest},
     publish::Outbox,
     sale_watch::SaleWatch,
@@ -218,6 +218,18 @@ impl<P: ProductEntry> Runner<P> {
                 Err(BatchFailure::Later(requests, error))
             }
         }
+    }
+}
+
+pub(super) fn refuse_all(requests: Vec<PendingRequest>, error: &StoreError) {
+    tracing::warn!(
+        error = %Chain(error),
+        orders = requests.len(),
+        "a batch was not admitted"
+    );
+    let refusal = refusal_for(error);
+    for request in requests {
+        request.refuse(refusal);
     }
 }
 

@@ -54,6 +54,7 @@
 
 mod admit;
 mod batch;
+mod batch_needs;
 mod case;
 mod contended_rows;
 mod decide;

@@ -7,7 +7,10 @@ use holdfast_store::{MissedRows, SeenRows, StoreError};
 use holdfast_telemetry::Chain;
 
 use crate::{
-    ProductEntry, admit::refuse_all, batch::Runner, decision::Refusal, needs::NeededRow,
+    ProductEntry,
+    batch::{Runner, refuse_all},
+    decision::Refusal,
+    needs::NeededRow,
     pending::Missing,
 };
 

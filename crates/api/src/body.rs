@@ -1,4 +1,4 @@
-//! Request bodies in, JSON bodies out.
+//! Request bodies.
 //!
 //! A body is read whole and bounded ([`receive`]) and checked as JSON text ([`JsonText`]). Its fields are read by
 //! [`request`](crate::request).
@@ -6,19 +6,5 @@
 mod json_text;
 mod receive;
 
-use bytes::Bytes;
-use serde::Serialize;
-
 pub use json_text::JsonText;
 pub use receive::{BodyLimits, receive};
-
-/// A value as JSON.
-pub fn encode<T: Serialize>(value: &T) -> Bytes {
-    // Enough for an order or a small product.
-    let mut body = Vec::with_capacity(256);
-    if let Err(error) = serde_json::to_writer(&mut body, value) {
-        // A Vec takes everything, and no type of ours has keys that are not texts.
-        tracing::error!(%error, "an answer could not be written");
-    }
-    Bytes::from(body)
-}

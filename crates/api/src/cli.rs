@@ -4,12 +4,20 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_store::{SchemaError, Store};
-use holdfast_telemetry::{Chain, TelemetrySettings, command, settings::milliseconds};
+use holdfast_telemetry::{
+    Chain, CommandLogs,
+    command::{self, EXIT_CODES, Ended},
+    settings::milliseconds,
+};
 use tokio::time::Instant;
 
 mod archive;
 mod dead_letters;
 mod keys;
+mod output;
+mod progress;
+mod results;
+mod yaml;
 
 use crate::{
     endpoint::Surface,
@@ -27,7 +35,9 @@ const WAIT_STEP: Duration = Duration::from_secs(1);
     name = "holdfast-api",
     version,
     about,
-    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be right."
+    after_help = format!(
+        "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be valid.\n\n{EXIT_CODES}"
+    )
 )]
 pub struct Cli {
     /// What to do.
@@ -52,6 +62,8 @@ pub enum Command {
     Archive(Box<archive::ArchiveSettings>),
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
+    /// Print a script that completes commands and flags in a shell
+    Completion(command::Completion),
     /// Print all settings as a page for people
     Settings,
     /// Print every metric with its help, its labels and the values before any work
@@ -70,16 +82,16 @@ pub struct OpenapiSettings {
 /// Settings of `migrate`.
 #[derive(Debug, clap::Args)]
 pub struct MigrateSettings {
-    /// PostgreSQL.
-    #[command(flatten)]
-    pub database: DatabaseSettings,
     /// How long to wait for a database that cannot be reached yet, in milliseconds
     /// (0 to 86400000)
     #[arg(long = "wait-ms", env = "HOLDFAST_MIGRATE_WAIT_MS", default_value = "0", value_parser = milliseconds(0..=86_400_000))]
     pub wait: Duration,
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
     /// Logs.
     #[command(flatten)]
-    pub telemetry: TelemetrySettings,
+    pub logs: CommandLogs,
 }
 
 /// Does what the command line says.
@@ -92,18 +104,28 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::DeadLetters(settings) => dead_letters::run(*settings),
         Command::Archive(settings) => archive::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Completion(completion) => completion.run(Cli::command()),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics_page::metrics()?)),
     }
 }
 
 fn migrate(settings: &MigrateSettings) -> ExitCode {
-    in_runtime(&settings.telemetry, async {
+    in_runtime(&settings.logs, &settings.database, async {
         let store = Store::connect(&settings.database.store());
         reachable(&store, settings.wait).await;
-        store.migrate().await?;
-        tracing::info!(version = Store::schema_version(), "the schema is up to date");
-        Ok(())
+        let bar = progress::spinner("migrating");
+        let applied = store.migrate().await?;
+        bar.finish_and_clear();
+        let version = Store::schema_version();
+        output::line(&match applied {
+            0 => format!("The schema is up to date: version {version}."),
+            1 => format!("The schema is up to date: version {version}. 1 migration was applied."),
+            _ => format!(
+                "The schema is up to date: version {version}. {applied} migrations were applied."
+            ),
+        })?;
+        Ok(Ended::Done)
     })
 }
 
@@ -114,7 +136,7 @@ async fn reachable(store: &Store, limit: Duration) {
     while let Err(SchemaError::Store(error)) = store.check_schema().await
         && Instant::now() < end
     {
-        tracing::info!(error = %Chain(&error), "waiting for the database");
+        tracing::warn!(error = %Chain(&error), "waiting for the database");
         tokio::time::sleep_until(end.min(Instant::now() + WAIT_STEP)).await;
     }
 }
@@ -138,24 +160,43 @@ fn print_openapi(settings: OpenapiSettings) -> ExitCode {
     }
 }
 
-/// Runs a short task with logs, on one thread.
+/// Reads what an endpoint has written into a type whose fields are known. What clients have sent is passed over, or is
+/// kept as text.
+#[allow(clippy::disallowed_methods)] // nothing here reads arbitrary JSON
+fn of_endpoint<'t, T: serde::Deserialize<'t>>(text: &'t str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
+}
+
+/// Runs a short task with logs, on one thread. An error of the database says which database it is.
 fn in_runtime(
-    telemetry: &TelemetrySettings,
-    task: impl Future<Output = anyhow::Result<()>>,
+    logs: &CommandLogs,
+    database: &DatabaseSettings,
+    task: impl Future<Output = anyhow::Result<Ended>>,
 ) -> ExitCode {
-    let guard = match holdfast_telemetry::init("holdfast-api", telemetry) {
-        Ok(guard) => guard,
-        Err(error) => return failed(&error),
-    };
+    if let Err(error) = holdfast_telemetry::init_command(logs) {
+        return failed(&error);
+    }
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(task));
-    drop(guard);
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(error.as_ref()),
+        Ok(ended) => ended.into(),
+        Err(error) => {
+            let ended = output::ended_by(&error);
+            if let Some(ended) = ended {
+                let of_database = if output::is_of_database(&error) {
+                    format!("{}: ", database.store().place())
+                } else {
+                    String::new()
+                };
+                eprintln!("{PROGRAM}: {of_database}{}", Chain(error.as_ref()));
+                return ended.into();
+            }
+            // Whoever read the output has enough of it, as `head` has.
+            ExitCode::SUCCESS
+        }
     }
 }
 

@@ -29,8 +29,8 @@ use utoipa::{
 };
 
 use crate::{
-    body::encode,
     byte_budget::Charge,
+    encode::encode,
     endpoint::{Answer, Description, JsonArray},
     problem::{FieldError, Problem},
     request::{Input, Reading, Value, Wrong},

@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{body::encode, endpoint::Surface, openapi::document};
+use crate::{encode::encode, endpoint::Surface, openapi::document};
 
 static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public, "/")));
 static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin, "/")));

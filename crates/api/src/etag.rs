@@ -44,7 +44,7 @@ impl ProductTag {
 
     /// The tag of a product.
     pub fn of(product: &ProductBody) -> Self {
-        Self::new(product.version, &crate::body::encode(product))
+        Self::new(product.version, &crate::encode::encode(product))
     }
 
     /// The header `ETag`.

@@ -19,6 +19,7 @@ pub mod cursor;
 #[doc(hidden)]
 pub mod detached;
 mod docs;
+pub mod encode;
 pub mod endpoint;
 pub mod etag;
 pub mod holds;

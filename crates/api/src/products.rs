@@ -71,7 +71,7 @@ impl holdfast_cache::Entry for CachedProduct {
     }
 
     fn encode(&self) -> Bytes {
-        crate::body::encode(&self.0)
+        crate::encode::encode(&self.0)
     }
 
     fn decode(version: i64, body: &Bytes) -> Option<Self> {

@@ -78,7 +78,7 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 /// Serves until a signal says otherwise.
 pub fn run(settings: &ServeSettings) -> ExitCode {
     if let Err(sentence) = settings.check() {
-        return failed(&sentence);
+        return holdfast_telemetry::command::refused("holdfast-api", &sentence);
     }
     let guard = match holdfast_telemetry::init("holdfast-api", &settings.telemetry) {
         Ok(guard) => guard,
@@ -285,7 +285,7 @@ fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
     let access = settings.access.access();
     if access.is_none() {
         tracing::warn!(
-            "HOLDFAST_AUTH is off: whoever reaches a port of this server may do everything there"
+            "HOLDFAST_AUTH is off: everybody who reaches a port of this server may do everything there"
         );
     }
     let access = access.map(|access| CallerCheck::follow(access, store.clone())).transpose()?;

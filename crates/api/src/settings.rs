@@ -23,24 +23,25 @@ const HTTP_PORT: u16 = 8000;
 /// Everything that `serve` can be told.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
+    // In the order of the help: what most people set comes first.
     /// The ports.
     #[command(flatten)]
     pub ports: PortSettings,
-    /// Connections and requests.
+    /// Who may do what.
     #[command(flatten)]
-    pub http: HttpSettings,
+    pub access: AccessSettings,
+    /// Orders and admission.
+    #[command(flatten)]
+    pub orders: OrderSettings,
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
     /// Redis and the read cache.
     #[command(flatten)]
     pub cache: RedisCacheSettings,
-    /// Orders and admission.
+    /// Connections and requests.
     #[command(flatten)]
-    pub orders: OrderSettings,
-    /// Who may do what.
-    #[command(flatten)]
-    pub access: AccessSettings,
+    pub http: HttpSettings,
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -243,7 +244,7 @@ impl ServeSettings {
             (!here && self.access.is_closed_to_network()).then(|| {
                 MustBe::new(format!(
                     "{name} must be an address of this host alone, such as 127.0.0.1:{}, where \
-                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: whoever reaches it \
+                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: everybody who reaches it \
                      may do everything there.",
                     address.port()
                 ))

@@ -235,7 +235,7 @@ fn print_definition() -> ExitCode {
 fn serve(settings: &RunSettings) -> ExitCode {
     let operator = match settings.operator() {
         Ok(operator) => operator,
-        Err(error) => return failed(error.as_ref()),
+        Err(error) => return command::refused(PROGRAM, error.as_ref()),
     };
     let guard = match holdfast_telemetry::init(PROGRAM, &settings.telemetry) {
         Ok(guard) => guard,

@@ -16,10 +16,7 @@ mod lock;
 mod missed_rows;
 mod outcome;
 mod parameters;
-pub(crate) mod prepared;
 mod records;
-pub(crate) mod session;
-pub(crate) mod tuple_ids;
 mod write;
 
 pub use batch::{Batch, CommitError, Writing};

@@ -55,7 +55,7 @@ pub struct Attribution<'a> {
     pub note: Option<&'a str>,
 }
 
-/// What became of a wish to replay dead letters. All other orders that were asked for are none.
+/// What a replay of dead letters did. All other orders that were asked for are not dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Those that are pending again: they are to be put into the queue. The sweep finds those that are not.

@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
 
 mod admission;
+mod admission_session;
 mod api_keys;
 mod archive;
 mod calls;
@@ -31,6 +32,7 @@ mod migrate;
 mod order_rows;
 mod orders;
 mod page;
+mod prepared;
 mod probe;
 mod products;
 mod replicated;
@@ -44,6 +46,7 @@ mod settings;
 mod sql;
 mod store;
 mod time;
+mod tuple_ids;
 mod url;
 mod waits;
 

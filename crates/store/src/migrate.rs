@@ -41,12 +41,13 @@ pub(crate) fn migrator() -> Migrator {
 
 impl Store {
     /// Runs the migrations that the database does not have yet, beside programs that use it. Two at once
-    /// are safe: the second waits for the first. One that was interrupted goes on where it stopped.
+    /// are safe: the second waits for the first. One that was interrupted goes on where it stopped. Returns how many
+    /// were run.
     ///
     /// # Errors
     /// The database cannot be reached, a migration fails, or other transactions keep what it must lock for ten
     /// minutes.
-    pub async fn migrate(&self) -> Result<(), MigrateError> {
+    pub async fn migrate(&self) -> Result<usize, MigrateError> {
         self.migrate_within(LIMIT).await
     }
 
@@ -54,25 +55,30 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::migrate`].
-    pub async fn migrate_within(&self, limit: Duration) -> Result<(), MigrateError> {
+    pub async fn migrate_within(&self, limit: Duration) -> Result<usize, MigrateError> {
         // A connection of its own, without the timeouts of ordinary work: building an index on a
         // large table takes as long as it takes.
-        let options = self.settings.connect.clone().application_name("holdfast-migrate");
+        let options =
+            self.settings.connect.clone().application_name("holdfast-migrate").options(&[
+                // "… already exists, skipping" is no news.
+                ("client_min_messages", "warning"),
+            ]);
         let mut session = MigrationSession::open(options, limit).await?;
-        session.all(&migrator()).await?;
+        let run = session.all(&migrator()).await?;
         session.connection.close().await?;
-        Ok(())
+        Ok(run)
     }
 }
 
 impl MigrationSession {
-    async fn all(&mut self, migrator: &Migrator) -> Result<(), MigrateError> {
+    async fn all(&mut self, migrator: &Migrator) -> Result<usize, MigrateError> {
         self.take_turn().await?;
         self.connection.ensure_migrations_table(TABLE).await?;
         if let Some(version) = self.connection.dirty_version(TABLE).await? {
             return Err(sqlx::migrate::MigrateError::Dirty(version).into());
         }
         let applied = self.connection.list_applied_migrations(TABLE).await?;
+        let mut run = 0;
         for migration in migrator.iter() {
             match applied.iter().find(|applied| applied.version == migration.version) {
                 Some(applied) if applied.checksum != migration.checksum => {
@@ -80,11 +86,14 @@ impl MigrationSession {
                     return Err(sqlx::migrate::MigrateError::VersionMismatch(version).into());
                 }
                 Some(_) => {}
-                None => self.apply(migration).await?,
+                None => {
+                    self.apply(migration).await?;
+                    run += 1;
+                }
             }
         }
         self.connection.unlock().await?;
-        Ok(())
+        Ok(run)
     }
 
     /// Waits until no other migration runs. It is over when that one's connection ends.

@@ -23,7 +23,7 @@ pub enum SchemaError {
         needed: i64,
     },
     /// The schema could not be looked at.
-    #[error("the schema version could not be read")]
+    #[error("the schema version cannot be read")]
     Store(#[from] StoreError),
 }
 

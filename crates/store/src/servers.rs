@@ -53,6 +53,20 @@ impl Servers {
         Self { each, ..self }
     }
 
+    /// Where the database is, for people.
+    pub(crate) fn place(&self) -> String {
+        let server = |options: &PgConnectOptions| {
+            options.get_socket().map_or_else(
+                || format!("{}:{}", options.get_host(), options.get_port()),
+                |socket| socket.display().to_string(),
+            )
+        };
+        let servers: Vec<_> = self.each.iter().map(server).collect();
+        let first = self.first();
+        let database = first.get_database().unwrap_or_else(|| first.get_username());
+        format!("PostgreSQL at {}, database {database}", servers.join(" or "))
+    }
+
     /// The options of the first server.
     pub(crate) fn first(&self) -> PgConnectOptions {
         self.each.first().cloned().unwrap_or_default()

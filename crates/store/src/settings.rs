@@ -35,6 +35,11 @@ impl StoreSettings {
         url.parse::<DatabaseUrl>().map(|url| url.settings())
     }
 
+    /// Where the database is, for people: servers, ports and name, and nothing secret.
+    pub fn place(&self) -> String {
+        self.connect.place()
+    }
+
     fn with_defaults(connect: Servers) -> Self {
         Self {
             connect,

@@ -6,12 +6,12 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::sync::Semaphore;
 
 use crate::{
-    admission::{
-        prepared::PREPARE, session::session as admission_session, tuple_ids::TupleIdCache,
-    },
+    admission_session::admission_session,
     connections::{Connections, Generations, SetOptions},
     hand_over::HandOver,
+    prepared::PREPARE,
     settings::StoreSettings,
+    tuple_ids::TupleIdCache,
     waits::Waits,
 };
 

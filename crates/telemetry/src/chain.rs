@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt};
 
-/// Shows an error and its causes on one line: `error: cause: cause`. Our error types do not repeat their sources in their
-/// own texts, so nothing appears twice.
+/// Shows an error and its causes on one line: `error: cause: cause`. A cause that the text before it ends with is not
+/// said again: our own error types do not repeat their sources, but those of libraries do.
 ///
 /// ```
 /// # use holdfast_telemetry::Chain;
@@ -14,13 +14,29 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'a));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = without_source_line(self.0.to_string());
+        f.write_str(&said)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = without_source_line(error.to_string());
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+/// sqlx ends a message of PostgreSQL with the line of PostgreSQL's source that it comes from, which looks like a line of
+/// the user's.
+fn without_source_line(text: String) -> String {
+    match text.rsplit_once(" at line ") {
+        Some((message, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => {
+            message.to_owned()
+        }
+        _ => text,
     }
 }
 
@@ -31,6 +47,19 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("the order was not written")]
     struct Outer(#[source] std::num::ParseIntError);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the server said: {0}")]
+    struct Repeating(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let server = std::io::Error::other("no such table at line 948");
+        let repeated = Repeating(server);
+        assert_eq!(Chain(&repeated).to_string(), "the server said: no such table");
+        let json = serde_json::from_str::<i32>("x").unwrap_err();
+        assert!(Chain(&json).to_string().ends_with("at line 1 column 1"));
+    }
 
     #[test]
     fn causes_follow_the_error_on_the_same_line() {

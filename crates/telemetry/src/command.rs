@@ -8,11 +8,67 @@ use crate::{
     settings::milliseconds,
 };
 
+/// How a command ended. The number is the exit code, the same for all our programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line or a setting is wrong. Nothing was tried.
+    Usage = 2,
+    /// Some of what was asked for is done, and some is not: the output says which.
+    Partly = 3,
+    /// PostgreSQL or Redis cannot be reached. It may work later.
+    Unreachable = 4,
+}
+
+/// At the end of each program's help.
+pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line or setting; 3 done in part; 4 PostgreSQL or Redis cannot be reached.";
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(ended as u8)
+    }
+}
+
 /// Prints an error to standard error, and returns the exit code.
 pub fn failed(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
+    ended(program, error, Ended::Failed)
+}
+
+/// The same for a wrong setting.
+pub fn refused(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
+    ended(program, error, Ended::Usage)
+}
+
+fn ended(program: &str, error: &(dyn Error + 'static), ended: Ended) -> ExitCode {
     // Logs may not be set up.
     eprintln!("{program}: {}", Chain(error));
-    ExitCode::FAILURE
+    ended.into()
+}
+
+/// Settings of `completion`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+impl Completion {
+    /// Prints a script that completes the commands and flags of a program in a shell.
+    pub fn run(self, mut program: clap::Command) -> ExitCode {
+        use std::io::Write as _;
+
+        let name = program.get_name().to_owned();
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut program, &name, &mut script);
+        match std::io::stdout().lock().write_all(&script) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&name, &error),
+        }
+    }
 }
 
 /// Prints the settings of a program as Markdown.

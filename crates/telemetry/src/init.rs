@@ -6,7 +6,8 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::{
-    Layer, filter, fmt::format::Format, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer, Registry, filter, fmt::format::Format, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{
@@ -39,6 +40,20 @@ pub struct TelemetrySettings {
 
     #[command(flatten)]
     pub traces: TraceSettings,
+}
+
+/// What a command that ends by itself logs.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Logs")]
+pub struct CommandLogs {
+    /// What is logged: error, warn, info, debug, trace, or directives such as
+    /// `info,holdfast_api=debug`
+    #[arg(long, env = "HOLDFAST_LOG", default_value = "warn", value_parser = parse_filter)]
+    pub log: String,
+
+    /// How a log line looks; if not set, pretty on a terminal and json elsewhere
+    #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 }
 
 fn parse_filter(text: &str) -> Result<String, MustBe> {
@@ -101,21 +116,7 @@ pub fn init(
     settings: &TelemetrySettings,
 ) -> Result<TelemetryGuard, InitError> {
     let filter = log_level::changeable(log_level::parse(&settings.log)?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = match settings.log_format {
-        LogFormat::Json => {
-            let format = Format::default().json().flatten_event(true);
-            let format = format.with_current_span(false).with_span_list(false);
-            lines
-                .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
-                .event_format(WithIds(format))
-                .boxed()
-        }
-        LogFormat::Pretty => {
-            lines.event_format(WithIds(Format::default().with_ansi(colours))).boxed()
-        }
-    };
+    let lines = lines(settings.log_format);
 
     let provider = match settings.traces.address() {
         Some(address) => {
@@ -147,4 +148,35 @@ pub fn init(
         traces::activate(settings.traces.sampler());
     }
     Ok(TelemetryGuard { provider })
+}
+
+/// Sets up the logs of a command that ends by itself. It has no traces.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init_command(settings: &CommandLogs) -> Result<(), InitError> {
+    let filter = log_level::changeable(log_level::parse(&settings.log)?);
+    let terminal = std::io::stderr().is_terminal();
+    let format = if terminal { LogFormat::Pretty } else { LogFormat::Json };
+    let lines = lines(settings.log_format.unwrap_or(format)).with_filter(filter);
+    Ok(tracing_subscriber::registry().with(lines).try_init()?)
+}
+
+/// Lines on standard error.
+fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match format {
+        LogFormat::Json => {
+            let format = Format::default().json().flatten_event(true);
+            let format = format.with_current_span(false).with_span_list(false);
+            lines
+                .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
+                .event_format(WithIds(format))
+                .boxed()
+        }
+        LogFormat::Pretty => {
+            lines.event_format(WithIds(Format::default().with_ansi(colours))).boxed()
+        }
+    }
 }

@@ -38,7 +38,9 @@ pub mod traces;
 mod unknown_settings;
 
 pub use chain::Chain;
-pub use init::{InitError, LogFormat, TelemetryGuard, TelemetrySettings, init};
+pub use init::{
+    CommandLogs, InitError, LogFormat, TelemetryGuard, TelemetrySettings, init, init_command,
+};
 pub use internal::InternalServer;
 pub use log_line::{REQUEST, RequestContext};
 pub use metrics::Registry;

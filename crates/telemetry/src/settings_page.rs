@@ -8,7 +8,14 @@ use clap::{Arg, Command};
 pub fn render(mut program: Command) -> String {
     program.build();
     let mut page = format!("## {}\n", program.get_name());
-    for command in program.get_subcommands() {
+    tables(&program, program.get_name(), &mut page);
+    page
+}
+
+fn tables(above: &Command, path: &str, page: &mut String) {
+    for command in above.get_subcommands() {
+        let path = format!("{path} {}", command.get_name());
+        tables(command, &path, page);
         let mut settings: Vec<&Arg> =
             command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
         if settings.is_empty() {
@@ -18,15 +25,12 @@ pub fn render(mut program: Command) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "\n### {} {}\n\n| variable | flag | default | what |\n|---|---|---|---|\n",
-            program.get_name(),
-            command.get_name()
+            "\n### {path}\n\n| variable | flag | default | what |\n|---|---|---|---|\n"
         );
         for setting in settings {
             page.push_str(&row(setting));
         }
     }
-    page
 }
 
 fn row(setting: &Arg) -> String {

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::{InternalServer, Readiness, RedisCa, Registry, command, log_level};
+use holdfast_telemetry::{
+    InternalServer, Readiness, RedisCa, Registry,
+    command::{self, EXIT_CODES, Ended},
+    log_level,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -26,7 +30,9 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
     name = "holdfast-worker",
     version,
     about,
-    after_help = "Every setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid."
+    after_help = format!(
+        "Every setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
+    )
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -39,6 +45,8 @@ pub enum Command {
     Run(Box<WorkerRunSettings>),
     /// Check the health of a worker; exits with 0 if it is healthy
     Healthcheck(command::Healthcheck),
+    /// Print a script that completes commands and flags in a shell
+    Completion(command::Completion),
     /// Print all settings as a Markdown page
     Settings,
     /// Print all metrics without working
@@ -50,6 +58,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => work(&settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Completion(completion) => completion.run(Cli::command()),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics::all()?)),
     }
@@ -58,7 +67,7 @@ pub fn run(cli: Cli) -> ExitCode {
 fn work(settings: &WorkerRunSettings) -> ExitCode {
     let fulfilment = match settings.fulfilment() {
         Ok(fulfilment) => fulfilment,
-        Err(sentence) => return failed(&sentence),
+        Err(sentence) => return command::refused(PROGRAM, &sentence),
     };
     let guard = match holdfast_telemetry::init("holdfast-worker", &settings.telemetry) {
         Ok(guard) => guard,
@@ -75,7 +84,7 @@ fn work(settings: &WorkerRunSettings) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         // Some orders were handed back.
-        Ok(false) => ExitCode::FAILURE,
+        Ok(false) => Ended::Partly.into(),
         Err(error) => failed(error.as_ref()),
     }
 }

@@ -1,7 +1,7 @@
 //! The worker: takes orders from the queue, fulfils them, and finds lost orders.
 //!
 //! This crate contains the loop that reads the queue (`consume`), the writing of outcomes (`finish`), the orders in flight
-//! and their leases (`in_flight`), the sweep and other periodic jobs (`maintenance`), and fulfilment itself
+//! and their leases (`in_flight`), the sweep (`sweep`) and the other periodic jobs (`maintenance`), and fulfilment itself
 //! ([`Fulfilment`]), for example by [`webhook`]. It contains no SQL (see `holdfast-store`) and no Redis commands (see
 //! `holdfast-queue`).
 //!
@@ -29,6 +29,7 @@ mod metrics;
 mod refill;
 pub mod run;
 pub mod settings;
+mod sweep;
 mod trace;
 mod unread;
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     context::WorkerContext,
-    maintenance::{MaintenanceError, REFILL_STEP_MAX, job, sweep},
+    sweep::{MaintenanceError, REFILL_STEP_MAX, job, sweep},
 };
 
 /// Publishes all pending orders again if the queue has lost some.
@@ -24,7 +24,8 @@ pub(crate) async fn refill(shared: &WorkerContext) -> Result<(), MaintenanceErro
     let Loss::Before(before) = loss else { return Ok(()) };
     // A time that cannot be is none of ours.
     let lost_before = Timestamp::from_microsecond(before).unwrap_or(Timestamp::MAX);
-    tracing::warn!(%lost_before, "the queue has lost orders; publishing all pending orders again");
+    // An empty queue at the first start of all looks the same, so this warns of nothing.
+    tracing::info!(%lost_before, "the queue is new or has lost orders; publishing all pending orders");
     set_aside(shared).await?;
     sweep(shared, Some(lost_before)).await?;
     shared.queue.refilled(before).await?;

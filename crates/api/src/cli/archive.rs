@@ -5,15 +5,20 @@
 //! its name after that. So a preliminary file is told by its name's being noted or not: the next run
 //! finishes it, or throws it away.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use holdfast_domain::OrderId;
 use holdfast_store::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, CutoffReason, OldOrder, Store};
-use holdfast_telemetry::{TelemetrySettings, settings::whole};
+use holdfast_telemetry::{CommandLogs, command::Ended, settings::whole};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::{
+    output::{List, OutputSettings, Row},
+    progress,
+};
 use crate::{
     holds::HoldBody,
     orders::{OrderHistoryBody, View},
@@ -40,12 +45,15 @@ pub struct ArchiveSettings {
     /// Stop after so many files; run it again to go on (1 to 1000000)
     #[arg(long, value_parser = whole(1..=1_000_000_u32))]
     max_batches: Option<u32>,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
     /// PostgreSQL.
     #[command(flatten)]
     database: DatabaseSettings,
     /// Logs.
     #[command(flatten)]
-    telemetry: TelemetrySettings,
+    logs: CommandLogs,
 }
 
 /// A line of a file: the order as `GET /orders/{id}` shows it, and the holds that became it.
@@ -66,8 +74,9 @@ struct ArchivedFile<'a> {
 
 /// Does it.
 pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
-    let ArchiveSettings { older_than_days, to, batch, max_batches, database, telemetry } = settings;
-    super::in_runtime(&telemetry, async move {
+    let ArchiveSettings { older_than_days, to, batch, max_batches, output, database, logs } =
+        settings;
+    super::in_runtime(&logs, &database, async {
         let folder = ArchiveFolder::open(to)?;
         let store = Store::connect(&database.store());
         store.check_schema().await?;
@@ -76,11 +85,15 @@ pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
         };
         folder.recover(&mut archive).await?;
         let work = ArchiveRun { age: DAY * older_than_days, batch, files_max: max_batches };
-        let (files, orders) = work.run(&mut archive, &folder).await?;
+        let mut list = List::new(output.output, &["FILE", "ORDERS"]);
+        let bar = progress::spinner("archiving");
+        let (files, orders) = work.run(&mut archive, &folder, &mut list, &bar).await?;
+        bar.finish_and_clear();
+        list.end("No order is old enough.")?;
         tracing::info!(files, orders, "old orders are archived");
         archive.close().await?;
         store.close().await;
-        Ok(())
+        Ok(Ended::Done)
     })
 }
 
@@ -97,6 +110,8 @@ impl ArchiveRun {
         &self,
         archive: &mut Archive,
         folder: &ArchiveFolder,
+        list: &mut List,
+        bar: &ProgressBar,
     ) -> anyhow::Result<(u32, usize)> {
         let cutoff = archive.cutoff(self.age).await?;
         let stays = match cutoff.because {
@@ -123,7 +138,10 @@ impl ArchiveRun {
             file.keep()?;
             files += 1;
             orders += ids.len();
-            print(&ArchivedFile { file: &name, orders: ids.len() })?;
+            let written = ArchivedFile { file: &name, orders: ids.len() };
+            let cells = vec![name.clone().into(), ids.len().to_string().into()];
+            bar.suspend(|| list.rows(&[Row::new(&name, cells, &written)?]))?;
+            bar.set_message(format!("archiving: {orders} orders"));
         }
         Ok((files, orders))
     }
@@ -145,9 +163,4 @@ fn json_lines(orders: Vec<OldOrder>) -> anyhow::Result<Vec<u8>> {
         lines.push(b'\n');
     }
     Ok(lines)
-}
-
-fn print(written: &ArchivedFile<'_>) -> anyhow::Result<()> {
-    let line = serde_json::to_string(written)?;
-    writeln!(std::io::stdout().lock(), "{line}").context("the output is closed")
 }

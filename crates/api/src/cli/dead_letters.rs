@@ -1,118 +1,176 @@
 //! `holdfast-api dead-letters`: what the admin port does to them, from the command line, without a server that
-//! runs. The very endpoints are asked, in this process.
+//! runs. The same endpoints are asked, in this process.
 
-use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use axum::{
-    Router,
-    body::Body,
-    http::{Method, Request, header},
-};
+use axum::http::Method;
 use clap::{Args, Subcommand};
-use holdfast_admission::{Admission, AdmissionMetrics, AdmissionSettings};
-use holdfast_cache::Cache;
 use holdfast_domain::{OrderId, json};
-use holdfast_queue::Publisher;
 use holdfast_store::Store;
-use holdfast_telemetry::{Chain, Readiness, TelemetrySettings, registry};
-use http_body_util::BodyExt as _;
-use serde::{Deserialize, de::IgnoredAny};
+use holdfast_telemetry::{
+    CommandLogs,
+    command::Ended,
+    settings::{MustBe, whole},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use tower::ServiceExt as _;
 
+mod shop;
+mod shown;
+
+use shop::{Refusal, Shop};
+
+use super::{
+    output::{self, List, OutputSettings, Paging},
+    progress,
+    results::Results,
+};
 use crate::{
-    app::{App, AppParts},
-    body::BodyLimits,
-    byte_budget::ByteBudget,
-    endpoint::Surface,
-    limits::OrderLimits,
-    problem::Problem,
     request::Input,
-    router::router,
     settings::{DatabaseSettings, RedisCacheSettings},
 };
 
-/// How many one request replays.
-const REPLAYED_MAX: usize = 1_000;
+/// How many one request replays, and one page shows.
+const AT_ONCE_MAX: usize = 1_000;
+const RESULTS: [&str; 3] = ["ORDER", "RESULT", "DETAIL"];
 
 /// Settings of `dead-letters`.
 #[derive(Debug, Args)]
 pub struct DeadLetterSettings {
     /// What to do with them.
     #[command(subcommand)]
-    pub action: DeadLettersCommand,
+    pub action: Action,
+}
+
+/// How a command reaches the servers, and what it logs.
+#[derive(Debug, Args)]
+pub struct Servers {
     /// PostgreSQL.
     #[command(flatten)]
-    pub database: DatabaseSettings,
+    database: DatabaseSettings,
     /// Redis, which is told what changes.
     #[command(flatten)]
-    pub cache: RedisCacheSettings,
+    cache: RedisCacheSettings,
     /// Logs.
     #[command(flatten)]
-    pub telemetry: TelemetrySettings,
+    logs: CommandLogs,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// Print them, the newest orders first, one JSON object a line
-    List(Filter),
-    /// Print one with its history: each try, and why it failed
-    Show {
-        /// The order
-        id: i64,
-    },
-    /// Have them tried again: those that are named, or all that a filter fits
-    Replay {
-        /// The orders
-        #[arg(required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
-            conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
-        ids: Vec<i64>,
-        /// All of them
-        #[arg(long)]
-        all: bool,
-        /// Those to replay.
-        #[command(flatten)]
-        filter: Filter,
-        /// Who wants it.
-        #[command(flatten)]
-        ordered: OperatorArguments,
-    },
-    /// Give them up: the orders are cancelled, and their units are in stock again
-    Discard {
-        /// The orders
-        #[arg(required = true)]
-        ids: Vec<i64>,
-        /// They are no dead letters but pending, and may be fulfilled already; make sure first that they are not
-        #[arg(long)]
-        pending: bool,
-        /// Who wants it.
-        #[command(flatten)]
-        ordered: OperatorArguments,
-    },
+pub enum Action {
+    /// List them, the newest orders first
+    List(Box<ListSettings>),
+    /// Show one with its history: each attempt, and why it failed
+    Show(Box<Show>),
+    /// Have orders tried again: those that are named, or all that a filter matches
+    Replay(Box<Replay>),
+    /// Give orders up: they are cancelled, and their units are in stock again
+    Discard(Box<Discard>),
+}
+
+/// Settings of `list`.
+#[derive(Debug, Args)]
+pub struct ListSettings {
+    /// Which.
+    #[command(flatten)]
+    filter: Filter,
+    /// How much.
+    #[command(flatten)]
+    paging: Paging,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Settings of `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The order
+    id: i64,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Settings of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The orders
+    #[arg(value_name = "ID",
+        required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
+        conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
+    ids: Vec<i64>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    /// Those to replay.
+    #[command(flatten)]
+    filter: Filter,
+    /// Who wants it.
+    #[command(flatten)]
+    ordered: Ordered,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Settings of `discard`.
+#[derive(Debug, Args)]
+pub struct Discard {
+    /// The orders
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<i64>,
+    /// They are not dead letters but pending, and may have been fulfilled; make sure first that they were not
+    #[arg(long)]
+    pending: bool,
+    /// Who wants it.
+    #[command(flatten)]
+    ordered: Ordered,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
 }
 
 /// Which dead letters.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Filter {
     /// Only orders with this product on one of their lines
-    #[arg(long)]
+    #[arg(long, value_parser = whole(1..=i64::MAX))]
     product_id: Option<i64>,
     /// Only orders that failed at this time or later, such as 2026-01-31T12:00:00Z
-    #[arg(long)]
-    failed_since: Option<String>,
+    #[arg(long, value_parser = time)]
+    failed_since: Option<Timestamp>,
     /// Only orders that failed before this time
-    #[arg(long)]
-    failed_before: Option<String>,
+    #[arg(long, value_parser = time)]
+    failed_before: Option<Timestamp>,
+}
+
+fn time(text: &str) -> Result<Timestamp, MustBe> {
+    let must = || MustBe::new("must be a time with its offset, such as 2026-01-31T12:00:00Z");
+    text.parse().map_err(|_| must())
 }
 
 impl Filter {
-    fn fields(self) -> Map<String, Value> {
+    fn fields(&self) -> Map<String, Value> {
+        let time = |time: Option<Timestamp>| time.map(|time| Value::from(time.to_string()));
         let fields = [
             ("product_id", self.product_id.map(Value::from)),
-            ("failed_since", self.failed_since.map(Value::from)),
-            ("failed_before", self.failed_before.map(Value::from)),
+            ("failed_since", time(self.failed_since)),
+            ("failed_before", time(self.failed_before)),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -120,7 +178,7 @@ impl Filter {
 
 /// Who wants something, and why: both are kept in the order's history.
 #[derive(Debug, Args)]
-pub struct OperatorArguments {
+pub struct Ordered {
     /// Who wants it: kept in each order's history
     #[arg(long)]
     by: String,
@@ -129,7 +187,7 @@ pub struct OperatorArguments {
     note: Option<String>,
 }
 
-impl OperatorArguments {
+impl Ordered {
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::from_iter([("by".to_owned(), Value::from(self.by.as_str()))]);
         if let Some(note) = &self.note {
@@ -141,194 +199,163 @@ impl OperatorArguments {
 
 /// Does it.
 pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
-    let DeadLetterSettings { action, database, cache, telemetry } = settings;
-    super::in_runtime(&telemetry, async move {
-        let store = Store::connect(&database.store());
-        store.check_schema().await?;
-        let identity = store.database_identity().await?;
-        let shop = Shop::open(store, &cache)?;
-        shop.app.cache.of_database(&identity);
-        let done = shop.act(action).await;
+    match settings.action {
+        Action::List(list) => in_shop(&list.servers, async |shop| list.run(shop).await),
+        Action::Show(show) => in_shop(&show.servers, async |shop| show.run(shop).await),
+        Action::Replay(replay) => in_shop(&replay.servers, async |shop| replay.run(shop).await),
+        Action::Discard(discard) => in_shop(&discard.servers, async |shop| discard.run(shop).await),
+    }
+}
+
+fn in_shop(servers: &Servers, act: impl AsyncFnOnce(&Shop) -> anyhow::Result<Ended>) -> ExitCode {
+    super::in_runtime(&servers.logs, &servers.database, async {
+        let shop = Shop::open(Store::connect(&servers.database.store()), &servers.cache).await?;
+        let done = act(&shop).await;
         shop.close().await;
         done
     })
 }
 
-/// The endpoints, and what they work with.
-struct Shop {
-    endpoints: Router,
-    app: App,
+impl ListSettings {
+    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+        let mut list = List::new(self.output.output, &shown::COLUMNS);
+        let mut cursor = self.paging.cursor.clone();
+        let mut left = self.paging.limit();
+        loop {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("limit", &left.min(AT_ONCE_MAX).to_string());
+            for (name, value) in self.filter.fields() {
+                query.append_pair(&name, &value.as_str().map_or(value.to_string(), str::to_owned));
+            }
+            if let Some(cursor) = &cursor {
+                query.append_pair("cursor", cursor);
+            }
+            let path = format!("/dead-letters?{}", query.finish());
+            let (orders, next) = shop.ask(Method::GET, &path, None).await?;
+            let orders = Input::Json(&orders).elements(usize::MAX).unwrap_or_default();
+            let rows: anyhow::Result<Vec<_>> =
+                orders.into_iter().map(|order| shown::row(order.written())).collect();
+            let rows = rows?;
+            left = left.saturating_sub(rows.len());
+            list.rows(&rows)?;
+            cursor = next;
+            if cursor.is_none() || left == 0 {
+                list.end("There are no dead letters.")?;
+                Paging::more(cursor.as_deref());
+                return Ok(Ended::Done);
+            }
+        }
+    }
 }
 
-impl Shop {
-    fn open(store: Store, settings: &RedisCacheSettings) -> anyhow::Result<Self> {
-        let registry = registry("api", env!("CARGO_PKG_VERSION"))?;
-        let metrics = AdmissionMetrics::unmeasured(&registry)?;
-        let cache = Cache::connect(settings.cache())?;
-        let admission = Admission::open(
-            AdmissionSettings::default(),
-            store.clone(),
-            cache.clone(),
-            Publisher::connect(settings.queue())?,
-            Arc::new(metrics),
-        );
-        // Bodies come from here, and orders and holds are not made.
-        let app = App::new(AppParts {
-            store,
-            cache,
-            admission,
-            readiness: Readiness::default(),
-            body: BodyLimits {
-                bytes: 1 << 20,
-                time: Duration::from_secs(1),
-                bytes_per_second: 0,
-                budget: ByteBudget::leak(1 << 20),
-            },
-            limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
-        });
-        Ok(Self { endpoints: router(app.clone(), Surface::Admin), app })
+impl Show {
+    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+        let path = format!("/dead-letters/{}", OrderId(self.id));
+        let (order, _) = shop.ask(Method::GET, &path, None).await?;
+        output::one(self.output.output, &self.id.to_string(), &order, || shown::order(&order))?;
+        Ok(Ended::Done)
     }
+}
 
-    /// Returns when what was changed is known to workers and caches.
-    async fn close(self) {
-        self.app.admission.close().await;
-        self.app.cache.shutdown().await;
-        self.app.store.close().await;
-    }
-
-    async fn act(&self, action: DeadLettersCommand) -> anyhow::Result<()> {
-        match action {
-            DeadLettersCommand::List(filter) => self.list(filter).await,
-            DeadLettersCommand::Show { id } => {
-                print(&self.ask(Method::GET, &format!("/dead-letters/{id}"), None).await?.0)
-            }
-            DeadLettersCommand::Replay { ids, all, filter, ordered } if ids.is_empty() => {
-                let mut body = ordered.fields();
-                body.extend(filter.fields());
-                if all {
-                    body.insert("all".to_owned(), true.into());
-                }
-                self.replay_matching(body).await
-            }
-            DeadLettersCommand::Replay { ids, ordered, .. } => self.replay(&ids, &ordered).await,
-            DeadLettersCommand::Discard { ids, pending, ordered } => {
-                let mut wish = ordered.fields();
-                if pending {
-                    wish.insert("state".to_owned(), "pending".into());
-                }
-                for id in ids {
-                    let path = format!("/dead-letters/{}/discard", OrderId(id));
-                    let (order, _) =
-                        self.ask(Method::POST, &path, Some(wish.clone().into())).await?;
-                    print(&order)?;
-                }
-                Ok(())
-            }
+impl Replay {
+    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+        let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
+        if self.ids.is_empty() {
+            self.matching(shop, &mut results).await?;
+            return results.end();
         }
-    }
-
-    async fn list(&self, filter: Filter) -> anyhow::Result<()> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", "1000");
-        for (name, value) in filter.fields() {
-            query.append_pair(&name, &value.as_str().map_or(value.to_string(), str::to_owned));
-        }
-        let mut page = format!("/dead-letters?{}", query.finish());
-        loop {
-            let (orders, next) = self.ask(Method::GET, &page, None).await?;
-            let elements = Input::Json(&orders).elements(usize::MAX);
-            for order in elements.context("no list came back")? {
-                print_line(order.written())?;
-            }
-            let Some(next) = next else { return Ok(()) };
-            page = next;
-        }
-    }
-
-    async fn replay(&self, ids: &[i64], ordered: &OperatorArguments) -> anyhow::Result<()> {
-        let mut refused = 0;
-        for ids in ids.chunks(REPLAYED_MAX) {
-            let mut body = ordered.fields();
+        let bar = progress::bar(self.ids.len() as u64, "replaying");
+        for ids in self.ids.chunks(AT_ONCE_MAX) {
+            let mut body = self.ordered.fields();
             body.insert("ids".to_owned(), json!(ids));
-            let (answer, _) =
-                self.ask(Method::POST, "/dead-letters/replay", Some(body.into())).await?;
-            refused += json::from_str::<ReplayedPage>(answer.get())?.not_replayed.len();
-            print(&answer)?;
+            let asked = shop.ask(Method::POST, "/dead-letters/replay", Some(body.into())).await;
+            bar.suspend(|| match asked {
+                Ok((answer, _)) => report(&answer, &mut results).map(drop),
+                Err(error) if error.is::<MustBe>() => Err(error),
+                Err(error) => ids.iter().try_for_each(|id| results.failed(&id.to_string(), &error)),
+            })?;
+            bar.inc(ids.len() as u64);
         }
-        if refused > 0 {
-            bail!(
-                "{refused} of the orders are no dead letters or locked; they stand in not_replayed"
-            );
-        }
-        Ok(())
+        bar.finish_and_clear();
+        results.end()
     }
 
-    async fn replay_matching(&self, mut body: Map<String, Value>) -> anyhow::Result<()> {
+    async fn matching(&self, shop: &Shop, results: &mut Results) -> anyhow::Result<()> {
+        let mut body = self.ordered.fields();
+        body.extend(self.filter.fields());
+        if self.all {
+            body.insert("all".to_owned(), true.into());
+        }
+        let bar = progress::spinner("replaying");
         loop {
-            let (answer, _) =
-                self.ask(Method::POST, "/dead-letters/replay", Some(body.clone().into())).await?;
-            print(&answer)?;
-            let Some(cursor) = json::from_str::<ReplayedPage>(answer.get())?.cursor else {
-                return Ok(());
-            };
+            let body_now = Some(body.clone().into());
+            let (answer, _) = shop.ask(Method::POST, "/dead-letters/replay", body_now).await?;
+            let Some(cursor) = bar.suspend(|| report(&answer, results))? else { break };
             body.insert("cursor".to_owned(), cursor.into());
         }
-    }
-
-    /// Asks an endpoint; returns its answer, and where the next page is.
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> anyhow::Result<(Box<RawValue>, Option<String>)> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))?;
-        let mut response = self.endpoints.clone().oneshot(request).await?;
-        let good = response.status().is_success();
-        let problem = response.extensions_mut().remove::<Problem>();
-        if let Some(problem) = &problem {
-            problem.write(&mut response, "");
-        }
-        let next = response.headers().get(header::LINK).and_then(|link| {
-            let (path, _) = link.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
-            Some(path.to_owned())
-        });
-        let bytes = response.into_body().collect().await?.to_bytes();
-        let answer = RawValue::from_string(String::from_utf8(bytes.into())?)?;
-        if good {
-            return Ok((answer, next));
-        }
-        // It names all wrong fields.
-        let detail = json::from_str::<Refused>(answer.get())?.detail;
-        let sentence = detail.as_deref().unwrap_or("The request was refused.");
-        match problem.as_ref().and_then(Problem::cause) {
-            Some(cause) => bail!("{sentence} {}", Chain(cause)),
-            None => bail!("{sentence}"),
-        }
+        bar.finish_and_clear();
+        Ok(())
     }
 }
 
-/// What is read of an answer; the rest is printed as it came.
+/// Reports what was replayed and what was not; returns the cursor.
+fn report(answer: &RawValue, results: &mut Results) -> anyhow::Result<Option<String>> {
+    let ReplayAnswer { replayed, not_replayed, cursor } = json::from_str(answer.get())?;
+    for id in replayed {
+        results.done(&id.to_string(), "replayed", "")?;
+    }
+    for NotReplayed { id, status } in not_replayed {
+        let why = match status.as_deref() {
+            None => "there is no such order".to_owned(),
+            Some("failed") => "another program holds it; try again".to_owned(),
+            Some(status) => format!("it is {status}, and not a dead letter"),
+        };
+        results.refused(&id.to_string(), &why)?;
+    }
+    Ok(cursor)
+}
+
+impl Discard {
+    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+        let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
+        let mut body = self.ordered.fields();
+        if self.pending {
+            body.insert("state".to_owned(), "pending".into());
+        }
+        let bar = progress::bar(self.ids.len() as u64, "discarding");
+        for id in &self.ids {
+            let path = format!("/dead-letters/{}/discard", OrderId(*id));
+            let id = id.to_string();
+            if !results.is_reachable() {
+                results.skipped(&id)?;
+                continue;
+            }
+            let asked = shop.ask(Method::POST, &path, Some(body.clone().into())).await;
+            bar.suspend(|| match asked {
+                Ok(_) => results.done(&id, "discarded", ""),
+                // Wrong for each of them.
+                Err(error) if error.is::<MustBe>() => Err(error),
+                Err(error) if error.is::<Refusal>() => results.refused(&id, &error.to_string()),
+                Err(error) => results.failed(&id, &error),
+            })?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        results.end()
+    }
+}
+
 #[derive(Deserialize)]
-struct ReplayedPage {
+#[allow(clippy::struct_field_names)] // as in the answer
+struct ReplayAnswer {
+    replayed: Vec<i64>,
     #[serde(default)]
-    not_replayed: Vec<IgnoredAny>,
+    not_replayed: Vec<NotReplayed>,
     cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Refused {
-    detail: Option<String>,
-}
-
-fn print(value: &RawValue) -> anyhow::Result<()> {
-    print_line(value.get())
-}
-
-fn print_line(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("the output is closed")
+struct NotReplayed {
+    id: i64,
+    status: Option<String>,
 }

@@ -1,14 +1,19 @@
 //! `holdfast-api keys`: API keys from the command line, straight in the database: the first key has no key to ask with.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::Store;
-use holdfast_telemetry::{TelemetrySettings, settings::MustBe};
+use holdfast_telemetry::{CommandLogs, command::Ended, settings::MustBe};
 use jiff::Timestamp;
+use serde_json::value::to_raw_value;
 
+use super::{
+    output::{self, Format, OutputSettings, Paging, Row, Text},
+    results::Results,
+};
 use crate::{
     access::{Scope, Scopes},
     api_keys::{self, KeyBody, KeyRequest},
@@ -16,52 +21,95 @@ use crate::{
 };
 
 /// Between two pages of the list.
-const PAGE: i64 = 1_000;
+const PAGE: usize = 1_000;
 
 /// Settings of `keys`.
 #[derive(Debug, Args)]
 pub struct KeysSettings {
     /// What to do with them.
     #[command(subcommand)]
-    pub action: KeysCommand,
+    pub action: Action,
+}
+
+/// How a command reaches the database, and what it logs.
+#[derive(Debug, Args)]
+pub struct Servers {
     /// PostgreSQL.
     #[command(flatten)]
-    pub database: DatabaseSettings,
+    database: DatabaseSettings,
     /// Logs.
     #[command(flatten)]
-    pub telemetry: TelemetrySettings,
+    logs: CommandLogs,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a key and print it: the only time that it is shown
-    Create {
-        /// What it is for, such as "web shop"
-        #[arg(long, value_parser = name)]
-        name: KeyName,
-        /// What it allows, with commas between them: products:read, products:write, orders:read,
-        /// orders:write, or admin, which is everything
-        #[arg(long, required = true, value_delimiter = ',', value_parser = scope)]
-        scopes: Vec<Scope>,
-        /// The one customer for whom it is: its bearer sees and places orders of that one only
-        #[arg(long, value_parser = customer)]
-        customer: Option<CustomerRef>,
-        /// How many requests it allows a second, over all replicas (1 to 1000000)
-        #[arg(long, value_parser = rate)]
-        rate: Option<u32>,
-        /// When it ends by itself, such as 2036-01-31T12:00:00Z
-        #[arg(long, value_parser = expiry)]
-        expires: Option<Timestamp>,
-    },
-    /// Print all keys, the newest first, one JSON object a line; never their secrets
-    List,
-    /// Revoke a key: it stops on every replica within seconds
-    Revoke {
-        /// Its id: what stands between hf_ and the next _
-        id: String,
-    },
+pub enum Action {
+    /// Create a key and print it: it is not shown again
+    Create(Box<Create>),
+    /// List the keys, the newest first, without their secrets
+    List(Box<List>),
+    /// Revoke keys: every replica refuses them within seconds
+    Revoke(Box<Revoke>),
 }
+
+/// Settings of `keys create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// What it is for, such as "web shop"
+    #[arg(long, value_parser = name)]
+    name: KeyName,
+    /// What it allows, separated by commas: products:read, products:write, orders:read,
+    /// orders:write, or admin, which is everything
+    #[arg(long, required = true, value_delimiter = ',', value_parser = scope)]
+    scopes: Vec<Scope>,
+    /// The only customer whose orders it may see and place
+    #[arg(long, value_parser = customer)]
+    customer: Option<CustomerRef>,
+    /// The most requests per second, over all replicas (1 to 1000000)
+    #[arg(long, value_parser = rate)]
+    rate: Option<u32>,
+    /// When it expires, such as 2036-01-31T12:00:00Z
+    #[arg(long, value_parser = expiry)]
+    expires: Option<Timestamp>,
+    /// How the result is printed; if not set, the key alone
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Settings of `keys list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// How much.
+    #[command(flatten)]
+    paging: Paging,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Settings of `keys revoke`.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Their ids: the part of a key between hf_ and the next _
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// The servers.
+    #[command(flatten)]
+    servers: Servers,
+}
+
+const COLUMNS: [&str; 7] = ["ID", "NAME", "SCOPES", "CUSTOMER", "REQUESTS/S", "STATE", "CREATED"];
+const RESULTS: [&str; 3] = ["ID", "RESULT", "DETAIL"];
 
 fn must(Invalid(reason): Invalid) -> MustBe {
     MustBe::new(reason)
@@ -89,45 +137,109 @@ fn expiry(text: &str) -> Result<Timestamp, MustBe> {
 
 /// Does it.
 pub(super) fn run(settings: KeysSettings) -> ExitCode {
-    let KeysSettings { action, database, telemetry } = settings;
-    super::in_runtime(&telemetry, async move {
-        let store = Store::connect(&database.store());
-        store.check_schema().await?;
-        match action {
-            KeysCommand::Create { name, scopes, customer, rate, expires } => {
-                let wanted = KeyRequest {
-                    name,
-                    scopes: scopes.into_iter().collect::<Scopes>(),
-                    customer,
-                    rate_per_second: rate,
-                    expires_at: expires,
-                };
-                let Some(made) = wanted.make(&store).await? else {
-                    bail!("there are too many keys that are good; revoke one first");
-                };
-                print(&made.key)
-            }
-            KeysCommand::List => list(&store).await,
-            KeysCommand::Revoke { id } => match store.revoke_api_key(&id).await? {
-                Some(key) => print(&format!("{} ({}) is revoked", key.id, key.name)),
-                None => bail!("there is no key with the id {id}"),
-            },
+    match settings.action {
+        Action::Create(create) => {
+            on_database(&create.servers, async |store| create.run(&store).await)
         }
-    })
-}
-
-async fn list(store: &Store) -> anyhow::Result<()> {
-    let mut after = None;
-    loop {
-        let keys = store.api_keys(after.as_deref(), PAGE).await?;
-        let Some(last) = keys.last() else { return Ok(()) };
-        after = Some(last.id.clone());
-        for key in keys {
-            print(&serde_json::to_string(&KeyBody::from(key))?)?;
+        Action::List(list) => on_database(&list.servers, async |store| list.run(&store).await),
+        Action::Revoke(revoke) => {
+            on_database(&revoke.servers, async |store| revoke.run(&store).await)
         }
     }
 }
 
-fn print(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("the output is closed")
+fn on_database(
+    servers: &Servers,
+    act: impl AsyncFnOnce(Store) -> anyhow::Result<Ended>,
+) -> ExitCode {
+    super::in_runtime(&servers.logs, &servers.database, async {
+        let store = Store::connect(&servers.database.store());
+        store.check_schema().await?;
+        act(store).await
+    })
+}
+
+impl Create {
+    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+        let wanted = KeyRequest {
+            name: self.name.clone(),
+            scopes: self.scopes.iter().copied().collect::<Scopes>(),
+            customer: self.customer.clone(),
+            rate_per_second: self.rate,
+            expires_at: self.expires,
+        };
+        let Some(made) = wanted.make(store).await? else {
+            bail!("there are too many valid keys; revoke one first");
+        };
+        let json = to_raw_value(&made)?;
+        let format = self.output.unwrap_or(Format::Name);
+        let row = Row { name: made.key.clone(), cells: cells(&made.made), json };
+        output::one(format, &made.key, &row.json, || {
+            let columns = [&["KEY"][..], &COLUMNS[1..]].concat();
+            let mut row = row.clone();
+            row.cells[0] = made.key.clone().into();
+            Ok(output::table(Some(&columns), &[row]))
+        })?;
+        Ok(Ended::Done)
+    }
+}
+
+impl List {
+    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+        let mut list = output::List::new(self.output.output, &COLUMNS);
+        let mut after = self.paging.cursor.clone();
+        let mut left = self.paging.limit();
+        loop {
+            // One more than is shown tells whether there are more.
+            let page = i64::try_from(left.min(PAGE) + 1)?;
+            let mut keys = store.api_keys(after.as_deref(), page).await?;
+            let more = keys.len() > left.min(PAGE);
+            keys.truncate(left.min(PAGE));
+            left -= keys.len();
+            after = keys.last().map(|key| key.id.clone()).or(after);
+            let rows = keys.into_iter().map(|key| {
+                let key = KeyBody::from(key);
+                Row::new(&key.id, cells(&key), &key)
+            });
+            list.rows(&rows.collect::<anyhow::Result<Vec<_>>>()?)?;
+            if !more || left == 0 {
+                list.end("There are no keys.")?;
+                Paging::more(after.as_deref().filter(|_| more));
+                return Ok(Ended::Done);
+            }
+        }
+    }
+}
+
+impl Revoke {
+    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+        let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
+        for id in &self.ids {
+            match store.revoke_api_key(id).await {
+                Ok(Some(key)) => results.done(&key.id, "revoked", &key.name)?,
+                Ok(None) => results.refused(id, "there is no such key")?,
+                Err(error) => results.failed(id, &error.into())?,
+            }
+        }
+        results.end()
+    }
+}
+
+fn cells(key: &KeyBody) -> Vec<Text> {
+    let expired = key.expires_at.is_some_and(|end| end <= Timestamp::now());
+    let state = match (key.revoked_at, key.expires_at) {
+        (Some(_), _) => Text::bad("revoked".to_owned()),
+        (None, Some(_)) if expired => Text::bad("expired".to_owned()),
+        (None, Some(end)) => Text::good(format!("valid until {end:.0}")),
+        (None, None) => Text::good("valid".to_owned()),
+    };
+    vec![
+        key.id.clone().into(),
+        key.name.clone().into(),
+        key.scopes.join(",").into(),
+        key.customer_ref.clone().into(),
+        key.rate_per_second.into(),
+        state,
+        format!("{:.0}", key.created_at).into(),
+    ]
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::{ToSchema, openapi::Ref};
 
 use super::{Answer, Description, answer_schema};
-use crate::body::encode;
+use crate::encode::encode;
 
 /// An answer with this status whose body is a `T` in JSON.
 pub struct JsonAnswer<const STATUS: u16, T>(Response, PhantomData<fn() -> T>);

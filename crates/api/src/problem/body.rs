@@ -120,7 +120,7 @@ impl Problem {
         if inner.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let bytes = crate::body::encode(&self.to_body(request_id));
+        let bytes = crate::encode::encode(&self.to_body(request_id));
         *answer.body_mut() = Body::from(Bytes::clone(&bytes));
         bytes
     }

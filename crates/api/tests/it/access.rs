@@ -65,7 +65,10 @@ pub fn keys(database_url: &str, arguments: &[&str]) -> (bool, String) {
         .env("DATABASE_URL", database_url)
         .output()
         .unwrap();
-    let text = if output.status.success() { output.stdout } else { output.stderr };
+    let mut text = output.stdout;
+    if !output.status.success() {
+        text.extend(output.stderr);
+    }
     (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
 }
 
@@ -90,8 +93,8 @@ impl Guarded {
     }
 
     /// A client with a new key.
-    pub async fn bearer(&self, wish: Value) -> Bearer {
-        let made = self.admin.post("/api-keys", &wish).await;
+    pub async fn bearer(&self, body: Value) -> Bearer {
+        let made = self.admin.post("/api-keys", &body).await;
         assert_eq!((made.status, made.header("cache-control")), (201, "no-store"), "{}", made.text);
         let key = made.json()["key"].as_str().unwrap().to_owned();
         let bearer = Bearer { api: self.server.api.clone(), key };
@@ -230,10 +233,8 @@ async fn a_revoked_key_stops_on_all_replicas() {
     let found = listed.as_array().unwrap().iter().find(|key| key["id"] == id).unwrap();
     assert_eq!(found["revoked_at"], at);
     assert_eq!(shop.admin.send(Method::DELETE, "/api-keys/x%00y", "").await.status, 404);
-    assert_eq!(
-        keys(&shop.server.database_url, &["revoke", "x"]),
-        (false, "holdfast-api: there is no key with the id x".to_owned())
-    );
+    let (revoked, line) = keys(&shop.server.database_url, &["revoke", "x"]);
+    assert!(!revoked && line.contains("there is no such key"), "{line}");
 }
 
 #[tokio::test]
@@ -259,13 +260,13 @@ async fn a_key_for_one_customer_sees_and_does_what_is_his() {
     let scopes = ["products:read", "products:write", "orders:read", "orders:write"];
     let mut bearers = Vec::new();
     for customer in ["ada", "bob"] {
-        let wish = json!({ "name": customer, "scopes": scopes, "customer_ref": customer });
-        bearers.push(shop.bearer(wish).await);
+        let body = json!({ "name": customer, "scopes": scopes, "customer_ref": customer });
+        bearers.push(shop.bearer(body).await);
     }
     let (ada, bob) = (&bearers[0], &bearers[1]);
     let order = json!({ "product_id": id, "quantity": 1 });
 
-    // What he orders is his, whether he says so or not; for another he cannot.
+    // A customer-bound caller orders for its own customer, named or not, and cannot order for another.
     let of_ada = ada.post("/orders", &order).await.json();
     assert_eq!(of_ada["customer_ref"], "ada");
     let named = json!({ "product_id": id, "quantity": 1, "customer_ref": "bob" });
@@ -328,8 +329,8 @@ async fn callers_do_not_share_their_idempotency_keys() {
 #[tokio::test]
 async fn a_key_that_sends_too_much_is_told_and_others_are_not_concerned() {
     let shop = Guarded::start(&[]).await;
-    let wish = json!({ "name": "slow", "scopes": ["products:read"], "rate_per_second": 5 });
-    let (slow, other) = (shop.bearer(wish).await, shop.scoped(&["products:read"]).await);
+    let body = json!({ "name": "slow", "scopes": ["products:read"], "rate_per_second": 5 });
+    let (slow, other) = (shop.bearer(body).await, shop.scoped(&["products:read"]).await);
     let ask = async || {
         let answer = slow.get("/products/4711").await;
         assert!(answer.header("ratelimit-policy").contains("q=5;w=1"), "{answer:?}");
@@ -378,7 +379,7 @@ async fn wrong_wishes_for_keys_are_refused() {
     }
     let (listed, lines) = keys(url, &["list"]);
     assert!(
-        listed && lines.lines().count() == 1 && !lines.contains(&shop.admin.key[16..]),
+        listed && lines.lines().count() == 2 && !lines.contains(&shop.admin.key[16..]),
         "{lines}"
     );
 }

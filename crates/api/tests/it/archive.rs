@@ -75,7 +75,7 @@ impl Shop {
         archive(&self.url, self.folder.path(), more)
     }
 
-    /// In steps of ten, with much patience for whoever holds a row.
+    /// In steps of ten, with a long wait for locked rows.
     async fn start(&self, url: &str) -> Process {
         let options = ProcessOptions::new(BINARY)
             .arg("archive")
@@ -138,10 +138,10 @@ async fn an_archived_order_is_a_line_in_a_file_and_nowhere_else() {
     let folder = tempdir().unwrap();
     good(&archive(&server.database_url, folder.path(), &["--older-than-days", "41"]));
     assert_eq!(files(folder.path()), [""; 0], "it is younger than that");
-    let output = archive(&server.database_url, folder.path(), &[]);
+    let output = archive(&server.database_url, folder.path(), &["-o", "json"]);
     good(&output);
     let written: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(written, json!({ "file": "orders-1-1.jsonl", "orders": 1 }));
+    assert_eq!(written, json!([{ "file": "orders-1-1.jsonl", "orders": 1 }]));
     let line = fs::read_to_string(folder.path().join("orders-1-1.jsonl")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(line.trim_end()).unwrap(), expected);
     assert_eq!(server.api.get(&path).await.status, 404);

@@ -66,7 +66,7 @@ async fn an_order_whose_tries_were_certainly_not_taken_is_cancelled() {
 async fn an_operator_settles_an_order_that_may_be_fulfilled() {
     let server = Server::start().await;
     let lamp = server.product(3).await;
-    let wish = json!({ "by": "ada", "note": "the receiver has no such order" });
+    let body = json!({ "by": "ada", "note": "the receiver has no such order" });
     let [waiting, dead, replayed] =
         [ordered(&server, lamp).await, ordered(&server, lamp).await, ordered(&server, lamp).await];
     try_once(&server, waiting, again(), Taken::Maybe).await;
@@ -75,21 +75,21 @@ async fn an_operator_settles_an_order_that_may_be_fulfilled() {
 
     // A replay does not make it forgotten.
     let path = format!("/dead-letters/{replayed}/replay");
-    assert_eq!(server.admin.post(&path, &wish).await.status, 200);
+    assert_eq!(server.admin.post(&path, &body).await.status, 200);
     let refused = server.api.post(&format!("/orders/{replayed}/cancel"), &json!({})).await;
     assert_eq!(refused.problem()["type"], "/problems/order-may-be-fulfilled");
     for (id, state) in [(waiting, "pending"), (dead, "failed"), (replayed, "pending")] {
         let path = format!("/dead-letters/{id}/discard");
         if state == "pending" {
-            let unseen = server.admin.post(&path, &wish).await;
+            let unseen = server.admin.post(&path, &body).await;
             assert_eq!((unseen.status, &unseen.problem()["state"]), (409, &json!("pending")));
         }
-        let wish = json!({ "by": "ada", "note": "the receiver has no such order", "state": state });
-        let done = server.admin.post(&path, &wish).await;
+        let body = json!({ "by": "ada", "note": "the receiver has no such order", "state": state });
+        let done = server.admin.post(&path, &body).await;
         assert_eq!(done.status, 200, "{}", done.text);
         let last = done.json()["history"].as_array().unwrap().last().unwrap().clone();
         assert_eq!((&last["status"], &last["by"]), (&json!("cancelled"), &json!("ada")));
-        let twice = server.admin.post(&path, &wish).await;
+        let twice = server.admin.post(&path, &body).await;
         assert_eq!(twice.problem()["type"], "/problems/order-moved");
     }
     assert_eq!(stock(&server, lamp).await, 3);
@@ -101,8 +101,8 @@ async fn an_order_that_nobody_has_tried_is_not_for_an_operator_to_discard() {
     let lamp = server.product(1).await;
     let id = ordered(&server, lamp).await;
     let path = format!("/dead-letters/{id}/discard");
-    for wish in [json!({ "by": "ada" }), json!({ "by": "ada", "state": "pending" })] {
-        let refused = server.admin.post(&path, &wish).await;
+    for body in [json!({ "by": "ada" }), json!({ "by": "ada", "state": "pending" })] {
+        let refused = server.admin.post(&path, &body).await;
         assert_eq!((refused.status, &refused.problem()["state"]), (409, &json!("pending")));
     }
 }

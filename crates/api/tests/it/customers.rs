@@ -48,8 +48,8 @@ async fn planted() -> Planted {
     let lamp = json!({ "name": "Lamp", "price": 2, "stock": 100 });
     let product = id_of(&api.post("/products", &lamp).await);
     let scopes = ["products:read", "products:write", "orders:read", "orders:write"];
-    let wish = json!({ "name": "SECRET-KEY", "scopes": scopes, "customer_ref": "ada" });
-    let ada = shop.bearer(wish).await;
+    let body = json!({ "name": "SECRET-KEY", "scopes": scopes, "customer_ref": "ada" });
+    let ada = shop.bearer(body).await;
     let delta = json!({ "delta": 5, "reason": "SECRET-LEDGER" });
     let path = format!("/products/{product}/stock");
     assert_eq!(api.post(&path, &delta).await.status, 201);
@@ -72,9 +72,9 @@ async fn planted() -> Planted {
     let ordered = Attribution { by: "SECRET-OPERATOR", note: Some("SECRET-NOTE") };
     shop.server.store.replay(&[OrderId(replayed), OrderId(done)], ordered).await.unwrap();
     try_once(&shop, done, AttemptResult::Completed, Taken::Maybe).await;
-    let wish = json!({ "by": "SECRET-OPERATOR", "note": "SECRET-NOTE" });
+    let body = json!({ "by": "SECRET-OPERATOR", "note": "SECRET-NOTE" });
     let path = format!("/dead-letters/{discarded}/discard");
-    assert_eq!(shop.admin.post(&path, &wish).await.status, 200);
+    assert_eq!(shop.admin.post(&path, &body).await.status, 200);
     let lease = Duration::from_mins(5);
     shop.server.store.claim(&[OrderId(processing)], lease).await.unwrap();
 

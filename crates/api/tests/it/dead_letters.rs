@@ -4,13 +4,10 @@ use holdfast_queue::{Queue, QueueSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    client::Answer,
-    server::{BINARY, Server},
-};
+use crate::{client::Answer, server::Server};
 
 /// Orders of one unit each of a product, all of which have failed, order n at the hour n of the year.
-async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
+pub async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(server.order(product, 1).await.json()["id"].as_i64().unwrap());
@@ -35,12 +32,12 @@ fn ids(answer: &Answer) -> Vec<i64> {
     answer.json().as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
 
-async fn stock(server: &Server, product: i64) -> Value {
+pub async fn stock(server: &Server, product: i64) -> Value {
     server.api.get(&format!("/products/{product}")).await.json()["stock"].clone()
 }
 
 /// What the history says last.
-fn last_step(answer: &Answer) -> Value {
+pub fn last_step(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["history"].as_array().unwrap().last().unwrap().clone()
 }
@@ -130,10 +127,10 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     server.until("the order itself is published", async || depth().await == 1).await;
 
     let path = format!("/dead-letters/{id}/replay");
-    let wish = json!({ "by": "ada", "note": "the carrier is back" });
+    let body = json!({ "by": "ada", "note": "the carrier is back" });
     // Two operators at once: exactly one of them does it.
     let (one, other) =
-        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
+        tokio::join!(server.admin.post(&path, &body), server.admin.post(&path, &body));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -146,7 +143,7 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
     server.until("its replay is published, once", async || depth().await == 2).await;
     // Its units stay its own.
     assert_eq!(stock(&server, lamp).await, 4);
-    assert_eq!(server.admin.post("/dead-letters/4711/replay", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/replay", &body).await.status, 404);
 }
 
 #[tokio::test]
@@ -166,9 +163,9 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
     assert_eq!(state(&cancel), (409, "failed".to_owned()));
 
     let path = format!("/dead-letters/{id}/discard");
-    let wish = json!({ "by": "ada", "note": "refunded" });
+    let body = json!({ "by": "ada", "note": "refunded" });
     let (one, other) =
-        tokio::join!(server.admin.post(&path, &wish), server.admin.post(&path, &wish));
+        tokio::join!(server.admin.post(&path, &body), server.admin.post(&path, &body));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
     let step = last_step(&done);
     assert_eq!(
@@ -186,9 +183,9 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
     assert_eq!(ledger.json()[0]["returned"], 4, "{}", ledger.text);
     assert_eq!(server.order(lamp, 3).await.status, 201);
 
-    let replay = server.admin.post(&format!("/dead-letters/{id}/replay"), &wish).await;
+    let replay = server.admin.post(&format!("/dead-letters/{id}/replay"), &body).await;
     assert_eq!(state(&replay), (409, "cancelled".to_owned()));
-    assert_eq!(server.admin.post("/dead-letters/4711/discard", &wish).await.status, 404);
+    assert_eq!(server.admin.post("/dead-letters/4711/discard", &body).await.status, 404);
 }
 
 #[tokio::test]
@@ -203,8 +200,8 @@ async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
         .execute(server.store.pool())
         .await
         .unwrap();
-    let wish = json!({ "by": "ada" });
-    let done = server.admin.post(&format!("/dead-letters/{id}/discard"), &wish).await;
+    let body = json!({ "by": "ada" });
+    let done = server.admin.post(&format!("/dead-letters/{id}/discard"), &body).await;
     assert_eq!(last_step(&done).get("detail"), None, "no note, no detail");
     assert_eq!(stock(&server, lamp).await, 5);
     let hold = server.api.get(&format!("/holds/{}", hold["id"])).await.json();
@@ -217,13 +214,13 @@ async fn replaying_and_discarding_at_once_has_one_winner_each_time() {
     let server = Server::start().await;
     let lamp = server.product(20).await;
     let letters = failed(&server, lamp, 20).await;
-    let wish = json!({ "by": "ada" });
+    let body = json!({ "by": "ada" });
     let mut discarded = 0;
     for id in letters {
         let (replay, discard) =
             (format!("/dead-letters/{id}/replay"), format!("/dead-letters/{id}/discard"));
         let (replay, discard) =
-            tokio::join!(server.admin.post(&replay, &wish), server.admin.post(&discard, &wish));
+            tokio::join!(server.admin.post(&replay, &body), server.admin.post(&discard, &body));
         let statuses = [replay.status, discard.status];
         assert!(statuses == [200, 409] || statuses == [409, 200], "{statuses:?}");
         discarded += i64::from(discard.status == 200);
@@ -308,9 +305,9 @@ async fn a_wish_that_is_wrong_changes_nothing() {
         let answer = server.admin.json(Method::POST, &path, "[1").await;
         assert_eq!(answer.wrong_fields(), ["body"], "{path}");
     }
-    let wish = json!({ "by": "ada" });
+    let body = json!({ "by": "ada" });
     for path in ["/dead-letters/x/replay", "/dead-letters/1e3/discard"] {
-        assert_eq!(server.admin.post(path, &wish).await.wrong_fields(), ["id"], "{path}");
+        assert_eq!(server.admin.post(path, &body).await.wrong_fields(), ["id"], "{path}");
     }
     assert_eq!(server.admin.get("/dead-letters/x").await.wrong_fields(), ["id"]);
     let made_up = json!({ "by": "ada", "all": true, "cursor": "bWFkZSB1cA" });
@@ -326,72 +323,4 @@ async fn a_wish_that_is_wrong_changes_nothing() {
     assert!(cursor.is_string());
     let other = json!({ "by": "ada", "product_id": lamp, "cursor": cursor });
     assert_eq!(server.admin.post("/dead-letters/replay", &other).await.wrong_fields(), ["cursor"]);
-}
-
-/// Runs `holdfast-api dead-letters …`: its lines, or the sentence that it fails with.
-fn command(server: &Server, arguments: &[&str]) -> Result<Vec<Value>, String> {
-    let output = std::process::Command::new(BINARY)
-        .arg("dead-letters")
-        .args(arguments)
-        .env("DATABASE_URL", &server.database_url)
-        .env("REDIS_URL", server.redis.url())
-        .env("HOLDFAST_LOG", "warn")
-        .output()
-        .unwrap();
-    let lines = String::from_utf8(output.stdout).unwrap();
-    if output.status.success() {
-        Ok(lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
-    } else {
-        Err(String::from_utf8(output.stderr).unwrap())
-    }
-}
-
-#[tokio::test]
-async fn dead_letters_are_administered_from_the_command_line_too() {
-    let server = Server::start().await;
-    let (lamp, mill) = (server.product(10).await, server.product(10).await);
-    let of_lamp = failed(&server, lamp, 3).await;
-    let of_mill = failed(&server, mill, 2).await;
-    let text = |id: i64| id.to_string();
-    let listed = |filter: &[&str]| -> Vec<i64> {
-        let lines = command(&server, &[&["list"], filter].concat()).unwrap();
-        lines.iter().map(|line| line["id"].as_i64().unwrap()).collect()
-    };
-    assert_eq!(listed(&[]), of_lamp.iter().chain(&of_mill).rev().copied().collect::<Vec<_>>());
-    assert_eq!(listed(&["--product-id", &text(mill)]), [of_mill[1], of_mill[0]]);
-    let shown = command(&server, &["show", &text(of_lamp[0])]).unwrap();
-    assert_eq!(shown[0]["failure"], "no such street");
-
-    let by = ["--by", "ada", "--note", "refunded"];
-    let (first, second) = (text(of_lamp[0]), text(of_lamp[1]));
-    let discard = [&["discard"], &by[..], &[first.as_str()]].concat();
-    assert_eq!(command(&server, &discard).unwrap()[0]["status"], "cancelled");
-    // The server's own cache learns of the unit that came back.
-    server.until("the unit is in stock", async || stock(&server, lamp).await == 8).await;
-    let refused = command(&server, &discard).unwrap_err();
-    assert!(refused.contains("cancelled"), "{refused}");
-
-    let replay =
-        command(&server, &[&["replay"], &by[..], &[first.as_str(), second.as_str()]].concat());
-    assert!(replay.unwrap_err().contains("1 of the orders are no dead letters or locked"));
-    let product = text(mill);
-    let filter = ["--product-id", product.as_str()];
-    let replay = command(&server, &[&["replay"], &by[..], &filter].concat()).unwrap();
-    assert_eq!(replay[0]["replayed"], json!(of_mill));
-    let order = server.api.get(&format!("/orders/{}", of_mill[0])).await;
-    let step = last_step(&order);
-    assert_eq!((&step["by"], &step["detail"]), (&json!("ada"), &json!("refunded")), "{step}");
-    assert_eq!(listed(&[]), [of_lamp[2]]);
-
-    for (arguments, sentence) in [
-        (&["replay", "--by", "ada"][..], "must be set"),
-        (&["replay", "--by", "ada", "--all", "7"], "cannot be used with"),
-        (&["discard", "7"], "--by"),
-        (&["discard", "--by", "", "7"], "by must"),
-        (&["list", "--failed-since", "yesterday"], "failed_since must be a time"),
-        (&["show", "999999"], "There is no order with the id 999999."),
-    ] {
-        let refused = command(&server, arguments).unwrap_err();
-        assert!(refused.contains(sentence), "{arguments:?}: {refused}");
-    }
 }

@@ -112,7 +112,7 @@ impl Given {
 type Done = Box<dyn Fn(&Value) -> String + Send>;
 
 /// A request, and what the database must say once it was answered with success.
-struct Wish {
+struct WriteCase {
     method: Method,
     path: String,
     body: Value,
@@ -120,7 +120,7 @@ struct Wish {
 }
 
 #[allow(clippy::too_many_lines)] // a line or two for each operation
-fn wish(operation: &str, it: &Given) -> Option<Wish> {
+fn write_case(operation: &str, it: &Given) -> Option<WriteCase> {
     let by = || json!({ "by": "ada" });
     let order_is = |id: i64, status: &'static str| {
         let sql = format!("(SELECT status = '{status}' FROM orders WHERE id = {id})");
@@ -233,7 +233,7 @@ fn wish(operation: &str, it: &Given) -> Option<Wish> {
         _ => return None,
     };
     let method = operation.split(' ').next().unwrap().to_uppercase();
-    Some(Wish { method: Method::from_bytes(method.as_bytes()).unwrap(), path, body, done })
+    Some(WriteCase { method: Method::from_bytes(method.as_bytes()).unwrap(), path, body, done })
 }
 
 /// Every writing operation of the documents, and whether it is one for operators.
@@ -255,7 +255,7 @@ fn every_writing_operation_has_a_case() {
     let operations = writing_operations();
     assert!(operations.len() >= 15, "{operations:?}");
     for (operation, _) in operations {
-        assert!(wish(&operation, &given).is_some(), "{operation} has no case here");
+        assert!(write_case(&operation, &given).is_some(), "{operation} has no case here");
     }
 }
 
@@ -318,20 +318,20 @@ impl Trial {
 
     /// Sends a request and goes away at some moment, maybe before it is complete.
     async fn hang_up(&self) {
-        let (wish, is_admin, wait, part) = {
+        let (case, is_admin, wait, part) = {
             let at = rand::rng().random_range(0..self.operations.len());
             let (operation, is_admin) = &self.operations[at];
             let given = self.given(false).await;
-            let wish = wish(operation, &given).unwrap();
+            let case = write_case(operation, &given).unwrap();
             let wait = Duration::from_micros(rand::rng().random_range(0..6000));
-            (wish, *is_admin, wait, rand::rng().random_range(0..10))
+            (case, *is_admin, wait, rand::rng().random_range(0..10))
         };
         let client = if is_admin { &self.server.admin } else { &self.server.api };
-        let body = if wish.body.is_null() { String::new() } else { wish.body.to_string() };
+        let body = if case.body.is_null() { String::new() } else { case.body.to_string() };
         let request = format!(
             "{} {} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            wish.method,
-            wish.path,
+            case.method,
+            case.path,
             body.len()
         );
         // The server may refuse more connections than it can have.
@@ -349,13 +349,13 @@ impl Trial {
     pub async fn write(&self, at: usize) -> bool {
         let (operation, is_admin) = &self.operations[at % self.operations.len()];
         let given = self.given(true).await;
-        let wish = wish(operation, &given).unwrap();
+        let case = write_case(operation, &given).unwrap();
         let client = if *is_admin { &self.server.admin } else { &self.server.api };
-        let body = if wish.body.is_null() { String::new() } else { wish.body.to_string() };
+        let body = if case.body.is_null() { String::new() } else { case.body.to_string() };
         let headers: &[_] =
-            if wish.body.is_null() { &[] } else { &[("content-type", "application/json")] };
+            if case.body.is_null() { &[] } else { &[("content-type", "application/json")] };
         // A connection that the server closes under a request is no answer.
-        let Ok(answer) = client.try_send(wish.method, &wish.path, headers, body).await else {
+        let Ok(answer) = client.try_send(case.method, &case.path, headers, body).await else {
             *self.answers.lock().entry((operation.clone(), 0)).or_default() += 1;
             return false;
         };
@@ -364,7 +364,7 @@ impl Trial {
             200..=299 => {
                 self.writes.fetch_add(1, Ordering::SeqCst);
                 let said = if answer.text.is_empty() { Value::Null } else { answer.json() };
-                let question = (wish.done)(&said);
+                let question = (case.done)(&said);
                 // At once, and in the end once more.
                 assert!(self.is_true(&question).await, "{operation}: {question}");
                 if operation.contains("/sales/") {

@@ -8,6 +8,7 @@ mod bad_input;
 mod browser;
 mod cancel;
 mod client;
+mod command_line;
 mod concurrency;
 mod conditional;
 mod contract;

@@ -174,7 +174,7 @@ async fn metadata_comes_back_byte_for_byte() {
     sqlx::raw_sql(age).execute(server.store.pool()).await.unwrap();
     let dead = server.admin.get("/dead-letters").await.text;
     let show = Command::new(BINARY)
-        .args(["dead-letters", "list"])
+        .args(["dead-letters", "list", "-o", "json"])
         .env("DATABASE_URL", &server.database_url)
         .env("REDIS_URL", server.redis.url())
         .output()

@@ -1,7 +1,7 @@
 //! One child process: started so that it dies with us, signalled without hitting a stranger.
 //!
 //! `setpriv --pdeathsig` asks the kernel to signal the child when its parent ends, and changes the
-//! user first where that is wanted (a change of user clears the wish, so the order matters). The
+//! user first where that is wanted (a change of user clears the setting, so the order matters). The
 //! kernel takes the *thread* that spawned for the parent, so each child has a thread of its own,
 //! which spawns it and then waits for it: it lives exactly as long as the child.
 

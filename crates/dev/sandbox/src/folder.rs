@@ -22,7 +22,7 @@ use crate::mounted;
 /// Set in every child to the folder it works in; a sweep ends only processes that carry it.
 pub(crate) const FOLDER_VARIABLE: &str = "HOLDFAST_SANDBOX_FOLDER";
 
-/// Where the logs of what ran are kept, for whoever looks through all of them.
+/// Where the logs of all processes are kept, to be searched together.
 const LOGS_VARIABLE: &str = "HOLDFAST_TEST_LOGS";
 
 const OWNER_LOCK: &str = "owner.lock";

@@ -27,7 +27,7 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct ListeningPort {
     pub(crate) number: u16,
-    /// Held, not read. `None` for a port that was asked for: whoever asked may have reserved it.
+    /// Held, not read. `None` for a port that the user chose, who may have reserved it.
     _lease: Option<Port>,
 }
 

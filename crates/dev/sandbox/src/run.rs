@@ -170,7 +170,7 @@ fn welcome(plan: &StackSettings, stack: &Stack, product: i64, begun: Instant) {
          curl -s {api}/products\n  \
          curl -s {api}/orders -H 'Content-Type: application/json' \
          -d '{{\"product_id\":{product},\"quantity\":1}}'\n  \
-         curl -s {api}/orders/1    # the id from the answer; soon \"completed\"\n\n\
+         curl -s '{api}/orders?limit=1'    # soon \"completed\"\n\n\
          In another terminal:\n  \
          . {}    # so that the programs are found, and find the servers\n  \
          holdfast-api dead-letters list\n  \

@@ -37,7 +37,7 @@ impl CertificateFolder {
         Self { folder, registration, owner, serving, found: None }
     }
 
-    /// Does a round. Returns true: whoever manages the certificate sees to it that the API server trusts it.
+    /// Does one round. Always returns true: the program that manages the certificate makes the API server trust it.
     pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
         let found = (self.text("tls.crt").await?, self.text("tls.key").await?);
         if self.found.as_ref() != Some(&found) {

@@ -8,7 +8,6 @@ use super::{
     lock::{LockMode, LockedBatch, WantedRows, lock, look_up},
     outcome::BatchToken,
     records::Records,
-    tuple_ids::{TupleId, TupleIdCache},
 };
 use crate::{
     connections::Transaction,
@@ -16,6 +15,7 @@ use crate::{
     hand_over::HandOver,
     idempotency::{IdempotencyKey, KeyedResult},
     store::Store,
+    tuple_ids::{TupleId, TupleIdCache},
 };
 
 /// A transaction that has locked the rows of a batch's products.

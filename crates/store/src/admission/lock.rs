@@ -19,7 +19,6 @@ use holdfast_domain::{
 };
 use sqlx::{AssertSqlSafe, Either, FromRow as _, PgExecutor, Row as _, postgres::PgRow};
 
-use super::tuple_ids::{TupleId, TupleIdCache};
 use crate::{
     connections::{Message, Session},
     error::StoreError,
@@ -27,6 +26,7 @@ use crate::{
     idempotency::{IdempotencyKey, KeyedResult, ResultKind},
     rows::{corrupt, word},
     sale_windows::selling,
+    tuple_ids::{TupleId, TupleIdCache},
 };
 
 /// What a batch does about a product's row that another transaction has locked. Rows of orders and holds are left
@@ -153,7 +153,7 @@ impl LockScript {
 }
 
 /// Begins a transaction, reads the keys and locks the rows, in one round trip. Waits for a lock for `wait`. The connection
-/// must have executed [`PREPARE`](super::prepared::PREPARE).
+/// must have executed [`PREPARE`](crate::prepared::PREPARE).
 pub(super) async fn lock(
     session: &mut Session,
     wanted: &WantedRows<'_>,
@@ -188,7 +188,7 @@ pub(super) async fn lock(
     Ok(locked)
 }
 
-/// The results of keys. The connection must have executed [`PREPARE`](super::prepared::PREPARE).
+/// The results of keys. The connection must have executed [`PREPARE`](crate::prepared::PREPARE).
 pub(super) async fn look_up(
     connection: impl PgExecutor<'_>,
     keys: &[IdempotencyKey],

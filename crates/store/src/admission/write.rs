@@ -15,11 +15,11 @@ use sqlx::{FromRow, postgres::PgExecutor};
 use super::{
     parameters::{Parameter, ParameterRows, Parameters, rows},
     records::{OrderRecord, Records, Stored},
-    tuple_ids::TupleId,
 };
 use crate::{
     error::StoreError,
     time::{Time, interval},
+    tuple_ids::TupleId,
 };
 
 /// The units of each batch.

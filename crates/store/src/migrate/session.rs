@@ -45,6 +45,14 @@ pub enum MigrateError {
     },
 }
 
+impl MigrateError {
+    /// Whether the database cannot be reached, rather than a statement failed.
+    pub fn is_unavailable(&self) -> bool {
+        let Self::Sqlx(sqlx::migrate::MigrateError::Execute(error)) = self else { return false };
+        matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut)
+    }
+}
+
 impl From<sqlx::Error> for MigrateError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sqlx(error.into())

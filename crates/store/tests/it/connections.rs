@@ -23,7 +23,7 @@ async fn through_a_proxy() -> (Store, Proxy, Store) {
     (Store::connect(&settings), proxy, direct)
 }
 
-/// A client that hangs up while `BEGIN` is on its way: whoever uses the connection next must not find itself in
+/// A client that hangs up while `BEGIN` is on its way: the next user of the connection must not find itself in
 /// the transaction.
 #[tokio::test]
 async fn a_write_after_a_lock_that_was_given_up_before_its_transaction_began_is_kept() {

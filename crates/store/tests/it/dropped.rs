@@ -1,4 +1,4 @@
-//! Every method of the store, dropped at each of its awaits: whoever uses its connection next finds nothing left of it.
+//! Every method of the store, dropped at each of its awaits: the next user of its connection finds nothing left of it.
 //!
 //! A method that is added to the store without a case here fails `each_method_has_a_case`.
 

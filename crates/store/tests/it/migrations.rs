@@ -191,7 +191,7 @@ async fn busy_old_shop() -> (Store, String, Writer, PgConnection) {
 }
 
 /// Migrates, and returns when each product has its first entry in the ledger, for everybody to see.
-async fn migrate_until_filled(store: &Store, url: &str) -> tokio::task::JoinHandle<()> {
+async fn migrate_until_filled(store: &Store, url: &str) -> tokio::task::JoinHandle<usize> {
     let store = store.clone();
     let migrating = tokio::spawn(async move { store.migrate().await.unwrap() });
     let mut connection = connect(url).await;

@@ -38,7 +38,7 @@ async fn a_schema_that_is_ahead_is_fine() {
 #[tokio::test]
 async fn a_migration_that_is_interrupted_goes_on_where_it_stopped() {
     let store = fixture::empty().await;
-    // The third migration waits for whoever makes a table of that name.
+    // The third migration waits for a session that is creating a table of that name.
     let mut blocker = store.pool().begin().await.unwrap();
     sqlx::query("CREATE TABLE api_keys ()").execute(&mut *blocker).await.unwrap();
     let killer = async {

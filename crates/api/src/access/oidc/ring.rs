@@ -16,7 +16,7 @@ use ring::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 
-/// What can be checked here. None with a shared secret: whoever checks such a token could make one.
+/// What can be checked here. None with a shared secret: a server that can check such a token can also make one.
 pub const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,

@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use holdfast_store::Archive;
+use holdfast_telemetry::settings::MustBe;
 use uuid::Uuid;
 
 /// At the end of a preliminary file's name.
@@ -28,11 +29,12 @@ pub(super) struct Preliminary<'a> {
 
 impl ArchiveFolder {
     /// It must be there: one that is not is a mistyped one, or a disk that is not mounted.
-    pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
-        let is_folder =
-            fs::metadata(&path).with_context(|| format!("--to: {}", path.display()))?.is_dir();
-        ensure!(is_folder, "--to: {} is not a folder", path.display());
-        Ok(Self(path))
+    pub(super) fn open(path: PathBuf) -> Result<Self, MustBe> {
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Ok(Self(path)),
+            Ok(_) => Err(MustBe::new(format!("--to: {} is not a folder", path.display()))),
+            Err(error) => Err(MustBe::new(format!("--to: {}: {error}", path.display()))),
+        }
     }
 
     /// Ends what a run that was killed has left: a preliminary file whose orders are deleted gets its name, and

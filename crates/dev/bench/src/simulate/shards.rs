@@ -1,6 +1,6 @@
 //! Products spread over several databases by a hash of their ids.
 //!
-//! The hottest database sets the pace: the speed-up over one is 1 / its share of the demand.
+//! The hottest database sets the pace: the speed-up over one is 1 / its share of the traffic.
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -11,16 +11,16 @@ const DATABASES: [usize; 4] = [2, 4, 8, 16];
 /// Placements that are tried; what is shown is their mean.
 const PLACEMENTS: usize = 50;
 
-/// How the demand is spread over products.
+/// How the traffic is spread over products.
 #[derive(Clone, Copy, Debug)]
-pub enum Demand {
+pub enum Traffic {
     /// Zipf's law with this exponent; 0 is all alike.
     Zipf(f64),
     /// This share of it wants one product, the rest by Zipf's law with exponent 0.8.
     Flash(f64),
 }
 
-impl Demand {
+impl Traffic {
     /// Each product's share.
     fn shares(self) -> Vec<f64> {
         let zipf = |exponent: f64| -> Vec<f64> {
@@ -42,8 +42,8 @@ impl Demand {
 }
 
 /// How many times the rate of one database `databases` of them reach.
-pub fn speed_up(demand: Demand, databases: usize) -> f64 {
-    let shares = demand.shares();
+pub fn speed_up(traffic: Traffic, databases: usize) -> f64 {
+    let shares = traffic.shares();
     let mut random = StdRng::seed_from_u64(7);
     let sum: f64 = (0..PLACEMENTS)
         .map(|_| {
@@ -59,19 +59,19 @@ pub fn speed_up(demand: Demand, databases: usize) -> f64 {
 
 /// The table.
 pub fn render() -> String {
-    let demands = [
-        ("all alike", Demand::Zipf(0.0)),
-        ("Zipf 0.8", Demand::Zipf(0.8)),
-        ("Zipf 1.1", Demand::Zipf(1.1)),
-        ("half of it for one product", Demand::Flash(0.5)),
-        ("nine tenths for one product", Demand::Flash(0.9)),
+    let kinds = [
+        ("all alike", Traffic::Zipf(0.0)),
+        ("Zipf 0.8", Traffic::Zipf(0.8)),
+        ("Zipf 1.1", Traffic::Zipf(1.1)),
+        ("half of it for one product", Traffic::Flash(0.5)),
+        ("nine tenths for one product", Traffic::Flash(0.9)),
     ];
-    let mut heads = vec!["demand".to_owned()];
+    let mut heads = vec!["traffic".to_owned()];
     heads.extend(DATABASES.map(|databases| format!("{databases} databases")));
-    let rows: Vec<_> = demands
-        .map(|(name, demand)| {
+    let rows: Vec<_> = kinds
+        .map(|(name, traffic)| {
             let mut row = vec![name.to_owned()];
-            row.extend(DATABASES.map(|count| format!("{:.1} ×", speed_up(demand, count))));
+            row.extend(DATABASES.map(|count| format!("{:.1} ×", speed_up(traffic, count))));
             row
         })
         .to_vec();
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn spreading_helps_the_many_and_not_the_one() {
-        assert!(speed_up(Demand::Zipf(0.0), 8) > 7.0);
-        assert!(speed_up(Demand::Flash(0.9), 16) < 1.12);
+        assert!(speed_up(Traffic::Zipf(0.0), 8) > 7.0);
+        assert!(speed_up(Traffic::Flash(0.9), 16) < 1.12);
     }
 }

@@ -79,6 +79,7 @@ async fn run(page: &Document, stack: &Stack) -> usize {
         .current_dir(std::env::temp_dir())
         .env("PATH", path)
         .env("DATABASE_URL", &stack.database_url)
+        .env("REDIS_URL", &stack.redis_url)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

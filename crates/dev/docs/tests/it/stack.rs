@@ -7,6 +7,7 @@ use holdfast_sandbox::{Port, Process, ProcessOptions, http_get, until, workspace
 /// Everything, with the demo products, on ports of its own.
 pub struct Stack {
     pub database_url: String,
+    pub redis_url: String,
     /// The file by which another terminal reaches it.
     pub environment: String,
     /// Host and port of each: the API, administration, metrics.
@@ -43,7 +44,19 @@ impl Stack {
         let database_url = line.split_whitespace().find(|word| word.starts_with("postgres://"));
         let [api, admin, internal] = [api, admin, internal].map(|it| format!("127.0.0.1:{it}"));
         let database_url = database_url.unwrap().to_owned();
-        Self { database_url, environment, api, admin, internal, _process: process, _ports: ports }
+        let line = process.logs(&["redis://"]).await;
+        let redis_url = line.split_whitespace().find(|word| word.starts_with("redis://"));
+        let redis_url = redis_url.unwrap().to_owned();
+        Self {
+            database_url,
+            redis_url,
+            environment,
+            api,
+            admin,
+            internal,
+            _process: process,
+            _ports: ports,
+        }
     }
 
     /// The status of a GET.

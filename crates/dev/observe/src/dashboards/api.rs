@@ -12,7 +12,7 @@ pub fn dashboard() -> Dashboard {
         description: "Requests by route, refusals, and the processes.",
         rows: vec![
             PanelRow { title: "Requests", panels: requests() },
-            PanelRow { title: "Orders and holds", panels: demands() },
+            PanelRow { title: "Orders and holds", panels: orders_and_holds() },
             PanelRow { title: "Processes", panels: processes() },
         ],
     }
@@ -67,7 +67,7 @@ fn requests() -> Vec<Panel> {
     ]
 }
 
-fn demands() -> Vec<Panel> {
+fn orders_and_holds() -> Vec<Panel> {
     vec![
         Panel::lines(
             "Refused, by reason",

@@ -12,7 +12,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// A batch is idle in its transaction only while its process computes, which takes milliseconds. One
 /// that is idle for longer than others wait for its locks is frozen or cut off. The server ends its session, because it
 /// has locked the rows of the products that everybody wants.
-pub(crate) fn session(servers: Servers, lock_timeout: Duration) -> Servers {
+pub(crate) fn admission_session(servers: Servers, lock_timeout: Duration) -> Servers {
     let millis = |duration: Duration| format!("{}ms", duration.as_millis());
     servers.options(&[
         ("idle_in_transaction_session_timeout", millis(lock_timeout + IDLE_GRACE)),
