@@ -107,9 +107,9 @@ fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)
 	@scripts/fuzz
 
 .PHONY: e2e-browser
-e2e-browser: ## Drive the Swagger page in headless Chromium, and refresh the README's picture
+e2e-browser: ## Drive the Swagger page and the console in headless Chromium, and refresh their pictures
 	@scripts/install-deps chromium
-	$(TESTS) --test it -- --ignored browser::
+	@axe=$$(scripts/axe-core) && AXE=$$axe exec $(TESTS) --test it -- --ignored browser::
 
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane

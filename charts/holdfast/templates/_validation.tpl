@@ -55,6 +55,7 @@
   "HOLDFAST_METRICS_ADDR" "no value: the port is 9464"
   "HOLDFAST_EXTERNAL_METRICS_ADDR" "no value: the port is 6443"
   "HOLDFAST_ADMIN_ADDR" "no value: the port is 9463 of the pod itself, for kubectl port-forward"
+  "HOLDFAST_CONSOLE" "api.console.enabled"
   "HOLDFAST_AUTH" "auth.enabled"
   "HOLDFAST_OPEN_TO_NETWORK" "auth.enabled"
   "HOLDFAST_OIDC_ISSUER" "auth.oidc.issuer"

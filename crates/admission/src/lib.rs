@@ -82,7 +82,7 @@ use holdfast_queue::Publisher;
 use holdfast_store::Store;
 
 pub use decision::{AcceptedHold, AcceptedOrder, HoldDecision, OrderDecision, Refusal};
-pub use metrics::AdmissionMetrics;
+pub use metrics::{AdmissionCounts, AdmissionMetrics};
 pub use stock_request::{CancelOrder, HoldStock, OrderedBy, PlaceOrder, ReleaseHold};
 
 use case::Case;

@@ -6,7 +6,7 @@ use holdfast_domain::ProductChange;
 use holdfast_store::LockMode;
 use holdfast_telemetry::{
     Registry,
-    metrics::{self, doubling},
+    metrics::{self, Buckets, doubling},
 };
 
 use crate::decision::Refusal;
@@ -62,6 +62,29 @@ holdfast_telemetry::metrics! {
     }
 }
 
+/// What admission has counted since the process began, and what waits now.
+#[derive(Clone, Debug)]
+pub struct AdmissionCounts {
+    /// Orders that were accepted.
+    pub accepted: u64,
+    /// Orders that were refused, by reason.
+    pub refused: [(&'static str, u64); Refusal::REASONS.len()],
+    /// Requests that wait in a lane.
+    pub waiting: i64,
+    /// Locked rows for which requests wait separately.
+    pub locked_rows: i64,
+    /// Time in a lane, in seconds.
+    pub lane_wait: Buckets,
+    /// Time until the shared lane had its row locks, in seconds.
+    pub lock_wait_shared: Buckets,
+    /// Time for which a locked row was waited for, in seconds.
+    pub lock_wait_own: Buckets,
+    /// Time of a commit, in seconds.
+    pub commit: Buckets,
+    /// Requests in a batch.
+    pub batch_size: Buckets,
+}
+
 impl AdmissionMetrics {
     /// Makes and registers the metrics, before any batch.
     ///
@@ -72,6 +95,22 @@ impl AdmissionMetrics {
         // A 0 would mean that it is sold out.
         metrics.hot_product_stock.set(f64::NAN);
         Ok(metrics)
+    }
+
+    /// What has been counted until now.
+    pub fn counts(&self) -> AdmissionCounts {
+        AdmissionCounts {
+            accepted: self.accepted.get(),
+            refused: Refusal::REASONS
+                .map(|reason| (reason, self.refused.with_label_values(&[reason]).get())),
+            waiting: self.lane_depth.get(),
+            locked_rows: self.own_lanes.get(),
+            lane_wait: Buckets::of(&self.lane_wait),
+            lock_wait_shared: Buckets::of(&self.lock_wait_shared),
+            lock_wait_own: Buckets::of(&self.lock_wait_own),
+            commit: Buckets::of(&self.commit),
+            batch_size: Buckets::of(&self.batch_size),
+        }
     }
 
     /// Shows what is left of the product of which a batch took the most units, if it took any.

@@ -8,7 +8,8 @@ use holdfast_store::Store;
 use holdfast_telemetry::Readiness;
 
 use crate::{
-    body::BodyLimits, limits::OrderLimits, page_memory::PageMemory, products::CachedProduct,
+    body::BodyLimits, console::Console, limits::OrderLimits, page_memory::PageMemory,
+    products::CachedProduct,
 };
 
 /// What the endpoints work with. Cheap to clone.
@@ -33,6 +34,8 @@ pub struct AppParts {
     pub body: BodyLimits,
     /// The bounds of orders and holds.
     pub limits: OrderLimits,
+    /// What the console shows, if it is on.
+    pub console: Option<Console>,
 }
 
 impl App {

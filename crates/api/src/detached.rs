@@ -50,6 +50,7 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
             budget: ByteBudget::leak(1 << 24),
         },
         limits: OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) },
+        console: None,
     });
     Ok(router::router(app, surface))
 }

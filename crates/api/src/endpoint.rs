@@ -37,8 +37,8 @@ pub struct Endpoint {
     /// What stands in that part in the document's example, which is there when `make run` begins; empty where no part
     /// varies.
     pub path_example: &'static str,
-    /// What a caller needs. [`Scope::Admin`] is on the admin port, other scopes are on the public one, and what is open to
-    /// everybody is on both. Requests of a caller who was asked for a scope count against their rate.
+    /// What a caller needs. [`Scope::Admin`] is on the admin port, other scopes are on the public one, and what only reads
+    /// or is open to everybody is on both. Requests of a caller who was asked for a scope count against their rate.
     pub access: Access,
     /// The group in the document.
     pub tag: Tag,
@@ -61,14 +61,18 @@ pub struct Endpoint {
 pub enum Surface {
     /// For shops and their customers.
     Public,
-    /// For operators: keys and dead letters.
+    /// For operators: keys, sales and dead letters, and what the public port shows of the shop.
     Admin,
 }
 
 impl Surface {
-    /// Whether an endpoint with this access is on the port.
-    pub fn has(self, access: Access) -> bool {
-        access.scope().is_none_or(|scope| (scope == Scope::Admin) == (self == Self::Admin))
+    /// Whether an endpoint with this method and access is on the port.
+    pub fn has(self, method: &Method, access: Access) -> bool {
+        let Some(scope) = access.scope() else { return true };
+        match self {
+            Self::Public => scope != Scope::Admin,
+            Self::Admin => scope == Scope::Admin || method == Method::GET,
+        }
     }
 }
 
@@ -143,6 +147,7 @@ tags! {
     ApiKeys: "API keys", "Who may do what";
     DeadLetters: "dead letters", "Orders that could not be fulfilled, until an operator replays or discards them";
     LogLevel: "log level", "What a process logs, changed while it runs";
+    Console: "console", "What an operator sees of the system as a whole";
     Health: "health", "The state of this process";
 }
 

@@ -3,7 +3,7 @@
 //! What lives here: the settings and subcommands ([`cli`]), starting and stopping
 //! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), what an endpoint is
 //! ([`endpoint`]) and the endpoints, one per file ([`routes`]), the requests that they read ([`body`], [`request`]),
-//! pages of lists ([`cursor`]), answers that tell what went wrong ([`problem`]), and the document that is made of all
+//! pages of lists ([`cursor`]), the page for operators ([`console`]), answers that tell what went wrong ([`problem`]), and the document that is made of all
 //! that ([`openapi`]).
 //!
 //! What must not: SQL, Redis commands, rules of the shop, and how orders get their stock (`holdfast_admission`).
@@ -15,6 +15,7 @@ pub mod app;
 pub mod body;
 mod byte_budget;
 pub mod cli;
+pub mod console;
 pub mod cursor;
 #[doc(hidden)]
 pub mod detached;

@@ -35,8 +35,10 @@ const ABOUT: &str = "Products with stock, and orders that take it.\n\n\
 /// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it. `server` is the address of the API:
 /// absolute, or relative to the document's own.
 pub fn document(surface: Surface, server: &str) -> OpenApi {
-    let endpoints: Vec<_> =
-        routes::all().into_iter().filter(|bound| surface.has(bound.endpoint.access)).collect();
+    let endpoints: Vec<_> = routes::all()
+        .into_iter()
+        .filter(|bound| surface.has(&bound.endpoint.method, bound.endpoint.access))
+        .collect();
     // Swagger would show tags without an operation as empty groups.
     let used = |tag: &&Tag| endpoints.iter().any(|bound| bound.endpoint.tag == **tag);
     let tags = Tag::ALL
@@ -154,7 +156,8 @@ fn success(
     };
     let mut answer = ResponseBuilder::new().description(text);
     let Some(schema) = schema else { return answer.build() };
-    answer = answer.content("application/json", Content::new(Some(schema)));
+    let media_type = description.media_type.unwrap_or("application/json");
+    answer = answer.content(media_type, Content::new(Some(schema)));
     let next = AnswerHeader { name: "Link", description: "The next page, with rel=\"next\"" };
     for header in endpoint.headers.iter().chain(description.is_page.then_some(&next)) {
         let text = HeaderBuilder::new()

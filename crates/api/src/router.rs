@@ -4,6 +4,7 @@ use axum::{Router, response::IntoResponse, routing::get};
 
 use crate::{
     app::App,
+    console::page,
     docs,
     endpoint::Surface,
     problem::{Problem, ProblemKind},
@@ -12,16 +13,23 @@ use crate::{
 
 /// Everything that answers on a port.
 pub fn router(app: App, surface: Surface) -> Router {
-    routes::all()
+    let has_console = surface == Surface::Admin && app.console.is_some();
+    let router = routes::all()
         .into_iter()
-        .filter(|bound| surface.has(bound.endpoint.access))
+        .filter(|bound| surface.has(&bound.endpoint.method, bound.endpoint.access))
         .fold(Router::new(), |router, bound| router.route(bound.endpoint.path, bound.router))
         .with_state(app)
         .route("/", get(docs::root))
         .route("/openapi.json", get(async move || docs::openapi(surface)))
         .merge(docs::swagger_ui())
         .route("/problems", get(docs::problems::list))
-        .route("/problems/{name}", get(docs::problems::get))
+        .route("/problems/{name}", get(docs::problems::get));
+    let router = if has_console {
+        router.route("/console", get(page::page)).route("/console/{name}", get(page::file))
+    } else {
+        router
+    };
+    router
         .fallback(async || Problem::new(ProblemKind::NotFound).into_response())
         .method_not_allowed_fallback(async || {
             Problem::new(ProblemKind::MethodNotAllowed).into_response()

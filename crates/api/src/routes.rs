@@ -1,6 +1,7 @@
 //! The endpoints, one per file: its declaration, request, answer and handler.
 
 pub mod api_keys;
+mod console;
 pub mod dead_letters;
 mod health;
 pub mod holds;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<BoundEndpoint> {
         .chain(sales::all())
         .chain(log_level::all())
         .chain(dead_letters::all())
+        .chain(console::all())
         .chain(health::all())
         .collect()
 }

@@ -11,7 +11,7 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
-use holdfast_queue::Publisher;
+use holdfast_queue::{Publisher, Queue};
 use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::{InternalServer, Readiness, Registry, log_level, metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +21,7 @@ use crate::{
     access::{CallerCheck, Guard, Rates},
     app::{App, AppParts},
     byte_budget::ByteBudget,
+    console::Console,
     endpoint::Surface,
     http::{
         ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, cors,
@@ -28,7 +29,7 @@ use crate::{
     },
     products::CachedProduct,
     sales,
-    settings::{Origin, PortSettings, ServeSettings},
+    settings::{ConsoleSwitch, Origin, PortSettings, ServeSettings},
 };
 
 mod database_watch;
@@ -120,8 +121,7 @@ fn log_panics() {
 async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
-    let ServeMetrics { http: http_metrics, admission: admission_metrics } =
-        ServeMetrics::new(&registry)?;
+    let ServeMetrics { http: http_metrics, admission: counts } = ServeMetrics::new(&registry)?;
 
     // The ports first: that one is taken should be said before anything else is begun.
     let Ports { listener, admin, internal, requests, clients } =
@@ -143,7 +143,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         store.clone(),
         cache.clone(),
         publisher,
-        admission_metrics,
+        Arc::clone(&counts),
     );
     let watching = database_watch::watch(store.clone(), cache.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
@@ -155,6 +155,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         readiness: readiness.clone(),
         body: settings.http.body_limits(requests),
         limits: settings.orders.limits(),
+        console: console(settings, counts, &store, &readiness)?,
     });
     let guard = Arc::new(guard(settings, &store)?);
     let service = |surface, cors| {
@@ -278,6 +279,21 @@ fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimit
         budget: ByteBudget::leak(http.request_buffer_bytes),
         clients: Arc::new(clients),
     })
+}
+
+/// The console, if it is on.
+fn console(
+    settings: &ServeSettings,
+    metrics: Arc<AdmissionMetrics>,
+    store: &Store,
+    readiness: &Readiness,
+) -> anyhow::Result<Option<Console>> {
+    if settings.ports.console == ConsoleSwitch::Off {
+        return Ok(None);
+    }
+    // A connection of its own: publishing never waits behind what the console asks.
+    let queue = Queue::connect(settings.cache.queue())?;
+    Ok(Some(Console::start(metrics, store.clone(), queue, readiness.clone())))
 }
 
 /// What stands before the endpoints.

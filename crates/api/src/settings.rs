@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use holdfast_admission::AdmissionSettings;
 use holdfast_queue::QueueSettings;
 use holdfast_store::{DatabaseUrl, StoreSettings};
@@ -61,6 +61,18 @@ pub struct PortSettings {
     /// Where API keys and dead letters are administered; on this host alone unless set otherwise
     #[arg(long, env = "HOLDFAST_ADMIN_ADDR", default_value = "127.0.0.1:9463", value_parser = address)]
     pub admin_addr: SocketAddr,
+    /// Whether the admin port has the console, a page for operators at /console
+    #[arg(long, env = "HOLDFAST_CONSOLE", default_value = "off", value_enum)]
+    pub console: ConsoleSwitch,
+}
+
+/// Whether the admin port has the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConsoleSwitch {
+    /// There is a page at `/console`, and what it is made of.
+    On,
+    /// There is none.
+    Off,
 }
 
 /// Connections and requests.

@@ -57,6 +57,7 @@ mod loss;
 mod mend;
 mod queue;
 mod trace;
+mod workers;
 
 pub use consumer::{Consumer, Delivery, StreamEntry};
 pub use depth::Depth;

@@ -28,10 +28,12 @@
 //! Labels follow the name in braces. A label whose values are listed has all its series from the start: a counter that is
 //! absent cannot be told from one that is 0. The buckets of a histogram follow in brackets.
 
+mod buckets;
 mod declaration;
 mod kinds;
 mod registry;
 
+pub use buckets::Buckets;
 pub use declaration::Declaration;
 pub use kinds::{Declarable, Family, Single};
 pub use prometheus::{

@@ -26,6 +26,8 @@ pub struct Description {
     pub body: Option<RequestBody>,
     /// Successful answers, with the schema of their body.
     pub answers: Vec<(StatusCode, Option<RefOr<Schema>>)>,
+    /// The type of a successful answer's body; `None`: JSON.
+    pub media_type: Option<&'static str>,
     /// The header `Link` leads to the next page.
     pub is_page: bool,
     /// The problems that it can answer with.

@@ -14,6 +14,11 @@ const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame
 const OWN_PAGE: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
+/// The console loads its own files and asks its own server.
+const CONSOLE: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
 /// What is JSON must never be run as anything else.
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 /// Addresses of pages here are nobody else's concern.
@@ -21,10 +26,14 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
 /// Adds them to an answer.
 pub(super) fn protect(headers: &mut HeaderMap, route: Route) {
-    let docs = route == Route::DOCS;
+    let policy = match route {
+        Route::DOCS => OWN_PAGE,
+        Route::CONSOLE => CONSOLE,
+        _ => NOTHING,
+    };
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
-    headers.insert(header::CONTENT_SECURITY_POLICY, if docs { OWN_PAGE } else { NOTHING });
-    if docs {
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    if matches!(route, Route::DOCS | Route::CONSOLE) {
         headers.insert(header::REFERRER_POLICY, NO_REFERRER);
     }
 }

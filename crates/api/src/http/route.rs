@@ -18,7 +18,7 @@ use crate::{
 pub struct Route(usize);
 
 /// Labels of what is no endpoint, in the order of their numbers.
-const OTHERS: [&str; 2] = ["/docs", "unmatched"];
+const OTHERS: [&str; 3] = ["/docs", "unmatched", "/console"];
 
 static PATHS: LazyLock<Vec<Path>> =
     LazyLock::new(|| paths(routes::all().into_iter().map(|bound| bound.endpoint)));
@@ -76,6 +76,8 @@ impl Route {
     pub const DOCS: Self = Self(0);
     /// What is nowhere.
     pub const UNMATCHED: Self = Self(1);
+    /// `/console` and below, on the admin port
+    pub const CONSOLE: Self = Self(2);
 
     /// How many there are.
     pub fn count() -> usize {
@@ -92,12 +94,22 @@ impl Route {
         let is_docs = matches!(path, "" | "/docs" | "/openapi.json" | "/problems")
             || below("/docs/")
             || path.strip_prefix("/problems/").is_some_and(|name| !name.contains('/'));
-        if is_docs { Self::DOCS } else { Self::UNMATCHED }
+        let is_console = path
+            .strip_prefix("/console")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match () {
+            () if is_docs => Self::DOCS,
+            () if is_console => Self::CONSOLE,
+            () => Self::UNMATCHED,
+        }
     }
 
     /// Whether it is answered on this port.
     pub fn is_on(self, surface: Surface) -> bool {
-        self.path().is_none_or(|path| path.methods.iter().any(|(_, access)| surface.has(*access)))
+        let Some(path) = self.path() else {
+            return self != Self::CONSOLE || surface == Surface::Admin;
+        };
+        path.methods.iter().any(|(method, access)| surface.has(method, *access))
     }
 
     /// Who may send such a request. A method that the path does not have needs what a change needs there.
@@ -117,7 +129,7 @@ impl Route {
 
     /// The label of the metrics.
     pub fn label(self) -> &'static str {
-        self.path().map_or_else(|| OTHERS[self.0.min(1)], |path| path.label)
+        self.path().map_or_else(|| OTHERS[self.0.min(OTHERS.len() - 1)], |path| path.label)
     }
 
     fn path(self) -> Option<&'static Path> {
@@ -149,6 +161,9 @@ mod tests {
             ("/sales/a%2Fb", "/sales/{name}"),
             ("/readyz", "/health"),
             ("/docs/index.html", "/docs"),
+            ("/console", "/console"),
+            ("/console/console.js", "/console"),
+            ("/consoles", "unmatched"),
             ("/problems/validation", "/docs"),
             ("/problems/validation/x", "unmatched"),
             ("/products/7/x", "unmatched"),
@@ -180,7 +195,16 @@ mod tests {
             let route = Route::of(&path.replace("{id}", "7").replace("{name}", "7"));
             assert_eq!(route.access(&method), access, "{method} {path}");
             for surface in [Surface::Public, Surface::Admin] {
-                assert_eq!(route.is_on(surface), surface.has(access), "{path}");
+                assert_eq!(
+                    route.is_on(surface),
+                    surface.has(&method, access) || {
+                        // Another method of the same path.
+                        let all = routes::all().into_iter().map(|bound| bound.endpoint);
+                        all.filter(|other| other.path == path)
+                            .any(|other| surface.has(&other.method, other.access))
+                    },
+                    "{path}"
+                );
             }
         }
     }

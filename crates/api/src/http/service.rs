@@ -69,8 +69,8 @@ const FREE_ANSWER_BYTES: u64 = 16 * 1024;
 pub struct Service {
     app: App,
     router: Router,
-    /// The routes of the endpoints that are called directly.
-    orders: Route,
+    /// The routes of the endpoints that are called directly; orders only where they are placed.
+    orders: Option<Route>,
     product: Route,
     metrics: Arc<HttpMetrics>,
     settings: ServiceSettings,
@@ -97,7 +97,10 @@ impl Service {
         Self {
             app,
             router,
-            orders: Route::of(orders::create::ENDPOINT.path),
+            orders: settings
+                .surface
+                .has(&orders::create::ENDPOINT.method, orders::create::ENDPOINT.access)
+                .then(|| Route::of(orders::create::ENDPOINT.path)),
             product: Route::of(products::get::ENDPOINT.path),
             metrics,
             settings,
@@ -266,7 +269,7 @@ impl Service {
     /// router's allocations and a tenth of a request's instructions; the router leads to the very
     /// same functions.
     async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
-        if route == self.orders && request.method() == Method::POST {
+        if Some(route) == self.orders && request.method() == Method::POST {
             let (parts, body) = request.into_parts();
             match KeyedBody::receive(&parts.headers, body, &self.app, &caller).await {
                 Ok(order) => orders::create::create(State(self.app.clone()), caller, order)
@@ -322,7 +325,7 @@ impl Service {
 
 /// Whether a request asks for the state of the process, which is told to everybody.
 fn is_probe(route: Route, access: Access) -> bool {
-    access == Access::Open && route != Route::DOCS && route != Route::UNMATCHED
+    access == Access::Open && !matches!(route, Route::DOCS | Route::CONSOLE | Route::UNMATCHED)
 }
 
 /// The outcome of `future`, or `Err` if it panics. It must not be polled again then.

@@ -1,6 +1,8 @@
-//! The Swagger page in a real browser: authorize, place an order, read it back. Refreshes the README's picture.
+//! Pages in a real browser. Here the Swagger page: authorize, place an order, read it back. Refreshes the README's picture.
 //!
 //! Run by `make e2e-browser`, which installs what is missing.
+
+mod console;
 
 use std::time::Duration;
 
@@ -21,14 +23,22 @@ struct Page {
 
 impl Page {
     async fn open(address: &str) -> Self {
+        Self::open_sized(address, (1280, 1400, 1.0)).await
+    }
+
+    /// In a window of this width and height, on a screen with so many pixels for each of its pixels.
+    async fn open_sized(address: &str, (width, height, ratio): (u32, u32, f64)) -> Self {
         let port = Port::lease().unwrap();
         let driver = ProcessOptions::new(on_path("chromedriver").expect("chromedriver"))
             .arg(format!("--port={}", port.number()))
             .ready(Ready::Tcp(port.address()));
         let driver = Process::start(driver).await.unwrap();
-        let options = json!({ "goog:chromeOptions": { "args": [
-            "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,1400"
-        ] } });
+        // A window is never as narrow as a phone; only an emulated one is.
+        let metrics = json!({ "width": width, "height": height, "pixelRatio": ratio });
+        let options = json!({ "goog:chromeOptions": {
+            "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"],
+            "mobileEmulation": { "deviceMetrics": metrics },
+        } });
         let capabilities: Capabilities = options.as_object().unwrap().clone();
         let browser = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)

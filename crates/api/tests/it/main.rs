@@ -11,6 +11,7 @@ mod client;
 mod command_line;
 mod concurrency;
 mod conditional;
+mod console;
 mod contract;
 mod customers;
 mod dead_letters;

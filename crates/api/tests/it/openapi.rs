@@ -83,6 +83,9 @@ fn every_operation_is_described_with_its_answers() {
         "POST /api-keys",
         "GET /api-keys",
         "DELETE /api-keys/{id}",
+        "GET /stats",
+        "GET /charts/{name}",
+        "GET /stock",
         "GET /health",
         "GET /livez",
         "GET /readyz",
@@ -102,14 +105,20 @@ fn every_operation_is_described_with_its_answers() {
         for status in ["401", "403", "429"] {
             assert!(operation["responses"][status].is_object(), "{name} {status}");
         }
-        ids.push(operation["operationId"].as_str().unwrap().to_owned());
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        // What only reads may be on both ports.
+        if method != "GET" || !ids.contains(&id) {
+            ids.push(id);
+        }
         for (status, answer) in operation["responses"].as_object().unwrap() {
             assert!(!answer["description"].as_str().unwrap().is_empty(), "{name} {status}");
             if status.starts_with(['4', '5']) {
                 let problem = &answer["content"]["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(problem, "#/components/schemas/Problem", "{name} {status}");
             } else if !["204", "304"].contains(&status.as_str()) {
-                assert!(answer["content"]["application/json"]["schema"].is_object(), "{name}");
+                let media_type =
+                    if path == "/charts/{name}" { "image/svg+xml" } else { "application/json" };
+                assert!(answer["content"][media_type]["schema"].is_object(), "{name}");
             }
         }
     }

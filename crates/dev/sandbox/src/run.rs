@@ -164,6 +164,7 @@ fn welcome(plan: &StackSettings, stack: &Stack, product: i64, begun: Instant) {
     say(&format!(
         "\nReady after {:.1} s. Ctrl-C stops everything{}. No API key is needed.\n\n  \
          Swagger  {api}/docs\n  \
+         Console  http://localhost:{admin}/console    what happens now\n  \
          Admin    http://localhost:{admin}/docs    flash sales, dead letters and API keys\n  \
          Metrics  {metrics}/metrics\n{prometheus}\n\
          To try:\n  \

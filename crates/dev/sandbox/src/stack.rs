@@ -101,6 +101,7 @@ impl Stack {
                     .env("HOLDFAST_HTTP_ADDR", http.to_string())
                     .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
                     .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
+                    .env("HOLDFAST_CONSOLE", "on")
                     // A laptop needs no keys.
                     .env("HOLDFAST_AUTH", "off")
                     // A person who names another address wants that.

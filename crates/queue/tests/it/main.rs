@@ -8,3 +8,4 @@ mod faults;
 mod fixture;
 mod foreign;
 mod loss;
+mod workers;

@@ -64,6 +64,7 @@ impl Shop {
                 budget: ByteBudget::leak(1 << 20),
             },
             limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
+            console: None,
         });
         Ok(Self { endpoints: router(app.clone(), Surface::Admin), app })
     }

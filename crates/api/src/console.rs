@@ -1,0 +1,127 @@
+//! The console: a page on the admin port that shows operators what happens now, and what it is made of.
+//!
+//! Nothing here is on the path of an order. Once a second, a task reads this process's metrics, which is a read of memory,
+//! and keeps the last five minutes. Two other tasks ask Redis and PostgreSQL for numbers of the whole system: once a second
+//! while somebody looks, and seldom otherwise. Requests are answered from memory, so the number of viewers makes no
+//! difference to either.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `history` | the last five minutes of this process |
+//! | `system` | the numbers of the whole system |
+//! | `snapshot` | the numbers of now, as `GET /stats` shows them |
+//! | `charts` | the history as SVG |
+//! | `page` | the page and its files |
+
+pub mod charts;
+mod history;
+pub mod page;
+mod snapshot;
+mod system;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use holdfast_admission::AdmissionMetrics;
+use holdfast_queue::Queue;
+use holdfast_store::Store;
+use holdfast_telemetry::Readiness;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::{
+    charts::{Chart, Rendered},
+    history::History,
+    system::System,
+};
+
+pub use self::snapshot::StatsBody;
+
+/// How often this process's metrics are read.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the console shows. Cheap to clone. Its tasks end when the last clone is dropped.
+#[derive(Clone)]
+pub struct Console(Arc<Parts>);
+
+struct Parts {
+    replica: Replica,
+    readiness: Readiness,
+    history: Arc<Mutex<History>>,
+    system: System,
+    rendered: Mutex<Rendered>,
+    _sampling: AbortOnDropHandle<()>,
+}
+
+/// Which process the numbers are from.
+#[derive(Clone, Debug)]
+struct Replica {
+    /// The name of its host, which is the name of its pod in Kubernetes.
+    name: String,
+    started_at: Timestamp,
+}
+
+impl Replica {
+    fn this() -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = match host.trim() {
+            "" => "unnamed host",
+            host => host,
+        };
+        let name = format!("{host} (process {})", std::process::id());
+        Self { name, started_at: Timestamp::now() }
+    }
+}
+
+impl Console {
+    /// Begins to follow the metrics of this process, the queue and the database. `queue` should have a connection of its
+    /// own, so that nothing waits behind what is asked here. Must be called within a tokio runtime.
+    pub fn start(
+        metrics: Arc<AdmissionMetrics>,
+        store: Store,
+        queue: Queue,
+        readiness: Readiness,
+    ) -> Self {
+        let history = Arc::new(Mutex::new(History::default()));
+        let system = System::follow(store, queue);
+        let sampling = sample(metrics, Arc::clone(&history), system.clone());
+        Self(Arc::new(Parts {
+            replica: Replica::this(),
+            readiness,
+            history,
+            system,
+            rendered: Mutex::default(),
+            _sampling: AbortOnDropHandle::new(tokio::spawn(sampling)),
+        }))
+    }
+
+    /// The numbers of now.
+    pub fn stats(&self) -> StatsBody {
+        let Parts { replica, readiness, history, system, .. } = &*self.0;
+        system.asked();
+        StatsBody::new(replica, readiness, &history.lock(), system)
+    }
+
+    /// A chart of the last five minutes, drawn at most once for each sample.
+    ///
+    /// # Errors
+    /// It could not be drawn.
+    pub fn chart(&self, chart: Chart, width: u32) -> Result<Bytes, charts::DrawError> {
+        let Parts { history, system, rendered, .. } = &*self.0;
+        system.asked();
+        rendered.lock().chart(&history.lock(), chart, width)
+    }
+}
+
+/// Reads the metrics again and again.
+async fn sample(metrics: Arc<AdmissionMetrics>, history: Arc<Mutex<History>>, system: System) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticks.tick().await;
+        let (counts, queue) = (metrics.counts(), system.queue());
+        history.lock().push(now, counts, queue);
+    }
+}

@@ -1,0 +1,144 @@
+//! The last five minutes of this process, in memory of a fixed size.
+
+use std::collections::VecDeque;
+
+use holdfast_admission::{AdmissionCounts, Refusal};
+use holdfast_telemetry::metrics::Buckets;
+use tokio::time::Instant;
+
+use super::system::QueueNumbers;
+
+/// How many points are kept: one a second.
+pub const POINTS: usize = 300;
+/// Rates and waits of now are those of so many seconds.
+pub const WINDOW: usize = 5;
+const REASONS: usize = Refusal::REASONS.len();
+
+/// What happened, point by point.
+#[derive(Default)]
+pub struct History {
+    points: VecDeque<Point>,
+    /// The counts of the last seconds, the oldest first.
+    counts: VecDeque<(Instant, AdmissionCounts)>,
+}
+
+/// About a second.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// When it ended.
+    pub at: Instant,
+    /// How long it was, in seconds.
+    pub seconds: f64,
+    /// Orders that were accepted in it.
+    pub accepted: u64,
+    /// Orders that were refused in it, by reason.
+    pub refused: [u64; REASONS],
+    /// How admission was in the last [`WINDOW`] points.
+    pub admission: Waits,
+    /// The queue; `None` if it was unknown.
+    pub queue: Option<QueueNumbers>,
+}
+
+/// How long requests waited, in milliseconds, and how many shared a batch. `None` without a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    pub waiting: i64,
+    pub locked_rows: i64,
+    pub lane: Quantiles,
+    pub lock: Quantiles,
+    pub locked_row: Quantiles,
+    pub commit: Quantiles,
+    pub batch: Option<f64>,
+    pub largest_batch: Option<f64>,
+}
+
+/// The value that half of all were below, and the one that 99 of 100 were below.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quantiles {
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+impl Quantiles {
+    fn milliseconds(of: &Buckets) -> Self {
+        let quantile = |part| of.quantile(part).map(|seconds| seconds * 1000.0);
+        Self { p50: quantile(0.5), p99: quantile(0.99) }
+    }
+}
+
+impl Waits {
+    fn between(earlier: &AdmissionCounts, now: &AdmissionCounts) -> Self {
+        let since = |of: fn(&AdmissionCounts) -> &Buckets| of(now).since(of(earlier));
+        let quantiles = |of| Quantiles::milliseconds(&since(of));
+        let batches = since(|counts| &counts.batch_size);
+        Self {
+            waiting: now.waiting,
+            locked_rows: now.locked_rows,
+            lane: quantiles(|counts| &counts.lane_wait),
+            lock: quantiles(|counts| &counts.lock_wait_shared),
+            locked_row: quantiles(|counts| &counts.lock_wait_own),
+            commit: quantiles(|counts| &counts.commit),
+            batch: batches.mean(),
+            largest_batch: batches.quantile(1.0),
+        }
+    }
+}
+
+impl History {
+    /// Adds what was counted until now; the first time, there is nothing to compare it with.
+    pub fn push(&mut self, now: Instant, counts: AdmissionCounts, queue: Option<QueueNumbers>) {
+        if let (Some((_, oldest)), Some((before, last))) = (self.counts.front(), self.counts.back())
+        {
+            let mut refused = [0; REASONS];
+            for (index, slot) in refused.iter_mut().enumerate() {
+                *slot = counts.refused[index].1.saturating_sub(last.refused[index].1);
+            }
+            let point = Point {
+                at: now,
+                seconds: (now - *before).as_secs_f64(),
+                accepted: counts.accepted.saturating_sub(last.accepted),
+                refused,
+                admission: Waits::between(oldest, &counts),
+                queue,
+            };
+            if self.points.len() == POINTS {
+                self.points.pop_front();
+            }
+            self.points.push_back(point);
+        }
+        if self.counts.len() == WINDOW {
+            self.counts.pop_front();
+        }
+        self.counts.push_back((now, counts));
+    }
+
+    /// The points, the oldest first.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + Clone {
+        self.points.iter()
+    }
+
+    /// The last point.
+    pub fn last(&self) -> Option<&Point> {
+        self.points.back()
+    }
+
+    /// Orders accepted and refused per second, in the last [`WINDOW`] points; `None` before the first.
+    #[allow(clippy::cast_precision_loss)] // counts of seconds are far below 2^53
+    pub fn rates(&self) -> Option<(f64, f64)> {
+        let latest = || self.points.iter().rev().take(WINDOW);
+        let seconds: f64 = latest().map(|point| point.seconds).sum();
+        let accepted: u64 = latest().map(|point| point.accepted).sum();
+        let refused: u64 = latest().flat_map(|point| point.refused).sum();
+        (seconds > 0.0).then(|| (accepted as f64 / seconds, refused as f64 / seconds))
+    }
+
+    /// Orders that were refused in all points, by reason, the most frequent first; without those that did not occur.
+    pub fn refused(&self) -> Vec<(usize, u64)> {
+        let mut refused: Vec<_> = (0..REASONS)
+            .map(|reason| (reason, self.points.iter().map(|point| point.refused[reason]).sum()))
+            .filter(|(_, count): &(usize, u64)| *count > 0)
+            .collect();
+        refused.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+        refused
+    }
+}

@@ -1,0 +1,227 @@
+//! The numbers of now, as `GET /stats` shows them.
+
+use std::collections::BTreeMap;
+
+use holdfast_admission::Refusal;
+use holdfast_telemetry::Readiness;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Replica,
+    history::{History, Quantiles, WINDOW, Waits},
+    system::{Backlog, COUNTED_MAX, QueueNumbers, System, WORKER_SEEN},
+};
+
+/// The numbers of now: some of the process that answers, some of the whole system.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Stats)]
+pub struct StatsBody {
+    /// When, by the clock of this process.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The process that answers. `orders` and `admission` are its own.
+    replica: ReplicaBody,
+    /// Rates and waits are those of the last so many seconds.
+    #[schema(example = 5)]
+    window_seconds: usize,
+    /// Orders of this process; null in its first second.
+    orders: Option<OrdersBody>,
+    /// How requests wait for stock in this process; null in its first second.
+    admission: Option<AdmissionBody>,
+    /// The queue between the API and all workers; null while it is unknown, because Redis does not answer or no worker has
+    /// run yet.
+    queue: Option<QueueBody>,
+    /// Orders that are not done; null while the database does not answer.
+    backlog: Option<BacklogBody>,
+}
+
+/// A process of the API.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Replica)]
+struct ReplicaBody {
+    /// The name of its host, and its process id there.
+    #[schema(example = "holdfast-api-7d9c5 (process 1)")]
+    name: String,
+    /// The version that runs.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// Whether it wants requests.
+    ready: bool,
+    /// When it was started.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+}
+
+/// Orders of one process.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = OrderRates)]
+struct OrdersBody {
+    /// Orders accepted per second.
+    #[schema(example = 412.5)]
+    accepted_per_second: f64,
+    /// Orders refused per second.
+    #[schema(example = 12.2)]
+    refused_per_second: f64,
+    /// Orders refused in the last five minutes, by reason, as in the metric `holdfast_orders_refused_total`; without reasons
+    /// that did not occur.
+    #[schema(example = json!({"not_enough": 1200, "over_limit": 7}))]
+    refused: BTreeMap<&'static str, u64>,
+}
+
+/// How requests wait for stock in one process.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = AdmissionStats)]
+struct AdmissionBody {
+    /// Requests that wait in a lane.
+    #[schema(example = 3)]
+    waiting: i64,
+    /// Locked rows for which requests wait separately.
+    #[schema(example = 0)]
+    locked_rows: i64,
+    /// Time in a lane, in milliseconds.
+    lane_wait_ms: QuantilesBody,
+    /// Time until the shared lane had its row locks, in milliseconds.
+    lock_wait_ms: QuantilesBody,
+    /// Time for which a row was waited for that another session had locked, in milliseconds.
+    locked_row_wait_ms: QuantilesBody,
+    /// Time of a commit, in milliseconds.
+    commit_ms: QuantilesBody,
+    /// Requests in a batch, on average; null if there was no batch.
+    #[schema(example = 31.5)]
+    batch_size: Option<f64>,
+}
+
+/// How long half of all took at most, and 99 of 100; null if there were none.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Quantiles)]
+struct QuantilesBody {
+    /// Half of all took at most that.
+    #[schema(example = 0.8)]
+    p50: Option<f64>,
+    /// 99 of 100 took at most that.
+    #[schema(example = 3.1)]
+    p99: Option<f64>,
+}
+
+/// The queue between the API and all workers.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = QueueStats)]
+struct QueueBody {
+    /// Orders that no worker has taken yet.
+    #[schema(example = 17)]
+    waiting: u64,
+    /// Orders that a worker has taken and not finished.
+    #[schema(example = 8)]
+    in_flight: u64,
+    /// Orders that are set aside until their next attempt.
+    #[schema(example = 0)]
+    later: u64,
+    /// How long the oldest order that no worker has taken yet waits, in seconds; null if none waits.
+    #[schema(example = 0.4)]
+    oldest_seconds: Option<f64>,
+    /// Workers that asked for orders in the last `workers_seen_within_seconds`.
+    #[schema(example = 2)]
+    workers: u64,
+    /// A worker that ended is counted for so long.
+    #[schema(example = 30)]
+    workers_seen_within_seconds: u64,
+}
+
+/// Orders that are not done.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Backlog)]
+struct BacklogBody {
+    /// Orders that are neither completed nor failed nor cancelled.
+    #[schema(example = 25)]
+    unfinished: u64,
+    /// Orders that failed and wait for an operator.
+    #[schema(example = 1)]
+    dead_letters: u32,
+    /// Both are counted up to that.
+    #[schema(example = 10_000)]
+    counted_up_to: u32,
+}
+
+impl StatsBody {
+    pub(super) fn new(
+        replica: &Replica,
+        readiness: &Readiness,
+        history: &History,
+        system: &System,
+    ) -> Self {
+        let reasons = Refusal::REASONS;
+        let orders = history.rates().map(|(accepted, refused)| OrdersBody {
+            accepted_per_second: rounded(accepted),
+            refused_per_second: rounded(refused),
+            refused: history
+                .refused()
+                .into_iter()
+                .map(|(reason, count)| (reasons[reason], count))
+                .collect(),
+        });
+        Self {
+            at: Timestamp::now(),
+            replica: ReplicaBody {
+                name: replica.name.clone(),
+                version: env!("CARGO_PKG_VERSION"),
+                ready: readiness.get().is_ok(),
+                started_at: replica.started_at,
+            },
+            window_seconds: WINDOW,
+            orders,
+            admission: history.last().map(|point| AdmissionBody::from(point.admission)),
+            queue: system.queue().map(QueueBody::from),
+            backlog: system.backlog().map(BacklogBody::from),
+        }
+    }
+}
+
+impl From<Waits> for AdmissionBody {
+    fn from(waits: Waits) -> Self {
+        Self {
+            waiting: waits.waiting,
+            locked_rows: waits.locked_rows,
+            lane_wait_ms: waits.lane.into(),
+            lock_wait_ms: waits.lock.into(),
+            locked_row_wait_ms: waits.locked_row.into(),
+            commit_ms: waits.commit.into(),
+            batch_size: waits.batch.map(rounded),
+        }
+    }
+}
+
+impl From<Quantiles> for QuantilesBody {
+    fn from(quantiles: Quantiles) -> Self {
+        Self { p50: quantiles.p50.map(rounded), p99: quantiles.p99.map(rounded) }
+    }
+}
+
+impl From<QueueNumbers> for QueueBody {
+    fn from(numbers: QueueNumbers) -> Self {
+        Self {
+            waiting: numbers.depth.waiting,
+            in_flight: numbers.depth.in_flight,
+            later: numbers.depth.later,
+            oldest_seconds: numbers.oldest.map(|age| age.as_secs_f64()),
+            workers: numbers.workers,
+            workers_seen_within_seconds: WORKER_SEEN.as_secs(),
+        }
+    }
+}
+
+impl From<Backlog> for BacklogBody {
+    fn from(backlog: Backlog) -> Self {
+        Self {
+            unfinished: backlog.unfinished,
+            dead_letters: backlog.dead_letters,
+            counted_up_to: COUNTED_MAX,
+        }
+    }
+}
+
+/// To thousandths: more digits say nothing.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,89 @@
+//! `GET /stock`
+
+use axum::{
+    extract::State,
+    http::{Method, Uri},
+};
+use holdfast_domain::ProductId;
+use holdfast_store::StockLevel;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    access::Scope,
+    app::App,
+    cursor::{Cursor, CursorScope, PageAnswer, page},
+    endpoint::{Access, Endpoint, READS, Tag},
+    problem::Problem,
+    request::{PageLimit, Query, Request},
+};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/stock",
+    path_example: "",
+    access: Access::Shop(Scope::Admin),
+    tag: Tag::Console,
+    operation_id: "list_stock",
+    summary: "List the stock of all products",
+    description: "By ascending id, with the units that are in holds. The header `Link` leads to the next page; without it, \
+                  the list is at its end.",
+    answer: "The products",
+    headers: &[],
+    problems: &[READS],
+};
+
+/// Which products a list of stock shows.
+#[derive(Debug, Request)]
+pub struct ListStock {
+    /// At most that many; 100 if not given
+    #[field(nullable = false)]
+    limit: Option<PageLimit>,
+    /// Where the page begins, as the header Link of the page before has it
+    #[field(nullable = false)]
+    cursor: Option<Cursor>,
+}
+
+/// The stock of a product.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = StockLevel)]
+pub struct StockBody {
+    /// The product's id.
+    #[schema(example = 3)]
+    id: i64,
+    /// What it is called.
+    #[schema(example = "Espresso machine")]
+    name: String,
+    /// Units that can be ordered.
+    #[schema(example = 25)]
+    stock: i64,
+    /// Units that are in holds. They are not in `stock`.
+    #[schema(example = 2)]
+    held: i64,
+}
+
+impl From<StockLevel> for StockBody {
+    fn from(level: StockLevel) -> Self {
+        Self {
+            id: level.id.0,
+            name: level.name.as_str().to_owned(),
+            stock: level.stock.units(),
+            held: level.held,
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(ListStock { limit, cursor }): Query<ListStock>,
+    uri: Uri,
+) -> Result<PageAnswer<StockBody>, Problem> {
+    let scope = CursorScope::new("stock");
+    let after: Option<i64> = Cursor::position(cursor, &scope)?;
+    let limit = limit.unwrap_or(PageLimit::DEFAULT).0;
+    let room = app.pages.reserve().await?;
+    let found = app.store.stock_levels(after.map(ProductId), limit).await?;
+    let levels: Vec<_> = found.items.into_iter().map(StockBody::from).collect();
+    let next = found.next.map(|id| id.0);
+    Ok(page(&uri, &scope, &levels, next.as_ref(), room))
+}
