@@ -7,7 +7,11 @@
 //! with a fresh limit. So texts from outside are looked over by [`check`] first, which neither
 //! recurses nor allocates.
 
+mod exact_form;
+
 use serde::Deserialize;
+
+pub use exact_form::exact_form;
 
 /// How deep arrays and objects may be nested, the outermost one included.
 pub const JSON_DEPTH_MAX: usize = 64;

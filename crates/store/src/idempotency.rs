@@ -16,8 +16,8 @@ use crate::{error::StoreError, store::Store, time::interval};
 pub struct IdempotencyKey {
     pub(crate) key: Uuid,
     pub(crate) fingerprint: i64,
-    /// The fingerprint that an earlier release made of the same request, if it is another one.
-    earlier: Option<i64>,
+    /// The fingerprints that earlier releases made of the same request, if they are others.
+    earlier: [Option<i64>; 2],
 }
 
 /// What kind of result a key led to.
@@ -55,14 +55,14 @@ impl IdempotencyKey {
         let key: [u8; 32] = hash.finalize().into();
         let mut half = [0; 16];
         half.copy_from_slice(&key[..16]);
-        Self { key: Uuid::from_bytes(half), fingerprint: fingerprint(request), earlier: None }
+        Self { key: Uuid::from_bytes(half), fingerprint: fingerprint(request), earlier: [None; 2] }
     }
 
-    /// Knows the same request also by the form in which an earlier release wrote it down. Keys of that release
+    /// Knows the same request also by the forms in which earlier releases wrote it down. Keys of those releases
     /// are kept for a day.
     #[must_use]
-    pub fn or_earlier_form(self, request: &[u8]) -> Self {
-        Self { earlier: Some(fingerprint(request)), ..self }
+    pub fn or_earlier_forms(self, requests: [&[u8]; 2]) -> Self {
+        Self { earlier: requests.map(|request| Some(fingerprint(request))), ..self }
     }
 
     /// The key alone, to compare it with others.
@@ -77,7 +77,7 @@ impl IdempotencyKey {
 
     /// Whether the result is that of the same request.
     pub fn led_to(&self, result: &KeyedResult) -> bool {
-        self.fingerprint == result.fingerprint || self.earlier == Some(result.fingerprint)
+        self.fingerprint == result.fingerprint || self.earlier.contains(&Some(result.fingerprint))
     }
 }
 

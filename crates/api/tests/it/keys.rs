@@ -137,6 +137,37 @@ async fn a_key_of_the_release_before_is_known_to_this_one() {
 }
 
 #[tokio::test]
+async fn a_key_with_metadata_of_a_release_that_rounded_numbers_is_known_to_this_one() {
+    let server = Server::start().await;
+    let lamp = server.product(9).await;
+    let headers = |key| [("idempotency-key", key), ("content-type", "application/json")];
+    let send = async |key, number: &str| {
+        let body =
+            format!(r#"{{"product_id":{lamp},"quantity":1,"metadata":{{"b":{number},"a":1.0}}}}"#);
+        server.api.send(reqwest::Method::POST, "/orders", &headers(key), body).await
+    };
+    for (key, form) in [("rounded", r#"{"a":1,"b":0.1}"#), ("earliest", r#"{"a":1.0,"b":0.1}"#)] {
+        let first = send(key, "0.1").await;
+        assert_eq!(first.status, 201, "{}", first.text);
+        assert_eq!(send(key, "0.10000000000000000001").await.status, 422, "it is compared exactly");
+        sqlx::query(
+            "UPDATE idempotency_keys SET fingerprint = \
+             ('x' || left(encode(sha256(convert_to($1, 'UTF8')), 'hex'), 16))::bit(64)::bigint \
+             WHERE result_id = $2",
+        )
+        .bind(format!("order;{lamp},1,0||{}:{form}", form.len()))
+        .bind(first.json()["id"].as_i64().unwrap())
+        .execute(server.store.pool())
+        .await
+        .unwrap();
+        let again = send(key, "0.10").await;
+        assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"), "{key}");
+        assert_eq!(again.json()["id"], first.json()["id"]);
+        assert_eq!(send(key, "0.2").await.status, 422);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_request_leaves_its_key_free() {
     let server = Server::start().await;
     let lamp = server.product(1).await;

@@ -1,6 +1,6 @@
 //! What makes two orders the same request, for their `Idempotency-Key`.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use holdfast_domain::{Lines, Metadata, json};
 use holdfast_store::IdempotencyKey;
@@ -19,13 +19,26 @@ pub fn key(
     let forms = metadata.map(Forms::of);
     let mut sorted = lines.clone();
     sorted.sort_unstable_by_key(|line| (line.product_id, line.hold));
-    let request = written(&sorted, [customer, forms.as_ref().map(|it| &*it.canonical)]);
-    let earlier = written(lines, [customer, forms.as_ref().map(|it| &*it.earlier)]);
+    let written =
+        |lines, form: fn(&Forms) -> Form<'_>| written(lines, customer, forms.as_ref().map(form));
+    let request = written(&sorted, |forms| Form::Exact(&forms.exact));
+    let rounded = written(&sorted, |forms| Form::Rounded(&forms.rounded));
+    let earliest = written(lines, |forms| Form::Rounded(&forms.earliest));
     let key = IdempotencyKey::new(space, key, request.as_bytes());
-    if earlier == request { key } else { key.or_earlier_form(earlier.as_bytes()) }
+    if earliest == request {
+        // Without metadata, as most are.
+        return key;
+    }
+    key.or_earlier_forms([&rounded, &earliest].map(String::as_bytes))
 }
 
-fn written(lines: &Lines, texts: [Option<&str>; 2]) -> String {
+/// Metadata in one of its forms.
+enum Form<'f> {
+    Exact(&'f str),
+    Rounded(&'f str),
+}
+
+fn written(lines: &Lines, customer: Option<&str>, metadata: Option<Form<'_>>) -> String {
     let mut request = String::from("order");
     for line in lines {
         let hold = line.hold.map_or(0, |hold| hold.0);
@@ -33,30 +46,41 @@ fn written(lines: &Lines, texts: [Option<&str>; 2]) -> String {
         let _ = write!(request, ";{},{},{hold}", line.product_id, line.quantity.units());
         add_price(&mut request, line.expected_price);
     }
-    add_texts(&mut request, texts);
+    match metadata {
+        None => add_texts(&mut request, [customer, None]),
+        Some(Form::Rounded(form)) => add_texts(&mut request, [customer, Some(form)]),
+        Some(Form::Exact(form)) => {
+            add_texts(&mut request, [customer]);
+            // No earlier release wrote such a request: what it rounded must not be taken for what is exact now.
+            let _ = write!(request, "|={}:{form}", form.len());
+        }
+    }
     request
 }
 
 /// Metadata in one form, however it was written: a retry may be written differently.
-struct Forms<'m> {
+struct Forms {
     /// What is compared.
-    canonical: Cow<'m, str>,
-    /// The form in which the release before wrote keys down, which told `1` and `1.0` apart.
-    earlier: Cow<'m, str>,
+    exact: String,
+    /// The form of an earlier release, which compared numbers as doubles.
+    rounded: String,
+    /// The form of the release before that, which told `1` and `1.0` apart.
+    earliest: String,
 }
 
-impl<'m> Forms<'m> {
-    fn of(metadata: &'m Metadata) -> Self {
-        match json::from_str::<Value>(metadata.as_str()) {
+impl Forms {
+    fn of(metadata: &Metadata) -> Self {
+        let text = metadata.as_str();
+        // Metadata was checked when it came in.
+        let exact = json::exact_form(text).unwrap_or_else(|_| text.to_owned());
+        match json::from_str::<Value>(text) {
             Ok(mut value) => {
-                let earlier = value.to_string().into();
+                let earliest = value.to_string();
                 one_form_of_numbers(&mut value);
-                Self { canonical: value.to_string().into(), earlier }
+                Self { exact, rounded: value.to_string(), earliest }
             }
-            // With a key that means something to the parser, it is compared as it stands.
-            Err(_) => {
-                Self { canonical: metadata.as_str().into(), earlier: metadata.as_str().into() }
-            }
+            // Those releases compared metadata as it stands if it had a key that means something to the parser.
+            Err(_) => Self { exact, rounded: text.to_owned(), earliest: text.to_owned() },
         }
     }
 }

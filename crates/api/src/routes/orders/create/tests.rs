@@ -116,6 +116,16 @@ fn the_same_request_is_known_however_it_is_written() {
     let written_again = metadata(r#"{ "b": "\u0061", "a": 1 }"#);
     assert!(metadata(r#"{"a":1,"b":"a"}"#).is_repeat_of(&written_again));
     assert!(!metadata(r#"{"a":1,"b":"b"}"#).is_repeat_of(&written_again));
+    for others in [
+        [r#"{"a":10000000000000000000001}"#, r#"{"a":10000000000000000000000}"#],
+        [r#"{"a":0.10000000000000000001}"#, r#"{"a":0.1}"#],
+        [r#"{"a":1e-400}"#, r#"{"a":0}"#],
+        [r#"{"a":1,"a":2}"#, r#"{"a":2,"a":1}"#],
+        [r#"{"a":1,"a":2}"#, r#"{"a":2}"#],
+    ] {
+        let [one, other] = others.map(metadata);
+        assert!(!one.is_repeat_of(&other), "{others:?}");
+    }
     let first = keyed(r#"{"product_id":3,"quantity":2}"#).unwrap();
     for same in [
         r#"{ "quantity": 2, "product_id": 3 }"#,
