@@ -37,6 +37,8 @@ pub(crate) fn space(run: &str, database: Option<&str>) -> String {
 //
 // Numbers are compared as Lua's doubles, which are exact below 2^53.
 //
+// A key or field that another program has written counts as missing; a key of another type is deleted.
+//
 // A write that Redis refuses (out of memory under `noeviction`) must not fail the script. If a lease cannot be written, none is
 // given. If a fence cannot be written, the key is deleted instead, which needs no memory and also revokes the lease.
 
@@ -45,16 +47,21 @@ pub(crate) fn space(run: &str, database: Option<&str>) -> String {
 /// filled in. A value that is too old, or from a clock that is ahead, is ignored; its version counts as a fence.
 pub(crate) static READ: Lua = Lua { code: READ_CODE, hash: LazyLock::new(|| hash(READ_CODE)) };
 const READ_CODE: &str = r"
-local e = redis.call('HMGET', KEYS[1], 'd', 'v', 'n', 'f', 't')
+local e = redis.pcall('HMGET', KEYS[1], 'd', 'v', 'n', 'f', 't')
+if e.err then
+  redis.call('UNLINK', KEYS[1])
+  e = {}
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local fence = tonumber(e[4] or 0)
-if e[1] then
-  local left = tonumber(ARGV[3]) - (now - tonumber(e[5] or 0))
+local fence = tonumber(e[4] or 0) or 0
+local version = e[2] and tonumber(e[2])
+if e[1] and version then
+  local left = tonumber(ARGV[3]) - (now - (tonumber(e[5] or 0) or 0))
   if left > 0 and left <= tonumber(ARGV[3]) then
-    return {1, tonumber(e[2]), e[1], left}
+    return {1, version, e[1], left}
   end
-  fence = math.max(fence, tonumber(e[2]))
+  fence = math.max(fence, version)
 end
 local n = e[3]
 if not n then
@@ -74,9 +81,14 @@ return {0, fence, n, now}
 /// KEYS: the hash. ARGV: nonce, version, ms to live, body, the time of [`READ`]. Answers 1 if the value was written.
 pub(crate) static FILL: Lua = Lua { code: FILL_CODE, hash: LazyLock::new(|| hash(FILL_CODE)) };
 const FILL_CODE: &str = r"
-local e = redis.call('HMGET', KEYS[1], 'n', 'f', 'v')
+local e = redis.pcall('HMGET', KEYS[1], 'n', 'f', 'v')
+if e.err then
+  redis.call('UNLINK', KEYS[1])
+  return 0
+end
 local version = tonumber(ARGV[2])
-if e[1] ~= ARGV[1] or version < tonumber(e[2] or 0) or (e[3] and version < tonumber(e[3])) then
+local fence, held = tonumber(e[2] or 0) or 0, tonumber(e[3] or 0) or 0
+if e[1] ~= ARGV[1] or version < fence or version < held then
   return 0
 end
 local set = redis.pcall('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[4], 't', ARGV[5])
@@ -92,10 +104,14 @@ return 1
 pub(crate) static RAISE: Lua = Lua { code: RAISE_CODE, hash: LazyLock::new(|| hash(RAISE_CODE)) };
 const RAISE_CODE: &str = r"
 for i, key in ipairs(KEYS) do
-  local e = redis.call('HMGET', key, 'f', 'v')
+  local e = redis.pcall('HMGET', key, 'f', 'v')
+  if e.err then
+    redis.call('UNLINK', key)
+    e = {}
+  end
   local version = tonumber(ARGV[i + 1])
-  local held = tonumber(e[2])
-  if version > tonumber(e[1] or 0) then
+  local held = e[2] and tonumber(e[2])
+  if version > (tonumber(e[1] or 0) or 0) then
     local set = redis.pcall('HSET', key, 'f', ARGV[i + 1])
     if type(set) == 'table' then
       redis.call('UNLINK', key)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redis::aio::ConnectionManager;
+use redis::{RedisResult, aio::ConnectionManager};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{ThrottleSettings, counts::Counts};
@@ -32,9 +32,18 @@ pub(crate) async fn run(
             pipe.cmd("INCRBY").arg(&key).arg(*count);
             pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
         }
+        // A key that another program has written to concerns its caller only.
+        pipe.ignore_errors();
         let mut connection = manager.clone();
-        let answer =
-            timeout(settings.op_timeout, pipe.query_async::<Vec<u64>>(&mut connection)).await;
+        let exchange = async {
+            let all: Vec<RedisResult<u64>> = pipe.query_async(&mut connection).await?;
+            // If all are refused, it is not because of the keys.
+            match all.first() {
+                Some(Err(error)) if all.iter().all(RedisResult::is_err) => Err(error.clone()),
+                _ => Ok(all),
+            }
+        };
+        let answer = timeout(settings.op_timeout, exchange).await;
         if let Ok(Err(error)) = &answer
             && !error.is_io_error()
             && let Ok(renewed) = crate::connection(&settings)
@@ -46,7 +55,9 @@ pub(crate) async fn run(
             Ok(Ok(all)) => {
                 let mut counts = counts.lock();
                 for ((caller, sent), all) in unsent.iter().zip(all) {
-                    counts.sent(second, caller, *sent, all);
+                    if let Ok(all) = all {
+                        counts.sent(second, caller, *sent, all);
+                    }
                 }
                 failing = false;
             }

@@ -4,6 +4,7 @@
 
 mod fill_race;
 mod flight;
+mod foreign;
 mod memory;
 mod outage;
 mod replicas;

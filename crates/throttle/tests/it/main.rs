@@ -83,3 +83,24 @@ async fn a_redis_that_refused_the_password_counts_as_soon_as_it_takes_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_that_another_program_has_written_to_concerns_its_caller_only() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    // For this second and the next ones.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for second in now..now + 30 {
+        redis.command(&format!("RPUSH holdfast:rate:{second}:key:a x")).await.unwrap();
+    }
+    let throttle = Throttle::start(&settings(&redis)).unwrap();
+    let begun = Instant::now();
+    // Counts that were sent again and again would soon be beyond the limit.
+    while begun.elapsed() < Duration::from_secs(2) {
+        throttle.count("key:a", 1_000);
+        let other = throttle.count("key:b", 1_000);
+        assert!(other.allowed, "{other:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let keys = redis.command("KEYS holdfast:rate:*:key:b").await.unwrap();
+    assert!(keys.contains("key:b"), "{keys}");
+}
