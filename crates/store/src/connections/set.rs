@@ -127,13 +127,16 @@ impl Set {
 }
 
 /// Connects. A commit on this connection is on the disk before it is answered, also where the server, the database or
-/// the role says `synchronous_commit = off`. What they say of standbys stays.
+/// the role says `synchronous_commit = off`. What they say of standbys stays. Tables are looked for in the schema `public` if
+/// they name no schema in which there can be any.
 pub(super) async fn connect(servers: &Servers) -> Result<(PgConnection, usize), sqlx::Error> {
     let (mut connection, server) = servers.connect().await?;
     connection
         .execute(
             "SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit') = 'off'",
+             WHERE current_setting('synchronous_commit') = 'off'; \
+             SELECT set_config('search_path', 'public', false) \
+             WHERE coalesce(current_schema(), 'pg_catalog') = 'pg_catalog'",
         )
         .await?;
     Ok((connection, server))

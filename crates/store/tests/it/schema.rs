@@ -1,5 +1,5 @@
 use holdfast_sandbox::until;
-use holdfast_store::SchemaError;
+use holdfast_store::{LockMode, SchemaError, Store};
 
 use crate::fixture;
 
@@ -94,4 +94,22 @@ fn migrations_only_expand() {
         looked_at += 1;
     }
     assert!(looked_at >= 4, "{looked_at}");
+}
+
+#[tokio::test]
+async fn tables_are_found_where_the_database_says_to_look_for_none() {
+    for path in ["pg_catalog", "''", "nowhere"] {
+        let direct = fixture::empty().await;
+        let url = fixture::database_url(&direct).await;
+        let database = url.rsplit('/').next().unwrap();
+        let sql = format!("ALTER DATABASE \"{database}\" SET search_path = {path}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(direct.pool()).await.unwrap();
+        let store = Store::connect(&fixture::settings(&url));
+        store.migrate().await.unwrap();
+        store.check_schema().await.unwrap();
+        let lamp = fixture::product(&store, 5).await;
+        let batch = fixture::lock(&store, &[lamp.id], LockMode::Wait).await;
+        fixture::write_one_each(batch, &[lamp.id]).await.commit().await.unwrap();
+        assert_eq!(fixture::stock_of(&store, lamp.id).await, 4, "{path}");
+    }
 }
