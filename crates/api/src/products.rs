@@ -101,7 +101,7 @@ mod tests {
         ) {
             let cached = CachedProduct::from(Product {
                 id: ProductId(7),
-                name: ProductName::new(name).unwrap(),
+                name: ProductName::kept(name),
                 description: None,
                 price: Money::from_minor(minor).unwrap(),
                 stock: Stock::new(stock).unwrap(),

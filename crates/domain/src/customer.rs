@@ -1,12 +1,12 @@
 //! The shop's reference to a customer.
 
-use crate::{Invalid, text::visible_text};
+use crate::{Invalid, text};
 
 /// The longest name for a customer, in characters.
 pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
 
 /// The shop's name for a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters, not only
-/// blanks, without NUL.
+/// blanks, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(String);
 
@@ -14,9 +14,9 @@ impl CustomerRef {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that is empty, blank, too long or holds a NUL.
+    /// A name that is empty, blank, too long, or has a line break or another control character.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        visible_text(name, MAX_CUSTOMER_REF_CHARS).map(Self)
+        text::name(name, MAX_CUSTOMER_REF_CHARS).map(Self)
     }
 
     /// A name that is stored already; it may have been checked by older rules.

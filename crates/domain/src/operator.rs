@@ -1,6 +1,9 @@
 //! The operator who does something to an order, and the reason.
 
-use crate::{Invalid, text::visible_text};
+use crate::{
+    Invalid,
+    text::{self, visible_text},
+};
 
 /// The longest name of an operator, in characters.
 pub const MAX_OPERATOR_CHARS: usize = 200;
@@ -8,7 +11,7 @@ pub const MAX_OPERATOR_CHARS: usize = 200;
 pub const MAX_OPERATOR_NOTE_CHARS: usize = 500;
 
 /// The shop's name for an operator: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
-/// without NUL.
+/// on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorName(String);
 
@@ -20,9 +23,9 @@ impl OperatorName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that is empty, blank, too long or holds a NUL.
+    /// A name that is empty, blank, too long, or has a line break or another control character.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        visible_text(name, MAX_OPERATOR_CHARS).map(Self)
+        text::name(name, MAX_OPERATOR_CHARS).map(Self)
     }
 
     /// The name.

@@ -2,7 +2,7 @@
 
 use crate::{
     Invalid, LedgerReason, Money, ProductId, Stock, StockNote,
-    text::{checked_text, visible_text},
+    text::{self, checked_text},
 };
 
 /// The longest product name, in characters.
@@ -10,7 +10,7 @@ pub const MAX_NAME_CHARS: usize = 200;
 /// The longest product description, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
 
-/// A product's name: 1 to [`MAX_NAME_CHARS`] characters, not only blanks, without NUL.
+/// A product's name: 1 to [`MAX_NAME_CHARS`] characters, not only blanks, on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductName(String);
 
@@ -18,9 +18,9 @@ impl ProductName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that shows nothing, is too long or holds a NUL.
+    /// A name that shows nothing, is too long, or has a line break or another control character.
     pub fn new(name: String) -> Result<Self, Invalid> {
-        visible_text(name, MAX_NAME_CHARS).map(Self)
+        text::name(name, MAX_NAME_CHARS).map(Self)
     }
 
     /// A name that is stored already; it may have been checked by older rules.

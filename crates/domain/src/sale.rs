@@ -15,7 +15,8 @@ pub const MAX_SALE_PRODUCTS: usize = 100;
 /// The most units of one product that a limit may allow a customer.
 pub const MAX_PER_CUSTOMER: u32 = 1_000_000;
 
-/// The name of a sale: 1 to [`MAX_SALE_NAME_CHARS`] lower-case letters, digits, `-`, `.`, `_` and `/`.
+/// The name of a sale: 1 to [`MAX_SALE_NAME_CHARS`] lower-case letters, digits, `-`, `.`, `_` and `/`. It stands in a
+/// path, so no part of it is empty or has dots only: clients would resolve `..` before they send it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SaleName(String);
 
@@ -23,16 +24,24 @@ impl SaleName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that is empty, too long, or has other characters.
+    /// A name that is empty, too long, has other characters, or cannot stand in a path.
     pub fn new(name: String) -> Result<Self, Invalid> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._/".contains(c);
-        if name.is_empty() || name.len() > MAX_SALE_NAME_CHARS || !name.chars().all(good) {
+        let dots = |part: &str| part.chars().all(|c| c == '.');
+        if name.len() > MAX_SALE_NAME_CHARS || !name.chars().all(good) || name.split('/').any(dots)
+        {
             return Err(format!(
-                "must be 1 to {MAX_SALE_NAME_CHARS} lower-case letters, digits, -, ., _ and /"
+                "must be 1 to {MAX_SALE_NAME_CHARS} lower-case letters, digits, -, ., _ and /, and no part between / \
+                 may be empty or have dots only"
             )
             .into());
         }
         Ok(Self(name))
+    }
+
+    /// A name that is stored already; it may have been checked by older rules.
+    pub fn kept(name: String) -> Self {
+        Self(name)
     }
 
     /// The name.
@@ -196,9 +205,28 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for bad in ["", "A", "a b", "ä", &"x".repeat(321)] {
+        for bad in [
+            "",
+            "A",
+            "a b",
+            "ä",
+            "a\n",
+            "a\0",
+            ".",
+            "..",
+            "...",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "a/../b",
+            "a/.",
+            &"x".repeat(321),
+        ] {
             SaleName::new(bad.to_owned()).unwrap_err();
         }
-        SaleName::new("shop/black-friday.2026_1".to_owned()).unwrap();
+        for good in ["shop/black-friday.2026_1", ".a", "a..b", "-", "_"] {
+            SaleName::new(good.to_owned()).unwrap();
+        }
     }
 }

@@ -20,6 +20,15 @@ pub(crate) fn visible_text(text: String, max_chars: usize) -> Result<String, Inv
     Ok(text)
 }
 
+/// The name of anything: a [`visible_text`] on one line. It is shown in lists, logs and headers.
+pub(crate) fn name(text: String, max_chars: usize) -> Result<String, Invalid> {
+    let name = visible_text(text, max_chars)?;
+    if name.chars().any(|char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}')) {
+        return Err("must not contain line breaks or other control characters".into());
+    }
+    Ok(name)
+}
+
 /// A text of at most `max_chars` characters, without NUL.
 pub(crate) fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
     // PostgreSQL's text cannot hold a NUL.
@@ -102,6 +111,18 @@ mod tests {
         }
         assert!(visible_text("x".repeat(201), 200).is_err());
         assert!(visible_text("a\0".to_owned(), 200).is_err());
+    }
+
+    #[test]
+    fn a_name_has_one_line() {
+        for bad in
+            ["a\nb", "a\r", "\ta", "a\u{1b}[31m", "a\u{7f}", "a\u{85}b", "a\u{2028}b", "a\0", ""]
+        {
+            assert!(name(bad.to_owned(), 200).is_err(), "{bad:?}");
+        }
+        for good in ["a b", "ü", "👩\u{200d}🚀", ".."] {
+            assert_eq!(name(good.to_owned(), 200).as_deref(), Ok(good));
+        }
     }
 
     proptest! {

@@ -19,7 +19,6 @@ use crate::{
     connections::Transaction,
     error::StoreError,
     locks::lock_rows,
-    rows::corrupt,
     sql::checked,
     store::Store,
     time::{Time, interval},
@@ -102,7 +101,7 @@ impl TryFrom<SaleRow> for Sale {
 
     fn try_from(row: SaleRow) -> Result<Self, StoreError> {
         Ok(Self {
-            name: SaleName::new(row.name).map_err(corrupt("sale's name"))?,
+            name: SaleName::kept(row.name),
             products: row.products.into_iter().map(ProductId).collect(),
             starts_at: row.starts_at.to_jiff(),
             ends_at: row.ends_at.to_jiff(),

@@ -88,8 +88,9 @@ pub trait PathText: Sized {
 impl PathText for SaleName {
     const NAME: &'static str = "name";
     const DESCRIPTION: &'static str = "What it is called; a `/` in it is sent as `%2F`";
-    const WRONG: Option<&'static str> =
-        Some("must be 1 to 320 lower-case letters, digits, -, ., _ and /");
+    const WRONG: Option<&'static str> = Some(
+        "must be 1 to 320 lower-case letters, digits, -, ., _ and /, and no part between / may be empty or have dots only",
+    );
 
     fn read(text: String) -> Result<Self, Invalid> {
         Self::new(text)
@@ -100,7 +101,7 @@ impl PathText for SaleName {
             .schema_type(Type::String)
             .min_length(Some(1))
             .max_length(Some(MAX_SALE_NAME_CHARS))
-            .pattern(Some("^[a-z0-9._/-]+$"))
+            .pattern(Some(r"^\.*[a-z0-9_-][a-z0-9._-]*(/\.*[a-z0-9_-][a-z0-9._-]*)*$"))
             .into()
     }
 }
@@ -113,8 +114,11 @@ impl<S: Send + Sync, T: PathText> FromRequestParts<S> for PathArgument<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = text.map_err(|rejection| Problem::from(rejection.status()))?;
+        let text = match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => text,
+            // It is no UTF-8: nothing has this name, as it stands in the path.
+            Err(_) => parts.uri.path().split('/').nth(2).unwrap_or_default().to_owned(),
+        };
         T::read(text)
             .map(Self)
             .map_err(|Invalid(reason)| Problem::validation(vec![FieldError::new(T::NAME, reason)]))

@@ -345,3 +345,56 @@ async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
     // They are no matter of the public port.
     assert_eq!(server.api.get("/sales").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_name_that_cannot_stand_in_a_path_is_refused() {
+    let server = Server::start().await;
+    let product = server.product(5).await;
+    let sale = json!({
+        "products": [product],
+        "starts_at": "2036-01-31T12:00:00Z",
+        "ends_at": "2036-01-31T13:00:00Z",
+    })
+    .to_string();
+    // As it stands: a client with a URL library would resolve the dots.
+    for name in
+        ["%2E", "%2e%2e", "..", ".%2e", "a%2F..", "%2Fa", "a%2F", "a%0A", "a%00", "%ff", "a%2F%2Fb"]
+    {
+        let request = format!(
+            "PUT /sales/{name} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{sale}",
+            sale.len()
+        );
+        let answer = server.admin.raw(request.as_bytes(), std::time::Duration::from_secs(10)).await;
+        assert_eq!(answer.statuses(), [422], "{name}: {}", answer.text);
+        assert!(answer.text.contains("/problems/validation"), "{name}: {}", answer.text);
+    }
+    let unknown = server.admin.delete("/api-keys/%ff").await;
+    assert_eq!(
+        (unknown.status, unknown.problem()["type"].as_str()),
+        (404, Some("/problems/not-found"))
+    );
+    assert!(server.store.sales(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_of_anything_has_one_line() {
+    let server = Server::start().await;
+    for control in ["\n", "\r\n", "\t", "\u{1b}[1m", "\u{7f}", "\u{85}", "\u{2028}"] {
+        let name = format!("a{control}b");
+        let product = json!({ "name": name, "price": 1, "stock": 1 });
+        assert_eq!(
+            server.api.post("/products", &product).await.wrong_fields(),
+            ["name"],
+            "{name:?}"
+        );
+        let key = json!({ "name": name, "scopes": ["orders:read"] });
+        assert_eq!(server.admin.post("/api-keys", &key).await.wrong_fields(), ["name"], "{name:?}");
+        let order = json!({ "product_id": 1, "quantity": 1, "customer_ref": name });
+        assert_eq!(
+            server.api.post("/orders", &order).await.wrong_fields(),
+            ["customer_ref"],
+            "{name:?}"
+        );
+    }
+}
