@@ -33,6 +33,7 @@ pub fn key(
 }
 
 /// Metadata in one of its forms.
+#[derive(Clone, Copy)]
 enum Form<'f> {
     Exact(&'f str),
     Rounded(&'f str),
