@@ -44,9 +44,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the console shows. Cheap to clone. Its tasks end when the last clone is dropped.
 #[derive(Clone)]
-pub struct Console(Arc<Parts>);
+pub struct Console(Arc<ConsoleParts>);
 
-struct Parts {
+struct ConsoleParts {
     replica: Replica,
     readiness: Readiness,
     history: Arc<Mutex<History>>,
@@ -87,7 +87,7 @@ impl Console {
         let history = Arc::new(Mutex::new(History::default()));
         let system = System::follow(store, queue);
         let sampling = sample(metrics, Arc::clone(&history), system.clone());
-        Self(Arc::new(Parts {
+        Self(Arc::new(ConsoleParts {
             replica: Replica::this(),
             readiness,
             history,
@@ -99,7 +99,7 @@ impl Console {
 
     /// The numbers of now.
     pub fn stats(&self) -> StatsBody {
-        let Parts { replica, readiness, history, system, .. } = &*self.0;
+        let ConsoleParts { replica, readiness, history, system, .. } = &*self.0;
         system.asked();
         StatsBody::new(replica, readiness, &history.lock(), system)
     }
@@ -109,7 +109,7 @@ impl Console {
     /// # Errors
     /// It could not be drawn.
     pub fn chart(&self, chart: Chart, width: u32) -> Result<Bytes, charts::DrawError> {
-        let Parts { history, system, rendered, .. } = &*self.0;
+        let ConsoleParts { history, system, rendered, .. } = &*self.0;
         system.asked();
         rendered.lock().chart(&history.lock(), chart, width)
     }

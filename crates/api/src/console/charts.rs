@@ -11,7 +11,7 @@ use holdfast_admission::Refusal;
 use tokio::time::Instant;
 
 use self::draw::{Line, Picture};
-use super::history::{History, Point, WINDOW};
+use super::history::{History, HistoryPoint, WINDOW};
 
 pub use self::draw::DrawError;
 
@@ -86,7 +86,7 @@ impl Chart {
     }
 
     fn lines(self, history: &History) -> Vec<Line> {
-        let line = |label: &str, value: &dyn Fn(&Point) -> Option<f64>| Line {
+        let line = |label: &str, value: &dyn Fn(&HistoryPoint) -> Option<f64>| Line {
             label: label.to_owned(),
             values: history.points().map(value).collect(),
         };
@@ -145,7 +145,7 @@ fn refusals(history: &History) -> Vec<Line> {
     lines
 }
 
-fn per_second(point: &Point, count: u64) -> f64 {
+fn per_second(point: &HistoryPoint, count: u64) -> f64 {
     number(count) / point.seconds.max(0.001)
 }
 
@@ -193,6 +193,8 @@ impl Rendered {
             // The page has the numbers of reasons, and their names are long.
             numbers: chart != Chart::Refusals,
             first_colour: usize::from(chart == Chart::Refusals),
+            // Waits and batches are those of several points already.
+            now: if matches!(chart, Chart::Orders | Chart::Refusals) { WINDOW } else { 1 },
             ages: ages.collect(),
             lines: chart.lines(history),
         };

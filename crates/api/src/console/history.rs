@@ -17,14 +17,14 @@ const REASONS: usize = Refusal::REASONS.len();
 /// What happened, point by point.
 #[derive(Default)]
 pub struct History {
-    points: VecDeque<Point>,
+    points: VecDeque<HistoryPoint>,
     /// The counts of the last seconds, the oldest first.
     counts: VecDeque<(Instant, AdmissionCounts)>,
 }
 
 /// About a second.
 #[derive(Clone, Debug)]
-pub struct Point {
+pub struct HistoryPoint {
     /// When it ended.
     pub at: Instant,
     /// How long it was, in seconds.
@@ -34,42 +34,42 @@ pub struct Point {
     /// Orders that were refused in it, by reason.
     pub refused: [u64; REASONS],
     /// How admission was in the last [`WINDOW`] points.
-    pub admission: Waits,
+    pub admission: AdmissionWaits,
     /// The queue; `None` if it was unknown.
     pub queue: Option<QueueNumbers>,
 }
 
 /// How long requests waited, in milliseconds, and how many shared a batch. `None` without a batch.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Waits {
+pub struct AdmissionWaits {
     pub waiting: i64,
     pub locked_rows: i64,
-    pub lane: Quantiles,
-    pub lock: Quantiles,
-    pub locked_row: Quantiles,
-    pub commit: Quantiles,
+    pub lane: WaitQuantiles,
+    pub lock: WaitQuantiles,
+    pub locked_row: WaitQuantiles,
+    pub commit: WaitQuantiles,
     pub batch: Option<f64>,
     pub largest_batch: Option<f64>,
 }
 
 /// The value that half of all were below, and the one that 99 of 100 were below.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Quantiles {
+pub struct WaitQuantiles {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
 }
 
-impl Quantiles {
+impl WaitQuantiles {
     fn milliseconds(of: &Buckets) -> Self {
         let quantile = |part| of.quantile(part).map(|seconds| seconds * 1000.0);
         Self { p50: quantile(0.5), p99: quantile(0.99) }
     }
 }
 
-impl Waits {
+impl AdmissionWaits {
     fn between(earlier: &AdmissionCounts, now: &AdmissionCounts) -> Self {
         let since = |of: fn(&AdmissionCounts) -> &Buckets| of(now).since(of(earlier));
-        let quantiles = |of| Quantiles::milliseconds(&since(of));
+        let quantiles = |of| WaitQuantiles::milliseconds(&since(of));
         let batches = since(|counts| &counts.batch_size);
         Self {
             waiting: now.waiting,
@@ -93,12 +93,12 @@ impl History {
             for (index, slot) in refused.iter_mut().enumerate() {
                 *slot = counts.refused[index].1.saturating_sub(last.refused[index].1);
             }
-            let point = Point {
+            let point = HistoryPoint {
                 at: now,
                 seconds: (now - *before).as_secs_f64(),
                 accepted: counts.accepted.saturating_sub(last.accepted),
                 refused,
-                admission: Waits::between(oldest, &counts),
+                admission: AdmissionWaits::between(oldest, &counts),
                 queue,
             };
             if self.points.len() == POINTS {
@@ -113,12 +113,12 @@ impl History {
     }
 
     /// The points, the oldest first.
-    pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + Clone {
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = &HistoryPoint> + Clone {
         self.points.iter()
     }
 
     /// The last point.
-    pub fn last(&self) -> Option<&Point> {
+    pub fn last(&self) -> Option<&HistoryPoint> {
         self.points.back()
     }
 

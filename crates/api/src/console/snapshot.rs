@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     Replica,
-    history::{History, Quantiles, WINDOW, Waits},
+    history::{AdmissionWaits, History, WINDOW, WaitQuantiles},
     system::{Backlog, COUNTED_MAX, QueueNumbers, System, WORKER_SEEN},
 };
 
@@ -178,8 +178,8 @@ impl StatsBody {
     }
 }
 
-impl From<Waits> for AdmissionBody {
-    fn from(waits: Waits) -> Self {
+impl From<AdmissionWaits> for AdmissionBody {
+    fn from(waits: AdmissionWaits) -> Self {
         Self {
             waiting: waits.waiting,
             locked_rows: waits.locked_rows,
@@ -192,8 +192,8 @@ impl From<Waits> for AdmissionBody {
     }
 }
 
-impl From<Quantiles> for QuantilesBody {
-    fn from(quantiles: Quantiles) -> Self {
+impl From<WaitQuantiles> for QuantilesBody {
+    fn from(quantiles: WaitQuantiles) -> Self {
         Self { p50: quantiles.p50.map(rounded), p99: quantiles.p99.map(rounded) }
     }
 }

@@ -43,8 +43,8 @@ pub struct Backlog {
 #[derive(Clone)]
 pub struct System {
     viewers: Arc<Viewers>,
-    queue: Arc<Latest<QueueNumbers>>,
-    backlog: Arc<Latest<Backlog>>,
+    queue: Arc<LatestAnswer<QueueNumbers>>,
+    backlog: Arc<LatestAnswer<Backlog>>,
     _following: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
@@ -52,8 +52,8 @@ impl System {
     /// Must be called within a tokio runtime.
     pub fn follow(store: Store, queue: Queue) -> Self {
         let viewers = Arc::<Viewers>::default();
-        let numbers = Arc::<Latest<QueueNumbers>>::default();
-        let backlog = Arc::<Latest<Backlog>>::default();
+        let numbers = Arc::<LatestAnswer<QueueNumbers>>::default();
+        let backlog = Arc::<LatestAnswer<Backlog>>::default();
         let asking_redis = follow(Arc::clone(&viewers), Arc::clone(&numbers), async move || {
             ask_redis(&queue).await.inspect_err(|error| tell("Redis", error)).ok()
         });
@@ -105,7 +105,7 @@ async fn ask_database(store: &Store) -> Result<Backlog, StoreError> {
 /// Asks again and again, one question at a time. Each question has the time limits of its client.
 async fn follow<T: Copy>(
     viewers: Arc<Viewers>,
-    latest: Arc<Latest<T>>,
+    latest: Arc<LatestAnswer<T>>,
     ask: impl AsyncFn() -> Option<T>,
 ) {
     loop {
@@ -116,15 +116,15 @@ async fn follow<T: Copy>(
 }
 
 /// An answer and when it came.
-struct Latest<T>(Mutex<Option<(Instant, T)>>);
+struct LatestAnswer<T>(Mutex<Option<(Instant, T)>>);
 
-impl<T> Default for Latest<T> {
+impl<T> Default for LatestAnswer<T> {
     fn default() -> Self {
         Self(Mutex::new(None))
     }
 }
 
-impl<T: Copy> Latest<T> {
+impl<T: Copy> LatestAnswer<T> {
     fn set(&self, answer: Option<T>) {
         *self.0.lock() = answer.map(|answer| (Instant::now(), answer));
     }
@@ -171,7 +171,7 @@ mod tests {
 
     /// How many questions are asked in a minute while each of `viewers` looks ten times a second.
     async fn asked_in_a_minute(viewers: u32) -> u32 {
-        let (there, latest) = (Arc::<Viewers>::default(), Arc::<Latest<u32>>::default());
+        let (there, latest) = (Arc::<Viewers>::default(), Arc::<LatestAnswer<u32>>::default());
         let asked = Arc::new(AtomicU32::new(0));
         let counting = Arc::clone(&asked);
         let ask = async move || Some(counting.fetch_add(1, Ordering::Relaxed));
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_too_old_is_unknown() {
-        let latest = Latest::default();
+        let latest = LatestAnswer::default();
         assert_eq!(latest.get(), None);
         latest.set(Some(7));
         assert_eq!(latest.get(), Some(7));
@@ -213,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_without_an_answer_makes_the_number_unknown() {
-        let latest = Latest::default();
+        let latest = LatestAnswer::default();
         latest.set(Some(7));
         latest.set(None);
         assert_eq!(latest.get(), None);

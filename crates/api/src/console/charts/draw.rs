@@ -29,8 +29,6 @@ const LABEL_CHARS: usize = 18;
 /// The font is 12 pixels high: plotters divides by 1.24.
 const TEXT_SIZE: u32 = 15;
 const MINUTES: f64 = 5.0;
-/// A number of now is the mean of so many points.
-const NOW: usize = super::WINDOW;
 
 /// A chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +47,8 @@ pub(super) struct Picture {
     pub numbers: bool,
     /// Which of the colours the first line has.
     pub first_colour: usize,
+    /// A number of now is the mean of so many points.
+    pub now: usize,
     /// How old each point is, in seconds.
     pub ages: Vec<f64>,
     pub lines: Vec<Line>,
@@ -65,8 +65,8 @@ type Area<'s> = DrawingArea<SVGBackend<'s>, Shift>;
 impl Line {
     /// The mean of the last values, if all are known.
     #[allow(clippy::cast_precision_loss)] // a few
-    fn now(&self) -> Option<f64> {
-        let latest: Option<Vec<f64>> = self.values.iter().rev().take(NOW).copied().collect();
+    fn now(&self, points: usize) -> Option<f64> {
+        let latest: Option<Vec<f64>> = self.values.iter().rev().take(points).copied().collect();
         let latest = latest.filter(|latest| !latest.is_empty())?;
         Some(latest.iter().sum::<f64>() / latest.len() as f64)
     }
@@ -151,7 +151,7 @@ impl Picture {
             let mut text = line.label.clone();
             if self.numbers {
                 // A String takes everything.
-                let _ = write!(text, " {}", self.number(line.now()));
+                let _ = write!(text, " {}", self.number(line.now(self.now)));
             } else if text.chars().count() > LABEL_CHARS {
                 text = text.chars().take(LABEL_CHARS - 1).chain(['…']).collect();
             }
@@ -171,7 +171,7 @@ impl Picture {
             told.push_str(" There was nothing.");
         }
         for line in &self.lines {
-            let (now, most) = (self.number(line.now()), self.number(line.most()));
+            let (now, most) = (self.number(line.now(self.now)), self.number(line.most()));
             // A String takes everything.
             let _ = write!(told, " {}: {now} now, {most} at most.", line.label);
         }
@@ -227,7 +227,17 @@ mod tests {
     fn picture(width: u32, lines: Vec<Line>) -> Picture {
         let ages = (0..3).rev().map(f64::from).collect();
         let (title, unit) = ("Orders per second", "/s");
-        Picture { title, unit, width, lines_max: 2, numbers: true, first_colour: 0, ages, lines }
+        Picture {
+            title,
+            unit,
+            width,
+            lines_max: 2,
+            numbers: true,
+            first_colour: 0,
+            now: 5,
+            ages,
+            lines,
+        }
     }
 
     fn line(label: &str, values: [Option<f64>; 3]) -> Line {
@@ -248,7 +258,7 @@ mod tests {
     fn an_unknown_value_is_a_gap_and_not_0() {
         let line = line("waiting", [Some(1.0), None, Some(2.0)]);
         assert_eq!(line.parts(&[2.0, 1.0, 0.0]).len(), 2);
-        assert_eq!(line.now(), None);
+        assert_eq!(line.now(5), None);
         let svg = picture(640, vec![line]).svg().unwrap();
         assert!(svg.contains("waiting: – now"), "{svg}");
     }

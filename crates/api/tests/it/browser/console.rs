@@ -254,3 +254,20 @@ async fn nothing_is_refused_by_the_page_s_own_policy() {
     assert_eq!(value(&page, "refused").await, json!([]));
     page.browser.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Chromium and its driver: make e2e-browser"]
+async fn a_name_with_a_script_is_shown_as_text() {
+    let shop = Shop::start().await;
+    let name =
+        "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
+    let product = json!({ "name": name, "price": 1, "stock": 9 });
+    let shopper = shop.guarded.admin.on(&shop.guarded.server.api);
+    assert_eq!(shopper.post("/products", &product).await.status, 201);
+    let page = shop.opened(DESK).await;
+    let shown = async || page.find("#stock").await.text().await.unwrap().contains(name);
+    shop.guarded.server.until("the name is shown", shown).await;
+    assert_eq!(value(&page, "document.title").await, "Holdfast console");
+    assert_eq!(value(&page, "document.querySelectorAll('#stock img').length").await, 0);
+    page.browser.close().await.unwrap();
+}
