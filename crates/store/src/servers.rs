@@ -1,20 +1,21 @@
 //! The servers of a database: one, or several of which one accepts writes.
 
-use std::{
-    fmt::Display,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt::Display, io, pin::pin, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 /// A server that has not answered for so long is not waited for: the next one is tried beside it.
 const NEXT_AFTER: Duration = Duration::from_millis(100);
+
+/// When a statement takes so long, another server may have become the one that accepts writes.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// The longest wait for the others then.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most servers of one database.
 pub(crate) const SERVERS_MAX: usize = 16;
@@ -28,12 +29,14 @@ pub struct Servers {
     each: Vec<PgConnectOptions>,
     read_write: bool,
     /// The server that was connected to last.
-    current: Arc<AtomicUsize>,
+    current: Arc<watch::Sender<usize>>,
+    /// Held by the one call that looks for another server.
+    looking: Arc<Mutex<()>>,
 }
 
 impl Servers {
     pub(crate) fn new(each: Vec<PgConnectOptions>, read_write: bool) -> Self {
-        Self { each, read_write, current: Arc::default() }
+        Self { each, read_write, current: Arc::default(), looking: Arc::default() }
     }
 
     pub(crate) fn application_name(self, name: &str) -> Self {
@@ -75,7 +78,43 @@ impl Servers {
     /// Whether connections lead to this server at present. Those that lead to another one are out of date: it may be a
     /// former primary.
     pub(crate) fn is_current(&self, server: usize) -> bool {
-        self.current.load(Ordering::Relaxed) == server
+        self.each.len() == 1 || *self.current.borrow() == server
+    }
+
+    /// Waits until connections lead to another server than this one; `None` if there is no other. From time to time one of
+    /// those who wait looks whether another server accepts writes now. Safe to drop.
+    pub(crate) fn left(&self, server: usize) -> Option<BoxFuture<'_, ()>> {
+        let left = async move {
+            let mut current = self.current.subscribe();
+            tokio::select! {
+                // It is not closed: `self` has the sender.
+                _ = current.wait_for(|current| *current != server) => {}
+                () = self.look_elsewhere(server) => {}
+            }
+        };
+        (self.each.len() > 1).then(|| left.boxed())
+    }
+
+    async fn look_elsewhere(&self, server: usize) {
+        loop {
+            tokio::time::sleep(LOOK_AFTER).await;
+            let Ok(_looking) = self.looking.try_lock() else { continue };
+            let others = (0..self.each.len()).filter(|other| *other != server);
+            // If no server has to accept writes, one that is slow is no reason to leave it.
+            let looks: FuturesUnordered<_> = others
+                .filter(|_| self.read_write)
+                .map(async |other| self.connect_to(other).await.map(|_connection| other))
+                .collect();
+            let found = looks.filter_map(async |found| found.ok());
+            if let Ok(Some(other)) = timeout(LOOK_LIMIT, pin!(found).next()).await {
+                self.move_to(other);
+                return;
+            }
+        }
+    }
+
+    fn move_to(&self, server: usize) {
+        self.current.send_if_modified(|current| std::mem::replace(current, server) != server);
     }
 
     /// Connects to the current server, or else to the first of the others that answers, which is the current one from
@@ -83,7 +122,7 @@ impl Servers {
     /// closes what has been opened.
     pub(crate) async fn connect(&self) -> Result<(PgConnection, usize), sqlx::Error> {
         let count = self.each.len();
-        let current = self.current.load(Ordering::Relaxed);
+        let current = *self.current.borrow();
         let mut attempts: FuturesUnordered<_> = (0_u32..)
             .zip((current..count).chain(0..current.min(count)))
             .map(|(turn, number)| async move {
@@ -95,7 +134,7 @@ impl Servers {
         while let Some((number, result)) = attempts.next().await {
             match result {
                 Ok(connection) => {
-                    self.current.store(number, Ordering::Relaxed);
+                    self.move_to(number);
                     return Ok((connection, number));
                 }
                 // Of several failures the one that a person has to do something about is told.

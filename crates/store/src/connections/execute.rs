@@ -9,6 +9,7 @@ use std::{
 
 use futures::{
     Stream, TryStreamExt as _,
+    future::BoxFuture,
     stream::{self, BoxStream, StreamExt as _},
 };
 use holdfast_telemetry::database_warnings::heard;
@@ -175,6 +176,7 @@ impl<'c> Message<'c> {
             limit: set.options.limit,
             generations: &set.generations,
             begun: None,
+            left: set.options.connect.left(connection.server),
         })
     }
 }
@@ -198,6 +200,8 @@ struct Call<'e> {
     limit: Duration,
     generations: &'e Generations,
     begun: Option<Pin<Box<Sleep>>>,
+    /// Ends when connections lead to another server. Nothing is to be expected of this one.
+    left: Option<BoxFuture<'e, ()>>,
 }
 
 impl Stream for Call<'_> {
@@ -233,6 +237,15 @@ impl Stream for Call<'_> {
             }
             Poll::Pending if limit.as_mut().poll(cx).is_ready() => {
                 let error = sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+                call.failed(&error);
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending
+                if call.left.as_mut().is_some_and(|it| it.as_mut().poll(cx).is_ready()) =>
+            {
+                let message = "another database server is in use now";
+                let error = io::Error::new(io::ErrorKind::ConnectionAborted, message);
+                let error = sqlx::Error::Io(error);
                 call.failed(&error);
                 Poll::Ready(Some(Err(error)))
             }

@@ -59,7 +59,7 @@ pub(super) struct Connection {
     pub number: u64,
     connected: Instant,
     /// Of [`Servers`].
-    server: usize,
+    pub server: usize,
     pub used: Instant,
 }
 
