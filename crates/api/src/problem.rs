@@ -273,7 +273,9 @@ impl Problem {
     pub fn kind_of(error: &StoreError) -> ProblemKind {
         match error {
             StoreError::LockTimeout(_) => ProblemKind::Locked,
-            StoreError::Busy(_) | StoreError::Timeout(_) => ProblemKind::Overloaded,
+            StoreError::Busy(_) | StoreError::Timeout(_) | StoreError::TooManyWaiting => {
+                ProblemKind::Overloaded
+            }
             StoreError::Unavailable(_) => ProblemKind::Unavailable,
             StoreError::Unanswered(_) => ProblemKind::OutcomeUnknown,
             _ => ProblemKind::Internal,
@@ -317,6 +319,7 @@ mod tests {
             StoreError::LockTimeout(sqlx::Error::PoolClosed),
             StoreError::Timeout(sqlx::Error::PoolClosed),
             StoreError::Busy(sqlx::Error::PoolTimedOut),
+            StoreError::TooManyWaiting,
             StoreError::Unavailable(sqlx::Error::PoolClosed),
             StoreError::Unanswered(sqlx::Error::PoolClosed),
             StoreError::KeyTaken,
@@ -334,6 +337,7 @@ mod tests {
     fn an_error_before_a_change_has_its_own_type() {
         let kind = |error| Problem::from(error).kind();
         assert_eq!(kind(StoreError::Busy(sqlx::Error::PoolTimedOut)), ProblemKind::Overloaded);
+        assert_eq!(kind(StoreError::TooManyWaiting), ProblemKind::Overloaded);
         assert_eq!(kind(StoreError::LockTimeout(sqlx::Error::PoolClosed)), ProblemKind::Locked);
         assert_eq!(
             kind(StoreError::Unavailable(sqlx::Error::PoolClosed)),

@@ -22,6 +22,7 @@ mod write;
 pub use batch::{Batch, CommitError, Writing};
 pub use expired_holds::{EXPIRED_HOLDS_MAX, ExpiredHold};
 pub use lock::{LockMode, WantedRows};
+pub(crate) use missed_rows::taken_keys;
 pub use missed_rows::{MissedRows, SeenRows};
 pub use outcome::{BatchOutcome, BatchToken};
 pub use records::{CancelledOrder, EndedHold, HoldRecord, OrderRecord, Records, Stored};

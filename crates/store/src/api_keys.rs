@@ -3,7 +3,13 @@
 use holdfast_domain::CustomerRef;
 use jiff::Timestamp;
 
-use crate::{error::StoreError, sql::checked, store::Store, time::Time};
+use crate::{
+    error::StoreError,
+    locked_rows::{ChangedRow, Tried},
+    sql::checked,
+    store::Store,
+    time::Time,
+};
 
 /// The most keys that may be good at the same time: all of them are kept in each replica's memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
@@ -187,22 +193,43 @@ impl Store {
         row.map(ApiKey::try_from).transpose()
     }
 
-    /// Revokes a key; one that is revoked already stays as it is. `None` if there is no such key.
+    /// Revokes a key; one that is revoked already stays as it is. `None` if there is no such key. Waits for a locked key
+    /// without a connection: see `locked_rows`.
     ///
     /// # Errors
-    /// The database is not available. Trying again is safe.
+    /// [`StoreError::LockTimeout`] if others have locked it for too long; [`StoreError::TooManyWaiting`]; the database
+    /// is not available. Trying again is safe.
     pub async fn revoke_api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let turn = self.turn(ChangedRow::ApiKey(id.to_owned())).await?;
+        let mut tries = turn.tries().await?;
+        loop {
+            if let Some(key) = tries.again(self.try_revoke_api_key(id).await).await? {
+                return Ok(key);
+            }
+        }
+    }
+
+    async fn try_revoke_api_key(&self, id: &str) -> Result<Tried<Option<ApiKey>>, StoreError> {
         let row = checked!(
             ApiKeyRow,
             [
                 r"UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
-                WHERE id = $1
+                WHERE id = (SELECT id FROM api_keys WHERE id = $1 FOR UPDATE SKIP LOCKED)
                 RETURNING" {key_columns}
             ],
             id,
         )
         .fetch_optional(self.changes())
         .await?;
-        row.map(ApiKey::try_from).transpose()
+        if let Some(row) = row {
+            return Ok(Tried::Done(Some(row.try_into()?)));
+        }
+        let is_there = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM api_keys WHERE id = $1) AS "is_there!""#,
+            id
+        )
+        .fetch_one(self.reads())
+        .await?;
+        Ok(if is_there { Tried::Locked(None) } else { Tried::Done(None) })
     }
 }

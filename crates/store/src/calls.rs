@@ -4,14 +4,17 @@
 //!   server or of something in between, all idle connections are, and no caller should notice.
 //! - [`Store::work`], if a worker or maintenance writes with it.
 //! - [`Store::changes`], if a caller asked for the change; for several in one transaction, [`Store::begin_change`].
-//!   Changes may wait for rows that others have locked. They use at most half of the connections, so that reads never
-//!   wait behind them.
+//!   Changes use at most half of the connections, so that reads never wait behind them. They do not wait for rows that
+//!   others have locked while they have a connection: see `locked_rows`.
 //! - [`Store::admission`], for a batch.
 //!
 //! A statement that was refused because its session takes no writes has done nothing and is executed again on another
 //! session.
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use futures::{
     TryStreamExt as _,
@@ -21,9 +24,13 @@ use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
 
 use crate::{
     connections::{Session, StatementItem, Transaction, executor, permit},
-    error::{StoreError, Unanswered, is_read_only},
+    error::{ChangeError, StoreError, Unanswered, is_read_only},
+    locked_rows::{ChangedRow, Turn, Waits},
     store::Store,
 };
+
+/// The longest wait of a try that is not to wait, where the statement cannot skip locked rows.
+const NO_WAIT: Duration = Duration::from_millis(5);
 
 /// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +62,28 @@ impl Store {
         Calls { store: self, kind: CallKind::Change }
     }
 
-    /// Begins a transaction, within the bound of the changes.
-    pub(crate) async fn begin_change(&self) -> Result<Transaction, sqlx::Error> {
+    /// The turn of a change at a row, with `lock_timeout` as its limit.
+    pub(crate) async fn turn(&self, row: ChangedRow) -> Result<Turn, StoreError> {
+        self.locked_rows.turn(row, self.settings.lock_timeout).await
+    }
+
+    /// How long the statements of a try wait for locks in the database.
+    pub(crate) fn wait_in_database(&self, waits: Waits) -> Duration {
+        match waits {
+            Waits::No => NO_WAIT.min(self.settings.lock_timeout),
+            Waits::HandOver => self.hand_over.wait(self.settings.lock_timeout),
+        }
+    }
+
+    /// Begins a transaction, within the bound of the changes. Its statements wait for a lock for `wait` at most.
+    pub(crate) async fn begin_change(&self, wait: Duration) -> Result<Transaction, sqlx::Error> {
         let calls = self.changes();
-        match Transaction::begin(calls.session().await?).await {
+        let begin = |session| Transaction::begin_waiting(session, wait);
+        match begin(calls.session().await?).await {
             Err((session, error)) if session.is_dead() => {
                 tracing::debug!(%error, "a pooled connection was dead");
                 drop(session);
-                Transaction::begin(calls.session().await?).await.map_err(|(_, error)| error)
+                begin(calls.session().await?).await.map_err(|(_, error)| error)
             }
             result => result.map_err(|(_, error)| error),
         }
@@ -172,7 +193,7 @@ impl<'s> Calls<'s> {
 executor!(['s] Calls<'s>, Calls::answers);
 
 /// Does a transaction once more if its session takes no writes: nothing of it was done then.
-pub(crate) async fn again<T, E: RefusedWrite, Writing: Future<Output = Result<T, E>>>(
+pub(crate) async fn again<T, E: ChangeError, Writing: Future<Output = Result<T, E>>>(
     write: impl Fn() -> Writing,
 ) -> Result<T, E> {
     match write().await {
@@ -181,16 +202,5 @@ pub(crate) async fn again<T, E: RefusedWrite, Writing: Future<Output = Result<T,
             write().await
         }
         result => result,
-    }
-}
-
-/// An error that tells whether its session takes no writes.
-pub(crate) trait RefusedWrite {
-    fn is_read_only(&self) -> bool;
-}
-
-impl RefusedWrite for StoreError {
-    fn is_read_only(&self) -> bool {
-        matches!(self, Self::Unavailable(error) if is_read_only(error))
     }
 }

@@ -5,8 +5,6 @@
 //! Discarding gives units back to stock, and so goes through admission like any cancellation.
 //! A replay waits for no locked row while it has others: those that are locked are tried again by themselves.
 
-use std::time::{Duration, Instant};
-
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder};
@@ -15,6 +13,7 @@ use crate::{
     error::StoreError,
     fulfilment::Swept,
     history::{end_of_history, history_with},
+    locked_rows::{ChangedRow, Tried},
     order_rows::{OrderRow, order_bytes, order_columns},
     orders::{OrderPlace, OrderPlaceRow, push_with_product},
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
@@ -69,9 +68,6 @@ struct ReplayedRow {
     trace_context: Option<String>,
     locked: bool,
 }
-
-/// Before dead letters are tried again whose rows were locked. Nothing is held meanwhile.
-const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which way a list of dead letters is read.
 #[derive(Clone, Copy)]
@@ -180,8 +176,8 @@ impl Store {
     }
 
     /// Puts those of `ids` that have failed back to pending, with all their tries before them. Those whose rows are
-    /// locked are tried again for as long as `lock_timeout`, each time in a transaction of their own. Dropped, some
-    /// may be pending.
+    /// locked are tried again for as long as `lock_timeout`, without a connection in between: see `locked_rows`. Dropped,
+    /// some may be pending.
     ///
     /// # Errors
     /// The database is not available; they may be pending then. Safe to do again.
@@ -190,25 +186,44 @@ impl Store {
         ids: &[OrderId],
         ordered: Attribution<'_>,
     ) -> Result<Replayed, StoreError> {
-        let begun = Instant::now();
-        let mut replayed = self.try_replay(ids, ordered).await?;
-        while !replayed.locked.is_empty() && begun.elapsed() < self.settings.lock_timeout {
-            tokio::time::sleep(LOCKED_PAUSE).await;
-            match self.try_replay(&replayed.locked, ordered).await {
-                Ok(again) => {
-                    replayed.orders.extend(again.orders);
-                    replayed.locked = again.locked;
-                }
-                // The caller has to hear of those that are pending.
-                Err(error) if !replayed.orders.is_empty() => {
-                    let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(error, "locked dead letters could not be tried again");
-                    break;
-                }
-                Err(error) => return Err(error),
+        let mut replayed = match ids {
+            // It may be known to be locked.
+            [id] => Replayed { locked: vec![*id], ..Replayed::default() },
+            ids => self.try_replay(ids, ordered).await?,
+        };
+        let Some(&first) = replayed.locked.first() else { return Ok(replayed) };
+        match self.replay_locked(first, &mut replayed, ordered).await {
+            Ok(()) | Err(StoreError::LockTimeout(_)) => Ok(replayed),
+            // The caller has to hear of those that are pending.
+            Err(error) if !replayed.orders.is_empty() => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "locked dead letters could not be tried again");
+                Ok(replayed)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries those again whose rows were locked, until all are replayed.
+    async fn replay_locked(
+        &self,
+        first: OrderId,
+        replayed: &mut Replayed,
+        ordered: Attribution<'_>,
+    ) -> Result<(), StoreError> {
+        let turn = self.turn(ChangedRow::Order(first)).await?;
+        let mut tries = turn.tries().await?;
+        loop {
+            let attempt = self.try_replay(&replayed.locked, ordered).await.map(|again| {
+                replayed.orders.extend(again.orders);
+                replayed.locked = again.locked;
+                let is_locked = !replayed.locked.is_empty();
+                if is_locked { Tried::Locked(None) } else { Tried::Done(()) }
+            });
+            if let Some(()) = tries.again(attempt).await? {
+                return Ok(());
             }
         }
-        Ok(replayed)
     }
 
     async fn try_replay(

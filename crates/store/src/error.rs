@@ -13,6 +13,9 @@ pub enum StoreError {
     /// No connection of the pool became free in time. Nothing was changed.
     #[error("no database connection became free in time")]
     Busy(#[source] sqlx::Error),
+    /// Too many changes wait for locked rows already. Nothing was changed.
+    #[error("too many changes wait for locked rows")]
+    TooManyWaiting,
     /// The database cannot be reached, is starting or stopping, or has no connection left.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
@@ -106,4 +109,23 @@ impl Unanswered {
 /// Whether the session takes no writes.
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
+}
+
+/// An error of a change.
+pub(crate) trait ChangeError: From<StoreError> {
+    /// Whether its session takes no writes.
+    fn is_read_only(&self) -> bool;
+
+    /// Whether a row was locked for too long.
+    fn is_lock_timeout(&self) -> bool;
+}
+
+impl ChangeError for StoreError {
+    fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if is_read_only(error))
+    }
+
+    fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::LockTimeout(_))
+    }
 }

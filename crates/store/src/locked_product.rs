@@ -1,6 +1,8 @@
 //! Changes of one product under the lock of its row. Each change of its stock is entered in the ledger by the same
 //! statement.
 
+use std::time::Duration;
+
 use holdfast_domain::{
     LedgerEntry, LedgerReason, MAX_STOCK, Money, Product, ProductChanges, ProductDescription,
     ProductId, ProductName, Stock, StockEdit, StockNote,
@@ -13,6 +15,7 @@ use crate::{
     hand_over::HAND_OVER_MIN,
     idempotency::{IdempotencyKey, ResultKind},
     ledger::{LedgerRow, ledger_columns},
+    locked_rows::{ChangedRow, Tried, Turn, Waits},
     locks::{lock_one, wait_at_most},
     products::ProductRow,
     sql::checked,
@@ -20,27 +23,66 @@ use crate::{
     time::Time,
 };
 
+/// The longest wait for a locked table. A migration has one for less time.
+const TABLE_WAIT: Duration = Duration::from_millis(200);
+
 /// A product whose row is locked. Dropping it changes nothing and releases the lock.
 #[derive(Debug)]
 pub struct LockedProduct {
     transaction: Transaction,
     product: Product,
     held: i64,
+    // Dropped after the transaction: the next change of the product in this process is tried then.
+    _turn: Turn,
 }
 
 impl Store {
-    /// Locks the row of a product that is on sale. Safe to cancel.
+    /// Locks the row of a product that is on sale. Waits without a connection: see `locked_rows`. Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if others hold it for too long; the database is not available.
+    /// [`StoreError::LockTimeout`] if others have locked it for too long; [`StoreError::TooManyWaiting`]; the database
+    /// is not available.
     pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        again(|| self.try_lock_product(id)).await
+        let turn = self.turn(ChangedRow::Product(id)).await?;
+        let mut tries = turn.tries().await?;
+        let locked = loop {
+            let waits = tries.waits();
+            let attempt = again(|| self.try_lock_product(id, waits)).await;
+            if let Some(locked) = tries.again(attempt).await? {
+                break locked;
+            }
+        };
+        drop(tries);
+        let Some((transaction, product, held)) = locked else { return Ok(None) };
+        Ok(Some(LockedProduct { transaction, product, held, _turn: turn }))
     }
 
-    async fn try_lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
-        let mut transaction = self.begin_change().await?;
-        let locked = lock_one(&mut transaction, id).await?;
-        Ok(locked.map(|(product, held)| LockedProduct { transaction, product, held }))
+    async fn try_lock_product(
+        &self,
+        id: ProductId,
+        waits: Waits,
+    ) -> Result<Tried<Option<(Transaction, Product, i64)>>, StoreError> {
+        let wait = match waits {
+            // Locked rows are skipped.
+            Waits::No => TABLE_WAIT,
+            Waits::HandOver => self.wait_in_database(waits),
+        };
+        let mut transaction = self.begin_change(wait).await?;
+        match lock_one(&mut transaction, id, waits).await? {
+            Tried::Done(Some((product, held))) => {
+                if waits == Waits::HandOver {
+                    wait_at_most(&mut transaction, TABLE_WAIT).await?;
+                }
+                Ok(Tried::Done(Some((transaction, product, held))))
+            }
+            tried => {
+                transaction.rollback().await?;
+                Ok(match tried {
+                    Tried::Locked(version) => Tried::Locked(version),
+                    Tried::Done(_) => Tried::Done(None),
+                })
+            }
+        }
     }
 }
 
@@ -112,7 +154,7 @@ impl LockedProduct {
     ///
     /// # Errors
     /// [`StoreError::KeyTaken`] if another transaction has taken the key meanwhile, and
-    /// [`StoreError::LockTimeout`] if it does not end;
+    /// [`StoreError::LockTimeout`] if it does not end: see [`Store::key_turn`];
     /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
     /// happened. Otherwise nothing was changed.
     pub async fn adjust(

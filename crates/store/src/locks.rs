@@ -12,16 +12,19 @@ use std::{
 use holdfast_domain::{Product, ProductId};
 use sqlx::AssertSqlSafe;
 
-use crate::{connections::Transaction, error::StoreError, products::ProductRow};
+use crate::{
+    connections::Transaction,
+    error::StoreError,
+    locked_rows::{Tried, Waits},
+    products::ProductRow,
+};
 
 /// Locks the rows of these products, in the order of their ids, and says of those that exist whether they are
-/// sold. Once the first is locked, the transaction waits for nothing longer than `wait`, the time of another batch.
+/// sold. The transaction must have a limit for its waits that is no longer than another batch needs.
 pub(crate) async fn lock_rows(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
-    wait: Duration,
 ) -> Result<BTreeMap<ProductId, bool>, StoreError> {
-    wait_at_most(transaction, wait).await?;
     let products: Vec<_> = products.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"
@@ -48,30 +51,63 @@ pub(crate) async fn wait_at_most(
     Ok(())
 }
 
-/// Locks the row of a product that is on sale, and reads it and the units of it in holds.
+/// The row of a product, with the units of it in holds.
+struct LockedRow {
+    id: i64,
+    name: String,
+    description: Option<String>,
+    price_minor: i64,
+    stock: i64,
+    version: i64,
+    held: i64,
+}
+
+/// Locks the row of a product that is on sale, and reads it and the units of it in holds. `None` if there is no such
+/// product.
 pub(crate) async fn lock_one(
     transaction: &mut Transaction,
     id: ProductId,
-) -> Result<Option<(Product, i64)>, StoreError> {
-    let row = sqlx::query!(
-        r#"
-        SELECT id, name, description, price_minor, stock, version, held
-        FROM products
-        WHERE id = $1 AND retired_at IS NULL
-        FOR UPDATE
-        "#,
+    waits: Waits,
+) -> Result<Tried<Option<(Product, i64)>>, StoreError> {
+    let row = match waits {
+        Waits::No => {
+            sqlx::query_as!(
+                LockedRow,
+                r#"
+                SELECT id, name, description, price_minor, stock, version, held
+                FROM products
+                WHERE id = $1 AND retired_at IS NULL
+                FOR UPDATE SKIP LOCKED
+                "#,
+                id.0,
+            )
+            .fetch_optional(&mut *transaction)
+            .await?
+        }
+        Waits::HandOver => {
+            sqlx::query_as!(
+                LockedRow,
+                r#"
+                SELECT id, name, description, price_minor, stock, version, held
+                FROM products
+                WHERE id = $1 AND retired_at IS NULL
+                FOR UPDATE
+                "#,
+                id.0,
+            )
+            .fetch_optional(&mut *transaction)
+            .await?
+        }
+    };
+    if let Some(LockedRow { id, name, description, price_minor, stock, version, held }) = row {
+        let product = ProductRow { id, name, description, price_minor, stock, version };
+        return Ok(Tried::Done(Some((product.try_into()?, held))));
+    }
+    let version = sqlx::query_scalar!(
+        "SELECT version FROM products WHERE id = $1 AND retired_at IS NULL",
         id.0,
     )
     .fetch_optional(transaction)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let product = ProductRow {
-        id: row.id,
-        name: row.name,
-        description: row.description,
-        price_minor: row.price_minor,
-        stock: row.stock,
-        version: row.version,
-    };
-    Ok(Some((product.try_into()?, row.held)))
+    Ok(version.map_or(Tried::Done(None), |version| Tried::Locked(Some(version))))
 }

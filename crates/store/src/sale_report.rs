@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
+    calls::again,
     error::StoreError,
+    locked_rows::{ChangedRow, Tried, Waits},
     store::Store,
     time::{Time, interval},
 };
@@ -116,13 +118,9 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// How a sale goes, or went; `None` if there is no such sale.
-    ///
-    /// # Errors
-    /// The database is not available.
-    pub async fn sale_report(&self, name: &SaleName) -> Result<Option<SaleReport>, StoreError> {
-        // The ledger is summed up from where the last report has stopped: a hot product has an entry
-        // for each batch.
+    /// Sums up the ledger from where the last report has stopped: a hot product has an entry for each batch.
+    async fn sum_up(&self, name: &SaleName, waits: Waits) -> Result<(), StoreError> {
+        let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         sqlx::query!(
             r#"
             UPDATE sale_products SET
@@ -144,8 +142,27 @@ impl Store {
             "#,
             name.as_str(),
         )
-        .execute(self.changes())
+        .execute(&mut transaction)
         .await?;
+        transaction.commit().await
+    }
+
+    /// How a sale goes, or went; `None` if there is no such sale.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn sale_report(&self, name: &SaleName) -> Result<Option<SaleReport>, StoreError> {
+        let turn = self.turn(ChangedRow::SaleReport(name.as_str().to_owned())).await?;
+        let mut tries = turn.tries().await?;
+        loop {
+            let waits = tries.waits();
+            let attempt = again(|| self.sum_up(name, waits)).await.map(Tried::Done);
+            if let Some(()) = tries.again(attempt).await? {
+                break;
+            }
+        }
+        drop(tries);
+        drop(turn);
         let row = sqlx::query!(
             r#"
             WITH sale AS MATERIALIZED (

@@ -3,21 +3,17 @@
 //! The row of a product has its sales as one JSON value. It is written under the lock of the row, in the transaction
 //! that writes the tables. So a batch that has locked the row knows the sales without another query.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use holdfast_domain::{ProductId, Sale, SaleName};
 use jiff::Timestamp;
-use tokio::time::sleep;
 
 use crate::{
     archive::archived_orders,
-    calls::{RefusedWrite, again},
+    calls::again,
     connections::Transaction,
-    error::StoreError,
+    error::{ChangeError, StoreError},
+    locked_rows::{ChangedRow, Tried, Waits},
     locks::lock_rows,
     sql::checked,
     store::Store,
@@ -29,10 +25,6 @@ pub const SALES_OF_PRODUCT_MAX: usize = 16;
 
 /// The most sales that there may be, those that are over included.
 pub const SALES_MAX: i64 = 1000;
-
-/// The pause before the products of a sale are locked again after one of them stayed locked. The others are free
-/// meanwhile.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a sale was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +57,13 @@ impl From<sqlx::Error> for PutSaleError {
     }
 }
 
-impl RefusedWrite for PutSaleError {
+impl ChangeError for PutSaleError {
     fn is_read_only(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_read_only())
+    }
+
+    fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_lock_timeout())
     }
 }
 
@@ -127,28 +123,19 @@ impl Store {
     /// # Errors
     /// See [`PutSaleError`]. After one of the database it is not known whether it was written.
     pub async fn put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
-        let begun = Instant::now();
+        let turn = self.turn(ChangedRow::Sale(sale.name.as_str().to_owned())).await?;
+        let mut tries = turn.tries().await?;
         loop {
-            match again(|| self.try_put_sale(sale)).await {
-                Err(PutSaleError::Store(StoreError::LockTimeout(_))) if self.may_retry(begun) => {
-                    sleep(RETRY_PAUSE).await;
-                }
-                result => return result,
+            let waits = tries.waits();
+            let attempt = again(|| self.try_put_sale(sale, waits)).await;
+            if let Some(()) = tries.again(attempt.map(Tried::Done)).await? {
+                return Ok(());
             }
         }
     }
 
-    /// How long a row is waited for with others locked.
-    fn hand_over(&self) -> Duration {
-        self.hand_over.wait(self.settings.lock_timeout)
-    }
-
-    fn may_retry(&self, begun: Instant) -> bool {
-        begun.elapsed() < self.settings.lock_timeout
-    }
-
-    async fn try_put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
-        let mut transaction = self.begin_change().await?;
+    async fn try_put_sale(&self, sale: &Sale, waits: Waits) -> Result<(), PutSaleError> {
+        let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         let row = lock_sale(&mut transaction, &sale.name).await?;
         let begun = row.as_ref().is_some_and(|row| row.begun);
         let uncounted = uncounted(row.as_ref(), sale);
@@ -172,7 +159,7 @@ impl Store {
         }
         let mut concerned = sale.products.clone();
         concerned.extend(before.iter().flat_map(|before| &before.products));
-        let locked = lock_rows(&mut transaction, &concerned, self.hand_over()).await?;
+        let locked = lock_rows(&mut transaction, &concerned).await?;
         let unknown: Vec<_> =
             sale.products.iter().filter(|id| locked.get(id) != Some(&true)).copied().collect();
         // What is in it already may have been retired since.
@@ -238,23 +225,23 @@ impl Store {
     /// # Errors
     /// The database is not available. Whether the sale is deleted is not known then.
     pub async fn delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
-        let begun = Instant::now();
+        let turn = self.turn(ChangedRow::Sale(name.as_str().to_owned())).await?;
+        let mut tries = turn.tries().await?;
         loop {
-            match again(|| self.try_delete_sale(name)).await {
-                Err(StoreError::LockTimeout(_)) if self.may_retry(begun) => {
-                    sleep(RETRY_PAUSE).await;
-                }
-                result => return result,
+            let waits = tries.waits();
+            let attempt = again(|| self.try_delete_sale(name, waits)).await;
+            if let Some(was_there) = tries.again(attempt.map(Tried::Done)).await? {
+                return Ok(was_there);
             }
         }
     }
 
-    async fn try_delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
-        let mut transaction = self.begin_change().await?;
+    async fn try_delete_sale(&self, name: &SaleName, waits: Waits) -> Result<bool, StoreError> {
+        let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         let Some(row) = lock_sale(&mut transaction, name).await? else { return Ok(false) };
         let id = row.id;
         let sale = Sale::try_from(row)?;
-        lock_rows(&mut transaction, &sale.products, self.hand_over()).await?;
+        lock_rows(&mut transaction, &sale.products).await?;
         sqlx::query!("DELETE FROM sales WHERE id = $1", id).execute(&mut transaction).await?;
         tell_products(&mut transaction, &sale.products).await?;
         transaction.commit().await?;

@@ -9,6 +9,7 @@ use crate::{
     admission_session::admission_session,
     connections::{Connections, Generations, SetOptions},
     hand_over::HandOver,
+    locked_rows::LockedRows,
     prepared::PREPARE,
     settings::StoreSettings,
     tuple_ids::TupleIdCache,
@@ -30,6 +31,7 @@ pub struct Store {
     pub(crate) generations: Arc<Generations>,
     pub(crate) tuple_ids: Arc<TupleIdCache>,
     pub(crate) hand_over: HandOver,
+    pub(crate) locked_rows: LockedRows,
     pub(crate) settings: StoreSettings,
     /// Set when metrics are registered.
     pub(crate) waits: Arc<OnceLock<Waits>>,
@@ -54,8 +56,10 @@ impl Store {
         };
         let admission = admission_session(settings.session(), settings.lock_timeout);
         let main = set(settings.main_session(), None, settings.pool_size, true);
+        let changes = main.size().div_ceil(2);
         Self {
-            changes: Arc::new(Semaphore::new(main.size().div_ceil(2))),
+            changes: Arc::new(Semaphore::new(changes)),
+            locked_rows: LockedRows::new(changes),
             main,
             admission: set(admission, Some(PREPARE), settings.admission_connections, false),
             generations,

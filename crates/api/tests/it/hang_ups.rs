@@ -45,12 +45,12 @@ fn parameter(name: &str, default: u64) -> u64 {
 
 /// What one request works on: fresh, and nobody else's.
 #[derive(Debug, sqlx::FromRow)]
-struct Given {
+pub struct Given {
     number: i64,
-    product: i64,
-    pending: i64,
-    failed: i64,
-    hold: i64,
+    pub product: i64,
+    pub pending: i64,
+    pub failed: i64,
+    pub hold: i64,
     #[sqlx(skip)]
     stays: bool,
 }
@@ -100,11 +100,11 @@ impl Given {
         given
     }
 
-    fn key(&self) -> String {
+    pub fn key(&self) -> String {
         format!("{:012}", self.number)
     }
 
-    fn sale(&self) -> String {
+    pub fn sale(&self) -> String {
         format!("{}-{}", if self.stays { "stays" } else { "goes" }, self.number)
     }
 }
@@ -112,15 +112,15 @@ impl Given {
 type Done = Box<dyn Fn(&Value) -> String + Send>;
 
 /// A request, and what the database must say once it was answered with success.
-struct WriteCase {
-    method: Method,
-    path: String,
-    body: Value,
+pub struct WriteCase {
+    pub method: Method,
+    pub path: String,
+    pub body: Value,
     done: Done,
 }
 
 #[allow(clippy::too_many_lines)] // a line or two for each operation
-fn write_case(operation: &str, it: &Given) -> Option<WriteCase> {
+pub fn write_case(operation: &str, it: &Given) -> Option<WriteCase> {
     let by = || json!({ "by": "ada" });
     let order_is = |id: i64, status: &'static str| {
         let sql = format!("(SELECT status = '{status}' FROM orders WHERE id = {id})");
@@ -307,7 +307,7 @@ impl Trial {
         })
     }
 
-    async fn given(&self, stays: bool) -> Given {
+    pub async fn given(&self, stays: bool) -> Given {
         let stocked =
             self.frozen.load(Ordering::SeqCst).then(|| self.stock[usize::from(stays)].lock().pop());
         match stocked.flatten() {

@@ -25,6 +25,7 @@ mod keys;
 mod lines;
 mod listener;
 mod lists;
+mod locked_rows;
 mod making_room;
 mod malformed;
 mod model;

@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::server::Server;
 
@@ -149,6 +153,50 @@ async fn an_answer_that_takes_too_long_is_504_and_says_that_nobody_knows() {
     server
         .until("the product is sold again", async || server.order(product, 1).await.status == 201)
         .await;
+}
+
+/// On the wire, it cannot be told from one that has gone: that one's order must not be placed, and what it waits for
+/// must not be kept for it.
+#[tokio::test]
+async fn a_client_that_ends_its_side_of_the_connection_counts_as_gone() {
+    let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
+    let product = server.product(10).await;
+    let locked =
+        server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
+    let order = json!({ "product_id": product, "quantity": 1 });
+    let sale = json!({
+        "products": [product],
+        "starts_at": "2036-11-27T10:00:00Z",
+        "ends_at": "2036-11-27T12:00:00Z",
+    });
+    let until = async |metric: &str, value| {
+        let what = format!("{metric} is {value}");
+        server.until(&what, async || server.metric(metric).await == value).await;
+    };
+    let in_flight = "holdfast_http_requests_in_flight";
+    for (client, line, body, waiting) in [
+        (&server.api, "POST /orders", order, "holdfast_own_lanes"),
+        (&server.admin, "PUT /sales/x", sale, in_flight),
+    ] {
+        let body = body.to_string();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(&client.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        until(waiting, 1).await;
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "", "{line}");
+        until(in_flight, 0).await;
+    }
+    drop(locked);
+    until("holdfast_orders_abandoned_total", 1).await;
+    assert_eq!(server.contents().await.1, json!([]));
+    assert_eq!(server.admin.get("/sales/x").await.status, 404);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A database that takes no writes for a while, and changes that wait for a locked row.
+//! A database that takes no writes for a while.
 
 use std::time::{Duration, Instant};
 
@@ -65,59 +65,4 @@ async fn a_server_is_not_ready_while_there_are_no_writes_and_then_every_write_wo
         assert!(trial.write(at).await, "{:?}", trial.operations[at]);
     }
     trial.nothing_is_missing().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_a_locked_product_leave_reads_lists_and_cancels_alone() {
-    let trial = Trial::on(&server::database().await, &[]).await;
-    let server = &trial.server;
-    let locked = server.product(5).await;
-    let other = server.product(5).await;
-    let order = server.order(other, 1).await.json()["id"].as_i64().unwrap();
-    let mut holder = trial.look.begin().await.unwrap();
-    sqlx::query("SELECT FROM products WHERE id = $1 FOR UPDATE")
-        .bind(locked)
-        .execute(&mut *holder)
-        .await
-        .unwrap();
-    let mut changes = tokio::task::JoinSet::new();
-    for change in 0..60 {
-        let api = server.api.clone();
-        changes.spawn(async move {
-            let path = format!("/products/{locked}");
-            match change % 3 {
-                0 => api.put(&path, &json!({ "price": 2 })).await,
-                1 => api.delete(&path).await,
-                _ => {
-                    let delta = json!({ "delta": 1, "reason": "found" });
-                    api.post(&format!("{path}/stock"), &delta).await
-                }
-            }
-        });
-    }
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND wait_event_type = 'Lock'";
-    server
-        .until("changes wait", async || {
-            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&trial.look).await.unwrap() >= 4
-        })
-        .await;
-    // None of these waits for a connection: each would wait as long as a change.
-    for _ in 0..10 {
-        assert_eq!(server.api.get("/orders").await.status, 200);
-        assert_eq!(server.api.get("/products").await.status, 200);
-        assert_eq!(server.api.get(&format!("/orders/{order}")).await.status, 200);
-    }
-    let cancel = server.api.post(&format!("/orders/{order}/cancel"), &json!({})).await;
-    assert_eq!(cancel.status, 200, "{}", cancel.text);
-    let still: i64 = sqlx::query_scalar(waiting).fetch_one(&trial.look).await.unwrap();
-    assert!(still >= 4, "{still}: they must be waiting still for this to prove anything");
-
-    while let Some(answer) = changes.join_next().await {
-        let answer = answer.unwrap();
-        assert_eq!(answer.status, 503, "{}", answer.text);
-        answer.problem();
-    }
-    holder.rollback().await.unwrap();
-    trial.all_work().await;
 }

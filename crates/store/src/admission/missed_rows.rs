@@ -8,7 +8,7 @@ use holdfast_domain::{HoldId, OrderId, ProductId};
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::{error::StoreError, idempotency::IdempotencyKey, store::Store};
+use crate::{connections::Session, error::StoreError, idempotency::IdempotencyKey, store::Store};
 
 /// Rows that a batch could not lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,21 +114,28 @@ impl Store {
     /// # Errors
     /// The database refuses, or is not available. Nothing is left behind.
     pub async fn taken_keys(&self, keys: &[IdempotencyKey]) -> Result<BTreeSet<u128>, StoreError> {
-        let keys: Vec<_> = keys.iter().map(|key| key.key.to_string()).collect();
-        let sql = TAKEN_KEYS.replace("{keys}", &keys.join(","));
-        // Only UUIDs are put into the text. The session is outside of a transaction before and after it.
-        let mut session = self.admission().await?;
-        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut session).await?;
-        let taken: String = rows.first().map_or(Ok(String::new()), |row| row.try_get("taken"))?;
-        taken
-            .split(',')
-            .filter(|key| !key.is_empty())
-            .map(|key| {
-                Uuid::parse_str(key).map(|key| key.as_u128()).map_err(|error| StoreError::Corrupt {
-                    what: "idempotency key",
-                    reason: error.to_string(),
-                })
-            })
-            .collect()
+        taken_keys(&mut self.admission().await?, keys).await
     }
+}
+
+/// Which of these keys another transaction has written and not committed yet: see [`Store::taken_keys`].
+pub(crate) async fn taken_keys(
+    session: &mut Session,
+    keys: &[IdempotencyKey],
+) -> Result<BTreeSet<u128>, StoreError> {
+    let keys: Vec<_> = keys.iter().map(|key| key.key.to_string()).collect();
+    let sql = TAKEN_KEYS.replace("{keys}", &keys.join(","));
+    // Only UUIDs are put into the text. The session is outside of a transaction before and after it.
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(session).await?;
+    let taken: String = rows.first().map_or(Ok(String::new()), |row| row.try_get("taken"))?;
+    taken
+        .split(',')
+        .filter(|key| !key.is_empty())
+        .map(|key| {
+            Uuid::parse_str(key).map(|key| key.as_u128()).map_err(|error| StoreError::Corrupt {
+                what: "idempotency key",
+                reason: error.to_string(),
+            })
+        })
+        .collect()
 }

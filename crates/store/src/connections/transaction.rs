@@ -1,9 +1,9 @@
 //! A transaction on a session.
 
-use std::{borrow::BorrowMut, fmt::Debug};
+use std::{borrow::BorrowMut, fmt::Debug, time::Duration};
 
 use futures::stream::BoxStream;
-use sqlx::{Execute, Postgres};
+use sqlx::{AssertSqlSafe, Execute, Postgres};
 
 use super::{
     execute::{Message, StatementItem, executor},
@@ -19,8 +19,20 @@ pub(crate) struct Transaction<S = Session>(S);
 
 impl<S: BorrowMut<Session>> Transaction<S> {
     /// Begins one. Dropped before the answer, it leaves nothing behind.
-    pub async fn begin(mut session: S) -> Result<Self, (S, sqlx::Error)> {
-        match sqlx::raw_sql("BEGIN").execute(Message::begin(session.borrow_mut())).await {
+    pub async fn begin(session: S) -> Result<Self, (S, sqlx::Error)> {
+        Self::begin_by(session, "BEGIN".to_owned()).await
+    }
+
+    /// Begins one whose statements wait for a lock for `wait` at most. Dropped before the answer, it leaves nothing
+    /// behind.
+    pub async fn begin_waiting(session: S, wait: Duration) -> Result<Self, (S, sqlx::Error)> {
+        let millis = wait.as_millis().max(1);
+        Self::begin_by(session, format!("BEGIN; SET LOCAL lock_timeout = {millis}")).await
+    }
+
+    async fn begin_by(mut session: S, sql: String) -> Result<Self, (S, sqlx::Error)> {
+        let begin = Message::begin(session.borrow_mut());
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(begin).await {
             Ok(_) => Ok(Self(session)),
             Err(error) => Err((session, error)),
         }

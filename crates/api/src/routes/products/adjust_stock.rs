@@ -84,16 +84,22 @@ pub(super) async fn adjust(
         return Err(Problem::unknown_product(id));
     }
     let key = key.map(|key| adjustment.key(id, &key, caller.key_space()));
+    let turn = match &key {
+        Some(key) => Some(app.store.key_turn(key).await?),
+        None => None,
+    };
     for _ in 0..TRIES {
         if let Some(key) = &key
             && let Some(entry) = earlier(&app, id, key).await?
         {
             return Ok(created(entry).with(idempotency::REPEATED, HeaderValue::from_static("true")));
         }
-        if let Some(entry) = change(&app, id, &adjustment, key.as_ref()).await? {
-            return Ok(created(entry));
+        match (change(&app, id, &adjustment, key.as_ref()).await?, &turn) {
+            (Change::Made(entry), _) => return Ok(created(entry)),
+            (Change::KeyLocked, Some(turn)) => app.store.until_key_is_free(turn).await?,
+            // Another request has taken the key since we looked: now we shall see what it did.
+            _ => {}
         }
-        // Another request has taken the key since we looked: now we shall see what it did.
     }
     Err(Problem::new(ProblemKind::Overloaded))
 }
@@ -109,13 +115,22 @@ async fn earlier(app: &App, id: i64, key: &IdempotencyKey) -> Result<Option<Ledg
     entry.map(Some).ok_or_else(|| Problem::new(ProblemKind::Internal))
 }
 
-/// Changes the stock under the product's lock. `None` if somebody else has taken the key meanwhile.
+/// What came of a change.
+enum Change {
+    Made(LedgerEntry),
+    /// Another request has taken the key meanwhile.
+    KeyTaken,
+    /// Another transaction has written the key and does not end.
+    KeyLocked,
+}
+
+/// Changes the stock under the product's lock.
 async fn change(
     app: &App,
     id: i64,
     adjustment: &StockAdjustment,
     key: Option<&IdempotencyKey>,
-) -> Result<Option<LedgerEntry>, Problem> {
+) -> Result<Change, Problem> {
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
     let (delta, left) = (adjustment.delta.0, locked.product().stock.units());
@@ -131,11 +146,15 @@ async fn change(
         Ok(entry) => {
             let stock = entry.stock_after.units();
             raised.committed(&[StockChange { id, previous_version, version, stock }]);
-            Ok(Some(entry))
+            Ok(Change::Made(entry))
         }
         Err(StoreError::KeyTaken) => {
             raised.aborted();
-            Ok(None)
+            Ok(Change::KeyTaken)
+        }
+        Err(StoreError::LockTimeout(_)) if key.is_some() => {
+            raised.aborted();
+            Ok(Change::KeyLocked)
         }
         // Dropping `raised` tells the cache to ask the database.
         Err(error) => Err(error.into()),

@@ -184,6 +184,16 @@ pub fn cases() -> Vec<Case> {
             it.store.holds(&page).await.unwrap();
             None
         }
+        Store::key_turn, it => {
+            it.store.key_turn(&IdempotencyKey::new("test", &it.key, b"")).await.unwrap();
+            None
+        }
+        Store::until_key_is_free, it => {
+            let key = IdempotencyKey::new("test", &it.key, b"");
+            let turn = it.store.key_turn(&key).await.unwrap();
+            it.store.until_key_is_free(&turn).await.unwrap();
+            None
+        }
         Store::keyed, it => {
             it.store.keyed(&IdempotencyKey::new("test", &it.key, b"")).await.unwrap();
             None

@@ -1,0 +1,226 @@
+//! Rows that other sessions have locked delay the requests that need them, and no others, on every writing route.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use holdfast_store::IdempotencyKey;
+use reqwest::Method;
+use serde_json::Value;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::task::JoinSet;
+
+use crate::{
+    client::Client,
+    hang_ups::{Given, Trial, write_case},
+    server,
+};
+
+/// Clients that want the same locked rows.
+const CALLERS: usize = 64;
+
+/// The same on the admin port, which has few connections.
+const ADMIN_CALLERS: usize = 32;
+
+/// The operations that need no row that there is already.
+const NEW_ROWS: [&str; 3] = ["post /products", "post /api-keys", "put /log-level"];
+
+/// The operations that take an `Idempotency-Key`.
+const KEYED: [&str; 3] = ["post /orders", "post /holds", "post /products/{id}/stock"];
+
+/// A request that is sent again and again.
+#[derive(Clone)]
+struct Request {
+    client: Client,
+    method: Method,
+    path: String,
+    body: Value,
+    key: Option<String>,
+}
+
+impl Request {
+    /// By so many clients.
+    fn by_many(self, trial: &Trial) -> Vec<Self> {
+        let is_admin = self.client.address == trial.server.admin.address;
+        vec![self; if is_admin { ADMIN_CALLERS } else { CALLERS }]
+    }
+
+    fn of(trial: &Trial, operation: &str, given: &Given, key: Option<&str>) -> Self {
+        let (_, is_admin) = trial.operations.iter().find(|(name, _)| name == operation).unwrap();
+        let client = if *is_admin { &trial.server.admin } else { &trial.server.api };
+        let case = write_case(operation, given).unwrap();
+        Self {
+            client: client.clone(),
+            method: case.method,
+            path: case.path,
+            body: case.body,
+            key: key.map(ToOwned::to_owned),
+        }
+    }
+
+    /// Sends it, and says whether it was refused because of a locked row.
+    async fn is_locked(&self) -> bool {
+        let mut headers = Vec::new();
+        let body = if self.body.is_null() {
+            String::new()
+        } else {
+            headers.push(("content-type", "application/json"));
+            self.body.to_string()
+        };
+        headers.extend(self.key.as_deref().map(|key| ("idempotency-key", key)));
+        let answer = self.client.send(self.method.clone(), &self.path, &headers, body).await;
+        if self.path == "/dead-letters/replay" {
+            // It says which orders were not replayed.
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            return answer.json()["replayed"].as_array().is_some_and(Vec::is_empty);
+        }
+        answer.status == 503 && answer.problem()["type"] == "/problems/locked"
+    }
+}
+
+/// Requests that wait for locked rows, sent by many clients until they are to stop.
+struct Waiting {
+    stop: Arc<AtomicBool>,
+    unlocked: Arc<AtomicUsize>,
+    clients: JoinSet<()>,
+}
+
+impl Waiting {
+    /// Returns when so many wait.
+    async fn begin(trial: &Trial, requests: Vec<Request>) -> Self {
+        let (stop, unlocked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let mut clients = JoinSet::new();
+        let wait = requests.len() as u64;
+        for request in requests {
+            let (stop, unlocked) = (Arc::clone(&stop), Arc::clone(&unlocked));
+            clients.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let locked = request.is_locked().await;
+                    // Afterwards the rows may be free.
+                    if !locked && !stop.load(Ordering::Relaxed) {
+                        unlocked.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let in_flight = "holdfast_http_requests_in_flight";
+        trial
+            .server
+            .until("they wait", async || trial.server.metric(in_flight).await >= wait * 9 / 10)
+            .await;
+        Self { stop, unlocked, clients }
+    }
+
+    async fn end(mut self, holder: Transaction<'static, Postgres>) {
+        let unlocked = self.unlocked.load(Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+        holder.rollback().await.unwrap();
+        while let Some(client) = self.clients.join_next().await {
+            client.unwrap();
+        }
+        assert_eq!(unlocked, 0, "each must be refused because of a locked row");
+    }
+}
+
+/// Locks every row of these.
+async fn lock(look: &PgPool, given: &[Given]) -> Transaction<'static, Postgres> {
+    let mut holder = look.begin().await.unwrap();
+    let ids = |id: fn(&Given) -> i64| given.iter().map(id).collect::<Vec<_>>();
+    let orders = [ids(|it| it.pending), ids(|it| it.failed)].concat();
+    for (table, ids) in
+        [("products", ids(|it| it.product)), ("orders", orders), ("holds", ids(|it| it.hold))]
+    {
+        let sql =
+            sqlx::AssertSqlSafe(format!("SELECT FROM {table} WHERE id = ANY ($1) FOR UPDATE"));
+        sqlx::query(sql).bind(ids).execute(&mut *holder).await.unwrap();
+    }
+    for (table, column, names) in [
+        ("sales", "name", given.iter().map(Given::sale).collect::<Vec<_>>()),
+        ("api_keys", "id", given.iter().map(Given::key).collect()),
+    ] {
+        let sql = format!("SELECT FROM {table} WHERE {column} = ANY ($1) FOR UPDATE");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(names).execute(&mut *holder).await.unwrap();
+    }
+    holder
+}
+
+/// Writes keys and does not commit them.
+async fn write_keys(holder: &mut Transaction<'static, Postgres>, keys: &[&str]) {
+    for key in keys {
+        let id = IdempotencyKey::new("", key, b"").id();
+        sqlx::query("INSERT INTO idempotency_keys VALUES ($1::uuid, 1, 'order', 1)")
+            .bind(uuid::Uuid::from_u128(id))
+            .execute(&mut **holder)
+            .await
+            .unwrap();
+    }
+}
+
+/// Every operation on rows that are not locked, and reads.
+async fn all_others_work(trial: &Trial, beside: &str) {
+    for (at, (operation, _)) in trial.operations.iter().enumerate() {
+        assert!(trial.write(at).await, "{operation} beside {beside}");
+        for list in ["/products", "/orders", "/holds"] {
+            assert_eq!(trial.server.api.get(list).await.status, 200, "{list} beside {beside}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_each_writing_route_that_wait_for_a_locked_row_delay_no_others() {
+    let trial = Trial::on(&server::database().await, &[]).await;
+    for (operation, _) in &trial.operations {
+        if NEW_ROWS.contains(&&**operation) {
+            continue;
+        }
+        let given = trial.given(true).await;
+        let holder = lock(&trial.look, std::slice::from_ref(&given)).await;
+        let request = Request::of(&trial, operation, &given, None);
+        let waiting = Waiting::begin(&trial, request.by_many(&trial)).await;
+        all_others_work(&trial, operation).await;
+        waiting.end(holder).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_a_locked_key_delay_no_others() {
+    let trial = Trial::on(&server::database().await, &[]).await;
+    for operation in KEYED {
+        let given = trial.given(true).await;
+        let mut holder = trial.look.begin().await.unwrap();
+        write_keys(&mut holder, &[operation]).await;
+        let request = Request::of(&trial, operation, &given, Some(operation));
+        let waiting = Waiting::begin(&trial, request.by_many(&trial)).await;
+        all_others_work(&trial, operation).await;
+        waiting.end(holder).await;
+    }
+}
+
+/// 30 products with their orders, holds, sales and API keys, and a key of each keyed operation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_all_writing_routes_that_wait_for_locked_rows_delay_no_others() {
+    let trial = Trial::on(&server::database().await, &[]).await;
+    let mut given = Vec::new();
+    for _ in 0..30 {
+        given.push(trial.given(true).await);
+    }
+    let mut holder = lock(&trial.look, &given).await;
+    write_keys(&mut holder, &KEYED).await;
+    let mut requests = Vec::new();
+    for (operation, is_admin) in &trial.operations {
+        if NEW_ROWS.contains(&&**operation) {
+            continue;
+        }
+        let given = &given[..if *is_admin { 5 } else { given.len() }];
+        requests.extend(given.iter().map(|it| Request::of(&trial, operation, it, None)));
+    }
+    let free = trial.given(true).await;
+    requests.extend(KEYED.map(|operation| Request::of(&trial, operation, &free, Some(operation))));
+    assert!(requests.len() > 200, "{}", requests.len());
+    let waiting = Waiting::begin(&trial, requests).await;
+    for _ in 0..3 {
+        all_others_work(&trial, "all of them").await;
+    }
+    waiting.end(holder).await;
+}
