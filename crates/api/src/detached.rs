@@ -15,6 +15,7 @@ use crate::{
     body::BodyLimits,
     byte_budget::ByteBudget,
     endpoint::Surface,
+    http,
     limits::OrderLimits,
     router,
 };
@@ -58,6 +59,14 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
 /// Reads bytes as a token, as the claims of one, and as an issuer's keys. None of it is trusted.
 pub fn read_token(bytes: &[u8]) {
     oidc::read_all(bytes);
+}
+
+/// Reads bytes as the first ones of a connection: a request's head, and where its body ends.
+///
+/// # Panics
+/// What is found depends on how the bytes arrive.
+pub fn read_request(bytes: &[u8]) {
+    http::read_request(bytes);
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod service;
 
 pub use client::{Client, ClientAddresses, Proxies};
 pub use connection::Patience;
+pub(crate) use connection::read_request;
 pub use cors::cors;
 pub use listener::{ConnectionLimits, Listener};
 pub use metrics::HttpMetrics;

@@ -26,7 +26,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::{client_stream::ClientStream, state::ConnectionPhase};
+use self::{
+    client_stream::ClientStream,
+    request_head::{Head, has_end, inspect},
+    state::ConnectionPhase,
+};
 use super::{Client, Service};
 use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
@@ -202,6 +206,26 @@ pub(super) async fn turn_away(mut socket: TcpStream, answer: &[u8]) {
         read_away(&mut socket).await
     })
     .await;
+}
+
+/// Reads bytes as the first ones of a connection, in one piece and byte by byte. For tests.
+#[allow(clippy::panic)] // a fuzz target calls it
+pub(crate) fn read_request(bytes: &[u8]) {
+    const HEAD_BYTES: usize = 16 * 1024;
+    let Head::Complete { bytes: head, body } = inspect(bytes, HEAD_BYTES) else { return };
+    assert!(has_end(&bytes[..head], 0), "the end of a head is not seen");
+    assert!(!matches!(inspect(&bytes[..head - 1], HEAD_BYTES), Head::Complete { .. }));
+    let rest = &bytes[head..];
+    let (mut at_once, mut in_parts) = (body, body);
+    let taken = at_once.pass(rest);
+    let mut passed = Ok(0);
+    for byte in rest.chunks(1) {
+        if in_parts.is_reached() {
+            break;
+        }
+        passed = passed.and_then(|before| Ok(before + in_parts.pass(byte)?));
+    }
+    assert_eq!(taken, passed, "the end of a body depends on how it arrives");
 }
 
 async fn read_away(socket: &mut TcpStream) -> io::Result<()> {

@@ -17,11 +17,9 @@ fuzz_target!(|value: &[u8]| {
             assert_eq!(reread.as_deref(), Some(again.as_str()));
         }
     }
-    let headers = HeaderMap::from_iter([
-        (header::IF_MATCH, value.clone()),
-        (header::IF_NONE_MATCH, value),
-    ]);
-    let tag = etag::Tag::new(42, b"{}");
+    let headers =
+        HeaderMap::from_iter([(header::IF_MATCH, value.clone()), (header::IF_NONE_MATCH, value)]);
+    let tag = etag::ProductTag::new(42, b"{}");
     if let Ok(conditions) = etag::Preconditions::read(&headers) {
         let _ = conditions.holds_for(&tag);
     }

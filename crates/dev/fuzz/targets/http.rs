@@ -22,17 +22,24 @@ fn api() -> &'static (Runtime, [Router; 2]) {
     })
 }
 
-fuzz_target!(|input: (bool, String, String, Vec<(String, Vec<u8>)>, Vec<u8>)| {
-    let (admin, method, uri, headers, body) = input;
+// `public` or `admin`, the method and the target in the first line, then the headers, an empty line and the body.
+fuzz_target!(|input: &[u8]| {
+    let end = input.windows(2).position(|two| two == b"\n\n").unwrap_or(input.len());
+    let (head, body) = (&input[..end], input.get(end + 2..).unwrap_or_default());
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let first = lines.next().and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let mut words = first.splitn(3, ' ');
+    let admin = words.next() == Some("admin");
     let mut request = Request::builder()
-        .method(method.as_str())
-        .uri(uri)
+        .method(words.next().unwrap_or_default())
+        .uri(words.next().unwrap_or_default())
         .header("content-type", "application/json")
         .extension(Caller::anybody());
-    for (name, value) in headers {
-        request = request.header(name, value);
+    for line in lines {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        request = request.header(&line[..colon], line[colon + 1..].trim_ascii());
     }
-    let Ok(request) = request.body(Body::from(body)) else { return };
+    let Ok(request) = request.body(Body::from(body.to_vec())) else { return };
     let (runtime, routers) = api();
     let answer = runtime.block_on(routers[usize::from(admin)].clone().oneshot(request)).unwrap();
     let status = answer.status().as_u16();

@@ -15,17 +15,21 @@ use holdfast_api::{
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: OrderLimits =
-    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) };
 
-fuzz_target!(|input: (Vec<u8>, Option<Vec<u8>>)| {
-    let (body, key) = input;
+// The body, with the key before it, if there is a zero byte in between.
+fuzz_target!(|input: &[u8]| {
+    let (key, body) = match input.iter().position(|byte| *byte == 0) {
+        Some(at) => (HeaderValue::from_bytes(&input[..at]).ok(), &input[at + 1..]),
+        None => (None, input),
+    };
     let mut headers = HeaderMap::new();
-    if let Some(key) = key.and_then(|key| HeaderValue::from_bytes(&key).ok()) {
+    if let Some(key) = key {
         headers.insert("idempotency-key", key);
     }
     let caller = Caller::anybody();
     let reading = Reading { limits: &LIMITS, caller: &caller };
-    let order = KeyedBody::<NewOrder>::read(&headers, &body, &reading)
+    let order = KeyedBody::<NewOrder>::read(&headers, body, &reading)
         .and_then(|KeyedBody { key, body }| body.of(&caller, key.as_ref()));
     match order {
         Ok(order) => assert!((1..=LIMITS.lines).contains(&order.lines.len())),

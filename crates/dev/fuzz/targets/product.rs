@@ -13,7 +13,7 @@ use holdfast_api::{
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: OrderLimits =
-    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) };
 
 fuzz_target!(|body: &[u8]| {
     let caller = Caller::anybody();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdfast_api::{
     access::Caller,
-    cursor::{Cursor, Scope},
+    cursor::{Cursor, CursorScope},
     limits::OrderLimits,
     request::{Query, Reading},
     routes::{dead_letters::ListDeadLetters, orders::ListOrders, products::ListProducts},
@@ -14,7 +14,7 @@ use holdfast_api::{
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: OrderLimits =
-    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_secs(86_400) };
+    OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) };
 
 fuzz_target!(|text: &str| {
     let caller = Caller::anybody();
@@ -22,7 +22,7 @@ fuzz_target!(|text: &str| {
     let _ = Query::<ListProducts>::read(Some(text), &reading);
     let _ = Query::<ListDeadLetters>::read(Some(text), &reading);
     if let Ok(asked) = Query::<ListOrders>::read(Some(text), &reading) {
-        let scope = Scope::new("orders");
+        let scope = CursorScope::new("orders");
         if let Ok(Some(place)) = Cursor::position::<(i64, i64)>(asked.cursor, &scope) {
             assert_eq!(scope.position::<(i64, i64)>(&scope.cursor(&place)).ok(), Some(place));
         }
