@@ -5,6 +5,7 @@
 
 mod evaluate;
 mod rendered;
+mod table;
 
 use std::collections::BTreeSet;
 
