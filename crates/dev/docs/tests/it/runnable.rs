@@ -74,9 +74,10 @@ async fn run(page: &Document, stack: &Stack) -> usize {
         .replace("127.0.0.1:9463", &stack.admin)
         .replace("localhost:9464", &stack.internal);
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let folder_of_reader = tempfile::tempdir().unwrap();
     let shell = Command::new("bash")
         .args(["-c", &script])
-        .current_dir(std::env::temp_dir())
+        .current_dir(folder_of_reader.path())
         .env("PATH", path)
         .env("DATABASE_URL", &stack.database_url)
         .env("REDIS_URL", &stack.redis_url)
@@ -113,6 +114,15 @@ async fn runnable_blocks_run_as_they_stand() {
         }
     }
     assert!(seen >= 6, "only {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tutorials_run_one_after_the_other_on_one_stack() {
+    let stack = Stack::start().await;
+    for tutorial in ["docs/api.md", "docs/orders.md", "docs/flash-sale.md"] {
+        let page = pages().into_iter().find(|page| page.path.ends_with(tutorial)).unwrap();
+        assert!(run(&page, &stack).await >= 1, "{tutorial}");
+    }
 }
 
 #[test]
