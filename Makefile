@@ -14,7 +14,7 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The build is named after its commit. Not in tests, where each commit would compile everything again.
-run build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+run demo build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # Said before a build that takes long.
 FIRST_BUILD = [ -x $(TARGET_DIR)/release/holdfast-sandbox ] || \
@@ -26,6 +26,13 @@ run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE
 	@$(FIRST_BUILD)
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --bins
 	@$(CARGO) run --locked --quiet --release --package holdfast-sandbox --bin holdfast-sandbox -- run
+
+.PHONY: demo
+demo: ## Show a flash sale: 20,000 buyers, 5,000 pieces, workers, and the audit; on `make run`, or its own stack
+	@scripts/install-deps
+	@$(FIRST_BUILD)
+	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --package holdfast-bench --bins
+	@PROGRAMS=$(TARGET_DIR)/release scripts/demo
 
 .PHONY: build
 build: ## Build the optimised binaries
