@@ -3,6 +3,7 @@
 
 mod demo;
 mod environment;
+mod graphs;
 mod listen;
 mod log_watch;
 mod run;

@@ -116,7 +116,10 @@ impl Process {
         let log = folder.path().join(format!("{name}.log"));
         folder::set_old_log_aside(&log)?;
         for (file, text) in &options.files {
-            std::fs::write(folder.path().join(file), text)
+            let path = folder.path().join(file);
+            path.parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| std::fs::write(&path, text))
                 .with_context(|| format!("cannot write {file}"))?;
         }
         let child = Child::spawn(&Launch {

@@ -15,6 +15,8 @@ use crate::programs;
 /// Opening its storage takes a second on a slow disk.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// The folder of the pages that it serves.
+const PAGES: &str = "pages";
 const CONFIGURATION: &str = "prometheus.yml";
 
 /// What is scraped under one name.
@@ -74,6 +76,8 @@ pub struct PrometheusOptions {
     pub interval: Duration,
     /// The port on 127.0.0.1; any free one if `None`.
     pub port: Option<u16>,
+    /// Pages that it serves below `/consoles/`, by name.
+    pub pages: Vec<(String, String)>,
     /// Where its data goes.
     pub keep: Keep,
 }
@@ -85,6 +89,7 @@ impl Default for PrometheusOptions {
             rules: Vec::new(),
             interval: Duration::from_secs(5),
             port: None,
+            pages: Vec::new(),
             keep: Keep::Nothing,
         }
     }
@@ -117,7 +122,9 @@ impl Prometheus {
         let number = options.port.or(lease.as_ref().map(Port::number)).context("no port")?;
         let address = format!("127.0.0.1:{number}");
         let url = format!("http://{address}");
-        let process = ProcessOptions {
+        let pages =
+            options.pages.iter().map(|(name, text)| (format!("{PAGES}/{name}"), text.clone()));
+        let mut process = ProcessOptions {
             keep: options.keep.clone(),
             ..ProcessOptions::new(program)
                 .file(CONFIGURATION, configure(&options)?)
@@ -129,6 +136,8 @@ impl Prometheus {
                 .ready(Ready::Http(format!("{url}/-/ready")))
                 .limit(START_LIMIT)
         };
+        process.files.extend(pages);
+        process.args.push(format!("--web.console.templates={PAGES}"));
         let process = Process::start(process).await.context("Prometheus does not start")?;
         Ok(Self { process, url, _port: lease })
     }

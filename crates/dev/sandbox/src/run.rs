@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
+use crate::graphs;
 use crate::listen::{self, ListeningPort, Wanted};
 use crate::signals::Signals;
 use crate::stack::{Stack, StackSettings, api_url, local_url};
@@ -155,9 +156,12 @@ fn welcome(plan: &StackSettings, stack: &Stack, product: i64, begun: Instant) {
     let api = api_url(plan);
     let metrics = local_url(plan.host, plan.api_metrics_port);
     let admin = plan.admin_port;
-    // Each Prometheus leads from here to its pages; Debian's has them elsewhere than others.
     let prometheus = plan.prometheus_port.map_or_else(String::new, |port| {
-        format!("  Graphs   http://localhost:{port}    Prometheus, with the alerts\n")
+        format!(
+            "  Graphs   http://localhost:{port}/consoles/{}    the dashboards' panels\n  \
+             Alerts   http://localhost:{port}/alerts    Prometheus\n",
+            graphs::PAGE
+        )
     });
     let (database, redis) = stack.servers();
     let environment = stack.access.as_ref().map(|file| file.path().display().to_string());

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::environment::EnvironmentFile;
 use crate::terminal::{complain, step};
-use crate::{demo, log_watch};
+use crate::{demo, graphs, log_watch};
 
 const MIGRATE_LIMIT: Duration = Duration::from_mins(5);
 /// Longer than the time that the binaries give themselves to finish what they have in hand.
@@ -229,6 +229,7 @@ async fn observe(plan: &StackSettings, port: u16) -> anyhow::Result<Prometheus> 
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
     let rules = root.join("charts/holdfast/files/alerts.yaml").canonicalize();
+    let graphs = graphs::page(&root.join("charts/holdfast/dashboards"))?;
     Prometheus::start(PrometheusOptions {
         scrapes: vec![
             scrape("holdfast-api", plan.api_metrics_port),
@@ -236,6 +237,7 @@ async fn observe(plan: &StackSettings, port: u16) -> anyhow::Result<Prometheus> 
         ],
         rules: vec![rules.context("charts/holdfast/files/alerts.yaml is not there")?],
         interval: SCRAPE_INTERVAL,
+        pages: vec![(graphs::PAGE.to_owned(), graphs)],
         port: Some(port),
         keep: plan.keep("prometheus"),
     })

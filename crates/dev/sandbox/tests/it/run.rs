@@ -224,7 +224,20 @@ async fn observed_it_is_scraped_by_a_prometheus_that_knows_the_alerts() {
     let port = Port::lease().unwrap();
     let number = port.number().to_string();
     let run = running_with(&base, &[("OBSERVE", "1"), ("PROMETHEUS_PORT", &number)]);
-    assert!(run.said.contains(&format!("http://localhost:{number} ")), "{}", run.said);
+    let graphs = format!("http://localhost:{number}/consoles/graphs.html");
+    assert_eq!(url_after(&run.said, "Graphs"), graphs);
+    let page = http_get(&graphs).await.unwrap();
+    assert_eq!(page.status, 200, "{}", page.body);
+    let panels = page.body.split_once("const PANELS = ").unwrap().1.lines().next().unwrap();
+    let panels: serde_json::Value = serde_json::from_str(panels.trim_end_matches(';')).unwrap();
+    for target in panels.as_array().unwrap().iter().flat_map(|it| it["targets"].as_array().unwrap())
+    {
+        let expression = target[0].as_str().unwrap();
+        let mut url =
+            reqwest::Url::parse(&format!("http://localhost:{number}/api/v1/query")).unwrap();
+        url.query_pairs_mut().append_pair("query", expression);
+        assert_eq!(http_get(url.as_str()).await.unwrap().status, 200, "{expression}");
+    }
     let api = format!("http://{}/api/v1", port.address());
     let question = format!("{api}/query?query=sum(up%7Bjob%3D~%22holdfast-.*%22%7D)");
     until("both programs are scraped", async || {
