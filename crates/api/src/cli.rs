@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 mod archive;
 mod dead_letters;
+mod doctor;
 mod keys;
 mod output;
 mod progress;
@@ -62,6 +63,8 @@ pub enum Command {
     Archive(Box<archive::ArchiveSettings>),
     /// Ask a server on this host whether it is well; exits with 0 if it is
     Healthcheck(command::Healthcheck),
+    /// Check the settings and the servers, and say what to do
+    Doctor(Box<doctor::DoctorSettings>),
     /// Print a script that completes commands and flags in a shell
     Completion(command::Completion),
     /// Print all settings as a page for people
@@ -104,6 +107,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::DeadLetters(settings) => dead_letters::run(*settings),
         Command::Archive(settings) => archive::run(*settings),
         Command::Healthcheck(healthcheck) => healthcheck.run(PROGRAM),
+        Command::Doctor(settings) => doctor::run(&settings),
         Command::Completion(completion) => completion.run(Cli::command()),
         Command::Settings => command::print_settings(Cli::command()),
         Command::Metrics(print) => print.run(PROGRAM, || Ok(crate::metrics_page::metrics()?)),

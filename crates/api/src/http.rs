@@ -38,7 +38,7 @@ pub(crate) use connection::read_request;
 pub use cors::cors;
 pub use listener::{ConnectionLimits, Listener};
 pub use metrics::HttpMetrics;
-pub use open_files::fit_connections;
+pub use open_files::{Fit, TooFewFiles, fit_connections};
 pub use own_site::{HostName, OwnSite};
 pub use request_id::{RequestId, RequestIds};
 pub use route::Route;

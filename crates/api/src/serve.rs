@@ -24,8 +24,8 @@ use crate::{
     console::Console,
     endpoint::Surface,
     http::{
-        ClientAddresses, ConnectionLimits, HttpMetrics, Listener, Service, ServiceSettings, cors,
-        fit_connections,
+        ClientAddresses, ConnectionLimits, Fit, HttpMetrics, Listener, Service, ServiceSettings,
+        TooFewFiles, cors, fit_connections,
     },
     products::CachedProduct,
     sales,
@@ -252,13 +252,20 @@ impl Ports {
     }
 }
 
-/// The limits of the public port, as far as the limit of open files allows.
-fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimits> {
+/// How many connections the limit of open files allows.
+pub(crate) fn connections_that_fit(settings: &ServeSettings) -> Result<Fit, TooFewFiles> {
     let (http, database) = (&settings.http, &settings.database);
     let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
+    let pools = usize::try_from(pools).unwrap_or(usize::MAX);
     let (admin, admin_waiting) = ADMIN_CONNECTIONS;
-    let others = OTHER_FILES + admin + 2 * admin_waiting + usize::try_from(pools)?;
-    let fit = fit_connections(http.max_connections, WAITING_CONNECTIONS, others)?;
+    let others = (OTHER_FILES + admin + 2 * admin_waiting).saturating_add(pools);
+    fit_connections(http.max_connections, WAITING_CONNECTIONS, others)
+}
+
+/// The limits of the public port, as far as the limit of open files allows.
+fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimits> {
+    let http = &settings.http;
+    let fit = connections_that_fit(settings)?;
     if fit.connections < http.max_connections {
         tracing::warn!(
             HOLDFAST_MAX_CONNECTIONS = http.max_connections,

@@ -51,6 +51,7 @@
 mod connection;
 mod consumer;
 mod depth;
+mod diagnosis;
 mod error;
 mod keys;
 mod loss;
@@ -61,6 +62,7 @@ mod workers;
 
 pub use consumer::{Consumer, Delivery, StreamEntry};
 pub use depth::Depth;
+pub use diagnosis::Diagnosis;
 pub use error::QueueError;
 pub use loss::Loss;
 pub use queue::{Job, Queue, QueueSettings};

@@ -15,6 +15,16 @@ impl RedisUrl {
         &self.0
     }
 
+    /// Where Redis is, for people: host, port and database, and nothing secret.
+    pub fn place(&self) -> String {
+        let url = Url::parse(&self.0).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+        let port = url.as_ref().and_then(Url::port).unwrap_or(6379);
+        let database = url.as_ref().map_or("", |url| url.path().trim_start_matches('/'));
+        let database = if database.is_empty() { "0" } else { database };
+        format!("Redis at {host}:{port}, database {database}")
+    }
+
     /// Whether the connection uses TLS.
     pub fn tls(&self) -> bool {
         self.0.starts_with("rediss:")
@@ -65,5 +75,6 @@ mod tests {
     fn a_password_is_not_shown() {
         let redis: RedisUrl = "redis://:hunter2@h".parse().unwrap();
         assert!(!format!("{redis:?}").contains("hunter2"));
+        assert_eq!(redis.place(), "Redis at h:6379, database 0");
     }
 }

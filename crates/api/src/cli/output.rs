@@ -70,31 +70,47 @@ impl Paging {
 /// A cell of a table.
 #[derive(Clone, Debug, Default)]
 pub struct Text {
-    text: String,
+    content: String,
     colour: Option<Color>,
+    /// Whether it is shown whole, however long it is.
+    whole: bool,
 }
 
 impl Text {
     /// One that says that all is well.
     pub fn good(text: String) -> Self {
-        Self { text, colour: Some(Color::Green) }
+        Self { content: text, colour: Some(Color::Green), whole: false }
+    }
+
+    /// One that deserves a look.
+    pub fn doubtful(text: String) -> Self {
+        Self { content: text, colour: Some(Color::Yellow), whole: false }
+    }
+
+    /// One of ours, which is never cut.
+    pub fn whole(text: String) -> Self {
+        Self { content: text, colour: None, whole: true }
     }
 
     /// One that says that something is wrong.
     pub fn bad(text: String) -> Self {
-        Self { text, colour: Some(Color::Red) }
+        Self { content: text, colour: Some(Color::Red), whole: false }
     }
 }
 
 impl<T: ToString> From<Option<T>> for Text {
     fn from(text: Option<T>) -> Self {
-        Self { text: text.map(|text| text.to_string()).unwrap_or_default(), colour: None }
+        Self {
+            text: text.map(|text| text.to_string()).unwrap_or_default(),
+            colour: None,
+            whole: false,
+        }
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self { text, colour: None }
+        Self { content: text, colour: None, whole: false }
     }
 }
 
@@ -219,7 +235,10 @@ pub fn table(headings: Option<&[&str]>, rows: &[Row]) -> String {
     }
     for row in rows {
         table.add_row(row.cells.iter().map(|cell| {
-            let shown = Cell::new(harmless(&cell.text));
+            let shown = Cell::new(harmless(
+                &cell.content,
+                if cell.whole { usize::MAX } else { CELL_CHARS_MAX },
+            ));
             cell.colour.map_or(shown.clone(), |colour| shown.fg(colour))
         }));
     }
@@ -236,10 +255,10 @@ fn colours() -> bool {
 }
 
 /// A text of others for a terminal: on one line, without control characters, and not too long.
-fn harmless(text: &str) -> String {
+fn harmless(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for (at, character) in text.chars().enumerate() {
-        if at == CELL_CHARS_MAX {
+        if at == most {
             shown.push('…');
             break;
         }
@@ -300,8 +319,8 @@ mod tests {
 
     #[test]
     fn a_text_of_others_does_nothing_to_the_terminal() {
-        assert_eq!(harmless("a\u{1b}[2J\nb\u{9b}"), "a\\u{1b}[2J\\nb\\u{9b}");
-        assert_eq!(harmless(&"x".repeat(200)).chars().count(), CELL_CHARS_MAX + 1);
+        assert_eq!(harmless("a\u{1b}[2J\nb\u{9b}", 80), "a\\u{1b}[2J\\nb\\u{9b}");
+        assert_eq!(harmless(&"x".repeat(200), 80).chars().count(), 81);
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl AccessSettings {
         self.auth == Auth::Off && !self.open_to_network
     }
 
+    /// Whether each request needs a key or a token.
+    pub fn is_on(&self) -> bool {
+        self.auth == Auth::On
+    }
+
     /// What keeps pages of other sites out, where nobody is asked who they are.
     pub fn own_site(&self) -> Option<OwnSite> {
         let origins =

@@ -1,0 +1,330 @@
+//! `holdfast-api doctor`: checks what `serve` would find with the same settings, and says what to do.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use holdfast_queue::{Queue, QueueError};
+use holdfast_store::{SchemaError, Store};
+use holdfast_telemetry::{Chain, command::Ended};
+use jiff::SignedDuration;
+use serde::Serialize;
+
+use super::output::{List, OutputSettings, Row, Text, ended_by};
+use crate::settings::ServeSettings;
+
+/// The oldest version of each server.
+const POSTGRES_MIN: i32 = 150_000;
+const REDIS_MIN: u32 = 7;
+/// A clock that differs by more is worth a warning.
+const CLOCK_MAX: SignedDuration = SignedDuration::from_secs(2);
+
+/// Settings of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorSettings {
+    /// How.
+    #[command(flatten)]
+    output: OutputSettings,
+    /// As for `serve`.
+    #[command(flatten)]
+    serve: ServeSettings,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    /// It works, and something could be better.
+    Warning,
+    /// It does not work.
+    Problem,
+}
+
+/// A check and what to do.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    found: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    todo: String,
+}
+
+/// All checks so far.
+#[derive(Debug, Default)]
+struct Checks {
+    all: Vec<Finding>,
+    unreachable: bool,
+}
+
+impl Checks {
+    /// `todo` is for a state that is not `Ok`.
+    fn add(&mut self, check: &'static str, state: State, found: impl Into<String>, todo: &str) {
+        let todo = if state == State::Ok { String::new() } else { todo.to_owned() };
+        self.all.push(Finding { check, state, found: found.into(), todo });
+    }
+
+    fn either(
+        &mut self,
+        check: &'static str,
+        good: bool,
+        otherwise: State,
+        found: impl Into<String>,
+        todo: &str,
+    ) {
+        self.add(check, if good { State::Ok } else { otherwise }, found, todo);
+    }
+}
+
+/// Does it.
+pub(super) fn run(settings: &DoctorSettings) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let checks = match runtime {
+        Ok(runtime) => runtime.block_on(all(&settings.serve)),
+        Err(error) => return super::failed(&error),
+    };
+    match print(&checks, settings.output) {
+        Ok(()) => checks.ended().into(),
+        Err(error) => ended_by(&error).map_or(ExitCode::SUCCESS, |_| super::failed(error.as_ref())),
+    }
+}
+
+impl Checks {
+    fn ended(&self) -> Ended {
+        let problem = self.all.iter().find(|check| check.state == State::Problem);
+        match problem {
+            None => Ended::Done,
+            Some(check) if check.check == "settings" => Ended::Usage,
+            Some(_) if self.unreachable => Ended::Unreachable,
+            Some(_) => Ended::Failed,
+        }
+    }
+}
+
+fn print(checks: &Checks, output: OutputSettings) -> anyhow::Result<()> {
+    let mut list = List::new(output.output, &["CHECK", "STATE", "FOUND", "WHAT TO DO"]);
+    let rows = checks.all.iter().map(|check| {
+        let state = match check.state {
+            State::Ok => Text::good("ok".to_owned()),
+            State::Warning => Text::doubtful("warning".to_owned()),
+            State::Problem => Text::bad("problem".to_owned()),
+        };
+        let cells = vec![
+            check.check.to_owned().into(),
+            state,
+            Text::whole(check.found.clone()),
+            Text::whole(check.todo.clone()),
+        ];
+        Row::new(check.check, cells, check)
+    });
+    list.rows(&rows.collect::<anyhow::Result<Vec<_>>>()?)?;
+    list.end("")
+}
+
+async fn all(settings: &ServeSettings) -> Checks {
+    let mut checks = Checks::default();
+    match settings.check() {
+        Ok(()) => checks.add("settings", State::Ok, "they go together", ""),
+        Err(sentence) => {
+            checks.add("settings", State::Problem, sentence.to_string(), "change one of them");
+        }
+    }
+    let auth = settings.access.is_on();
+    checks.either(
+        "access",
+        auth,
+        State::Warning,
+        if auth {
+            "requests need a key or token"
+        } else {
+            "HOLDFAST_AUTH is off: everybody may do everything"
+        },
+        "set HOLDFAST_AUTH to on where others reach the server",
+    );
+    database(settings, &mut checks).await;
+    redis(settings, &mut checks).await;
+    files(settings, &mut checks);
+    checks
+}
+
+async fn database(settings: &ServeSettings, checks: &mut Checks) {
+    let store = settings.database.store();
+    let place = store.place();
+    let store = Store::connect(&store);
+    let found = match store.diagnose().await {
+        Ok(found) => found,
+        Err(error) => {
+            checks.unreachable |= error.is_unavailable();
+            let found = format!("{place}: {}", Chain(&error));
+            checks.add(
+                "database",
+                State::Problem,
+                found,
+                "check DATABASE_URL, whether PostgreSQL runs, and the network between",
+            );
+            return;
+        }
+    };
+    checks.add("database", State::Ok, place, "");
+    let version = format!("PostgreSQL {}.{}", found.version / 10_000, found.version % 10_000);
+    checks.either(
+        "database version",
+        found.version >= POSTGRES_MIN,
+        State::Problem,
+        version,
+        "use PostgreSQL 15 or newer",
+    );
+    checks.either(
+        "database writes",
+        !found.read_only,
+        State::Problem,
+        if found.read_only { "the server is read-only" } else { "accepted" },
+        "point DATABASE_URL at the primary, or set default_transaction_read_only to off",
+    );
+    match store.check_schema().await {
+        Ok(()) => {
+            checks.add(
+                "schema",
+                State::Ok,
+                format!("version {} or newer", Store::schema_version()),
+                "",
+            );
+        }
+        Err(SchemaError::Behind { found, needed }) => checks.add(
+            "schema",
+            State::Problem,
+            format!("version {found}, this program needs {needed}"),
+            "run holdfast-api migrate",
+        ),
+        Err(error) => checks.add(
+            "schema",
+            State::Problem,
+            Chain(&error).to_string(),
+            "grant this user SELECT on _sqlx_migrations",
+        ),
+    }
+    let missing = found.forbidden.join(", ");
+    checks.either(
+        "permissions",
+        missing.is_empty(),
+        State::Problem,
+        if missing.is_empty() { "all tables".to_owned() } else { format!("not on {missing}") },
+        "grant this user SELECT, INSERT, UPDATE and DELETE on them",
+    );
+    checks.either(
+        "migrations",
+        found.may_create,
+        State::Warning,
+        if found.may_create { "this user may run them" } else { "this user may not create tables" },
+        "run holdfast-api migrate as the owner of the schema",
+    );
+    let ours = i64::from(settings.database.db_pool_size)
+        + i64::from(settings.database.db_admission_connections);
+    let free = i64::from(found.connections_max) - found.connections;
+    checks.either(
+        "connections",
+        free >= ours,
+        State::Warning,
+        format!("{free} of {} are free, this program uses up to {ours}", found.connections_max),
+        "raise max_connections, or lower HOLDFAST_DB_POOL_SIZE",
+    );
+    let apart = found.clock_ahead.abs();
+    checks.either(
+        "clock",
+        apart <= CLOCK_MAX,
+        State::Warning,
+        format!("{:.3} s apart from the database's", apart.as_secs_f64()),
+        "synchronise both clocks, with chrony for example",
+    );
+    store.close().await;
+}
+
+async fn redis(settings: &ServeSettings, checks: &mut Checks) {
+    let (place, queue) = (settings.cache.redis_url.place(), Queue::connect(settings.cache.queue()));
+    let asked = match &queue {
+        Ok(queue) => queue.diagnose().await,
+        Err(_) => Err(QueueError::Timeout),
+    };
+    let (Ok(queue), Ok(found)) = (&queue, &asked) else {
+        checks.unreachable = true;
+        let why =
+            queue.as_ref().err().or(asked.as_ref().err()).map(|error| Chain(error).to_string());
+        checks.add(
+            "redis",
+            State::Problem,
+            format!("{place}: {}", why.unwrap_or_default()),
+            "check REDIS_URL, whether Redis runs, and the network between",
+        );
+        return;
+    };
+    checks.add("redis", State::Ok, place, "");
+    let major = found.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    checks.either(
+        "redis version",
+        major.is_some_and(|major| major >= REDIS_MIN),
+        State::Problem,
+        format!("Redis {}", found.version),
+        "use Redis 7 or newer, or Valkey",
+    );
+    checks.either(
+        "redis role",
+        found.role == "master",
+        State::Problem,
+        found.role.clone(),
+        "point REDIS_URL at the primary",
+    );
+    let evicts = found.memory_max > 0 && found.eviction.starts_with("allkeys");
+    checks.either(
+        "redis eviction",
+        !evicts,
+        State::Warning,
+        format!("{}, {} bytes used, limit {}", found.eviction, found.memory, found.memory_max),
+        "set maxmemory-policy to noeviction or volatile-lru: the queue has no expiry, and may be evicted",
+    );
+    checks.either(
+        "redis persistence",
+        found.append_only || found.snapshots,
+        State::Warning,
+        match (found.append_only, found.snapshots) {
+            (true, _) => "append-only file",
+            (false, true) => "snapshots",
+            (false, false) => "none that works",
+        },
+        "set appendonly to yes: without it, orders wait for the sweep after a restart of Redis",
+    );
+    match queue.depth().await {
+        Ok(depth) => checks.add("queue", State::Ok, format!("{} orders", depth.total()), ""),
+        Err(QueueError::NoGroup) => checks.add(
+            "queue",
+            State::Warning,
+            "no worker has run on this Redis",
+            "start a holdfast-worker; it creates the stream and its group",
+        ),
+        Err(error) => checks.add(
+            "queue",
+            State::Warning,
+            Chain(&error).to_string(),
+            "see that a holdfast-worker runs, and try again",
+        ),
+    }
+}
+
+fn files(settings: &ServeSettings, checks: &mut Checks) {
+    let wanted = settings.http.max_connections;
+    match crate::serve::connections_that_fit(settings) {
+        Ok(fit) => checks.either(
+            "open files",
+            fit.connections >= wanted,
+            State::Warning,
+            format!(
+                "a limit of {}: {} of {wanted} connections (HOLDFAST_MAX_CONNECTIONS)",
+                fit.limit, fit.connections
+            ),
+            "raise the limit (ulimit -n), or lower HOLDFAST_MAX_CONNECTIONS",
+        ),
+        Err(error) => {
+            let todo = "raise the limit of open files (ulimit -n)";
+            checks.add("open files", State::Problem, error.to_string(), todo);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is worth knowing of a Redis before a program is started on it.
+
+use std::collections::HashMap;
+
+use crate::{Queue, QueueError};
+
+/// What Redis says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The version, such as 7.0.15.
+    pub version: String,
+    /// `master` or `slave`.
+    pub role: String,
+    /// What it does when its memory is full, such as `noeviction`.
+    pub eviction: String,
+    /// Bytes it may use; 0 for any number.
+    pub memory_max: u64,
+    /// Bytes it uses.
+    pub memory: u64,
+    /// Whether it logs each write to its disk (AOF).
+    pub append_only: bool,
+    /// Whether its last snapshot (RDB) was written.
+    pub snapshots: bool,
+}
+
+impl Queue {
+    /// Asks Redis.
+    ///
+    /// # Errors
+    /// It cannot be reached, refuses the command, or does not answer in time.
+    pub async fn diagnose(&self) -> Result<Diagnosis, QueueError> {
+        let mut connection = self.connection.get();
+        let text: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        Ok(read(&text))
+    }
+}
+
+fn read(info: &str) -> Diagnosis {
+    let fields: HashMap<&str, &str> =
+        info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+    let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
+    let number = |name: &str| text(name).parse().unwrap_or(0);
+    Diagnosis {
+        version: text("redis_version"),
+        role: text("role"),
+        eviction: text("maxmemory_policy"),
+        memory_max: number("maxmemory"),
+        memory: number("used_memory"),
+        append_only: text("aof_enabled") == "1",
+        snapshots: text("rdb_last_bgsave_status") == "ok",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_redis_is_read() {
+        let info = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nused_memory:1\r\nmaxmemory:2\r\n\
+            maxmemory_policy:allkeys-lru\r\naof_enabled:0\r\nrdb_last_bgsave_status:ok\r\nrole:master\r\n";
+        let expected = Diagnosis {
+            version: "7.0.15".to_owned(),
+            role: "master".to_owned(),
+            eviction: "allkeys-lru".to_owned(),
+            memory_max: 2,
+            memory: 1,
+            append_only: false,
+            snapshots: true,
+        };
+        assert_eq!(read(info), expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! What is worth knowing of a database before a program is started on it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
+
+use crate::{connections::connect_alone, error::StoreError, store::Store};
+
+/// How long the answers may take, a new connection included.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the database says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The version, such as 150018 for 15.18.
+    pub version: i32,
+    /// Whether new sessions may not write.
+    pub read_only: bool,
+    /// The setting `max_connections`.
+    pub connections_max: i32,
+    /// Connections that are open.
+    pub connections: i64,
+    /// By how much its clock is ahead of ours, give or take the time of an answer.
+    pub clock_ahead: SignedDuration,
+    /// Tables that this user may not read or not write.
+    pub forbidden: Vec<String>,
+    /// Whether this user may create tables in the schema, as migrations do.
+    pub may_create: bool,
+}
+
+type Row = (i32, bool, i32, i64, i64, Vec<String>, bool);
+
+const QUESTION: &str = r"
+    SELECT
+        current_setting('server_version_num')::int,
+        current_setting('transaction_read_only') = 'on',
+        current_setting('max_connections')::int,
+        (SELECT count(*) FROM pg_stat_activity),
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+        ARRAY(
+            SELECT relname::text
+            FROM pg_class
+            WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT (
+                has_table_privilege(oid, 'SELECT')
+                AND (
+                    relname = '_sqlx_migrations'
+                    OR has_table_privilege(oid, 'INSERT')
+                        AND has_table_privilege(oid, 'UPDATE')
+                        AND has_table_privilege(oid, 'DELETE')
+                )
+            )
+            ORDER BY relname
+        ),
+        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
+    ";
+
+impl Store {
+    /// Asks the database on a connection of its own.
+    ///
+    /// # Errors
+    /// It cannot be reached, or does not answer in ten seconds.
+    pub async fn diagnose(&self) -> Result<Diagnosis, StoreError> {
+        let asking = async {
+            let servers = self.settings.connect.clone().application_name("holdfast-doctor");
+            let mut connection: PgConnection = connect_alone(&servers, LIMIT).await?;
+            let asked = Instant::now();
+            let row: Row = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
+            let middle = Timestamp::now() - asked.elapsed() / 2;
+            // What matters has been said.
+            let _ = connection.close().await;
+            Ok::<_, sqlx::Error>((row, middle))
+        };
+        let answer = timeout(LIMIT, asking)
+            .await
+            .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
+        let (
+            (version, read_only, connections_max, connections, clock, forbidden, may_create),
+            ours,
+        ) = answer?;
+        let ahead = clock.saturating_sub(ours.as_microsecond());
+        Ok(Diagnosis {
+            version,
+            read_only,
+            connections_max,
+            connections,
+            clock_ahead: SignedDuration::from_micros(ahead),
+            forbidden,
+            may_create,
+        })
+    }
+}
