@@ -101,7 +101,7 @@ impl Text {
 impl<T: ToString> From<Option<T>> for Text {
     fn from(text: Option<T>) -> Self {
         Self {
-            text: text.map(|text| text.to_string()).unwrap_or_default(),
+            content: text.map(|text| text.to_string()).unwrap_or_default(),
             colour: None,
             whole: false,
         }
