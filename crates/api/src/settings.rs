@@ -148,7 +148,7 @@ pub struct HttpSettings {
 #[command(next_help_heading = "PostgreSQL")]
 pub struct DatabaseSettings {
     /// The PostgreSQL database, such as <postgres://user:password@host:5432/holdfast>; several servers are separated by
-    /// commas, <host1:5432,host2:5432>, and the one that accepts writes is used
+    /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
     /// Connections for everything but placing orders (1 to 1000)

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 pub struct WorkerRunSettings {
     /// The PostgreSQL database, such as <postgres://user:password@host:5432/holdfast>; several servers are separated by
-    /// commas, <host1:5432,host2:5432>, and the one that accepts writes is used
+    /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
     /// The Redis URL, such as <redis://:password@host:6379/0>
