@@ -230,6 +230,12 @@ async fn products(store: &Store) {
         })
         .await;
     }
+    check(&plans, "stock levels", PLAIN, async || {
+        let first = store.stock_levels(None, 50).await.unwrap();
+        assert!(first.next.is_some());
+        store.stock_levels(first.next, 50).await.unwrap();
+    })
+    .await;
     check(&plans, "ledger", PLAIN, async || {
         let first = store.stock_ledger(ProductId(1), None, 50).await.unwrap();
         assert!(first.next.is_some());

@@ -127,6 +127,7 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(it.store.seen(&missed).await.unwrap().products.len(), 1);
             None
         }
+        Store::stock_levels, it => { it.store.stock_levels(None, 10).await.unwrap(); None }
         Store::taken_keys, it => {
             let key = IdempotencyKey::new("test", &it.key, b"");
             assert!(it.store.taken_keys(&[key]).await.unwrap().is_empty());
