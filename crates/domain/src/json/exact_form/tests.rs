@@ -124,7 +124,8 @@ proptest! {
         name in "[a-zü😀\"]{0,9}", text in ".{0,12}",
     ) {
         let escaped = |text: &str| -> String {
-            text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+            let units = text.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+            units.collect::<Vec<_>>().concat()
         };
         let plain = serde_json::json!({ name.clone(): [text.clone()] }).to_string();
         let other = format!("{{ \"{}\" : [\"{}\"] }}", escaped(&name), escaped(&text));
