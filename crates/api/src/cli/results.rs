@@ -49,7 +49,8 @@ impl Results {
         ids: &[T],
     ) -> Self {
         let longest = ids.iter().map(|id| id.to_string().chars().count()).max();
-        let width = longest.unwrap_or(ID_WIDTH);
+        let heading = columns.first().map_or(0, |heading| heading.len());
+        let width = longest.unwrap_or(ID_WIDTH).max(heading);
         Self { list: List::new(format, columns), width, done: 0, failed: None }
     }
 

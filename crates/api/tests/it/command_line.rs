@@ -144,6 +144,13 @@ async fn a_bulk_command_goes_on_after_a_miss_and_reports_each() {
         .map(|line| line.find("RESULT").or(line.find("refused")).unwrap())
         .collect();
     assert_eq!(at, [8, 8, 8], "{}", table.out);
+    let table = dead_letters(&server, &[&["discard"], &BY[..], &["9999", &ids[0]]].concat());
+    let at: Vec<_> = table
+        .out
+        .lines()
+        .map(|line| line.find("RESULT").or(line.find("refused")).unwrap())
+        .collect();
+    assert_eq!(at, [7, 7, 7], "{}", table.out);
     assert_eq!(discard(&[&ids[2]]).code, DONE);
 
     let replay =

@@ -39,19 +39,19 @@ async fn the_guide_s_calls_work_as_they_stand() {
     let commands = shown(GUIDE);
     let calls = commands.iter().filter(|(_, status)| status.is_some()).count();
     assert_eq!(calls, 10);
-    let mut script = String::new();
+    let mut script = Vec::new();
     for (command, _) in &commands {
         let command = command.replace("localhost:8000", &shop.server.api.address);
         // The file of `make run`; the server learns of a new key within its refresh interval.
         let command = if command.starts_with(". target/") { "true" } else { &command };
         let wait = if command.starts_with("export KEY") { "sleep 2" } else { "true" };
-        script += &format!("{command}\n{wait}; echo; echo {MARK}\n");
+        script.push(format!("{command}\n{wait}; echo; echo {MARK}"));
     }
     let programs = std::path::Path::new(BINARY).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("bash")
-        .args(["-c", &script])
+        .args(["-c", &script.join("\n")])
         .current_dir(folder.path())
         .env("PATH", path)
         .env("DATABASE_URL", &shop.server.database_url)
