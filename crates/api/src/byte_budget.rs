@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_gets_what_others_give_back() {
+    async fn a_waiting_request_gets_what_others_give_back() {
         let budget = ByteBudget::leak(10);
         let mut first = budget.wait_for(8).await.unwrap();
         let mut second = std::pin::pin!(budget.wait_for(8));

@@ -121,7 +121,7 @@ fn without_id(answer: &Answer) -> (u16, String, Value) {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_learns_that_and_nothing_more() {
+async fn a_refused_caller_learns_nothing_more() {
     let shop = Guarded::start(&[]).await;
     let good = shop.scoped(&["products:read"]).await;
     let ended = shop.scoped(&["products:read"]).await;

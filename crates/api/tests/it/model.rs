@@ -12,6 +12,7 @@
 
 mod history;
 mod linear;
+mod request;
 mod shop;
 
 use std::sync::{
@@ -59,7 +60,7 @@ async fn every_history_can_be_explained_by_one_request_after_the_other() {
     let replicas = Arc::new(replicas().await);
     let histories = number("HISTORIES", 2000);
     let seed = number("HISTORY_SEED", rand::random());
-    let counts: Arc<[AtomicU64; shop::OUTCOMES.len()]> = Arc::default();
+    let counts: Arc<[AtomicU64; request::OUTCOMES.len()]> = Arc::default();
     let players: Vec<_> = (0..PLAYERS)
         .map(|player| {
             let (replicas, counts) = (Arc::clone(&replicas), Arc::clone(&counts));
@@ -102,7 +103,7 @@ async fn every_history_can_be_explained_by_one_request_after_the_other() {
         outcome.unwrap().unwrap_or_else(|error| panic!("{error}"));
     }
     // A test that only ever saw one kind of answer would prove nothing about the others.
-    let counts: Vec<_> = shop::OUTCOMES
+    let counts: Vec<_> = request::OUTCOMES
         .iter()
         .zip(counts.iter())
         .map(|(name, count)| (name, count.load(Ordering::Relaxed)))

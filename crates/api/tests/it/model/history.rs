@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use super::{
     Replicas,
     linear::{Event, Played},
-    shop::{
-        ANY_PRICE, Answer, Contents, FromHold, Items, LIMIT, LIMITED, PRODUCTS, Product, Request,
-    },
+    request::{Answer, FromHold, Items, Request},
+    shop::{ANY_PRICE, Contents, LIMIT, LIMITED, PRODUCTS, Product},
 };
 use crate::client;
 

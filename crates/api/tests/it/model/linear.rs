@@ -5,7 +5,10 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use super::shop::{Answer, Request, Shop};
+use super::{
+    request::{Answer, Request},
+    shop::Shop,
+};
 
 /// A request that was answered.
 #[derive(Clone, Debug)]

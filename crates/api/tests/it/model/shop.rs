@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use holdfast_store::fulfilment::Taken;
 
+use super::request::{Answer, FromHold, Items, Request};
+
 /// How many products a history has.
 pub const PRODUCTS: usize = 3;
 
@@ -13,137 +15,6 @@ pub const LIMIT: i64 = 3;
 
 /// In place of a price at the end: of two that were set at the same time, either may be the last.
 pub const ANY_PRICE: i64 = 0;
-
-/// Units by product.
-pub type Items = BTreeMap<usize, i64>;
-
-/// A line of an order, from a hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FromHold {
-    pub id: i64,
-    pub product: usize,
-    pub quantity: i64,
-}
-
-/// A request, with all names resolved: the ids are those that the server gave.
-#[derive(Clone, Debug)]
-pub enum Request {
-    Order {
-        /// From stock.
-        items: Items,
-        hold: Option<FromHold>,
-        customer: Option<&'static str>,
-        /// What one unit of each product is expected to cost.
-        price: Option<i64>,
-        key: Option<String>,
-    },
-    Cancel {
-        order: i64,
-    },
-    Hold {
-        product: usize,
-        quantity: i64,
-        customer: Option<&'static str>,
-    },
-    Price {
-        product: usize,
-        price: i64,
-    },
-    Release {
-        hold: i64,
-    },
-    Adjust {
-        product: usize,
-        delta: i64,
-    },
-    Retire {
-        product: usize,
-    },
-    /// What a worker does before it fulfils an order.
-    Claim {
-        order: i64,
-    },
-    /// What a worker does after a try that it makes again later.
-    Return {
-        order: i64,
-        attempt: i32,
-        taken: Taken,
-    },
-}
-
-/// What was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Placed(i64),
-    Held(i64),
-    /// Cancelled, released, retired, returned.
-    Done,
-    /// With the number of the claim.
-    Claimed(i32),
-    Adjusted {
-        stock: i64,
-    },
-    NotEnough {
-        product: usize,
-        left: i64,
-    },
-    UnknownProduct,
-    OverLimit {
-        left: i64,
-    },
-    /// Nobody is named, or somebody else than the hold's customer.
-    WrongCustomer,
-    PriceChanged {
-        product: usize,
-        current: i64,
-    },
-    /// The order or hold stands elsewhere.
-    Stands(String),
-    /// A try of the order may have been taken.
-    MayBeFulfilled,
-    KeyReused,
-}
-
-/// The kinds of answers, for counting.
-pub const OUTCOMES: [&str; 12] = [
-    "placed",
-    "held",
-    "done",
-    "adjusted",
-    "not enough",
-    "unknown product",
-    "stands elsewhere",
-    "key reused",
-    "may be fulfilled",
-    "over limit",
-    "wrong customer",
-    "price changed",
-];
-
-impl Answer {
-    pub fn outcome(&self) -> usize {
-        match self {
-            Self::Placed(_) => 0,
-            Self::Held(_) => 1,
-            Self::Done | Self::Claimed(_) => 2,
-            Self::Adjusted { .. } => 3,
-            Self::NotEnough { .. } => 4,
-            Self::UnknownProduct => 5,
-            Self::Stands(_) => 6,
-            Self::KeyReused => 7,
-            Self::MayBeFulfilled => 8,
-            Self::OverLimit { .. } => 9,
-            Self::WrongCustomer => 10,
-            Self::PriceChanged { .. } => 11,
-        }
-    }
-
-    /// Whether nothing was changed. Such an answer may come from what the replica remembers, which
-    /// may be a little old; it must have been true once.
-    pub fn is_refusal(&self) -> bool {
-        self.outcome() >= 4
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {

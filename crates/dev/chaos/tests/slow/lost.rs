@@ -1,5 +1,8 @@
 //! Ways to lose a write that was answered, one for each that the audit must find.
 
+mod refused;
+mod sales;
+
 use std::collections::BTreeSet;
 
 use holdfast_bench::audit::{Log, Write};
@@ -30,10 +33,10 @@ pub fn each(log: &Log) -> Vec<Lost> {
     orders(log, &mut lose);
     holds(log, &mut lose);
     api_keys(log, &mut lose);
-    sales(log, &mut lose);
+    sales::sales(log, &mut lose);
     dead_letters(log, &mut lose);
     all.push(half_written(log));
-    all.extend(refused(log));
+    all.extend(refused::refused(log));
     all
 }
 
@@ -255,79 +258,6 @@ fn api_keys(log: &Log, lose: Lose) {
     );
 }
 
-fn sales(log: &Log, lose: Lose) {
-    let open: BTreeSet<&String> = log
-        .unanswered
-        .iter()
-        .filter_map(|write| match write {
-            Write::PutSale { name, .. } | Write::DeleteSale { name } => Some(name),
-            _ => None,
-        })
-        .collect();
-    let mut gone = BTreeSet::new();
-    // From the last on, so whatever was deleted is met as such first.
-    let (sale, product) = last_sale(log, &open, &mut gone);
-    lose(
-        "a sale",
-        format!("DELETE FROM sales WHERE name = '{sale}'"),
-        format!("sale `{sale}` is None"),
-    );
-    for change in [
-        "per_customer = 1",
-        "held_back = NOT held_back",
-        "ends_at = ends_at + interval '1 s'",
-        "starts_at = starts_at - interval '1 s'",
-    ] {
-        lose(
-            "a field of a sale",
-            format!("UPDATE sales SET {change} WHERE name = '{sale}'"),
-            format!("sale `{sale}` is Some"),
-        );
-    }
-    lose(
-        "the product of a sale",
-        format!("DELETE FROM sale_products WHERE product_id = {product}"),
-        format!("sale `{sale}` is Some"),
-    );
-    lose(
-        "a sale on its product",
-        format!("UPDATE products SET sales = NULL WHERE id = {product}"),
-        format!("products do not know the sales that they are in: product {product}"),
-    );
-    let deleted = last(log, |it| match it {
-        Write::DeleteSale { name } => Some(name.clone()),
-        _ => None,
-    });
-    lose(
-        "the removal of a sale",
-        format!(
-            "INSERT INTO sales (name, starts_at, ends_at, after_order) \
-             VALUES ('{deleted}', '2020-01-01Z', '2036-01-01Z', 0)"
-        ),
-        format!("sale `{deleted}` is Some"),
-    );
-}
-
-/// One that stands, and its product.
-fn last_sale<'a>(
-    log: &'a Log,
-    open: &BTreeSet<&String>,
-    gone: &mut BTreeSet<&'a String>,
-) -> (&'a String, i64) {
-    for write in log.answered.iter().rev() {
-        match write {
-            Write::DeleteSale { name } => {
-                gone.insert(name);
-            }
-            Write::PutSale { name, sale } if !gone.contains(name) && !open.contains(name) => {
-                return (name, sale.products[0]);
-            }
-            _ => {}
-        }
-    }
-    panic!("no sale stands");
-}
-
 fn dead_letters(log: &Log, lose: Lose) {
     let replayed = last(log, |it| match it {
         Write::ReplayDeadLetter { id, by } => Some((*id, by.clone(), "pending")),
@@ -372,51 +302,5 @@ fn half_written(log: &Log) -> Lost {
         sql: format!("DELETE FROM order_lines WHERE order_id = {order} AND line = 2"),
         expected: format!("unanswered orders are there in part: order {order} of `{customer}`"),
         log,
-    }
-}
-
-/// Writes that are there, as if they had been refused.
-fn refused(log: &Log) -> Vec<Lost> {
-    let each = |route: &str| {
-        let is_renamed = |write: &Write| {
-            let Write::CreateProduct { id: Some(made), .. } = write else { return false };
-            log.writes().any(|(it, _)| matches!(it, Write::UpdateProduct { id, .. } if id == made))
-        };
-        // An order from a hold has the mark of the hold, which was not refused.
-        let is_from_hold = |write: &Write| {
-            let Write::PlaceOrder { lines, .. } = write else { return false };
-            lines.iter().any(|line| line.hold_id.is_some())
-        };
-        let of_route = |write: &Write| {
-            write.route() == route
-                && write.key().is_none()
-                && !is_renamed(write)
-                && !is_from_hold(write)
-        };
-        let write = log.answered.iter().rev().find(|write| of_route(write)).unwrap().clone();
-        let mut log = log.clone();
-        log.answered.retain(|other| other.mark() != write.mark());
-        let expected = format!(" `{}`", write.mark().unwrap());
-        log.refused.push(write);
-        Lost {
-            what: "the meaning of a refusal",
-            sql: "UPDATE products SET description = 'touched'".to_owned(),
-            expected: format!("{}{expected}", named(route)),
-            log,
-        }
-    };
-    let routes = ["POST /products", "POST /orders", "POST /holds", "POST /api-keys"];
-    let more = ["POST /products/{id}/stock", "POST /dead-letters/{id}/replay"];
-    routes.into_iter().chain(more).map(each).collect()
-}
-
-fn named(route: &str) -> &'static str {
-    match route {
-        "POST /products" => "product",
-        "POST /orders" => "order",
-        "POST /holds" => "hold",
-        "POST /api-keys" => "key",
-        "POST /products/{id}/stock" => "change of stock",
-        _ => "dead letter",
     }
 }
