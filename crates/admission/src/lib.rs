@@ -37,6 +37,7 @@
 //! | `case` | a request with its decision and the way to its caller |
 //! | `pending` | a request of any kind that waits in a lane |
 //! | `needs` | the rows that requests need |
+//! | `batch_needs` | what all requests of a batch need |
 //! | `lanes` | the queues, and which request goes to which |
 //! | `contended_rows` | the rows that others have locked, and the requests that wait for them |
 //! | `retries` | retrying requests for stuck rows |

@@ -30,7 +30,7 @@ impl Definition {
         Self { definitions: Api::all(client) }
     }
 
-    /// Upgrades it if it is older than this operator's. Leaves alone what does not exist: whoever installs Holdfast may not want it.
+    /// Upgrades it if it is older than this operator's. Does not create it: an installation may go without it.
     pub async fn upgrade(&self) -> Result<(), DefinitionError> {
         let own = definition();
         let name = own.name_any();
