@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::access::{Scopes, api_key};
+use crate::{
+    access::{Scopes, api_key},
+    shown_time::ShownTime,
+};
 
 /// The most requests a second that a key can be given.
 pub const RATE_MAX: i64 = 1_000_000;
@@ -32,16 +35,16 @@ pub struct KeyBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub created_at: ShownTime,
     /// When it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub expires_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub expires_at: Option<ShownTime>,
     /// When it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub revoked_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub revoked_at: Option<ShownTime>,
 }
 
 /// An API key that was just made.
@@ -121,9 +124,9 @@ impl From<ApiKey> for KeyBody {
             scopes: key.scopes,
             customer_ref: key.customer.map(CustomerRef::into_inner),
             rate_per_second: key.rate_per_second,
-            created_at: key.created_at,
-            expires_at: key.expires_at,
-            revoked_at: key.revoked_at,
+            created_at: key.created_at.into(),
+            expires_at: key.expires_at.map(ShownTime),
+            revoked_at: key.revoked_at.map(ShownTime),
         }
     }
 }

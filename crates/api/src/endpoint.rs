@@ -25,7 +25,7 @@ pub(crate) use answer_schema::answer_schema;
 pub use signature::{Answer, Argument, Description, Signature};
 
 pub use crate::access::Access;
-use crate::{access::Scope, app::App, problem::ProblemKind};
+use crate::{access::Scope, app::App, http::unknown_parameter, problem::ProblemKind};
 
 /// The declaration of an endpoint.
 #[derive(Clone, Debug)]
@@ -178,6 +178,10 @@ impl Endpoint {
         }
         self.problems.iter().for_each(|problems| description.may_answer(problems));
         H::describe(&mut description);
+        // Each endpoint refuses parameters that it does not have.
+        if description.wrong.is_empty() {
+            description.may_be_wrong(unknown_parameter("colour".to_owned(), &[]));
+        }
         // Each method of an endpoint has a filter.
         let filter = MethodFilter::try_from(self.method.clone()).unwrap_or(MethodFilter::GET);
         BoundEndpoint { router: on(filter, handler), description, endpoint: self }

@@ -60,11 +60,10 @@ impl ProductTag {
 pub struct IfNoneMatch(pub HeaderMap);
 
 impl IfNoneMatch {
-    /// Whether a read may be answered with "not modified": the header names the product as it is. Weak tags will do
-    /// for that. A header that is none is passed over: the full answer is never wrong.
+    /// Whether a read may be answered with "not modified": the header names the product as it is. A header that is none is passed over: the full answer is never wrong.
     pub fn is_known(&self, current: &ProductTag) -> bool {
         let condition = Precondition::read(&self.0, header::IF_NONE_MATCH);
-        matches!(condition, Ok(Some(tags)) if tags.names(current, false))
+        matches!(condition, Ok(Some(tags)) if tags.names(current))
     }
 }
 
@@ -163,8 +162,8 @@ impl<'h> Preconditions<'h> {
 
     /// Whether they hold for a product with this tag.
     pub fn holds_for(&self, current: &ProductTag) -> bool {
-        let matches = self.matches.as_ref().is_none_or(|tags| tags.names(current, true));
-        let known = self.none_match.as_ref().is_some_and(|tags| tags.names(current, false));
+        let matches = self.matches.as_ref().is_none_or(|tags| tags.names(current));
+        let known = self.none_match.as_ref().is_some_and(|tags| tags.names(current));
         matches && !known
     }
 }
@@ -173,14 +172,13 @@ impl<'h> Preconditions<'h> {
 #[derive(Debug, PartialEq, Eq)]
 enum Precondition<'h> {
     Any,
-    Tags(Vec<EntityTag<'h>>),
+    /// What stands between the quotes of each.
+    Tags(Vec<&'h [u8]>),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct EntityTag<'h> {
-    weak: bool,
-    opaque: &'h [u8],
-}
+/// What proxies add to a tag when they compress an answer.
+const CODINGS: [&[u8]; 8] =
+    [b"-gzip", b"--gzip", b";gzip", b"-br", b";br", b"-zstd", b"-deflate", b";deflate"];
 
 /// A header that is no condition.
 #[derive(Debug, PartialEq, Eq)]
@@ -202,26 +200,26 @@ impl<'h> Precondition<'h> {
         if tags.is_empty() { Err(MalformedCondition) } else { Ok(Some(Self::Tags(tags))) }
     }
 
-    /// Whether the product as it is is among them. A weak tag says that the two are as good
-    /// as equal, which is not good enough for a `strong` comparison.
-    fn names(&self, current: &ProductTag, strong: bool) -> bool {
+    /// Whether the product as it is is among them, as this server or a proxy that compresses answers has named it. No
+    /// tag of ours is weak: one that is has been made so by such a proxy, and still says which version is meant.
+    fn names(&self, current: &ProductTag) -> bool {
         let Self::Tags(tags) = self else { return true };
-        tags.iter().any(|tag| !(strong && tag.weak) && tag.opaque == current.0.as_bytes())
+        tags.iter().any(|tag| {
+            let coding = tag.strip_prefix(current.0.as_bytes());
+            coding.is_some_and(|coding| coding.is_empty() || CODINGS.contains(&coding))
+        })
     }
 }
 
 /// `W/"…" , "…"`, with empty elements, as RFC 9110 (5.6.1) wants them to be taken.
-fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<EntityTag<'h>>) -> Result<(), MalformedCondition> {
+fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<&'h [u8]>) -> Result<(), MalformedCondition> {
     let mut rest = line.trim_ascii();
     while !rest.is_empty() {
         if let Some(behind) = rest.strip_prefix(b",") {
             rest = behind.trim_ascii_start();
             continue;
         }
-        let (weak, quoted) = match rest.strip_prefix(b"W/") {
-            Some(quoted) => (true, quoted),
-            None => (false, rest),
-        };
+        let quoted = rest.strip_prefix(b"W/").unwrap_or(rest);
         let text = quoted.strip_prefix(b"\"").ok_or(MalformedCondition)?;
         let end = text.iter().position(|byte| *byte == b'"').ok_or(MalformedCondition)?;
         let opaque = &text[..end];
@@ -229,7 +227,7 @@ fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<EntityTag<'h>>) -> Result<(), Ma
         if opaque.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
             return Err(MalformedCondition);
         }
-        tags.push(EntityTag { weak, opaque });
+        tags.push(opaque);
         rest = text[end + 1..].trim_ascii_start();
         if !rest.is_empty() && !rest.starts_with(b",") {
             return Err(MalformedCondition);
@@ -261,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_happens_only_if_a_strong_tag_matches() {
+    fn a_change_happens_only_if_a_tag_matches() {
         for (lines, holds) in [
             (&["\"1-7\""][..], true),
             (&["*"], true),
@@ -270,7 +268,12 @@ mod tests {
             (&["\"1-6\"", ",, \"x,y\" ,\"1-7\","], true),
             (&["\"1-6\""], false),
             (&["\"2-7\""], false),
-            (&["W/\"1-7\""], false),
+            (&["W/\"1-7\""], true),
+            (&["\"1-7-gzip\""], true),
+            (&["W/\"1-7;br\""], true),
+            (&["W/\"1-6\""], false),
+            (&["\"1-7-x\""], false),
+            (&["\"1-71\""], false),
             (&["\"\""], false),
         ] {
             let headers = headers(&header::IF_MATCH, lines);

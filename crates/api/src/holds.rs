@@ -1,13 +1,13 @@
 //! A hold as the API shows it.
 
 use holdfast_domain::{CustomerRef, Hold, HoldStatus};
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     problem::{Problem, ProblemKind},
     request::words,
+    shown_time::ShownTime,
 };
 
 /// Units of a product that are kept for a customer for a while.
@@ -34,11 +34,11 @@ pub struct HoldBody {
     #[schema(example = "customer-42")]
     pub customer_ref: Option<String>,
     /// When its time is over.
-    #[schema(value_type = String, format = DateTime)]
-    pub expires_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub expires_at: ShownTime,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub created_at: ShownTime,
     /// The order that used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<i64>,
@@ -59,8 +59,8 @@ impl From<Hold> for HoldBody {
             unit_price: hold.unit_price.to_major_f64(),
             status: HoldState(hold.status),
             customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
-            expires_at: hold.expires_at,
-            created_at: hold.created_at,
+            expires_at: hold.expires_at.into(),
+            created_at: hold.created_at.into(),
             order_id: hold.order_id.map(|id| id.0),
         }
     }

@@ -39,4 +39,5 @@ pub mod routes;
 pub mod sales;
 pub mod serve;
 pub mod settings;
+mod shown_time;
 pub mod stock_ledger;

@@ -26,6 +26,7 @@ use utoipa::openapi::{
 
 pub use domain_values::date_time;
 pub use domain_values::{FilterTime, NamedCustomer, PageLimit, Version, WholeNumber};
+pub(crate) use extract::PREFER;
 pub use extract::{JsonBody, KeyedBody, Query, read, read_element};
 pub use fields::Fields;
 pub use holdfast_request_derive::Request;
@@ -44,6 +45,8 @@ pub struct Reading<'r> {
     pub limits: &'r OrderLimits,
     /// Who sends the request.
     pub caller: &'r Caller,
+    /// Whether an unknown field is wrong: the client asks for that with `Prefer: handling=strict`.
+    pub strict: bool,
 }
 
 /// A body or a query string. To be derived.
@@ -225,7 +228,11 @@ pub(crate) mod tests {
     /// Reads a body that nobody in particular sends.
     pub fn read<T: Request>(body: &str) -> Result<T, Problem> {
         let caller = Caller::anybody();
-        super::read(body.as_bytes(), &Reading { limits: &LIMITS, caller: &caller }, None)
+        super::read(
+            body.as_bytes(),
+            &Reading { limits: &LIMITS, caller: &caller, strict: false },
+            None,
+        )
     }
 
     /// The wrong fields of a body, in the order in which they were found.

@@ -19,9 +19,12 @@ pub fn router(app: App, surface: Surface) -> Router {
         .filter(|bound| surface.has(&bound.endpoint.method, bound.endpoint.access))
         .fold(Router::new(), |router, bound| router.route(bound.endpoint.path, bound.router))
         .with_state(app)
-        .route("/", get(docs::root))
-        .route("/openapi.json", get(async move || docs::openapi(surface)))
-        .merge(docs::swagger_ui())
+        .route("/", get(docs::to_docs))
+        .route("/redoc", get(docs::to_docs))
+        .route("/openapi.json", get(async move |base| docs::openapi(surface, base)))
+        .route("/docs", get(docs::page))
+        .route("/docs/", get(docs::page_below))
+        .route("/docs/{file}", get(docs::file))
         .route("/problems", get(docs::problems::list))
         .route("/problems/{name}", get(docs::problems::get));
     let router = if has_console {

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::shown_time::ShownTime;
+
 /// A flash sale.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Sale)]
@@ -21,11 +23,11 @@ pub struct SaleBody {
     #[schema(example = json!([3]))]
     pub products: Vec<i64>,
     /// When orders are taken from.
-    #[schema(value_type = String, format = DateTime)]
-    pub starts_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub starts_at: ShownTime,
     /// When no order is taken any more.
-    #[schema(value_type = String, format = DateTime)]
-    pub ends_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub ends_at: ShownTime,
     /// The most units of one product for one customer; null for no limit.
     #[schema(example = 2, required = true)]
     pub per_customer: Option<u32>,
@@ -51,8 +53,8 @@ impl SaleBody {
         Self {
             name: sale.name.as_str().to_owned(),
             products: sale.products.iter().map(|id| id.0).collect(),
-            starts_at: sale.starts_at,
-            ends_at: sale.ends_at,
+            starts_at: sale.starts_at.into(),
+            ends_at: sale.ends_at.into(),
             per_customer: sale.per_customer,
             held_back: sale.held_back,
             state,

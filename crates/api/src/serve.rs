@@ -25,11 +25,11 @@ use crate::{
     endpoint::Surface,
     http::{
         ClientAddresses, ConnectionLimits, Fit, HttpMetrics, Listener, Service, ServiceSettings,
-        TooFewFiles, cors, fit_connections,
+        TooFewFiles, fit_connections,
     },
     products::CachedProduct,
     sales,
-    settings::{ConsoleSwitch, Origin, PortSettings, ServeSettings},
+    settings::{ConsoleSwitch, PortSettings, ServeSettings},
 };
 
 mod database_watch;
@@ -165,11 +165,12 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
             answers,
             clients: Arc::clone(&clients),
             own_site: settings.access.own_site(),
+            public_url: settings.access.public_url.clone().filter(|_| surface == Surface::Public),
         };
         let (app, guard) = (app.clone(), Arc::clone(&guard));
         Arc::new(Service::new(app, Arc::clone(&http_metrics), guard, cors, settings))
     };
-    let cors = cors(settings.access.cors_origins.iter().map(Origin::as_str));
+    let cors = settings.access.cors();
     let (public, administrative) = (service(Surface::Public, cors), service(Surface::Admin, None));
 
     tracing::info!(

@@ -1,11 +1,10 @@
 //! An entry of a product's stock ledger as the API shows it.
 
 use holdfast_domain::{LedgerEntry, LedgerReason};
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::request::words;
+use crate::{request::words, shown_time::ShownTime};
 
 /// A change of a product's stock. Each `stock` is the one of the entry before, plus `delta`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -43,8 +42,8 @@ pub struct LedgerBody {
     #[schema(example = "broken in transit")]
     pub reason: Option<String>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    pub created_at: ShownTime,
 }
 
 words! {
@@ -67,7 +66,7 @@ impl From<LedgerEntry> for LedgerBody {
             returned: batch(entry.returned),
             put_on_hold: batch(entry.held),
             reason: entry.note,
-            created_at: entry.created_at,
+            created_at: entry.created_at.into(),
         }
     }
 }

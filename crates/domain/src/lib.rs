@@ -25,6 +25,7 @@ mod quantity;
 mod sale;
 mod stock_allocator;
 mod text;
+pub mod time;
 
 pub use api_key::{KeyName, MAX_KEY_NAME_CHARS};
 pub use customer::{CustomerRef, MAX_CUSTOMER_REF_CHARS};

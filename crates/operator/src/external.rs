@@ -87,7 +87,7 @@ impl ExternalMetrics {
                 refusal.into_response()
             }
         };
-        span.record("http.response.status_code", response.status().as_u16());
+        span.record("http.response.status_code", i64::from(response.status().as_u16()));
         let code = response.status().as_str().to_owned();
         self.metrics.requests.with_label_values(&[target.metric_label(), &code]).inc();
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());

@@ -226,11 +226,11 @@ impl Revoke {
 }
 
 fn cells(key: &KeyBody) -> Vec<Text> {
-    let expired = key.expires_at.is_some_and(|end| end <= Timestamp::now());
+    let expired = key.expires_at.is_some_and(|end| end.0 <= Timestamp::now());
     let state = match (key.revoked_at, key.expires_at) {
         (Some(_), _) => Text::bad("revoked".to_owned()),
         (None, Some(_)) if expired => Text::bad("expired".to_owned()),
-        (None, Some(end)) => Text::good(format!("valid until {end:.0}")),
+        (None, Some(end)) => Text::good(format!("valid until {:.0}", end.0)),
         (None, None) => Text::good("valid".to_owned()),
     };
     vec![
@@ -240,6 +240,6 @@ fn cells(key: &KeyBody) -> Vec<Text> {
         key.customer_ref.clone().into(),
         key.rate_per_second.into(),
         state,
-        format!("{:.0}", key.created_at).into(),
+        format!("{:.0}", key.created_at.0).into(),
     ]
 }

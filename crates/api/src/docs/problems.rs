@@ -1,6 +1,10 @@
 //! The kinds of problems, explained: where the `type` of a problem leads.
 
-use axum::{Json, http::Uri};
+use axum::{
+    Json,
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::{Html, IntoResponse, Response},
+};
 use serde::Serialize;
 
 use crate::problem::{Problem, ProblemKind};
@@ -25,21 +29,64 @@ impl From<ProblemKind> for Explained {
     }
 }
 
-/// All kinds.
-pub async fn list() -> Json<Vec<Explained>> {
-    Json(ProblemKind::ALL.iter().copied().map(Explained::from).collect())
+/// All kinds, for a browser or for a program.
+pub async fn list(headers: HeaderMap) -> Response {
+    if !is_for_a_person(&headers) {
+        let all: Vec<_> = ProblemKind::ALL.iter().copied().map(Explained::from).collect();
+        return varying(Json(all));
+    }
+    let kinds = ProblemKind::ALL.iter().map(|kind| {
+        let (uri, title) = (kind.uri().trim_start_matches('/'), kind.title());
+        format!("<dt><a href=\"{uri}\">{title}</a></dt>\n<dd>{}</dd>\n", html(*kind))
+    });
+    let kinds: String = kinds.collect();
+    varying(page("Problems", &format!("<h1>Problems</h1>\n<dl>\n{kinds}</dl>\n")))
 }
 
 /// One kind.
 ///
 /// # Errors
 /// There is no such kind.
-pub async fn get(uri: Uri) -> Result<Json<Explained>, Problem> {
+pub async fn get(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
-    ProblemKind::ALL
-        .iter()
-        .copied()
-        .find(|kind| kind.uri() == path)
-        .map(|kind| Json(kind.into()))
-        .ok_or_else(|| Problem::new(ProblemKind::NotFound))
+    let kind = ProblemKind::ALL.iter().copied().find(|kind| kind.uri() == path);
+    let kind = kind.ok_or_else(|| Problem::new(ProblemKind::NotFound))?;
+    if !is_for_a_person(&headers) {
+        return Ok(varying(Json(Explained::from(kind))));
+    }
+    let (title, status) = (kind.title(), kind.status());
+    let text = format!(
+        "<h1>{title}</h1>\n<p>HTTP {status}, type <code>{path}</code></p>\n<p>{}</p>\n",
+        html(kind)
+    );
+    Ok(varying(page(title, &text)))
+}
+
+/// A browser names HTML in `Accept`; programs name JSON, or nothing at all.
+fn is_for_a_person(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+fn varying(answer: impl IntoResponse) -> Response {
+    let mut answer = answer.into_response();
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
+}
+
+fn page(title: &str, text: &str) -> Html<String> {
+    Html(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
+         <style>body {{ font: 1rem/1.5 sans-serif; max-width: 45rem; margin: 2rem auto; padding: 0 1rem }}</style>\n\
+         </head>\n<body>\n{text}</body>\n</html>\n"
+    ))
+}
+
+/// The explanation, in which backticks stand around code.
+fn html(kind: ProblemKind) -> String {
+    let parts = kind.explanation().split('`').enumerate().map(|(at, part)| {
+        let part = part.replace('&', "&amp;").replace('<', "&lt;");
+        if at % 2 == 1 { format!("<code>{part}</code>") } else { part }
+    });
+    parts.collect()
 }

@@ -6,13 +6,16 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::CorsLayer;
 
 use super::request_id::X_REQUEST_ID;
-use crate::idempotency;
+use crate::{idempotency, request::PREFER};
 
 /// How long a browser may remember that it was let in.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// Lets in pages of these origins; `None` if there are none. Never with cookies: nothing here goes by cookies.
-pub fn cors<'o>(origins: impl IntoIterator<Item = &'o str>) -> Option<CorsLayer> {
+/// Lets in pages of these origins, which may also send the `further` headers; `None` if there are none. Never with cookies: nothing here goes by cookies.
+pub fn cors<'o>(
+    origins: impl IntoIterator<Item = &'o str>,
+    further: &[HeaderName],
+) -> Option<CorsLayer> {
     // What is no header cannot be an origin either; the settings have seen to that.
     let origins: Vec<HeaderValue> =
         origins.into_iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
@@ -26,7 +29,10 @@ pub fn cors<'o>(origins: impl IntoIterator<Item = &'o str>) -> Option<CorsLayer>
         header::IF_NONE_MATCH,
         idempotency::HEADER,
         X_REQUEST_ID,
+        PREFER,
         HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("baggage"),
     ];
     let shown = [
         header::ETAG,
@@ -41,7 +47,7 @@ pub fn cors<'o>(origins: impl IntoIterator<Item = &'o str>) -> Option<CorsLayer>
     let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(sent)
+        .allow_headers(sent.into_iter().chain(further.iter().cloned()).collect::<Vec<_>>())
         .expose_headers(shown)
         .max_age(REMEMBERED);
     Some(layer)

@@ -62,7 +62,8 @@ impl RequestTrace {
         if self.span.is_none() {
             return;
         }
-        self.span.record("http.response.status_code", status.as_u16());
+        // An integer in the export, which only this type of number is.
+        self.span.record("http.response.status_code", i64::from(status.as_u16()));
         // What the client did wrong is no error of the server's.
         if status.is_server_error() {
             self.span.record("error.type", status.as_str());

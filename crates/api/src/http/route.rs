@@ -6,10 +6,11 @@
 use std::sync::LazyLock;
 
 use axum::http::Method;
+use utoipa::openapi::path::ParameterIn;
 
 use crate::{
     access::Access,
-    endpoint::{Endpoint, Surface},
+    endpoint::{BoundEndpoint, Surface},
     routes,
 };
 
@@ -20,8 +21,7 @@ pub struct Route(usize);
 /// Labels of what is no endpoint, in the order of their numbers.
 const OTHERS: [&str; 3] = ["/docs", "unmatched", "/console"];
 
-static PATHS: LazyLock<Vec<Path>> =
-    LazyLock::new(|| paths(routes::all().into_iter().map(|bound| bound.endpoint)));
+static PATHS: LazyLock<Vec<Path>> = LazyLock::new(|| paths(routes::all()));
 
 /// A path with its endpoints.
 #[derive(Debug)]
@@ -32,17 +32,45 @@ struct Path {
     /// What stands after the part that varies; `None` where no part does.
     suffix: Option<&'static str>,
     label: &'static str,
-    methods: Vec<(Method, Access)>,
+    methods: Vec<Served>,
+}
+
+/// A method of a path.
+#[derive(Debug)]
+struct Served {
+    method: Method,
+    access: Access,
+    takes: Takes,
+}
+
+/// What an endpoint takes besides its path.
+#[derive(Debug)]
+pub struct Takes {
+    /// The names of the parameters of its query.
+    pub query: Vec<String>,
+    /// Whether it takes a body.
+    pub body: bool,
+}
+
+impl From<BoundEndpoint> for (&'static str, Served) {
+    fn from(bound: BoundEndpoint) -> Self {
+        let BoundEndpoint { endpoint, description, .. } = bound;
+        let parameters = description.parameters.into_iter();
+        let query = parameters.filter(|parameter| parameter.parameter_in == ParameterIn::Query);
+        let query = query.map(|parameter| parameter.name).collect();
+        let takes = Takes { query, body: description.body.is_some() };
+        (endpoint.path, Served { method: endpoint.method, access: endpoint.access, takes })
+    }
 }
 
 /// Paths without a part that varies come first: `/dead-letters/replay` is not `/dead-letters/{id}`.
-fn paths(endpoints: impl Iterator<Item = Endpoint>) -> Vec<Path> {
+fn paths(endpoints: Vec<BoundEndpoint>) -> Vec<Path> {
     let mut paths: Vec<Path> = Vec::new();
     for endpoint in endpoints {
-        let method = (endpoint.method, endpoint.access);
-        match paths.iter_mut().find(|path| path.template == endpoint.path) {
+        let (template, method) = endpoint.into();
+        match paths.iter_mut().find(|path| path.template == template) {
             Some(path) => path.methods.push(method),
-            None => paths.push(Path::new(endpoint.path, method)),
+            None => paths.push(Path::new(template, method)),
         }
     }
     paths.sort_by_key(|path| path.suffix.is_some());
@@ -50,14 +78,20 @@ fn paths(endpoints: impl Iterator<Item = Endpoint>) -> Vec<Path> {
 }
 
 impl Path {
-    fn new(template: &'static str, method: (Method, Access)) -> Self {
+    fn new(template: &'static str, method: Served) -> Self {
         let (prefix, suffix) = match template.split_once('{') {
             Some((prefix, rest)) => (prefix, rest.split_once('}').map(|(_, suffix)| suffix)),
             None => (template, None),
         };
         // Probes are counted together.
-        let label = if method.1 == Access::Open { "/health" } else { template };
+        let label = if method.access == Access::Open { "/health" } else { template };
         Self { template, prefix, suffix, label, methods: vec![method] }
+    }
+
+    /// The endpoint for a method; HEAD is a GET whose answer has no body.
+    fn served(&self, method: &Method) -> Option<&Served> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.methods.iter().find(|served| served.method == *method)
     }
 
     fn has(&self, path: &str) -> bool {
@@ -72,7 +106,7 @@ impl Path {
 }
 
 impl Route {
-    /// `/`, `/docs` and below, `/openapi.json`, `/problems` and below
+    /// `/`, `/docs` and below, `/redoc`, `/openapi.json`, `/problems` and below
     pub const DOCS: Self = Self(0);
     /// What is nowhere.
     pub const UNMATCHED: Self = Self(1);
@@ -91,7 +125,7 @@ impl Route {
             return Self(OTHERS.len() + at);
         }
         let below = |parent: &str| path.strip_prefix(parent).is_some_and(|rest| !rest.is_empty());
-        let is_docs = matches!(path, "" | "/docs" | "/openapi.json" | "/problems")
+        let is_docs = matches!(path, "" | "/docs" | "/redoc" | "/openapi.json" | "/problems")
             || below("/docs/")
             || path.strip_prefix("/problems/").is_some_and(|name| !name.contains('/'));
         let is_console = path
@@ -109,17 +143,20 @@ impl Route {
         let Some(path) = self.path() else {
             return self != Self::CONSOLE || surface == Surface::Admin;
         };
-        path.methods.iter().any(|(method, access)| surface.has(method, *access))
+        path.methods.iter().any(|served| surface.has(&served.method, served.access))
     }
 
     /// Who may send such a request. A method that the path does not have needs what a change needs there.
     pub fn access(self, method: &Method) -> Access {
         let Some(path) = self.path() else { return Access::Open };
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        let known = path.methods.iter().find(|(known, _)| known == method);
-        let change = || path.methods.iter().find(|(known, _)| known != Method::GET);
-        let needed = known.or_else(change).or(path.methods.first());
-        needed.map_or(Access::Open, |(_, access)| *access)
+        let change = || path.methods.iter().find(|served| served.method != Method::GET);
+        let needed = path.served(method).or_else(change).or(path.methods.first());
+        needed.map_or(Access::Open, |served| served.access)
+    }
+
+    /// What the endpoint of such a request takes, if there is one.
+    pub fn takes(self, method: &Method) -> Option<&'static Takes> {
+        Some(&self.path()?.served(method)?.takes)
     }
 
     /// Its number, below [`Self::count`].
@@ -140,7 +177,7 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Scope;
+    use crate::{access::Scope, endpoint::Endpoint};
 
     #[test]
     fn a_path_belongs_to_its_route_with_and_without_a_slash() {

@@ -32,8 +32,9 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    Client, ClientAddresses, HttpMetrics, OwnSite, RequestIds, Route, charged::Charged,
-    connection::wire, protection::protect, request_id::X_REQUEST_ID, request_trace::RequestTrace,
+    Client, ClientAddresses, HttpMetrics, OwnSite, PublicBase, RequestIds, Route, charged::Charged,
+    connection::wire, expected, protection::protect, request_id::X_REQUEST_ID,
+    request_trace::RequestTrace,
 };
 use crate::{
     access::{Access, Caller, Guard},
@@ -60,6 +61,8 @@ pub struct ServiceSettings {
     pub clients: Arc<ClientAddresses>,
     /// Where nobody is asked for a key: what keeps pages of other sites out.
     pub own_site: Option<OwnSite>,
+    /// The address by which clients reach the API, if it is set.
+    pub public_url: Option<PublicBase>,
 }
 
 /// An answer of so many bytes is kept without a charge.
@@ -170,6 +173,11 @@ impl Service {
             *request.uri_mut() = without_last_slash(request.uri());
         }
 
+        let forwarded = || PublicBase::forwarded(client, request.headers());
+        let base = self.settings.public_url.clone().or_else(forwarded);
+        if let (Some(base), Route::DOCS) = (&base, route) {
+            request.extensions_mut().insert(base.clone());
+        }
         let trace = RequestTrace::begin(&request, route, &id);
         let about =
             holdfast_telemetry::RequestContext { id: id.into_header(), trace_id: trace.id() };
@@ -197,6 +205,9 @@ impl Service {
         let headers = response.headers_mut();
         if let Some(id) = id {
             headers.insert(X_REQUEST_ID, id);
+        }
+        if let Some(base) = base {
+            base.complete(headers);
         }
         protect(headers, route);
         if self.closing.load(Ordering::Relaxed) {
@@ -269,6 +280,13 @@ impl Service {
     /// router's allocations and a tenth of a request's instructions; the router leads to the very
     /// same functions.
     async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
+        let request = match route.takes(request.method()) {
+            Some(takes) => match expected::check(request, takes, self.app.body.time).await {
+                Ok(request) => request,
+                Err(problem) => return problem.into_response(),
+            },
+            None => request,
+        };
         if Some(route) == self.orders && request.method() == Method::POST {
             let (parts, body) = request.into_parts();
             match KeyedBody::receive(&parts.headers, body, &self.app, &caller).await {

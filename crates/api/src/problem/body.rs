@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{FieldError, Problem, ProblemKind};
+use crate::shown_time::ShownTime;
 
 /// An RFC 9457 problem.
 #[derive(Serialize, ToSchema)]
@@ -49,8 +50,8 @@ pub struct ProblemBody<'a> {
     current_price: Option<f64>,
     /// With a sale that is not open yet: when it will be, unless it is held back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    starts_at: Option<jiff::Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
+    starts_at: Option<ShownTime>,
     /// With a version conflict: the product's version now.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
@@ -74,7 +75,7 @@ impl Problem {
             left: inner.facts.left,
             limit: inner.facts.limit,
             current_price: inner.facts.current_price,
-            starts_at: inner.facts.starts_at,
+            starts_at: inner.facts.starts_at.map(ShownTime),
             version: inner.facts.version,
             state: inner.facts.state,
         }

@@ -219,7 +219,10 @@ mod tests {
     /// Reads a value of a body.
     fn json<T: Value>(text: &str) -> Result<T, Wrong> {
         let raw = RawValue::from_string(text.to_owned()).unwrap();
-        T::read(Input::Json(&raw), &Reading { limits: &LIMITS, caller: &Caller::anybody() })
+        T::read(
+            Input::Json(&raw),
+            &Reading { limits: &LIMITS, caller: &Caller::anybody(), strict: false },
+        )
     }
 
     #[test]

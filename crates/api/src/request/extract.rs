@@ -3,9 +3,9 @@
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderName, request::Parts},
 };
-use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::{ObjectBuilder, path::ParameterIn, schema::Type};
 
 use super::{Fields, Input, Reading, Request, add_components, examples};
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
     problem::{FieldError, Problem, ProblemKind},
 };
 
+/// The header by which a client asks for strict handling.
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+
 /// Reads a body. `error` is wrong besides.
 ///
 /// # Errors
@@ -27,7 +30,7 @@ pub fn read<T: Request>(
     error: Option<FieldError>,
 ) -> Result<T, Problem> {
     let text = JsonText::check(body)?;
-    let mut fields = Fields::of_json(&text, T::NAMES)?;
+    let mut fields = Fields::of_json(&text, T::NAMES, reading.strict)?;
     let value = T::read(&mut fields, reading);
     if let Some(error) = error {
         fields.add(error);
@@ -59,7 +62,8 @@ impl<T: Request> FromRequest<App> for JsonBody<T> {
         let (parts, body) = request.into_parts();
         let caller: Caller = parts.extensions.get().cloned().unwrap_or_default();
         let body = receive(&parts.headers, body, app.body).await?;
-        read(&body, &Reading { limits: &app.limits, caller: &caller }, None).map(Self)
+        let strict = prefers_strict(&parts.headers);
+        read(&body, &Reading { limits: &app.limits, caller: &caller, strict }, None).map(Self)
     }
 }
 
@@ -84,7 +88,8 @@ impl<T: Request> KeyedBody<T> {
         caller: &Caller,
     ) -> Result<Self, Problem> {
         let body = receive(headers, body, app.body).await?;
-        Self::read(headers, &body, &Reading { limits: &app.limits, caller })
+        let strict = prefers_strict(headers);
+        Self::read(headers, &body, &Reading { limits: &app.limits, caller, strict })
     }
 
     /// Reads both.
@@ -133,13 +138,27 @@ impl<T: Request> FromRequestParts<App> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let caller: Caller = parts.extensions.get().cloned().unwrap_or_default();
-        let reading = Reading { limits: &app.limits, caller: &caller };
+        let reading = Reading { limits: &app.limits, caller: &caller, strict: false };
         Self::read(parts.uri.query(), &reading).map(Self)
     }
 }
 
+/// Whether a client wants a body refused that has unknown fields (`Prefer: handling=strict`, RFC 7240).
+fn prefers_strict(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split([',', ';'])).any(|preference| {
+        preference.split_once('=').is_some_and(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("handling")
+                && value.trim().trim_matches('"').eq_ignore_ascii_case("strict")
+        })
+    })
+}
+
 impl<T: Request> Argument for JsonBody<T> {
     fn describe(description: &mut Description) {
+        let about = "`handling=strict`: a body with an unknown field is refused; otherwise such a field is passed over";
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        description.parameter(ParameterIn::Header, "Prefer", about, text.into());
         description.body(T::NAME, examples::<T>());
         add_components::<T>(&mut description.components);
         let first =

@@ -15,6 +15,8 @@ use crate::{
 
 /// Most requests have no more fields than this.
 const INLINE: usize = 8;
+/// The most unknown fields that one answer names.
+const UNKNOWN_MAX: usize = 20;
 
 /// The fields that an endpoint knows, and what is wrong with them, so that one answer can name it all.
 #[derive(Debug)]
@@ -23,21 +25,24 @@ pub struct Fields<'b> {
     values: FoundFields<'b>,
     errors: Vec<FieldError>,
     not_json: bool,
+    /// An unknown field is wrong.
+    strict: bool,
 }
 
 type FoundFields<'b> = SmallVec<[Option<Input<'b>>; INLINE]>;
 
 impl<'b> Fields<'b> {
-    /// Finds the fields of a body called `names`. Others are passed over, however they look.
+    /// Finds the fields of a body called `names`. Others are passed over, however they look, unless it is to be `strict`.
     ///
     /// # Errors
     /// Text that is not JSON: where it breaks tells the field.
     pub fn of_json(
         text: &'b JsonText<'_>,
         names: &'static [&'static str],
+        strict: bool,
     ) -> Result<Self, Problem> {
         let place = RefCell::new(Place::Body);
-        let mut fields = Self::new(names, text.is_not_json());
+        let mut fields = Self { strict, ..Self::new(names, text.is_not_json()) };
         let mut deserializer = serde_json::Deserializer::from_str(text.text());
         let object = ObjectVisitor { fields: &mut fields, place: &place };
         let read = deserializer.deserialize_map(object).and_then(|()| deserializer.end());
@@ -72,7 +77,13 @@ impl<'b> Fields<'b> {
     }
 
     fn new(names: &'static [&'static str], not_json: bool) -> Self {
-        Self { names, values: smallvec![None; names.len()], errors: Vec::new(), not_json }
+        Self {
+            names,
+            values: smallvec![None; names.len()],
+            errors: Vec::new(),
+            not_json,
+            strict: false,
+        }
     }
 
     fn found(&mut self, at: usize, value: Input<'b>) {
@@ -81,6 +92,13 @@ impl<'b> Fields<'b> {
             if self.errors.iter().all(|error| error.field != name) {
                 self.wrong(name, "must not be given twice");
             }
+        }
+    }
+
+    fn unknown(&mut self, name: &str) {
+        if self.errors.len() < UNKNOWN_MAX && self.errors.iter().all(|error| error.field != name) {
+            let there_are = self.names.join(", ");
+            self.wrong(name.to_owned(), format!("is no field here; there are {there_are}"));
         }
     }
 
@@ -231,14 +249,14 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let names = self.fields.names;
         while let Some(key) = map.next_key_seed(KeySeed { names, place: self.place })? {
-            match key {
-                Some(at) => {
-                    let value: &'de RawValue = map.next_value()?;
-                    self.fields.found(at, Input::Json(value));
+            if let Some(at) = key {
+                let value: &'de RawValue = map.next_value()?;
+                self.fields.found(at, Input::Json(value));
+            } else {
+                if let (true, Place::Other(name)) = (self.fields.strict, &*self.place.borrow()) {
+                    self.fields.unknown(name);
                 }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                map.next_value::<IgnoredAny>()?;
             }
             self.place.replace(Place::Body);
         }

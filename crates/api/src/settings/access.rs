@@ -2,14 +2,16 @@
 
 use std::{str::FromStr, time::Duration};
 
+use axum::http::HeaderName;
 use clap::{ArgAction, Args, ValueEnum};
 use holdfast_telemetry::settings::{MustBe, milliseconds, whole};
 use holdfast_throttle::ThrottleSettings;
+use tower_http::cors::CorsLayer;
 
 use super::RedisCacheSettings;
 use crate::{
     access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm},
-    http::{HostName, OwnSite, Proxies},
+    http::{HostName, OwnSite, Proxies, PublicBase, cors},
 };
 
 /// How often the counts of requests are added up in Redis.
@@ -67,6 +69,15 @@ pub struct AccessSettings {
     /// with commas between them; none unless set
     #[arg(long, env = "HOLDFAST_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
+    /// Names of further request headers that these pages may send, with commas between them, besides those that the API
+    /// and traces use
+    #[arg(long, env = "HOLDFAST_CORS_HEADERS", value_delimiter = ',')]
+    pub cors_headers: Vec<HeaderName>,
+    /// The address by which clients reach the API, such as <https://shop.example/api>: what stands before each path in
+    /// `Location`, `Link`, redirects and the OpenAPI document. Unless set, what a proxy in `HOLDFAST_TRUSTED_PROXIES` says in
+    /// `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`
+    #[arg(long, env = "HOLDFAST_PUBLIC_URL")]
+    pub public_url: Option<PublicBase>,
 }
 
 /// Whether requests need a key or token.
@@ -148,6 +159,11 @@ impl AccessSettings {
             || self.cors_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
         (self.auth == Auth::Off)
             .then(|| OwnSite { hosts: self.allowed_hosts.clone(), origins: origins() })
+    }
+
+    /// What lets pages of other origins in, if there are any.
+    pub fn cors(&self) -> Option<CorsLayer> {
+        cors(self.cors_origins.iter().map(Origin::as_str), &self.cors_headers)
     }
 
     /// How callers are known; `None`: nobody is asked.

@@ -60,7 +60,7 @@ async fn a_stale_write_changes_nothing() {
     assert_eq!(server.api.get(&path).await.header("etag"), current);
 
     let before = server.contents().await;
-    for stale in [created.as_str(), "\"x\"", &format!("W/{current}")] {
+    for stale in [created.as_str(), "\"x\"", &format!("W/{created}")] {
         let answer = put(("if-match", stale), json!({ "price": 6 })).await;
         assert_eq!(answer.status, 412, "{stale}: {}", answer.text);
         let problem = answer.problem();

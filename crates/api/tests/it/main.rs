@@ -28,6 +28,7 @@ mod lists;
 mod locked_rows;
 mod making_room;
 mod malformed;
+mod manners;
 mod model;
 mod observability;
 mod oidc;

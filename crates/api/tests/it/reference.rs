@@ -63,12 +63,14 @@ async fn a_client_of_the_reference_api_finds_everything_as_it_expects() {
     for path in ["/health", "/health/"] {
         assert_eq!(api.get(path).await.json()["status"], "ok");
     }
-    let docs = api.get("/docs/").await;
-    assert!(docs.status == 200 && docs.text.contains("swagger-ui"), "{}", docs.text);
-    for path in ["/", "/docs"] {
+    for path in ["/docs", "/docs/", "/docs/index.html", "/docs/swagger-initializer.js"] {
+        let docs = api.get(path).await;
+        assert!(docs.status == 200 && docs.text.contains("swagger-ui"), "{path}: {}", docs.text);
+    }
+    for path in ["/", "/redoc"] {
         let answer = api.get(path).await;
         assert!((300..400).contains(&answer.status));
-        assert_eq!(answer.header("location"), "/docs/");
+        assert_eq!(answer.header("location"), "/docs");
     }
 }
 

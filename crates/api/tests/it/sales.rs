@@ -293,15 +293,15 @@ async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
     let answer = server.admin.put("/sales/black-friday", &sale).await;
     // Twelve in Berlin is eleven in London.
     let shown = json!({
-        "name": "black-friday", "products": [product], "starts_at": "2036-11-27T10:00:00Z",
-        "ends_at": "2036-11-27T11:00:00Z", "per_customer": 2, "held_back": false, "state": "upcoming",
+        "name": "black-friday", "products": [product], "starts_at": "2036-11-27T10:00:00.000000Z",
+        "ends_at": "2036-11-27T11:00:00.000000Z", "per_customer": 2, "held_back": false, "state": "upcoming",
     });
     assert_eq!((answer.status, answer.json()), (200, shown.clone()));
     assert_eq!(server.admin.get("/sales").await.json(), json!([shown]));
     let one = server.admin.get("/sales/black-friday").await.json();
     assert_eq!((&one["state"], &one["report"]["left"]), (&json!("upcoming"), &json!(10)));
     let refused = server.order(product, 1).await.problem();
-    assert_eq!(refused["starts_at"], "2036-11-27T10:00:00Z");
+    assert_eq!(refused["starts_at"], "2036-11-27T10:00:00.000000Z");
 
     let wrong = json!({
         "products": [], "starts_at": "soon", "ends_at": 5, "per_customer": 0, "held_back": "no",

@@ -18,7 +18,7 @@ const LIMITS: OrderLimits =
 
 fuzz_target!(|body: &[u8]| {
     let caller = Caller::anybody();
-    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let reading = Reading { limits: &LIMITS, caller: &caller, strict: false };
     let hold = request::read::<NewHold>(body, &reading, None)
         .and_then(|hold| hold.of(&caller, None, &LIMITS));
     match hold {

@@ -18,7 +18,7 @@ const LIMITS: OrderLimits =
 
 fuzz_target!(|text: &str| {
     let caller = Caller::anybody();
-    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let reading = Reading { limits: &LIMITS, caller: &caller, strict: false };
     let _ = Query::<ListProducts>::read(Some(text), &reading);
     let _ = Query::<ListDeadLetters>::read(Some(text), &reading);
     if let Ok(asked) = Query::<ListOrders>::read(Some(text), &reading) {

@@ -190,7 +190,7 @@ impl Webhook {
             otel.kind = "client",
             http.request.method = "POST",
             server.address = self.settings.target.uri().host(),
-            server.port = self.settings.target.uri().port_u16(),
+            server.port = self.settings.target.uri().port_u16().map(i64::from),
             http.response.status_code = tracing::field::Empty,
         )
     }
@@ -223,7 +223,7 @@ impl Webhook {
         if answer::taken(head.status) == Taken::Never {
             handover.not_taken();
         }
-        Span::current().record("http.response.status_code", head.status.as_u16());
+        Span::current().record("http.response.status_code", i64::from(head.status.as_u16()));
         let excerpt = answer::read(head.status, body, deadline).await;
         answer::interpret(&head, &excerpt, SystemTime::now())
     }

@@ -12,14 +12,14 @@ use crate::{
 
 /// Calls `with` for requests of nobody in particular.
 fn reading<T>(with: impl FnOnce(&Reading<'_>) -> T) -> T {
-    with(&Reading { limits: &LIMITS, caller: &Caller::anybody() })
+    with(&Reading { limits: &LIMITS, caller: &Caller::anybody(), strict: false })
 }
 
 /// Reads `a` and `b` as whole numbers; gives the wrong fields in the order they were found.
 fn wrong(body: &str) -> Vec<String> {
     let read = || {
         let text = JsonText::check(body.as_bytes())?;
-        let mut fields = Fields::of_json(&text, &["a", "b"])?;
+        let mut fields = Fields::of_json(&text, &["a", "b"], false)?;
         reading(|reading| {
             fields.required::<i64>(0, reading);
             fields.optional::<i64>(1, reading);
@@ -33,6 +33,21 @@ fn wrong(body: &str) -> Vec<String> {
             problem.fields().map(ToOwned::to_owned).collect()
         }
     }
+}
+
+#[test]
+fn unknown_fields_are_named_if_the_client_wants_that() {
+    let unknown = |body: &str, strict| {
+        let text = JsonText::check(body.as_bytes()).unwrap();
+        let fields = Fields::of_json(&text, &["a", "b"], strict).unwrap();
+        fields.into_errors().into_iter().map(|error| error.field.into_owned()).collect::<Vec<_>>()
+    };
+    let body = r#"{"a":1,"c":[{"d":1}],"B":null,"c":2}"#;
+    assert_eq!(unknown(body, true), ["c", "B"]);
+    assert!(unknown(body, false).is_empty());
+    let many: Vec<_> = (0..1000).map(|number| format!("\"x{number}\":1")).collect();
+    let many = format!("{{{}}}", many.join(","));
+    assert_eq!(unknown(&many, true).len(), UNKNOWN_MAX);
 }
 
 #[test]
@@ -66,7 +81,7 @@ fn every_wrong_field_is_named() {
 #[test]
 fn null_and_missing_are_told_apart() {
     let text = JsonText::check(br#"{"a":null}"#).unwrap();
-    let mut fields = Fields::of_json(&text, &["a", "b"]).unwrap();
+    let mut fields = Fields::of_json(&text, &["a", "b"], false).unwrap();
     assert_eq!(reading(|reading| fields.nullable::<i64>(0, reading)), Some(None));
     assert_eq!(reading(|reading| fields.nullable::<i64>(1, reading)), None);
     fields.finish().unwrap();
@@ -92,7 +107,7 @@ fn every_wrong_parameter_of_a_query_is_named() {
 #[test]
 fn a_refused_field_is_not_read() {
     let text = JsonText::check(br#"{"a":"x"}"#).unwrap();
-    let mut fields = Fields::of_json(&text, &["a", "b"]).unwrap();
+    let mut fields = Fields::of_json(&text, &["a", "b"], false).unwrap();
     fields.refuse("a", "must not be given");
     fields.refuse("b", "must not be given");
     assert_eq!(reading(|reading| fields.optional::<i64>(0, reading)), None);
@@ -104,7 +119,7 @@ proptest! {
     #[test]
     fn what_is_json_is_decided_as_serde_json_does(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
         let text = JsonText::check(body.as_bytes()).unwrap();
-        let ours = Fields::of_json(&text, &["a", "b"]).is_ok();
+        let ours = Fields::of_json(&text, &["a", "b"], false).is_ok();
         let theirs = serde_json::from_str::<IgnoredAny>(&body).is_ok();
         prop_assert_eq!(ours, theirs, "{}", body);
     }
@@ -120,7 +135,7 @@ proptest! {
         object.insert("a".to_owned(), number.into());
         let body = serde_json::Value::from(object).to_string();
         let text = JsonText::check(body.as_bytes()).unwrap();
-        let mut fields = Fields::of_json(&text, &["a"]).unwrap();
+        let mut fields = Fields::of_json(&text, &["a"], false).unwrap();
         prop_assert_eq!(reading(|reading| fields.required::<i64>(0, reading)), Some(number));
     }
 }

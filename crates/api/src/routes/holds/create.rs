@@ -134,8 +134,8 @@ pub(super) async fn create(
             unit_price: hold.unit_price.to_major_f64(),
             status: HoldState(HoldStatus::Active),
             customer_ref: hold.customer_ref.map(CustomerRef::into_inner),
-            expires_at: hold.created_at.checked_add(hold.lasts).map_err(Problem::internal)?,
-            created_at: hold.created_at,
+            expires_at: hold.created_at.checked_add(hold.lasts).map_err(Problem::internal)?.into(),
+            created_at: hold.created_at.into(),
             order_id: None,
         }),
         HoldDecision::Repeated(id) => {

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use holdfast_domain::{CustomerRef, OrderLine};
+use holdfast_domain::{CustomerRef, OrderLine, time};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,6 +20,7 @@ const ACCEPTED: &str = "order.accepted";
 struct WebhookEvent<'a> {
     r#type: &'static str,
     /// The time of the event, so every attempt has the same.
+    #[serde(serialize_with = "time::serialize")]
     timestamp: jiff::Timestamp,
     data: OrderData<'a>,
 }
@@ -33,6 +34,7 @@ struct OrderData<'a> {
     customer_ref: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
+    #[serde(serialize_with = "time::serialize")]
     created_at: jiff::Timestamp,
 }
 

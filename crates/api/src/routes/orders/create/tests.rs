@@ -5,7 +5,7 @@ use crate::request::{Reading, tests::LIMITS};
 
 fn keyed(headers: &HeaderMap, body: &str) -> Result<PlaceOrder, Problem> {
     let caller = Caller::anybody();
-    let reading = Reading { limits: &LIMITS, caller: &caller };
+    let reading = Reading { limits: &LIMITS, caller: &caller, strict: false };
     let KeyedBody { key, body } = KeyedBody::<NewOrder>::read(headers, body.as_bytes(), &reading)?;
     body.of(&caller, key.as_ref())
 }

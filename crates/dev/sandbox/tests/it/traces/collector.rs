@@ -117,6 +117,13 @@ fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
         other => format!("{other:?}"),
     };
     let value = |attribute: &KeyValue| attribute.value.as_ref()?.value.as_ref().map(text);
+    for attribute in attributes {
+        let is_number = ["status_code", ".port", ".size", ".count"];
+        if is_number.iter().any(|end| attribute.key.ends_with(end)) {
+            let value = attribute.value.as_ref().and_then(|value| value.value.as_ref());
+            assert!(matches!(value, Some(Value::IntValue(_))), "{attribute:?}");
+        }
+    }
     attributes
         .iter()
         .map(|attribute| (attribute.key.clone(), value(attribute).unwrap_or_default()))
