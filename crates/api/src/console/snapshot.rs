@@ -27,13 +27,17 @@ pub struct StatsBody {
     #[schema(example = 5)]
     window_seconds: usize,
     /// Orders of this process; null in its first second.
+    #[schema(required = true)]
     orders: Option<OrdersBody>,
     /// How requests wait for stock in this process; null in its first second.
+    #[schema(required = true)]
     admission: Option<AdmissionBody>,
     /// The queue between the API and all workers; null while it is unknown, because Redis does not answer or no worker has
     /// run yet.
+    #[schema(required = true)]
     queue: Option<QueueBody>,
     /// Orders that are not done; null while the database does not answer.
+    #[schema(required = true)]
     backlog: Option<BacklogBody>,
 }
 
@@ -89,7 +93,7 @@ struct AdmissionBody {
     /// Time of a commit, in milliseconds.
     commit_ms: QuantilesBody,
     /// Requests in a batch, on average; null if there was no batch.
-    #[schema(example = 31.5)]
+    #[schema(required = true, example = 31.5)]
     batch_size: Option<f64>,
 }
 
@@ -98,10 +102,10 @@ struct AdmissionBody {
 #[schema(as = Quantiles)]
 struct QuantilesBody {
     /// Half of all took at most that.
-    #[schema(example = 0.8)]
+    #[schema(required = true, example = 0.8)]
     p50: Option<f64>,
     /// 99 of 100 took at most that.
-    #[schema(example = 3.1)]
+    #[schema(required = true, example = 3.1)]
     p99: Option<f64>,
 }
 
@@ -119,7 +123,7 @@ struct QueueBody {
     #[schema(example = 0)]
     later: u64,
     /// How long the oldest order that no worker has taken yet waits, in seconds; null if none waits.
-    #[schema(example = 0.4)]
+    #[schema(required = true, example = 0.4)]
     oldest_seconds: Option<f64>,
     /// Workers that asked for orders in the last `workers_seen_within_seconds`.
     #[schema(example = 2)]

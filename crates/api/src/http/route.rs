@@ -154,9 +154,10 @@ impl Route {
         needed.map_or(Access::Open, |served| served.access)
     }
 
-    /// What the endpoint of such a request takes, if there is one.
-    pub fn takes(self, method: &Method) -> Option<&'static Takes> {
-        Some(&self.path()?.served(method)?.takes)
+    /// What the endpoint of such a request takes, if there is one on this port.
+    pub fn takes(self, method: &Method, surface: Surface) -> Option<&'static Takes> {
+        let served = self.path()?.served(method)?;
+        surface.has(&served.method, served.access).then_some(&served.takes)
     }
 
     /// Its number, below [`Self::count`].

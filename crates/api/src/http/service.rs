@@ -280,7 +280,7 @@ impl Service {
     /// router's allocations and a tenth of a request's instructions; the router leads to the very
     /// same functions.
     async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
-        let request = match route.takes(request.method()) {
+        let request = match route.takes(request.method(), self.settings.surface) {
             Some(takes) => match expected::check(request, takes, self.app.body.time).await {
                 Ok(request) => request,
                 Err(problem) => return problem.into_response(),
