@@ -194,7 +194,7 @@ async fn wait_for_schema(store: &Store) {
     while let Err(error) = store.check_schema().await {
         if !logged {
             let error = holdfast_telemetry::Chain(&error);
-            tracing::warn!(%error, "waiting for the database's schema");
+            tracing::warn!(%error, "waiting for the database schema");
             logged = true;
         }
         tokio::time::sleep(SCHEMA_INTERVAL).await;

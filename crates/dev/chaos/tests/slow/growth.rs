@@ -251,7 +251,8 @@ impl<'a> Environment<'a> {
         self.end(worker).await;
         let explained = since.read(self.postgres);
         let found = explained.iter().filter(|it| is_sweep(it) && it.returned > 0);
-        assert_eq!(found.clone().map(|it| it.returned).sum::<u64>(), LOST.unsigned_abs());
+        // With the first worker the queue is new, so it looks for orders that were published, too.
+        assert!(found.clone().map(|it| it.returned).sum::<u64>() >= LOST.unsigned_abs());
         costs.insert("a sweep that finds 100 orders", cost(found, 1));
         let idle = explained.iter().filter(|it| is_sweep(it) && it.returned == 0);
         costs.insert("a sweep that finds nothing", cost(idle.rev().take(10), 10));

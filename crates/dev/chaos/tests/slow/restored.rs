@@ -45,7 +45,7 @@ async fn stock(environment: &Environment) -> Option<i64> {
 async fn noticed(environment: &Environment, times: usize) {
     until("the API has noticed", async || {
         let log = environment.apis[0].with(async |process| process.log()).await.unwrap();
-        log.matches("what is cached is forgotten").count() == times
+        log.matches("the cache is emptied").count() == times
     })
     .await;
 }
