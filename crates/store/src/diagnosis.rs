@@ -60,7 +60,7 @@ const QUESTION: &str = r"
     ";
 
 impl Store {
-    /// Asks the database on a connection of its own.
+    /// Asks the database on a connection of its own. Safe to drop.
     ///
     /// # Errors
     /// It cannot be reached, or does not answer in ten seconds.
