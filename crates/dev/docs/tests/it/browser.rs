@@ -58,9 +58,9 @@ async fn each_operation_succeeds_as_swagger_ui_has_filled_it_in() {
         for number in 0..count {
             let ask = async |script| browser.execute(script, vec![number.into()]).await.unwrap();
             until("the operation is open", async || ask(EXECUTE).await == true).await;
-            let answer = until("there is an answer", async || {
-                Some(ask(ANSWER).await).filter(|answer| !answer.is_null())
-            });
+            let what = format!("operation {number} of {address} has an answer");
+            let answer =
+                until(&what, async || Some(ask(ANSWER).await).filter(|answer| !answer.is_null()));
             let answer = answer.await;
             let status = answer[1].as_str().unwrap();
             if !status.starts_with('2') {
