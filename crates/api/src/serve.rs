@@ -117,6 +117,17 @@ fn log_panics() {
     }));
 }
 
+/// The cache of products, which asks the database whether what it has is still the latest version.
+fn cache(settings: &ServeSettings, store: &Store) -> anyhow::Result<Cache<CachedProduct>> {
+    let cache = Cache::connect(settings.cache.cache())?;
+    let store = store.clone();
+    cache.confirm_with(move |ids| {
+        let store = store.clone();
+        async move { store.product_versions(&ids).await }
+    });
+    Ok(cache)
+}
+
 /// Whether everything in hand was finished in time.
 async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
@@ -129,12 +140,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     http_metrics.watch(&registry, requests, answers);
     let store = Store::connect(&settings.database.store());
-    let cache = Cache::<CachedProduct>::connect(settings.cache.cache())?;
-    let versions = store.clone();
-    cache.confirm_with(move |ids| {
-        let store = versions.clone();
-        async move { store.product_versions(&ids).await }
-    });
+    let cache = cache(settings, &store)?;
     let publisher = Publisher::connect(settings.cache.queue())?;
     observe(&registry, &store, &cache)?;
     let readiness = Readiness::default();
