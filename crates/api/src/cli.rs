@@ -198,7 +198,7 @@ fn in_runtime(
                 eprintln!("{PROGRAM}: {of_database}{}", Chain(error.as_ref()));
                 return ended.into();
             }
-            // Whoever read the output has enough of it, as `head` has.
+            // The reader of the output has closed it, as `head` does.
             ExitCode::SUCCESS
         }
     }

@@ -13,8 +13,8 @@ const AHEAD_MAX_MS: u64 = 24 * 3600 * 1000;
 impl Queue {
     /// Makes the queue's keys usable: deletes one that has the wrong type, and a stream whose ids are far ahead of the clock or
     /// used up, since nothing can be added to it for ever; sets the group back if it is ahead of its stream, since it
-    /// would deliver nothing. The queue counts as one that has
-    /// lost orders then, see [`Queue::loss`]. Says whether anything was wrong.
+    /// would deliver nothing. The queue then counts as one that has lost orders, see [`Queue::loss`]. Returns whether anything
+    /// was wrong.
     ///
     /// # Errors
     /// Redis is down or refuses the call.

@@ -206,7 +206,7 @@ where
     }
     let begun = Instant::now();
     while begun.elapsed() < time {
-        // Whoever was closed comes again.
+        // A client whose connection was closed connects again.
         while flooding.try_join_next().is_some() {
             let again = client(server.api.address.clone(), Arc::clone(&sent));
             flooding.spawn_on(again, flooders.handle());

@@ -84,7 +84,7 @@ impl SaleRepository {
     /// There is no database, or it is not available.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, NotWritten> {
         let store = self.store()?;
-        // Whoever waits here gets what the one before has read.
+        // A task that waited here gets what the one before it has read.
         let mut latest = self.0.latest.lock().await;
         if let Some((at, snapshot)) = &*latest
             && at.elapsed() < FRESH

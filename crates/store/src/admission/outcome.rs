@@ -29,9 +29,8 @@ pub enum BatchOutcome {
 const POLL: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// How the batch ended. Waits until its transaction has ended and the database answers, and until a synchronous standby
-    /// has it as well; the caller limits the
-    /// time. Safe to cancel and to call again.
+    /// How the batch ended. Waits until its transaction has ended and the database answers, and if it was committed, until a
+    /// synchronous standby has it as well. The caller limits the time. Safe to cancel and to call again.
     pub async fn outcome(&self, token: &BatchToken) -> BatchOutcome {
         loop {
             match self.look_up(token).await {

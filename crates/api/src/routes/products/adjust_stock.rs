@@ -97,7 +97,7 @@ pub(super) async fn adjust(
         match (change(&app, id, &adjustment, key.as_ref()).await?, &turn) {
             (Change::Made(entry), _) => return Ok(created(entry)),
             (Change::KeyLocked, Some(turn)) => app.store.until_key_is_free(turn).await?,
-            // Another request has taken the key since we looked: now we shall see what it did.
+            // Another request has taken the key in between: the next look shows what it did.
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use super::{
 const BEGINS: &str = "<!-- from the rendered network policies -->\n";
 const ENDS: &str = "<!-- end -->\n";
 
-/// Whoever may connect to a port of a pod.
+/// What may connect to a port of a pod.
 fn clients(policies: &Policies, pods: &[Pod], server: &Pod, port: u16) -> String {
     if policies.takes(server, Peer::Elsewhere, port, "TCP") {
         return "everybody".to_owned();
