@@ -63,7 +63,7 @@ check: ## Before each commit: format, clippy, unit tests and the fast integratio
 
 .PHONY: test
 test: ## Before each push: everything that CI checks
-	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-kubernetes
+	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-swagger test-kubernetes
 
 .PHONY: test-tools
 test-tools:

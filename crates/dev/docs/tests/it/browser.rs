@@ -5,11 +5,12 @@
 use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
 use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, on_path, until};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{assert_none, stack::Stack};
 
-/// Opens the operation whose number is the argument, unless it is open, and executes it once its button is there.
+/// Opens the operation whose number is the argument, unless it is open, and executes it once it stands still: until then
+/// the page fills it in, and a click is lost.
 const EXECUTE: &str = r"
     const block = document.querySelectorAll('.opblock')[arguments[0]];
     const button = block.querySelector('button.execute');
@@ -17,14 +18,19 @@ const EXECUTE: &str = r"
         if (!block.classList.contains('is-open')) block.querySelector('.opblock-summary-control').click();
         return false;
     }
+    const now = performance.now();
+    const looks = block.innerHTML + [...block.querySelectorAll('input, textarea, select')].map(it => it.value);
+    if (window.looks !== looks) [window.looks, window.since] = [looks, now];
+    if (now - window.since < 500) return false;
     button.click();
     return true;";
 
-/// What the page shows of the answer: which operation, the status, the text; null before the answer is there.
+/// What the page shows of the answer: which operation, the status, the text; or a text before the answer is there.
 const ANSWER: &str = r"
     const block = document.querySelectorAll('.opblock')[arguments[0]];
     const row = block.querySelector('.live-responses-table tr.response');
-    return row && [block.id, row.querySelector('.response-col_status').innerText.trim(), row.innerText];";
+    if (!row) return `${block.id}: ${block.querySelector('.loading-container') ? 'sent' : block.innerText}`;
+    return [block.id, row.querySelector('.response-col_status').innerText.trim(), row.innerText];";
 
 async fn browser() -> (Client, Process, Port) {
     let port = Port::lease().unwrap();
@@ -58,9 +64,10 @@ async fn each_operation_succeeds_as_swagger_ui_has_filled_it_in() {
         for number in 0..count {
             let ask = async |script| browser.execute(script, vec![number.into()]).await.unwrap();
             until("the operation is open", async || ask(EXECUTE).await == true).await;
-            let what = format!("operation {number} of {address} has an answer");
-            let answer =
-                until(&what, async || Some(ask(ANSWER).await).filter(|answer| !answer.is_null()));
+            let answer = until("there is an answer", async || match ask(ANSWER).await {
+                Value::String(state) => Err(state),
+                answer => Ok(answer),
+            });
             let answer = answer.await;
             let status = answer[1].as_str().unwrap();
             if !status.starts_with('2') {
