@@ -3,7 +3,8 @@
 //! The clients of the locked rows have connections of their own. With shared ones, a client that waits for a locked
 //! product orders nothing else meanwhile, and the measurement would show the clients' patience and not the server's.
 //!
-//! Three states take turns, and each is compared with its neighbours, because the machine's speed drifts:
+//! Three states alternate, and each is compared with its neighbours, because the machine's speed drifts. The order of the
+//! last two alternates, too, because the state after an open transaction cleans up what that has kept:
 //! - free;
 //! - open: the other session has a transaction that holds nothing. As long as it is open, PostgreSQL keeps every old
 //!   version of every row, which costs any program that updates rows;
@@ -49,10 +50,19 @@ enum LockState {
     Locked,
 }
 
-const STATES: [LockState; 3] = [LockState::Free, LockState::Open, LockState::Locked];
+const STATES: usize = 3;
 
-/// How often each state has its turn.
+/// How often each state is measured.
 const TURNS: u32 = 6;
+
+/// The order of the states in a turn.
+fn states(turn: u32) -> [LockState; STATES] {
+    if turn.is_multiple_of(2) {
+        [LockState::Free, LockState::Open, LockState::Locked]
+    } else {
+        [LockState::Free, LockState::Locked, LockState::Open]
+    }
+}
 
 /// One locked product among 1,000.
 pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
@@ -164,15 +174,15 @@ async fn measure(
     waiting: Vec<ClientGroup>,
 ) -> anyhow::Result<()> {
     let (warm_up, turn) = (bench.settings.warm_up, bench.settings.row_locked / 2 + EDGE * 2);
-    let measured = turn * (TURNS * STATES.len() as u32);
+    let measured = turn * (TURNS * STATES as u32);
     let mut groups = vec![others.clone()];
     groups.extend(waiting);
     let plan = LoadPlan { groups, ..LoadPlan::closed(others, warm_up, measured) };
     let locking = async {
         // The generator takes a moment to connect; `EDGE` is longer.
         let mut next = tokio::time::Instant::now() + warm_up;
-        for _ in 0..TURNS {
-            for state in STATES {
+        for number in 0..TURNS {
+            for state in states(number) {
                 let lock = match state {
                     LockState::Free => None,
                     LockState::Open => Some(RowsToLock::default()),
@@ -204,8 +214,14 @@ async fn measure(
             let begin = warm_up + turn * number;
             others.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
         };
-        let rates: Vec<[f64; STATES.len()]> = (0..TURNS)
-            .map(|at| std::array::from_fn(|state| rate(at * STATES.len() as u32 + state as u32)))
+        let rates: Vec<[f64; STATES]> = (0..TURNS)
+            .map(|turn| {
+                let mut rates = [0.0; STATES];
+                for (at, state) in (turn * STATES as u32..).zip(states(turn)) {
+                    rates[state as usize] = rate(at);
+                }
+                rates
+            })
             .collect();
         let text: Vec<_> = rates.iter().map(|rates| format!("{rates:.0?}")).collect();
         bench.note(&format!("  orders/s free, open, locked: {}", text.join(" ")));
