@@ -69,6 +69,7 @@ test: ## Before each push: everything that CI checks
 test-tools:
 	@scripts/install-deps observe
 	@scripts/install-deps faults
+	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
 
 # Everything is compiled here, once; the stages after it only run what is there.
 .PHONY: test-build
@@ -149,6 +150,7 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 .PHONY: chaos
 chaos: ## Break an optimised build at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
 	@scripts/install-deps faults
+	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
 	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
 	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(HANG_UPS),--hang-ups $(HANG_UPS))
 

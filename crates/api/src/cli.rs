@@ -118,6 +118,7 @@ fn migrate(settings: &MigrateSettings) -> ExitCode {
     in_runtime(&settings.logs, &settings.database, async {
         let store = Store::connect(&settings.database.store());
         reachable(&store, settings.wait).await;
+        store.check_pooler().await?;
         let bar = progress::spinner("migrating");
         let applied = store.migrate().await?;
         bar.finish_and_clear();
@@ -138,6 +139,7 @@ fn migrate(settings: &MigrateSettings) -> ExitCode {
 async fn reachable(store: &Store, limit: Duration) {
     let end = Instant::now() + limit;
     while let Err(SchemaError::Store(error)) = store.check_schema().await
+        && !error.is_pooler()
         && Instant::now() < end
     {
         tracing::warn!(error = %Chain(&error), "waiting for the database");

@@ -140,6 +140,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     http_metrics.watch(&registry, requests, answers);
     let store = Store::connect(&settings.database.store());
+    store.check_pooler().await.context("DATABASE_URL")?;
     let cache = cache(settings, &store)?;
     let publisher = Publisher::connect(settings.cache.queue())?;
     observe(&registry, &store, &cache)?;

@@ -153,7 +153,7 @@ pub(crate) async fn connect_alone(
     servers: &Servers,
     limit: Duration,
 ) -> Result<PgConnection, sqlx::Error> {
-    let connecting = timeout(limit, set::connect(servers)).await;
+    let connecting = timeout(limit, servers.connect()).await;
     let timed_out = |_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
     let (connection, _server) = connecting.unwrap_or_else(timed_out)?;
     Ok(connection)

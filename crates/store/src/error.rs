@@ -1,5 +1,7 @@
 //! What can go wrong with the database, sorted by what a caller can do about it.
 
+use crate::servers::PoolerError;
+
 /// Why a call on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,6 +48,14 @@ impl StoreError {
         !matches!(self, Self::Unanswered(_) | Self::Corrupt { .. } | Self::Database(_))
     }
 
+    /// Whether there is a pooler before the database that is set up in a way that cannot work: waiting does not help.
+    pub fn is_pooler(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(sqlx::Error::Configuration(cause)) if cause.is::<PoolerError>()
+        )
+    }
+
     /// Whether the connection was lost, rather than a statement refused.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -72,6 +82,9 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Configuration(cause) if cause.is::<PoolerError>() => {
+                Self::Unavailable(error)
+            }
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // https://www.postgresql.org/docs/15/errcodes-appendix.html
                 Some("55P03") => Self::LockTimeout(error),

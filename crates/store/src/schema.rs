@@ -9,6 +9,9 @@ use crate::{connections::connect_alone, error::StoreError, migrate::migrator, st
 /// How long the database may take to tell its version, a new connection included.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
+/// The same, when asked about a pooler at the start.
+const POOLER_LIMIT: Duration = Duration::from_secs(2);
+
 /// Why this binary cannot work with the database's schema yet.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -31,6 +34,29 @@ impl Store {
     /// The schema version that this binary brings and needs.
     pub fn schema_version() -> i64 {
         migrator().iter().map(|migration| migration.version).max().unwrap_or(0)
+    }
+
+    /// Whether connections have sessions of their own, and settings that last. Through a pooler that is not set up for this, nothing
+    /// would work, or only now and then. A database that cannot be asked within two seconds passes: it may come up later.
+    /// Safe to drop.
+    ///
+    /// # Errors
+    /// [`StoreError::is_pooler`].
+    pub async fn check_pooler(&self) -> Result<(), StoreError> {
+        let connect = self.settings.connect.clone().application_name("holdfast-schema");
+        let asking = async {
+            let first = connect_alone(&connect, POOLER_LIMIT).await?;
+            // The first one is open: a pooler that shares sessions gives the second one the same.
+            let second = connect_alone(&connect, POOLER_LIMIT).await?;
+            let _ = tokio::join!(first.close(), second.close());
+            Ok::<_, sqlx::Error>(())
+        };
+        match tokio::time::timeout(POOLER_LIMIT, asking).await {
+            Ok(Err(error)) => {
+                Some(StoreError::from(error)).filter(StoreError::is_pooler).map_or(Ok(()), Err)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the database has every migration that this binary needs. One that is ahead is

@@ -3,7 +3,9 @@
 use std::{fmt::Display, io, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use sqlx::{ConnectOptions as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions,
+};
 use tokio::{
     sync::{Mutex, watch},
     time::timeout,
@@ -28,6 +30,8 @@ pub(crate) const SERVERS_MAX: usize = 16;
 pub struct Servers {
     each: Vec<PgConnectOptions>,
     read_write: bool,
+    /// Settings of each session. They are set by a statement: a pooler refuses them in the startup message, or drops them.
+    session: Vec<(String, String)>,
     /// The server that was connected to last.
     current: Arc<watch::Sender<usize>>,
     /// Held by the one call that looks for another server.
@@ -36,24 +40,28 @@ pub struct Servers {
 
 impl Servers {
     pub(crate) fn new(each: Vec<PgConnectOptions>, read_write: bool) -> Self {
-        Self { each, read_write, current: Arc::default(), looking: Arc::default() }
+        Self {
+            each,
+            read_write,
+            session: Vec::new(),
+            current: Arc::default(),
+            looking: Arc::default(),
+        }
     }
 
     pub(crate) fn application_name(self, name: &str) -> Self {
-        self.map(|server| server.application_name(name))
+        let each = self.each.into_iter().map(|server| server.application_name(name));
+        Self { each: each.collect(), ..self }
     }
 
-    /// Adds settings for each session.
-    pub fn options<V>(self, settings: &[(&str, V)]) -> Self
+    /// Adds settings for each session. A later value for the same setting replaces an earlier one.
+    pub fn options<V>(mut self, settings: &[(&str, V)]) -> Self
     where
         V: Display,
     {
-        self.map(|server| server.options(settings.iter().map(|(name, value)| (*name, value))))
-    }
-
-    fn map(self, change: impl Fn(PgConnectOptions) -> PgConnectOptions) -> Self {
-        let each = self.each.into_iter().map(change).collect();
-        Self { each, ..self }
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.to_string()));
+        self.session.extend(settings);
+        self
     }
 
     /// Where the database is, for people.
@@ -70,9 +78,10 @@ impl Servers {
         format!("PostgreSQL at {}, database {database}", servers.join(" or "))
     }
 
-    /// The options of the first server.
+    /// The options of the first server, with the settings of a session.
     pub(crate) fn first(&self) -> PgConnectOptions {
-        self.each.first().cloned().unwrap_or_default()
+        let settings = self.session.iter().map(|(name, value)| (name, value));
+        self.each.first().cloned().unwrap_or_default().options(settings)
     }
 
     /// Whether connections lead to this server at present. Those that lead to another one are out of date: it may be a
@@ -150,17 +159,86 @@ impl Servers {
     #[expect(clippy::disallowed_methods, reason = "called by `connections::set` only")]
     async fn connect_to(&self, number: usize) -> Result<PgConnection, sqlx::Error> {
         let server = self.each.get(number).ok_or(sqlx::Error::PoolClosed)?;
-        let mut connection = server.connect().await?;
-        if self.read_write {
-            let row = sqlx::Executor::fetch_one(&mut connection, "SHOW transaction_read_only");
-            if row.await?.try_get::<&str, _>(0)? == "on" {
-                let message = format!("{} accepts no writes", server.get_host());
-                return Err(sqlx::Error::Io(io::Error::new(
-                    io::ErrorKind::ReadOnlyFilesystem,
-                    message,
-                )));
-            }
+        let mut connection = server.connect().await.map_err(PoolerError::or)?;
+        // Both statements in one message.
+        // The settings are our own, and their values are quoted.
+        let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin_session()));
+        let mut rows = connection.fetch_all(begin).await?.into_iter();
+        let before = rows.next().ok_or(sqlx::Error::RowNotFound)?;
+        if before.try_get::<bool, _>("used")? {
+            return Err(PoolerError::SharedSession.into());
+        }
+        if self.read_write && before.try_get::<bool, _>("read_only")? {
+            let message = format!("{} accepts no writes", server.get_host());
+            return Err(sqlx::Error::Io(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                message,
+            )));
         }
         Ok(connection)
+    }
+
+    /// The first statements of a session.
+    ///
+    /// - A commit on this connection is on the disk before it is answered, also where the server, the database or
+    ///   the role says `synchronous_commit = off`. What they say of standbys stays.
+    /// - Tables are looked for in the schema `public` if they name no schema in which there can be any.
+    /// - A session in which this was executed before belongs to another connection, too: see [`PoolerError`].
+    fn begin_session(&self) -> String {
+        let settings: String =
+            self.session.iter().map(|(name, value)| set_config(name, value)).collect();
+        format!(
+            "SELECT coalesce(current_setting('{MARK}', true), '') <> '' AS used, \
+                 current_setting('transaction_read_only')::boolean AS read_only; \
+             SELECT {settings} \
+                 CASE WHEN current_setting('synchronous_commit') = 'off' \
+                     THEN set_config('synchronous_commit', 'on', false) END, \
+                 CASE WHEN coalesce(current_schema(), 'pg_catalog') = 'pg_catalog' \
+                     THEN set_config('search_path', 'public', false) END, \
+                 set_config('{MARK}', 'on', false)"
+        )
+    }
+}
+
+/// A setting that says that a connection of ours has begun the session.
+const MARK: &str = "holdfast.session";
+
+fn set_config(name: &str, value: &str) -> String {
+    let value = value.replace('\'', "''");
+    format!("set_config('{name}', '{value}', false), ")
+}
+
+/// A pooler between Holdfast and PostgreSQL that is set up in a way that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PoolerError {
+    #[error(
+        "connections do not have sessions of their own: PgBouncer needs `pool_mode = session` and \
+         `server_reset_query = DISCARD ALL`, or connect to PostgreSQL directly"
+    )]
+    SharedSession,
+    #[error(
+        "the pooler refuses the startup message: PgBouncer needs \
+         `ignore_startup_parameters = extra_float_digits`"
+    )]
+    StartupParameter(#[source] sqlx::Error),
+}
+
+impl PoolerError {
+    /// The error of a connection that failed, with what to do about it if a pooler is the cause.
+    fn or(error: sqlx::Error) -> sqlx::Error {
+        match &error {
+            sqlx::Error::Database(refused)
+                if refused.message().starts_with("unsupported startup parameter") =>
+            {
+                Self::StartupParameter(error).into()
+            }
+            _ => error,
+        }
+    }
+}
+
+impl From<PoolerError> for sqlx::Error {
+    fn from(error: PoolerError) -> Self {
+        Self::Configuration(Box::new(error))
     }
 }

@@ -107,6 +107,7 @@ async fn until_signal(
         pool_size: settings.db_pool_size,
         ..settings.database_url.settings()
     });
+    store.check_pooler().await.context("DATABASE_URL")?;
     let queue = Queue::connect(QueueSettings {
         redis_ca: settings.redis_ca.as_ref().map(RedisCa::pem),
         ..QueueSettings::new(settings.redis_url.as_str())

@@ -151,6 +151,11 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
     let store = settings.database.store();
     let place = store.place();
     let store = Store::connect(&store);
+    if let Err(error) = store.check_pooler().await {
+        let found = format!("{place}: {}", Chain(&error));
+        checks.add("database", State::Problem, found, "change the settings of the pooler");
+        return;
+    }
     let found = match store.diagnose().await {
         Ok(found) => found,
         Err(error) => {

@@ -28,6 +28,7 @@ mod initdb;
 mod kubernetes;
 mod metrics_page;
 mod mounted;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
@@ -46,6 +47,7 @@ pub use http::{HttpAnswer, http_get, http_post_json, http_post_json_as, http_put
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{Kubernetes, KubernetesAssets, MissingAssets, Pair, SandboxAuthority};
 pub use metrics_page::{find_metric, metric};
+pub use pgbouncer::PgBouncer;
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};

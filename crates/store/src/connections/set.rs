@@ -114,7 +114,7 @@ impl Set {
     async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
         // Before it is made: should the server change meanwhile, it counts as one from before.
         let number = self.generations.next();
-        let (mut connection, server) = connect(&self.options.connect).await?;
+        let (mut connection, server) = self.options.connect.connect().await?;
         if let Some(prepare) = self.options.prepare {
             connection.execute(prepare).await?;
         }
@@ -124,22 +124,6 @@ impl Set {
         let now = Instant::now();
         Ok(Connection { inner: connection, number, connected: now, server, used: now })
     }
-}
-
-/// Connects. A commit on this connection is on the disk before it is answered, also where the server, the database or
-/// the role says `synchronous_commit = off`. What they say of standbys stays. Tables are looked for in the schema `public` if
-/// they name no schema in which there can be any.
-pub(super) async fn connect(servers: &Servers) -> Result<(PgConnection, usize), sqlx::Error> {
-    let (mut connection, server) = servers.connect().await?;
-    connection
-        .execute(
-            "SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit') = 'off'; \
-             SELECT set_config('search_path', 'public', false) \
-             WHERE coalesce(current_schema(), 'pg_catalog') = 'pg_catalog'",
-        )
-        .await?;
-    Ok((connection, server))
 }
 
 /// Whether another attempt to connect may succeed a moment later.

@@ -17,6 +17,7 @@ mod metadata;
 mod migrations;
 mod outcome;
 mod plans;
+mod pooler;
 mod products;
 mod queries;
 mod read_only;

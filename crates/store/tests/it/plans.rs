@@ -52,8 +52,10 @@ async fn explained() -> Store {
     let store = fixture::store().await;
     let mut settings = fixture::settings(&fixture::database_url(&store).await);
     settings.pool_size = 1;
+    let load = "DO $$ BEGIN EXECUTE format( \
+        'ALTER DATABASE %I SET session_preload_libraries = auto_explain', current_database()); END $$";
+    sqlx::query(load).execute(store.pool()).await.unwrap();
     settings.connect = settings.connect.options(&[
-        ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_min_duration", "0"),
         ("auto_explain.log_level", "notice"),
         ("auto_explain.log_analyze", "on"),

@@ -107,6 +107,7 @@ pub fn cases() -> Vec<Case> {
         Store::clock, it => { it.store.clock().await.unwrap(); None }
         Store::migrate, it => { it.store.migrate().await.unwrap(); None }
         Store::diagnose, it => { it.store.diagnose().await.unwrap(); None }
+        Store::check_pooler, it => { it.store.check_pooler().await.unwrap(); None }
         Store::check_schema, it => { it.store.check_schema().await.unwrap(); None }
 
         Store::create_product, it => {
