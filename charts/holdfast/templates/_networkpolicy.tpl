@@ -10,6 +10,9 @@
 - {from: worker, to: redis}
 - {from: operator, to: redis}
 - {from: test, to: api}
+{{- if .Values.backup.enabled }}
+- {from: backup, to: postgresql}
+{{- end }}
 {{- end -}}
 
 {{- define "holdfast.networkPolicy.head" -}}

@@ -166,6 +166,23 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "holdfast.validate.backup" -}}
+{{- $backup := .Values.backup -}}
+{{- if and $backup.restore.enabled (not $backup.enabled) -}}
+{{- fail "backup.restore.enabled=true needs backup.enabled=true, and the values of backup with which the dump was made." -}}
+{{- end -}}
+{{- if and $backup.enabled $backup.s3.bucket $backup.volume.existingClaim -}}
+{{- fail "backup.s3.bucket and backup.volume.existingClaim are both set; set only one of them." -}}
+{{- end -}}
+{{- if and $backup.restore.overwrite (not $backup.restore.file) -}}
+{{- fail "backup.restore.overwrite=true needs backup.restore.file, the name of the dump that replaces what is there." -}}
+{{- end -}}
+{{- $tls := .Values.database.tls -}}
+{{- if and $backup.enabled (hasPrefix "verify-" $tls.mode) (not (or $tls.ca.secret $tls.ca.configMap)) -}}
+{{- fail (printf "backup.enabled=true with database.tls.mode=%s needs database.tls.ca: pg_dump knows no public authorities." $tls.mode) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Kinds of other projects. Without one of them Helm stops with an error of its own. Only a cluster has the kinds of
        apiregistration.k8s.io; `helm template` without --api-versions does not know which kinds the cluster has. */ -}}
 {{- define "holdfast.validate.kinds" -}}
@@ -194,5 +211,6 @@
 {{- include "holdfast.validate.autoscaling" . -}}
 {{- include "holdfast.validate.apiservice" . -}}
 {{- include "holdfast.validate.others" . -}}
+{{- include "holdfast.validate.backup" . -}}
 {{- include "holdfast.validate.kinds" . -}}
 {{- end -}}

@@ -199,7 +199,12 @@ impl RunSettings {
     /// The database, with a few connections.
     fn store(&self) -> Option<Store> {
         let settings = self.database_url.as_ref()?.settings();
-        Some(Store::connect(&StoreSettings { pool_size: 2, admission_connections: 1, ..settings }))
+        Some(Store::connect(&StoreSettings {
+            pool_size: 2,
+            admission_connections: 1,
+            application_name: "holdfast-operator",
+            ..settings
+        }))
     }
 
     /// A container that is started again in the same pod is another replica: the one before may

@@ -24,6 +24,9 @@ pub struct StoreSettings {
     pub lock_timeout: Duration,
     /// PostgreSQL's `statement_timeout`.
     pub statement_timeout: Duration,
+    /// What PostgreSQL shows as the name of the sessions (`pg_stat_activity`). A restore waits for those that place or
+    /// fulfil orders to end, which are named `holdfast`.
+    pub application_name: &'static str,
 }
 
 impl StoreSettings {
@@ -48,6 +51,7 @@ impl StoreSettings {
             acquire_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
+            application_name: "holdfast",
         }
     }
 
@@ -74,7 +78,7 @@ impl StoreSettings {
     /// What all sessions have.
     pub(crate) fn session(&self) -> Servers {
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-        self.connect.clone().application_name("holdfast").options(&[
+        self.connect.clone().application_name(self.application_name).options(&[
             ("lock_timeout", millis(self.lock_timeout)),
             ("statement_timeout", millis(self.statement_timeout)),
             // A client that dies in mid-transaction must not hold a hot row's lock for hours.

@@ -144,3 +144,18 @@ async fn a_change_of_a_product_that_is_sold_all_the_time_gets_its_turn() {
         seller.unwrap();
     }
 }
+
+/// By the names, a restore tells the operator's sessions from those that place and fulfil orders.
+#[tokio::test]
+async fn sessions_have_the_name_of_their_program() {
+    let direct = fixture::store().await;
+    let url = database_url(&direct).await;
+    for name in ["holdfast", "holdfast-operator"] {
+        let store = Store::connect(&StoreSettings { application_name: name, ..settings(&url) });
+        let seen: String = sqlx::query_scalar("SELECT current_setting('application_name')")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+        assert_eq!(seen, name);
+    }
+}
