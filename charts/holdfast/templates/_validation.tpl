@@ -147,6 +147,8 @@
 {{- if not (or .webhook.secret .webhook.existingSecret.name) -}}
 {{- fail "worker.fulfilment=webhook needs worker.webhook.existingSecret.name or worker.webhook.secret, which signs the requests." -}}
 {{- end -}}
+{{- else if or .webhook.url .webhook.secret .webhook.existingSecret.name -}}
+{{- fail (printf "worker.webhook is set, but worker.fulfilment is %s, so orders would be completed without being sent to anybody. Set worker.fulfilment=webhook, or remove worker.webhook." .fulfilment) -}}
 {{- end -}}
 {{- if and .webhook.secret .webhook.existingSecret.name -}}
 {{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set; set only one of them." -}}
