@@ -98,14 +98,8 @@ impl Store {
     /// The database is not available.
     pub async fn archive(&self) -> Result<Option<Archive>, StoreError> {
         let settings = &self.settings;
-        // As in the pool: everything is found along an index, whatever the statistics say.
-        let options = settings.session().application_name("holdfast-archive").options(&[
-            ("enable_bitmapscan", "off"),
-            ("enable_seqscan", "off"),
-            ("jit", "off"),
-        ]);
         let options = SetOptions {
-            connect: options,
+            connect: settings.session().application_name("holdfast-archive"),
             prepare: None,
             size: 1,
             acquire_timeout: settings.acquire_timeout,

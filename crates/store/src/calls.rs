@@ -8,6 +8,9 @@
 //!   others have locked while they have a connection: see `locked_rows`.
 //! - [`Store::admission`], for a batch.
 //!
+//! No statement outside of a transaction waits long for a lock while it has a connection. Another session may have locked a
+//! whole table (`ALTER TABLE`, `VACUUM FULL`), and those who read it would have all connections soon.
+//!
 //! A statement that was refused because its session takes no writes has done nothing and is executed again on another
 //! session.
 
@@ -21,16 +24,25 @@ use futures::{
     stream::{self, BoxStream, StreamExt as _},
 };
 use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
+use tokio::time::sleep;
 
 use crate::{
     connections::{Session, StatementItem, Transaction, executor, permit},
-    error::{ChangeError, StoreError, Unanswered, is_read_only},
+    error::{ChangeError, StoreError, Unanswered, is_lock_timeout, is_read_only},
     locked_rows::{ChangedRow, Turn, Waits},
     store::Store,
 };
 
 /// The longest wait of a try that is not to wait, where the statement cannot skip locked rows.
 const NO_WAIT: Duration = Duration::from_millis(5);
+
+/// How long a statement outside of a transaction waits in the database for a lock before it is tried again: for the
+/// lock of a whole table, since most statements skip locked rows.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(20);
+
+/// The pauses between two tries.
+const LOCK_PAUSE_MIN: Duration = Duration::from_millis(20);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(160);
 
 /// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +160,25 @@ impl<'s> Calls<'s> {
         }
     }
 
+    /// Runs it. A lock that is not free is waited for without a connection: the statement has done nothing, and is executed
+    /// again from time to time. Of all that do so, only a few have a connection at a moment.
+    async fn run_without_lock_waits(
+        self,
+        sql: SqlStr,
+        arguments: Option<PgArguments>,
+    ) -> Result<Vec<StatementItem>, sqlx::Error> {
+        let until = Instant::now() + self.store.settings.lock_timeout;
+        let mut pause = LOCK_PAUSE_MIN;
+        let mut result = self.run(sql.clone(), arguments.clone()).await;
+        while result.as_ref().is_err_and(is_lock_timeout) && Instant::now() < until {
+            sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+            pause = (pause * 2).min(LOCK_PAUSE_MAX);
+            let _try = permit(&self.store.lock_tries, self.store.settings.acquire_timeout).await?;
+            result = self.run(sql.clone(), arguments.clone()).await;
+        }
+        result
+    }
+
     async fn once(
         self,
         session: &mut Session,
@@ -183,7 +214,9 @@ impl<'s> Calls<'s> {
         let settings = &self.store.settings;
         // Two waits: for the turn of a change or for a free connection, and for a new one.
         let limit = settings.acquire_timeout * 2 + settings.statement_limit();
-        tokio::time::timeout(limit, self.run(sql, arguments)).await.unwrap_or_else(|_elapsed| {
+        let limit = limit + settings.lock_timeout;
+        let running = self.run_without_lock_waits(sql, arguments);
+        tokio::time::timeout(limit, running).await.unwrap_or_else(|_elapsed| {
             let error = sqlx::Error::Io(io::ErrorKind::TimedOut.into());
             Err(if self.kind == CallKind::Change { Unanswered::wrap(error) } else { error })
         })

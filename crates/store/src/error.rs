@@ -124,6 +124,11 @@ pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
+/// Whether a lock was not free in time.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 /// An error of a change.
 pub(crate) trait ChangeError: From<StoreError> {
     /// Whether its session takes no writes.

@@ -34,7 +34,6 @@ pub(crate) const PREPARE: &str = sql!(
     r"
     SET holdfast.writes_ledger = 'on';
     SET plan_cache_mode = 'force_generic_plan';
-    SET enable_seqscan = 'off';
     SET enable_hashjoin = 'off';
     SET enable_mergejoin = 'off';
 

@@ -176,7 +176,11 @@ impl Store {
             r#"
             INSERT INTO sales (name, starts_at, ends_at, per_customer, held_back, after_order)
             SELECT $1, $2, $3, $4, $5,
-                CASE WHEN $2 > now() THEN (SELECT last_value FROM orders_id_seq) ELSE 0 END
+                CASE WHEN $2 > now()
+                    -- Before the first order, the sequence has its id.
+                    THEN (SELECT last_value - (NOT is_called)::int FROM orders_id_seq)
+                    ELSE 0
+                END
             WHERE EXISTS (SELECT FROM sales WHERE name = $1) OR (SELECT count(*) FROM sales) < $6
             ON CONFLICT (name) DO UPDATE SET
                 starts_at = excluded.starts_at,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    calls::LOCK_WAIT,
     servers::Servers,
     url::{DatabaseUrl, NotADatabaseUrl},
 };
@@ -63,15 +64,12 @@ impl StoreSettings {
 
     /// For everything but admission.
     pub(crate) fn main_session(&self) -> Servers {
+        let lock_wait = self.lock_timeout.min(LOCK_WAIT).as_millis();
         self.session().options(&[
+            // Transactions set their own.
+            ("lock_timeout", &*format!("{lock_wait}ms")),
             // Who changes stock here writes its ledger as well: see `migrations/0002`.
             ("holdfast.writes_ledger", "on"),
-            // Everything here reads a few rows along an index and stops. On a table without good
-            // statistics, that of a flash sale just begun, the planner would rather collect all
-            // rows of a product in a bitmap and sort them, or read the whole table.
-            ("enable_bitmapscan", "off"),
-            ("enable_seqscan", "off"),
-            ("jit", "off"),
         ])
     }
 
@@ -83,6 +81,12 @@ impl StoreSettings {
             ("statement_timeout", millis(self.statement_timeout)),
             // A client that dies in mid-transaction must not hold a hot row's lock for hours.
             ("idle_in_transaction_session_timeout", millis(self.statement_timeout * 2)),
+            // Everything here reads a few rows along an index and stops. On a table without good
+            // statistics, that of a flash sale just begun, the planner would rather collect all
+            // rows of a product in a bitmap and sort them, or read the whole table.
+            ("enable_bitmapscan", "off".to_owned()),
+            ("enable_seqscan", "off".to_owned()),
+            ("jit", "off".to_owned()),
         ])
     }
 }

@@ -28,6 +28,8 @@ pub struct Store {
     pub(crate) admission: Connections,
     /// The right to use one of the main connections for a change of a caller.
     pub(crate) changes: Arc<Semaphore>,
+    /// The right to try a statement again that has not got a lock.
+    pub(crate) lock_tries: Arc<Semaphore>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) tuple_ids: Arc<TupleIdCache>,
     pub(crate) hand_over: HandOver,
@@ -59,6 +61,7 @@ impl Store {
         let changes = main.size().div_ceil(2);
         Self {
             changes: Arc::new(Semaphore::new(changes)),
+            lock_tries: Arc::new(Semaphore::new((main.size() / 4).max(1))),
             locked_rows: LockedRows::new(changes),
             main,
             admission: set(admission, Some(PREPARE), settings.admission_connections, false),

@@ -13,6 +13,7 @@ use futures::{FutureExt as _, future::join_all};
 use holdfast_domain::{ProductDraft, ProductName};
 use holdfast_sandbox::Proxy;
 use holdfast_store::{LockMode, OrderPage, Store, StoreError, StoreSettings};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::fixture::{
@@ -157,5 +158,35 @@ async fn sessions_have_the_name_of_their_program() {
             .await
             .unwrap();
         assert_eq!(seen, name);
+    }
+}
+
+#[tokio::test]
+async fn reads_of_a_locked_table_take_no_connection_from_others() {
+    let url = database_url(&fixture::store().await).await;
+    let store = Store::connect(&StoreSettings {
+        lock_timeout: Duration::from_mins(1),
+        pool_size: 4,
+        ..settings(&url)
+    });
+    let lamp = product(&store, 5).await;
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    other.execute("BEGIN; LOCK TABLE orders").await.unwrap();
+    let reads: Vec<_> = (0..40)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.orders(&OrderPage { limit: 1, ..OrderPage::default() }).await
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        store.product(lamp.id).await.unwrap();
+        product(&store, 1).await;
+    }
+    assert!(reads.iter().all(|read| !read.is_finished()));
+    other.execute("COMMIT").await.unwrap();
+    for read in reads {
+        read.await.unwrap().unwrap();
     }
 }

@@ -64,6 +64,46 @@ async fn every_change_of_stock_is_told_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_change_by_another_program_leaves_the_entries_as_they_are() {
+    use LedgerReason::{Adjustment, Opening, Unknown};
+
+    let store = store().await;
+    let lamp = product(&store, 10).await;
+    let adjust = async |units| {
+        let lock = store.lock_product(lamp.id).await.unwrap().unwrap();
+        let edit = lock.stock_with(units).unwrap();
+        lock.adjust(&edit, None).await.unwrap()
+    };
+    let entry = adjust(5).await;
+    let url = crate::fixture::database_url(&store).await;
+    let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    // The version is not counted, is taken back, and only the held units change.
+    for sql in [
+        "UPDATE products SET stock = stock - 8",
+        "UPDATE products SET stock = stock - 1, version = 1",
+        "UPDATE products SET held = held + 1, stock = stock - 1",
+        "UPDATE products SET held = held - 1",
+    ] {
+        sqlx::query(sql).execute(&mut psql).await.unwrap();
+    }
+    assert_eq!(store.stock_change(lamp.id, entry.version).await.unwrap(), Some(entry));
+    let last = adjust(1).await;
+    assert_eq!(
+        ledger(&store, &lamp).await,
+        [
+            (Opening, 10, 10, 1),
+            (Adjustment, 5, 15, 2),
+            (Unknown, -8, 7, 3),
+            (Unknown, -1, 6, 4),
+            (Unknown, -1, 5, 5),
+            (Unknown, 0, 5, 6),
+            (Adjustment, 1, 6, 7),
+        ]
+    );
+    assert_eq!(store.product(lamp.id).await.unwrap().unwrap().version, last.version);
+}
+
+#[tokio::test]
 async fn held_units_keep_their_room() {
     let store = store().await;
     let lamp = product(&store, 5).await;

@@ -2,12 +2,17 @@
 //! very statements that the store sends.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex},
 };
 
-use holdfast_domain::{HoldStatus, OrderStatus, ProductId};
-use holdfast_store::{HoldPage, OrderPage, ProductPage, Store};
+use holdfast_domain::{
+    CustomerLimit, CustomerRef, HoldStatus, OrderStatus, ProductId, Quantity, RequestedLine, Sale,
+    SaleName,
+};
+use holdfast_store::{HoldPage, LockMode, OrderPage, ProductPage, Store};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{
     Event, Subscriber,
@@ -134,6 +139,7 @@ async fn check(plans: &Plans, name: &str, buffers: u64, list: impl AsyncFn()) {
 #[tokio::test]
 async fn behind_each_filter_stands_an_index() {
     let store = explained().await;
+    sqlx::raw_sql("SET statement_timeout = 0").execute(store.pool()).await.unwrap();
     sqlx::raw_sql(MANY_ROWS).execute(store.pool()).await.unwrap();
     // Once as a flash sale has just left it, once with statistics.
     for statistics in [false, true] {
@@ -143,6 +149,74 @@ async fn behind_each_filter_stands_an_index() {
         orders(&store).await;
         holds(&store).await;
         products(&store).await;
+    }
+}
+
+/// The plan is made while the tables are empty, and kept.
+#[tokio::test]
+async fn what_customers_have_is_found_among_the_rows_of_others() {
+    let store = explained().await;
+    let lamp = fixture::product(&store, 100).await.id;
+    let limit = CustomerLimit { units: 5, since: Timestamp::UNIX_EPOCH, after_order: 0 };
+    let customers: BTreeSet<CustomerRef> =
+        (0..50).map(|number| format!("customer {number}").parse().unwrap()).collect();
+    let totals = async || {
+        let mut batch = fixture::lock(&store, &[lamp], LockMode::Wait).await;
+        batch.count_customer_totals(&[(lamp, limit.clone())], &customers).await.unwrap();
+        batch.allocator().clone()
+    };
+    for _ in 0..8 {
+        totals().await;
+    }
+    sqlx::raw_sql(
+        "INSERT INTO holds (product_id, quantity, unit_price_minor, customer_ref, expires_at) \
+             SELECT 1, 1, 100, 'other ' || i, now() + interval '1 h' FROM generate_series(1, 30000) AS i; \
+         INSERT INTO holds (product_id, quantity, unit_price_minor, customer_ref, expires_at) \
+             SELECT 2, 1, 100, 'customer 1', now() + interval '1 h' FROM generate_series(1, 30000) AS i; \
+         INSERT INTO orders (product_id, quantity, unit_price_minor, customer_ref) \
+             SELECT 1, 1, 100, 'other ' || i FROM generate_series(1, 30000) AS i",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let plans = Plans::default();
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    // A few pages for each customer.
+    check(&plans, "totals of customers", 1000, async || drop(totals().await)).await;
+}
+
+#[tokio::test]
+async fn a_customer_with_more_orders_than_are_counted_gets_no_more_units() {
+    let store = fixture::store().await;
+    let lamp = fixture::product(&store, 100).await.id;
+    let eve: CustomerRef = "eve".parse().unwrap();
+    let now = store.clock().await.unwrap();
+    let sale = Sale {
+        name: SaleName::new("sale".to_owned()).unwrap(),
+        products: [lamp].into(),
+        starts_at: now - SignedDuration::from_hours(1),
+        ends_at: now + SignedDuration::from_hours(1),
+        per_customer: Some(5),
+        held_back: false,
+    };
+    store.put_sale(&sale).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO orders (product_id, quantity, unit_price_minor, customer_ref, status) \
+             SELECT 1, 1, 100, 'eve', 'cancelled' FROM generate_series(1, 10001)",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    for (after_order, expected) in [(0, false), (1, true)] {
+        let limit = CustomerLimit { units: 5, since: Timestamp::UNIX_EPOCH, after_order };
+        let mut batch = fixture::lock(&store, &[lamp], LockMode::Wait).await;
+        let customers = [eve.clone()].into();
+        batch.count_customer_totals(&[(lamp, limit)], &customers).await.unwrap();
+        let lines = [RequestedLine::from_stock(lamp, Quantity::ONE)];
+        let order = batch.allocator().clone().order(&lines, Some(&eve));
+        assert_eq!(order.is_ok(), expected, "{order:?}");
+        batch.release().await.unwrap();
     }
 }
 

@@ -58,6 +58,27 @@ async fn a_sale_is_written_down_changed_and_taken_away() {
 }
 
 #[tokio::test]
+async fn the_first_order_of_the_shop_may_be_of_a_sale() {
+    let store = fixture::store().await;
+    let lamp = product(&store, 5).await.id;
+    let mut one = sale(&store, "one", &[lamp], 60, 120).await;
+    one.per_customer = Some(3);
+    store.put_sale(&one).await.unwrap();
+    let after_order = async || -> i64 {
+        let last = "SELECT after_order FROM sales ORDER BY id DESC LIMIT 1";
+        sqlx::query_scalar(last).fetch_one(store.pool()).await.unwrap()
+    };
+    assert_eq!(after_order().await, 0);
+    let chair = product(&store, 5).await.id;
+    let batch = lock(&store, &[chair], LockMode::Wait).await;
+    let ids = fixture::write_one_each(batch, &[chair]).await.commit().await.unwrap();
+    assert_eq!(ids[0].0, 1);
+    let two = sale(&store, "two", &[chair], 60, 120).await;
+    store.put_sale(&two).await.unwrap();
+    assert_eq!(after_order().await, 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_and_changes_nothing() {
     let store = fixture::store().await;
     let lamp = product(&store, 5).await.id;
