@@ -162,7 +162,7 @@ async fn what_customers_have_is_found_among_the_rows_of_others() {
         (0..50).map(|number| format!("customer {number}").parse().unwrap()).collect();
     let totals = async || {
         let mut batch = fixture::lock(&store, &[lamp], LockMode::Wait).await;
-        batch.count_customer_totals(&[(lamp, limit.clone())], &customers).await.unwrap();
+        batch.count_customer_totals(&[(lamp, limit)], &customers).await.unwrap();
         batch.allocator().clone()
     };
     for _ in 0..8 {
