@@ -176,6 +176,9 @@
 {{- if and $backup.enabled $backup.s3.bucket $backup.volume.existingClaim -}}
 {{- fail "backup.s3.bucket and backup.volume.existingClaim are both set; set only one of them." -}}
 {{- end -}}
+{{- if and $backup.enabled (not $backup.s3.bucket) (not $backup.volume.existingClaim) -}}
+{{- fail "backup.enabled=true needs a place for the dumps: backup.volume.existingClaim or backup.s3.bucket." -}}
+{{- end -}}
 {{- if and $backup.restore.overwrite (not $backup.restore.file) -}}
 {{- fail "backup.restore.overwrite=true needs backup.restore.file, the name of the dump that replaces what is there." -}}
 {{- end -}}

@@ -8,6 +8,10 @@ trap 'rm -f "$partial"' EXIT
 # Left over by pods that were killed.
 find "$BACKUP_FOLDER" -maxdepth 1 -name '.holdfast-*.partial' -mmin +1440 -delete
 
+# A new pod may have to wait until network policies know it.
+end=$(($(date +%s) + 60))
+until pg_isready --quiet --dbname="$DATABASE_URL" || [ "$(date +%s)" -ge "$end" ]; do sleep 1; done
+
 begun=$(date +%s)
 pg_dump --format=custom --lock-wait-timeout=60s --file="$partial" "$@" --dbname="$DATABASE_URL"
 # Reads and decompresses all of it.

@@ -1,9 +1,5 @@
 {{- /* What the backup and the restore share. The context is (dict "root" $ "component" "backup"). */ -}}
 
-{{- define "holdfast.backup.claim" -}}
-{{- .Values.backup.volume.existingClaim | default (printf "%s-backup" (include "holdfast.fullname" .)) -}}
-{{- end -}}
-
 {{- define "holdfast.backup.metadata" -}}
 metadata:
   labels:
@@ -78,7 +74,7 @@ volumes:
     emptyDir: {sizeLimit: {{ .root.Values.backup.s3.scratch }}}
   {{- else }}
     persistentVolumeClaim:
-      claimName: {{ include "holdfast.backup.claim" .root }}
+      claimName: {{ .root.Values.backup.volume.existingClaim }}
   {{- end }}
   {{- with include "holdfast.volumes" (dict "root" .root "component" "backup" "database" true) | trim }}
   {{- . | nindent 2 }}
