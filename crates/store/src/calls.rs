@@ -173,7 +173,8 @@ impl<'s> Calls<'s> {
         while result.as_ref().is_err_and(is_lock_timeout) && Instant::now() < until {
             sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
             pause = (pause * 2).min(LOCK_PAUSE_MAX);
-            let _try = permit(&self.store.lock_tries, self.store.settings.acquire_timeout).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(_try) = permit(&self.store.lock_tries, left).await else { break };
             result = self.run(sql.clone(), arguments.clone()).await;
         }
         result
