@@ -165,3 +165,11 @@ e2e-compose: ## Run the compose stack, restart each service under load, and audi
 .PHONY: e2e
 e2e: ## Install, load, upgrade and remove Holdfast on the cluster of KUBECONFIG; writes docs/e2e.md
 	@scripts/e2e
+
+.PHONY: e2e-keda
+e2e-keda: ## The same with KEDA in the cluster: 0 to N workers, and what its scalers say; writes docs/e2e-keda.md
+	@scripts/e2e-keda
+
+.PHONY: e2e-cnpg
+e2e-cnpg: ## The same with CloudNativePG: failovers under load; writes docs/e2e-cnpg.md
+	@scripts/e2e-cnpg
