@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
-use crate::{connections::connect_alone, error::StoreError, store::Store};
+use crate::{connections::connect_alone, error::StoreError, folded::lacking, store::Store};
 
 /// How long the answers may take, a new connection included.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -27,6 +27,8 @@ pub struct Diagnosis {
     pub connections: i64,
     /// By how much its clock is ahead of ours, give or take the time of an answer.
     pub clock_ahead: SignedDuration,
+    /// What it lacks for names without regard to case, if anything.
+    pub lacking: Option<String>,
     /// Tables that this user may not read or not write.
     pub forbidden: Vec<String>,
     /// Whether this user may create tables in the schema, as migrations do.
@@ -71,9 +73,10 @@ impl Store {
             let asked = Instant::now();
             let row: Row = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
             let middle = Timestamp::now() - asked.elapsed() / 2;
+            let lacking = lacking(&mut connection).await?;
             // What matters has been said.
             let _ = connection.close().await;
-            Ok::<_, sqlx::Error>((row, middle))
+            Ok::<_, sqlx::Error>((row, middle, lacking))
         };
         let answer = timeout(LIMIT, asking)
             .await
@@ -81,6 +84,7 @@ impl Store {
         let (
             (version, read_only, connections_max, connections, clock, forbidden, may_create),
             ours,
+            lacking,
         ) = answer?;
         let ahead = clock.saturating_sub(ours.as_microsecond());
         Ok(Diagnosis {
@@ -89,6 +93,7 @@ impl Store {
             connections_max,
             connections,
             clock_ahead: SignedDuration::from_micros(ahead),
+            lacking,
             forbidden,
             may_create,
         })

@@ -19,6 +19,7 @@ mod connections;
 mod dead_letters;
 mod diagnosis;
 mod error;
+mod folded;
 pub mod fulfilment;
 mod hand_over;
 mod history;

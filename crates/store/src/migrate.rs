@@ -16,7 +16,7 @@ use sqlx::{
     migrate::{Migrate as _, Migration, Migrator},
 };
 
-use crate::store::Store;
+use crate::{folded::lacking, store::Store};
 
 mod released;
 mod session;
@@ -45,7 +45,7 @@ impl Store {
     /// were run.
     ///
     /// # Errors
-    /// The database cannot be reached, a migration fails, or other transactions keep what it must lock for ten
+    /// The database cannot be reached or lacks what the schema needs, a migration fails, or other transactions keep what it must lock for ten
     /// minutes.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         self.migrate_within(LIMIT).await
@@ -72,6 +72,9 @@ impl Store {
 
 impl MigrationSession {
     async fn all(&mut self, migrator: &Migrator) -> Result<usize, MigrateError> {
+        if let Some(lack) = lacking(&mut self.connection).await? {
+            return Err(MigrateError::Unsuitable(lack));
+        }
         self.take_turn().await?;
         self.connection.ensure_migrations_table(TABLE).await?;
         if let Some(version) = self.connection.dirty_version(TABLE).await? {

@@ -7,6 +7,7 @@ use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     error::StoreError,
+    folded::folded,
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
     rows::corrupt,
     sql::sql,
@@ -20,7 +21,7 @@ pub struct ProductPage {
     pub after: Option<ProductPlace>,
     /// Leave out that many, as the reference API does. Costs as much as reading them.
     pub skip: i64,
-    /// Only those whose name begins like this, in whatever case.
+    /// Only those whose name begins like this, without regard to case.
     pub name: Option<ProductName>,
     /// Only those that have units left (true), or have none (false).
     pub in_stock: Option<bool>,
@@ -31,8 +32,8 @@ pub struct ProductPage {
 /// Where a product stands in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductPlace {
-    /// Its name as the database puts it in lower case. What the list is sorted by if it is one of
-    /// names, and empty otherwise.
+    /// Its name, folded or not, or as an earlier release put it in lower case: the list is sorted by what the database
+    /// makes of it. Empty if the list is sorted by ids.
     pub name: String,
     /// Its id.
     pub id: ProductId,
@@ -69,7 +70,7 @@ impl TryFrom<ProductRow> for Product {
 struct ListedProduct {
     #[sqlx(flatten)]
     product: ProductRow,
-    low_name: String,
+    folded_name: String,
     found: i64,
 }
 
@@ -154,7 +155,7 @@ impl Store {
     ) -> Result<Page<Product, ProductPlace>, StoreError> {
         let limit = page.limit.saturating_add(1);
         let mut query = QueryBuilder::new(
-            r"SELECT id, name, description, price_minor, stock, version, low_name, found
+            r"SELECT id, name, description, price_minor, stock, version, folded_name, found
             FROM (
                 SELECT *, coalesce(sum(
                     512::bigint + 6 * octet_length(name)
@@ -177,10 +178,9 @@ impl Store {
         let rows: Vec<ListedProduct> = query.build_query_as().fetch_all(self.reads()).await?;
 
         let total = rows.first().map_or(0, |row| row.found);
-        let read = |row: ListedProduct| Ok((Product::try_from(row.product)?, row.low_name));
-        let place = |(product, name): &(Product, String)| ProductPlace {
-            name: name.clone(),
-            id: product.id,
+        let read = |row: ListedProduct| Ok((Product::try_from(row.product)?, row.folded_name));
+        let place = |(product, folded): &(Product, String)| {
+            place_of(product.id, product.name.as_str(), folded.clone())
         };
         let found = Page::read(rows, total, page.limit, read, place)?;
         let mut next = found.next;
@@ -195,30 +195,36 @@ impl Store {
         &self,
         page: &ProductPage,
     ) -> Result<Option<ProductPlace>, StoreError> {
-        let mut query = QueryBuilder::new("SELECT id, low_name FROM (");
+        let mut query = QueryBuilder::new("SELECT id, name, folded_name FROM (");
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
         query.push(") AS looked_at").push(page.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let last: Option<(i64, String)> =
+        let last: Option<(i64, String, String)> =
             query.build_query_as().fetch_optional(self.reads()).await?;
-        Ok(last.map(|(id, name)| ProductPlace { name, id: ProductId(id) }))
+        Ok(last.map(|(id, name, folded)| place_of(ProductId(id), &name, folded)))
     }
 }
 
 impl ProductPage {
     fn order(&self) -> &'static str {
         match self.name {
-            Some(_) => " ORDER BY low_name USING ~<~, id",
+            Some(_) => " ORDER BY folded_name USING ~<~, id",
             None => " ORDER BY id",
         }
     }
 
     /// The next `limit` products along one index.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
-        const BY_NAME: &str =
-            "SELECT *, lower(name) AS low_name FROM products WHERE retired_at IS NULL AND ";
+        const BY_NAME: &str = concat!(
+            "SELECT *, ",
+            folded!("name"),
+            " AS folded_name FROM products WHERE retired_at IS NULL AND ",
+            folded!("name"),
+        );
         let Some(name) = &self.name else {
-            query.push("SELECT *, '' AS low_name FROM products WHERE retired_at IS NULL AND id > ");
+            query.push(
+                "SELECT *, '' AS folded_name FROM products WHERE retired_at IS NULL AND id > ",
+            );
             query.push_bind(self.after.as_ref().map_or(0, |place| place.id.0));
             query.push(" ORDER BY id OFFSET ").push_bind(self.skip);
             query.push(" LIMIT ").push_bind(limit);
@@ -231,20 +237,36 @@ impl ProductPage {
         if let Some(place) = &self.after {
             // Others of the same name first, then the names behind it: each part is a plain range
             // of the index, and a thousand products of one name cost nothing.
-            query.push("SELECT * FROM ((").push(BY_NAME).push("lower(name) = ");
-            query.push_bind(place.name.clone());
+            query.push("SELECT * FROM ((").push(BY_NAME).push(" = ");
+            push_folded(query, &place.name);
             query.push(" AND id > ").push_bind(place.id.0);
             query.push(" ORDER BY id LIMIT ").push_bind(limit);
-            query.push(") UNION ALL (").push(BY_NAME).push("lower(name) ~>~ ");
-            query.push_bind(place.name.clone());
+            query.push(") UNION ALL (").push(BY_NAME).push(" ~>~ ");
+            push_folded(query, &place.name);
         } else {
-            query.push(BY_NAME).push("lower(name) ~>=~ lower(");
-            query.push_bind(name.as_str().to_owned()).push(")");
+            query.push(BY_NAME).push(" ~>=~ ");
+            push_folded(query, name.as_str());
         }
-        query.push(" AND lower(name) ~<~ (lower(").push_bind(name.as_str().to_owned());
-        query.push(") || chr(1114111)) ORDER BY lower(name) USING ~<~, id LIMIT ").push_bind(limit);
+        query.push(concat!(" AND ", folded!("name"), " ~<~ ("));
+        push_folded(query, name.as_str());
+        query.push(concat!(
+            " || chr(1114111)) ORDER BY ",
+            folded!("name"),
+            " USING ~<~, id LIMIT "
+        ));
+        query.push_bind(limit);
         if self.after.is_some() {
             query.push(")) AS either").push(self.order()).push(" LIMIT ").push_bind(limit);
         }
     }
+}
+
+fn push_folded(query: &mut QueryBuilder<Postgres>, name: &str) {
+    query.push(folded!(begin)).push_bind(name.to_owned()).push(folded!(end));
+}
+
+/// Where a product stands. Some names grow by folding: the shorter form is enough for a cursor.
+fn place_of(id: ProductId, name: &str, folded: String) -> ProductPlace {
+    let name = if folded.len() > name.len() { name.to_owned() } else { folded };
+    ProductPlace { name, id }
 }

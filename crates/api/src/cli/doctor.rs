@@ -180,6 +180,13 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         "use PostgreSQL 15 or newer",
     );
     checks.either(
+        "database text",
+        found.lacking.is_none(),
+        State::Problem,
+        found.lacking.unwrap_or_else(|| "UTF8, with ICU".to_owned()),
+        "use a database with the encoding UTF8 on a PostgreSQL that is built with ICU",
+    );
+    checks.either(
         "database writes",
         !found.read_only,
         State::Problem,

@@ -30,6 +30,11 @@ pub enum MigrateError {
     /// The database cannot be reached, or refuses.
     #[error("the database could not be migrated")]
     Sqlx(#[from] sqlx::migrate::MigrateError),
+    /// The database has not what names without regard to case need. Nothing was changed.
+    #[error(
+        "names cannot be compared without regard to case: {0}; use a database with the encoding UTF8 on a PostgreSQL with ICU"
+    )]
+    Unsuitable(String),
     /// Other transactions kept what a migration must lock for too long.
     #[error(
         "{what} did not get its locks within {limit:?}: other transactions hold them; end those and run `holdfast-api migrate` again"

@@ -9,6 +9,7 @@ mod dead_letters;
 mod dropped;
 mod durable;
 mod fixture;
+mod folded;
 mod fulfilment;
 mod ledger;
 mod lists;

@@ -51,7 +51,7 @@ pub struct ListProducts {
     /// Where the page begins, as the header Link of the page before has it; only with the same filters
     #[field(nullable = false)]
     cursor: Option<Cursor>,
-    /// Only products whose name begins like this, in upper or lower case
+    /// Only products whose name begins like this, without regard to case, in any language
     #[field(nullable = false)]
     name: Option<ProductName>,
     /// Only products that have units left (true), or have none (false)

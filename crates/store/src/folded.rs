@@ -1,0 +1,43 @@
+//! Names without regard to case, in any language, whatever the locale of the database.
+//!
+//! ICU's root collation knows the case of all letters; the database's own locale may know none but ASCII. Upper case first,
+//! since it makes one of what has no capital of its own (`ﬁ` is FI). What differs after that is replaced: ẞ, whose small form
+//! is ß though `ß` is SS in capitals; the sigma at the end of a word, which is no end in the beginning of a name; and the
+//! dot that İ keeps. So the four letters I, ı, İ and i are one, because a language decides which belong together, and a name
+//! has none. Letters with marks are the same whether they are one character or several (NFC).
+//!
+//! Folding twice changes nothing more.
+
+use sqlx::PgConnection;
+
+/// The folded form of an expression, as the index `products_by_folded_name` has it.
+macro_rules! folded {
+    ($text:literal) => {
+        concat!($crate::folded::folded!(begin), $text, $crate::folded::folded!(end))
+    };
+    (begin) => {
+        "normalize(replace(replace(replace(lower(upper("
+    };
+    (end) => {
+        r#" COLLATE "und-x-icu")), 'ß', 'ss'), 'ς', 'σ'), E'i\u0307', 'i'), NFC)"#
+    };
+}
+
+pub(crate) use folded;
+
+const QUESTION: &str = r"
+    SELECT
+        current_setting('server_encoding'),
+        EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu')
+    ";
+
+/// What the database lacks for that, if anything.
+pub(crate) async fn lacking(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let (encoding, has_icu): (String, bool) =
+        sqlx::query_as(QUESTION).fetch_one(connection).await?;
+    Ok(match (encoding.as_str(), has_icu) {
+        ("UTF8", true) => None,
+        ("UTF8", false) => Some("PostgreSQL is built without ICU".to_owned()),
+        (other, _) => Some(format!("the encoding of the database is {other}, and must be UTF8")),
+    })
+}
