@@ -63,7 +63,7 @@ check: ## Before each commit: format, clippy, unit tests and the fast integratio
 
 .PHONY: test
 test: ## Before each push: everything that CI checks
-	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-swagger test-kubernetes
+	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-swagger test-clients-quick test-kubernetes
 
 .PHONY: test-tools
 test-tools:
@@ -110,6 +110,17 @@ test-swagger: ## Execute each operation of the Swagger pages in headless Chromiu
 	  elif [ "$$HOLDFAST_CONTRACT_TESTS" = required ]; then exit 1; \
 	  else echo "NOT TESTED: the Swagger pages" >&2; fi
 
+# The names of tests that CLIENTS leads to are filters: without one, each test would run.
+CLIENTS = lint python typescript postman go java
+.PHONY: test-clients
+test-clients: ## Lint the OpenAPI documents; generate, compile and use clients; run the Postman collection
+	@names=$$(scripts/clients/run install $(CLIENTS)) || exit 1; \
+	  [ -z "$$names" ] || exec $(TESTS) --test it -- --ignored $$names
+
+.PHONY: test-clients-quick
+test-clients-quick: CLIENTS = lint python typescript postman
+test-clients-quick: test-clients
+
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)
 	@scripts/fuzz
@@ -122,7 +133,7 @@ e2e-browser: ## Drive the Swagger page and the console in headless Chromium, and
 .PHONY: test-kubernetes
 test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	@scripts/kubernetes-assets && scripts/chart-tools >/dev/null; case $$? in \
-	  0) exec $(TESTS) --test it -- --ignored --skip contract:: --skip browser:: ;; \
+	  0) exec $(TESTS) --test it -- --ignored --skip contract:: --skip browser:: --skip clients:: ;; \
 	  3) ;; \
 	  *) exit 1 ;; \
 	esac

@@ -1,12 +1,14 @@
 //! Reads the documents of the repository, so that tests can compare what they say with what is there.
 //!
 //! Here live: finding the documents (Markdown files, and the module docs of each Rust file) and taking them apart into
-//! code, links and table rows. The checks are in `tests/it`.
+//! code, links and table rows; and the Postman collection ([`postman`]). The checks are in `tests/it`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+pub mod postman;
 
 /// Folders that hold nothing of ours.
 const SKIPPED: [&str; 7] =

@@ -4,12 +4,14 @@
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
 mod browser;
+mod clients;
 mod commands;
 mod examples;
 mod files;
 mod metrics;
 mod modules;
 mod names;
+mod postman;
 mod routes;
 mod runnable;
 mod stack;
