@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use holdfast_store::{SchemaError, Store};
+use holdfast_store::{SchemaError, Store, StoreSettings};
 use holdfast_telemetry::{
     Chain, CommandLogs,
     command::{self, EXIT_CODES, Ended},
@@ -22,7 +22,7 @@ mod yaml;
 
 use crate::{
     endpoint::Surface,
-    settings::{DatabaseSettings, ServeSettings},
+    settings::{DatabaseConnections, DatabaseSettings, ServeSettings},
 };
 
 /// The name in messages.
@@ -95,6 +95,9 @@ pub struct MigrateSettings {
     /// Logs.
     #[command(flatten)]
     pub logs: CommandLogs,
+    /// Connections to PostgreSQL.
+    #[command(flatten)]
+    pub connections: DatabaseConnections,
 }
 
 /// Does what the command line says.
@@ -115,8 +118,9 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn migrate(settings: &MigrateSettings) -> ExitCode {
-    in_runtime(&settings.logs, &settings.database, async {
-        let store = Store::connect(&settings.database.store());
+    let database = settings.database.store(&settings.connections);
+    in_runtime(&settings.logs, &database, async {
+        let store = Store::connect(&database);
         reachable(&store, settings.wait).await;
         store.check_pooler().await?;
         let bar = progress::spinner("migrating");
@@ -176,7 +180,7 @@ fn of_endpoint<'t, T: serde::Deserialize<'t>>(text: &'t str) -> serde_json::Resu
 /// Runs a short task with logs, on one thread. An error of the database says which database it is.
 fn in_runtime(
     logs: &CommandLogs,
-    database: &DatabaseSettings,
+    database: &StoreSettings,
     task: impl Future<Output = anyhow::Result<Ended>>,
 ) -> ExitCode {
     if let Err(error) = holdfast_telemetry::init_command(logs) {
@@ -193,7 +197,7 @@ fn in_runtime(
             let ended = output::ended_by(&error);
             if let Some(ended) = ended {
                 let of_database = if output::is_of_database(&error) {
-                    format!("{}: ", database.store().place())
+                    format!("{}: ", database.place())
                 } else {
                     String::new()
                 };

@@ -24,8 +24,8 @@ use crate::{
 /// For who reaches the server without a base that is known: the folder of the document.
 const RELATIVE: &str = ".";
 
-static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Public, RELATIVE)));
-static ADMIN: LazyLock<Bytes> = LazyLock::new(|| encode(&document(Surface::Admin, RELATIVE)));
+static PUBLIC: LazyLock<Rendered> = LazyLock::new(|| Rendered::new(Surface::Public));
+static ADMIN: LazyLock<Rendered> = LazyLock::new(|| Rendered::new(Surface::Admin));
 static SWAGGER: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     let config = Config::from("../openapi.json");
     Arc::new(config.try_it_out_enabled(true).display_request_duration(true))
@@ -39,12 +39,39 @@ pub async fn to_docs() -> Redirect {
 /// `GET /openapi.json`.
 pub fn openapi(surface: Surface, base: Option<Extension<PublicBase>>) -> impl IntoResponse {
     let json = HeaderValue::from_static("application/json");
-    let document = match (base, surface) {
-        (Some(Extension(base)), _) => encode(&document(surface, base.as_str())),
-        (None, Surface::Public) => Bytes::clone(&PUBLIC),
-        (None, Surface::Admin) => Bytes::clone(&ADMIN),
+    let rendered = match surface {
+        Surface::Public => &PUBLIC,
+        Surface::Admin => &ADMIN,
+    };
+    let document = match base {
+        Some(Extension(base)) => rendered.with_server(base.as_str()),
+        None => rendered.with_server(RELATIVE),
     };
     ([(header::CONTENT_TYPE, json)], document)
+}
+
+/// A document that is made once for all servers that it may name.
+struct Rendered {
+    before: String,
+    after: String,
+}
+
+impl Rendered {
+    /// Stands for the server; a document has it once.
+    const SERVER: &str = "holdfast:server";
+
+    fn new(surface: Surface) -> Self {
+        let document = encode(&document(surface, Self::SERVER));
+        let document = String::from_utf8_lossy(&document);
+        let mark = format!("\"{}\"", Self::SERVER);
+        let (before, after) = document.split_once(&mark).unwrap_or((&document, ""));
+        Self { before: before.to_owned(), after: after.to_owned() }
+    }
+
+    fn with_server(&self, server: &str) -> Bytes {
+        let server = encode(&server);
+        [self.before.as_bytes(), &server, self.after.as_bytes()].concat().into()
+    }
 }
 
 /// `GET /docs`: Swagger UI, whose files are below that.
@@ -87,4 +114,19 @@ pub async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
         answer.headers_mut().insert(header::CONTENT_ENCODING, gzip);
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_names_the_server_and_is_otherwise_the_same() {
+        for surface in [Surface::Public, Surface::Admin] {
+            let rendered = Rendered::new(surface);
+            for server in [RELATIVE, "https://shop.example/api", "/a\"b"] {
+                assert!(rendered.with_server(server) == encode(&document(surface, server)));
+            }
+        }
+    }
 }

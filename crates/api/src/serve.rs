@@ -139,14 +139,14 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
         Ports::open(settings, &http_metrics).await?;
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     http_metrics.watch(&registry, requests, answers);
-    let store = Store::connect(&settings.database.store());
+    let store = Store::connect(&settings.database.store(&settings.connections));
     store.check_pooler().await.context("DATABASE_URL")?;
     let cache = cache(settings, &store)?;
     let publisher = Publisher::connect(settings.cache.queue())?;
     observe(&registry, &store, &cache)?;
     let readiness = Readiness::default();
     let admission = Admission::open(
-        settings.orders.admission(settings.database.lock_timeout),
+        settings.orders.admission(settings.connections.lock_timeout),
         store.clone(),
         cache.clone(),
         publisher,
@@ -262,7 +262,7 @@ impl Ports {
 
 /// How many connections the limit of open files allows.
 pub(crate) fn connections_that_fit(settings: &ServeSettings) -> Result<Fit, TooFewFiles> {
-    let (http, database) = (&settings.http, &settings.database);
+    let (http, database) = (&settings.http, &settings.connections);
     let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
     let pools = usize::try_from(pools).unwrap_or(usize::MAX);
     let (admin, admin_waiting) = ADMIN_CONNECTIONS;

@@ -45,6 +45,9 @@ pub struct ServeSettings {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
+    /// Connections to PostgreSQL.
+    #[command(flatten)]
+    pub connections: DatabaseConnections,
 }
 
 /// The ports.
@@ -151,6 +154,12 @@ pub struct DatabaseSettings {
     /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
+}
+
+/// How many connections there are to PostgreSQL, and what is waited for. At the end of each help, since few set it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connections to PostgreSQL")]
+pub struct DatabaseConnections {
     /// Connections for everything but placing orders (1 to 1000)
     #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "8", value_parser = whole(1..=1000_u32))]
     pub db_pool_size: u32,
@@ -244,7 +253,7 @@ impl ServeSettings {
     /// # Errors
     /// The one sentence that names the settings which do not go together.
     pub fn check(&self) -> Result<(), MustBe> {
-        if self.database.lock_timeout >= self.database.statement_timeout {
+        if self.connections.lock_timeout >= self.connections.statement_timeout {
             return Err(MustBe::new(
                 "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a \
                  locked row could not be told from a slow statement.",
@@ -308,13 +317,13 @@ impl HttpSettings {
 
 impl DatabaseSettings {
     /// As the store wants them.
-    pub fn store(&self) -> StoreSettings {
+    pub fn store(&self, connections: &DatabaseConnections) -> StoreSettings {
         StoreSettings {
-            pool_size: self.db_pool_size,
-            admission_connections: self.db_admission_connections,
-            acquire_timeout: self.db_acquire_timeout,
-            lock_timeout: self.lock_timeout,
-            statement_timeout: self.statement_timeout,
+            pool_size: connections.db_pool_size,
+            admission_connections: connections.db_admission_connections,
+            acquire_timeout: connections.db_acquire_timeout,
+            lock_timeout: connections.lock_timeout,
+            statement_timeout: connections.statement_timeout,
             ..self.database_url.settings()
         }
     }

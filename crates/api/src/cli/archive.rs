@@ -22,7 +22,7 @@ use super::{
 use crate::{
     holds::HoldBody,
     orders::{OrderHistoryBody, View},
-    settings::DatabaseSettings,
+    settings::{DatabaseConnections, DatabaseSettings},
 };
 
 mod folder;
@@ -54,6 +54,9 @@ pub struct ArchiveSettings {
     /// Logs.
     #[command(flatten)]
     logs: CommandLogs,
+    /// Connections to PostgreSQL.
+    #[command(flatten)]
+    connections: DatabaseConnections,
 }
 
 /// A line of a file: the order as `GET /orders/{id}` shows it, and the holds that became it.
@@ -74,11 +77,20 @@ struct ArchivedFile<'a> {
 
 /// Does it.
 pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
-    let ArchiveSettings { older_than_days, to, batch, max_batches, output, database, logs } =
-        settings;
+    let ArchiveSettings {
+        older_than_days,
+        to,
+        batch,
+        max_batches,
+        output,
+        database,
+        logs,
+        connections,
+    } = settings;
+    let database = database.store(&connections);
     super::in_runtime(&logs, &database, async {
         let folder = ArchiveFolder::open(to)?;
-        let store = Store::connect(&database.store());
+        let store = Store::connect(&database);
         store.check_schema().await?;
         let Some(mut archive) = store.archive().await? else {
             bail!("this database is being archived already; wait for that to end");

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     request::Input,
-    settings::{DatabaseSettings, RedisCacheSettings},
+    settings::{DatabaseConnections, DatabaseSettings, RedisCacheSettings},
 };
 
 /// How many one request replays, and one page shows.
@@ -55,6 +55,9 @@ pub struct Servers {
     /// Logs.
     #[command(flatten)]
     logs: CommandLogs,
+    /// Connections to PostgreSQL.
+    #[command(flatten)]
+    connections: DatabaseConnections,
 }
 
 /// What to do.
@@ -208,8 +211,9 @@ pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
 }
 
 fn in_shop(servers: &Servers, act: impl AsyncFnOnce(&Shop) -> anyhow::Result<Ended>) -> ExitCode {
-    super::in_runtime(&servers.logs, &servers.database, async {
-        let shop = Shop::open(Store::connect(&servers.database.store()), &servers.cache).await?;
+    let database = servers.database.store(&servers.connections);
+    super::in_runtime(&servers.logs, &database, async {
+        let shop = Shop::open(Store::connect(&database), &servers.cache).await?;
         let done = act(&shop).await;
         shop.close().await;
         done

@@ -148,7 +148,7 @@ async fn all(settings: &ServeSettings) -> Checks {
 }
 
 async fn database(settings: &ServeSettings, checks: &mut Checks) {
-    let store = settings.database.store();
+    let store = settings.database.store(&settings.connections);
     let place = store.place();
     let store = Store::connect(&store);
     if let Err(error) = store.check_pooler().await {
@@ -230,8 +230,8 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         if found.may_create { "this user may run them" } else { "this user may not create tables" },
         "run holdfast-api migrate as the owner of the schema",
     );
-    let ours = i64::from(settings.database.db_pool_size)
-        + i64::from(settings.database.db_admission_connections);
+    let ours = i64::from(settings.connections.db_pool_size)
+        + i64::from(settings.connections.db_admission_connections);
     let free = i64::from(found.connections_max) - found.connections;
     checks.either(
         "connections",

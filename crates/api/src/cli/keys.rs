@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::{Scope, Scopes},
     api_keys::{self, KeyBody, KeyRequest},
-    settings::DatabaseSettings,
+    settings::{DatabaseConnections, DatabaseSettings},
 };
 
 /// Between two pages of the list.
@@ -40,6 +40,9 @@ pub struct Servers {
     /// Logs.
     #[command(flatten)]
     logs: CommandLogs,
+    /// Connections to PostgreSQL.
+    #[command(flatten)]
+    connections: DatabaseConnections,
 }
 
 /// What to do.
@@ -152,8 +155,9 @@ fn on_database(
     servers: &Servers,
     act: impl AsyncFnOnce(Store) -> anyhow::Result<Ended>,
 ) -> ExitCode {
-    super::in_runtime(&servers.logs, &servers.database, async {
-        let store = Store::connect(&servers.database.store());
+    let database = servers.database.store(&servers.connections);
+    super::in_runtime(&servers.logs, &database, async {
+        let store = Store::connect(&database);
         store.check_schema().await?;
         act(store).await
     })

@@ -91,7 +91,7 @@ fn the_defaults_go_together() {
     };
     settings.check().unwrap();
     assert_eq!(settings.orders.max_quantity, 7);
-    let admission = settings.orders.admission(settings.database.lock_timeout);
+    let admission = settings.orders.admission(settings.connections.lock_timeout);
     let defaults = holdfast_admission::AdmissionSettings::default();
     assert_eq!(format!("{admission:?}"), format!("{defaults:?}"));
 }

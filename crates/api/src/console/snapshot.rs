@@ -13,6 +13,7 @@ use super::{
     history::{AdmissionWaits, History, WINDOW, WaitQuantiles},
     system::{Backlog, COUNTED_MAX, QueueNumbers, System, WORKER_SEEN},
 };
+use crate::shown_time::ShownTime;
 
 /// The numbers of now: some of the process that answers, some of the whole system.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -20,7 +21,7 @@ use super::{
 pub struct StatsBody {
     /// When, by the clock of this process.
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    at: ShownTime,
     /// The process that answers. `orders` and `admission` are its own.
     replica: ReplicaBody,
     /// Rates and waits are those of the last so many seconds.
@@ -55,7 +56,7 @@ struct ReplicaBody {
     ready: bool,
     /// When it was started.
     #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
+    started_at: ShownTime,
 }
 
 /// Orders of one process.
@@ -166,12 +167,12 @@ impl StatsBody {
                 .collect(),
         });
         Self {
-            at: Timestamp::now(),
+            at: Timestamp::now().into(),
             replica: ReplicaBody {
                 name: replica.name.clone(),
                 version: env!("CARGO_PKG_VERSION"),
                 ready: readiness.get().is_ok(),
-                started_at: replica.started_at,
+                started_at: replica.started_at.into(),
             },
             window_seconds: WINDOW,
             orders,

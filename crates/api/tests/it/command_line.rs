@@ -315,6 +315,21 @@ fn help_says_what_a_command_does_before_how_it_reaches_the_servers() {
         let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text}: {help}"));
         assert!(at("\nOptions:") < at("\nPostgreSQL:"), "{help}");
     }
+    for command in [
+        &["serve"][..],
+        &["migrate"],
+        &["doctor"],
+        &["keys", "list"],
+        &["dead-letters", "list"],
+        &["archive"],
+    ] {
+        let help = run(&[], &[command, &["--help"]].concat()).out;
+        let headings = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' '));
+        assert_eq!(headings.last(), Some("Connections to PostgreSQL:"), "{help}");
+        let (common, rare) = help.split_once("Connections to PostgreSQL:").unwrap();
+        assert!(common.contains("--database-url") && !common.contains("--db-pool-size"), "{help}");
+        assert!(rare.contains("--db-pool-size") && rare.contains("--lock-timeout-ms"), "{help}");
+    }
     let help = run(&[], &["--help"]).out;
     assert!(help.contains("Exit codes: 0 done; 1 failed; 2"), "{help}");
 }

@@ -186,6 +186,7 @@ async fn each_time_has_six_digits_and_ends_with_z() {
     ] {
         answers.push(api.get(&path).await.json());
     }
+    answers.push(admin.get("/stats").await.json());
     for answer in &answers {
         let mut found = Vec::new();
         times(answer, &mut found);
