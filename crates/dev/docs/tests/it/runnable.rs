@@ -13,7 +13,7 @@ use crate::pages;
 use crate::stack::{self, Stack};
 
 const INFO: &str = "console runnable";
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 /// Between the outputs of two commands.
 const MARK: &str = "==next==";
 
