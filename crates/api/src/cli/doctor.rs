@@ -193,28 +193,7 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         if found.read_only { "the server is read-only" } else { "accepted" },
         "point DATABASE_URL at the primary, or set default_transaction_read_only to off",
     );
-    match store.check_schema().await {
-        Ok(()) => {
-            checks.add(
-                "schema",
-                State::Ok,
-                format!("version {} or newer", Store::schema_version()),
-                "",
-            );
-        }
-        Err(SchemaError::Behind { found, needed }) => checks.add(
-            "schema",
-            State::Problem,
-            format!("version {found}, this program needs {needed}"),
-            "run holdfast-api migrate",
-        ),
-        Err(error) => checks.add(
-            "schema",
-            State::Problem,
-            Chain(&error).to_string(),
-            "grant this user SELECT on _sqlx_migrations",
-        ),
-    }
+    schema(&store, checks).await;
     let missing = found.forbidden.join(", ");
     checks.either(
         "permissions",
@@ -249,6 +228,31 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         "synchronise both clocks, with chrony for example",
     );
     store.close().await;
+}
+
+async fn schema(store: &Store, checks: &mut Checks) {
+    match store.check_schema().await {
+        Ok(()) => {
+            checks.add(
+                "schema",
+                State::Ok,
+                format!("version {} or newer", Store::schema_version()),
+                "",
+            );
+        }
+        Err(SchemaError::Behind { found, needed }) => checks.add(
+            "schema",
+            State::Problem,
+            format!("version {found}, this program needs {needed}"),
+            "run holdfast-api migrate",
+        ),
+        Err(error) => checks.add(
+            "schema",
+            State::Problem,
+            Chain(&error).to_string(),
+            "grant this user SELECT on _sqlx_migrations",
+        ),
+    }
 }
 
 async fn redis(settings: &ServeSettings, checks: &mut Checks) {

@@ -324,8 +324,9 @@ fn help_says_what_a_command_does_before_how_it_reaches_the_servers() {
         &["archive"],
     ] {
         let help = run(&[], &[command, &["--help"]].concat()).out;
-        let headings = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' '));
-        assert_eq!(headings.last(), Some("Connections to PostgreSQL:"), "{help}");
+        let mut headings =
+            help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' '));
+        assert_eq!(headings.next_back(), Some("Connections to PostgreSQL:"), "{help}");
         let (common, rare) = help.split_once("Connections to PostgreSQL:").unwrap();
         assert!(common.contains("--database-url") && !common.contains("--db-pool-size"), "{help}");
         assert!(rare.contains("--db-pool-size") && rare.contains("--lock-timeout-ms"), "{help}");
