@@ -22,11 +22,10 @@ mod yaml;
 
 use crate::{
     endpoint::Surface,
+    serve::PROGRAM,
     settings::{DatabaseConnections, DatabaseSettings, ServeSettings},
 };
 
-/// The name in messages.
-const PROGRAM: &str = "holdfast-api";
 /// Between two looks for a database that is not there yet.
 const WAIT_STEP: Duration = Duration::from_secs(1);
 

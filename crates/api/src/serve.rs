@@ -1,20 +1,23 @@
-//! Starting, serving and ending.
+//! Starting, serving and stopping.
 //!
-//! The end, at SIGTERM or Ctrl-C: `/readyz` says no, so that load balancers turn away; connections
-//! are still accepted for the drain delay, and each is closed with its next answer; then the port is closed, the requests in hand are
-//! answered, the lanes are emptied and what was accepted is published, all within the shutdown
-//! timeout. A second signal ends the process at once; nothing that was answered with 201 is lost
-//! by that.
+//! After SIGTERM or Ctrl-C, `/readyz` reports that the server is not ready, so that load balancers send no more requests. Connections
+//! are still accepted during the drain delay, and each is closed after its next answer. Then the port is closed, the requests in
+//! progress are answered, the lanes are emptied and accepted orders are published, all within the shutdown timeout. A second signal
+//! ends the process at once. No order that was answered with 201 is lost by that.
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
 use holdfast_queue::{Publisher, Queue};
 use holdfast_store::{Store, StoreMetrics};
-use holdfast_telemetry::{InternalServer, Readiness, Registry, log_level, metrics};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use holdfast_telemetry::{
+    InternalServer, Readiness, Registry,
+    command::{self, Ended},
+    log_level, metrics,
+    program::{self, StopSignals},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -36,8 +39,8 @@ mod database_watch;
 mod memory;
 mod ready;
 
-/// How long the last traces may take to be sent.
-const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// The program's name in messages.
+pub(crate) const PROGRAM: &str = "holdfast-api";
 /// How many connections may be open on the admin port, and how many may wait for that.
 const ADMIN_CONNECTIONS: (usize, usize) = (64, 16);
 /// How many connections of the public port may wait for room, or be refused, at the same time.
@@ -72,39 +75,14 @@ pub(crate) fn observe(
     Ok(())
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    holdfast_telemetry::command::failed("holdfast-api", error)
-}
-
-/// Serves until a signal says otherwise.
+/// Serves until a signal.
 pub fn run(settings: &ServeSettings) -> ExitCode {
     if let Err(sentence) = settings.check() {
-        return holdfast_telemetry::command::refused("holdfast-api", &sentence);
+        return command::refused(PROGRAM, &sentence);
     }
-    let guard = match holdfast_telemetry::init("holdfast-api", &settings.telemetry) {
-        Ok(guard) => guard,
-        Err(error) => return failed(&error),
-    };
-    log_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.http.threads())
-        .on_thread_park(memory::give_back)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let ended = runtime.block_on(serve(settings));
-    // Nothing that still runs in it matters any more.
-    runtime.shutdown_background();
-    guard.shutdown(FLUSH_TIME);
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        // Requests were cut off.
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => failed(error.as_ref()),
-    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(settings.http.threads()).on_thread_park(memory::give_back);
+    program::run(PROGRAM, &settings.telemetry, &mut runtime, serve(settings))
 }
 
 /// A panic ends one request, and must be found in the log like any other error.
@@ -128,9 +106,10 @@ fn cache(settings: &ServeSettings, store: &Store) -> anyhow::Result<Cache<Cached
     Ok(cache)
 }
 
-/// Whether everything in hand was finished in time.
-async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
-    let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
+/// Fails if requests in progress were cut off at the end.
+async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
+    log_panics();
+    let mut signals = StopSignals::listen().context("the signal handlers cannot be installed")?;
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
     let ServeMetrics { http: http_metrics, admission: counts } = ServeMetrics::new(&registry)?;
 
@@ -205,8 +184,8 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     };
     let connections = listener.run(Arc::clone(&public), stop).await;
     admin_end.cancel();
-    // Anew: it hears only of signals from now on.
-    let mut second = StopSignals::listen().context("signals cannot be listened for")?;
+    // A new one receives only signals that arrive from now on.
+    let mut second = StopSignals::listen().context("the signal handlers cannot be installed")?;
     let finish = async {
         connections.ended().await;
         if let Ok(connections) = admin.await {
@@ -219,15 +198,15 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<bool> {
     tokio::select! {
         () = finish => {
             tracing::info!("ended: all requests were answered");
-            Ok(true)
+            Ok(Ended::Done)
         }
         () = tokio::time::sleep(settings.http.shutdown_timeout) => {
-            tracing::warn!("ended: the shutdown timeout cut off what was still in hand");
-            Ok(false)
+            tracing::warn!("ended: the shutdown timeout cut off requests in progress");
+            Ok(Ended::Failed)
         }
         () = second.next() => {
             tracing::warn!("ended by a second signal");
-            Ok(false)
+            Ok(Ended::Failed)
         }
     }
 }
@@ -339,25 +318,4 @@ struct PortRefused {
 
 fn port_refused(setting: &'static str, address: SocketAddr, source: io::Error) -> PortRefused {
     PortRefused { setting, address, source }
-}
-
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -6,11 +6,13 @@ use anyhow::Context as _;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
-    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings, command, log_level,
+    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings,
+    command::{self, Ended},
+    log_level,
+    program::{self, StopSignals},
     settings::{MustBe, address, milliseconds, whole},
 };
 use kube::{Client, Config};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Certificates, ObjectNames, Operator, OperatorSettings,
@@ -21,8 +23,6 @@ use crate::{
 };
 
 const PROGRAM: &str = "holdfast-operator";
-/// How long the last traces may take to be sent.
-const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// The longest wait for a connection to the API server, and for bytes on one. Each call has a limit of its own as well. A
 /// watch without any news ends earlier, see `sale::controller`.
 const API_LIMIT: Duration = Duration::from_secs(10);
@@ -242,38 +242,18 @@ fn serve(settings: &RunSettings) -> ExitCode {
         Ok(operator) => operator,
         Err(error) => return command::refused(PROGRAM, error.as_ref()),
     };
-    let guard = match holdfast_telemetry::init(PROGRAM, &settings.telemetry) {
-        Ok(guard) => guard,
-        Err(error) => return failed(&error),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        // There are a few requests per second: more threads would only cost memory.
-        .worker_threads(2)
-        .max_blocking_threads(4)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let ended = runtime.block_on(until_signal(settings, operator));
-    // Nothing that still runs in it matters now.
-    runtime.shutdown_background();
-    guard.shutdown(FLUSH_TIME);
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => failed(error.as_ref()),
-    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // There are a few requests per second: more threads would only cost memory.
+    runtime.worker_threads(2).max_blocking_threads(4);
+    program::run(PROGRAM, &settings.telemetry, &mut runtime, until_signal(settings, operator))
 }
 
-/// Returns whether all requests were answered.
+/// Runs until a signal, and then until all requests are answered or the time is over.
 async fn until_signal(
     settings: &RunSettings,
     mut operator: OperatorSettings,
-) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+) -> anyhow::Result<Ended> {
+    let mut signals = StopSignals::listen()?;
     // Within the runtime: the pool needs one.
     operator.store = settings.store();
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
@@ -294,18 +274,14 @@ async fn until_signal(
     tokio::spawn(internal.serve(registry, readiness));
     tokio::spawn(log_level::follow_signals(&settings.telemetry.log)?);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::info!("shutting down: requests in progress are answered");
     tokio::select! {
         answered = operator.shutdown(settings.shutdown_timeout) => {
             tracing::info!(answered, "ended");
-            Ok(answered)
+            Ok(if answered { Ended::Done } else { Ended::Failed })
         }
-        _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
-        _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+        () = signals.next() => anyhow::bail!("stopped at once by a second signal"),
     }
 }
 

@@ -28,6 +28,7 @@ mod log_line;
 pub mod metrics;
 mod probe;
 mod process_metrics;
+pub mod program;
 pub mod propagation;
 mod readiness;
 mod redis_ca;

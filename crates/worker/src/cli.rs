@@ -1,6 +1,6 @@
 //! The subcommands of `holdfast-worker`. The doc comments are the help texts.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -10,8 +10,8 @@ use holdfast_telemetry::{
     InternalServer, Readiness, RedisCa, Registry,
     command::{self, EXIT_CODES, Ended},
     log_level,
+    program::{self, StopSignals},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Worker,
@@ -21,8 +21,6 @@ use crate::{
 };
 
 const PROGRAM: &str = "holdfast-worker";
-/// How long sending the last spans may take.
-const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// The Holdfast worker: fulfils orders, and finds lost ones
 #[derive(Debug, Parser)]
@@ -69,33 +67,16 @@ fn work(settings: &WorkerRunSettings) -> ExitCode {
         Ok(fulfilment) => fulfilment,
         Err(sentence) => return command::refused(PROGRAM, &sentence),
     };
-    let guard = match holdfast_telemetry::init("holdfast-worker", &settings.telemetry) {
-        Ok(guard) => guard,
-        Err(error) => return failed(&error),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let ended = runtime.block_on(until_signal(settings, fulfilment));
-    // Nothing that is still running matters any more.
-    runtime.shutdown_background();
-    guard.shutdown(FLUSH_TIME);
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        // Some orders were handed back.
-        Ok(false) => Ended::Partly.into(),
-        Err(error) => failed(error.as_ref()),
-    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    program::run(PROGRAM, &settings.telemetry, &mut runtime, until_signal(settings, fulfilment))
 }
 
-/// Returns whether all orders in flight were finished.
+/// Runs until a signal, and then until the orders in flight are finished or handed back.
 async fn until_signal(
     settings: &WorkerRunSettings,
     fulfilment: FulfilmentSettings,
-) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+) -> anyhow::Result<Ended> {
+    let mut signals = StopSignals::listen()?;
     let registry = holdfast_telemetry::registry("worker", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
         format!(
@@ -124,19 +105,16 @@ async fn until_signal(
     tokio::spawn(internal.serve(registry, readiness));
     tokio::spawn(log_level::follow_signals(&settings.telemetry.log)?);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::info!("shutting down: no more orders are started");
     tokio::select! {
         finished = worker.shutdown(settings.shutdown_timeout) => {
             store.close().await;
             tracing::info!(finished, "shut down");
-            Ok(finished)
+            // Otherwise some orders were handed back.
+            Ok(if finished { Ended::Done } else { Ended::Partly })
         }
-        _ = terminate.recv() => anyhow::bail!("a second signal ended the process at once"),
-        _ = interrupt.recv() => anyhow::bail!("a second signal ended the process at once"),
+        () = signals.next() => anyhow::bail!("a second signal ended the process at once"),
     }
 }
 
@@ -159,8 +137,4 @@ fn start(
         }
     };
     Ok(started?)
-}
-
-fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    command::failed(PROGRAM, error)
 }
