@@ -1,17 +1,17 @@
-//! Who may do what.
+//! Access control: authentication, scopes and rate limits.
 //!
-//! A request bears a key (`Authorization: Bearer hf_…`) or a token of an OIDC issuer. [`CallerCheck::check`] finds
-//! out who sends it and whether they may, from memory alone, before anything else looks at it. A caller who is refused
-//! learns that, and nothing more.
+//! A request contains an API key (`Authorization: Bearer hf_…`) or a token of an OIDC issuer. [`CallerCheck::check`]
+//! identifies the caller and checks the scope before any other code sees the request. It reads only memory. A refused
+//! caller learns nothing else.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `scope` | what may be allowed |
-//! | `caller` | who sends a request |
-//! | `api_key` | keys: how they look, how they are made |
-//! | `key_ring` | the keys that are good at the moment |
+//! | `scope` | permissions |
+//! | `caller` | the caller of a request |
+//! | `api_key` | the format of keys, and new keys |
+//! | `key_ring` | the valid keys |
 //! | `oidc` | tokens |
-//! | `rate` | how many requests a caller may send in a second |
+//! | `rate` | the rate limits of callers |
 
 pub mod api_key;
 mod caller;
@@ -36,23 +36,23 @@ pub use scope::{Scope, Scopes};
 use crate::problem::{Problem, ProblemKind};
 use oidc::TokenVerifier;
 
-/// How callers are known.
+/// How callers are authenticated.
 #[derive(Clone, Debug)]
 pub struct AuthenticationSettings {
-    /// How often the keys are read anew.
+    /// The time between two reads of the keys.
     pub key_refresh: Duration,
-    /// Whose tokens are good.
+    /// The issuer of tokens, if tokens are accepted.
     pub oidc: Option<OidcSettings>,
 }
 
-/// What a request needs.
+/// The access that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: everybody may send it.
+    /// None: every client may send it.
     Open,
-    /// A caller with this scope who is not bound to one customer.
+    /// A caller with this scope that is not bound to one customer.
     Shop(Scope),
-    /// A caller with this scope. One who is bound to one customer sees and changes only what belongs to that one.
+    /// A caller with this scope. If it is bound to one customer, it can access only the data of that customer.
     Customers(Scope),
 }
 
@@ -66,26 +66,26 @@ impl Access {
     }
 }
 
-/// Finds out who sends a request, and whether they may.
+/// Authenticates and authorizes requests.
 pub struct CallerCheck {
     ring: KeyRing,
     tokens: Option<TokenVerifier>,
 }
 
 impl CallerCheck {
-    /// Begins to follow keys and issuer, for as long as the runtime lives.
+    /// Starts to follow keys and issuer until the runtime ends.
     ///
     /// # Errors
-    /// A host without certificate authorities, where there is an issuer.
+    /// There is an issuer, but the host has no certificate authorities.
     pub fn follow(settings: AuthenticationSettings, store: Store) -> Result<Self, IssuerError> {
         let ring = KeyRing::follow(store, settings.key_refresh);
         Ok(Self { ring, tokens: settings.oidc.map(TokenVerifier::follow).transpose()? })
     }
 
-    /// Who sends a request.
+    /// The caller of a request.
     ///
     /// # Errors
-    /// 401 without a good key or token, 403 if it does not allow this request, 503 while nothing can be known.
+    /// 401 without a valid key or token, 403 if it does not allow this request, 503 if it cannot be checked at the moment.
     pub fn check(&self, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(scope) = access.scope() else { return Ok(Caller::anybody()) };
         let caller = self.who(headers)?;
@@ -93,12 +93,13 @@ impl CallerCheck {
             return Err(Problem::new(ProblemKind::Unauthorized));
         };
         if !known.scopes.allow(scope) {
-            let detail =
-                format!("This needs the scope {scope}, which the key or token does not have.");
+            let detail = format!(
+                "The key or token does not have the scope {scope}, which is required here."
+            );
             return Err(Problem::with_detail(ProblemKind::Forbidden, detail));
         }
         if known.customer.is_some() && access == Access::Shop(scope) {
-            let detail = "This is not for a key or token that is bound to one customer.";
+            let detail = "A key or token that is bound to one customer cannot do this.";
             return Err(Problem::with_detail(ProblemKind::Forbidden, detail));
         }
         Ok(caller)
@@ -125,20 +126,20 @@ impl CallerCheck {
     }
 }
 
-/// What stands before the endpoints of a port.
+/// The checks of a port before its endpoints.
 pub struct Guard {
-    /// `None`: no caller is asked for a key or token.
+    /// `None` if requests need no key or token.
     callers: Option<CallerCheck>,
     rates: Option<Rates>,
 }
 
 impl Guard {
-    /// `callers` finds out who a caller is, unless none is asked; `rates` counts what known callers send.
+    /// `callers` authenticates requests, if they need a key; `rates` limits the requests of known callers.
     pub fn new(callers: Option<CallerCheck>, rates: Option<Rates>) -> Self {
         Self { callers, rates }
     }
 
-    /// Who sends a request.
+    /// The caller of a request.
     ///
     /// # Errors
     /// As [`CallerCheck::check`].
@@ -149,7 +150,7 @@ impl Guard {
         }
     }
 
-    /// Waits until it can tell who is who.
+    /// Waits until callers can be authenticated.
     pub async fn ready(&self) {
         if let Some(callers) = &self.callers {
             callers.ring.loaded().await;
@@ -161,18 +162,18 @@ impl Guard {
         self.rates.as_ref()?.count(caller)
     }
 
-    /// The answer to a request, if it is beyond the limit.
+    /// The answer to a request that exceeds the limit.
     pub fn refusal(allowance: Allowance) -> Option<Problem> {
         (!allowance.allowed).then(|| rate::refusal(allowance))
     }
 
-    /// Says in an answer what the caller may still do.
+    /// Adds the rate limit headers to an answer.
     pub fn tell(allowance: Allowance, headers: &mut HeaderMap) {
         rate::tell(allowance, headers);
     }
 }
 
-/// What a request bears (RFC 6750, section 2.1). One that bears two things bears nothing.
+/// The bearer token of a request (RFC 6750, section 2.1). `None` also if there are two.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! An API key as the API shows it, and how one is made.
+//! An API key as the API shows it, and how one is created.
 
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::{ApiKey, ApiKeyRecord, Store, StoreError};
@@ -11,7 +11,7 @@ use crate::{
     shown_time::ShownTime,
 };
 
-/// The most requests a second that a key can be given.
+/// The highest limit of requests per second that a key can have.
 pub const RATE_MAX: i64 = 1_000_000;
 
 /// An API key, without its secret.
@@ -21,64 +21,64 @@ pub struct KeyBody {
     /// The public part of the key.
     #[schema(example = "k3v9wq2mzt7a")]
     pub id: String,
-    /// What it is for.
+    /// The purpose of the key.
     #[schema(example = "web shop")]
     pub name: String,
-    /// What it allows.
+    /// The scopes of the key.
     #[schema(example = json!(["products:read", "orders:write"]))]
     pub scopes: Vec<String>,
-    /// The one customer for whom it is.
+    /// The customer that the key is restricted to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "customer-42")]
     pub customer_ref: Option<String>,
-    /// How many requests it allows a second, if not as many as the server is set to.
+    /// The most requests per second, if the key has a limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
-    /// When it was made.
+    /// The time at which the key was created.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub created_at: ShownTime,
-    /// When it ends by itself.
+    /// The time at which the key expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub expires_at: Option<ShownTime>,
-    /// When it was revoked.
+    /// The time at which the key was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub revoked_at: Option<ShownTime>,
 }
 
-/// An API key that was just made.
+/// A new API key.
 #[derive(Clone, Serialize, ToSchema)]
 #[schema(as = MadeApiKey)]
 pub struct MadeKeyBody {
-    /// The key itself. It is shown this once and kept nowhere.
+    /// The key itself. It is not stored, and cannot be shown again.
     pub key: String,
-    /// What it is.
+    /// The properties of the key.
     #[serde(flatten)]
     #[schema(inline)]
     pub made: KeyBody,
 }
 
-/// A key as somebody wants it.
+/// The properties of a new key.
 #[derive(Clone, Debug)]
 pub struct KeyRequest {
-    /// What it is for.
+    /// The purpose of the key.
     pub name: KeyName,
-    /// What it allows; not empty.
+    /// The scopes of the key; not empty.
     pub scopes: Scopes,
-    /// The one customer for whom it is.
+    /// The customer that the key is restricted to.
     pub customer: Option<CustomerRef>,
-    /// How many requests it allows a second: 1 to [`RATE_MAX`].
+    /// The most requests per second: 1 to [`RATE_MAX`].
     pub rate_per_second: Option<u32>,
-    /// When it ends by itself.
+    /// The time at which the key expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl KeyRequest {
-    /// Makes the key; `None` if there are too many already.
+    /// Creates the key; `None` if there are too many keys.
     ///
     /// # Errors
-    /// The database is not available. It is not known then whether the key was made; nobody has it.
+    /// The database is not available. The key may have been created, but nobody knows its secret.
     pub async fn make(&self, store: &Store) -> Result<Option<MadeKeyBody>, StoreError> {
         let minted = api_key::mint();
         let new = ApiKeyRecord {
@@ -95,7 +95,7 @@ impl KeyRequest {
     }
 }
 
-/// A limit of requests a second.
+/// A limit of requests per second.
 ///
 /// # Errors
 /// A number out of range.
@@ -106,13 +106,13 @@ pub fn rate(number: i64) -> Result<u32, Invalid> {
         .ok_or_else(|| format!("must be between 1 and {RATE_MAX}").into())
 }
 
-/// The time when a key ends.
+/// The time at which a key expires.
 ///
 /// # Errors
-/// No time, or one that is past.
+/// Not a time, or not in the future.
 pub fn expiry(text: &str) -> Result<Timestamp, Invalid> {
     text.parse::<Timestamp>().ok().filter(|time| *time > Timestamp::now()).ok_or_else(|| {
-        "must be a time to come with its offset, such as 2036-01-31T12:00:00Z".into()
+        "must be a time in the future with its offset, such as 2036-01-31T12:00:00Z".into()
     })
 }
 

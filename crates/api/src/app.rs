@@ -1,4 +1,4 @@
-//! What the endpoints work with.
+//! The shared state of the endpoints.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::{
     products::CachedProduct,
 };
 
-/// What the endpoints work with. Cheap to clone.
+/// The shared state of the endpoints. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     parts: Arc<AppParts>,
-    /// The memory of pages of lists.
+    /// The memory budget of pages of lists.
     pub pages: PageMemory,
 }
 
@@ -26,20 +26,20 @@ pub struct AppParts {
     pub store: Store,
     /// The product read cache.
     pub cache: Cache<CachedProduct>,
-    /// The way to place an order.
+    /// Admission of orders and holds.
     pub admission: Admission<CachedProduct>,
-    /// Whether this process wants requests.
+    /// Whether this process is ready for requests.
     pub readiness: Readiness,
-    /// The limits of a request's body.
+    /// The limits of request bodies.
     pub body: BodyLimits,
     /// The bounds of orders and holds.
     pub limits: OrderLimits,
-    /// What the console shows, if it is on.
+    /// The console, if it is on.
     pub console: Option<Console>,
 }
 
 impl App {
-    /// Puts the parts together.
+    /// Assembles the parts.
     pub fn new(parts: AppParts) -> Self {
         Self { parts: Arc::new(parts), pages: PageMemory::leak() }
     }

@@ -1,9 +1,9 @@
-//! How many bytes of requests and answers the process keeps in memory, over all connections.
+//! A limit of the memory for requests and answers, over all connections.
 //!
-//! A limit for one connection bounds nothing where there are ten thousand of them. So what a client
-//! can make large is charged to a budget before it is kept; what does not fit is answered with 503.
-//! Each connection has a small part free of charge, which the number of connections bounds: slow
-//! clients that use up a budget do not keep small requests out.
+//! A limit for each connection does not bound ten thousand connections. Therefore everything that a client can make large
+//! is charged to a budget before it is stored, and what does not fit is answered with 503. A small part of each connection
+//! is not charged, so that slow clients that use up a budget cannot block small requests. The limit of connections bounds
+//! that part.
 
 use std::sync::OnceLock;
 
@@ -20,36 +20,36 @@ pub struct ByteBudget {
 }
 
 impl ByteBudget {
-    /// A budget that lasts as long as the process.
+    /// A budget that is never freed.
     pub fn leak(limit: usize) -> &'static Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Box::leak(Box::new(Self { limit, left: Semaphore::new(limit), refused: OnceLock::new() }))
     }
 
-    /// Counts refusals from now on; only the first call has an effect.
+    /// Counts refusals in this counter. Only the first call has an effect.
     pub fn count_refusals(&self, refused: &IntCounter) {
         let _ = self.refused.set(refused.clone());
     }
 
-    /// How many bytes are charged to it.
+    /// The number of bytes that are charged.
     pub fn used(&self) -> usize {
         self.limit.saturating_sub(self.left.available_permits())
     }
 
-    /// A charge of nothing.
+    /// An empty charge.
     pub fn charge(&'static self) -> Charge {
         Charge { budget: self, bytes: 0 }
     }
 
-    /// Waits until so many bytes are left. Those who wait are served in their order, and before anybody
-    /// who does not wait. Safe to cancel.
+    /// Waits until this many bytes are available. Waiters are served in order, and before callers that do not wait. Safe to
+    /// cancel.
     ///
     /// # Errors
-    /// The budget never has so many.
+    /// The budget is smaller than that.
     pub async fn wait_for(&'static self, bytes: usize) -> Result<Charge, BudgetSpent> {
         let asked = u32::try_from(bytes).ok().filter(|_| bytes <= self.limit);
         let permit = self.left.acquire_many(asked.ok_or(BudgetSpent)?).await;
-        // It is never closed.
+        // The semaphore is never closed.
         permit.map_err(|_| BudgetSpent)?.forget();
         Ok(Charge { budget: self, bytes })
     }
@@ -67,12 +67,12 @@ impl ByteBudget {
     }
 }
 
-/// The budget does not allow so many bytes more.
+/// The budget does not have this many bytes left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many bytes of requests and answers are in memory")]
 pub struct BudgetSpent;
 
-/// Bytes of a budget; dropping it gives them back.
+/// Bytes of a budget, which are returned on drop.
 #[derive(Debug)]
 pub struct Charge {
     budget: &'static ByteBudget,
@@ -80,10 +80,10 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Makes it so many bytes, more or fewer.
+    /// Sets the charge to this many bytes.
     ///
     /// # Errors
-    /// The budget does not allow more; the charge stays as it is.
+    /// The budget does not have enough bytes; the charge does not change.
     pub fn resize(&mut self, bytes: usize) -> Result<(), BudgetSpent> {
         if bytes > self.bytes {
             self.budget.take(bytes - self.bytes)?;
@@ -94,7 +94,7 @@ impl Charge {
         Ok(())
     }
 
-    /// Keeps the charge as long as any part of `bytes` is kept.
+    /// Keeps the charge until all parts of `bytes` are dropped.
     pub fn held_by(self, bytes: Bytes) -> Bytes {
         if self.bytes == 0 {
             bytes

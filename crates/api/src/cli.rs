@@ -26,17 +26,17 @@ use crate::{
     settings::{DatabaseConnections, DatabaseSettings, ServeSettings},
 };
 
-/// Between two looks for a database that is not there yet.
+/// The time between two attempts to connect to a database that is not up yet.
 const WAIT_STEP: Duration = Duration::from_secs(1);
 
-/// The HTTP side of Holdfast: products with stock, and orders that take it.
+/// The Holdfast API: products with stock, and orders that take it
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-api",
     version,
     about,
     after_help = format!(
-        "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be valid.\n\n{EXIT_CODES}"
+        "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
     )
 )]
 pub struct Cli {
@@ -48,27 +48,27 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API until SIGTERM or Ctrl-C; a second one ends it at once
+    /// Serve the API until SIGTERM or Ctrl-C; a second signal stops the process at once
     Serve(Box<ServeSettings>),
     /// Bring the database's schema up to date
     Migrate(Box<MigrateSettings>),
     /// Print the OpenAPI document as JSON
     Openapi(OpenapiSettings),
-    /// Make, list and revoke API keys
+    /// Create, list and revoke API keys
     Keys(Box<keys::KeysSettings>),
     /// List, replay and discard dead letters: orders that could not be fulfilled
     DeadLetters(Box<dead_letters::DeadLetterSettings>),
-    /// Take orders that have been final for long out of the tables, and write them into files
+    /// Move old completed and cancelled orders from the database into files
     Archive(Box<archive::ArchiveSettings>),
-    /// Ask a server on this host whether it is well; exits with 0 if it is
+    /// Check whether a server on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
-    /// Check the settings and the servers, and say what to do
+    /// Check the settings, PostgreSQL and Redis, and print how to fix what is wrong
     Doctor(Box<doctor::DoctorSettings>),
     /// Print a script that completes commands and flags in a shell
     Completion(command::Completion),
-    /// Print all settings as a page for people
+    /// Print all settings as a Markdown page
     Settings,
-    /// Print every metric with its help, its labels and the values before any work
+    /// Print all metrics with their initial values
     #[command(hide = true)]
     Metrics(command::PrintMetrics),
 }
@@ -76,7 +76,7 @@ pub enum Command {
 /// Settings of `openapi`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct OpenapiSettings {
-    /// The document of the admin port instead
+    /// Print the document of the admin port instead
     #[arg(long)]
     pub admin: bool,
 }
@@ -99,7 +99,7 @@ pub struct MigrateSettings {
     pub connections: DatabaseConnections,
 }
 
-/// Does what the command line says.
+/// Runs the command.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(settings) => crate::serve::run(&settings),
@@ -137,8 +137,7 @@ fn migrate(settings: &MigrateSettings) -> ExitCode {
     })
 }
 
-/// Returns when the database answers, or when the time is over: what is wrong then, the migration
-/// itself will say.
+/// Returns when the database answers or the time is over. In the second case, the migration reports the error.
 async fn reachable(store: &Store, limit: Duration) {
     let end = Instant::now() + limit;
     while let Err(SchemaError::Store(error)) = store.check_schema().await
@@ -153,7 +152,7 @@ async fn reachable(store: &Store, limit: Duration) {
 fn print_openapi(settings: OpenapiSettings) -> ExitCode {
     use std::io::Write as _;
 
-    // Where `make run` has them.
+    // The ports of `make run`.
     let (surface, server) = if settings.admin {
         (Surface::Admin, "http://localhost:9463")
     } else {
@@ -169,14 +168,13 @@ fn print_openapi(settings: OpenapiSettings) -> ExitCode {
     }
 }
 
-/// Reads what an endpoint has written into a type whose fields are known. What clients have sent is passed over, or is
-/// kept as text.
+/// Reads the answer of an endpoint into a type with known fields. Data from clients is skipped or kept as text.
 #[allow(clippy::disallowed_methods)] // nothing here reads arbitrary JSON
 fn of_endpoint<'t, T: serde::Deserialize<'t>>(text: &'t str) -> serde_json::Result<T> {
     serde_json::from_str(text)
 }
 
-/// Runs a short task with logs, on one thread. An error of the database says which database it is.
+/// Runs a short task with logs, on one thread. A database error names the database.
 fn in_runtime(
     logs: &CommandLogs,
     database: &StoreSettings,
@@ -203,7 +201,7 @@ fn in_runtime(
                 eprintln!("{PROGRAM}: {of_database}{}", Chain(error.as_ref()));
                 return ended.into();
             }
-            // The reader of the output has closed it, as `head` does.
+            // The reader has closed the output, as `head` does.
             ExitCode::SUCCESS
         }
     }

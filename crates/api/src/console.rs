@@ -1,15 +1,15 @@
-//! The console: a page on the admin port that shows operators what happens now, and what it is made of.
+//! The console: a page on the admin port that shows operators the current state of the system.
 //!
-//! Nothing here is on the path of an order. Once a second, a task reads this process's metrics, which is a read of memory,
-//! and keeps the last five minutes. Two other tasks ask Redis and PostgreSQL for numbers of the whole system: once a second
-//! while somebody looks, and seldom otherwise. Requests are answered from memory, so the number of viewers makes no
-//! difference to either.
+//! The console is not on the path of an order. Once per second, a task reads this process's metrics from memory and keeps
+//! the last five minutes. Two other tasks read numbers of the whole system from Redis and PostgreSQL: once per second
+//! while there is a viewer, and rarely otherwise. Requests are answered from memory, so the number of viewers does not
+//! affect either server.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `history` | the last five minutes of this process |
 //! | `system` | the numbers of the whole system |
-//! | `snapshot` | the numbers of now, as `GET /stats` shows them |
+//! | `snapshot` | current statistics, as `GET /stats` shows them |
 //! | `charts` | the history as SVG |
 //! | `page` | the page and its files |
 
@@ -39,10 +39,10 @@ use self::{
 
 pub use self::snapshot::StatsBody;
 
-/// How often this process's metrics are read.
+/// The time between two reads of this process's metrics.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the console shows. Cheap to clone. Its tasks end when the last clone is dropped.
+/// The data of the console. Cheap to clone. Its tasks end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Console(Arc<ConsoleParts>);
 
@@ -55,10 +55,10 @@ struct ConsoleParts {
     _sampling: AbortOnDropHandle<()>,
 }
 
-/// Which process the numbers are from.
+/// The process that the numbers are from.
 #[derive(Clone, Debug)]
 struct Replica {
-    /// The name of its host, which is the name of its pod in Kubernetes.
+    /// The host name, which is the name of the pod in Kubernetes.
     name: String,
     started_at: Timestamp,
 }
@@ -76,8 +76,8 @@ impl Replica {
 }
 
 impl Console {
-    /// Begins to follow the metrics of this process, the queue and the database. `queue` should have a connection of its
-    /// own, so that nothing waits behind what is asked here. Must be called within a tokio runtime.
+    /// Starts to follow the metrics of this process, the queue and the database. `queue` should have its own connection, so
+    /// that nothing waits for the console's queries. Must be called within a tokio runtime.
     pub fn start(
         metrics: Arc<AdmissionMetrics>,
         store: Store,
@@ -97,7 +97,7 @@ impl Console {
         }))
     }
 
-    /// The numbers of now.
+    /// Current statistics.
     pub fn stats(&self) -> StatsBody {
         let ConsoleParts { replica, readiness, history, system, .. } = &*self.0;
         system.asked();
@@ -107,7 +107,7 @@ impl Console {
     /// A chart of the last five minutes, drawn at most once for each sample.
     ///
     /// # Errors
-    /// It could not be drawn.
+    /// The chart could not be drawn.
     pub fn chart(&self, chart: Chart, width: u32) -> Result<Bytes, charts::DrawError> {
         let ConsoleParts { history, system, rendered, .. } = &*self.0;
         system.asked();
@@ -115,7 +115,7 @@ impl Console {
     }
 }
 
-/// Reads the metrics again and again.
+/// Reads the metrics periodically.
 async fn sample(metrics: Arc<AdmissionMetrics>, history: Arc<Mutex<History>>, system: System) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

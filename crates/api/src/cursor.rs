@@ -1,16 +1,14 @@
-//! Keyset pages: opaque cursors, and the `Link` header that leads to the next page.
+//! Keyset pagination: opaque cursors, and the `Link` header with the next page.
 //!
-//! A cursor says after which row the next page begins. It is
+//! A cursor identifies the row after which the next page begins. Its format is
 //!
 //! ```text
 //! base64url( version: 1 byte | seal: 8 bytes | position )
 //! ```
 //!
-//! with the seal being the beginning of a SHA-256 over the version, the list, the values of its filters
-//! and the position. So a cursor that was made up, cut off, or given out by another list or for
-//! other filters is refused. The seal keeps no secret: somebody who reads this can make a cursor,
-//! and gets a page that they could have had anyway, because every position is checked to be one
-//! that a query takes.
+//! The seal is the beginning of a SHA-256 of the version, the list, the values of its filters and the position. A cursor
+//! that is invented, truncated, or from another list or other filters is therefore refused. The seal is not secret:
+//! anybody can compute a cursor, but gets only a page that is accessible anyway, because every position is validated.
 
 use std::marker::PhantomData;
 
@@ -43,13 +41,13 @@ const VERSION: u8 = 1;
 const SEAL_BYTES: usize = 8;
 /// The longest text within a position, in bytes: a product's name.
 const TEXT_MAX: usize = 4 * holdfast_domain::MAX_NAME_CHARS;
-/// The largest number within a position: the end of the year 9999 in microseconds, since a query
-/// that is handed a later time fails. No id or version comes near it.
+/// The largest number within a position: the end of the year 9999 in microseconds, because a query with a later time
+/// fails. Ids and versions are much smaller.
 const NUMBER_MAX: i64 = 253_402_300_799_999_999;
-/// More characters than any cursor has.
+/// An upper bound of the length of a cursor.
 const CURSOR_MAX: usize = 2048;
 
-/// One list with its filters: what a cursor is good for.
+/// A list with its filters, for which a cursor is valid.
 ///
 /// ```
 /// # use holdfast_api::cursor::CursorScope;
@@ -63,15 +61,15 @@ const CURSOR_MAX: usize = 2048;
 pub struct CursorScope(Sha256);
 
 impl CursorScope {
-    /// A list, by a name that no other has.
+    /// A list, identified by a unique name.
     pub fn new(list: &'static str) -> Self {
         let mut hash = Sha256::new();
         hash.update([VERSION]);
         Self(hash).part(list.as_bytes())
     }
 
-    /// The next filter's value. All filters must be given, and always in the same order; `None` for
-    /// one that is not set.
+    /// Adds the value of the next filter. All filters must be given, always in the same order; `None` for a filter that is
+    /// not set.
     pub fn filter(self, value: Option<impl ToString>) -> Self {
         match value {
             None => self.part(b"-"),
@@ -79,14 +77,14 @@ impl CursorScope {
         }
     }
 
-    /// With its length in front, so that no two lists of parts look the same.
+    /// Adds a part after its length, so that different lists of parts never have the same bytes.
     fn part(mut self, part: &[u8]) -> Self {
         self.0.update((part.len() as u64).to_be_bytes());
         self.0.update(part);
         self
     }
 
-    /// The cursor behind a row.
+    /// The cursor after a row.
     pub fn cursor<P: Position>(&self, position: &P) -> String {
         let mut payload = Vec::with_capacity(32);
         position.write(&mut payload);
@@ -96,10 +94,10 @@ impl CursorScope {
         BASE64_URL_SAFE_NO_PAD.encode(cursor)
     }
 
-    /// The row behind which the page begins.
+    /// The row after which the page begins.
     ///
     /// # Errors
-    /// A text that is no cursor of this list with these filters.
+    /// The text is not a cursor of this list with these filters.
     pub fn position<P: Position>(&self, cursor: &str) -> Result<P, Invalid> {
         self.open(cursor).ok_or_else(|| {
             Invalid::from(
@@ -130,13 +128,12 @@ impl CursorScope {
     }
 }
 
-/// Where in a list a row stands: the values that the list is sorted by.
+/// The position of a row in a list: the values that the list is sorted by.
 pub trait Position: Sized {
-    /// Appends it.
+    /// Appends the position.
     fn write(&self, out: &mut Vec<u8>);
 
-    /// Takes it from the front of `input`. `None` for what no row can have and a query could
-    /// stumble over.
+    /// Reads a position from the front of `input`. `None` if no row can have it, because a query could fail on it.
     fn read(input: &mut &[u8]) -> Option<Self>;
 }
 
@@ -165,7 +162,7 @@ impl Position for String {
         let (text, rest) = rest.split_at_checked(length)?;
         *input = rest;
         let text = str::from_utf8(text).ok()?;
-        // PostgreSQL's text cannot hold a NUL.
+        // PostgreSQL's text cannot contain NUL.
         (length <= TEXT_MAX && !text.contains('\0')).then(|| text.to_owned())
     }
 }
@@ -181,15 +178,15 @@ impl<A: Position, B: Position> Position for (A, B) {
     }
 }
 
-/// A cursor that a client gives back.
+/// A cursor in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// Behind which row a page begins, if the client says so.
+    /// The row after which the page begins, if the request has a cursor.
     ///
     /// # Errors
-    /// A text that is no cursor of this list with these filters.
+    /// The text is not a cursor of this list with these filters.
     pub fn position<P: Position>(
         cursor: Option<Self>,
         scope: &CursorScope,
@@ -227,8 +224,8 @@ impl<T: ToSchema> Answer for PageAnswer<T> {
     }
 }
 
-/// One page of a list, with the `Link` header (RFC 8288) that leads to the next one, if `next` is the
-/// row behind which there may be more.
+/// One page of a list, with the `Link` header (RFC 8288) of the next page if `next` is a row after which there may be
+/// more.
 pub fn page<T: Serialize, P: Position>(
     uri: &Uri,
     scope: &CursorScope,
@@ -246,8 +243,7 @@ pub fn page<T: Serialize, P: Position>(
     PageAnswer(response, PhantomData)
 }
 
-/// The request's own path and parameters, with this cursor. `None` if that is no header, which
-/// cannot happen: everything in it is percent-encoded.
+/// The request's own path and parameters with this cursor. Never `None`, because everything is percent-encoded.
 fn next_link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -256,7 +252,7 @@ fn next_link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.finish())).ok()
 }
 
-/// A parameter that tells where the first page begins, and nothing about the later ones.
+/// A parameter that applies only to the first page.
 const SKIP: &str = "skip";
 
 #[cfg(test)]

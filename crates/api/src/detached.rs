@@ -1,4 +1,4 @@
-//! The API without its database and without Redis: for tests of what reads requests.
+//! The API without PostgreSQL and Redis, for tests of the code that reads requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,13 +20,12 @@ use crate::{
     router,
 };
 
-/// The endpoints of a port. What needs the database is answered with 503. Must be called within a
-/// tokio runtime.
+/// The endpoints of a port. Requests that need the database get 503. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// None that depends on what is outside.
+/// The settings are invalid, which does not depend on the environment.
 pub fn router(surface: Surface) -> anyhow::Result<Router> {
-    // Nothing listens there.
+    // No server listens there.
     let mut store = StoreSettings::new("postgres://nobody@127.0.0.1:1/none")?;
     store.acquire_timeout = Duration::from_millis(1);
     let store = Store::connect(&store);
@@ -56,15 +55,15 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
     Ok(router::router(app, surface))
 }
 
-/// Reads bytes as a token, as the claims of one, and as an issuer's keys. None of it is trusted.
+/// Parses untrusted bytes as a token, as claims and as an issuer's keys.
 pub fn read_token(bytes: &[u8]) {
     oidc::read_all(bytes);
 }
 
-/// Reads bytes as the first ones of a connection: a request's head, and where its body ends.
+/// Parses bytes as the beginning of a connection: the head of a request and the end of its body.
 ///
 /// # Panics
-/// What is found depends on how the bytes arrive.
+/// The result depends on how the bytes are split.
 pub fn read_request(bytes: &[u8]) {
     http::read_request(bytes);
 }
@@ -81,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// JSON and what is nearly JSON, with the names that the endpoints know.
+    /// JSON and almost valid JSON, with the field names of the endpoints.
     fn body() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
             "-?[0-9]{1,20}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,4})?",
@@ -168,7 +167,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
-        /// Whatever is asked, there is an answer, and it blames the one whose fault it is.
+        /// Every request gets an answer: a client error for invalid requests, and 503 otherwise.
         #[test]
         fn every_request_gets_an_answer(
             admin in any::<bool>(),

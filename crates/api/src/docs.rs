@@ -1,5 +1,5 @@
-//! The OpenAPI document, and Swagger UI to look at it. All addresses in the pages are relative, so that they hold behind a
-//! proxy that strips a prefix from the path.
+//! The OpenAPI document and Swagger UI. All addresses in the pages are relative, so that they work behind a proxy that
+//! strips a prefix from the path.
 
 pub mod problems;
 
@@ -21,7 +21,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// For who reaches the server without a base that is known: the folder of the document.
+/// The server address in the document if the public URL is unknown: the folder of the document.
 const RELATIVE: &str = ".";
 
 static PUBLIC: LazyLock<Rendered> = LazyLock::new(|| Rendered::new(Surface::Public));
@@ -31,7 +31,7 @@ static SWAGGER: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(config.try_it_out_enabled(true).display_request_duration(true))
 });
 
-/// `GET /` and `GET /redoc`: lead to the documentation.
+/// `GET /` and `GET /redoc`: redirect to the documentation.
 pub async fn to_docs() -> Redirect {
     Redirect::temporary("/docs")
 }
@@ -50,14 +50,14 @@ pub fn openapi(surface: Surface, base: Option<Extension<PublicBase>>) -> impl In
     ([(header::CONTENT_TYPE, json)], document)
 }
 
-/// A document that is made once for all servers that it may name.
+/// A document that is rendered once, for any server address.
 struct Rendered {
     before: String,
     after: String,
 }
 
 impl Rendered {
-    /// Stands for the server; a document has it once.
+    /// The placeholder of the server address, which a document contains once.
     const SERVER: &str = "holdfast:server";
 
     fn new(surface: Surface) -> Self {
@@ -74,7 +74,7 @@ impl Rendered {
     }
 }
 
-/// `GET /docs`: Swagger UI, whose files are below that.
+/// `GET /docs`: Swagger UI.
 pub async fn page() -> Html<String> {
     Html(swagger("<base href=\"docs/\">"))
 }
@@ -98,7 +98,7 @@ fn swagger(base: &str) -> String {
 /// `GET /docs/{file}`: a file of Swagger UI.
 ///
 /// # Errors
-/// There is no such file.
+/// The file does not exist.
 pub async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     if name == "index.html" {
         return Ok(page_below().await.into_response());

@@ -8,8 +8,8 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     // Enough for an order or a small product.
     let mut body = Vec::with_capacity(256);
     if let Err(error) = serde_json::to_writer(&mut body, value) {
-        // A Vec takes everything, and no type of ours has keys that are not texts.
-        tracing::error!(%error, "an answer could not be written");
+        // Writing to a Vec cannot fail, and all keys of our types are strings.
+        tracing::error!(%error, "an answer could not be encoded");
     }
     Bytes::from(body)
 }

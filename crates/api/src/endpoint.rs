@@ -1,8 +1,7 @@
-//! Endpoints: each is declared once, beside its handler, and everything that must know of it is made from that: the
-//! router, access, the labels of the metrics, the port, and the OpenAPI document.
+//! Endpoints. Each is declared once, beside its handler. The router, access control, metric labels, the port and the
+//! OpenAPI document are derived from the declaration.
 //!
-//! What the handler's own signature says is not said again: its arguments and its answer describe themselves
-//! ([`Argument`], [`Answer`]).
+//! The handler's arguments and answer describe themselves ([`Argument`], [`Answer`]).
 //!
 //! | file | subject |
 //! |---|---|
@@ -34,34 +33,33 @@ pub struct Endpoint {
     pub method: Method,
     /// The path, with the name of a part that varies in braces.
     pub path: &'static str,
-    /// What stands in that part in the document's example, which is there when `make run` begins; empty where no part
-    /// varies.
+    /// An example of that part for the document, which exists after `make run`; empty if no part varies.
     pub path_example: &'static str,
-    /// What a caller needs. [`Scope::Admin`] is on the admin port, other scopes are on the public one, and what only reads
-    /// or is open to everybody is on both. Requests of a caller who was asked for a scope count against their rate.
+    /// The required scope. [`Scope::Admin`] is on the admin port, and other scopes are on the public one. Endpoints that
+    /// only read or that need no scope are on both. Requests that need a scope count against the caller's rate limit.
     pub access: Access,
     /// The group in the document.
     pub tag: Tag,
     /// The name of the operation in generated clients.
     pub operation_id: &'static str,
-    /// What it does, in a few words.
+    /// A short imperative sentence.
     pub summary: &'static str,
-    /// The rest of what one must know.
+    /// Everything else that a client needs to know.
     pub description: &'static str,
-    /// What a successful answer has.
+    /// A description of the successful answer.
     pub answer: &'static str,
     /// Headers of a successful answer.
     pub headers: &'static [AnswerHeader],
-    /// The problems that it can answer with, besides those that access and its arguments add.
+    /// Possible problems, besides those that access and the arguments add.
     pub problems: &'static [&'static [ProblemKind]],
 }
 
-/// A port, and what answers there.
+/// A port with its endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
     /// For shops and their customers.
     Public,
-    /// For operators: keys, sales and dead letters, and what the public port shows of the shop.
+    /// For operators: keys, sales and dead letters, and the read endpoints of the public port.
     Admin,
 }
 
@@ -81,19 +79,22 @@ impl Surface {
 pub struct AnswerHeader {
     /// Its name.
     pub name: &'static str,
-    /// What it says.
+    /// Its description in the document.
     pub description: &'static str,
 }
 
 /// `Location`
-pub const LOCATION: AnswerHeader = AnswerHeader { name: "Location", description: "Its path" };
+pub const LOCATION: AnswerHeader =
+    AnswerHeader { name: "Location", description: "The path of the new resource" };
 /// `ETag`
-pub const ETAG: AnswerHeader =
-    AnswerHeader { name: "ETag", description: "Names the product as it is now" };
+pub const ETAG: AnswerHeader = AnswerHeader {
+    name: "ETag",
+    description: "The entity tag of the product in its current state",
+};
 /// `Idempotency-Replayed`
 pub const REPLAYED: AnswerHeader = AnswerHeader {
     name: "Idempotency-Replayed",
-    description: "`true` if an earlier request with the same key did it",
+    description: "`true` if an earlier request with the same key has already done this",
 };
 
 /// The problems of an endpoint that reads from the database.
@@ -105,7 +106,7 @@ pub const WRITES: &[ProblemKind] = &[
     ProblemKind::Unavailable,
     ProblemKind::OutcomeUnknown,
 ];
-/// The problems of an endpoint that waits for its turn at a product's stock.
+/// The problems of an endpoint that waits for a product's stock.
 pub const ADMISSION: &[ProblemKind] = &[
     ProblemKind::Overloaded,
     ProblemKind::Locked,
@@ -131,7 +132,7 @@ macro_rules! tags {
                 match self { $(Self::$tag => $name,)+ }
             }
 
-            /// What its operations are about.
+            /// Its description in the document.
             pub fn description(self) -> &'static str {
                 match self { $(Self::$tag => $description,)+ }
             }
@@ -140,14 +141,14 @@ macro_rules! tags {
 }
 
 tags! {
-    Products: "products", "What is sold, and how much of it is left";
-    Orders: "orders", "Orders take stock at once, and are fulfilled by workers";
-    Holds: "holds", "Stock that is kept for a customer for a while, such as a cart's";
-    Sales: "flash sales", "When products may be ordered, and how much of them one customer gets";
-    ApiKeys: "API keys", "Who may do what";
-    DeadLetters: "dead letters", "Orders that could not be fulfilled, until an operator replays or discards them";
-    LogLevel: "log level", "What a process logs, changed while it runs";
-    Console: "console", "What an operator sees of the system as a whole";
+    Products: "products", "Products and their stock";
+    Orders: "orders", "Orders take stock immediately and are fulfilled by workers";
+    Holds: "holds", "Stock that is reserved for a customer for a limited time, for example for a cart";
+    Sales: "flash sales", "When products can be ordered, and how many units each customer can order";
+    ApiKeys: "API keys", "Keys with scopes, for callers of the API";
+    DeadLetters: "dead letters", "Orders that could not be fulfilled and wait for an operator";
+    LogLevel: "log level", "The log level of a running process";
+    Console: "console", "The state of the whole system, for operators";
     Health: "health", "The state of this process";
 }
 
@@ -155,14 +156,14 @@ tags! {
 pub struct BoundEndpoint {
     /// The declaration.
     pub endpoint: Endpoint,
-    /// Leads to the handler.
+    /// The route to the handler.
     pub router: MethodRouter<App>,
-    /// What the handler's signature says.
+    /// The description that is derived from the handler's signature.
     pub description: Description,
 }
 
 impl Endpoint {
-    /// The endpoint, answered by `handler`.
+    /// The endpoint with its handler.
     pub fn answered_by<H, HandlerArguments, Arguments>(self, handler: H) -> BoundEndpoint
     where
         H: Handler<HandlerArguments, App> + Signature<Arguments>,
@@ -178,7 +179,7 @@ impl Endpoint {
         }
         self.problems.iter().for_each(|problems| description.may_answer(problems));
         H::describe(&mut description);
-        // Each endpoint refuses parameters that it does not have.
+        // Each endpoint refuses unknown parameters.
         if description.wrong.is_empty() {
             description.may_be_wrong(unknown_parameter("colour".to_owned(), &[]));
         }

@@ -1,10 +1,8 @@
-//! Entity tags of products, and the conditions of requests that bear them (RFC 9110, sections 8.8.3 and
-//! 13.1).
+//! Entity tags of products, and conditional requests (RFC 9110, sections 8.8.3 and 13.1).
 //!
-//! A product's tag is strong: the number of the form in which products are shown, the product's
-//! version, which grows with each change, a sale included, and a digest of the product as it is shown. The
-//! version alone would not do: a database that was restored gives out the same versions for other contents, and
-//! a client that kept a tag would be told that nothing has changed.
+//! A product's tag is strong. It consists of the revision of the representation, the product's version, which increases
+//! with each change, and a digest of the body. The version alone is not enough: a restored database assigns the same
+//! versions to other contents, and a client with an old tag would be told that nothing has changed.
 
 use std::convert::Infallible;
 
@@ -22,21 +20,21 @@ use crate::{
     products::ProductBody,
 };
 
-/// The form in which [`ProductBody`](crate::products::ProductBody) shows a product. To be raised
-/// when that changes, or clients would keep the old form.
+/// The revision of [`ProductBody`](crate::products::ProductBody). It must be raised with each change, because otherwise
+/// clients would keep the old form.
 const FORM: u32 = 1;
 
-/// What a condition looks like, for a message to a person.
+/// The syntax of a condition, for error messages.
 const MUST: &str = "must be * or a list of entity tags in double quotes, as the header ETag gives them: \"1-42-85944171f73967e8\"";
 
-/// What names a product as it is shown.
+/// The entity tag of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductTag(String);
 
 impl ProductTag {
-    /// The tag of a product at this version that is shown like this.
+    /// The tag of a product with this version and body.
     pub fn new(version: i64, body: &[u8]) -> Self {
-        // FNV-1a: what it must tell apart was not made by somebody who wants it to fail.
+        // FNV-1a is enough, because the contents are not chosen by an attacker.
         let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         let digest = body.iter().fold(0xcbf2_9ce4_8422_2325, mix);
         Self(format!("{FORM}-{version}-{digest:016x}"))
@@ -49,7 +47,7 @@ impl ProductTag {
 
     /// The header `ETag`.
     pub fn header(&self) -> HeaderValue {
-        // All of it is visible ASCII, so this cannot fail.
+        // A tag is visible ASCII, so this cannot fail.
         HeaderValue::from_maybe_shared(Bytes::from(format!("\"{}\"", self.0)))
             .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
@@ -60,7 +58,8 @@ impl ProductTag {
 pub struct IfNoneMatch(pub HeaderMap);
 
 impl IfNoneMatch {
-    /// Whether a read may be answered with "not modified": the header names the product as it is. A header that is none is passed over: the full answer is never wrong.
+    /// Whether a read is answered with "not modified", because the header contains the current tag. An invalid header is
+    /// ignored, because the full answer is always correct.
     pub fn is_known(&self, current: &ProductTag) -> bool {
         let condition = Precondition::read(&self.0, header::IF_NONE_MATCH);
         matches!(condition, Ok(Some(tags)) if tags.names(current))
@@ -72,10 +71,10 @@ impl IfNoneMatch {
 pub struct IfMatch(HeaderMap);
 
 impl IfMatch {
-    /// Reads them.
+    /// Reads the headers.
     ///
     /// # Errors
-    /// What is neither `*` nor a list of tags.
+    /// A header is neither `*` nor a list of tags.
     pub fn read(&self) -> Result<Preconditions<'_>, Problem> {
         Preconditions::read(&self.0)
     }
@@ -100,7 +99,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 impl Argument for IfNoneMatch {
     fn describe(description: &mut Description) {
         let text = ObjectBuilder::new().schema_type(Type::String);
-        let about = "The ETag of what the client has";
+        let about = "The ETag of the version that the client has";
         description.parameter(ParameterIn::Header, "If-None-Match", about, text.into());
     }
 }
@@ -108,7 +107,7 @@ impl Argument for IfNoneMatch {
 impl Argument for IfMatch {
     fn describe(description: &mut Description) {
         let text = ObjectBuilder::new().schema_type(Type::String);
-        let about = "Only if this is still the product's ETag";
+        let about = "Change the product only if this is its current ETag";
         description.parameter(ParameterIn::Header, "If-Match", about, text.into());
         description.may_answer(&[ProblemKind::PreconditionFailed]);
         description.may_be_wrong(FieldError::new("If-Match", MUST));
@@ -126,7 +125,7 @@ impl<'h> Preconditions<'h> {
     /// Reads the headers `If-Match` and `If-None-Match`.
     ///
     /// # Errors
-    /// What is neither `*` nor a list of tags.
+    /// A header is neither `*` nor a list of tags.
     pub fn read(headers: &'h HeaderMap) -> Result<Self, Problem> {
         let matches = Precondition::read(headers, header::IF_MATCH);
         let none_match = Precondition::read(headers, header::IF_NONE_MATCH);
@@ -144,10 +143,10 @@ impl<'h> Preconditions<'h> {
         }
     }
 
-    /// Compares them with the product as it stands, under its lock.
+    /// Compares the conditions with the locked product.
     ///
     /// # Errors
-    /// One does not hold.
+    /// A condition is not met.
     pub fn check(&self, product: &Product) -> Result<(), Problem> {
         if self.matches.is_none() && self.none_match.is_none() {
             return Ok(());
@@ -160,7 +159,7 @@ impl<'h> Preconditions<'h> {
         }
     }
 
-    /// Whether they hold for a product with this tag.
+    /// Whether a product with this tag meets the conditions.
     pub fn holds_for(&self, current: &ProductTag) -> bool {
         let matches = self.matches.as_ref().is_none_or(|tags| tags.names(current));
         let known = self.none_match.as_ref().is_some_and(|tags| tags.names(current));
@@ -168,19 +167,19 @@ impl<'h> Preconditions<'h> {
     }
 }
 
-/// What a conditional header names.
+/// The value of a conditional header.
 #[derive(Debug, PartialEq, Eq)]
 enum Precondition<'h> {
     Any,
-    /// What stands between the quotes of each.
+    /// The tags without quotes.
     Tags(Vec<&'h [u8]>),
 }
 
-/// What proxies add to a tag when they compress an answer.
+/// The suffixes that proxies add to a tag when they compress an answer.
 const CODINGS: [&[u8]; 8] =
     [b"-gzip", b"--gzip", b";gzip", b"-br", b";br", b"-zstd", b"-deflate", b";deflate"];
 
-/// A header that is no condition.
+/// An invalid conditional header.
 #[derive(Debug, PartialEq, Eq)]
 struct MalformedCondition;
 
@@ -200,8 +199,8 @@ impl<'h> Precondition<'h> {
         if tags.is_empty() { Err(MalformedCondition) } else { Ok(Some(Self::Tags(tags))) }
     }
 
-    /// Whether the product as it is is among them, as this server or a proxy that compresses answers has named it. No
-    /// tag of ours is weak: one that is has been made so by such a proxy, and still says which version is meant.
+    /// Whether the list contains the current tag, as this server sent it or as a compressing proxy changed it. Our tags
+    /// are strong. A weak tag was weakened by such a proxy, and still identifies the version.
     fn names(&self, current: &ProductTag) -> bool {
         let Self::Tags(tags) = self else { return true };
         tags.iter().any(|tag| {
@@ -211,7 +210,7 @@ impl<'h> Precondition<'h> {
     }
 }
 
-/// `W/"…" , "…"`, with empty elements, as RFC 9110 (5.6.1) wants them to be taken.
+/// A list such as `W/"…" , "…"`. Empty elements are ignored, as RFC 9110 (5.6.1) requires.
 fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<&'h [u8]>) -> Result<(), MalformedCondition> {
     let mut rest = line.trim_ascii();
     while !rest.is_empty() {
@@ -223,7 +222,7 @@ fn read_tags<'h>(line: &'h [u8], tags: &mut Vec<&'h [u8]>) -> Result<(), Malform
         let text = quoted.strip_prefix(b"\"").ok_or(MalformedCondition)?;
         let end = text.iter().position(|byte| *byte == b'"').ok_or(MalformedCondition)?;
         let opaque = &text[..end];
-        // Blanks and control characters are in no tag.
+        // A tag contains no spaces or control characters.
         if opaque.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
             return Err(MalformedCondition);
         }

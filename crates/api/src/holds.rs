@@ -10,43 +10,43 @@ use crate::{
     shown_time::ShownTime,
 };
 
-/// Units of a product that are kept for a customer for a while.
+/// Units of a product that are reserved for a customer for a limited time.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Hold)]
 pub struct HoldBody {
-    /// Given by the server.
+    /// The id, assigned by the server.
     #[schema(example = 17)]
     pub id: i64,
-    /// Of which product.
+    /// The id of the product.
     #[schema(example = 3)]
     pub product_id: i64,
-    /// How many units.
+    /// The number of units.
     #[schema(example = 2)]
     pub quantity: i32,
-    /// What one unit cost when the hold was made; an order from it pays that.
+    /// The price of one unit when the hold was created. An order from the hold has this price.
     #[schema(example = 499.90)]
     pub unit_price: f64,
-    /// `active` while it keeps its units; then `used`, `released` or `expired`.
+    /// `active` while the units are reserved, then `used`, `released` or `expired`.
     #[schema(example = "active")]
     pub status: HoldState,
-    /// The shop's own name for the customer.
+    /// The shop's reference for the customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "customer-42")]
     pub customer_ref: Option<String>,
-    /// When its time is over.
+    /// The time at which the hold expires.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub expires_at: ShownTime,
-    /// When it was made.
+    /// The time at which the hold was created.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub created_at: ShownTime,
-    /// The order that used it.
+    /// The id of the order that used the hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<i64>,
 }
 
 words! {
-    /// Where a hold stands: `active` while it keeps its units; `used` by an order, `released` by its customer, or `expired`
-    /// when its time was over.
+    /// The status of a hold: `active` while its units are reserved, `used` by an order, `released` by its customer, or
+    /// `expired`.
     HoldState of HoldStatus
 }
 
@@ -66,7 +66,7 @@ impl From<Hold> for HoldBody {
     }
 }
 
-/// There is no such hold, or this caller may not know of it.
+/// The hold does not exist, or the caller may not see it.
 pub fn unknown(id: i64) -> Problem {
-    Problem::with_detail(ProblemKind::NotFound, format!("There is no hold with the id {id}."))
+    Problem::with_detail(ProblemKind::NotFound, format!("There is no hold with id {id}."))
 }

@@ -1,22 +1,22 @@
-//! Connections, and what happens around every request.
+//! Connections, and the handling of every request.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `listener` | accepting connections, their number and their graceful end |
-//! | `open_connections` | which connections make room for others |
-//! | `connection` | one connection: its bytes, its deadlines, what is refused before a route sees it |
-//! | `client` | who a connection is from, and how many connections an address has |
-//! | `open_files` | how many connections the limit of open files allows |
-//! | `charged` | a large answer, charged until it is sent |
+//! | `listener` | accepts connections, limits their number and closes them gracefully |
+//! | `open_connections` | selects connections that are closed to make room |
+//! | `connection` | one connection: its bytes, its deadlines, and requests that are refused before routing |
+//! | `client` | the address of a client, and the number of connections of an address |
+//! | `open_files` | the number of connections that the limit of open files allows |
+//! | `charged` | a large answer, which is charged to the budget until it is sent |
 //! | `service` | one request: its id, its trace, its time limit, panics, problems, metrics |
-//! | `expected` | what a request brings that its endpoint does not take |
-//! | `own_site` | what web pages may do where nobody is asked for a key |
-//! | `cors` | what web pages of other origins may do |
-//! | `public_base` | the address by which clients reach the API |
-//! | `protection` | headers that keep a browser in bounds |
-//! | `route` | which route a path belongs to, and what access it needs |
+//! | `expected` | refuses parameters and bodies that the endpoint does not have |
+//! | `own_site` | refuses web pages of other sites if requests need no key |
+//! | `cors` | the rules for web pages of other origins |
+//! | `public_base` | the URL of the API for its clients |
+//! | `protection` | security headers for browsers |
+//! | `route` | the route of a path, and the access that it needs |
 //! | `metrics` | requests by route, method and status |
-//! | `request_id` | the id of a request, taken or made |
+//! | `request_id` | the id of a request |
 //! | `request_trace` | the span of a request, if it has a trace |
 
 mod charged;

@@ -9,22 +9,22 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 
 use crate::problem::FieldError;
 
-/// The header's name, as the document has it.
+/// The header's name in the document.
 pub const HEADER_NAME: &str = "Idempotency-Key";
-/// What the document says about it.
+/// Its description in the document.
 pub const DESCRIPTION: &str =
-    "Makes it safe to send the same request again: 1 to 255 visible ASCII characters";
+    "Makes it safe to repeat the request: 1 to 255 visible ASCII characters";
 /// The header's name.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer repeats that to an earlier request with the same key.
+/// The header of an answer that repeats the answer to an earlier request with the same key.
 pub const REPEATED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters.
 pub const MAX_CHARS: usize = 255;
 
 /// The key of a request.
 ///
-/// The draft wants a structured field, that is, a text in quotes; most clients send the bare text. Both are
-/// the same key.
+/// The draft defines a structured field, which is a text in quotes, but most clients send the bare text. Both are the
+/// same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKey(HeaderValue);
 
@@ -32,8 +32,7 @@ impl ClientKey {
     /// The key of a request, if it has one.
     ///
     /// # Errors
-    /// A key that is empty, too long, given twice, or has other characters than visible ASCII and
-    /// spaces.
+    /// The key is empty, too long, given twice, or has characters other than visible ASCII and spaces.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, FieldError> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -41,16 +40,14 @@ impl ClientKey {
             return Err(wrong("must not be given twice"));
         }
         if read(value).is_none() {
-            return Err(wrong(
-                "must be a text of 1 to 255 visible ASCII characters, in quotes or bare",
-            ));
+            return Err(wrong("must have 1 to 255 visible ASCII characters, in quotes or bare"));
         }
         Ok(Some(Self(value.clone())))
     }
 
     /// Without quotes.
     pub fn as_str(&self) -> &str {
-        // It was read when it was made.
+        // It was checked when it was created.
         read(&self.0).unwrap_or_default()
     }
 }
@@ -64,7 +61,7 @@ pub fn schema() -> RefOr<Schema> {
         .into()
 }
 
-/// Adds a price to what makes two requests the same.
+/// Adds a price to the fingerprint of a request.
 pub fn add_price(request: &mut String, price: Option<Money>) {
     if let Some(price) = price {
         // Writing to a String cannot fail.
@@ -72,7 +69,7 @@ pub fn add_price(request: &mut String, price: Option<Money>) {
     }
 }
 
-/// Adds texts to what makes two requests the same. The length keeps them apart.
+/// Adds texts to the fingerprint of a request. Their lengths separate them.
 pub fn add_texts<const N: usize>(request: &mut String, texts: [Option<&str>; N]) {
     for text in texts {
         // Writing to a String cannot fail.

@@ -1,4 +1,4 @@
-//! The HTTP side of Holdfast.
+//! The HTTP API of Holdfast.
 //!
 //! What lives here: the settings and subcommands ([`cli`]), starting and stopping
 //! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), what an endpoint is

@@ -1,8 +1,8 @@
-//! The `holdfast-api` binary; everything is in the library.
+//! The `holdfast-api` binary. All code is in the library.
 
 use std::process::ExitCode;
 
-// For the many short-lived allocations of a request, made on one thread and freed on another.
+// A request makes many short-lived allocations on one thread, which are freed on another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

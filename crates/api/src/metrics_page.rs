@@ -1,4 +1,4 @@
-//! All metrics that `serve` shows, without serving, for the subcommand `metrics`.
+//! All metrics of `serve`, for the subcommand `metrics`.
 
 use holdfast_cache::{Cache, CacheSettings};
 use holdfast_store::{Store, StoreSettings};
@@ -6,7 +6,7 @@ use holdfast_telemetry::Registry;
 
 use crate::serve::{ServeMetrics, observe};
 
-/// All metrics. Connects to nothing. Must be called within a tokio runtime.
+/// All metrics. Makes no connections. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// A name is registered twice.

@@ -27,13 +27,13 @@ use crate::{
 const BEARER: &str = "bearer";
 
 const ABOUT: &str = "Products with stock, and orders that take it.\n\n\
-    Every error is an RFC 9457 problem (`application/problem+json`); its `type` leads to an explanation, and `errors` names \
-    each wrong field of an invalid request. Every answer has an `X-Request-Id`, the one of the request if it had one. An \
-    answer with `Retry-After` changed nothing unless its `type` says otherwise.\n\n\
-    Each path answers with and without a slash at its end.";
+    Every error is an RFC 9457 problem (`application/problem+json`). Its `type` is a link to an explanation, and `errors` \
+    lists all wrong fields of an invalid request. Every answer has an `X-Request-Id`, which is the one of the request if it \
+    has one. An answer with `Retry-After` means that nothing was changed, unless its `type` says otherwise.\n\n\
+    A slash at the end of a path is optional.";
 
-/// The document of a port, as `GET /openapi.json` and `holdfast-api openapi` give it. `server` is the address of the API:
-/// absolute, or relative to the document's own.
+/// The document of a port, for `GET /openapi.json` and `holdfast-api openapi`. `server` is the address of the API:
+/// absolute, or relative to the document's address.
 pub fn document(surface: Surface, server: &str) -> OpenApi {
     let endpoints: Vec<_> = routes::all()
         .into_iter()
@@ -90,8 +90,8 @@ fn bearer() -> SecurityScheme {
         HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "An API key (`hf_…`, made with `holdfast-api keys create`), or a token of the OpenID Connect issuer \
-                 that the server is set to. Not needed where the server runs with HOLDFAST_AUTH=off.",
+                "An API key (`hf_…`, created with `holdfast-api keys create`), or a token of the OpenID Connect issuer \
+                 in the server's settings. Not needed if the server runs with HOLDFAST_AUTH=off.",
             ))
             .build(),
     )
@@ -150,7 +150,7 @@ fn success(
     schema: Option<RefOr<Schema>>,
 ) -> Response {
     let text = if status == StatusCode::NOT_MODIFIED {
-        "It is as `If-None-Match` has it"
+        "The client has the current version"
     } else {
         endpoint.answer
     };
@@ -158,7 +158,8 @@ fn success(
     let Some(schema) = schema else { return answer.build() };
     let media_type = description.media_type.unwrap_or("application/json");
     answer = answer.content(media_type, Content::new(Some(schema)));
-    let next = AnswerHeader { name: "Link", description: "The next page, with rel=\"next\"" };
+    let next =
+        AnswerHeader { name: "Link", description: "The link to the next page, with rel=\"next\"" };
     for header in endpoint.headers.iter().chain(description.is_page.then_some(&next)) {
         let text = HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
@@ -176,7 +177,7 @@ fn by_status(problems: &[ProblemKind]) -> BTreeMap<StatusCode, Vec<ProblemKind>>
     by_status
 }
 
-/// The answer with one of several problems that have the same status, with an example of each.
+/// The answer for problems with the same status, with an example of each.
 fn problem_answer(problems: &[ProblemKind], description: &Description) -> Response {
     let explained = |kind: &ProblemKind| format!("{}. {}", kind.title(), kind.explanation());
     let about = if let [only] = problems {
@@ -236,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Generators of clients lose the fields of nested parts.
+    /// Client generators lose the fields of nested parts.
     #[test]
     fn each_schema_is_an_object_with_all_its_fields_or_one_of_several() {
         for surface in [Surface::Public, Surface::Admin] {

@@ -15,40 +15,40 @@ use crate::{
     shown_time::ShownTime,
 };
 
-/// An order as it was accepted.
+/// An accepted order.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedOrder)]
 pub struct AcceptedBody {
-    /// Given by the server; grows with time.
+    /// The id, assigned by the server; later orders have higher ids.
     #[schema(example = 4711)]
     pub id: i64,
-    /// With an order of one line: what was ordered.
+    /// If the order has one line: the id of its product.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 3)]
     pub product_id: Option<i64>,
-    /// With an order of one line: how many units.
+    /// If the order has one line: its number of units.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1)]
     pub quantity: Option<i32>,
-    /// With an order of one line: what one unit cost when the order was accepted.
+    /// If the order has one line: the price of one unit when the order was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 499.90)]
     pub unit_price: Option<f64>,
-    /// Its lines.
+    /// The lines of the order.
     #[schema(value_type = Vec<ItemBody>)]
     pub items: SmallVec<[ItemBody; 1]>,
-    /// The shop's own name for the customer.
+    /// The shop's reference for the customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "customer-42")]
     pub customer_ref: Option<String>,
-    /// What the shop keeps with the order.
+    /// Data of the shop that is kept with the order.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
-    /// Where it stands.
+    /// The status of the order.
     #[schema(example = "pending")]
     pub status: Status,
-    /// When it was accepted.
+    /// The time at which the order was accepted.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub created_at: ShownTime,
 }
@@ -57,85 +57,85 @@ pub struct AcceptedBody {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = Item)]
 pub struct ItemBody {
-    /// What was ordered.
+    /// The id of the product.
     #[schema(example = 3)]
     pub product_id: i64,
-    /// How many units.
+    /// The number of units.
     #[schema(example = 1)]
     pub quantity: i32,
-    /// What one unit cost when the order was accepted.
+    /// The price of one unit when the order was accepted.
     #[schema(example = 499.90)]
     pub unit_price: f64,
 }
 
-/// An order and what became of it.
+/// An order and its fulfilment.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Order)]
 pub struct OrderBody {
-    /// The order as it was accepted, with its status of now.
+    /// The accepted order with its current status.
     #[serde(flatten)]
     #[schema(inline)]
     pub accepted: AcceptedBody,
-    /// How often a worker has begun it.
+    /// The number of attempts to fulfil the order.
     #[schema(example = 1)]
     pub attempts: i32,
-    /// `true` while the order is neither completed nor cancelled and one of those tries may have been taken by the
-    /// one who fulfils it: it cannot be cancelled then.
+    /// `true` while the order is neither completed nor cancelled and one of the attempts may have succeeded. The
+    /// order cannot be cancelled then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub may_be_fulfilled: bool,
-    /// Why it failed, or why its last attempt did. Not shown to a caller who is bound to one customer.
+    /// Why the order or its last attempt failed. Not shown to a caller that is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// When a worker last began it.
+    /// The time at which the last attempt began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub processing_at: Option<ShownTime>,
-    /// When it was completed, failed or was cancelled.
+    /// The time at which the order was completed, failed or was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub finished_at: Option<ShownTime>,
 }
 
-/// An order, what became of it, and how it came to that.
+/// An order, its fulfilment and its history.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = OrderWithHistory)]
 pub struct OrderHistoryBody {
-    /// The order as it stands.
+    /// The order in its current state.
     #[serde(flatten)]
     #[schema(inline)]
     pub order: OrderBody,
-    /// Each step of its life so far, the oldest first.
+    /// All changes of the status, oldest first.
     pub history: Vec<StepBody>,
 }
 
-/// A step in an order's life.
+/// A change of an order's status.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Step)]
 pub struct StepBody {
-    /// Where the order stood from then on.
+    /// The new status.
     #[schema(example = "pending")]
     pub status: Status,
-    /// When.
+    /// The time of the change.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub at: ShownTime,
-    /// Why, if somebody said so. Not shown to a caller who is bound to one customer.
+    /// The reason, if there is one. Not shown to a caller that is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Who wanted it, if it was a person. Not shown to a caller who is bound to one customer.
+    /// The operator who requested the change, if one did. Not shown to a caller that is bound to one customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
 
 words! {
-    /// Where an order stands: `pending` (accepted and committed), `processing` (a worker fulfils it), `completed`, `failed`
-    /// (could not be fulfilled) or `cancelled` (its units are in stock again). `completed` and `cancelled` are final; `failed`
-    /// is, unless an operator replays or discards the order.
+    /// The status of an order: `pending` (accepted and committed), `processing` (a worker fulfils it), `completed`,
+    /// `failed` (could not be fulfilled) or `cancelled` (its units were returned to stock). `completed` and `cancelled` are
+    /// final; a `failed` order can be replayed or discarded by an operator.
     Status of OrderStatus
 }
 
 impl AcceptedBody {
-    /// An order that was just accepted.
+    /// A newly accepted order.
     pub fn new(order: AcceptedOrder) -> Self {
         let items = order.lines.iter().map(|line| ItemBody {
             product_id: line.product_id.0,
@@ -146,7 +146,7 @@ impl AcceptedBody {
             .with(order.customer_ref, order.metadata.as_ref().and_then(json))
     }
 
-    /// An order that was accepted, long ago perhaps, with its status of now.
+    /// An order that was accepted earlier, with its current status.
     pub fn of(order: &Order) -> Self {
         let items = order.lines.iter().map(|line| ItemBody {
             product_id: line.product_id.0,
@@ -159,7 +159,7 @@ impl AcceptedBody {
     }
 
     fn pending(id: OrderId, created_at: Timestamp, items: SmallVec<[ItemBody; 1]>) -> Self {
-        // As the reference API has it; with several lines, one of them would be a lie.
+        // As in the reference API. With several lines, a single product would be wrong.
         let only = match &items[..] {
             [only] => Some(*only),
             _ => None,
@@ -182,39 +182,38 @@ impl AcceptedBody {
     }
 }
 
-/// Metadata as it stands. It was checked when it came in.
+/// Raw metadata. It was checked when it was received.
 fn json(metadata: &Metadata) -> Option<Box<RawValue>> {
     RawValue::from_string(metadata.as_str().to_owned()).ok()
 }
 
-/// How much of orders is shown. Each route that answers with an order has its body from here, and there is no
-/// other way to get one.
+/// How much of an order is shown. Every route that answers with an order takes the body from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// All of it: for the shop's own programs and its operators.
+    /// Everything, for the shop's own programs and its operators.
     Shop,
-    /// What a customer may know: not why a try failed (the receiver's address and answer are in that), nor
-    /// what operators have noted, nor who they are.
+    /// What a customer may see: not why an attempt failed (that contains the receiver's address and answer), and
+    /// no notes or names of operators.
     Customer,
 }
 
 impl View {
-    /// The view of those who send a request.
+    /// The view of a caller.
     pub fn of(caller: &Caller) -> Self {
         if caller.customer().is_some() { Self::Customer } else { Self::Shop }
     }
 
-    /// An order and what became of it.
+    /// An order and its fulfilment.
     pub fn order(self, order: Order) -> OrderBody {
         OrderBody::new(self.shown(order))
     }
 
-    /// An order, what became of it, and how it came to that.
+    /// An order, its fulfilment and its history.
     pub fn with_history(self, order: Order) -> OrderHistoryBody {
         OrderHistoryBody::new(self.shown(order))
     }
 
-    /// Takes out what is not shown.
+    /// Removes what is not shown.
     fn shown(self, order: Order) -> Order {
         match self {
             Self::Shop => order,
@@ -253,7 +252,7 @@ impl OrderHistoryBody {
     }
 }
 
-/// There is no such order, or this caller may not know of it.
+/// The order does not exist, or the caller may not see it.
 pub fn unknown(id: i64) -> Problem {
-    Problem::with_detail(ProblemKind::NotFound, format!("There is no order with the id {id}."))
+    Problem::with_detail(ProblemKind::NotFound, format!("There is no order with id {id}."))
 }

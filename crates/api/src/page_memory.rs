@@ -1,7 +1,7 @@
-//! The memory of pages of lists while they are read and written.
+//! The memory budget of pages of lists while they are read and encoded.
 //!
-//! A page is bounded in bytes where it is read ([`PAGE_BYTES_MAX`]); this bounds how many are read at once.
-//! When it is written, it is an answer like any other, and charged as one until it is sent.
+//! The size of a page is limited where it is read ([`PAGE_BYTES_MAX`]). This module limits the number of pages at a time.
+//! After it is encoded, a page is charged like any other answer until it is sent.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// What a page may take: its rows, what they become, and the body.
+/// The memory for a page: its rows, the converted rows, and the body.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few megabytes
 const PAGE: usize = 3 * PAGE_BYTES_MAX as usize;
 /// The most pages at once.
@@ -20,12 +20,12 @@ const PAGES: usize = 8;
 /// The longest wait for room.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Cheap to clone.
+/// The memory budget of pages. Cheap to clone.
 #[derive(Clone, Copy, Debug)]
 pub struct PageMemory(&'static ByteBudget);
 
 impl PageMemory {
-    /// One for the whole process: it lasts as long.
+    /// Never freed, because there is one for the whole process.
     pub fn leak() -> Self {
         Self(ByteBudget::leak(PAGES * PAGE))
     }
@@ -33,7 +33,7 @@ impl PageMemory {
     /// Waits for room for a page. Safe to cancel.
     ///
     /// # Errors
-    /// Others keep it for too long: [`ProblemKind::Overloaded`].
+    /// There was no room in time: [`ProblemKind::Overloaded`].
     pub async fn reserve(&self) -> Result<Charge, Problem> {
         let room = tokio::time::timeout(WAIT, self.0.wait_for(PAGE)).await;
         match room {

@@ -1,8 +1,7 @@
-//! What went wrong, as RFC 9457 `application/problem+json`.
+//! Errors as RFC 9457 `application/problem+json`.
 //!
-//! A handler answers with a [`Problem`]; it becomes a body in one place, around every request
-//! (`http::service`), where the request's id is known. Nothing internal is ever in it: a cause
-//! goes to the log, with the same request id.
+//! A handler returns a [`Problem`]. `http::service`, which knows the request id, turns it into a body. The body
+//! contains nothing internal: the cause is logged with the same request id.
 
 use std::{borrow::Cow, error::Error, sync::Arc};
 
@@ -29,19 +28,19 @@ pub struct FieldError {
     /// The field's name in the body, the query or the path; `body` for the body as a whole.
     #[schema(value_type = String, example = "quantity")]
     pub field: Cow<'static, str>,
-    /// What is wrong with it.
+    /// The error, as the rest of a sentence that begins with the field's name.
     #[schema(value_type = String, example = "must be between 1 and 1000")]
     pub detail: Cow<'static, str>,
 }
 
 impl FieldError {
-    /// `detail` follows the field's name in a sentence: "must be …".
+    /// `detail` continues a sentence that begins with the field's name: "must be …".
     pub fn new(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), detail: detail.into() }
     }
 }
 
-/// What went wrong with a request.
+/// An error of a request.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<ProblemParts>);
 
@@ -56,7 +55,7 @@ struct ProblemParts {
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What else a program may want to know.
+/// Additional members of a problem.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     product_id: Option<i64>,
@@ -65,17 +64,17 @@ struct Facts {
     current_price: Option<f64>,
     starts_at: Option<jiff::Timestamp>,
     version: Option<i64>,
-    /// A word that the domain has for it.
+    /// A status of the domain, as text.
     state: Option<&'static str>,
 }
 
 impl Problem {
-    /// A problem of this kind, with the sentence that explains the kind.
+    /// A problem with the explanation of its kind.
     pub fn new(kind: ProblemKind) -> Self {
         Self::with_detail(kind, kind.explanation())
     }
 
-    /// A problem of this kind; `detail` is for the person who sent the request.
+    /// A problem with a detail about this request.
     pub fn with_detail(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(ProblemParts {
             kind,
@@ -87,7 +86,7 @@ impl Problem {
         }))
     }
 
-    /// Wrong fields, all of them.
+    /// All wrong fields.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         use std::fmt::Write as _;
 
@@ -107,12 +106,10 @@ impl Problem {
         Self::validation(vec![FieldError::new("body", detail)])
     }
 
-    /// There is no such product.
+    /// The product does not exist.
     pub fn unknown_product(id: i64) -> Self {
-        let mut problem = Self::with_detail(
-            ProblemKind::NotFound,
-            format!("There is no product with the id {id}."),
-        );
+        let mut problem =
+            Self::with_detail(ProblemKind::NotFound, format!("There is no product with id {id}."));
         problem.0.facts.product_id = Some(id);
         problem
     }
@@ -130,8 +127,8 @@ impl Problem {
         let mut problem = Self::with_detail(
             ProblemKind::SaleNotOpen,
             starts_at.map_or_else(
-                || format!("The sale of the product {product_id} is held back."),
-                |start| format!("The sale of the product {product_id} opens at {start}."),
+                || format!("The sale of product {product_id} is held back."),
+                |start| format!("The sale of product {product_id} opens at {start}."),
             ),
         );
         problem.0.facts = Facts { product_id: Some(product_id), starts_at, ..Facts::default() };
@@ -145,7 +142,7 @@ impl Problem {
         problem
     }
 
-    /// The customer would get more of the product than its flash sale allows.
+    /// The customer would exceed the limit of the product's flash sale.
     pub fn over_limit(product_id: i64, limit: i64, left: i64) -> Self {
         let mut problem = Self::new(ProblemKind::OverLimit);
         problem.0.facts = Facts {
@@ -157,7 +154,7 @@ impl Problem {
         problem
     }
 
-    /// One unit costs something else than the request expects.
+    /// The price is not the one that the request expects.
     pub fn price_changed(product_id: i64, current_price: f64) -> Self {
         let mut problem = Self::new(ProblemKind::PriceChanged);
         problem.0.facts = Facts {
@@ -176,7 +173,7 @@ impl Problem {
         problem
     }
 
-    /// The product is not the one that the request's conditions name.
+    /// The product does not meet the conditions of the request.
     pub fn precondition_failed(product_id: i64, version: i64) -> Self {
         let mut problem = Self::new(ProblemKind::PreconditionFailed);
         problem.0.facts =
@@ -184,7 +181,7 @@ impl Problem {
         problem
     }
 
-    /// A change that would leave a stock outside of `0..=max`; it is `left` now.
+    /// The change would leave a stock outside of `0..=max`. The current stock is `left`.
     pub fn stock_out_of_range(product_id: i64, delta: i64, left: i64, max: i64) -> Self {
         let kind = if delta < 0 { ProblemKind::NotEnoughStock } else { ProblemKind::StockFull };
         let mut problem = Self::with_detail(
@@ -208,13 +205,13 @@ impl Problem {
         )
     }
 
-    /// The order may be fulfilled, whatever its status.
+    /// The order may have been fulfilled.
     pub fn order_may_be_fulfilled(status: OrderStatus) -> Self {
         let kind = ProblemKind::OrderMayBeFulfilled;
         Self::wrong_state(kind, status.as_str(), kind.explanation())
     }
 
-    /// What the request is about is in another state than the request needs.
+    /// The order or hold is in another state than the request needs.
     pub fn wrong_state(
         kind: ProblemKind,
         status: &'static str,
@@ -225,29 +222,29 @@ impl Problem {
         problem
     }
 
-    /// Something of ours is broken. `cause` goes to the log only.
+    /// An internal error. `cause` is only logged.
     pub fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
         Self::new(ProblemKind::Internal).because(cause)
     }
 
-    /// Adds what only the log gets to see.
+    /// Adds a cause, which is only logged.
     pub fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.0.cause = Some(Arc::new(cause));
         self
     }
 
-    /// The connection ends with this answer, because the request was not read to its end.
+    /// The connection is closed after this answer, because the request was not read completely.
     pub fn and_close(mut self) -> Self {
         self.0.close = true;
         self
     }
 
-    /// Its kind.
+    /// The kind.
     pub fn kind(&self) -> ProblemKind {
         self.0.kind
     }
 
-    /// What only the log gets to see.
+    /// The cause, which is only logged.
     pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
         self.0.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
     }
@@ -263,13 +260,12 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// For an error of the database after the change that was asked for is made: the answer must not say that
-    /// nothing happened.
+    /// A database error after the requested change. The answer must not say that nothing was changed.
     pub fn after_change(error: StoreError) -> Self {
         Self::new(ProblemKind::OutcomeUnknown).because(error)
     }
 
-    /// The kind for an error of the database.
+    /// The kind of a database error.
     pub fn kind_of(error: &StoreError) -> ProblemKind {
         match error {
             StoreError::LockTimeout(_) => ProblemKind::Locked,
@@ -290,7 +286,7 @@ impl From<StoreError> for Problem {
 }
 
 impl From<StatusCode> for Problem {
-    /// For an error status that nobody gave a problem for.
+    /// The problem for an error status that has no problem yet.
     fn from(status: StatusCode) -> Self {
         Self::new(ProblemKind::of_status(status))
     }
@@ -329,7 +325,7 @@ mod tests {
             let shown = format!("{error:?}");
             let problem = Problem::after_change(error);
             assert_eq!(problem.kind(), ProblemKind::OutcomeUnknown, "{shown}");
-            assert!(problem.cause().is_some(), "{shown}: the log must tell why");
+            assert!(problem.cause().is_some(), "{shown}: the log must contain the cause");
         }
     }
 

@@ -9,22 +9,22 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Product)]
 pub struct ProductBody {
-    /// Given by the server.
+    /// The id, assigned by the server.
     #[schema(example = 3)]
     pub id: i64,
-    /// What it is called.
+    /// The name.
     #[schema(example = "Espresso machine", max_length = 200)]
     pub name: String,
-    /// What it is; null if nobody said so.
+    /// The description; null if there is none.
     #[schema(example = "Two groups, brass", max_length = 10_000, required = true)]
     pub description: Option<String>,
-    /// What one unit costs, with two decimals.
+    /// The price of one unit, with two decimals.
     #[schema(example = 499.90)]
     pub price: f64,
-    /// Units left.
+    /// The number of units for sale.
     #[schema(example = 25)]
     pub stock: i64,
-    /// Grows by one with each change, a sale included.
+    /// The version, which increases by one with each change, including orders.
     #[schema(example = 1)]
     pub version: i64,
 }
@@ -46,7 +46,7 @@ impl From<Product> for ProductBody {
     }
 }
 
-/// A product in the read cache: its answer's body is kept ready.
+/// A product in the read cache, with the encoded body of its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedProduct(ProductBody);
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What Redis gives back must be what was put in, to the cent.
+        /// A product from Redis must equal the one that was stored, to the cent.
         #[test]
         fn a_cached_product_survives_the_cache(
             name in "[^\0]{1,40}x",

@@ -1,16 +1,16 @@
-//! What a client sends, as types: each is read, checked and described in the OpenAPI document by one declaration.
+//! Request types. Each is parsed, validated and described in the OpenAPI document by one declaration.
 //!
 //! A request is a struct with `#[derive(Request)]` whose fields are [`Value`]s. One answer names every wrong field, and no
 //! number passes through a float.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `fields` | the fields of a body or query, found and read one by one |
+//! | `fields` | the fields of a body or query |
 //! | `value` | types of fields |
 //! | `domain_values` | the domain's types as types of fields |
 //! | `words` | enumerations |
 //! | `extract` | bodies and queries as arguments of handlers |
-//! | `path` | what stands in the path |
+//! | `path` | parameters in the path |
 
 mod domain_values;
 mod extract;
@@ -38,33 +38,33 @@ pub(crate) use words::words;
 
 use crate::{access::Caller, limits::OrderLimits};
 
-/// What a value may depend on besides its text.
+/// The context in which a value is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'r> {
-    /// The bounds of orders and holds.
+    /// The limits of orders and holds.
     pub limits: &'r OrderLimits,
-    /// Who sends the request.
+    /// The caller.
     pub caller: &'r Caller,
-    /// Whether an unknown field is wrong: the client asks for that with `Prefer: handling=strict`.
+    /// Whether an unknown field is an error, as requested with `Prefer: handling=strict`.
     pub strict: bool,
 }
 
-/// A body or a query string. To be derived.
+/// A body or a query string. Derive it.
 pub trait Request: Sized {
     /// Its name in the document.
     const NAME: &'static str;
-    /// What it is.
+    /// Its description.
     const DESCRIPTION: &'static str;
     /// The names of its fields.
     const NAMES: &'static [&'static str];
     /// Its fields.
     const FIELDS: &'static [FieldDescription];
-    /// The forms that it can have, if there is more than one.
+    /// The forms of the body, if there is more than one.
     const FORMS: &'static [FormDescription];
-    /// Requests that are accepted. If there are none, the examples of the fields make one.
+    /// Examples of valid requests. If there are none, the example consists of the examples of the fields.
     const EXAMPLES: &'static [RequestExample];
 
-    /// Reads the fields. `None` without a value for one that is required; `fields` knows what is wrong then.
+    /// Reads the fields. `None` if a required field is wrong or absent; `fields` has the errors.
     fn read(fields: &mut Fields<'_>, reading: &Reading<'_>) -> Option<Self>;
 }
 
@@ -73,17 +73,17 @@ pub trait Request: Sized {
 pub struct FieldDescription {
     /// Its name.
     pub name: &'static str,
-    /// What it is for.
+    /// Its description.
     pub description: &'static str,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub required: bool,
     /// Whether it may be null.
     pub nullable: bool,
     /// The schema of its type.
     pub schema: fn() -> RefOr<Schema>,
-    /// The named schemas that its type refers to.
+    /// The named schemas that its schema refers to.
     pub components: fn(&mut Components),
-    /// A value that is accepted.
+    /// An example of a valid value.
     pub example: Option<fn() -> serde_json::Value>,
 }
 
@@ -95,25 +95,25 @@ pub type Components = Vec<(String, RefOr<Schema>)>;
 pub struct FormDescription {
     /// The name of its schema.
     pub name: &'static str,
-    /// What it is.
+    /// Its description.
     pub description: &'static str,
-    /// The fields that must be there in this form, besides those that always must.
+    /// The fields that are required in this form, besides those that are always required.
     pub needs: &'static [&'static str],
-    /// The fields that it does not have. Null is as good as nothing, and is the only value there where no needed field
-    /// tells the form from others.
+    /// The fields that it does not have. Null counts as absent. If no required field identifies the form, the schema allows
+    /// only null for these fields.
     pub without: &'static [&'static str],
 }
 
-/// A body that is accepted, as it stands, by what `make run` begins with.
+/// A valid body that succeeds with the demo data of `make run`.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestExample {
-    /// What it shows.
+    /// The title.
     pub summary: &'static str,
     /// The body.
     pub value: fn() -> serde_json::Value,
 }
 
-/// Bodies that are accepted, each with what it shows.
+/// Examples of bodies with their titles.
 pub fn examples<T: Request>() -> Vec<(&'static str, serde_json::Value)> {
     if T::EXAMPLES.is_empty() {
         let fields = T::FIELDS.iter();
@@ -123,7 +123,7 @@ pub fn examples<T: Request>() -> Vec<(&'static str, serde_json::Value)> {
     T::EXAMPLES.iter().map(|example| (example.summary, (example.value)())).collect()
 }
 
-/// Adds the schema of a body, and those that it refers to.
+/// Adds the schema of a body and the schemas that it refers to.
 pub fn add_components<T: Request>(components: &mut Components) {
     if T::FORMS.is_empty() {
         components.push((T::NAME.to_owned(), object(T::DESCRIPTION, T::FIELDS.iter().copied())));
@@ -159,7 +159,7 @@ impl FormDescription {
             fields.iter().partition(|field| self.without.contains(&field.name));
         let others = others.into_iter().filter(|_| self.needs.is_empty());
         let others = others.map(|field| FieldDescription {
-            description: "Not in this form",
+            description: "Not part of this form",
             schema: null,
             example: None,
             ..*field
@@ -181,7 +181,7 @@ fn null() -> RefOr<Schema> {
 }
 
 impl FieldDescription {
-    /// The field's schema with its description and example.
+    /// The schema of the field with its description and example.
     fn full_schema(&self) -> RefOr<Schema> {
         let example = self.example.map(|example| example());
         let mut schema = (self.schema)();
@@ -225,7 +225,7 @@ pub(crate) mod tests {
     pub const LIMITS: OrderLimits =
         OrderLimits { quantity: 1000, lines: 3, hold: Duration::from_hours(1) };
 
-    /// Reads a body that nobody in particular sends.
+    /// Reads a body of an anonymous caller.
     pub fn read<T: Request>(body: &str) -> Result<T, Problem> {
         let caller = Caller::anybody();
         super::read(
@@ -235,7 +235,7 @@ pub(crate) mod tests {
         )
     }
 
-    /// The wrong fields of a body, in the order in which they were found.
+    /// The wrong fields of a body, in the order of the errors.
     pub fn wrong<T: Request + std::fmt::Debug>(body: &str) -> Vec<String> {
         read::<T>(body).unwrap_err().fields().map(ToOwned::to_owned).collect()
     }

@@ -11,7 +11,7 @@ use crate::{
     routes,
 };
 
-/// Everything that answers on a port.
+/// The router of a port.
 pub fn router(app: App, surface: Surface) -> Router {
     let has_console = surface == Surface::Admin && app.console.is_some();
     let router = routes::all()

@@ -16,30 +16,30 @@ use crate::shown_time::ShownTime;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Sale)]
 pub struct SaleBody {
-    /// What it is called.
+    /// The name.
     #[schema(example = "black-friday")]
     pub name: String,
-    /// The ids of the products that are sold.
+    /// The ids of the products.
     #[schema(example = json!([3]))]
     pub products: Vec<i64>,
-    /// When orders are taken from.
+    /// The time from which orders are accepted.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub starts_at: ShownTime,
-    /// When no order is taken any more.
+    /// The time from which orders are no longer accepted.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub ends_at: ShownTime,
     /// The most units of one product for one customer; null for no limit.
     #[schema(example = 2, required = true)]
     pub per_customer: Option<u32>,
-    /// Whether it stays closed at its start.
+    /// Whether the sale stays closed after its start.
     pub held_back: bool,
-    /// Where it stands, by the database's clock: `upcoming`, `open` or `over`; `held_back` if it could be open.
+    /// The state by the database's clock: `upcoming`, `open` or `over`, or `held_back` instead of `open`.
     #[schema(value_type = String, example = "upcoming")]
     pub state: &'static str,
 }
 
 impl SaleBody {
-    /// As it stands at a time.
+    /// The sale with its state at a time.
     pub fn at(sale: &Sale, now: Timestamp) -> Self {
         let state = if now >= sale.ends_at {
             "over"
@@ -62,7 +62,7 @@ impl SaleBody {
     }
 }
 
-/// A flash sale, and how it goes.
+/// A flash sale with its report.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = SaleWithReport)]
 pub struct SaleWithReportBody {
@@ -70,24 +70,24 @@ pub struct SaleWithReportBody {
     #[serde(flatten)]
     #[schema(inline)]
     pub sale: SaleBody,
-    /// How it goes, or went.
+    /// The report.
     pub report: ReportBody,
 }
 
-/// How a sale goes, or went. If a product is in other sales at the same time, those count as well.
+/// The report of a sale. If a product is in other sales at the same time, their orders are included.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = SaleReport)]
 pub struct ReportBody {
-    /// Units sold since the sale was written down, less those that came back.
+    /// Units sold since the sale was recorded, minus units that were returned to stock.
     pub sold: i64,
-    /// Units left.
+    /// Units that are left.
     pub left: i64,
-    /// Requests refused, by reason, as in the metric `holdfast_orders_refused_total`.
+    /// Refused requests by reason, as in the metric `holdfast_orders_refused_total`.
     #[schema(example = json!({"not_enough": 1200, "over_limit": 7}))]
     pub refused: BTreeMap<String, i64>,
-    /// The most orders and holds accepted within one second.
+    /// The most orders and holds that were accepted in one second.
     pub peak_orders_per_second: i64,
-    /// 99 of 100 batches waited less than that for a product's lock, in milliseconds; null before the first.
+    /// The 99th percentile of the time that batches waited for a product's lock, in milliseconds; null before the first.
     #[schema(required = true)]
     pub lock_wait_p99_ms: Option<f64>,
 }

@@ -41,15 +41,14 @@ mod ready;
 
 /// The program's name in messages.
 pub(crate) const PROGRAM: &str = "holdfast-api";
-/// How many connections may be open on the admin port, and how many may wait for that.
+/// The most open connections of the admin port, and the most that wait for room.
 const ADMIN_CONNECTIONS: (usize, usize) = (64, 16);
-/// How many connections of the public port may wait for room, or be refused, at the same time.
+/// The most connections of the public port that wait for room or are being refused.
 const WAITING_CONNECTIONS: usize = 256;
-/// Files that are open besides connections and the pools: the log, the runtime, Redis, the metrics'
-/// port, reserved ones.
+/// Open files besides connections and pools: the log, the runtime, Redis, the metrics port, and reserved ones.
 const OTHER_FILES: usize = 160;
 
-/// The metrics that the parts of a server count into.
+/// The metrics of the parts of a server.
 pub(crate) struct ServeMetrics {
     pub http: Arc<HttpMetrics>,
     pub admission: Arc<AdmissionMetrics>,
@@ -64,7 +63,7 @@ impl ServeMetrics {
     }
 }
 
-/// Registers the metrics of what counts by itself.
+/// Registers the metrics of the store and the cache.
 pub(crate) fn observe(
     registry: &Registry,
     store: &Store,
@@ -85,7 +84,7 @@ pub fn run(settings: &ServeSettings) -> ExitCode {
     program::run(PROGRAM, &settings.telemetry, &mut runtime, serve(settings))
 }
 
-/// A panic ends one request, and must be found in the log like any other error.
+/// Logs panics like any other error. A panic ends only one request.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -95,7 +94,7 @@ fn log_panics() {
     }));
 }
 
-/// The cache of products, which asks the database whether what it has is still the latest version.
+/// The cache of products, which confirms its versions with the database.
 fn cache(settings: &ServeSettings, store: &Store) -> anyhow::Result<Cache<CachedProduct>> {
     let cache = Cache::connect(settings.cache.cache())?;
     let store = store.clone();
@@ -113,7 +112,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
     let registry = holdfast_telemetry::registry("api", env!("CARGO_PKG_VERSION"))?;
     let ServeMetrics { http: http_metrics, admission: counts } = ServeMetrics::new(&registry)?;
 
-    // The ports first: that one is taken should be said before anything else is begun.
+    // Open the ports first, so that a port in use is reported before anything else starts.
     let Ports { listener, admin, internal, requests, clients } =
         Ports::open(settings, &http_metrics).await?;
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
@@ -176,9 +175,9 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
 
     let stop = async {
         signals.next().await;
-        tracing::info!("ending: no longer ready");
+        tracing::info!("shutting down: no longer ready");
         following.abort();
-        readiness.not_ready("ending");
+        readiness.not_ready("the process is shutting down");
         public.close_connections();
         tokio::time::sleep(settings.http.drain_delay).await;
     };
@@ -197,21 +196,21 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
     };
     tokio::select! {
         () = finish => {
-            tracing::info!("ended: all requests were answered");
+            tracing::info!("shut down: all requests were answered");
             Ok(Ended::Done)
         }
         () = tokio::time::sleep(settings.http.shutdown_timeout) => {
-            tracing::warn!("ended: the shutdown timeout cut off requests in progress");
+            tracing::warn!("shut down: the shutdown timeout has passed, and requests in progress were cut off");
             Ok(Ended::Failed)
         }
         () = second.next() => {
-            tracing::warn!("ended by a second signal");
+            tracing::warn!("stopped at once by a second signal");
             Ok(Ended::Failed)
         }
     }
 }
 
-/// The ports, open, and what they have in common.
+/// The open ports and their shared state.
 struct Ports {
     listener: Listener,
     admin: Listener,
@@ -239,7 +238,7 @@ impl Ports {
     }
 }
 
-/// How many connections the limit of open files allows.
+/// The number of connections that the limit of open files allows.
 pub(crate) fn connections_that_fit(settings: &ServeSettings) -> Result<Fit, TooFewFiles> {
     let (http, database) = (&settings.http, &settings.connections);
     let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
@@ -285,17 +284,17 @@ fn console(
     if settings.ports.console == ConsoleSwitch::Off {
         return Ok(None);
     }
-    // A connection of its own: publishing never waits behind what the console asks.
+    // Its own connection, so that publishing never waits for the console's queries.
     let queue = Queue::connect(settings.cache.queue())?;
     Ok(Some(Console::start(metrics, store.clone(), queue, readiness.clone())))
 }
 
-/// What stands before the endpoints.
+/// The access check and the rate limits.
 fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
     let access = settings.access.access();
     if access.is_none() {
         tracing::warn!(
-            "HOLDFAST_AUTH is off: everybody who reaches a port of this server may do everything there"
+            "HOLDFAST_AUTH is off: every client that reaches a port of this server may do everything there"
         );
     }
     let access = access.map(|access| CallerCheck::follow(access, store.clone())).transpose()?;
@@ -306,8 +305,8 @@ fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {address} {}", match .source.kind() {
     io::ErrorKind::AddrInUse => "is in use by another process",
-    io::ErrorKind::PermissionDenied => "may not be opened by this user",
-    io::ErrorKind::AddrNotAvailable => "is no address of this host",
+    io::ErrorKind::PermissionDenied => "cannot be opened by this user",
+    io::ErrorKind::AddrNotAvailable => "is not an address of this host",
     _ => "cannot be opened",
 })]
 struct PortRefused {

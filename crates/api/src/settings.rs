@@ -20,14 +20,14 @@ use crate::{body::BodyLimits, byte_budget::ByteBudget, http::Patience, limits::O
 /// The API's port.
 const HTTP_PORT: u16 = 8000;
 
-/// Everything that `serve` can be told.
+/// The settings of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
     // In the order of the help: what most people set comes first.
     /// The ports.
     #[command(flatten)]
     pub ports: PortSettings,
-    /// Who may do what.
+    /// Access control.
     #[command(flatten)]
     pub access: AccessSettings,
     /// Orders and admission.
@@ -54,14 +54,13 @@ pub struct ServeSettings {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Ports")]
 pub struct PortSettings {
-    /// Where the API listens; on 0.0.0.0:8000 unless set, or on 127.0.0.1:8000 where `HOLDFAST_AUTH`
-    /// is off
+    /// The address of the API; if not set, 0.0.0.0:8000, or 127.0.0.1:8000 if `HOLDFAST_AUTH` is off
     #[arg(long, env = "HOLDFAST_HTTP_ADDR", value_parser = address)]
     pub http_addr: Option<SocketAddr>,
-    /// Where /metrics, /livez and /readyz listen; not for the public
+    /// The address of /metrics, /livez and /readyz; keep it private
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
-    /// Where API keys and dead letters are administered; on this host alone unless set otherwise
+    /// The address of the admin port, where API keys and dead letters are managed; keep it private
     #[arg(long, env = "HOLDFAST_ADMIN_ADDR", default_value = "127.0.0.1:9463", value_parser = address)]
     pub admin_addr: SocketAddr,
     /// Whether the admin port has the console, a page for operators at /console
@@ -72,9 +71,9 @@ pub struct PortSettings {
 /// Whether the admin port has the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ConsoleSwitch {
-    /// There is a page at `/console`, and what it is made of.
+    /// The admin port has the page `/console` and the endpoints that it uses.
     On,
-    /// There is none.
+    /// No console.
     Off,
 }
 
@@ -82,34 +81,33 @@ pub enum ConsoleSwitch {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Connections and requests")]
 pub struct HttpSettings {
-    /// Threads that serve requests; half of the processors unless set. One answers tens of
-    /// thousands of orders a second, and a lane that need not wake another thread is faster
+    /// Threads that serve requests; if not set, half the number of processors. One thread serves tens of
+    /// thousands of orders per second, and a lane is faster when it does not have to wake another thread
     /// (1 to 1024)
     #[arg(long, env = "HOLDFAST_THREADS", value_parser = whole(1..=1024_usize))]
     pub threads: Option<usize>,
-    /// How many connections may be open. For the next ones, those are closed that wait the longest
-    /// for their clients; where there are none, they are answered with 503. Lowered to what the limit
-    /// of open files allows (1 to 1000000)
+    /// The most open connections. A further one replaces the connection that has waited longest for its
+    /// client; if there is none to replace, it gets 503. Lowered to what the limit of open files allows
+    /// (1 to 1000000)
     #[arg(long, env = "HOLDFAST_MAX_CONNECTIONS", default_value = "10000", value_parser = whole(1..=1_000_000_usize))]
     pub max_connections: usize,
-    /// How many connections one client address may have, or requests at the same time where a proxy
-    /// in `HOLDFAST_TRUSTED_PROXIES` forwards them; more are answered with 429. 0: any number
-    /// (0 to 1000000)
+    /// The most connections of one client address, or concurrent requests if they come through a proxy in
+    /// `HOLDFAST_TRUSTED_PROXIES`; further ones get 429. 0 means no limit (0 to 1000000)
     #[arg(long, env = "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", default_value = "0", value_parser = whole(0..=1_000_000_usize))]
     pub max_connections_per_address: usize,
-    /// The largest head of a request, from its first line to the last of its headers, in bytes
-    /// (1024 to 65536)
+    /// The largest head of a request (request line and headers), in bytes (1024 to 65536)
     #[arg(long, env = "HOLDFAST_MAX_HEADER_BYTES", default_value = "16384", value_parser = whole(1024..=65_536_usize))]
     pub max_header_bytes: usize,
     /// The largest body of a request, in bytes (1024 to 67108864)
     #[arg(long, env = "HOLDFAST_MAX_BODY_BYTES", default_value = "1048576", value_parser = whole(1024..=67_108_864_usize))]
     pub max_body_bytes: usize,
-    /// The memory for requests that have not arrived whole, over all connections, in bytes; what is
-    /// more is answered with 503. A small part of each request is not counted (1048576 to 68719476736)
+    /// The memory for requests that have not arrived completely, of all connections together, in bytes;
+    /// requests that do not fit get 503. A small part of each request is not counted (1048576 to
+    /// 68719476736)
     #[arg(long, env = "HOLDFAST_REQUEST_BUFFER_BYTES", default_value = "67108864", value_parser = whole(1_048_576..=68_719_476_736_usize))]
     pub request_buffer_bytes: usize,
-    /// The memory for answers that clients have not taken yet, over all connections, in bytes; a large
-    /// answer that does not fit is answered with 503 (1048576 to 68719476736)
+    /// The memory for answers that clients have not read yet, of all connections together, in bytes; a
+    /// large answer that does not fit is replaced by 503 (1048576 to 68719476736)
     #[arg(long, env = "HOLDFAST_ANSWER_BUFFER_BYTES", default_value = "67108864", value_parser = whole(1_048_576..=68_719_476_736_usize))]
     pub answer_buffer_bytes: usize,
     /// The longest wait for the headers of a request, from its first byte, in milliseconds (100 to
@@ -119,29 +117,30 @@ pub struct HttpSettings {
     /// How long a connection is kept without a request, in milliseconds (100 to 3600000)
     #[arg(long = "idle-timeout-ms", env = "HOLDFAST_IDLE_TIMEOUT_MS", default_value = "75000", value_parser = milliseconds(100..=3_600_000))]
     pub idle_timeout: Duration,
-    /// The longest that a body may take to arrive, in milliseconds (100 to 600000)
+    /// The longest time for a body to arrive, in milliseconds (100 to 600000)
     #[arg(long = "body-timeout-ms", env = "HOLDFAST_BODY_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=600_000))]
     pub body_timeout: Duration,
-    /// For so long a client may take nothing of its answer before its connection is closed, in
-    /// milliseconds (100 to 600000)
+    /// How long a client may stop reading its answer before its connection is closed, in milliseconds
+    /// (100 to 600000)
     #[arg(long = "write-timeout-ms", env = "HOLDFAST_WRITE_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=600_000))]
     pub write_timeout: Duration,
-    /// The fewest bytes of a body or of an answer that a client must send or take in a second, on
-    /// average and after the first seconds; 0 for any (0 to 1000000)
+    /// The lowest rate at which a client may send a body or read an answer, in bytes per second, on average
+    /// after the first seconds; 0 means no limit (0 to 1000000)
     #[arg(long, env = "HOLDFAST_MIN_BYTES_PER_SECOND", default_value = "1024", value_parser = whole(0..=1_000_000_u64))]
     pub min_bytes_per_second: u64,
-    /// The longest that an answer may take before it is 504, in milliseconds (100 to 600000)
+    /// The longest time for a request to be answered; after it the answer is 504, in milliseconds (100 to
+    /// 600000)
     #[arg(long = "request-timeout-ms", env = "HOLDFAST_REQUEST_TIMEOUT_MS", default_value = "30000", value_parser = milliseconds(100..=600_000))]
     pub request_timeout: Duration,
-    /// How long the database may be away before /readyz says no, in milliseconds (0 to 3600000); 0
-    /// means that it never does for that
+    /// How long the database may be unavailable before /readyz fails, in milliseconds; 0 means that
+    /// /readyz never fails for this reason (0 to 3600000)
     #[arg(long = "unready-after-ms", env = "HOLDFAST_UNREADY_AFTER_MS", default_value = "10000", value_parser = milliseconds(0..=3_600_000))]
     pub unready_after: Duration,
-    /// At the end: how long connections are still accepted after /readyz says no, so that load
-    /// balancers notice, in milliseconds (0 to 120000)
+    /// At shutdown: how long connections are still accepted after /readyz fails, so that load balancers
+    /// notice, in milliseconds (0 to 120000)
     #[arg(long = "drain-delay-ms", env = "HOLDFAST_DRAIN_DELAY_MS", default_value = "500", value_parser = milliseconds(0..=120_000))]
     pub drain_delay: Duration,
-    /// At the end: how long requests in hand may still take, in milliseconds (0 to 600000)
+    /// At shutdown: how long requests in progress may still take, in milliseconds (0 to 600000)
     #[arg(long = "shutdown-timeout-ms", env = "HOLDFAST_SHUTDOWN_TIMEOUT_MS", default_value = "20000", value_parser = milliseconds(0..=600_000))]
     pub shutdown_timeout: Duration,
 }
@@ -170,11 +169,11 @@ pub struct DatabaseConnections {
     /// The longest wait for a free connection or a new one, in milliseconds (10 to 60000)
     #[arg(long = "db-acquire-timeout-ms", env = "HOLDFAST_DB_ACQUIRE_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(10..=60_000))]
     pub db_acquire_timeout: Duration,
-    /// The longest wait for a row that others have locked, in milliseconds; must be less than the statement
-    /// timeout (1 to 60000)
+    /// The longest wait for a row that another transaction has locked, in milliseconds; must be less than
+    /// the statement timeout (1 to 60000)
     #[arg(long = "lock-timeout-ms", env = "HOLDFAST_LOCK_TIMEOUT_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
     pub lock_timeout: Duration,
-    /// The longest that a statement may take, in milliseconds (10 to 600000)
+    /// The longest time for a statement, in milliseconds (10 to 600000)
     #[arg(long = "statement-timeout-ms", env = "HOLDFAST_STATEMENT_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(10..=600_000))]
     pub statement_timeout: Duration,
 }
@@ -183,21 +182,21 @@ pub struct DatabaseConnections {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisCacheSettings {
-    /// Redis, such as <redis://:password@host:6379/0>
+    /// The Redis URL, such as <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities by which
-    /// Redis is known; those of the system unless set
+    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's
+    /// certificate is verified with; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
-    /// The longest that one call may wait for Redis, in milliseconds (1 to 10000)
+    /// The longest time for a call to Redis, in milliseconds (1 to 10000)
     #[arg(long = "redis-timeout-ms", env = "HOLDFAST_REDIS_TIMEOUT_MS", default_value = "50", value_parser = milliseconds(1..=10_000))]
     pub redis_timeout: Duration,
-    /// How old an answer about a product may be, by the database, whatever becomes of Redis and of other
-    /// replicas, in milliseconds (100 to 60000)
+    /// The longest time for which an answer about a product may be out of date, even if Redis or another
+    /// replica fails, in milliseconds (100 to 60000)
     #[arg(long = "cache-max-age-ms", env = "HOLDFAST_CACHE_MAX_AGE_MS", default_value = "2000", value_parser = milliseconds(100..=60_000))]
     pub cache_max_age: Duration,
-    /// How long Redis remembers a product without a change to it, in milliseconds (1000 to 86400000)
+    /// How long Redis keeps a product that does not change, in milliseconds (1000 to 86400000)
     #[arg(long = "cache-ttl-ms", env = "HOLDFAST_CACHE_TTL_MS", default_value = "300000", value_parser = milliseconds(1000..=86_400_000))]
     pub cache_ttl: Duration,
     /// The memory of this process for cached products, in bytes (0 to 17179869184)
@@ -209,36 +208,36 @@ pub struct RedisCacheSettings {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Orders")]
 pub struct OrderSettings {
-    /// The most units that one order may ask for (1 to 1000000)
+    /// The most units of a product in one order (1 to 1000000)
     #[arg(long, env = "HOLDFAST_MAX_QUANTITY", default_value = "1000", value_parser = whole(1..=1_000_000_i32))]
     pub max_quantity: i32,
-    /// The most lines that one order may have (1 to 500)
+    /// The most lines of one order (1 to 500)
     #[arg(long, env = "HOLDFAST_MAX_LINES", default_value = "50", value_parser = whole(1..=500_usize))]
     pub max_lines: usize,
-    /// The longest that a hold may last, in seconds (1 to 2592000)
+    /// The longest duration of a hold, in seconds (1 to 2592000)
     #[arg(long, env = "HOLDFAST_MAX_HOLD_SECONDS", default_value = "86400", value_parser = whole(1..=2_592_000_u64))]
     pub max_hold_seconds: u64,
-    /// How many orders may wait in one lane; more are answered with 503 (1 to 1000000)
+    /// The most orders that wait in one lane; further ones get 503 (1 to 1000000)
     #[arg(long, env = "HOLDFAST_LANE_DEPTH", default_value = "4096", value_parser = whole(1..=1_000_000_usize))]
     pub lane_depth: usize,
     /// The most orders that share one transaction (1 to 4096)
     #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "2048", value_parser = whole(1..=4096_usize))]
     pub batch_max: usize,
-    /// The most products whose lanes wait for their row in the database at the same time; further ones are
-    /// tried again from time to time (1 to 10000)
+    /// The most products whose own lanes wait for their row in the database at the same time; further ones
+    /// are tried again from time to time (1 to 10000)
     #[arg(long, env = "HOLDFAST_OWN_LANES_MAX", default_value = "64", value_parser = whole(1..=10_000_usize))]
     pub own_lanes_max: usize,
-    /// An order that has waited longer than this when its turn comes is answered with 503, in
-    /// milliseconds (1 to 60000)
+    /// The longest time that an order waits in its lane; after it the answer is 503, in milliseconds (1 to
+    /// 60000)
     #[arg(long = "lane-wait-max-ms", env = "HOLDFAST_LANE_WAIT_MAX_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
     pub lane_wait_max: Duration,
-    /// How long a product's own lane stays without work, in milliseconds (1 to 60000)
+    /// How long a product's own lane is kept when it has no work, in milliseconds (1 to 60000)
     #[arg(long = "own-lane-idle-ms", env = "HOLDFAST_OWN_LANE_IDLE_MS", default_value = "500", value_parser = milliseconds(1..=60_000))]
     pub own_lane_idle: Duration,
-    /// How often expired holds are looked for, in milliseconds (10 to 3600000)
+    /// The time between two searches for expired holds, in milliseconds (10 to 3600000)
     #[arg(long = "hold-expiry-interval-ms", env = "HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds(10..=3_600_000))]
     pub hold_expiry_interval: Duration,
-    /// How long the outcome of an unanswered commit is looked for, in milliseconds (100 to 120000)
+    /// How long the outcome of a commit that was not answered is looked up, in milliseconds (100 to 120000)
     #[arg(long = "outcome-timeout-ms", env = "HOLDFAST_OUTCOME_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=120_000))]
     pub outcome_timeout: Duration,
 }
@@ -248,10 +247,10 @@ mod access;
 pub use access::{AccessSettings, Auth, Origin};
 
 impl ServeSettings {
-    /// What no single setting can tell.
+    /// Checks settings that depend on each other.
     ///
     /// # Errors
-    /// The one sentence that names the settings which do not go together.
+    /// A sentence that names the settings that contradict each other.
     pub fn check(&self) -> Result<(), MustBe> {
         if self.connections.lock_timeout >= self.connections.statement_timeout {
             return Err(MustBe::new(

@@ -6,49 +6,49 @@ use utoipa::ToSchema;
 
 use crate::{request::words, shown_time::ShownTime};
 
-/// A change of a product's stock. Each `stock` is the one of the entry before, plus `delta`.
+/// A change of a product's stock. Each `stock` is the `stock` of the previous entry plus `delta`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = StockChange)]
 pub struct LedgerBody {
-    /// Of which product.
+    /// The id of the product.
     #[schema(example = 3)]
     pub product_id: i64,
-    /// The version that the change gave the product.
+    /// The version of the product after the change.
     #[schema(example = 42)]
     pub version: i64,
-    /// What kind of change it was.
+    /// The kind of change.
     #[schema(example = "adjustment")]
     pub kind: LedgerKind,
-    /// Units added; negative if they were taken.
+    /// The number of units added; negative if they were removed.
     #[schema(example = -2)]
     pub delta: i64,
-    /// Units left to be sold afterwards.
+    /// The number of units for sale after the change.
     #[schema(example = 23)]
     pub stock: i64,
-    /// Units in holds afterwards; they are not in `stock`.
+    /// The number of units in holds after the change; they are not part of `stock`.
     #[schema(example = 0)]
     pub held: i64,
-    /// With `admission`: units sold from `stock` or from holds.
+    /// For `admission`: units sold from `stock` or from holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sold: Option<i64>,
-    /// With `admission`: units that came back from cancelled orders.
+    /// For `admission`: units returned by cancelled orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returned: Option<i64>,
-    /// With `admission`: units taken into holds, less those that came back from them.
+    /// For `admission`: units moved into holds, minus units returned from holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub put_on_hold: Option<i64>,
-    /// With `adjustment`: what the caller said.
+    /// For `adjustment`: the reason that the caller gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "broken in transit")]
     pub reason: Option<String>,
-    /// When it was made.
+    /// The time of the change.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     pub created_at: ShownTime,
 }
 
 words! {
-    /// What kind of change it was: `opening` (the stock that the product began with), `set` (to a new stock), `adjustment` (by a
-    /// number of units), `admission` (a batch of orders, cancellations and holds), or `unknown` (by another program).
+    /// The kind of change: `opening` (the initial stock), `set` (to a new stock), `adjustment` (by a number of units),
+    /// `admission` (a batch of orders, cancellations and holds), or `unknown` (by another program).
     LedgerKind of LedgerReason
 }
 

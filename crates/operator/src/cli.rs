@@ -34,7 +34,7 @@ const API_SILENCE_LIMIT: Duration = Duration::from_secs(30);
     name = "holdfast-operator",
     version,
     about,
-    after_help = "Each setting is a flag or an environment variable; the flag wins. A variable that is set must be valid."
+    after_help = "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -43,15 +43,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or Ctrl-C; a second one stops it at once
+    /// Serve until SIGTERM or Ctrl-C; a second signal stops the process at once
     Run(Box<RunSettings>),
     /// Check whether an operator on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
-    /// Print all settings with their explanations
+    /// Print all settings as a Markdown page
     Settings,
     /// Print the definition of the custom resource `FlashSale`, as YAML for `kubectl apply`
     Crd,
-    /// Print every metric with its help, its labels and the values before any work
+    /// Print all metrics with their initial values
     #[command(hide = true)]
     Metrics(command::PrintMetrics),
 }
@@ -65,31 +65,31 @@ pub struct RunSettings {
     /// The name of this replica, shown as the holder of the Lease; the host name if not set
     #[arg(long, env = "HOLDFAST_OPERATOR_POD", default_value = "", hide_default_value = true)]
     pub operator_pod: String,
-    /// The Service by which the API server reaches the operator
+    /// The Service through which the API server reaches the operator
     #[arg(long, env = "HOLDFAST_OPERATOR_SERVICE", default_value = "holdfast-operator", value_parser = ObjectNames::label)]
     pub operator_service: String,
     /// The Secret for the operator's CA and certificate
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = ObjectNames::name)]
     pub operator_tls_secret: String,
-    /// A folder with an existing certificate to use instead of an own CA: `tls.crt`, `tls.key`, and `ca.crt` if the
+    /// A folder with an existing certificate to use instead of the operator's own CA: `tls.crt`, `tls.key`, and `ca.crt` if the
     /// operator is to write it into the APIService
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
     pub operator_tls_dir: String,
-    /// The Lease that the replica that writes holds
+    /// The Lease that decides which replica is the leader
     #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = ObjectNames::name)]
     pub operator_lease: String,
     /// The address for requests of the API server, over TLS
     #[arg(long, env = "HOLDFAST_EXTERNAL_METRICS_ADDR", default_value = "0.0.0.0:6443", value_parser = address)]
     pub external_metrics_addr: SocketAddr,
-    /// Where /metrics, /livez and /readyz listen; not for the public
+    /// The address of /metrics, /livez and /readyz; keep it private
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
     /// The Redis of one queue, whose HPA is in the operator's own namespace, such as
     /// <redis://:password@host:6379/0>
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
-    /// For TLS, with rediss URLs: a file with the certificates (PEM) of the authorities by which
-    /// Redis is known; those of the system unless set
+    /// For TLS, with rediss URLs: a file with the certificates (PEM) of the authorities that Redis's
+    /// certificate is verified with; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The label `release` of that queue, and the release whose flash sales are managed
@@ -123,10 +123,10 @@ pub struct RunSettings {
     /// 600000)
     #[arg(long = "sync-interval-ms", env = "HOLDFAST_SYNC_INTERVAL_MS", default_value = "5000", value_parser = milliseconds(100..=600_000))]
     pub sync_interval: Duration,
-    /// How long the decision of an access review is used, in milliseconds (0 to 300000)
+    /// How long the decision of an access review is cached, in milliseconds (0 to 300000)
     #[arg(long = "access-cache-ms", env = "HOLDFAST_ACCESS_CACHE_MS", default_value = "10000", value_parser = milliseconds(0..=300_000))]
     pub access_cache: Duration,
-    /// How long the Lease of a silent replica is respected, in milliseconds (2000 to 300000)
+    /// How long the Lease of a replica that no longer renews it stays valid, in milliseconds (2000 to 300000)
     #[arg(long = "lease-duration-ms", env = "HOLDFAST_LEASE_DURATION_MS", default_value = "15000", value_parser = milliseconds(2000..=300_000))]
     pub lease_duration: Duration,
     /// Whether the definition of `FlashSale` is upgraded if it is older than this operator's
@@ -216,7 +216,7 @@ impl RunSettings {
     }
 }
 
-/// Does what the command line says.
+/// Runs the command.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(settings) => serve(&settings),

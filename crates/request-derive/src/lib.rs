@@ -17,7 +17,7 @@
 //!
 //! | type | the field |
 //! |---|---|
-//! | `T` | must be there, and must not be null |
+//! | `T` | required, and must not be null |
 //! | `Option<T>` | may be left out or be null, which is the same |
 //! | `Option<T>` with `#[field(nullable = false)]` | may be left out, but must not be null |
 //! | `Option<Option<T>>` | may be left out (`None`) or be null (`Some(None)`) |
@@ -29,8 +29,8 @@
 //! ```ignore
 //! #[request(
 //!     check = one_form,
-//!     form(NewOrderOfOneProduct, "An order of one product.", needs(product_id, quantity), without(items)),
-//!     form(NewOrderOfItems, "An order of several lines.", needs(items), without(product_id, quantity)),
+//!     form(NewOrderOfOneProduct, "An order with one line.", needs(product_id, quantity), without(items)),
+//!     form(NewOrderOfItems, "An order with several lines.", needs(items), without(product_id, quantity)),
 //!     example("One product", { "product_id": 3, "quantity": 1 })
 //! )]
 //! ```

@@ -29,7 +29,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct TelemetrySettings {
-    /// What is logged: error, warn, info, debug, trace, or directives such as
+    /// The log level: error, warn, info, debug, trace, or directives such as
     /// `info,holdfast_api=debug`
     #[arg(long, env = "HOLDFAST_LOG", default_value = "info", value_parser = parse_filter)]
     pub log: String,
@@ -42,16 +42,16 @@ pub struct TelemetrySettings {
     pub traces: TraceSettings,
 }
 
-/// What a command that ends by itself logs.
+/// The log settings of a command that ends by itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
 pub struct CommandLogs {
-    /// What is logged: error, warn, info, debug, trace, or directives such as
+    /// The log level: error, warn, info, debug, trace, or directives such as
     /// `info,holdfast_api=debug`
     #[arg(long, env = "HOLDFAST_LOG", default_value = "warn", value_parser = parse_filter)]
     pub log: String,
 
-    /// How a log line looks; if not set, pretty on a terminal and json elsewhere
+    /// The format of log lines; if not set, pretty on a terminal and json elsewhere
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 }

@@ -29,7 +29,7 @@ const PROGRAM: &str = "holdfast-worker";
     version,
     about,
     after_help = format!(
-        "Every setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
+        "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
     )
 )]
 pub struct Cli {
@@ -39,15 +39,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Fulfil orders until SIGTERM or Ctrl-C; a second signal ends the process at once
+    /// Fulfil orders until SIGTERM or Ctrl-C; a second signal stops the process at once
     Run(Box<WorkerRunSettings>),
-    /// Check the health of a worker; exits with 0 if it is healthy
+    /// Check whether a worker on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
     /// Print a script that completes commands and flags in a shell
     Completion(command::Completion),
     /// Print all settings as a Markdown page
     Settings,
-    /// Print all metrics without working
+    /// Print all metrics with their initial values
     #[command(hide = true)]
     Metrics(command::PrintMetrics),
 }

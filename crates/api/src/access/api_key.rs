@@ -1,7 +1,7 @@
 //! API keys: `hf_<id>_<secret>`.
 //!
-//! The id is public: it names the key in lists and logs. The secret has 256 random bits and is shown once, when the
-//! key is made; the database keeps the SHA-256 of it. With that much entropy a slow hash would protect nothing more.
+//! The id is public: it identifies the key in lists and logs. The secret has 256 random bits and is shown once, when the
+//! key is created. The database stores its SHA-256. With so much entropy, a slow hash would add no protection.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 
-/// What each key begins with, so that scanners for secrets find one that leaked.
+/// The prefix of keys, so that secret scanners find a leaked key.
 pub const PREFIX: &str = "hf_";
-/// How long an id is.
+/// The length of an id.
 pub const ID_CHARS: usize = 12;
 
-/// The characters of an id: none that is easily taken for another.
+/// The characters of an id, without characters that look alike.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 const SECRET_BYTES: usize = 32;
-/// A secret as it is written: base64url of its bytes.
+/// The length of a secret in base64url.
 const SECRET_CHARS: usize = 43;
 
-/// A key as its bearer sends it.
+/// A key in a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Presented<'t> {
     /// The public part.
@@ -29,17 +29,17 @@ pub struct Presented<'t> {
     pub hash: [u8; 32],
 }
 
-/// A key that was just made.
+/// A new key.
 pub struct Minted {
     /// The public part.
     pub id: String,
-    /// The whole key: to be shown once, and kept nowhere.
+    /// The whole key, which is shown once and not stored.
     pub text: String,
-    /// What is kept.
+    /// The hash that is stored.
     pub hash: [u8; 32],
 }
 
-/// Takes a key apart; `None` if it is none.
+/// Parses a key; `None` if it is invalid.
 pub fn read(text: &str) -> Option<Presented<'_>> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
     let good = id.len() == ID_CHARS
@@ -48,10 +48,10 @@ pub fn read(text: &str) -> Option<Presented<'_>> {
     good.then(|| Presented { id, hash: Sha256::digest(secret).into() })
 }
 
-/// Makes a key, from the operating system's randomness.
+/// Creates a key.
 pub fn mint() -> Minted {
     let mut random = [0; ID_CHARS + SECRET_BYTES];
-    // Seeded by, and reseeded from, the operating system; made for this by its authors.
+    // A cryptographically secure generator, which the operating system seeds.
     rand::rng().fill_bytes(&mut random);
     let (id, secret) = random.split_at(ID_CHARS);
     let id: String = id.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();

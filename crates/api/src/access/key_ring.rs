@@ -1,7 +1,7 @@
-//! The keys that are good at the moment, in this process's memory.
+//! The valid keys, in memory.
 //!
-//! All of them are read anew every second or so: a revoked key stops within that time on every replica, and no request
-//! costs a read of the database. While the database is away the last known ones stay good; nothing could be revoked
+//! All keys are read about once per second. A revoked key is refused within that time on every replica, and requests do
+//! not read the database. While the database is not available, the last known keys stay valid; none can be revoked
 //! meanwhile.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{Caller, CallerIdentity, CredentialCheck, Scopes, api_key::Presented};
 
-/// The keys that are good. Cheap to clone.
+/// The valid keys. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyRing {
     keys: Arc<RwLock<Option<Keys>>>,
@@ -31,7 +31,7 @@ struct KnownKey {
 }
 
 impl KeyRing {
-    /// Begins to read the keys, every `interval` from now on, for as long as the runtime lives.
+    /// Reads the keys every `interval` until the runtime ends.
     pub fn follow(store: Store, interval: Duration) -> Self {
         let keys = Arc::new(RwLock::new(None));
         let (told, loaded) = watch::channel(false);
@@ -48,9 +48,9 @@ impl KeyRing {
                         failing = false;
                         told.send_replace(true);
                     }
-                    // Told once, not every second.
+                    // Logged once, not every second.
                     Err(error) if !failing => {
-                        tracing::warn!(error = %Chain(&error), "the API keys cannot be read; those known stay good");
+                        tracing::warn!(error = %Chain(&error), "the API keys cannot be read; the last known keys stay valid");
                         failing = true;
                     }
                     Err(_) => {}
@@ -62,11 +62,11 @@ impl KeyRing {
 
     /// Waits until the keys have been read once.
     pub async fn loaded(&self) {
-        // The sender lives as long as the runtime.
+        // The sender is dropped only with the runtime.
         let _ = self.loaded.clone().wait_for(|loaded| *loaded).await;
     }
 
-    /// Judges a key. Takes as long for a wrong secret as for a right one, and for an unknown key.
+    /// Checks a key. A wrong secret, a right secret and an unknown key take the same time.
     pub fn judge(&self, presented: &Presented<'_>) -> CredentialCheck {
         let keys = self.keys.read();
         let Some(keys) = &*keys else { return CredentialCheck::Unknown };

@@ -3,15 +3,15 @@
 //! | file | subject |
 //! |---|---|
 //! | `token` | the compact form and its header |
-//! | `claims` | what it says |
-//! | `issuer` | the issuer's documents, by discovery |
-//! | `keys` | the keys in them, and which are good at the moment |
+//! | `claims` | its claims |
+//! | `issuer` | the issuer's discovery document and keys |
+//! | `keys` | the keys that are used, and for how long |
 //! | `ring` | checking signatures |
 //!
-//! A token is good if it is a JWT (RFC 7519) signed by the key of the issuer that it names, with the one algorithm that
-//! the key is for, `iss` and `aud` are those of the settings, and it is within `nbf` and `exp`. The algorithm comes
-//! from the settings and the key, never from the token alone (RFC 8725, section 3.1). Each rule has a line, with where it
-//! is said, in the tests of its module.
+//! A token is valid if it is a JWT (RFC 7519) that is signed with the issuer's key that it names, with the algorithm of
+//! that key, if `iss` and `aud` are those of the settings, and if the time is between `nbf` and `exp`. The algorithm is
+//! determined by the settings and the key, never by the token alone (RFC 8725, section 3.1). The tests of each module
+//! have a line for each rule, with its source.
 
 mod claims;
 mod issuer;
@@ -40,14 +40,14 @@ use token::Token;
 
 pub use issuer::{IssuerError, IssuerUrl};
 
-/// How often the issuer's keys are asked for anew.
+/// The time between two requests for the issuer's keys.
 const REFRESH: Duration = Duration::from_mins(5);
-/// A token with an unknown key makes us ask sooner, but not more often than this.
+/// The shortest time between two such requests, when a token names an unknown key.
 const REFRESH_MIN: Duration = Duration::from_secs(10);
-/// How many tokens are remembered as good, so that their signature is checked once.
+/// The number of valid tokens in the cache, so that a signature is checked once.
 const REMEMBERED: usize = 10_000;
 
-/// An algorithm that a token may be signed with.
+/// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenAlgorithm(Algorithm);
 
@@ -58,27 +58,27 @@ impl FromStr for TokenAlgorithm {
         let known = name.parse().ok().filter(|named| ring::ALGORITHMS.contains(named));
         known.map(Self).ok_or_else(|| {
             MustBe::new(
-                "must be among RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA",
+                "must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA",
             )
         })
     }
 }
 
-/// Whose tokens are good, and what they must say.
+/// Which tokens are accepted.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// Who signs them.
+    /// The issuer.
     pub issuer: IssuerUrl,
-    /// For whom they must be.
+    /// The required audience.
     pub audience: String,
-    /// What they may be signed with.
+    /// The accepted algorithms.
     pub algorithms: Vec<TokenAlgorithm>,
-    /// The claim that names the customer for whom the bearer acts. If set, a token without it is
-    /// refused; if not, all bearers see all orders.
+    /// The claim that names the customer. If set, a token without it is refused; if not, all tokens give access to the
+    /// orders of all customers.
     pub customer_claim: Option<String>,
 }
 
-/// Judges tokens. Cheap to clone.
+/// Checks tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenVerifier(Arc<TokenVerifierState>);
 
@@ -86,7 +86,7 @@ struct TokenVerifierState {
     settings: OidcSettings,
     algorithms: Vec<Algorithm>,
     keys: GoodKeys,
-    /// Tokens that were good, by their SHA-256, until they expire or their key is gone.
+    /// Valid tokens by their SHA-256, until they expire or their key is removed.
     remembered: Cache<[u8; 32], Remembered>,
     ask_again: Notify,
 }
@@ -95,12 +95,12 @@ struct TokenVerifierState {
 struct Remembered {
     caller: Caller,
     until: f64,
-    /// The key that has signed it, and its id. Another key may get that id.
+    /// The key that signed it, and its id. Later, another key may get the same id.
     key: Arc<IssuerKey>,
     key_id: Arc<str>,
 }
 
-/// Reads bytes as all that comes from outside here, before anything of it is trusted. For tests.
+/// Parses bytes as each kind of untrusted input of this module. For tests.
 pub(crate) fn read_all(bytes: &[u8]) {
     ring::install();
     let expected =
@@ -116,10 +116,10 @@ pub(crate) fn read_all(bytes: &[u8]) {
 }
 
 impl TokenVerifier {
-    /// Begins to follow the issuer's keys, for as long as the runtime lives.
+    /// Starts to follow the issuer's keys until the runtime ends.
     ///
     /// # Errors
-    /// A host without certificate authorities.
+    /// The host has no certificate authorities.
     pub fn follow(settings: OidcSettings) -> Result<Self, IssuerError> {
         ring::install();
         let issuer = Issuer::new(settings.issuer.clone())?;
@@ -140,15 +140,15 @@ impl TokenVerifier {
             let asked = Instant::now();
             match issuer.keys(&self.0.algorithms).await {
                 Ok(keys) => {
-                    tracing::debug!(keys = keys.len(), "the issuer's keys are known");
+                    tracing::debug!(keys = keys.len(), "the issuer's keys were read");
                     if self.0.keys.replace(keys) {
-                        // What a withdrawn key has signed is good no longer.
+                        // Tokens of a withdrawn key are no longer valid.
                         self.0.remembered.clear();
                     }
                 }
                 Err(error) => {
                     let hours = keys::KEPT_FOR.as_secs() / 3600;
-                    tracing::warn!(error = %Chain(&error), hours, "the issuer's keys cannot be had; those known stay good for so long");
+                    tracing::warn!(error = %Chain(&error), hours, "the issuer's keys cannot be read; the last known keys stay valid for this time");
                 }
             }
             let wait = if self.0.keys.now().is_some() { REFRESH } else { REFRESH_MIN };
@@ -159,7 +159,7 @@ impl TokenVerifier {
         }
     }
 
-    /// Judges a token.
+    /// Checks a token.
     pub fn judge(&self, text: &str) -> CredentialCheck {
         let Some(token) = Token::read(text) else { return CredentialCheck::Invalid };
         let Some(keys) = self.0.keys.now() else { return CredentialCheck::Unknown };
@@ -176,7 +176,7 @@ impl TokenVerifier {
                 && verify(token.signature, token.message, &key.key, key.algorithm).unwrap_or(false)
         };
         let Some(key) = keys.named(&token.key_id).iter().find(signed_by) else {
-            // The issuer may have a new key, perhaps under the name of an old one.
+            // The issuer may have a new key, possibly with the id of an old one.
             self.0.ask_again.notify_one();
             return CredentialCheck::Invalid;
         };

@@ -1,4 +1,4 @@
-//! How many requests a caller may send in a second.
+//! Rate limits of callers.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 pub use holdfast_throttle::Allowance;
@@ -12,12 +12,12 @@ use crate::problem::{Problem, ProblemKind};
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// How many requests a caller may send.
+/// Rate limits of callers.
 #[derive(Clone, Debug)]
 pub struct RateSettings {
     /// Requests per second, unless the key has its own limit; `None`: no limit.
     pub per_second: Option<u32>,
-    /// Where the counts of all replicas are added up.
+    /// The counters that all replicas share.
     pub throttle: ThrottleSettings,
 }
 
@@ -28,10 +28,10 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Begins to count, for as long as the runtime lives.
+    /// Counts until the runtime ends.
     ///
     /// # Errors
-    /// An address that cannot be understood.
+    /// The Redis URL is invalid.
     pub fn start(settings: &RateSettings) -> Result<Self, ThrottleError> {
         let throttle = Throttle::start(&settings.throttle)?;
         Ok(Self { per_second: settings.per_second, throttle })
@@ -45,19 +45,19 @@ impl Rates {
     }
 }
 
-/// The answer to a request beyond the limit.
+/// The answer to a request that exceeds the limit.
 pub fn refusal(allowance: Allowance) -> Problem {
     let detail = format!(
-        "This key or token may send {} requests a second. Nothing was changed: try again after `Retry-After`.",
+        "The limit of this key or token is {} requests per second. Nothing was changed. Try again after `Retry-After`.",
         allowance.limit
     );
     Problem::with_detail(ProblemKind::TooManyRequests, detail)
 }
 
-/// Says in an answer what the caller may still do.
+/// Adds the rate limit headers to an answer.
 pub fn tell(allowance: Allowance, headers: &mut HeaderMap) {
     let Allowance { limit, left, .. } = allowance;
-    // Digits and ASCII only, so they are headers.
+    // ASCII only, so these are valid header values.
     if let Ok(policy) = HeaderValue::try_from(format!("\"second\";q={limit};w=1")) {
         headers.insert(RATE_LIMIT_POLICY, policy);
     }

@@ -1,22 +1,22 @@
-//! What a caller may do.
+//! Scopes: what a caller may do.
 
 use std::{fmt, str::FromStr};
 
 use holdfast_domain::Invalid;
 
-/// One kind of thing that a caller may be allowed to do.
+/// A permission of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Scope {
-    /// See products and their stock ledger.
+    /// Read products and their stock ledger.
     ProductsRead,
-    /// Make, change and retire products, and change their stock.
+    /// Create, change and delete products, and change their stock.
     ProductsWrite,
-    /// See orders and holds.
+    /// Read orders and holds.
     OrdersRead,
-    /// Place and cancel orders, hold units and release them.
+    /// Place and cancel orders, create and release holds.
     OrdersWrite,
-    /// Everything, and what is behind the admin port: keys and dead letters.
+    /// Everything, including the admin port.
     Admin,
 }
 
@@ -51,19 +51,18 @@ impl Scopes {
         self.0 & (bit(scope) | bit(Scope::Admin)) != 0
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The set with one more.
+    /// The set with one more scope.
     #[must_use]
     pub fn with(self, scope: Scope) -> Self {
         Self(self.0 | 1 << scope as u8)
     }
 
-    /// The scopes among `words`; others, which may mean something to another service, are passed
-    /// over.
+    /// The scopes in `words`. Other words are ignored, because they may be scopes of another service.
     pub fn among<'w>(words: impl IntoIterator<Item = &'w str>) -> Self {
         words
             .into_iter()
@@ -71,7 +70,7 @@ impl Scopes {
             .fold(Self::default(), Self::with)
     }
 
-    /// What is in it.
+    /// The scopes in the set.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & (1 << *scope as u8) != 0)
     }

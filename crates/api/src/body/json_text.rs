@@ -1,13 +1,13 @@
-//! The text of a JSON body, before its fields are looked at.
+//! The text of a JSON body, before its fields are read.
 
 use std::borrow::Cow;
 
 use crate::problem::Problem;
 
-/// How deep arrays and objects may be nested, the body itself included.
+/// The deepest nesting of arrays and objects, including the body itself.
 pub const MAX_DEPTH: usize = holdfast_domain::json::JSON_DEPTH_MAX;
 
-/// A body that is UTF-8, begins as an object and is not nested too deep. It may still not be JSON.
+/// A body in UTF-8 that begins as an object and is not nested too deeply. It may still be invalid JSON.
 #[derive(Debug)]
 pub struct JsonText<'b> {
     text: Cow<'b, str>,
@@ -15,16 +15,16 @@ pub struct JsonText<'b> {
 }
 
 impl<'b> JsonText<'b> {
-    /// Looks over a body once.
+    /// Checks a body in one pass.
     ///
     /// # Errors
-    /// A body that is empty, not UTF-8, no object, or nested too deep.
+    /// The body is empty, not UTF-8, not an object, or nested too deeply.
     pub fn check(body: &'b [u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(body)
             .map_err(|_| Problem::body("must be JSON, encoded as UTF-8"))?;
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'{') => {}
-            // The byte order mark.
+            // A byte order mark.
             Some(_) if text.starts_with('\u{FEFF}') => {
                 return Err(Problem::body("must not begin with a byte order mark (U+FEFF)"));
             }
@@ -41,15 +41,13 @@ impl<'b> JsonText<'b> {
         Ok(Self { text, not_json: seen.not_json_number })
     }
 
-    /// The text. Where a client wrote `NaN` or `Infinity`, as the JSON modules of Python and
-    /// others do, an empty object stands in its place: no field of ours may be an object, so
-    /// the field is named, and the others are still looked at.
+    /// The text. `NaN` and `Infinity`, which JSON modules such as Python's write, are replaced by an empty object. No field
+    /// of ours accepts an object there, so the error names the field, and the other fields are still checked.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether something was put in the place of a number that JSON does not have. Even if no
-    /// field of ours holds it, the body is not JSON.
+    /// Whether `NaN` or `Infinity` was replaced. The body is not valid JSON then, even if no known field contains it.
     pub fn is_not_json(&self) -> bool {
         self.not_json
     }
@@ -60,7 +58,7 @@ struct ScanResult {
     not_json_number: bool,
 }
 
-/// One pass, without recursion: a body nested ten thousand deep must not cost a stack.
+/// One pass without recursion, so that deep nesting cannot overflow the stack.
 fn scan(body: &[u8]) -> ScanResult {
     let mut depth = 0_usize;
     let mut seen = ScanResult { depth: 0, not_json_number: false };
@@ -73,7 +71,7 @@ fn scan(body: &[u8]) -> ScanResult {
                 seen.depth = seen.depth.max(depth);
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
-            // Outside of texts, JSON has no capital letter but the E of an exponent.
+            // Outside of strings, the only capital letter of JSON is the E of an exponent.
             b'N' | b'I' => seen.not_json_number = true,
             _ => {}
         }
@@ -81,7 +79,7 @@ fn scan(body: &[u8]) -> ScanResult {
     seen
 }
 
-/// Moves behind a text's closing quote.
+/// Moves past the closing quote of a string.
 fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {

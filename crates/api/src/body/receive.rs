@@ -1,4 +1,4 @@
-//! A request's body, whole, within limits of size and time.
+//! Receives the whole body of a request, within limits of size and time.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// How large a body may be, and how long it may take to arrive.
+/// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// In bytes.
+    /// The largest size, in bytes.
     pub bytes: usize,
-    /// From the end of the headers to the end of the body.
+    /// The longest time from the end of the headers to the end of the body.
     pub time: Duration,
-    /// The fewest bytes in a second, on average; 0 for any.
+    /// The lowest average rate, in bytes per second; 0 means no limit.
     pub bytes_per_second: u64,
-    /// For what has arrived of bodies that are not whole.
+    /// The budget for incomplete bodies.
     pub budget: &'static ByteBudget,
 }
 
 impl BodyLimits {
-    /// When a body of which so many bytes have arrived must have gone on.
+    /// The deadline for the next bytes of a body of which this many bytes have arrived.
     fn deadline(&self, begun: Instant, received: usize) -> Instant {
         let whole = begun + self.time;
         let earned = (received as u64).saturating_mul(1000).checked_div(self.bytes_per_second);
@@ -39,24 +39,23 @@ impl BodyLimits {
     }
 }
 
-/// For so long a body may be slower than the rate.
+/// How long a body may be slower than the lowest rate.
 const SLOW_TIME: Duration = Duration::from_secs(5);
-/// So much of a body is kept without a charge.
+/// The size up to which a body is not charged to the budget.
 const FREE_BYTES: usize = 8 * 1024;
-/// The smallest buffer of a body that comes in pieces.
+/// The smallest buffer of a body that arrives in pieces.
 const PIECES_BYTES: usize = 4 * 1024;
 
-/// How much of a body that is too large is read and thrown away, in multiples of its limit, before
-/// the connection is closed. A client that is still sending sees a reset connection otherwise, and
-/// not the answer.
+/// How much of a body that is too large is read and discarded before the connection is closed, in multiples of its limit.
+/// Otherwise, a client that is still sending would see a reset connection instead of the answer.
 const DRAIN_TIMES: usize = 8;
-/// How long that may take.
+/// The longest time for this.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Reads a JSON body to its end.
+/// Reads a whole JSON body.
 ///
 /// # Errors
-/// A body of another type, one that is too large, too slow or broken off.
+/// The body has another type, is too large or too slow, or ends early.
 pub async fn receive(
     headers: &HeaderMap,
     body: Body,
@@ -85,10 +84,10 @@ pub async fn receive(
 
 enum Broken {
     Transport(axum::Error),
-    /// With what has not been read yet.
+    /// Too large; with the rest that has not been read yet.
     TooLarge(Body),
     TooSlow,
-    /// There are too many others.
+    /// The budget has no room.
     NoMemory(BudgetSpent),
 }
 
@@ -111,14 +110,14 @@ async fn collect(mut body: Body, limits: BodyLimits) -> Result<Bytes, Broken> {
             return Err(Broken::TooLarge(body));
         }
         if first.is_empty() && all.is_empty() {
-            // Nearly every body is one frame, which needs no copy.
+            // Most bodies are one frame, which needs no copy.
             first = data;
             if body.is_end_stream() {
                 return Ok(first);
             }
         } else {
             if all.capacity() < sum {
-                // Twice as much each time, so that it is copied a few times only.
+                // Doubled each time, so that the bytes are copied only a few times.
                 let most = announced.unwrap_or(limits.bytes).max(sum);
                 let wanted = sum.max(2 * all.capacity()).max(PIECES_BYTES).min(most);
                 charge.resize(wanted.saturating_sub(FREE_BYTES)).map_err(Broken::NoMemory)?;
@@ -141,10 +140,10 @@ async fn too_large(
 ) -> Problem {
     let problem = Problem::with_detail(
         ProblemKind::BodyTooLarge,
-        format!("The body must be at most {} bytes long.", limits.bytes),
+        format!("The body must have at most {} bytes.", limits.bytes),
     )
     .and_close();
-    // A client that waits for `100 Continue` has sent nothing, and reading would invite it to.
+    // A client that waits for `100 Continue` has sent nothing, and reading would make it send the body.
     let most = limits.bytes.saturating_mul(DRAIN_TIMES);
     if announced > most || headers.contains_key(header::EXPECT) {
         return problem;
@@ -161,8 +160,8 @@ async fn too_large(
     problem
 }
 
-/// A body must be said to be JSON: a browser sends one that is not, or has no type, for pages of any
-/// site without asking first.
+/// The content type must be JSON. Browsers send bodies of other types, or without a type, for pages of any site without
+/// a preflight request.
 fn refuse_type(headers: &HeaderMap, empty: bool) -> Option<Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Some(Problem::new(ProblemKind::UnsupportedMediaType));
@@ -183,7 +182,7 @@ fn is_json(content_type: &[u8]) -> bool {
         || (essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json"))
 }
 
-/// An unread body that is small is read by the server itself, and the connection goes on.
+/// A small unread body is read by the server, so that the connection can be kept.
 fn close_unless_small(problem: Problem, body: &Body) -> Problem {
     match body.size_hint().exact() {
         Some(0) => problem,
@@ -208,7 +207,7 @@ mod tests {
         }
     }
 
-    /// So many frames of this size, one a second.
+    /// A body of several frames of this size, one per second.
     fn dripping(frames: usize, bytes: usize) -> Body {
         let frames = futures::stream::iter(0..frames);
         Body::from_stream(futures::StreamExt::then(frames, move |_| async move {
@@ -223,7 +222,7 @@ mod tests {
         let begun = Instant::now();
         let problem = receive(&headers, dripping(1000, 1), limits()).await.unwrap_err();
         assert_eq!(problem.kind(), ProblemKind::SlowRequest);
-        assert_eq!(begun.elapsed().as_secs(), 5, "one byte a second is not enough");
+        assert_eq!(begun.elapsed().as_secs(), 5, "one byte per second is too slow");
         let body = receive(&headers, dripping(20, 1000), limits()).await.unwrap();
         assert_eq!(body.len(), 20_000);
         let begun = Instant::now();
@@ -245,7 +244,7 @@ mod tests {
         let problem = receive(&headers, pieces(90_000), limits).await.unwrap_err();
         assert_eq!(problem.kind(), ProblemKind::Overloaded);
         let small = receive(&headers, pieces(8_000), limits).await.unwrap();
-        assert_eq!(small.len(), 8_000, "a small one needs no memory of the budget");
+        assert_eq!(small.len(), 8_000, "a small body is not charged");
         drop(large);
         assert_eq!(budget.used(), 0);
         assert!(receive(&headers, pieces(90_000), limits).await.is_ok());

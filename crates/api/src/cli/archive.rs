@@ -1,9 +1,8 @@
-//! `holdfast-api archive`: takes old orders out of the tables, and writes them into files.
+//! `holdfast-api archive`: moves old orders from the database into files.
 //!
-//! In steps, of which each is whole or nothing, wherever the process is killed: a file is on the disk
-//! under a preliminary name before its orders are deleted, in a transaction that notes the file's name, and gets
-//! its name after that. So a preliminary file is told by its name's being noted or not: the next run
-//! finishes it, or throws it away.
+//! Each step is atomic, even if the process is killed. A file is written to disk with a preliminary name. Then one
+//! transaction deletes its orders and records the file's name. Then the file is renamed. If the next run finds a
+//! preliminary file, it completes the file if its name is recorded, and deletes it otherwise.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -33,19 +32,19 @@ const DAY: Duration = Duration::from_hours(24);
 /// Settings of `archive`.
 #[derive(Debug, Args)]
 pub struct ArchiveSettings {
-    /// Only orders that have been completed or cancelled for so many days (1 to 36500)
+    /// Archive orders that were completed or cancelled at least this many days ago (1 to 36500)
     #[arg(long, value_parser = whole(1..=36_500_u32))]
     older_than_days: u32,
-    /// The folder for the files, always the same one; it must be there
+    /// The folder for the files; it must exist, and be the same for every run
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// The most orders in one file, and in one transaction (1 to 10000)
     #[arg(long, default_value = "1000", value_parser = whole(1..=ARCHIVED_AT_ONCE_MAX))]
     batch: u32,
-    /// Stop after so many files; run it again to go on (1 to 1000000)
+    /// Stop after this many files; the next run continues (1 to 1000000)
     #[arg(long, value_parser = whole(1..=1_000_000_u32))]
     max_batches: Option<u32>,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// PostgreSQL.
@@ -59,7 +58,7 @@ pub struct ArchiveSettings {
     connections: DatabaseConnections,
 }
 
-/// A line of a file: the order as `GET /orders/{id}` shows it, and the holds that became it.
+/// A line of a file: the order as in `GET /orders/{id}`, and the holds that it used.
 #[derive(Serialize)]
 struct ArchivedOrder {
     #[serde(flatten)]
@@ -68,14 +67,14 @@ struct ArchivedOrder {
     holds: Vec<HoldBody>,
 }
 
-/// What is printed for each file.
+/// The output for a file.
 #[derive(Serialize)]
 struct ArchivedFile<'a> {
     file: &'a str,
     orders: usize,
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
     let ArchiveSettings {
         older_than_days,
@@ -93,7 +92,7 @@ pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
         let store = Store::connect(&database);
         store.check_schema().await?;
         let Some(mut archive) = store.archive().await? else {
-            bail!("this database is being archived already; wait for that to end");
+            bail!("another run is archiving this database; wait until it ends");
         };
         folder.recover(&mut archive).await?;
         let work = ArchiveRun { age: DAY * older_than_days, batch, files_max: max_batches };
@@ -101,15 +100,15 @@ pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
         let bar = progress::spinner("archiving");
         let (files, orders) = work.run(&mut archive, &folder, &mut list, &bar).await?;
         bar.finish_and_clear();
-        list.end("No order is old enough.")?;
-        tracing::info!(files, orders, "old orders are archived");
+        list.end("No orders are old enough.")?;
+        tracing::info!(files, orders, "old orders were archived");
         archive.close().await?;
         store.close().await;
         Ok(Ended::Done)
     })
 }
 
-/// What a run is to do.
+/// A run.
 struct ArchiveRun {
     age: Duration,
     batch: u32,
@@ -117,7 +116,7 @@ struct ArchiveRun {
 }
 
 impl ArchiveRun {
-    /// Says how many files were written, and how many orders are in them.
+    /// Returns the number of files and of orders.
     async fn run(
         &self,
         archive: &mut Archive,
@@ -128,11 +127,11 @@ impl ArchiveRun {
         let cutoff = archive.cutoff(self.age).await?;
         let stays = match cutoff.because {
             CutoffReason::Age => None,
-            CutoffReason::Key => Some("an idempotency key of that time still stands"),
-            CutoffReason::Sale => Some("a sale that is not over counts what was ordered since"),
+            CutoffReason::Key => Some("an idempotency key of that time is still valid"),
+            CutoffReason::Sale => Some("a sale that is not over counts orders since then"),
         };
         if let Some(reason) = stays {
-            tracing::warn!(since = %cutoff.at, reason, "orders stay though they are old enough");
+            tracing::warn!(since = %cutoff.at, reason, "some orders are old enough but cannot be archived yet");
         }
         let (mut files, mut orders) = (0, 0);
         let mut from = Some(ArchivePlace::default());
@@ -145,7 +144,7 @@ impl ArchiveRun {
             let Some(name) = file_name(&ids) else { continue };
             let file = folder.write(&name, archive.identity(), &json_lines(old)?)?;
             archive.remove(&name, cutoff, &ids).await.context(
-                "the orders of the last file may be in the tables still; run this again, into the same folder",
+                "the orders of the last file may still be in the database; run this again with the same folder",
             )?;
             file.keep()?;
             files += 1;
@@ -159,7 +158,7 @@ impl ArchiveRun {
     }
 }
 
-/// No order is in two files, so the lowest id alone makes the name unique.
+/// An order is in only one file, so the lowest id makes the name unique.
 fn file_name(ids: &[OrderId]) -> Option<String> {
     Some(format!("orders-{}-{}.jsonl", ids.iter().min()?, ids.iter().max()?))
 }

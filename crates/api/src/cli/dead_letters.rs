@@ -1,5 +1,5 @@
-//! `holdfast-api dead-letters`: what the admin port does to them, from the command line, without a server that
-//! runs. The same endpoints are asked, in this process.
+//! `holdfast-api dead-letters`: the operations of the admin port on the command line, without a running server. It calls
+//! the same endpoints in this process.
 
 use std::process::ExitCode;
 
@@ -31,25 +31,25 @@ use crate::{
     settings::{DatabaseConnections, DatabaseSettings, RedisCacheSettings},
 };
 
-/// How many one request replays, and one page shows.
+/// The number of orders in one request.
 const AT_ONCE_MAX: usize = 1_000;
 const RESULTS: [&str; 3] = ["ORDER", "RESULT", "DETAIL"];
 
 /// Settings of `dead-letters`.
 #[derive(Debug, Args)]
 pub struct DeadLetterSettings {
-    /// What to do with them.
+    /// The subcommand.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// How a command reaches the servers, and what it logs.
+/// The servers and the log of a command.
 #[derive(Debug, Args)]
 pub struct Servers {
     /// PostgreSQL.
     #[command(flatten)]
     database: DatabaseSettings,
-    /// Redis, which is told what changes.
+    /// Redis, which is notified of changes.
     #[command(flatten)]
     cache: RedisCacheSettings,
     /// Logs.
@@ -60,29 +60,29 @@ pub struct Servers {
     connections: DatabaseConnections,
 }
 
-/// What to do.
+/// The subcommands of `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// List them, the newest orders first
+    /// List dead letters, newest orders first
     List(Box<ListSettings>),
-    /// Show one with its history: each attempt, and why it failed
+    /// Show a dead letter with its history: each attempt, and why it failed
     Show(Box<Show>),
-    /// Have orders tried again: those that are named, or all that a filter matches
+    /// Try orders again: the given ones, or all that match a filter
     Replay(Box<Replay>),
-    /// Give orders up: they are cancelled, and their units are in stock again
+    /// Give up on orders: cancel them and return their units to stock
     Discard(Box<Discard>),
 }
 
 /// Settings of `list`.
 #[derive(Debug, Args)]
 pub struct ListSettings {
-    /// Which.
+    /// The filter.
     #[command(flatten)]
     filter: Filter,
-    /// How much.
+    /// The part of the list.
     #[command(flatten)]
     paging: Paging,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -93,9 +93,9 @@ pub struct ListSettings {
 /// Settings of `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The order
+    /// The id of the order
     id: i64,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -106,21 +106,21 @@ pub struct Show {
 /// Settings of `replay`.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// The orders
+    /// The ids of the orders
     #[arg(value_name = "ID",
         required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
         conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
     ids: Vec<i64>,
-    /// All of them
+    /// All dead letters
     #[arg(long)]
     all: bool,
-    /// Those to replay.
+    /// The filter.
     #[command(flatten)]
     filter: Filter,
-    /// Who wants it.
+    /// The operator.
     #[command(flatten)]
     ordered: Ordered,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -131,16 +131,16 @@ pub struct Replay {
 /// Settings of `discard`.
 #[derive(Debug, Args)]
 pub struct Discard {
-    /// The orders
+    /// The ids of the orders
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
-    /// They are not dead letters but pending, and may have been fulfilled; make sure first that they were not
+    /// Discard pending orders that may have been fulfilled; make sure first that they were not
     #[arg(long)]
     pending: bool,
-    /// Who wants it.
+    /// The operator.
     #[command(flatten)]
     ordered: Ordered,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -148,13 +148,13 @@ pub struct Discard {
     servers: Servers,
 }
 
-/// Which dead letters.
+/// A filter of dead letters.
 #[derive(Clone, Debug, Args)]
 pub struct Filter {
-    /// Only orders with this product on one of their lines
+    /// Only orders that contain this product
     #[arg(long, value_parser = whole(1..=i64::MAX))]
     product_id: Option<i64>,
-    /// Only orders that failed at this time or later, such as 2026-01-31T12:00:00Z
+    /// Only orders that failed at or after this time, such as 2026-01-31T12:00:00Z
     #[arg(long, value_parser = time)]
     failed_since: Option<Timestamp>,
     /// Only orders that failed before this time
@@ -179,13 +179,13 @@ impl Filter {
     }
 }
 
-/// Who wants something, and why: both are kept in the order's history.
+/// The operator and the reason, which are kept in the order's history.
 #[derive(Debug, Args)]
 pub struct Ordered {
-    /// Who wants it: kept in each order's history
+    /// Your name or account: kept in each order's history
     #[arg(long)]
     by: String,
-    /// Why: kept there too
+    /// The reason: kept in each order's history
     #[arg(long)]
     note: Option<String>,
 }
@@ -200,7 +200,7 @@ impl Ordered {
     }
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
     match settings.action {
         Action::List(list) => in_shop(&list.servers, async |shop| list.run(shop).await),
@@ -302,7 +302,7 @@ impl Replay {
     }
 }
 
-/// Reports what was replayed and what was not; returns the cursor.
+/// Reports which orders were replayed, and returns the cursor.
 fn report(answer: &RawValue, results: &mut Results) -> anyhow::Result<Option<String>> {
     let ReplayAnswer { replayed, not_replayed, cursor } = json::from_str(answer.get())?;
     for id in replayed {
@@ -310,9 +310,9 @@ fn report(answer: &RawValue, results: &mut Results) -> anyhow::Result<Option<Str
     }
     for NotReplayed { id, status } in not_replayed {
         let why = match status.as_deref() {
-            None => "there is no such order".to_owned(),
-            Some("failed") => "another program holds it; try again".to_owned(),
-            Some(status) => format!("it is {status}, and not a dead letter"),
+            None => "the order does not exist".to_owned(),
+            Some("failed") => "another transaction has locked it; try again".to_owned(),
+            Some(status) => format!("it is {status}, so it is not a dead letter"),
         };
         results.refused(&id.to_string(), &why)?;
     }
@@ -337,7 +337,7 @@ impl Discard {
             let asked = shop.ask(Method::POST, &path, Some(body.clone().into())).await;
             bar.suspend(|| match asked {
                 Ok(_) => results.done(&id, "discarded", ""),
-                // Wrong for each of them.
+                // The error applies to all of them.
                 Err(error) if error.is::<MustBe>() => Err(error),
                 Err(error) if error.is::<Refusal>() => results.refused(&id, &error.to_string()),
                 Err(error) => results.failed(&id, &error),

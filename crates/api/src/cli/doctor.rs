@@ -1,4 +1,4 @@
-//! `holdfast-api doctor`: checks what `serve` would find with the same settings, and says what to do.
+//! `holdfast-api doctor`: checks the settings of `serve` and the servers, and prints how to fix what is wrong.
 
 use std::process::ExitCode;
 
@@ -12,35 +12,35 @@ use serde::Serialize;
 use super::output::{List, OutputSettings, Row, Text, ended_by};
 use crate::settings::ServeSettings;
 
-/// The oldest version of each server.
+/// The oldest supported versions of the servers.
 const POSTGRES_MIN: i32 = 150_000;
 const REDIS_MIN: u32 = 7;
-/// A clock that differs by more is worth a warning.
+/// The difference between clocks that causes a warning.
 const CLOCK_MAX: SignedDuration = SignedDuration::from_secs(2);
 
 /// Settings of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorSettings {
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
-    /// As for `serve`.
+    /// The settings of `serve`.
     #[command(flatten)]
     serve: ServeSettings,
 }
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
     Ok,
-    /// It works, and something could be better.
+    /// It works, but should be improved.
     Warning,
     /// It does not work.
     Problem,
 }
 
-/// A check and what to do.
+/// A check.
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
@@ -50,7 +50,7 @@ struct Finding {
     todo: String,
 }
 
-/// All checks so far.
+/// All checks.
 #[derive(Debug, Default)]
 struct Checks {
     all: Vec<Finding>,
@@ -58,7 +58,7 @@ struct Checks {
 }
 
 impl Checks {
-    /// `todo` is for a state that is not `Ok`.
+    /// Adds a check. `todo` is empty if the state is `Ok`.
     fn add(&mut self, check: &'static str, state: State, found: impl Into<String>, todo: &str) {
         let todo = if state == State::Ok { String::new() } else { todo.to_owned() };
         self.all.push(Finding { check, state, found: found.into(), todo });
@@ -76,7 +76,7 @@ impl Checks {
     }
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(settings: &DoctorSettings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let checks = match runtime {
@@ -124,7 +124,7 @@ fn print(checks: &Checks, output: OutputSettings) -> anyhow::Result<()> {
 async fn all(settings: &ServeSettings) -> Checks {
     let mut checks = Checks::default();
     match settings.check() {
-        Ok(()) => checks.add("settings", State::Ok, "they go together", ""),
+        Ok(()) => checks.add("settings", State::Ok, "consistent", ""),
         Err(sentence) => {
             checks.add("settings", State::Problem, sentence.to_string(), "change one of them");
         }
@@ -137,9 +137,9 @@ async fn all(settings: &ServeSettings) -> Checks {
         if auth {
             "requests need a key or token"
         } else {
-            "HOLDFAST_AUTH is off: everybody may do everything"
+            "HOLDFAST_AUTH is off: all clients may do everything"
         },
-        "set HOLDFAST_AUTH to on where others reach the server",
+        "set HOLDFAST_AUTH to on if other hosts reach the server",
     );
     database(settings, &mut checks).await;
     redis(settings, &mut checks).await;
@@ -165,7 +165,7 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
                 "database",
                 State::Problem,
                 found,
-                "check DATABASE_URL, whether PostgreSQL runs, and the network between",
+                "check DATABASE_URL, that PostgreSQL is running, and the network",
             );
             return;
         }
@@ -199,7 +199,11 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         "permissions",
         missing.is_empty(),
         State::Problem,
-        if missing.is_empty() { "all tables".to_owned() } else { format!("not on {missing}") },
+        if missing.is_empty() {
+            "granted on all tables".to_owned()
+        } else {
+            format!("missing on {missing}")
+        },
         "grant this user SELECT, INSERT, UPDATE and DELETE on them",
     );
     checks.either(
@@ -224,8 +228,8 @@ async fn database(settings: &ServeSettings, checks: &mut Checks) {
         "clock",
         apart <= CLOCK_MAX,
         State::Warning,
-        format!("{:.3} s apart from the database's", apart.as_secs_f64()),
-        "synchronise both clocks, with chrony for example",
+        format!("{:.3} s apart from the database's clock", apart.as_secs_f64()),
+        "synchronise both clocks, for example with chrony",
     );
     store.close().await;
 }
@@ -269,7 +273,7 @@ async fn redis(settings: &ServeSettings, checks: &mut Checks) {
             "redis",
             State::Problem,
             format!("{place}: {}", why.unwrap_or_default()),
-            "check REDIS_URL, whether Redis runs, and the network between",
+            "check REDIS_URL, that Redis is running, and the network",
         );
         return;
     };
@@ -295,7 +299,7 @@ async fn redis(settings: &ServeSettings, checks: &mut Checks) {
         !evicts,
         State::Warning,
         format!("{}, {} bytes used, limit {}", found.eviction, found.memory, found.memory_max),
-        "set maxmemory-policy to noeviction or volatile-lru: the queue has no expiry, and may be evicted",
+        "set maxmemory-policy to noeviction or volatile-lru: other policies may evict the queue",
     );
     checks.either(
         "redis persistence",
@@ -304,7 +308,7 @@ async fn redis(settings: &ServeSettings, checks: &mut Checks) {
         match (found.append_only, found.snapshots) {
             (true, _) => "append-only file",
             (false, true) => "snapshots",
-            (false, false) => "none that works",
+            (false, false) => "none",
         },
         "set appendonly to yes: without it, orders wait for the sweep after a restart of Redis",
     );
@@ -320,7 +324,7 @@ async fn redis(settings: &ServeSettings, checks: &mut Checks) {
             "queue",
             State::Warning,
             Chain(&error).to_string(),
-            "see that a holdfast-worker runs, and try again",
+            "check that a holdfast-worker is running, and try again",
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! `holdfast-api keys`: API keys from the command line, straight in the database: the first key has no key to ask with.
+//! `holdfast-api keys`: manages API keys directly in the database, because creating the first key over HTTP would already
+//! need a key.
 
 use std::process::ExitCode;
 
@@ -20,18 +21,18 @@ use crate::{
     settings::{DatabaseConnections, DatabaseSettings},
 };
 
-/// Between two pages of the list.
+/// The size of a page.
 const PAGE: usize = 1_000;
 
 /// Settings of `keys`.
 #[derive(Debug, Args)]
 pub struct KeysSettings {
-    /// What to do with them.
+    /// The subcommand.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// How a command reaches the database, and what it logs.
+/// The database and the log of a command.
 #[derive(Debug, Args)]
 pub struct Servers {
     /// PostgreSQL.
@@ -45,37 +46,37 @@ pub struct Servers {
     connections: DatabaseConnections,
 }
 
-/// What to do.
+/// The subcommands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Create a key and print it: it is not shown again
+    /// Create a key and print it; it cannot be shown again
     Create(Box<Create>),
-    /// List the keys, the newest first, without their secrets
+    /// List keys without their secrets, newest first
     List(Box<List>),
-    /// Revoke keys: every replica refuses them within seconds
+    /// Revoke keys; all replicas refuse them within seconds
     Revoke(Box<Revoke>),
 }
 
 /// Settings of `keys create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// What it is for, such as "web shop"
+    /// The purpose of the key, such as "web shop"
     #[arg(long, value_parser = name)]
     name: KeyName,
-    /// What it allows, separated by commas: products:read, products:write, orders:read,
-    /// orders:write, or admin, which is everything
+    /// The scopes of the key, separated by commas: products:read, products:write, orders:read,
+    /// orders:write, or admin for everything
     #[arg(long, required = true, value_delimiter = ',', value_parser = scope)]
     scopes: Vec<Scope>,
-    /// The only customer whose orders it may see and place
+    /// Restrict the key to the orders of this customer
     #[arg(long, value_parser = customer)]
     customer: Option<CustomerRef>,
     /// The most requests per second, over all replicas (1 to 1000000)
     #[arg(long, value_parser = rate)]
     rate: Option<u32>,
-    /// When it expires, such as 2036-01-31T12:00:00Z
+    /// The time at which the key expires, such as 2036-01-31T12:00:00Z
     #[arg(long, value_parser = expiry)]
     expires: Option<Timestamp>,
-    /// How the result is printed; if not set, the key alone
+    /// The output format; if not set, only the key is printed
     #[arg(short, long, value_enum)]
     output: Option<Format>,
     /// The servers.
@@ -86,10 +87,10 @@ pub struct Create {
 /// Settings of `keys list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// How much.
+    /// The part of the list.
     #[command(flatten)]
     paging: Paging,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -100,10 +101,10 @@ pub struct List {
 /// Settings of `keys revoke`.
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Their ids: the part of a key between hf_ and the next _
+    /// The ids of the keys: the part of a key between hf_ and the next _
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// How.
+    /// The output.
     #[command(flatten)]
     output: OutputSettings,
     /// The servers.
@@ -138,7 +139,7 @@ fn expiry(text: &str) -> Result<Timestamp, MustBe> {
     api_keys::expiry(text).map_err(must)
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) fn run(settings: KeysSettings) -> ExitCode {
     match settings.action {
         Action::Create(create) => {
@@ -194,7 +195,7 @@ impl List {
         let mut after = self.paging.cursor.clone();
         let mut left = self.paging.limit();
         loop {
-            // One more than is shown tells whether there are more.
+            // One more than is shown, to find out whether there are more.
             let page = i64::try_from(left.min(PAGE) + 1)?;
             let mut keys = store.api_keys(after.as_deref(), page).await?;
             let more = keys.len() > left.min(PAGE);
@@ -221,7 +222,7 @@ impl Revoke {
         for id in &self.ids {
             match store.revoke_api_key(id).await {
                 Ok(Some(key)) => results.done(&key.id, "revoked", &key.name)?,
-                Ok(None) => results.refused(id, "there is no such key")?,
+                Ok(None) => results.refused(id, "the key does not exist")?,
                 Err(error) => results.failed(id, &error.into())?,
             }
         }

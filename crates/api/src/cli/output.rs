@@ -1,4 +1,4 @@
-//! What commands print: tables for people, and JSON, YAML or names for programs.
+//! The output of commands: tables, JSON, YAML or names.
 
 use std::io::Write as _;
 
@@ -15,54 +15,54 @@ use serde_json::value::RawValue;
 
 use super::yaml;
 
-/// Longer texts are cut in tables.
+/// The length at which texts are cut in tables.
 const CELL_CHARS_MAX: usize = 80;
 
-/// How a result is printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns for people; coloured on a terminal, unless `NO_COLOR` is set
+    /// A table; coloured on a terminal, unless `NO_COLOR` is set
     Table,
     /// One JSON value: an array for a list
     Json,
     /// YAML
     Yaml,
-    /// Only ids, one a line, for other commands
+    /// Only ids, one per line
     Name,
 }
 
-/// How the result is printed.
+/// The output of a command.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct OutputSettings {
-    /// How the result is printed
+    /// The output format
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
 }
 
-/// How much of a list is printed.
+/// The part of a list that is printed.
 #[derive(Clone, Debug, Args)]
 pub struct Paging {
-    /// The most that are printed (1 to 1000000)
+    /// The most items to print (1 to 1000000)
     #[arg(long, default_value = "100", value_parser = whole(1..=1_000_000_usize))]
     pub limit: usize,
-    /// Print all of them
+    /// Print all items
     #[arg(long, conflicts_with = "limit")]
     pub all: bool,
-    /// Go on where a list has ended, with the cursor that it named
+    /// Continue after a previous list, with the cursor that it printed
     #[arg(long)]
     pub cursor: Option<String>,
 }
 
 impl Paging {
-    /// The most that are printed.
+    /// The most items to print.
     pub fn limit(&self) -> usize {
         if self.all { usize::MAX } else { self.limit }
     }
 
-    /// Says where a list goes on that has ended at its limit.
+    /// Prints how to continue a list that has ended at its limit.
     pub fn more(next: Option<&str>) {
         if let Some(cursor) = next {
-            eprintln!("There are more: --cursor {cursor} goes on, --all prints them all.");
+            eprintln!("There are more: use --cursor {cursor} to continue, or --all to print all.");
         }
     }
 }
@@ -72,27 +72,27 @@ impl Paging {
 pub struct Text {
     content: String,
     colour: Option<Color>,
-    /// Whether it is shown whole, however long it is.
+    /// Whether the text is never cut.
     whole: bool,
 }
 
 impl Text {
-    /// One that says that all is well.
+    /// A text about something that is in order.
     pub fn good(text: String) -> Self {
         Self { content: text, colour: Some(Color::Green), whole: false }
     }
 
-    /// One that deserves a look.
+    /// A text about something that needs attention.
     pub fn doubtful(text: String) -> Self {
         Self { content: text, colour: Some(Color::Yellow), whole: false }
     }
 
-    /// One of ours, which is never cut.
+    /// A text of this program, which is never cut.
     pub fn whole(text: String) -> Self {
         Self { content: text, colour: None, whole: true }
     }
 
-    /// One that says that something is wrong.
+    /// A text about an error.
     pub fn bad(text: String) -> Self {
         Self { content: text, colour: Some(Color::Red), whole: false }
     }
@@ -114,22 +114,22 @@ impl From<String> for Text {
     }
 }
 
-/// Something that is printed.
+/// An item that is printed.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What other commands call it by.
+    /// The name for other commands.
     pub name: String,
-    /// For the columns of the table.
+    /// The cells of the table.
     pub cells: Vec<Text>,
-    /// All that is known of it.
+    /// The whole item as JSON.
     pub json: Box<RawValue>,
 }
 
 impl Row {
-    /// A row about something that is not JSON yet.
+    /// A row about a value that is not JSON yet.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The value cannot be written as JSON.
     pub fn new(name: &str, cells: Vec<Text>, about: &impl Serialize) -> anyhow::Result<Self> {
         Ok(Self { name: name.to_string(), cells, json: serde_json::value::to_raw_value(about)? })
     }
@@ -149,7 +149,7 @@ impl List {
         Self { format, columns, printed: 0 }
     }
 
-    /// How it is printed.
+    /// The output format.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -185,7 +185,7 @@ impl List {
         Ok(())
     }
 
-    /// Ends the list. `none` says that it is empty.
+    /// Ends the list. `none` is printed if it is empty.
     ///
     /// # Errors
     /// The output is closed.
@@ -202,7 +202,7 @@ impl List {
     }
 }
 
-/// Prints one thing. `table` is how people read it.
+/// Prints one item. `table` is its form as a table.
 ///
 /// # Errors
 /// The output is closed.
@@ -220,7 +220,7 @@ pub fn one(
     }
 }
 
-/// A table, with a line of headings if there are any.
+/// A table, with a heading if there is one.
 pub fn table(headings: Option<&[&str]>, rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -249,12 +249,12 @@ pub fn table(headings: Option<&[&str]>, rows: &[Row]) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether standard output takes colours: a terminal does, unless `NO_COLOR` or `TERM=dumb` says otherwise.
+/// Whether the output is coloured: on a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
 fn colours() -> bool {
     !matches!(anstream::AutoStream::choice(&std::io::stdout()), anstream::ColorChoice::Never)
 }
 
-/// A text of others for a terminal: on one line, without control characters, and not too long.
+/// Untrusted text for a terminal: on one line, without control characters, and not too long.
 fn harmless(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for (at, character) in text.chars().enumerate() {
@@ -279,12 +279,12 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("the output is closed")
 }
 
-/// A server that did not do what it was asked, through no fault of the request.
+/// A server failed, although the request is valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotReached(pub String);
 
-/// How a command ends that has failed; `None` if only the reader of its output has gone.
+/// The end of a command that has failed; `None` if only the reader of its output has closed it.
 pub fn ended_by(error: &anyhow::Error) -> Option<Ended> {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<std::io::Error>()
@@ -306,7 +306,7 @@ pub fn ended_by(error: &anyhow::Error) -> Option<Ended> {
     Some(Ended::Failed)
 }
 
-/// Whether the database said so.
+/// Whether the database caused the error.
 pub fn is_of_database(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<StoreError>() || cause.is::<MigrateError>() || cause.is::<SchemaError>()

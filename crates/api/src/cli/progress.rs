@@ -1,21 +1,21 @@
-//! Progress of long work, on a terminal only, on standard error.
+//! Progress of long commands on standard error, if it is a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows that something goes on. Nothing is drawn where standard error is no terminal.
+/// A spinner. Not shown if standard error is not a terminal.
 pub(super) fn spinner(what: &'static str) -> ProgressBar {
     styled(ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}").with_message(what)
 }
 
-/// Shows how much of something is done.
+/// A progress bar.
 pub(super) fn bar(all: u64, what: &'static str) -> ProgressBar {
     styled(ProgressBar::new(all), "{msg} {bar:30} {pos}/{len} {eta}").with_message(what)
 }
 
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    // The templates are ours; one that cannot be read leaves the bar as it is by default.
+    // An invalid template would leave the default style.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -1,39 +1,38 @@
-//! The results of a command that does the same to many things: each is reported, and one that fails does not keep the
-//! next from being done.
+//! The results of a command for many ids. Each result is reported, and a failure does not stop the command.
 
 use holdfast_telemetry::{Chain, command::Ended};
 use serde::Serialize;
 
 use super::output::{Format, List, Row, Text, ended_by};
 
-/// For ids that are not known before.
+/// The width if the ids are not known in advance.
 const ID_WIDTH: usize = 8;
-/// Of the longest result.
+/// The width of the longest result.
 const RESULT_WIDTH: usize = "discarded".len();
 
-/// What became of the things so far.
+/// The results so far.
 #[derive(Debug)]
 pub(super) struct Results {
     list: List,
-    /// Of the longest id, so that rows that are printed one by one begin below each other.
+    /// The width of the longest id, so that rows that are printed one by one are aligned.
     width: usize,
     done: usize,
-    /// How the last one that failed did.
+    /// The end of the last failure.
     failed: Option<Ended>,
 }
 
-/// What became of one.
+/// The result for one id.
 #[derive(Serialize)]
 struct Report<'a> {
     id: Id<'a>,
-    /// What was done, or `refused` or `failed`.
+    /// What was done, `refused` or `failed`.
     #[serde(rename = "result")]
     what: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
 }
 
-/// A number where it is one, as in the API.
+/// An id, which is a number if it is numeric, as in the API.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Id<'a> {
@@ -42,7 +41,7 @@ enum Id<'a> {
 }
 
 impl Results {
-    /// For things with these ids.
+    /// The results for these ids.
     pub(super) fn new<T: ToString>(
         format: Format,
         columns: &'static [&'static str],
@@ -54,25 +53,25 @@ impl Results {
         Self { list: List::new(format, columns), width, done: 0, failed: None }
     }
 
-    /// One is done. With `-o name`, those are printed.
+    /// Reports a success. `-o name` prints only these.
     pub(super) fn done(&mut self, id: &str, result: &str, detail: &str) -> anyhow::Result<()> {
         self.done += 1;
         self.list.rows(&[self.row(id, Text::good, result, detail)?])
     }
 
-    /// One cannot be done, whenever it is tried.
+    /// Reports an id for which the operation is not possible.
     pub(super) fn refused(&mut self, id: &str, why: &str) -> anyhow::Result<()> {
         self.failed = self.failed.or(Some(Ended::Failed));
         self.not_done(id, "refused", why)
     }
 
-    /// One was tried without success.
+    /// Reports a failure.
     pub(super) fn failed(&mut self, id: &str, error: &anyhow::Error) -> anyhow::Result<()> {
         self.failed = Some(ended_by(error).unwrap_or(Ended::Failed));
         self.not_done(id, "failed", &Chain(error.as_ref()).to_string())
     }
 
-    /// One was not tried, because the servers are not there.
+    /// Reports an id that was skipped, because the servers are not available.
     pub(super) fn skipped(&mut self, id: &str) -> anyhow::Result<()> {
         self.not_done(id, "not tried", "")
     }
@@ -85,7 +84,7 @@ impl Results {
         self.list.rows(&[self.row(id, Text::bad, result, why)?])
     }
 
-    /// Whether the servers are there, as far as is known.
+    /// Whether the servers are available, as far as is known.
     pub(super) fn is_reachable(&self) -> bool {
         self.failed != Some(Ended::Unreachable)
     }

@@ -1,4 +1,4 @@
-//! JSON that the API has written, as YAML.
+//! Converts JSON of the API to YAML.
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::of_endpoint;
 
-/// A JSON value to be written as something else. It is read level by level, because no type that holds any JSON
-/// may read what clients have sent: see `holdfast_domain::json`.
+/// A JSON value that is serialized in another format. It is parsed level by level, because a type for any JSON must not
+/// parse data from clients: see `holdfast_domain::json`.
 pub(super) struct Json<'a>(pub(super) &'a RawValue);
 
 impl Serialize for Json<'_> {
@@ -95,7 +95,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
 /// A YAML list with one element.
 ///
 /// # Errors
-/// It is not JSON.
+/// The text is not JSON.
 pub(super) fn element(json: &RawValue) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string(&[Json(json)])?)
 }
@@ -103,7 +103,7 @@ pub(super) fn element(json: &RawValue) -> anyhow::Result<String> {
 /// A YAML document.
 ///
 /// # Errors
-/// It is not JSON.
+/// The text is not JSON.
 pub(super) fn document(json: &RawValue) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string(&Json(json))?)
 }

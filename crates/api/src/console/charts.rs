@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `draw` | how a chart looks |
+//! | `draw` | drawing a chart |
 
 mod draw;
 
@@ -15,7 +15,7 @@ use super::history::{History, HistoryPoint, WINDOW};
 
 pub use self::draw::DrawError;
 
-/// The width of a chart in pixels, if none is asked for, and its bounds.
+/// The default width of a chart in pixels.
 pub const WIDTH: u32 = 640;
 /// The narrowest chart.
 pub const WIDTH_MIN: u32 = 240;
@@ -23,9 +23,9 @@ pub const WIDTH_MIN: u32 = 240;
 pub const WIDTH_MAX: u32 = 1600;
 /// Widths are rounded down to a multiple of this, so that few charts are drawn.
 const WIDTH_STEP: u32 = 20;
-/// The most charts of one moment that are kept.
+/// The most charts of one sample that are cached.
 const RENDERED_MAX: usize = 64;
-/// Reasons of refusals that have a line of their own.
+/// The number of reasons for refusals that have their own line.
 const REASONS_SHOWN: usize = 3;
 
 macro_rules! charts {
@@ -36,22 +36,22 @@ macro_rules! charts {
         pub enum Chart { $($chart,)+ }
 
         impl Chart {
-            /// Each of them.
+            /// All charts.
             pub const ALL: &[Self] = &[$(Self::$chart),+];
-            /// The name of each.
+            /// The names of all charts.
             pub const NAMES: &[&str] = &[$($name),+];
 
-            /// Its name in the path.
+            /// The name in the path.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$chart => $name,)+ }
             }
 
-            /// What it shows.
+            /// The title.
             fn title(self) -> &'static str {
                 match self { $(Self::$chart => $title,)+ }
             }
 
-            /// Behind a number.
+            /// The unit after a number.
             fn unit(self) -> &'static str {
                 match self { $(Self::$chart => $unit,)+ }
             }
@@ -62,7 +62,7 @@ macro_rules! charts {
 charts! {
     Orders: "orders", "Orders per second", "/s";
     Refusals: "refusals", "Refused orders per second, by reason", "/s";
-    Waits: "waits", "Waits of this replica, 99 of 100 are shorter", " ms";
+    Waits: "waits", "Waiting times of this replica, 99th percentile", " ms";
     Batches: "batches", "Requests in a batch", "";
     Queue: "queue", "Orders in the queue", "";
     Age: "age", "Age of the oldest waiting order", " s";
@@ -74,7 +74,7 @@ impl Chart {
         Self::ALL.iter().copied().find(|chart| chart.name() == name)
     }
 
-    /// The most lines that it ever has: room is left for their labels, so that nothing moves when one more appears.
+    /// The most lines of the chart. Room is reserved for their labels, so that the layout does not change.
     fn lines_max(self) -> usize {
         match self {
             Self::Orders | Self::Batches => 2,
@@ -154,7 +154,7 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// The charts of one moment that were drawn already.
+/// The cached charts of one sample.
 #[derive(Default)]
 pub struct Rendered {
     of: Option<Instant>,
@@ -162,10 +162,10 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// A chart of `history`, drawn unless it was drawn before.
+    /// A chart of `history`, from the cache if possible.
     ///
     /// # Errors
-    /// It could not be drawn.
+    /// The chart could not be drawn.
     pub fn chart(
         &mut self,
         history: &History,
@@ -190,10 +190,10 @@ impl Rendered {
             unit: chart.unit(),
             width,
             lines_max: chart.lines_max(),
-            // The page has the numbers of reasons, and their names are long.
+            // The page shows the numbers of each reason, and the names of reasons are long.
             numbers: chart != Chart::Refusals,
             first_colour: usize::from(chart == Chart::Refusals),
-            // Waits and batches are those of several points already.
+            // Waiting times and batches are already averages over several points.
             now: if matches!(chart, Chart::Orders | Chart::Refusals) { WINDOW } else { 1 },
             ages: ages.collect(),
             lines: chart.lines(history),

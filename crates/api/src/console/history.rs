@@ -1,4 +1,4 @@
-//! The last five minutes of this process, in memory of a fixed size.
+//! The last five minutes of this process, in a fixed amount of memory.
 
 use std::collections::VecDeque;
 
@@ -8,38 +8,38 @@ use tokio::time::Instant;
 
 use super::system::QueueNumbers;
 
-/// How many points are kept: one a second.
+/// The number of points: one per second.
 pub const POINTS: usize = 300;
-/// Rates and waits of now are those of so many seconds.
+/// The number of seconds over which current rates and waiting times are measured.
 pub const WINDOW: usize = 5;
 const REASONS: usize = Refusal::REASONS.len();
 
-/// What happened, point by point.
+/// The last five minutes as points.
 #[derive(Default)]
 pub struct History {
     points: VecDeque<HistoryPoint>,
-    /// The counts of the last seconds, the oldest first.
+    /// The counts of the last seconds, oldest first.
     counts: VecDeque<(Instant, AdmissionCounts)>,
 }
 
-/// About a second.
+/// A point of about one second.
 #[derive(Clone, Debug)]
 pub struct HistoryPoint {
-    /// When it ended.
+    /// The time at its end.
     pub at: Instant,
-    /// How long it was, in seconds.
+    /// The duration in seconds.
     pub seconds: f64,
-    /// Orders that were accepted in it.
+    /// Orders that were accepted.
     pub accepted: u64,
-    /// Orders that were refused in it, by reason.
+    /// Orders that were refused, by reason.
     pub refused: [u64; REASONS],
-    /// How admission was in the last [`WINDOW`] points.
+    /// Admission in the last [`WINDOW`] points.
     pub admission: AdmissionWaits,
     /// The queue; `None` if it was unknown.
     pub queue: Option<QueueNumbers>,
 }
 
-/// How long requests waited, in milliseconds, and how many shared a batch. `None` without a batch.
+/// Waiting times in milliseconds, and the size of batches. `None` if there was no batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdmissionWaits {
     pub waiting: i64,
@@ -52,7 +52,7 @@ pub struct AdmissionWaits {
     pub largest_batch: Option<f64>,
 }
 
-/// The value that half of all were below, and the one that 99 of 100 were below.
+/// The 50th and the 99th percentile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WaitQuantiles {
     pub p50: Option<f64>,
@@ -85,7 +85,7 @@ impl AdmissionWaits {
 }
 
 impl History {
-    /// Adds what was counted until now; the first time, there is nothing to compare it with.
+    /// Adds the current counts. The first call makes no point, because there is nothing to compare with.
     pub fn push(&mut self, now: Instant, counts: AdmissionCounts, queue: Option<QueueNumbers>) {
         if let (Some((_, oldest)), Some((before, last))) = (self.counts.front(), self.counts.back())
         {
@@ -112,7 +112,7 @@ impl History {
         self.counts.push_back((now, counts));
     }
 
-    /// The points, the oldest first.
+    /// The points, oldest first.
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &HistoryPoint> + Clone {
         self.points.iter()
     }
@@ -132,7 +132,7 @@ impl History {
         (seconds > 0.0).then(|| (accepted as f64 / seconds, refused as f64 / seconds))
     }
 
-    /// Orders that were refused in all points, by reason, the most frequent first; without those that did not occur.
+    /// Refused orders of all points by reason, most frequent first; without reasons that did not occur.
     pub fn refused(&self) -> Vec<(usize, u64)> {
         let mut refused: Vec<_> = (0..REASONS)
             .map(|reason| (reason, self.points.iter().map(|point| point.refused[reason]).sum()))

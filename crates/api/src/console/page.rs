@@ -1,5 +1,5 @@
-//! The page and its files, which are part of the program. They hold no secret: what the page shows comes from endpoints
-//! that ask for a key.
+//! The page and its files, which are part of the program. They contain no secrets: the page loads its data from endpoints
+//! that need a key.
 
 use axum::{
     extract::Path,
@@ -13,7 +13,7 @@ type File = (&'static str, &'static str, &'static str);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Each file by its name, with its type.
+/// The files with their names and types.
 const FILES: [File; 8] = [
     ("console.css", "text/css; charset=utf-8", include_str!("page/console.css")),
     ("console.js", SCRIPT, include_str!("page/console.js")),
@@ -40,7 +40,7 @@ pub async fn file(Path(name): Path<String>) -> Response {
 }
 
 fn answer((_, media_type, text): File) -> Response {
-    // Asked for anew after an update of the server.
+    // So that an update of the server replaces them.
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-cache")];
     (StatusCode::OK, headers, text).into_response()

@@ -1,4 +1,4 @@
-//! The numbers of now, as `GET /stats` shows them.
+//! Current statistics, as `GET /stats` shows them.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,29 @@ use super::{
 };
 use crate::shown_time::ShownTime;
 
-/// The numbers of now: some of the process that answers, some of the whole system.
+/// Current statistics: some of the process that answers, some of the whole system.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub struct StatsBody {
-    /// When, by the clock of this process.
+    /// The time, by the clock of this process.
     #[schema(value_type = String, format = DateTime)]
     at: ShownTime,
-    /// The process that answers. `orders` and `admission` are its own.
+    /// The process that answers. `orders` and `admission` are about this process.
     replica: ReplicaBody,
-    /// Rates and waits are those of the last so many seconds.
+    /// The number of seconds over which rates and waiting times are measured.
     #[schema(example = 5)]
     window_seconds: usize,
-    /// Orders of this process; null in its first second.
+    /// Orders of this process; null during its first second.
     #[schema(required = true)]
     orders: Option<OrdersBody>,
-    /// How requests wait for stock in this process; null in its first second.
+    /// Admission in this process; null during its first second.
     #[schema(required = true)]
     admission: Option<AdmissionBody>,
-    /// The queue between the API and all workers; null while it is unknown, because Redis does not answer or no worker has
+    /// The queue between the API and all workers; null if it is unknown, because Redis does not answer or no worker has
     /// run yet.
     #[schema(required = true)]
     queue: Option<QueueBody>,
-    /// Orders that are not done; null while the database does not answer.
+    /// Unfinished orders; null if the database does not answer.
     #[schema(required = true)]
     backlog: Option<BacklogBody>,
 }
@@ -46,15 +46,15 @@ pub struct StatsBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Replica)]
 struct ReplicaBody {
-    /// The name of its host, and its process id there.
+    /// The host name and the process id.
     #[schema(example = "holdfast-api-7d9c5 (process 1)")]
     name: String,
-    /// The version that runs.
+    /// The version of the program.
     #[schema(example = "0.1.0")]
     version: &'static str,
-    /// Whether it wants requests.
+    /// Whether the process is ready for requests.
     ready: bool,
-    /// When it was started.
+    /// The time at which the process started.
     #[schema(value_type = String, format = DateTime)]
     started_at: ShownTime,
 }
@@ -69,43 +69,43 @@ struct OrdersBody {
     /// Orders refused per second.
     #[schema(example = 12.2)]
     refused_per_second: f64,
-    /// Orders refused in the last five minutes, by reason, as in the metric `holdfast_orders_refused_total`; without reasons
-    /// that did not occur.
+    /// Orders refused in the last five minutes by reason, as in the metric `holdfast_orders_refused_total`. Reasons that
+    /// did not occur are absent.
     #[schema(example = json!({"not_enough": 1200, "over_limit": 7}))]
     refused: BTreeMap<&'static str, u64>,
 }
 
-/// How requests wait for stock in one process.
+/// Admission of requests in one process.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = AdmissionStats)]
 struct AdmissionBody {
-    /// Requests that wait in a lane.
+    /// Requests that wait in lanes.
     #[schema(example = 3)]
     waiting: i64,
     /// Locked rows for which requests wait separately.
     #[schema(example = 0)]
     locked_rows: i64,
-    /// Time in a lane, in milliseconds.
+    /// Waiting time in a lane, in milliseconds.
     lane_wait_ms: QuantilesBody,
-    /// Time until the shared lane had its row locks, in milliseconds.
+    /// Time that the shared lane needed to get its row locks, in milliseconds.
     lock_wait_ms: QuantilesBody,
-    /// Time for which a row was waited for that another session had locked, in milliseconds.
+    /// Waiting time for rows that other sessions had locked, in milliseconds.
     locked_row_wait_ms: QuantilesBody,
     /// Time of a commit, in milliseconds.
     commit_ms: QuantilesBody,
-    /// Requests in a batch, on average; null if there was no batch.
+    /// Average number of requests in a batch; null if there was no batch.
     #[schema(required = true, example = 31.5)]
     batch_size: Option<f64>,
 }
 
-/// How long half of all took at most, and 99 of 100; null if there were none.
+/// The 50th and 99th percentile; null if there were no measurements.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Quantiles)]
 struct QuantilesBody {
-    /// Half of all took at most that.
+    /// The 50th percentile.
     #[schema(required = true, example = 0.8)]
     p50: Option<f64>,
-    /// 99 of 100 took at most that.
+    /// The 99th percentile.
     #[schema(required = true, example = 3.1)]
     p99: Option<f64>,
 }
@@ -114,37 +114,37 @@ struct QuantilesBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = QueueStats)]
 struct QueueBody {
-    /// Orders that no worker has taken yet.
+    /// Orders that have not been delivered to a worker.
     #[schema(example = 17)]
     waiting: u64,
-    /// Orders that a worker has taken and not finished.
+    /// Orders that have been delivered to a worker and are not finished.
     #[schema(example = 8)]
     in_flight: u64,
-    /// Orders that are set aside until their next attempt.
+    /// Orders that wait for their next attempt.
     #[schema(example = 0)]
     later: u64,
-    /// How long the oldest order that no worker has taken yet waits, in seconds; null if none waits.
+    /// The age of the oldest order that has not been delivered, in seconds; null if there is none.
     #[schema(required = true, example = 0.4)]
     oldest_seconds: Option<f64>,
-    /// Workers that asked for orders in the last `workers_seen_within_seconds`.
+    /// The number of workers that read from the queue in the last `workers_seen_within_seconds` seconds.
     #[schema(example = 2)]
     workers: u64,
-    /// A worker that ended is counted for so long.
+    /// The number of seconds for which a stopped worker is still counted.
     #[schema(example = 30)]
     workers_seen_within_seconds: u64,
 }
 
-/// Orders that are not done.
+/// Unfinished orders.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Backlog)]
 struct BacklogBody {
     /// Orders that are neither completed nor failed nor cancelled.
     #[schema(example = 25)]
     unfinished: u64,
-    /// Orders that failed and wait for an operator.
+    /// Dead letters: orders that failed and wait for an operator.
     #[schema(example = 1)]
     dead_letters: u32,
-    /// Both are counted up to that.
+    /// Both counts stop at this number.
     #[schema(example = 10_000)]
     counted_up_to: u32,
 }
@@ -226,7 +226,7 @@ impl From<Backlog> for BacklogBody {
     }
 }
 
-/// To thousandths: more digits say nothing.
+/// Rounds to thousandths, which is precise enough.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! The numbers of the whole system, which Redis and PostgreSQL know.
+//! Numbers of the whole system, from Redis and PostgreSQL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,33 +9,33 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How often is asked while somebody looks, and how often otherwise.
+/// The time between two queries while there is a viewer, and otherwise.
 const WATCHED: Duration = Duration::from_secs(1);
 const UNWATCHED: Duration = Duration::from_secs(10);
-/// Somebody looks until so long after the last request.
+/// How long a viewer counts after its last request.
 const LOOKS: Duration = Duration::from_secs(10);
-/// A number that is older than that is unknown.
+/// The age at which a number becomes unknown.
 const STALE: Duration = Duration::from_secs(15);
-/// A worker that has not asked for orders for so long is not counted.
+/// A worker that has not read from the queue for this time is not counted.
 pub const WORKER_SEEN: Duration = Duration::from_secs(30);
-/// The most orders that are counted.
+/// The number at which counting stops.
 pub const COUNTED_MAX: u32 = 10_000;
 
-/// What Redis knows of the queue.
+/// The state of the queue in Redis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QueueNumbers {
     pub depth: Depth,
-    /// How long the oldest order that no worker has taken yet waits; `None` if there is none.
+    /// The age of the oldest order that has not been delivered; `None` if there is none.
     pub oldest: Option<Duration>,
     pub workers: u64,
 }
 
-/// What the database knows of orders.
+/// The numbers of orders in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
-    /// Neither completed nor failed nor cancelled, counted up to [`COUNTED_MAX`].
+    /// Orders that are neither completed nor failed nor cancelled, counted up to [`COUNTED_MAX`].
     pub unfinished: u64,
-    /// Counted up to the same.
+    /// Failed orders, counted up to [`COUNTED_MAX`].
     pub dead_letters: u32,
 }
 
@@ -67,7 +67,7 @@ impl System {
         Self { viewers, queue: numbers, backlog, _following: Arc::new(following) }
     }
 
-    /// Somebody looks.
+    /// Records a request of a viewer.
     pub fn asked(&self) {
         self.viewers.looked();
     }
@@ -102,7 +102,7 @@ async fn ask_database(store: &Store) -> Result<Backlog, StoreError> {
     })
 }
 
-/// Asks again and again, one question at a time. Each question has the time limits of its client.
+/// Queries periodically, one query at a time. Each query has the time limits of its client.
 async fn follow<T: Copy>(
     viewers: Arc<Viewers>,
     latest: Arc<LatestAnswer<T>>,
@@ -115,7 +115,7 @@ async fn follow<T: Copy>(
     }
 }
 
-/// An answer and when it came.
+/// An answer and its time.
 struct LatestAnswer<T>(Mutex<Option<(Instant, T)>>);
 
 impl<T> Default for LatestAnswer<T> {
@@ -129,14 +129,14 @@ impl<T: Copy> LatestAnswer<T> {
         *self.0.lock() = answer.map(|answer| (Instant::now(), answer));
     }
 
-    /// `None` if it is too old, because the next one does not come.
+    /// The answer; `None` if it is too old.
     fn get(&self) -> Option<T> {
         let latest = *self.0.lock();
         latest.filter(|(came, _)| came.elapsed() < STALE).map(|(_, answer)| answer)
     }
 }
 
-/// Whether somebody looks.
+/// Whether there is a viewer.
 #[derive(Default)]
 struct Viewers {
     looked: Mutex<Option<Instant>>,
@@ -153,7 +153,7 @@ impl Viewers {
         self.looked.lock().is_some_and(|looked| looked.elapsed() < LOOKS)
     }
 
-    /// Waits until it is time for the next question.
+    /// Waits until the next query is due.
     async fn next(&self, begun: Instant) {
         tokio::time::sleep_until(begun + WATCHED).await;
         let came = self.came.notified();
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// How many questions are asked in a minute while each of `viewers` looks ten times a second.
+    /// The number of queries in a minute while each of `viewers` sends ten requests per second.
     async fn asked_in_a_minute(viewers: u32) -> u32 {
         let (there, latest) = (Arc::<Viewers>::default(), Arc::<LatestAnswer<u32>>::default());
         let asked = Arc::new(AtomicU32::new(0));

@@ -1,4 +1,4 @@
-//! The kinds of problems, explained: where the `type` of a problem leads.
+//! Explanations of the kinds of problems, to which the `type` of a problem links.
 
 use axum::{
     Json,
@@ -46,7 +46,7 @@ pub async fn list(headers: HeaderMap) -> Response {
 /// One kind.
 ///
 /// # Errors
-/// There is no such kind.
+/// The kind does not exist.
 pub async fn get(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
     let kind = ProblemKind::ALL.iter().copied().find(|kind| kind.uri() == path);
@@ -62,7 +62,7 @@ pub async fn get(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     Ok(varying(page(title, &text)))
 }
 
-/// A browser names HTML in `Accept`; programs name JSON, or nothing at all.
+/// Browsers send HTML in `Accept`; programs send JSON or nothing.
 fn is_for_a_person(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
@@ -82,7 +82,7 @@ fn page(title: &str, text: &str) -> Html<String> {
     ))
 }
 
-/// The explanation, in which backticks stand around code.
+/// The explanation, with code in backticks.
 fn html(kind: ProblemKind) -> String {
     let parts = kind.explanation().split('`').enumerate().map(|(at, part)| {
         let part = part.replace('&', "&amp;").replace('<', "&lt;");

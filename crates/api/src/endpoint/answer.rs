@@ -1,4 +1,4 @@
-//! Answers of handlers, which know the schema of their body.
+//! Answers of handlers with the schema of their body.
 
 use std::marker::PhantomData;
 
@@ -15,7 +15,7 @@ use utoipa::{ToSchema, openapi::Ref};
 use super::{Answer, Description, answer_schema};
 use crate::encode::encode;
 
-/// An answer with this status whose body is a `T` in JSON.
+/// An answer with a status whose body is a `T` in JSON.
 pub struct JsonAnswer<const STATUS: u16, T>(Response, PhantomData<fn() -> T>);
 
 /// 200 with a `T`.
@@ -24,7 +24,7 @@ pub type JsonOk<T> = JsonAnswer<200, T>;
 pub type Created<T> = JsonAnswer<201, T>;
 
 impl<const STATUS: u16, T> JsonAnswer<STATUS, T> {
-    /// With this body.
+    /// An answer with this body.
     pub fn new(body: &T) -> Self
     where
         T: Serialize,
@@ -32,7 +32,7 @@ impl<const STATUS: u16, T> JsonAnswer<STATUS, T> {
         Self::encoded(encode(body))
     }
 
-    /// With a body that is a `T` already.
+    /// An answer with the encoded body of a `T`.
     pub fn encoded(body: Bytes) -> Self {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::from_u16(STATUS).unwrap_or_default();
@@ -41,7 +41,7 @@ impl<const STATUS: u16, T> JsonAnswer<STATUS, T> {
         Self(response, PhantomData)
     }
 
-    /// With a header besides.
+    /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers_mut().insert(name, value);
         self
@@ -102,7 +102,7 @@ impl Answer for NoContent {
     }
 }
 
-/// Adds the named schema of `T`, and those that it refers to.
+/// Adds the named schema of `T` and the schemas that it refers to.
 fn add_component<T: ToSchema>(description: &mut Description) {
     let mut schemas = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut schemas);

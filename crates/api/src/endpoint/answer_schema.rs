@@ -1,12 +1,12 @@
-//! The schemas of answers in a form that every generator of clients reads: flat objects, and null only where an answer
-//! can have it.
+//! The schemas of answers in a form that every client generator supports: flat objects, and null only where an answer
+//! can contain it.
 
 use utoipa::openapi::{
     RefOr, Schema,
     schema::{AllOf, Object, SchemaType, Type},
 };
 
-/// What serde flattens is one object. A property that may be left out is never null: it is left out instead.
+/// Makes one object of parts that serde flattens. An optional property is absent, never null.
 pub fn answer_schema(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(object)) => RefOr::T(Schema::Object(without_null(object))),
@@ -15,7 +15,7 @@ pub fn answer_schema(schema: RefOr<Schema>) -> RefOr<Schema> {
     }
 }
 
-/// The parts of an object as one. The last part has the fields of the type itself.
+/// Merges the parts of an object. The last part has the fields of the type itself.
 fn merged(all: AllOf) -> Object {
     let description = all.description;
     let mut whole = Object::with_type(Type::Object);

@@ -1,4 +1,4 @@
-//! What the signature of a handler says about its endpoint.
+//! The description of an endpoint that is derived from its handler's signature.
 
 use axum::{
     extract::State,
@@ -17,7 +17,7 @@ use crate::{
     problem::{FieldError, Problem, ProblemKind},
 };
 
-/// What an endpoint takes and how it answers.
+/// The parameters, body and answers of an endpoint.
 #[derive(Clone, Default)]
 pub struct Description {
     /// Parameters in path, query and headers.
@@ -28,18 +28,18 @@ pub struct Description {
     pub answers: Vec<(StatusCode, Option<RefOr<Schema>>)>,
     /// The type of a successful answer's body; `None`: JSON.
     pub media_type: Option<&'static str>,
-    /// The header `Link` leads to the next page.
+    /// Whether the header `Link` has the next page.
     pub is_page: bool,
-    /// The problems that it can answer with.
+    /// Possible problems.
     pub problems: Vec<ProblemKind>,
-    /// What a wrong request is told, for the example of that problem.
+    /// Wrong fields for the example of that problem.
     pub wrong: Vec<FieldError>,
     /// Named schemas.
     pub components: Vec<(String, RefOr<Schema>)>,
 }
 
 impl Description {
-    /// Adds a parameter. One in the path must be there, all others may be left out.
+    /// Adds a parameter. Path parameters are required, and all others are optional.
     pub fn parameter(
         &mut self,
         parameter_in: ParameterIn,
@@ -60,7 +60,7 @@ impl Description {
         self.parameters.push(parameter.build());
     }
 
-    /// Says that there is a body in JSON, with a schema of this name, and gives examples with what each shows.
+    /// Adds a JSON body with a schema of this name, and examples with their titles.
     pub fn body(&mut self, schema: &str, examples: Vec<(&'static str, serde_json::Value)>) {
         let examples = examples.into_iter().map(|(summary, value)| {
             let name = summary.to_lowercase().replace(' ', "_");
@@ -81,7 +81,7 @@ impl Description {
         ]);
     }
 
-    /// Adds problems that it can answer with.
+    /// Adds possible problems.
     pub fn may_answer(&mut self, problems: &[ProblemKind]) {
         for problem in problems {
             if !self.problems.contains(problem) {
@@ -90,7 +90,7 @@ impl Description {
         }
     }
 
-    /// Adds what a wrong request is told.
+    /// Adds a wrong field for the example.
     pub fn may_be_wrong(&mut self, error: FieldError) {
         self.may_answer(&[ProblemKind::Validation]);
         self.wrong.push(error);
@@ -99,7 +99,7 @@ impl Description {
 
 /// An argument of a handler.
 pub trait Argument {
-    /// Adds what it takes from a request.
+    /// Adds what the argument reads from a request.
     fn describe(_: &mut Description) {}
 }
 
@@ -109,7 +109,7 @@ impl Argument for Uri {}
 
 /// A successful answer of a handler.
 pub trait Answer {
-    /// Adds how it looks.
+    /// Adds the answer.
     fn describe(description: &mut Description);
 }
 
@@ -121,7 +121,7 @@ impl<A: Answer> Answer for Result<A, Problem> {
 
 /// A handler whose arguments and answer describe themselves.
 pub trait Signature<Arguments> {
-    /// Adds what they say.
+    /// Adds their descriptions.
     fn describe(description: &mut Description);
 }
 

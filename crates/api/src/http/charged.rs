@@ -1,4 +1,4 @@
-//! A large answer, which is charged to the budget until it is sent.
+//! A large answer that is charged to the budget until it is sent.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use crate::byte_budget::Charge;
 /// A body whose bytes are charged until they are sent.
 pub(super) struct Charged {
     body: Body,
-    /// Nearly every body is one frame, which takes it.
+    /// Taken by the first frame, because most bodies have only one.
     charge: Option<Charge>,
 }
 

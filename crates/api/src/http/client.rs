@@ -1,4 +1,4 @@
-//! Who a connection is from.
+//! The client of a connection.
 
 use std::{
     collections::HashMap,
@@ -12,17 +12,17 @@ use holdfast_telemetry::settings::MustBe;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-/// The header in which proxies name their clients.
+/// The header in which proxies send the addresses of their clients.
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// Its address.
+    /// The address of the peer.
     pub address: IpAddr,
-    /// Ours, as it knows it.
+    /// The local address.
     pub local: SocketAddr,
-    /// Whether it is a proxy that is believed what it says of its own clients.
+    /// Whether it is a trusted proxy.
     pub is_proxy: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Client {
 pub struct Proxies(IpNet);
 
 impl Proxies {
-    /// Whether the address is one of them.
+    /// Whether the address is in the list.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -43,56 +43,54 @@ impl FromStr for Proxies {
     fn from_str(text: &str) -> Result<Self, MustBe> {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         network.map(Self).map_err(|_| {
-            MustBe::new(
-                "must be addresses or networks such as 10.0.0.0/8, with commas between them",
-            )
+            MustBe::new("must be addresses or networks such as 10.0.0.0/8, separated by commas")
         })
     }
 }
 
-/// How many connections each address has, or requests where a proxy speaks for it.
+/// The number of connections of each address, or of concurrent requests through a proxy.
 #[derive(Debug, Default)]
 pub struct ClientAddresses {
-    /// The most for one address; 0: any number.
+    /// The limit for one address; 0 means no limit.
     most: usize,
     proxies: Vec<Proxies>,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection or request that is counted. Dropping it ends that.
+/// A counted connection or request. It is no longer counted after a drop.
 #[derive(Debug)]
 pub struct Counted {
     address: IpAddr,
     among: Arc<ClientAddresses>,
 }
 
-/// The address has as many connections as it may have.
+/// The address has reached its limit of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany;
 
 impl ClientAddresses {
-    /// At most so many for each address.
+    /// Counts with this limit for each address.
     pub fn new(most: usize, proxies: Vec<Proxies>) -> Self {
         Self { most, proxies, counts: Mutex::default() }
     }
 
-    /// Whether the address is a proxy's.
+    /// Whether the address belongs to a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|proxies| proxies.contains(address))
     }
 
-    /// Counts a connection. `None`: it need not be counted.
+    /// Counts a connection; `None` if it does not have to be counted.
     ///
     /// # Errors
-    /// One too many.
+    /// The limit is reached.
     pub fn connection(self: &Arc<Self>, client: &Client) -> Result<Option<Counted>, TooMany> {
         if client.is_proxy { Ok(None) } else { self.count(client.address) }
     }
 
-    /// Counts a request that came through a proxy. `None`: it need not be counted.
+    /// Counts a request through a proxy; `None` if it does not have to be counted.
     ///
     /// # Errors
-    /// One too many.
+    /// The limit is reached.
     pub fn request(
         self: &Arc<Self>,
         client: &Client,
@@ -104,8 +102,7 @@ impl ClientAddresses {
         self.count(self.forwarded_for(headers).unwrap_or(client.address))
     }
 
-    /// The last address that no trusted proxy stands behind: what is before it, anybody may have
-    /// written.
+    /// The last address in the header that is not a trusted proxy. Clients can forge all addresses before it.
     fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let values = headers.get_all(X_FORWARDED_FOR).iter();
         let mut all = values.rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
@@ -136,13 +133,13 @@ impl ClientAddresses {
     }
 }
 
-/// With or without a port.
+/// Parses an address with or without a port.
 fn address_of(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
 }
 
-/// One IPv4 address, or the network of 64 bits that a customer of a provider gets.
+/// An IPv4 address, or the /64 network of an IPv6 address, which providers assign to one customer.
 fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

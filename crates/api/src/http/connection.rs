@@ -1,11 +1,11 @@
-//! One connection, from its first byte to its last.
+//! One connection.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `client_stream` | the bytes between a client and hyper |
 //! | `request_head` | whether the head of a request may be served |
-//! | `body_end` | where a body ends |
-//! | `state` | what a connection waits for, and for how long |
+//! | `body_end` | finds the end of a body |
+//! | `state` | the event that a connection waits for, and the time limits |
 
 mod body_end;
 mod client_stream;
@@ -37,39 +37,39 @@ use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 pub use self::state::Patience;
 pub(super) use self::state::{ConnectionState, Waits};
 
-/// The most that is read of what a client goes on sending after the last answer. A socket that is
-/// closed with unread bytes resets the connection, and the answer with it.
+/// The most bytes that are read after the last answer. If a socket is closed with unread bytes, the connection is reset
+/// and the client may not receive the answer.
 const LINGER_BYTES: usize = 256 * 1024;
-/// How long that may take.
+/// The longest time for this.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-/// How long a client may take to receive a refusal.
+/// The longest time for sending a refusal.
 const REFUSE_TIME: Duration = Duration::from_secs(2);
 /// hyper's smallest buffer.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
-/// What all connections of a port have in common.
+/// The shared state of the connections of a port.
 pub(super) struct Connecting {
     pub http: http1::Builder,
     pub service: Arc<Service>,
     pub patience: Patience,
     /// The largest head of a request.
     pub head_bytes: usize,
-    /// For what is read.
+    /// The budget for read bytes.
     pub budget: &'static ByteBudget,
-    /// For connections that linger. In a flood the rest is reset.
+    /// Permits for lingering connections. During a flood, the others are reset.
     pub lingering: Semaphore,
 }
 
 impl Connecting {
-    /// hyper, with buffers that are just large enough.
+    /// hyper, with the smallest sufficient buffers.
     pub fn http(head_bytes: usize) -> http1::Builder {
         let mut http = http1::Builder::new();
-        // Heads come whole, and their time is counted before.
+        // hyper gets complete heads, and their time limit is checked before.
         http.max_buf_size(head_bytes.max(BUFFER_BYTES_MIN) + BUFFER_BYTES_MIN);
         http
     }
 
-    /// Serves a connection until it ends. Gives it back if it has to [`linger`](Self::linger).
+    /// Serves a connection until it ends. Returns it if it has to [`linger`](Self::linger).
     pub async fn serve(
         &self,
         socket: TcpStream,
@@ -94,15 +94,14 @@ impl Connecting {
         };
         let socket = state.take_stream()?;
         if reset {
-            // The answer that the client does not take must not stay in the kernel.
+            // An answer that the client does not read must not stay in the kernel.
             let _ = socket.set_zero_linger();
             return None;
         }
         self.part(socket, state).await
     }
 
-    /// Drives a connection until it ends, or its client has used up its time. Whether it is to be
-    /// reset.
+    /// Drives a connection until it ends or a time limit of its client is exceeded. Returns whether it must be reset.
     async fn drive<S>(
         &self,
         mut connection: std::pin::Pin<&mut http1::Connection<ClientStream, S>>,
@@ -118,13 +117,13 @@ impl Connecting {
             state.wake(context.waker());
             loop {
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                    // A client that breaks off, or sends no HTTP: its own affair.
+                    // The client disconnected or did not send HTTP.
                     if let Err(error) = ended {
                         tracing::trace!(%error, "a connection ended early");
                     }
                     return Poll::Ready(false);
                 }
-                // Between requests, and in a head, the stream ends it.
+                // Between requests and within a head, the stream ends the connection.
                 let in_request =
                     !matches!(state.phase(), ConnectionPhase::Idle | ConnectionPhase::Head);
                 if !state.is_evicted() {
@@ -132,7 +131,7 @@ impl Connecting {
                 } else if state.is_stalled() {
                     return Poll::Ready(true);
                 } else if in_request {
-                    // Nothing is done before the body is there.
+                    // Nothing is changed before the body has arrived.
                     state.refuse_for(ProblemKind::Overloaded);
                     return Poll::Ready(false);
                 }
@@ -141,7 +140,7 @@ impl Connecting {
                     connection.as_mut().graceful_shutdown();
                     continue;
                 }
-                // Only brought forward here: it is put off when it is over, not with each request.
+                // The timer is only moved forward here. It is postponed when it fires, not with each request.
                 let deadline = state.deadline(&self.patience);
                 if let Some(deadline) = deadline
                     && deadline < clock.deadline()
@@ -172,11 +171,11 @@ impl Connecting {
         .await
     }
 
-    /// Says what is left to say, and closes our side of the connection.
+    /// Sends the remaining bytes and closes our side of the connection.
     async fn part(&self, mut socket: TcpStream, state: &ConnectionState) -> Option<TcpStream> {
         let refusal = state.take_refusal();
         let unread = refusal.is_some() || state.phase() != ConnectionPhase::Idle;
-        // It is about to go, and makes no room any sooner when it is told to.
+        // It is about to end, so it cannot be closed any sooner.
         state.enter(ConnectionPhase::Answered);
         if let Some(refusal) = refusal {
             let answer = self.service.refusal(refusal.kind, refusal.detail, refusal.request_id);
@@ -188,7 +187,7 @@ impl Connecting {
         (closed && unread && !state.is_client_closed()).then_some(socket)
     }
 
-    /// Gives the client the time to read the last answer.
+    /// Gives the client time to read the last answer.
     pub async fn linger(&self, mut socket: TcpStream) {
         if let Ok(_lingering) = self.lingering.try_acquire() {
             let _ = timeout(LINGER_TIME, read_away(&mut socket)).await;
@@ -196,8 +195,8 @@ impl Connecting {
     }
 }
 
-/// Answers a connection that is not served, when its client has begun to send: an answer before that
-/// would be none to most of them.
+/// Refuses a connection with an answer, after its client has begun to send, because most clients ignore an earlier
+/// answer.
 pub(super) async fn turn_away(mut socket: TcpStream, answer: &[u8]) {
     let _ = timeout(REFUSE_TIME, async {
         socket.readable().await?;
@@ -208,12 +207,12 @@ pub(super) async fn turn_away(mut socket: TcpStream, answer: &[u8]) {
     .await;
 }
 
-/// Reads bytes as the first ones of a connection, in one piece and byte by byte. For tests.
+/// Parses bytes as the beginning of a connection, in one piece and byte by byte. For tests.
 #[allow(clippy::panic)] // a fuzz target calls it
 pub(crate) fn read_request(bytes: &[u8]) {
     const HEAD_BYTES: usize = 16 * 1024;
     let Head::Complete { bytes: head, body } = inspect(bytes, HEAD_BYTES) else { return };
-    assert!(has_end(&bytes[..head], 0), "the end of a head is not seen");
+    assert!(has_end(&bytes[..head], 0), "the end of a head was not found");
     assert!(!matches!(inspect(&bytes[..head - 1], HEAD_BYTES), Head::Complete { .. }));
     let rest = &bytes[head..];
     let (mut at_once, mut in_parts) = (body, body);
@@ -225,7 +224,7 @@ pub(crate) fn read_request(bytes: &[u8]) {
         }
         passed = passed.and_then(|before| Ok(before + in_parts.pass(byte)?));
     }
-    assert_eq!(taken, passed, "the end of a body depends on how it arrives");
+    assert_eq!(taken, passed, "the end of a body depends on how it is split");
 }
 
 async fn read_away(socket: &mut TcpStream) -> io::Result<()> {
@@ -240,7 +239,7 @@ async fn read_away(socket: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// An answer as it goes through the wire, without hyper.
+/// An answer in its HTTP/1.1 form, without hyper.
 pub(super) fn wire(status: StatusCode, headers: &axum::http::HeaderMap, body: &[u8]) -> Vec<u8> {
     let reason = status.canonical_reason().unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();

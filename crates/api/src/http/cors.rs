@@ -1,4 +1,4 @@
-//! What web pages of other origins may do (<https://fetch.spec.whatwg.org/#http-cors-protocol>).
+//! The rules for web pages of other origins (<https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use tower_http::cors::CorsLayer;
 use super::request_id::X_REQUEST_ID;
 use crate::{idempotency, request::PREFER};
 
-/// How long a browser may remember that it was let in.
+/// How long a browser may cache a preflight answer.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// Lets in pages of these origins, which may also send the `further` headers; `None` if there are none. Never with cookies: nothing here goes by cookies.
+/// Allows pages of these origins, which may also send the `further` headers; `None` if there are no origins. Credentials
+/// are not allowed, because the API uses no cookies.
 pub fn cors<'o>(
     origins: impl IntoIterator<Item = &'o str>,
     further: &[HeaderName],
 ) -> Option<CorsLayer> {
-    // What is no header cannot be an origin either; the settings have seen to that.
+    // The settings have checked that each origin is a valid header value.
     let origins: Vec<HeaderValue> =
         origins.into_iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     if origins.is_empty() {

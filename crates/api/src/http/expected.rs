@@ -1,7 +1,8 @@
-//! What a request brings that its endpoint does not take. It is refused: it could mean something else than what would be done.
+//! Refuses parameters and bodies that an endpoint does not have, because ignoring them could change the meaning of a
+//! request.
 //!
-//! A query that is passed over shows all where a part was asked for, and a body that is passed over cancels a whole order
-//! where a line was meant.
+//! If an unknown filter were ignored, a list would show everything. If a body were ignored, a request to cancel one line
+//! would cancel the whole order.
 
 use std::time::Duration;
 
@@ -11,18 +12,17 @@ use hyper::body::Body as _;
 use super::route::Takes;
 use crate::problem::{FieldError, Problem};
 
-/// The most bytes of a body that says nothing, such as `{}`.
+/// The longest body that counts as empty, such as `{}`.
 const EMPTY_MAX: usize = 64;
 /// The most unknown parameters that one answer names.
 const NAMED_MAX: usize = 20;
-/// The longest name that is shown back, in bytes.
+/// The longest name in an answer, in bytes.
 const SHOWN_NAME_BYTES: usize = 64;
 
-/// Refuses parameters of the query that the endpoint does not have, and a body if it takes none. A body that arrives is
-/// waited for until `limit`.
+/// Refuses unknown query parameters, and a body if the endpoint has none. Waits for the body until `limit`.
 ///
 /// # Errors
-/// 422, with the names that there are.
+/// 422, with the known names.
 pub async fn check(
     request: Request<Body>,
     takes: &Takes,
@@ -43,7 +43,7 @@ pub async fn check(
     if says_nothing {
         return Ok(Request::from_parts(parts, Body::empty()));
     }
-    Err(Problem::body("must not be there: this operation takes none").and_close())
+    Err(Problem::body("must be empty, because this operation has no body").and_close())
 }
 
 fn check_query(query: &str, known: &[String]) -> Result<(), Problem> {
@@ -62,13 +62,13 @@ fn check_query(query: &str, known: &[String]) -> Result<(), Problem> {
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
 }
 
-/// What is said of a parameter that an endpoint does not have.
+/// The error for an unknown parameter.
 pub fn unknown(name: String, known: &[String]) -> FieldError {
-    let there_are = match known {
-        [] => "there are none".to_owned(),
-        known => format!("there are {}", known.join(", ")),
+    let known = match known {
+        [] => "it has none".to_owned(),
+        known => format!("the parameters are {}", known.join(", ")),
     };
-    FieldError::new(name, format!("is no parameter of the query here; {there_are}"))
+    FieldError::new(name, format!("is not a parameter of this operation; {known}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Accepting connections: how many, and what happens when there are too many.
+//! Accepts connections, and limits their number.
 
 use std::{
     fs::File,
@@ -30,42 +30,42 @@ use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 /// The limits of connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// How many may be open. For the next ones, some that wait for their clients are closed; where
-    /// there are none, they are answered with 503.
+    /// The most open connections. Further ones replace connections that wait for their clients; if there are none, they get
+    /// 503.
     pub connections: usize,
-    /// How many may wait for room, or be refused, at the same time; the next wait in the kernel. As many
-    /// that are closed may wait for their clients to have read the last answer.
+    /// The most connections that wait for room or are being refused at the same time; further ones wait in the kernel. The
+    /// same number may linger until their clients have read the last answer.
     pub waiting: usize,
-    /// How slow a client may be.
+    /// The time limits for clients.
     pub patience: Patience,
     /// The largest head of a request.
     pub head_bytes: usize,
-    /// For what is read and not yet a request.
+    /// The budget for incomplete requests.
     pub budget: &'static ByteBudget,
-    /// Who they are from.
+    /// The addresses of clients.
     pub clients: Arc<ClientAddresses>,
 }
 
-/// How long one may wait for room, and how often it is looked for.
+/// How long a connection may wait for room, and the time between two attempts.
 const ROOM_TIME: Duration = Duration::from_secs(1);
 const ROOM_INTERVAL: Duration = Duration::from_millis(50);
-/// How many connections may wait in the kernel to be accepted. When a sale opens, thousands come
-/// within a moment; one that finds no place is tried again by its client a second later.
+/// The most connections that wait in the kernel to be accepted. When a sale opens, thousands arrive at the same time. If
+/// there is no room, the client's kernel tries again a second later.
 const BACKLOG: u32 = 4096;
-/// How much of an answer that its client does not take may be in the kernel.
+/// The size of the send buffer in the kernel.
 const UNSENT_BYTES: u32 = 32 * 1024;
-/// How much of what a client sends may be in the kernel, about. It bounds how fast a large body comes
-/// from far away: so much in the time of a round trip.
+/// The approximate size of the receive buffer in the kernel. It limits the rate of a large body to this many bytes per
+/// round trip.
 const UNREAD_BYTES: u32 = 64 * 1024;
-/// Files that are kept open so that they can be closed when there are no more: what this process
-/// needs then besides new connections gets theirs.
+/// Reserved file descriptors. When the process has none left, these are closed, so that it can open files for purposes
+/// other than connections.
 const RESERVED_FILES: usize = 16;
-/// How long no connection is accepted after there were no files.
+/// How long no connection is accepted after the file descriptors ran out.
 const WITHOUT_FILES: Duration = Duration::from_millis(100);
-/// How long fewer connections are accepted after there were no files.
+/// How long fewer connections are accepted after the file descriptors ran out.
 const FEWER_FOR: Duration = Duration::from_secs(30);
 
-/// The public port, open.
+/// An open port.
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
@@ -77,7 +77,7 @@ impl Listener {
     /// Opens the port. Connections wait in the kernel until [`run`](Self::run).
     ///
     /// # Errors
-    /// The port is taken, or may not be opened.
+    /// The port is in use, or this user may not open it.
     pub fn bind(
         address: SocketAddr,
         limits: ConnectionLimits,
@@ -87,9 +87,9 @@ impl Listener {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // A server that is started again must not wait for the connections of its predecessor.
+        // So that a restarted server does not have to wait for old connections.
         socket.set_reuseaddr(true)?;
-        // Connections have it from here. The kernel would let it grow to megabytes for each of them.
+        // Connections inherit this. Otherwise the kernel would let it grow to megabytes for each of them.
         socket.set_recv_buffer_size(UNREAD_BYTES)?;
         socket.bind(address)?;
         let tcp = socket.listen(BACKLOG)?;
@@ -97,13 +97,13 @@ impl Listener {
         Ok(Self { tcp, address, limits, metrics })
     }
 
-    /// Where it listens: tells the port if 0 was asked for.
+    /// The local address, with the actual port if port 0 was requested.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves connections until `stop` ends, then closes the port. Gives back those that are
-    /// still open. Dropped before, it closes the port, and those that are open go on.
+    /// Serves connections until `stop` ends, then closes the port. Returns the connections that are still open. If dropped,
+    /// it closes the port, and open connections continue.
     pub async fn run(
         self,
         service: Arc<Service>,
@@ -120,7 +120,7 @@ impl Listener {
                 },
             }
         }
-        // A client that has connected already would see its connection reset.
+        // Otherwise, clients that have connected already would see a reset.
         while let Some(Ok((stream, from))) = self.tcp.accept().now_or_never() {
             accepting.open(stream, from).await;
         }
@@ -136,8 +136,7 @@ pub struct ConnectionsLeft {
 }
 
 impl ConnectionsLeft {
-    /// Lets each connection end after the request that it is at, and waits for that. Dropping the
-    /// future lets them go on.
+    /// Ends each connection after its current request, and waits for that. If the future is dropped, connections continue.
     pub async fn ended(self) {
         self.open.end();
         self.tasks.close();
@@ -150,9 +149,9 @@ struct Accepting {
     open: Arc<OpenConnections>,
     clients: Arc<ClientAddresses>,
     tasks: TaskTracker,
-    /// For connections.
+    /// Permits for connections.
     places: Arc<Semaphore>,
-    /// For connections that have none.
+    /// Permits for connections that wait for room.
     waiting: Arc<Semaphore>,
     ids: AtomicU64,
     metrics: Arc<HttpMetrics>,
@@ -182,8 +181,7 @@ impl Accepting {
     }
 
     async fn open(&self, stream: TcpStream, from: SocketAddr) {
-        // Without it, an answer may wait 40 ms for an acknowledgement. It fails only on a
-        // connection that is gone already.
+        // Otherwise an answer may wait 40 ms for an acknowledgement. This fails only if the connection has ended.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         let Ok(local) = stream.local_addr() else { return };
@@ -214,9 +212,9 @@ impl Accepting {
         self.tasks.spawn(serving.run(place));
     }
 
-    /// Serves it as soon as others have made room, or says that there is none.
+    /// Serves the connection as soon as there is room, or refuses it.
     async fn serve_later<C: Send + 'static>(&self, stream: TcpStream, client: Client, counted: C) {
-        // It is never closed.
+        // The semaphore is never closed.
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
         let place =
             make_room(Arc::clone(&self.open), Arc::clone(&self.places), Arc::clone(&self.metrics));
@@ -254,9 +252,9 @@ impl Accepting {
         self.connecting.service.refusal(kind, kind.explanation(), None)
     }
 
-    /// Says why it is not served, in bounded time and for a bounded number at once.
+    /// Refuses the connection, in limited time and for a limited number at once.
     async fn turn_away(&self, stream: TcpStream, kind: ProblemKind) {
-        // It is never closed.
+        // The semaphore is never closed.
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
         let answer = self.refusal(kind);
         self.tasks.spawn(async move {
@@ -265,8 +263,8 @@ impl Accepting {
         });
     }
 
-    /// Errors of one connection are passed over. Without files, connections have to end first: those
-    /// that wait for their clients are closed, and the next ones wait in the kernel meanwhile.
+    /// Errors of a single connection are ignored. If there are no file descriptors, connections that wait for their clients
+    /// are closed, and new ones wait in the kernel.
     async fn failed(&self, error: &io::Error) {
         let of_connection = matches!(
             error.kind(),
@@ -280,30 +278,30 @@ impl Accepting {
         self.files.spent(self.open.count());
         self.metrics.connections_evicted.inc_by(self.open.make_room() as u64);
         if self.files.may_log() {
-            tracing::error!(%error, "connections cannot be accepted; at most one a second is logged");
+            tracing::error!(%error, "connections cannot be accepted; logged at most once per second");
         }
         tokio::time::sleep(WITHOUT_FILES).await;
     }
 }
 
-/// Has others close until there is a place.
+/// Closes other connections until there is room.
 async fn make_room(
     open: Arc<OpenConnections>,
     places: Arc<Semaphore>,
     metrics: Arc<HttpMetrics>,
 ) -> Option<OwnedSemaphorePermit> {
-    // One place in the queue, or those who come later would get in first.
+    // Keeps its position in the queue, so that later connections are not served first.
     let mut place = std::pin::pin!(places.acquire_owned());
     loop {
         metrics.connections_evicted.inc_by(open.make_room() as u64);
         if let Ok(place) = tokio::time::timeout(ROOM_INTERVAL, place.as_mut()).await {
-            // It is never closed.
+            // The semaphore is never closed.
             return place.ok();
         }
     }
 }
 
-/// A connection that is about to be served.
+/// A connection that is ready to be served.
 struct AcceptedConnection {
     stream: TcpStream,
     client: Client,
@@ -314,7 +312,7 @@ struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    /// The place is free when nothing more is answered.
+    /// The permit is released after the last answer.
     async fn run<P>(self, place: P) {
         self.metrics.connections.inc();
         let entry = self.open.enter(self.id);
@@ -327,10 +325,10 @@ impl AcceptedConnection {
     }
 }
 
-/// What the port does when the process has no file descriptors left.
+/// Handles a lack of file descriptors.
 struct DescriptorReserve {
     reserved: parking_lot::Mutex<Vec<File>>,
-    /// How many connections may be open until [`Self::until`].
+    /// The most open connections until [`Self::until`].
     ceiling: AtomicUsize,
     until: parking_lot::Mutex<Option<Instant>>,
     logged: parking_lot::Mutex<Option<Instant>>,
@@ -354,14 +352,14 @@ impl DescriptorReserve {
         *self.reserved.lock() = files.collect();
     }
 
-    /// There are none: gives up the reserved ones, which are not for connections.
+    /// Closes the reserved file descriptors, because there are none left.
     fn spent(&self, connections: usize) {
         self.reserved.lock().clear();
         self.ceiling.store(connections.saturating_sub(RESERVED_FILES), Ordering::Relaxed);
         *self.until.lock() = Some(Instant::now() + FEWER_FOR);
     }
 
-    /// Whether one more connection may be open.
+    /// Whether another connection may be opened.
     fn allow(&self, connections: usize) -> bool {
         if connections < self.ceiling.load(Ordering::Relaxed) {
             return true;

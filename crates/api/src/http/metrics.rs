@@ -1,7 +1,7 @@
 //! Requests by route, method and status class.
 //!
-//! The child of each label set is looked up once and kept, so that a request costs a few atomic
-//! additions and hashes no label.
+//! The series of each label set is looked up once, so that a request costs a few atomic additions and no hashing of
+//! labels.
 
 use std::{ops::Deref, sync::OnceLock};
 
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::Route;
 use crate::byte_budget::ByteBudget;
 
-/// The labels of methods; what is none of the first is counted as the last.
+/// The labels of methods. Unknown methods are counted as the last one.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "other"];
 
-/// The labels of outcomes. `gone` is a client that did not wait for its answer.
+/// The labels of outcomes. `gone` means that the client did not wait for its answer.
 const STATUSES: [&str; 6] = ["gone", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// From 100 µs to 10 s, with 250 ms among them: the promise of the latency objective is a bucket.
+/// From 100 µs to 10 s. The target of the latency objective, 250 ms, is one of the buckets.
 const LATENCY: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
@@ -57,7 +57,7 @@ holdfast_telemetry::metrics! {
     }
 }
 
-/// The metrics of HTTP, with the series of each endpoint at hand.
+/// The metrics of HTTP, with the series of each endpoint.
 pub struct HttpMetrics {
     /// By route and method.
     endpoints: Vec<[EndpointMetrics; METHODS.len()]>,
@@ -79,16 +79,16 @@ struct EndpointMetrics {
 }
 
 impl HttpMetrics {
-    /// Makes and registers the metrics.
+    /// Creates and registers the metrics.
     ///
     /// # Errors
-    /// A name is registered already.
+    /// A name is already registered.
     pub fn new(registry: &Registry) -> Result<Self, metrics::Error> {
         let endpoints = (0..Route::count()).map(|_| Default::default()).collect();
         Ok(Self { endpoints, edge: EdgeMetrics::new(registry)? })
     }
 
-    /// Shows what is charged to the budgets of requests and answers, and counts what they refuse.
+    /// Exports the charges of the budgets of requests and answers, and counts their refusals.
     pub fn watch(
         &self,
         registry: &Registry,
@@ -105,7 +105,7 @@ impl HttpMetrics {
         });
     }
 
-    /// Begins to count a request.
+    /// Counts the start of a request.
     pub fn begin(&self, route: Route, method: &Method) -> RequestInFlight<'_> {
         self.in_flight.inc();
         let method = match *method {
@@ -119,7 +119,7 @@ impl HttpMetrics {
     }
 }
 
-/// A request that is being answered. Dropped without an answer, it counts as given up.
+/// A request in progress. If it is dropped without an answer, it counts as `gone`.
 pub struct RequestInFlight<'m> {
     metrics: &'m HttpMetrics,
     route: Route,

@@ -1,4 +1,4 @@
-//! The connections of a port, and which of them make room for others.
+//! The open connections of a port, and the selection of those that are closed to make room.
 
 use std::{
     collections::HashMap,
@@ -13,30 +13,29 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionState, Waits};
 
-/// The most that are closed at once to make room: looking at all of them costs time.
+/// The most connections that are closed at once, because a search through all connections takes time.
 const EVICTED_AT_ONCE: usize = 256;
-/// A connection that has had no request for so long is closed before those that are in the middle of
-/// one.
+/// A connection that has been idle for this time is closed before connections with an incomplete request.
 const LONG_IDLE_MS: u64 = 5_000;
-/// For so long a client may leave a request or an answer unfinished without being in the way.
+/// How long a connection with an incomplete request or an unread answer is not closed.
 const UNFINISHED_MS: u64 = 500;
-/// How often it is looked for room: where there is none, all of them are looked at for nothing.
+/// The shortest time between two searches, because an unsuccessful search reads all connections.
 const LOOK_MS: u64 = 20;
-/// For so long an idle connection is kept in any case.
+/// How long an idle connection is not closed.
 const IDLE_MS: u64 = 100;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct OpenConnections {
     epoch: Instant,
     all: Mutex<HashMap<u64, Arc<ConnectionState>>>,
-    /// How many were told to make room and are still there.
+    /// The number of selected connections that are still open.
     leaving: Arc<AtomicUsize>,
-    /// When it was last looked for room, in milliseconds.
+    /// The time of the last search, in milliseconds.
     looked: AtomicU64,
     ending: AtomicBool,
 }
 
-/// A connection that is among them until this is dropped.
+/// The registration of a connection, which ends on drop.
 pub(super) struct OpenConnection {
     id: u64,
     pub state: Arc<ConnectionState>,
@@ -54,7 +53,7 @@ impl OpenConnections {
         })
     }
 
-    /// Adds a connection; `id` must be its own.
+    /// Adds a connection with a unique `id`.
     pub fn enter(self: &Arc<Self>, id: u64) -> OpenConnection {
         let state = Arc::new(ConnectionState::new(self.epoch, Arc::clone(&self.leaving)));
         self.all.lock().insert(id, Arc::clone(&state));
@@ -64,12 +63,12 @@ impl OpenConnections {
         OpenConnection { id, state, among: Arc::clone(self) }
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub fn count(&self) -> usize {
         self.all.lock().len()
     }
 
-    /// Each ends after the request that it is at, those that come later included.
+    /// Ends each connection after its current request, including those that are added later.
     pub fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         for state in self.all.lock().values() {
@@ -77,8 +76,8 @@ impl OpenConnections {
         }
     }
 
-    /// Closes some of those that wait for their clients, the longest first, unless some are about to close. Returns how
-    /// many.
+    /// Closes some connections that wait for their clients, those with the longest wait first, unless some are being closed
+    /// already. Returns their number.
     pub fn make_room(&self) -> usize {
         if self.leaving.load(Ordering::Relaxed) > 0 {
             return 0;
@@ -86,7 +85,7 @@ impl OpenConnections {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.looked.load(Ordering::Relaxed);
         let due = now >= looked.saturating_add(LOOK_MS);
-        // One of those who want room looks.
+        // Only one waiting connection searches.
         if !due
             || self
                 .looked
@@ -111,7 +110,7 @@ impl OpenConnections {
                 })
                 .collect()
         };
-        // Enough for a while, and few where there are few.
+        // Enough for some time, but a small part of all connections.
         let wanted = (self.count() / 16).clamp(1, EVICTED_AT_ONCE);
         if waiting.len() > wanted {
             waiting.select_nth_unstable_by_key(wanted, |(order, _)| *order);
@@ -127,7 +126,7 @@ impl OpenConnections {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        // Nobody chooses it after this.
+        // It cannot be selected after this.
         self.among.all.lock().remove(&self.id);
         self.state.stay();
     }
@@ -149,14 +148,14 @@ mod tests {
         let first = open.enter(1);
         pass(50).await;
         assert_eq!(open.make_room(), 0);
-        assert!(!first.state.is_evicted(), "a connection gets the time to send something");
+        assert!(!first.state.is_evicted(), "a connection gets time to send bytes");
         pass(100).await;
         let second = open.enter(2);
         pass(200).await;
         assert_eq!(open.make_room(), 1);
         assert!(first.state.is_evicted() && !second.state.is_evicted());
         assert_eq!(open.make_room(), 0);
-        assert!(!second.state.is_evicted(), "the first is about to go");
+        assert!(!second.state.is_evicted(), "the first is about to end");
         drop(first);
         pass(LOOK_MS).await;
         assert_eq!(open.make_room(), 1);

@@ -1,10 +1,10 @@
-//! How many connections the limit of open files allows.
+//! The number of connections that the limit of open files allows.
 
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The fewest connections that are worth a start.
+/// The fewest connections with which the server starts.
 const FEWEST: usize = 16;
 
 /// The limit of open files is too low.
@@ -19,25 +19,24 @@ pub struct TooFewFiles {
     limit: usize,
 }
 
-/// How many connections may be open.
+/// The number of possible connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
-    /// So many.
+    /// The most open connections.
     pub connections: usize,
-    /// So many more may wait for room, or be refused; and as many may be closed but for what their
-    /// clients still send.
+    /// The most connections that wait for room or are being refused. The same number may linger.
     pub waiting: usize,
-    /// By this limit of open files.
+    /// The limit of open files.
     pub limit: usize,
 }
 
-/// Raises this process's limit of open files as far as it may go, and gives back how many of the
-/// `wanted` connections there can be where `others` files are needed besides.
+/// Raises this process's limit of open files as far as possible. Returns how many of the `wanted` connections fit besides
+/// `others` open files.
 ///
 /// # Errors
-/// There can be hardly any.
+/// Too few connections fit.
 pub fn fit_connections(wanted: usize, waiting: usize, others: usize) -> Result<Fit, TooFewFiles> {
-    // Where it cannot be raised, it is what it is.
+    // If it cannot be raised, the current limit applies.
     let limit = raise().unwrap_or(usize::MAX);
     fit(wanted, waiting, others, limit)
 }
@@ -50,7 +49,7 @@ fn raise() -> io::Result<usize> {
 
 fn fit(wanted: usize, waiting: usize, others: usize, limit: usize) -> Result<Fit, TooFewFiles> {
     let free = limit.saturating_sub(others);
-    // Where there are few, most of them are for connections.
+    // If there are few files, most of them are used for connections.
     let waiting = waiting.min(free / 16);
     let connections = wanted.min(free - 2 * waiting);
     if connections < wanted.min(FEWEST) {

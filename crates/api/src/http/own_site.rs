@@ -1,9 +1,9 @@
-//! What web pages may do where nobody is asked for a key.
+//! Refuses web pages of other sites if requests need no key.
 //!
-//! A browser on a developer's machine reaches the server's ports, and a page of any site can have it
-//! send requests there. Two ways are closed here: requests that come from pages of other sites
-//! (`Origin` and `Sec-Fetch-Site`, <https://www.w3.org/TR/fetch-metadata/>), and pages whose own name is
-//! made to lead here (DNS rebinding), which a browser takes for ours and which `Host` gives away.
+//! A browser on a developer's machine can reach the server's ports, and a page of any site can make it send requests. This
+//! module refuses requests of other sites' pages (`Origin` and `Sec-Fetch-Site`,
+//! <https://www.w3.org/TR/fetch-metadata/>), and requests of pages whose host name was made to resolve to this server (DNS
+//! rebinding), which `Host` reveals.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,7 +16,7 @@ use holdfast_telemetry::settings::MustBe;
 use super::Client;
 use crate::problem::{Problem, ProblemKind};
 
-/// The name of a host, without a port.
+/// A host name without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 
@@ -29,23 +29,23 @@ impl FromStr for HostName {
             Ok(Self(text.trim_end_matches('.').to_ascii_lowercase()))
         } else {
             Err(MustBe::new(
-                "must be names of hosts such as shop.example, without ports and with commas between them",
+                "must be host names such as shop.example, without ports and separated by commas",
             ))
         }
     }
 }
 
-/// The names of this server, and the pages that it knows.
+/// The names of this server, and the allowed origins.
 #[derive(Clone, Debug, Default)]
 pub struct OwnSite {
-    /// Besides the names and addresses of this host itself.
+    /// Names besides localhost and the addresses of this host.
     pub hosts: Vec<HostName>,
-    /// Of pages that may call from elsewhere, too.
+    /// Origins of other sites that are allowed.
     pub origins: Vec<String>,
 }
 
 impl OwnSite {
-    /// Refuses a request that a page of another site may have sent.
+    /// Refuses a request that may come from a page of another site.
     ///
     /// # Errors
     /// 403.
@@ -56,7 +56,7 @@ impl OwnSite {
     ) -> Result<(), Problem> {
         let header = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
         let host = uri.authority().map(Authority::as_str).or(header);
-        // Only HTTP/1.0 has none, which no browser speaks.
+        // Only HTTP/1.0 requests have no `Host`, and browsers do not use HTTP/1.0.
         if let Some(host) = host
             && !self.is_ours(name_of(host), client.local)
         {
@@ -104,7 +104,7 @@ impl OwnSite {
     }
 }
 
-/// Without the port.
+/// The host without the port.
 fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

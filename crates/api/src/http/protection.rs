@@ -1,30 +1,30 @@
-//! Headers that keep a browser from doing more with an answer than it is meant for, by OWASP's REST security
-//! cheat sheet: <https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html>.
+//! Security headers for browsers, as recommended in OWASP's REST security cheat sheet:
+//! <https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html>.
 //!
-//! `Strict-Transport-Security` is not among them: TLS ends before this server, at a proxy that
-//! knows for which names it holds.
+//! `Strict-Transport-Security` is not included: a proxy in front of this server terminates TLS, and knows the names for
+//! which the header is correct.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::Route;
 
-/// An answer to a program has nothing to load, and is no part of a page.
+/// For API answers, which load nothing and are not embedded.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-/// Swagger UI has its pictures in its style, and styles in its elements.
+/// For Swagger UI, which has images in its style sheet and inline styles.
 const OWN_PAGE: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
-/// The console loads its own files and asks its own server.
+/// For the console, which loads its own files and calls its own server.
 const CONSOLE: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
-/// What is JSON must never be run as anything else.
+/// The content type must not be guessed.
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
-/// Addresses of pages here are nobody else's concern.
+/// Other sites must not see addresses of this server.
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
-/// Adds them to an answer.
+/// Adds the headers to an answer.
 pub(super) fn protect(headers: &mut HeaderMap, route: Route) {
     let policy = match route {
         Route::DOCS => OWN_PAGE,

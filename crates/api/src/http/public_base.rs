@@ -1,9 +1,9 @@
-//! The address by which clients reach the API, where it is not the server's own.
+//! The URL of the API for its clients, if it is not the server's own address.
 //!
-//! A proxy may have another name, another scheme, and a prefix that it strips from the path. What leads back to the API
-//! (`Location`, `Link`, redirects, the OpenAPI document's `servers`) begins with this base then: with
-//! `HOLDFAST_PUBLIC_URL`, or with what a proxy in `HOLDFAST_TRUSTED_PROXIES` says in `X-Forwarded-Proto`,
-//! `X-Forwarded-Host` and `X-Forwarded-Prefix`. Nobody else is believed.
+//! A proxy may have another name and scheme, and a prefix that it strips from the path. URLs of the API in answers
+//! (`Location`, `Link`, redirects, the OpenAPI document's `servers`) then begin with this base: `HOLDFAST_PUBLIC_URL`, or
+//! `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix` of a proxy in `HOLDFAST_TRUSTED_PROXIES`. These headers
+//! are ignored from any other client.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use holdfast_telemetry::settings::MustBe;
 
 use super::Client;
 
-/// What stands before the path of each address: a scheme and a host, a prefix, or all of them. Never with a slash at its end.
+/// The beginning of each URL: a scheme and a host, a prefix, or both. It has no slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicBase(String);
 
@@ -21,7 +21,7 @@ impl FromStr for PublicBase {
 
     fn from_str(text: &str) -> Result<Self, MustBe> {
         let must =
-            || MustBe::new("must be an address such as https://shop.example/api, without a query");
+            || MustBe::new("must be a URL such as https://shop.example/api, without a query");
         let uri: Uri = text.parse().map_err(|_| must())?;
         let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
         let host = uri.authority().filter(|host| !host.as_str().contains('@'));
@@ -36,19 +36,19 @@ impl FromStr for PublicBase {
 }
 
 impl PublicBase {
-    /// As text.
+    /// The base as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What a trusted proxy says of a request, if it says anything.
+    /// The base in the headers of a trusted proxy, if there are any.
     pub fn forwarded(client: &Client, headers: &HeaderMap) -> Option<Self> {
         if !client.is_proxy {
             return None;
         }
         let said = |name: &'static str| {
             let value = headers.get(HeaderName::from_static(name))?.to_str().ok()?;
-            // The first of several proxies is the one that the client has spoken to.
+            // The first of several proxies is the one that the client has connected to.
             value.split(',').next().map(str::trim).filter(|value| !value.is_empty())
         };
         let prefix = said("x-forwarded-prefix").and_then(prefix).unwrap_or_default();
@@ -63,7 +63,7 @@ impl PublicBase {
         (!base.is_empty()).then_some(Self(base))
     }
 
-    /// Puts it before the addresses in an answer's headers that begin with this server's root.
+    /// Adds the base to the headers of an answer with an absolute path.
     pub fn complete(&self, headers: &mut HeaderMap) {
         for (name, lead) in [(header::LOCATION, ""), (header::LINK, "<")] {
             let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else {
@@ -79,7 +79,7 @@ impl PublicBase {
     }
 }
 
-/// A prefix of paths, without the slash at its end.
+/// A path prefix without a slash at its end.
 fn prefix(path: &str) -> Option<&str> {
     let bare = path.trim_end_matches('/');
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+=:@".contains(&byte);

@@ -1,14 +1,14 @@
-//! The id of a request: in its answer's header, in its problem, in its log lines.
+//! The id of a request, which is in the answer's header, in problems and in log lines.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-/// The header, in and out.
+/// The header of requests and answers.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken from a client.
+/// The longest id that is accepted from a client.
 const MAX_BYTES: usize = 128;
 
 /// The id of one request: printable ASCII.
@@ -16,19 +16,19 @@ const MAX_BYTES: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// As text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Both ways to make one allow printable ASCII only.
+        // Every id is printable ASCII.
         self.0.to_str().unwrap_or_default()
     }
 
-    /// For the answer's header.
+    /// The id as a header value.
     pub fn into_header(self) -> HeaderValue {
         self.0
     }
 }
 
-/// Makes ids: unlike those of any other process, and a counter.
+/// Creates ids from a prefix, which is unique for each process, and a counter.
 #[derive(Debug)]
 pub struct RequestIds {
     process: [u8; 16],
@@ -43,7 +43,7 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    /// The id that the client gave, if it is one, and else a new one.
+    /// The id of the client if it is valid, or else a new one.
     pub fn take_or_make(&self, headers: &HeaderMap) -> RequestId {
         match headers.get(X_REQUEST_ID) {
             Some(given) if is_valid(given.as_bytes()) => RequestId(given.clone()),
@@ -57,7 +57,7 @@ impl RequestIds {
         id.extend_from_slice(&self.process);
         id.push(b'-');
         id.extend_from_slice(&hex(self.next.fetch_add(1, Ordering::Relaxed)));
-        // Hexadecimal digits and a hyphen always make a header value.
+        // Hexadecimal digits and a hyphen are always a valid header value.
         let value = HeaderValue::from_maybe_shared(Bytes::from(id));
         RequestId(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
     }

@@ -14,21 +14,21 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{RequestId, Route};
 
-/// The trace of a request, if it has one. Most have none: they make no span, here or anywhere.
+/// The trace of a request, if it has one. Requests without a trace create no spans.
 pub struct RequestTrace {
     span: Span,
     id: Option<TraceId>,
 }
 
 impl RequestTrace {
-    /// Decides whether the request has a trace, and begins its span if so.
+    /// Decides whether the request has a trace, and starts its span.
     pub fn begin(request: &Request<Body>, route: Route, id: &RequestId) -> Self {
         let traceparent = request.headers().get(TRACEPARENT);
         let parent = match traces::begin(traceparent.and_then(|value| value.to_str().ok())) {
             Decision::Unsampled(id) => return Self { span: Span::none(), id },
             Decision::Sampled(parent) => parent,
         };
-        // The names are those of OpenTelemetry's semantic conventions, where it has one.
+        // The names follow OpenTelemetry's semantic conventions where possible.
         let span = tracing::info_span!(
             "request",
             otel.name = format!("{} {}", request.method(), route.label()),
@@ -47,12 +47,12 @@ impl RequestTrace {
         Self { span, id: Some(id) }
     }
 
-    /// The span that the work on the request is done in.
+    /// The span of the request.
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// The id of the trace, or that of a caller who wants none.
+    /// The id of the trace, even if the caller decided not to sample it.
     pub fn id(&self) -> Option<TraceId> {
         self.id
     }
@@ -62,9 +62,9 @@ impl RequestTrace {
         if self.span.is_none() {
             return;
         }
-        // An integer in the export, which only this type of number is.
+        // Only this type is exported as an integer.
         self.span.record("http.response.status_code", i64::from(status.as_u16()));
-        // What the client did wrong is no error of the server's.
+        // A client error is not an error of the server's span.
         if status.is_server_error() {
             self.span.record("error.type", status.as_str());
             self.span.set_status(Status::error(""));

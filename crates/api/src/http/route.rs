@@ -1,7 +1,7 @@
-//! Which route a path belongs to: the label under which a request is counted, and what access each method needs.
+//! Finds the route of a path: the label for metrics, and the access that each method needs.
 //!
-//! The table is made from the endpoints, once. A path is found in it with a few comparisons and without an allocation, in
-//! the order in which the endpoints are listed.
+//! The table is created once from the endpoints. A lookup needs a few comparisons in the order of the endpoints, and no
+//! allocation.
 
 use std::sync::LazyLock;
 
@@ -14,11 +14,11 @@ use crate::{
     routes,
 };
 
-/// A path's template, or what is no endpoint.
+/// The template of a path, or a label for paths that are not endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route(usize);
 
-/// Labels of what is no endpoint, in the order of their numbers.
+/// The labels of paths that are not endpoints, in the order of their numbers.
 const OTHERS: [&str; 3] = ["/docs", "unmatched", "/console"];
 
 static PATHS: LazyLock<Vec<Path>> = LazyLock::new(|| paths(routes::all()));
@@ -27,9 +27,9 @@ static PATHS: LazyLock<Vec<Path>> = LazyLock::new(|| paths(routes::all()));
 #[derive(Debug)]
 struct Path {
     template: &'static str,
-    /// What stands before the part that varies, or all of it.
+    /// The path before the variable part, or the whole path.
     prefix: &'static str,
-    /// What stands after the part that varies; `None` where no part does.
+    /// The path after the variable part; `None` if there is no variable part.
     suffix: Option<&'static str>,
     label: &'static str,
     methods: Vec<Served>,
@@ -43,12 +43,12 @@ struct Served {
     takes: Takes,
 }
 
-/// What an endpoint takes besides its path.
+/// The parameters and the body of an endpoint.
 #[derive(Debug)]
 pub struct Takes {
-    /// The names of the parameters of its query.
+    /// The names of the query parameters.
     pub query: Vec<String>,
-    /// Whether it takes a body.
+    /// Whether it has a body.
     pub body: bool,
 }
 
@@ -63,7 +63,7 @@ impl From<BoundEndpoint> for (&'static str, Served) {
     }
 }
 
-/// Paths without a part that varies come first: `/dead-letters/replay` is not `/dead-letters/{id}`.
+/// Paths without a variable part come first: `/dead-letters/replay` is not `/dead-letters/{id}`.
 fn paths(endpoints: Vec<BoundEndpoint>) -> Vec<Path> {
     let mut paths: Vec<Path> = Vec::new();
     for endpoint in endpoints {
@@ -88,7 +88,7 @@ impl Path {
         Self { template, prefix, suffix, label, methods: vec![method] }
     }
 
-    /// The endpoint for a method; HEAD is a GET whose answer has no body.
+    /// The endpoint for a method. HEAD is handled like GET.
     fn served(&self, method: &Method) -> Option<&Served> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.methods.iter().find(|served| served.method == *method)
@@ -108,17 +108,17 @@ impl Path {
 impl Route {
     /// `/`, `/docs` and below, `/redoc`, `/openapi.json`, `/problems` and below
     pub const DOCS: Self = Self(0);
-    /// What is nowhere.
+    /// Paths that do not exist.
     pub const UNMATCHED: Self = Self(1);
     /// `/console` and below, on the admin port
     pub const CONSOLE: Self = Self(2);
 
-    /// How many there are.
+    /// The number of routes.
     pub fn count() -> usize {
         OTHERS.len() + PATHS.len()
     }
 
-    /// The route of a path, with or without a slash at its end.
+    /// The route of a path. A slash at the end is ignored.
     pub fn of(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
         if let Some(at) = PATHS.iter().position(|known| known.has(path)) {
@@ -138,7 +138,7 @@ impl Route {
         }
     }
 
-    /// Whether it is answered on this port.
+    /// Whether this port serves the route.
     pub fn is_on(self, surface: Surface) -> bool {
         let Some(path) = self.path() else {
             return self != Self::CONSOLE || surface == Surface::Admin;
@@ -146,7 +146,7 @@ impl Route {
         path.methods.iter().any(|served| surface.has(&served.method, served.access))
     }
 
-    /// Who may send such a request. A method that the path does not have needs what a change needs there.
+    /// The access that the request needs. An unsupported method needs the same access as a change.
     pub fn access(self, method: &Method) -> Access {
         let Some(path) = self.path() else { return Access::Open };
         let change = || path.methods.iter().find(|served| served.method != Method::GET);
@@ -154,13 +154,13 @@ impl Route {
         needed.map_or(Access::Open, |served| served.access)
     }
 
-    /// What the endpoint of such a request takes, if there is one on this port.
+    /// The parameters and body of the endpoint, if there is one on this port.
     pub fn takes(self, method: &Method, surface: Surface) -> Option<&'static Takes> {
         let served = self.path()?.served(method)?;
         surface.has(&served.method, served.access).then_some(&served.takes)
     }
 
-    /// Its number, below [`Self::count`].
+    /// The number of the route, less than [`Self::count`].
     pub fn index(self) -> usize {
         self.0
     }

@@ -1,7 +1,7 @@
-//! What happens around every request: its id, its trace, its time limit, panics, problems, metrics.
+//! Handles every request: its id, trace and time limit, panics, problems and metrics.
 //!
-//! One plain function and no stack of middleware: each layer of one costs an allocation and a
-//! dynamic call per request, and this runs a hundred thousand times a second.
+//! This is a plain function instead of a stack of middleware, because each layer would cost an allocation and a dynamic
+//! call per request, and it runs up to a hundred thousand times per second.
 
 use std::{
     convert::Infallible,
@@ -48,47 +48,47 @@ use crate::{
     routes::{orders, products},
 };
 
-/// How every request is treated.
+/// The settings of a port.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// The longest that an answer may take, from the end of the headers.
+    /// The longest time from the end of the headers to the answer.
     pub request_timeout: Duration,
-    /// The port that it answers on.
+    /// The port.
     pub surface: Surface,
-    /// For answers that are not yet sent.
+    /// The budget for answers that have not been sent.
     pub answers: &'static ByteBudget,
-    /// Who requests are from.
+    /// The addresses of clients.
     pub clients: Arc<ClientAddresses>,
-    /// Where nobody is asked for a key: what keeps pages of other sites out.
+    /// The check of web pages, if requests need no key.
     pub own_site: Option<OwnSite>,
-    /// The address by which clients reach the API, if it is set.
+    /// The URL of the API for its clients, if it is set.
     pub public_url: Option<PublicBase>,
 }
 
-/// An answer of so many bytes is kept without a charge.
+/// The size up to which an answer is not charged to the budget.
 const FREE_ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Answers requests by a router. Shared by all connections.
+/// Answers requests with a router. Shared by all connections.
 pub struct Service {
     app: App,
     router: Router,
-    /// The routes of the endpoints that are called directly; orders only where they are placed.
+    /// The routes of the endpoints that are called directly; orders only on the port where they are placed.
     orders: Option<Route>,
     product: Route,
     metrics: Arc<HttpMetrics>,
     settings: ServiceSettings,
     guard: Arc<Guard>,
-    /// Lets web pages of other origins in.
+    /// The CORS rules.
     cors: Option<CorsLayer>,
     ids: RequestIds,
-    /// Whether each connection is to be closed with its next answer.
+    /// Whether each connection is closed after its next answer.
     closing: AtomicBool,
-    /// When a 503 was last logged: a database that is down must not fill the disk with logs.
+    /// The time at which a 503 was last logged, so that an outage does not fill the log.
     logged: Mutex<Option<Instant>>,
 }
 
 impl Service {
-    /// Puts the treatment of every request around the routes.
+    /// Wraps the router.
     pub fn new(
         app: App,
         metrics: Arc<HttpMetrics>,
@@ -115,8 +115,8 @@ impl Service {
         }
     }
 
-    /// From now on, each connection is closed with its next answer, which says so. A client that keeps its
-    /// connection learns in time that it must go elsewhere, and sends nothing into one that closes at that moment.
+    /// Closes each connection after its next answer, which has `Connection: close`. Clients with open connections are
+    /// notified in time, and do not send a request on a connection that is being closed.
     pub fn close_connections(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ impl Service {
         }
     }
 
-    /// The bytes of an answer to a request that no route sees, after which its connection ends.
+    /// The bytes of an answer without routing, after which the connection ends.
     pub(super) fn refusal(
         &self,
         kind: ProblemKind,
@@ -181,7 +181,7 @@ impl Service {
         let trace = RequestTrace::begin(&request, route, &id);
         let about =
             holdfast_telemetry::RequestContext { id: id.into_header(), trace_id: trace.id() };
-        // Pinned here, so that the large future is not moved from wrapper to wrapper.
+        // Pinned here, so that the large future is not moved.
         let guarded = pin!(self.counted(request, route, client).instrument(trace.span().clone()));
         let mut scoped = pin!(REQUEST.scope(about, caught(guarded)));
         let limit = self.settings.request_timeout;
@@ -189,7 +189,7 @@ impl Service {
         let about = scoped.as_mut().take_value();
         let mut response = match answered {
             Ok(Ok(response)) => response,
-            // The panic's message and place are in the log already: `serve` sees to that.
+            // The panic hook in `serve` has logged the message and the location.
             Ok(Err(_panic)) => Problem::new(ProblemKind::Internal).into_response(),
             Err(_elapsed) => Problem::new(ProblemKind::Timeout).into_response(),
         };
@@ -216,14 +216,13 @@ impl Service {
         Ok(response)
     }
 
-    /// The route of a path, if it is answered on this port.
+    /// The route of a path, if this port serves it.
     fn route(&self, path: &str) -> Route {
         let route = Route::of(path);
         if route.is_on(self.settings.surface) { route } else { Route::UNMATCHED }
     }
 
-    /// Lets through what comes from a page of ours, or from none, and no more than each client of a
-    /// proxy may have.
+    /// Refuses pages of other sites, and too many concurrent requests of a proxy's client.
     async fn counted(&self, request: Request<Body>, route: Route, client: &Client) -> Response {
         let access = route.access(request.method());
         if let Some(site) = self.settings.own_site.as_ref().filter(|_| !is_probe(route, access)) {
@@ -238,7 +237,7 @@ impl Service {
         }
     }
 
-    /// Charges a large answer until it is sent. Where there are too many of them, it is dropped.
+    /// Charges a large answer until it is sent. If the budget has no room, the answer is replaced.
     fn charge(&self, response: &mut Response) {
         let bytes = response.body().size_hint().lower();
         if bytes <= FREE_ANSWER_BYTES {
@@ -256,7 +255,7 @@ impl Service {
         }
     }
 
-    /// Lets through what the guard lets through.
+    /// Checks access and the rate limit.
     async fn guarded(&self, mut request: Request<Body>, route: Route, access: Access) -> Response {
         let caller = match self.guard.check(access, request.headers()) {
             Ok(caller) => caller,
@@ -276,9 +275,8 @@ impl Service {
         response
     }
 
-    /// The two endpoints that a flash sale consists of are called directly, which saves the
-    /// router's allocations and a tenth of a request's instructions; the router leads to the very
-    /// same functions.
+    /// Calls the two most important endpoints of a flash sale directly. This saves the router's allocations and a tenth of
+    /// the instructions of a request. The router calls the same functions.
     async fn dispatch(&self, request: Request<Body>, route: Route, caller: Caller) -> Response {
         let request = match route.takes(request.method(), self.settings.surface) {
             Some(takes) => match expected::check(request, takes, self.app.body.time).await {
@@ -309,8 +307,8 @@ impl Service {
         }
     }
 
-    /// Gives an error its problem as body, and logs what is ours to mend. A probe that is told that the process is
-    /// not ready is no refused request, and what makes it not ready has a line of its own.
+    /// Adds the body of a problem to an error, and logs errors of the server. A readiness probe that fails is not logged
+    /// here, because the reason is logged elsewhere.
     fn explain(&self, response: &mut Response, id: Option<&HeaderValue>, probe: bool) {
         let problem = response
             .extensions_mut()
@@ -319,13 +317,13 @@ impl Service {
         problem.write(response, id.and_then(|id| id.to_str().ok()).unwrap_or_default());
         let because = || problem.cause().map(|cause| tracing::field::display(Chain(cause)));
         if problem.kind() == ProblemKind::Internal {
-            // Without a cause it was a panic, which has a line of its own just before this one.
+            // Without a cause it was a panic, which was logged just before.
             tracing::error!(error = because(), "a request failed");
         } else if response.status().is_server_error() && !probe && self.may_log() {
             tracing::warn!(
                 problem = problem.kind().uri(),
                 error = because(),
-                "requests are refused; at most one a second is logged"
+                "requests are refused; logged at most once per second"
             );
         }
     }
@@ -341,24 +339,23 @@ impl Service {
     }
 }
 
-/// Whether a request asks for the state of the process, which is told to everybody.
+/// Whether a request asks for the state of the process, which needs no key.
 fn is_probe(route: Route, access: Access) -> bool {
     access == Access::Open && !matches!(route, Route::DOCS | Route::CONSOLE | Route::UNMATCHED)
 }
 
-/// The outcome of `future`, or `Err` if it panics. It must not be polled again then.
+/// The output of `future`, or `Err` if it panics. It must not be polled again after a panic.
 async fn caught<F: Future>(mut future: Pin<&mut F>) -> std::thread::Result<F::Output> {
     poll_fn(|context| {
-        // Broken state cannot be seen afterwards: what a request shares with others is behind
-        // locks and channels that survive a panic.
+        // No broken state is visible after a panic, because shared state is behind locks and channels that survive it.
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
             .map_or_else(|panic| Poll::Ready(Err(panic)), |poll| poll.map(Ok))
     })
     .await
 }
 
-/// Each route answers with and without a slash at its end; clients that were written for the
-/// reference API use both, and a redirect would lose the body of a POST.
+/// A slash at the end of a path is optional. Clients of the reference API use both forms, and a redirect would lose the
+/// body of a POST.
 fn without_last_slash(uri: &Uri) -> Uri {
     let path = uri.path();
     let path = path.strip_suffix('/').unwrap_or(path);

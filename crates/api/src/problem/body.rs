@@ -17,45 +17,45 @@ use crate::shown_time::ShownTime;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
-    /// Which type of problem; leads to its explanation.
+    /// The type of the problem: a link to its explanation.
     #[schema(example = "/problems/validation")]
     r#type: &'a str,
-    /// The type in a few words.
+    /// The title of the type.
     #[schema(example = "Invalid request")]
     title: &'a str,
     /// The HTTP status.
     #[schema(example = 422)]
     status: u16,
-    /// What is wrong with this very request.
+    /// What is wrong with this request.
     #[schema(example = "quantity must be between 1 and 1000")]
     detail: &'a str,
-    /// The same as in the header `X-Request-Id`; finds the server's log lines.
+    /// The request id, as in the header `X-Request-Id` and in the server's log.
     #[schema(example = "7f3a5c1e-000000000000002a")]
     request_id: &'a str,
     /// Each wrong field of an invalid request.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false)]
     errors: &'a [FieldError],
-    /// The product that it is about.
+    /// The id of the product that the problem is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     product_id: Option<i64>,
-    /// With too little stock: the units left. With a sale's limit: what is left of it for the customer.
+    /// For `not-enough-stock`: the units left. For `over-limit`: the units that the customer can still order.
     #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<i64>,
-    /// With a sale's limit for each customer: the units that one gets.
+    /// For `over-limit`: the most units for each customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    /// With a price that has changed: what one unit costs now; from a hold, what it cost when the hold was made.
+    /// For `price-changed`: the current price of one unit, or the price of the hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     current_price: Option<f64>,
-    /// With a sale that is not open yet: when it will be, unless it is held back.
+    /// For `sale-not-open`: the time at which the sale opens; absent if the sale is held back.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00.123456Z")]
     starts_at: Option<ShownTime>,
-    /// With a version conflict: the product's version now.
+    /// For `version-conflict`: the current version of the product.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
-    /// With an order or a hold in another state than the request needs: its state.
+    /// For `order-moved`, `order-may-be-fulfilled` and `hold-ended`: the state of the order or hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "processing")]
     state: Option<&'a str>,
@@ -81,7 +81,7 @@ impl Problem {
         }
     }
 
-    /// The body of an answer with such a problem, for the document; `wrong` is what a wrong request is told.
+    /// An example body for the document; `wrong` are the wrong fields of the example.
     pub fn example(kind: ProblemKind, wrong: &[FieldError]) -> serde_json::Value {
         let problem = match kind {
             ProblemKind::Validation => Self::validation(wrong.to_vec()),
@@ -98,12 +98,11 @@ impl Problem {
             ProblemKind::HoldEnded => Self::wrong_state(kind, "expired", kind.explanation()),
             _ => Self::new(kind),
         };
-        // No type of ours has keys that are not texts.
+        // All keys of our types are strings.
         serde_json::to_value(problem.to_body("7f3a5c1e-000000000000002a")).unwrap_or_default()
     }
 
-    /// Puts the problem's body into `answer`, keeping the headers that are there.
-    /// Gives it, too.
+    /// Puts the problem's body into `answer`, and keeps its headers.
     pub fn write(&self, answer: &mut Response, request_id: &str) -> Bytes {
         let inner = &*self.0;
         *answer.status_mut() = inner.kind.status();
@@ -114,7 +113,7 @@ impl Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if inner.kind == ProblemKind::Unauthorized {
-            // RFC 6750, section 3; that it says no more is deliberate.
+            // RFC 6750, section 3. It deliberately contains no error code.
             let challenge = HeaderValue::from_static("Bearer realm=\"holdfast\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }

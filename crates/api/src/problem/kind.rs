@@ -51,47 +51,47 @@ kinds! {
     Unauthorized: "unauthorized", UNAUTHORIZED, "Unauthorized",
         "The request has no valid key or token. Send one with `Authorization: Bearer …`.";
     Forbidden: "forbidden", FORBIDDEN, "Forbidden",
-        "The key or token is valid, but does not allow this; `detail` tells why.";
+        "The key or token is valid but does not allow this; `detail` has the reason.";
     TooManyRequests: "too-many-requests", TOO_MANY_REQUESTS, "Too many requests",
-        "The key or token has sent more requests in this second than it may. Nothing was changed: try again after `Retry-After`.";
+        "The key or token has exceeded its limit of requests per second. Nothing was changed. Try again after `Retry-After`.";
     TooManyConnections: "too-many-connections", TOO_MANY_REQUESTS, "Too many connections from one address",
-        "Your address has as many connections, or requests at the same time, as one address may have. Nothing was changed: use fewer, or try again after `Retry-After`.";
+        "Your address has reached its limit of connections or concurrent requests. Nothing was changed. Use fewer, or try again after `Retry-After`.";
     NotFound: "not-found", NOT_FOUND, "Not found",
         "There is nothing at this address.";
     MethodNotAllowed: "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed",
-        "This address does not have the method; the header `Allow` lists those that it has.";
+        "This address does not support the method; the header `Allow` lists the supported methods.";
     SlowRequest: "slow-request", REQUEST_TIMEOUT, "Request timeout",
         "The headers or the body did not arrive in time. Nothing was changed.";
     NotEnoughStock: "not-enough-stock", CONFLICT, "Not enough stock",
-        "Fewer units are left than the request asks for; `left` tells how many. Nothing was changed.";
+        "Fewer units are left than the request needs; `left` is their number. Nothing was changed.";
     SaleNotOpen: "sale-not-open", CONFLICT, "Sale not open yet",
-        "The product is in a flash sale that is not open; `starts_at` tells when it opens, by the database's clock. Nothing was changed.";
+        "The product is in a flash sale that is not open yet; `starts_at` is the time at which it opens, by the database's clock. Nothing was changed.";
     SaleOver: "sale-over", CONFLICT, "Sale over",
         "The product was in a flash sale that has ended. Nothing was changed.";
     OverLimit: "over-limit", CONFLICT, "Customer limit exceeded",
-        "The product's flash sale allows each customer `limit` units, of which this one has `left` left. Nothing was changed.";
+        "The product's flash sale allows `limit` units for each customer, and this customer can still order `left`. Nothing was changed.";
     VersionConflict: "version-conflict", CONFLICT, "Version conflict",
-        "The product is not at the version that the request names; `version` is its version now. Nothing was changed: read it again, then decide.";
+        "The product does not have the version that the request names; `version` is its current version. Nothing was changed. Read the product again, then decide.";
     PriceChanged: "price-changed", CONFLICT, "Price changed",
-        "One unit does not cost what the request expects; `product_id` tells which product, and `current_price` what one unit costs now. Nothing was changed: ask the customer, then send the request with the new price.";
+        "The price is not the one that the request expects; `product_id` names the product, and `current_price` is its current price. Nothing was changed. Ask the customer, then send the request with the new price.";
     OrderMoved: "order-moved", CONFLICT, "Order is in another state",
-        "Only a pending order can be cancelled, and only a failed one replayed or discarded; `state` tells the state of this one. Nothing was changed.";
+        "Only a pending order can be cancelled, and only a failed order can be replayed or discarded; `state` is the state of this order. Nothing was changed.";
     OrderMayBeFulfilled: "order-may-be-fulfilled", CONFLICT, "Order cannot be cancelled",
-        "The order was sent to be fulfilled, and it is not known whether it was accepted, so its units cannot be sold again. Nothing was changed. It is tried again until it is completed or has failed. An operator who has made sure that it is not fulfilled can discard it before that.";
+        "An attempt to fulfil the order may have succeeded, so its units cannot be sold again. Nothing was changed. The order is tried again until it is completed or fails. An operator who has made sure that it was not fulfilled can discard it before that.";
     HoldEnded: "hold-ended", CONFLICT, "Hold ended",
-        "The hold no longer keeps its units; `state` tells whether it was used, was released or has expired. Nothing was changed.";
+        "The hold is no longer active; `state` is `used`, `released` or `expired`. Nothing was changed.";
     StockFull: "stock-full", CONFLICT, "Stock limit exceeded",
-        "The product's stock would exceed the most that the shop can hold. Nothing was changed.";
+        "The product's stock would exceed the highest possible number. Nothing was changed.";
     KeyReused: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
-        "The same `Idempotency-Key` came before, with another request. Nothing was changed: use a new key for a new request.";
+        "The `Idempotency-Key` was used before with a different request. Nothing was changed. Use a new key for a new request.";
     SaleBegun: "sale-begun", CONFLICT, "Sale has begun",
-        "The start and the products of a sale that has begun cannot be changed. Nothing was changed: delete the sale, or let it end.";
+        "The start and the products of a sale that has begun cannot be changed. Nothing was changed. Delete the sale, or wait until it ends.";
     TooManySales: "too-many-sales", CONFLICT, "Too many sales",
-        "The shop, or the product, is in as many sales as it can be, those that are over included. Nothing was changed: delete one first.";
+        "The shop or the product has reached the limit of sales, including those that are over. Nothing was changed. Delete a sale first.";
     TooManyKeys: "too-many-keys", CONFLICT, "Too many keys",
-        "All valid keys are kept in memory, and there are as many as fit. Nothing was changed: revoke one first.";
+        "The limit of valid keys is reached. Nothing was changed. Revoke a key first.";
     PreconditionFailed: "precondition-failed", PRECONDITION_FAILED, "Precondition failed",
-        "The product is not one of those that `If-Match` names, or is one that `If-None-Match` names; `version` is its version now. Nothing was changed: read it again, then decide.";
+        "The product does not match `If-Match`, or it matches `If-None-Match`; `version` is its current version. Nothing was changed. Read the product again, then decide.";
     BodyTooLarge: "body-too-large", PAYLOAD_TOO_LARGE, "Body too large",
         "The body is larger than this server accepts. Nothing was changed.";
     UnsupportedMediaType: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
@@ -101,23 +101,23 @@ kinds! {
     HeadersTooLarge: "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large",
         "The headers are larger than this server accepts.";
     Internal: "internal", INTERNAL_SERVER_ERROR, "Internal server error",
-        "The fault is on the server's side. Its log has it under `request_id`.";
+        "The server has failed. Its log contains the cause, with the `request_id`.";
     Overloaded: "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
-        "More requests wait than can be served in time. Nothing was changed: try again after `Retry-After`.";
-    Locked: "locked", SERVICE_UNAVAILABLE, "Product locked",
-        "Other transactions held the product's lock for too long. Nothing was changed: try again after `Retry-After`.";
+        "Too many requests are waiting. Nothing was changed. Try again after `Retry-After`.";
+    Locked: "locked", SERVICE_UNAVAILABLE, "Row locked",
+        "Another transaction has locked a row that the request needs. Nothing was changed. Try again after `Retry-After`.";
     Unavailable: "unavailable", SERVICE_UNAVAILABLE, "Database unavailable",
-        "The database cannot be used at the moment. Try again after `Retry-After`.";
+        "The database is not available at the moment. Try again after `Retry-After`.";
     ShuttingDown: "shutting-down", SERVICE_UNAVAILABLE, "Server shutting down",
-        "Nothing was changed: try again after `Retry-After`; another server will answer.";
+        "The server is shutting down. Nothing was changed. Try again after `Retry-After`; another server will answer.";
     OutcomeUnknown: "outcome-unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
-        "The database did not confirm the change and could not be asked about it in time. The order, or whatever was to be changed, may be there or not: look before trying again, or send the same request with the `Idempotency-Key` that it had, which is safe.";
+        "The database did not confirm the change, and its outcome could not be looked up in time. The change may or may not have happened. Check before you try again, or repeat the request with the same `Idempotency-Key`, which is safe.";
     Timeout: "timeout", GATEWAY_TIMEOUT, "Gateway timeout",
-        "The time for this request is over. A change that it asked for may have happened or not: look before trying again.";
+        "The request took too long. The change may or may not have happened. Check before you try again.";
 }
 
 impl ProblemKind {
-    /// For `Retry-After`: when trying again makes sense.
+    /// The value of `Retry-After`.
     pub fn retry_after_seconds(self) -> Option<u64> {
         match self {
             Self::Overloaded
@@ -130,7 +130,7 @@ impl ProblemKind {
         }
     }
 
-    /// The kind for a status that says it all.
+    /// The kind for a status that needs no further details.
     pub fn of_status(status: StatusCode) -> Self {
         Self::ALL
             .iter()

@@ -1,4 +1,4 @@
-//! What a caller is told about a refusal.
+//! The problem for each refusal.
 
 use holdfast_admission::Refusal;
 use holdfast_domain::Shortfall;
@@ -35,27 +35,26 @@ fn short(shortfall: Shortfall) -> Problem {
         }
         Shortfall::CustomerNeeded(id) => Problem::validation(vec![FieldError::new(
             "customer_ref",
-            format!("must be given: the sale of the product {id} has a limit for each customer"),
+            format!("is required, because the sale of product {id} has a limit for each customer"),
         )]),
         Shortfall::PriceChanged { product_id, current } => {
             Problem::price_changed(product_id.0, current.to_major_f64())
         }
-        Shortfall::UnknownHold(id) => Problem::with_detail(
-            ProblemKind::NotFound,
-            format!("There is no hold with the id {id}."),
-        ),
+        Shortfall::UnknownHold(id) => {
+            Problem::with_detail(ProblemKind::NotFound, format!("There is no hold with id {id}."))
+        }
         Shortfall::HoldEnded { hold_id, status } => Problem::wrong_state(
             ProblemKind::HoldEnded,
             status.as_str(),
-            format!("The hold {hold_id} is {status} and keeps nothing any more."),
+            format!("Hold {hold_id} is {status}."),
         ),
         Shortfall::HoldDiffers(id) => Problem::validation(vec![FieldError::new(
             "hold_id",
-            format!("names the hold {id}, which is of another product or quantity"),
+            format!("refers to hold {id}, which is for another product or quantity"),
         )]),
         Shortfall::CustomerDiffers(id) => Problem::validation(vec![FieldError::new(
             "customer_ref",
-            format!("must be that of the hold {id}, or left out"),
+            format!("must be the customer of hold {id}, or absent"),
         )]),
         Shortfall::UnknownOrder => Problem::new(ProblemKind::NotFound),
         Shortfall::OrderMoved(status) => Problem::order_moved(status),

@@ -1,4 +1,4 @@
-//! The domain's types, and others that several requests have, as types of fields.
+//! Field types of the domain, and others that several requests have.
 
 use std::str::FromStr;
 
@@ -18,7 +18,7 @@ use super::{
     value::{integer, integer_between, text_between, whole_number},
 };
 
-/// Texts that the domain bounds.
+/// Texts with bounds of the domain.
 macro_rules! texts {
     ($($text:ident: $least:expr, $most:expr;)+) => {$(
         impl Value for $text {
@@ -43,7 +43,7 @@ texts! {
     OperatorNote: 1, MAX_OPERATOR_NOTE_CHARS;
 }
 
-/// Ids. Any number is taken: one that nothing has is answered with 404.
+/// Ids. Any number is accepted; an unknown id is answered with 404.
 macro_rules! ids {
     ($($id:ident)+) => {$(
         impl Value for $id {
@@ -60,13 +60,14 @@ macro_rules! ids {
 
 ids! { ProductId HoldId }
 
-/// A number, or a text with a decimal number, which many clients send to avoid floats.
+/// A number, or a string with a decimal number, which many clients send to avoid floats.
 impl Value for Money {
     fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
         if let Some(number) = input.number() {
             return Ok(Self::parse_number(number)?);
         }
-        let text = input.text().map_err(|_| Invalid::from("must be a number or a decimal text"))?;
+        let text =
+            input.text().map_err(|_| Invalid::from("must be a number or a decimal string"))?;
         Ok(Self::parse(&text)?)
     }
 
@@ -91,7 +92,7 @@ impl Value for Stock {
     }
 }
 
-/// At most as many units as a setting of the server says.
+/// The highest quantity is a setting of the server.
 impl Value for Quantity {
     fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong> {
         let most = reading.limits.quantity;
@@ -103,7 +104,7 @@ impl Value for Quantity {
     }
 }
 
-/// A JSON object that is kept as it was written.
+/// A JSON object that is stored as it was received.
 impl Value for Metadata {
     fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
         Ok(Self::new(input.written().to_owned())?)
@@ -114,12 +115,12 @@ impl Value for Metadata {
     }
 }
 
-/// The customer of an order or a hold. A caller who acts for one customer cannot name another.
+/// The customer of an order or a hold. A caller that acts for one customer cannot name another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedCustomer(pub CustomerRef);
 
 impl NamedCustomer {
-    /// The customer that a request is for: the one that it names, or else the one that the caller acts for.
+    /// The customer of a request: the named one, or else the one that the caller acts for.
     pub fn or_own(named: Option<Self>, caller: &Caller) -> Option<CustomerRef> {
         named.map(|Self(named)| named).or_else(|| caller.customer().cloned())
     }
@@ -129,7 +130,7 @@ impl Value for NamedCustomer {
     fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong> {
         let named = CustomerRef::read(input, reading)?;
         if reading.caller.customer().is_some_and(|own| *own != named) {
-            return Err("must be that of the key or token, or left out".into());
+            return Err("must be the customer of the key or token, or absent".into());
         }
         Ok(Self(named))
     }
@@ -153,7 +154,7 @@ impl<const FIRST: i64, const LAST: i64> Value for WholeNumber<FIRST, LAST> {
     }
 }
 
-/// A version of a product. Any number is taken: another version than the product's is a conflict.
+/// A version of a product. Any number is accepted; a version other than the product's is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(pub i64);
 
@@ -167,15 +168,15 @@ impl Value for Version {
     }
 }
 
-/// How much a page of a list shows at most.
+/// The most entries on a page of a list.
 pub type PageLimit = WholeNumber<1, 1000>;
 
 impl PageLimit {
-    /// Of a request that does not say.
+    /// The default.
     pub const DEFAULT: Self = Self(100);
 }
 
-/// A time that the database can be asked about.
+/// A time that the database supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterTime(pub Timestamp);
 
@@ -184,7 +185,7 @@ impl FromStr for FilterTime {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         text.parse().ok().filter(|time| *time >= Timestamp::UNIX_EPOCH).map(Self).ok_or_else(|| {
-            "must be a time from 1970 on with its offset, such as 2026-01-31T12:00:00Z".into()
+            "must be a time since 1970 with its offset, such as 2026-01-31T12:00:00Z".into()
         })
     }
 }

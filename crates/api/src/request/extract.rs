@@ -17,10 +17,10 @@ use crate::{
     problem::{FieldError, Problem, ProblemKind},
 };
 
-/// The header by which a client asks for strict handling.
+/// The header with which a client requests strict handling.
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// Reads a body. `error` is wrong besides.
+/// Reads a body. `error` is an additional error.
 ///
 /// # Errors
 /// All wrong fields at once.
@@ -36,7 +36,7 @@ pub fn read<T: Request>(
         fields.add(error);
     }
     fields.finish()?;
-    // Without a value, `finish` has said why.
+    // If there is no value, `finish` has returned the errors.
     value.ok_or_else(|| Problem::new(ProblemKind::Validation))
 }
 
@@ -80,7 +80,7 @@ impl<T: Request> KeyedBody<T> {
     /// Receives and reads both.
     ///
     /// # Errors
-    /// All wrong fields at once, the key among them; a body that does not come as it should.
+    /// All wrong fields at once, including the key; or an error of receiving the body.
     pub async fn receive(
         headers: &HeaderMap,
         body: Body,
@@ -95,7 +95,7 @@ impl<T: Request> KeyedBody<T> {
     /// Reads both.
     ///
     /// # Errors
-    /// All wrong fields at once, the key among them.
+    /// All wrong fields at once, including the key.
     pub fn read(headers: &HeaderMap, body: &[u8], reading: &Reading<'_>) -> Result<Self, Problem> {
         let (key, error) = match ClientKey::of(headers) {
             Ok(key) => (key, None),
@@ -120,7 +120,7 @@ impl<T: Request> FromRequest<App> for KeyedBody<T> {
 pub struct Query<T>(pub T);
 
 impl<T: Request> Query<T> {
-    /// Reads what stands behind the question mark.
+    /// Reads the text after the question mark.
     ///
     /// # Errors
     /// All wrong parameters at once.
@@ -143,7 +143,7 @@ impl<T: Request> FromRequestParts<App> for Query<T> {
     }
 }
 
-/// Whether a client wants a body refused that has unknown fields (`Prefer: handling=strict`, RFC 7240).
+/// Whether a body with unknown fields is refused (`Prefer: handling=strict`, RFC 7240).
 fn prefers_strict(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split([',', ';'])).any(|preference| {
@@ -156,14 +156,14 @@ fn prefers_strict(headers: &HeaderMap) -> bool {
 
 impl<T: Request> Argument for JsonBody<T> {
     fn describe(description: &mut Description) {
-        let about = "`handling=strict`: a body with an unknown field is refused; otherwise such a field is passed over";
+        let about = "`handling=strict` refuses a body with unknown fields; otherwise unknown fields are ignored";
         let text = ObjectBuilder::new().schema_type(Type::String);
         description.parameter(ParameterIn::Header, "Prefer", about, text.into());
         description.body(T::NAME, examples::<T>());
         add_components::<T>(&mut description.components);
         let first =
             T::FIELDS.iter().find(|field| field.required).map_or("body", |field| field.name);
-        let wrong = if first == "body" { "must be a JSON object" } else { "must be there" };
+        let wrong = if first == "body" { "must be a JSON object" } else { "is required" };
         description.may_be_wrong(FieldError::new(first, wrong));
     }
 }

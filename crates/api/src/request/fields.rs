@@ -1,4 +1,4 @@
-//! The fields of a body or a query string: found first, then read one by one.
+//! The fields of a body or a query string. They are first found and then read one by one.
 
 use std::{borrow::Cow, cell::RefCell, fmt};
 
@@ -13,29 +13,29 @@ use crate::{
     problem::{FieldError, Problem},
 };
 
-/// Most requests have no more fields than this.
+/// The number of fields of most requests.
 const INLINE: usize = 8;
 /// The most unknown fields that one answer names.
 const UNKNOWN_MAX: usize = 20;
 
-/// The fields that an endpoint knows, and what is wrong with them, so that one answer can name it all.
+/// The known fields of a request and all errors.
 #[derive(Debug)]
 pub struct Fields<'b> {
     names: &'static [&'static str],
     values: FoundFields<'b>,
     errors: Vec<FieldError>,
     not_json: bool,
-    /// An unknown field is wrong.
+    /// Whether an unknown field is an error.
     strict: bool,
 }
 
 type FoundFields<'b> = SmallVec<[Option<Input<'b>>; INLINE]>;
 
 impl<'b> Fields<'b> {
-    /// Finds the fields of a body called `names`. Others are passed over, however they look, unless it is to be `strict`.
+    /// Finds the fields `names` of a body. Other fields are ignored, unless the request is `strict`.
     ///
     /// # Errors
-    /// Text that is not JSON: where it breaks tells the field.
+    /// The text is not JSON. The error names the field where it is malformed.
     pub fn of_json(
         text: &'b JsonText<'_>,
         names: &'static [&'static str],
@@ -55,7 +55,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// Finds the parameters of a query string called `names`. Others are passed over.
+    /// Finds the parameters `names` of a query string. Others are ignored.
     pub fn of_query(
         pairs: &'b [(Cow<'_, str>, Cow<'_, str>)],
         names: &'static [&'static str],
@@ -69,7 +69,7 @@ impl<'b> Fields<'b> {
                 fields.found(at, Input::Text(text));
             }
             if is_wrong(&fields) {
-                // Nobody can say which of them is meant.
+                // It is unclear which of them is meant.
                 fields.values[at] = None;
             }
         }
@@ -97,31 +97,31 @@ impl<'b> Fields<'b> {
 
     fn unknown(&mut self, name: &str) {
         if self.errors.len() < UNKNOWN_MAX && self.errors.iter().all(|error| error.field != name) {
-            let there_are = self.names.join(", ");
-            self.wrong(name.to_owned(), format!("is no field here; there are {there_are}"));
+            let known = self.names.join(", ");
+            self.wrong(name.to_owned(), format!("is not a known field; the fields are {known}"));
         }
     }
 
-    /// Reads a field that must be there.
+    /// Reads a required field.
     pub fn required<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<T> {
         let Some(input) = self.values[at].take() else {
             let name = self.names[at];
-            // A field may have been refused already.
+            // The field may already have an error.
             if self.errors.iter().all(|error| error.field != name) {
-                self.wrong(name, "must be there");
+                self.wrong(name, "is required");
             }
             return None;
         };
         self.not_null(at, input, reading)
     }
 
-    /// Reads a field that may be left out, but not be null.
+    /// Reads an optional field that must not be null.
     pub fn optional<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<T> {
         let input = self.values[at].take()?;
         self.not_null(at, input, reading)
     }
 
-    /// Reads a field that may be left out (`None`) or be null (`Some(None)`).
+    /// Reads a field that may be absent (`None`) or null (`Some(None)`).
     pub fn nullable<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<Option<T>> {
         let input = self.values[at].take()?;
         if input.is_null() {
@@ -130,13 +130,13 @@ impl<'b> Fields<'b> {
         self.value(at, input, reading).map(Some)
     }
 
-    /// Whether a field was given. Null is as good as nothing.
+    /// Whether a field was given. Null counts as absent.
     pub fn has(&self, name: &str) -> bool {
         let at = self.names.iter().position(|known| *known == name);
         at.and_then(|at| self.values[at]).is_some_and(|value| !value.is_null())
     }
 
-    /// Says that a field must not be there, if it is. Its value is not looked at then.
+    /// Adds an error if a field was given. Its value is then ignored.
     pub fn refuse(&mut self, name: &'static str, why: impl Into<Cow<'static, str>>) {
         if self.has(name) {
             if let Some(at) = self.names.iter().position(|known| *known == name) {
@@ -146,14 +146,14 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// Says that a field must be there, if it is not.
+    /// Adds an error if a field is absent.
     pub fn need(&mut self, name: &'static str) {
         if !self.has(name) {
-            self.wrong(name, "must be there");
+            self.wrong(name, "is required");
         }
     }
 
-    /// Says that a field is wrong for a reason that only the request knows.
+    /// Adds an error of a field that depends on the whole request.
     pub fn wrong(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -162,24 +162,24 @@ impl<'b> Fields<'b> {
         self.errors.push(FieldError::new(name, detail));
     }
 
-    /// Adds what is wrong outside of the fields.
+    /// Adds an error outside of the fields.
     pub fn add(&mut self, error: FieldError) {
         self.errors.push(error);
     }
 
-    /// To be called when all fields have been read.
+    /// Must be called after all fields have been read.
     ///
     /// # Errors
-    /// Every field that was wrong.
+    /// All wrong fields.
     pub fn finish(self) -> Result<(), Problem> {
         let errors = self.into_errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
     }
 
-    /// Every field that was wrong, in the order of their declaration.
+    /// All wrong fields, in the order of their declaration.
     pub fn into_errors(mut self) -> Vec<FieldError> {
         if self.errors.is_empty() && self.not_json {
-            self.wrong("body", "is not valid JSON: NaN and Infinity are no numbers there");
+            self.wrong("body", "is not valid JSON, because it contains NaN or Infinity");
         }
         let position = |error: &FieldError| {
             let name = error.field.split('[').next();
@@ -217,7 +217,7 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// Where in the body the reader is.
+/// The position in the body.
 enum Place {
     Body,
     Known(&'static str),
@@ -270,7 +270,7 @@ struct KeySeed<'p> {
     place: &'p RefCell<Place>,
 }
 
-/// The most of an unknown field's name that is shown back.
+/// The longest part of an unknown field's name in an answer.
 const SHOWN_NAME_BYTES: usize = 64;
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
@@ -285,7 +285,7 @@ impl Visitor<'_> for KeySeed<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
+        f.write_str("a field name")
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
@@ -298,7 +298,7 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Self::Value, E> {
-        Err(E::custom("a field's name must be a text"))
+        Err(E::custom("a field name must be a string"))
     }
 }
 

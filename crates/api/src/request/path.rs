@@ -1,4 +1,4 @@
-//! What stands in the path of a request.
+//! Parameters in the path of a request.
 
 use std::marker::PhantomData;
 
@@ -15,9 +15,9 @@ use crate::{
     problem::{FieldError, Problem},
 };
 
-/// What an id in the path is of.
+/// The kind of an id in the path.
 pub trait InPath {
-    /// What the document says about it.
+    /// Its description in the document.
     const DESCRIPTION: &'static str;
 }
 
@@ -33,8 +33,8 @@ impl InPath for HoldId {
     const DESCRIPTION: &'static str = "The hold's id";
 }
 
-/// A numeric id, which is the second part of each path that has one: `/orders/{id}/cancel`. Any whole number of 64 bits
-/// is taken; one that nothing has is answered with 404.
+/// A numeric id, which is the second part of its path: `/orders/{id}/cancel`. Any whole number of 64 bits is accepted;
+/// an unknown id is answered with 404.
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub i64, PhantomData<T>);
 
@@ -42,16 +42,16 @@ impl<T> Id<T> {
     /// The id in `path`.
     ///
     /// # Errors
-    /// It is no whole number of 64 bits.
+    /// It is not a whole number of 64 bits.
     pub fn of(path: &str) -> Result<Self, Problem> {
         let text = path.split('/').nth(2).unwrap_or_default();
-        // "+1" is not how an id is written.
+        // `parse` would accept "+1".
         let id = text.parse().ok().filter(|_| !text.starts_with('+'));
         id.map(|id| Self(id, PhantomData)).ok_or_else(|| Problem::validation(vec![wrong_id()]))
     }
 }
 
-/// What is wrong with an id that is none.
+/// The error for an invalid id.
 pub fn wrong_id() -> FieldError {
     FieldError::new("id", "must be a whole number of 64 bits")
 }
@@ -68,15 +68,15 @@ impl<S: Sync, T> FromRequestParts<S> for Id<T> {
 pub trait PathText: Sized {
     /// Its name in the path's template.
     const NAME: &'static str;
-    /// What the document says about it.
+    /// Its description in the document.
     const DESCRIPTION: &'static str;
-    /// What is said of one that cannot be, if there is such a one.
+    /// The error for an invalid text, if a text can be invalid.
     const WRONG: Option<&'static str> = None;
 
-    /// Reads it.
+    /// Reads the text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The text is invalid.
     fn read(text: String) -> Result<Self, Invalid>;
 
     /// Its schema.
@@ -87,9 +87,9 @@ pub trait PathText: Sized {
 
 impl PathText for SaleName {
     const NAME: &'static str = "name";
-    const DESCRIPTION: &'static str = "What it is called; a `/` in it is sent as `%2F`";
+    const DESCRIPTION: &'static str = "The name of the sale; a `/` in it is sent as `%2F`";
     const WRONG: Option<&'static str> = Some(
-        "must be 1 to 320 lower-case letters, digits, -, ., _ and /, and no part between / may be empty or have dots only",
+        "must be 1 to 320 lower-case letters, digits, -, ., _ and /; parts between / must not be empty or consist of dots",
     );
 
     fn read(text: String) -> Result<Self, Invalid> {
@@ -116,7 +116,7 @@ impl<S: Send + Sync, T: PathText> FromRequestParts<S> for PathArgument<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let text = match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(text)) => text,
-            // It is no UTF-8: nothing has this name, as it stands in the path.
+            // Not UTF-8, so no name matches the raw text.
             Err(_) => parts.uri.path().split('/').nth(2).unwrap_or_default().to_owned(),
         };
         T::read(text)

@@ -1,4 +1,4 @@
-//! The types of fields: how each is read, and its schema.
+//! The types of fields, with their schemas.
 
 use std::fmt;
 
@@ -18,16 +18,16 @@ use crate::problem::FieldError;
 
 /// A type of fields.
 pub trait Value: Sized {
-    /// Reads one.
+    /// Reads a value.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The value is wrong.
     fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong>;
 
-    /// Its schema.
+    /// The schema.
     fn schema() -> RefOr<Schema>;
 
-    /// Adds the named schemas that its own refers to.
+    /// Adds the named schemas that the schema refers to.
     fn components(_: &mut Components) {}
 }
 
@@ -36,7 +36,7 @@ pub trait Value: Sized {
 pub enum Wrong {
     /// The value itself.
     Value(Invalid),
-    /// Something within it; the names of the fields follow that of the value.
+    /// Fields within the value. Their names are appended to that of the value.
     Within(Vec<FieldError>),
 }
 
@@ -58,32 +58,32 @@ impl From<String> for Wrong {
     }
 }
 
-/// The text of a value, where it comes from.
+/// The text of a value with its origin.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'b> {
-    /// A value in a body. Its grammar has been checked.
+    /// A value in a body, which is valid JSON.
     Json(&'b RawValue),
     /// A parameter of a query string.
     Text(&'b str),
 }
 
 impl<'b> Input<'b> {
-    /// Whether it is null. Nothing in a URL is.
+    /// Whether the value is null. Values in a URL are never null.
     pub fn is_null(self) -> bool {
         matches!(self, Self::Json(raw) if raw.get() == "null")
     }
 
-    /// A whole number. In a body, a text such as `"1"` is none.
+    /// A whole number. In a body, a string such as `"1"` is not a number.
     ///
     /// # Errors
-    /// What is no number, has a fraction or does not fit 64 bits.
+    /// The value is not a number, has a fraction or does not fit 64 bits.
     pub fn integer(self) -> Result<i64, Invalid> {
         match self {
             Self::Json(_) => self
                 .number()
                 .ok_or_else(|| Invalid::from("must be a whole number"))
                 .and_then(parse_integer),
-            // "+1" is not how a number is written here.
+            // `parse` would accept "+1".
             Self::Text(text) => text
                 .parse()
                 .ok()
@@ -92,26 +92,26 @@ impl<'b> Input<'b> {
         }
     }
 
-    /// A text.
+    /// A string.
     ///
     /// # Errors
-    /// What is no text, or one with half of a surrogate pair.
+    /// The value is not a string, or contains half of a surrogate pair.
     pub fn text(self) -> Result<String, Invalid> {
         match self {
             Self::Text(text) => Ok(text.to_owned()),
             Self::Json(raw) if raw.get().starts_with('"') => {
-                // A text holds no other JSON, so nothing recurses.
+                // A string contains no other JSON, so this does not recurse.
                 #[allow(clippy::disallowed_methods)]
                 serde_json::from_str(raw.get()).map_err(|_| "must be valid Unicode".into())
             }
-            Self::Json(_) => Err("must be a text".into()),
+            Self::Json(_) => Err("must be a string".into()),
         }
     }
 
-    /// True or false.
+    /// A boolean.
     ///
     /// # Errors
-    /// What is neither.
+    /// The value is neither true nor false.
     pub fn boolean(self) -> Result<bool, Invalid> {
         match self.written() {
             "true" => Ok(true),
@@ -120,8 +120,7 @@ impl<'b> Input<'b> {
         }
     }
 
-    /// The elements of an array of at most `max`; `None` for what is none. More than `max` are counted, but
-    /// not kept.
+    /// The elements of an array; `None` if the value is not an array. `None` also if there are more than `max`.
     pub fn elements(self, max: usize) -> Option<Vec<Input<'b>>> {
         let Self::Json(raw) = self else { return None };
         let mut deserializer = serde_json::Deserializer::from_str(raw.get());
@@ -132,17 +131,17 @@ impl<'b> Input<'b> {
     pub fn number(self) -> Option<&'b str> {
         let Self::Json(raw) = self else { return None };
         let text = raw.get();
-        // The grammar has been checked already, so the first character tells.
+        // The JSON is valid, so the first character determines the type.
         text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(text)
     }
 
-    /// Whether it is a whole number, however large, without a fraction or an exponent.
+    /// Whether the value is a whole number of any size, without a fraction or an exponent.
     fn has_only_digits(self) -> bool {
         let digits = self.written().strip_prefix('-').unwrap_or(self.written());
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     }
 
-    /// As it is written.
+    /// The raw text.
     pub fn written(self) -> &'b str {
         match self {
             Self::Json(raw) => raw.get(),
@@ -178,10 +177,10 @@ impl<'de> Visitor<'de> for Elements {
 /// A whole number from `first` to `last`.
 ///
 /// # Errors
-/// What is none.
+/// The value is not a whole number in this range.
 pub fn whole_number(input: Input<'_>, first: i64, last: i64) -> Result<i64, Invalid> {
     let number = match input.integer() {
-        // It does not fit 64 bits, so it is beyond the range.
+        // A number that does not fit 64 bits is out of range.
         Err(_) if input.has_only_digits() => {
             if input.written().starts_with('-') {
                 i64::MIN
@@ -230,13 +229,13 @@ pub fn integer_between(first: i64, last: i64) -> RefOr<Schema> {
     integer().minimum(Some(first)).maximum(Some(last)).into()
 }
 
-/// The schema of a text of so many characters.
+/// The schema of a string with a number of characters.
 pub fn text_between(least: usize, most: usize) -> RefOr<Schema> {
     let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(most));
     if least > 0 { text.min_length(Some(least)).into() } else { text.into() }
 }
 
-/// The schema of an array of so many elements.
+/// The schema of an array with a number of elements.
 pub fn array_between(items: RefOr<Schema>, least: usize, most: usize) -> RefOr<Schema> {
     ArrayBuilder::new().items(items).min_items(Some(least)).max_items(Some(most)).into()
 }

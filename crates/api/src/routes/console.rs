@@ -1,4 +1,4 @@
-//! What the console is made of, on the admin port.
+//! The endpoints of the console, on the admin port.
 
 mod charts;
 mod stats;
@@ -21,6 +21,6 @@ pub(super) fn all() -> [BoundEndpoint; 3] {
 
 /// The console, if it is on.
 fn console(app: &App) -> Result<&Console, Problem> {
-    let off = "The console of this server is off: HOLDFAST_CONSOLE=on switches it on.";
+    let off = "The console of this server is off. Set HOLDFAST_CONSOLE=on to turn it on.";
     app.console.as_ref().ok_or_else(|| Problem::with_detail(ProblemKind::NotFound, off))
 }

@@ -1,4 +1,4 @@
-//! `GET /health`, `GET /livez` and `GET /readyz`: the state of this process. None of them asks the database or Redis.
+//! `GET /health`, `GET /livez` and `GET /readyz`: the state of this process. None of them calls the database or Redis.
 
 use axum::{Json, extract::State, http::Method};
 use serde::Serialize;
@@ -18,8 +18,8 @@ const HEALTH: Endpoint = Endpoint {
     tag: Tag::Health,
     operation_id: "health",
     summary: "Check that the API answers",
-    description: "It asks neither the database nor Redis.",
-    answer: "It answers",
+    description: "Does not check the database or Redis.",
+    answer: "The API answers",
     headers: &[],
     problems: &[],
 };
@@ -28,7 +28,7 @@ const LIVEZ: Endpoint = Endpoint {
     path: "/livez",
     operation_id: "livez",
     summary: "Check that this process is alive",
-    answer: "It is alive",
+    answer: "The process is alive",
     ..HEALTH
 };
 
@@ -36,8 +36,8 @@ const READYZ: Endpoint = Endpoint {
     path: "/readyz",
     operation_id: "readyz",
     summary: "Check that this process is ready for requests",
-    description: "It is not ready before it has found the database's schema, nor while it shuts down.",
-    answer: "It is ready",
+    description: "A process is not ready until it has checked the database's schema, and while it shuts down.",
+    answer: "The process is ready",
     problems: &[&[ProblemKind::Unavailable]],
     ..HEALTH
 };
@@ -45,10 +45,10 @@ const READYZ: Endpoint = Endpoint {
 /// The state of this process.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
-    /// Always `ok`: a process that is not answers something else, or not at all.
+    /// Always `ok`.
     #[schema(example = "ok")]
     status: &'static str,
-    /// The version that runs.
+    /// The version of the program.
     #[schema(example = "0.1.0")]
     version: &'static str,
 }

@@ -24,8 +24,8 @@ const GET: Endpoint = Endpoint {
     tag: Tag::LogLevel,
     operation_id: "get_log_level",
     summary: "Get the log level",
-    description: "That of this process alone.",
-    answer: "What is logged now",
+    description: "The log level of this process.",
+    answer: "The current log level",
     headers: &[],
     problems: &[],
 };
@@ -34,8 +34,8 @@ const PUT: Endpoint = Endpoint {
     method: Method::PUT,
     operation_id: "put_log_level",
     summary: "Change the log level",
-    description: "It counts for this process alone, until it ends; then `HOLDFAST_LOG` counts again. The change is logged as \
-                  a warning.",
+    description: "Changes the log level of this process until it ends; after a restart, `HOLDFAST_LOG` applies again. The change is \
+                  logged as a warning.",
     ..GET
 };
 
@@ -43,7 +43,7 @@ pub(super) fn all() -> [BoundEndpoint; 2] {
     [GET.answered_by(get), PUT.answered_by(put)]
 }
 
-/// What this process is to log.
+/// The new log level of this process.
 #[derive(Debug, Request)]
 struct NewLogLevel {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives, as in `HOLDFAST_LOG`.
@@ -51,7 +51,7 @@ struct NewLogLevel {
     log: Directives,
 }
 
-/// What this process logs.
+/// The log level of this process.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = LogLevel)]
 struct LogLevelBody {
@@ -60,7 +60,7 @@ struct LogLevelBody {
     log: String,
 }
 
-/// A level or directives, which are understood.
+/// A valid level or directives.
 #[derive(Debug)]
 struct Directives(String);
 
@@ -81,7 +81,7 @@ async fn get() -> Result<Json<LogLevelBody>, Problem> {
 }
 
 async fn put(JsonBody(wanted): JsonBody<NewLogLevel>) -> Result<Json<LogLevelBody>, Problem> {
-    // It was checked already.
+    // The directives are valid: they were checked when they were read.
     log_level::set(&wanted.log.0).map_err(|error| Problem::body(format!("log {error}")))?;
     now()
 }

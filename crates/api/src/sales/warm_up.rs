@@ -1,7 +1,7 @@
-//! Products of sales are in the cache before the crowd comes.
+//! Loads the products of sales into the cache before the sales open.
 //!
-//! Each replica looks by itself for sales that are open or will soon be, and reads their products through
-//! its cache, so that the first reader at the opening waits for no database.
+//! Each replica looks for sales that are open or will open soon, and reads their products through its cache, so that the
+//! first readers after the opening do not wait for the database.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::products::CachedProduct;
 
 /// How long before its start a sale is warmed up.
 const AHEAD: Duration = Duration::from_mins(10);
-/// Between two looks. A product that was not read meanwhile may have left the cache.
+/// The time between two runs. A product that was not read in the meantime may have been evicted.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The longest that one look may take.
+/// The longest time of a run.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The most products that are warmed up.
 const PRODUCTS_MAX: u32 = 1000;
 
-/// Warms up until it is dropped. Must be called within a tokio runtime.
+/// Warms up the cache until it is dropped. Must be called within a tokio runtime.
 pub fn start(store: Store, cache: Cache<CachedProduct>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut rounds = interval(INTERVAL);
@@ -30,7 +30,7 @@ pub fn start(store: Store, cache: Cache<CachedProduct>) -> AbortOnDropHandle<()>
         loop {
             rounds.tick().await;
             if timeout(LIMIT, warm_up(&store, &cache)).await.is_err() {
-                tracing::debug!("the products of sales were not warmed up in time");
+                tracing::debug!("the products of sales were not loaded in time");
             }
         }
     }))
@@ -40,7 +40,7 @@ async fn warm_up(store: &Store, cache: &Cache<CachedProduct>) {
     let products = match store.products_of_sales_within(AHEAD, PRODUCTS_MAX).await {
         Ok(products) => products,
         Err(error) => {
-            tracing::debug!(error = %Chain(&error), "the sales to be warmed up are not known");
+            tracing::debug!(error = %Chain(&error), "the sales could not be read");
             return;
         }
     };

@@ -1,4 +1,4 @@
-//! Tells the cache when the database may have gone back: after a restart, a failover or a restore.
+//! Tells the cache when the database may have been reset to an earlier state, by a restart, a failover or a restore.
 
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use tokio::time::sleep;
 
 use crate::products::CachedProduct;
 
-/// How often the database is asked. What is cached of one that was restored under running programs is shown
-/// for no longer than this and a little. After a restart or a failover there are new connections, which tell before
-/// anything is read on them.
+/// The time between two queries. After a restore under running programs, old values are shown for little longer than this.
+/// After a restart or a failover, the check happens on new connections before anything is read.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Watches until it is dropped.
@@ -20,8 +19,8 @@ pub(super) async fn watch(store: Store, cache: Cache<CachedProduct>) {
     loop {
         match store.database_identity().await {
             Ok(identity) => cache.of_database(&identity),
-            // It says who it is when it is back.
-            Err(error) => tracing::debug!(?error, "the database does not say which one it is"),
+            // The next query will succeed when the database is available again.
+            Err(error) => tracing::debug!(?error, "the identity of the database could not be read"),
         }
         sleep(INTERVAL).await;
     }

@@ -1,23 +1,21 @@
-//! Memory that is free goes back to the system.
+//! Returns free memory to the system.
 //!
-//! mimalloc keeps freed memory with the thread that had it, for its next allocations. After a flood of
-//! requests there are none that need as much, and a process that is near its limit of memory without a
-//! need for it is killed for the next peak.
+//! mimalloc keeps freed memory for the next allocations of the same thread. After a flood of requests, that memory is not
+//! needed, and a process near its memory limit would be killed at the next peak.
 
 use std::{
     cell::Cell,
     time::{Duration, Instant},
 };
 
-/// How often a thread gives memory back, when it has nothing else to do. It takes less than a
-/// millisecond.
+/// The shortest time between two returns by an idle thread. Each takes less than a millisecond.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
     static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// To be called when a thread has nothing to do.
+/// Called when a thread becomes idle.
 pub(super) fn give_back() {
     let now = Instant::now();
     if LAST.get().is_none_or(|last| now.duration_since(last) >= INTERVAL) {
@@ -28,6 +26,6 @@ pub(super) fn give_back() {
 
 #[allow(unsafe_code)]
 fn collect() {
-    // SAFETY: it takes no pointer, may be called at any time, and changes nothing that is in use.
+    // SAFETY: it takes no pointers, can be called at any time, and does not affect memory in use.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }

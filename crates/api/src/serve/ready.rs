@@ -1,9 +1,9 @@
-//! When a server wants requests: from the first time that the database has the schema and it is known who is
-//! who, and from then on as long as it can take orders.
+//! Readiness. A server becomes ready when the database has the schema and the API keys have been read. After that, it is
+//! ready as long as it can accept orders.
 //!
-//! A database that is away for a moment changes nothing: a restart or a failover takes seconds, every replica would
-//! notice at the same time, and a clean 503 with `Retry-After` is better than no server at all. One that
-//! stays away does: `/readyz` says so, and says yes again with its first answer.
+//! A short outage of the database does not change readiness: a restart or a failover takes seconds, all replicas would
+//! notice it at the same time, and 503 with `Retry-After` is better than no server. During a longer outage, `/readyz`
+//! fails until the database answers again.
 
 use std::{
     sync::Arc,
@@ -16,14 +16,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::access::Guard;
 
-/// How often a database without the schema is looked at again.
+/// The time between two checks of a database without the schema.
 const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a database is asked whether it is there, and how long its answer may take.
+/// The time between two checks of the database, and the time limit of a check.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Says in `readiness` how it stands, until it is dropped. After `unready_after` without an answer of the
-/// database the server wants no requests; never if that is zero.
+/// Updates `readiness` until it is dropped. The server is not ready after `unready_after` without an answer of the
+/// database, unless that is zero.
 pub async fn follow(
     store: Store,
     readiness: Readiness,
@@ -49,21 +49,21 @@ pub async fn follow(
             Ok(DatabaseState::Whole) => {
                 away = None;
                 if readiness.get().is_err() {
-                    tracing::info!("ready: the database takes writes again");
+                    tracing::info!("ready: the database accepts writes again");
                     readiness.ready();
                 }
             }
-            // It is there, and says for certain that no order can be taken: there is nothing to wait for.
+            // The database answers that it is read-only, so no order can be accepted. Do not wait.
             Ok(DatabaseState::ReadOnly) => {
                 if readiness.get().is_ok() {
-                    tracing::warn!("not ready: the database takes no writes");
+                    tracing::warn!("not ready: the database accepts no writes");
                 }
-                readiness.not_ready("the database takes no writes");
+                readiness.not_ready("the database accepts no writes");
             }
             Err(error) => {
                 let since = *away.get_or_insert(asked);
                 if since.elapsed() >= unready_after && readiness.get().is_ok() {
-                    tracing::warn!(error = %Chain(&error), "not ready: the database stays away");
+                    tracing::warn!(error = %Chain(&error), "not ready: the database does not answer");
                     readiness.not_ready("the database does not answer");
                 }
             }

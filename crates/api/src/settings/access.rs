@@ -14,37 +14,37 @@ use crate::{
     http::{HostName, OwnSite, Proxies, PublicBase, cors},
 };
 
-/// How often the counts of requests are added up in Redis.
+/// The time between two exchanges of request counts through Redis.
 const EXCHANGE: Duration = Duration::from_millis(50);
 
-/// Who may do what.
+/// The settings of access control.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessSettings {
-    /// Whether a request needs an API key or a token. `off` is for a laptop: everybody who reaches
-    /// a port may then do everything there
+    /// Whether a request needs an API key or a token. `off` is for development: every client that
+    /// reaches a port may then do everything there
     #[arg(long, env = "HOLDFAST_AUTH", default_value = "on", value_enum)]
     pub auth: Auth,
-    /// Where `HOLDFAST_AUTH` is off: whether the API and the administration may be reached from other
-    /// hosts, all of which may then do everything
+    /// If `HOLDFAST_AUTH` is off: whether other hosts may reach the API and the admin port, and do
+    /// everything there
     #[arg(long, env = "HOLDFAST_OPEN_TO_NETWORK", default_value = "false", action = ArgAction::Set)]
     pub open_to_network: bool,
-    /// Where `HOLDFAST_AUTH` is off: by which names the API may be called besides localhost and its own
-    /// address, with commas between them. Any other is a sign that a web page was made to look like it
+    /// If `HOLDFAST_AUTH` is off: host names of the API besides localhost and its own address, separated by
+    /// commas. Requests for other names are refused, as protection against DNS rebinding
     #[arg(long, env = "HOLDFAST_ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<HostName>,
-    /// How often the API keys are read anew, in milliseconds: a revoked key stops within that time
-    /// (100 to 60000)
+    /// The time between two reads of the API keys, in milliseconds; a revoked key is refused within this
+    /// time (100 to 60000)
     #[arg(long = "key-refresh-ms", env = "HOLDFAST_KEY_REFRESH_MS", default_value = "1000", value_parser = milliseconds(100..=60_000))]
     pub key_refresh: Duration,
-    /// The OIDC issuer whose tokens are good, such as <https://login.shop.example>; none
-    /// unless set
+    /// The OIDC issuer whose tokens are accepted, such as <https://login.shop.example>; if not set, no
+    /// tokens are accepted
     #[arg(long, env = "HOLDFAST_OIDC_ISSUER")]
     pub oidc_issuer: Option<IssuerUrl>,
-    /// The audience that a token must be for; needed with an issuer
+    /// The audience that a token must name; required with an issuer
     #[arg(long, env = "HOLDFAST_OIDC_AUDIENCE")]
     pub oidc_audience: Option<String>,
-    /// What a token may be signed with: one or more of RS256, RS384, RS512, PS256, PS384, PS512,
+    /// The signature algorithms that are accepted: one or more of RS256, RS384, RS512, PS256, PS384, PS512,
     /// ES256, ES384, `EdDSA`
     #[arg(
         long,
@@ -53,29 +53,28 @@ pub struct AccessSettings {
         value_delimiter = ','
     )]
     pub oidc_algorithms: Vec<TokenAlgorithm>,
-    /// The claim of a token that names its one customer, such as `sub`. Where it is set, a token
-    /// without it is refused; where not, the bearer of a token acts for all customers
+    /// The claim that names the customer of a token, such as `sub`; tokens without it are then refused. If
+    /// not set, a token is valid for all customers
     #[arg(long, env = "HOLDFAST_OIDC_CUSTOMER_CLAIM")]
     pub oidc_customer_claim: Option<String>,
-    /// Proxies that are believed who their clients are, by the header `X-Forwarded-For`: addresses or
-    /// networks such as 10.0.0.0/8, with commas between them; none unless set
+    /// Proxies whose header `X-Forwarded-For` is trusted: addresses or networks such as 10.0.0.0/8,
+    /// separated by commas; none if not set
     #[arg(long, env = "HOLDFAST_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<Proxies>,
-    /// How many requests a second a key or token may send, over all replicas, unless the key says
-    /// otherwise; as many as it wants unless set (1 to 1000000)
+    /// The most requests per second of a key or token, over all replicas, if the key has no limit of its
+    /// own; no limit if not set (1 to 1000000)
     #[arg(long, env = "HOLDFAST_RATE_LIMIT", value_parser = whole(1..=1_000_000_u32))]
     pub rate_limit: Option<u32>,
-    /// The web pages that may call the API from a browser: origins such as <https://shop.example>,
-    /// with commas between them; none unless set
+    /// Web pages that may call the API from a browser: origins such as <https://shop.example>, separated by
+    /// commas; none if not set
     #[arg(long, env = "HOLDFAST_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
-    /// Names of further request headers that these pages may send, with commas between them, besides those that the API
-    /// and traces use
+    /// Request headers that these pages may send besides those of the API and of traces, separated by commas
     #[arg(long, env = "HOLDFAST_CORS_HEADERS", value_delimiter = ',')]
     pub cors_headers: Vec<HeaderName>,
-    /// The address by which clients reach the API, such as <https://shop.example/api>: what stands before each path in
-    /// `Location`, `Link`, redirects and the OpenAPI document. Unless set, what a proxy in `HOLDFAST_TRUSTED_PROXIES` says in
-    /// `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`
+    /// The URL of the API for its clients, such as <https://shop.example/api>: the beginning of each URL in `Location`,
+    /// `Link`, redirects and the OpenAPI document. If not set, it is taken from `X-Forwarded-Proto`, `X-Forwarded-Host` and
+    /// `X-Forwarded-Prefix` of a proxy in `HOLDFAST_TRUSTED_PROXIES`
     #[arg(long, env = "HOLDFAST_PUBLIC_URL")]
     pub public_url: Option<PublicBase>,
 }
@@ -85,16 +84,16 @@ pub struct AccessSettings {
 pub enum Auth {
     /// Each request needs a key or a token.
     On,
-    /// Everybody may do everything.
+    /// All clients may do everything.
     Off,
 }
 
-/// Where a web page comes from.
+/// The origin of a web page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// As browsers send it.
+    /// In the form that browsers send.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -143,7 +142,7 @@ impl AccessSettings {
         }
     }
 
-    /// Whether only this host may reach the API: nobody is asked who they are.
+    /// Whether only this host may reach the API, because requests are not authenticated.
     pub fn is_closed_to_network(&self) -> bool {
         self.auth == Auth::Off && !self.open_to_network
     }
@@ -153,7 +152,7 @@ impl AccessSettings {
         self.auth == Auth::On
     }
 
-    /// What keeps pages of other sites out, where nobody is asked who they are.
+    /// The check that refuses requests of other sites' pages if requests are not authenticated.
     pub fn own_site(&self) -> Option<OwnSite> {
         let origins =
             || self.cors_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
@@ -161,12 +160,12 @@ impl AccessSettings {
             .then(|| OwnSite { hosts: self.allowed_hosts.clone(), origins: origins() })
     }
 
-    /// What lets pages of other origins in, if there are any.
+    /// The CORS rules, if pages of other origins are allowed.
     pub fn cors(&self) -> Option<CorsLayer> {
         cors(self.cors_origins.iter().map(Origin::as_str), &self.cors_headers)
     }
 
-    /// How callers are known; `None`: nobody is asked.
+    /// How callers are authenticated; `None` if they are not.
     pub fn access(&self) -> Option<access::AuthenticationSettings> {
         let oidc =
             self.oidc_issuer.clone().zip(self.oidc_audience.clone()).map(|(issuer, audience)| {
@@ -181,7 +180,7 @@ impl AccessSettings {
             .then_some(access::AuthenticationSettings { key_refresh: self.key_refresh, oidc })
     }
 
-    /// How many requests a caller may send; `None` where nobody is known.
+    /// The rate limits of callers; `None` if callers are not authenticated.
     pub fn rates(&self, cache: &RedisCacheSettings) -> Option<RateSettings> {
         let cache = cache.cache();
         let throttle = ThrottleSettings {

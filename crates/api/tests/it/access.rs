@@ -1,4 +1,4 @@
-//! Who may do what, with keys.
+//! Access control with API keys.
 
 use holdfast_sandbox::Process;
 use reqwest::Method;
@@ -236,7 +236,7 @@ async fn a_revoked_key_stops_on_all_replicas() {
     assert_eq!(found["revoked_at"], at);
     assert_eq!(shop.admin.send(Method::DELETE, "/api-keys/x%00y", "").await.status, 404);
     let (revoked, line) = keys(&shop.server.database_url, &["revoke", "x"]);
-    assert!(!revoked && line.contains("there is no such key"), "{line}");
+    assert!(!revoked && line.contains("the key does not exist"), "{line}");
 }
 
 #[tokio::test]

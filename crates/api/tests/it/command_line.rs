@@ -156,7 +156,7 @@ async fn a_bulk_command_goes_on_after_a_miss_and_reports_each() {
     let replay =
         dead_letters(&server, &[&["replay"], &BY[..], &[&ids[0], &ids[3], "7777"]].concat());
     assert_eq!(replay.code, PARTLY, "{}", replay.error);
-    for row in ["cancelled", "replayed", "there is no such order"] {
+    for row in ["cancelled", "replayed", "the order does not exist"] {
         assert!(replay.out.contains(row), "{}", replay.out);
     }
     let order = server.api.get(&format!("/orders/{}", ids[3])).await;
@@ -167,7 +167,7 @@ async fn a_bulk_command_goes_on_after_a_miss_and_reports_each() {
     let id = made.split('_').nth(1).unwrap();
     let revoked = on(&server, &["keys", "revoke", "x", id, "y"]);
     assert_eq!(revoked.code, PARTLY);
-    assert_eq!(revoked.out.matches("there is no such key").count(), 2, "{}", revoked.out);
+    assert_eq!(revoked.out.matches("the key does not exist").count(), 2, "{}", revoked.out);
     assert!(revoked.out.contains("revoked"), "{}", revoked.out);
 }
 

@@ -1,4 +1,4 @@
-//! `holdfast-bench`: measures the order system, and audits its promises.
+//! `holdfast-bench`: benchmarks Holdfast, and audits its guarantees.
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 
 use std::fs::{self, File};
@@ -21,14 +21,14 @@ use holdfast_bench::simulate;
 use holdfast_sandbox::{http_post_json, http_post_json_as};
 use jiff::Timestamp;
 
-// The do-nothing server has the allocator of the API, or it would be no fair ceiling.
+// The baseline server must use the same allocator as the API to be a fair upper bound.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RESULTS: &str = "target/bench";
 const DOCUMENTS: &str = "docs";
 
-/// Measures the order system on private servers, and audits its promises
+/// Benchmarks Holdfast on private servers, and audits its guarantees
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -38,28 +38,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the benchmark: all parts, or those named
+    /// Run the benchmark
     Run(RunArgs),
-    /// Compare two builds of the API, in turns: ratios of their speed
+    /// Compare the speed of two builds of the API, measured alternately
     Compare(CompareArgs),
-    /// Prove the promises from a database and the clients' log; fails if one is broken
+    /// Check the guarantees with a database and the clients' log; fails if one is violated
     Audit(AuditArgs),
-    /// Offer load to a server that runs already, and log what it accepts
+    /// Send load to a running server, and log the accepted orders
     Load(LoadArgs),
-    /// Serve answers to orders and reads that nothing was done for
+    /// Run the baseline server, which answers orders and reads without doing any work
     Nothing {
-        /// Where to listen
+        /// The address to listen on
         #[arg(long)]
         addr: SocketAddr,
     },
-    /// Print the tables of `docs/scale.md`: what one machine cannot show
+    /// Print the simulation tables of `docs/scale.md`
     Simulate,
-    /// Write the documents again from the results of a former run
+    /// Write the documents again from the results of an earlier run
     Report {
-        /// The results
+        /// The file with the results
         #[arg(long, default_value = "target/bench/latest.json")]
         from: PathBuf,
-        /// Where to
+        /// The folder for the documents
         #[arg(long, default_value = DOCUMENTS)]
         into: PathBuf,
     },
@@ -67,20 +67,19 @@ enum Command {
 
 #[derive(Args)]
 struct RunArgs {
-    /// Fewer points, shorter: under three minutes, and the documents stay as they are
+    /// Run fewer and shorter measurements, in less than three minutes, and do not write the documents
     #[arg(long)]
     quick: bool,
-    /// Only these parts; `latest.json` and the documents stay as they are
+    /// Run only these parts, and write neither `latest.json` nor the documents
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(ALL.map(|part| part.name)))]
     only: Vec<String>,
-    /// Rounds, instead of three (one in a quick run); `latest.json` and the documents stay as they
-    /// are
+    /// The number of rounds, instead of three (one in a quick run); writes neither `latest.json` nor the documents
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
 }
 
 impl RunArgs {
-    /// All parts, as often as usual.
+    /// Whether this is a complete run with the default number of rounds.
     fn is_usual(&self) -> bool {
         self.only.is_empty() && self.rounds.is_none()
     }
@@ -88,82 +87,82 @@ impl RunArgs {
 
 #[derive(Args)]
 struct CompareArgs {
-    /// The API's binary before the change
+    /// The binary of the API before the change
     before: PathBuf,
-    /// The API's binary after the change
+    /// The binary of the API after the change
     after: PathBuf,
-    /// Only these works
+    /// Compare only these workloads
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(WORKS))]
     only: Vec<String>,
-    /// Pairs of windows for each work
+    /// The number of measurements of each build for each workload
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
-    /// The length of a window, in milliseconds
+    /// The duration of a measurement, in milliseconds
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     window_ms: u64,
 }
 
 #[derive(Args)]
 struct AuditArgs {
-    /// The database
+    /// The URL of the database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
-    /// The clients' log, as `load` writes it. It must know of all orders
+    /// The log of the clients, as written by `load`; it must contain all orders
     #[arg(long)]
     log: Option<PathBuf>,
-    /// The folder into which `holdfast-api archive` has written
+    /// The folder with the files of `holdfast-api archive`
     #[arg(long)]
     archive: Option<PathBuf>,
-    /// Workers have had their time: every order must be completed
+    /// Require that all orders are completed
     #[arg(long)]
     all_completed: bool,
-    /// Workers have had their time: no order may be on its way any more
+    /// Require that all orders have a final status
     #[arg(long)]
     all_final: bool,
 }
 
 #[derive(Args)]
 struct LoadArgs {
-    /// Where it listens, name or address and port; several replicas with a comma between them
+    /// The host and port of the server; several replicas are separated by commas
     #[arg(long, required = true, value_delimiter = ',')]
     target: Vec<String>,
-    /// Connections
+    /// The number of connections
     #[arg(long, default_value_t = 256)]
     connections: usize,
-    /// An API key or a token to bear, where the server asks for one
+    /// The API key or token, if the server needs one
     #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// The first of the products
+    /// The id of the first product
     #[arg(long, default_value_t = 1)]
     first_product: i64,
-    /// How many products: those with the ids from the first on, or new ones with --new-stock
+    /// The number of products, with consecutive ids, or new ones with --new-stock
     #[arg(long, default_value_t = 1)]
     products: i64,
-    /// Put products of its own into the shop first, each with so many units
+    /// Create new products first, each with this many units
     #[arg(long)]
     new_stock: Option<i64>,
-    /// The share of reads, 0 to 1
+    /// The fraction of reads (0 to 1)
     #[arg(long, default_value_t = 0.0)]
     reads: f64,
-    /// Zipf's law with this exponent instead of all products alike
+    /// Choose products by Zipf's law with this exponent, instead of uniformly
     #[arg(long)]
     zipf: Option<f64>,
-    /// Requests per second in an open loop, instead of as many as are answered
+    /// Send this many requests per second (open loop), instead of the next one after each answer
     #[arg(long)]
     rate: Option<f64>,
-    /// Wait for this time, such as 2026-11-27T10:00:00Z, an hour at most
+    /// Wait until this time, such as 2026-11-27T10:00:00Z, for at most one hour
     #[arg(long)]
     start_at: Option<Timestamp>,
-    /// For how long, in seconds
+    /// The duration, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Threads
+    /// The number of threads
     #[arg(long, default_value_t = load::default_threads())]
     threads: usize,
-    /// Where to write the log of accepted orders, for `audit`
+    /// The file for the log of accepted orders, for `audit`
     #[arg(long)]
     log: Option<PathBuf>,
-    /// Units of each product before the first order, for that log
+    /// The initial stock of each product, for that log
     #[arg(long)]
     initial_stock: Option<i64>,
 }
@@ -206,11 +205,11 @@ fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     })?;
     terminal::write(&run, &mut std::io::stdout().lock())?;
     fs::create_dir_all(&results)?;
-    // A part of a run must not pass for the last whole one.
+    // Part of a run must not replace the last complete run.
     let name = if args.is_usual() { "latest.json" } else { "part.json" };
     let path = results.join(name);
     serde_json::to_writer_pretty(BufWriter::new(File::create(&path)?), &run)?;
-    eprintln!("All figures are in {}; the run took {:.0} s.", path.display(), run.duration_s);
+    eprintln!("All results are in {}; the run took {:.0} s.", path.display(), run.duration_s);
     if !args.quick && args.is_usual() && run.succeeded() {
         write_documents(&run, Path::new(DOCUMENTS))?;
     }
@@ -266,7 +265,7 @@ fn run_audit(args: &AuditArgs) -> anyhow::Result<ExitCode> {
         args.archive.as_deref(),
         expectation,
     ))?;
-    let verdict = if findings.hold() { "every promise holds" } else { "a promise is broken" };
+    let verdict = if findings.hold() { "all guarantees hold" } else { "a guarantee is violated" };
     writeln!(std::io::stdout(), "{findings}\n{verdict}")?;
     Ok(if findings.hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -311,7 +310,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(std::io::stdout().lock(), &point)?;
         writeln!(std::io::stdout(), "\nanswers by status: {:?}", group.statuses)?;
         let slowest = group.orders.quantile_ms(0.99).max(group.sold_out.quantile_ms(0.99));
-        writeln!(std::io::stdout(), "p99 of 201 and 409, the longer one: {slowest:.1} ms")?;
+        writeln!(std::io::stdout(), "p99 of 201 and 409, the larger of the two: {slowest:.1} ms")?;
     }
     if let Some(path) = &args.log {
         let mut log = Log::default();
@@ -326,7 +325,7 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Until the opening of a sale, say.
+/// Waits, for example until the opening of a sale.
 fn wait_for(time: Option<Timestamp>) -> anyhow::Result<()> {
     let Some(time) = time else { return Ok(()) };
     let wait = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
@@ -361,7 +360,7 @@ async fn new_products(
             Some(key) => http_post_json_as(key, &url, &product).await?,
             None => http_post_json(&url, &product).await?,
         };
-        anyhow::ensure!(answer.status == 201, "a product was refused: {}", answer.body);
+        anyhow::ensure!(answer.status == 201, "a product was not created: {}", answer.body);
         let made: serde_json::Value = serde_json::from_str(&answer.body)?;
         ids.push(made["id"].as_i64().context("a product without an id")?);
     }
@@ -369,7 +368,7 @@ async fn new_products(
 }
 
 fn serve_nothing(address: SocketAddr) -> anyhow::Result<ExitCode> {
-    // As many threads as the API has.
+    // The number of threads of the API.
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -377,11 +376,11 @@ fn serve_nothing(address: SocketAddr) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One thread, which waits most of the time: the servers and the generator need the processors.
+/// Runs on one thread, because the servers and the load generator need the processors.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
-    // After an interruption the generator's threads still run: nobody waits for them.
+    // After an interruption, the load generator's threads may still be running. Do not wait for them.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! `holdfast-chaos`: faults at random, or one after the other.
+//! `holdfast-chaos`: injects faults at random, or each fault alone.
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 #![allow(clippy::print_stdout)]
 
@@ -13,7 +13,7 @@ use holdfast_chaos::environment::Environment;
 use holdfast_chaos::fault::Fault;
 use holdfast_chaos::{chaos, coverage, table, timeline, trial};
 
-/// Breaks a private Holdfast on purpose, and audits its promises.
+/// Injects faults into a private Holdfast, and audits its guarantees
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -22,27 +22,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Random faults under load, then a heal and the audit
+    /// Inject random faults under load, repair everything, and run the audit
     Run {
-        /// For how long, in minutes
+        /// The duration, in minutes
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
         minutes: u64,
-        /// Draws the faults; the same seed draws the same ones. Random unless given
+        /// The seed of the faults; the same seed gives the same faults. Random if not given
         #[arg(long)]
         seed: Option<u64>,
-        /// Where the timeline goes
+        /// The file for the timeline
         #[arg(long, default_value = "target/chaos.svg")]
         svg: PathBuf,
-        /// How often clients that hang up do so, 0 to 1; half of those that write on every route are such
+        /// How often half of the writing clients disconnect before the answer (0 to 1)
         #[arg(long, default_value_t = chaos::HANG_UPS, value_parser = share)]
         hang_ups: f64,
-        /// Where the log of what was answered goes, for `holdfast-bench audit`
+        /// The file for the log of answers, for `holdfast-bench audit`
         #[arg(long, default_value = "target/chaos.log")]
         log: PathBuf,
     },
-    /// Each fault by itself, as a table
+    /// Inject each fault alone, and write a table
     Faults {
-        /// Where the table goes; to the terminal unless given
+        /// The file for the table; standard output if not given
         #[arg(long)]
         write: Option<PathBuf>,
     },
@@ -71,7 +71,7 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "must be between 0 and 1".to_owned())
 }
 
-/// Whether the promises held.
+/// Returns whether the guarantees held.
 async fn run(
     minutes: u64,
     seed: Option<u64>,
@@ -96,7 +96,10 @@ async fn run(
         println!("{count:9}  {told}");
     }
     println!("{}", coverage::render(&found));
-    println!("sent downstream again: {}; all final after {:?}", found.repeats, found.settled);
+    println!(
+        "repeated webhook requests: {}; all orders final after {:?}",
+        found.repeats, found.settled
+    );
     println!("{}", found.findings);
     println!("timeline: {}; log: {}", svg.display(), log.display());
     let gaps = found.gaps();
@@ -106,7 +109,7 @@ async fn run(
     Ok(found.findings.hold() && gaps.is_empty())
 }
 
-/// Whether the promises held under each.
+/// Returns whether the guarantees held under each fault.
 async fn faults(write: Option<PathBuf>) -> anyhow::Result<bool> {
     let mut trials = Vec::new();
     for fault in Fault::ALL {

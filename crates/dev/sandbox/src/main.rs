@@ -1,4 +1,4 @@
-//! `holdfast-sandbox`: the order system and its servers as processes of one command.
+//! `holdfast-sandbox`: runs Holdfast and its servers as processes of one command.
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 
 mod demo;
@@ -30,9 +30,9 @@ enum Command {
     Run(run::RunOptions),
     /// Start only PostgreSQL and Redis and print their addresses, until Ctrl-C.
     Servers,
-    /// Start PostgreSQL, make tables, and run a command that finds the database in `DATABASE_URL`.
+    /// Start PostgreSQL, create the tables, and run a command with the database in `DATABASE_URL`.
     WithDatabase(with_database::DatabaseOptions),
-    /// End servers and remove folders that killed sandboxes left behind.
+    /// Stop servers and remove folders of killed sandboxes.
     Sweep,
 }
 

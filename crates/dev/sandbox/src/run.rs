@@ -17,8 +17,8 @@ use crate::terminal::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The address on which the API and the metrics listen. With any address but this machine's own, everybody who
-    /// reaches it may do everything: no key is needed.
+    /// The address of the API and the metrics. If it is not a loopback address, all hosts that reach it can do everything,
+    /// because requests need no key.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     host: IpAddr,
     /// The port of the API, 1 to 65535 [default: 8000, or the next free one].
@@ -27,23 +27,23 @@ pub(crate) struct RunOptions {
     /// The port of the API's metrics, 1 to 65535 [default: 9464, or the next free one].
     #[arg(long, env = "METRICS_PORT", value_parser = port)]
     metrics_port: Option<u16>,
-    /// The port for administration, on this machine only, 1 to 65535 [default: 9463, or the next free one].
+    /// The admin port, on this machine only, 1 to 65535 [default: 9463, or the next free one].
     #[arg(long, env = "ADMIN_PORT", value_parser = port)]
     admin_port: Option<u16>,
     /// The port of the worker's metrics, 1 to 65535 [default: 9465, or the next free one].
     #[arg(long, env = "WORKER_METRICS_PORT", value_parser = port)]
     worker_metrics_port: Option<u16>,
-    /// Run Prometheus beside it, with the alerts.
+    /// Run Prometheus with the alerts as well.
     #[arg(long, env = "OBSERVE", value_parser = FalseyValueParser::new())]
     observe: bool,
     /// The port of Prometheus on 127.0.0.1, 1 to 65535 [default: 9090, or the next free one].
     #[arg(long, env = "PROMETHEUS_PORT", value_parser = port)]
     prometheus_port: Option<u16>,
-    /// Keep the data at the end, and go on with what a former run kept.
+    /// Keep the data at the end, and continue with the data of an earlier run.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
-    /// Where kept data goes; without it, /var/lib/holdfast-sandbox for root and
-    /// ~/.local/state/holdfast-sandbox for others.
+    /// The folder for kept data; if not given, /var/lib/holdfast-sandbox for root and
+    /// ~/.local/state/holdfast-sandbox for other users.
     #[arg(long, env = "HOLDFAST_SANDBOX_DATA")]
     data: Option<PathBuf>,
 }
@@ -132,7 +132,7 @@ impl RunOptions {
     }
 }
 
-/// Root's must be passable by the user that PostgreSQL runs as, which root's home is not.
+/// PostgreSQL's user must be able to enter the folder, so root's home folder cannot be used.
 fn default_data_folder() -> anyhow::Result<PathBuf> {
     const NAME: &str = "holdfast-sandbox";
     if nix::unistd::Uid::effective().is_root() {

@@ -10,7 +10,7 @@ use tokio::process;
 
 #[derive(Debug, Args)]
 pub(crate) struct DatabaseOptions {
-    /// The folder with the migrations that make the tables
+    /// The folder with the migrations that create the tables
     #[arg(long, value_name = "FOLDER")]
     migrations: PathBuf,
     /// The command and its arguments

@@ -14,7 +14,7 @@ use crate::settings::{MustBe, whole};
 /// Which requests are traced, and where the traces go.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TraceSettings {
-    /// The OTLP/HTTP collector for traces, such as <http://otel-collector:4318>; empty: no traces
+    /// The OTLP/HTTP collector for traces, such as <http://otel-collector:4318>; no traces if empty
     #[arg(
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -23,7 +23,7 @@ pub struct TraceSettings {
     )]
     pub endpoint: OtlpEndpoint,
 
-    /// The full URL for traces, if it is not that of the collector with /v1/traces
+    /// The full URL for traces, if it is not the collector's URL followed by /v1/traces
     #[arg(
         long = "otlp-traces-endpoint",
         env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -41,7 +41,7 @@ pub struct TraceSettings {
     )]
     pub protocol: String,
 
-    /// `true`: no traces, whatever the other settings are
+    /// `true` turns traces off, whatever the other settings are
     #[arg(
         long = "otel-sdk-disabled",
         env = "OTEL_SDK_DISABLED",

@@ -1,4 +1,4 @@
-//! The keys of an OIDC issuer, found by its discovery document and kept fresh.
+//! Fetches the keys of an OIDC issuer through its discovery document.
 
 use std::{str::FromStr, time::Duration};
 
@@ -18,9 +18,9 @@ use tokio::time::timeout;
 
 use super::keys::KeySet;
 
-/// The longest that fetching a document may take.
+/// The longest time for fetching a document.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest document that is read.
+/// The size limit of a document.
 const BYTES_MAX: usize = 256 * 1024;
 
 /// An issuer's address, as in the claim `iss`.
@@ -33,8 +33,7 @@ impl IssuerUrl {
         &self.0
     }
 
-    /// Where its discovery document is
-    /// (`OpenID` Connect Discovery 1.0, section 4).
+    /// The address of its discovery document (`OpenID` Connect Discovery 1.0, section 4).
     fn discovery(&self) -> String {
         format!("{}/.well-known/openid-configuration", self.0.trim_end_matches('/'))
     }
@@ -56,7 +55,7 @@ impl FromStr for IssuerUrl {
     }
 }
 
-/// Whether nobody on the way can change what comes from there.
+/// Whether the connection is protected against changes: TLS, or this host itself.
 fn safe(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     match uri.scheme_str() {
@@ -66,33 +65,33 @@ fn safe(uri: &Uri) -> bool {
     }
 }
 
-/// Why an issuer's keys could not be had.
+/// Why an issuer's keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// No certificate authority is known on this host.
+    /// The host has no certificate authorities.
     #[error("the host's certificate authorities cannot be read; SSL_CERT_FILE may name their file")]
     Authorities(#[source] std::io::Error),
-    /// It did not answer in time.
+    /// The issuer did not answer in time.
     #[error("{0} did not answer within {TIMEOUT:?}")]
     Slow(String),
-    /// It could not be reached.
+    /// The issuer could not be reached.
     #[error("{0} cannot be reached")]
     Unreachable(String, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It answered with something else than a document.
+    /// The issuer answered with an error.
     #[error("{0} answered with {1}")]
     Refused(String, StatusCode),
-    /// The document is not what it should be.
-    #[error("the document at {0} is not as it should be")]
+    /// The document cannot be parsed.
+    #[error("the document at {0} cannot be parsed")]
     Document(String, #[source] JsonError),
-    /// The document is of another issuer, or leads to an address that is not safe.
+    /// The document belongs to another issuer, or contains an unsafe address.
     #[error("the document at {0} {1}")]
     Wrong(String, &'static str),
-    /// There is no key that could be used, as in an empty set.
-    #[error("the document at {0} has no key that can be used")]
+    /// The document has no usable key.
+    #[error("the document at {0} has no usable key")]
     NoKeys(String),
 }
 
-/// Asks an issuer for its keys.
+/// Fetches the keys of an issuer.
 pub struct Issuer {
     url: IssuerUrl,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
@@ -105,10 +104,10 @@ struct Discovery {
 }
 
 impl Issuer {
-    /// Connects to nothing yet.
+    /// Does not connect yet.
     ///
     /// # Errors
-    /// A host without certificate authorities.
+    /// The host has no certificate authorities.
     pub fn new(url: IssuerUrl) -> Result<Self, IssuerError> {
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(TIMEOUT));
@@ -119,21 +118,21 @@ impl Issuer {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        // It follows no redirects and knows of no proxies.
+        // It follows no redirects and uses no proxies.
         Ok(Self { url, client: Client::builder(TokioExecutor::new()).build(https) })
     }
 
-    /// Its keys of now that are for one of these algorithms; at least one. Safe to cancel.
+    /// The current keys for these algorithms; at least one. Safe to cancel.
     ///
     /// # Errors
-    /// The issuer, or what it says, is not as it should be.
+    /// See [`IssuerError`].
     pub async fn keys(&self, allowed: &[Algorithm]) -> Result<KeySet, IssuerError> {
         let address = self.url.discovery();
         let body = self.document(&address).await?;
         let discovery: Discovery = json::from_slice(&body)
             .map_err(|error| IssuerError::Document(address.clone(), error))?;
         if discovery.issuer != self.url.as_str() {
-            return Err(IssuerError::Wrong(address, "is of another issuer"));
+            return Err(IssuerError::Wrong(address, "belongs to another issuer"));
         }
         let address = discovery.jwks_uri;
         if !address.parse::<Uri>().is_ok_and(|uri| safe(&uri)) {

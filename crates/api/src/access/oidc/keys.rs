@@ -1,4 +1,4 @@
-//! The keys of an issuer: which are used and for what, and which are good at the moment.
+//! The keys of an issuer: which of them are used, for which algorithm and for how long.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -13,21 +13,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-/// The most keys that are taken from one document.
+/// The most keys of one document.
 const KEYS_MAX: usize = 64;
-/// The weakest RSA key that is used, in bits (RFC 7518, section 3.3).
+/// The shortest RSA key that is accepted, in bits (RFC 7518, section 3.3).
 const RSA_BITS_MIN: usize = 2048;
-/// How long the last keys stay good while the issuer gives none: it is away, or its document is broken or
-/// has no key that can be used.
+/// How long the last keys stay valid while no new ones can be fetched: the issuer is not available, or its document is
+/// broken or has no usable key.
 pub const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// A key of the issuer.
 pub struct IssuerKey {
     /// The key.
     pub key: DecodingKey,
-    /// The one algorithm that it is for (RFC 8725, section 3.1).
+    /// The only algorithm of the key (RFC 8725, section 3.1).
     pub algorithm: Algorithm,
-    /// As it was published: by this it is told from another of the same name.
+    /// The published form, to distinguish keys with the same id.
     jwk: Jwk,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Debug for IssuerKey {
     }
 }
 
-/// Keys by their ids. Several may have one id (RFC 7517, section 4.5).
+/// Keys by their ids. Several keys may have the same id (RFC 7517, section 4.5).
 #[derive(Debug, Default)]
 pub struct KeySet(HashMap<String, Vec<Arc<IssuerKey>>>);
 
@@ -51,11 +51,10 @@ struct KeySetDocument<'a> {
 }
 
 impl KeySet {
-    /// The keys of a document that are for one of these algorithms. A key that is not understood is passed
-    /// over (RFC 7517, section 5).
+    /// The keys of a document for these algorithms. Unknown kinds of keys are ignored (RFC 7517, section 5).
     ///
     /// # Errors
-    /// It is no JWK set.
+    /// The document is not a JWK set.
     pub fn read(text: &[u8], allowed: &[Algorithm]) -> Result<Self, JsonError> {
         let document: KeySetDocument<'_> = json::from_slice(text)?;
         let mut set = Self::default();
@@ -69,17 +68,17 @@ impl KeySet {
         Ok(set)
     }
 
-    /// Whether it has no key.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many keys it has.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// The keys of this id.
+    /// The keys with this id.
     pub fn named(&self, id: &str) -> &[Arc<IssuerKey>] {
         self.0.get(id).map_or(&[], Vec::as_slice)
     }
@@ -88,12 +87,12 @@ impl KeySet {
         self.named(id).iter().any(|other| other.jwk == key.jwk)
     }
 
-    /// Whether each key of `other` is here.
+    /// Whether the set contains all keys of `other`.
     fn has_all(&self, other: &Self) -> bool {
         other.0.iter().all(|(id, keys)| keys.iter().all(|key| self.has(id, key)))
     }
 
-    /// Keeps the keys of `older` that are here as well, so that a key that stays is the same one.
+    /// Keeps the instances of `older` for keys that have not changed, so that they are still the same.
     fn inherit(&mut self, older: &Self) {
         for (id, keys) in &mut self.0 {
             for key in keys {
@@ -105,7 +104,7 @@ impl KeySet {
     }
 }
 
-/// The one algorithm that a key is for; `None` if it is not for signatures, too weak, or for none of these.
+/// The algorithm of a key; `None` if it is not for signatures, is too weak, or is for other algorithms.
 fn only_algorithm(jwk: &Jwk, allowed: &[Algorithm]) -> Option<Algorithm> {
     let common = &jwk.common;
     if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
@@ -120,7 +119,7 @@ fn only_algorithm(jwk: &Jwk, allowed: &[Algorithm]) -> Option<Algorithm> {
     };
     let of_kind: Vec<Algorithm> = match &jwk.algorithm {
         AlgorithmParameters::RSA(rsa) if bits(&rsa.n)? >= RSA_BITS_MIN => {
-            // One that names none is for the first that the settings have.
+            // A key without an algorithm is for the first one of the settings.
             allowed.iter().copied().filter(|algorithm| is_rsa(*algorithm)).collect()
         }
         AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
@@ -131,7 +130,7 @@ fn only_algorithm(jwk: &Jwk, allowed: &[Algorithm]) -> Option<Algorithm> {
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
             vec![Algorithm::EdDSA]
         }
-        // A shared secret among them.
+        // This includes shared secrets.
         _ => return None,
     };
     let only = match named {
@@ -146,7 +145,7 @@ fn is_rsa(algorithm: Algorithm) -> bool {
     matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512)
 }
 
-/// How many bits a number has.
+/// The number of bits of a number.
 fn bits(number: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
     let first = bytes.iter().position(|byte| *byte != 0)?;
@@ -154,12 +153,12 @@ fn bits(number: &str) -> Option<usize> {
     Some((bytes.len() - first) * 8 - high.leading_zeros() as usize)
 }
 
-/// The keys that are good at the moment.
+/// The valid keys.
 #[derive(Debug, Default)]
 pub struct GoodKeys(RwLock<Option<(Arc<KeySet>, Instant)>>);
 
 impl GoodKeys {
-    /// The issuer has given these keys, which are not none. Says whether a key that was good is so no longer.
+    /// Replaces the keys by new ones, of which there is at least one. Returns whether an old key was removed.
     pub fn replace(&self, mut keys: KeySet) -> bool {
         let mut good = self.0.write();
         let older = good.take().map(|(older, _)| older);
@@ -171,7 +170,7 @@ impl GoodKeys {
         gone
     }
 
-    /// The keys; `None` if the issuer never gave any, or not for so long that they are not believed any more.
+    /// The keys; `None` if there were never any, or if the last ones are too old.
     pub fn now(&self) -> Option<Arc<KeySet>> {
         let good = self.0.read();
         let (keys, had) = good.as_ref()?;
@@ -200,7 +199,7 @@ mod tests {
         format!(r#"{{"kty":"EC","kid":"a","crv":"P-256",{POINT}{more}}}"#)
     }
 
-    /// One line a rule: the key, the algorithm that it is used for, and where that is said.
+    /// One line for each rule: the key, its algorithm, and the source.
     #[test]
     fn each_key_is_for_one_algorithm_or_none() {
         use Algorithm::{ES256, EdDSA, PS256, RS256};
@@ -221,9 +220,9 @@ mod tests {
             (ec(r#","alg":"RS256""#), None, "RFC 8725, 3.1"),
             (ec(r#","alg":"HS256""#), None, "RFC 8725, 2.1"),
             (ec(r#","alg":"ECDH-ES""#), None, "RFC 7517, 4.4"),
-            (ec("").replace("P-256", "P-521"), None, "an algorithm that is not known here"),
+            (ec("").replace("P-256", "P-521"), None, "an unsupported algorithm"),
             (ec("").replace("P-256", "secp256k1"), None, "RFC 7517, 5"),
-            (ec("").replace(r#""kid":"a","#, ""), None, "RFC 7517, 4.5: which key is not guessed"),
+            (ec("").replace(r#""kid":"a","#, ""), None, "RFC 7517, 4.5: the key is not guessed"),
             (rsa(255, ""), None, "RFC 7518, 3.3: at least 2048 bits"),
             (rsa(128, r#","alg":"RS256""#), None, "RFC 7518, 3.3"),
             (rsa(256, r#","alg":"RS512""#), None, "RFC 8725, 3.1: not among the settings"),
@@ -237,7 +236,7 @@ mod tests {
             (r#"{"kid":"a"}"#.to_owned(), None, "RFC 7517, 4.1"),
             ("7".to_owned(), None, "RFC 7517, 5"),
         ] {
-            // What is not understood does not spoil the others.
+            // Unknown keys do not affect the others.
             let set = read(&format!("{key},{}", ec("").replace(r#""a""#, r#""b""#)));
             let found: Vec<_> = set.named("a").iter().map(|key| key.algorithm).collect();
             assert_eq!(found, Vec::from_iter(algorithm), "{key}: {reference}");
@@ -269,7 +268,7 @@ mod tests {
         assert!(!good.replace(read(&format!("{},{}", rsa(256, ""), ec("")))), "one came");
         let after = good.now().unwrap();
         assert!(after.named("a").iter().any(|key| Arc::ptr_eq(key, &before)));
-        // Another key takes its name.
+        // Another key gets its id.
         assert!(good.replace(read(&rsa(256, ""))));
         let after = good.now().unwrap();
         assert!(!after.named("a").iter().any(|key| Arc::ptr_eq(key, &before)));

@@ -1,7 +1,7 @@
-//! Signatures of tokens, checked by ring, which is here for TLS already.
+//! Verifies signatures of tokens with ring, which TLS uses too.
 //!
-//! jsonwebtoken brings two implementations of its own: one has a C library to build, the other a crate with
-//! an open advisory (RUSTSEC-2023-0071). Nothing is ever signed here.
+//! jsonwebtoken has two implementations of its own: one builds a C library, and the other uses a crate with an open
+//! advisory (RUSTSEC-2023-0071). Nothing is signed here.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
@@ -16,7 +16,8 @@ use ring::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 
-/// What can be checked here. None with a shared secret: a server that can check such a token can also make one.
+/// The supported algorithms. None of them uses a shared secret, because a server that can verify such a token can also
+/// create one.
 pub const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -35,13 +36,13 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes jsonwebtoken use what is here. Only the first call in a process does anything.
+/// Makes jsonwebtoken use this module. Only the first call in a process has an effect.
 pub fn install() {
-    // An error says that it was done before.
+    // An error means that it was done before.
     let _ = PROVIDER.install_default();
 }
 
-// Both take what jsonwebtoken hands over.
+// Both are called by jsonwebtoken.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(new_error(ErrorKind::UnsupportedAlgorithm))
@@ -61,7 +62,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         Algorithm::EdDSA => Scheme::Curve(AlgorithmFamily::Ed, &ED25519),
         _ => return Err(new_error(ErrorKind::UnsupportedAlgorithm)),
     };
-    // A key of another family must never be read as one of this: that is how tokens are forged.
+    // A key of another family must never be used, because tokens could be forged that way.
     let family = match scheme {
         Scheme::Rsa(_) => AlgorithmFamily::Rsa,
         Scheme::Curve(family, _) => family,
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(good(&MESSAGE[1..], Algorithm::RS256), Ok(false));
         assert_eq!(good(MESSAGE, Algorithm::RS512), Ok(false));
         assert_eq!(good(MESSAGE, Algorithm::PS256), Ok(false));
-        // The classic forgery: the public key as a shared secret.
+        // A well-known forgery: the public key as a shared secret.
         assert!(good(MESSAGE, Algorithm::HS256).is_err());
         assert!(good(MESSAGE, Algorithm::ES256).is_err());
     }

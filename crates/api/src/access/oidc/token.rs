@@ -1,6 +1,6 @@
-//! A token in its compact form (RFC 7515, section 7.1), read strictly before anything in it is believed.
+//! The strict parser of a token in its compact form (RFC 7515, section 7.1).
 //!
-//! Nothing here goes through `serde_json::Value`: the bytes are a stranger's.
+//! It does not use `serde_json::Value`, because the bytes are untrusted.
 
 use std::{collections::HashSet, fmt};
 
@@ -12,20 +12,20 @@ use serde::{
     de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 
-/// The longest token that is looked at, in bytes.
+/// The size limit of a token, in bytes.
 const BYTES_MAX: usize = 8 * 1024;
-/// The types that a token may say it is of (RFC 7515, section 4.1.9; RFC 9068, section 2.1). One of another
-/// type was made for something else (RFC 8725, section 3.11).
+/// The accepted types (RFC 7515, section 4.1.9; RFC 9068, section 2.1). A token of another type has another purpose
+/// (RFC 8725, section 3.11).
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
-/// A token whose signature has not been checked.
+/// A token whose signature has not been verified.
 #[derive(Debug)]
 pub struct Token<'a> {
-    /// The algorithm that it claims. The key decides whether that is right.
+    /// The algorithm in the header, which must be that of the key.
     pub algorithm: Algorithm,
-    /// The key that it claims.
+    /// The id of the key in the header.
     pub key_id: String,
-    /// What is signed.
+    /// The signed bytes.
     pub message: &'a [u8],
     /// The signature, as base64url.
     pub signature: &'a str,
@@ -33,7 +33,7 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Reads a token; `None` if it is not one that could be good here.
+    /// Parses a token; `None` if it cannot be valid.
     pub fn read(text: &'a str) -> Option<Self> {
         if text.len() > BYTES_MAX {
             return None;
@@ -54,7 +54,7 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// The claims, as JSON. To be asked for once the signature is known to be good.
+    /// The claims as JSON. Use them only after the signature has been verified.
     pub fn claims(&self) -> Option<Vec<u8>> {
         URL_SAFE_NO_PAD.decode(self.claims).ok()
     }
@@ -91,22 +91,22 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                     let given = map.next_value::<String>()?.to_ascii_lowercase();
                     let short = given.strip_prefix("application/").unwrap_or(&given);
                     if !TYPES.contains(&short) {
-                        return Err(A::Error::custom("another type of token"));
+                        return Err(A::Error::custom("unexpected type of token"));
                     }
                 }
-                // Extensions that must be understood, and none is (RFC 7515, section 4.1.11); a payload
-                // that is not encoded (RFC 7797, section 7); encryption and compression (RFC 7516).
+                // Unsupported: critical extensions (RFC 7515, section 4.1.11), unencoded payloads (RFC 7797, section 7),
+                // encryption and compression (RFC 7516).
                 "crit" | "b64" | "enc" | "zip" => {
-                    return Err(A::Error::custom("an extension that is not known"));
+                    return Err(A::Error::custom("unsupported extension"));
                 }
-                // Keys that come with the token are never used (RFC 8725, section 3.10).
+                // Keys within the token are never used (RFC 8725, section 3.10).
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
             // Names must be unique (RFC 7515, section 4).
             if !seen.insert(name) {
-                return Err(A::Error::custom("a name twice"));
+                return Err(A::Error::custom("duplicate name"));
             }
         }
         let algorithm = algorithm.ok_or_else(|| A::Error::missing_field("alg"))?;
@@ -122,7 +122,7 @@ mod tests {
         format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"))
     }
 
-    /// One line a rule: the header, whether it is taken, and where that is said.
+    /// One line for each rule: the header, whether the token is accepted, and the source.
     #[test]
     fn a_header_is_read_by_the_standards() {
         for (header, good, reference) in [
@@ -146,7 +146,7 @@ mod tests {
             (r#"{"alg":"es256","kid":"a"}"#, false, "RFC 7515, 4.1.1"),
             (r#"{"alg":["ES256"],"kid":"a"}"#, false, "RFC 7515, 4.1.1"),
             (r#"{"kid":"a"}"#, false, "RFC 7515, 4.1.1"),
-            (r#"{"alg":"ES256"}"#, false, "RFC 7517, 4.5: which key is not guessed"),
+            (r#"{"alg":"ES256"}"#, false, "RFC 7517, 4.5: the key is not guessed"),
             (r#"{"alg":"ES256","kid":7}"#, false, "RFC 7515, 4.1.4"),
             (r#"{"alg":"ES256","alg":"RS256","kid":"a"}"#, false, "RFC 7515, 4"),
             (r#"{"alg":"ES256","kid":"a","kid":"b"}"#, false, "RFC 7515, 4"),
@@ -174,7 +174,7 @@ mod tests {
             (format!("+{header}.{claims}.{signature}"), "RFC 7515, 2: base64url"),
             (String::new(), "RFC 7515, 7.1"),
             ("..".to_owned(), "RFC 7515, 7.1"),
-            (huge, "longer than any token of ours"),
+            (huge, "longer than the limit"),
         ] {
             assert!(Token::read(&text).is_none(), "{text}: {reference}");
         }

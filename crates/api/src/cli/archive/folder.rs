@@ -1,4 +1,4 @@
-//! The folder of an archive: files that are on the disk when they are said to be.
+//! The folder of an archive. Files are durable when a method returns.
 
 use std::{
     fs::{self, File},
@@ -11,14 +11,14 @@ use holdfast_store::Archive;
 use holdfast_telemetry::settings::MustBe;
 use uuid::Uuid;
 
-/// At the end of a preliminary file's name.
+/// The end of a preliminary name.
 const PRELIMINARY: &str = ".part";
 
 /// The folder.
 #[derive(Debug)]
 pub(super) struct ArchiveFolder(PathBuf);
 
-/// A file that is on the disk, under its preliminary name.
+/// A durable file with its preliminary name.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Preliminary<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Preliminary<'a> {
 }
 
 impl ArchiveFolder {
-    /// It must be there: one that is not is a mistyped one, or a disk that is not mounted.
+    /// The folder must exist, because otherwise its name may be wrong or its disk may not be mounted.
     pub(super) fn open(path: PathBuf) -> Result<Self, MustBe> {
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => Ok(Self(path)),
@@ -37,8 +37,8 @@ impl ArchiveFolder {
         }
     }
 
-    /// Ends what a run that was killed has left: a preliminary file whose orders are deleted gets its name, and
-    /// any other goes, for its orders are in the tables. Those of other databases are left alone.
+    /// Cleans up after a run that was killed: a preliminary file whose orders were deleted is renamed, and any other is
+    /// deleted, because its orders are still in the database. Files of other databases are ignored.
     pub(super) async fn recover(&self, archive: &mut Archive) -> anyhow::Result<()> {
         let ending = preliminary_ending(archive.identity());
         let entries = fs::read_dir(&self.0).with_context(|| self.0.display().to_string())?;
@@ -50,16 +50,16 @@ impl ArchiveFolder {
             };
             if archive.knows(name).await? {
                 Preliminary { folder: self, path: path.clone(), name: name.to_owned() }.keep()?;
-                tracing::info!(file = name, "a file that an earlier run has written got its name");
+                tracing::info!(file = name, "a file of an interrupted run was completed");
             } else {
                 fs::remove_file(&path).with_context(|| path.display().to_string())?;
-                tracing::info!(file = name, "what an earlier run has begun is begun anew");
+                tracing::info!(file = name, "an incomplete file of an interrupted run was deleted");
             }
         }
         self.sync()
     }
 
-    /// Writes a file under its preliminary name; returns when it is on the disk. `name` itself must be free.
+    /// Writes a file with its preliminary name, and returns when it is durable. `name` itself must not exist.
     pub(super) fn write(
         &self,
         name: &str,
@@ -81,7 +81,7 @@ impl ArchiveFolder {
         Ok(Preliminary { folder: self, path, name: name.to_owned() })
     }
 
-    /// New names and new files are on the disk from here on.
+    /// Makes new names and files durable.
     fn sync(&self) -> anyhow::Result<()> {
         File::open(&self.0)
             .and_then(|folder| folder.sync_all())
@@ -90,7 +90,7 @@ impl ArchiveFolder {
 }
 
 impl Preliminary<'_> {
-    /// Gives it its name.
+    /// Renames the file to its final name.
     pub(super) fn keep(self) -> anyhow::Result<()> {
         let target = self.folder.0.join(&self.name);
         fs::rename(&self.path, &target).with_context(|| target.display().to_string())?;

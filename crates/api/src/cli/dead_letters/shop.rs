@@ -1,4 +1,4 @@
-//! The endpoints of the admin port, asked in this process.
+//! Calls the endpoints of the admin port in this process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::{
     settings::RedisCacheSettings,
 };
 
-/// The endpoints, and what they work with.
+/// The endpoints with their state.
 pub(super) struct Shop {
     endpoints: Router,
     app: App,
@@ -51,7 +51,7 @@ impl Shop {
             Publisher::connect(settings.queue())?,
             Arc::new(metrics),
         );
-        // Bodies come from here, and orders and holds are not made.
+        // This process creates the bodies, and no orders or holds.
         let app = App::new(AppParts {
             store,
             cache,
@@ -69,14 +69,14 @@ impl Shop {
         Ok(Self { endpoints: router(app.clone(), Surface::Admin), app })
     }
 
-    /// Returns when what was changed is known to workers and caches.
+    /// Returns when workers and caches have been notified of all changes.
     pub(super) async fn close(self) {
         self.app.admission.close().await;
         self.app.cache.shutdown().await;
         self.app.store.close().await;
     }
 
-    /// Asks an endpoint; returns its answer, and the cursor of the next page.
+    /// Calls an endpoint. Returns its answer and the cursor of the next page.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -105,7 +105,7 @@ impl Shop {
         if status.is_success() {
             return Ok((answer, next));
         }
-        // It names all wrong fields.
+        // The detail names all wrong fields.
         let detail = json::from_str::<Refused>(answer.get())?.detail;
         let mut sentence = detail.unwrap_or_else(|| "The request was refused.".to_owned());
         if let Some(cause) = problem.as_ref().and_then(Problem::cause) {
@@ -119,7 +119,7 @@ impl Shop {
     }
 }
 
-/// The order is not there, or is in a state that does not allow it.
+/// The order does not exist, or its state does not allow the operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Refusal(String);

@@ -1,4 +1,4 @@
-//! A dead letter as people read it.
+//! Tables of dead letters.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ pub(super) const COLUMNS: [&str; 6] =
     ["ORDER", "PRODUCTS", "CUSTOMER", "ATTEMPTS", "FAILED", "FAILURE"];
 const STEP_COLUMNS: [&str; 4] = ["AT", "STATUS", "BY", "DETAIL"];
 
-/// What is read of an order.
+/// The fields of an order that are used.
 #[derive(Deserialize)]
 struct Order {
     id: i64,
@@ -65,7 +65,7 @@ pub(super) fn row(written: &str) -> anyhow::Result<Row> {
     })
 }
 
-/// One with its history.
+/// A dead letter with its history.
 pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
     let order: Order = of_endpoint(written.get())?;
     let fact = |name: &str, value: Text| Row::new("", vec![name.to_owned().into(), value], &());
@@ -94,7 +94,7 @@ pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
     Ok(format!("{}\n\n{}", table(None, &facts), table(Some(&STEP_COLUMNS), &steps?)))
 }
 
-/// A time without its fraction of a second.
+/// A time without the fraction of a second.
 fn seconds(time: &str) -> String {
     match time.split_once('.') {
         Some((whole, _)) => format!("{whole}Z"),

@@ -1,4 +1,4 @@
-//! How a chart looks. Colours are given as attributes, which a style sheet overrides for dark screens.
+//! Draws a chart. Colours are attributes, which a style sheet can override for dark mode.
 
 use std::{error::Error, fmt::Write as _};
 
@@ -7,7 +7,7 @@ use plotters::{coord::Shift, prelude::*};
 const FONT: &str = "sans-serif";
 const TEXT: RGBColor = RGBColor(75, 85, 99);
 const GRID: RGBColor = RGBColor(229, 231, 235);
-/// The colours of lines: told apart also by those who see fewer of them.
+/// The colours of lines, which people with colour vision deficiency can distinguish.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(29, 78, 216),
     RGBColor(194, 65, 12),
@@ -16,15 +16,15 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(107, 114, 128),
 ];
 
-/// The height of the plane without the labels of the time below it, in pixels.
+/// The height of the chart without the labels of the time axis, in pixels.
 const PLANE_HEIGHT: u32 = 150;
 const TIME_HEIGHT: u32 = 22;
 const VALUE_WIDTH: u32 = 62;
 const MARGIN: u32 = 6;
 const LEGEND_ROW: u32 = 20;
-/// A label, its number and its colour fit into that.
+/// The width for a label with its number and colour.
 const LEGEND_WIDTH: u32 = 136;
-/// A longer label is cut off.
+/// The longest label; longer ones are cut.
 const LABEL_CHARS: usize = 18;
 /// The font is 12 pixels high: plotters divides by 1.24.
 const TEXT_SIZE: u32 = 15;
@@ -35,26 +35,26 @@ const MINUTES: f64 = 5.0;
 #[error("a chart could not be drawn: {0}")]
 pub struct DrawError(String);
 
-/// What is drawn.
+/// The data of a chart.
 pub(super) struct Picture {
     pub title: &'static str,
-    /// Behind each number.
+    /// The unit after each number.
     pub unit: &'static str,
     pub width: u32,
-    /// Room is left for the labels of so many lines.
+    /// The number of lines for whose labels room is reserved.
     pub lines_max: usize,
-    /// Whether the labels have the numbers of now.
+    /// Whether the labels show current numbers.
     pub numbers: bool,
-    /// Which of the colours the first line has.
+    /// The index of the colour of the first line.
     pub first_colour: usize,
-    /// A number of now is the mean of so many points.
+    /// The number of points that a current number is the mean of.
     pub now: usize,
-    /// How old each point is, in seconds.
+    /// The age of each point, in seconds.
     pub ages: Vec<f64>,
     pub lines: Vec<Line>,
 }
 
-/// A line with a value for each point, if it is known.
+/// A line with a value for each point; `None` if it is unknown.
 pub(super) struct Line {
     pub label: String,
     pub values: Vec<Option<f64>>,
@@ -75,7 +75,7 @@ impl Line {
         self.values.iter().flatten().copied().reduce(f64::max)
     }
 
-    /// Where it is known without a gap, as places on the chart.
+    /// The segments without unknown values, as coordinates.
     fn parts(&self, ages: &[f64]) -> Vec<Vec<(f64, f64)>> {
         let mut parts = vec![Vec::new()];
         for (age, value) in ages.iter().zip(&self.values) {
@@ -150,7 +150,7 @@ impl Picture {
             area.draw(&Rectangle::new([(x, y + 4), (x + 14, y + 8)], colour.filled()))?;
             let mut text = line.label.clone();
             if self.numbers {
-                // A String takes everything.
+                // Writing to a String cannot fail.
                 let _ = write!(text, " {}", self.number(line.now(self.now)));
             } else if text.chars().count() > LABEL_CHARS {
                 text = text.chars().take(LABEL_CHARS - 1).chain(['…']).collect();
@@ -164,15 +164,15 @@ impl Picture {
         self.lines.iter().zip(COLOURS.into_iter().cycle().skip(self.first_colour))
     }
 
-    /// The chart in words.
+    /// A description of the chart in words.
     fn told(&self) -> String {
         let mut told = format!("{}, the last five minutes.", self.title);
         if self.lines.is_empty() {
-            told.push_str(" There was nothing.");
+            told.push_str(" No data.");
         }
         for line in &self.lines {
             let (now, most) = (self.number(line.now(self.now)), self.number(line.most()));
-            // A String takes everything.
+            // Writing to a String cannot fail.
             let _ = write!(told, " {}: {now} now, {most} at most.", line.label);
         }
         told
@@ -187,7 +187,7 @@ fn when(minutes: f64) -> String {
     if minutes > -0.5 { "now".to_owned() } else { format!("−{:.0} min", -minutes) }
 }
 
-/// A number with the three digits that matter.
+/// A number with three significant digits.
 fn short(value: f64) -> String {
     let (value, suffix) = match value {
         value if value >= 999_500.0 => (value / 1_000_000.0, "M"),
@@ -250,7 +250,7 @@ mod tests {
         let svg = picture(640, vec![accepted]).svg().unwrap();
         assert!(svg.starts_with("<svg role=\"img\" aria-label=\"Orders per second, "), "{svg}");
         assert!(svg.contains("accepted: 20/s now, 30/s at most."), "{svg}");
-        // Such attributes are refused by the policy of the page.
+        // The page's policy forbids such attributes.
         assert!(!svg.contains("style="), "{svg}");
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn charts_without_points_are_drawn() {
         for width in [240, 640, 1600] {
             let empty = Picture { ages: vec![], ..picture(width, vec![]) };
-            assert!(empty.svg().unwrap().contains("There was nothing."));
+            assert!(empty.svg().unwrap().contains("No data."));
         }
     }
 

@@ -1,28 +1,28 @@
-//! Where the body of a request ends, and so where the next request of its connection begins.
+//! Finds the end of a request body, where the next request of its connection begins.
 //!
-//! The bytes themselves are decoded by hyper. Where a chunked body is not as it should be, this says
-//! so and the connection ends, so that nothing after it is ever taken for a request.
+//! hyper decodes the bytes. If a chunked body is malformed, the connection ends, so that bytes after it are never treated
+//! as a request.
 
-/// The longest line of a chunk's size, with its extensions, and the longest line of a trailer.
+/// The longest line of a chunk size with its extensions, and of a trailer.
 const LINE_BYTES_MAX: usize = 256;
 /// The most lines of trailers.
 const TRAILERS_MAX: usize = 16;
 
-/// How much of a body is still to come.
+/// The part of a body that has not arrived yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// So many bytes.
+    /// A number of bytes.
     Length(u64),
-    /// Chunks, up to the last.
+    /// Chunks.
     Chunks(Chunks),
 }
 
-/// Where a chunked body is.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunks {
-    /// In the size of a chunk, with so many digits.
+    /// In the size of a chunk, after this many digits.
     Size(u64, usize),
-    /// Between the size of a chunk and the end of its line, of which so many bytes are known.
+    /// In the extensions of a chunk, after this many bytes of the line.
     Extension(u64, usize),
     /// Before the LF of a size.
     SizeEnd(u64),
@@ -32,9 +32,9 @@ pub(super) enum Chunks {
     DataEnd,
     /// After a chunk, before its LF.
     DataEndLf,
-    /// At the beginning of a trailer's line, after so many of them.
+    /// At the beginning of a trailer line, after this many lines.
     Trailer(usize),
-    /// In the line of a trailer: its number, and its bytes.
+    /// In a trailer line, with its number and its length.
     TrailerLine(usize, usize),
     /// Before the LF of a trailer's line.
     TrailerLf(usize),
@@ -44,31 +44,31 @@ pub(super) enum Chunks {
     Ended,
 }
 
-/// The body is not as it should be.
+/// The body is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a chunked body is malformed")]
 pub(super) struct MalformedBody;
 
 impl BodyEnd {
-    /// A body of so many bytes.
+    /// A body of this many bytes.
     pub fn after(bytes: u64) -> Self {
         Self::Length(bytes)
     }
 
-    /// A body in chunks.
+    /// A chunked body.
     pub fn chunked() -> Self {
         Self::Chunks(Chunks::Size(0, 0))
     }
 
-    /// Whether all of it is known.
+    /// Whether the body has ended.
     pub fn is_reached(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunks(Chunks::Ended))
     }
 
-    /// How many of the next `bytes` belong to it.
+    /// The number of the next `bytes` that belong to the body.
     ///
     /// # Errors
-    /// They are no chunks.
+    /// The chunks are malformed.
     pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
         match self {
             Self::Length(left) => {
@@ -88,7 +88,7 @@ impl BodyEnd {
 }
 
 impl Chunks {
-    /// Goes over some of the next bytes, at least one.
+    /// Processes at least one of the next bytes.
     fn step(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
         if let Self::Data(left) = self {
             let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());

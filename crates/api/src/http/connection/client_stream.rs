@@ -1,8 +1,7 @@
 //! The bytes between a client and hyper.
 //!
-//! hyper gets whole and well-formed heads only, one after another, each when the answer before it is
-//! written. What is refused never reaches it: it sees the end of the stream, and the connection's task
-//! then writes the problem.
+//! hyper gets only complete and valid heads, one after another, each after the previous answer has been written. A refused
+//! request never reaches hyper: it sees the end of the stream, and the connection's task writes the problem.
 
 use std::{
     cell::RefCell,
@@ -30,17 +29,16 @@ use crate::{
     problem::ProblemKind,
 };
 
-/// The most that is read at once.
+/// The size of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// What a client is told whose idle connection makes room. Its next request may have crossed this.
+/// The answer on an idle connection that is closed to make room. The next request may already be on its way.
 const MADE_ROOM: &str = "The connection was idle, and was closed to make room for others. A request that was sent on it \
                          meanwhile was not processed, and can be sent again.";
-/// What a connection may hold without a charge.
+/// The size up to which a connection is not charged.
 const FREE_BYTES: usize = 4 * 1024;
 
 thread_local! {
-    /// Where bytes are read to, before it is known whom they belong to: an idle connection has no
-    /// buffer of its own.
+    /// The shared read buffer, so that an idle connection needs no buffer of its own.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
@@ -49,14 +47,14 @@ pub(super) struct ClientStream {
     socket: Option<TcpStream>,
     state: Arc<ConnectionState>,
     head_bytes_max: usize,
-    /// What has been read and not given to hyper.
+    /// Bytes that have been read and not passed to hyper.
     held: Vec<u8>,
     charge: Charge,
-    /// How much of it is for hyper.
+    /// The number of these bytes that are ready for hyper.
     approved: usize,
-    /// How much of it is known to be no whole head.
+    /// The number of these bytes that contain no complete head.
     seen: usize,
-    /// What is to come of the body of the request that hyper has.
+    /// The rest of the body of hyper's request.
     body: BodyEnd,
 }
 
@@ -79,7 +77,7 @@ impl ClientStream {
         }
     }
 
-    /// Whether the next request may be looked at.
+    /// Whether the next request may be parsed.
     fn is_idle(&self) -> bool {
         matches!(self.state.phase(), ConnectionPhase::Idle | ConnectionPhase::Head)
     }
@@ -103,13 +101,13 @@ impl ClientStream {
         self.charge.resize(self.held.capacity().saturating_sub(FREE_BYTES))
     }
 
-    /// Looks at the beginning of a request. How many of the bytes are for hyper; `None`: none yet.
+    /// Parses the beginning of a request. Returns the number of bytes for hyper; `None` if more bytes are needed.
     fn look(&mut self, bytes: &[u8]) -> Result<Option<usize>, RefusedHead> {
         match inspect(bytes, self.head_bytes_max) {
             Head::Partial => Ok(None),
             Head::Refused(refusal) => Err(refusal),
             Head::Complete { bytes: head, mut body } => {
-                // A body that is malformed at once is refused with its head.
+                // If the body is malformed from the start, the head is refused too.
                 let passed = body.pass(&bytes[head..]).map_err(|_| {
                     RefusedHead::new(
                         ProblemKind::Unreadable,
@@ -128,7 +126,7 @@ impl ClientStream {
         }
     }
 
-    /// Takes bytes that come where a head is expected. Whether some are ready for hyper.
+    /// Accepts bytes where a head is expected. Returns whether some are ready for hyper.
     fn take_head(
         &mut self,
         bytes: &[u8],
@@ -138,7 +136,7 @@ impl ClientStream {
             |_| RefusedHead::new(ProblemKind::Overloaded, ProblemKind::Overloaded.explanation());
         if self.held.is_empty() {
             match self.look(bytes)? {
-                // Nearly every request comes alone and in one piece, which is held nowhere.
+                // Most requests arrive alone and in one piece, and need no buffer.
                 Some(passed) if passed <= out.remaining() => {
                     out.put_slice(&bytes[..passed]);
                     self.hold(&bytes[passed..]).map_err(spent)?;
@@ -162,7 +160,7 @@ impl ClientStream {
 
     fn look_at_held(&mut self) -> Result<(), RefusedHead> {
         let full = self.held.len() >= self.head_bytes_max;
-        // The first bytes may be wrong already.
+        // The first bytes may already be malformed.
         if !full && self.seen > 0 && !has_end(&self.held, self.seen) {
             self.seen = self.held.len();
             return Ok(());
@@ -172,20 +170,20 @@ impl ClientStream {
         self.held = held;
         match looked? {
             Some(passed) => self.approved = passed,
-            // Only a line that ends within the head looks like its end.
+            // Only a line break within the head can look like its end.
             None => self.seen = self.held.len(),
         }
         Ok(())
     }
 
-    /// Takes bytes of a body.
+    /// Accepts bytes of a body.
     fn take_body(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> io::Result<()> {
         let passed = self
             .body
             .pass(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         out.put_slice(&bytes[..passed]);
-        // It may be answered already.
+        // The request may already be answered.
         if self.body.is_reached() && self.state.phase() == ConnectionPhase::Body {
             self.state.enter(ConnectionPhase::Busy);
         }
@@ -193,14 +191,14 @@ impl ClientStream {
         Ok(())
     }
 
-    /// Keeps the beginning of the next request, which is looked at when this one is answered.
+    /// Keeps the beginning of the next request, which is parsed after this one is answered.
     fn hold_for_later(&mut self, bytes: &[u8]) {
         if self.hold(bytes).is_err() {
             self.state.refuse_for(ProblemKind::Overloaded);
         }
     }
 
-    /// How much may be read now.
+    /// The number of bytes that may be read now.
     fn room(&self, out: &ReadBufCursor<'_>) -> usize {
         let room = if self.body.is_reached() {
             match self.held.len() {
@@ -213,7 +211,7 @@ impl ClientStream {
         room.min(READ_BYTES)
     }
 
-    /// Reads once. `Ready(true)`: hyper has something, or the end of the stream.
+    /// Reads once. `Ready(true)` means that there are bytes for hyper, or the stream has ended.
     fn read(
         &mut self,
         context: &mut Context<'_>,
@@ -221,8 +219,7 @@ impl ClientStream {
     ) -> Poll<io::Result<bool>> {
         let room = self.room(out);
         if room == 0 {
-            // There is more of the next request than is kept; this one goes on all the same, and its end
-            // wakes the task.
+            // The buffer for the next request is full. The end of the current request wakes the task.
             return Poll::Pending;
         }
         READ.with_borrow_mut(|buffer| {
@@ -248,8 +245,8 @@ impl ClientStream {
         })
     }
 
-    /// Whether hyper is told that there are no more requests. The next request is served if its bytes are
-    /// there: its client cannot know that the connection was to end.
+    /// Whether hyper sees the end of the stream. If bytes of the next request have arrived, it is served, because its client
+    /// cannot know that the connection was about to end.
     fn is_over(&self) -> bool {
         if !self.is_idle() || self.approved > 0 {
             return false;
@@ -274,7 +271,7 @@ impl ClientStream {
         true
     }
 
-    /// Whether the client has sent something that was not read. The runtime may not know yet.
+    /// Whether the client has sent unread bytes. The runtime may not know about them yet.
     fn has_unread(&self) -> bool {
         let Some(socket) = &self.socket else { return false };
         let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
@@ -296,7 +293,7 @@ impl Read for ClientStream {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            // What came while the request before it was answered.
+            // Bytes that arrived during the previous request.
             if self.is_idle() && self.held.len() > self.seen {
                 if self.state.phase() == ConnectionPhase::Idle {
                     self.state.enter(ConnectionPhase::Head);
@@ -314,7 +311,7 @@ impl Read for ClientStream {
 }
 
 impl ClientStream {
-    /// What hyper writes by itself, although no request has reached it that it may not like.
+    /// hyper's own error answers. They do not occur, because hyper gets only valid requests.
     fn is_hypers_own(&self, bytes: &[u8]) -> bool {
         matches!(self.state.phase(), ConnectionPhase::Busy | ConnectionPhase::Body)
             && bytes.starts_with(b"HTTP/1.1 4")
@@ -375,14 +372,14 @@ impl Write for ClientStream {
         if self.state.phase() == ConnectionPhase::Answered && self.body.is_reached() {
             self.state.enter(ConnectionPhase::Idle);
             if !self.held.is_empty() {
-                // hyper takes it that there is nothing to read.
+                // hyper treats this as a pending read.
                 context.waker().wake_by_ref();
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Does nothing: the connection's task does it, when it has written what there is to write.
+    /// Does nothing. The connection's task shuts the socket down after the last write.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

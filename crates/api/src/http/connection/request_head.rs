@@ -1,9 +1,8 @@
-//! Whether the first bytes of a request are a head that may be served, and how its body ends.
+//! Checks the head of a request, and determines how its body ends.
 //!
-//! hyper parses each head again. This check comes first because hyper answers a malformed one by
-//! itself, without a problem document, and accepts some that proxies read in another way: requests
-//! without `Host`, and those with both `Content-Length` and `Transfer-Encoding` (RFC 9112, sections
-//! 3.2 and 6.3).
+//! hyper parses each head again. This check is needed because hyper answers a malformed head without a problem document,
+//! and accepts heads that proxies may interpret differently: without `Host`, or with both `Content-Length` and
+//! `Transfer-Encoding` (RFC 9112, sections 3.2 and 6.3).
 
 use std::{mem::MaybeUninit, net::Ipv6Addr};
 
@@ -17,24 +16,24 @@ pub(super) const HEADERS_MAX: usize = 100;
 /// The longest request target. RFC 9112 recommends that at least 8,000 bytes are supported.
 const TARGET_BYTES_MAX: usize = 8192;
 
-/// What the bytes at the beginning of a request are.
+/// The result of parsing the beginning of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// More bytes are needed.
     Partial,
-    /// A good head of so many bytes.
+    /// A valid head of this many bytes.
     Complete { bytes: usize, body: BodyEnd },
-    /// It is answered with a problem, and its connection ends.
+    /// The answer is a problem, and the connection ends.
     Refused(RefusedHead),
 }
 
-/// Why a request is refused before it reaches a route.
+/// The reason why a request is refused before routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RefusedHead {
     pub kind: ProblemKind,
-    /// For the person who sent the request.
+    /// The detail of the problem.
     pub detail: &'static str,
-    /// The request's own id, where it could be read.
+    /// The request's own id, if it could be read.
     pub request_id: Option<HeaderValue>,
 }
 
@@ -44,7 +43,7 @@ impl RefusedHead {
     }
 }
 
-/// Looks at the first `bytes` of a request, of which a head may have `max`.
+/// Parses the first `bytes` of a request. A head may have at most `max` bytes.
 pub(super) fn inspect(bytes: &[u8], max: usize) -> Head {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -67,7 +66,7 @@ pub(super) fn inspect(bytes: &[u8], max: usize) -> Head {
     }
 }
 
-/// Whether a head ends in `bytes`, of which the first `seen` are known not to have the end.
+/// Whether a head ends in `bytes`. The first `seen` bytes do not contain the end.
 pub(super) fn has_end(bytes: &[u8], seen: usize) -> bool {
     let new = &bytes[seen.saturating_sub(3).min(bytes.len())..];
     new.iter().enumerate().any(|(at, byte)| {
@@ -109,7 +108,7 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<BodyEnd, HeadError> {
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
-                return unreadable("`Transfer-Encoding` must be `chunked`, and nothing else.");
+                return unreadable("`Transfer-Encoding` must be `chunked`.");
             }
             chunked = true;
         }
@@ -129,16 +128,16 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<BodyEnd, HeadError> {
     }
 }
 
-/// Digits and nothing else; more than fit are an error.
+/// Parses digits; a number that is too large is an error.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = digits.then(|| std::str::from_utf8(value).ok()?.parse::<u64>().ok()).flatten()?;
-    // hyper keeps the two largest numbers for itself.
+    // hyper reserves the two largest numbers.
     (number <= i64::MAX.unsigned_abs()).then_some(number)
 }
 
-/// A name or an address, and perhaps a port. RFC 3986 allows more characters in a name than any
-/// resolver; those are refused.
+/// A name or an address, optionally with a port. Names with characters that RFC 3986 allows but no resolver accepts are
+/// refused.
 fn is_host(value: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let (name, port) = match value.iter().rposition(|byte| *byte == b':') {
@@ -161,9 +160,7 @@ fn malformed(error: httparse::Error) -> RefusedHead {
             ProblemKind::HeadersTooLarge,
             "The request has more than 100 header lines.",
         ),
-        httparse::Error::Version => {
-            unreadable("Only the versions 1.0 and 1.1 of HTTP are served here.")
-        }
+        httparse::Error::Version => unreadable("Only HTTP/1.0 and HTTP/1.1 are supported."),
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             unreadable("A header line of the request is malformed.")
         }
@@ -211,7 +208,7 @@ mod tests {
         ] {
             let expected = Head::Complete { bytes: head.len(), body };
             assert_eq!(inspect(head.as_bytes(), MAX), expected, "{head}");
-            // Whatever follows is no part of it.
+            // The following bytes are not part of it.
             assert_eq!(inspect(format!("{head}x").as_bytes(), MAX), expected, "{head}");
             assert!(has_end(head.as_bytes(), 0), "{head}");
             for cut in 1..head.len() {

@@ -1,8 +1,7 @@
-//! What a connection waits for, seen from outside: its deadlines, and whether it can be closed to make
-//! room for another.
+//! The state of a connection for other tasks: its deadlines, and whether it can be closed to make room for another one.
 //!
-//! The connection's own task writes it, at most a few times a request; the task that accepts
-//! connections reads it. Times are milliseconds since the listener began.
+//! The connection's own task writes it a few times per request, and the task that accepts connections reads it. Times are
+//! milliseconds since the start of the listener.
 
 use std::{
     sync::{
@@ -19,28 +18,28 @@ use tokio::{net::TcpStream, time::Instant};
 use super::request_head::RefusedHead;
 use crate::problem::ProblemKind;
 
-/// How slow a client may be.
+/// The time limits for a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// From the first byte of a request to the end of its headers.
+    /// The longest time from the first byte of a request to the end of its headers.
     pub header: Duration,
-    /// Between two requests.
+    /// The longest time between two requests.
     pub idle: Duration,
-    /// Without any progress of an answer.
+    /// The longest time without progress of an answer.
     pub write: Duration,
-    /// The fewest bytes of a body or an answer in a second, on average; 0 for any.
+    /// The lowest average rate of a body or an answer, in bytes per second; 0 means no limit.
     pub bytes_per_second: u64,
 }
 
 impl Patience {
-    /// How much longer than its fixed time something may take that has had `bytes` of progress.
+    /// The additional time after `bytes` of progress.
     pub fn earned(&self, bytes: u64) -> Option<Duration> {
         let millis = bytes.saturating_mul(1000).checked_div(self.bytes_per_second)?;
         Some(Duration::from_millis(millis))
     }
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ConnectionPhase {
@@ -50,9 +49,9 @@ pub(super) enum ConnectionPhase {
     Head,
     /// The rest of a body.
     Body,
-    /// The service.
+    /// The answer of the service.
     Busy,
-    /// Nothing: the answer is being written.
+    /// Nothing, because the answer is being written.
     Answered,
 }
 
@@ -60,28 +59,28 @@ impl ConnectionPhase {
     const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Busy, Self::Answered];
 }
 
-/// See the module.
+/// See the module documentation.
 pub(in crate::http) struct ConnectionState {
     epoch: Instant,
     phase: AtomicU8,
     since: AtomicU64,
-    /// When the client stopped taking the answer, or 0; and since its last progress.
+    /// The time at which the client stopped reading the answer, or 0; and the time of its last progress.
     stalled: AtomicU64,
     progress: AtomicU64,
-    /// The bytes that it has taken since it first stopped.
+    /// The bytes that it has read since it first stopped.
     taken: AtomicU64,
-    /// Whether it ends after the request that it is at.
+    /// Whether the connection ends after the current request.
     ending: AtomicBool,
-    /// Since when it had waited for its client when it was chosen to make room for another; 0 if it
-    /// was not. What it waits for now may be something else: then it stays.
+    /// The start of the wait for which the connection was selected to make room, or 0. If it no longer waits for the same
+    /// event, it is not closed.
     evicted: AtomicU64,
-    /// How many connections of the port are to make room.
+    /// The number of connections of the port that are being closed to make room.
     leaving: Arc<AtomicUsize>,
     /// Whether the client has closed its side.
     closed: AtomicBool,
     waker: AtomicWaker,
     refusal: Mutex<Option<RefusedHead>>,
-    /// The socket, when hyper is done with it.
+    /// The socket, after hyper has finished.
     returned: Mutex<Option<TcpStream>>,
 }
 
@@ -107,7 +106,7 @@ impl ConnectionState {
     }
 
     fn now(&self) -> u64 {
-        // Never 0, which is no time.
+        // Never 0, because 0 means that there is no time.
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
@@ -127,7 +126,7 @@ impl ConnectionState {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// The client does not take the answer at the moment.
+    /// Records that the client does not read the answer.
     pub(super) fn write_stalled(&self) {
         if self.stalled.load(Relaxed) == 0 {
             let now = self.now();
@@ -137,7 +136,7 @@ impl ConnectionState {
         }
     }
 
-    /// The client has taken bytes of the answer.
+    /// Records that the client has read bytes of the answer.
     pub(super) fn wrote(&self, bytes: usize) {
         if self.stalled.load(Relaxed) != 0 {
             self.taken.fetch_add(bytes as u64, Relaxed);
@@ -145,14 +144,14 @@ impl ConnectionState {
         }
     }
 
-    /// The client has taken all of it.
+    /// Records that the client has read the whole answer.
     pub(super) fn flushed(&self) {
         if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
         }
     }
 
-    /// When the client has used up its time; `None` while it is not waited for.
+    /// The deadline of the client; `None` if the connection does not wait for it.
     pub(super) fn deadline(&self, patience: &Patience) -> Option<Instant> {
         let stalled = self.stalled.load(Relaxed);
         if stalled != 0 {
@@ -166,17 +165,17 @@ impl ConnectionState {
         match self.phase() {
             ConnectionPhase::Idle => Some(since + patience.idle),
             ConnectionPhase::Head => Some(since + patience.header),
-            // The service has limits of its own.
+            // The service has its own limits.
             ConnectionPhase::Body | ConnectionPhase::Busy | ConnectionPhase::Answered => None,
         }
     }
 
-    /// Whether the client does not take its answer.
+    /// Whether the client does not read its answer.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled.load(Relaxed) != 0
     }
 
-    /// What it waits for from its client, and since when; `None` while it does not.
+    /// The kind of wait for the client and its start; `None` if the connection does not wait for its client.
     pub fn waits(&self) -> Option<(Waits, u64)> {
         if self.is_stalled() {
             return Some((Waits::InARequest, self.stalled.load(Relaxed)));
@@ -189,23 +188,23 @@ impl ConnectionState {
         }
     }
 
-    /// For how many milliseconds something has been so.
+    /// The milliseconds since a time.
     pub fn millis_since(&self, since: u64) -> u64 {
         self.now().saturating_sub(since)
     }
 
-    /// Ends it after the request that it is at.
+    /// Ends the connection after the current request.
     pub fn end(&self) {
         self.ending.store(true, Relaxed);
         self.waker.wake();
     }
 
-    /// Whether it was told to end.
+    /// Whether the connection has to end.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Relaxed)
     }
 
-    /// Ends it for another one, if it still waits for what it has waited for since then.
+    /// Closes the connection to make room, if it is still in the same wait.
     pub fn evict(&self, since: u64) {
         if self.evicted.swap(since, Relaxed) == 0 {
             self.leaving.fetch_add(1, Relaxed);
@@ -213,20 +212,20 @@ impl ConnectionState {
         self.waker.wake();
     }
 
-    /// Whether it is to make room now.
+    /// Whether the connection has to make room now.
     pub fn is_evicted(&self) -> bool {
         let evicted = self.evicted.load(Relaxed);
         evicted != 0 && self.waits().is_some_and(|(_, since)| since == evicted)
     }
 
-    /// It does not make room: its client has sent something meanwhile, or it is gone already.
+    /// Cancels the selection, because the client has sent bytes in the meantime or the connection has ended.
     pub fn stay(&self) {
         if self.evicted.load(Relaxed) != 0 && self.evicted.swap(0, Relaxed) != 0 {
             self.leaving.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Wakes this task when it is to end.
+    /// Wakes this task when the connection has to end.
     pub(super) fn wake(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
@@ -264,12 +263,12 @@ impl ConnectionState {
     }
 }
 
-/// What is waited for from a client.
+/// The kind of a wait for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Waits {
-    /// A request.
+    /// Waits for a request.
     Idle,
-    /// The rest of one, or that it takes the answer.
+    /// Waits for the rest of a request, or for the client to read the answer.
     InARequest,
 }
 
@@ -313,14 +312,14 @@ mod tests {
         state.enter(ConnectionPhase::Answered);
         state.write_stalled();
         assert_eq!(seconds_left(&state), Some(10));
-        // One byte a second is progress, and too little of it.
+        // One byte per second is not enough progress.
         for _ in 0..5 {
             tokio::time::advance(Duration::from_secs(1)).await;
             state.wrote(1);
             state.write_stalled();
         }
         assert_eq!(seconds_left(&state), Some(5));
-        // With a second's worth of bytes in each second it may go on.
+        // At the lowest rate, the connection is kept.
         state.wrote(500);
         assert_eq!(seconds_left(&state), Some(10));
         state.flushed();
@@ -351,7 +350,7 @@ mod tests {
             state.evict(since);
             state.evict(since);
             assert!(state.is_evicted() || state.phase() != ConnectionPhase::Idle);
-            assert_eq!(leaving.load(Relaxed), 1, "it counts once");
+            assert_eq!(leaving.load(Relaxed), 1, "a connection is counted once");
             state.enter(next);
             assert!(!state.is_evicted(), "{next:?}");
         }

@@ -10,12 +10,12 @@ use crate::{
     request::{PageLimit, tests::LIMITS},
 };
 
-/// Calls `with` for requests of nobody in particular.
+/// Calls `with` for requests of an anonymous caller.
 fn reading<T>(with: impl FnOnce(&Reading<'_>) -> T) -> T {
     with(&Reading { limits: &LIMITS, caller: &Caller::anybody(), strict: false })
 }
 
-/// Reads `a` and `b` as whole numbers; gives the wrong fields in the order they were found.
+/// Reads `a` and `b` as whole numbers. Returns the wrong fields in the order in which they were found.
 fn wrong(body: &str) -> Vec<String> {
     let read = || {
         let text = JsonText::check(body.as_bytes())?;
@@ -115,7 +115,7 @@ fn a_refused_field_is_not_read() {
 }
 
 proptest! {
-    /// Whatever serde_json takes for an object, this reader takes for one too, and no other.
+    /// This reader accepts exactly those objects that serde_json accepts.
     #[test]
     fn what_is_json_is_decided_as_serde_json_does(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
         let text = JsonText::check(body.as_bytes()).unwrap();
@@ -124,7 +124,7 @@ proptest! {
         prop_assert_eq!(ours, theirs, "{}", body);
     }
 
-    /// A field is found wherever it stands among others.
+    /// A field is found at any position among others.
     #[test]
     fn a_field_is_found_among_any_others(
         before in prop::collection::btree_map("[c-z]{1,8}", any::<i32>(), 0..5),

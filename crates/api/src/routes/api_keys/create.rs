@@ -28,32 +28,32 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::ApiKeys,
     operation_id: "create_api_key",
     summary: "Create an API key",
-    description: "The answer is the only place where the key is shown. It is valid on every replica within \
+    description: "Only this answer shows the key. The key becomes valid on all replicas within a few \
                   seconds.",
     answer: "The key",
     headers: &[],
     problems: &[&[ProblemKind::TooManyKeys], WRITES],
 };
 
-/// The most words in a list of scopes; there are fewer scopes, but one may stand there twice.
+/// The most words in a list of scopes. There are fewer scopes, but a scope may be repeated.
 const SCOPES_MAX: usize = 64;
 
-/// A key to be created.
+/// A new API key.
 #[derive(Debug, Request)]
 pub struct NewApiKey {
-    /// What it is for: 1 to 200 characters.
+    /// The purpose of the key: 1 to 200 characters.
     #[field(example = "web shop")]
     name: KeyName,
-    /// What it allows: `products:read`, `products:write`, `orders:read`, `orders:write`, or `admin`, which is
+    /// The scopes of the key: `products:read`, `products:write`, `orders:read`, `orders:write`, or `admin` for
     /// everything.
     #[field(example = ["products:read", "orders:write"])]
     scopes: Scopes,
-    /// The one customer for whom it is: its bearer sees and places orders of that one only.
+    /// Restricts the key to the orders and holds of this customer.
     #[field(example = "customer-42")]
     customer_ref: Option<CustomerRef>,
-    /// How many requests it allows a second, over all replicas; as many as the server is set to unless given.
+    /// The most requests per second, over all replicas; if not given, the server's limit for all keys.
     rate_per_second: Option<Rate>,
-    /// When it ends by itself; never unless given.
+    /// The time at which the key expires; never if not given.
     expires_at: Option<Expiry>,
 }
 
@@ -75,7 +75,7 @@ impl Value for Scopes {
     }
 }
 
-/// Requests a second.
+/// Requests per second.
 #[derive(Clone, Copy, Debug)]
 struct Rate(u32);
 
@@ -89,7 +89,7 @@ impl Value for Rate {
     }
 }
 
-/// A time to come.
+/// A time in the future.
 #[derive(Clone, Copy, Debug)]
 struct Expiry(Timestamp);
 
@@ -124,7 +124,7 @@ pub(super) async fn create(
         let detail = format!("There are {LIVE_KEYS_MAX} valid keys. Revoke one first.");
         Problem::with_detail(ProblemKind::TooManyKeys, detail)
     })?;
-    tracing::info!(id = made.made.id, name = made.made.name, "an API key was made");
+    tracing::info!(id = made.made.id, name = made.made.name, "an API key was created");
     Ok(Created::new(&made).with(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
 }
 

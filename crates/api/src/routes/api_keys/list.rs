@@ -23,20 +23,20 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::ApiKeys,
     operation_id: "list_api_keys",
     summary: "List API keys",
-    description: "Newest first; also those that have expired or were revoked, and never with their secret. The \
-                  header `Link` leads to the next page.",
+    description: "Newest first, including expired and revoked keys, and without their secrets. The header \
+                  `Link` has the next page.",
     answer: "The keys",
     headers: &[],
     problems: &[READS],
 };
 
-/// Which keys a list shows.
+/// The page of a list of keys.
 #[derive(Debug, Request)]
 pub(super) struct ListApiKeys {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it
+    /// The start of the page, from the header Link of the previous page
     #[field(nullable = false)]
     cursor: Option<Cursor>,
 }

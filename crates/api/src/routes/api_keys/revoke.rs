@@ -20,8 +20,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::ApiKeys,
     operation_id: "revoke_api_key",
     summary: "Revoke an API key",
-    description: "It stops being valid on every replica within seconds. Revoking it again changes nothing.",
-    answer: "The key, revoked",
+    description: "All replicas refuse the key within a few seconds. Revoking it again changes nothing.",
+    answer: "The revoked key",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], WRITES],
 };
@@ -31,8 +31,7 @@ pub(super) struct KeyId(String);
 
 impl PathText for KeyId {
     const NAME: &'static str = "id";
-    const DESCRIPTION: &'static str =
-        "The public part of the key: what stands between `hf_` and the next `_`";
+    const DESCRIPTION: &'static str = "The public part of the key, between `hf_` and the next `_`";
 
     fn read(text: String) -> Result<Self, Invalid> {
         Ok(Self(text))
@@ -43,7 +42,7 @@ pub(super) async fn revoke(
     State(app): State<App>,
     PathArgument(KeyId(id)): PathArgument<KeyId>,
 ) -> Result<Json<KeyBody>, Problem> {
-    // PostgreSQL takes no NUL in a text.
+    // PostgreSQL does not accept NUL in a text.
     let key = if id.contains('\0') { None } else { app.store.revoke_api_key(&id).await? };
     let key = key.ok_or_else(|| {
         Problem::with_detail(ProblemKind::NotFound, "There is no API key with this id.")

@@ -27,18 +27,18 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Console,
     operation_id: "get_chart",
     summary: "Get a chart of the last five minutes",
-    description: "An SVG, drawn from what the process that answers has in memory. It has the chart in words as well \
-                  (`aria-label`), and its colours are attributes, which a style sheet can replace.\n\n\
-                  404 where the console is off (`HOLDFAST_CONSOLE`).",
+    description: "An SVG image of data in the memory of the process that answers. `aria-label` describes the chart in \
+                  words. Colours are attributes, so that a style sheet can replace them.\n\n\
+                  404 if the console is off (`HOLDFAST_CONSOLE`).",
     answer: "The chart",
     headers: &[],
     problems: &[&[ProblemKind::NotFound]],
 };
 
-/// How large the chart is.
+/// The size of the chart.
 #[derive(Debug, Request)]
 pub struct ChartSize {
-    /// Its width in pixels; 640 if not given. It is rounded down to a multiple of 20
+    /// The width in pixels, rounded down to a multiple of 20; 640 if not given
     #[field(nullable = false)]
     width: Option<WholeNumber<{ WIDTH_MIN as i64 }, { WIDTH_MAX as i64 }>>,
 }
@@ -59,7 +59,7 @@ impl PathText for Chart {
     }
 }
 
-/// 200 with a picture.
+/// 200 with an image.
 pub struct Svg(Bytes);
 
 impl IntoResponse for Svg {

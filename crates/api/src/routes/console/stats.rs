@@ -18,12 +18,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     access: Access::Shop(Scope::Admin),
     tag: Tag::Console,
     operation_id: "get_stats",
-    summary: "Get the numbers of now",
-    description: "Orders, refusals and waits of the process that answers, and the queue, the workers and the backlog of \
-                  the whole system. The answer comes from memory: Redis and PostgreSQL are asked at most once a second, \
-                  however many ask here. What is unknown is null, never 0.\n\n\
-                  404 where the console is off (`HOLDFAST_CONSOLE`).",
-    answer: "The numbers",
+    summary: "Get current statistics",
+    description: "Orders, refusals and waiting times of the process that answers, and the queue, the workers and the backlog \
+                  of the whole system. The answer comes from memory, which is refreshed from Redis and PostgreSQL at most \
+                  once per second. Unknown values are null, never 0.\n\n\
+                  404 if the console is off (`HOLDFAST_CONSOLE`).",
+    answer: "The statistics",
     headers: &[],
     problems: &[&[ProblemKind::NotFound]],
 };

@@ -26,20 +26,20 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Console,
     operation_id: "list_stock",
     summary: "List the stock of all products",
-    description: "By ascending id, with the units that are in holds. The header `Link` leads to the next page; without it, \
-                  the list is at its end.",
+    description: "By ascending id, with the units in holds. The header `Link` has the next page; the last page has no such \
+                  header.",
     answer: "The products",
     headers: &[],
     problems: &[READS],
 };
 
-/// Which products a list of stock shows.
+/// The page of a list of stock.
 #[derive(Debug, Request)]
 pub struct ListStock {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it
+    /// The start of the page, from the header Link of the previous page
     #[field(nullable = false)]
     cursor: Option<Cursor>,
 }
@@ -48,16 +48,16 @@ pub struct ListStock {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = StockLevel)]
 pub struct StockBody {
-    /// The product's id.
+    /// The id of the product.
     #[schema(example = 3)]
     id: i64,
-    /// What it is called.
+    /// The name of the product.
     #[schema(example = "Espresso machine")]
     name: String,
     /// Units that can be ordered.
     #[schema(example = 25)]
     stock: i64,
-    /// Units that are in holds. They are not in `stock`.
+    /// Units in holds. They are not part of `stock`.
     #[schema(example = 2)]
     held: i64,
 }

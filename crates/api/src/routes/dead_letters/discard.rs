@@ -22,14 +22,14 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::DeadLetters,
     operation_id: "discard_dead_letter",
     summary: "Discard a dead letter",
-    description: "The order is cancelled for good, and its units are in stock again, once: like a \
-                  cancellation, it waits its turn among the orders for its products. Units that came from a \
-                  hold go to the stock as well: the hold was used by the order and does not come back. Who \
-                  wanted it and why is kept in the order's history.\n\n\
-                  With `\"state\": \"pending\"`, an order is discarded that is pending and may be fulfilled \
-                  already (`may_be_fulfilled`): it cannot be cancelled in another way. **Make sure first** \
-                  that it is not fulfilled and will not be, since its units are sold again.",
-    answer: "The order, cancelled",
+    description: "The order is cancelled permanently, and its units are returned to stock once. The request waits \
+                  in line with the orders for its products, like a cancellation. Units from a hold are returned to \
+                  stock too; the hold itself stays used. `by` and `note` are kept in the order's \
+                  history.\n\n\
+                  With `\"state\": \"pending\"`, the request discards a pending order that may have been fulfilled \
+                  already (`may_be_fulfilled`), and that cannot be cancelled in any other way. **Make sure first** \
+                  that it has not been and will not be fulfilled, because its units are sold again.",
+    answer: "The cancelled order",
     headers: &[],
     problems: &[
         &[ProblemKind::NotFound, ProblemKind::OrderMoved, ProblemKind::StockFull],
@@ -37,21 +37,21 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     ],
 };
 
-/// Who wants an order discarded, why, and in which state it is.
+/// The operator who discards an order, the reason, and the state of the order.
 #[derive(Debug, Request)]
 pub struct Discard {
-    /// Who wants it: 1 to 200 characters, kept in the order's history.
+    /// The name of the operator: 1 to 200 characters, kept in the order's history.
     #[field(example = "ada@shop.example")]
     by: OperatorName,
-    /// Why: 1 to 500 characters, kept there too.
+    /// The reason: 1 to 500 characters, kept in the order's history.
     #[field(example = "the receiver has no such order")]
     note: Option<OperatorNote>,
-    /// The order's state: `failed` if not given. With `pending`, an order is discarded that may be
-    /// fulfilled already and is to be tried again.
+    /// The order's state: `failed` if not given. `pending` discards an order that may have been fulfilled and that
+    /// would be tried again.
     state: Option<Discarded>,
 }
 
-/// The state of an order that is to be discarded.
+/// The state of an order before it is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Discarded(OrderStatus);
 
@@ -96,8 +96,7 @@ pub(super) async fn discard(
     Ok(Json(View::Shop.with_history(order)))
 }
 
-/// An order in this state that only an operator can take back: one that has failed, or one that is pending and may
-/// be fulfilled.
+/// Whether only an operator can cancel the order: it has failed, or it is pending and may have been fulfilled.
 async fn unsettled(app: &App, id: i64, state: OrderStatus) -> Result<Order, Problem> {
     let order = app.store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
     let can_be_cancelled = order.status == OrderStatus::Pending && !order.may_be_fulfilled;

@@ -21,8 +21,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::DeadLetters,
     operation_id: "get_dead_letter",
     summary: "Get a dead letter with its history",
-    description: "The history has each try and why it failed. `GET /orders/{id}` shows the same of any order.",
-    answer: "The order, which has failed",
+    description: "The history has each attempt and why it failed. `GET /orders/{id}` shows the same for any order.",
+    answer: "The failed order",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], READS],
 };
@@ -36,7 +36,7 @@ pub(super) async fn get(
         Ok(order) => Ok(Json(View::Shop.with_history(order))),
         Err(problem) if problem.kind() == ProblemKind::OrderMoved => Err(Problem::with_detail(
             ProblemKind::NotFound,
-            format!("The order {id} has not failed, or not any more; see /orders/{id}."),
+            format!("Order {id} is not in the state failed; see /orders/{id}."),
         )),
         Err(problem) => Err(problem),
     }

@@ -25,28 +25,28 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::DeadLetters,
     operation_id: "list_dead_letters",
     summary: "List dead letters",
-    description: "Newest orders first. A dead letter is an order that could not be fulfilled: `failure` says \
-                  why. It keeps its units until an operator replays or discards it.\n\n\
-                  The header `Link` leads to the next page; without it, the list is at its end. With filters, \
-                  a page may be shorter than `limit`, or empty, and still have a next one.",
-    answer: "The orders, all of which have failed",
+    description: "Newest orders first. A dead letter is an order that could not be fulfilled; `failure` has the \
+                  reason. The order keeps its units until an operator replays or discards it.\n\n\
+                  The header `Link` has the next page; the last page has no such header. With filters, \
+                  a page may be shorter than `limit`, or empty, and still have a next page.",
+    answer: "The failed orders",
     headers: &[],
     problems: &[READS],
 };
 
-/// Which dead letters a list shows.
+/// The filters of a list of dead letters.
 #[derive(Debug, Request)]
 pub struct ListDeadLetters {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it; only with the same filters
+    /// The start of the page, from the header Link of the previous page; only with the same filters
     #[field(nullable = false)]
     cursor: Option<Cursor>,
-    /// Only orders with this product on one of their lines
+    /// Only orders that contain this product
     #[field(nullable = false)]
     product_id: Option<ProductId>,
-    /// Only orders that failed at this time or later
+    /// Only orders that failed at or after this time
     #[field(nullable = false)]
     failed_since: Option<FilterTime>,
     /// Only orders that failed before this time

@@ -22,21 +22,21 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::DeadLetters,
     operation_id: "replay_dead_letter",
     summary: "Replay a dead letter",
-    description: "The order is pending again, with all its tries before it; the receiver is sent the same \
-                  message id. Who wanted it and why is kept in the order's history.",
-    answer: "The order, pending or already further",
+    description: "The order becomes pending again, with its full number of attempts. The receiver gets the same \
+                  message id as before. `by` and `note` are kept in the order's history.",
+    answer: "The order, which is pending or already being fulfilled",
     headers: &[],
     problems: &[&[ProblemKind::NotFound, ProblemKind::OrderMoved], WRITES],
 };
 
-/// Who wants it, and why.
+/// The operator who replays an order, and the reason.
 #[derive(Debug, Request)]
 pub struct OperatorRequest {
-    /// Who wants it: 1 to 200 characters, kept in the order's history.
+    /// The name of the operator: 1 to 200 characters, kept in the order's history.
     #[field(example = "ada@shop.example")]
     by: OperatorName,
-    /// Why: 1 to 500 characters, kept there too.
-    #[field(example = "the carrier is back")]
+    /// The reason: 1 to 500 characters, kept in the order's history.
+    #[field(example = "the carrier is available again")]
     note: Option<OperatorNote>,
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn replay(
 ) -> Result<Json<OrderHistoryBody>, Problem> {
     let id = id.0;
     let ordered = OrderedBy { by, note };
-    // So that the answer for an order that is no dead letter says why.
+    // If the order is not a dead letter, the answer says why.
     let order = failed(&app, id).await?;
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
     if !replayed.locked.is_empty() {

@@ -31,14 +31,14 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::DeadLetters,
     operation_id: "replay_dead_letters",
     summary: "Replay many dead letters",
-    description: "Either those with the `ids` that are given, or those that a filter fits, the oldest orders \
-                  first; `all` fits each. At most `limit` of a filter's are replayed by one request: as long \
-                  as the answer has a `cursor`, send the same again with it. An order that is replayed and \
-                  fails again meanwhile is not met again.\n\n\
-                  Each order that has failed is pending again, with all its tries before it, and keeps in its \
-                  history who wanted that and why. To send the same again does no harm: what is pending \
-                  already stays so.",
-    answer: "What was replayed",
+    description: "Replays the orders with the given `ids`, or those that match a filter, oldest first; `all` matches \
+                  every dead letter. With a filter, one request replays at most `limit` orders: as long as the answer \
+                  has a `cursor`, repeat the request with it. An order that is replayed and fails again in the \
+                  meantime is not replayed twice.\n\n\
+                  Each failed order becomes pending again, with its full number of attempts. `by` and `note` are kept \
+                  in its history. The request can be repeated safely: an order that is already pending does not \
+                  change.",
+    answer: "The replayed orders",
     headers: &[],
     problems: &[WRITES],
 };
@@ -46,8 +46,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 /// The most orders that one request replays.
 const REPLAYED_MAX: usize = 1000;
 
-/// Which dead letters are to be replayed: `ids`, or else at least one of `product_id`, `failed_since`,
-/// `failed_before` and `all`.
+/// The dead letters to replay: either `ids`, or at least one of `product_id`, `failed_since`, `failed_before` and
+/// `all`.
 #[derive(Debug, Request)]
 #[request(
     check = ids_or_filter,
@@ -57,34 +57,34 @@ const REPLAYED_MAX: usize = 1000;
         needs(ids),
         without(product_id, failed_since, failed_before, all, limit, cursor)
     ),
-    form(ReplayOfFilter, "The dead letters that a filter fits: at least one of them.", without(ids)),
-    example("By their ids", { "by": "ada@shop.example", "note": "the carrier is back", "ids": [6] }),
+    form(ReplayOfFilter, "The dead letters that match a filter, of which at least one is given.", without(ids)),
+    example("By their ids", { "by": "ada@shop.example", "note": "the carrier is available again", "ids": [6] }),
     example("Of a product", { "by": "ada@shop.example", "product_id": 6, "limit": 100 })
 )]
 pub struct ReplayMany {
-    /// Who wants it: 1 to 200 characters, kept in each order's history.
+    /// The name of the operator: 1 to 200 characters, kept in each order's history.
     #[field(example = "ada@shop.example")]
     by: OperatorName,
-    /// Why: 1 to 500 characters, kept there too.
-    #[field(example = "the carrier is back")]
+    /// The reason: 1 to 500 characters, kept in each order's history.
+    #[field(example = "the carrier is available again")]
     note: Option<OperatorNote>,
-    /// Just these: 1 to 1000 ids.
+    /// The ids of 1 to 1000 orders.
     ids: Option<OrderIds>,
-    /// Only orders with this product on one of their lines.
+    /// Only orders that contain this product.
     product_id: Option<ProductId>,
-    /// Only orders that failed at this time or later.
+    /// Only orders that failed at or after this time.
     failed_since: Option<FilterTime>,
     /// Only orders that failed before this time.
     failed_before: Option<FilterTime>,
-    /// `true` for all of them.
+    /// `true` replays all dead letters.
     all: Option<True>,
-    /// With a filter: at most that many are replayed by this request; 100 if not given.
+    /// With a filter: the most orders that this request replays; 100 if not given.
     limit: Option<PageLimit>,
-    /// With a filter: where to go on, as the answer before has it; only with the same filter.
+    /// With a filter: where to continue, from the previous answer; only with the same filter.
     cursor: Option<Cursor>,
 }
 
-/// The fields that choose by a filter.
+/// The fields of a filter.
 const FILTERS: [&str; 4] = ["product_id", "failed_since", "failed_before", "all"];
 
 fn ids_or_filter(fields: &mut Fields<'_>) {
@@ -95,12 +95,12 @@ fn ids_or_filter(fields: &mut Fields<'_>) {
     } else if !FILTERS.into_iter().any(|name| fields.has(name)) {
         fields.wrong(
             "ids",
-            "must be there, or else product_id, failed_since, failed_before, or all with true",
+            "must be given, or else product_id, failed_since, failed_before, or all with true",
         );
     }
 }
 
-/// Ids of orders, ascending and each once.
+/// Ids of orders, ascending and without duplicates.
 #[derive(Clone, Debug)]
 struct OrderIds(Vec<OrderId>);
 
@@ -128,30 +128,26 @@ struct True;
 
 impl Value for True {
     fn read(input: Input<'_>, _: &Reading<'_>) -> Result<Self, Wrong> {
-        if input.boolean() == Ok(true) {
-            Ok(Self)
-        } else {
-            Err("must be true, or not there".into())
-        }
+        if input.boolean() == Ok(true) { Ok(Self) } else { Err("must be true or absent".into()) }
     }
 
     fn schema() -> RefOr<Schema> {
-        // Not an enumeration of one, which generators of clients do not know for booleans.
+        // Not an enumeration with one value, because client generators do not support it for booleans.
         bool::schema()
     }
 }
 
-/// Which dead letters.
+/// The selected dead letters.
 #[derive(Clone, Debug)]
 enum Which {
-    /// These, ascending and each once.
+    /// Those with these ids, ascending and without duplicates.
     Ids(Vec<OrderId>),
     /// Those of a page.
     Matching(DeadLetterPage),
 }
 
 impl ReplayMany {
-    /// Which dead letters are meant, and what makes the cursors of the filter.
+    /// The selected dead letters, and the scope of the filter's cursors.
     fn which(self) -> Result<(Which, CursorScope), Problem> {
         let scope = CursorScope::new("replay");
         if let Some(OrderIds(ids)) = self.ids {
@@ -164,7 +160,7 @@ impl ReplayMany {
         };
         let scope =
             scope.filter(filter.product).filter(filter.failed_since).filter(filter.failed_before);
-        // `ids_or_filter` has asked for one of them: nothing is replayed that no field names.
+        // `ids_or_filter` has checked that one of them is given. Never replay orders that no field selects.
         if self.all.is_none() && filter == DeadLetterFilter::default() {
             return Err(Problem::body("must have ids or a filter"));
         }
@@ -178,17 +174,17 @@ impl ReplayMany {
     }
 }
 
-/// What was replayed.
+/// The result of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Replayed)]
 pub struct ReplayedBody {
-    /// The ids of the orders that are pending again, ascending.
+    /// The ids of the replayed orders, ascending.
     pub replayed: Vec<i64>,
-    /// The orders that were asked for and were not replayed. Those whose `status` is `failed` are locked by another
-    /// program: try these again. The others are no dead letters.
+    /// The orders that were not replayed. Those with the `status` `failed` are locked by another transaction: try
+    /// them again. The others are not dead letters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_replayed: Vec<NotReplayedBody>,
-    /// With a filter: if there may be more, what to send as `cursor` to go on.
+    /// With a filter: the `cursor` for the next request, if there may be more orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -197,10 +193,10 @@ pub struct ReplayedBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = NotReplayed)]
 pub struct NotReplayedBody {
-    /// Which.
+    /// The id of the order.
     #[schema(example = 4711)]
     pub id: i64,
-    /// Where it stands; without it, there is no such order.
+    /// The status of the order; absent if the order does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
 }
@@ -230,7 +226,7 @@ pub(super) async fn replay_many(
     Ok(Json(ReplayedBody { replayed, not_replayed, cursor }))
 }
 
-/// Where orders stand that were not replayed.
+/// The status of orders that were not replayed.
 async fn others(app: &App, ids: &[OrderId]) -> Result<Vec<NotReplayedBody>, Problem> {
     if ids.is_empty() {
         return Ok(Vec::new());

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How long a hold lasts if its request does not say.
+/// The default duration of a hold.
 const HOLD_DEFAULT: Duration = Duration::from_mins(15);
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -35,10 +35,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Holds,
     operation_id: "create_hold",
     summary: "Hold units of a product",
-    description: "With the answer 201 the units are taken from stock and are not sold to other customers until \
-                  the hold's time is over. An order that names the hold takes them, at the price of now. Units \
-                  that are not ordered by then come back by themselves.",
-    answer: "The hold; the repeat of a request shows it as it is now",
+    description: "The answer 201 means that the units are reserved: they are not sold to other customers until \
+                  the hold expires. An order that names the hold gets them at the current price. Units that are \
+                  not ordered in time are returned to stock.",
+    answer: "The hold; if the request is a repetition, the hold in its current state",
     headers: &[LOCATION, REPLAYED],
     problems: &[
         &[
@@ -53,31 +53,31 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     ],
 };
 
-/// Units to be held.
+/// A new hold.
 #[derive(Debug, Request)]
 #[request(example("Two units for ten minutes", {
     "product_id": 3, "quantity": 2, "seconds": 600, "customer_ref": "customer-42"
 }))]
 pub struct NewHold {
-    /// Of which product.
+    /// The id of the product.
     #[field(example = 3)]
     product_id: ProductId,
-    /// How many units.
+    /// The number of units.
     #[field(example = 2)]
     quantity: Quantity,
-    /// For how many seconds; 900 if not given, at most 86,400 unless the server is set otherwise.
+    /// The duration in seconds; 900 if not given, at most 86,400 by default.
     #[field(example = 600)]
     seconds: Option<HoldTime>,
-    /// The shop's own name for the customer: 1 to 200 characters.
+    /// The shop's reference for the customer: 1 to 200 characters.
     #[field(example = "customer-42")]
     customer_ref: Option<NamedCustomer>,
-    /// What the customer was told that one unit costs, as `price` is given. At another price nothing is held: 409
+    /// The price of one unit that the customer has seen. If the price is another one, nothing is held: 409
     /// `price-changed`.
     #[field(example = 499.90)]
     expected_price: Option<Money>,
 }
 
-/// How long units are held, in seconds.
+/// The duration of a hold, in seconds.
 #[derive(Clone, Copy, Debug)]
 struct HoldTime(Duration);
 
@@ -85,7 +85,8 @@ impl Value for HoldTime {
     fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong> {
         let most = i64::try_from(reading.limits.hold.as_secs()).unwrap_or(i64::MAX);
         let seconds = whole_number(input, 1, most)?;
-        let seconds = u64::try_from(seconds).map_err(|_| Invalid::from("must be above 0"))?;
+        let seconds =
+            u64::try_from(seconds).map_err(|_| Invalid::from("must be greater than 0"))?;
         Ok(Self(Duration::from_secs(seconds)))
     }
 
@@ -95,10 +96,10 @@ impl Value for HoldTime {
 }
 
 impl NewHold {
-    /// The hold of a caller.
+    /// The hold that a caller requests.
     ///
     /// # Errors
-    /// A product that cannot be there.
+    /// The id of the product is less than 1, so the product cannot exist.
     pub fn of(
         self,
         caller: &Caller,

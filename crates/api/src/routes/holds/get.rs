@@ -20,8 +20,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Holds,
     operation_id: "get_hold",
     summary: "Get a hold",
-    description: "It is `expired` from the moment its time is over, whether or not its units have been given \
-                  back already.",
+    description: "A hold is `expired` as soon as its time is over, even if its units have not been returned to \
+                  stock yet.",
     answer: "The hold",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], READS],

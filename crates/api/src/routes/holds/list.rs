@@ -25,22 +25,22 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Holds,
     operation_id: "list_holds",
     summary: "List holds",
-    description: "Newest first. The header `Link` leads to the next page; without it, the list is at its end. \
-                  With filters, a page may be shorter than `limit`, or empty, and still have a next one.\n\n\
-                  A hold whose time is over is `expired`, whether or not its units have been given back \
-                  already.",
+    description: "Newest first. The header `Link` has the next page; the last page has no such header. \
+                  With filters, a page may be shorter than `limit`, or empty, and still have a next page.\n\n\
+                  A hold is `expired` as soon as its time is over, even if its units have not been returned to \
+                  stock yet.",
     answer: "The holds",
     headers: &[],
     problems: &[READS],
 };
 
-/// Which holds a list shows.
+/// The filters of a list of holds.
 #[derive(Debug, Request)]
 pub struct ListHolds {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it; only with the same filters
+    /// The start of the page, from the header Link of the previous page; only with the same filters
     #[field(nullable = false)]
     cursor: Option<Cursor>,
     /// Only holds of this product
@@ -49,7 +49,7 @@ pub struct ListHolds {
     /// Only holds of this customer
     #[field(nullable = false)]
     customer_ref: Option<NamedCustomer>,
-    /// Only holds in this status
+    /// Only holds with this status
     #[field(nullable = false)]
     status: Option<HoldState>,
 }

@@ -21,7 +21,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Holds,
     operation_id: "release_hold",
     summary: "Release a hold",
-    description: "Its units are in stock again at once.",
+    description: "The units are returned to stock immediately.",
     answer: "The hold is released",
     headers: &[],
     problems: &[&[ProblemKind::NotFound, ProblemKind::HoldEnded], ADMISSION],

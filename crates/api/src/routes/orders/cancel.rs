@@ -21,12 +21,11 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Orders,
     operation_id: "cancel_order",
     summary: "Cancel an order",
-    description: "Only a pending order can be cancelled: no worker has begun it. Its units are in stock again, \
-                  once. If a worker begins it at the same moment, exactly one of the two wins.\n\n\
-                  An order that was tried before, and that may have been accepted by the system that fulfils \
-                  it, is not cancelled: 409 `order-may-be-fulfilled`. It is completed or fails by itself, or \
-                  an operator settles it.",
-    answer: "The order, cancelled",
+    description: "Only a pending order can be cancelled, before a worker starts to fulfil it. Its units are returned to \
+                  stock once. If a worker starts at the same moment, exactly one of the two succeeds.\n\n\
+                  If an earlier attempt to fulfil the order may have succeeded, the order is not cancelled: 409 \
+                  `order-may-be-fulfilled`. The order is then completed, fails, or is discarded by an operator.",
+    answer: "The cancelled order",
     headers: &[],
     problems: &[
         &[ProblemKind::NotFound, ProblemKind::OrderMoved, ProblemKind::OrderMayBeFulfilled],

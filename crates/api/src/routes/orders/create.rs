@@ -36,14 +36,14 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Orders,
     operation_id: "create_order",
     summary: "Place an order",
-    description: "With the answer 201 the order is committed and its stock taken; from then on it reaches a \
-                  final status, whatever happens. Any other answer took no stock, except `outcome-unknown` and \
-                  `timeout`, which say that the outcome is not known.\n\n\
-                  With an `Idempotency-Key`, the same request can safely be sent again: it is answered with \
-                  the same order as it is by then, also while the first is still being worked on (the second \
-                  waits for it), on another replica, and after a crash. Keys are kept for 24 hours unless the \
-                  server is set otherwise. A request that was refused leaves no key behind.",
-    answer: "The order, as it was accepted; the repeat of a request shows the order as it is now",
+    description: "The answer 201 means that the order is committed and its stock is taken. From then on, the order \
+                  always reaches a final status. Any other answer took no stock, except `outcome-unknown` and \
+                  `timeout`, after which the outcome is not known.\n\n\
+                  A request with an `Idempotency-Key` can be repeated safely: the answer is the same order in its \
+                  current state, even while the first request is still in progress (the second one waits for it), \
+                  on another replica, or after a crash. Keys are kept for 24 hours by default. The key of a \
+                  refused request is not kept.",
+    answer: "The accepted order; if the request is a repetition, the order in its current state",
     headers: &[LOCATION, REPLAYED],
     problems: &[
         &[
@@ -59,19 +59,19 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
     ],
 };
 
-/// An order to be placed: either `product_id` and `quantity`, or `items`.
+/// A new order: either `product_id` and `quantity`, or `items`.
 #[derive(Debug, Request)]
 #[request(
     check = one_form,
     form(
         NewOrderOfOneProduct,
-        "An order of one product.",
+        "An order with one line.",
         needs(product_id, quantity),
         without(items)
     ),
     form(
         NewOrderOfItems,
-        "An order of several lines.",
+        "An order with several lines.",
         needs(items),
         without(product_id, quantity, hold_id, expected_price)
     ),
@@ -83,27 +83,27 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
     })
 )]
 pub struct NewOrder {
-    /// What is ordered.
+    /// The id of the product.
     #[field(example = 3)]
     product_id: Option<ProductId>,
-    /// How many units; the highest number allowed is a setting of the server, 1,000 by default.
+    /// The number of units, at most 1,000 by default.
     #[field(example = 1)]
     quantity: Option<Quantity>,
-    /// A hold that keeps exactly these units: the order takes them, at the hold's price.
+    /// The id of a hold of exactly these units. The order uses the hold, at the hold's price.
     hold_id: Option<HoldId>,
-    /// What the customer was told that one unit costs, as `price` is given. At another price nothing is ordered:
-    /// 409 `price-changed`. From a hold, the hold's price counts.
+    /// The price of one unit that the customer has seen. If the price is another one, nothing is ordered: 409
+    /// `price-changed`. For units of a hold, the hold's price counts.
     #[field(example = 499.90)]
     expected_price: Option<Money>,
-    /// Several lines, all of which are accepted or none; at most 50 unless the server is set
-    /// otherwise. The same product on two lines is one line with the sum of both.
+    /// The lines, at most 50 by default. Either all are accepted or none. Two lines of the same product become
+    /// one line with the sum of both.
     items: Option<OrderItems>,
-    /// The shop's own name for the customer: 1 to 200 characters. An order from a hold is that of the hold's customer:
-    /// it may leave this out, and may not name another.
+    /// The shop's reference for the customer: 1 to 200 characters. An order from a hold belongs to the hold's customer,
+    /// and may not name another one.
     #[field(example = "customer-42")]
     customer_ref: Option<NamedCustomer>,
-    /// Whatever the shop wants to keep with the order: a JSON object of at most 4096 bytes, which
-    /// comes back byte for byte.
+    /// Data of the shop that is kept with the order: a JSON object of at most 4096 bytes, which is returned
+    /// byte for byte.
     metadata: Option<Metadata>,
 }
 
@@ -119,10 +119,10 @@ fn one_form(fields: &mut Fields<'_>) {
 }
 
 impl NewOrder {
-    /// The order of a caller.
+    /// The order that a caller places.
     ///
     /// # Errors
-    /// A product that cannot be there.
+    /// The id of a product is less than 1, so the product cannot exist.
     pub fn of(self, caller: &Caller, key: Option<&ClientKey>) -> Result<PlaceOrder, Problem> {
         let customer_ref = NamedCustomer::or_own(self.customer_ref, caller);
         let lines = match (self.items, self.product_id, self.quantity) {
@@ -131,10 +131,10 @@ impl NewOrder {
                 let (hold, expected_price) = (self.hold_id, self.expected_price);
                 Lines::from_iter([RequestedLine { product_id, quantity, hold, expected_price }])
             }
-            // `one_form` has asked for one of the two.
+            // `one_form` has checked that one of the two is given.
             (None, ..) => return Err(Problem::body("must have product_id and quantity, or items")),
         };
-        // No id is below 1: answered without a place in a lane.
+        // No id is less than 1, so this needs no place in a lane.
         if let Some(line) = lines.iter().find(|line| line.product_id.0 < 1) {
             return Err(Problem::unknown_product(line.product_id.0));
         }
@@ -160,7 +160,7 @@ pub(crate) async fn create(
         OrderDecision::Accepted(order) => created(order.id, &AcceptedBody::new(order)),
         OrderDecision::Repeated(id) => {
             let order = app.store.order(id).await?;
-            // A key's row is written with its order, and orders are not deleted while keys last.
+            // A key's row is written with its order, and an order is not deleted before its key.
             let order = order.ok_or_else(|| Problem::internal(Refusal::Internal))?;
             let answer = created(order.id, &AcceptedBody::of(&order))?;
             Ok(answer.with(idempotency::REPEATED, HeaderValue::from_static("true")))
@@ -168,7 +168,7 @@ pub(crate) async fn create(
     }
 }
 
-/// A caller that acts for one customer orders only from holds of that customer.
+/// A caller that acts for one customer can use only holds of that customer.
 async fn check_holds(app: &App, caller: &Caller, lines: &Lines) -> Result<(), Problem> {
     if caller.customer().is_none() {
         return Ok(());

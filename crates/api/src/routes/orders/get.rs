@@ -20,7 +20,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Orders,
     operation_id: "get_order",
     summary: "Get an order with its history",
-    description: "`history` has each step of its life so far. Where an order stands is also in `status`.",
+    description: "`status` is the current status, and `history` lists all changes of it.",
     answer: "The order",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], READS],

@@ -25,33 +25,33 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Orders,
     operation_id: "list_orders",
     summary: "List orders",
-    description: "Newest first. The header `Link` leads to the next page; without it, the list is at its end. \
-                  Orders that are placed meanwhile neither shift nor repeat what follows.\n\n\
-                  Filters can be combined. The list is read along one of them, by customer, product or status, \
-                  in that order of preference, and the others are applied to what it finds. A page of a \
-                  combination that fits few orders may therefore be shorter than `limit`, or empty, and still \
-                  have a next one; so may one of orders with much in them, which ends after about 4 MiB.",
+    description: "Newest first. The header `Link` has the next page; the last page has no such header. \
+                  Orders that are placed in the meantime do not shift or repeat entries of later pages.\n\n\
+                  Filters can be combined. One of them selects the index that is read (customer, product or status, \
+                  in this order of preference), and the others are applied to the result. If few orders match, a \
+                  page may therefore be shorter than `limit`, or empty, and still have a next page. The same is \
+                  true of pages of large orders, which end after about 4 MiB.",
     answer: "The orders",
     headers: &[],
     problems: &[READS],
 };
 
-/// Which orders a list shows.
+/// The filters of a list of orders.
 #[derive(Debug, Request)]
 pub struct ListOrders {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it; only with the same filters
+    /// The start of the page, from the header Link of the previous page; only with the same filters
     #[field(nullable = false)]
     pub cursor: Option<Cursor>,
-    /// Only orders with this product on one of their lines
+    /// Only orders that contain this product
     #[field(nullable = false)]
     product_id: Option<ProductId>,
     /// Only orders of this customer
     #[field(nullable = false)]
     customer_ref: Option<NamedCustomer>,
-    /// Only orders in this status
+    /// Only orders with this status
     #[field(nullable = false)]
     status: Option<Status>,
 }

@@ -29,11 +29,11 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "adjust_stock",
-    summary: "Add to or take from a product's stock",
-    description: "Adds to whatever is there, in turn with the orders, so that no order and no other change is lost. The \
+    summary: "Change a product's stock by a number of units",
+    description: "Adds to the current stock while the product is locked, so that no order and no other change is lost. The \
                   answer is the entry in the product's stock ledger.\n\n\
-                  With an `Idempotency-Key`, the same request can safely be sent again: it is answered with the same entry, \
-                  and the units are counted once. Without one, look into the stock ledger before trying again.",
+                  A request with an `Idempotency-Key` can be repeated safely: the answer is the same entry, and the units \
+                  are counted once. Without a key, check the stock ledger before you try again.",
     answer: "The entry in the stock ledger",
     headers: &[REPLAYED],
     problems: &[
@@ -45,15 +45,15 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 /// A relative change of a product's stock.
 #[derive(Debug, Request)]
 pub struct StockAdjustment {
-    /// Units to be added to what is there, or taken from it if negative; not 0.
+    /// The number of units to add, or to remove if negative; not 0.
     #[field(example = -2)]
     delta: StockDelta,
-    /// Why: 1 to 500 characters, kept in the stock ledger.
+    /// The reason: 1 to 500 characters, kept in the stock ledger.
     #[field(example = "broken in transit")]
     reason: StockNote,
 }
 
-/// Units to be added or taken.
+/// Units to add or remove.
 #[derive(Clone, Copy, Debug)]
 pub struct StockDelta(i64);
 
@@ -97,30 +97,30 @@ pub(super) async fn adjust(
         match (change(&app, id, &adjustment, key.as_ref()).await?, &turn) {
             (Change::Made(entry), _) => return Ok(created(entry)),
             (Change::KeyLocked, Some(turn)) => app.store.until_key_is_free(turn).await?,
-            // Another request has taken the key in between: the next look shows what it did.
+            // Another request used the key in the meantime. The next lookup finds its result.
             _ => {}
         }
     }
     Err(Problem::new(ProblemKind::Overloaded))
 }
 
-/// What the key has led to, if anything.
+/// The result of an earlier request with the same key, if there is one.
 async fn earlier(app: &App, id: i64, key: &IdempotencyKey) -> Result<Option<LedgerEntry>, Problem> {
     let Some(result) = app.store.keyed(key).await? else { return Ok(None) };
     if result.kind != ResultKind::Adjustment || !key.led_to(&result) {
         return Err(Problem::new(ProblemKind::KeyReused));
     }
-    // A key's row is written with its entry, and nobody takes entries away.
+    // A key's row is written with its entry, and entries are never deleted.
     let entry = app.store.stock_change(ProductId(id), result.id).await?;
     entry.map(Some).ok_or_else(|| Problem::new(ProblemKind::Internal))
 }
 
-/// What came of a change.
+/// The result of a change.
 enum Change {
     Made(LedgerEntry),
-    /// Another request has taken the key meanwhile.
+    /// Another request used the key in the meantime.
     KeyTaken,
-    /// Another transaction has written the key and does not end.
+    /// Another transaction has written the key and is still running.
     KeyLocked,
 }
 
@@ -138,8 +138,8 @@ async fn change(
         .stock_with(delta)
         .ok_or_else(|| Problem::stock_out_of_range(id, delta, left, locked.max_stock()))?;
     let edit = StockEdit { note: Some(adjustment.reason.clone()), ..edit };
-    // As in any update: fenced before the commit, told after it. Only the stock changes, so what is
-    // cached need not be read again.
+    // As in any update, the cache is fenced before the commit and updated after it. Only the stock changes, so the
+    // cached product does not have to be read again.
     let (previous_version, version) = (locked.product().version, locked.next_version());
     let raised = app.cache.raise(&[(id, version)]).await;
     match locked.adjust(&edit, key).await {

@@ -24,25 +24,25 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Products,
     operation_id: "create_product",
     summary: "Create a product",
-    description: "It can be ordered from this answer on. Its stock ledger begins with its `stock`.",
-    answer: "The product, as it was created",
+    description: "The product can be ordered immediately. Its stock ledger begins with its `stock`.",
+    answer: "The new product",
     headers: &[LOCATION, ETAG],
     problems: &[WRITES],
 };
 
-/// A product to be created.
+/// A new product.
 #[derive(Debug, Request)]
 pub struct NewProduct {
-    /// 1 to 200 characters.
+    /// The name: 1 to 200 characters.
     #[field(example = "Espresso machine")]
     name: ProductName,
-    /// Up to 10,000 characters.
+    /// The description: up to 10,000 characters.
     #[field(example = "Two groups, brass")]
     description: Option<ProductDescription>,
-    /// What one unit costs, with at most two decimals; a text such as `"499.90"` is taken too.
+    /// The price of one unit, with at most two decimals; a string such as `"499.90"` is accepted too.
     #[field(example = 499.90)]
     price: Money,
-    /// Units to be sold.
+    /// The number of units for sale.
     #[field(example = 25)]
     stock: Stock,
 }

@@ -20,8 +20,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Products,
     operation_id: "delete_product",
     summary: "Delete a product",
-    description: "It is no longer shown or sold. Orders that name it stay, and are fulfilled; units in a hold can still be \
-                  ordered. With `If-Match`, only if nothing has changed since, a sale included.",
+    description: "The product is no longer shown or sold. Its orders are kept and fulfilled, and units in a hold can still be \
+                  ordered. With `If-Match`, the product is deleted only if it has not changed; an order of it is a change, too.",
     answer: "The product is deleted",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], WRITES],
@@ -40,7 +40,7 @@ pub(super) async fn delete(
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
     conditions.check(locked.product())?;
-    // As in an update: fenced before the commit, told after it.
+    // As in an update, the cache is fenced before the commit and updated after it.
     let raised = app.cache.raise(&[(id, locked.next_version())]).await;
     locked.retire().await?;
     raised.changed();

@@ -32,14 +32,14 @@ pub(crate) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Products,
     operation_id: "get_product",
     summary: "Get a product",
-    description: "Answered from a cache that every change passes on to. After an order's 201, the same server shows its \
-                  effect. With `If-None-Match`, what the client has already is not sent again.",
+    description: "The answer comes from a cache that every change updates. After an order's 201, the same server shows its \
+                  effect. With `If-None-Match`, the answer is 304 if the client has the current version.",
     answer: "The product",
     headers: &[ETAG],
     problems: &[&[ProblemKind::NotFound], READS],
 };
 
-/// The product, or that it has not changed.
+/// The product, or 304 if it has not changed.
 pub(crate) struct ProductAnswer(Response);
 
 pub(crate) async fn get(
@@ -91,7 +91,7 @@ impl Answer for ProductAnswer {
     }
 }
 
-/// The span of the query for a product, within that of a request that has one.
+/// The span of the query for a product, inside the span of its request if there is one.
 fn query_span(request: &Span) -> Span {
     if request.is_none() {
         return Span::none();
@@ -119,7 +119,7 @@ fn not_loaded(error: &holdfast_cache::LoadError) -> Problem {
     Problem::new(kind).because(SharedError(Arc::clone(error)))
 }
 
-/// An error that other callers were given too.
+/// An error that several callers share.
 #[derive(Debug, thiserror::Error)]
 #[error("the product could not be loaded")]
 struct SharedError(#[source] Arc<dyn std::error::Error + Send + Sync>);

@@ -25,20 +25,20 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation_id: "list_stock_ledger",
     summary: "List the changes of a product's stock",
     description: "Newest first. The `delta`s of all entries add up to the stock. Orders, cancellations and holds that were \
-                  admitted in one batch are one entry. The header `Link` leads to the next page; without it, the list is at \
-                  its end. A deleted product keeps its ledger.",
+                  admitted in one batch are one entry. The header `Link` has the next page; the last page has no such header. \
+                  A deleted product keeps its ledger.",
     answer: "The changes",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], READS],
 };
 
-/// Which changes a list shows.
+/// The page of a list of changes.
 #[derive(Debug, Request)]
 pub struct ListStockLedger {
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it
+    /// The start of the page, from the header Link of the previous page
     #[field(nullable = false)]
     cursor: Option<Cursor>,
 }
@@ -55,7 +55,7 @@ pub(super) async fn list(
     let before: Option<i64> = Cursor::position(asked.cursor, &scope)?;
     let room = app.pages.reserve().await?;
     let found = app.store.stock_ledger(ProductId(id), before, limit).await?;
-    // Each product has at least the entry that it began with.
+    // Each product has at least the entry of its opening stock.
     if found.items.is_empty() && before.is_none() {
         return Err(Problem::unknown_product(id));
     }

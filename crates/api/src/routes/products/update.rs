@@ -27,43 +27,41 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Products,
     operation_id: "update_product",
     summary: "Update a product",
-    description: "Only the fields that are given change. While orders take stock, a new `stock` that was worked out from an \
-                  older one would give back what they have taken. Two ways lose nothing:\n\n\
-                  - `stock_change` adds to what is there, while the product is locked: for goods that come in. (`POST \
-                  /products/{id}/stock` does the same, with a reason and safe to be sent again.)\n\
-                  - `version` or the header `If-Match` make the change conditional: if anything has changed since (a sale \
-                  included), the answer is 409 or 412 with the product's `version` now, and nothing happens.",
-    answer: "The product, as it is now",
+    description: "Only the given fields change. While orders take stock, a new `stock` that was computed from an older value \
+                  would overwrite the effect of these orders. There are two safe ways:\n\n\
+                  - `stock_change` adds to the current stock while the product is locked, for example when goods arrive. \
+                  (`POST /products/{id}/stock` does the same, with a reason, and can be repeated safely.)\n\
+                  - `version` or the header `If-Match` makes the change conditional: if the product has changed (an order is \
+                  a change, too), the answer is 409 or 412 with the current `version`, and nothing is changed.",
+    answer: "The product in its current state",
     headers: &[ETAG],
     problems: &[&[ProblemKind::NotFound, ProblemKind::VersionConflict], WRITES],
 };
 
-/// What to change of a product. What is left out stays.
+/// Changes of a product. Absent fields stay as they are.
 #[derive(Debug, Request)]
 #[request(
     check = one_stock,
-    example("Another price, and goods that came in", { "price": 32.50, "stock_change": 10 })
+    example("A new price, and goods that arrived", { "price": 32.50, "stock_change": 10 })
 )]
 pub struct ProductPatch {
-    /// 1 to 200 characters.
+    /// The name: 1 to 200 characters.
     #[field(nullable = false, example = "Espresso machine")]
     name: Option<ProductName>,
-    /// Up to 10,000 characters; null takes it away.
+    /// The description: up to 10,000 characters; null removes it.
     #[field(example = "Two groups, brass")]
     #[allow(clippy::option_option)] // left out, null or a text
     description: Option<Option<ProductDescription>>,
-    /// What one unit costs, for orders from now on.
+    /// The price of one unit, for new orders.
     #[field(nullable = false, example = 449.00)]
     price: Option<Money>,
-    /// Units to be sold, in place of what is there. Combine it with `version` unless nothing is
-    /// sold at the moment.
+    /// The new number of units for sale. Send `version` too, unless no orders are placed at the moment.
     #[field(nullable = false)]
     stock: Option<Stock>,
-    /// Units to be added to what is there, or taken from it if negative. Not together with
-    /// `stock`.
+    /// The number of units to add, or to remove if negative. Not together with `stock`.
     #[field(nullable = false, example = 10)]
     stock_change: Option<i64>,
-    /// Change only if the product still is at this version.
+    /// Change the product only if it has this version.
     #[field(nullable = false)]
     version: Option<Version>,
 }
@@ -91,9 +89,8 @@ pub(super) async fn update(
     let Some(patch) = change.applied_to(locked.product(), locked.max_stock())? else {
         return Ok(answer(locked.product().clone()));
     };
-    // Before the commit, so that no reader can put the old product into the cache afterwards. If
-    // this task is cancelled in between, or nobody knows whether the commit happened, dropping
-    // `raised` tells the cache to ask the database.
+    // Before the commit, so that no reader can put the old product into the cache afterwards. If this task is
+    // cancelled, or the outcome of the commit is unknown, dropping `raised` tells the cache to ask the database.
     let raised = app.cache.raise(&[(id, locked.next_version())]).await;
     let product = locked.update(&patch).await?;
     raised.changed();
@@ -106,8 +103,7 @@ fn answer(product: Product) -> JsonOk<ProductBody> {
 }
 
 impl ProductPatch {
-    /// The patch for the locked `product`, whose stock may be `max_stock` at most; `None` if
-    /// nothing is to change.
+    /// The patch for the locked `product`, whose stock may be at most `max_stock`; `None` if nothing changes.
     fn applied_to(
         self,
         product: &Product,

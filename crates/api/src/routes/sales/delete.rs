@@ -20,8 +20,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Sales,
     operation_id: "delete_sale",
     summary: "Delete a flash sale",
-    description: "Its products are sold as if it had never been, also one that was not open yet. The orders \
-                  stay. One that a FlashSale on Kubernetes has made comes back as long as that is there.",
+    description: "Its products can then be ordered without the limits of the sale, even if it was not open yet. Its \
+                  orders are kept. A sale that was created by a FlashSale on Kubernetes is created again as long as \
+                  the FlashSale exists.",
     answer: "The sale is deleted",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], WRITES],

@@ -21,7 +21,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Sales,
     operation_id: "get_sale",
     summary: "Get a flash sale with its report",
-    description: "`report` tells how much was sold, and why requests were refused.",
+    description: "`report` has the number of units sold and the reasons why requests were refused.",
     answer: "The sale",
     headers: &[],
     problems: &[&[ProblemKind::NotFound], READS],

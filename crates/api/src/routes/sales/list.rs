@@ -19,7 +19,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Sales,
     operation_id: "list_sales",
     summary: "List flash sales",
-    description: "All of them, those that are over included: the one that ends last comes first.",
+    description: "All flash sales, including those that are over. The sale with the latest end comes first.",
     answer: "The sales",
     headers: &[],
     problems: &[READS],

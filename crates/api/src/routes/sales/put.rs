@@ -29,17 +29,17 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation_id: "put_sale",
     summary: "Create or change a flash sale",
     description: "Orders and holds for its products are refused before its start and after its end, by the \
-                  database's clock, on every replica: from this answer on no order is placed by what was there \
-                  before. With `per_customer`, every order and hold for its products needs a `customer_ref`. \
-                  Units that are held can be ordered after the end as well.\n\n\
-                  A product may be in several sales: it can be ordered while any of them is open, and the \
-                  strictest limit holds.",
-    answer: "The sale as it is now",
+                  database's clock, on every replica. The change applies to every order that is placed after the \
+                  answer. With `per_customer`, every order and hold for its products needs a `customer_ref`. \
+                  Units in a hold can also be ordered after the end.\n\n\
+                  If a product is in several sales, it can be ordered while any of them is open, and the strictest \
+                  limit applies.",
+    answer: "The sale in its current state",
     headers: &[],
     problems: &[&[ProblemKind::SaleBegun, ProblemKind::TooManySales], WRITES],
 };
 
-/// A flash sale to be created or changed.
+/// The new settings of a flash sale.
 #[derive(Debug, Request)]
 #[request(example("One hour, two units for each customer", {
     "products": [7],
@@ -48,18 +48,18 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     "per_customer": 2
 }))]
 pub struct NewSale {
-    /// The ids of the products that are sold.
+    /// The ids of the products.
     #[field(example = [3])]
     products: SaleProducts,
-    /// When orders are taken from.
+    /// The time from which orders are accepted.
     #[field(example = "2036-11-27T10:00:00Z")]
     starts_at: SaleTime,
-    /// When no order is taken any more; after the start.
+    /// The time from which orders are no longer accepted; must be after the start.
     #[field(example = "2036-11-27T11:00:00Z")]
     ends_at: SaleTime,
-    /// The most units of one product for one customer; no limit unless given.
+    /// The most units of one product for one customer; no limit if not given.
     per_customer: Option<CustomerUnits>,
-    /// Whether it stays closed at its start, until this is changed; false unless given.
+    /// Whether the sale stays closed after its start until this is changed; false if not given.
     held_back: Option<bool>,
 }
 
@@ -72,7 +72,7 @@ impl Value for SaleProducts {
         let ids = input.elements(MAX_SALE_PRODUCTS).filter(|ids| !ids.is_empty());
         let ids = ids.and_then(|ids| ids.into_iter().map(|id| id.integer().ok()).collect());
         let ids: Vec<i64> = ids.ok_or_else(|| {
-            Invalid::from(format!("must be an array of 1 to {MAX_SALE_PRODUCTS} ids of products"))
+            Invalid::from(format!("must be an array of 1 to {MAX_SALE_PRODUCTS} product ids"))
         })?;
         Ok(Self(ids.into_iter().map(ProductId).collect()))
     }
@@ -82,7 +82,7 @@ impl Value for SaleProducts {
     }
 }
 
-/// A time to the microsecond, as the database keeps it.
+/// A time rounded to microseconds, as the database stores it.
 #[derive(Clone, Copy, Debug)]
 struct SaleTime(Timestamp);
 
@@ -139,7 +139,7 @@ pub(super) async fn put(
 ) -> Result<Json<SaleBody>, Problem> {
     let sale = sale.of(name)?;
     app.store.put_sale(&sale).await.map_err(refused)?;
-    tracing::info!(name = sale.name.as_str(), starts_at = %sale.starts_at, "a sale was written down");
+    tracing::info!(name = sale.name.as_str(), starts_at = %sale.starts_at, "a sale was recorded");
     let now = app.store.clock().await.map_err(Problem::after_change)?;
     Ok(Json(SaleBody::at(&sale, now)))
 }
@@ -148,12 +148,12 @@ fn refused(error: PutSaleError) -> Problem {
     match error {
         PutSaleError::UnknownProducts(ids) => {
             let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-            let detail = format!("names what is not sold here: {}", ids.join(", "));
+            let detail = format!("contains products that do not exist: {}", ids.join(", "));
             Problem::validation(vec![FieldError::new("products", detail)])
         }
         PutSaleError::TooManySales(id) => Problem::with_detail(
             ProblemKind::TooManySales,
-            format!("The product {id} is in as many sales as it can be. Delete one that is over."),
+            format!("Product {id} is in as many sales as it can be. Delete one that is over."),
         ),
         PutSaleError::Full => Problem::new(ProblemKind::TooManySales),
         PutSaleError::Begun => Problem::new(ProblemKind::SaleBegun),

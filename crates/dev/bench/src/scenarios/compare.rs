@@ -59,7 +59,7 @@ pub const WORKS: [&str; ALL.len()] = {
 /// Compares two builds and writes a line for each work to `out`.
 ///
 /// # Errors
-/// When something does not start, or a promise is broken.
+/// When something does not start, or a guarantee is violated.
 pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::Result<()> {
     let settings = Settings {
         warm_up: Duration::from_millis(300),
@@ -109,7 +109,7 @@ pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::R
         }
     }
     for bench in [before, after] {
-        anyhow::ensure!(bench.run.succeeded(), "a promise is broken");
+        anyhow::ensure!(bench.run.succeeded(), "a guarantee is violated");
         bench.stop().await?;
     }
     Ok(())

@@ -42,7 +42,7 @@ async fn an_honest_shop_passes() {
     assert_eq!((found.products, found.orders, found.accepted), (2, 20, Some(20)));
     let output = command(&fixture, &[]).await;
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8(output.stdout).unwrap().contains("every promise holds"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("all guarantees hold"));
 }
 
 #[tokio::test]

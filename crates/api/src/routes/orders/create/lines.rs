@@ -9,18 +9,18 @@ use crate::{
     request::{Components, Input, Reading, Request, Value, Wrong, add_components, read_element},
 };
 
-/// A line of an order to be placed.
+/// A line of a new order.
 #[derive(Debug, Request)]
 pub struct NewItem {
-    /// What is ordered.
+    /// The id of the product.
     #[field(example = 3)]
     product_id: ProductId,
-    /// How many units.
+    /// The number of units.
     #[field(example = 1)]
     quantity: Quantity,
-    /// A hold that keeps exactly these units.
+    /// The id of a hold of exactly these units.
     hold_id: Option<HoldId>,
-    /// What the customer was told that one unit costs, as `price` is given.
+    /// The price of one unit that the customer has seen.
     #[field(example = 499.90)]
     expected_price: Option<Money>,
 }
@@ -32,7 +32,7 @@ impl From<NewItem> for RequestedLine {
     }
 }
 
-/// Lines, in which the same product on two of them is one with the sum of both.
+/// Lines, in which two lines of the same product have become one with the sum of both.
 #[derive(Clone, Debug)]
 pub struct OrderItems(pub Lines);
 
@@ -74,11 +74,11 @@ impl Value for OrderItems {
     }
 }
 
-/// Adds a line to an order, or its units to the line that has the same product.
+/// Adds a line to an order, or its units to the line of the same product.
 fn add(lines: &mut Lines, line: RequestedLine, limits: &OrderLimits) -> Result<(), String> {
     if line.hold.is_some() {
         if lines.iter().any(|other| other.hold == line.hold) {
-            return Err("must not name a hold that another line names".to_owned());
+            return Err("must not name the hold of another line".to_owned());
         }
         lines.push(line);
         return Ok(());
@@ -91,7 +91,7 @@ fn add(lines: &mut Lines, line: RequestedLine, limits: &OrderLimits) -> Result<(
             same.expected_price = match (same.expected_price, line.expected_price) {
                 (Some(one), Some(other)) if one != other => {
                     return Err(format!(
-                        "expects another price of the product {} than another element",
+                        "expects a different price of product {} than another element",
                         line.product_id
                     ));
                 }
@@ -99,7 +99,7 @@ fn add(lines: &mut Lines, line: RequestedLine, limits: &OrderLimits) -> Result<(
             };
             let sum = i64::from(same.quantity.units()) + i64::from(line.quantity.units());
             same.quantity = Quantity::new(sum, limits.quantity).map_err(|_| {
-                format!("brings product {} above {} units", line.product_id, limits.quantity)
+                format!("brings product {} to more than {} units", line.product_id, limits.quantity)
             })?;
         }
     }

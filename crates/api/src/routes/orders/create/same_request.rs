@@ -1,4 +1,4 @@
-//! What makes two orders the same request, for their `Idempotency-Key`.
+//! Decides whether two orders are the same request, for their `Idempotency-Key`.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ pub fn key(
     let earliest = written(lines, |forms| Form::Rounded(&forms.earliest));
     let key = IdempotencyKey::new(space, key, request.as_bytes());
     if earliest == request {
-        // Without metadata, as most are.
+        // Most orders have no metadata.
         return key;
     }
     key.or_earlier_forms([&rounded, &earliest].map(String::as_bytes))
@@ -52,27 +52,27 @@ fn written(lines: &Lines, customer: Option<&str>, metadata: Option<Form<'_>>) ->
         Some(Form::Rounded(form)) => add_texts(&mut request, [customer, Some(form)]),
         Some(Form::Exact(form)) => {
             add_texts(&mut request, [customer]);
-            // No earlier release wrote such a request: what it rounded must not be taken for what is exact now.
+            // No earlier release wrote such a request: a number that it rounded must not count as equal to an exact one.
             let _ = write!(request, "|={}:{form}", form.len());
         }
     }
     request
 }
 
-/// Metadata in one form, however it was written: a retry may be written differently.
+/// Metadata in a canonical form, because a retry may be written differently.
 struct Forms {
-    /// What is compared.
+    /// The form that is compared.
     exact: String,
     /// The form of an earlier release, which compared numbers as doubles.
     rounded: String,
-    /// The form of the release before that, which told `1` and `1.0` apart.
+    /// The form of the release before that, which treated `1` and `1.0` as different.
     earliest: String,
 }
 
 impl Forms {
     fn of(metadata: &Metadata) -> Self {
         let text = metadata.as_str();
-        // Metadata was checked when it came in.
+        // Metadata was checked when it was received.
         let exact = json::exact_form(text).unwrap_or_else(|_| text.to_owned());
         match json::from_str::<Value>(text) {
             Ok(mut value) => {
@@ -80,15 +80,15 @@ impl Forms {
                 one_form_of_numbers(&mut value);
                 Self { exact, rounded: value.to_string(), earliest }
             }
-            // Those releases compared metadata as it stands if it had a key that means something to the parser.
+            // Those releases compared the raw metadata if it had a key that is special to the parser.
             Err(_) => Self { exact, rounded: text.to_owned(), earliest: text.to_owned() },
         }
     }
 }
 
-/// Writes whole numbers without a fraction. Goes as deep as metadata may be.
+/// Writes whole numbers without a fraction. Recursion is limited by the depth that metadata may have.
 fn one_form_of_numbers(value: &mut Value) {
-    // From here on a double does not hold every whole number.
+    // Beyond this, a double cannot represent every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
 
     match value {
