@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_bears_is_read_by_the_standard() {
+    fn the_authorization_header_is_parsed_according_to_the_standard() {
         let bears = |values: &[&'static str]| {
             let headers: HeaderMap = values
                 .iter()

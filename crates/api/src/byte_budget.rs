@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_charged_than_the_budget_has() {
+    fn charges_do_not_exceed_the_budget() {
         let budget = ByteBudget::leak(10);
         let (mut one, mut two) = (budget.charge(), budget.charge());
         assert_eq!(one.resize(6), Ok(()));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_request_gets_what_others_give_back() {
+    async fn a_waiting_request_gets_bytes_that_others_return() {
         let budget = ByteBudget::leak(10);
         let mut first = budget.wait_for(8).await.unwrap();
         let mut second = std::pin::pin!(budget.wait_for(8));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_budget_refuses_is_counted() {
+    fn refusals_of_the_budget_are_counted() {
         let budget = ByteBudget::leak(10);
         let refused = IntCounter::new("refused", "test").unwrap();
         budget.count_refusals(&refused);

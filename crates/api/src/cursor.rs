@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_good_for_its_own_list_and_filters_only() {
+    fn a_cursor_is_valid_only_for_its_own_list_and_filters() {
         let cursor = scope().cursor(&7_i64);
         assert_eq!(scope().position(&cursor), Ok(7_i64));
         for other in [
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_that_a_query_cannot_take_are_refused() {
+    fn positions_that_a_query_cannot_use_are_refused() {
         for number in [-1, i64::MIN, NUMBER_MAX + 1, i64::MAX] {
             assert!(scope().position::<i64>(&scope().cursor(&number)).is_err(), "{number}");
         }

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_not_answered_twice() {
+    fn a_current_version_is_not_sent_again() {
         for (line, known) in [
             ("\"1-7\"", true),
             ("W/\"1-7\"", true),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn invalid_keys_are_refused() {
         let long = "x".repeat(256);
         for value in ["", " ", "\"\"", "\"a", "a\"b", "a\\b", &long, "a\tb"] {
             assert!(key(&headers(&[value])).is_err(), "{value:?}");

@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         /// A product from Redis must equal the one that was stored, to the cent.
         #[test]
-        fn a_cached_product_survives_the_cache(
+        fn a_cached_product_is_read_back_unchanged(
             name in "[^\0]{1,40}x",
             minor in 0..=holdfast_domain::MAX_PRICE_MINOR,
             stock in 0i64..1_000_000_000,

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_before_everything_owed_is_delivered() {
+    fn nothing_is_read_before_all_kept_invalidations_are_delivered() {
         let health = RedisHealth::new(10);
         assert!(repay(&health) && health.up());
         assert!(!health.owe_if_down(&[(1, 5)]), "up: deliver it");

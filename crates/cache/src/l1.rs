@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lapse_in_the_proof_voids_what_was_kept_before_it() {
+    fn a_lapse_of_the_subscription_invalidates_earlier_values() {
         let l1 = L1::<CellItem>::new(&CacheSettings::new(""), metrics());
         let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
         arm(60_000);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_that_took_too_long_proves_nothing() {
+    fn a_slow_tick_does_not_extend_the_trust() {
         let l1 = L1::<CellItem>::new(&CacheSettings::new(""), metrics());
         l1.arm(0, Duration::ZERO);
         assert!(!l1.is_armed(Instant::now()));

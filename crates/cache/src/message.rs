@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_message_is_read_back() {
         let pairs = vec![(12, 7), (i64::MAX, i64::MIN)];
         assert_eq!(parse(&fence("a", &pairs)), ("a", Some(ChangeMessage::Fence(pairs.clone()))));
         assert_eq!(parse(&dropped("b", &pairs)), ("b", Some(ChangeMessage::Drop(pairs))));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_told_apart_but_its_sender_is_known() {
+    fn an_unknown_message_is_recognized_and_its_sender_is_known() {
         for text in [
             "me",
             "me ",

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_number_is_refused() {
+    fn only_whole_numbers_are_accepted() {
         for text in [
             "1.5",
             "",

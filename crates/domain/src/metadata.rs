@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metadata_is_refused() {
+    fn invalid_metadata_is_refused() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_METADATA_BYTES - 7));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(64), "]".repeat(64));
         for text in [

@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bad_amounts_are_refused() {
+    fn invalid_amounts_are_refused() {
         for text in [
             "-1",
             "-0.01",

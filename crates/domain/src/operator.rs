@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_operator_says_is_checked() {
+    fn names_and_notes_of_operators_are_checked() {
         for bad in ["", " ", "a\0b", &"x".repeat(501)] {
             assert!(OperatorName::new(bad.to_owned()).is_err(), "{bad:?}");
             assert!(OperatorNote::new(bad.to_owned()).is_err(), "{bad:?}");

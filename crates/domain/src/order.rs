@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_a_final_status() {
+    fn a_final_status_does_not_change() {
         for from in OrderStatus::ALL.into_iter().filter(|status| status.is_final()) {
             for to in OrderStatus::ALL {
                 assert!(!from.may_become(to), "{from} to {to}");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_arrows_of_the_drawing_are_the_only_ones() {
+    fn only_the_documented_transitions_exist() {
         let arrows = OrderStatus::ALL
             .into_iter()
             .flat_map(|from| OrderStatus::ALL.map(|to| (from, to)))
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_straight_life_is_told_by_the_times_alone() {
+    fn the_history_of_a_simple_order_follows_from_its_times() {
         use OrderStatus::{Cancelled, Completed, Pending, Processing};
 
         assert_eq!(told(&order(Pending)), [(Pending, 0)]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_and_a_replay_are_told_once_each_and_in_their_order() {
+    fn a_retry_and_a_replay_are_each_in_the_history_once_and_in_order() {
         use OrderStatus::{Failed, Pending, Processing};
 
         let why = Some("the receiver answered 500".to_owned());

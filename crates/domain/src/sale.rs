@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_held_back_opens_when_it_is_let_go() {
+    fn a_sale_that_is_held_back_opens_when_it_is_released() {
         let mut held = SaleWindow { held_back: true, ..sale(10, 20, None) };
         assert_eq!(Selling::at(&[held], at(9)), Selling::From(at(10)));
         assert_eq!(Selling::at(&[held], at(10)), Selling::HeldBack);

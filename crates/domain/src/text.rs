@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_of_what_cannot_be_seen_only_is_refused() {
+    fn a_text_with_only_invisible_characters_is_refused() {
         for bad in [
             "",
             " ",
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged_without_panic(text in ".{0,60}", max in 0_usize..80) {
+        fn any_text_is_checked_without_panic(text in ".{0,60}", max in 0_usize..80) {
             if let Ok(taken) = visible_text(text.clone(), max) {
                 prop_assert_eq!(&taken, &text);
                 prop_assert!(taken.chars().count() <= max && taken.chars().any(is_visible));

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_renewed_beside_the_former_which_goes_when_it_has_ended() {
+    fn an_authority_is_renewed_and_the_old_one_is_removed_after_it_expires() {
         let first = authority().renewed(None, begin()).unwrap().unwrap();
         let later = begin() + 61 * HOUR;
         let second = authority().renewed(Some(&first), later).unwrap().unwrap();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_gone_wrong_does_not_pile_up_authorities_for_ever() {
+    fn a_wrong_clock_does_not_accumulate_authorities() {
         let mut have = None;
         for round in 0..30 {
             // Years before anything was issued: nothing is valid yet.

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_mean_what_they_mean_to_kubernetes() {
+    fn requirements_have_the_semantics_of_kubernetes() {
         let labels = labels(&[("queue", "orders"), ("release", "shop"), ("shard", "3")]);
         for (text, wanted) in [
             ("", true),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn an_invalid_selector_is_refused() {
         for text in [
             "queue=orders,",
             ",queue=orders",
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_wrong() {
+    fn a_refusal_has_a_reason() {
         for (text, sentence) in [
             ("queue=orders,", "has nothing where a label's key was expected"),
             ("queue like x", "has \"like\" where =, ==, !=, in or notin was expected"),
@@ -253,12 +253,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,200}") {
+        fn any_text_is_parsed_or_refused(text in ".{0,200}") {
             let _ = Selector::parse(&text);
         }
 
         #[test]
-        fn a_selector_of_a_queues_own_labels_picks_it(
+        fn a_selector_with_a_queues_labels_selects_it(
             pairs in prop::collection::btree_map("[a-z][a-z0-9]{0,9}", "[a-z0-9]{0,10}", 0..8),
         ) {
             let text: Vec<_> =

@@ -166,7 +166,7 @@ mod tests {
     use super::IdempotencyKey;
 
     #[test]
-    fn scopes_keys_and_requests_are_told_apart() {
+    fn scopes_keys_and_requests_are_distinguished() {
         let key = IdempotencyKey::new("ab", "c", b"1");
         assert!(key.is_repeat_of(&IdempotencyKey::new("ab", "c", b"1")));
         assert_ne!(key.id(), IdempotencyKey::new("a", "bc", b"1").id());

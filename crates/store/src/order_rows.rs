@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_that_are_not_understood_are_left_out_of_a_history() {
+    fn unknown_steps_are_left_out_of_a_history() {
         let known = r#"{"status": "failed", "at": "2026-01-02T03:04:05Z", "detail": "why"}"#;
         for unknown in [
             r#"{"status": "returned", "at": "2026-01-02T03:04:06Z"}"#,

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_counted_where_it_belongs() {
+    fn a_wait_is_counted_in_its_bucket() {
         let mut second = SaleSecond::new(ProductId(1), Timestamp::UNIX_EPOCH);
         for micros in [0, 1, 2, 1000, u64::MAX] {
             second.waited(Duration::from_micros(micros));

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
+    fn unknown_ids_are_left_out() {
         let cache = TupleIdCache::default();
         let (lamp, vase) = (ProductId(1), ProductId(2));
         assert_eq!(cache.of([lamp, vase].iter()), "");

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_checked_when_they_are_read() {
+    fn urls_are_checked_when_they_are_parsed() {
         let good = [
             "postgres://u:p@h:5432/db",
             "postgresql://h/db?sslmode=require",

@@ -53,7 +53,7 @@ mod tests {
     struct Repeating(#[source] std::io::Error);
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn a_cause_is_printed_once() {
         let server = std::io::Error::other("no such table at line 948");
         let repeated = Repeating(server);
         assert_eq!(Chain(&repeated).to_string(), "the server said: no such table");

@@ -54,7 +54,7 @@ mod tests {
     use super::{heard, layer};
 
     #[test]
-    fn only_the_databases_warnings_are_heard_also_if_nothing_is_logged() {
+    fn only_warnings_of_the_database_are_received_even_if_nothing_is_logged() {
         let lines = tracing_subscriber::fmt::layer().with_filter(EnvFilter::new("off"));
         let subscriber = Registry::default().with(lines).with(layer());
         tracing::subscriber::with_default(subscriber, || {

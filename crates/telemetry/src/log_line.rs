@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_machines_is_json_whatever_the_ids_are() {
+    fn a_line_in_json_is_valid_with_any_ids() {
         let written = WrittenBytes::default();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(written.clone())
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_ends_with_the_ids() {
+    fn a_pretty_line_ends_with_the_ids() {
         let written = WrittenBytes::default();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(written.clone())

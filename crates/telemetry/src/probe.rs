@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_or_a_name_with_a_port_can_be_asked() {
+    fn an_address_or_a_name_with_a_port_can_be_probed() {
         for (text, asked) in [
             ("0.0.0.0:9464", Some("127.0.0.1:9464")),
             ("[::]:9464", Some("[::1]:9464")),

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_no_certificate_is_refused_when_it_is_read() {
+    fn an_invalid_certificate_file_is_refused() {
         for bad in ["", "/nonexistent", "/etc/passwd"] {
             let refusal = bad.parse::<RedisCa>().unwrap_err().to_string();
             assert!(refusal.starts_with("must be a file with certificates"), "{bad}: {refusal}");

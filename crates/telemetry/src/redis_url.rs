@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_checked_when_they_are_read() {
+    fn urls_are_checked_when_they_are_parsed() {
         for good in ["redis://h", "redis://:p@h:6379/1", "rediss://h"] {
             assert!(good.parse::<RedisUrl>().is_ok(), "{good}");
         }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn help_is_no_wrong_setting() {
+    fn help_is_not_an_error() {
         let error = Cli::try_parse_from(["test", "--help"]).unwrap_err();
         assert_eq!(sentence(&error, Cli::command()), None);
     }

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_setting_is_a_row_with_all_that_is_known_of_it() {
+    fn each_setting_is_a_complete_row() {
         let serve = Command::new("serve")
             .arg(Arg::new("b").long("b").env("B").required(true).help("What b is"))
             .arg(Arg::new("a").long("a").env("A").default_value("7").help("What a is\n(1 to 9)"))

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_is_told_with_the_closest_one() {
+    fn a_misspelt_name_is_reported_with_the_closest_one() {
         for (name, closest) in [
             ("HOLDFAST_MAX_QUANTTY", "HOLDFAST_MAX_QUANTITY"),
             ("HOLDFAST_LOGS", "HOLDFAST_LOG"),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_any_program_and_what_others_set_are_no_mistakes() {
+    fn known_settings_and_foreign_variables_are_accepted() {
         for (name, value) in [
             ("HOLDFAST_MAX_QUANTITY", "x"),
             ("HOLDFAST_WORKER_CONCURRENCY", "1"),

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_replicas_have_counted_is_added() {
+    fn counts_of_other_replicas_are_added() {
         let mut counts = Counts::default();
         assert_eq!(counts.count("a", 7), 1);
         assert_eq!(counts.count("a", 7), 2);

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_to_its_maximum_and_stays_there() {
+    fn the_delay_grows_to_its_maximum() {
         let backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(3) };
         for (attempts, ceiling_ms) in [(1, 100), (2, 200), (5, 1600), (6, 3000), (u32::MAX, 3000)] {
             let longest = (0..500).map(|_| backoff.after(attempts)).max().unwrap_or_default();

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_task_has_a_label_and_a_bit_of_its_own() {
+    fn each_task_has_its_own_label_and_bit() {
         for (at, task) in MaintenanceTask::ALL.into_iter().enumerate() {
             assert_eq!(task as usize, at);
             assert!(MaintenanceTask::ALL[..at].iter().all(|other| other.label() != task.label()));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_after_failures_grows_up_to_a_limit_and_ends_with_a_success() {
+    fn the_delay_after_failures_grows_to_a_limit_and_ends_with_a_success() {
         let second = Duration::from_secs(1);
         let pauses = [0, 1, 2, 3, u32::MAX]
             .map(|failures| MaintenanceTask::LostOrders.pause(second, failures));

@@ -40,7 +40,7 @@ fn allocator() -> StockAllocator {
 }
 
 #[test]
-fn an_answer_that_a_batch_does_not_have_is_an_internal_error() {
+fn a_missing_answer_in_a_batch_is_an_internal_error() {
     let (undecided, mut answer) = Case::new(order(None));
     undecided.answer(&KeyResults::new(), &metrics());
     assert_eq!(answer.try_recv().unwrap(), Err(Refusal::Internal));

@@ -49,7 +49,7 @@ async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_changes_of_stock_cancel_out_is_written_all_the_same() {
+async fn a_batch_whose_changes_of_stock_cancel_out_is_still_written() {
     let replica = replica(no_sweep()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(1).await);
     let first = hold(&replica, holding(lamp, 3)).await;
@@ -71,7 +71,7 @@ async fn a_batch_whose_changes_of_stock_cancel_out_is_written_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_product_that_is_known_to_be_sold_out_finds_its_expired_holds_all_the_same() {
+async fn expired_holds_of_a_product_known_to_be_sold_out_are_found() {
     let replica = replica(no_sweep()).await;
     let lamp = replica.product(3).await;
     let short = hold(&replica, lasting(lamp, 3, Duration::from_secs(1))).await;
@@ -126,7 +126,7 @@ async fn an_order_of_more_units_than_a_batch_returns_is_served_before_those_afte
 }
 
 #[tokio::test]
-async fn a_hold_gets_the_units_of_expired_holds_however_many_it_needs() {
+async fn a_hold_gets_the_units_of_any_number_of_expired_holds() {
     let replica = replica(no_sweep()).await;
     let lamp = replica.product(1).await;
     over_together(&replica, lamp, 3000).await;
@@ -153,7 +153,7 @@ async fn other_products_are_sold_between_the_batches_of_an_order_of_expired_hold
 }
 
 #[tokio::test]
-async fn the_sweep_brings_expired_holds_back_when_nobody_asks() {
+async fn the_sweep_returns_expired_holds_without_any_requests() {
     let settings = AdmissionSettings {
         expiry_interval: Duration::from_millis(20),
         ..AdmissionSettings::default()
@@ -193,7 +193,7 @@ async fn over_together(replica: &Replica, id: ProductId, holds: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn holds_that_end_together_come_back_in_one_round_and_orders_go_on_meanwhile() {
+async fn holds_that_expire_together_are_returned_in_one_round_while_orders_continue() {
     let url = database().await;
     let before = replica_on(&url, no_sweep()).await;
     let (locked, hot) = (before.product(0).await, before.product(5).await);

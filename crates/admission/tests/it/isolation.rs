@@ -165,7 +165,7 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
 
 /// A hot product whose two replicas take turns on its row, while clients want 30 locked ones all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
+async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked() {
     let url = database().await;
     // A request for the hot product that waits for longer than this is refused, and that fails the test.
     let settings = AdmissionSettings {
@@ -217,7 +217,7 @@ async fn a_hot_product_on_two_replicas_is_sold_on_beside_locked_ones() {
 }
 
 #[tokio::test]
-async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
+async fn requests_for_a_locked_row_are_served_in_order_of_arrival() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let lamp = replica.product(3).await;
@@ -238,7 +238,7 @@ async fn requests_for_a_locked_row_are_served_in_the_order_of_their_arrival() {
 
 /// What waits for all locked rows together is bounded, and the bound is a clean refusal.
 #[tokio::test]
-async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_once() {
+async fn too_many_requests_for_locked_rows_are_refused_at_once() {
     let url = database().await;
     let replica = replica_on(&url, AdmissionSettings { lane_depth: 2, ..patient() }).await;
     let mut locked = Vec::new();
@@ -264,7 +264,7 @@ async fn more_requests_for_locked_rows_than_there_is_room_for_are_refused_at_onc
 
 /// The write of a batch waits for a row of the ledger that somebody else has written: nobody can know of that before.
 #[tokio::test]
-async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
+async fn a_write_that_times_out_delays_only_its_own_product() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let (blocked, free) = (replica.product(10).await, replica.product(10).await);
@@ -286,7 +286,7 @@ async fn a_write_that_waits_in_vain_stalls_its_own_product_only() {
 }
 
 #[tokio::test]
-async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
+async fn orders_wait_for_a_locked_table_and_continue_after_it() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let mut products = Vec::new();
@@ -312,7 +312,7 @@ async fn orders_wait_for_a_locked_table_and_go_on_after_it() {
 
 /// Two products, each locked for a while: an order of both never holds the one while it waits for the other.
 #[tokio::test]
-async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
+async fn an_order_of_two_locked_products_is_served_when_both_are_unlocked() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
@@ -331,7 +331,7 @@ async fn an_order_of_two_locked_products_is_served_when_both_are_free() {
 /// An old snapshot keeps all versions of a row that two replicas sell. Its replica find it without a
 /// walk over them, and find it when it has moved, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes_find_a_row_that_the_other_replica_moves_beside_an_old_snapshot() {
+async fn lanes_find_a_row_that_another_replica_moves_while_there_is_an_old_snapshot() {
     let url = database().await;
     let replicas = [replica_on(&url, patient()).await, replica_on(&url, patient()).await];
     let hot = replicas[0].product(1_000_000).await;

@@ -118,7 +118,7 @@ async fn a_repeat_is_answered_while_its_product_is_locked() {
 }
 
 #[tokio::test]
-async fn old_keys_are_purged_in_steps_and_may_be_used_again() {
+async fn old_keys_are_purged_in_steps_and_can_be_used_again() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(10).await;
     for key in ["a", "b", "c"] {

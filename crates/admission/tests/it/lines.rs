@@ -6,7 +6,7 @@ use holdfast_domain::{ProductId, Shortfall};
 use crate::fixture::{database, lock, not_enough, one, order, place, replica, replica_on};
 
 #[tokio::test]
-async fn an_order_that_misses_a_row_waits_in_that_rows_lane_with_empty_hands() {
+async fn an_order_that_waits_in_the_lane_of_a_locked_row_locks_no_other_row() {
     let replica = replica(AdmissionSettings::default()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
     let holder = lock(&replica.store, &[vase]).await;
@@ -24,7 +24,7 @@ async fn an_order_that_misses_a_row_waits_in_that_rows_lane_with_empty_hands() {
 }
 
 #[tokio::test]
-async fn an_order_moves_on_to_the_next_row_that_it_misses() {
+async fn an_order_moves_on_to_the_next_locked_row() {
     let replica = replica(AdmissionSettings::default()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
     let (first, second) =
@@ -43,7 +43,7 @@ async fn an_order_moves_on_to_the_next_row_that_it_misses() {
 }
 
 #[tokio::test]
-async fn an_unknown_product_among_known_ones_is_told_apart_from_a_locked_one() {
+async fn an_unknown_product_among_known_ones_is_distinguished_from_a_locked_one() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(10).await;
     let unknown = Refusal::Short(Shortfall::UnknownProduct(ProductId(999)));

@@ -27,7 +27,7 @@ async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order()
 }
 
 #[tokio::test]
-async fn a_locked_row_stalls_its_own_product_only() {
+async fn a_locked_row_delays_only_its_own_product() {
     let replica = replica(AdmissionSettings::default()).await;
     let (locked, free) = (replica.product(10).await, replica.product(10).await);
     let holder = lock(&replica.store, &[locked]).await;
@@ -46,7 +46,7 @@ async fn a_locked_row_stalls_its_own_product_only() {
 
 /// Two replicas that sell the same hundred products meet at rows all the time, for a moment each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_that_meet_at_many_rows_refuse_nobody() {
+async fn replicas_that_share_many_rows_refuse_no_request() {
     let url = database().await;
     let replicas = [
         replica_on(&url, AdmissionSettings::default()).await,
@@ -79,7 +79,7 @@ async fn replicas_that_meet_at_many_rows_refuse_nobody() {
 }
 
 #[tokio::test]
-async fn a_row_that_stays_locked_is_a_clean_refusal() {
+async fn a_row_that_stays_locked_causes_a_clean_refusal() {
     let lock_wait_max = std::time::Duration::from_millis(300);
     let settings = AdmissionSettings { lock_wait_max, ..AdmissionSettings::default() };
     let replica = replica(settings).await;
@@ -108,7 +108,7 @@ async fn a_full_lane_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
+async fn the_request_of_a_client_that_disconnects_before_its_batch_is_dropped() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(10).await;
     let holder = lock(&replica.store, &[lamp]).await;
@@ -124,7 +124,7 @@ async fn a_caller_that_has_gone_before_its_batch_orders_nothing() {
 }
 
 #[tokio::test]
-async fn an_order_that_the_database_refuses_takes_down_nobody_else() {
+async fn an_order_that_the_database_refuses_does_not_affect_other_orders() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(100).await;
     sqlx::query("ALTER TABLE orders ADD CONSTRAINT unlucky CHECK (quantity <> 13)")
@@ -169,7 +169,7 @@ async fn commits(replica: &Replica) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_not_answered_is_answered_truthfully() {
+async fn the_outcome_of_an_unanswered_commit_is_reported_correctly() {
     // Directly, for the test; and through a proxy, for admission.
     let url = database().await;
     let direct = replica_on(&url, AdmissionSettings::default()).await;
@@ -205,7 +205,7 @@ async fn a_commit_that_was_not_answered_is_answered_truthfully() {
 }
 
 #[tokio::test]
-async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
+async fn a_sold_out_product_is_refused_from_memory_until_it_has_stock_again() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(1).await;
     replica.until("the cache is connected", async || replica.cache.gauges().armed).await;
@@ -236,7 +236,7 @@ async fn what_is_sold_out_is_refused_from_memory_until_there_is_more() {
 }
 
 #[tokio::test]
-async fn units_that_come_back_to_a_retired_product_do_not_bring_it_to_mind() {
+async fn units_returned_to_a_deleted_product_do_not_add_it_to_memory() {
     let replica = replica(AdmissionSettings::default()).await;
     let lamp = replica.product(1).await;
     replica.until("the cache is connected", async || replica.cache.gauges().armed).await;

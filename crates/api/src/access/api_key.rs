@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_made_and_no_two_are_alike() {
+    fn keys_are_parsed_as_they_were_created_and_are_unique() {
         let (one, other) = (mint(), mint());
         for key in [&one, &other] {
             assert_eq!(read(&key.text), Some(Presented { id: &key.id, hash: key.hash }));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_none() {
+    fn invalid_keys_are_rejected() {
         let key = mint().text;
         for text in [
             "",

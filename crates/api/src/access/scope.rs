@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_read_as_it_is_written() {
+    fn a_scope_is_parsed_as_it_is_written() {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse(), Ok(scope));
         }

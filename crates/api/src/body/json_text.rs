@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_counts_brackets_outside_of_texts_only() {
+    fn depth_counts_only_brackets_outside_of_strings() {
         let nested =
             |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
         assert!(JsonText::check(nested(63).as_bytes()).is_ok());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for body in ["", "  ", "[]", "null", "7", "\"x\"", "hello", "\u{feff}{}"] {
             assert!(JsonText::check(body.as_bytes()).is_err(), "{body:?}");
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_json_does_not_have_are_replaced_outside_of_texts() {
+    fn nan_and_infinity_are_replaced_outside_of_strings() {
         let body = r#"{"a":NaN,"b":[-Infinity,-1,Infinity],"NaN":"Infinity \" NaN","c":-2}"#;
         let text = JsonText::check(body.as_bytes()).unwrap();
         assert!(text.is_not_json());
@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn real_json_passes_unchanged(name in ".{0,40}", number in any::<f64>()) {
+        fn valid_json_is_not_changed(name in ".{0,40}", number in any::<f64>()) {
             let body = serde_json::json!({ "name": name, "n": [number] }).to_string();
             let text = JsonText::check(body.as_bytes()).unwrap();
             prop_assert!(!text.is_not_json());
@@ -164,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_looked_over_without_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_bytes_are_checked_without_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = JsonText::check(&body);
         }
 

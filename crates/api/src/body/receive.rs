@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_must_come_at_a_rate() {
+    async fn a_body_must_arrive_at_a_minimum_rate() {
         let headers = json_headers();
         let begun = Instant::now();
         let problem = receive(&headers, dripping(1000, 1), limits()).await.unwrap_err();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn json_by_any_of_its_names_is_taken() {
+    fn every_content_type_of_json_is_accepted() {
         for content_type in
             ["application/json", "Application/JSON; charset=utf-8", "application/vnd.shop+json"]
         {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_and_none_are_refused() {
+    fn other_content_types_and_none_are_refused() {
         for content_type in [
             "text/plain",
             "application/x-www-form-urlencoded",
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_in_many_frames_is_put_together_within_its_limit() {
+    async fn a_body_in_many_frames_is_assembled_within_its_limit() {
         let frames = || {
             let frames = ["{\"a\"", ":", "1}"].map(Ok::<_, std::io::Error>);
             Body::from_stream(futures::stream::iter(frames))
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_given_up() {
+    async fn a_body_that_never_ends_times_out() {
         let endless =
             Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         let problem = receive(&json_headers(), endless, limits()).await.unwrap_err();

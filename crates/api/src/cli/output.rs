@@ -318,13 +318,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_of_others_does_nothing_to_the_terminal() {
+    fn untrusted_text_does_not_control_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J\nb\u{9b}", 80), "a\\u{1b}[2J\\nb\\u{9b}");
         assert_eq!(harmless(&"x".repeat(200), 80).chars().count(), 81);
     }
 
     #[test]
-    fn columns_begin_below_each_other() {
+    fn columns_are_aligned() {
         let row = |name: &str| {
             Row::new(name, vec![name.to_owned().into(), Text::bad("x".to_owned())], &name)
         };

@@ -42,7 +42,7 @@ fn every_setting_has_a_help_text_and_a_variable() {
 }
 
 #[test]
-fn the_range_in_each_help_text_is_the_one_that_holds() {
+fn the_range_in_each_help_text_is_correct() {
     let mut ranges = 0;
     let command = Cli::command();
     for argument in command.find_subcommand("serve").unwrap().get_arguments() {
@@ -76,7 +76,7 @@ fn the_range_in_each_help_text_is_the_one_that_holds() {
 }
 
 #[test]
-fn settings_that_do_not_go_together_are_named() {
+fn contradicting_settings_are_named() {
     let cli =
         parse(&["serve", URLS[0], URLS[1], "--lock-timeout-ms=50", "--statement-timeout-ms=50"]);
     let Command::Serve(settings) = cli.unwrap().command else { panic!("not serve") };
@@ -85,7 +85,7 @@ fn settings_that_do_not_go_together_are_named() {
 }
 
 #[test]
-fn the_defaults_go_together() {
+fn the_defaults_are_consistent() {
     let Command::Serve(settings) = serve("--max-quantity=7").unwrap().command else {
         panic!("not serve")
     };

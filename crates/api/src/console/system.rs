@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn any_number_of_viewers_asks_once_a_second() {
+    async fn any_number_of_viewers_causes_one_query_per_second() {
         for viewers in [1, 100] {
             let asked = asked_in_a_minute(viewers).await;
             assert!((58..=61).contains(&asked), "{viewers} viewers: {asked}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_viewers_it_asks_seldom() {
+    async fn without_viewers_there_are_few_queries() {
         let asked = asked_in_a_minute(0).await;
         assert!((5..=7).contains(&asked), "{asked}");
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_without_an_answer_makes_the_number_unknown() {
+    async fn a_query_without_an_answer_makes_the_number_unknown() {
         let latest = LatestAnswer::default();
         latest.set(Some(7));
         latest.set(None);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_number_of_connections_and_a_proxy_any() {
+    fn an_address_has_a_connection_limit_and_a_proxy_has_none() {
         let addresses = addresses(2);
         let one = client("192.0.2.1", &addresses);
         let first = addresses.connection(&one).unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_are_believed_and_only_the_last_of_what_they_say() {
+    fn only_the_last_address_from_a_trusted_proxy_is_used() {
         let addresses = addresses(1);
         let said = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();

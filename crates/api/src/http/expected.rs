@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_says_something_is_refused_where_none_is_taken() {
+    async fn a_body_is_refused_if_the_endpoint_has_none() {
         for body in ["", " ", "{}", " { } \n", "null"] {
             assert!(wrong("/orders", body, &takes(false)).await.is_empty(), "{body:?}");
         }

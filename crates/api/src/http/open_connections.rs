@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_end_all_are_told_also_those_that_come_then() {
+    async fn at_shutdown_all_connections_end_including_new_ones() {
         let open = OpenConnections::new();
         let before = open.enter(1);
         open.end();

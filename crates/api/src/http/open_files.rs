@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_connections_than_files() {
+    fn connections_are_limited_by_open_files() {
         let fitted = |limit| fit(10_000, 256, 100, limit).map(|fit| (fit.connections, fit.waiting));
         assert_eq!(fitted(20_000).unwrap(), (10_000, 256));
         assert_eq!(fitted(10_612).unwrap(), (10_000, 256));

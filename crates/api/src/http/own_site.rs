@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_names_lead_here() {
+    fn only_names_of_this_server_are_accepted() {
         for host in [
             "localhost",
             "LOCALHOST:8000",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_named_without_a_port() {
+    fn a_host_name_has_no_port() {
         for bad in ["", "shop.example:80", "http://shop.example", "a b", "*"] {
             assert!(bad.parse::<HostName>().is_err(), "{bad}");
         }

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_base() {
+    fn a_url_can_be_a_base() {
         for (text, base) in [
             ("https://shop.example", "https://shop.example"),
             ("https://shop.example/", "https://shop.example"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_nobody_else() {
+    fn only_a_trusted_proxy_is_believed() {
         let all = [
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_headers_begin_with_it() {
+    fn urls_in_headers_begin_with_the_base() {
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, HeaderValue::from_static("/orders/7"));
         headers.insert(header::LINK, HeaderValue::from_static("</orders?cursor=x>; rel=\"next\""));

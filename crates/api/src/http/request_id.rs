@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_id_is_taken_and_a_bad_one_replaced() {
+    fn a_valid_id_is_kept_and_an_invalid_one_is_replaced() {
         for good in ["a", "7f3a-42", "~!\"'", &"x".repeat(128)] {
             assert!(taken(good), "{good}");
         }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn made_ids_differ() {
+    fn new_ids_are_unique() {
         let ids = RequestIds::default();
         let (first, second) = (ids.make(), ids.make());
         assert_ne!(first.as_str(), second.as_str());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn hexadecimal_is_as_the_standard_library_has_it() {
+    fn hexadecimal_equals_that_of_the_standard_library() {
         for number in [0, 1, 0xdead_beef, u64::MAX] {
             assert_eq!(hex(number), format!("{number:016x}").as_bytes());
         }

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_have_numbers_of_their_own() {
+    fn routes_have_unique_numbers() {
         let mut seen = vec![false; Route::count()];
         for path in PATHS.iter() {
             let route = Route::of(&path.template.replace(['{', '}'], ""));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_needs_more_than_reading() {
+    fn changes_need_other_scopes_than_reads() {
         for bound in routes::all() {
             let Endpoint { path, method, access, .. } = bound.endpoint;
             if method != Method::GET {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_changes_no_product_and_sees_no_others_affairs() {
+    fn a_customer_can_neither_change_products_nor_see_data_of_others() {
         let mut of_customers: Vec<_> = routes::all()
             .into_iter()
             .map(|bound| bound.endpoint)

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_at_the_end_goes_and_the_query_stays() {
+    fn a_slash_at_the_end_is_removed_and_the_query_is_kept() {
         for (before, after) in [
             ("/orders/", "/orders"),
             ("/orders/?limit=1", "/orders?limit=1"),

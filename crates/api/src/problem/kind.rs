@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_apart_by_their_type() {
+    fn each_kind_has_its_own_type() {
         let mut uris: Vec<_> = ProblemKind::ALL.iter().map(|kind| kind.uri()).collect();
         uris.sort_unstable();
         uris.dedup();

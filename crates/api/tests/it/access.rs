@@ -206,7 +206,7 @@ async fn administration_is_on_its_own_port_only() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_stops_on_all_replicas() {
+async fn a_revoked_key_is_refused_on_all_replicas() {
     let shop = Guarded::start(&[]).await;
     let second: Process =
         server::spawn(&shop.server.database_url, &shop.server.redis.url(), &[ON, QUICK]).await;
@@ -240,7 +240,7 @@ async fn a_revoked_key_stops_on_all_replicas() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_shuts_nobody_out() {
+async fn keys_stay_valid_while_the_database_is_not_available() {
     let shop = Guarded::start(&[]).await;
     let id = shop.product(5).await;
     let bearer = shop.scoped(&["products:read"]).await;
@@ -256,7 +256,7 @@ async fn a_database_that_is_away_shuts_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_key_for_one_customer_sees_and_does_what_is_his() {
+async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     let shop = Guarded::start(&[]).await;
     let id = shop.product(100).await;
     let scopes = ["products:read", "products:write", "orders:read", "orders:write"];
@@ -329,7 +329,7 @@ async fn callers_do_not_share_their_idempotency_keys() {
 }
 
 #[tokio::test]
-async fn a_key_that_sends_too_much_is_told_and_others_are_not_concerned() {
+async fn a_key_over_its_rate_limit_gets_429_and_others_are_not_affected() {
     let shop = Guarded::start(&[]).await;
     let body = json!({ "name": "slow", "scopes": ["products:read"], "rate_per_second": 5 });
     let (slow, other) = (shop.bearer(body).await, shop.scoped(&["products:read"]).await);
@@ -352,7 +352,7 @@ async fn a_key_that_sends_too_much_is_told_and_others_are_not_concerned() {
 }
 
 #[tokio::test]
-async fn the_server_s_own_limit_holds_for_keys_without_one() {
+async fn keys_without_a_limit_get_the_servers_limit() {
     let shop = Guarded::start(&[("HOLDFAST_RATE_LIMIT", "3")]).await;
     let bearer = shop.scoped(&["products:read"]).await;
     shop.server
@@ -361,7 +361,7 @@ async fn the_server_s_own_limit_holds_for_keys_without_one() {
 }
 
 #[tokio::test]
-async fn wrong_wishes_for_keys_are_refused() {
+async fn invalid_requests_for_keys_are_refused() {
     let shop = Guarded::start(&[]).await;
     let answer =
         shop.admin.post("/api-keys", &json!({ "scopes": ["root"], "rate_per_second": 0 })).await;

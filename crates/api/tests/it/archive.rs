@@ -152,7 +152,7 @@ async fn an_archived_order_is_a_line_in_a_file_and_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn steps_are_as_large_and_as_many_as_was_said() {
+async fn steps_have_the_requested_size_and_number() {
     let shop = shop().await;
     good(&shop.archive(&["--batch", "7", "--max-batches", "2"]));
     assert_eq!(shop.left().await, 30 - 14);
@@ -165,7 +165,7 @@ async fn steps_are_as_large_and_as_many_as_was_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_said_and_nothing_is_touched() {
+async fn an_impossible_run_is_reported_and_changes_nothing() {
     let shop = shop().await;
     let folder = shop.folder.path();
     refused(&archive(&shop.url, &folder.join("none"), &[]), "--to: ");
@@ -200,7 +200,7 @@ async fn what_cannot_be_done_is_said_and_nothing_is_touched() {
 
 /// Kills it while the transaction that deletes waits for a row, with the file on the disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_between_the_file_and_the_deletion_it_begins_anew() {
+async fn a_run_killed_before_the_deletion_starts_again() {
     let shop = shop().await;
     let folder = shop.folder.path();
     let mut blocker = shop.store.pool().begin().await.unwrap();
@@ -237,7 +237,7 @@ async fn killed_between_the_file_and_the_deletion_it_begins_anew() {
 
 /// Kills it when its commit has been done and it has not heard of that.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_between_the_deletion_and_the_name_the_file_gets_it_later() {
+async fn a_run_killed_before_the_rename_is_completed_later() {
     let shop = shop().await;
     let folder = shop.folder.path();
     let port = shared_postgres().await.unwrap().port();

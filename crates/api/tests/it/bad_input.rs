@@ -59,7 +59,7 @@ fn bad_product_fields() -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn a_bad_field_is_named_wherever_it_is_sent() {
+async fn a_wrong_field_is_named_on_every_route() {
     let server = Server::start().await;
     let product = server.product(10).await;
     server.order(product, 1).await;
@@ -149,7 +149,7 @@ async fn all_wrong_fields_are_named_in_one_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_refused() {
     let server = Server::start().await;
     let product = server.product(10).await;
     let before = server.contents().await;
@@ -199,7 +199,7 @@ async fn a_body_that_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
-async fn bad_ids_and_queries_are_named() {
+async fn wrong_ids_and_queries_are_named() {
     let server = Server::start().await;
     for id in ["x", "1.5", "9223372036854775808", "1e3", "%31", "NaN", "1%00", "%20"] {
         for path in [format!("/products/{id}"), format!("/orders/{id}")] {

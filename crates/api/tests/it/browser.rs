@@ -83,7 +83,7 @@ impl Page {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
-async fn a_person_authorizes_places_an_order_and_reads_it_back() {
+async fn a_user_authorizes_places_an_order_and_reads_it_back() {
     let shop = Guarded::start(&[]).await;
     let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 100 });
     let made = shop.admin.on(&shop.server.api).post("/products", &product).await;

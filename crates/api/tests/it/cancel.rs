@@ -47,7 +47,7 @@ async fn an_order_that_may_be_fulfilled_is_not_cancelled_and_its_unit_not_sold_a
 }
 
 #[tokio::test]
-async fn an_order_whose_tries_were_certainly_not_taken_is_cancelled() {
+async fn an_order_whose_attempts_certainly_failed_can_be_cancelled() {
     let server = Server::start().await;
     let lamp = server.product(2).await;
     for verdict in [again(), AttemptResult::Postponed(Duration::ZERO, "down".to_owned())] {
@@ -63,7 +63,7 @@ async fn an_order_whose_tries_were_certainly_not_taken_is_cancelled() {
 }
 
 #[tokio::test]
-async fn an_operator_settles_an_order_that_may_be_fulfilled() {
+async fn an_operator_discards_an_order_that_may_be_fulfilled() {
     let server = Server::start().await;
     let lamp = server.product(3).await;
     let body = json!({ "by": "ada", "note": "the receiver has no such order" });
@@ -96,7 +96,7 @@ async fn an_operator_settles_an_order_that_may_be_fulfilled() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_has_tried_is_not_for_an_operator_to_discard() {
+async fn an_order_without_attempts_cannot_be_discarded() {
     let server = Server::start().await;
     let lamp = server.product(1).await;
     let id = ordered(&server, lamp).await;

@@ -83,7 +83,7 @@ async fn dead_letters_are_listed_as_a_table_json_yaml_and_names() {
 }
 
 #[tokio::test]
-async fn a_list_ends_at_its_limit_and_goes_on_with_its_cursor() {
+async fn a_list_ends_at_its_limit_and_continues_with_its_cursor() {
     let server = Server::start().await;
     let lamp = server.product(10).await;
     let orders = failed(&server, lamp, 5).await;
@@ -111,7 +111,7 @@ async fn a_list_ends_at_its_limit_and_goes_on_with_its_cursor() {
 }
 
 #[tokio::test]
-async fn a_bulk_command_goes_on_after_a_miss_and_reports_each() {
+async fn a_bulk_command_continues_after_a_failure_and_reports_each() {
     let server = Server::start().await;
     let lamp = server.product(10).await;
     let orders = failed(&server, lamp, 4).await;
@@ -250,7 +250,7 @@ fn checks(said: &Said) -> std::collections::BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn the_doctor_finds_nothing_on_servers_that_are_well() {
+async fn the_doctor_finds_no_problem_on_healthy_servers() {
     let server = Server::start().await;
     let said = on(&server, &["doctor", "-o", "json"]);
     assert_eq!(said.code, DONE, "{}{}", said.out, said.error);

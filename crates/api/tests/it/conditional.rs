@@ -17,7 +17,7 @@ async fn with(
 }
 
 #[tokio::test]
-async fn a_read_that_is_known_is_not_sent_again() {
+async fn a_current_version_is_answered_with_304() {
     let server = Server::start().await;
     let lamp = server.product(10).await;
     let path = format!("/products/{lamp}");
@@ -95,7 +95,7 @@ async fn a_stale_write_changes_nothing() {
 }
 
 #[tokio::test]
-async fn stock_is_changed_by_so_many_units_and_each_change_is_kept() {
+async fn stock_changes_by_a_number_of_units_and_each_change_is_recorded() {
     let server = Server::start().await;
     let lamp = server.product(10).await;
     let path = format!("/products/{lamp}");

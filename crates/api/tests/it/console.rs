@@ -64,7 +64,7 @@ async fn the_page_loads_nothing_but_its_own_files() {
 }
 
 #[tokio::test]
-async fn the_page_s_policy_forbids_all_that_is_not_its_own() {
+async fn the_pages_policy_blocks_everything_but_its_own_files() {
     let server = Server::start().await;
     for path in ["/console", "/console/console.js"] {
         let answer = server.admin.get(path).await;
@@ -81,7 +81,7 @@ async fn the_page_s_policy_forbids_all_that_is_not_its_own() {
 }
 
 #[tokio::test]
-async fn the_console_is_on_the_admin_port_alone() {
+async fn the_console_is_only_on_the_admin_port() {
     let server = Server::start().await;
     for path in ["/console", "/console/console.js", "/stats", "/charts/orders", "/stock"] {
         assert_eq!(server.api.get(path).await.status, 404, "{path}");
@@ -90,7 +90,7 @@ async fn the_console_is_on_the_admin_port_alone() {
 }
 
 #[tokio::test]
-async fn a_console_that_is_off_is_not_there() {
+async fn a_console_that_is_off_is_404() {
     let server = Server::with(&[("HOLDFAST_CONSOLE", "off")]).await;
     for path in ["/console", "/console/console.js", "/stats", "/charts/orders"] {
         let answer = server.admin.get(path).await;
@@ -102,7 +102,7 @@ async fn a_console_that_is_off_is_not_there() {
 }
 
 #[tokio::test]
-async fn the_page_is_for_everybody_and_the_numbers_are_for_administrators() {
+async fn the_page_is_public_and_the_numbers_need_the_admin_scope() {
     let shop = Guarded::start(&[]).await;
     let admin = &shop.server.admin;
     assert_eq!(admin.get("/console").await.status, 200);
@@ -115,7 +115,7 @@ async fn the_page_is_for_everybody_and_the_numbers_are_for_administrators() {
 }
 
 #[tokio::test]
-async fn the_admin_port_shows_the_shop_and_changes_nothing_of_it() {
+async fn the_admin_port_can_read_the_shop_but_not_change_it() {
     let shop = Guarded::start(&[]).await;
     let product = json!({ "name": "Mill", "price": 1, "stock": 3 });
     let made = shop.admin.on(&shop.server.api).post("/products", &product).await;
@@ -188,7 +188,7 @@ async fn the_queue_and_the_backlog_are_those_of_the_whole_system() {
 }
 
 #[tokio::test]
-async fn numbers_that_redis_does_not_tell_are_unknown() {
+async fn numbers_from_redis_are_unknown_while_it_is_down() {
     let server = Server::start().await;
     let queue = holdfast_queue::QueueSettings::new(server.redis.url());
     holdfast_queue::Queue::connect(queue).unwrap().ensure_group().await.unwrap();
@@ -203,7 +203,7 @@ async fn numbers_that_redis_does_not_tell_are_unknown() {
 }
 
 #[tokio::test]
-async fn stock_has_the_units_that_are_held() {
+async fn stock_shows_held_units() {
     let server = Server::start().await;
     let (mill, lamp) = (server.product(10).await, server.product(0).await);
     let hold = json!({ "product_id": mill, "quantity": 4, "expires_in_seconds": 600 });
@@ -217,7 +217,7 @@ async fn stock_has_the_units_that_are_held() {
 }
 
 #[tokio::test]
-async fn charts_have_the_width_that_is_asked_for() {
+async fn charts_have_the_requested_width() {
     let server = Server::start().await;
     for (query, width) in [("", 640), ("?width=375", 360), ("?width=1600", 1600)] {
         let chart = server.admin.get(&format!("/charts/waits{query}")).await;
@@ -230,7 +230,7 @@ async fn charts_have_the_width_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn two_replicas_say_which_one_they_are() {
+async fn two_replicas_identify_themselves() {
     let server = Server::start().await;
     let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
     let [_, _, admin] = server::addresses(&process).await;

@@ -20,7 +20,7 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 422, 429, "5xx"]
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Schemathesis: make test-contract"]
-async fn the_server_answers_as_its_documents_say() {
+async fn the_server_conforms_to_its_documents() {
     let program = std::env::var("SCHEMATHESIS").expect("SCHEMATHESIS names the program");
     let shop = Guarded::start(&[]).await;
     // Something to be found.

@@ -141,7 +141,7 @@ async fn send(bearer: &Bearer, method: &Method, path: &str, body: &Value) -> Ans
 }
 
 #[tokio::test]
-async fn no_answer_to_a_customer_has_anything_of_the_inside() {
+async fn answers_to_customers_contain_no_internal_data() {
     let planted = planted().await;
     let (mut seen, mut granted) = (BTreeSet::new(), 0);
     for round in 0..2 {
@@ -179,7 +179,7 @@ async fn no_answer_to_a_customer_has_anything_of_the_inside() {
 }
 
 #[tokio::test]
-async fn the_shop_itself_is_shown_what_a_customer_is_not() {
+async fn keys_of_the_shop_see_what_customers_do_not() {
     let planted = planted().await;
     let api = planted.shop.admin.on(&planted.shop.server.api);
     let mut said = String::new();

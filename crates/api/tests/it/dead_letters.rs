@@ -117,7 +117,7 @@ async fn dead_letters_are_listed_by_pages_and_filters() {
 }
 
 #[tokio::test]
-async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
+async fn a_replayed_order_is_pending_and_published_and_records_the_operator() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let id = failed(&server, lamp, 1).await[0];
@@ -147,7 +147,7 @@ async fn a_replayed_order_is_pending_and_published_and_tells_who_wanted_it() {
 }
 
 #[tokio::test]
-async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
+async fn a_discarded_order_returns_its_units_once_and_records_the_operator() {
     let server = Server::start().await;
     let (lamp, mill) = (server.product(3).await, server.product(9).await);
     let items = json!({ "items": [
@@ -189,7 +189,7 @@ async fn a_discarded_order_gives_its_units_back_once_and_tells_who_wanted_it() {
 }
 
 #[tokio::test]
-async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
+async fn a_discarded_order_returns_the_units_of_its_hold_but_not_the_hold() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let hold =
@@ -210,7 +210,7 @@ async fn a_hold_of_a_discarded_order_does_not_come_back_but_its_units_do() {
 }
 
 #[tokio::test]
-async fn replaying_and_discarding_at_once_has_one_winner_each_time() {
+async fn of_a_replay_and_a_discard_at_once_exactly_one_succeeds() {
     let server = Server::start().await;
     let lamp = server.product(20).await;
     let letters = failed(&server, lamp, 20).await;
@@ -229,7 +229,7 @@ async fn replaying_and_discarding_at_once_has_one_winner_each_time() {
 }
 
 #[tokio::test]
-async fn many_are_replayed_by_id_or_by_filter_in_bounded_steps() {
+async fn many_are_replayed_by_id_or_by_filter_in_limited_steps() {
     let server = Server::start().await;
     let (lamp, mill) = (server.product(20).await, server.product(20).await);
     let of_lamp = failed(&server, lamp, 5).await;
@@ -276,7 +276,7 @@ async fn many_are_replayed_by_id_or_by_filter_in_bounded_steps() {
 }
 
 #[tokio::test]
-async fn a_wish_that_is_wrong_changes_nothing() {
+async fn an_invalid_request_changes_nothing() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let id = failed(&server, lamp, 1).await[0];

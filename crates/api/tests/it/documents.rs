@@ -34,7 +34,7 @@ fn shown(document: &str) -> Vec<(String, Option<String>)> {
 
 /// Here, keys are asked for; the tests of the pages run the same calls where they are not.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_guide_s_calls_work_as_they_stand() {
+async fn the_calls_of_the_guide_work_unchanged() {
     let shop = Guarded::start(&[]).await;
     let commands = shown(GUIDE);
     let calls = commands.iter().filter(|(_, status)| status.is_some()).count();

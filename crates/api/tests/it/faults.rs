@@ -28,7 +28,7 @@ async fn works_within(server: &Server, product: i64, limit: Duration) {
 }
 
 #[tokio::test]
-async fn with_redis_stopped_or_hung_everything_goes_on() {
+async fn everything_works_while_redis_is_stopped_or_hung() {
     let server = Server::start().await;
     let product = server.product(100).await;
     let limit = Duration::from_secs(2);
@@ -53,7 +53,7 @@ async fn it_starts_without_redis() {
 }
 
 #[tokio::test]
-async fn without_postgres_answers_are_503_and_then_everything_goes_on() {
+async fn requests_get_503_without_postgres_and_succeed_after_it_is_back() {
     // Durable, or the commits of the last moment would go with it.
     let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
     let postgres = Postgres::start(options).await.unwrap();

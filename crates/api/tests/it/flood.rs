@@ -300,17 +300,17 @@ async fn unfinished_heads(bytes: usize, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_heads_beyond_the_limit_cost_little_and_stop_nobody() {
+async fn unfinished_heads_over_the_limit_cost_little_and_block_no_others() {
     unfinished_heads(64 * 1024, "unfinished heads of 64 KiB").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_heads_that_are_as_large_as_they_may_be_cost_little_and_stop_nobody() {
+async fn unfinished_heads_of_the_largest_size_cost_little_and_block_no_others() {
     unfinished_heads(16_000, "unfinished heads of 16 KiB").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_bodies_cost_no_more_than_their_budget_and_stop_nobody() {
+async fn slow_bodies_stay_within_their_budget_and_block_no_others() {
     let scale = Scale::chosen();
     let server = start(&scale.settings(), None).await;
     let request = format!(
@@ -327,7 +327,7 @@ async fn slow_bodies_cost_no_more_than_their_budget_and_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_never_read_cost_no_more_than_their_budget_and_stop_nobody() {
+async fn clients_that_never_read_stay_within_their_budget_and_block_no_others() {
     let scale = Scale::chosen();
     let server = start(&scale.settings(), None).await;
     let name = "n".repeat(200);
@@ -355,7 +355,7 @@ async fn clients_that_never_read_cost_no_more_than_their_budget_and_stop_nobody(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_without_end_leave_file_handles_for_everything_else() {
+async fn endless_connections_leave_file_handles_for_everything_else() {
     let scale = Scale::chosen();
     let files = 400;
     let server = start(&scale.settings(), Some(files)).await;
@@ -373,7 +373,7 @@ async fn connections_without_end_leave_file_handles_for_everything_else() {
 }
 
 #[tokio::test]
-async fn too_few_file_handles_stop_the_start_with_a_sentence() {
+async fn too_few_file_handles_prevent_the_start_with_an_error() {
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", "ulimit -n 200; exec \"$0\" serve", BINARY])
         .env("DATABASE_URL", "postgres://u@127.0.0.1:1/db")

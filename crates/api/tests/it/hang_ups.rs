@@ -23,7 +23,8 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 use crate::server::Server;
-use cases::{Given, write_case, writing_operations};
+use cases::writing_operations;
+pub use cases::{Given, write_case};
 
 const HANG_UPS: usize = 600;
 const FREEZE: u64 = 3000;
@@ -241,7 +242,7 @@ fn hang_ups() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_answered_is_there_whoever_hangs_up_beside() {
+async fn answered_writes_are_kept_when_other_clients_hang_up() {
     let trial = Trial::on(&crate::server::database().await, &[]).await;
     trial.run(hang_ups()).await;
     trial.all_work().await;
@@ -250,7 +251,7 @@ async fn what_was_answered_is_there_whoever_hangs_up_beside() {
 
 /// The same while the server does not answer for longer than the requests wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_answered_is_there_though_the_database_was_frozen() {
+async fn answered_writes_are_kept_when_the_database_freezes() {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let database_url = postgres.create_database().await.unwrap();
     let store = Store::connect(&StoreSettings::new(&database_url).unwrap());

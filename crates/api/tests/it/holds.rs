@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::server::Server;
 
 #[tokio::test]
-async fn a_hold_is_made_used_and_over() {
+async fn a_hold_is_created_used_and_ended() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let made = server
@@ -47,7 +47,7 @@ async fn a_hold_is_made_used_and_over() {
 }
 
 #[tokio::test]
-async fn a_released_hold_is_in_stock_again_once() {
+async fn a_released_hold_returns_its_units_once() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let body = json!({ "product_id": lamp, "quantity": 5 });
@@ -77,7 +77,7 @@ async fn a_hold_with_wrong_fields_is_refused() {
 }
 
 #[tokio::test]
-async fn an_order_is_cancelled_once_and_its_units_come_back() {
+async fn an_order_is_cancelled_once_and_its_units_are_returned() {
     let server = Server::start().await;
     let lamp = server.product(3).await;
     let id = server.order(lamp, 3).await.json()["id"].as_i64().unwrap();

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_somebody_writes_into_redis_changes_no_order() {
+async fn foreign_writes_to_redis_change_no_order() {
     let server = Server::start().await;
     let product = server.product(3).await;
     let path = format!("/products/{product}");

@@ -11,7 +11,7 @@ async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn the_same_request_again_gets_the_same_answer_and_takes_nothing() {
+async fn a_repeated_request_gets_the_same_answer_and_takes_no_stock() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let body = json!({ "product_id": lamp, "quantity": 2, "customer_ref": "ada", "metadata": { "b": 1, "a": [2] } });
@@ -44,7 +44,7 @@ async fn the_same_request_again_gets_the_same_answer_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn a_repeat_shows_its_result_as_it_is_now() {
+async fn a_repeat_shows_the_current_state_of_its_result() {
     let server = Server::start().await;
     let lamp = server.product(9).await;
     let order = json!({ "product_id": lamp, "quantity": 1 });
@@ -111,7 +111,7 @@ async fn the_same_request_is_the_same_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_release_before_is_known_to_this_one() {
+async fn a_key_of_the_previous_release_is_recognized() {
     let server = Server::start().await;
     let (lamp, vase) = (server.product(3).await, server.product(3).await);
     let items = |vases: i64, lamps: i64| {
@@ -137,7 +137,7 @@ async fn a_key_of_the_release_before_is_known_to_this_one() {
 }
 
 #[tokio::test]
-async fn a_key_with_metadata_of_a_release_that_rounded_numbers_is_known_to_this_one() {
+async fn a_key_of_a_release_that_rounded_numbers_in_metadata_is_recognized() {
     let server = Server::start().await;
     let lamp = server.product(9).await;
     let headers = |key| [("idempotency-key", key), ("content-type", "application/json")];
@@ -178,7 +178,7 @@ async fn a_refused_request_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn keys_that_are_none_are_refused() {
+async fn malformed_idempotency_keys_are_refused() {
     let server = Server::start().await;
     let lamp = server.product(5).await;
     let before = server.contents().await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::server::Server;
 
 #[tokio::test]
-async fn an_order_of_several_lines_is_taken_whole_or_not_at_all() {
+async fn an_order_of_several_lines_is_accepted_completely_or_not_at_all() {
     let server = Server::start().await;
     let (lamp, vase) = (server.product(5).await, server.product(1).await);
     let order = |lamps: i64, vases: i64| {
@@ -48,7 +48,7 @@ async fn an_order_of_several_lines_is_taken_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn at_another_price_than_the_customer_was_told_nothing_is_ordered_or_held() {
+async fn nothing_is_ordered_or_held_at_another_price_than_expected() {
     let server = Server::start().await;
     let (lamp, vase) = (server.product(5).await, server.product(5).await);
     let hold = json!({ "product_id": lamp, "quantity": 1, "expected_price": "499.90" });

@@ -40,7 +40,7 @@ async fn status(server: &Server) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn a_slow_client_is_given_up_in_time() {
+async fn a_slow_client_is_disconnected_in_time() {
     let server = Server::with(&[
         ("HOLDFAST_BODY_TIMEOUT_MS", "300"),
         ("HOLDFAST_HEADER_TIMEOUT_MS", "400"),
@@ -70,7 +70,7 @@ async fn a_slow_client_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn a_body_below_the_rate_is_given_up_before_its_time() {
+async fn a_body_below_the_minimum_rate_ends_before_its_time_limit() {
     let server = Server::with(&[
         ("HOLDFAST_BODY_TIMEOUT_MS", "600000"),
         ("HOLDFAST_MIN_BYTES_PER_SECOND", "100000"),
@@ -86,7 +86,7 @@ async fn a_body_below_the_rate_is_given_up_before_its_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_given_up() {
+async fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let server = Server::with(&[
         ("HOLDFAST_WRITE_TIMEOUT_MS", "500"),
         ("HOLDFAST_MIN_BYTES_PER_SECOND", "1000000"),
@@ -156,7 +156,7 @@ async fn unfinished_requests_make_room_for_new_ones() {
 }
 
 #[tokio::test]
-async fn requests_that_are_worked_on_are_not_interrupted_for_others() {
+async fn requests_in_progress_are_not_interrupted_for_others() {
     let server =
         Server::with(&[("HOLDFAST_MAX_CONNECTIONS", "2"), ("HOLDFAST_LOCK_TIMEOUT_MS", "4000")])
             .await;
@@ -197,7 +197,7 @@ async fn requests_that_are_worked_on_are_not_interrupted_for_others() {
 }
 
 #[tokio::test]
-async fn one_address_has_a_number_of_connections() {
+async fn each_address_has_a_connection_limit() {
     let server = Server::with(&[
         ("HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", "3"),
         ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.0/8"),
@@ -220,7 +220,7 @@ async fn one_address_has_a_number_of_connections() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_of_its_clients_has_a_number_of_requests() {
+async fn each_client_of_a_trusted_proxy_has_a_request_limit() {
     let server = Server::with(&[
         ("HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", "1"),
         ("HOLDFAST_TRUSTED_PROXIES", "127.0.0.0/8"),

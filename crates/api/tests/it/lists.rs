@@ -77,7 +77,7 @@ async fn orders_are_found_by_status_product_and_customer_newest_first() {
 }
 
 #[tokio::test]
-async fn pages_neither_shift_nor_repeat_while_orders_come_and_go() {
+async fn pages_do_not_shift_or_repeat_while_orders_change() {
     let server = Server::start().await;
     let lamp = server.product(1000).await;
     let mut expected = Vec::new();
@@ -100,7 +100,7 @@ async fn pages_neither_shift_nor_repeat_while_orders_come_and_go() {
 }
 
 #[tokio::test]
-async fn products_are_found_by_name_and_by_what_is_left() {
+async fn products_are_found_by_name_and_by_stock() {
     let server = Server::start().await;
     let named = async |name: &str, stock: i64| -> i64 {
         let body = json!({ "name": name, "price": 1, "stock": stock });
@@ -167,7 +167,7 @@ async fn holds_are_found_by_status_product_and_customer_and_shown_alone() {
 }
 
 #[tokio::test]
-async fn the_ledger_tells_how_the_stock_came_about() {
+async fn the_ledger_explains_the_stock() {
     let server = Server::start().await;
     let lamp = server.product(10).await;
     let path = format!("/products/{lamp}");
@@ -218,7 +218,7 @@ async fn the_ledger_tells_how_the_stock_came_about() {
 }
 
 #[tokio::test]
-async fn a_cursor_made_up_or_of_another_list_is_refused() {
+async fn a_forged_cursor_or_one_of_another_list_is_refused() {
     let server = Server::start().await;
     let lamp = server.product(100).await;
     server.product(100).await;

@@ -86,7 +86,7 @@ async fn a_connection_whose_next_request_has_arrived_is_not_closed() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_makes_room_is_told_that_nothing_was_processed() {
+async fn an_idle_connection_that_makes_room_gets_408() {
     let server = server().await;
     for address in [&server.api.address, &server.admin.address] {
         let mut streams = idle(address).await;

@@ -108,7 +108,7 @@ async fn a_refusal_has_the_id_of_its_request() {
 
 /// Good requests, changed in one place or two, are answered by a route, by a problem, or not at all.
 #[tokio::test]
-async fn whatever_a_request_is_there_is_never_an_answer_without_a_body_that_says_why() {
+async fn every_error_has_a_body_with_a_reason() {
     use rand::{Rng as _, SeedableRng as _};
 
     let server = Server::start().await;

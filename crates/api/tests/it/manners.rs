@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn each_operation_refuses_parameters_that_it_does_not_have_and_names_those_that_it_has() {
+async fn each_operation_refuses_unknown_parameters_and_names_the_known_ones() {
     let server = Server::start().await;
     let mut sent = 0;
     for (client, document) in [&server.api, &server.admin].into_iter().zip(documents()) {
@@ -68,7 +68,7 @@ async fn each_operation_without_a_body_refuses_one_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn unknown_fields_are_refused_where_the_client_asks_for_strict_handling() {
+async fn unknown_fields_are_refused_with_strict_handling() {
     let server = Server::start().await;
     let product = server.product(10).await;
     let body =
@@ -86,7 +86,7 @@ async fn unknown_fields_are_refused_where_the_client_asks_for_strict_handling() 
 }
 
 #[tokio::test]
-async fn addresses_begin_with_the_public_url() {
+async fn urls_begin_with_the_public_url() {
     let server = Server::with(&[("HOLDFAST_PUBLIC_URL", "https://shop.example/api/")]).await;
     let product = server.product(10).await;
     server.product(10).await;
@@ -101,7 +101,7 @@ async fn addresses_begin_with_the_public_url() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_tells_its_own_address_and_prefix() {
+async fn urls_use_the_host_and_prefix_of_a_trusted_proxy() {
     let forwarded = [
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "shop.example"),
@@ -118,7 +118,7 @@ async fn a_trusted_proxy_tells_its_own_address_and_prefix() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_send_what_traces_need_and_what_is_set() {
+async fn pages_of_other_origins_may_send_trace_headers_and_configured_headers() {
     let settings = [
         ("HOLDFAST_CORS_ORIGINS", "https://shop.example"),
         ("HOLDFAST_CORS_HEADERS", "x-shop-session,x-tenant"),
@@ -133,7 +133,7 @@ async fn pages_of_other_origins_may_send_what_traces_need_and_what_is_set() {
 }
 
 #[tokio::test]
-async fn a_problem_s_page_is_for_browsers_and_for_programs() {
+async fn the_page_of_a_problem_serves_browsers_and_programs() {
     let server = Server::start().await;
     let html = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
     for path in ["/problems/order-moved", "/problems"] {

@@ -56,7 +56,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_history_can_be_explained_by_one_request_after_the_other() {
+async fn every_history_is_linearizable() {
     let replicas = Arc::new(replicas().await);
     let histories = number("HISTORIES", 2000);
     let seed = number("HISTORY_SEED", rand::random());

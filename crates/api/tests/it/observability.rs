@@ -89,7 +89,7 @@ async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_i
 }
 
 #[tokio::test]
-async fn no_request_is_logged_when_all_is_well() {
+async fn successful_requests_are_not_logged() {
     let server = Server::start().await;
     let product = server.product(3).await;
     let before = server.process.log().unwrap();
@@ -102,7 +102,7 @@ async fn no_request_is_logged_when_all_is_well() {
 
 /// A collector that never answers costs no request anything, nor does it hold up the end.
 #[tokio::test]
-async fn a_collector_that_hangs_costs_nothing() {
+async fn a_hung_collector_does_not_delay_requests() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
     let server = Server::with(&[
@@ -128,7 +128,7 @@ async fn a_collector_that_hangs_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_logged_can_be_changed_while_it_runs() {
+async fn the_log_level_can_be_changed_at_run_time() {
     let server = Server::start().await;
     let now = async || server.admin.get("/log-level").await.json()["log"].clone();
     assert_eq!(now().await, "info");
@@ -177,7 +177,7 @@ async fn nothing_can_be_changed_on_the_internal_port() {
 }
 
 #[tokio::test]
-async fn a_signal_logs_more_and_another_ends_it() {
+async fn one_signal_raises_the_log_level_and_another_restores_it() {
     let server = Server::start().await;
     let now = async || server.admin.get("/log-level").await.json()["log"].to_string();
     let send = |signal: &str| {

@@ -146,7 +146,7 @@ async fn ask(server: &Server, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
+async fn only_tokens_of_the_issuer_are_valid() {
     let (key, stranger) = (Key::p256(), Key::p256());
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
@@ -211,7 +211,7 @@ async fn a_token_of_the_issuer_is_good_and_any_other_is_not() {
 }
 
 #[tokio::test]
-async fn keys_are_rotated_without_anybody_s_doing() {
+async fn rotated_keys_are_picked_up_automatically() {
     let (old, new) = (Key::p256(), Key::ed25519());
     let issuer = Issuer::start(&[old.jwk("old")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_ALGORITHMS", "ES256,EdDSA")]).await;
@@ -226,7 +226,7 @@ async fn keys_are_rotated_without_anybody_s_doing() {
 }
 
 #[tokio::test]
-async fn a_key_that_takes_the_name_of_another_ends_what_that_has_signed() {
+async fn a_new_key_with_the_id_of_another_invalidates_its_tokens() {
     let (old, new) = (Key::p256(), Key::p256());
     let issuer = Issuer::start(&[old.jwk("one")]).await;
     let server = issuer.server(&[]).await;
@@ -240,7 +240,7 @@ async fn a_key_that_takes_the_name_of_another_ends_what_that_has_signed() {
 }
 
 #[tokio::test]
-async fn a_key_set_that_is_empty_or_broken_locks_nobody_out() {
+async fn an_empty_or_broken_key_set_locks_no_caller_out() {
     let (key, stranger) = (Key::p256(), Key::p256());
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
@@ -265,7 +265,7 @@ async fn a_key_set_that_is_empty_or_broken_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_away_is_a_clear_answer_and_keys_work_without_it() {
+async fn an_unavailable_issuer_causes_503_and_api_keys_still_work() {
     let key = Key::p256();
     let issuer = Issuer::start(&[]).await;
     let server = Server::with(&[
@@ -284,7 +284,7 @@ async fn an_issuer_that_is_away_is_a_clear_answer_and_keys_work_without_it() {
 }
 
 #[tokio::test]
-async fn a_token_for_one_customer_shows_his_orders_only() {
+async fn a_token_for_one_customer_shows_only_its_own_orders() {
     let key = Key::p256();
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_CUSTOMER_CLAIM", "customer")]).await;
@@ -319,7 +319,7 @@ async fn a_token_for_one_customer_shows_his_orders_only() {
 
 /// A token, the claims and the documents of an issuer are read before anything of them is trusted.
 #[tokio::test]
-async fn no_token_and_no_document_ends_the_process() {
+async fn no_token_or_document_crashes_the_process() {
     let key = Key::p256();
     let issuer = Issuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;

@@ -34,7 +34,7 @@ pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
 }
 
 #[test]
-fn every_reference_in_the_document_leads_somewhere() {
+fn every_reference_in_the_document_resolves() {
     fn check(document: &Value, here: &Value) {
         match here {
             Value::Object(members) => {

@@ -55,7 +55,7 @@ async fn without_keys_pages_of_other_sites_change_nothing() {
 }
 
 #[tokio::test]
-async fn without_keys_a_name_that_is_not_ours_leads_nowhere() {
+async fn without_keys_foreign_host_names_are_refused() {
     let server = Server::with(&[("HOLDFAST_ALLOWED_HOSTS", "shop.test,other.test")]).await;
     let status = async |client: &crate::client::Client, host: &str, path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -76,14 +76,14 @@ async fn without_keys_a_name_that_is_not_ours_leads_nowhere() {
 }
 
 #[tokio::test]
-async fn with_keys_any_name_may_lead_here() {
+async fn with_keys_any_host_name_is_accepted() {
     let server = Server::with(&[("HOLDFAST_AUTH", "on")]).await;
     let request = b"GET /products HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n";
     assert_eq!(server.api.raw(request, Duration::from_secs(10)).await.statuses(), [401]);
 }
 
 #[test]
-fn without_keys_only_this_host_is_listened_to_unless_a_setting_says_otherwise() {
+fn without_keys_the_server_listens_only_on_this_host_by_default() {
     let start = |env: &[(&str, &str)]| {
         let output = Command::new(BINARY)
             .arg("serve")

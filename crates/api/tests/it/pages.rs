@@ -35,7 +35,7 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_browser_may_do_nothing_with_an_answer_but_show_it() {
+async fn a_browser_can_only_display_an_answer() {
     let server = Server::start().await;
     for path in ["/livez", "/products", "/products/1", "/nowhere", "/orders/x"] {
         let answer = server.api.get(path).await;

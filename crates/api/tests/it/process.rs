@@ -25,7 +25,7 @@ const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:
 const REDIS: (&str, &str) = ("REDIS_URL", "redis://:hunter2@127.0.0.1:1");
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_one_sentence() {
+fn a_wrong_setting_prevents_the_start_with_one_sentence() {
     for (env, expected) in [
         (&[REDIS][..], "DATABASE_URL must be set."),
         (&[DATABASE], "REDIS_URL must be set."),
@@ -148,7 +148,7 @@ async fn migrations_run_and_can_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrations_wait_for_a_database_that_is_not_there_yet() {
+async fn migrations_wait_for_a_database_that_is_not_up_yet() {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let url = postgres.create_database().await.unwrap();
     postgres.shutdown().await.unwrap();
@@ -165,7 +165,7 @@ async fn migrations_wait_for_a_database_that_is_not_there_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_not_ready_before_the_schema_is_there() {
+async fn it_is_not_ready_before_the_schema_exists() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let url = shared_postgres().await.unwrap().create_database().await.unwrap();
     let process = spawn(&url, &redis.url(), &[]).await;
@@ -189,7 +189,7 @@ async fn it_is_not_ready_before_the_schema_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_as_long_as_it_can_take_orders() {
+async fn it_is_ready_while_it_can_accept_orders() {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let url = postgres.ensure_database("holdfast").await.unwrap();
     assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());
@@ -218,7 +218,7 @@ async fn it_is_ready_as_long_as_it_can_take_orders() {
 }
 
 #[tokio::test]
-async fn sigterm_answers_what_is_in_hand_and_ends() {
+async fn sigterm_answers_requests_in_progress_and_stops() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
     let product = server.product(10).await;
     let locked =
@@ -250,7 +250,7 @@ async fn sigterm_answers_what_is_in_hand_and_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_keeps_its_connection_loses_no_request_at_the_end() {
+async fn a_client_that_keeps_its_connection_loses_no_request_at_shutdown() {
     let server = Server::with(&[("HOLDFAST_DRAIN_DELAY_MS", "500")]).await;
     assert_eq!(server.api.get("/livez").await.header("connection"), "");
     server.process.terminate().unwrap();
@@ -271,7 +271,7 @@ async fn a_client_that_keeps_its_connection_loses_no_request_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_stops_the_process_at_once() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
     let product = server.product(10).await;
     let _locked =

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::server::Server;
 
 #[tokio::test]
-async fn a_put_changes_what_it_names_and_nothing_else() {
+async fn a_put_changes_only_the_given_fields() {
     let server = Server::start().await;
     let id = server.product(10).await;
     let path = format!("/products/{id}");
@@ -49,7 +49,7 @@ async fn a_put_with_an_old_version_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_retired_product_is_gone_and_its_orders_stay() {
+async fn a_deleted_product_is_gone_and_its_orders_stay() {
     let server = Server::start().await;
     let id = server.product(10).await;
     let path = format!("/products/{id}");
@@ -69,7 +69,7 @@ async fn a_retired_product_is_gone_and_its_orders_stay() {
 }
 
 #[tokio::test]
-async fn a_product_that_others_keep_locked_is_503_in_bounded_time() {
+async fn a_product_that_stays_locked_is_503_in_limited_time() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "200")]).await;
     let id = server.product(10).await;
     let other = server.product(10).await;

@@ -44,7 +44,7 @@ async fn unknown_paths_and_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn each_problem_leads_to_its_explanation() {
+async fn each_problem_links_to_its_explanation() {
     let server = Server::start().await;
     let problem = server.api.get("/products/x").await.problem();
     let explained = server.api.get(problem["type"].as_str().unwrap()).await;
@@ -55,7 +55,7 @@ async fn each_problem_leads_to_its_explanation() {
 }
 
 #[tokio::test]
-async fn the_request_id_is_taken_or_made() {
+async fn the_request_id_is_kept_or_created() {
     let server = Server::start().await;
     let with = async |id: &str| {
         server.api.send(Method::GET, "/products/x", &[("x-request-id", id)], "").await
@@ -99,7 +99,7 @@ async fn a_body_of_another_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_and_the_server_goes_on() {
+async fn a_body_that_is_too_large_is_refused_and_the_server_continues() {
     let server = Server::with(&[("HOLDFAST_MAX_BODY_BYTES", "1048576")]).await;
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
     for path in ["/orders", "/products"] {
@@ -137,7 +137,7 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_too_long_is_504_and_says_that_nobody_knows() {
+async fn an_answer_that_takes_too_long_is_504_with_an_unknown_outcome() {
     let server = Server::with(&[("HOLDFAST_REQUEST_TIMEOUT_MS", "200")]).await;
     let product = server.product(10).await;
     let locked =
@@ -158,7 +158,7 @@ async fn an_answer_that_takes_too_long_is_504_and_says_that_nobody_knows() {
 /// On the wire, it cannot be told from one that has gone: that one's order must not be placed, and what it waits for
 /// must not be kept for it.
 #[tokio::test]
-async fn a_client_that_ends_its_side_of_the_connection_counts_as_gone() {
+async fn a_client_that_closes_its_sending_side_counts_as_disconnected() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
     let product = server.product(10).await;
     let locked =

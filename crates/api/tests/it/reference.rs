@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::server::Server;
 
 #[tokio::test]
-async fn a_client_of_the_reference_api_finds_everything_as_it_expects() {
+async fn a_client_of_the_reference_api_works_unchanged() {
     let server = Server::start().await;
     let api = &server.api;
 
@@ -75,7 +75,7 @@ async fn a_client_of_the_reference_api_finds_everything_as_it_expects() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404() {
+async fn missing_resources_are_404() {
     let server = Server::start().await;
     let api = &server.api;
     for id in ["4711", "0", "-1", "9223372036854775807"] {

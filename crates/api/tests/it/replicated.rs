@@ -78,7 +78,7 @@ fn unknown(answer: &Answer) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_only_the_primary_has_is_not_answered_with_201_nor_is_its_repeat() {
+async fn neither_an_order_that_only_the_primary_has_nor_its_repeat_is_answered_with_201() {
     for function in ["pg_cancel_backend", "pg_terminate_backend"] {
         let shop = Shop::open().await;
         shop.standby.pause().await.unwrap();
@@ -98,7 +98,7 @@ async fn an_order_that_only_the_primary_has_is_not_answered_with_201_nor_is_its_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_only_the_primary_has_is_not_answered_with_success() {
+async fn a_change_that_only_the_primary_has_is_not_reported_as_success() {
     let shop = Shop::open().await;
     shop.standby.pause().await.unwrap();
     let product = format!("/products/{}", shop.product);

@@ -61,7 +61,7 @@ fn time(value: &Value) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_are_taken_from_the_start_to_the_end_by_the_databases_clock() {
+async fn orders_are_accepted_from_start_to_end_by_the_databases_clock() {
     let shop = shop().await;
     let (product, always) = (shop.server.product(10_000).await, shop.server.product(10).await);
     let sale = shop.sale(&[product], 1.0, 2.0, None).await;
@@ -108,7 +108,7 @@ async fn orders_are_taken_from_the_start_to_the_end_by_the_databases_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_gets_exactly_the_limit_however_many_orders_come_at_once() {
+async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     let shop = shop().await;
     let product = shop.server.product(10_000).await;
     let sale = shop.sale(&[product], -1.0, 600.0, Some(5)).await;
@@ -188,7 +188,7 @@ fn over_limit(answer: &Answer) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn holds_are_no_way_around_the_limit() {
+async fn holds_do_not_bypass_the_limit() {
     let shop = shop().await;
     let (product, other) = (shop.server.product(10_000).await, shop.server.product(10).await);
     let hold = async |number, customer: Option<&str>, units: i64| {
@@ -283,7 +283,7 @@ async fn a_hold_of_an_earlier_sale_or_limit_counts_until_it_is_over() {
 }
 
 #[tokio::test]
-async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
+async fn a_sale_is_created_read_and_deleted_by_hand() {
     let server = Server::start().await;
     let product = server.product(10).await;
     let sale = json!({
@@ -347,7 +347,7 @@ async fn a_sale_is_written_down_looked_at_and_taken_away_by_hand() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_stand_in_a_path_is_refused() {
+async fn a_name_that_cannot_be_part_of_a_path_is_refused() {
     let server = Server::start().await;
     let product = server.product(5).await;
     let sale = json!({
@@ -378,7 +378,7 @@ async fn a_name_that_cannot_stand_in_a_path_is_refused() {
 }
 
 #[tokio::test]
-async fn a_name_of_anything_has_one_line() {
+async fn names_have_one_line() {
     let server = Server::start().await;
     for control in ["\n", "\r\n", "\t", "\u{1b}[1m", "\u{7f}", "\u{85}", "\u{2028}"] {
         let name = format!("a{control}b");

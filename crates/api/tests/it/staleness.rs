@@ -79,7 +79,7 @@ async fn a_change_by_a_replica_without_redis_is_seen_on_another_within_the_bound
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_replica_without_redis_puts_into_stock_is_sold_on_another() {
+async fn stock_added_by_a_replica_without_redis_is_sold_on_another() {
     let replicas = replicas().await;
     let id = replicas.here.product(1).await;
     assert_eq!(replicas.here.order(id, 1).await.status, 201);
@@ -96,7 +96,7 @@ async fn what_a_replica_without_redis_puts_into_stock_is_sold_on_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_with_sql_beside_holdfast_is_seen_within_the_bound() {
+async fn a_change_by_foreign_sql_is_seen_within_the_bound() {
     let replicas = replicas().await;
     let id = replicas.here.product(1_000).await;
     let path = format!("/products/{id}");

@@ -101,7 +101,7 @@ impl Pair {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_write_works_again_when_connections_lead_back_from_a_standby() {
+async fn every_write_works_again_when_connections_return_from_a_standby() {
     let pair = Pair::start().await;
     for _ in 0..2 {
         pair.caught_up().await;
@@ -116,7 +116,7 @@ async fn every_write_works_again_when_connections_lead_back_from_a_standby() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_lead_to_a_standby_fail_no_write_once_new_ones_lead_to_the_primary() {
+async fn sessions_on_a_standby_fail_no_write_once_new_ones_reach_the_primary() {
     let pair = Pair::start().await;
     pair.caught_up().await;
     pair.way.lead_to(address(&pair.standby));

@@ -65,7 +65,7 @@ fn operations_with_body(document: &Value) -> Vec<(Method, String)> {
 }
 
 #[tokio::test]
-async fn no_body_ends_the_process() {
+async fn no_body_crashes_the_process() {
     let server = Server::start().await;
     let product = server.product(1_000_000).await;
     let mut operations = 0;
@@ -110,7 +110,7 @@ async fn no_body_ends_the_process() {
 }
 
 #[tokio::test]
-async fn no_row_ends_the_process() {
+async fn no_row_crashes_the_process() {
     let server = Server::start().await;
     let product = server.product(10).await;
     let order = server.order(product, 1).await.json()["id"].clone();
@@ -151,7 +151,7 @@ async fn order_with(
 }
 
 #[tokio::test]
-async fn metadata_comes_back_byte_for_byte() {
+async fn metadata_is_returned_byte_for_byte() {
     let server = Server::start().await;
     let product = server.product(1_000).await;
     let mut paths = Vec::new();
@@ -208,7 +208,7 @@ async fn metadata_comes_back_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn metadata_is_taken_up_to_its_documented_size_and_what_is_no_json_object_is_named() {
+async fn metadata_is_accepted_up_to_its_documented_size_and_must_be_an_object() {
     let server = Server::start().await;
     let product = server.product(10).await;
     let document = server.api.get("/openapi.json").await.text;
@@ -236,7 +236,7 @@ async fn metadata_is_taken_up_to_its_documented_size_and_what_is_no_json_object_
 }
 
 #[tokio::test]
-async fn texts_that_show_nothing_and_odd_notations_are_named() {
+async fn invisible_texts_and_unusual_notations_are_refused() {
     let server = Server::start().await;
     let product = server.product(10).await;
     for text in [r"\u200b", r"\ufeff\u2060", r"\u00a0", r"\u202e\u202c", r"\u0301", r"\u3164"] {

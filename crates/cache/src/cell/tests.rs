@@ -71,7 +71,7 @@ fn soon() -> Instant {
 }
 
 #[test]
-fn a_fence_suspends_what_is_older_and_word_of_the_stock_revives_it() {
+fn a_fence_suspends_older_values_and_a_stock_message_restores_them() {
     let cell = holding(5);
     assert_eq!(body(&cell).unwrap(), "5:10");
     cell.raise(5, soon());
@@ -94,7 +94,7 @@ fn a_gap_in_the_versions_is_not_patched_over() {
 }
 
 #[test]
-fn a_run_from_before_another_change_does_not_patch_what_came_after_it() {
+fn changes_from_before_another_change_do_not_patch_later_values() {
     let cell = holding(5);
     assert!(restock(&cell, 5, 6, 9));
     cell.change(7, soon());
@@ -106,7 +106,7 @@ fn a_run_from_before_another_change_does_not_patch_what_came_after_it() {
 }
 
 #[test]
-fn word_that_comes_twice_or_late_changes_nothing() {
+fn repeated_or_late_messages_change_nothing() {
     let cell = holding(5);
     assert!(restock(&cell, 5, 8, 7));
     assert!(!restock(&cell, 5, 6, 9) && !restock(&cell, 5, 8, 7));
@@ -116,7 +116,7 @@ fn word_that_comes_twice_or_late_changes_nothing() {
 }
 
 #[test]
-fn a_load_is_patched_with_what_was_committed_meanwhile() {
+fn a_load_is_patched_with_changes_committed_in_the_meantime() {
     let cell = Cell::new(1);
     let flight = lead(&cell);
     restock(&cell, 5, 6, 9);
@@ -162,7 +162,7 @@ fn a_newer_value_is_not_replaced_by_an_older_one() {
 }
 
 #[test]
-fn who_comes_after_a_commit_wants_no_less() {
+fn a_read_after_a_commit_gets_at_least_its_version() {
     let cell = holding(5);
     cell.raise(6, soon());
     let _flight = lead(&cell);
@@ -172,7 +172,7 @@ fn who_comes_after_a_commit_wants_no_less() {
 }
 
 #[test]
-fn a_perhaps_is_no_commit() {
+fn an_unknown_outcome_is_not_a_commit() {
     let cell = Cell::new(1);
     let before = lead(&cell);
     cell.suspend(6, soon());
@@ -186,7 +186,7 @@ fn a_perhaps_is_no_commit() {
 }
 
 #[test]
-fn a_value_expires_though_it_is_patched_all_the_time() {
+fn a_value_expires_although_it_is_patched_continuously() {
     let cell = holding(5);
     assert!(restock(&cell, 5, 6, 9));
     assert!(cell.read(later(Duration::from_secs(299))).is_some());
@@ -194,7 +194,7 @@ fn a_value_expires_though_it_is_patched_all_the_time() {
 }
 
 #[test]
-fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
+fn an_abandoned_load_allows_the_next_one_and_an_empty_cell_is_removed() {
     let cell = Cell::new(1);
     let flight = lead(&cell);
     assert!(matches!(cell.begin(moment(), true), Begin::Follow(..)));
@@ -208,7 +208,7 @@ fn an_abandoned_load_leaves_room_for_the_next_and_an_empty_cell_can_go() {
 }
 
 #[test]
-fn what_the_database_confirms_is_served_on_and_what_it_has_newer_is_not() {
+fn confirmed_values_are_still_served_and_outdated_ones_are_not() {
     let cell = Cell::new(1);
     let keep = KeepCondition { since: moment(), floor: 0, until: Instant::now() };
     cell.finish(&lead(&cell), RenderedEntry::new(CellItem(5, 10), None), Some(keep));
@@ -226,7 +226,7 @@ fn what_the_database_confirms_is_served_on_and_what_it_has_newer_is_not() {
 }
 
 #[test]
-fn a_read_is_noted_once_until_the_database_was_asked() {
+fn a_read_is_recorded_once_until_the_database_has_been_asked() {
     let cell = holding(5);
     assert!(cell.note_read() && !cell.note_read());
     cell.forget_read();

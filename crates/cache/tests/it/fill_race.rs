@@ -54,7 +54,7 @@ async fn assert_redis_holds_no_value(redis: &Redis, shop: &CacheFixture) {
 }
 
 #[tokio::test]
-async fn without_a_race_the_fill_is_taken_for_five_minutes() {
+async fn without_a_race_a_fill_is_kept_for_five_minutes() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let reader = replica(&redis).await;
     assert_eq!(slow_reader(&reader, &shop).await.finish().await.tier, Tier::None);
@@ -111,7 +111,7 @@ async fn a_reader_from_before_redis_was_emptied_cannot_fill() {
 }
 
 #[tokio::test]
-async fn an_old_value_let_in_by_an_emptied_redis_is_gone_once_the_writer_is_done() {
+async fn an_old_value_that_an_emptied_redis_accepted_is_gone_after_the_write() {
     for renamed in [false, true] {
         let (redis, shop) = (redis().await, CacheFixture::new(1));
         let (reader, writer) = (replica(&redis).await, replica(&redis).await);
@@ -167,7 +167,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
 }
 
 #[tokio::test]
-async fn a_redis_without_memory_takes_no_values_but_still_loses_old_ones() {
+async fn a_full_redis_accepts_no_values_but_old_ones_are_deleted() {
     let (redis, shop) = (redis().await, CacheFixture::new(2));
     let cache = onlooker(&redis).await;
     shop.get(&cache, 1).await;

@@ -64,7 +64,7 @@ async fn followers_of_a_cancelled_leader_are_not_stranded() {
 }
 
 #[tokio::test]
-async fn a_failure_reaches_all_who_wait_and_nobody_after() {
+async fn a_failure_reaches_all_waiting_readers_and_no_later_ones() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     let go = Arc::new(Notify::new());
@@ -92,7 +92,7 @@ async fn a_failure_reaches_all_who_wait_and_nobody_after() {
 }
 
 #[tokio::test]
-async fn who_comes_after_a_change_is_not_given_a_load_from_before() {
+async fn a_read_after_a_change_does_not_get_an_earlier_load() {
     let (redis, shop) = (redis().await, CacheFixture::new(2));
     let cache = replica(&redis).await;
     for (id, renamed) in [(1, true), (2, false)] {

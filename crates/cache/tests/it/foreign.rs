@@ -6,7 +6,7 @@ use holdfast_sandbox::until;
 use crate::shop::{CacheFixture, keys, onlooker, raw, redis};
 
 #[tokio::test]
-async fn whatever_another_program_writes_to_a_products_key_the_cache_goes_on() {
+async fn the_cache_survives_foreign_writes_to_its_keys() {
     for poison in [
         "SET {} x",
         "RPUSH {} x",

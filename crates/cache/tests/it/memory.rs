@@ -31,7 +31,7 @@ async fn memory_stays_bounded_and_a_hot_product_stays_in_it() {
 }
 
 #[tokio::test]
-async fn the_stock_of_what_was_ordered_is_known_though_nobody_read_it() {
+async fn the_stock_of_an_ordered_product_is_cached_without_a_read() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = armed(settings(&redis)).await;
     assert_eq!(cache.stock_hint(1), None);

@@ -26,7 +26,7 @@ async fn back(cache: &Cache<StoredProduct>) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_away_at_the_start_is_found_later() {
+async fn a_redis_that_is_down_at_the_start_is_used_later() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     redis.kill9().await.unwrap();
     let cache = Cache::connect(settings(&redis)).unwrap();
@@ -41,7 +41,7 @@ async fn a_redis_that_is_away_at_the_start_is_found_later() {
 }
 
 #[tokio::test]
-async fn an_address_that_makes_no_sense_is_refused() {
+async fn an_invalid_url_is_refused() {
     assert!(Cache::<StoredProduct>::connect(CacheSettings::new("http://example.org")).is_err());
 }
 
@@ -79,7 +79,7 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
 }
 
 #[tokio::test]
-async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
+async fn memory_is_trusted_for_at_most_a_second_after_the_last_confirmation() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = armed(true_times(&redis)).await;
     shop.get(&cache, 1).await;
@@ -95,7 +95,7 @@ async fn memory_is_trusted_for_a_second_at_most_after_the_last_proof() {
 }
 
 #[tokio::test]
-async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
+async fn changes_during_a_redis_hang_are_delivered_afterwards() {
     let (redis, shop) = (redis().await, CacheFixture::new(10));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     for id in 1..=10 {
@@ -122,7 +122,7 @@ async fn what_changed_while_redis_hung_is_handed_in_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn too_many_changes_to_remember_empty_redis_and_every_memory() {
+async fn too_many_kept_changes_empty_redis_and_every_memory() {
     let (redis, shop) = (redis().await, CacheFixture::new(30));
     let mut few = settings(&redis);
     few.owed_limit = 3;
@@ -153,7 +153,7 @@ async fn too_many_changes_to_remember_empty_redis_and_every_memory() {
 }
 
 #[tokio::test]
-async fn a_redis_restarted_from_its_disk_brings_no_old_value_back() {
+async fn a_redis_restarted_from_disk_does_not_restore_old_values() {
     let on_disk = RedisOptions {
         args: ["--save", "3600 100000"].map(str::to_owned).to_vec(),
         ..RedisOptions::default()
@@ -197,7 +197,7 @@ async fn scripts_that_redis_has_forgotten_are_loaded_again() {
 }
 
 #[tokio::test]
-async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
+async fn shutdown_delivers_kept_invalidations_and_reads_continue() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&b, 1).await;
@@ -209,7 +209,7 @@ async fn shutdown_hands_in_what_is_left_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
+async fn a_fence_that_redis_refused_is_delivered_later() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     shop.get(&cache, 1).await;
@@ -229,7 +229,7 @@ async fn a_fence_that_redis_refused_is_handed_in_when_it_takes_it() {
 }
 
 #[tokio::test]
-async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had_time_to_write() {
+async fn after_an_outage_redis_is_written_at_once_but_read_only_after_others_could_write() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut patient = settings(&redis);
     patient.quarantine = Duration::from_mins(5);
@@ -250,7 +250,7 @@ async fn redis_is_written_at_once_when_it_is_back_but_not_read_before_others_had
 /// Memory has a bound: what comes faster than Redis takes it is dropped, counted, and waited for by
 /// nobody.
 #[tokio::test]
-async fn what_is_too_much_for_a_hung_redis_is_dropped_and_counted() {
+async fn messages_beyond_the_limit_of_a_hung_redis_are_dropped_and_counted() {
     let redis = redis().await;
     let cache = armed(true_times(&redis)).await;
     redis.pause().unwrap();

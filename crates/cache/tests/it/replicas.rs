@@ -25,7 +25,7 @@ async fn the_writer_shows_the_old_value_until_its_commit_and_the_new_one_after()
 }
 
 #[tokio::test]
-async fn a_replica_suspends_its_value_at_the_fence_and_revives_it_patched() {
+async fn a_replica_suspends_its_value_at_the_fence_and_restores_it_patched() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&b, 1).await;
@@ -60,7 +60,7 @@ async fn a_writer_killed_after_its_commit_leaves_no_old_value_at_another_replica
 }
 
 #[tokio::test]
-async fn a_commit_of_unknown_outcome_is_not_covered_up_by_the_writers_memory() {
+async fn the_writers_memory_does_not_hide_a_commit_of_unknown_outcome() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let a = replica(&redis).await;
     shop.get(&a, 1).await;
@@ -72,7 +72,7 @@ async fn a_commit_of_unknown_outcome_is_not_covered_up_by_the_writers_memory() {
 }
 
 #[tokio::test]
-async fn other_changes_are_read_anew_everywhere() {
+async fn other_changes_are_read_again_on_all_replicas() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&a, 1).await;
@@ -96,7 +96,7 @@ async fn other_changes_are_read_anew_everywhere() {
 }
 
 #[tokio::test]
-async fn two_writers_of_one_product_keep_both_replicas_warm() {
+async fn two_writers_of_one_product_keep_both_caches_filled() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     shop.get(&a, 1).await;
@@ -129,7 +129,7 @@ async fn a_message_of_a_later_release_empties_the_memory() {
 }
 
 #[tokio::test]
-async fn a_broken_subscription_empties_the_memory_until_it_is_proved_again() {
+async fn a_broken_subscription_empties_the_memory_until_it_is_confirmed_again() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let (a, b) = (replica(&redis).await, replica(&redis).await);
     for round in 0..5 {
@@ -150,7 +150,7 @@ async fn a_broken_subscription_empties_the_memory_until_it_is_proved_again() {
 }
 
 #[tokio::test]
-async fn a_broken_subscription_is_noticed_before_its_proof_runs_out() {
+async fn a_broken_subscription_is_noticed_before_its_trust_expires() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut settings = settings(&redis);
     settings.armed_for = Duration::from_mins(5);

@@ -17,7 +17,7 @@ async fn replica(redis: &Redis, database: &str) -> Cache<StoredProduct> {
 }
 
 #[tokio::test]
-async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
+async fn values_from_before_a_restore_are_not_shown() {
     let redis = redis().await;
     let later = CacheFixture::new(1);
     let (one, other) = (replica(&redis, "a").await, replica(&redis, "a").await);
@@ -48,7 +48,7 @@ async fn what_is_cached_of_a_database_before_it_went_back_is_shown_by_nobody() {
 }
 
 #[tokio::test]
-async fn the_same_database_said_again_changes_nothing() {
+async fn identifying_the_same_database_again_changes_nothing() {
     let redis = redis().await;
     let shop = CacheFixture::new(1);
     let cache = replica(&redis, "a").await;
@@ -62,7 +62,7 @@ async fn the_same_database_said_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn redis_is_not_used_before_the_database_is_known() {
+async fn redis_is_not_used_before_the_database_is_identified() {
     let redis = redis().await;
     let shop = CacheFixture::new(1);
     let cache = Cache::<StoredProduct>::connect(settings(&redis)).unwrap();
@@ -76,7 +76,7 @@ async fn redis_is_not_used_before_the_database_is_known() {
 }
 
 #[tokio::test]
-async fn a_commit_of_before_that_is_told_afterwards_is_not_believed() {
+async fn a_late_message_about_a_commit_before_the_restore_is_ignored() {
     let redis = redis().await;
     let restored = CacheFixture::new(1);
     let cache = replica(&redis, "a").await;

@@ -154,7 +154,7 @@ async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProd
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_sees_less_than_was_acknowledged_and_others_soon_see_as_much() {
+async fn no_reader_sees_less_than_acknowledged_and_other_replicas_catch_up() {
     let redis = redis().await;
     soak(&redis, async |soak, replicas| {
         let end = Instant::now() + Duration::from_secs(3);
@@ -178,7 +178,7 @@ async fn nobody_sees_less_than_was_acknowledged_and_others_soon_see_as_much() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_sees_less_than_was_acknowledged_whatever_happens_to_redis() {
+async fn no_reader_sees_less_than_acknowledged_during_faults_of_redis() {
     let redis = redis().await;
     soak(&redis, async |soak, replicas| {
         for round in 0..12 {

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_answer_is_understood() {
+    fn the_output_of_pgbench_is_parsed() {
         let text = "transaction type: /tmp/x\nnumber of failed transactions: 0 (0.000%)\n\
             latency average = 0.612 ms\ninitial connection time = 3.4 ms\n\
             tps = 1633.123 (without initial connection time)\n";

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_what_was_written() {
+    fn a_shell_can_read_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let programs = folder.path().join("it's here");
         let file =

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_warnings_errors_and_panics_alarm() {
+    fn only_warnings_errors_and_panics_are_reported() {
         assert!(is_alarming("2026-01-01T00:00:00Z  WARN holdfast_api: slow"));
         assert!(is_alarming(r#"{"level":"ERROR","fields":{"message":"no"}}"#));
         assert!(is_alarming("thread 'main' (1) panicked at src/main.rs:1:1:"));

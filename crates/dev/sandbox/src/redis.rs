@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_taken_in_the_meantime_is_told_from_other_failures() {
+    async fn a_port_taken_in_the_meantime_is_distinguished_from_other_failures() {
         let redis = Redis::prepare(RedisOptions::default()).unwrap();
         let taken = std::net::TcpListener::bind(redis.port.address()).unwrap();
         assert!(matches!(redis.launch().await, Err(LaunchError::AddressInUse)));

@@ -15,7 +15,7 @@ fn bomb(key: &str, levels: usize) -> String {
 }
 
 #[test]
-fn a_key_that_serde_json_reads_as_json_again_is_found_however_it_is_written() {
+fn the_special_keys_of_serde_json_are_found_in_every_notation() {
     for key in [
         "$serde_json::private::RawValue",
         "$serde_json::private::Number",
@@ -40,7 +40,7 @@ fn a_key_that_serde_json_reads_as_json_again_is_found_however_it_is_written() {
 }
 
 #[test]
-fn a_reader_of_any_json_is_given_no_more_than_the_allowed_depth() {
+fn parsers_get_json_only_up_to_the_allowed_depth() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert!(from_str::<Value>(&nested(JSON_DEPTH_MAX)).is_ok());
     for depth in [JSON_DEPTH_MAX + 1, 128, 100_000] {
@@ -56,7 +56,7 @@ fn a_reader_of_any_json_is_given_no_more_than_the_allowed_depth() {
 }
 
 #[test]
-fn what_unicode_and_doubles_cannot_say_is_found() {
+fn invalid_unicode_and_out_of_range_numbers_are_found() {
     let facts = |text: &str| check(text).unwrap();
     for text in [r#""\u0000""#, r#"{"\u0000":1}"#] {
         assert!(facts(text).nul, "{text}");
@@ -101,7 +101,7 @@ fn what_unicode_and_doubles_cannot_say_is_found() {
 proptest! {
     /// Whatever serde_json takes for JSON is JSON here, and nothing else.
     #[test]
-    fn what_is_json_is_decided_as_serde_json_does(
+    fn json_is_accepted_exactly_if_serde_json_accepts_it(
         text in r#"[\[{]?["abtruefalsn:,\[\]{}0-9.eE+ \\u\x01é-]{0,24}[\]}]?"#,
     ) {
         let theirs = serde_json::from_str::<&RawValue>(&text).is_ok();
@@ -109,14 +109,14 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_taken_and_read_as_serde_json_does(text in json()) {
+    fn any_json_is_parsed_as_serde_json_does(text in json()) {
         prop_assert!(check(&text).is_ok(), "{}", text);
         let ours = from_str::<Value>(&text).ok();
         prop_assert_eq!(ours, serde_json::from_str::<Value>(&text).ok());
     }
 
     #[test]
-    fn any_bytes_are_looked_over_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn any_bytes_are_checked_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let _ = from_slice::<Value>(&bytes);
     }
 }

@@ -187,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_gives_back_what_was_put_in() {
+    fn a_secret_is_read_back_unchanged() {
         let material = material("a.test");
         assert_eq!(Material::from_secret(&material.to_secret()).unwrap(), material);
     }
 
     #[test]
-    fn what_does_not_fit_together_is_refused() {
+    fn a_key_and_a_certificate_that_do_not_match_are_refused() {
         let (ours, other) = (material("a.test").to_secret(), material("a.test").to_secret());
         for key in [CA_CRT, CA_KEY, TLS_CRT, TLS_KEY] {
             let mut mixed = ours.clone();

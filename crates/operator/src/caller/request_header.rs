@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_allowed_names_are_believed_and_no_names_mean_any() {
+    fn only_allowed_names_are_trusted_and_an_empty_list_allows_any() {
         let ca = ca();
         let allowed = config(&ca.pem(), r#"["proxy", "other"]"#);
         assert!(ask(&allowed, client(&ca, "proxy"), &named()).is_ok());
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn each_authority_of_a_bundle_is_believed_and_no_other() {
+    fn only_the_authorities_of_the_bundle_are_trusted() {
         let (old, new, other) = (ca(), ca(), ca());
         let data = config(&format!("{}{}", old.pem(), new.pem()), "[]");
         assert!(ask(&data, client(&old, "proxy"), &named()).is_ok());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_certificate_and_an_ended_one_are_not_believed() {
+    fn server_certificates_and_expired_certificates_are_not_trusted() {
         let ca = ca();
         let data = config(&ca.pem(), "[]");
         let server = certificate(&ca, "proxy", ExtendedKeyUsagePurpose::ServerAuth);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_certificate_or_a_name_there_is_nobody() {
+    fn without_a_certificate_or_a_name_there_is_no_caller() {
         let ca = ca();
         let header = RequestHeader::from_config_map(&config(&ca.pem(), "[]")).unwrap();
         let now = UnixTime::now();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused() {
+    fn unusable_settings_are_refused() {
         let good = config(&ca().pem(), "[]");
         for (key, value) in [
             (CLIENT_CA, "garbage"),

@@ -135,7 +135,7 @@ mod tests {
     use super::Aggregated;
 
     #[test]
-    fn discovery_is_aggregated_in_the_first_form_that_we_have() {
+    fn discovery_is_aggregated_in_the_first_supported_version() {
         let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         let v2beta1 = v2.replace("v=v2", "v=v2beta1");
         for (accept, form) in [
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_as_the_aggregator_reads_them() {
+    fn the_aggregator_can_read_the_documents() {
         assert_eq!(
             serde_json::to_value(super::group()).unwrap(),
             json!({

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_logged_once_in_a_while_with_the_number_of_those_that_were_not() {
+    fn repeated_refusals_are_logged_rarely_with_the_number_of_suppressed_ones() {
         let log = RefusalLog::default();
         let now = Instant::now();
         let discovery = ("discovery", 403);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_asks_for_one_thing_or_for_nothing() {
+    fn a_path_has_at_most_one_meaning() {
         let metric = |namespace: &str, metric: &str| ResourcePath::Metric {
             namespace: namespace.to_owned(),
             metric: metric.to_owned(),

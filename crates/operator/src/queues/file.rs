@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_list_is_refused_without_showing_passwords() {
+    async fn an_invalid_list_is_refused_without_showing_passwords() {
         for text in [
             "",
             "queues",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_address_costs_only_its_own_queue() {
+    async fn a_missing_url_affects_only_its_own_queue() {
         let text = "queues: [{namespace: a, redisUrlFile: /nowhere}, {namespace: b, redisUrl: 'redis://b'}]";
         let queues = listed(text).await.unwrap();
         assert!(queues[0].redis_url.is_none());

@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_that_cannot_be_read_hides_no_other() {
+    fn an_unreadable_object_does_not_hide_others() {
         let sale = |name: &str, spec| {
             json!({
                 "apiVersion": "sales.holdfast.dev/v1alpha1", "kind": "FlashSale",

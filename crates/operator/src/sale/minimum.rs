@@ -88,7 +88,7 @@ mod tests {
     proptest! {
         /// Sales come and go, people set minimums, and the operator misses any of it.
         #[test]
-        fn what_people_set_last_is_restored_and_no_sale_gets_less_than_it_wants(
+        fn the_last_manual_setting_is_restored_and_no_sale_gets_less_than_it_needs(
             first in 1..20_i32,
             steps in prop::collection::vec(
                 (prop::collection::vec(1..150_i32, 0..4), prop::option::weighted(0.3, 1..20_i32)),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_that_ends_takes_only_its_own_part_along() {
+    fn a_sale_that_ends_removes_only_its_own_part() {
         let mut now = Observed { minimum: 2, maximum: 50, record: None };
         for (wanted, minimum) in [(&[10][..], 10), (&[10, 20], 20), (&[10], 10), (&[], 2)] {
             write(&mut now, wanted);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minimum_never_exceeds_the_maximum_nor_falls_below_what_was_found() {
+    fn a_minimum_stays_between_the_original_minimum_and_the_maximum() {
         let mut now = Observed { minimum: 5, maximum: 8, record: None };
         write(&mut now, &[20]);
         assert_eq!(now.minimum, 8);

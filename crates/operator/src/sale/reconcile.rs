@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_is_at_the_next_turn() {
+    fn the_next_reconcile_is_at_the_next_transition() {
         for (now, millis) in [
             (0, 1000),
             (9_700, 305),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_is_tried_again_soon() {
+    fn a_failed_write_is_soon_tried_again() {
         let lost = SaleFacts { written: None, problem: Some(NotWritten::Unavailable), ..known() };
         assert_eq!(next_look(&lost, at(0)), BUSY);
         let refused = NotWritten::Refused { reason: "UnknownProducts", message: String::new() };

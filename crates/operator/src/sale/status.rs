@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_whose_pods_come_in_time_is_ready_at_each_step() {
+    fn a_sale_whose_pods_start_in_time_is_ready_in_each_phase() {
         let at = |second, count| told(&known(ready(count)), second);
         assert_eq!(at(5, 1), is(Phase::Scheduled, "Ready", "Scheduled"));
         assert_eq!(at(12, 1), is(Phase::Warming, "Reconciling", "WaitingForPods"));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_capacity_is_stalled_with_its_reason() {
+    fn missing_capacity_stalls_the_sale_with_a_reason() {
         let few = PartReplicas::Replicas { maximum: 2, ready: 2 };
         assert_eq!(
             told(&known(PartReplicas::Nothing), 12),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_that_is_not_written_is_never_shown_as_open() {
+    fn a_sale_that_is_not_recorded_is_never_shown_as_open() {
         let refused = NotWritten::Refused { reason: "TooManySales", message: String::new() };
         for second in [5, 12, 21, 31] {
             for (problem, phase, reason) in [
@@ -342,13 +342,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_stays_in_force_and_is_shown() {
+    fn the_previously_recorded_sale_stays_in_force_and_is_shown() {
         let known = SaleFacts { problem: Some(invalid()), ..known(ready(9)) };
         assert_eq!(told(&known, 21), is(Phase::Open, "Stalled", "InvalidSpec"));
     }
 
     #[test]
-    fn a_written_sale_goes_on_while_the_database_is_not_available() {
+    fn a_recorded_sale_continues_while_the_database_is_not_available() {
         let lost =
             SaleFacts { written: None, problem: Some(NotWritten::Unavailable), ..known(ready(9)) };
         let reason = "DatabaseUnavailable";
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_keeps_its_time_until_it_turns() {
+    fn a_condition_keeps_its_time_until_it_changes() {
         let warming = status(&known(ready(1)), at(11), None);
         let later = status(&known(ready(2)), at(13), Some(&warming));
         let ready = status(&known(ready(3)), at(15), Some(&later));

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_without_a_window_is_refused_by_the_name_of_its_field() {
+    fn a_spec_without_a_window_is_refused_and_the_field_is_named() {
         let good = "2026-11-27T10:00:00Z";
         let refused = |spec| Timeline::of(&spec).unwrap_err();
         assert_eq!(refused(spec("soon", good, 0)), TimelineError::Unreadable("startsAt"));

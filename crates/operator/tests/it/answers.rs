@@ -71,7 +71,7 @@ fn values(list: &Value) -> Vec<(String, String)> {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn values_are_those_of_the_queues_that_the_selector_picks() {
+async fn values_are_those_of_the_selected_queues() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let (full, empty) = (redis().await, redis().await);
@@ -113,7 +113,7 @@ async fn values_are_those_of_the_queues_that_the_selector_picks() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn what_cannot_be_answered_is_refused_with_a_status_object() {
+async fn requests_without_an_answer_are_refused_with_a_status_object() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let redis = redis().await;

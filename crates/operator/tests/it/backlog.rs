@@ -114,7 +114,7 @@ fn losses() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn after_each_loss_the_depth_is_what_the_database_has() {
+async fn after_each_loss_the_depth_comes_from_the_database() {
     for how in losses() {
         let backlog = Backlog::new().await;
         assert_eq!(backlog.depth().await, Some(4500));
@@ -131,7 +131,7 @@ async fn after_each_loss_the_depth_is_what_the_database_has() {
 }
 
 #[tokio::test]
-async fn what_neither_knows_is_an_error() {
+async fn a_depth_that_neither_knows_is_an_error() {
     let backlog = Backlog::new().await;
     backlog.postgres.pause().await.unwrap();
     assert_eq!(backlog.depth().await, Some(4500), "Redis has all of them");

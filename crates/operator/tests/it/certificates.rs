@@ -50,7 +50,7 @@ fn aged(ca: &str, key: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_question() {
+async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request() {
     let _turn = TURN.lock().await;
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
@@ -120,7 +120,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_one_failed_questio
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn what_somebody_breaks_is_put_right() {
+async fn foreign_changes_are_repaired() {
     let _turn = TURN.lock().await;
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
@@ -147,7 +147,7 @@ async fn what_somebody_breaks_is_put_right() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn what_is_ours_goes_with_the_registration() {
+async fn our_objects_are_deleted_with_the_registration() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let registration = objects::get(&client, &objects::api_service("", "", 0)).await.unwrap();

@@ -23,7 +23,7 @@ const STREAM: &str = "holdfast:{orders}:stream";
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn redis_gone_changes_nothing_and_is_followed_again_when_back() {
+async fn a_stopped_redis_changes_nothing_and_is_read_again_when_back() {
     let scaled = at_work("redis-gone").await;
     scaled.redis.kill9().await.unwrap();
     scaled.holds_because("is not known: Redis cannot be reached", 4).await;
@@ -36,7 +36,7 @@ async fn redis_gone_changes_nothing_and_is_followed_again_when_back() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn redis_hung_changes_nothing_and_is_followed_again_when_it_goes_on() {
+async fn a_hung_redis_changes_nothing_and_is_read_again_afterwards() {
     let scaled = at_work("redis-hung").await;
     scaled.redis.pause().unwrap();
     scaled.holds_because("is not known: Redis did not answer in time", 4).await;
@@ -47,7 +47,7 @@ async fn redis_hung_changes_nothing_and_is_followed_again_when_it_goes_on() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn redis_flushed_changes_nothing_until_a_worker_has_made_the_group_again() {
+async fn a_flushed_redis_changes_nothing_until_a_worker_creates_the_group_again() {
     let scaled = at_work("redis-flushed").await;
     scaled.redis.flush().await.unwrap();
     scaled.holds_because("is not known: its consumer group does not exist", 4).await;
@@ -68,7 +68,7 @@ async fn a_queue_that_no_worker_has_ever_read_is_not_empty() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_deleted_entry_and_a_null_lag_are_not_taken_for_zero() {
+async fn a_deleted_entry_and_a_null_lag_do_not_count_as_zero() {
     let scaled = at_work("null-lag").await;
     scaled.work(1).await;
     let entries = command(&scaled, &["XRANGE", STREAM, "-", "+"]).await;

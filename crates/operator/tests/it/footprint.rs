@@ -25,7 +25,7 @@ fn memory_kib(pid: u32, key: &str) -> u64 {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn twenty_queues_are_answered_for_in_32_mib() {
+async fn twenty_queues_need_less_than_32_mib() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let kubeconfig = install(&cluster.kubernetes, &client, "footprint").await;

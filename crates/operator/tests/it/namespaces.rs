@@ -56,7 +56,7 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_registered() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn discovery_is_for_every_authenticated_caller_and_for_no_other() {
+async fn discovery_is_only_for_authenticated_callers() {
     let cluster = Cluster::shared().await;
     let group = format!("/apis/{GROUP}");
     let proxy = || cluster.kubernetes.front_proxy().unwrap();
@@ -80,7 +80,7 @@ async fn discovery_is_for_every_authenticated_caller_and_for_no_other() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn all_groups_are_told_in_the_form_that_is_asked_for() {
+async fn all_groups_are_listed_in_the_requested_form() {
     let cluster = Cluster::shared().await;
     for (accept, kind, version) in [
         (AGGREGATED, "APIGroupDiscoveryList", "apidiscovery.k8s.io/v2"),
@@ -97,7 +97,7 @@ async fn all_groups_are_told_in_the_form_that_is_asked_for() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_right_of_all_authenticated_callers_is_one_of_a_caller_without_groups() {
+async fn a_right_of_all_authenticated_callers_applies_without_groups() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     cluster.namespace(&client, "everybody").await;

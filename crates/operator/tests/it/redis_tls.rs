@@ -34,7 +34,7 @@ async fn redis(folder: &std::path::Path) -> (Redis, Port) {
 }
 
 #[tokio::test]
-async fn a_queue_behind_tls_is_counted_by_the_right_authority_only() {
+async fn a_queue_behind_tls_is_counted_only_with_the_right_authority() {
     let folder = tempfile::tempdir().unwrap();
     let (redis, port) = redis(folder.path()).await;
     let list = folder.path().join("queues.yaml");

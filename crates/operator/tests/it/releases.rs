@@ -119,7 +119,7 @@ fn chart() -> PathBuf {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn releases_come_and_go_in_any_order() {
+async fn releases_can_be_installed_and_removed_in_any_order() {
     let releases = Releases::new().await;
     releases.installs("one", &[]);
     let definition = installed(&releases.client).await;
@@ -161,7 +161,7 @@ async fn releases_come_and_go_in_any_order() {
 /// Charts before had the definition among their templates, so it belonged to the first release.
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_definition_that_a_release_has_owned_stays_and_blocks_nobody() {
+async fn a_definition_of_an_older_release_stays_and_blocks_no_release() {
     let releases = Releases::new().await;
     let before = tempfile::tempdir().unwrap();
     let templates = before.path().join("templates");
@@ -219,7 +219,7 @@ async fn the_newest_operator_upgrades_the_definition_once() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_cluster_without_a_needed_kind_is_refused_with_a_sentence() {
+async fn a_cluster_without_a_required_kind_is_refused_with_a_reason() {
     let releases = Releases::new().await;
     for (set, kind) in [
         ("--set=autoscaling.provider=keda", "keda.sh/v1alpha1/ScaledObject"),

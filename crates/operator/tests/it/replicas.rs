@@ -16,7 +16,7 @@ async fn holder(client: &kube::Client) -> String {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn one_writes_and_each_serves_and_the_others_registration_is_left_alone() {
+async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let kubeconfig = install(&cluster.kubernetes, &client, "replicas").await;

@@ -178,7 +178,7 @@ fn has_any_name(verb: &str, resource: &str) -> bool {
 }
 
 #[test]
-fn nothing_is_allowed_by_a_star() {
+fn no_right_uses_a_wildcard() {
     let rights = rights();
     let mut all = own(&rights);
     let cluster = of_cluster(&rights);

@@ -44,7 +44,7 @@ async fn refuse_statuses_of_bad(fixture: &Fixture) {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_sale_whose_status_cannot_be_written_delays_no_other() {
+async fn a_sale_whose_status_cannot_be_written_delays_no_others() {
     let fixture = Fixture::new("sale-bad").await;
     fixture.sale("bad", &json!({"workers": {"minReplicas": 3}})).await;
     refuse_statuses_of_bad(&fixture).await;
@@ -70,7 +70,7 @@ async fn behind_proxy(namespace: &'static str, fresh: bool) -> (Fixture, Proxy, 
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_sale_that_the_database_does_not_have_is_stalled_and_opens_when_it_can() {
+async fn a_sale_that_is_not_recorded_is_stalled_and_opens_later() {
     let (fixture, proxy, _) = behind_proxy("sale-silent", true).await;
     let _leader = fixture.lead();
     fixture.sale_from_now("first", 120, 600).await;
@@ -114,7 +114,7 @@ async fn a_sale_of_an_unknown_release_gets_a_status_and_an_event() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_sale_that_another_operator_looks_after_is_left_alone() {
+async fn a_sale_of_another_operator_is_not_changed() {
     let fixture = Fixture::new("sale-other").await;
     fixture.sale("other", &json!({"release": "second", "workers": {"minReplicas": 3}})).await;
     // Nobody has said anything yet, and its own operator has time to.
@@ -128,7 +128,7 @@ async fn a_sale_that_another_operator_looks_after_is_left_alone() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_sale_of_an_unknown_product_opens_when_the_product_is_there() {
+async fn a_sale_of_an_unknown_product_opens_when_the_product_exists() {
     let fixture = Fixture::new("sale-product").await;
     fixture.sale("early", &json!({"products": [1, 2], "workers": {"minReplicas": 1}})).await;
     fixture.round("10:10:00").await;
@@ -172,7 +172,7 @@ async fn leads(replica: &Replica) -> bool {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_leader_without_progress_hands_over_and_the_sale_is_written() {
+async fn a_leader_without_progress_releases_the_lease_and_the_sale_is_recorded() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let kubeconfig = install(&cluster.kubernetes, &client, "sale-leader").await;
@@ -194,7 +194,7 @@ async fn a_leader_without_progress_hands_over_and_the_sale_is_written() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_holder_that_does_not_reach_the_api_server_stops_writing() {
+async fn a_leader_that_cannot_reach_the_api_server_stops_writing() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let direct = install(&cluster.kubernetes, &client, "lease-cut").await;

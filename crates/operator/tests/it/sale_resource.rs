@@ -19,7 +19,7 @@ use crate::{
 const DEFINITION: &str = include_str!("../../../../charts/holdfast/crds/flashsales.yaml");
 
 #[test]
-fn the_charts_definition_is_the_codes() {
+fn the_charts_definition_matches_the_code() {
     let printed = holdfast_operator::sale::resource::yaml().unwrap();
     assert!(
         DEFINITION == printed,
@@ -98,7 +98,7 @@ fn sale(namespace: &str, name: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn admission_fills_in_defaults_and_refuses_what_makes_no_sense() {
+async fn admission_sets_defaults_and_refuses_invalid_values() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     cluster.namespace(&client, "sale-resource").await;

@@ -57,7 +57,7 @@ async fn stall_twice(fixture: &Fixture) {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn the_operator_itself_holds_a_sale_by_the_databases_clock() {
+async fn the_operator_runs_a_sale_by_the_databases_clock() {
     hold_one(Cluster::shared().await).await;
 }
 
@@ -164,7 +164,7 @@ async fn sales_that_overlap_compose_and_each_restores_its_own_part() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn what_others_do_in_between_is_kept() {
+async fn foreign_changes_in_between_are_kept() {
     let mut fixture = Fixture::new("sale-hands").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     fixture.round("09:55:00").await;
@@ -207,7 +207,7 @@ async fn what_others_do_in_between_is_kept() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_sale_that_is_edited_follows_and_one_without_capacity_says_so() {
+async fn an_edited_sale_is_updated_and_one_without_capacity_is_reported() {
     let fixture = Fixture::new("sale-stalled").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
     fixture.round("09:56:00").await;
@@ -280,7 +280,7 @@ async fn a_sale_that_must_be_ready_is_held_back_until_it_is() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn two_operators_at_once_do_no_harm_and_a_namespace_can_go() {
+async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
     let fixture = Fixture::new("sale-two").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     let second = fixture.controller();
@@ -319,7 +319,7 @@ async fn two_operators_at_once_do_no_harm_and_a_namespace_can_go() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn without_a_database_a_sale_says_what_to_set() {
+async fn without_a_database_a_sale_names_the_missing_setting() {
     let fixture = Fixture::without_database("sale-nowhere").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 1}})).await;
     fixture.round("09:00:00").await;

@@ -13,7 +13,7 @@ fn refusal(settings: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
+fn a_wrong_setting_prevents_the_start_and_is_named() {
     let redis = ("REDIS_URL", "redis://:hunter2@h");
     for (settings, expected) in [
         (
@@ -40,7 +40,7 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
-fn without_an_api_server_it_says_what_to_do() {
+fn without_an_api_server_the_error_says_what_to_do() {
     let text = refusal(&[("REDIS_URL", "redis://h"), ("HOLDFAST_LOG", "error")]);
     assert!(
         text.contains("no API server is known: run it in a cluster, or set KUBECONFIG"),

@@ -44,7 +44,7 @@ async fn allow(client: &Client, namespace: &str, subject: Value) {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn only_the_api_server_may_name_callers_and_only_those_with_the_right_are_answered() {
+async fn only_the_api_server_can_name_callers_and_they_need_the_right() {
     let cluster = Cluster::shared().await;
     let _redis = listed(cluster, "strangers").await;
     let group =
@@ -108,7 +108,7 @@ async fn only_the_api_server_may_name_callers_and_only_those_with_the_right_are_
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_right_is_given_and_taken_away_within_the_caches_time() {
+async fn a_right_is_granted_and_revoked_within_the_caches_time() {
     let cluster = Cluster::shared().await;
     let _redis = listed(cluster, "granted").await;
     let client = cluster.client().await;
@@ -146,7 +146,7 @@ async fn a_right_is_given_and_taken_away_within_the_caches_time() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn another_authority_of_the_api_server_is_believed_at_once_and_no_longer_than_it_is_listed() {
+async fn an_authority_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let next = SandboxAuthority::new("next-front-ca").unwrap();

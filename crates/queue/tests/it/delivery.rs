@@ -5,7 +5,7 @@ use holdfast_queue::Job;
 use crate::fixture::{STREAM, command, consumer, ids, jobs, next, queue, redis};
 
 #[tokio::test]
-async fn what_was_published_is_delivered_once_in_order_with_its_context() {
+async fn published_orders_are_delivered_once_in_order_with_their_context() {
     let redis = redis().await;
     let queue = queue(&redis);
     let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
@@ -33,7 +33,7 @@ async fn a_long_list_is_published_whole() {
 }
 
 #[tokio::test]
-async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not() {
+async fn messages_of_a_dead_consumer_are_taken_over_and_renewed_ones_are_not() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.publish_many(&jobs([1, 2, 3])).await.unwrap();
@@ -56,7 +56,7 @@ async fn what_a_dead_consumer_held_is_taken_over_and_what_is_kept_alive_is_not()
 }
 
 #[tokio::test]
-async fn the_dead_are_found_behind_many_that_live() {
+async fn a_dead_consumer_is_found_after_many_live_ones() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.publish_many(&jobs(1..=500)).await.unwrap();
@@ -77,7 +77,7 @@ async fn the_dead_are_found_behind_many_that_live() {
 }
 
 #[tokio::test]
-async fn no_hands_free_means_nothing_is_taken() {
+async fn nothing_is_read_without_free_capacity() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.publish_many(&jobs([1, 2])).await.unwrap();
@@ -90,7 +90,7 @@ async fn no_hands_free_means_nothing_is_taken() {
 }
 
 #[tokio::test]
-async fn an_entry_that_nobody_of_us_wrote_does_not_go_round_for_ever() {
+async fn a_foreign_entry_is_not_delivered_for_ever() {
     let redis = redis().await;
     let queue = queue(&redis);
     for fields in [&["x", "1"], &["o", "no number"]] {
@@ -110,7 +110,7 @@ async fn an_entry_that_nobody_of_us_wrote_does_not_go_round_for_ever() {
 }
 
 #[tokio::test]
-async fn a_retry_comes_back_when_it_is_due_and_not_before() {
+async fn a_retry_is_delivered_when_it_is_due_and_not_before() {
     let redis = redis().await;
     let queue = queue(&redis);
     let context = Some("00-trace".to_owned());
@@ -129,7 +129,7 @@ async fn a_retry_comes_back_when_it_is_due_and_not_before() {
 }
 
 #[tokio::test]
-async fn trimming_cuts_what_is_done_and_nothing_else() {
+async fn trimming_removes_only_finished_entries() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.publish_many(&jobs(1..=1000)).await.unwrap();

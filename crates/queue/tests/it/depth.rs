@@ -34,7 +34,7 @@ async fn entry_ids(redis: &Redis) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn depth_is_counted_where_redis_has_lost_count() {
+async fn depth_is_counted_if_redis_does_not_know_it() {
     // Little before the last delivered entry, little behind it, and much on both sides.
     for (all, read) in [(4000, 500), (4000, 3500), (6000, 2500)] {
         let redis = redis().await;
@@ -53,7 +53,7 @@ async fn depth_is_counted_where_redis_has_lost_count() {
 }
 
 #[tokio::test]
-async fn depth_is_right_where_redis_counts_wrong() {
+async fn depth_is_correct_if_redis_counts_wrong() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.publish_many(&jobs(1..=5)).await.unwrap();
@@ -70,7 +70,7 @@ async fn depth_is_right_where_redis_counts_wrong() {
 }
 
 #[tokio::test]
-async fn an_unknown_depth_is_an_error_and_never_nothing() {
+async fn an_unknown_depth_is_an_error_and_never_zero() {
     let redis = redis().await;
     let queue = queue(&redis);
     assert!(matches!(queue.depth().await, Err(QueueError::NoGroup)));

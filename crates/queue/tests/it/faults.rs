@@ -10,7 +10,7 @@ use crate::fixture::{command, consumer, ids, jobs, next, queue, redis};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_flush_costs_the_entries_and_not_the_queue() {
+async fn a_flush_loses_the_entries_but_not_the_queue() {
     let redis = redis().await;
     let queue = queue(&redis);
     let mut worker = consumer(&queue, "worker");
@@ -41,7 +41,7 @@ async fn blocked(
 }
 
 #[tokio::test]
-async fn a_flush_under_a_blocked_read_makes_the_group_again() {
+async fn a_flush_under_a_blocked_read_creates_the_group_again() {
     let redis = redis().await;
     let (queue, read) = blocked(&redis).await;
     redis.flush().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_hung_redis_costs_each_call_its_timeout_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_away_is_an_error_in_time() {
+async fn a_redis_that_is_down_causes_an_error_in_time() {
     let redis = redis().await;
     let queue = queue(&redis);
     let mut worker = consumer(&queue, "worker");

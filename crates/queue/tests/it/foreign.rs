@@ -36,7 +36,7 @@ const POISON: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn whatever_another_program_writes_to_its_keys_the_queue_goes_on() {
+async fn the_queue_survives_foreign_writes_to_its_keys() {
     for (name, commands) in POISON {
         let redis = redis().await;
         let queue = queue(&redis);
@@ -80,7 +80,7 @@ async fn whatever_another_program_writes_to_its_keys_the_queue_goes_on() {
 }
 
 #[tokio::test]
-async fn a_publisher_alone_mends_what_it_cannot_write_to() {
+async fn a_publisher_alone_repairs_a_key_that_it_cannot_write_to() {
     for line in [format!("SET {STREAM} x"), format!("XADD {STREAM} {LAST} o 1")] {
         let redis = redis().await;
         let words: Vec<_> = line.split_whitespace().collect();

@@ -60,7 +60,7 @@ async fn each_way_to_lose_orders_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_loses_no_order_is_no_loss() {
+async fn changes_that_lose_no_order_are_not_a_loss() {
     let (redis, queue) = full().await;
     // Done entries, cut by hand; then by us.
     done(&redis, &format!("XTRIM {STREAM} MAXLEN 95")).await;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::fixture::{consumer, jobs, next, queue, redis};
 
 #[tokio::test]
-async fn workers_that_asked_lately_are_counted() {
+async fn workers_that_read_recently_are_counted() {
     let redis = redis().await;
     let queue = queue(&redis);
     queue.ensure_group().await.unwrap();

@@ -105,7 +105,7 @@ mod tests {
     use super::Generations;
 
     #[test]
-    fn a_refusal_on_an_old_session_retires_all_from_before() {
+    fn a_refusal_on_an_old_session_retires_all_older_ones() {
         let generations = Generations::default();
         let (first, second) = (generations.next(), generations.next());
         generations.refused(false);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_no_writes_is_asked_again_only_after_a_while() {
+    fn a_read_only_server_is_asked_again_only_after_some_time() {
         let generations = Generations::default();
         let (old, new) = (generations.next(), generations.next());
         generations.refused(true);

@@ -29,7 +29,7 @@ fn is_lock_timeout<T>(result: &Result<T, StoreError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_changes_of_a_row_have_their_turns_in_the_order_of_their_arrival() {
+async fn the_changes_of_a_row_are_made_in_order_of_arrival() {
     let rows = LockedRows::new(4);
     let first = rows.turn(lamp(), LIMIT).await.unwrap();
     let mut second = Box::pin(rows.turn(lamp(), LIMIT));
@@ -48,7 +48,7 @@ async fn the_changes_of_a_row_have_their_turns_in_the_order_of_their_arrival() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_does_not_come_is_a_lock_timeout() {
+async fn a_wait_that_does_not_end_is_a_lock_timeout() {
     let rows = LockedRows::new(4);
     let _first = rows.turn(lamp(), LIMIT).await.unwrap();
     assert!(is_lock_timeout(&rows.turn(lamp(), LIMIT).await));
@@ -85,7 +85,7 @@ async fn a_row_whose_version_changes_is_waited_for_in_the_database() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_change_of_all_at_locked_rows_tries_at_a_moment() {
+async fn only_one_change_of_locked_rows_tries_at_a_time() {
     let rows = LockedRows::new(4);
     let (at_once, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let change = async |id, mut is_known: bool| {
@@ -108,7 +108,7 @@ async fn one_change_of_all_at_locked_rows_tries_at_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_was_locked_is_forgotten_once_it_is_not() {
+async fn a_row_is_forgotten_after_it_is_unlocked() {
     let rows = LockedRows::new(4);
     let turn = rows.turn(lamp(), LIMIT).await.unwrap();
     let mut tries = [Tried::Locked(None), Tried::Done(())].into_iter();
@@ -128,7 +128,7 @@ async fn a_bounded_number_of_locked_rows_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_changes_than_there_is_room_for_are_refused_at_once() {
+async fn too_many_waiting_changes_are_refused_at_once() {
     let rows = LockedRows::new(4);
     let enter = |id| rows.enter(ChangedRow::Product(ProductId(id))).map(|(place, _)| place);
     let mut places: Vec<_> = (0..ROW_MAX).map(|_| enter(1).unwrap()).collect();

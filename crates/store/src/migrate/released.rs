@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_in_steps_stands_in_the_migration() {
+    fn steps_of_a_migration_are_part_of_its_file() {
         for released in IN_STEPS {
             let text = text(released.version);
             for words in
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_migration_reads_no_table_that_was_there() {
+    fn the_rest_of_a_migration_reads_no_existing_table() {
         let mut rest = text(2).to_owned();
         for released in IN_STEPS.iter().filter(|it| it.version == 2) {
             rest = released.rest(&rest);

@@ -80,7 +80,7 @@ async fn an_unknown_product_is_not_locked_and_a_retired_one_is_not_on_sale() {
 }
 
 #[tokio::test]
-async fn the_database_itself_refuses_to_sell_what_is_not_there() {
+async fn constraints_of_the_database_prevent_overselling() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
@@ -113,7 +113,7 @@ async fn a_batch_with_records_that_changes_no_product_is_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_costs_three_round_trips_whatever_its_size() {
+async fn a_batch_of_any_size_costs_three_round_trips() {
     let direct = store().await;
     let lamp = product(&direct, 1_000).await;
     let url: url::Url = database_url(&direct).await.parse().unwrap();
@@ -137,7 +137,7 @@ async fn a_batch_costs_three_round_trips_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_at_each_step() {
+async fn a_server_that_hangs_times_out_at_each_step() {
     use std::time::{Duration, Instant};
 
     let server = holdfast_sandbox::Postgres::start(holdfast_sandbox::PostgresOptions::default())

@@ -62,7 +62,7 @@ fn ids(old: &[OldOrder]) -> BTreeSet<i64> {
 }
 
 #[tokio::test]
-async fn what_is_final_for_long_goes_and_nothing_else() {
+async fn only_orders_that_have_been_final_for_long_are_archived() {
     let (_store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
     assert_eq!(cutoff.because, CutoffReason::Age);
@@ -85,7 +85,7 @@ async fn what_is_final_for_long_goes_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_key_that_stands_keeps_all_from_its_time_on() {
+async fn a_valid_key_keeps_all_orders_from_its_time() {
     let (store, mut archive) = shop().await;
     sql(
         &store,
@@ -103,7 +103,7 @@ async fn a_key_that_stands_keeps_all_from_its_time_on() {
 }
 
 #[tokio::test]
-async fn what_the_limit_of_a_running_sale_counts_stays() {
+async fn orders_that_the_limit_of_a_running_sale_counts_stay() {
     let (store, mut archive) = shop().await;
     let sale = "INSERT INTO sales (name, starts_at, ends_at, after_order) \
         VALUES ('one', now() - interval '25 days', now() + interval '1 day', 0)";
@@ -117,7 +117,7 @@ async fn what_the_limit_of_a_running_sale_counts_stays() {
 }
 
 #[tokio::test]
-async fn what_goes_goes_whole_and_its_units_are_kept() {
+async fn archived_orders_are_removed_completely_and_their_units_are_kept() {
     let (store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY).await.unwrap();
     let (old, _) = all(&mut archive, cutoff, 100).await;
@@ -146,7 +146,7 @@ async fn what_goes_goes_whole_and_its_units_are_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_as_it_was_is_left_alone_as_a_whole() {
+async fn a_batch_that_has_changed_is_not_archived() {
     let (store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
     // Completed 22 days ago, and 2 days ago; a dead letter; one that does not exist.
@@ -164,7 +164,7 @@ async fn what_is_not_as_it_was_is_left_alone_as_a_whole() {
 }
 
 #[tokio::test]
-async fn one_archives_at_a_time() {
+async fn only_one_run_archives_at_a_time() {
     let (store, archive) = shop().await;
     assert!(store.archive().await.unwrap().is_none());
     archive.close().await.unwrap();
@@ -197,7 +197,7 @@ async fn limited(store: &Store, product: i64, days: u32) -> Sale {
 }
 
 #[tokio::test]
-async fn a_limit_is_refused_from_a_time_of_which_orders_are_archived() {
+async fn a_limit_is_refused_if_orders_of_its_time_are_archived() {
     let (store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
     archive.remove("one", cutoff, &[OrderId(22)]).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_limit_is_refused_from_a_time_of_which_orders_are_archived() {
 }
 
 #[tokio::test]
-async fn a_sale_gets_a_limit_while_it_is_open_if_nothing_of_it_was_archived() {
+async fn an_open_sale_can_get_a_limit_if_none_of_its_orders_were_archived() {
     let (store, mut archive) = shop().await;
     let sale = limited(&store, 1, 25).await;
     store.put_sale(&Sale { per_customer: None, ..sale.clone() }).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_sale_gets_a_limit_while_it_is_open_if_nothing_of_it_was_archived() {
 }
 
 #[tokio::test]
-async fn a_sale_that_is_over_goes_on_only_if_nothing_of_it_was_archived() {
+async fn an_ended_sale_can_continue_only_if_none_of_its_orders_were_archived() {
     let (store, mut archive) = shop().await;
     let mut sale = limited(&store, 1, 25).await;
     let end = sale.ends_at;
@@ -249,7 +249,7 @@ async fn a_sale_that_is_over_goes_on_only_if_nothing_of_it_was_archived() {
 }
 
 #[tokio::test]
-async fn what_a_sale_counts_stays_though_the_sale_is_written_while_orders_are_archived() {
+async fn orders_that_a_sale_counts_stay_if_the_sale_is_recorded_during_a_run() {
     let (store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
     store.put_sale(&limited(&store, 1, 25).await).await.unwrap();

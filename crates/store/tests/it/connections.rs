@@ -34,7 +34,7 @@ async fn through_a_proxy() -> (Store, Proxy, Store) {
 /// A client that hangs up while `BEGIN` is on its way: the next user of the connection must not find itself in
 /// the transaction.
 #[tokio::test]
-async fn a_write_after_a_lock_that_was_given_up_before_its_transaction_began_is_kept() {
+async fn a_write_after_a_lock_abandoned_before_its_transaction_began_is_kept() {
     let (store, proxy, direct) = through_a_proxy().await;
     let lamp = product(&store, 5).await;
     proxy.blackhole(true);
@@ -53,7 +53,7 @@ async fn a_write_after_a_lock_that_was_given_up_before_its_transaction_began_is_
 
 /// PostgreSQL makes a change, and its answer is lost: a caller must not hear that nothing happened.
 #[tokio::test]
-async fn a_change_whose_answer_is_lost_is_not_called_refused() {
+async fn a_change_whose_answer_is_lost_is_not_reported_as_refused() {
     let (store, proxy, direct) = through_a_proxy().await;
     // So that the next one is sent in one message.
     product(&store, 5).await;
@@ -71,7 +71,7 @@ async fn a_change_whose_answer_is_lost_is_not_called_refused() {
 
 /// A store with one connection for changes, in which changes of locked rows wait for as long as the test takes.
 #[tokio::test]
-async fn changes_that_wait_for_locked_rows_leave_the_connections_that_others_need() {
+async fn changes_that_wait_for_locked_rows_leave_connections_for_others() {
     let direct = fixture::store().await;
     let settings = StoreSettings {
         pool_size: 2,
@@ -116,7 +116,7 @@ async fn changes_that_wait_for_locked_rows_leave_the_connections_that_others_nee
 
 /// Batches take turns on a row without a pause in between. A change of the same product gets its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_a_product_that_is_sold_all_the_time_gets_its_turn() {
+async fn a_change_of_a_continuously_sold_product_is_made() {
     let direct = fixture::store().await;
     let settings = StoreSettings {
         lock_timeout: Duration::from_mins(1),

@@ -41,7 +41,7 @@ async fn sql(store: &Store, text: &'static str) {
 }
 
 #[tokio::test]
-async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
+async fn a_replayed_order_has_all_attempts_again_and_records_the_operator() {
     let store = store().await;
     let ids = orders(&store, 3).await;
     fail(&store, &ids[..2]).await;
@@ -89,7 +89,7 @@ async fn a_replayed_order_has_all_its_tries_again_and_tells_who_wanted_it() {
 }
 
 #[tokio::test]
-async fn a_replay_that_nobody_published_is_found_by_the_sweep() {
+async fn an_unpublished_replay_is_found_by_the_sweep() {
     let store = store().await;
     let ids = orders(&store, 1).await;
     fail(&store, &ids).await;
@@ -106,7 +106,7 @@ async fn a_replay_that_nobody_published_is_found_by_the_sweep() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_the_newest_first_by_pages_that_stay_steady() {
+async fn dead_letters_are_listed_newest_first_in_stable_pages() {
     let store = store().await;
     let ids = orders(&store, 7).await;
     fail(&store, &ids[..6]).await;
@@ -130,7 +130,7 @@ async fn dead_letters_are_listed_the_newest_first_by_pages_that_stay_steady() {
 }
 
 #[tokio::test]
-async fn filters_choose_what_is_listed_and_replayed() {
+async fn filters_select_the_listed_and_replayed_orders() {
     let store = store().await;
     let ids = orders(&store, 4).await;
     fail(&store, &ids).await;
@@ -171,7 +171,7 @@ async fn filters_choose_what_is_listed_and_replayed() {
 }
 
 #[tokio::test]
-async fn a_filter_that_fits_hardly_any_makes_pages_short_and_misses_none() {
+async fn a_filter_with_few_matches_gives_short_pages_and_misses_none() {
     let store = store().await;
     sql(
         &store,
@@ -220,7 +220,7 @@ async fn the_list_is_read_from_the_index_by_status() {
 
 /// One batch that cancels, discards, orders and holds: each record finds its own parameters.
 #[tokio::test]
-async fn in_a_batch_of_everything_each_cancellation_keeps_its_own_who_and_why() {
+async fn in_a_mixed_batch_each_cancellation_keeps_its_own_operator_and_reason() {
     let store = store().await;
     let lamp = product(&store, 10).await.id;
     let ids = orders(&store, 4).await;

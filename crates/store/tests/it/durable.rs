@@ -46,7 +46,7 @@ async fn noted(synchronous_commit: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn commits_wait_for_the_disk_where_the_database_says_that_they_need_not() {
+async fn commits_wait_for_the_disk_even_if_the_database_turns_it_off() {
     let noted = noted("off").await;
     let what: Vec<_> = noted.iter().map(|(how, what)| (how.as_str(), what.as_str())).collect();
     assert_eq!(
@@ -61,7 +61,7 @@ async fn commits_wait_for_the_disk_where_the_database_says_that_they_need_not() 
 }
 
 #[tokio::test]
-async fn what_the_database_says_of_standbys_stays() {
+async fn stricter_settings_for_standbys_are_kept() {
     let noted = noted("remote_apply").await;
     assert!(!noted.is_empty() && noted.iter().all(|(how, _)| how == "remote_apply"), "{noted:?}");
 }

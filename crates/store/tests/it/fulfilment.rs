@@ -51,7 +51,7 @@ async fn an_order_is_claimed_once_and_completed() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_lease_ran_out_cannot_write_over_its_successor() {
+async fn a_worker_with_an_expired_lease_cannot_overwrite_its_successor() {
     let store = store().await;
     let id = orders(&store, 1).await[0];
     let late = claim_one(&store, id, OVER).await;
@@ -70,7 +70,7 @@ async fn a_worker_whose_lease_ran_out_cannot_write_over_its_successor() {
 }
 
 #[tokio::test]
-async fn verdicts_of_all_kinds_are_written_together() {
+async fn outcomes_of_all_kinds_are_written_together() {
     let store = store().await;
     let ids = orders(&store, 4).await;
     store.claim(&ids, LEASE).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_claim_carries_the_whole_order() {
 }
 
 #[tokio::test]
-async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
+async fn the_reason_of_a_cancellation_is_only_in_the_history() {
     let store = store().await;
     let ids = orders(&store, 2).await;
     // One goes straight through.
@@ -186,7 +186,7 @@ async fn what_takes_an_order_back_is_told_by_its_history_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_history_is_bounded_and_keeps_who_wanted_something() {
+async fn a_history_is_limited_and_keeps_the_operators() {
     let store = store().await;
     let id = orders(&store, 1).await[0];
     sqlx::query(
@@ -232,7 +232,7 @@ async fn an_order_with_unknown_steps_in_its_history_is_read_without_them() {
 }
 
 #[tokio::test]
-async fn a_reason_is_kept_whatever_is_in_it() {
+async fn a_reason_with_any_characters_is_kept() {
     let store = store().await;
     let ids = orders(&store, 1).await;
     store.claim(&ids, LEASE).await.unwrap();

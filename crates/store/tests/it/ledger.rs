@@ -23,7 +23,7 @@ fn stock(units: i64) -> ProductChanges {
 }
 
 #[tokio::test]
-async fn every_change_of_stock_is_told_and_nothing_else() {
+async fn exactly_the_changes_of_stock_are_in_the_ledger() {
     use LedgerReason::{Adjustment, Opening, Set, Unknown};
 
     let store = store().await;
@@ -104,7 +104,7 @@ async fn a_change_by_another_program_leaves_the_entries_as_they_are() {
 }
 
 #[tokio::test]
-async fn held_units_keep_their_room() {
+async fn held_units_count_towards_the_stock_limit() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     sqlx::query("UPDATE products SET held = 10").execute(store.pool()).await.unwrap();
@@ -115,7 +115,7 @@ async fn held_units_keep_their_room() {
 }
 
 #[tokio::test]
-async fn a_change_is_dropped_with_its_entry_and_its_key() {
+async fn a_rolled_back_change_leaves_no_entry_and_no_key() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let key = IdempotencyKey::new("", "restock", b"lamp");

@@ -73,7 +73,7 @@ async fn orders_are_found_by_each_filter_and_by_all_at_once() {
 }
 
 #[tokio::test]
-async fn pages_stay_where_they_are_while_orders_are_added() {
+async fn pages_are_stable_while_orders_are_added() {
     let store = store().await;
     sql(&store, ORDERS).await;
     for status in [None, Some(OrderStatus::Completed)] {
@@ -102,7 +102,7 @@ async fn pages_stay_where_they_are_while_orders_are_added() {
 }
 
 #[tokio::test]
-async fn a_filter_that_fits_hardly_anything_gives_short_pages_and_misses_nothing() {
+async fn a_filter_with_few_matches_gives_short_pages_and_misses_nothing() {
     let store = store().await;
     sql(
         &store,
@@ -145,7 +145,7 @@ async fn products(store: &Store, mut page: ProductPage) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn products_follow_each_other_by_skip_and_by_key() {
+async fn products_are_paged_by_skip_and_by_key() {
     let store = store().await;
     let mut ids = Vec::new();
     for stock in [0, 3, 0, 4, 5] {
@@ -199,7 +199,7 @@ async fn products_are_found_by_the_beginning_of_their_names_in_any_case() {
 }
 
 #[tokio::test]
-async fn a_hold_is_over_by_its_time_alone() {
+async fn a_hold_expires_by_its_time_alone() {
     let store = store().await;
     // By id: active, over and not tidied up, used, expired, of another product.
     sql(

@@ -35,7 +35,7 @@ fn sorted(mut ids: Vec<OrderId>) -> Vec<OrderId> {
 }
 
 #[tokio::test]
-async fn outcomes_are_written_beside_a_locked_order_and_its_own_after_it() {
+async fn outcomes_are_written_while_one_order_is_locked_and_its_own_afterwards() {
     let store = store().await;
     let ids = orders(&store, 20).await;
     store.claim(&ids, LEASE).await.unwrap();
@@ -53,7 +53,7 @@ async fn outcomes_are_written_beside_a_locked_order_and_its_own_after_it() {
 }
 
 #[tokio::test]
-async fn leases_are_renewed_beside_a_locked_order_whose_claim_is_not_lost() {
+async fn leases_are_renewed_while_one_order_is_locked_and_its_claim_is_kept() {
     let store = store().await;
     let ids = orders(&store, 5).await;
     store.claim(&ids, LEASE).await.unwrap();
@@ -66,7 +66,7 @@ async fn leases_are_renewed_beside_a_locked_order_whose_claim_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_claim_that_a_later_attempt_has_taken_is_lost_and_not_locked() {
+async fn a_claim_that_a_later_attempt_has_replaced_is_lost() {
     let store = store().await;
     let id = orders(&store, 1).await[0];
     claim_one(&store, id, OVER).await;
@@ -89,7 +89,7 @@ async fn dead(count: usize) -> (Store, Vec<OrderId>) {
 }
 
 #[tokio::test]
-async fn dead_letters_are_replayed_beside_a_locked_one_which_is_told_apart() {
+async fn dead_letters_are_replayed_while_one_is_locked_and_reported() {
     let (store, ids) = dead(6).await;
     let holder = hold(&store, ids[1]).await;
     let replayed = store.replay(&ids[..3], EVE).await.unwrap();
@@ -104,7 +104,7 @@ async fn dead_letters_are_replayed_beside_a_locked_one_which_is_told_apart() {
 }
 
 #[tokio::test]
-async fn no_dead_letter_is_kept_while_another_is_waited_for() {
+async fn no_dead_letter_stays_locked_during_a_wait_for_another() {
     let (store, ids) = dead(2).await;
     let holder = hold(&store, ids[1]).await;
     let replaying = tokio::spawn({

@@ -14,7 +14,7 @@ use crate::{
 const SENT: &str = r#"{ "b" : 1.50, "a":[5e-324] , "b":2 }"#;
 
 #[tokio::test]
-async fn the_version_before_reads_and_writes_beside_this_one() {
+async fn the_previous_version_reads_and_writes_beside_this_one() {
     let store = store().await;
     let ids = orders(&store, 2).await;
     // As the version before writes it.
@@ -51,7 +51,7 @@ async fn placed(store: &Store, metadata: &str) -> OrderId {
 
 /// Whatever the check lets through can be written: a batch never fails for it.
 #[tokio::test]
-async fn whatever_is_taken_can_be_written() {
+async fn accepted_metadata_can_always_be_written() {
     let store = store().await;
     for text in [
         r#"{"a":1e308,"b":1e-999,"c":0e0,"d":-0.0e-5}"#.to_owned(),
@@ -72,7 +72,7 @@ const EXPAND: &str = "UPDATE orders SET metadata = \
     (SELECT jsonb_build_object('a', jsonb_agg('5e-324'::numeric)) FROM generate_series(1, 1160))";
 
 #[tokio::test]
-async fn pages_and_claims_are_bounded_in_bytes() {
+async fn pages_and_claims_have_size_limits() {
     let store = store().await;
     let ids = orders(&store, 40).await;
     sqlx::raw_sql(EXPAND).execute(store.pool()).await.unwrap();
@@ -102,7 +102,7 @@ async fn pages_and_claims_are_bounded_in_bytes() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_too_large_or_makes_no_sense_fails_alone_and_its_attempt_counts() {
+async fn an_order_that_is_too_large_or_invalid_fails_alone_and_its_attempt_counts() {
     let store = store().await;
     let ids = orders(&store, 3).await;
     sqlx::raw_sql(

@@ -83,7 +83,7 @@ async fn until_refused(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_go_on_while_a_migration_waits_for_a_long_transaction() {
+async fn writes_continue_while_a_migration_waits_for_a_long_transaction() {
     let (store, url) = database_at(3).await;
     let mut setup = connect(&url).await;
     setup
@@ -109,7 +109,7 @@ async fn writes_go_on_while_a_migration_waits_for_a_long_transaction() {
 }
 
 #[tokio::test]
-async fn a_migration_that_never_gets_its_locks_says_so_and_changes_nothing() {
+async fn a_migration_that_never_gets_its_locks_fails_and_changes_nothing() {
     let (store, url) = database_at(3).await;
     let mut long = connect(&url).await;
     long.execute("BEGIN; SELECT FROM products").await.unwrap();
@@ -134,7 +134,7 @@ async fn a_second_migration_does_not_wait_for_ever() {
 
 /// An index of a released migration, on a table with rows, while a long transaction has written there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_is_built_beside_writes_and_after_an_interruption() {
+async fn an_index_is_built_during_writes_and_after_an_interruption() {
     let (store, url) = database_at(4).await;
     let mut setup = connect(&url).await;
     setup
@@ -208,7 +208,7 @@ async fn migrate_until_filled(store: &Store, url: &str) -> tokio::task::JoinHand
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_ledger_is_filled_beside_writes_and_its_entries_follow_from_each_other() {
+async fn the_ledger_is_filled_during_writes_and_its_entries_are_consistent() {
     let (store, url, writer, mut old) = busy_old_shop().await;
     let migrating = migrate_until_filled(&store, &url).await;
     writer.more(50).await;
@@ -248,7 +248,7 @@ async fn the_ledger_is_filled_beside_writes_and_its_entries_follow_from_each_oth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_in_steps_goes_on_after_an_interruption_and_leaves_the_released_schema() {
+async fn a_migration_in_steps_continues_after_an_interruption_and_produces_the_released_schema() {
     let (store, url, writer, mut old) = busy_old_shop().await;
     let migrating = migrate_until_filled(&store, &url).await;
     migrating.abort();
@@ -402,7 +402,7 @@ fn breach(text: &str) -> Option<String> {
 }
 
 #[test]
-fn new_migrations_hold_up_nobody() {
+fn new_migrations_do_not_block_other_sessions() {
     let mut looked_at = 0;
     for file in std::fs::read_dir(FOLDER).unwrap() {
         let path = file.unwrap().path();
@@ -417,7 +417,7 @@ fn new_migrations_hold_up_nobody() {
 }
 
 #[test]
-fn the_rules_for_migrations_tell_good_from_bad() {
+fn the_rules_for_migrations_find_violations() {
     for good in [
         "ALTER TABLE orders ADD COLUMN note text;",
         "CREATE TABLE work (id bigint PRIMARY KEY CHECK (id > 0)); CREATE INDEX work_by ON work (id); INSERT INTO work DEFAULT VALUES;",

@@ -17,7 +17,7 @@ async fn kill_open_transactions(store: &holdfast_store::Store) {
 }
 
 #[tokio::test]
-async fn a_commit_whose_connection_is_gone_is_found_to_be_rolled_back() {
+async fn a_commit_whose_connection_was_lost_is_found_to_be_rolled_back() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
@@ -42,7 +42,7 @@ async fn a_commit_that_happened_is_found_by_its_token() {
 }
 
 #[tokio::test]
-async fn an_outcome_is_waited_for_while_the_transaction_runs() {
+async fn a_lookup_waits_while_the_transaction_is_running() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;

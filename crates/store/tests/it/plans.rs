@@ -137,7 +137,7 @@ async fn check(plans: &Plans, name: &str, buffers: u64, list: impl AsyncFn()) {
 }
 
 #[tokio::test]
-async fn behind_each_filter_stands_an_index() {
+async fn each_filter_has_an_index() {
     let store = explained().await;
     sqlx::raw_sql("SET statement_timeout = 0").execute(store.pool()).await.unwrap();
     sqlx::raw_sql(MANY_ROWS).execute(store.pool()).await.unwrap();

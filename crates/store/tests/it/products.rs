@@ -4,7 +4,7 @@ use holdfast_store::{MissedRows, StoreError};
 use crate::fixture::{self, product, store};
 
 #[tokio::test]
-async fn a_product_is_read_back_as_it_was_made() {
+async fn a_product_is_read_back_as_it_was_created() {
     let store = store().await;
     let mut new = fixture::new_product(5);
     new.description = Some(ProductDescription::new("Grün & hell".to_owned()).unwrap());
@@ -16,7 +16,7 @@ async fn a_product_is_read_back_as_it_was_made() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn an_update_changes_only_the_given_fields() {
     let store = store().await;
     let before = product(&store, 5).await;
     let locked = store.lock_product(before.id).await.unwrap().unwrap();
@@ -32,7 +32,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_dropped_changes_nothing_and_is_free_again() {
+async fn a_dropped_lock_changes_nothing_and_is_released() {
     let store = store().await;
     let before = product(&store, 5).await;
     drop(store.lock_product(before.id).await.unwrap().unwrap());
@@ -41,7 +41,7 @@ async fn a_lock_that_is_dropped_changes_nothing_and_is_free_again() {
 }
 
 #[tokio::test]
-async fn a_row_locked_by_others_gives_a_lock_timeout_and_reads_do_not_wait() {
+async fn a_locked_row_causes_a_lock_timeout_and_reads_do_not_wait() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let holder = store.lock_product(lamp.id).await.unwrap().unwrap();
@@ -52,7 +52,7 @@ async fn a_row_locked_by_others_gives_a_lock_timeout_and_reads_do_not_wait() {
 }
 
 #[tokio::test]
-async fn a_retired_product_is_gone_from_the_shop_and_stays_in_the_database() {
+async fn a_deleted_product_is_gone_from_the_shop_and_stays_in_the_database() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     store.lock_product(lamp.id).await.unwrap().unwrap().retire().await.unwrap();
@@ -66,7 +66,7 @@ async fn a_retired_product_is_gone_from_the_shop_and_stays_in_the_database() {
 }
 
 #[tokio::test]
-async fn a_change_with_sql_that_does_not_count_the_version_raises_it() {
+async fn a_change_by_foreign_sql_raises_the_version() {
     let store = store().await;
     let lamp = product(&store, 5).await;
     let url = fixture::database_url(&store).await;

@@ -24,7 +24,7 @@ fn described() -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn the_checked_statements_are_described_as_the_schema_has_them() {
+async fn the_descriptions_of_checked_statements_match_the_schema() {
     let store = fixture::store().await;
     let mut connection = store.pool().acquire().await.unwrap();
     let described = described();
@@ -80,7 +80,7 @@ fn is_made_of(text: &str, literals: &[String]) -> bool {
 
 /// The compiler misses what is not there, and does not mind what is too much.
 #[test]
-fn each_described_statement_stands_in_the_sources() {
+fn each_described_statement_is_in_the_sources() {
     let mut literals = Vec::new();
     source_literals(&Path::new(CRATE).join("src"), &mut literals);
     literals.retain(|literal| !literal.is_empty());

@@ -62,7 +62,7 @@ async fn write_all(store: &Store, direct: &Store, pending: &[OrderId]) -> Result
 }
 
 #[tokio::test]
-async fn a_write_is_done_at_once_though_all_sessions_were_opened_while_there_were_no_writes() {
+async fn a_write_succeeds_at_once_although_all_sessions_were_opened_read_only() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     let lamp = product(&direct, 5).await;
@@ -75,7 +75,7 @@ async fn a_write_is_done_at_once_though_all_sessions_were_opened_while_there_wer
 
 /// The same for each kind of write by itself: none depends on what another has found out.
 #[tokio::test]
-async fn each_kind_of_write_finds_a_session_that_takes_it() {
+async fn each_kind_of_write_finds_a_writable_session() {
     let direct = fixture::store().await;
     let lamp = product(&direct, 5).await;
     let pending = orders(&direct, 1).await;
@@ -96,7 +96,7 @@ async fn each_kind_of_write_finds_a_session_that_takes_it() {
 }
 
 #[tokio::test]
-async fn writes_that_were_refused_work_within_two_seconds_of_the_first_that_can() {
+async fn refused_writes_work_within_two_seconds_after_the_first_possible_one() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     let lamp = product(&direct, 5).await;
@@ -135,7 +135,7 @@ async fn writes_that_were_refused_work_within_two_seconds_of_the_first_that_can(
 }
 
 #[tokio::test]
-async fn refused_writes_do_not_make_the_reads_connect_again_and_again() {
+async fn refused_writes_do_not_make_reads_reconnect() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     let lamp = product(&direct, 5).await;
@@ -155,7 +155,7 @@ async fn refused_writes_do_not_make_the_reads_connect_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_probe_says_that_there_are_no_writes_and_then_that_there_are() {
+async fn a_probe_reports_whether_writes_are_possible() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     let limit = Duration::from_secs(10);
@@ -171,7 +171,7 @@ async fn a_probe_says_that_there_are_no_writes_and_then_that_there_are() {
 
 /// A server that is told by its configuration, which its sessions follow at once.
 #[tokio::test]
-async fn a_server_that_is_told_to_take_no_writes_and_then_to_take_them_does() {
+async fn a_server_that_becomes_writable_again_is_used() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
     let url = server.create_database().await.unwrap();
     let direct = Store::connect(&settings(&url));

@@ -142,7 +142,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn no_method_answers_before_the_standby_has_its_commit_though_its_wait_is_cancelled() {
+async fn no_method_returns_before_the_standby_has_its_commit_even_if_the_wait_is_cancelled() {
     let pair = Pair::start().await;
     let mut waited = BTreeSet::new();
     for case in cases().iter().filter(|case| case.method != "Store::close") {
@@ -154,7 +154,7 @@ async fn no_method_answers_before_the_standby_has_its_commit_though_its_wait_is_
 }
 
 #[tokio::test]
-async fn a_change_whose_session_is_ended_while_it_waits_for_the_standby_is_not_answered_as_done() {
+async fn a_change_whose_session_ends_during_the_wait_for_the_standby_is_not_reported_as_done() {
     let pair = Pair::start().await;
     pair.standby.pause().await.unwrap();
     let new = crate::fixture::new_product(1);
@@ -174,7 +174,7 @@ async fn a_change_whose_session_is_ended_while_it_waits_for_the_standby_is_not_a
 }
 
 #[tokio::test]
-async fn a_batch_is_committed_only_once_the_standby_has_it_whatever_its_session_was_told() {
+async fn a_batch_counts_as_committed_only_after_the_standby_has_it() {
     for how in [CANCEL, TERMINATE] {
         let pair = Pair::start().await;
         let batch = lock(&pair.store, &[pair.lamp], LockMode::Wait).await;
@@ -194,7 +194,7 @@ async fn a_batch_is_committed_only_once_the_standby_has_it_whatever_its_session_
 }
 
 #[tokio::test]
-async fn what_a_key_has_led_to_is_not_found_before_the_standby_has_it() {
+async fn the_result_of_a_key_is_not_found_before_the_standby_has_it() {
     let pair = Pair::start().await;
     let key = IdempotencyKey::new("test", "key", b"");
     let edit = async || {

@@ -31,7 +31,7 @@ async fn selling(store: &Store, id: ProductId) -> Selling {
 }
 
 #[tokio::test]
-async fn a_sale_is_written_down_changed_and_taken_away() {
+async fn a_sale_is_recorded_changed_and_deleted() {
     let store = fixture::store().await;
     let (lamp, chair) = (product(&store, 5).await.id, product(&store, 5).await.id);
     let mut one = sale(&store, "one", &[lamp], 60, 120).await;
@@ -79,7 +79,7 @@ async fn the_first_order_of_the_shop_may_be_of_a_sale() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_and_changes_nothing() {
+async fn an_impossible_sale_is_refused_and_changes_nothing() {
     let store = fixture::store().await;
     let lamp = product(&store, 5).await.id;
     let retired = product(&store, 5).await.id;
@@ -118,7 +118,7 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_sale_waits_for_a_batch_and_the_next_batch_knows_it() {
+async fn a_sale_waits_for_a_batch_and_applies_to_the_next_one() {
     let store = fixture::store().await;
     let lamp = product(&store, 5).await.id;
     let batch = lock(&store, &[lamp], LockMode::Wait).await;
@@ -136,7 +136,7 @@ async fn a_sale_waits_for_a_batch_and_the_next_batch_knows_it() {
 }
 
 #[tokio::test]
-async fn what_replicas_have_seen_is_summed_up_and_forgotten() {
+async fn the_counts_of_replicas_are_added_up_and_deleted() {
     let store = fixture::store().await;
     let lamp = product(&store, 5).await.id;
     let one = sale(&store, "one", &[lamp], -10, 120).await;
@@ -169,7 +169,7 @@ async fn what_replicas_have_seen_is_summed_up_and_forgotten() {
 
 /// A sale of two products, one of which stays locked: the other is sold on meanwhile.
 #[tokio::test]
-async fn a_sale_that_waits_for_a_locked_product_does_not_keep_its_others() {
+async fn a_sale_that_waits_for_a_locked_product_does_not_lock_its_other_products() {
     let store = fixture::store().await;
     let mut settings = fixture::settings(&fixture::database_url(&store).await);
     settings.lock_timeout = Duration::from_secs(3);

@@ -22,7 +22,7 @@ async fn two_migrations_at_once_are_safe() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_ahead_is_fine() {
+async fn a_newer_schema_is_accepted() {
     let store = fixture::store().await;
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -36,7 +36,7 @@ async fn a_schema_that_is_ahead_is_fine() {
 }
 
 #[tokio::test]
-async fn a_migration_that_is_interrupted_goes_on_where_it_stopped() {
+async fn an_interrupted_migration_continues_where_it_stopped() {
     let store = fixture::empty().await;
     // The third migration waits for a session that is creating a table of that name.
     let mut blocker = store.pool().begin().await.unwrap();
@@ -97,7 +97,7 @@ fn migrations_only_expand() {
 }
 
 #[tokio::test]
-async fn tables_are_found_where_the_database_says_to_look_for_none() {
+async fn tables_are_found_without_a_search_path() {
     for path in ["pg_catalog", "''", "nowhere"] {
         let direct = fixture::empty().await;
         let url = fixture::database_url(&direct).await;

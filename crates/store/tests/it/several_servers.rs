@@ -64,7 +64,7 @@ async fn created_again(store: &Store) -> Product {
 }
 
 #[tokio::test]
-async fn writes_go_to_the_server_that_accepts_them_wherever_it_stands() {
+async fn writes_go_to_the_server_that_accepts_them_at_any_position() {
     let pair = Pair::start().await;
     let (primary, standby) = (address(&pair.primary), address(&pair.standby));
     let nobody = ([127, 0, 0, 1], 1).into();
@@ -100,7 +100,7 @@ enum Loss {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_work_again_on_the_promoted_standby_and_no_session_stays_on_the_former_primary() {
+async fn writes_work_on_the_promoted_standby_and_no_session_stays_on_the_old_primary() {
     for loss in [Loss::Killed, Loss::Frozen, Loss::Unreachable] {
         let pair = Pair::start().await;
         let way = Proxy::start(address(&pair.primary)).await.unwrap();

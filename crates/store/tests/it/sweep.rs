@@ -39,7 +39,7 @@ pub async fn found(store: &Store, limit: u32, lost_after: Duration) -> Vec<Order
 }
 
 #[tokio::test]
-async fn a_sweep_finds_what_was_lost_once() {
+async fn a_sweep_finds_lost_orders_once() {
     let store = store().await;
     let ids = orders(&store, 4).await;
     claim_one(&store, ids[1], LEASE).await;
@@ -57,7 +57,7 @@ async fn a_sweep_finds_what_was_lost_once() {
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_alone_what_may_wait_in_the_queue() {
+async fn a_sweep_ignores_orders_that_may_be_in_the_queue() {
     let store = store().await;
     let ids = orders(&store, 3).await;
     for (id, age) in ids.iter().zip(["90 s", "50 s", "1 h"]) {
@@ -79,7 +79,7 @@ async fn a_sweep_leaves_alone_what_may_wait_in_the_queue() {
 }
 
 #[tokio::test]
-async fn what_was_handed_back_is_on_its_way_and_not_lost() {
+async fn returned_orders_are_not_lost() {
     let store = store().await;
     let id = orders(&store, 1).await[0];
     age_by(&store, id, "1 h").await;
@@ -91,7 +91,7 @@ async fn what_was_handed_back_is_on_its_way_and_not_lost() {
 
 /// What was written an hour ago by today's clock is an hour ahead.
 #[tokio::test]
-async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
+async fn orders_from_before_the_clock_was_set_back_are_found_once() {
     let store = store().await;
     let ids = orders(&store, 6).await;
     // Accepted, and: not published; in a worker's hands that died; waiting for its next try.
@@ -126,7 +126,7 @@ async fn what_was_written_before_the_clock_was_set_back_is_found_once() {
 }
 
 #[tokio::test]
-async fn a_sweep_goes_on_where_it_stopped() {
+async fn a_sweep_continues_where_it_stopped() {
     let store = store().await;
     let ids = orders(&store, 10).await;
     for id in &ids {
@@ -225,7 +225,7 @@ async fn after_a_loss_all_pending_orders_from_before_it_are_found_once() {
 }
 
 #[tokio::test]
-async fn orders_whose_next_attempt_is_ahead_are_listed_with_its_time() {
+async fn orders_with_a_later_attempt_are_listed_with_its_time() {
     let store = store().await;
     let ids = orders(&store, 3).await;
     for (id, delay) in [(ids[0], 20), (ids[2], 5)] {

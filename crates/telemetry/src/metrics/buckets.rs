@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_last_bound_is_that_bound() {
+    fn values_beyond_the_last_bound_count_as_that_bound() {
         assert_eq!(Buckets::of(&histogram(&[100.0])).quantile(0.99), Some(4.0));
     }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_came_later_counts_since_an_earlier_state() {
+    fn only_later_observations_count_since_an_earlier_state() {
         let histogram = histogram(&[0.5, 0.5]);
         let earlier = Buckets::of(&histogram);
         histogram.observe(3.0);

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_address_is_refused() {
+    fn only_http_urls_are_accepted() {
         for text in ["collector:4318", "grpc://collector:4317", "http://", "yes"] {
             assert!(text.parse::<OtlpEndpoint>().is_err(), "{text}");
         }

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn samplers_are_those_of_the_standard() {
+    fn samplers_follow_the_standard() {
         let sampler = |name: &str| {
             let flags = [format!("--traces-sampler={name}"), "--traces-sampler-arg=0.25".into()];
             format!("{:?}", parse(&flags.each_ref().map(String::as_str)).unwrap().sampler())
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_but_empty_is_not_set() {
+    fn an_empty_variable_counts_as_not_set() {
         let empty = [
             "--otlp-protocol=",
             "--otel-sdk-disabled=",
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused() {
+    fn malformed_settings_are_refused() {
         for flag in [
             "--otlp-protocol=grpc",
             "--otel-sdk-disabled=maybe",

@@ -14,7 +14,7 @@ async fn serve(readiness: &Readiness) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn readiness_is_what_the_process_says() {
+async fn readiness_follows_the_process() {
     let readiness = Readiness::default();
     let address = serve(&readiness).await;
     probe(address, "/livez", LIMIT).await.unwrap();
@@ -34,7 +34,7 @@ async fn readiness_is_what_the_process_says() {
 }
 
 #[tokio::test]
-async fn a_probe_of_nobody_fails_in_time() {
+async fn a_probe_without_a_server_fails_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let error = probe(address, "/livez", Duration::from_millis(100)).await.unwrap_err();
@@ -60,7 +60,7 @@ async fn the_metrics_page_shows_the_process_and_its_build() {
 
 /// Silent clients, and such as never read what they asked for.
 #[tokio::test]
-async fn clients_that_hold_connections_open_keep_no_probe_from_its_answer() {
+async fn open_connections_do_not_block_probes() {
     use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
     let readiness = Readiness::default();

@@ -63,7 +63,7 @@ async fn without_redis_each_replica_enforces_the_limit_alone() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refused_the_password_counts_as_soon_as_it_takes_it() {
+async fn counting_starts_when_redis_accepts_the_password() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
     let mut settings = settings(&redis);
@@ -85,7 +85,7 @@ async fn a_redis_that_refused_the_password_counts_as_soon_as_it_takes_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_another_program_has_written_to_concerns_its_caller_only() {
+async fn a_foreign_write_to_a_key_affects_only_its_caller() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     // For this second and the next ones.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

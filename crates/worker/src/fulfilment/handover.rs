@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_try_counts_as_taken_until_it_is_said_otherwise() {
+    fn an_attempt_counts_as_accepted_until_proven_otherwise() {
         assert_eq!(Handover::default().end(), Taken::Maybe);
         let refused = Handover::default();
         refused.not_taken();
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_once_the_try_is_over() {
+    fn nothing_is_sent_after_the_attempt_is_over() {
         let late = Handover::default();
         late.not_taken();
         assert_eq!(late.end(), Taken::Never);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_end_and_the_first_byte_at_once_one_wins() {
+    fn either_the_end_or_the_first_byte_comes_first() {
         for _ in 0..2000 {
             let handover = Handover::default();
             handover.not_taken();

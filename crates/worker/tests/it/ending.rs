@@ -5,7 +5,7 @@ use holdfast_worker::Simulated;
 use crate::fixture::{PATIENCE, WorkerFixture, quick};
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_in_hand() {
+async fn sigterm_finishes_orders_in_flight() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
@@ -18,7 +18,7 @@ async fn sigterm_finishes_what_is_in_hand() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_finished_in_time_is_handed_back_at_once() {
+async fn orders_that_cannot_be_finished_in_time_are_handed_back_at_once() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
@@ -34,7 +34,7 @@ async fn what_cannot_be_finished_in_time_is_handed_back_at_once() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_stops_the_process_at_once() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;

@@ -30,7 +30,7 @@ async fn failure(reply: ReceiverReply, timeout: Duration) -> String {
 }
 
 #[tokio::test]
-async fn a_receiver_that_sends_without_an_end_is_given_up_long_before_its_time() {
+async fn an_endless_answer_is_cut_off_long_before_its_time_limit() {
     for (first, again) in [
         ("", "HTTP/1.1 100 Continue\r\n\r\n"),
         ("", "HTTP/1.1 102 Processing\r\nx: y\r\n\r\n"),
@@ -48,7 +48,7 @@ async fn a_receiver_that_sends_without_an_end_is_given_up_long_before_its_time()
 }
 
 #[tokio::test]
-async fn a_receiver_that_drips_its_answer_is_given_up_at_its_time() {
+async fn a_receiver_that_sends_its_answer_too_slowly_times_out() {
     let slow = Duration::from_millis(50);
     for (first, again) in
         [("", "HTTP/1.1 100 Continue\r\n\r\n"), ("HTTP/1.1 200 OK\r\nx: ", "y"), ("", "\r\n")]
@@ -60,7 +60,7 @@ async fn a_receiver_that_drips_its_answer_is_given_up_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_good_answer_with_a_body_that_drips_is_a_good_answer() {
+async fn a_success_with_a_slow_body_is_a_success() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
     let receiver =
         Receiver::start(move |_, _| ReceiverReply::Forever(head, "x", Duration::from_millis(50)))

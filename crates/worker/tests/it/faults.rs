@@ -7,7 +7,7 @@ use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 use crate::fixture::{WorkerFixture, quick, until_status};
 
 #[tokio::test]
-async fn a_worker_killed_in_mid_job_loses_nothing() {
+async fn a_worker_killed_during_an_attempt_loses_nothing() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(50).await;
     shop.publish(&ids).await;
@@ -25,7 +25,7 @@ async fn a_worker_killed_in_mid_job_loses_nothing() {
 }
 
 #[tokio::test]
-async fn orders_that_redis_forgot_are_found_and_completed() {
+async fn orders_that_redis_lost_are_found_and_completed() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(500).await;
     shop.publish(&ids).await;
@@ -36,7 +36,7 @@ async fn orders_that_redis_forgot_are_found_and_completed() {
 }
 
 #[tokio::test]
-async fn a_flush_while_orders_are_worked_on_loses_nothing() {
+async fn a_flush_while_orders_are_in_flight_loses_nothing() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(400).await;
     shop.publish(&ids).await;
@@ -51,7 +51,7 @@ async fn a_flush_while_orders_are_worked_on_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_started_before_its_servers_waits_and_says_so() {
+async fn a_worker_started_before_its_servers_waits_and_reports_it() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(10).await;
     shop.redis.kill9().await.unwrap();
@@ -70,7 +70,7 @@ async fn a_worker_started_before_its_servers_waits_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_database_fails_says_so_and_goes_on_when_it_is_back() {
+async fn a_worker_whose_database_fails_reports_it_and_continues_later() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
     let shop = WorkerFixture::open_on(&server).await;
     let ids = shop.orders(300).await;
@@ -100,7 +100,7 @@ async fn a_worker_whose_database_fails_says_so_and_goes_on_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn an_order_that_the_database_refuses_holds_up_nobody_else() {
+async fn an_order_that_the_database_refuses_delays_no_others() {
     let shop = WorkerFixture::open().await;
     shop.orders(40).await;
     shop.sql(
@@ -137,7 +137,7 @@ impl Fulfilment for EndlessWork {
 }
 
 #[tokio::test]
-async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
+async fn an_attempt_whose_claim_was_lost_is_aborted_and_frees_its_slot() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.publish(&ids[..1]).await;
@@ -162,7 +162,7 @@ async fn work_whose_claim_was_lost_is_ended_and_its_hand_is_free() {
 }
 
 #[tokio::test]
-async fn an_order_whose_worker_always_dies_is_given_up() {
+async fn an_order_whose_worker_always_dies_becomes_a_dead_letter() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     // Three claims that ended without a word.

@@ -53,7 +53,7 @@ async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on() {
+async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_others_continue() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(8).await;
     shop.sql(
@@ -81,7 +81,7 @@ async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on
 
 /// A worker that is killed by what it reads has used up a try by then; one more of those is not begun.
 #[tokio::test]
-async fn an_order_that_has_ended_its_workers_too_often_is_not_read_again() {
+async fn an_order_that_has_crashed_too_many_workers_is_not_read_again() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.sql("UPDATE orders SET metadata = '{}'").await;

@@ -60,7 +60,7 @@ async fn each_was_done_once(shop: &WorkerFixture, gate: &Release, count: usize) 
 }
 
 #[tokio::test]
-async fn a_locked_order_delays_its_own_outcome_only() {
+async fn a_locked_order_delays_only_its_own_outcome() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(30).await;
     shop.publish(&ids).await;
@@ -84,7 +84,7 @@ async fn a_locked_order_delays_its_own_outcome_only() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ends_while_its_row_is_locked_is_not_taken_for_lost() {
+async fn a_lease_that_expires_while_its_row_is_locked_does_not_count_as_lost() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.publish(&ids).await;

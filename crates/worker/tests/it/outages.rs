@@ -19,7 +19,7 @@ const OLD_KEY: &str = "INSERT INTO idempotency_keys (key, fingerprint, kind, res
     VALUES ('00000000-0000-0000-0000-000000000001', 1, 'order', 1, now() - interval '2 hours')";
 
 #[tokio::test]
-async fn a_receiver_that_answers_500_for_long_loses_nothing() {
+async fn a_long_time_of_500_answers_loses_nothing() {
     let receiver = Receiver::start(|_, number| {
         ReceiverReply::Status(if number < OUTAGE_REQUESTS { 500 } else { 200 })
     })
@@ -37,7 +37,7 @@ async fn a_receiver_that_answers_500_for_long_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
+async fn an_outage_of_the_receiver_of_more_than_an_hour_loses_nothing() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
@@ -67,7 +67,7 @@ async fn a_receiver_that_is_gone_for_more_than_an_hour_loses_nothing() {
 }
 
 #[tokio::test]
-async fn orders_go_elsewhere_while_a_receiver_hangs() {
+async fn other_orders_continue_while_a_receiver_hangs() {
     let hung = Receiver::start(|_, _| ReceiverReply::Hang).await;
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(500).await;
@@ -90,7 +90,7 @@ async fn orders_go_elsewhere_while_a_receiver_hangs() {
 }
 
 #[tokio::test]
-async fn orders_go_elsewhere_while_a_receiver_is_gone() {
+async fn other_orders_continue_while_a_receiver_is_down() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
@@ -128,7 +128,7 @@ async fn orders_go_elsewhere_while_a_receiver_is_gone() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_that_never_answers_in_time_is_down() {
+async fn a_receiver_that_never_answers_in_time_counts_as_down() {
     let receiver = Receiver::start(|_, number| match number {
         0..20 => ReceiverReply::Hang,
         _ => ReceiverReply::Status(200),
@@ -149,7 +149,7 @@ async fn a_slow_receiver_that_never_answers_in_time_is_down() {
 }
 
 #[tokio::test]
-async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
+async fn one_order_that_the_receiver_fails_on_delays_no_others() {
     let receiver = Receiver::start(|request, _| {
         ReceiverReply::Status(if request.id() == "order_1" { 500 } else { 200 })
     })
@@ -163,7 +163,7 @@ async fn one_order_that_the_receiver_cannot_take_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn old_keys_are_deleted_while_redis_is_gone() {
+async fn old_keys_are_deleted_while_redis_is_down() {
     let shop = WorkerFixture::open().await;
     let settings = WorkerSettings { idempotency_age: Duration::from_hours(1), ..quick() };
     let _worker = shop.worker(settings, Simulated { duration: Duration::ZERO, fail_percent: 0 });
@@ -183,7 +183,7 @@ async fn old_keys_are_deleted_while_redis_is_gone() {
 
 /// As a failover does: all sessions end, and the new ones lead to a server that takes no writes for a while.
 #[tokio::test]
-async fn work_goes_on_at_once_when_the_database_takes_writes_again() {
+async fn work_continues_at_once_when_the_database_accepts_writes_again() {
     let shop = WorkerFixture::open().await;
     // Most of the tries fall into the time in which there are no writes.
     let _worker = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });

@@ -53,7 +53,7 @@ impl Fulfilment for ByOrder {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_then_given_up_and_stops_nobody_else() {
+async fn a_failing_order_is_tried_again_then_fails_and_stops_no_others() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     let fulfilment = ByOrder {
@@ -90,7 +90,7 @@ impl Fulfilment for PanicsAtOnce {
 }
 
 #[tokio::test]
-async fn a_panic_before_the_first_await_stops_nobody_either() {
+async fn a_panic_before_the_first_await_stops_no_other_order() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
@@ -100,7 +100,7 @@ async fn a_panic_before_the_first_await_stops_nobody_either() {
 }
 
 #[tokio::test]
-async fn an_entry_for_an_order_that_is_not_there_is_done_with() {
+async fn an_entry_for_a_missing_order_is_acknowledged() {
     let shop = WorkerFixture::open().await;
     // As a restored database leaves them: numbers that are to come, and numbers that came again.
     shop.publish(&[OrderId(1), OrderId(2), OrderId(4711)]).await;
@@ -114,7 +114,7 @@ async fn an_entry_for_an_order_that_is_not_there_is_done_with() {
 }
 
 #[tokio::test]
-async fn a_long_job_keeps_its_claim() {
+async fn a_long_attempt_keeps_its_claim() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
@@ -128,7 +128,7 @@ async fn a_long_job_keeps_its_claim() {
 }
 
 #[tokio::test]
-async fn a_worker_has_no_more_in_hand_than_it_has_hands() {
+async fn orders_in_flight_do_not_exceed_the_concurrency_limit() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(100).await;
     shop.publish(&ids).await;

@@ -16,7 +16,7 @@ fn refusal(settings: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
+fn a_wrong_setting_prevents_the_start_and_is_named() {
     for (name, value, expected) in [
         (
             "HOLDFAST_LEASE_MS",
@@ -41,7 +41,7 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
-fn a_webhook_that_cannot_be_right_stops_the_start_too() {
+fn an_invalid_webhook_url_prevents_the_start() {
     const WEBHOOK: (&str, &str) = ("HOLDFAST_FULFILMENT", "webhook");
     const URL: (&str, &str) = ("HOLDFAST_WEBHOOK_URL", "https://shop.example/orders?token=hunter2");
     const SECRET: (&str, &str) =

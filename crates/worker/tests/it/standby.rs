@@ -63,7 +63,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn work_goes_on_when_connections_lead_back_from_a_standby() {
+async fn work_continues_when_connections_return_from_a_standby() {
     let pair = Pair::start().await;
     pair.way.lead_to(address(&pair.primary));
     let begun = Instant::now();
@@ -72,7 +72,7 @@ async fn work_goes_on_when_connections_lead_back_from_a_standby() {
 }
 
 #[tokio::test]
-async fn work_goes_on_when_the_standby_is_promoted() {
+async fn work_continues_when_the_standby_is_promoted() {
     let pair = Pair::start().await;
     pair.primary.shutdown().await.unwrap();
     pair.standby.promote().await.unwrap();

@@ -52,7 +52,7 @@ async fn an_order_without_a_clear_answer_may_be_fulfilled() {
 }
 
 #[tokio::test]
-async fn an_order_that_the_receiver_has_refused_is_not_taken() {
+async fn an_order_that_the_receiver_has_refused_was_not_accepted() {
     for (status, stands) in [
         (401, OrderStatus::Pending),
         (403, OrderStatus::Pending),
@@ -68,7 +68,7 @@ async fn an_order_that_the_receiver_has_refused_is_not_taken() {
 }
 
 #[tokio::test]
-async fn an_order_that_never_left_is_not_taken() {
+async fn an_order_that_was_never_sent_was_not_accepted() {
     // Nobody listens.
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     // Somebody who takes the connection and says nothing: TLS never comes about.
@@ -88,7 +88,7 @@ async fn an_order_that_never_left_is_not_taken() {
 }
 
 #[tokio::test]
-async fn an_order_that_was_held_back_while_the_receiver_is_down_is_not_taken() {
+async fn an_order_that_was_postponed_while_the_receiver_is_down_was_not_accepted() {
     let receiver =
         Receiver::start(|_, _| ReceiverReply::Slow(Duration::from_millis(200), 500)).await;
     let shop = WorkerFixture::open().await;
@@ -163,7 +163,7 @@ async fn an_order_that_is_handed_back_may_be_fulfilled_if_it_was_sent() {
 }
 
 #[tokio::test]
-async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_is_replayed() {
+async fn an_order_that_may_be_fulfilled_stays_so_after_a_refused_attempt_or_a_replay() {
     let receiver = Receiver::start(|_, number| match number {
         0 => ReceiverReply::Raw(Vec::new()),
         _ => ReceiverReply::Status(422),
@@ -183,7 +183,7 @@ async fn what_may_be_fulfilled_stays_so_when_a_later_try_is_refused_and_when_it_
 }
 
 #[tokio::test]
-async fn a_simulated_try_that_fails_has_reached_nobody() {
+async fn a_failed_simulated_attempt_was_not_accepted() {
     let order = tried(Simulated { duration: Duration::ZERO, fail_percent: 100 }).await;
     assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, false));
 }
@@ -198,12 +198,12 @@ impl Fulfilment for Silent {
 }
 
 #[tokio::test]
-async fn a_fulfilment_that_says_nothing_may_have_taken_the_order() {
+async fn a_fulfilment_without_an_answer_may_have_accepted_the_order() {
     assert!(tried(Silent).await.may_be_fulfilled);
 }
 
 #[tokio::test]
-async fn an_attempt_of_a_release_that_knows_of_none_of_this_may_have_been_taken() {
+async fn an_attempt_of_an_older_release_may_have_been_accepted() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(2).await;
     shop.sql(

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_order_goes_through_tls_to_a_receiver_that_is_known_and_to_no_other() {
+async fn orders_are_sent_only_to_a_receiver_with_a_valid_certificate() {
     let names = vec!["localhost".to_owned()];
     let known = rcgen::generate_simple_self_signed(names.clone()).unwrap();
     let other = rcgen::generate_simple_self_signed(names).unwrap();

@@ -94,7 +94,7 @@ async fn a_receiver_gets_the_whole_order_signed() {
 }
 
 #[tokio::test]
-async fn metadata_is_sent_byte_for_byte_as_it_came() {
+async fn metadata_is_sent_byte_for_byte() {
     let sent = r#"{ "b" : 1.50, "a":[5e-324,123456789012345678901] , "b":2,"\u00e4":"\/" }"#;
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
     let shop = WorkerFixture::open().await;
@@ -112,7 +112,7 @@ async fn metadata_is_sent_byte_for_byte_as_it_came() {
 }
 
 #[tokio::test]
-async fn while_a_secret_is_changed_both_sign() {
+async fn during_a_rotation_both_secrets_sign() {
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
     let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
@@ -126,7 +126,7 @@ async fn while_a_secret_is_changed_both_sign() {
 }
 
 #[tokio::test]
-async fn repeats_bear_the_same_id_and_body_and_leave_a_history() {
+async fn repeats_have_the_same_id_and_body_and_leave_a_history() {
     let receiver =
         Receiver::start(|_, number| ReceiverReply::Status([500, 503, 200][number])).await;
     let (shop, id, _worker) = sent_to(&receiver).await;
@@ -162,7 +162,7 @@ async fn repeats_bear_the_same_id_and_body_and_leave_a_history() {
 }
 
 #[tokio::test]
-async fn what_the_receiver_refuses_has_failed_at_once() {
+async fn an_order_that_the_receiver_refuses_fails_at_once() {
     for status in [400, 410, 422] {
         let receiver = Receiver::start(move |_, _| {
             ReceiverReply::Full(status, "", b"no such street".to_vec())
@@ -179,7 +179,7 @@ async fn what_the_receiver_refuses_has_failed_at_once() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries() {
+async fn a_replayed_dead_letter_is_the_same_message_with_all_attempts_again() {
     let receiver =
         Receiver::start(|_, number| ReceiverReply::Status([422, 500, 500, 500, 200][number])).await;
     let (shop, id, _worker) = sent_to(&receiver).await;
@@ -196,7 +196,7 @@ async fn a_dead_letter_that_is_replayed_is_the_same_message_with_all_its_tries()
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_said_clearly() {
+async fn a_redirect_is_not_followed_and_is_reported_clearly() {
     let receiver = Receiver::start(|_, _| {
         ReceiverReply::Full(302, "location: /elsewhere\r\n", b"moved".to_vec())
     })
@@ -215,7 +215,7 @@ async fn a_redirect_is_not_followed_and_said_clearly() {
 }
 
 #[tokio::test]
-async fn nonsense_is_no_answer() {
+async fn garbage_does_not_count_as_an_answer() {
     let huge_head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let nonsense: [&[u8]; 7] = [
         b"",
@@ -246,7 +246,7 @@ async fn nonsense_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_huge_or_breaks_off_changes_nothing() {
+async fn a_huge_or_incomplete_body_changes_nothing() {
     let receiver = Receiver::start(|request, _| match request.id() {
         "order_1" => ReceiverReply::Endless(200),
         "order_2" => ReceiverReply::Full(200, "", vec![b'x'; 10 << 20]),
@@ -275,7 +275,7 @@ async fn a_body_that_is_huge_or_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured_and_bounded() {
+async fn retry_after_is_respected_and_limited() {
     let receiver = Receiver::start(|_, number| match number {
         0 => ReceiverReply::Full(429, "retry-after: 1\r\n", Vec::new()),
         1 => ReceiverReply::Full(503, "retry-after: 86400\r\n", Vec::new()),
@@ -295,7 +295,7 @@ async fn retry_after_is_honoured_and_bounded() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_used_again() {
+async fn connections_are_limited_and_reused() {
     let receiver =
         Receiver::start(|_, _| ReceiverReply::Slow(Duration::from_millis(20), 200)).await;
     let shop = WorkerFixture::open().await;
@@ -310,7 +310,7 @@ async fn connections_are_bounded_and_used_again() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
+async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
@@ -336,7 +336,7 @@ async fn a_private_address_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_worker_killed_while_the_receiver_thinks_leads_to_a_repeat_with_the_same_id() {
+async fn a_worker_killed_during_a_request_causes_a_repeat_with_the_same_id() {
     let receiver = Receiver::start(|_, number| match number {
         0 => ReceiverReply::Hang,
         _ => ReceiverReply::Status(200),
@@ -363,7 +363,7 @@ async fn a_worker_killed_while_the_receiver_thinks_leads_to_a_repeat_with_the_sa
 }
 
 #[tokio::test]
-async fn the_trace_of_the_order_goes_on_at_the_receiver() {
+async fn the_receiver_continues_the_trace_of_the_order() {
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
@@ -387,7 +387,7 @@ async fn the_trace_of_the_order_goes_on_at_the_receiver() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_too_old_for_patience_is_given_up_after_its_tries() {
+async fn an_order_older_than_the_retry_period_fails_after_its_attempts() {
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(500)).await;
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;

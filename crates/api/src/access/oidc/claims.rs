@@ -164,7 +164,7 @@ mod tests {
 
     /// One line for each rule: the additional claims, whether the token is accepted, and the source.
     #[test]
-    fn claims_are_checked_by_the_standards() {
+    fn claims_are_checked_according_to_the_standards() {
         let all = r#""iss":"https://i","aud":"shop","sub":"ada","exp":1800000060"#;
         for (claims, taken, reference) in [
             (all.to_owned(), true, "RFC 7519, 4.1"),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_customer_is_a_text_wherever_it_stands() {
+    fn the_customer_is_a_string_in_any_position() {
         let read = |claims: &str, claim| {
             let json = format!(
                 r#"{{"iss":"https://i","aud":"shop","sub":"ada","exp":1800000060,{claims}"x":1}}"#

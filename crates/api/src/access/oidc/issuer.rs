@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_must_be_safe() {
+    fn an_issuer_must_use_https_or_this_host() {
         for good in
             ["https://login.shop.example", "https://id.test/realms/a/", "http://127.0.0.1:9000"]
         {

@@ -201,7 +201,7 @@ mod tests {
 
     /// One line for each rule: the key, its algorithm, and the source.
     #[test]
-    fn each_key_is_for_one_algorithm_or_none() {
+    fn each_key_is_for_at_most_one_algorithm() {
         use Algorithm::{ES256, EdDSA, PS256, RS256};
         let okp = format!(r#"{{"kty":"OKP","kid":"a","crv":"Ed25519",{POINT}}}"#);
         for (key, algorithm, reference) in [
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_no_set_is_an_error_and_an_empty_one_has_no_key() {
+    fn a_document_without_a_key_set_is_an_error_and_an_empty_set_has_no_key() {
         for json in ["", "[]", "{}", r#"{"keys":7}"#, r#"{"keys":null}"#, "<html>"] {
             assert!(KeySet::read(json.as_bytes(), &ALL).is_err(), "{json}");
         }
@@ -254,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_of_one_id_are_both_there_and_no_more_than_a_bounded_number() {
+    fn two_keys_with_one_id_are_both_kept_up_to_the_limit() {
         let two = format!("{},{}", ec(""), rsa(256, ""));
         assert_eq!(read(&two).named("a").len(), 2);
         assert_eq!(read(&vec![ec(""); 1000].join(",")).len(), KEYS_MAX);
     }
 
     #[test]
-    fn a_key_is_the_same_only_if_all_of_it_is() {
+    fn keys_are_equal_only_if_all_their_parts_are() {
         let good = GoodKeys::default();
         assert!(!good.replace(read(&ec(""))));
         let before = Arc::clone(&good.now().unwrap().named("a")[0]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_are_good_for_a_bounded_time_after_the_issuer_last_gave_them() {
+    async fn keys_are_valid_for_a_limited_time_after_the_last_answer_of_the_issuer() {
         let good = GoodKeys::default();
         assert!(good.now().is_none());
         let almost = Duration::from_secs(KEPT_FOR.as_secs() - 1);

@@ -117,7 +117,7 @@ mod tests {
     const SIGNATURE: &str = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
 
     #[test]
-    fn a_signature_of_the_standard_is_good_and_any_other_is_not() {
+    fn the_example_signature_of_the_standard_is_valid_and_no_other() {
         install();
         let key = DecodingKey::from_rsa_components(MODULUS, "AQAB").unwrap();
         let good = |message: &[u8], algorithm| verify(SIGNATURE, message, &key, algorithm);

@@ -124,7 +124,7 @@ mod tests {
 
     /// One line for each rule: the header, whether the token is accepted, and the source.
     #[test]
-    fn a_header_is_read_by_the_standards() {
+    fn a_header_is_parsed_according_to_the_standards() {
         for (header, good, reference) in [
             (r#"{"alg":"ES256","kid":"a"}"#, true, "RFC 7515, 4.1"),
             (r#"{"alg":"ES256","kid":"a","typ":"JWT"}"#, true, "RFC 7519, 5.1"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_compact_form_is_read_by_the_standards() {
+    fn the_compact_form_is_parsed_according_to_the_standards() {
         let good = token(r#"{"alg":"ES256","kid":"a"}"#);
         let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
         assert!(Token::read(&good).is_some());
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_deep_or_hides_json_in_text_is_no_danger() {
+    fn a_deep_header_or_json_in_a_string_does_no_harm() {
         let deep =
             format!(r#"{{"alg":"ES256","kid":"a","x":{}{}}}"#, "[".repeat(2500), "]".repeat(2500));
         assert!(Token::read(&token(&deep)).is_none());

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_is_an_image_that_says_its_numbers() {
+    fn a_chart_is_an_image_with_its_numbers_as_text() {
         let accepted = line("accepted", [Some(10.0), Some(20.0), Some(30.0)]);
         let svg = picture(640, vec![accepted]).svg().unwrap();
         assert!(svg.starts_with("<svg role=\"img\" aria-label=\"Orders per second, "), "{svg}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_more_does_not_change_the_size() {
+    fn another_line_does_not_change_the_size() {
         let size = |lines| {
             let svg = picture(240, lines).svg().unwrap();
             let (_, size) = svg.split_once("viewBox=\"").unwrap();

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_ends_after_its_last_chunk_however_it_is_cut() {
+    fn a_chunked_body_ends_after_its_last_chunk_however_it_is_split() {
         for text in [
             "0\r\n\r\n",
             "3\r\nabc\r\n0\r\n\r\n",
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_malformed() {
+    fn an_invalid_chunk_is_malformed() {
         let long = format!("1;{}\r\n", "x".repeat(1000));
         let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(17));
         for text in [

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn good_heads_are_taken_with_the_length_of_their_bodies() {
+    fn valid_heads_are_accepted_with_the_length_of_their_bodies() {
         for (head, body) in [
             ("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", BodyEnd::after(0)),
             ("GET / HTTP/1.0\r\n\r\n", BodyEnd::after(0)),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_and_valid() {
+    fn there_must_be_exactly_one_valid_host() {
         for host in ["", "host: a\r\nHost: a\r\n", "host:\r\n", "host: a b\r\n", "host: a/b\r\n"] {
             let head = format!("GET / HTTP/1.1\r\n{host}\r\n");
             assert_eq!(refused(&head), ProblemKind::Unreadable, "{host:?}");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_body_is_said_once() {
+    fn the_length_of_a_body_must_be_given_only_once() {
         for headers in [
             "content-length: 1\r\ncontent-length: 2\r\n",
             "content-length: 1\r\ncontent-length: 1\r\n",

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_waits_for_its_client_can_make_room() {
+    async fn only_connections_that_wait_for_their_client_can_make_room() {
         let state = ConnectionState::new(Instant::now(), Arc::default());
         let waits = || state.waits().map(|(waits, since)| (waits, state.millis_since(since)));
         tokio::time::advance(Duration::from_secs(3)).await;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_has_gone_on_does_not_make_room() {
+    async fn a_connection_with_progress_does_not_make_room() {
         let leaving = Arc::<AtomicUsize>::default();
         let state = ConnectionState::new(Instant::now(), Arc::clone(&leaving));
         tokio::time::advance(Duration::from_secs(3)).await;

@@ -36,7 +36,7 @@ fn wrong(body: &str) -> Vec<String> {
 }
 
 #[test]
-fn unknown_fields_are_named_if_the_client_wants_that() {
+fn unknown_fields_are_named_in_strict_mode() {
     let unknown = |body: &str, strict| {
         let text = JsonText::check(body.as_bytes()).unwrap();
         let fields = Fields::of_json(&text, &["a", "b"], strict).unwrap();
@@ -79,7 +79,7 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
-fn null_and_missing_are_told_apart() {
+fn null_and_absent_are_distinguished() {
     let text = JsonText::check(br#"{"a":null}"#).unwrap();
     let mut fields = Fields::of_json(&text, &["a", "b"], false).unwrap();
     assert_eq!(reading(|reading| fields.nullable::<i64>(0, reading)), Some(None));
@@ -117,7 +117,7 @@ fn a_refused_field_is_not_read() {
 proptest! {
     /// This reader accepts exactly those objects that serde_json accepts.
     #[test]
-    fn what_is_json_is_decided_as_serde_json_does(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
+    fn json_is_accepted_exactly_if_serde_json_accepts_it(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
         let text = JsonText::check(body.as_bytes()).unwrap();
         let ours = Fields::of_json(&text, &["a", "b"], false).is_ok();
         let theirs = serde_json::from_str::<IgnoredAny>(&body).is_ok();

@@ -113,7 +113,7 @@ mod tests {
     use crate::request::tests::{read, wrong};
 
     #[test]
-    fn a_discarded_order_has_failed_unless_it_is_said_to_be_pending() {
+    fn a_discarded_order_has_failed_unless_the_request_says_pending() {
         let state = |body: &str| read::<Discard>(body).unwrap().state.map(|Discarded(state)| state);
         assert_eq!(state(r#"{"by":"a"}"#), None);
         assert_eq!(state(r#"{"by":"a","state":null}"#), None);

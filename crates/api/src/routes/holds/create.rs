@@ -159,7 +159,7 @@ mod tests {
     use crate::request::tests::{LIMITS, read, wrong};
 
     #[test]
-    fn a_hold_has_a_bounded_time() {
+    fn the_duration_of_a_hold_is_limited() {
         let with =
             |seconds: &str| format!(r#"{{"product_id":1,"quantity":1,"seconds":{seconds}}}"#);
         for seconds in

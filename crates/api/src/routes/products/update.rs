@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_nothing_changed() {
+    fn an_empty_change_changes_nothing() {
         assert_eq!(change("{}").unwrap(), None);
         assert_eq!(change(r#"{"id":9,"colour":"red","version":3}"#).unwrap(), None);
     }
 
     #[test]
-    fn null_takes_away_a_description_and_nothing_else() {
+    fn null_removes_only_a_description() {
         let patch = change(r#"{"description":null}"#).unwrap().unwrap();
         assert_eq!(patch.description, Some(None));
         let problem =
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_change_is_made_of_the_locked_stock() {
+    fn a_relative_change_starts_from_the_locked_stock() {
         let stock = |body| change(body).unwrap().unwrap().stock.unwrap().stock.units();
         assert_eq!(stock(r#"{"stock_change":10}"#), 15);
         assert_eq!(stock(r#"{"stock_change":-5}"#), 0);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn held_units_keep_their_room() {
+    fn held_units_count_towards_the_stock_limit() {
         let problem = change(r#"{"stock":101}"#).unwrap_err();
         assert_eq!(problem.fields().collect::<Vec<_>>(), ["stock"]);
         assert!(change(r#"{"stock":100}"#).unwrap().is_some());

@@ -148,7 +148,7 @@ async fn value(page: &Page, script: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
-async fn an_operator_gives_a_key_and_replays_a_dead_letter() {
+async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
     let shop = Shop::start().await;
     let page = shop.console(DESK).await;
     // A wrong key is refused, and the page says so.
@@ -232,7 +232,7 @@ async fn the_console_fits_a_desk_and_a_phone() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
-async fn nothing_is_refused_by_the_page_s_own_policy() {
+async fn the_pages_policy_blocks_none_of_its_own_files() {
     let shop = Shop::start().await;
     let page = shop.opened(DESK).await;
     let watch = "window.refused = []; \

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_a_cut_is_noticed() {
+    fn a_written_log_is_read_back_and_a_truncated_one_is_detected() {
         let log = Log {
             initial_stock: BTreeMap::from([(1, 100), (2, 50)]),
             accepted: vec![Accepted { id: 9, product_id: 2, quantity: 3 }],

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_what_the_write_says() {
+    fn a_request_matches_its_write() {
         let line = LoggedLine { product_id: 3, quantity: 2, hold_id: Some(4) };
         let (customer, key) = ("c-1".to_owned(), Some("k-1".to_owned()));
         let write = Write::PlaceOrder { customer, lines: vec![line], key, id: None };
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_its_id_is_not_what_it_should_be() {
+    fn an_answer_without_its_id_is_wrong() {
         let write = Write::CreateProduct { name: "x".into(), price_minor: 1, stock: 2, id: None };
         assert_eq!(write.clone().told(&json!({"name": "x"})), None);
         let told = write.told(&json!({"id": 7})).unwrap();

@@ -95,7 +95,7 @@ mod tests {
     const ORDER: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\nContent-Length: 23\r\n\r\n{\"id\":123,\"quantity\":1}";
 
     #[test]
-    fn a_whole_answer_and_every_part_of_it() {
+    fn a_whole_answer_is_parsed_and_no_part_of_it() {
         let answer = parse(ORDER).unwrap().unwrap();
         assert_eq!((answer.status, answer.close, answer.retry_after), (201, false, false));
         assert_eq!(order_id(&ORDER[answer.body.clone()]), Some(123));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overload_and_shutdown_say() {
+    fn retry_after_and_connection_close_are_read() {
         let full = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let answer = parse(full).unwrap().unwrap();
         assert_eq!((answer.status, answer.close, answer.retry_after), (503, true, true));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_chunks_nor_an_unknown_length_nor_noise() {
+    fn chunks_unknown_lengths_and_garbage_are_rejected() {
         for bytes in [
             &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\n\r\n",

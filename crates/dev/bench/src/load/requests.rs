@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_what_it_says() {
+    fn a_request_is_well_formed() {
         let requests = Requests::orders(&[7, 8, 9], Choice::Uniform);
         let third = requests.get(2).unwrap();
         assert_eq!((third.product_id, third.quantity, third.kind), (9, 3, RequestKind::Order));

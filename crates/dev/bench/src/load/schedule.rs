@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_keep_their_moment_however_late_they_are() {
+    fn requests_keep_their_scheduled_time_even_if_late() {
         let mut schedule = Schedule::new(1000.0, Duration::from_millis(5), 10_000_000);
         assert_eq!(schedule.next_due(0), Some(0));
         schedule.take();

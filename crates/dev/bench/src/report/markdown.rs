@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_promise_is_on_the_page() {
+    fn a_violated_guarantee_is_on_the_page() {
         let mut run = sample();
         run.audits[0].findings.violations.push("product 1: oversold".into());
         let page = render(&run);

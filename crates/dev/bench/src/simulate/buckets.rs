@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_row_refuses_nobody_wrongly_and_many_rows_do() {
+    fn one_row_refuses_no_request_wrongly_and_many_rows_do() {
         let one = sell(1);
         assert!(one.left < 0.5 && (one.looked_at - 1.0).abs() < 1e-9, "{one:?}");
         let many = sell(16);

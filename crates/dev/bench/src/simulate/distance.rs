@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_makes_up_for_distance_with_callers() {
+    fn a_lane_compensates_distance_with_more_callers() {
         // Alone, a caller pays the whole way each time.
         let alone = with_lanes(1, 1000);
         assert!((alone - 1e6 / (400.0 + 3000.0 + 15.0 + 100.0)).abs() < 1.0, "{alone}");

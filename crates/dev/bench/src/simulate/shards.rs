@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spreading_helps_the_many_and_not_the_one() {
+    fn spreading_helps_many_products_and_not_a_single_one() {
         assert!(speed_up(Traffic::Zipf(0.0), 8) > 7.0);
         assert!(speed_up(Traffic::Flash(0.9), 16) < 1.12);
     }

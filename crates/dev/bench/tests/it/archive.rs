@@ -56,7 +56,7 @@ async fn an_archived_shop_adds_up() {
 }
 
 #[tokio::test]
-async fn units_that_were_not_kept_are_found() {
+async fn missing_units_of_archived_orders_are_found() {
     let (mut fixture, folder) = archived().await;
     fixture
         .connection
@@ -79,7 +79,7 @@ async fn an_order_in_the_tables_and_in_a_file_is_found() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_or_is_not_what_it_was_is_found() {
+async fn a_missing_or_changed_file_is_found() {
     let (fixture, folder) = archived().await;
     let file = folder.path().join("orders-3-5.jsonl");
     let text = fs::read_to_string(&file).unwrap();
@@ -100,7 +100,7 @@ async fn a_file_that_is_gone_or_is_not_what_it_was_is_found() {
 }
 
 #[tokio::test]
-async fn more_orders_gone_than_were_archived_are_lost() {
+async fn more_missing_orders_than_archived_ones_count_as_lost() {
     let (mut fixture, _folder) = archived().await;
     fixture.connection.execute("DELETE FROM orders WHERE id = 20").await.unwrap();
     let violations = findings(&fixture, None).await.violations;

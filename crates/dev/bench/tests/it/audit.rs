@@ -34,7 +34,7 @@ async fn command(fixture: &Fixture, more: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn an_honest_shop_passes() {
+async fn a_correct_database_passes() {
     let fixture = fixture().await;
     let found = findings(&fixture).await;
     assert!(found.hold(), "{found}");
@@ -73,7 +73,7 @@ async fn an_oversell_fails_the_command() {
 }
 
 #[tokio::test]
-async fn less_than_nothing_is_found_though_the_constraint_is_gone() {
+async fn a_negative_stock_is_found_without_the_constraint() {
     let mut fixture = fixture().await;
     fixture
         .connection
@@ -116,7 +116,7 @@ async fn a_lost_order_is_found() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_not_what_was_asked_for_is_found() {
+async fn an_order_that_differs_from_its_request_is_found() {
     let mut fixture = fixture().await;
     fixture.log.accepted[3].quantity += 1;
     let violations = findings(&fixture).await.violations;
@@ -133,7 +133,7 @@ async fn one_order_for_two_answers_is_found() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_was_told_of_is_found_unless_one_was_cut_off() {
+async fn an_unreported_order_is_found_unless_a_client_was_cut_off() {
     let mut fixture = fixture().await;
     fixture.log.accepted.pop();
     let violations = findings(&fixture).await.violations;
@@ -144,7 +144,7 @@ async fn an_order_that_nobody_was_told_of_is_found_unless_one_was_cut_off() {
 }
 
 #[tokio::test]
-async fn orders_done_and_not_done_are_told_apart() {
+async fn finished_and_unfinished_orders_are_distinguished() {
     let violation = planted(
         "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now() WHERE id = 1",
     )
@@ -162,7 +162,7 @@ async fn orders_done_and_not_done_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_holds_keep_is_part_of_the_sums() {
+async fn held_units_are_part_of_the_sums() {
     let hold = "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at, status) \
                 VALUES (1, 2, 100, now() + interval '1 hour', 'active')";
     let violation = planted(hold).await;
@@ -189,7 +189,7 @@ async fn further_lines_are_part_of_the_sums() {
 }
 
 #[tokio::test]
-async fn a_key_that_leads_to_nothing_is_found() {
+async fn a_key_without_an_order_is_found() {
     let violation = planted(
         "INSERT INTO idempotency_keys (key, fingerprint, kind, result_id) \
          VALUES (gen_random_uuid(), 1, 'order', 1), (gen_random_uuid(), 1, 'order', 999)",
@@ -208,7 +208,7 @@ async fn a_break_in_the_ledger_is_found() {
 }
 
 #[tokio::test]
-async fn work_left_over_is_found_when_none_is_expected() {
+async fn unfinished_work_is_found_when_none_is_expected() {
     let mut fixture = fixture().await;
     let complete = "UPDATE orders SET status = 'completed', attempt = 1, processing_at = now(), \
                     finished_at = now()";
@@ -224,7 +224,7 @@ async fn work_left_over_is_found_when_none_is_expected() {
 }
 
 #[tokio::test]
-async fn without_a_log_it_says_what_it_could_not_check() {
+async fn without_a_log_it_reports_what_it_could_not_check() {
     let fixture = fixture().await;
     let found = audit(&fixture.url, None, Expectation::default()).await.unwrap();
     assert!(found.hold());

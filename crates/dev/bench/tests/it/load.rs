@@ -31,7 +31,7 @@ fn plan(group: ClientGroup) -> LoadPlan {
 }
 
 #[test]
-fn every_accepted_order_is_logged_once_whatever_the_pieces() {
+fn every_accepted_order_is_logged_once_however_answers_are_split() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         if number % 2 == 0 {
@@ -58,7 +58,7 @@ fn every_accepted_order_is_logged_once_whatever_the_pieces() {
 }
 
 #[test]
-fn an_order_cut_off_is_counted_and_the_connection_comes_back() {
+fn an_interrupted_order_is_counted_and_the_connection_is_reopened() {
     let _alone = MACHINE.blocking_lock();
     let server =
         start(
@@ -73,7 +73,7 @@ fn an_order_cut_off_is_counted_and_the_connection_comes_back() {
 }
 
 #[test]
-fn silence_is_given_up_in_bounded_time() {
+fn a_silent_server_times_out() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let started = Instant::now();
@@ -86,7 +86,7 @@ fn silence_is_given_up_in_bounded_time() {
 }
 
 #[test]
-fn refusals_are_told_apart_by_whether_they_say_when_to_come_again() {
+fn refusals_are_distinguished_by_retry_after() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         let retry_after = if number % 4 == 0 { "" } else { "retry-after: 1\r\n" };
@@ -103,7 +103,7 @@ fn refusals_are_told_apart_by_whether_they_say_when_to_come_again() {
 }
 
 #[test]
-fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
+fn an_open_loop_counts_a_stall_for_all_scheduled_requests() {
     const STALL: Duration = Duration::from_millis(500);
     let _alone = MACHINE.blocking_lock();
     let begun = Instant::now();
@@ -127,7 +127,7 @@ fn an_open_loop_counts_a_stall_for_all_who_would_have_come_in_it() {
 }
 
 #[test]
-fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
+fn requests_that_cannot_be_sent_in_time_are_dropped_and_counted() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|number| {
         // A slow server is the subject.
@@ -143,7 +143,7 @@ fn what_cannot_be_sent_in_time_is_given_up_and_counted() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_an_error() {
+fn an_unreachable_target_is_an_error() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let mut group = orders(&server, 1, Pace::Closed);

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_clean_refusal_is_one() {
+    fn only_a_clean_answer_counts_as_a_refusal() {
         let told = |status, retry_after, problem: &str| {
             let body = serde_json::json!({ "type": format!("/problems/{problem}") });
             Told::Answer { status, retry_after, body }

@@ -24,7 +24,7 @@ fn files(folder: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_it_loses_nothing_and_doubles_nothing() {
+async fn an_archive_run_killed_at_any_moment_neither_loses_nor_duplicates_orders() {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let clients = environment.clients(4);
     clients.more(400).await.unwrap();

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::waits::settled;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_taken_under_load_is_whole_and_goes_on() {
+async fn a_backup_taken_under_load_is_complete_and_usable() {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let clients = environment.clients(4);
     clients.more(100).await.unwrap();

@@ -28,7 +28,7 @@ fn both(answers: &[(i64, u16)]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_is_cancelled_or_comes_to_the_receiver_and_never_both() {
+async fn an_order_is_either_cancelled_or_sent_to_the_receiver() {
     let options =
         EnvironmentOptions { apis: 2, workers: 2, products: 1, ..EnvironmentOptions::default() };
     let environment = Environment::start(&options).await.unwrap();

@@ -146,7 +146,7 @@ async fn worker_killed_between_commit_and_acknowledgement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_worker_writes_no_result() {
+async fn a_worker_with_an_expired_lease_writes_no_result() {
     let environment = environment().await;
     environment.downstream.pause(true);
     let (_, id) = order(&environment).await.unwrap().unwrap();

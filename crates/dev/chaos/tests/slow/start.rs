@@ -270,7 +270,7 @@ async fn a_redis_without_streams() {
 
 /// As one whose access rules were made without the queue in mind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_lets_nobody_publish() {
+async fn a_redis_that_refuses_all_publishing() {
     let environment = Environment::open(RedisOptions::default()).await;
     environment.redis.command("ACL SETUSER default -xadd").await.unwrap();
     environment.migrated().await;

@@ -70,7 +70,7 @@ async fn written() -> (Environment, ClientsRecord) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_answered_on_every_route_is_there_and_each_kind_that_is_lost_is_named() {
+async fn answered_writes_of_every_route_exist_and_each_kind_of_loss_is_named() {
     let (environment, seen) = written().await;
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}\n{:#?}", seen.answers);

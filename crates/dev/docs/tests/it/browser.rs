@@ -52,7 +52,7 @@ async fn browser() -> (Client, Process, Port) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make test-swagger"]
-async fn each_operation_succeeds_as_swagger_ui_has_filled_it_in() {
+async fn each_operation_succeeds_as_swagger_ui_fills_it_in() {
     let stack = Stack::start().await;
     let (browser, _driver, _port) = browser().await;
     let (mut wrong, mut executed) = (Vec::new(), 0);

@@ -119,7 +119,7 @@ fn fault(call: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn each_command_and_flag_is_there() {
+fn each_command_and_flag_exists() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for document in documents().unwrap() {
@@ -137,7 +137,7 @@ fn each_command_and_flag_is_there() {
 }
 
 #[test]
-fn each_target_of_make_is_there() {
+fn each_make_target_exists() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
     let targets: BTreeSet<_> =
         makefile.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
@@ -166,7 +166,7 @@ fn each_target_of_make_is_there() {
 }
 
 #[test]
-fn a_wrong_call_is_noticed() {
+fn a_wrong_command_is_detected() {
     assert_eq!(fault(&["holdfast-api", "serve", "--http-addr=127.0.0.1:0"]), None);
     assert!(fault(&["holdfast-api", "sreve"]).is_some());
     assert!(fault(&["holdfast-api", "serve", "--no-such-flag"]).is_some());

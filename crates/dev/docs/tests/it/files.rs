@@ -17,7 +17,7 @@ const NOT_OURS: [&str; 2] = ["latest.json", "holdfast.sql"];
 const ENDINGS: [&str; 8] = [".rs", ".md", ".sql", ".yaml", ".toml", ".tpl", ".json", ".svg"];
 
 #[test]
-fn each_path_in_code_is_there() {
+fn each_path_in_code_exists() {
     let files = files().unwrap();
     let top: BTreeSet<_> =
         files.iter().map(|it| it.iter().next().unwrap().to_str().unwrap().to_owned()).collect();
@@ -69,7 +69,7 @@ fn anchors(document: &Document) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_link_leads_to_a_file_and_a_heading() {
+fn each_link_points_to_an_existing_heading() {
     let pages = pages();
     let mut wrong = Vec::new();
     let mut seen = 0;
@@ -97,7 +97,7 @@ fn each_link_leads_to_a_file_and_a_heading() {
 }
 
 #[test]
-fn each_script_and_crate_stands_in_a_document() {
+fn each_script_and_crate_is_mentioned_in_a_document() {
     let text: String = pages().into_iter().map(|page| page.text).collect();
     let mut wrong = Vec::new();
     for folder in ["crates", "crates/dev"] {
@@ -113,7 +113,7 @@ fn each_script_and_crate_stands_in_a_document() {
 }
 
 #[test]
-fn each_page_stands_in_the_table_of_contents() {
+fn each_page_is_in_the_table_of_contents() {
     let output = std::process::Command::new(root().join("scripts/docs")).arg("summary").output();
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");

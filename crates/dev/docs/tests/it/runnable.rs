@@ -104,7 +104,7 @@ async fn run(page: &Document, stack: &Stack) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runnable_blocks_run_as_they_stand() {
+async fn runnable_blocks_run_unchanged() {
     let mut seen = 0;
     for page in pages() {
         if page.blocks.iter().any(|block| block.info == INFO) {

@@ -72,7 +72,7 @@ fn case_file(name: &str) -> String {
 }
 
 #[test]
-fn promtool_finds_the_rules_right() {
+fn promtool_accepts_the_rules() {
     promtool(&["check", "rules", ALERTS].map(ToOwned::to_owned));
 }
 
@@ -100,7 +100,7 @@ fn each_alert_has_a_case_that_fires_and_one_that_does_not() {
 }
 
 #[test]
-fn each_alert_says_how_bad_it_is_and_what_it_is() {
+fn each_alert_has_a_severity_and_a_description() {
     for rule in rules().iter().filter(|rule| rule.alert.is_some()) {
         let severity = rule.labels.get("severity").map(String::as_str);
         assert!(matches!(severity, Some("critical" | "warning")), "{rule:?}");

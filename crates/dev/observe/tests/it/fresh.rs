@@ -14,7 +14,7 @@ fn rewrite() -> bool {
 }
 
 #[test]
-fn the_reference_of_the_metrics_is_fresh() {
+fn the_reference_of_the_metrics_is_up_to_date() {
     let processes: Vec<_> =
         exported::PROGRAMS.iter().map(|program| (*program, exported::table(program))).collect();
     let made = reference::render(&processes);
@@ -25,7 +25,7 @@ fn the_reference_of_the_metrics_is_fresh() {
 }
 
 #[test]
-fn the_dashboards_are_fresh_and_no_other_lies_beside_them() {
+fn the_dashboards_are_up_to_date_and_there_are_no_others() {
     let mut expected = Vec::new();
     for dashboard in dashboards::all() {
         let path = format!("{FOLDER}/{}.json", dashboard.uid);

@@ -46,7 +46,7 @@ fn has_exactly(object: &Value, fields: &[&str], where_: &str) {
 }
 
 #[test]
-fn each_dashboard_is_as_the_model_has_it() {
+fn each_dashboard_matches_grafanas_model() {
     for dashboard in dashboards::all() {
         let json = dashboard.json();
         has_exactly(&json, DASHBOARD, dashboard.uid);

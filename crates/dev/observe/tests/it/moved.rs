@@ -9,7 +9,7 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "holdfast_cache_dropped_total",
         "crates/cache/tests/it/outage.rs",
-        "what_is_too_much_for_a_hung_redis_is_dropped_and_counted",
+        "messages_beyond_the_limit_of_a_hung_redis_are_dropped_and_counted",
     ),
     (
         "holdfast_http_connections_evicted_total",
@@ -55,7 +55,7 @@ async fn not_moved(prometheus: &Prometheus) -> Vec<String> {
 }
 
 #[test]
-fn the_other_tests_are_there() {
+fn the_other_tests_exist() {
     for (name, file, test) in MOVED_ELSEWHERE {
         assert!(text(file).contains(&format!("fn {test}()")), "{name}: {test} is gone");
     }

@@ -18,7 +18,7 @@ const OF_OTHERS: &[&str] = &[
 ];
 
 #[test]
-fn each_metric_stands_on_a_panel_or_has_a_reason() {
+fn each_metric_is_on_a_panel_or_has_a_reason() {
     let on_panels: BTreeSet<_> = dashboards::all()
         .iter()
         .flat_map(|dashboard| dashboard.panels().flat_map(|panel| panel.queries.clone()))

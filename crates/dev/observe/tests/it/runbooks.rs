@@ -47,7 +47,7 @@ fn pages() -> Vec<(String, String)> {
 
 /// What stands in italics is the name of a dashboard, of a panel, or of a line in a panel.
 #[test]
-fn what_the_pages_point_to_on_dashboards_is_there() {
+fn panels_that_runbooks_mention_exist() {
     let mut known = BTreeSet::new();
     for dashboard in dashboards::all() {
         known.insert(dashboard.title.to_owned());

@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::{alerts, load, moved};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_panel_and_every_alert_has_what_it_asks_for() {
+async fn every_panel_and_every_alert_has_data() {
     let environment = Environment::open().await;
     let (_load, hot) = load::begin(&environment).await;
     load::lock_the_hot_product(&environment, hot).await;

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_together_with_what_to_type() {
+    fn a_missing_program_is_named_with_the_command_to_install_it() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("etcd"), "").unwrap();
         let missing = KubernetesAssets::find_in(&[folder.path()]).unwrap_err();

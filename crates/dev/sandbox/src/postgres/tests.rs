@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_port_taken_in_the_meantime_is_told_from_other_failures() {
+async fn a_port_taken_in_the_meantime_is_distinguished_from_other_failures() {
     let postgres = Postgres::prepare(PostgresOptions::default()).await.unwrap();
     let taken = std::net::TcpListener::bind(postgres.port.address()).unwrap();
     assert!(matches!(postgres.launch().await, Err(LaunchError::AddressInUse)));

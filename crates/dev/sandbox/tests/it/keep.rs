@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::command::Base;
 
 #[tokio::test]
-async fn postgres_goes_on_with_kept_data_even_after_a_crash() {
+async fn postgres_continues_with_kept_data_even_after_a_crash() {
     let base = Base::new();
     let options = || PostgresOptions {
         durable: true,
@@ -47,7 +47,7 @@ async fn data_of_another_version_is_left_alone_with_a_sentence() {
 }
 
 #[tokio::test]
-async fn redis_goes_on_with_kept_data() {
+async fn redis_continues_with_kept_data() {
     let base = Base::new();
     let options =
         || RedisOptions { keep: Keep::In(base.path().join("kept")), ..RedisOptions::default() };

@@ -30,7 +30,7 @@ fn a_disk_is_full_until_there_is_room_again() {
 }
 
 #[tokio::test]
-async fn a_clock_jumps_for_those_who_go_by_it_and_for_nobody_else() {
+async fn a_clock_jumps_only_for_selected_processes() {
     let clock = Clock::new().unwrap();
     let options = PostgresOptions { env: clock.env(), ..PostgresOptions::default() };
     let postgres = Postgres::start(options).await.unwrap();

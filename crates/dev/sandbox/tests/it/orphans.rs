@@ -69,7 +69,7 @@ fn stale_folders_are_swept_and_live_ones_are_not() {
 }
 
 #[test]
-fn a_sweep_ends_our_processes_and_no_others() {
+fn a_sweep_stops_only_our_processes() {
     let base = Base::new();
     let stale = base.path().join("runs/redis-1-0");
     fs::create_dir_all(&stale).unwrap();

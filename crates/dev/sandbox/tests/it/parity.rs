@@ -144,7 +144,7 @@ fn ports_are_the_same_everywhere() {
 }
 
 #[test]
-fn health_is_asked_for_in_the_same_way() {
+fn health_checks_are_the_same() {
     let health =
         [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")];
     let mut probed = 0;

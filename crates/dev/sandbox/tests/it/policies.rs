@@ -70,7 +70,7 @@ fn target(url: &str, default: u16) -> Target {
 }
 
 #[test]
-fn each_pod_reaches_what_it_is_told_to_connect_to() {
+fn each_pod_can_reach_the_servers_in_its_settings() {
     let mut seen = BTreeSet::new();
     for (way, objects) in renderings() {
         let policies = Policies::of(&objects);
@@ -116,7 +116,7 @@ fn each_pod_reaches_what_it_is_told_to_connect_to() {
 }
 
 #[test]
-fn each_pod_is_bound_by_policies_in_both_directions() {
+fn each_pod_has_policies_in_both_directions() {
     for (way, objects) in renderings() {
         let policies = Policies::of(&objects);
         for pod in objects.pods() {
@@ -127,7 +127,7 @@ fn each_pod_is_bound_by_policies_in_both_directions() {
 }
 
 #[test]
-fn the_servers_of_a_trial_are_reached_by_nobody_else() {
+fn the_servers_of_a_trial_cannot_be_reached_by_other_pods() {
     for (way, objects) in renderings() {
         let policies = Policies::of(&objects);
         let pods = objects.pods();

@@ -72,7 +72,7 @@ async fn a_crash_keeps_port_and_commits_and_loses_connections() {
 }
 
 #[tokio::test]
-async fn a_paused_server_hangs_and_goes_on() {
+async fn a_paused_server_hangs_and_continues() {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let mut connection = connect(&postgres.url()).await;
     postgres.pause().await.unwrap();
@@ -86,7 +86,7 @@ async fn a_paused_server_hangs_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_standby_follows_its_primary_and_takes_writes_when_it_is_promoted() {
+async fn a_standby_follows_its_primary_and_accepts_writes_after_promotion() {
     let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
     let standby = primary.standby().await.unwrap();
     connect(&primary.url()).await.execute("CREATE TABLE later (id int)").await.unwrap();

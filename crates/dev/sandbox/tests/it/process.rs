@@ -22,7 +22,7 @@ async fn started(base: &Base) -> Process {
 }
 
 #[tokio::test]
-async fn ends_in_order_when_asked_and_at_once_when_killed() {
+async fn a_process_stops_gracefully_when_asked_and_at_once_when_killed() {
     let base = Base::new();
     let process = started(&base).await;
     let status = process.stop(LIMIT).await.unwrap();
@@ -38,7 +38,7 @@ async fn ends_in_order_when_asked_and_at_once_when_killed() {
 }
 
 #[tokio::test]
-async fn one_that_is_paused_does_nothing_until_resumed() {
+async fn a_paused_process_does_nothing_until_resumed() {
     let base = Base::new();
     let process = started(&base).await;
     process.pause().unwrap();
@@ -49,7 +49,7 @@ async fn one_that_is_paused_does_nothing_until_resumed() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_become_ready_errs_with_its_log() {
+async fn a_process_that_does_not_become_ready_fails_with_its_log() {
     let base = Base::new();
     let address = Port::lease().unwrap().address();
     let options = servers(&base).ready(Ready::Tcp(address));

@@ -23,7 +23,7 @@ async fn says(from: &mut TcpStream, to: &mut TcpStream, word: &[u8; 4]) {
 }
 
 #[tokio::test]
-async fn a_half_closed_connection_is_heard_by_the_server_alone() {
+async fn a_half_closed_connection_is_seen_only_by_the_server() {
     let (proxy, mut client, mut server) = connected().await;
     says(&mut client, &mut server, b"ping").await;
     says(&mut server, &mut client, b"pong").await;

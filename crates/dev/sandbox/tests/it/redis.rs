@@ -23,7 +23,7 @@ async fn starts_empty_and_flushes() {
 }
 
 #[tokio::test]
-async fn a_paused_server_hangs_and_goes_on() {
+async fn a_paused_server_hangs_and_continues() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.pause().unwrap();
     let answer = tokio::time::timeout(Duration::from_millis(200), ask(&redis, "PING")).await;
@@ -45,7 +45,7 @@ async fn a_killed_server_refuses_and_comes_back_empty_on_its_port() {
 }
 
 #[tokio::test]
-async fn arguments_of_the_caller_win() {
+async fn arguments_of_the_caller_take_precedence() {
     let args = ["--maxmemory", "12mb"].map(str::to_owned).to_vec();
     let redis = Redis::start(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
     let answer = ask(&redis, "CONFIG GET maxmemory").await.unwrap();

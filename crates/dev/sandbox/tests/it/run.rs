@@ -164,7 +164,7 @@ async fn a_second_run_beside_the_first_finds_free_ports_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_it_prints_can_be_typed_in_another_terminal() {
+async fn the_printed_commands_work_in_another_terminal() {
     let base = Base::new();
     let run = running(&base);
     let (_, commands) = run.said.split_once("In another terminal:").unwrap();
@@ -188,7 +188,7 @@ async fn what_it_prints_can_be_typed_in_another_terminal() {
 }
 
 #[tokio::test]
-async fn a_worker_that_ends_is_told_and_ends_all() {
+async fn a_worker_that_stops_is_reported_and_stops_everything() {
     let base = Base::new();
     let run = running(&base);
     let folder = |name: &str| {
@@ -204,7 +204,7 @@ async fn a_worker_that_ends_is_told_and_ends_all() {
 }
 
 #[tokio::test]
-async fn a_run_after_a_killed_one_finds_nothing_in_its_way() {
+async fn a_run_after_a_killed_one_starts_normally() {
     let base = Base::new();
     let mut killed = running(&base);
     killed.child.kill().unwrap();
@@ -219,7 +219,7 @@ async fn a_run_after_a_killed_one_finds_nothing_in_its_way() {
 }
 
 #[tokio::test]
-async fn observed_it_is_scraped_by_a_prometheus_that_knows_the_alerts() {
+async fn with_observe_a_prometheus_with_the_alerts_scrapes_it() {
     let base = Base::new();
     let port = Port::lease().unwrap();
     let number = port.number().to_string();

@@ -87,7 +87,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_is_what_the_binaries_say() {
+fn the_page_matches_the_binaries() {
     let path = root().join("docs/settings.md");
     let page = page();
     if std::env::var_os("WRITE_DOCS").is_some() {
@@ -130,7 +130,7 @@ fn programs_and_chart_know_the_same_settings() {
 }
 
 #[test]
-fn a_misspelt_setting_stops_each_program() {
+fn a_misspelt_setting_prevents_the_start() {
     for program in PROGRAMS {
         let told = |name: &str, value: &str| {
             let binary = workspace_binary(program).unwrap();
@@ -148,7 +148,7 @@ fn a_misspelt_setting_stops_each_program() {
 }
 
 #[test]
-fn a_log_filter_that_matches_nothing_stops_each_program() {
+fn a_log_filter_that_matches_nothing_prevents_the_start() {
     for (program, command) in
         [("holdfast-api", "serve"), ("holdfast-worker", "run"), ("holdfast-operator", "run")]
     {
@@ -179,7 +179,7 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn whatever_names_a_setting_names_one_that_exists() {
+fn every_mentioned_setting_exists() {
     // What Kubernetes puts into pods by itself; and what the project's own scripts, tests and builds are
     // told, and no binary of the server.
     let is_service_link = |word: &str| {

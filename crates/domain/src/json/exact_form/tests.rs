@@ -7,7 +7,7 @@ fn form(text: &str) -> String {
 }
 
 #[test]
-fn what_means_the_same_has_one_form() {
+fn equal_values_have_the_same_form() {
     for same in [
         &[r#"{"a":1,"b":[true,null]}"#, " {\n\t\"b\" : [ true , null ] , \"a\" : 1 } "][..],
         &["1", "1.0", "1e0", "10E-1", "0.1e+1", "1.000e000", "1000e-3"],
@@ -31,7 +31,7 @@ fn what_means_the_same_has_one_form() {
 }
 
 #[test]
-fn what_means_something_else_has_another_form() {
+fn different_values_have_different_forms() {
     for others in [
         &["10000000000000001", "10000000000000002", "10000000000000000"][..],
         &[
@@ -59,7 +59,7 @@ fn what_means_something_else_has_another_form() {
 }
 
 #[test]
-fn what_is_too_deep_or_no_json_has_no_form() {
+fn deep_nesting_and_invalid_json_have_no_form() {
     assert!(exact_form(&format!("{}{}", "[".repeat(64), "]".repeat(64))).is_ok());
     for text in [&*format!("{}{}", "[".repeat(65), "]".repeat(65)), "", "{", "01", "[1,]"] {
         assert!(exact_form(text).is_err(), "{text}");
@@ -98,7 +98,7 @@ fn units((negative, digits, power): &(bool, String, i32)) -> String {
 
 proptest! {
     #[test]
-    fn a_number_has_one_form_however_it_is_written(
+    fn a_number_has_one_form_in_every_notation(
         number in decimal(), moved in 0..40_usize, zeros in 0..5_usize,
     ) {
         prop_assert_eq!(form(&written(&number, moved, zeros)), form(&written(&number, 0, 0)));
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn texts_and_names_have_one_form_whether_or_not_they_are_escaped(
+    fn escaped_and_plain_strings_have_the_same_form(
         name in "[a-zü😀\"]{0,9}", text in ".{0,12}",
     ) {
         let escaped = |text: &str| -> String {

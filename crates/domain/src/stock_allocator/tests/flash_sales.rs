@@ -14,7 +14,7 @@ fn selling(selling: Selling) -> StockAllocator {
 }
 
 #[test]
-fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
+fn each_customer_gets_units_up_to_the_limit() {
     let mut allocator = limited(3);
     let (ann, bob) = (customer("ann"), customer("bob"));
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
@@ -38,7 +38,7 @@ fn a_customer_gets_what_the_limit_allows_and_others_get_theirs() {
 }
 
 #[test]
-fn an_order_that_is_refused_as_a_whole_leaves_the_customer_what_was_left() {
+fn a_refused_order_does_not_use_up_the_customers_limit() {
     let mut allocator = limited(2);
     let ann = customer("ann");
     let both = [line(1, 2), line(2, 1)];
@@ -47,7 +47,7 @@ fn an_order_that_is_refused_as_a_whole_leaves_the_customer_what_was_left() {
 }
 
 #[test]
-fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
+fn outside_the_sale_only_held_units_are_sold() {
     let start = jiff::Timestamp::UNIX_EPOCH;
     let not_open = |starts_at| Shortfall::SaleNotOpen { product_id: ProductId(1), starts_at };
     for (state, shortfall) in [
@@ -74,7 +74,7 @@ fn nothing_is_sold_before_the_sale_nor_after_it_but_what_is_kept() {
 }
 
 #[test]
-fn what_is_held_counts_once_and_what_is_let_go_of_does_not() {
+fn held_units_count_once_and_released_units_do_not_count() {
     let mut allocator = limited(3);
     let ann = customer("ann");
     let held = hold_for(&mut allocator, 1, Some("ann"), 2);
@@ -95,7 +95,7 @@ fn what_is_held_counts_once_and_what_is_let_go_of_does_not() {
 }
 
 #[test]
-fn a_hold_of_more_than_the_limit_gives_no_more_than_the_limit() {
+fn an_order_from_a_larger_hold_does_not_exceed_the_limit() {
     let mut allocator = limited(3);
     let [first, second, nobodys] = [(1, Some("ann")), (2, Some("ann")), (3, None)]
         .map(|(id, name)| hold_for(&mut allocator, id, name, 2));

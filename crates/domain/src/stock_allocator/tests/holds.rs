@@ -18,7 +18,7 @@ fn a_hold_is_used_once_and_at_its_own_price() {
 }
 
 #[test]
-fn a_released_or_expired_hold_is_in_stock_again() {
+fn a_released_or_expired_hold_returns_its_units() {
     let mut allocator = allocator(&[(1, true)]);
     with_hold(&mut allocator, 1, 1, 3);
     with_hold(&mut allocator, 2, 1, 4);
@@ -36,7 +36,7 @@ fn a_released_or_expired_hold_is_in_stock_again() {
 }
 
 #[test]
-fn an_order_from_a_hold_is_that_of_the_holds_customer() {
+fn an_order_from_a_hold_belongs_to_the_holds_customer() {
     let mut allocator = allocator(&[(10, true)]);
     let (ann, bob) = (customer("ann"), customer("bob"));
     let [of_ann, of_bob, of_nobody, other] =

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_large_order_that_is_refused_leaves_the_rest_to_a_smaller_one() {
+fn after_a_large_order_is_refused_a_smaller_one_is_accepted() {
     let mut allocator = allocator(&[(5, true)]);
     let left = |units| Err(Shortfall::NotEnough { product_id: ProductId(1), left: stock(units) });
     assert_eq!(prices(allocator.order(&[line(1, 3)], None)), Ok(vec![100]));
@@ -34,7 +34,7 @@ fn an_order_of_several_lines_gets_all_or_nothing() {
 }
 
 #[test]
-fn what_is_not_on_sale_is_unknown() {
+fn a_product_that_is_not_on_sale_is_unknown() {
     let mut allocator = allocator(&[(5, false)]);
     for id in [1, 2] {
         let unknown = Err(Shortfall::UnknownProduct(ProductId(id)));
@@ -45,7 +45,7 @@ fn what_is_not_on_sale_is_unknown() {
 }
 
 #[test]
-fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
+fn an_order_is_cancelled_once_and_only_from_its_expected_state() {
     let mut allocator = allocator(&[(0, true)]);
     allocator.add_order(OrderId(1), untouched(OrderStatus::Pending));
     allocator.add_order(OrderId(2), untouched(OrderStatus::Processing));
@@ -61,7 +61,7 @@ fn an_order_is_cancelled_once_and_only_from_where_it_was_seen() {
 }
 
 #[test]
-fn an_order_that_may_be_fulfilled_is_cancelled_only_by_a_settlement() {
+fn an_order_that_may_be_fulfilled_is_cancelled_only_by_an_operator() {
     let mut allocator = allocator(&[(0, true)]);
     for (id, status) in [(1, OrderStatus::Pending), (2, OrderStatus::Failed)] {
         allocator.add_order(OrderId(id), LockedOrder { status, may_be_fulfilled: true });
@@ -76,7 +76,7 @@ fn an_order_that_may_be_fulfilled_is_cancelled_only_by_a_settlement() {
 }
 
 #[test]
-fn what_the_shop_cannot_hold_does_not_come_back() {
+fn units_beyond_the_stock_limit_are_not_returned() {
     let mut allocator = allocator(&[(crate::MAX_STOCK, true)]);
     allocator.add_order(OrderId(1), untouched(OrderStatus::Pending));
     let cancelled = allocator.cancel(OrderId(1), OrderStatus::Pending, false, &[line(1, 1)]);
@@ -85,7 +85,7 @@ fn what_the_shop_cannot_hold_does_not_come_back() {
 }
 
 #[test]
-fn at_another_price_than_the_customer_was_told_nothing_is_taken() {
+fn nothing_is_taken_at_another_price_than_expected() {
     let mut allocator = allocator(&[(5, true), (5, true)]);
     let kept = with_hold(&mut allocator, 9, 1, 3);
     let price = |minor| Some(Money::from_minor(minor).unwrap());

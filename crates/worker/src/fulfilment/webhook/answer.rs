@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_mean_what_the_table_says() {
+    fn statuses_are_interpreted_as_documented() {
         for status in [200, 201, 202, 204, 299] {
             assert_eq!(judged(status, &[]), (ReceiverCondition::Up, Ok(())), "{status}");
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_says_that_the_order_was_not_taken() {
+    fn only_a_refusal_means_that_the_order_was_not_accepted() {
         for status in 100..=999 {
             let refused = (400..500).contains(&status) && ![408, 409, 425].contains(&status);
             let taken = taken(StatusCode::from_u16(status).unwrap());
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_was_answered() {
+    fn a_failure_contains_the_answer() {
         let reason = |status, headers: &[_]| judged(status, headers).1.unwrap_err().to_string();
         assert_eq!(reason(500, &[]), "the receiver answered 500 Internal Server Error: so sorry");
         assert_eq!(

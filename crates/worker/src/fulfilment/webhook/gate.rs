@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn its_room_is_its_free_capacity() {
+    async fn the_gate_admits_its_free_capacity() {
         let gate = gate();
         let mut inside: Vec<_> = (0..10).map(|_| gate.enter()).collect();
         let full = tokio::time::timeout(Duration::from_secs(9), gate.room()).await;
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn consecutive_failures_pause_it_and_one_answer_opens_it() {
+    async fn consecutive_failures_close_the_gate_and_one_answer_opens_it() {
         let gate = gate();
         for _ in 0..20 {
             (1..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn probing_it_lets_one_order_through_at_a_time() {
+    async fn probing_sends_one_order_at_a_time() {
         let gate = gate();
         (0..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
         paused_for(&gate).await;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_pauses_it_at_once_for_that_long() {
+    async fn retry_after_closes_the_gate_for_that_time() {
         let gate = gate();
         let after = Duration::from_secs(20);
         gate.record(ReceiverCondition::Down(Some(after)), Instant::now(), String::new);

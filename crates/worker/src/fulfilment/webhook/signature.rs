@@ -78,7 +78,7 @@ mod tests {
     const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
     #[test]
-    fn the_example_of_the_specification_is_signed_alike() {
+    fn the_example_of_the_specification_has_the_same_signature() {
         let secrets: Secrets = SECRET.parse().unwrap();
         assert_eq!(
             secrets.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn an_invalid_secret_is_refused() {
         let short = format!("whsec_{}", BASE64_STANDARD.encode([7; 23]));
         let long = format!("whsec_{}", BASE64_STANDARD.encode([7; 65]));
         let many = [SECRET; 6].join(" ");

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_the_public_addresses_are_left_and_at_least_one() {
+    fn only_public_addresses_of_a_name_are_used_and_there_must_be_one() {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
         let mixed = vec![address("10.0.0.1"), address("1.1.1.1"), address("::1")];
         assert_eq!(permitted("h", mixed.clone(), false).unwrap(), [address("1.1.1.1")]);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_in_disguise_is_seen_through() {
+    async fn private_addresses_in_ipv6_notation_are_recognized() {
         use tower::Service as _;
 
         // The system's resolver reads these as 127.0.0.1.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_checked_when_they_are_read() {
+    fn targets_are_checked_when_they_are_parsed() {
         for good in ["https://h", "http://h:80/a?token=1", "https://[::1]:9/x", "https://1.2.3.4/"]
         {
             assert!(good.parse::<ReceiverUrl>().is_ok(), "{good}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn private_targets_are_refused_at_the_start_where_they_can_be_seen() {
+    fn literal_private_addresses_are_refused_at_the_start() {
         let check = |text: &str| text.parse::<ReceiverUrl>().unwrap().check_public();
         for good in ["https://shop.example/x", "https://1.1.1.1/", "https://localhost/"] {
             assert!(check(good).is_ok(), "{good}");

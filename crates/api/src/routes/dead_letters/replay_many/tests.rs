@@ -9,7 +9,7 @@ fn read(body: &str) -> Result<Which, Vec<String>> {
 }
 
 #[test]
-fn what_is_replayed_must_be_said() {
+fn a_replay_needs_ids_or_a_filter() {
     for (body, wrong) in [
         ("{}", vec!["by", "ids"]),
         (r#"{"by":"a","limit":7}"#, vec!["ids"]),
@@ -35,7 +35,7 @@ fn what_is_replayed_must_be_said() {
 }
 
 #[test]
-fn ids_are_taken_once_and_filters_have_bounds() {
+fn ids_are_deduplicated_and_filters_are_validated() {
     let Which::Ids(ids) = read(r#"{"by":"a","ids":[3,1,3]}"#).unwrap() else { panic!("not ids") };
     assert_eq!(ids, [OrderId(1), OrderId(3)]);
     let nulls = r#"{"by":"a","ids":[2],"product_id":null,"failed_since":null,"failed_before":null,"all":null,

@@ -45,7 +45,7 @@ fn an_id_that_no_product_can_have_is_unknown() {
 }
 
 #[test]
-fn lines_keep_their_order_and_the_same_product_is_put_together() {
+fn lines_keep_their_order_and_lines_of_one_product_are_merged() {
     assert_eq!(lines(r#"{"product_id":3,"quantity":2}"#), [(3, 2, None)]);
     let item = |id, quantity| format!(r#"{{"product_id":{id},"quantity":{quantity}}}"#);
     let items = |items: &[String]| format!(r#"{{"items":[{}]}}"#, items.join(","));
@@ -62,7 +62,7 @@ fn lines_keep_their_order_and_the_same_product_is_put_together() {
 }
 
 #[test]
-fn null_is_as_good_as_nothing() {
+fn null_counts_as_absent() {
     let one = r#"{"product_id":3,"quantity":2,"items":null,"hold_id":null,"expected_price":null,
         "customer_ref":null,"metadata":null}"#;
     assert_eq!(lines(one), [(3, 2, None)]);
@@ -76,7 +76,7 @@ fn null_is_as_good_as_nothing() {
 }
 
 #[test]
-fn a_hold_keeps_a_line_of_its_own() {
+fn a_hold_has_its_own_line() {
     let items =
         r#"{"items":[{"product_id":3,"quantity":2,"hold_id":9},{"product_id":3,"quantity":1}]}"#;
     assert_eq!(lines(items), [(3, 2, Some(9)), (3, 1, None)]);
@@ -86,7 +86,7 @@ fn a_hold_keeps_a_line_of_its_own() {
 }
 
 #[test]
-fn customer_and_metadata_are_bounded() {
+fn customer_and_metadata_have_size_limits() {
     let with =
         |name: &str, value: &str| format!(r#"{{"product_id":3,"quantity":2,"{name}":{value}}}"#);
     let long = |length: usize| format!("\"{}\"", "ü".repeat(length));

@@ -83,7 +83,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_table_of_the_security_page_is_what_the_policies_allow() {
+fn the_table_of_the_security_page_matches_the_policies() {
     let path = root().join("docs/security.md");
     let page = fs::read_to_string(&path).unwrap();
     let (head, rest) = page.split_once(BEGINS).unwrap();

@@ -197,7 +197,7 @@ fn document(tree: &str) {
 }
 
 #[tokio::test]
-async fn the_trace_of_a_read_says_which_tier_answered() {
+async fn the_trace_of_a_read_names_the_tier_that_answered() {
     let environment = Environment::open().await;
     let product = environment.product().await;
     let path = format!("/products/{product}");
