@@ -28,7 +28,7 @@ pub(crate) struct Admitted {
 }
 
 /// How a batch ended that the database took.
-enum Ended {
+enum BatchEnd {
     Committed,
     /// It had nothing to write.
     Empty,
@@ -58,18 +58,18 @@ impl<P: ProductEntry> Runner<P> {
                 requests.extend(unserved);
                 return Err((requests, error));
             }
-            Ok(Ended::Committed) => {
+            Ok(BatchEnd::Committed) => {
                 times.tell(&requests, None);
                 self.answer(requests);
                 return Ok(Admitted { committed: true, unserved });
             }
-            Ok(Ended::Empty) => {
+            Ok(BatchEnd::Empty) => {
                 times.tell(&requests, None);
                 let repeats = requests.extract_if(.., |request| !request.is_refused()).collect();
                 self.answer(requests);
                 self.answer_repeats(repeats, false).await;
             }
-            Ok(Ended::Refused(refusal)) => {
+            Ok(BatchEnd::Refused(refusal)) => {
                 times.tell(&requests, Some(refusal.reason()));
                 for request in requests {
                     request.refuse(refusal);
@@ -124,7 +124,7 @@ impl<P: ProductEntry> Runner<P> {
         holds: Vec<EndedHold>,
         locked: Instant,
         times: &mut BatchTimes,
-    ) -> Result<Ended, StoreError> {
+    ) -> Result<BatchEnd, StoreError> {
         let mut records = records(requests, holds);
         // The records say whether there is anything to keep, not the stock: a release and a hold of the same
         // size leave the stock as it was, and both are to be written.
@@ -132,7 +132,7 @@ impl<P: ProductEntry> Runner<P> {
             if let Err(error) = batch.release().await {
                 tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
             }
-            return Ok(Ended::Empty);
+            return Ok(BatchEnd::Empty);
         }
         let is_expired = |hold: &&EndedHold| hold.status == HoldStatus::Expired;
         let expired = records.ended.iter().filter(is_expired).count();
@@ -166,12 +166,12 @@ impl<P: ProductEntry> Runner<P> {
             if refusal != Refusal::OutcomeUnknown {
                 guard.aborted();
             }
-            return Ok(Ended::Refused(refusal));
+            return Ok(BatchEnd::Refused(refusal));
         }
         self.metrics.hottest(changes);
         self.tell_cache(guard, changes);
         self.metrics.holds_expired.inc_by(expired as u64);
-        Ok(Ended::Committed)
+        Ok(BatchEnd::Committed)
     }
 
     /// Tells the cache the stock of the products that are sold. Units that come back to a retired product must not bring

@@ -33,7 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     charts::{Chart, Rendered},
-    history::History,
+    history::ConsoleHistory,
     system::System,
 };
 
@@ -47,9 +47,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Console(Arc<ConsoleParts>);
 
 struct ConsoleParts {
-    replica: Replica,
+    replica: ConsoleReplica,
     readiness: Readiness,
-    history: Arc<Mutex<History>>,
+    history: Arc<Mutex<ConsoleHistory>>,
     system: System,
     rendered: Mutex<Rendered>,
     _sampling: AbortOnDropHandle<()>,
@@ -57,13 +57,13 @@ struct ConsoleParts {
 
 /// The process that the numbers are from.
 #[derive(Clone, Debug)]
-struct Replica {
+struct ConsoleReplica {
     /// The host name, which is the name of the pod in Kubernetes.
     name: String,
     started_at: Timestamp,
 }
 
-impl Replica {
+impl ConsoleReplica {
     fn this() -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = match host.trim() {
@@ -84,11 +84,11 @@ impl Console {
         queue: Queue,
         readiness: Readiness,
     ) -> Self {
-        let history = Arc::new(Mutex::new(History::default()));
+        let history = Arc::new(Mutex::new(ConsoleHistory::default()));
         let system = System::follow(store, queue);
         let sampling = sample(metrics, Arc::clone(&history), system.clone());
         Self(Arc::new(ConsoleParts {
-            replica: Replica::this(),
+            replica: ConsoleReplica::this(),
             readiness,
             history,
             system,
@@ -116,7 +116,11 @@ impl Console {
 }
 
 /// Reads the metrics periodically.
-async fn sample(metrics: Arc<AdmissionMetrics>, history: Arc<Mutex<History>>, system: System) {
+async fn sample(
+    metrics: Arc<AdmissionMetrics>,
+    history: Arc<Mutex<ConsoleHistory>>,
+    system: System,
+) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    type Key = (String, i64);
+    type TestPosition = (String, i64);
 
     fn scope() -> CursorScope {
         CursorScope::new("products").filter(Some("lamp")).filter(None::<&str>)
@@ -279,7 +279,7 @@ mod tests {
         ] {
             assert!(other.position::<i64>(&cursor).is_err(), "{other:?}");
         }
-        assert!(scope().position::<Key>(&cursor).is_err(), "another kind of position");
+        assert!(scope().position::<TestPosition>(&cursor).is_err(), "another kind of position");
     }
 
     #[test]
@@ -309,13 +309,13 @@ mod tests {
         fn a_cursor_leads_back_to_its_position(name in "[^\0]{0,200}", id in 0..=NUMBER_MAX) {
             let cursor = scope().cursor(&(name.clone(), id));
             prop_assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-            prop_assert_eq!(scope().position::<Key>(&cursor), Ok((name, id)));
+            prop_assert_eq!(scope().position::<TestPosition>(&cursor), Ok((name, id)));
         }
 
         #[test]
         fn any_other_text_is_refused(text in "[A-Za-z0-9_-]{0,80}|.{0,40}") {
             prop_assert!(scope().position::<i64>(&text).is_err());
-            prop_assert!(scope().position::<Key>(&text).is_err());
+            prop_assert!(scope().position::<TestPosition>(&text).is_err());
         }
 
         #[test]

@@ -16,9 +16,9 @@ use utoipa_swagger_ui::{Config, SwaggerFile};
 use crate::{
     encode::encode,
     endpoint::Surface,
-    http::PublicBase,
     openapi::document,
     problem::{Problem, ProblemKind},
+    public_base::PublicBase,
 };
 
 /// The server address in the document if the public URL is unknown: the folder of the document.

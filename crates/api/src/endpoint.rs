@@ -24,7 +24,11 @@ pub(crate) use answer_schema::answer_schema;
 pub use signature::{Answer, Argument, Description, Signature};
 
 pub use crate::access::Access;
-use crate::{access::Scope, app::App, http::unknown_parameter, problem::ProblemKind};
+use crate::{
+    access::Scope,
+    app::App,
+    problem::{FieldError, ProblemKind},
+};
 
 /// The declaration of an endpoint.
 #[derive(Clone, Debug)]
@@ -181,7 +185,7 @@ impl Endpoint {
         H::describe(&mut description);
         // Each endpoint refuses unknown parameters.
         if description.wrong.is_empty() {
-            description.may_be_wrong(unknown_parameter("colour".to_owned(), &[]));
+            description.may_be_wrong(FieldError::unknown_parameter("colour".to_owned(), &[]));
         }
         // Each method of an endpoint has a filter.
         let filter = MethodFilter::try_from(self.method.clone()).unwrap_or(MethodFilter::GET);

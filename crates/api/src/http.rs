@@ -12,7 +12,6 @@
 //! | `expected` | refuses parameters and bodies that the endpoint does not have |
 //! | `own_site` | refuses web pages of other sites if requests need no key |
 //! | `cors` | the rules for web pages of other origins |
-//! | `public_base` | the URL of the API for its clients |
 //! | `protection` | security headers for browsers |
 //! | `route` | the route of a path, and the access that it needs |
 //! | `metrics` | requests by route, method and status |
@@ -30,22 +29,19 @@ mod open_connections;
 mod open_files;
 mod own_site;
 mod protection;
-mod public_base;
 mod request_id;
 mod request_trace;
 mod route;
 mod service;
 
-pub use client::{Client, ClientAddresses, Proxies};
+pub use client::{ClientAddresses, Peer, Proxies};
 pub use connection::Patience;
 pub(crate) use connection::read_request;
 pub use cors::cors;
-pub(crate) use expected::unknown as unknown_parameter;
 pub use listener::{ConnectionLimits, Listener};
 pub use metrics::HttpMetrics;
 pub use open_files::{Fit, TooFewFiles, fit_connections};
 pub use own_site::{HostName, OwnSite};
-pub use public_base::PublicBase;
 pub use request_id::{RequestId, RequestIds};
 pub use route::Route;
 pub use service::{Service, ServiceSettings};

@@ -33,6 +33,7 @@ pub mod orders;
 pub mod page_memory;
 pub mod problem;
 pub mod products;
+pub mod public_base;
 pub mod request;
 mod router;
 pub mod routes;

@@ -38,6 +38,15 @@ impl FieldError {
     pub fn new(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), detail: detail.into() }
     }
+
+    /// The error for an unknown query parameter. `known` are the parameters of the operation.
+    pub fn unknown_parameter(name: String, known: &[String]) -> Self {
+        let known = match known {
+            [] => "it has none".to_owned(),
+            known => format!("the parameters are {}", known.join(", ")),
+        };
+        Self::new(name, format!("is not a parameter of this operation; {known}"))
+    }
 }
 
 /// An error of a request.

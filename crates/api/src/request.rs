@@ -154,8 +154,8 @@ fn object(
 
 impl FormDescription {
     fn schema(&self, fields: &[FieldDescription]) -> RefOr<Schema> {
-        type Fields<'f> = Vec<&'f FieldDescription>;
-        let (others, fields): (Fields<'_>, Fields<'_>) =
+        type FieldList<'f> = Vec<&'f FieldDescription>;
+        let (others, fields): (FieldList<'_>, FieldList<'_>) =
             fields.iter().partition(|field| self.without.contains(&field.name));
         let others = others.into_iter().filter(|_| self.needs.is_empty());
         let others = others.map(|field| FieldDescription {

@@ -11,7 +11,7 @@ mod exact_form;
 
 use serde::Deserialize;
 
-pub use exact_form::exact_form;
+pub use exact_form::{JsonMembers, exact_form};
 
 /// How deep arrays and objects may be nested, the outermost one included.
 pub const JSON_DEPTH_MAX: usize = 64;

@@ -7,7 +7,7 @@ use crate::{
     CustomerLimit, CustomerRef, HoldId, HoldStatus, Money, OrderId, OrderStatus, ProductId,
     Quantity, RequestedLine, Selling,
 };
-use locked_rows::{LockedRows, ProductState};
+use locked_rows::{BatchRows, ProductState};
 pub use types::{
     AllocatedLine, AllocatedLines, AllocatedOrder, Available, CustomerTotals, HeldUnits,
     LockedOrder, ProductChange, Shortfall,
@@ -25,7 +25,7 @@ pub use types::{
 /// - what is ordered from a hold must fit beside what they have ordered. It counts once: no longer as
 ///   held. So a hold from before the sale, or from before the limit was lowered, gives no more than the limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StockAllocator(LockedRows);
+pub struct StockAllocator(BatchRows);
 
 /// What the batch has locked.
 impl StockAllocator {
@@ -214,8 +214,8 @@ impl StockAllocator {
     }
 }
 
-/// Parts of requests. Each may leave something half done when it fails: [`LockedRows::whole`] takes it back.
-impl LockedRows {
+/// Parts of requests. Each may leave something half done when it fails: [`BatchRows::whole`] takes it back.
+impl BatchRows {
     /// The customer of the holds of an order that names no customer.
     fn customer_of_holds(
         &self,

@@ -21,7 +21,7 @@ pub struct Delivery {
 /// An entry of the stream: its id and its fields.
 pub type StreamEntry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 /// The answer of `XREADGROUP`: streams and their entries.
-type Read = Option<Vec<(String, Vec<StreamEntry>)>>;
+type ReadReply = Option<Vec<(String, Vec<StreamEntry>)>>;
 
 impl Delivery {
     /// When it was published, by Redis's clock.
@@ -137,7 +137,7 @@ impl Consumer {
         read.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(max).arg("BLOCK");
         // 0 would block for ever.
         read.arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(STREAM).arg(">");
-        let streams: Read =
+        let streams: ReadReply =
             match tokio::time::timeout(patience, read.query_async(&mut connection)).await {
                 Ok(answer) => answer?,
                 Err(_elapsed) => return Err(QueueError::Timeout),

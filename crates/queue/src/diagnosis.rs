@@ -6,7 +6,7 @@ use crate::{Queue, QueueError};
 
 /// What Redis says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnosis {
+pub struct RedisDiagnosis {
     /// The version, such as 7.0.15.
     pub version: String,
     /// `master` or `slave`.
@@ -28,19 +28,19 @@ impl Queue {
     ///
     /// # Errors
     /// It cannot be reached, refuses the command, or does not answer in time.
-    pub async fn diagnose(&self) -> Result<Diagnosis, QueueError> {
+    pub async fn diagnose(&self) -> Result<RedisDiagnosis, QueueError> {
         let mut connection = self.connection.get();
         let text: String = redis::cmd("INFO").query_async(&mut connection).await?;
         Ok(read(&text))
     }
 }
 
-fn read(info: &str) -> Diagnosis {
+fn read(info: &str) -> RedisDiagnosis {
     let fields: HashMap<&str, &str> =
         info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
     let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
     let number = |name: &str| text(name).parse().unwrap_or(0);
-    Diagnosis {
+    RedisDiagnosis {
         version: text("redis_version"),
         role: text("role"),
         eviction: text("maxmemory_policy"),
@@ -59,7 +59,7 @@ mod tests {
     fn the_answer_of_redis_is_read() {
         let info = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nused_memory:1\r\nmaxmemory:2\r\n\
             maxmemory_policy:allkeys-lru\r\naof_enabled:0\r\nrdb_last_bgsave_status:ok\r\nrole:master\r\n";
-        let expected = Diagnosis {
+        let expected = RedisDiagnosis {
             version: "7.0.15".to_owned(),
             role: "master".to_owned(),
             eviction: "allkeys-lru".to_owned(),

@@ -62,7 +62,7 @@ mod workers;
 
 pub use consumer::{Consumer, Delivery, StreamEntry};
 pub use depth::Depth;
-pub use diagnosis::Diagnosis;
+pub use diagnosis::RedisDiagnosis;
 pub use error::QueueError;
 pub use loss::Loss;
 pub use queue::{Job, Queue, QueueSettings};

@@ -29,16 +29,12 @@ use tokio::time::sleep;
 use crate::{
     connections::{Session, StatementItem, Transaction, executor, permit},
     error::{ChangeError, StoreError, Unanswered, is_lock_timeout, is_read_only},
-    locked_rows::{ChangedRow, Turn, Waits},
+    locked_rows::{ChangedRow, Turn, WhenLocked},
     store::Store,
 };
 
 /// The longest wait of a try that is not to wait, where the statement cannot skip locked rows.
 const NO_WAIT: Duration = Duration::from_millis(5);
-
-/// How long a statement outside of a transaction waits in the database for a lock before it is tried again: for the
-/// lock of a whole table, since most statements skip locked rows.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 /// The pauses between two tries.
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -80,10 +76,10 @@ impl Store {
     }
 
     /// How long the statements of a try wait for locks in the database.
-    pub(crate) fn wait_in_database(&self, waits: Waits) -> Duration {
+    pub(crate) fn wait_in_database(&self, waits: WhenLocked) -> Duration {
         match waits {
-            Waits::No => NO_WAIT.min(self.settings.lock_timeout),
-            Waits::HandOver => self.hand_over.wait(self.settings.lock_timeout),
+            WhenLocked::No => NO_WAIT.min(self.settings.lock_timeout),
+            WhenLocked::HandOver => self.hand_over.wait(self.settings.lock_timeout),
         }
     }
 

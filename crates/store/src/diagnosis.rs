@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the database says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnosis {
+pub struct PostgresDiagnosis {
     /// The version, such as 150018 for 15.18.
     pub version: i32,
     /// Whether new sessions may not write.
@@ -35,7 +35,7 @@ pub struct Diagnosis {
     pub may_create: bool,
 }
 
-type Row = (i32, bool, i32, i64, i64, Vec<String>, bool);
+type DiagnosisRow = (i32, bool, i32, i64, i64, Vec<String>, bool);
 
 const QUESTION: &str = r"
     SELECT
@@ -66,12 +66,12 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be reached, or does not answer in ten seconds.
-    pub async fn diagnose(&self) -> Result<Diagnosis, StoreError> {
+    pub async fn diagnose(&self) -> Result<PostgresDiagnosis, StoreError> {
         let asking = async {
             let servers = self.settings.connect.clone().application_name("holdfast-doctor");
             let mut connection: PgConnection = connect_alone(&servers, LIMIT).await?;
             let asked = Instant::now();
-            let row: Row = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
+            let row: DiagnosisRow = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
             let middle = Timestamp::now() - asked.elapsed() / 2;
             let lacking = lacking(&mut connection).await?;
             // What matters has been said.
@@ -87,7 +87,7 @@ impl Store {
             lacking,
         ) = answer?;
         let ahead = clock.saturating_sub(ours.as_microsecond());
-        Ok(Diagnosis {
+        Ok(PostgresDiagnosis {
             version,
             read_only,
             connections_max,

@@ -63,7 +63,7 @@ pub use admission::{
 pub use api_keys::{ApiKey, ApiKeyRecord, LIVE_KEYS_MAX};
 pub use archive::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, Cutoff, CutoffReason, OldOrder};
 pub use dead_letters::{Attribution, DeadLetterFilter, DeadLetterPage, Replayed};
-pub use diagnosis::Diagnosis;
+pub use diagnosis::PostgresDiagnosis;
 pub use error::StoreError;
 pub use holds::{HoldPage, NextExpiry};
 pub use idempotency::{IdempotencyKey, KeyedResult, ResultKind};

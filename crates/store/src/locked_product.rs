@@ -15,7 +15,7 @@ use crate::{
     hand_over::HAND_OVER_MIN,
     idempotency::{IdempotencyKey, ResultKind},
     ledger::{LedgerRow, ledger_columns},
-    locked_rows::{ChangedRow, Tried, Turn, Waits},
+    locked_rows::{ChangedRow, Tried, Turn, WhenLocked},
     locks::{lock_one, wait_at_most},
     products::ProductRow,
     sql::checked,
@@ -60,17 +60,17 @@ impl Store {
     async fn try_lock_product(
         &self,
         id: ProductId,
-        waits: Waits,
+        waits: WhenLocked,
     ) -> Result<Tried<Option<(Transaction, Product, i64)>>, StoreError> {
         let wait = match waits {
             // Locked rows are skipped.
-            Waits::No => TABLE_WAIT,
-            Waits::HandOver => self.wait_in_database(waits),
+            WhenLocked::No => TABLE_WAIT,
+            WhenLocked::HandOver => self.wait_in_database(waits),
         };
         let mut transaction = self.begin_change(wait).await?;
         match lock_one(&mut transaction, id, waits).await? {
             Tried::Done(Some((product, held))) => {
-                if waits == Waits::HandOver {
+                if waits == WhenLocked::HandOver {
                     wait_at_most(&mut transaction, TABLE_WAIT).await?;
                 }
                 Ok(Tried::Done(Some((transaction, product, held))))

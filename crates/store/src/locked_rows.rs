@@ -57,7 +57,7 @@ pub(crate) enum ChangedRow {
 
 /// What a try does about a locked row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waits {
+pub(crate) enum WhenLocked {
     /// Nothing: it comes back as [`Tried::Locked`].
     No,
     /// Waits for as long as a batch needs.
@@ -200,8 +200,13 @@ impl Turn {
     /// # Errors
     /// [`StoreError::LockTimeout`] if the row is taken for locked, and the limit of the turn is over.
     pub(crate) async fn tries(&self) -> Result<Tries<'_>, StoreError> {
-        let mut tries =
-            Tries { turn: self, waits: Waits::No, pause: PAUSE_MIN, version: None, permit: None };
+        let mut tries = Tries {
+            turn: self,
+            waits: WhenLocked::No,
+            pause: PAUSE_MIN,
+            version: None,
+            permit: None,
+        };
         let rows = &self.place.rows;
         let is_locked = rows.rows.lock().rows.get(&self.place.row).is_some_and(RowQueue::is_locked);
         if is_locked {
@@ -234,7 +239,7 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) struct Tries<'t> {
     turn: &'t Turn,
-    waits: Waits,
+    waits: WhenLocked,
     pause: Duration,
     version: Option<i64>,
     /// For the next try.
@@ -243,7 +248,7 @@ pub(crate) struct Tries<'t> {
 
 impl Tries<'_> {
     /// What the next try does about a locked row.
-    pub fn waits(&self) -> Waits {
+    pub fn waits(&self) -> WhenLocked {
         self.waits
     }
 
@@ -270,16 +275,16 @@ impl Tries<'_> {
         self.version = seen;
         let rows = &self.turn.place.rows;
         let permits = if matches!(self.turn.place.row, ChangedRow::Sale(_)) {
-            if self.waits == Waits::HandOver {
+            if self.waits == WhenLocked::HandOver {
                 self.pause = PAUSE_OF_SALES;
             }
-            self.waits = Waits::HandOver;
+            self.waits = WhenLocked::HandOver;
             &rows.sales
         } else if changes {
-            (self.waits, self.pause) = (Waits::HandOver, PAUSE_MIN);
+            (self.waits, self.pause) = (WhenLocked::HandOver, PAUSE_MIN);
             &rows.hand_overs
         } else {
-            self.waits = Waits::No;
+            self.waits = WhenLocked::No;
             &rows.tries
         };
         if !changes {

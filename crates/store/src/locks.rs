@@ -15,7 +15,7 @@ use sqlx::AssertSqlSafe;
 use crate::{
     connections::Transaction,
     error::StoreError,
-    locked_rows::{Tried, Waits},
+    locked_rows::{Tried, WhenLocked},
     products::ProductRow,
 };
 
@@ -67,10 +67,10 @@ struct LockedRow {
 pub(crate) async fn lock_one(
     transaction: &mut Transaction,
     id: ProductId,
-    waits: Waits,
+    waits: WhenLocked,
 ) -> Result<Tried<Option<(Product, i64)>>, StoreError> {
     let row = match waits {
-        Waits::No => {
+        WhenLocked::No => {
             sqlx::query_as!(
                 LockedRow,
                 r#"
@@ -84,7 +84,7 @@ pub(crate) async fn lock_one(
             .fetch_optional(&mut *transaction)
             .await?
         }
-        Waits::HandOver => {
+        WhenLocked::HandOver => {
             sqlx::query_as!(
                 LockedRow,
                 r#"

@@ -25,7 +25,7 @@ mod steps;
 pub use session::MigrateError;
 
 use released::IN_STEPS;
-use session::{Change, MigrationSession, TABLE, is_lock_timeout, tell};
+use session::{MigrationChange, MigrationSession, TABLE, is_lock_timeout, tell};
 
 /// The longest wait for another migration at a time. Nobody waits behind it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ impl MigrationSession {
             let index = concurrent_index(&sql).unwrap_or_default().to_owned();
             self.build(&index, &sql, Some(&migration)).await?;
         } else {
-            self.with_locks(&what, Change::Migration(&migration)).await?;
+            self.with_locks(&what, MigrationChange::Migration(&migration)).await?;
         }
         tracing::info!("{what} is applied");
         Ok(())

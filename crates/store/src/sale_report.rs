@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     calls::again,
     error::StoreError,
-    locked_rows::{ChangedRow, Tried, Waits},
+    locked_rows::{ChangedRow, Tried, WhenLocked},
     store::Store,
     time::{Time, interval},
 };
@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Sums up the ledger from where the last report has stopped: a hot product has an entry for each batch.
-    async fn sum_up(&self, name: &SaleName, waits: Waits) -> Result<(), StoreError> {
+    async fn sum_up(&self, name: &SaleName, waits: WhenLocked) -> Result<(), StoreError> {
         let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         sqlx::query!(
             r#"

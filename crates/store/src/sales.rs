@@ -13,7 +13,7 @@ use crate::{
     calls::again,
     connections::Transaction,
     error::{ChangeError, StoreError},
-    locked_rows::{ChangedRow, Tried, Waits},
+    locked_rows::{ChangedRow, Tried, WhenLocked},
     locks::lock_rows,
     sql::checked,
     store::Store,
@@ -134,7 +134,7 @@ impl Store {
         }
     }
 
-    async fn try_put_sale(&self, sale: &Sale, waits: Waits) -> Result<(), PutSaleError> {
+    async fn try_put_sale(&self, sale: &Sale, waits: WhenLocked) -> Result<(), PutSaleError> {
         let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         let row = lock_sale(&mut transaction, &sale.name).await?;
         let begun = row.as_ref().is_some_and(|row| row.begun);
@@ -240,7 +240,11 @@ impl Store {
         }
     }
 
-    async fn try_delete_sale(&self, name: &SaleName, waits: Waits) -> Result<bool, StoreError> {
+    async fn try_delete_sale(
+        &self,
+        name: &SaleName,
+        waits: WhenLocked,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         let Some(row) = lock_sale(&mut transaction, name).await? else { return Ok(false) };
         let id = row.id;

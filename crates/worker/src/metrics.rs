@@ -27,9 +27,9 @@ holdfast_telemetry::metrics! {
         /// Orders that were claimed after the lease of another worker had expired.
         pub claims_taken_over: IntCounter = "holdfast_fulfilment_claims_taken_over_total",
         /// Orders that are in flight in this worker: claimed, with an outcome that is not yet written.
-        pub in_flight: IntGauge = "holdfast_in_hand_orders",
+        pub in_flight: IntGauge = "holdfast_in_flight_orders",
         /// The concurrency limit: the most orders that may be in flight in this worker.
-        pub concurrency_limit: IntGauge = "holdfast_hands_orders",
+        pub concurrency_limit: IntGauge = "holdfast_concurrency_limit_orders",
         /// Age of the oldest order that waits in the queue. NaN when unknown.
         pub oldest_age: Gauge = "holdfast_queue_oldest_age_seconds",
         /// Orders that failed for good and wait for an operator to replay or discard them, counted up to 10000. NaN
@@ -41,11 +41,11 @@ holdfast_telemetry::metrics! {
         /// Runs of a maintenance task that failed because PostgreSQL or Redis did not answer.
         maintenance_failures: IntCounterVec = "holdfast_maintenance_failures_total"
             { task: MaintenanceTask::ALL.map(MaintenanceTask::label) },
-        /// Orders in the queue: not yet delivered (waiting), delivered but not acknowledged (in_hand), or set aside for a
+        /// Orders in the queue: not yet delivered (waiting), delivered but not acknowledged (in_flight), or set aside for a
         /// later attempt (later). NaN when unknown. Every worker shows the whole queue.
         "holdfast_queue_depth_orders" by state {
             waiting: Gauge = "waiting",
-            delivered: Gauge = "in_hand",
+            delivered: Gauge = "in_flight",
             later: Gauge = "later",
         },
         /// Attempts to fulfil an order, by outcome.

@@ -145,9 +145,9 @@ impl Replica {
 }
 
 /// A session from elsewhere, as a report or a person with a database client, in a transaction.
-pub struct Session(PgConnection);
+pub struct ForeignSession(PgConnection);
 
-impl Session {
+impl ForeignSession {
     /// Executes a statement in a transaction that does not end.
     pub async fn begin(url: &str, statement: &str) -> Self {
         let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::fixture::{
-    Replica, Session, cancellation, database, from_hold, hold, holding, not_enough, one, order,
-    place, replica_on,
+    ForeignSession, Replica, cancellation, database, from_hold, hold, holding, not_enough, one,
+    order, place, replica_on,
 };
 
 /// A batch may wait for another one. This is longer than any such wait.
@@ -115,12 +115,14 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     for _ in 0..5 {
         holds.push(hold(&replica, holding(free, 1)).await.id);
     }
-    let products = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let products =
+        ForeignSession::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
     let order_rows =
-        Session::begin(&url, &lock_rows("orders", orders.iter().map(|it| it.id.0))).await;
-    let hold_rows = Session::begin(&url, &lock_rows("holds", holds.iter().map(|id| id.0))).await;
+        ForeignSession::begin(&url, &lock_rows("orders", orders.iter().map(|it| it.id.0))).await;
+    let hold_rows =
+        ForeignSession::begin(&url, &lock_rows("holds", holds.iter().map(|id| id.0))).await;
     let inserts: Vec<_> = (0..20).map(|at| insert_key(&format!("k{at}"))).collect();
-    let key_rows = Session::begin(&url, &inserts.join("; ")).await;
+    let key_rows = ForeignSession::begin(&url, &inserts.join("; ")).await;
 
     let watch = Watch::begin(&url).await;
     let mut stuck = Vec::new();
@@ -179,7 +181,8 @@ async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked()
     for _ in 0..30 {
         locked.push(replicas[0].product(10).await);
     }
-    let holder = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let holder =
+        ForeignSession::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
     let watch = Watch::begin(&url).await;
     let running = Arc::new(AtomicBool::new(true));
     let refused = Arc::new(AtomicU64::new(0));
@@ -221,7 +224,7 @@ async fn requests_for_a_locked_row_are_served_in_order_of_arrival() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let lamp = replica.product(3).await;
-    let holder = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
+    let holder = ForeignSession::begin(&url, &lock_rows("products", [lamp.0])).await;
     let mut waiting = Vec::new();
     for units in [2, 2, 1, 1] {
         waiting.push(replica.begin(lamp, units).await);
@@ -246,7 +249,8 @@ async fn too_many_requests_for_locked_rows_are_refused_at_once() {
         locked.push(replica.product(10).await);
     }
     let free = replica.product(10).await;
-    let holder = Session::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
+    let holder =
+        ForeignSession::begin(&url, &lock_rows("products", locked.iter().map(|id| id.0))).await;
     let mut waiting = Vec::new();
     for (rows, id) in (1..).zip(&locked[..8]) {
         waiting.push(replica.begin(*id, 1).await);
@@ -273,7 +277,7 @@ async fn a_write_that_times_out_delays_only_its_own_product() {
          VALUES ({}, 2, 'unknown', 0, 10, 0)",
         blocked.0
     );
-    let holder = Session::begin(&url, &entry).await;
+    let holder = ForeignSession::begin(&url, &entry).await;
     let both = [replica.begin(blocked, 1).await, replica.begin(free, 1).await];
     let [stuck, served] = both;
     served.await.unwrap().unwrap();
@@ -295,7 +299,8 @@ async fn orders_wait_for_a_locked_table_and_continue_after_it() {
     }
     for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
         for table in ["products", "orders"] {
-            let holder = Session::begin(&url, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
+            let holder =
+                ForeignSession::begin(&url, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
             let mut waiting = Vec::new();
             for id in &products {
                 waiting.push(replica.begin(*id, 1).await);
@@ -316,8 +321,8 @@ async fn an_order_of_two_locked_products_is_served_when_both_are_unlocked() {
     let url = database().await;
     let replica = replica_on(&url, patient()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
-    let first = Session::begin(&url, &lock_rows("products", [lamp.0])).await;
-    let second = Session::begin(&url, &lock_rows("products", [vase.0])).await;
+    let first = ForeignSession::begin(&url, &lock_rows("products", [lamp.0])).await;
+    let second = ForeignSession::begin(&url, &lock_rows("products", [vase.0])).await;
     let both = begin_order(&replica, order(&[(lamp, 1), (vase, 1)]));
     replica.apart(1).await;
     first.rollback().await;
@@ -336,7 +341,8 @@ async fn lanes_find_a_row_that_another_replica_moves_while_there_is_an_old_snaps
     let replicas = [replica_on(&url, patient()).await, replica_on(&url, patient()).await];
     let hot = replicas[0].product(1_000_000).await;
     let old =
-        Session::begin(&url, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
+        ForeignSession::begin(&url, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+            .await;
     let sell = |replica: &Replica, orders: usize| {
         let admission = replica.admission.clone();
         tokio::spawn(async move {

@@ -12,7 +12,8 @@ use holdfast_store::IdempotencyKey;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fixture::{
-    Replica, Session, cancellation, database, from_hold, hold, holding, one, place, replica_on,
+    ForeignSession, Replica, cancellation, database, from_hold, hold, holding, one, place,
+    replica_on,
 };
 
 /// How often each reason has been counted.
@@ -131,7 +132,7 @@ async fn every_refusal_is_counted_once_under_its_reason() {
     let order = table.replica.place(lamp, 1).await.unwrap();
     let moved = cancellation(order.id, OrderStatus::Failed, lamp);
     table.not_cancelled("order_moved", moved).await;
-    let mut plain = Session::begin(&url, "").await;
+    let mut plain = ForeignSession::begin(&url, "").await;
     let tried = format!("UPDATE orders SET attempt = 1, not_taken = 0 WHERE id = {}", order.id);
     plain.commit(&tried).await;
     let tried = cancellation(order.id, OrderStatus::Pending, lamp);
@@ -147,7 +148,7 @@ async fn every_refusal_is_counted_once_under_its_reason() {
 
     let locked = table.replica.product(10).await;
     let lock = format!("SELECT FROM products WHERE id = {locked} FOR UPDATE");
-    let holder = Session::begin(&url, &lock).await;
+    let holder = ForeignSession::begin(&url, &lock).await;
     let waiting = table.replica.begin(locked, 1).await;
     table.replica.apart(1).await;
     table.refused("full", one(locked, 1)).await;

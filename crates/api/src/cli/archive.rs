@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    output::{List, OutputSettings, Row},
+    output::{ListOutput, OutputRow, OutputSettings},
     progress,
 };
 use crate::{
@@ -96,7 +96,7 @@ pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
         };
         folder.recover(&mut archive).await?;
         let work = ArchiveRun { age: DAY * older_than_days, batch, files_max: max_batches };
-        let mut list = List::new(output.output, &["FILE", "ORDERS"]);
+        let mut list = ListOutput::new(output.output, &["FILE", "ORDERS"]);
         let bar = progress::spinner("archiving");
         let (files, orders) = work.run(&mut archive, &folder, &mut list, &bar).await?;
         bar.finish_and_clear();
@@ -121,7 +121,7 @@ impl ArchiveRun {
         &self,
         archive: &mut Archive,
         folder: &ArchiveFolder,
-        list: &mut List,
+        list: &mut ListOutput,
         bar: &ProgressBar,
     ) -> anyhow::Result<(u32, usize)> {
         let cutoff = archive.cutoff(self.age).await?;
@@ -151,7 +151,7 @@ impl ArchiveRun {
             orders += ids.len();
             let written = ArchivedFile { file: &name, orders: ids.len() };
             let cells = vec![name.clone().into(), ids.len().to_string().into()];
-            bar.suspend(|| list.rows(&[Row::new(&name, cells, &written)?]))?;
+            bar.suspend(|| list.rows(&[OutputRow::new(&name, cells, &written)?]))?;
             bar.set_message(format!("archiving: {orders} orders"));
         }
         Ok((files, orders))

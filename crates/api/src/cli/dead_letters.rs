@@ -19,10 +19,10 @@ use serde_json::{Map, Value, json, value::RawValue};
 mod shop;
 mod shown;
 
-use shop::{Refusal, Shop};
+use shop::{AdminEndpoints, EndpointRefusal};
 
 use super::{
-    output::{self, List, OutputSettings, Paging},
+    output::{self, ListOutput, OutputSettings, Paging},
     progress,
     results::Results,
 };
@@ -40,12 +40,12 @@ const RESULTS: [&str; 3] = ["ORDER", "RESULT", "DETAIL"];
 pub struct DeadLetterSettings {
     /// The subcommand.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: DeadLetterAction,
 }
 
 /// The servers and the log of a command.
 #[derive(Debug, Args)]
-pub struct Servers {
+pub struct CommandServers {
     /// PostgreSQL.
     #[command(flatten)]
     database: DatabaseSettings,
@@ -62,15 +62,15 @@ pub struct Servers {
 
 /// The subcommands of `dead-letters`.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum DeadLetterAction {
     /// List dead letters, newest orders first
     List(Box<ListSettings>),
     /// Show a dead letter with its history: each attempt, and why it failed
-    Show(Box<Show>),
+    Show(Box<ShowSettings>),
     /// Try orders again: the given ones, or all that match a filter
-    Replay(Box<Replay>),
+    Replay(Box<ReplaySettings>),
     /// Give up on orders: cancel them and return their units to stock
-    Discard(Box<Discard>),
+    Discard(Box<DiscardSettings>),
 }
 
 /// Settings of `list`.
@@ -87,12 +87,12 @@ pub struct ListSettings {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: CommandServers,
 }
 
 /// Settings of `show`.
 #[derive(Debug, Args)]
-pub struct Show {
+pub struct ShowSettings {
     /// The id of the order
     id: i64,
     /// The output.
@@ -100,12 +100,12 @@ pub struct Show {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: CommandServers,
 }
 
 /// Settings of `replay`.
 #[derive(Debug, Args)]
-pub struct Replay {
+pub struct ReplaySettings {
     /// The ids of the orders
     #[arg(value_name = "ID",
         required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
@@ -125,12 +125,12 @@ pub struct Replay {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: CommandServers,
 }
 
 /// Settings of `discard`.
 #[derive(Debug, Args)]
-pub struct Discard {
+pub struct DiscardSettings {
     /// The ids of the orders
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
@@ -145,7 +145,7 @@ pub struct Discard {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: CommandServers,
 }
 
 /// A filter of dead letters.
@@ -203,17 +203,24 @@ impl Ordered {
 /// Runs the command.
 pub(super) fn run(settings: DeadLetterSettings) -> ExitCode {
     match settings.action {
-        Action::List(list) => in_shop(&list.servers, async |shop| list.run(shop).await),
-        Action::Show(show) => in_shop(&show.servers, async |shop| show.run(shop).await),
-        Action::Replay(replay) => in_shop(&replay.servers, async |shop| replay.run(shop).await),
-        Action::Discard(discard) => in_shop(&discard.servers, async |shop| discard.run(shop).await),
+        DeadLetterAction::List(list) => in_shop(&list.servers, async |shop| list.run(shop).await),
+        DeadLetterAction::Show(show) => in_shop(&show.servers, async |shop| show.run(shop).await),
+        DeadLetterAction::Replay(replay) => {
+            in_shop(&replay.servers, async |shop| replay.run(shop).await)
+        }
+        DeadLetterAction::Discard(discard) => {
+            in_shop(&discard.servers, async |shop| discard.run(shop).await)
+        }
     }
 }
 
-fn in_shop(servers: &Servers, act: impl AsyncFnOnce(&Shop) -> anyhow::Result<Ended>) -> ExitCode {
+fn in_shop(
+    servers: &CommandServers,
+    act: impl AsyncFnOnce(&AdminEndpoints) -> anyhow::Result<Ended>,
+) -> ExitCode {
     let database = servers.database.store(&servers.connections);
     super::in_runtime(&servers.logs, &database, async {
-        let shop = Shop::open(Store::connect(&database), &servers.cache).await?;
+        let shop = AdminEndpoints::open(Store::connect(&database), &servers.cache).await?;
         let done = act(&shop).await;
         shop.close().await;
         done
@@ -221,8 +228,8 @@ fn in_shop(servers: &Servers, act: impl AsyncFnOnce(&Shop) -> anyhow::Result<End
 }
 
 impl ListSettings {
-    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
-        let mut list = List::new(self.output.output, &shown::COLUMNS);
+    async fn run(&self, shop: &AdminEndpoints) -> anyhow::Result<Ended> {
+        let mut list = ListOutput::new(self.output.output, &shown::COLUMNS);
         let mut cursor = self.paging.cursor.clone();
         let mut left = self.paging.limit();
         loop {
@@ -252,8 +259,8 @@ impl ListSettings {
     }
 }
 
-impl Show {
-    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+impl ShowSettings {
+    async fn run(&self, shop: &AdminEndpoints) -> anyhow::Result<Ended> {
         let path = format!("/dead-letters/{}", OrderId(self.id));
         let (order, _) = shop.ask(Method::GET, &path, None).await?;
         output::one(self.output.output, &self.id.to_string(), &order, || shown::order(&order))?;
@@ -261,8 +268,8 @@ impl Show {
     }
 }
 
-impl Replay {
-    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+impl ReplaySettings {
+    async fn run(&self, shop: &AdminEndpoints) -> anyhow::Result<Ended> {
         let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
         if self.ids.is_empty() {
             self.matching(shop, &mut results).await?;
@@ -284,7 +291,7 @@ impl Replay {
         results.end()
     }
 
-    async fn matching(&self, shop: &Shop, results: &mut Results) -> anyhow::Result<()> {
+    async fn matching(&self, shop: &AdminEndpoints, results: &mut Results) -> anyhow::Result<()> {
         let mut body = self.ordered.fields();
         body.extend(self.filter.fields());
         if self.all {
@@ -319,8 +326,8 @@ fn report(answer: &RawValue, results: &mut Results) -> anyhow::Result<Option<Str
     Ok(cursor)
 }
 
-impl Discard {
-    async fn run(&self, shop: &Shop) -> anyhow::Result<Ended> {
+impl DiscardSettings {
+    async fn run(&self, shop: &AdminEndpoints) -> anyhow::Result<Ended> {
         let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
         let mut body = self.ordered.fields();
         if self.pending {
@@ -339,7 +346,9 @@ impl Discard {
                 Ok(_) => results.done(&id, "discarded", ""),
                 // The error applies to all of them.
                 Err(error) if error.is::<MustBe>() => Err(error),
-                Err(error) if error.is::<Refusal>() => results.refused(&id, &error.to_string()),
+                Err(error) if error.is::<EndpointRefusal>() => {
+                    results.refused(&id, &error.to_string())
+                }
                 Err(error) => results.failed(&id, &error),
             })?;
             bar.inc(1);

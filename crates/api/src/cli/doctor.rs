@@ -9,7 +9,7 @@ use holdfast_telemetry::{Chain, command::Ended};
 use jiff::SignedDuration;
 use serde::Serialize;
 
-use super::output::{List, OutputSettings, Row, Text, ended_by};
+use super::output::{ListOutput, OutputRow, OutputSettings, Text, ended_by};
 use crate::settings::ServeSettings;
 
 /// The oldest supported versions of the servers.
@@ -102,7 +102,7 @@ impl Checks {
 }
 
 fn print(checks: &Checks, output: OutputSettings) -> anyhow::Result<()> {
-    let mut list = List::new(output.output, &["CHECK", "STATE", "FOUND", "WHAT TO DO"]);
+    let mut list = ListOutput::new(output.output, &["CHECK", "STATE", "FOUND", "WHAT TO DO"]);
     let rows = checks.all.iter().map(|check| {
         let state = match check.state {
             State::Ok => Text::good("ok".to_owned()),
@@ -115,7 +115,7 @@ fn print(checks: &Checks, output: OutputSettings) -> anyhow::Result<()> {
             Text::whole(check.found.clone()),
             Text::whole(check.todo.clone()),
         ];
-        Row::new(check.check, cells, check)
+        OutputRow::new(check.check, cells, check)
     });
     list.rows(&rows.collect::<anyhow::Result<Vec<_>>>()?)?;
     list.end("")

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::value::to_raw_value;
 
 use super::{
-    output::{self, Format, OutputSettings, Paging, Row, Text},
+    output::{self, Format, OutputRow, OutputSettings, Paging, Text},
     results::Results,
 };
 use crate::{
@@ -29,12 +29,12 @@ const PAGE: usize = 1_000;
 pub struct KeysSettings {
     /// The subcommand.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: KeyAction,
 }
 
 /// The database and the log of a command.
 #[derive(Debug, Args)]
-pub struct Servers {
+pub struct KeyDatabase {
     /// PostgreSQL.
     #[command(flatten)]
     database: DatabaseSettings,
@@ -48,18 +48,18 @@ pub struct Servers {
 
 /// The subcommands of `keys`.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum KeyAction {
     /// Create a key and print it; it cannot be shown again
-    Create(Box<Create>),
+    Create(Box<CreateKeySettings>),
     /// List keys without their secrets, newest first
-    List(Box<List>),
+    List(Box<ListKeysSettings>),
     /// Revoke keys; all replicas refuse them within seconds
-    Revoke(Box<Revoke>),
+    Revoke(Box<RevokeKeysSettings>),
 }
 
 /// Settings of `keys create`.
 #[derive(Debug, Args)]
-pub struct Create {
+pub struct CreateKeySettings {
     /// The purpose of the key, such as "web shop"
     #[arg(long, value_parser = name)]
     name: KeyName,
@@ -81,12 +81,12 @@ pub struct Create {
     output: Option<Format>,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: KeyDatabase,
 }
 
 /// Settings of `keys list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub struct ListKeysSettings {
     /// The part of the list.
     #[command(flatten)]
     paging: Paging,
@@ -95,12 +95,12 @@ pub struct List {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: KeyDatabase,
 }
 
 /// Settings of `keys revoke`.
 #[derive(Debug, Args)]
-pub struct Revoke {
+pub struct RevokeKeysSettings {
     /// The ids of the keys: the part of a key between hf_ and the next _
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
@@ -109,7 +109,7 @@ pub struct Revoke {
     output: OutputSettings,
     /// The servers.
     #[command(flatten)]
-    servers: Servers,
+    servers: KeyDatabase,
 }
 
 const COLUMNS: [&str; 7] = ["ID", "NAME", "SCOPES", "CUSTOMER", "REQUESTS/S", "STATE", "CREATED"];
@@ -142,18 +142,18 @@ fn expiry(text: &str) -> Result<Timestamp, MustBe> {
 /// Runs the command.
 pub(super) fn run(settings: KeysSettings) -> ExitCode {
     match settings.action {
-        Action::Create(create) => {
+        KeyAction::Create(create) => {
             on_database(&create.servers, async |store| create.run(&store).await)
         }
-        Action::List(list) => on_database(&list.servers, async |store| list.run(&store).await),
-        Action::Revoke(revoke) => {
+        KeyAction::List(list) => on_database(&list.servers, async |store| list.run(&store).await),
+        KeyAction::Revoke(revoke) => {
             on_database(&revoke.servers, async |store| revoke.run(&store).await)
         }
     }
 }
 
 fn on_database(
-    servers: &Servers,
+    servers: &KeyDatabase,
     act: impl AsyncFnOnce(Store) -> anyhow::Result<Ended>,
 ) -> ExitCode {
     let database = servers.database.store(&servers.connections);
@@ -164,7 +164,7 @@ fn on_database(
     })
 }
 
-impl Create {
+impl CreateKeySettings {
     async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
         let wanted = KeyRequest {
             name: self.name.clone(),
@@ -178,7 +178,7 @@ impl Create {
         };
         let json = to_raw_value(&made)?;
         let format = self.output.unwrap_or(Format::Name);
-        let row = Row { name: made.key.clone(), cells: cells(&made.made), json };
+        let row = OutputRow { name: made.key.clone(), cells: cells(&made.made), json };
         output::one(format, &made.key, &row.json, || {
             let columns = [&["KEY"][..], &COLUMNS[1..]].concat();
             let mut row = row.clone();
@@ -189,9 +189,9 @@ impl Create {
     }
 }
 
-impl List {
+impl ListKeysSettings {
     async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
-        let mut list = output::List::new(self.output.output, &COLUMNS);
+        let mut list = output::ListOutput::new(self.output.output, &COLUMNS);
         let mut after = self.paging.cursor.clone();
         let mut left = self.paging.limit();
         loop {
@@ -204,7 +204,7 @@ impl List {
             after = keys.last().map(|key| key.id.clone()).or(after);
             let rows = keys.into_iter().map(|key| {
                 let key = KeyBody::from(key);
-                Row::new(&key.id, cells(&key), &key)
+                OutputRow::new(&key.id, cells(&key), &key)
             });
             list.rows(&rows.collect::<anyhow::Result<Vec<_>>>()?)?;
             if !more || left == 0 {
@@ -216,7 +216,7 @@ impl List {
     }
 }
 
-impl Revoke {
+impl RevokeKeysSettings {
     async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
         let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
         for id in &self.ids {

@@ -116,7 +116,7 @@ impl From<String> for Text {
 
 /// An item that is printed.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct OutputRow {
     /// The name for other commands.
     pub name: String,
     /// The cells of the table.
@@ -125,7 +125,7 @@ pub struct Row {
     pub json: Box<RawValue>,
 }
 
-impl Row {
+impl OutputRow {
     /// A row about a value that is not JSON yet.
     ///
     /// # Errors
@@ -137,13 +137,13 @@ impl Row {
 
 /// Prints a list, page by page.
 #[derive(Debug)]
-pub struct List {
+pub struct ListOutput {
     format: Format,
     columns: &'static [&'static str],
     printed: usize,
 }
 
-impl List {
+impl ListOutput {
     /// An empty list.
     pub fn new(format: Format, columns: &'static [&'static str]) -> Self {
         Self { format, columns, printed: 0 }
@@ -158,7 +158,7 @@ impl List {
     ///
     /// # Errors
     /// The output is closed.
-    pub fn rows(&mut self, rows: &[Row]) -> anyhow::Result<()> {
+    pub fn rows(&mut self, rows: &[OutputRow]) -> anyhow::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -221,7 +221,7 @@ pub fn one(
 }
 
 /// A table, with a heading if there is one.
-pub fn table(headings: Option<&[&str]>, rows: &[Row]) -> String {
+pub fn table(headings: Option<&[&str]>, rows: &[OutputRow]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if colours() {
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let row = |name: &str| {
-            Row::new(name, vec![name.to_owned().into(), Text::bad("x".to_owned())], &name)
+            OutputRow::new(name, vec![name.to_owned().into(), Text::bad("x".to_owned())], &name)
         };
         let rows = [row("a").unwrap(), row("寿司").unwrap()];
         let text = table(Some(&["ID", "RESULT"]), &rows);

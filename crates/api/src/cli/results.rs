@@ -3,7 +3,7 @@
 use holdfast_telemetry::{Chain, command::Ended};
 use serde::Serialize;
 
-use super::output::{Format, List, Row, Text, ended_by};
+use super::output::{Format, ListOutput, OutputRow, Text, ended_by};
 
 /// The width if the ids are not known in advance.
 const ID_WIDTH: usize = 8;
@@ -13,7 +13,7 @@ const RESULT_WIDTH: usize = "discarded".len();
 /// The results so far.
 #[derive(Debug)]
 pub(super) struct Results {
-    list: List,
+    list: ListOutput,
     /// The width of the longest id, so that rows that are printed one by one are aligned.
     width: usize,
     done: usize,
@@ -24,7 +24,7 @@ pub(super) struct Results {
 /// The result for one id.
 #[derive(Serialize)]
 struct Report<'a> {
-    id: Id<'a>,
+    id: ResultId<'a>,
     /// What was done, `refused` or `failed`.
     #[serde(rename = "result")]
     what: &'a str,
@@ -35,7 +35,7 @@ struct Report<'a> {
 /// An id, which is a number if it is numeric, as in the API.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Id<'a> {
+enum ResultId<'a> {
     Number(i64),
     Text(&'a str),
 }
@@ -50,7 +50,7 @@ impl Results {
         let longest = ids.iter().map(|id| id.to_string().chars().count()).max();
         let heading = columns.first().map_or(0, |heading| heading.len());
         let width = longest.unwrap_or(ID_WIDTH).max(heading);
-        Self { list: List::new(format, columns), width, done: 0, failed: None }
+        Self { list: ListOutput::new(format, columns), width, done: 0, failed: None }
     }
 
     /// Reports a success. `-o name` prints only these.
@@ -95,8 +95,8 @@ impl Results {
         shown: fn(String) -> Text,
         what: &str,
         detail: &str,
-    ) -> anyhow::Result<Row> {
-        let number = id.parse().map_or(Id::Text(id), Id::Number);
+    ) -> anyhow::Result<OutputRow> {
+        let number = id.parse().map_or(ResultId::Text(id), ResultId::Number);
         let about = Report { id: number, what, detail };
         let width = self.width;
         let cells = vec![
@@ -104,7 +104,7 @@ impl Results {
             shown(format!("{what:<RESULT_WIDTH$}")),
             detail.to_owned().into(),
         ];
-        Row::new(id, cells, &about)
+        OutputRow::new(id, cells, &about)
     }
 
     pub(super) fn end(self) -> anyhow::Result<Ended> {

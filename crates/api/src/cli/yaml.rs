@@ -1,10 +1,7 @@
 //! Converts JSON of the API to YAML.
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, SeqAccess, Visitor},
-    ser::SerializeMap as _,
-};
+use holdfast_domain::json::JsonMembers;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::value::RawValue;
 
 use super::of_endpoint;
@@ -18,7 +15,7 @@ impl Serialize for Json<'_> {
         let text = self.0.get().trim_start();
         match text.as_bytes().first() {
             Some(b'{') => {
-                let Members(members) = read(text)?;
+                let JsonMembers(members) = read(text)?;
                 let mut map = serializer.serialize_map(Some(members.len()))?;
                 for (name, value) in members {
                     map.serialize_entry(&name, &Json(value))?;
@@ -26,7 +23,7 @@ impl Serialize for Json<'_> {
                 map.end()
             }
             Some(b'[') => {
-                let Elements(elements) = read(text)?;
+                let elements: Vec<&RawValue> = read(text)?;
                 serializer.collect_seq(elements.into_iter().map(Json))
             }
             Some(b'"') => serializer.serialize_str(&read::<String, _>(text)?),
@@ -42,54 +39,6 @@ impl Serialize for Json<'_> {
 
 fn read<'t, T: Deserialize<'t>, E: serde::ser::Error>(text: &'t str) -> Result<T, E> {
     of_endpoint(text).map_err(E::custom)
-}
-
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Read)
-    }
-}
-
-struct Elements<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Elements<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Elements<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    elements.push(element);
-                }
-                Ok(Elements(elements))
-            }
-        }
-        deserializer.deserialize_seq(Read)
-    }
 }
 
 /// A YAML list with one element.

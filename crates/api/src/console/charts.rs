@@ -11,7 +11,7 @@ use holdfast_admission::Refusal;
 use tokio::time::Instant;
 
 use self::draw::{Line, Picture};
-use super::history::{History, HistoryPoint, WINDOW};
+use super::history::{ConsoleHistory, HistoryPoint, WINDOW};
 
 pub use self::draw::DrawError;
 
@@ -85,7 +85,7 @@ impl Chart {
         }
     }
 
-    fn lines(self, history: &History) -> Vec<Line> {
+    fn lines(self, history: &ConsoleHistory) -> Vec<Line> {
         let line = |label: &str, value: &dyn Fn(&HistoryPoint) -> Option<f64>| Line {
             label: label.to_owned(),
             values: history.points().map(value).collect(),
@@ -124,7 +124,7 @@ impl Chart {
 }
 
 /// A line for each of the most frequent reasons, and one for all others.
-fn refusals(history: &History) -> Vec<Line> {
+fn refusals(history: &ConsoleHistory) -> Vec<Line> {
     let reasons: Vec<usize> = history.refused().into_iter().map(|(reason, _)| reason).collect();
     let shown = reasons.len().min(REASONS_SHOWN);
     let (frequent, others) = reasons.split_at(shown);
@@ -168,7 +168,7 @@ impl Rendered {
     /// The chart could not be drawn.
     pub fn chart(
         &mut self,
-        history: &History,
+        history: &ConsoleHistory,
         chart: Chart,
         width: u32,
     ) -> Result<Bytes, DrawError> {

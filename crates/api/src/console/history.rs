@@ -16,7 +16,7 @@ const REASONS: usize = Refusal::REASONS.len();
 
 /// The last five minutes as points.
 #[derive(Default)]
-pub struct History {
+pub struct ConsoleHistory {
     points: VecDeque<HistoryPoint>,
     /// The counts of the last seconds, oldest first.
     counts: VecDeque<(Instant, AdmissionCounts)>,
@@ -84,7 +84,7 @@ impl AdmissionWaits {
     }
 }
 
-impl History {
+impl ConsoleHistory {
     /// Adds the current counts. The first call makes no point, because there is nothing to compare with.
     pub fn push(&mut self, now: Instant, counts: AdmissionCounts, queue: Option<QueueNumbers>) {
         if let (Some((_, oldest)), Some((before, last))) = (self.counts.front(), self.counts.back())

@@ -9,8 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Replica,
-    history::{AdmissionWaits, History, WINDOW, WaitQuantiles},
+    ConsoleReplica,
+    history::{AdmissionWaits, ConsoleHistory, WINDOW, WaitQuantiles},
     system::{Backlog, COUNTED_MAX, QueueNumbers, System, WORKER_SEEN},
 };
 use crate::shown_time::ShownTime;
@@ -44,7 +44,7 @@ pub struct StatsBody {
 
 /// A process of the API.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = Replica)]
+#[schema(as = ConsoleReplica)]
 struct ReplicaBody {
     /// The host name and the process id.
     #[schema(example = "holdfast-api-7d9c5 (process 1)")]
@@ -151,9 +151,9 @@ struct BacklogBody {
 
 impl StatsBody {
     pub(super) fn new(
-        replica: &Replica,
+        replica: &ConsoleReplica,
         readiness: &Readiness,
-        history: &History,
+        history: &ConsoleHistory,
         system: &System,
     ) -> Self {
         let reasons = Refusal::REASONS;

@@ -11,14 +11,14 @@ use crate::problem::{Problem, ProblemKind};
 
 /// A kind of problem.
 #[derive(Serialize)]
-pub struct Explained {
+pub struct ProblemExplanation {
     r#type: &'static str,
     title: &'static str,
     status: u16,
     explanation: &'static str,
 }
 
-impl From<ProblemKind> for Explained {
+impl From<ProblemKind> for ProblemExplanation {
     fn from(kind: ProblemKind) -> Self {
         Self {
             r#type: kind.uri(),
@@ -32,7 +32,7 @@ impl From<ProblemKind> for Explained {
 /// All kinds, for a browser or for a program.
 pub async fn list(headers: HeaderMap) -> Response {
     if !is_for_a_person(&headers) {
-        let all: Vec<_> = ProblemKind::ALL.iter().copied().map(Explained::from).collect();
+        let all: Vec<_> = ProblemKind::ALL.iter().copied().map(ProblemExplanation::from).collect();
         return varying(Json(all));
     }
     let kinds = ProblemKind::ALL.iter().map(|kind| {
@@ -52,7 +52,7 @@ pub async fn get(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let kind = ProblemKind::ALL.iter().copied().find(|kind| kind.uri() == path);
     let kind = kind.ok_or_else(|| Problem::new(ProblemKind::NotFound))?;
     if !is_for_a_person(&headers) {
-        return Ok(varying(Json(Explained::from(kind))));
+        return Ok(varying(Json(ProblemExplanation::from(kind))));
     }
     let (title, status) = (kind.title(), kind.status());
     let text = format!(

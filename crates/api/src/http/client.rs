@@ -17,7 +17,7 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The peer of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct Peer {
     /// The address of the peer.
     pub address: IpAddr,
     /// The local address.
@@ -83,7 +83,7 @@ impl ClientAddresses {
     ///
     /// # Errors
     /// The limit is reached.
-    pub fn connection(self: &Arc<Self>, client: &Client) -> Result<Option<Counted>, TooMany> {
+    pub fn connection(self: &Arc<Self>, client: &Peer) -> Result<Option<Counted>, TooMany> {
         if client.is_proxy { Ok(None) } else { self.count(client.address) }
     }
 
@@ -93,7 +93,7 @@ impl ClientAddresses {
     /// The limit is reached.
     pub fn request(
         self: &Arc<Self>,
-        client: &Client,
+        client: &Peer,
         headers: &HeaderMap,
     ) -> Result<Option<Counted>, TooMany> {
         if self.most == 0 || !client.is_proxy {
@@ -163,9 +163,9 @@ impl Drop for Counted {
 mod tests {
     use super::*;
 
-    fn client(address: &str, addresses: &ClientAddresses) -> Client {
+    fn client(address: &str, addresses: &ClientAddresses) -> Peer {
         let address = address.parse().unwrap();
-        Client {
+        Peer {
             address,
             local: "127.0.0.1:8000".parse().unwrap(),
             is_proxy: addresses.is_proxy(address),

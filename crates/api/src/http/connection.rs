@@ -31,11 +31,11 @@ use self::{
     request_head::{Head, has_end, inspect},
     state::ConnectionPhase,
 };
-use super::{Client, Service};
+use super::{Peer, Service};
 use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
 pub use self::state::Patience;
-pub(super) use self::state::{ConnectionState, Waits};
+pub(super) use self::state::{ClientWait, ConnectionState};
 
 /// The most bytes that are read after the last answer. If a socket is closed with unread bytes, the connection is reset
 /// and the client may not receive the answer.
@@ -73,7 +73,7 @@ impl Connecting {
     pub async fn serve(
         &self,
         socket: TcpStream,
-        client: Client,
+        client: Peer,
         state: &Arc<ConnectionState>,
     ) -> Option<TcpStream> {
         let charge = self.budget.charge();

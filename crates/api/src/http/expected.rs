@@ -54,21 +54,12 @@ fn check_query(query: &str, known: &[String]) -> Result<(), Problem> {
         {
             continue;
         }
-        errors.push(unknown(name.to_owned(), known));
+        errors.push(FieldError::unknown_parameter(name.to_owned(), known));
         if errors.len() == NAMED_MAX {
             break;
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
-}
-
-/// The error for an unknown parameter.
-pub fn unknown(name: String, known: &[String]) -> FieldError {
-    let known = match known {
-        [] => "it has none".to_owned(),
-        known => format!("the parameters are {}", known.join(", ")),
-    };
-    FieldError::new(name, format!("is not a parameter of this operation; {known}"))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Client, ClientAddresses, HttpMetrics, Service,
+    ClientAddresses, HttpMetrics, Peer, Service,
     connection::{Connecting, Patience, turn_away},
     open_connections::OpenConnections,
 };
@@ -186,7 +186,7 @@ impl Accepting {
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         let Ok(local) = stream.local_addr() else { return };
         let address = from.ip().to_canonical();
-        let client = Client { address, local, is_proxy: self.clients.is_proxy(address) };
+        let client = Peer { address, local, is_proxy: self.clients.is_proxy(address) };
         let Ok(counted) = self.clients.connection(&client) else {
             self.metrics.connections_refused.inc();
             return self.turn_away(stream, ProblemKind::TooManyConnections).await;
@@ -205,7 +205,7 @@ impl Accepting {
     fn serve<C: Send + 'static>(
         &self,
         stream: TcpStream,
-        client: Client,
+        client: Peer,
         place: (OwnedSemaphorePermit, C),
     ) {
         let serving = self.serving(stream, client);
@@ -213,7 +213,7 @@ impl Accepting {
     }
 
     /// Serves the connection as soon as there is room, or refuses it.
-    async fn serve_later<C: Send + 'static>(&self, stream: TcpStream, client: Client, counted: C) {
+    async fn serve_later<C: Send + 'static>(&self, stream: TcpStream, client: Peer, counted: C) {
         // The semaphore is never closed.
         let waiting = Arc::clone(&self.waiting).acquire_owned().await;
         let place =
@@ -237,7 +237,7 @@ impl Accepting {
         });
     }
 
-    fn serving(&self, stream: TcpStream, client: Client) -> AcceptedConnection {
+    fn serving(&self, stream: TcpStream, client: Peer) -> AcceptedConnection {
         AcceptedConnection {
             stream,
             client,
@@ -304,7 +304,7 @@ async fn make_room(
 /// A connection that is ready to be served.
 struct AcceptedConnection {
     stream: TcpStream,
-    client: Client,
+    client: Peer,
     id: u64,
     connecting: Arc<Connecting>,
     open: Arc<OpenConnections>,

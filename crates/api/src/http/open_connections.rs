@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::connection::{ConnectionState, Waits};
+use super::connection::{ClientWait, ConnectionState};
 
 /// The most connections that are closed at once, because a search through all connections takes time.
 const EVICTED_AT_ONCE: usize = 256;
@@ -101,9 +101,9 @@ impl OpenConnections {
                     let (waits, since) = state.waits()?;
                     let time = state.millis_since(since);
                     let order = match waits {
-                        Waits::Idle if time >= LONG_IDLE_MS => 0,
-                        Waits::InARequest if time >= UNFINISHED_MS => 1,
-                        Waits::Idle if time >= IDLE_MS => 2,
+                        ClientWait::Idle if time >= LONG_IDLE_MS => 0,
+                        ClientWait::InARequest if time >= UNFINISHED_MS => 1,
+                        ClientWait::Idle if time >= IDLE_MS => 2,
                         _ => return None,
                     };
                     Some(((order, since), Arc::clone(state)))

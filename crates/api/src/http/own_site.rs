@@ -13,7 +13,7 @@ use std::{
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
 use holdfast_telemetry::settings::MustBe;
 
-use super::Client;
+use super::Peer;
 use crate::problem::{Problem, ProblemKind};
 
 /// A host name without a port.
@@ -52,7 +52,7 @@ impl OwnSite {
     pub fn check(
         &self,
         (method, uri, headers): (&Method, &Uri, &HeaderMap),
-        client: &Client,
+        client: &Peer,
     ) -> Result<(), Problem> {
         let header = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
         let host = uri.authority().map(Authority::as_str).or(header);
@@ -129,7 +129,7 @@ mod tests {
                 (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let client = Client {
+        let client = Peer {
             address: "127.0.0.1".parse().unwrap(),
             local: "10.1.2.3:8000".parse().unwrap(),
             is_proxy: false,

@@ -32,7 +32,7 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
-    Client, ClientAddresses, HttpMetrics, OwnSite, PublicBase, RequestIds, Route, charged::Charged,
+    ClientAddresses, HttpMetrics, OwnSite, Peer, RequestIds, Route, charged::Charged,
     connection::wire, expected, protection::protect, request_id::X_REQUEST_ID,
     request_trace::RequestTrace,
 };
@@ -43,6 +43,7 @@ use crate::{
     endpoint::Surface,
     etag::IfNoneMatch,
     problem::{Problem, ProblemKind},
+    public_base::PublicBase,
     request::{Id, KeyedBody},
     router::router,
     routes::{orders, products},
@@ -128,7 +129,7 @@ impl Service {
     pub async fn answer(
         &self,
         request: Request<Body>,
-        client: &Client,
+        client: &Peer,
     ) -> Result<Response, Infallible> {
         match &self.cors {
             None => self.answered(request, client).await,
@@ -163,7 +164,7 @@ impl Service {
     async fn answered(
         &self,
         mut request: Request<Body>,
-        client: &Client,
+        client: &Peer,
     ) -> Result<Response, Infallible> {
         let route = self.route(request.uri().path());
         let in_flight = self.metrics.begin(route, request.method());
@@ -173,7 +174,8 @@ impl Service {
             *request.uri_mut() = without_last_slash(request.uri());
         }
 
-        let forwarded = || PublicBase::forwarded(client, request.headers());
+        let forwarded =
+            || client.is_proxy.then(|| PublicBase::forwarded(request.headers())).flatten();
         let base = self.settings.public_url.clone().or_else(forwarded);
         if let (Some(base), Route::DOCS) = (&base, route) {
             request.extensions_mut().insert(base.clone());
@@ -223,7 +225,7 @@ impl Service {
     }
 
     /// Refuses pages of other sites, and too many concurrent requests of a proxy's client.
-    async fn counted(&self, request: Request<Body>, route: Route, client: &Client) -> Response {
+    async fn counted(&self, request: Request<Body>, route: Route, client: &Peer) -> Response {
         let access = route.access(request.method());
         if let Some(site) = self.settings.own_site.as_ref().filter(|_| !is_probe(route, access)) {
             let parts = (request.method(), request.uri(), request.headers());

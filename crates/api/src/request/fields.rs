@@ -41,7 +41,7 @@ impl<'b> Fields<'b> {
         names: &'static [&'static str],
         strict: bool,
     ) -> Result<Self, Problem> {
-        let place = RefCell::new(Place::Body);
+        let place = RefCell::new(BodyPosition::Body);
         let mut fields = Self { strict, ..Self::new(names, text.is_not_json()) };
         let mut deserializer = serde_json::Deserializer::from_str(text.text());
         let object = ObjectVisitor { fields: &mut fields, place: &place };
@@ -218,13 +218,13 @@ impl<'b> Fields<'b> {
 }
 
 /// The position in the body.
-enum Place {
+enum BodyPosition {
     Body,
     Known(&'static str),
     Other(String),
 }
 
-impl Place {
+impl BodyPosition {
     fn name(self) -> Cow<'static, str> {
         match self {
             Self::Body => "body".into(),
@@ -236,7 +236,7 @@ impl Place {
 
 struct ObjectVisitor<'p, 'b> {
     fields: &'p mut Fields<'b>,
-    place: &'p RefCell<Place>,
+    place: &'p RefCell<BodyPosition>,
 }
 
 impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
@@ -253,12 +253,14 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
                 let value: &'de RawValue = map.next_value()?;
                 self.fields.found(at, Input::Json(value));
             } else {
-                if let (true, Place::Other(name)) = (self.fields.strict, &*self.place.borrow()) {
+                if let (true, BodyPosition::Other(name)) =
+                    (self.fields.strict, &*self.place.borrow())
+                {
                     self.fields.unknown(name);
                 }
                 map.next_value::<IgnoredAny>()?;
             }
-            self.place.replace(Place::Body);
+            self.place.replace(BodyPosition::Body);
         }
         Ok(())
     }
@@ -267,7 +269,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
 /// Reads a key: the position of a known field, or `None`.
 struct KeySeed<'p> {
     names: &'static [&'static str],
-    place: &'p RefCell<Place>,
+    place: &'p RefCell<BodyPosition>,
 }
 
 /// The longest part of an unknown field's name in an answer.
@@ -291,8 +293,10 @@ impl Visitor<'_> for KeySeed<'_> {
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
         let at = self.names.iter().position(|name| *name == key);
         self.place.replace(match at {
-            Some(at) => Place::Known(self.names[at]),
-            None => Place::Other(key[..key.floor_char_boundary(SHOWN_NAME_BYTES)].to_owned()),
+            Some(at) => BodyPosition::Known(self.names[at]),
+            None => {
+                BodyPosition::Other(key[..key.floor_char_boundary(SHOWN_NAME_BYTES)].to_owned())
+            }
         });
         Ok(at)
     }

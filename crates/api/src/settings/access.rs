@@ -11,7 +11,8 @@ use tower_http::cors::CorsLayer;
 use super::RedisCacheSettings;
 use crate::{
     access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm},
-    http::{HostName, OwnSite, Proxies, PublicBase, cors},
+    http::{HostName, OwnSite, Proxies, cors},
+    public_base::PublicBase,
 };
 
 /// The time between two exchanges of request counts through Redis.

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer, Client},
+    client::{ApiAnswer, Client},
     server::{self, Server},
 };
 
@@ -13,7 +13,7 @@ const ON: (&str, &str) = ("HOLDFAST_AUTH", "on");
 const QUICK: (&str, &str) = ("HOLDFAST_KEY_REFRESH_MS", "100");
 
 /// A server that asks for keys, and a client with the first one, which was made on the command line.
-pub struct Guarded {
+pub struct GuardedShop {
     pub server: Server,
     pub admin: Bearer,
 }
@@ -26,7 +26,7 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    pub async fn send(&self, method: Method, path: &str, body: &str) -> Answer {
+    pub async fn send(&self, method: Method, path: &str, body: &str) -> ApiAnswer {
         self.with(method, path, &[], body).await
     }
 
@@ -36,7 +36,7 @@ impl Bearer {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> ApiAnswer {
         let bearer = format!("Bearer {}", self.key);
         let mut all =
             vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
@@ -44,11 +44,11 @@ impl Bearer {
         self.api.send(method, path, &all, body.to_owned()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiAnswer {
         self.send(Method::GET, path, "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> ApiAnswer {
         self.send(Method::POST, path, &body.to_string()).await
     }
 
@@ -72,7 +72,7 @@ pub fn keys(database_url: &str, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
 }
 
-impl Guarded {
+impl GuardedShop {
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let settings: Vec<_> = [ON, QUICK].iter().chain(settings).copied().collect();
         let server = Server::with(&settings).await;
@@ -114,7 +114,7 @@ impl Guarded {
     }
 }
 
-fn without_id(answer: &Answer) -> (u16, String, Value) {
+fn without_id(answer: &ApiAnswer) -> (u16, String, Value) {
     let mut problem = answer.problem();
     problem["request_id"] = Value::Null;
     (answer.status, answer.header("www-authenticate").to_owned(), problem)
@@ -122,7 +122,7 @@ fn without_id(answer: &Answer) -> (u16, String, Value) {
 
 #[tokio::test]
 async fn a_refused_caller_learns_nothing_more() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let good = shop.scoped(&["products:read"]).await;
     let ended = shop.scoped(&["products:read"]).await;
     sqlx::query("UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1")
@@ -155,7 +155,7 @@ async fn a_refused_caller_learns_nothing_more() {
 
 #[tokio::test]
 async fn each_scope_allows_what_it_says() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let id = shop.product(100).await;
     let order = json!({ "product_id": id, "quantity": 1 }).to_string();
     let stock = json!({ "delta": 1, "reason": "found" }).to_string();
@@ -193,7 +193,7 @@ async fn each_scope_allows_what_it_says() {
 
 #[tokio::test]
 async fn administration_is_on_its_own_port_only() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let admin = shop.admin.on(&shop.server.api);
     for path in ["/api-keys", "/dead-letters", "/metrics"] {
         assert_eq!(admin.get(path).await.status, 404, "{path}");
@@ -207,7 +207,7 @@ async fn administration_is_on_its_own_port_only() {
 
 #[tokio::test]
 async fn a_revoked_key_is_refused_on_all_replicas() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let second: Process =
         server::spawn(&shop.server.database_url, &shop.server.redis.url(), &[ON, QUICK]).await;
     let [address, ..] = server::addresses(&second).await;
@@ -241,7 +241,7 @@ async fn a_revoked_key_is_refused_on_all_replicas() {
 
 #[tokio::test]
 async fn keys_stay_valid_while_the_database_is_not_available() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let id = shop.product(5).await;
     let bearer = shop.scoped(&["products:read"]).await;
     assert_eq!(bearer.get(&format!("/products/{id}")).await.status, 200);
@@ -257,7 +257,7 @@ async fn keys_stay_valid_while_the_database_is_not_available() {
 
 #[tokio::test]
 async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let id = shop.product(100).await;
     let scopes = ["products:read", "products:write", "orders:read", "orders:write"];
     let mut bearers = Vec::new();
@@ -276,7 +276,7 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     assert_eq!(bob.post("/orders", &named).await.status, 201);
     let of_shop = shop.admin.on(&shop.server.api).post("/orders", &order).await.json();
 
-    let list = |answer: Answer| -> Vec<Value> {
+    let list = |answer: ApiAnswer| -> Vec<Value> {
         answer.json().as_array().unwrap().iter().map(|order| order["id"].clone()).collect()
     };
     assert_eq!(list(ada.get("/orders").await), [of_ada["id"].clone()]);
@@ -313,7 +313,7 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
 
 #[tokio::test]
 async fn callers_do_not_share_their_idempotency_keys() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let id = shop.product(100).await;
     let (one, other) = (shop.scoped(&["orders:write"]).await, shop.scoped(&["orders:write"]).await);
     let order = json!({ "product_id": id, "quantity": 1 }).to_string();
@@ -330,7 +330,7 @@ async fn callers_do_not_share_their_idempotency_keys() {
 
 #[tokio::test]
 async fn a_key_over_its_rate_limit_gets_429_and_others_are_not_affected() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let body = json!({ "name": "slow", "scopes": ["products:read"], "rate_per_second": 5 });
     let (slow, other) = (shop.bearer(body).await, shop.scoped(&["products:read"]).await);
     let ask = async || {
@@ -353,7 +353,7 @@ async fn a_key_over_its_rate_limit_gets_429_and_others_are_not_affected() {
 
 #[tokio::test]
 async fn keys_without_a_limit_get_the_servers_limit() {
-    let shop = Guarded::start(&[("HOLDFAST_RATE_LIMIT", "3")]).await;
+    let shop = GuardedShop::start(&[("HOLDFAST_RATE_LIMIT", "3")]).await;
     let bearer = shop.scoped(&["products:read"]).await;
     shop.server
         .until("it is refused", async || bearer.get("/products/4711").await.status == 429)
@@ -362,7 +362,7 @@ async fn keys_without_a_limit_get_the_servers_limit() {
 
 #[tokio::test]
 async fn invalid_requests_for_keys_are_refused() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let answer =
         shop.admin.post("/api-keys", &json!({ "scopes": ["root"], "rate_per_second": 0 })).await;
     assert_eq!(answer.wrong_fields(), ["name", "rate_per_second", "scopes"]);

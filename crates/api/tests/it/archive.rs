@@ -24,17 +24,17 @@ const ORDERS: &str = "\
             SELECT i, now() - CASE WHEN i > 30 THEN 1 ELSE 100 END * interval '1 day' AS at \
             FROM generate_series(1, 35) AS i ORDER BY i) AS made";
 
-struct Shop {
+struct ArchiveShop {
     url: String,
     store: Store,
     folder: TempDir,
 }
 
-async fn shop() -> Shop {
+async fn shop() -> ArchiveShop {
     let url = database().await;
     let store = Store::connect(&StoreSettings::new(&url).unwrap());
     sqlx::raw_sql(ORDERS).execute(store.pool()).await.unwrap();
-    Shop { url, store, folder: tempdir().unwrap() }
+    ArchiveShop { url, store, folder: tempdir().unwrap() }
 }
 
 fn archive(url: &str, folder: &Path, more: &[&str]) -> Output {
@@ -70,7 +70,7 @@ fn archived(folder: &Path) -> BTreeMap<i64, usize> {
     found
 }
 
-impl Shop {
+impl ArchiveShop {
     fn archive(&self, more: &[&str]) -> Output {
         archive(&self.url, self.folder.path(), more)
     }

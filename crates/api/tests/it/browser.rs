@@ -11,17 +11,17 @@ use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, on_path};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::access::Guarded;
+use crate::access::GuardedShop;
 
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images/swagger.png");
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Page {
+struct BrowserPage {
     browser: Client,
     _driver: Process,
 }
 
-impl Page {
+impl BrowserPage {
     async fn open(address: &str) -> Self {
         Self::open_sized(address, (1280, 1400, 1.0)).await
     }
@@ -84,11 +84,11 @@ impl Page {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
 async fn a_user_authorizes_places_an_order_and_reads_it_back() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 100 });
     let made = shop.admin.on(&shop.server.api).post("/products", &product).await;
     assert_eq!(made.status, 201);
-    let page = Page::open(&format!("http://{}/docs/", shop.server.api.address)).await;
+    let page = BrowserPage::open(&format!("http://{}/docs/", shop.server.api.address)).await;
     let (create, read) = ("#operations-orders-create_order", "#operations-orders-get_order");
 
     // Without a key it is refused, and the page says so.

@@ -16,13 +16,13 @@ pub struct Client {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
 }
 
-impl Answer {
+impl ApiAnswer {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
@@ -66,23 +66,28 @@ impl Client {
         Self { http, address: address.to_owned() }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiAnswer {
         self.send(Method::GET, path, &[], "").await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub async fn delete(&self, path: &str) -> ApiAnswer {
         self.send(Method::DELETE, path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> ApiAnswer {
         self.json(Method::POST, path, body.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub async fn put(&self, path: &str, body: &Value) -> ApiAnswer {
         self.json(Method::PUT, path, body.to_string()).await
     }
 
-    pub async fn json(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> ApiAnswer {
         self.send(method, path, &[("content-type", "application/json")], body).await
     }
 
@@ -92,7 +97,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
-    ) -> Answer {
+    ) -> ApiAnswer {
         self.try_send(method, path, headers, body).await.unwrap()
     }
 
@@ -103,13 +108,13 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
-    ) -> reqwest::Result<Answer> {
+    ) -> reqwest::Result<ApiAnswer> {
         let mut request = self.http.request(method, format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = request.body(body).send().await?;
-        Ok(Answer {
+        Ok(ApiAnswer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
             text: response.text().await?,

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{client::Answer, server::Server};
+use crate::{client::ApiAnswer, server::Server};
 
 async fn with(
     server: &Server,
@@ -11,7 +11,7 @@ async fn with(
     path: &str,
     header: (&str, &str),
     body: &Value,
-) -> Answer {
+) -> ApiAnswer {
     let headers = [("content-type", "application/json"), header];
     server.api.send(method, path, &headers, body.to_string()).await
 }

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    access::Guarded,
-    client::Answer,
+    access::GuardedShop,
+    client::ApiAnswer,
     server::{self, Server},
 };
 
@@ -25,7 +25,7 @@ async fn stats(server: &Server) -> Value {
     answer.json()
 }
 
-fn labels(chart: &Answer) -> &str {
+fn labels(chart: &ApiAnswer) -> &str {
     assert_eq!((chart.status, chart.header("content-type")), (200, "image/svg+xml"));
     let (_, rest) = chart.text.split_once("aria-label=\"").unwrap();
     rest.split_once('"').unwrap().0
@@ -103,7 +103,7 @@ async fn a_console_that_is_off_is_404() {
 
 #[tokio::test]
 async fn the_page_is_public_and_the_numbers_need_the_admin_scope() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let admin = &shop.server.admin;
     assert_eq!(admin.get("/console").await.status, 200);
     let reader = shop.scoped(&["products:read", "orders:read"]).await.on(admin);
@@ -116,7 +116,7 @@ async fn the_page_is_public_and_the_numbers_need_the_admin_scope() {
 
 #[tokio::test]
 async fn the_admin_port_can_read_the_shop_but_not_change_it() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let product = json!({ "name": "Mill", "price": 1, "stock": 3 });
     let made = shop.admin.on(&shop.server.api).post("/products", &product).await;
     let order = json!({ "product_id": made.json()["id"], "quantity": 1 });

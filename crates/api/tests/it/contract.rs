@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::access::Guarded;
+use crate::access::GuardedShop;
 
 /// The same requests in every run.
 const SEED: &str = "20260";
@@ -22,7 +22,7 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 422, 429, "5xx"]
 #[ignore = "needs Schemathesis: make test-contract"]
 async fn the_server_conforms_to_its_documents() {
     let program = std::env::var("SCHEMATHESIS").expect("SCHEMATHESIS names the program");
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     // Something to be found.
     let shopper = shop.admin.on(&shop.server.api);
     for _ in 0..3 {

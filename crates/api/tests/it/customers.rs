@@ -11,8 +11,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    access::{Bearer, Guarded},
-    client::Answer,
+    access::{Bearer, GuardedShop},
+    client::ApiAnswer,
 };
 
 /// What is in each text that a customer must not see.
@@ -20,7 +20,7 @@ const SECRET: &str = "SECRET";
 
 /// A shop in which an order of ada's has gone every way, with something to hide at each step.
 struct Planted {
-    shop: Guarded,
+    shop: GuardedShop,
     ada: Bearer,
     product: i64,
     /// Ada's, in every status.
@@ -29,7 +29,7 @@ struct Planted {
     of_others: [i64; 2],
 }
 
-async fn try_once(shop: &Guarded, id: i64, verdict: AttemptResult, taken: Taken) {
+async fn try_once(shop: &GuardedShop, id: i64, verdict: AttemptResult, taken: Taken) {
     let store = &shop.server.store;
     let claims = store.claim(&[OrderId(id)], Duration::from_mins(5)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
@@ -37,13 +37,13 @@ async fn try_once(shop: &Guarded, id: i64, verdict: AttemptResult, taken: Taken)
     assert_eq!(store.finish(&[ended]).await.unwrap().done.len(), 1);
 }
 
-fn id_of(answer: &Answer) -> i64 {
+fn id_of(answer: &ApiAnswer) -> i64 {
     assert_eq!(answer.status, 201, "{}", answer.text);
     answer.json()["id"].as_i64().unwrap()
 }
 
 async fn planted() -> Planted {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let api = shop.admin.on(&shop.server.api);
     let lamp = json!({ "name": "Lamp", "price": 2, "stock": 100 });
     let product = id_of(&api.post("/products", &lamp).await);
@@ -133,7 +133,7 @@ impl Planted {
     }
 }
 
-async fn send(bearer: &Bearer, method: &Method, path: &str, body: &Value) -> Answer {
+async fn send(bearer: &Bearer, method: &Method, path: &str, body: &Value) -> ApiAnswer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let key = [("idempotency-key", "the-same")];
     let headers: &[_] = if path == "/orders" && *method == Method::POST { &key } else { &[] };

@@ -4,7 +4,7 @@ use holdfast_queue::{Queue, QueueSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{client::Answer, server::Server};
+use crate::{client::ApiAnswer, server::Server};
 
 /// Orders of one unit each of a product, all of which have failed, order n at the hour n of the year.
 pub async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
@@ -27,7 +27,7 @@ pub async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
     ids
 }
 
-fn ids(answer: &Answer) -> Vec<i64> {
+fn ids(answer: &ApiAnswer) -> Vec<i64> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json().as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
@@ -37,12 +37,12 @@ pub async fn stock(server: &Server, product: i64) -> Value {
 }
 
 /// What the history says last.
-pub fn last_step(answer: &Answer) -> Value {
+pub fn last_step(answer: &ApiAnswer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["history"].as_array().unwrap().last().unwrap().clone()
 }
 
-fn state(answer: &Answer) -> (u16, String) {
+fn state(answer: &ApiAnswer) -> (u16, String) {
     (answer.status, answer.problem()["state"].as_str().unwrap_or_default().to_owned())
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    access::{Guarded, keys},
+    access::{GuardedShop, keys},
     server::BINARY,
 };
 
@@ -35,7 +35,7 @@ fn shown(document: &str) -> Vec<(String, Option<String>)> {
 /// Here, keys are asked for; the tests of the pages run the same calls where they are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calls_of_the_guide_work_unchanged() {
-    let shop = Guarded::start(&[]).await;
+    let shop = GuardedShop::start(&[]).await;
     let commands = shown(GUIDE);
     let calls = commands.iter().filter(|(_, status)| status.is_some()).count();
     assert_eq!(calls, 10);

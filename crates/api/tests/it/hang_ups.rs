@@ -24,7 +24,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 use crate::server::Server;
 use cases::writing_operations;
-pub use cases::{Given, write_case};
+pub use cases::{WriteTarget, write_case};
 
 const HANG_UPS: usize = 600;
 const FREEZE: u64 = 3000;
@@ -51,7 +51,7 @@ pub struct Trial {
     hang_ups: AtomicUsize,
     writes: AtomicUsize,
     /// Made before the database is frozen, for the time in which it is.
-    stock: [parking_lot::Mutex<Vec<Given>>; 2],
+    stock: [parking_lot::Mutex<Vec<WriteTarget>>; 2],
     frozen: AtomicBool,
     /// By operation: how often it was answered with success, and otherwise.
     answers: parking_lot::Mutex<BTreeMap<(String, u16), usize>>,
@@ -91,12 +91,12 @@ impl Trial {
         })
     }
 
-    pub async fn given(&self, stays: bool) -> Given {
+    pub async fn given(&self, stays: bool) -> WriteTarget {
         let stocked =
             self.frozen.load(Ordering::SeqCst).then(|| self.stock[usize::from(stays)].lock().pop());
         match stocked.flatten() {
             Some(given) => given,
-            None => Given::make(&self.look, stays).await,
+            None => WriteTarget::make(&self.look, stays).await,
         }
     }
 
@@ -260,7 +260,7 @@ async fn answered_writes_are_kept_when_the_database_freezes() {
     let total = hang_ups();
     let freeze = Duration::from_millis(parameter("TEST_FREEZE_MS", FREEZE));
     for stays in [false, true] {
-        let given = join_all((0..STOCK).map(|_| Given::make(&trial.look, stays))).await;
+        let given = join_all((0..STOCK).map(|_| WriteTarget::make(&trial.look, stays))).await;
         trial.stock[usize::from(stays)].lock().extend(given);
     }
     let freezing = async {

@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{client::Answer, server::Server};
+use crate::{client::ApiAnswer, server::Server};
 
-async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
+async fn send(server: &Server, path: &str, key: &str, body: &Value) -> ApiAnswer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     server.api.send(Method::POST, path, &headers, body.to_string()).await
 }

@@ -180,7 +180,7 @@ async fn requests_in_progress_are_not_interrupted_for_others() {
     let mut working =
         [with(&server, request.as_bytes()).await, with(&server, request.as_bytes()).await];
     server
-        .until("both are in hand", async || {
+        .until("both are in flight", async || {
             server.metric("holdfast_http_requests_in_flight").await == 2
         })
         .await;
@@ -237,7 +237,7 @@ async fn each_client_of_a_trusted_proxy_has_a_request_limit() {
     };
     let waiting = tokio::spawn(from("192.0.2.1"));
     server
-        .until("it is in hand", async || {
+        .until("it is in flight", async || {
             server.metric("holdfast_http_requests_in_flight").await == 1
         })
         .await;
@@ -248,7 +248,7 @@ async fn each_client_of_a_trusted_proxy_has_a_request_limit() {
     );
     let other = tokio::spawn(from("192.0.2.1, 192.0.2.2"));
     server
-        .until("another client's is in hand", async || {
+        .until("another client's is in flight", async || {
             server.metric("holdfast_http_requests_in_flight").await == 2
         })
         .await;

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::{client::Answer, server::Server};
+use crate::{client::ApiAnswer, server::Server};
 
-fn ids(answer: &Answer) -> Vec<i64> {
+fn ids(answer: &ApiAnswer) -> Vec<i64> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json().as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
 
 /// The address of the next page.
-fn next(answer: &Answer) -> Option<String> {
+fn next(answer: &ApiAnswer) -> Option<String> {
     let link = answer.header("link");
     (!link.is_empty()).then(|| {
         let (target, relation) = link.split_once(';').unwrap();

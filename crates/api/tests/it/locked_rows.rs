@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     client::Client,
-    hang_ups::{Given, Trial, write_case},
+    hang_ups::{Trial, WriteTarget, write_case},
     server,
 };
 
@@ -31,7 +31,7 @@ const KEYED: [&str; 3] = ["post /orders", "post /holds", "post /products/{id}/st
 
 /// A request that is sent again and again.
 #[derive(Clone)]
-struct Request {
+struct WaitingRequest {
     client: Client,
     method: Method,
     path: String,
@@ -39,14 +39,14 @@ struct Request {
     key: Option<String>,
 }
 
-impl Request {
+impl WaitingRequest {
     /// By so many clients.
     fn by_many(self, trial: &Trial) -> Vec<Self> {
         let is_admin = self.client.address == trial.server.admin.address;
         vec![self; if is_admin { ADMIN_CALLERS } else { CALLERS }]
     }
 
-    fn of(trial: &Trial, operation: &str, given: &Given, key: Option<&str>) -> Self {
+    fn of(trial: &Trial, operation: &str, given: &WriteTarget, key: Option<&str>) -> Self {
         let (_, is_admin) = trial.operations.iter().find(|(name, _)| name == operation).unwrap();
         let client = if *is_admin { &trial.server.admin } else { &trial.server.api };
         let case = write_case(operation, given).unwrap();
@@ -88,7 +88,7 @@ struct Waiting {
 
 impl Waiting {
     /// Returns when so many wait.
-    async fn begin(trial: &Trial, requests: Vec<Request>) -> Self {
+    async fn begin(trial: &Trial, requests: Vec<WaitingRequest>) -> Self {
         let (stop, unlocked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut clients = JoinSet::new();
         let wait = requests.len() as u64;
@@ -124,9 +124,9 @@ impl Waiting {
 }
 
 /// Locks every row of these.
-async fn lock(look: &PgPool, given: &[Given]) -> Transaction<'static, Postgres> {
+async fn lock(look: &PgPool, given: &[WriteTarget]) -> Transaction<'static, Postgres> {
     let mut holder = look.begin().await.unwrap();
-    let ids = |id: fn(&Given) -> i64| given.iter().map(id).collect::<Vec<_>>();
+    let ids = |id: fn(&WriteTarget) -> i64| given.iter().map(id).collect::<Vec<_>>();
     let orders = [ids(|it| it.pending), ids(|it| it.failed)].concat();
     for (table, ids) in
         [("products", ids(|it| it.product)), ("orders", orders), ("holds", ids(|it| it.hold))]
@@ -136,8 +136,8 @@ async fn lock(look: &PgPool, given: &[Given]) -> Transaction<'static, Postgres> 
         sqlx::query(sql).bind(ids).execute(&mut *holder).await.unwrap();
     }
     for (table, column, names) in [
-        ("sales", "name", given.iter().map(Given::sale).collect::<Vec<_>>()),
-        ("api_keys", "id", given.iter().map(Given::key).collect()),
+        ("sales", "name", given.iter().map(WriteTarget::sale).collect::<Vec<_>>()),
+        ("api_keys", "id", given.iter().map(WriteTarget::key).collect()),
     ] {
         let sql = format!("SELECT FROM {table} WHERE {column} = ANY ($1) FOR UPDATE");
         sqlx::query(sqlx::AssertSqlSafe(sql)).bind(names).execute(&mut *holder).await.unwrap();
@@ -176,7 +176,7 @@ async fn requests_of_each_writing_route_that_wait_for_a_locked_row_delay_no_othe
         }
         let given = trial.given(true).await;
         let holder = lock(&trial.look, std::slice::from_ref(&given)).await;
-        let request = Request::of(&trial, operation, &given, None);
+        let request = WaitingRequest::of(&trial, operation, &given, None);
         let waiting = Waiting::begin(&trial, request.by_many(&trial)).await;
         all_others_work(&trial, operation).await;
         waiting.end(holder).await;
@@ -190,7 +190,7 @@ async fn requests_that_wait_for_a_locked_key_delay_no_others() {
         let given = trial.given(true).await;
         let mut holder = trial.look.begin().await.unwrap();
         write_keys(&mut holder, &[operation]).await;
-        let request = Request::of(&trial, operation, &given, Some(operation));
+        let request = WaitingRequest::of(&trial, operation, &given, Some(operation));
         let waiting = Waiting::begin(&trial, request.by_many(&trial)).await;
         all_others_work(&trial, operation).await;
         waiting.end(holder).await;
@@ -213,10 +213,12 @@ async fn requests_of_all_writing_routes_that_wait_for_locked_rows_delay_no_other
             continue;
         }
         let given = &given[..if *is_admin { 5 } else { given.len() }];
-        requests.extend(given.iter().map(|it| Request::of(&trial, operation, it, None)));
+        requests.extend(given.iter().map(|it| WaitingRequest::of(&trial, operation, it, None)));
     }
     let free = trial.given(true).await;
-    requests.extend(KEYED.map(|operation| Request::of(&trial, operation, &free, Some(operation))));
+    requests.extend(
+        KEYED.map(|operation| WaitingRequest::of(&trial, operation, &free, Some(operation))),
+    );
     assert!(requests.len() > 200, "{}", requests.len());
     let waiting = Waiting::begin(&trial, requests).await;
     for _ in 0..3 {

@@ -33,13 +33,13 @@ use crate::{
 const PLAYERS: u64 = 4;
 
 /// Two replicas on one database and one Redis.
-pub struct Replicas {
+pub struct ModelReplicas {
     pub apis: [Client; 2],
     pub store: Store,
     _processes: (Server, Process),
 }
 
-async fn replicas() -> Replicas {
+async fn replicas() -> ModelReplicas {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let url = server::database().await;
     let (redis_url, first) = (redis.url(), Server::on(&url, redis, &[]).await);
@@ -48,7 +48,7 @@ async fn replicas() -> Replicas {
     let apis = [first.api.clone(), Client::new(&address)];
     let store = Store::connect(&StoreSettings::new(&url).unwrap());
     first.until("the second is ready", async || apis[1].get("/readyz").await.status == 200).await;
-    Replicas { apis, store, _processes: (first, second) }
+    ModelReplicas { apis, store, _processes: (first, second) }
 }
 
 fn number(name: &str, default: u64) -> u64 {

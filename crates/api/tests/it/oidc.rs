@@ -13,21 +13,21 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-use crate::{access::Bearer, client::Answer, server::Server};
+use crate::{access::Bearer, client::ApiAnswer, server::Server};
 
 /// Signs tokens, and publishes its keys.
-struct Issuer {
+struct TestIssuer {
     url: String,
     keys: Arc<Mutex<Value>>,
 }
 
 /// A key of the issuer.
-enum Key {
+enum TestKey {
     P256(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
-impl Key {
+impl TestKey {
     fn p256() -> Self {
         let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
         let document = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
@@ -85,7 +85,7 @@ fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", part(header), part(claims))
 }
 
-impl Issuer {
+impl TestIssuer {
     async fn start(keys: &[Value]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -140,15 +140,15 @@ impl Issuer {
     }
 }
 
-async fn ask(server: &Server, token: &str) -> Answer {
+async fn ask(server: &Server, token: &str) -> ApiAnswer {
     let bearer = Bearer { api: server.api.clone(), key: token.to_owned() };
     bearer.get("/orders").await
 }
 
 #[tokio::test]
 async fn only_tokens_of_the_issuer_are_valid() {
-    let (key, stranger) = (Key::p256(), Key::p256());
-    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let (key, stranger) = (TestKey::p256(), TestKey::p256());
+    let issuer = TestIssuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
     let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
@@ -212,8 +212,8 @@ async fn only_tokens_of_the_issuer_are_valid() {
 
 #[tokio::test]
 async fn rotated_keys_are_picked_up_automatically() {
-    let (old, new) = (Key::p256(), Key::ed25519());
-    let issuer = Issuer::start(&[old.jwk("old")]).await;
+    let (old, new) = (TestKey::p256(), TestKey::ed25519());
+    let issuer = TestIssuer::start(&[old.jwk("old")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_ALGORITHMS", "ES256,EdDSA")]).await;
     let of_old = old.token("old", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
@@ -227,8 +227,8 @@ async fn rotated_keys_are_picked_up_automatically() {
 
 #[tokio::test]
 async fn a_new_key_with_the_id_of_another_invalidates_its_tokens() {
-    let (old, new) = (Key::p256(), Key::p256());
-    let issuer = Issuer::start(&[old.jwk("one")]).await;
+    let (old, new) = (TestKey::p256(), TestKey::p256());
+    let issuer = TestIssuer::start(&[old.jwk("one")]).await;
     let server = issuer.server(&[]).await;
     let of_old = old.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
@@ -241,8 +241,8 @@ async fn a_new_key_with_the_id_of_another_invalidates_its_tokens() {
 
 #[tokio::test]
 async fn an_empty_or_broken_key_set_locks_no_caller_out() {
-    let (key, stranger) = (Key::p256(), Key::p256());
-    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let (key, stranger) = (TestKey::p256(), TestKey::p256());
+    let issuer = TestIssuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
     let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
@@ -266,8 +266,8 @@ async fn an_empty_or_broken_key_set_locks_no_caller_out() {
 
 #[tokio::test]
 async fn an_unavailable_issuer_causes_503_and_api_keys_still_work() {
-    let key = Key::p256();
-    let issuer = Issuer::start(&[]).await;
+    let key = TestKey::p256();
+    let issuer = TestIssuer::start(&[]).await;
     let server = Server::with(&[
         ("HOLDFAST_AUTH", "on"),
         ("HOLDFAST_OIDC_ISSUER", "http://127.0.0.1:1"),
@@ -285,8 +285,8 @@ async fn an_unavailable_issuer_causes_503_and_api_keys_still_work() {
 
 #[tokio::test]
 async fn a_token_for_one_customer_shows_only_its_own_orders() {
-    let key = Key::p256();
-    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let key = TestKey::p256();
+    let issuer = TestIssuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[("HOLDFAST_OIDC_CUSTOMER_CLAIM", "customer")]).await;
     let bearer = |customer: Value| {
         let token = key.token("one", &issuer.claims(&json!({ "customer": customer })));
@@ -320,8 +320,8 @@ async fn a_token_for_one_customer_shows_only_its_own_orders() {
 /// A token, the claims and the documents of an issuer are read before anything of them is trusted.
 #[tokio::test]
 async fn no_token_or_document_crashes_the_process() {
-    let key = Key::p256();
-    let issuer = Issuer::start(&[key.jwk("one")]).await;
+    let key = TestKey::p256();
+    let issuer = TestIssuer::start(&[key.jwk("one")]).await;
     let server = issuer.server(&[]).await;
     let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;

@@ -2,13 +2,15 @@
 
 use reqwest::Method;
 
-use crate::{access::Guarded, server::Server};
+use crate::{access::GuardedShop, server::Server};
 
 #[tokio::test]
 async fn pages_of_the_named_origins_may_call_and_no_others() {
-    let shop =
-        Guarded::start(&[("HOLDFAST_CORS_ORIGINS", "https://shop.example,http://localhost:3000")])
-            .await;
+    let shop = GuardedShop::start(&[(
+        "HOLDFAST_CORS_ORIGINS",
+        "https://shop.example,http://localhost:3000",
+    )])
+    .await;
     let preflight = async |origin: &str| {
         let headers = [
             ("origin", origin),

@@ -110,7 +110,7 @@ fn the_help_names_every_setting() {
     ] {
         assert!(text.contains(&format!("[env: {variable}")), "{variable} is not in\n{text}");
     }
-    assert!(text.contains("on 0.0.0.0:8000 unless set") && text.contains("(1 to 1000000)"));
+    assert!(text.contains("if not set, 0.0.0.0:8000") && text.contains("(1 to 1000000)"));
     assert!(!text.contains("hunter2"), "a password is in\n{text}");
 }
 
@@ -229,7 +229,7 @@ async fn sigterm_answers_requests_in_progress_and_stops() {
         tokio::spawn(async move { api.post("/orders", &body).await })
     };
     server
-        .until("the order is in hand", async || {
+        .until("the order is in flight", async || {
             server.metric("holdfast_http_requests_in_flight").await >= 1
         })
         .await;
@@ -280,7 +280,7 @@ async fn a_second_signal_stops_the_process_at_once() {
     let body = json!({ "product_id": product, "quantity": 1 });
     let waiting = tokio::spawn(async move { api.post("/orders", &body).await });
     server
-        .until("the order is in hand", async || {
+        .until("the order is in flight", async || {
             server.metric("holdfast_http_requests_in_flight").await >= 1
         })
         .await;

@@ -7,7 +7,7 @@ use holdfast_store::{Store, StoreSettings};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgConnectOptions, postgres::PgPoolOptions};
 
-use crate::{client::Answer, server::Server};
+use crate::{client::ApiAnswer, server::Server};
 
 /// Limits that are shorter than usual, so that an unknown outcome is answered soon.
 const LIMITS: [(&str, &str); 3] = [
@@ -16,7 +16,7 @@ const LIMITS: [(&str, &str); 3] = [
     ("HOLDFAST_OUTCOME_TIMEOUT_MS", "1000"),
 ];
 
-struct Shop {
+struct ReplicatedShop {
     _primary: Postgres,
     standby: Postgres,
     server: Server,
@@ -25,7 +25,7 @@ struct Shop {
     look: PgPool,
 }
 
-impl Shop {
+impl ReplicatedShop {
     /// A shop that logs nothing, whose database has a synchronous standby.
     async fn open() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
@@ -47,8 +47,8 @@ impl Shop {
     async fn while_waits_end(
         &self,
         function: &str,
-        answer: impl Future<Output = Answer>,
-    ) -> Answer {
+        answer: impl Future<Output = ApiAnswer>,
+    ) -> ApiAnswer {
         let sql = format!(
             "SELECT count({function}(pid)) FROM pg_stat_activity \
              WHERE wait_event = 'SyncRep' AND application_name = 'holdfast'"
@@ -66,21 +66,21 @@ impl Shop {
         }
     }
 
-    async fn order(&self, key: &str) -> Answer {
+    async fn order(&self, key: &str) -> ApiAnswer {
         let body = json!({ "product_id": self.product, "quantity": 1 }).to_string();
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         self.server.api.send(reqwest::Method::POST, "/orders", &headers, body).await
     }
 }
 
-fn unknown(answer: &Answer) -> bool {
+fn unknown(answer: &ApiAnswer) -> bool {
     answer.status == 503 && answer.problem()["type"] == "/problems/outcome-unknown"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_an_order_that_only_the_primary_has_nor_its_repeat_is_answered_with_201() {
     for function in ["pg_cancel_backend", "pg_terminate_backend"] {
-        let shop = Shop::open().await;
+        let shop = ReplicatedShop::open().await;
         shop.standby.pause().await.unwrap();
         let first = shop.while_waits_end(function, shop.order("a")).await;
         assert!(unknown(&first), "{function}: {}", first.text);
@@ -99,7 +99,7 @@ async fn neither_an_order_that_only_the_primary_has_nor_its_repeat_is_answered_w
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_only_the_primary_has_is_not_reported_as_success() {
-    let shop = Shop::open().await;
+    let shop = ReplicatedShop::open().await;
     shop.standby.pause().await.unwrap();
     let product = format!("/products/{}", shop.product);
     let lamp = json!({ "name": "Lamp", "price": 1, "stock": 1 });

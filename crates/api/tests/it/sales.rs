@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    client::{Answer, Client},
+    client::{ApiAnswer, Client},
     server::{self, Server},
 };
 
-struct Shop {
+struct SaleShop {
     server: Server,
     other: Client,
     _process: Process,
 }
 
-async fn shop() -> Arc<Shop> {
+async fn shop() -> Arc<SaleShop> {
     let server = Server::start().await;
     let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
     let [address, ..] = server::addresses(&process).await;
     let other = Client::new(&address);
     server.until("the other is ready", async || other.get("/readyz").await.status == 200).await;
-    Arc::new(Shop { server, other, _process: process })
+    Arc::new(SaleShop { server, other, _process: process })
 }
 
-impl Shop {
+impl SaleShop {
     /// A sale of these products from and to so many seconds from now.
     async fn sale(&self, products: &[i64], from: f64, to: f64, per_customer: Option<u32>) -> Sale {
         let now = self.server.store.clock().await.unwrap();
@@ -50,7 +50,7 @@ impl Shop {
         [&self.server.api, &self.other][number % 2]
     }
 
-    async fn order(&self, number: usize, product: i64, customer: &str, units: i64) -> Answer {
+    async fn order(&self, number: usize, product: i64, customer: &str, units: i64) -> ApiAnswer {
         let order = json!({"product_id": product, "quantity": units, "customer_ref": customer});
         self.api(number).post("/orders", &order).await
     }
@@ -181,7 +181,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
 }
 
 /// An answer that refuses units above the limit, and what is left of it.
-fn over_limit(answer: &Answer) -> i64 {
+fn over_limit(answer: &ApiAnswer) -> i64 {
     let problem = answer.problem();
     assert_eq!((answer.status, &problem["type"]), (409, &json!("/problems/over-limit")));
     problem["left"].as_i64().unwrap()
@@ -195,7 +195,7 @@ async fn holds_do_not_bypass_the_limit() {
         let hold = json!({"product_id": product, "quantity": units, "customer_ref": customer});
         shop.api(number).post("/holds", &hold).await
     };
-    let from_hold = async |number, hold: &Answer, customer: Option<&str>, more: i64| {
+    let from_hold = async |number, hold: &ApiAnswer, customer: Option<&str>, more: i64| {
         let hold = hold.json();
         let mut items = vec![
             json!({"product_id": product, "quantity": hold["quantity"], "hold_id": hold["id"]}),

@@ -6,7 +6,7 @@ use holdfast_sandbox::{
 use holdfast_store::{Store, StoreSettings};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client};
+use crate::client::{ApiAnswer, Client};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_holdfast-api");
 
@@ -79,7 +79,7 @@ impl Server {
         answer.json()["id"].as_i64().unwrap()
     }
 
-    pub async fn order(&self, product: i64, quantity: i64) -> Answer {
+    pub async fn order(&self, product: i64, quantity: i64) -> ApiAnswer {
         self.api.post("/orders", &json!({ "product_id": product, "quantity": quantity })).await
     }
 

@@ -17,7 +17,7 @@ use crate::hang_ups::Trial;
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// A primary with its standby, and an API before which a proxy stands.
-struct Pair {
+struct ApiPair {
     primary: Postgres,
     standby: Postgres,
     /// The API's way to the database.
@@ -32,7 +32,7 @@ fn address(server: &Postgres) -> SocketAddr {
     ([127, 0, 0, 1], server.port()).into()
 }
 
-impl Pair {
+impl ApiPair {
     async fn start() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
         let url = primary.create_database().await.unwrap();
@@ -102,7 +102,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_write_works_again_when_connections_return_from_a_standby() {
-    let pair = Pair::start().await;
+    let pair = ApiPair::start().await;
     for _ in 0..2 {
         pair.caught_up().await;
         pair.way.lead_to(address(&pair.standby));
@@ -117,7 +117,7 @@ async fn every_write_works_again_when_connections_return_from_a_standby() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_on_a_standby_fail_no_write_once_new_ones_reach_the_primary() {
-    let pair = Pair::start().await;
+    let pair = ApiPair::start().await;
     pair.caught_up().await;
     pair.way.lead_to(address(&pair.standby));
     // Half of the sessions are replaced, by some that take no writes.
@@ -141,7 +141,7 @@ async fn sessions_on_a_standby_fail_no_write_once_new_ones_reach_the_primary() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_write_works_again_when_the_standby_is_promoted() {
-    let pair = Pair::start().await;
+    let pair = ApiPair::start().await;
     pair.way.lead_to(address(&pair.standby));
     pair.way.cut();
     pair.until_ready(false).await;
@@ -155,7 +155,7 @@ async fn every_write_works_again_when_the_standby_is_promoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_write_works_again_when_a_crashed_primary_is_replaced_by_its_standby() {
-    let pair = Pair::start().await;
+    let pair = ApiPair::start().await;
     pair.caught_up().await;
     pair.primary.kill9().await.unwrap();
     pair.way.lead_to(address(&pair.standby));

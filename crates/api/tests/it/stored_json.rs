@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::{
-    client::{Answer, Client},
+    client::{ApiAnswer, Client},
     server::{BINARY, Server, addresses, database},
 };
 
@@ -143,7 +143,7 @@ async fn order_with(
     product: i64,
     metadata: &str,
     headers: &[(&str, &str)],
-) -> Answer {
+) -> ApiAnswer {
     let body = format!(r#"{{"product_id":{product},"quantity":1,"metadata": {metadata} }}"#);
     let mut headers = headers.to_vec();
     headers.push(("content-type", "application/json"));
@@ -157,7 +157,7 @@ async fn metadata_is_returned_byte_for_byte() {
     let mut paths = Vec::new();
     for (number, sent) in SENT.into_iter().enumerate() {
         let there =
-            |answer: &Answer| answer.text.contains(&format!(r#","metadata":{sent},"status""#));
+            |answer: &ApiAnswer| answer.text.contains(&format!(r#","metadata":{sent},"status""#));
         let key = number.to_string();
         for _ in 0..2 {
             let answer = order_with(&server, product, sent, &[("idempotency-key", &key)]).await;

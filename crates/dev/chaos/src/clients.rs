@@ -72,7 +72,7 @@ pub enum RequestOutcome {
 
 /// One request for an order.
 #[derive(Clone, Copy, Debug)]
-pub struct Event {
+pub struct ClientEvent {
     /// When its answer came.
     pub at: Instant,
     /// How long that took.
@@ -89,7 +89,7 @@ pub struct ClientsRecord {
     /// For the audit.
     pub log: Log,
     /// Each request of a buyer, in the order of the answers.
-    pub events: Vec<Event>,
+    pub events: Vec<ClientEvent>,
     /// Answers that break promise 5, in words; the first few.
     pub wrong: Vec<String>,
     /// Answers by status and kind of problem; without a connection, `"none"`.

@@ -4,17 +4,17 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use crate::fault::Fault;
-use crate::trial::Trial;
+use crate::trial::FaultTrial;
 
 /// Writes the page.
-pub fn render(trials: &[Trial]) -> String {
+pub fn render(trials: &[FaultTrial]) -> String {
     let mut page = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut page, trials);
     page
 }
 
-fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
+fn write(page: &mut String, trials: &[FaultTrial]) -> fmt::Result {
     page.push_str(
         "# What each fault did\n\n\
          <!-- Written by `holdfast-chaos faults --write`; a change by hand is lost. -->\n\n\
@@ -61,7 +61,7 @@ fn write(page: &mut String, trials: &[Trial]) -> fmt::Result {
 }
 
 /// Of the other products by itself, where one was held up.
-fn slowest(trial: &Trial) -> String {
+fn slowest(trial: &FaultTrial) -> String {
     match trial.fault {
         Fault::RowLocked => {
             let others = time(trial.slowest_of_others);

@@ -88,14 +88,14 @@ mod tests {
 
     use super::*;
     use crate::chaos::Struck;
-    use crate::clients::{ClientsRecord, Event};
+    use crate::clients::{ClientEvent, ClientsRecord};
     use crate::fault::Fault;
 
     #[test]
     fn orders_and_faults_are_drawn() {
         let begun = Instant::now();
         let second = Duration::from_secs(1);
-        let event = Event {
+        let event = ClientEvent {
             at: begun + 2 * second,
             took: second,
             product: 1,

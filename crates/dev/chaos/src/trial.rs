@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use holdfast_bench::audit::Findings;
 use holdfast_sandbox::http_get;
 
-use crate::clients::{ClientsRecord, Event, RequestOutcome};
+use crate::clients::{ClientEvent, ClientsRecord, RequestOutcome};
 use crate::environment::Environment;
 use crate::fault::Fault;
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a fault did.
 #[derive(Debug)]
-pub struct Trial {
+pub struct FaultTrial {
     /// Which.
     pub fault: Fault,
     /// How long it lasted.
@@ -68,7 +68,11 @@ pub struct Trial {
 ///
 /// # Errors
 /// When the fault cannot be made, or orders are not accepted before it or again after it.
-pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> anyhow::Result<Trial> {
+pub async fn run(
+    environment: &Environment,
+    fault: Fault,
+    hold: Duration,
+) -> anyhow::Result<FaultTrial> {
     let clients = environment.clients(CLIENTS);
     clients.more(SOME).await.context("before the fault")?;
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
@@ -89,7 +93,7 @@ pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> any
     let settled = ended.elapsed();
 
     let within = |from: Instant, to: Instant, outcome: RequestOutcome, first: bool| {
-        let counts = |event: &&Event| {
+        let counts = |event: &&ClientEvent| {
             // Asked and answered within that time.
             event.at.checked_sub(event.took).is_some_and(|asked| asked >= from)
                 && event.at < to
@@ -99,7 +103,7 @@ pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> any
         seen.events.iter().filter(counts).count()
     };
     let end = begun + lasted;
-    let slowest = |of: fn(&Event) -> bool| {
+    let slowest = |of: fn(&ClientEvent) -> bool| {
         let after = seen.events.iter().filter(|event| event.at >= begun && of(event));
         after.map(|event| event.took).max().unwrap_or_default()
     };
@@ -108,7 +112,7 @@ pub async fn run(environment: &Environment, fault: Fault, hold: Duration) -> any
         .iter()
         .find(|event| event.at >= healed && event.outcome == RequestOutcome::Accepted)
         .map_or(PATIENCE, |event| event.at - healed);
-    Ok(Trial {
+    Ok(FaultTrial {
         fault,
         lasted,
         accepted: within(struck, end, RequestOutcome::Accepted, false),

@@ -50,13 +50,13 @@ const STATES: [&str; 3] = [
 ];
 
 /// The addresses of a stack that runs.
-pub(crate) struct Shop<'a> {
+pub(crate) struct DemoShop<'a> {
     pub(crate) api: &'a str,
     pub(crate) admin: &'a str,
     pub(crate) database: &'a str,
 }
 
-impl Shop<'_> {
+impl DemoShop<'_> {
     /// Fills the shop if there is no product yet. Returns how many products were made, and the id of the first product.
     pub(crate) async fn fill(&self) -> anyhow::Result<(usize, i64)> {
         let mut made = 0;

@@ -19,7 +19,7 @@ use crate::port::Port;
 use crate::process::{Process, ProcessOptions, Ready};
 
 pub use assets::{KubernetesAssets, MissingAssets};
-pub use pki::{Pair, SandboxAuthority};
+pub use pki::{CertificatePair, SandboxAuthority};
 
 /// The API server takes some seconds to start; more when the machine is busy.
 const START_LIMIT: Duration = Duration::from_mins(2);
@@ -126,7 +126,7 @@ impl Kubernetes {
     ///
     /// # Errors
     /// When it cannot be issued.
-    pub fn front_proxy(&self) -> anyhow::Result<Pair> {
+    pub fn front_proxy(&self) -> anyhow::Result<CertificatePair> {
         self.front_ca.client(FRONT_PROXY, &[])
     }
 
@@ -271,7 +271,7 @@ async fn until_ready(server: &Process, client: &Client) -> anyhow::Result<()> {
 }
 
 enum Login {
-    Certificate(Pair),
+    Certificate(CertificatePair),
     Token(String),
 }
 

@@ -45,7 +45,9 @@ pub use disk::Disk;
 pub use folder::{Keep, sweep};
 pub use http::{HttpAnswer, http_get, http_post_json, http_post_json_as, http_put_json};
 #[cfg(feature = "kubernetes")]
-pub use kubernetes::{Kubernetes, KubernetesAssets, MissingAssets, Pair, SandboxAuthority};
+pub use kubernetes::{
+    CertificatePair, Kubernetes, KubernetesAssets, MissingAssets, SandboxAuthority,
+};
 pub use metrics_page::{find_metric, metric};
 pub use pgbouncer::PgBouncer;
 pub use port::Port;

@@ -137,7 +137,7 @@ impl Stack {
         }
 
         let begun = Instant::now();
-        let shop = demo::Shop {
+        let shop = demo::DemoShop {
             api: &api_url(plan),
             admin: &format!("http://127.0.0.1:{}", plan.admin_port),
             database: &database_url,

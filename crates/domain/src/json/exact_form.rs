@@ -27,7 +27,7 @@ pub fn exact_form(text: &str) -> Result<String, JsonError> {
 fn write(value: &str, form: &mut String) -> Result<(), JsonError> {
     match value.as_bytes().first() {
         Some(b'{') => {
-            let Members(mut members) = parse(value)?;
+            let JsonMembers(mut members) = parse(value)?;
             // A stable sort: those of the same name stay in their order.
             members.sort_by(|(a, _), (b, _)| a.cmp(b));
             form.push('{');
@@ -84,15 +84,16 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
     Ok(serde_json::from_str(text)?)
 }
 
-/// The members of an object, as they stand.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// The members of an object, in their order and with duplicates. The values are not parsed.
+#[derive(Clone, Debug)]
+pub struct JsonMembers<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AsTheyStand;
+        struct MembersVisitor;
 
-        impl<'de> Visitor<'de> for AsTheyStand {
-            type Value = Members<'de>;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = JsonMembers<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
@@ -103,11 +104,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
                     members.push((name, value));
                 }
-                Ok(Members(members))
+                Ok(JsonMembers(members))
             }
         }
 
-        deserializer.deserialize_map(AsTheyStand)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rows that a batch has locked, and what was allocated of them so far.
 //!
-//! Each change goes through a method of [`LockedRows`] that first notes the state before it. So a request that is
+//! Each change goes through a method of [`BatchRows`] that first notes the state before it. So a request that is
 //! refused half-way changes nothing.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LockedRows {
+pub(super) struct BatchRows {
     products: BTreeMap<ProductId, ProductState>,
     holds: BTreeMap<HoldId, HeldUnits>,
     orders: BTreeMap<OrderId, LockedOrder>,
@@ -50,7 +50,7 @@ enum StateBefore {
 }
 
 /// What the batch has found in the database.
-impl LockedRows {
+impl BatchRows {
     pub fn add_product(&mut self, id: ProductId, before: Available) {
         let units =
             ProductUnits { stock: before.stock, sold: 0, returned: 0, held: 0, touched: false };
@@ -76,7 +76,7 @@ impl LockedRows {
 }
 
 /// The present state.
-impl LockedRows {
+impl BatchRows {
     pub fn products(&self) -> impl Iterator<Item = (ProductId, &ProductState)> {
         self.products.iter().map(|(id, product)| (*id, product))
     }
@@ -99,7 +99,7 @@ impl LockedRows {
 }
 
 /// Changes.
-impl LockedRows {
+impl BatchRows {
     /// Runs a request. If it is refused, all its changes are taken back.
     pub fn whole<T>(
         &mut self,

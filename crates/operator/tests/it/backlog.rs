@@ -18,7 +18,7 @@ use crate::{
 const STREAM: &str = "holdfast:{orders}:stream";
 const ORDERS: i64 = 4500;
 
-struct Backlog {
+struct BacklogFixture {
     postgres: Postgres,
     url: String,
     store: Store,
@@ -29,7 +29,7 @@ struct Backlog {
     without_database: Queues,
 }
 
-impl Backlog {
+impl BacklogFixture {
     /// Unfinished orders, all of them in the queue.
     async fn new() -> Self {
         let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
@@ -116,7 +116,7 @@ fn losses() -> Vec<String> {
 #[tokio::test]
 async fn after_each_loss_the_depth_comes_from_the_database() {
     for how in losses() {
-        let backlog = Backlog::new().await;
+        let backlog = BacklogFixture::new().await;
         assert_eq!(backlog.depth().await, Some(4500));
         assert_eq!(backlog.depth_without_database().await, Some(4500));
         backlog.lose(&how).await;
@@ -132,7 +132,7 @@ async fn after_each_loss_the_depth_comes_from_the_database() {
 
 #[tokio::test]
 async fn a_depth_that_neither_knows_is_an_error() {
-    let backlog = Backlog::new().await;
+    let backlog = BacklogFixture::new().await;
     backlog.postgres.pause().await.unwrap();
     assert_eq!(backlog.depth().await, Some(4500), "Redis has all of them");
     backlog.lose("FLUSHALL").await;
@@ -149,7 +149,7 @@ async fn a_depth_that_neither_knows_is_an_error() {
 #[tokio::test]
 async fn the_depth_is_never_too_low_while_workers_fill_the_queue_again() {
     for how in losses() {
-        let backlog = Backlog::new().await;
+        let backlog = BacklogFixture::new().await;
         let _worker = backlog.worker().await;
         until("orders are completed", async || backlog.unfinished().await < 4400).await;
         backlog.lose(&how).await;

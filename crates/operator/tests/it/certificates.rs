@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use crate::{
     answers::publish,
-    cluster::{API, Cluster, NAMESPACE, Replica, SECRET, SERVICE, install, until},
+    cluster::{API, Cluster, NAMESPACE, OperatorReplica, SECRET, SERVICE, install, until},
     hpa::Scaled,
     objects,
     wire::{Asker, decode, encode},
@@ -184,7 +184,7 @@ async fn a_given_certificate_is_served_and_its_successor_too() {
     let folder_path = folder.path().to_str().unwrap();
     let settings =
         [("HOLDFAST_OPERATOR_TLS_DIR", folder_path), ("REDIS_URL", "redis://127.0.0.1:1")];
-    let replica = Replica::start(&kubeconfig, "given", &settings).await;
+    let replica = OperatorReplica::start(&kubeconfig, "given", &settings).await;
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
     let serves = async |authority: &holdfast_sandbox::SandboxAuthority| {
         let proxy = cluster.kubernetes.front_proxy().unwrap();

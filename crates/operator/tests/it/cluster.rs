@@ -31,23 +31,23 @@ pub struct Cluster {
     /// Where the shared replicas write sales down; not migrated.
     pub database_url: String,
     /// The one that the API server asks.
-    pub first: Replica,
+    pub first: OperatorReplica,
     /// The other; it could be asked as well.
-    pub second: Replica,
+    pub second: OperatorReplica,
     /// The queues that are listed, and the file.
     listed: Mutex<Vec<Value>>,
     queues_file: PathBuf,
 }
 
 /// A replica of the operator.
-pub struct Replica {
+pub struct OperatorReplica {
     pub process: Process,
     pub tls: SocketAddr,
     pub metrics: SocketAddr,
     _ports: [Port; 2],
 }
 
-impl Replica {
+impl OperatorReplica {
     /// Starts one, and waits until it is ready. Times are short.
     pub async fn start(kubeconfig: &Path, namespace: &str, settings: &[(&str, &str)]) -> Self {
         let ports = [Port::lease().unwrap(), Port::lease().unwrap()];
@@ -103,8 +103,8 @@ impl Cluster {
         // The ports are known when they run.
         objects::create(&client, &objects::api_service(NAMESPACE, SERVICE, 1)).await;
         let (first, second) = tokio::join!(
-            Replica::start(&kubeconfig, NAMESPACE, &settings),
-            Replica::start(&kubeconfig, NAMESPACE, &settings),
+            OperatorReplica::start(&kubeconfig, NAMESPACE, &settings),
+            OperatorReplica::start(&kubeconfig, NAMESPACE, &settings),
         );
         objects::create(&client, &objects::service(NAMESPACE, SERVICE, first.tls.port())).await;
         let port = json!({"spec": {"service": {"port": first.tls.port()}}});

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     answers::{publish, queue},
-    cluster::{API, Cluster, Replica, SECRET, install, redis},
+    cluster::{API, Cluster, OperatorReplica, SECRET, install, redis},
     objects,
     wire::{Asker, decode},
 };
@@ -48,7 +48,7 @@ async fn twenty_queues_need_less_than_32_mib() {
     let file = cluster.kubernetes.folder().join("footprint.yaml");
     std::fs::write(&file, json!({ "queues": queues }).to_string()).unwrap();
     let settings = [("HOLDFAST_QUEUES_FILE", file.to_str().unwrap())];
-    let replica = Replica::start(&kubeconfig, "footprint", &settings).await;
+    let replica = OperatorReplica::start(&kubeconfig, "footprint", &settings).await;
     let secret = objects::get(&client, &objects::secret("footprint", SECRET)).await.unwrap();
     let ca = decode(secret["data"]["ca.crt"].as_str().unwrap());
     let proxy = cluster.kubernetes.front_proxy().unwrap();

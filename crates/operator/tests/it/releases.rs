@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Replica,
+    cluster::OperatorReplica,
     objects,
     sale_resource::{columns, installed, make_another, make_older},
 };
@@ -96,7 +96,7 @@ impl Releases {
     }
 
     /// Two replicas of a release's operator, with the rights that the chart has given them.
-    async fn operators(&self, name: &str) -> [Replica; 2] {
+    async fn operators(&self, name: &str) -> [OperatorReplica; 2] {
         let account = format!("{name}-holdfast-operator");
         let token = objects::token(&self.client, name, &account).await;
         let path = self.kubernetes.folder().join(format!("{name}.conf"));
@@ -108,7 +108,7 @@ impl Releases {
             ("HOLDFAST_OPERATOR_LEASE", account.as_str()),
             ("HOLDFAST_OPERATOR_TLS_SECRET", secret.as_str()),
         ];
-        let start = || Replica::start(&path, name, &settings);
+        let start = || OperatorReplica::start(&path, name, &settings);
         tokio::join!(start(), start()).into()
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    cluster::{API, Cluster, LEASE, Replica, SECRET, install, until},
+    cluster::{API, Cluster, LEASE, OperatorReplica, SECRET, install, until},
     objects,
     wire::{Asker, decode},
 };
@@ -22,7 +22,7 @@ async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept()
     let kubeconfig = install(&cluster.kubernetes, &client, "replicas").await;
     let start = async |name: &'static str| {
         let settings = [("REDIS_URL", "redis://127.0.0.1:1"), ("HOLDFAST_OPERATOR_POD", name)];
-        Replica::start(&kubeconfig, "replicas", &settings).await
+        OperatorReplica::start(&kubeconfig, "replicas", &settings).await
     };
     let (one, two) = tokio::join!(start("one"), start("two"));
     until("somebody writes", async || !holder(&client).await.is_empty()).await;
@@ -33,7 +33,7 @@ async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept()
     let secret = objects::get(&client, &objects::secret("replicas", SECRET)).await.unwrap();
     let ca = decode(secret["data"]["ca.crt"].as_str().unwrap());
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
-    let serves = async |replica: &Replica| {
+    let serves = async |replica: &OperatorReplica| {
         let proxy = cluster.kubernetes.front_proxy().unwrap();
         let host = "holdfast-operator.replicas.svc";
         let asker = Asker::of(&ca, host, replica.tls, Some(proxy), &root);

@@ -7,13 +7,13 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Cluster, Replica, install, until},
+    cluster::{Cluster, OperatorReplica, install, until},
     objects,
-    sales::fixture::Fixture,
+    sales::fixture::SaleFixture,
 };
 
 /// Refuses each write of the status of the sale `bad` in a namespace.
-async fn refuse_statuses_of_bad(fixture: &Fixture) {
+async fn refuse_statuses_of_bad(fixture: &SaleFixture) {
     let name = format!("no-status-{}", fixture.namespace);
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
@@ -45,7 +45,7 @@ async fn refuse_statuses_of_bad(fixture: &Fixture) {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_whose_status_cannot_be_written_delays_no_others() {
-    let fixture = Fixture::new("sale-bad").await;
+    let fixture = SaleFixture::new("sale-bad").await;
     fixture.sale("bad", &json!({"workers": {"minReplicas": 3}})).await;
     refuse_statuses_of_bad(&fixture).await;
     let _leader = fixture.lead();
@@ -58,13 +58,13 @@ async fn a_sale_whose_status_cannot_be_written_delays_no_others() {
 }
 
 /// A fixture whose controllers reach the database through a proxy only; its addresses through the proxy and directly.
-async fn behind_proxy(namespace: &'static str, fresh: bool) -> (Fixture, Proxy, [String; 2]) {
-    let url = Fixture::database().await;
+async fn behind_proxy(namespace: &'static str, fresh: bool) -> (SaleFixture, Proxy, [String; 2]) {
+    let url = SaleFixture::database().await;
     let port = shared_postgres().await.unwrap().port();
     let proxy = Proxy::start(([127, 0, 0, 1], port).into()).await.unwrap();
     let proxied = url.replace(&format!(":{port}/"), &format!(":{}/", proxy.address().port()));
     assert_ne!(url, proxied);
-    let fixture = Fixture::with_databases(namespace, &proxied, &url, fresh).await;
+    let fixture = SaleFixture::with_databases(namespace, &proxied, &url, fresh).await;
     (fixture, proxy, [proxied, url])
 }
 
@@ -98,7 +98,7 @@ async fn a_sale_that_is_not_recorded_is_stalled_and_opens_later() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_of_an_unknown_release_gets_a_status_and_an_event() {
-    let fixture = Fixture::new("sale-release").await;
+    let fixture = SaleFixture::new("sale-release").await;
     fixture.sale("typo", &json!({"release": "holdfats", "workers": {"minReplicas": 3}})).await;
     fixture.round("09:00:00").await;
     let status = fixture.status("typo").await;
@@ -115,7 +115,7 @@ async fn a_sale_of_an_unknown_release_gets_a_status_and_an_event() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_of_another_operator_is_not_changed() {
-    let fixture = Fixture::new("sale-other").await;
+    let fixture = SaleFixture::new("sale-other").await;
     fixture.sale("other", &json!({"release": "second", "workers": {"minReplicas": 3}})).await;
     // Nobody has said anything yet, and its own operator has time to.
     let _leader = fixture.lead();
@@ -129,7 +129,7 @@ async fn a_sale_of_another_operator_is_not_changed() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_of_an_unknown_product_opens_when_the_product_exists() {
-    let fixture = Fixture::new("sale-product").await;
+    let fixture = SaleFixture::new("sale-product").await;
     fixture.sale("early", &json!({"products": [1, 2], "workers": {"minReplicas": 1}})).await;
     fixture.round("10:10:00").await;
     let status = fixture.status("early").await;
@@ -144,7 +144,7 @@ async fn a_sale_of_an_unknown_product_opens_when_the_product_exists() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
-    let fixture = Fixture::new("sale-window").await;
+    let fixture = SaleFixture::new("sale-window").await;
     // The API server takes more digits than a clock has.
     let window = json!({"startsAt": "2036-11-27T10:00:00.0123456789Z"});
     let mut fields = window.clone();
@@ -166,7 +166,7 @@ async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
     assert_eq!(fixture.reason(&status), "InvalidSpec");
 }
 
-async fn leads(replica: &Replica) -> bool {
+async fn leads(replica: &OperatorReplica) -> bool {
     replica.metric("holdfast_operator_leader").await > 0.5
 }
 
@@ -179,7 +179,7 @@ async fn a_leader_without_progress_releases_the_lease_and_the_sale_is_recorded()
     let (fixture, proxy, [proxied, direct]) = behind_proxy("sale-leader", false).await;
     let start = async |database: &str| {
         let settings = [("REDIS_URL", "redis://127.0.0.1:1"), ("DATABASE_URL", database)];
-        Replica::start(&kubeconfig, "sale-leader", &settings).await
+        OperatorReplica::start(&kubeconfig, "sale-leader", &settings).await
     };
     let first = start(&proxied).await;
     until("the first leads", async || leads(&first).await).await;
@@ -205,7 +205,7 @@ async fn a_leader_that_cannot_reach_the_api_server_stops_writing() {
     let text = text.replace(&server.port().to_string(), &proxy.address().port().to_string());
     std::fs::write(&proxied, text).unwrap();
     let settings = [("REDIS_URL", "redis://127.0.0.1:1")];
-    let replica = Replica::start(&proxied, "lease-cut", &settings).await;
+    let replica = OperatorReplica::start(&proxied, "lease-cut", &settings).await;
     until("it leads", async || leads(&replica).await).await;
     proxy.blackhole(true);
     until("it stops", async || !leads(&replica).await).await;
@@ -213,7 +213,7 @@ async fn a_leader_that_cannot_reach_the_api_server_stops_writing() {
     until("it leads again", async || leads(&replica).await).await;
 }
 
-impl Fixture {
+impl SaleFixture {
     async fn try_patch_status(&self, name: &str, patch: &Value) -> kube::Result<()> {
         let api = self.sales();
         let patch = Patch::Merge(patch);

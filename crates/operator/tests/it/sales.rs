@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, NAMESPACE, until},
     objects,
 };
-use fixture::{Fixture, at, merge};
+use fixture::{SaleFixture, at, merge};
 
 /// Seconds that a phase may be shown late here.
 const ALLOWED: i128 = 3;
@@ -24,7 +24,7 @@ const ALLOWED: i128 = 3;
 pub async fn hold_one(cluster: &Cluster) {
     static HELD: OnceCell<()> = OnceCell::const_new();
     HELD.get_or_init(async || {
-        let fixture = Fixture::of_replicas(cluster, NAMESPACE).await;
+        let fixture = SaleFixture::of_replicas(cluster, NAMESPACE).await;
         // Ample time, because other tests take the lease away from the leader meanwhile.
         let (starts_at, ends_at) = fixture.sale_from_now("now", 20, 4).await;
         until("the minimums are raised", async || fixture.minimums().await == (2, 3)).await;
@@ -41,7 +41,7 @@ pub async fn hold_one(cluster: &Cluster) {
 }
 
 /// A sale that stalls twice for the same reason: the same event twice.
-async fn stall_twice(fixture: &Fixture) {
+async fn stall_twice(fixture: &SaleFixture) {
     fixture.sale_from_now("twice", 60, 60).await;
     for (wanted, status) in [(50, "True"), (3, "False"), (50, "True")] {
         fixture.edit("twice", &json!({"spec": {"workers": {"minReplicas": wanted}}})).await;
@@ -64,7 +64,7 @@ async fn the_operator_runs_a_sale_by_the_databases_clock() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_scaled_object_of_keda_is_raised_and_restored() {
-    let fixture = Fixture::with_keda("sale-keda").await;
+    let fixture = SaleFixture::with_keda("sale-keda").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     for (time, minimum) in [("09:00:00", None), ("09:55:00", Some(4)), ("11:00:00", Some(0))] {
         fixture.round(time).await;
@@ -75,7 +75,7 @@ async fn a_scaled_object_of_keda_is_raised_and_restored() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_from_the_schedule_to_the_report() {
-    let fixture = Fixture::new("sale-whole").await;
+    let fixture = SaleFixture::new("sale-whole").await;
     fixture
         .sale(
             "friday",
@@ -144,7 +144,7 @@ async fn a_sale_from_the_schedule_to_the_report() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn sales_that_overlap_compose_and_each_restores_its_own_part() {
-    let fixture = Fixture::new("sale-overlap").await;
+    let fixture = SaleFixture::new("sale-overlap").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
     fixture
         .sale("b", &json!({"workers": {"minReplicas": 5}, "startsAt": "2036-11-27T10:30:00Z", "endsAt": "2036-11-27T12:00:00Z"}))
@@ -165,7 +165,7 @@ async fn sales_that_overlap_compose_and_each_restores_its_own_part() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn foreign_changes_in_between_are_kept() {
-    let mut fixture = Fixture::new("sale-hands").await;
+    let mut fixture = SaleFixture::new("sale-hands").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     fixture.round("09:55:00").await;
     assert_eq!(fixture.minimums().await.1, 4);
@@ -208,7 +208,7 @@ async fn foreign_changes_in_between_are_kept() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn an_edited_sale_is_updated_and_one_without_capacity_is_reported() {
-    let fixture = Fixture::new("sale-stalled").await;
+    let fixture = SaleFixture::new("sale-stalled").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
     fixture.round("09:56:00").await;
     assert_eq!(fixture.minimums().await.1, 3);
@@ -258,7 +258,7 @@ async fn an_edited_sale_is_updated_and_one_without_capacity_is_reported() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_sale_that_must_be_ready_is_held_back_until_it_is() {
-    let fixture = Fixture::new("sale-held").await;
+    let fixture = SaleFixture::new("sale-held").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 2}, "openWhenNotReady": false})).await;
     fixture.round("09:55:00").await;
     fixture.round("10:00:00").await;
@@ -281,7 +281,7 @@ async fn a_sale_that_must_be_ready_is_held_back_until_it_is() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
-    let fixture = Fixture::new("sale-two").await;
+    let fixture = SaleFixture::new("sale-two").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 4}})).await;
     let second = fixture.controller();
     let first = fixture.controller();
@@ -320,7 +320,7 @@ async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn without_a_database_a_sale_names_the_missing_setting() {
-    let fixture = Fixture::without_database("sale-nowhere").await;
+    let fixture = SaleFixture::without_database("sale-nowhere").await;
     fixture.sale("a", &json!({"workers": {"minReplicas": 1}})).await;
     fixture.round("09:00:00").await;
     let status: Value = fixture.status("a").await;

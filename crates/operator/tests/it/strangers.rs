@@ -1,6 +1,6 @@
 //! Who is answered, and who is not.
 
-use holdfast_sandbox::{Pair, SandboxAuthority};
+use holdfast_sandbox::{CertificatePair, SandboxAuthority};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Who it is said to be, its certificate, the headers, and the answer's status.
-type Case<'a> = (&'a str, Option<Pair>, &'a [(&'a str, &'a str)], u16);
+type CallerCase<'a> = (&'a str, Option<CertificatePair>, &'a [(&'a str, &'a str)], u16);
 
 const PATH: &str =
     "/apis/external.metrics.k8s.io/v1beta1/namespaces/strangers/holdfast_queue_depth";
@@ -58,7 +58,7 @@ async fn only_the_api_server_can_name_callers_and_they_need_the_right() {
     let own = SandboxAuthority::new("front-ca").unwrap().client("front-proxy-client", &[]).unwrap();
     // Each replica answers by itself.
     for address in [cluster.first.tls, cluster.second.tls] {
-        let cases: [Case; 10] = [
+        let cases: [CallerCase; 10] = [
             ("no certificate", None, &root, 401),
             ("of the cluster's own clients", Some(nobody.clone()), &root, 401),
             ("of an authority of the same name", Some(own.clone()), &root, 401),

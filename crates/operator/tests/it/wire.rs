@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use holdfast_sandbox::Pair;
+use holdfast_sandbox::CertificatePair;
 use http::{HeaderName, HeaderValue};
 use kube::{Client, Config, client::Body};
 use serde_json::Value;
@@ -23,7 +23,7 @@ impl Asker {
     pub async fn new(
         cluster: &Cluster,
         address: SocketAddr,
-        pair: Option<Pair>,
+        pair: Option<CertificatePair>,
         headers: &[(&str, &str)],
     ) -> Self {
         let secret = objects::secret(NAMESPACE, SECRET);
@@ -37,7 +37,7 @@ impl Asker {
         ca: &str,
         host: &str,
         address: SocketAddr,
-        pair: Option<Pair>,
+        pair: Option<CertificatePair>,
         headers: &[(&str, &str)],
     ) -> Self {
         let mut config = Config::new(format!("https://{address}").parse().unwrap());

@@ -13,7 +13,7 @@ fn lamp() -> ChangedRow {
 /// Tries until `attempt` says that it is done.
 async fn run(
     turn: &Turn,
-    mut attempt: impl AsyncFnMut(Waits) -> Tried<()>,
+    mut attempt: impl AsyncFnMut(WhenLocked) -> Tried<()>,
 ) -> Result<(), StoreError> {
     let mut tries = turn.tries().await?;
     loop {
@@ -60,7 +60,7 @@ async fn a_row_that_stays_locked_is_a_lock_timeout() {
     let turn = rows.turn(lamp(), LIMIT).await.unwrap();
     let tries = AtomicUsize::new(0);
     let result = run(&turn, async |waits| {
-        assert_eq!(waits, Waits::No);
+        assert_eq!(waits, WhenLocked::No);
         tries.fetch_add(1, Ordering::Relaxed);
         Tried::Locked(Some(7))
     })
@@ -76,7 +76,7 @@ async fn a_row_whose_version_changes_is_waited_for_in_the_database() {
     let mut versions = [Some(1), Some(1), Some(2), None, Some(3), Some(4)].into_iter();
     let mut asked = Vec::new();
     let result = run(&turn, async |waits| {
-        asked.push(waits == Waits::HandOver);
+        asked.push(waits == WhenLocked::HandOver);
         versions.next().map_or(Tried::Done(()), Tried::Locked)
     })
     .await;

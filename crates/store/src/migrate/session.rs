@@ -74,7 +74,7 @@ pub(super) struct MigrationSession {
 
 /// What is done in one transaction.
 #[derive(Clone, Copy)]
-pub(super) enum Change<'c> {
+pub(super) enum MigrationChange<'c> {
     Migration(&'c Migration),
     Sql(&'c str),
 }
@@ -89,7 +89,7 @@ impl MigrationSession {
     pub(super) async fn with_locks(
         &mut self,
         what: &str,
-        change: Change<'_>,
+        change: MigrationChange<'_>,
     ) -> Result<(), MigrateError> {
         self.set_lock_timeout(LOCK_TIMEOUT).await?;
         let begun = Instant::now();
@@ -116,14 +116,14 @@ impl MigrationSession {
     async fn try_change(
         &mut self,
         what: &str,
-        change: Change<'_>,
+        change: MigrationChange<'_>,
     ) -> Result<(), sqlx::migrate::MigrateError> {
         match change {
-            Change::Migration(migration) => {
+            MigrationChange::Migration(migration) => {
                 let applying = self.connection.apply(TABLE, migration);
                 watch(&self.servers, what, applying).await?;
             }
-            Change::Sql(sql) => {
+            MigrationChange::Sql(sql) => {
                 let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
                 watch(&self.servers, what, statement.execute(&mut self.connection)).await?;
             }

@@ -6,7 +6,7 @@ use sqlx::migrate::Migration;
 
 use super::{
     released::{MigrationStep, part},
-    session::{Change, MigrateError, MigrationSession},
+    session::{MigrateError, MigrationChange, MigrationSession},
 };
 
 /// So many products get their first entry in the ledger at a time.
@@ -21,7 +21,7 @@ impl MigrationSession {
         migration: &Migration,
     ) -> Result<(), MigrateError> {
         match step {
-            MigrationStep::Change { unless, sql } => self.change(table, unless, sql).await,
+            MigrationStep::MigrationChange { unless, sql } => self.change(table, unless, sql).await,
             MigrationStep::Parts { unless, parts } => {
                 let text = migration.sql.as_str();
                 let sql: Vec<_> = parts.iter().filter_map(|words| part(text, words)).collect();
@@ -52,7 +52,7 @@ impl MigrationSession {
             return Ok(());
         }
         let what = format!("a change of the table {table}");
-        self.with_locks(&what, Change::Sql(sql)).await
+        self.with_locks(&what, MigrationChange::Sql(sql)).await
     }
 
     /// Writes the first entry of each product that has none into the ledger of stock.

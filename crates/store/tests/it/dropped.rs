@@ -13,7 +13,7 @@ use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{BatchToken, LockMode, Store, StoreSettings};
 use sqlx::PgPool;
 
-use self::cases::{Case, Given, cases};
+use self::cases::{Given, MethodCase, cases};
 use crate::fixture::{self, database_url, new_product, settings, wanted, write_one_each};
 
 /// Long enough for whatever is dropped to come to rest.
@@ -111,7 +111,7 @@ async fn polled<T>(future: impl Future<Output = T>, times: usize, late: bool) ->
 }
 
 /// Drops the method at its first await, then at its second, until it comes to its end.
-async fn drop_everywhere(stage: &Stage, case: &Case, warm: bool) {
+async fn drop_everywhere(stage: &Stage, case: &MethodCase, warm: bool) {
     for late in [false, true] {
         for times in 1.. {
             assert!(times < AWAITS_MAX, "{} never ends", case.method);

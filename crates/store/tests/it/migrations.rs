@@ -34,13 +34,13 @@ async fn database_at(version: i64) -> (Store, String) {
 
 /// Writes again and again, and gives up the test if a write has to wait for longer than a migration may
 /// wait for its lock.
-struct Writer {
+struct ContinuousWriter {
     running: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
     writing: tokio::task::JoinHandle<()>,
 }
 
-impl Writer {
+impl ContinuousWriter {
     async fn begin(url: &str, statement: &'static str) -> Self {
         let mut connection = connect(url).await;
         connection.execute("SET lock_timeout = '3s'").await.unwrap();
@@ -94,7 +94,8 @@ async fn writes_continue_while_a_migration_waits_for_a_long_transaction() {
         .unwrap();
     let mut long = connect(&url).await;
     long.execute("BEGIN; SELECT FROM products WHERE id = 1 FOR UPDATE").await.unwrap();
-    let writer = Writer::begin(&url, "UPDATE products SET updated_at = now() WHERE id = 2").await;
+    let writer =
+        ContinuousWriter::begin(&url, "UPDATE products SET updated_at = now() WHERE id = 2").await;
     let migrating = tokio::spawn({
         let store = store.clone();
         async move { store.migrate().await }
@@ -149,7 +150,9 @@ async fn an_index_is_built_during_writes_and_after_an_interruption() {
     setup.execute(broken).await.unwrap_err();
     let mut long = connect(&url).await;
     long.execute("BEGIN; UPDATE holds SET quantity = 2 WHERE id = 1").await.unwrap();
-    let writer = Writer::begin(&url, "UPDATE holds SET quantity = quantity + 1 WHERE id = 2").await;
+    let writer =
+        ContinuousWriter::begin(&url, "UPDATE holds SET quantity = quantity + 1 WHERE id = 2")
+            .await;
     let migrating = tokio::spawn({
         let store = store.clone();
         async move { store.migrate().await }
@@ -180,13 +183,13 @@ const OLD_SHOP: &str = r"
         SELECT 1, 1, 1 FROM generate_series(1, 100)";
 
 /// An old shop that sells, and a transaction that the build of each index waits for.
-async fn busy_old_shop() -> (Store, String, Writer, PgConnection) {
+async fn busy_old_shop() -> (Store, String, ContinuousWriter, PgConnection) {
     let (store, url) = database_at(1).await;
     connect(&url).await.execute(OLD_SHOP).await.unwrap();
     let mut old = connect(&url).await;
     old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
     let sell = "UPDATE products SET stock = stock - 1, version = version + 1 WHERE id = 1";
-    let writer = Writer::begin(&url, sell).await;
+    let writer = ContinuousWriter::begin(&url, sell).await;
     (store, url, writer, old)
 }
 

@@ -14,7 +14,7 @@ use holdfast_store::{BatchOutcome, BatchToken, IdempotencyKey, LockMode, Store, 
 use sqlx::{PgPool, postgres::PgConnectOptions, postgres::PgPoolOptions};
 
 use crate::{
-    dropped::cases::{Case, Given, cases},
+    dropped::cases::{Given, MethodCase, cases},
     fixture::{lock, product, settings, write_one_each},
 };
 
@@ -49,7 +49,7 @@ const WRITING: [&str; 19] = [
     "Writing::commit",
 ];
 
-struct Pair {
+struct ReplicatedPair {
     _primary: Postgres,
     standby: Postgres,
     store: Store,
@@ -59,7 +59,7 @@ struct Pair {
     look: PgPool,
 }
 
-impl Pair {
+impl ReplicatedPair {
     /// A primary whose commits wait for its standby.
     async fn start() -> Self {
         holdfast_telemetry::database_warnings::listen();
@@ -111,7 +111,7 @@ impl Pair {
     }
 
     /// Whether the method has waited for the standby. It has not answered with success then, before the standby was there.
-    async fn try_case(&self, case: &Case, how: &'static str) -> bool {
+    async fn try_case(&self, case: &MethodCase, how: &'static str) -> bool {
         let given = Given::make(&self.look, &self.store, &self.token).await;
         self.standby.pause().await.unwrap();
         let lsn: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
@@ -143,7 +143,7 @@ impl Pair {
 
 #[tokio::test]
 async fn no_method_returns_before_the_standby_has_its_commit_even_if_the_wait_is_cancelled() {
-    let pair = Pair::start().await;
+    let pair = ReplicatedPair::start().await;
     let mut waited = BTreeSet::new();
     for case in cases().iter().filter(|case| case.method != "Store::close") {
         if pair.try_case(case, CANCEL).await {
@@ -155,7 +155,7 @@ async fn no_method_returns_before_the_standby_has_its_commit_even_if_the_wait_is
 
 #[tokio::test]
 async fn a_change_whose_session_ends_during_the_wait_for_the_standby_is_not_reported_as_done() {
-    let pair = Pair::start().await;
+    let pair = ReplicatedPair::start().await;
     pair.standby.pause().await.unwrap();
     let new = crate::fixture::new_product(1);
     let mut change = Box::pin(pair.store.create_product(&new));
@@ -176,7 +176,7 @@ async fn a_change_whose_session_ends_during_the_wait_for_the_standby_is_not_repo
 #[tokio::test]
 async fn a_batch_counts_as_committed_only_after_the_standby_has_it() {
     for how in [CANCEL, TERMINATE] {
-        let pair = Pair::start().await;
+        let pair = ReplicatedPair::start().await;
         let batch = lock(&pair.store, &[pair.lamp], LockMode::Wait).await;
         let written = write_one_each(batch, &[pair.lamp]).await;
         let token = written.token();
@@ -195,7 +195,7 @@ async fn a_batch_counts_as_committed_only_after_the_standby_has_it() {
 
 #[tokio::test]
 async fn the_result_of_a_key_is_not_found_before_the_standby_has_it() {
-    let pair = Pair::start().await;
+    let pair = ReplicatedPair::start().await;
     let key = IdempotencyKey::new("test", "key", b"");
     let edit = async || {
         let locked = pair.store.lock_product(pair.lamp).await.unwrap().unwrap();

@@ -10,7 +10,7 @@ use holdfast_store::{Store, StoreError, StoreSettings};
 use crate::fixture::{new_product, settings};
 
 /// A primary, its standby, and the name of a database on them.
-struct Pair {
+struct ServerPair {
     primary: Postgres,
     standby: Postgres,
     database: String,
@@ -20,7 +20,7 @@ fn address(server: &Postgres) -> SocketAddr {
     ([127, 0, 0, 1], server.port()).into()
 }
 
-impl Pair {
+impl ServerPair {
     async fn start() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
         let url = primary.create_database().await.unwrap();
@@ -65,7 +65,7 @@ async fn created_again(store: &Store) -> Product {
 
 #[tokio::test]
 async fn writes_go_to_the_server_that_accepts_them_at_any_position() {
-    let pair = Pair::start().await;
+    let pair = ServerPair::start().await;
     let (primary, standby) = (address(&pair.primary), address(&pair.standby));
     let nobody = ([127, 0, 0, 1], 1).into();
     let silent = Proxy::start(primary).await.unwrap();
@@ -86,14 +86,14 @@ async fn writes_go_to_the_server_that_accepts_them_at_any_position() {
 
 #[tokio::test]
 async fn a_database_without_a_server_that_accepts_writes_says_so() {
-    let pair = Pair::start().await;
+    let pair = ServerPair::start().await;
     let error = create(&pair.store(&[address(&pair.standby), address(&pair.standby)])).await;
     let error = error.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Loss {
+enum PrimaryLoss {
     Killed,
     Frozen,
     Unreachable,
@@ -101,17 +101,17 @@ enum Loss {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_work_on_the_promoted_standby_and_no_session_stays_on_the_old_primary() {
-    for loss in [Loss::Killed, Loss::Frozen, Loss::Unreachable] {
-        let pair = Pair::start().await;
+    for loss in [PrimaryLoss::Killed, PrimaryLoss::Frozen, PrimaryLoss::Unreachable] {
+        let pair = ServerPair::start().await;
         let way = Proxy::start(address(&pair.primary)).await.unwrap();
         let store = pair.store(&[way.address(), address(&pair.standby)]);
         let before = join_all((0..32).map(|_| create(&store))).await;
         assert!(before.iter().all(Result::is_ok));
 
         match loss {
-            Loss::Killed => pair.primary.kill9().await.unwrap(),
-            Loss::Frozen => pair.primary.pause().await.unwrap(),
-            Loss::Unreachable => way.blackhole(true),
+            PrimaryLoss::Killed => pair.primary.kill9().await.unwrap(),
+            PrimaryLoss::Frozen => pair.primary.pause().await.unwrap(),
+            PrimaryLoss::Unreachable => way.blackhole(true),
         }
         pair.standby.promote().await.unwrap();
         let begun = Instant::now();
@@ -120,9 +120,9 @@ async fn writes_work_on_the_promoted_standby_and_no_session_stays_on_the_old_pri
 
         // The former primary is back, and does not know that it is not the primary any more.
         match loss {
-            Loss::Killed => {}
-            Loss::Frozen => pair.primary.resume().await.unwrap(),
-            Loss::Unreachable => way.blackhole(false),
+            PrimaryLoss::Killed => {}
+            PrimaryLoss::Frozen => pair.primary.resume().await.unwrap(),
+            PrimaryLoss::Unreachable => way.blackhole(false),
         }
         let mut created = vec![first];
         for _ in 0..4 {

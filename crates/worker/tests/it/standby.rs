@@ -22,7 +22,7 @@ fn address(server: &Postgres) -> SocketAddr {
     ([127, 0, 0, 1], server.port()).into()
 }
 
-struct Pair {
+struct WorkerPair {
     primary: Postgres,
     standby: Postgres,
     way: Proxy,
@@ -31,7 +31,7 @@ struct Pair {
     _worker: Worker,
 }
 
-impl Pair {
+impl WorkerPair {
     /// A worker that has fulfilled some orders, and then has others but only a standby.
     async fn start() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
@@ -64,7 +64,7 @@ impl Pair {
 
 #[tokio::test]
 async fn work_continues_when_connections_return_from_a_standby() {
-    let pair = Pair::start().await;
+    let pair = WorkerPair::start().await;
     pair.way.lead_to(address(&pair.primary));
     let begun = Instant::now();
     pair.shop.until("completed", 5 + ORDERS).await;
@@ -73,7 +73,7 @@ async fn work_continues_when_connections_return_from_a_standby() {
 
 #[tokio::test]
 async fn work_continues_when_the_standby_is_promoted() {
-    let pair = Pair::start().await;
+    let pair = WorkerPair::start().await;
     pair.primary.shutdown().await.unwrap();
     pair.standby.promote().await.unwrap();
     let begun = Instant::now();

@@ -31,12 +31,12 @@ use crate::{
 };
 
 /// The endpoints with their state.
-pub(super) struct Shop {
+pub(super) struct AdminEndpoints {
     endpoints: Router,
     app: App,
 }
 
-impl Shop {
+impl AdminEndpoints {
     pub(super) async fn open(store: Store, settings: &RedisCacheSettings) -> anyhow::Result<Self> {
         store.check_schema().await?;
         let identity = store.database_identity().await?;
@@ -113,7 +113,7 @@ impl Shop {
         }
         Err(match status.as_u16() {
             400 | 422 => MustBe::new(sentence).into(),
-            404 | 409 => Refusal(sentence).into(),
+            404 | 409 => EndpointRefusal(sentence).into(),
             _ => NotReached(sentence).into(),
         })
     }
@@ -122,7 +122,7 @@ impl Shop {
 /// The order does not exist, or its state does not allow the operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refusal(String);
+pub(super) struct EndpointRefusal(String);
 
 #[derive(Deserialize)]
 struct Refused {

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::super::{
     of_endpoint,
-    output::{Row, Text, table},
+    output::{OutputRow, Text, table},
 };
 
 pub(super) const COLUMNS: [&str; 6] =
@@ -14,44 +14,44 @@ const STEP_COLUMNS: [&str; 4] = ["AT", "STATUS", "BY", "DETAIL"];
 
 /// The fields of an order that are used.
 #[derive(Deserialize)]
-struct Order {
+struct ShownOrder {
     id: i64,
     status: String,
-    items: Vec<Item>,
+    items: Vec<ShownItem>,
     customer_ref: Option<String>,
     attempts: i32,
     created_at: String,
     finished_at: Option<String>,
     failure: Option<String>,
     #[serde(default)]
-    history: Vec<Step>,
+    history: Vec<ShownStep>,
 }
 
 #[derive(Deserialize)]
-struct Item {
+struct ShownItem {
     product_id: i64,
     quantity: i32,
 }
 
 #[derive(Deserialize)]
-struct Step {
+struct ShownStep {
     at: String,
     status: String,
     by: Option<String>,
     detail: Option<String>,
 }
 
-impl Order {
+impl ShownOrder {
     fn products(&self) -> String {
-        let item = |item: &Item| format!("{} × {}", item.quantity, item.product_id);
+        let item = |item: &ShownItem| format!("{} × {}", item.quantity, item.product_id);
         self.items.iter().map(item).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// A row of the list.
-pub(super) fn row(written: &str) -> anyhow::Result<Row> {
-    let order: Order = of_endpoint(written)?;
-    Ok(Row {
+pub(super) fn row(written: &str) -> anyhow::Result<OutputRow> {
+    let order: ShownOrder = of_endpoint(written)?;
+    Ok(OutputRow {
         name: order.id.to_string(),
         cells: vec![
             order.id.to_string().into(),
@@ -67,10 +67,11 @@ pub(super) fn row(written: &str) -> anyhow::Result<Row> {
 
 /// A dead letter with its history.
 pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
-    let order: Order = of_endpoint(written.get())?;
-    let fact = |name: &str, value: Text| Row::new("", vec![name.to_owned().into(), value], &());
+    let order: ShownOrder = of_endpoint(written.get())?;
+    let fact =
+        |name: &str, value: Text| OutputRow::new("", vec![name.to_owned().into(), value], &());
     let facts = [
-        fact("Order", order.id.to_string().into())?,
+        fact("ShownOrder", order.id.to_string().into())?,
         fact("Status", Text::bad(order.status.clone()))?,
         fact("Products", order.products().into())?,
         fact("Customer", order.customer_ref.into())?,
@@ -78,7 +79,7 @@ pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
         fact("Attempts", order.attempts.to_string().into())?,
         fact("Failure", order.failure.into())?,
     ];
-    let steps: anyhow::Result<Vec<Row>> = order
+    let steps: anyhow::Result<Vec<OutputRow>> = order
         .history
         .into_iter()
         .map(|step| {
@@ -88,7 +89,7 @@ pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
                 step.by.into(),
                 step.detail.into(),
             ];
-            Row::new("", cells, &())
+            OutputRow::new("", cells, &())
         })
         .collect();
     Ok(format!("{}\n\n{}", table(None, &facts), table(Some(&STEP_COLUMNS), &steps?)))

@@ -160,7 +160,7 @@ fn malformed(error: httparse::Error) -> RefusedHead {
             ProblemKind::HeadersTooLarge,
             "The request has more than 100 header lines.",
         ),
-        httparse::Error::Version => unreadable("Only HTTP/1.0 and HTTP/1.1 are supported."),
+        httparse::Error::Version => unreadable("Only versions 1.0 and 1.1 of HTTP are supported."),
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             unreadable("A header line of the request is malformed.")
         }

@@ -176,14 +176,14 @@ impl ConnectionState {
     }
 
     /// The kind of wait for the client and its start; `None` if the connection does not wait for its client.
-    pub fn waits(&self) -> Option<(Waits, u64)> {
+    pub fn waits(&self) -> Option<(ClientWait, u64)> {
         if self.is_stalled() {
-            return Some((Waits::InARequest, self.stalled.load(Relaxed)));
+            return Some((ClientWait::InARequest, self.stalled.load(Relaxed)));
         }
         let since = self.since.load(Relaxed);
         match self.phase() {
-            ConnectionPhase::Idle => Some((Waits::Idle, since)),
-            ConnectionPhase::Head | ConnectionPhase::Body => Some((Waits::InARequest, since)),
+            ConnectionPhase::Idle => Some((ClientWait::Idle, since)),
+            ConnectionPhase::Head | ConnectionPhase::Body => Some((ClientWait::InARequest, since)),
             ConnectionPhase::Busy | ConnectionPhase::Answered => None,
         }
     }
@@ -265,7 +265,7 @@ impl ConnectionState {
 
 /// The kind of a wait for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Waits {
+pub(in crate::http) enum ClientWait {
     /// Waits for a request.
     Idle,
     /// Waits for the rest of a request, or for the client to read the answer.
@@ -331,13 +331,13 @@ mod tests {
         let state = ConnectionState::new(Instant::now(), Arc::default());
         let waits = || state.waits().map(|(waits, since)| (waits, state.millis_since(since)));
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(waits(), Some((Waits::Idle, 3000)));
+        assert_eq!(waits(), Some((ClientWait::Idle, 3000)));
         state.enter(ConnectionPhase::Body);
-        assert_eq!(waits(), Some((Waits::InARequest, 0)));
+        assert_eq!(waits(), Some((ClientWait::InARequest, 0)));
         state.enter(ConnectionPhase::Busy);
         assert_eq!(waits(), None);
         state.write_stalled();
-        assert_eq!(waits(), Some((Waits::InARequest, 0)));
+        assert_eq!(waits(), Some((ClientWait::InARequest, 0)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "adjust_stock",
-    summary: "Change a product's stock by a number of units",
+    summary: "StockChangeResult a product's stock by a number of units",
     description: "Adds to the current stock while the product is locked, so that no order and no other change is lost. The \
                   answer is the entry in the product's stock ledger.\n\n\
                   A request with an `Idempotency-Key` can be repeated safely: the answer is the same entry, and the units \
@@ -95,8 +95,8 @@ pub(super) async fn adjust(
             return Ok(created(entry).with(idempotency::REPEATED, HeaderValue::from_static("true")));
         }
         match (change(&app, id, &adjustment, key.as_ref()).await?, &turn) {
-            (Change::Made(entry), _) => return Ok(created(entry)),
-            (Change::KeyLocked, Some(turn)) => app.store.until_key_is_free(turn).await?,
+            (StockChangeResult::Made(entry), _) => return Ok(created(entry)),
+            (StockChangeResult::KeyLocked, Some(turn)) => app.store.until_key_is_free(turn).await?,
             // Another request used the key in the meantime. The next lookup finds its result.
             _ => {}
         }
@@ -116,7 +116,7 @@ async fn earlier(app: &App, id: i64, key: &IdempotencyKey) -> Result<Option<Ledg
 }
 
 /// The result of a change.
-enum Change {
+enum StockChangeResult {
     Made(LedgerEntry),
     /// Another request used the key in the meantime.
     KeyTaken,
@@ -130,7 +130,7 @@ async fn change(
     id: i64,
     adjustment: &StockAdjustment,
     key: Option<&IdempotencyKey>,
-) -> Result<Change, Problem> {
+) -> Result<StockChangeResult, Problem> {
     let locked = app.store.lock_product(ProductId(id)).await?;
     let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
     let (delta, left) = (adjustment.delta.0, locked.product().stock.units());
@@ -146,15 +146,15 @@ async fn change(
         Ok(entry) => {
             let stock = entry.stock_after.units();
             raised.committed(&[StockChange { id, previous_version, version, stock }]);
-            Ok(Change::Made(entry))
+            Ok(StockChangeResult::Made(entry))
         }
         Err(StoreError::KeyTaken) => {
             raised.aborted();
-            Ok(Change::KeyTaken)
+            Ok(StockChangeResult::KeyTaken)
         }
         Err(StoreError::LockTimeout(_)) if key.is_some() => {
             raised.aborted();
-            Ok(Change::KeyLocked)
+            Ok(StockChangeResult::KeyLocked)
         }
         // Dropping `raised` tells the cache to ask the database.
         Err(error) => Err(error.into()),

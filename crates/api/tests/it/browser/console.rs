@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Page;
+use super::BrowserPage;
 use crate::{
-    access::{Bearer, Guarded},
+    access::{Bearer, GuardedShop},
     client::Client,
 };
 
@@ -21,15 +21,15 @@ const SMALL_PHONE: (u32, u32, f64) = (360, 740, 1.0);
 const SALE: Duration = Duration::from_mins(1);
 
 /// A shop with a worker, a sale and dead letters, and customers who order.
-struct Shop {
-    guarded: Guarded,
+struct ConsoleShop {
+    guarded: GuardedShop,
     _worker: Process,
     _customers: AbortOnDropHandle<()>,
 }
 
-impl Shop {
+impl ConsoleShop {
     async fn start() -> Self {
-        let guarded = Guarded::start(&[]).await;
+        let guarded = GuardedShop::start(&[]).await;
         let server = &guarded.server;
         let worker = ProcessOptions::new(workspace_binary("holdfast-worker").unwrap())
             .arg("run")
@@ -89,13 +89,13 @@ impl Shop {
         }
     }
 
-    async fn console(&self, size: (u32, u32, f64)) -> Page {
+    async fn console(&self, size: (u32, u32, f64)) -> BrowserPage {
         let address = format!("http://{}/console", self.guarded.server.admin.address);
-        Page::open_sized(&address, size).await
+        BrowserPage::open_sized(&address, size).await
     }
 
     /// The console with the key given.
-    async fn opened(&self, size: (u32, u32, f64)) -> Page {
+    async fn opened(&self, size: (u32, u32, f64)) -> BrowserPage {
         let page = self.console(size).await;
         page.fill("#key-input", &self.guarded.admin.key).await;
         page.click("#key-form .primary").await;
@@ -125,7 +125,7 @@ async fn order_often(shopper: Bearer) {
 }
 
 /// What keeps people from using the page as it is now; `None` where axe-core is not there.
-async fn obstacles(page: &Page) -> Option<Vec<Value>> {
+async fn obstacles(page: &BrowserPage) -> Option<Vec<Value>> {
     let axe = std::env::var_os("AXE").filter(|path| !path.is_empty()).map(PathBuf::from)?;
     let axe = std::fs::read_to_string(axe).unwrap();
     page.browser.execute(&axe, vec![]).await.unwrap();
@@ -135,21 +135,21 @@ async fn obstacles(page: &Page) -> Option<Vec<Value>> {
     Some(found.as_array().unwrap().clone())
 }
 
-async fn everybody_can_use(page: &Page) {
+async fn everybody_can_use(page: &BrowserPage) {
     match obstacles(page).await {
         None => eprintln!("NOT TESTED: axe-core is not there"),
         Some(found) => assert!(found.is_empty(), "{found:#?}"),
     }
 }
 
-async fn value(page: &Page, script: &str) -> Value {
+async fn value(page: &BrowserPage, script: &str) -> Value {
     page.browser.execute(&format!("return {script}"), vec![]).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
 async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
-    let shop = Shop::start().await;
+    let shop = ConsoleShop::start().await;
     let page = shop.console(DESK).await;
     // A wrong key is refused, and the page says so.
     page.fill("#key-input", "hf_wrong").await;
@@ -203,7 +203,7 @@ async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
 async fn the_console_fits_a_desk_and_a_phone() {
-    let shop = Shop::start().await;
+    let shop = ConsoleShop::start().await;
     let (desk, phone) = (shop.opened(DESK).await, shop.opened(PHONE).await);
     let small = shop.opened(SMALL_PHONE).await;
     // The passing of time is the subject: the charts need something to show.
@@ -233,7 +233,7 @@ async fn the_console_fits_a_desk_and_a_phone() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
 async fn the_pages_policy_blocks_none_of_its_own_files() {
-    let shop = Shop::start().await;
+    let shop = ConsoleShop::start().await;
     let page = shop.opened(DESK).await;
     let watch = "window.refused = []; \
         document.addEventListener('securitypolicyviolation', (event) => refused.push(event.violatedDirective + ' ' + event.blockedURI))";
@@ -258,7 +258,7 @@ async fn the_pages_policy_blocks_none_of_its_own_files() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
 async fn a_name_with_a_script_is_shown_as_text() {
-    let shop = Shop::start().await;
+    let shop = ConsoleShop::start().await;
     let name =
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
     let product = json!({ "name": name, "price": 1, "stock": 9 });

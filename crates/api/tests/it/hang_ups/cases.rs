@@ -8,7 +8,7 @@ use crate::openapi::{documents, operations};
 
 /// What one request works on: fresh, and nobody else's.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Given {
+pub struct WriteTarget {
     number: i64,
     pub product: i64,
     pub pending: i64,
@@ -18,7 +18,7 @@ pub struct Given {
     stays: bool,
 }
 
-impl Given {
+impl WriteTarget {
     /// `stays` says who takes the sale away again: there may be a thousand. Keys end by themselves.
     pub async fn make(look: &PgPool, stays: bool) -> Self {
         let mut given: Self = sqlx::query_as(
@@ -72,18 +72,18 @@ impl Given {
     }
 }
 
-pub type Done = Box<dyn Fn(&Value) -> String + Send>;
+pub type DoneQuery = Box<dyn Fn(&Value) -> String + Send>;
 
 /// A request, and what the database must say once it was answered with success.
 pub struct WriteCase {
     pub method: Method,
     pub path: String,
     pub body: Value,
-    pub done: Done,
+    pub done: DoneQuery,
 }
 
 #[allow(clippy::too_many_lines)] // a line or two for each operation
-pub fn write_case(operation: &str, it: &Given) -> Option<WriteCase> {
+pub fn write_case(operation: &str, it: &WriteTarget) -> Option<WriteCase> {
     let by = || json!({ "by": "ada" });
     let order_is = |id: i64, status: &'static str| {
         let sql = format!("(SELECT status = '{status}' FROM orders WHERE id = {id})");
@@ -101,7 +101,7 @@ pub fn write_case(operation: &str, it: &Given) -> Option<WriteCase> {
         move |_: &Value| sql.clone()
     };
     let sql = |sql: String| move |_: &Value| sql.clone();
-    let (path, body, done): (String, Value, Done) = match operation {
+    let (path, body, done): (String, Value, DoneQuery) = match operation {
         "post /products" => (
             "/products".to_owned(),
             json!({ "name": "Vase", "price": 12.5, "stock": 5 }),
@@ -214,7 +214,7 @@ pub fn writing_operations() -> Vec<(String, bool)> {
 
 #[test]
 fn every_writing_operation_has_a_case() {
-    let given = Given { number: 1, product: 1, pending: 1, failed: 1, hold: 1, stays: false };
+    let given = WriteTarget { number: 1, product: 1, pending: 1, failed: 1, hold: 1, stays: false };
     let operations = writing_operations();
     assert!(operations.len() >= 15, "{operations:?}");
     for (operation, _) in operations {

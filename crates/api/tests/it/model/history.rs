@@ -15,10 +15,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Replicas,
+    ModelReplicas,
     linear::{Event, Played},
-    request::{Answer, FromHold, Items, Request},
-    shop::{ANY_PRICE, Contents, LIMIT, LIMITED, PRODUCTS, Product},
+    request::{FromHold, Items, ModelAnswer, ModelRequest},
+    shop::{ANY_PRICE, Contents, LIMIT, LIMITED, ModelProduct, PRODUCTS},
 };
 use crate::client;
 
@@ -97,10 +97,10 @@ fn newest<T: Copy>(items: &[T], back: usize) -> Option<T> {
 
 impl Step {
     /// The request, if there is something for it to be about.
-    fn request(&self, known: &Known, keys: &str) -> Option<Request> {
+    fn request(&self, known: &Known, keys: &str) -> Option<ModelRequest> {
         let key = |key: &Option<u8>| key.map(|key| format!("{keys}-{key}"));
         Some(match self {
-            Self::Order { items, whose, price, key: given } => Request::Order {
+            Self::Order { items, whose, price, key: given } => ModelRequest::Order {
                 items: sums(items),
                 hold: None,
                 customer: *whose,
@@ -109,7 +109,7 @@ impl Step {
             },
             Self::OrderHeld { hold, more, whose, price, key: given } => {
                 let (id, product, quantity) = newest(&known.holds, *hold)?;
-                Request::Order {
+                ModelRequest::Order {
                     items: sums(more),
                     hold: Some(FromHold { id, product, quantity }),
                     customer: *whose,
@@ -117,20 +117,28 @@ impl Step {
                     key: key(given),
                 }
             }
-            Self::Price { product, price } => Request::Price { product: *product, price: *price },
-            Self::Cancel { order } => Request::Cancel { order: newest(&known.orders, *order)? },
-            Self::Claim { order } => Request::Claim { order: newest(&known.orders, *order)? },
+            Self::Price { product, price } => {
+                ModelRequest::Price { product: *product, price: *price }
+            }
+            Self::Cancel { order } => {
+                ModelRequest::Cancel { order: newest(&known.orders, *order)? }
+            }
+            Self::Claim { order } => ModelRequest::Claim { order: newest(&known.orders, *order)? },
             Self::Return { claim, taken } => {
                 let (order, attempt) = newest(&known.claims, *claim)?;
                 let taken = if *taken { Taken::Maybe } else { Taken::Never };
-                Request::Return { order, attempt, taken }
+                ModelRequest::Return { order, attempt, taken }
             }
             Self::Hold { product, quantity, whose } => {
-                Request::Hold { product: *product, quantity: *quantity, customer: *whose }
+                ModelRequest::Hold { product: *product, quantity: *quantity, customer: *whose }
             }
-            Self::Release { hold } => Request::Release { hold: newest(&known.holds, *hold)?.0 },
-            Self::Adjust { product, delta } => Request::Adjust { product: *product, delta: *delta },
-            Self::Retire { product } => Request::Retire { product: *product },
+            Self::Release { hold } => {
+                ModelRequest::Release { hold: newest(&known.holds, *hold)?.0 }
+            }
+            Self::Adjust { product, delta } => {
+                ModelRequest::Adjust { product: *product, delta: *delta }
+            }
+            Self::Retire { product } => ModelRequest::Retire { product: *product },
         })
     }
 }
@@ -144,7 +152,7 @@ fn sums(items: &Units) -> Items {
 }
 
 /// Puts a product into a sale that is open and has a limit for each customer.
-async fn open_sale(replicas: &Replicas, product_id: i64) -> SaleName {
+async fn open_sale(replicas: &ModelReplicas, product_id: i64) -> SaleName {
     let now = replicas.store.clock().await.unwrap();
     let name = SaleName::new(format!("sale-{product_id}")).unwrap();
     let sale = Sale {
@@ -160,7 +168,7 @@ async fn open_sale(replicas: &Replicas, product_id: i64) -> SaleName {
 }
 
 /// Plays a history with products of its own; each client talks to one of the replicas.
-pub async fn play(replicas: &Replicas, history: &History) -> Played {
+pub async fn play(replicas: &ModelReplicas, history: &History) -> Played {
     let mut product_ids = Vec::new();
     for stock in history.stocks {
         let body = json!({ "name": "Lamp", "price": 1, "stock": stock });
@@ -183,11 +191,13 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
                 let answered = Instant::now();
                 let mut known = known.lock().unwrap();
                 match (&answer, &request) {
-                    (Answer::Placed(id), _) if !known.orders.contains(id) => known.orders.push(*id),
-                    (Answer::Claimed(attempt), Request::Claim { order }) => {
+                    (ModelAnswer::Placed(id), _) if !known.orders.contains(id) => {
+                        known.orders.push(*id);
+                    }
+                    (ModelAnswer::Claimed(attempt), ModelRequest::Claim { order }) => {
                         known.claims.push((*order, *attempt));
                     }
-                    (Answer::Held(id), Request::Hold { product, quantity, .. }) => {
+                    (ModelAnswer::Held(id), ModelRequest::Hold { product, quantity, .. }) => {
                         known.holds.push((*id, *product, *quantity));
                     }
                     _ => {}
@@ -203,10 +213,15 @@ pub async fn play(replicas: &Replicas, history: &History) -> Played {
     Played { product_ids, stocks: history.stocks, events }
 }
 
-async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request) -> Answer {
+async fn send(
+    replicas: &ModelReplicas,
+    client: usize,
+    ids: &[i64],
+    request: &ModelRequest,
+) -> ModelAnswer {
     let api = &replicas.apis[client % replicas.apis.len()];
     let answer = match request {
-        Request::Order { items, hold, customer, price, key } => {
+        ModelRequest::Order { items, hold, customer, price, key } => {
             let line = |product: usize, quantity: i64, hold: Option<i64>| {
                 json!({
                     "product_id": ids[product], "quantity": quantity, "hold_id": hold,
@@ -221,30 +236,34 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
             headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
             api.send(Method::POST, "/orders", &headers, body.to_string()).await
         }
-        Request::Cancel { order } => api.post(&format!("/orders/{order}/cancel"), &json!({})).await,
-        Request::Price { product, price } => {
+        ModelRequest::Cancel { order } => {
+            api.post(&format!("/orders/{order}/cancel"), &json!({})).await
+        }
+        ModelRequest::Price { product, price } => {
             let body = json!({ "price": price / 100 });
             api.put(&format!("/products/{}", ids[*product]), &body).await
         }
-        Request::Hold { product, quantity, customer } => {
+        ModelRequest::Hold { product, quantity, customer } => {
             let body = json!({
                 "product_id": ids[*product], "quantity": quantity, "customer_ref": customer,
             });
             api.post("/holds", &body).await
         }
-        Request::Release { hold } => api.delete(&format!("/holds/{hold}")).await,
-        Request::Adjust { product, delta } => {
+        ModelRequest::Release { hold } => api.delete(&format!("/holds/{hold}")).await,
+        ModelRequest::Adjust { product, delta } => {
             let body = json!({ "delta": delta, "reason": "count" });
             api.post(&format!("/products/{}/stock", ids[*product]), &body).await
         }
-        Request::Retire { product } => api.delete(&format!("/products/{}", ids[*product])).await,
-        Request::Claim { order } => {
+        ModelRequest::Retire { product } => {
+            api.delete(&format!("/products/{}", ids[*product])).await
+        }
+        ModelRequest::Claim { order } => {
             let lease = Duration::from_hours(1);
             let claims = replicas.store.claim(&[OrderId(*order)], lease).await.unwrap();
-            let unknown = Answer::Stands(String::new());
-            return claims.first().map_or(unknown, |claim| Answer::Claimed(claim.attempt));
+            let unknown = ModelAnswer::Stands(String::new());
+            return claims.first().map_or(unknown, |claim| ModelAnswer::Claimed(claim.attempt));
         }
-        Request::Return { order, attempt, taken } => {
+        ModelRequest::Return { order, attempt, taken } => {
             let ended = EndedClaim {
                 order_id: OrderId(*order),
                 attempt: *attempt,
@@ -257,8 +276,8 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
                 written.locked.is_empty().then_some(written)
             })
             .await;
-            let lost = Answer::Stands(String::new());
-            return if written.done.is_empty() { lost } else { Answer::Done };
+            let lost = ModelAnswer::Stands(String::new());
+            return if written.done.is_empty() { lost } else { ModelAnswer::Done };
         }
     };
     read(request, ids, &answer)
@@ -266,16 +285,16 @@ async fn send(replicas: &Replicas, client: usize, ids: &[i64], request: &Request
 
 /// What the answer means. Anything that is not for the reasons of the shop fails the test: a 503 or a
 /// deadlock among them.
-fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
+fn read(request: &ModelRequest, ids: &[i64], answer: &client::ApiAnswer) -> ModelAnswer {
     let id = |body: &Value| body["id"].as_i64().unwrap();
     match (request, answer.status) {
-        (Request::Order { .. }, 201) => Answer::Placed(id(&answer.json())),
-        (Request::Hold { .. }, 201) => Answer::Held(id(&answer.json())),
-        (Request::Adjust { .. }, 201) => {
-            Answer::Adjusted { stock: answer.json()["stock"].as_i64().unwrap() }
+        (ModelRequest::Order { .. }, 201) => ModelAnswer::Placed(id(&answer.json())),
+        (ModelRequest::Hold { .. }, 201) => ModelAnswer::Held(id(&answer.json())),
+        (ModelRequest::Adjust { .. }, 201) => {
+            ModelAnswer::Adjusted { stock: answer.json()["stock"].as_i64().unwrap() }
         }
-        (_, 200 | 204) => Answer::Done,
-        (_, 404) if answer.text.contains("product") => Answer::UnknownProduct,
+        (_, 200 | 204) => ModelAnswer::Done,
+        (_, 404) if answer.text.contains("product") => ModelAnswer::UnknownProduct,
         (_, 409 | 422) => {
             let problem = answer.problem();
             let product = || {
@@ -283,24 +302,24 @@ fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
                 ids.iter().position(|known| Some(*known) == id).unwrap()
             };
             match problem["type"].as_str().unwrap() {
-                "/problems/not-enough-stock" => Answer::NotEnough {
+                "/problems/not-enough-stock" => ModelAnswer::NotEnough {
                     product: product(),
                     left: problem["left"].as_i64().unwrap(),
                 },
                 "/problems/order-moved" | "/problems/hold-ended" => {
-                    Answer::Stands(problem["state"].as_str().unwrap().to_owned())
+                    ModelAnswer::Stands(problem["state"].as_str().unwrap().to_owned())
                 }
-                "/problems/order-may-be-fulfilled" => Answer::MayBeFulfilled,
-                "/problems/idempotency-key-reused" => Answer::KeyReused,
+                "/problems/order-may-be-fulfilled" => ModelAnswer::MayBeFulfilled,
+                "/problems/idempotency-key-reused" => ModelAnswer::KeyReused,
                 "/problems/over-limit" => {
-                    Answer::OverLimit { left: problem["left"].as_i64().unwrap() }
+                    ModelAnswer::OverLimit { left: problem["left"].as_i64().unwrap() }
                 }
                 "/problems/price-changed" => {
                     let current = if problem["current_price"] == 1.0 { 100 } else { 200 };
-                    Answer::PriceChanged { product: product(), current }
+                    ModelAnswer::PriceChanged { product: product(), current }
                 }
                 "/problems/validation" if answer.wrong_fields() == ["customer_ref"] => {
-                    Answer::WrongCustomer
+                    ModelAnswer::WrongCustomer
                 }
                 _ => panic!("{request:?} → {answer:?}"),
             }
@@ -311,7 +330,7 @@ fn read(request: &Request, ids: &[i64], answer: &client::Answer) -> Answer {
 
 /// What the database has, once the products that both replicas show are the same: that may take a
 /// moment, and no longer.
-pub async fn shop_as_it_is(replicas: &Replicas, played: &Played) -> Contents {
+pub async fn shop_as_it_is(replicas: &ModelReplicas, played: &Played) -> Contents {
     let rows: Vec<(i64, i64, i64, bool)> = sqlx::query_as(
         "SELECT id, stock, held, retired_at IS NULL FROM products WHERE id = ANY ($1) ORDER BY id",
     )
@@ -324,7 +343,7 @@ pub async fn shop_as_it_is(replicas: &Replicas, played: &Played) -> Contents {
         for api in &replicas.apis {
             shown(api, id, on_sale.then_some(stock)).await;
         }
-        products.push(Product { stock, held, on_sale, price: ANY_PRICE });
+        products.push(ModelProduct { stock, held, on_sale, price: ANY_PRICE });
     }
     let orders = "SELECT DISTINCT o.id, o.status FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id \
                   WHERE o.product_id = ANY ($1) OR l.product_id = ANY ($1)";
@@ -333,7 +352,7 @@ pub async fn shop_as_it_is(replicas: &Replicas, played: &Played) -> Contents {
 }
 
 async fn statuses(
-    replicas: &Replicas,
+    replicas: &ModelReplicas,
     query: &'static str,
     played: &Played,
 ) -> BTreeMap<i64, String> {

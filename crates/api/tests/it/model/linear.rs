@@ -6,8 +6,8 @@
 use std::{collections::HashSet, time::Instant};
 
 use super::{
-    request::{Answer, Request},
-    shop::Shop,
+    request::{ModelAnswer, ModelRequest},
+    shop::ModelShop,
 };
 
 /// A request that was answered.
@@ -16,8 +16,8 @@ pub struct Event {
     pub client: usize,
     pub sent: Instant,
     pub answered: Instant,
-    pub request: Request,
-    pub answer: Answer,
+    pub request: ModelRequest,
+    pub answer: ModelAnswer,
 }
 
 /// A history that has happened.
@@ -32,10 +32,10 @@ pub struct Played {
 ///
 /// # Errors
 /// No order of the requests explains the answers; with the history.
-pub fn explain(played: &Played) -> Result<Shop, String> {
+pub fn explain(played: &Played) -> Result<ModelShop, String> {
     assert!(played.events.len() <= 64);
     let mut tried = HashSet::new();
-    search(&played.events, 0, &Shop::new(played.stocks), &mut tried).ok_or_else(|| {
+    search(&played.events, 0, &ModelShop::new(played.stocks), &mut tried).ok_or_else(|| {
         let begun = played.events.iter().map(|event| event.sent).min();
         let since = |at: Instant| begun.map(|begun| at.duration_since(begun).as_micros());
         let mut events: Vec<_> = played.events.iter().collect();
@@ -58,9 +58,9 @@ pub fn explain(played: &Played) -> Result<Shop, String> {
 fn search(
     events: &[Event],
     done: u64,
-    shop: &Shop,
+    shop: &ModelShop,
     tried: &mut HashSet<(u64, String)>,
-) -> Option<Shop> {
+) -> Option<ModelShop> {
     let open = |at: &usize| done & (1 << at) == 0;
     let Some(first_end) = (0..events.len()).filter(open).map(|at| events[at].answered).min() else {
         return Some(shop.clone());

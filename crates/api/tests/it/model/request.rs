@@ -17,7 +17,7 @@ pub struct FromHold {
 
 /// A request, with all names resolved: the ids are those that the server gave.
 #[derive(Clone, Debug)]
-pub enum Request {
+pub enum ModelRequest {
     Order {
         /// From stock.
         items: Items,
@@ -63,7 +63,7 @@ pub enum Request {
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ModelAnswer {
     Placed(i64),
     Held(i64),
     /// Cancelled, released, retired, returned.
@@ -110,7 +110,7 @@ pub const OUTCOMES: [&str; 12] = [
     "price changed",
 ];
 
-impl Answer {
+impl ModelAnswer {
     pub fn outcome(&self) -> usize {
         match self {
             Self::Placed(_) => 0,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_store::fulfilment::Taken;
 
-use super::request::{Answer, FromHold, Items, Request};
+use super::request::{FromHold, Items, ModelAnswer, ModelRequest};
 
 /// How many products a history has.
 pub const PRODUCTS: usize = 3;
@@ -17,7 +17,7 @@ pub const LIMIT: i64 = 3;
 pub const ANY_PRICE: i64 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Product {
+pub struct ModelProduct {
     pub stock: i64,
     pub held: i64,
     pub on_sale: bool,
@@ -25,7 +25,7 @@ pub struct Product {
 }
 
 #[derive(Clone, Debug)]
-struct Hold {
+struct ModelHold {
     product: usize,
     quantity: i64,
     price: i64,
@@ -34,7 +34,7 @@ struct Hold {
 }
 
 #[derive(Clone, Debug)]
-struct Order {
+struct ModelOrder {
     /// From stock and from a hold.
     items: Items,
     customer: Option<&'static str>,
@@ -47,20 +47,20 @@ struct Order {
 type Same = (Items, Option<FromHold>, Option<&'static str>, Option<i64>);
 
 /// What can be seen from outside: products, and the statuses of orders and holds.
-pub type Contents = (Vec<Product>, BTreeMap<i64, String>, BTreeMap<i64, String>);
+pub type Contents = (Vec<ModelProduct>, BTreeMap<i64, String>, BTreeMap<i64, String>);
 
 #[derive(Clone, Debug)]
-pub struct Shop {
-    products: Vec<Product>,
-    orders: BTreeMap<i64, Order>,
-    holds: BTreeMap<i64, Hold>,
+pub struct ModelShop {
+    products: Vec<ModelProduct>,
+    orders: BTreeMap<i64, ModelOrder>,
+    holds: BTreeMap<i64, ModelHold>,
     /// With what was ordered, and the order.
     keys: BTreeMap<String, (Same, i64)>,
 }
 
-impl Shop {
+impl ModelShop {
     pub fn new(stocks: [i64; PRODUCTS]) -> Self {
-        let product = |stock| Product { stock, held: 0, on_sale: true, price: 100 };
+        let product = |stock| ModelProduct { stock, held: 0, on_sale: true, price: 100 };
         Self {
             products: stocks.map(product).to_vec(),
             orders: BTreeMap::new(),
@@ -72,35 +72,35 @@ impl Shop {
     pub fn contents(&self) -> Contents {
         let orders = self.orders.iter().map(|(id, order)| (*id, order.status.to_owned()));
         let holds = self.holds.iter().map(|(id, hold)| (*id, hold.status.to_owned()));
-        let product = |product: &Product| Product { price: ANY_PRICE, ..product.clone() };
+        let product = |product: &ModelProduct| ModelProduct { price: ANY_PRICE, ..product.clone() };
         (self.products.iter().map(product).collect(), orders.collect(), holds.collect())
     }
 
     /// The shop after the request, if it would have given this answer; otherwise `None`.
-    pub fn after(&self, request: &Request, answer: &Answer) -> Option<Self> {
+    pub fn after(&self, request: &ModelRequest, answer: &ModelAnswer) -> Option<Self> {
         let mut shop = self.clone();
         shop.serve(request, answer).then_some(shop)
     }
 
-    fn serve(&mut self, request: &Request, answer: &Answer) -> bool {
+    fn serve(&mut self, request: &ModelRequest, answer: &ModelAnswer) -> bool {
         match request {
-            Request::Order { items, hold, customer, price, key } => {
+            ModelRequest::Order { items, hold, customer, price, key } => {
                 self.order(&(items.clone(), *hold, *customer, *price), key.as_deref(), answer)
             }
-            Request::Price { product, price } => {
+            ModelRequest::Price { product, price } => {
                 let of = &mut self.products[*product];
-                if *answer == Answer::Done && of.on_sale {
+                if *answer == ModelAnswer::Done && of.on_sale {
                     of.price = *price;
                     return true;
                 }
-                *answer == Answer::UnknownProduct && !of.on_sale
+                *answer == ModelAnswer::UnknownProduct && !of.on_sale
             }
-            Request::Hold { product, quantity, customer } => {
+            ModelRequest::Hold { product, quantity, customer } => {
                 let items = BTreeMap::from([(*product, *quantity)]);
-                let Answer::Held(id) = answer else {
+                let ModelAnswer::Held(id) = answer else {
                     return self.lacks(&items, None, *customer, None, answer);
                 };
-                let hold = Hold {
+                let hold = ModelHold {
                     product: *product,
                     quantity: *quantity,
                     price: self.products[*product].price,
@@ -113,84 +113,86 @@ impl Shop {
                 self.products[*product].held += quantity;
                 self.holds.insert(*id, hold).is_none()
             }
-            Request::Release { hold } => {
+            ModelRequest::Release { hold } => {
                 let Some(hold) = self.holds.get_mut(hold) else { return false };
                 match answer {
-                    Answer::Done if hold.status == "active" => {
+                    ModelAnswer::Done if hold.status == "active" => {
                         hold.status = "released";
                         let product = &mut self.products[hold.product];
                         product.held -= hold.quantity;
                         product.stock += hold.quantity;
                         true
                     }
-                    Answer::Stands(status) => status == hold.status && status != "active",
+                    ModelAnswer::Stands(status) => status == hold.status && status != "active",
                     _ => false,
                 }
             }
-            Request::Cancel { order } => {
+            ModelRequest::Cancel { order } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
                 match answer {
-                    Answer::Done if order.status == "pending" && !order.may_be_fulfilled => {
+                    ModelAnswer::Done if order.status == "pending" && !order.may_be_fulfilled => {
                         order.status = "cancelled";
                         for (product, quantity) in &order.items {
                             self.products[*product].stock += quantity;
                         }
                         true
                     }
-                    Answer::Stands(status) => status == order.status && status != "pending",
-                    Answer::MayBeFulfilled => order.status == "pending" && order.may_be_fulfilled,
+                    ModelAnswer::Stands(status) => status == order.status && status != "pending",
+                    ModelAnswer::MayBeFulfilled => {
+                        order.status == "pending" && order.may_be_fulfilled
+                    }
                     _ => false,
                 }
             }
-            Request::Claim { order } => {
+            ModelRequest::Claim { order } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
                 // A worker passes over an order that somebody has locked, pending as it may be.
-                let Answer::Claimed(attempt) = *answer else { return true };
+                let ModelAnswer::Claimed(attempt) = *answer else { return true };
                 order.attempt += 1;
                 let from = std::mem::replace(&mut order.status, "processing");
                 from == "pending" && order.attempt == attempt
             }
-            Request::Return { order, attempt, taken } => {
+            ModelRequest::Return { order, attempt, taken } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
                 let holds = order.status == "processing" && order.attempt == *attempt;
                 if holds {
                     order.status = "pending";
                     order.may_be_fulfilled |= *taken == Taken::Maybe;
                 }
-                holds == (*answer == Answer::Done)
+                holds == (*answer == ModelAnswer::Done)
             }
-            Request::Adjust { product, delta } => {
+            ModelRequest::Adjust { product, delta } => {
                 let of = &mut self.products[*product];
                 match answer {
-                    Answer::Adjusted { stock } if of.on_sale && of.stock + delta == *stock => {
+                    ModelAnswer::Adjusted { stock } if of.on_sale && of.stock + delta == *stock => {
                         of.stock = *stock;
                         *stock >= 0
                     }
-                    Answer::NotEnough { left, .. } => {
+                    ModelAnswer::NotEnough { left, .. } => {
                         of.on_sale && *left == of.stock && of.stock + delta < 0
                     }
-                    Answer::UnknownProduct => !of.on_sale,
+                    ModelAnswer::UnknownProduct => !of.on_sale,
                     _ => false,
                 }
             }
-            Request::Retire { product } => {
+            ModelRequest::Retire { product } => {
                 let on_sale = std::mem::replace(&mut self.products[*product].on_sale, false);
-                *answer == if on_sale { Answer::Done } else { Answer::UnknownProduct }
+                *answer == if on_sale { ModelAnswer::Done } else { ModelAnswer::UnknownProduct }
             }
         }
     }
 
-    fn order(&mut self, same: &Same, key: Option<&str>, answer: &Answer) -> bool {
+    fn order(&mut self, same: &Same, key: Option<&str>, answer: &ModelAnswer) -> bool {
         let (items, from_hold, named, price) = same;
         if let Some((earlier, id)) = key.and_then(|key| self.keys.get(key)) {
             return *answer
-                == if earlier == same { Answer::Placed(*id) } else { Answer::KeyReused };
+                == if earlier == same { ModelAnswer::Placed(*id) } else { ModelAnswer::KeyReused };
         }
         let hold = from_hold.and_then(|line| self.holds.get(&line.id)).cloned();
-        if let (Some(hold), Answer::Stands(status)) = (&hold, answer) {
+        if let (Some(hold), ModelAnswer::Stands(status)) = (&hold, answer) {
             return status == hold.status && status != "active";
         }
-        let Answer::Placed(id) = answer else {
+        let ModelAnswer::Placed(id) = answer else {
             return self.lacks(items, hold.as_ref(), *named, *price, answer);
         };
         let customer = named.or(hold.as_ref().and_then(|hold| hold.customer));
@@ -219,8 +221,13 @@ impl Shop {
         if let Some(key) = key {
             self.keys.insert(key.to_owned(), (same.clone(), *id));
         }
-        let order =
-            Order { items: sums, customer, status: "pending", attempt: 0, may_be_fulfilled: false };
+        let order = ModelOrder {
+            items: sums,
+            customer,
+            status: "pending",
+            attempt: 0,
+            may_be_fulfilled: false,
+        };
         self.orders.insert(*id, order).is_none()
     }
 
@@ -248,18 +255,18 @@ impl Shop {
     fn limit(
         &self,
         items: &Items,
-        hold: Option<&Hold>,
+        hold: Option<&ModelHold>,
         customer: Option<&str>,
-    ) -> Result<(), Vec<Answer>> {
+    ) -> Result<(), Vec<ModelAnswer>> {
         let hold = hold.filter(|hold| hold.product == LIMITED);
         let wanted = items.get(&LIMITED).copied().unwrap_or(0);
         if wanted == 0 && hold.is_none() {
             return Ok(());
         }
-        let Some(customer) = customer else { return Err(vec![Answer::WrongCustomer]) };
+        let Some(customer) = customer else { return Err(vec![ModelAnswer::WrongCustomer]) };
         // The line from stock comes first.
         let (left, of_holds) = self.left(customer);
-        let over = |left: i64| Err(vec![Answer::OverLimit { left: left.max(0) }]);
+        let over = |left: i64| Err(vec![ModelAnswer::OverLimit { left: left.max(0) }]);
         if wanted > 0 && wanted > left - of_holds {
             return over(left - of_holds);
         }
@@ -273,27 +280,29 @@ impl Shop {
     fn lacks(
         &self,
         items: &Items,
-        hold: Option<&Hold>,
+        hold: Option<&ModelHold>,
         named: Option<&'static str>,
         price: Option<i64>,
-        answer: &Answer,
+        answer: &ModelAnswer,
     ) -> bool {
         let of_hold = hold.and_then(|hold| hold.customer);
         match answer {
-            Answer::NotEnough { product, left } => {
+            ModelAnswer::NotEnough { product, left } => {
                 let of = &self.products[*product];
                 of.on_sale
                     && of.stock == *left
                     && items.get(product).is_some_and(|wanted| wanted > left)
             }
-            Answer::UnknownProduct => items.keys().any(|product| !self.products[*product].on_sale),
-            Answer::WrongCustomer if named.is_some() && of_hold.is_some() => {
+            ModelAnswer::UnknownProduct => {
+                items.keys().any(|product| !self.products[*product].on_sale)
+            }
+            ModelAnswer::WrongCustomer if named.is_some() && of_hold.is_some() => {
                 named != of_hold && hold.is_some_and(|hold| hold.status == "active")
             }
-            Answer::WrongCustomer | Answer::OverLimit { .. } => self
+            ModelAnswer::WrongCustomer | ModelAnswer::OverLimit { .. } => self
                 .limit(items, hold, named.or(of_hold))
                 .is_err_and(|answers| answers.contains(answer)),
-            Answer::PriceChanged { product, current } => {
+            ModelAnswer::PriceChanged { product, current } => {
                 let stock =
                     items.contains_key(product) && self.products[*product].price == *current;
                 let from_hold =

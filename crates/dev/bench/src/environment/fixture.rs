@@ -68,7 +68,7 @@ impl Extra {
 /// A running fixture. Dropping it ends its processes; its database stays until
 /// [`BenchEnvironment::drop_database`].
 #[derive(Debug)]
-pub struct Fixture {
+pub struct BenchFixture {
     /// Its database.
     pub database_url: String,
     /// Its products.
@@ -109,7 +109,7 @@ impl BenchEnvironment {
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn open_fixture(&self, options: FixtureOptions) -> anyhow::Result<Fixture> {
+    pub async fn open_fixture(&self, options: FixtureOptions) -> anyhow::Result<BenchFixture> {
         self.open_fixture_with(options, Extra::None).await
     }
 
@@ -121,7 +121,7 @@ impl BenchEnvironment {
         &self,
         options: FixtureOptions,
         extra: Extra,
-    ) -> anyhow::Result<Fixture> {
+    ) -> anyhow::Result<BenchFixture> {
         let database_url = self.new_database(options.products).await?;
         self.redis.flush().await?;
         let product_ids: Vec<i64> = (1..=i64::from(options.products)).collect();
@@ -134,7 +134,7 @@ impl BenchEnvironment {
             Extra::Access => Some(self.create_key(&database_url).await?),
             Extra::None | Extra::Traces { .. } => None,
         };
-        let mut fixture = Fixture {
+        let mut fixture = BenchFixture {
             database_url,
             product_ids,
             key,
@@ -155,7 +155,7 @@ impl BenchEnvironment {
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn add_workers(&self, fixture: &mut Fixture, count: u32) -> anyhow::Result<()> {
+    pub async fn add_workers(&self, fixture: &mut BenchFixture, count: u32) -> anyhow::Result<()> {
         for _ in 0..count {
             let program = Program::worker(&self.worker, &fixture.database_url, &self.redis.url())?;
             fixture.workers.push(started(program.env("HOLDFAST_FULFILMENT_MS", "0")).await?);
@@ -188,7 +188,7 @@ async fn started(program: Program) -> anyhow::Result<Program> {
     Ok(program)
 }
 
-impl Fixture {
+impl BenchFixture {
     /// Where the replicas listen.
     pub fn targets(&self) -> Vec<SocketAddr> {
         self.replicas.iter().map(Program::address).collect()

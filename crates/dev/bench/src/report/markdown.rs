@@ -314,7 +314,7 @@ fn write_method(out: &mut String, run: &Run) -> fmt::Result {
          `COMMIT`; \"one statement\" is an update and an insert in one data-modifying CTE.\n\
          - The do-nothing server is the same HTTP stack without anything behind it: it reads and \
          discards the body of a POST and answers as many bytes as an order's answer has.\n\
-         - The load generator ([`crates/dev/bench`](../crates/dev/bench/src/load/mod.rs)) takes less CPU \
+         - The load generator ([`crates/dev/bench`](../crates/dev/bench/src/load.rs)) takes less CPU \
          time for a request than wrk with a Lua script. In a closed loop each connection sends \
          when it has its answer. In an open loop requests are due at a fixed rate, and latency \
          counts from then, so that a stall counts for all who would have come in it (coordinated \

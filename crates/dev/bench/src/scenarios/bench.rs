@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::settings::Settings;
 use super::{ALL, Scenario};
 use crate::audit::{Expectation, audit};
-use crate::environment::{BenchEnvironment, Fixture};
+use crate::environment::{BenchEnvironment, BenchFixture};
 use crate::report::machine::Machine;
 use crate::report::model::{PartAudit, Point, Run};
 use crate::report::terminal;
@@ -120,7 +120,7 @@ impl Bench {
     /// When a process of the fixture has died, or the database cannot be asked.
     pub async fn close(
         &mut self,
-        mut fixture: Fixture,
+        mut fixture: BenchFixture,
         part: &str,
         expectation: Expectation,
     ) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use super::settings::CONNECTIONS;
 use super::work::{ClientWork, HOT, KEYS, READS, UNIFORM};
 use super::{Bench, Settings};
 use crate::audit::Expectation;
-use crate::environment::Fixture;
+use crate::environment::BenchFixture;
 use crate::report::model::Point;
 
 /// What is compared.
@@ -83,7 +83,7 @@ pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::R
             before.environment.open_fixture(options).await?,
             after.environment.open_fixture(options).await?,
         ];
-        let window = async |bench: &Bench, fixture: &mut Fixture| {
+        let window = async |bench: &Bench, fixture: &mut BenchFixture| {
             bench.closed_loop(fixture, name, work.clients(fixture, *connections)).await
         };
         let mut pairs = Vec::new();

@@ -11,7 +11,7 @@ use super::measure::{cpu_us, describe};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use super::work::orders;
 use crate::audit::Expectation;
-use crate::environment::{Fixture, FixtureOptions};
+use crate::environment::{BenchFixture, FixtureOptions};
 use crate::load::LoadPlan;
 use crate::processes::{Usage, memory_mib};
 use crate::report::model::{Point, part};
@@ -93,7 +93,7 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
         .await
 }
 
-async fn drained(fixture: &Fixture) -> anyhow::Result<()> {
+async fn drained(fixture: &BenchFixture) -> anyhow::Result<()> {
     if !fixture.all_final(DRAIN_LIMIT).await? {
         bail!("the workers have not drained the queue in {DRAIN_LIMIT:?}");
     }
@@ -102,7 +102,7 @@ async fn drained(fixture: &Fixture) -> anyhow::Result<()> {
 
 /// How many orders were completed, and the seconds from the first that was begun to the last that
 /// was finished, by the database's own clock.
-async fn completed(fixture: &Fixture) -> anyhow::Result<(f64, f64)> {
+async fn completed(fixture: &BenchFixture) -> anyhow::Result<(f64, f64)> {
     let mut connection = fixture.database_url.parse::<PgConnectOptions>()?.connect().await?;
     let (orders, seconds): (i64, Option<f64>) = sqlx::query_as(
         "SELECT count(*), extract(epoch FROM max(finished_at) - min(processing_at))::float8 \

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::Bench;
-use crate::environment::Fixture;
+use crate::environment::BenchFixture;
 use crate::load::{self, ClientGroup, LoadPlan, LoadReport};
 use crate::processes::{Usage, Watched, memory_mib};
 use crate::report::model::Point;
@@ -93,7 +93,7 @@ impl Bench {
     /// When the generator cannot connect.
     pub(super) async fn closed_loop(
         &self,
-        fixture: &mut Fixture,
+        fixture: &mut BenchFixture,
         part: &str,
         group: ClientGroup,
     ) -> anyhow::Result<Point> {
@@ -111,7 +111,7 @@ impl Bench {
     ///
     /// # Errors
     /// When a server is down.
-    pub(super) async fn watched(&self, fixture: &Fixture) -> anyhow::Result<Vec<Watched>> {
+    pub(super) async fn watched(&self, fixture: &BenchFixture) -> anyhow::Result<Vec<Watched>> {
         let mut watched = self.environment.watched().await?;
         watched.extend(fixture.watched());
         Ok(watched)
@@ -119,7 +119,7 @@ impl Bench {
 }
 
 /// Fills in what the fixture has.
-pub(super) fn describe(fixture: &Fixture, point: &mut Point) {
+pub(super) fn describe(fixture: &BenchFixture, point: &mut Point) {
     point.products = fixture.product_ids.len() as u32;
     point.replicas = fixture.targets().len() as u32;
     point.workers = fixture.watched().iter().filter(|it| it.name == "worker").count() as u32;

@@ -17,7 +17,7 @@ use super::settings::CONNECTIONS;
 use super::steady::peak;
 use super::work::orders;
 use crate::audit::Expectation;
-use crate::environment::{Fixture, FixtureOptions};
+use crate::environment::{BenchFixture, FixtureOptions};
 use crate::load::{ClientGroup, LoadPlan, Pace, TICK};
 use crate::report::model::{Point, part};
 
@@ -87,7 +87,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
 /// which anything went wrong or nothing was ordered, and the light load's figures.
-async fn afterwards(bench: &Bench, fixture: &mut Fixture) -> anyhow::Result<(f64, Point)> {
+async fn afterwards(bench: &Bench, fixture: &mut BenchFixture) -> anyhow::Result<(f64, Point)> {
     let group = orders(fixture, "afterwards", CONNECTIONS / 32);
     let plan = LoadPlan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;

@@ -14,12 +14,12 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Does something at each interval on a thread of its own until it is stopped.
-struct Watch<T> {
+struct PeriodicProbe<T> {
     stop: Sender<()>,
     thread: JoinHandle<T>,
 }
 
-impl<T: Default + Send + 'static> Watch<T> {
+impl<T: Default + Send + 'static> PeriodicProbe<T> {
     fn start(mut look: impl FnMut(&mut T) + Send + 'static) -> std::io::Result<Self> {
         let (stop, stopping) = mpsc::channel();
         let thread = std::thread::Builder::new().name("probe".into()).spawn(move || {
@@ -41,7 +41,7 @@ impl<T: Default + Send + 'static> Watch<T> {
 }
 
 /// Asks `/livez` as Kubernetes does: on a new connection each time.
-pub(super) struct Liveness(Watch<Lived>);
+pub(super) struct Liveness(PeriodicProbe<Lived>);
 
 /// What the probes found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +54,7 @@ pub(super) struct Lived {
 
 impl Liveness {
     pub fn watch(target: SocketAddr) -> std::io::Result<Self> {
-        let watch = Watch::start(move |lived: &mut Lived| {
+        let watch = PeriodicProbe::start(move |lived: &mut Lived| {
             let started = Instant::now();
             let alive = probe(target).unwrap_or(false);
             lived.probes += 1;
@@ -80,11 +80,11 @@ fn probe(target: SocketAddr) -> std::io::Result<bool> {
 }
 
 /// Watches how much memory a process takes at most.
-pub(super) struct PeakMemory(Watch<f64>);
+pub(super) struct PeakMemory(PeriodicProbe<f64>);
 
 impl PeakMemory {
     pub fn watch(pid: u32) -> std::io::Result<Self> {
-        let watch = Watch::start(move |peak: &mut f64| {
+        let watch = PeriodicProbe::start(move |peak: &mut f64| {
             *peak = peak.max(resident_mib(pid).unwrap_or(0.0));
         })?;
         Ok(Self(watch))

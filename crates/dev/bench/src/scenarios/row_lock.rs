@@ -22,7 +22,7 @@ use super::Bench;
 use super::measure::{describe, quantile, sorted};
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
-use crate::environment::{Fixture, FixtureOptions, RowLock, RowsToLock};
+use crate::environment::{BenchFixture, FixtureOptions, RowLock, RowsToLock};
 use crate::load::{Accepted, Choice, ClientGroup, LoadPlan, Pace, Requests, answer, http_request};
 use crate::report::model::part;
 
@@ -115,13 +115,13 @@ fn order(products: &[i64]) -> Requests {
     Requests::orders(products, Choice::Uniform)
 }
 
-fn others(fixture: &Fixture, products: &[i64]) -> ClientGroup {
+fn others(fixture: &BenchFixture, products: &[i64]) -> ClientGroup {
     let group = waiting(fixture, "others", order(products), CONNECTIONS);
     ClientGroup { pace: Pace::Closed, ..group }
 }
 
 fn waiting(
-    fixture: &Fixture,
+    fixture: &BenchFixture,
     name: &'static str,
     requests: Requests,
     connections: usize,
@@ -137,7 +137,7 @@ fn waiting(
 
 /// Places an order with each key.
 async fn place(
-    fixture: &Fixture,
+    fixture: &BenchFixture,
     product_id: i64,
     keys: &[String],
 ) -> anyhow::Result<Vec<Accepted>> {
@@ -167,7 +167,7 @@ async fn place(
 
 async fn measure(
     bench: &mut Bench,
-    mut fixture: Fixture,
+    mut fixture: BenchFixture,
     part: &'static str,
     rows: RowsToLock,
     others: ClientGroup,

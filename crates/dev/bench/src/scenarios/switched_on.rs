@@ -9,7 +9,7 @@ use super::Bench;
 use super::settings::CONNECTIONS;
 use super::work::orders;
 use crate::audit::Expectation;
-use crate::environment::{Extra, Fixture, FixtureOptions, Nothing};
+use crate::environment::{BenchFixture, Extra, FixtureOptions, Nothing};
 use crate::load::{Choice, Requests};
 use crate::report::model::part;
 
@@ -33,7 +33,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 async fn measure(
     bench: &mut Bench,
-    fixture: Fixture,
+    fixture: BenchFixture,
     part: &'static str,
     requests: Option<Requests>,
 ) -> anyhow::Result<()> {

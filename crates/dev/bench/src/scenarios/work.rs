@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Bench;
 use super::settings::{CONNECTIONS, PRODUCTS};
 use crate::audit::Expectation;
-use crate::environment::{Fixture, FixtureOptions};
+use crate::environment::{BenchFixture, FixtureOptions};
 use crate::load::{Choice, ClientGroup, Pace, Requests};
 use crate::report::model::part;
 
@@ -57,7 +57,7 @@ pub(super) const READS: ClientWork = ClientWork {
 
 impl ClientWork {
     /// Clients with so many connections.
-    pub fn clients(&self, fixture: &Fixture, connections: usize) -> ClientGroup {
+    pub fn clients(&self, fixture: &BenchFixture, connections: usize) -> ClientGroup {
         ClientGroup {
             name: self.part,
             targets: fixture.targets(),
@@ -74,7 +74,11 @@ impl ClientWork {
 }
 
 /// Clients that order a shop's products, all alike.
-pub(super) fn orders(fixture: &Fixture, part: &'static str, connections: usize) -> ClientGroup {
+pub(super) fn orders(
+    fixture: &BenchFixture,
+    part: &'static str,
+    connections: usize,
+) -> ClientGroup {
     ClientWork { part, ..HOT }.clients(fixture, connections)
 }
 
@@ -99,7 +103,7 @@ impl Bench {
     /// Measures a group of clients in a closed loop, records it, and closes the shop.
     pub(super) async fn measure_and_close(
         &mut self,
-        mut fixture: Fixture,
+        mut fixture: BenchFixture,
         group: ClientGroup,
         expectation: Expectation,
     ) -> anyhow::Result<()> {

@@ -7,11 +7,11 @@ use holdfast_bench::audit::{Expectation, Findings, audit_with_archive};
 use sqlx::{AssertSqlSafe, Executor as _};
 use tempfile::{TempDir, tempdir};
 
-use crate::fixture::{Fixture, fixture};
+use crate::fixture::{AuditFixture, fixture};
 
 /// Orders 1 to 5 are archived, 1 was cancelled. By the log, order n is of product 1 + n % 2 and of 1 + n % 3
 /// units.
-async fn archived() -> (Fixture, TempDir) {
+async fn archived() -> (AuditFixture, TempDir) {
     let mut fixture = fixture().await;
     let folder = tempdir().unwrap();
     for order in &fixture.log.accepted[..5] {
@@ -38,7 +38,7 @@ async fn archived() -> (Fixture, TempDir) {
     (fixture, folder)
 }
 
-async fn findings(fixture: &Fixture, folder: Option<&Path>) -> Findings {
+async fn findings(fixture: &AuditFixture, folder: Option<&Path>) -> Findings {
     let expectation = Expectation::default();
     audit_with_archive(&fixture.url, Some(&fixture.log), folder, expectation).await.unwrap()
 }

@@ -5,9 +5,9 @@ use std::process::{Command, Output};
 use holdfast_bench::audit::{Expectation, Findings, audit};
 use sqlx::Executor as _;
 
-use crate::fixture::{Fixture, fixture};
+use crate::fixture::{AuditFixture, fixture};
 
-async fn findings(fixture: &Fixture) -> Findings {
+async fn findings(fixture: &AuditFixture) -> Findings {
     audit(&fixture.url, Some(&fixture.log), Expectation::default()).await.unwrap()
 }
 
@@ -22,7 +22,7 @@ async fn planted(sql: &'static str) -> String {
 }
 
 /// Runs the command line on it.
-async fn command(fixture: &Fixture, more: &[&str]) -> Output {
+async fn command(fixture: &AuditFixture, more: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clients.log");
     fixture.log.write(&mut std::fs::File::create(&path).unwrap()).unwrap();

@@ -5,14 +5,14 @@ use holdfast_bench::load::Accepted;
 use holdfast_sandbox::shared_postgres;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 
-pub struct Fixture {
+pub struct AuditFixture {
     pub url: String,
     pub connection: PgConnection,
     pub log: Log,
 }
 
 /// Products 1 and 2 with 100 units each, and 20 orders of them.
-pub async fn fixture() -> Fixture {
+pub async fn fixture() -> AuditFixture {
     let url = shared_postgres()
         .await
         .unwrap()
@@ -53,5 +53,5 @@ pub async fn fixture() -> Fixture {
         .collect();
     connection.execute("RESET holdfast.writes_ledger").await.unwrap();
     let log = Log { initial_stock: [(1, 100), (2, 100)].into(), accepted, ..Log::default() };
-    Fixture { url, connection, log }
+    AuditFixture { url, connection, log }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use holdfast_bench::load::{self, Choice, ClientGroup, GroupReport, LoadPlan, Pace, Requests};
 
 use crate::MACHINE;
-use crate::server::{Reply, Server, created, start};
+use crate::server::{Reply, ScriptedServer, created, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn orders(server: &Server, connections: usize, pace: Pace) -> ClientGroup {
+fn orders(server: &ScriptedServer, connections: usize, pace: Pace) -> ClientGroup {
     ClientGroup {
         name: "orders",
         targets: vec![server.address],

@@ -16,12 +16,12 @@ pub enum Reply {
     Silence,
 }
 
-pub struct Server {
+pub struct ScriptedServer {
     pub address: SocketAddr,
     received: Arc<AtomicU64>,
 }
 
-impl Server {
+impl ScriptedServer {
     /// Requests that have come in so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::SeqCst)
@@ -36,7 +36,7 @@ pub fn created(id: u64) -> String {
 
 /// Starts a server; `reply` is asked with the request's number, from 1. Its threads end with the
 /// test.
-pub fn start(reply: impl Fn(u64) -> Reply + Send + Sync + 'static) -> Server {
+pub fn start(reply: impl Fn(u64) -> Reply + Send + Sync + 'static) -> ScriptedServer {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let received = Arc::new(AtomicU64::new(0));
@@ -48,7 +48,7 @@ pub fn start(reply: impl Fn(u64) -> Reply + Send + Sync + 'static) -> Server {
             std::thread::spawn(move || serve(stream.unwrap(), &*reply, &counter));
         }
     });
-    Server { address, received }
+    ScriptedServer { address, received }
 }
 
 fn serve(mut stream: TcpStream, reply: &dyn Fn(u64) -> Reply, counter: &AtomicU64) {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::exchange::{KeptConnection, Told};
-use super::{ClientsRecord, Event, PAUSE, RequestOutcome};
+use super::{ClientEvent, ClientsRecord, PAUSE, RequestOutcome};
 
 /// Orders these products in turn, one unit each, until it is to stop.
 pub(super) async fn run(
@@ -50,5 +50,5 @@ async fn order(connection: &mut KeptConnection, product: i64, seen: &Mutex<Clien
         seen.wrong(format!("POST /orders: {}, after {:?}", told.words(), begun.elapsed()));
     }
     *seen.answers.entry(told.words()).or_default() += 1;
-    seen.events.push(Event { at: Instant::now(), took: begun.elapsed(), product, outcome });
+    seen.events.push(ClientEvent { at: Instant::now(), took: begun.elapsed(), product, outcome });
 }

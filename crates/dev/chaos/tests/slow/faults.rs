@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_chaos::environment::Environment;
 use holdfast_chaos::fault::Fault;
-use holdfast_chaos::trial::{self, Trial};
+use holdfast_chaos::trial::{self, FaultTrial};
 use tokio::sync::Semaphore;
 
 /// An environment has a dozen busy processes, and the machine may have two cores.
@@ -17,7 +17,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// By then a replica without a database says that it is not ready: two seconds, and the probe's own.
 const UNREADY_BY: Duration = Duration::from_secs(5);
 
-async fn suffer(fault: Fault, hold: Duration) -> Trial {
+async fn suffer(fault: Fault, hold: Duration) -> FaultTrial {
     let _room = ROOM.acquire().await.unwrap();
     let environment = Environment::start(&fault.environment()).await.unwrap();
     let trial = trial::run(&environment, fault, hold).await.unwrap();
@@ -108,7 +108,7 @@ async fn the_disk_of_postgres_full_when_it_needs_room_for_its_log() {
 }
 
 /// Skipped where no disk can be mounted, unless that is required.
-async fn suffer_full_disk(fault: Fault, hold: Duration) -> Option<Trial> {
+async fn suffer_full_disk(fault: Fault, hold: Duration) -> Option<FaultTrial> {
     match fault.possible() {
         Err(why) if std::env::var("HOLDFAST_DISK_TESTS").as_deref() != Ok("required") => {
             eprintln!("SKIPPED: {fault}: {why:#}");

@@ -84,7 +84,7 @@ fn cost<'a>(explained: impl IntoIterator<Item = &'a Explained>, times: u32) -> C
 }
 
 /// An environment with so many orders.
-struct Environment<'a> {
+struct GrowthEnvironment<'a> {
     postgres: &'a Postgres,
     redis: Redis,
     url: String,
@@ -92,7 +92,7 @@ struct Environment<'a> {
     internal: Port,
 }
 
-impl<'a> Environment<'a> {
+impl<'a> GrowthEnvironment<'a> {
     async fn open(postgres: &'a Postgres, orders: i64) -> Self {
         let url = postgres.create_database().await.unwrap();
         let environment = Self {
@@ -265,7 +265,7 @@ impl<'a> Environment<'a> {
 }
 
 async fn costs(postgres: &Postgres, orders: i64) -> Costs {
-    let environment = Environment::open(postgres, orders).await;
+    let environment = GrowthEnvironment::open(postgres, orders).await;
     let mut costs = Costs::default();
     environment.api(&mut costs).await;
     environment.worker(&mut costs).await;

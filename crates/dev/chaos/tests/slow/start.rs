@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The servers, the addresses at which the programs look for them, and the ports of the programs.
-struct Environment {
+struct StartEnvironment {
     postgres: Postgres,
     redis: Redis,
     database_url: String,
@@ -18,7 +18,7 @@ struct Environment {
     internal: [Port; 2],
 }
 
-impl Environment {
+impl StartEnvironment {
     async fn open(redis: RedisOptions) -> Self {
         let (postgres, redis) =
             tokio::try_join!(Postgres::start(PostgresOptions::default()), Redis::start(redis))
@@ -136,7 +136,7 @@ fn times(program: &Process, words: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_last() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.postgres.shutdown().await.unwrap();
     let (migrate, api, worker) =
         tokio::join!(environment.migrate(), environment.api(), environment.worker());
@@ -153,7 +153,7 @@ async fn postgres_last() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_migration_last() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     let what = "the database has schema version 0, this binary needs";
     api.logs(&["not ready yet", what, "run `holdfast-api migrate`"]).await;
@@ -165,7 +165,7 @@ async fn the_migration_last() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_last() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.redis.kill9().await.unwrap();
     environment.migrated().await;
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
@@ -181,7 +181,7 @@ async fn redis_last() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_last_and_the_worker_last() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.migrated().await;
     let worker = environment.worker().await;
     environment.until_ready([false, true], &[&worker]).await;
@@ -208,7 +208,7 @@ async fn a_wrong_password_of_postgres() {
     std::fs::set_permissions(folder.path(), readable.clone()).unwrap();
     std::fs::set_permissions(&rules, readable).unwrap();
 
-    let mut environment = Environment::open(RedisOptions::default()).await;
+    let mut environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.migrated().await;
     environment.sql("CREATE ROLE shopkeeper SUPERUSER LOGIN PASSWORD 'of-yesterday'").await;
     environment.sql(&format!("ALTER SYSTEM SET hba_file = '{}'", rules.display())).await;
@@ -229,7 +229,7 @@ async fn a_wrong_password_of_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_of_redis() {
-    let mut environment = Environment::open(RedisOptions::default()).await;
+    let mut environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.migrated().await;
     environment.redis.command("CONFIG SET requirepass of-yesterday").await.unwrap();
     environment.redis_url = environment.redis_url.replacen("redis://", "redis://:hunter2@", 1);
@@ -251,7 +251,8 @@ async fn a_redis_without_streams() {
     let streams = ["XADD", "XGROUP", "XREADGROUP", "XAUTOCLAIM", "XACK", "XINFO", "XLEN", "XRANGE"];
     let args = streams.iter().flat_map(|name| ["--rename-command", *name, ""].map(str::to_owned));
     let mut environment =
-        Environment::open(RedisOptions { args: args.collect(), ..RedisOptions::default() }).await;
+        StartEnvironment::open(RedisOptions { args: args.collect(), ..RedisOptions::default() })
+            .await;
     environment.migrated().await;
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     worker.logs(&["Redis does not answer", "unknown command"]).await;
@@ -271,7 +272,7 @@ async fn a_redis_without_streams() {
 /// As one whose access rules were made without the queue in mind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_refuses_all_publishing() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.redis.command("ACL SETUSER default -xadd").await.unwrap();
     environment.migrated().await;
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
@@ -289,7 +290,7 @@ async fn a_redis_that_refuses_all_publishing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_that_is_older_and_one_that_is_newer() {
-    let environment = Environment::open(RedisOptions::default()).await;
+    let environment = StartEnvironment::open(RedisOptions::default()).await;
     environment.migrated().await;
     environment
         .sql(

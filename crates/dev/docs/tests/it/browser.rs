@@ -7,7 +7,7 @@ use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, on_path, until};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::{assert_none, stack::Stack};
+use crate::{assert_none, stack::RunningStack};
 
 /// Opens the operation whose number is the argument, unless it is open, and executes it once it stands still: until then
 /// the page fills it in, and a click is lost.
@@ -53,7 +53,7 @@ async fn browser() -> (Client, Process, Port) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make test-swagger"]
 async fn each_operation_succeeds_as_swagger_ui_fills_it_in() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let (browser, _driver, _port) = browser().await;
     let (mut wrong, mut executed) = (Vec::new(), 0);
     for address in [&stack.api, &stack.admin] {

@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
-use crate::{assert_none, stack::Stack};
+use crate::{assert_none, stack::RunningStack};
 
 /// A request that a document shows.
 struct Example {
@@ -54,7 +54,7 @@ fn examples(document: &Value) -> Vec<Example> {
 
 #[tokio::test]
 async fn each_example_of_the_openapi_documents_succeeds_unchanged() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let http = Client::builder().no_proxy().build().unwrap();
     let (mut wrong, mut sent) = (Vec::new(), 0);
     for address in [&stack.api, &stack.admin] {

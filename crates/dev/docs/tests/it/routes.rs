@@ -7,7 +7,7 @@ use holdfast_docs::documents;
 use holdfast_sandbox::workspace_binary;
 use serde_json::Value;
 
-use crate::stack::Stack;
+use crate::stack::RunningStack;
 use crate::{assert_none, pages};
 
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
@@ -78,7 +78,7 @@ fn paths(line: &str) -> Vec<(Option<&str>, Option<u16>, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_route_is_served_on_the_port_that_is_named() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let (public, admin) = (templates(&[]), templates(&["--admin"]));
     let mut wrong = BTreeSet::new();
     let mut seen = 0;
@@ -155,7 +155,7 @@ fn problems(text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_problem_has_its_page() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let mut wrong = Vec::new();
     let mut seen = 0;
     for document in documents().unwrap() {

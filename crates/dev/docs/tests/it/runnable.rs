@@ -10,7 +10,7 @@ use holdfast_docs::Document;
 use tokio::process::Command;
 
 use crate::pages;
-use crate::stack::{self, Stack};
+use crate::stack::{self, RunningStack};
 
 const INFO: &str = "console runnable";
 const LIMIT: Duration = Duration::from_mins(3);
@@ -19,17 +19,17 @@ const MARK: &str = "==next==";
 
 /// A command with its expected output.
 #[derive(Debug, PartialEq)]
-struct Step {
+struct RunnableStep {
     command: String,
     expected: Vec<String>,
 }
 
-fn steps(block: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+fn steps(block: &str) -> Vec<RunnableStep> {
+    let mut steps: Vec<RunnableStep> = Vec::new();
     let mut open = false;
     for line in block.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step { command: command.to_owned(), expected: Vec::new() });
+            steps.push(RunnableStep { command: command.to_owned(), expected: Vec::new() });
         } else if let Some(step) = steps.last_mut() {
             if open {
                 step.command.push('\n');
@@ -59,12 +59,13 @@ fn fits(line: &str, expected: &str) -> bool {
     line.ends_with(last)
 }
 
-async fn run(page: &Document, stack: &Stack) -> usize {
+async fn run(page: &Document, stack: &RunningStack) -> usize {
     let blocks = page.blocks.iter().filter(|block| block.info == INFO);
-    let steps: Vec<Step> = blocks.flat_map(|block| steps(&block.text)).collect();
+    let steps: Vec<RunnableStep> = blocks.flat_map(|block| steps(&block.text)).collect();
     let folder = stack::programs();
     // One shell, so that variables stay.
-    let run = |step: &Step| format!("{}\nstatus=$?; echo; echo {MARK}$status\n", step.command);
+    let run =
+        |step: &RunnableStep| format!("{}\nstatus=$?; echo; echo {MARK}$status\n", step.command);
     let script: Vec<_> = steps.iter().map(run).collect();
     let script = script
         .concat()
@@ -109,7 +110,7 @@ async fn runnable_blocks_run_unchanged() {
     for page in pages() {
         if page.blocks.iter().any(|block| block.info == INFO) {
             // A reader begins on each page anew.
-            let stack = Stack::start().await;
+            let stack = RunningStack::start().await;
             seen += run(&page, &stack).await;
         }
     }
@@ -118,7 +119,7 @@ async fn runnable_blocks_run_unchanged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tutorials_run_one_after_the_other_on_one_stack() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     for tutorial in ["docs/api.md", "docs/orders.md", "docs/flash-sale.md"] {
         let page = pages().into_iter().find(|page| page.path.ends_with(tutorial)).unwrap();
         assert!(run(&page, &stack).await >= 1, "{tutorial}");
@@ -128,7 +129,7 @@ async fn the_tutorials_run_one_after_the_other_on_one_stack() {
 #[test]
 fn steps_have_commands_and_outputs() {
     let block = "$ curl -s x -d '{\n    \"a\": 1}'\nHTTP/1.1 201 Created\n$ echo \\\n  a\n";
-    let step = |command: &str, expected: &[&str]| Step {
+    let step = |command: &str, expected: &[&str]| RunnableStep {
         command: command.to_owned(),
         expected: expected.iter().map(|it| (*it).to_owned()).collect(),
     };

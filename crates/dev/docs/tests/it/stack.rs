@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use holdfast_sandbox::{Port, Process, ProcessOptions, http_get, until, workspace_binary};
 
 /// Everything, with the demo products, on ports of its own.
-pub struct Stack {
+pub struct RunningStack {
     pub database_url: String,
     pub redis_url: String,
     /// The file by which another terminal reaches it.
@@ -23,7 +23,7 @@ pub fn programs() -> PathBuf {
     workspace_binary("holdfast-api").unwrap().parent().unwrap().to_owned()
 }
 
-impl Stack {
+impl RunningStack {
     pub async fn start() -> Self {
         let ports = [(); 4].map(|()| Port::lease().unwrap());
         let [api, admin, internal, worker] = ports.each_ref().map(|port| port.number().to_string());

@@ -35,9 +35,9 @@ mod selector;
 mod token;
 
 /// A target's name and what takes its inputs.
-type Target = (&'static str, fn(&[u8]));
+type FuzzTarget = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [FuzzTarget; 14] = [
     ("administration", administration::run),
     ("credentials", credentials::run),
     ("head", head::run),

@@ -72,7 +72,7 @@ fn now() -> Vec<Panel> {
             Unit::Count,
             "Running workers.",
         )
-        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "running")
+        .query(format!("count({})", crate::promql::select("holdfast_concurrency_limit_orders", "")), "running")
         .floors(1.0, 1.0),
     ]
 }
@@ -172,7 +172,7 @@ fn behind() -> Vec<Panel> {
         )
         .query(hpa("kube_horizontalpodautoscaler_status_desired_replicas"), "wanted")
         .query(hpa("kube_horizontalpodautoscaler_spec_max_replicas"), "at most")
-        .query(format!("count({})", crate::promql::select("holdfast_hands_orders", "")), "running"),
+        .query(format!("count({})", crate::promql::select("holdfast_concurrency_limit_orders", "")), "running"),
         Panel::lines(
             "Sales by phase",
             Unit::Count,

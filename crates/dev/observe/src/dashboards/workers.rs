@@ -24,7 +24,7 @@ fn queue() -> Vec<Panel> {
         Panel::areas(
             "Depth",
             Unit::Count,
-            "waiting: not yet delivered. in_hand: delivered and not acknowledged. later: waiting for another attempt. A gap means unknown.",
+            "waiting: not yet delivered. in_flight: delivered and not acknowledged. later: waiting for another attempt. A gap means unknown.",
         )
         .query(largest("holdfast_queue_depth_orders", "", "state"), "{{state}}"),
         Panel::lines(
@@ -62,7 +62,7 @@ fn fulfilment() -> Vec<Panel> {
             "Orders in flight, as a part of the concurrency limit. At 100 %, more workers or a higher limit help.",
         )
         .query(
-            format!("{} / {}", total("holdfast_in_hand_orders", "", "pod"), total("holdfast_hands_orders", "", "pod")),
+            format!("{} / {}", total("holdfast_in_flight_orders", "", "pod"), total("holdfast_concurrency_limit_orders", "", "pod")),
             "in use {{pod}}",
         )
         .limits(0.8, 0.95),

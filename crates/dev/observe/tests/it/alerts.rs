@@ -25,22 +25,22 @@ struct Group {
 }
 
 #[derive(Deserialize)]
-struct Rules {
+struct RulesFile {
     groups: Vec<Group>,
 }
 
 #[derive(Deserialize)]
 struct Cases {
-    tests: Vec<Case>,
+    tests: Vec<AlertCase>,
 }
 
 #[derive(Deserialize)]
-struct Case {
-    alert_rule_test: Vec<Expected>,
+struct AlertCase {
+    alert_rule_test: Vec<ExpectedAlerts>,
 }
 
 #[derive(Deserialize)]
-struct Expected {
+struct ExpectedAlerts {
     alertname: String,
     exp_alerts: Vec<serde_json::Value>,
 }
@@ -49,7 +49,7 @@ pub const ALERTS: &str = "charts/holdfast/files/alerts.yaml";
 const CASES: [&str; 3] = ["objectives", "orders", "queue"];
 
 pub fn rules() -> Vec<Rule> {
-    let rules: Rules = serde_saphyr::from_str(&text(ALERTS)).unwrap();
+    let rules: RulesFile = serde_saphyr::from_str(&text(ALERTS)).unwrap();
     rules.groups.into_iter().flat_map(|group| group.rules).collect()
 }
 

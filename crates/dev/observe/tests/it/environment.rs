@@ -14,7 +14,7 @@ use holdfast_sandbox::{
 use crate::pages::{self, Pages};
 use crate::{alerts, root};
 
-pub struct Environment {
+pub struct ObserveEnvironment {
     pub prometheus: Prometheus,
     /// Fails half of its orders, and then gives up soon.
     pub clumsy: Process,
@@ -29,7 +29,7 @@ pub struct Environment {
     _ports: Vec<Port>,
 }
 
-impl Environment {
+impl ObserveEnvironment {
     pub async fn open() -> Self {
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let postgres = shared_postgres().await.unwrap();

@@ -10,7 +10,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::environment::Environment;
+use crate::environment::ObserveEnvironment;
 
 /// Requests that go on until it is dropped.
 pub struct Load(Arc<AtomicBool>);
@@ -23,12 +23,12 @@ impl Drop for Load {
 
 /// A caller of the API.
 #[derive(Clone)]
-struct Caller {
+struct ApiCaller {
     client: Client,
     url: String,
 }
 
-impl Caller {
+impl ApiCaller {
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
@@ -85,9 +85,9 @@ impl Caller {
 }
 
 /// Begins the requests.
-pub async fn begin(environment: &Environment) -> (Load, i64) {
+pub async fn begin(environment: &ObserveEnvironment) -> (Load, i64) {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-    let first = Caller { client, url: environment.api_url.clone() };
+    let first = ApiCaller { client, url: environment.api_url.clone() };
     let products = [
         first.product("hot", 1_000_000).await,
         first.product("plenty", 1_000_000).await,
@@ -110,7 +110,7 @@ pub async fn begin(environment: &Environment) -> (Load, i64) {
 }
 
 /// Somebody else holds the hot product's row for longer than orders wait.
-pub async fn lock_the_hot_product(environment: &Environment, hot: i64) {
+pub async fn lock_the_hot_product(environment: &ObserveEnvironment, hot: i64) {
     let mut connection = PgConnection::connect(&environment.database_url).await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM products WHERE id = $1 FOR UPDATE")
@@ -140,7 +140,7 @@ pub async fn lock_the_hot_product(environment: &Environment, hot: i64) {
 }
 
 /// More connections than one address may have.
-pub async fn crowd(environment: &Environment) {
+pub async fn crowd(environment: &ObserveEnvironment) {
     let address = environment.api_url.trim_start_matches("http://").parse().unwrap();
     // They are kept until the refusals are seen.
     let mut crowd = Vec::new();
@@ -157,7 +157,7 @@ pub async fn crowd(environment: &Environment) {
 }
 
 /// Redis dies with all that it knows, and comes back empty.
-pub async fn lose_redis(environment: &Environment) {
+pub async fn lose_redis(environment: &ObserveEnvironment) {
     environment.redis.kill9().await.unwrap();
     environment.seen("holdfast_cache_owed_invalidations").await;
     until("it is noticed that Redis is gone", async || {
@@ -181,7 +181,7 @@ pub async fn lose_redis(environment: &Environment) {
 
 /// A worker freezes with orders in hand, for longer than its lease, and wakes up: what it did then comes
 /// too late. Should the orders that were taken over not be those that it had done, it freezes again.
-pub async fn freeze_a_worker(environment: &Environment) {
+pub async fn freeze_a_worker(environment: &ObserveEnvironment) {
     let taken_over = async || {
         (
             environment.sender_metric("holdfast_fulfilment_claims_taken_over_total").await,
@@ -189,8 +189,8 @@ pub async fn freeze_a_worker(environment: &Environment) {
         )
     };
     until("it comes too late", async || {
-        until("it has orders in hand", async || {
-            environment.clumsy_metric("holdfast_in_hand_orders").await > 2.0
+        until("it has orders in flight", async || {
+            environment.clumsy_metric("holdfast_in_flight_orders").await > 2.0
         })
         .await;
         let before = taken_over().await;
@@ -213,7 +213,7 @@ pub async fn freeze_a_worker(environment: &Environment) {
 }
 
 /// The receiver of the webhook is in trouble for a while.
-pub async fn confuse_the_receiver(environment: &Environment) {
+pub async fn confuse_the_receiver(environment: &ObserveEnvironment) {
     environment.refusing.store(true, Ordering::Relaxed);
     environment.seen("holdfast_webhook_paused").await;
     environment.refusing.store(false, Ordering::Relaxed);

@@ -7,12 +7,12 @@ use holdfast_observe::dashboards;
 use holdfast_sandbox::{Prometheus, until};
 use serde_json::Value;
 
-use crate::environment::Environment;
+use crate::environment::ObserveEnvironment;
 use crate::{alerts, load, moved};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_every_alert_has_data() {
-    let environment = Environment::open().await;
+    let environment = ObserveEnvironment::open().await;
     let (_load, hot) = load::begin(&environment).await;
     load::lock_the_hot_product(&environment, hot).await;
     load::freeze_a_worker(&environment).await;

@@ -8,7 +8,7 @@ use rcgen::{
 
 /// A certificate and its key, in PEM.
 #[derive(Debug, Clone)]
-pub struct Pair {
+pub struct CertificatePair {
     /// The certificate.
     pub certificate: String,
     /// Its key.
@@ -47,7 +47,7 @@ impl SandboxAuthority {
     ///
     /// # Errors
     /// When it cannot be issued.
-    pub fn client(&self, user: &str, groups: &[&str]) -> anyhow::Result<Pair> {
+    pub fn client(&self, user: &str, groups: &[&str]) -> anyhow::Result<CertificatePair> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
         for group in groups {
@@ -61,19 +61,19 @@ impl SandboxAuthority {
     ///
     /// # Errors
     /// When it cannot be issued.
-    pub fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
+    pub fn server(&self, names: &[&str]) -> anyhow::Result<CertificatePair> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)
     }
 
-    fn issue(&self, mut params: CertificateParams) -> anyhow::Result<Pair> {
+    fn issue(&self, mut params: CertificateParams) -> anyhow::Result<CertificatePair> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0).context("cannot issue")?;
-        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(CertificatePair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }
 

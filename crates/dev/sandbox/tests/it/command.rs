@@ -33,7 +33,7 @@ impl Base {
     }
 
     /// Starts `servers` and waits for the two addresses.
-    pub(crate) fn servers(&self) -> Servers {
+    pub(crate) fn servers(&self) -> RunningServers {
         let mut child = self.command("servers").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut port = |name: &str| {
@@ -44,7 +44,7 @@ impl Base {
         };
         let postgres_port = port("DATABASE_URL=");
         let redis_port = port("REDIS_URL=");
-        Servers { child, postgres_port, redis_port }
+        RunningServers { child, postgres_port, redis_port }
     }
 
     /// Folders of servers that are there.
@@ -66,13 +66,13 @@ impl Base {
     }
 }
 
-pub(crate) struct Servers {
+pub(crate) struct RunningServers {
     pub(crate) child: Child,
     pub(crate) postgres_port: u16,
     pub(crate) redis_port: u16,
 }
 
-impl Drop for Servers {
+impl Drop for RunningServers {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -9,12 +9,12 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use evaluate::{Peer, Policies};
+use evaluate::{Policies, PolicyPeer};
 use rendered::{Objects, Pod, renderings};
 
 /// Where a container connects to.
 #[derive(Debug)]
-enum Target {
+enum ConnectionTarget {
     /// A Service of the release.
     Inside { service: String, port: u16 },
     /// Anything else.
@@ -22,7 +22,7 @@ enum Target {
 }
 
 /// What a pod connects to, by what it is told.
-fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, Target)> {
+fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, ConnectionTarget)> {
     let mut targets = Vec::new();
     for (name, value) in pod.environment(objects) {
         let default = match name.as_str() {
@@ -47,12 +47,12 @@ fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, Target)> {
         }
     }
     if pod.has_token() {
-        targets.push(("the Kubernetes API".to_owned(), Target::Outside(6443)));
+        targets.push(("the Kubernetes API".to_owned(), ConnectionTarget::Outside(6443)));
     }
     targets
 }
 
-fn target(url: &str, default: u16) -> Target {
+fn target(url: &str, default: u16) -> ConnectionTarget {
     let (_, rest) = url.split_once("://").unwrap_or_else(|| panic!("no URL: {url}"));
     let authority = rest.split(['/', '?']).next().unwrap();
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -63,9 +63,9 @@ fn target(url: &str, default: u16) -> Target {
     // <service>.<namespace>.svc
     match host.split('.').collect::<Vec<_>>()[..] {
         [service, "orders" | "holdfast", "svc"] => {
-            Target::Inside { service: service.to_owned(), port }
+            ConnectionTarget::Inside { service: service.to_owned(), port }
         }
-        _ => Target::Outside(port),
+        _ => ConnectionTarget::Outside(port),
     }
 }
 
@@ -78,23 +78,23 @@ fn each_pod_can_reach_the_servers_in_its_settings() {
             for (what, target) in targets(&objects, &pod) {
                 let who = format!("{way}: {} → {what} ({target:?})", pod.name);
                 match target {
-                    Target::Outside(port) => {
-                        let sent = policies.sends(&pod, Peer::Elsewhere, port, "TCP");
+                    ConnectionTarget::Outside(port) => {
+                        let sent = policies.sends(&pod, PolicyPeer::Elsewhere, port, "TCP");
                         assert!(sent, "{who}: the policies of the client forbid it");
                     }
-                    Target::Inside { service, port } => {
+                    ConnectionTarget::Inside { service, port } => {
                         let (server, port) = objects
                             .behind(&service, port)
                             .unwrap_or_else(|| panic!("{who}: there is no such Service"));
-                        let sent = policies.sends(&pod, Peer::Pod(&server), port, "TCP");
+                        let sent = policies.sends(&pod, PolicyPeer::Pod(&server), port, "TCP");
                         assert!(sent, "{who}: the policies of the client forbid it");
-                        let taken = policies.takes(&server, Peer::Pod(&pod), port, "TCP");
+                        let taken = policies.takes(&server, PolicyPeer::Pod(&pod), port, "TCP");
                         assert!(taken, "{who}: the policies of the server forbid it");
                     }
                 }
                 // Names are found by DNS.
                 for protocol in ["UDP", "TCP"] {
-                    let sent = policies.sends(&pod, Peer::Elsewhere, 53, protocol);
+                    let sent = policies.sends(&pod, PolicyPeer::Elsewhere, 53, protocol);
                     assert!(sent, "{who}: DNS is forbidden");
                 }
                 seen.insert(format!("{} {what}", pod.component));
@@ -137,7 +137,7 @@ fn the_servers_of_a_trial_cannot_be_reached_by_other_pods() {
         for server in pods.iter().filter(|pod| ["postgresql", "redis"].contains(&&*pod.component)) {
             for (_, port) in server.ports() {
                 for client in of_test.clone().chain([&stranger]) {
-                    let taken = policies.takes(server, Peer::Pod(client), port, "TCP");
+                    let taken = policies.takes(server, PolicyPeer::Pod(client), port, "TCP");
                     assert!(!taken, "{way}: {} is open to {}", server.name, client.name);
                 }
             }

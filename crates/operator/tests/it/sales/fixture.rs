@@ -36,7 +36,7 @@ pub async fn merge(client: &Client, object: &Value, patch: &Value) {
     objects::merge(client, object, patch).await;
 }
 
-pub struct Fixture {
+pub struct SaleFixture {
     pub namespace: &'static str,
     pub client: Client,
     sales: Api<FlashSale>,
@@ -49,7 +49,7 @@ pub struct Fixture {
     workers: &'static str,
 }
 
-impl Fixture {
+impl SaleFixture {
     pub async fn new(namespace: &'static str) -> Self {
         let url = Self::database().await;
         Self::with_databases(namespace, &url, &url, true).await

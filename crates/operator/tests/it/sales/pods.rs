@@ -8,10 +8,10 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{fixture::Fixture, templates::deployment};
+use super::{fixture::SaleFixture, templates::deployment};
 use crate::{cluster::until, objects};
 
-impl Fixture {
+impl SaleFixture {
     fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), self.namespace)
     }

@@ -76,16 +76,16 @@ impl Given {
 }
 
 /// A question that the database answers with true once the method has answered.
-pub type Done = Option<String>;
+pub type MethodResult = Option<String>;
 
-pub struct Case {
+pub struct MethodCase {
     pub method: &'static str,
-    pub call: fn(Given) -> LocalBoxFuture<'static, Done>,
+    pub call: fn(Given) -> LocalBoxFuture<'static, MethodResult>,
 }
 
 macro_rules! cases {
     ($($method:path, $given:ident => $call:block)*) => {
-        vec![$(Case {
+        vec![$(MethodCase {
             method: stringify!($method),
             call: |$given| Box::pin(async move $call),
         }),*]
@@ -93,7 +93,7 @@ macro_rules! cases {
 }
 
 #[allow(clippy::too_many_lines)] // a few for each method
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<MethodCase> {
     cases! {
         Store::ping, it => { it.store.ping().await.unwrap(); None }
         Store::replicated, it => { it.store.replicated().await.unwrap(); None }

@@ -19,11 +19,12 @@ pub fn key(
     let forms = metadata.map(Forms::of);
     let mut sorted = lines.clone();
     sorted.sort_unstable_by_key(|line| (line.product_id, line.hold));
-    let written =
-        |lines, form: fn(&Forms) -> Form<'_>| written(lines, customer, forms.as_ref().map(form));
-    let request = written(&sorted, |forms| Form::Exact(&forms.exact));
-    let rounded = written(&sorted, |forms| Form::Rounded(&forms.rounded));
-    let earliest = written(lines, |forms| Form::Rounded(&forms.earliest));
+    let written = |lines, form: fn(&Forms) -> MetadataForm<'_>| {
+        written(lines, customer, forms.as_ref().map(form))
+    };
+    let request = written(&sorted, |forms| MetadataForm::Exact(&forms.exact));
+    let rounded = written(&sorted, |forms| MetadataForm::Rounded(&forms.rounded));
+    let earliest = written(lines, |forms| MetadataForm::Rounded(&forms.earliest));
     let key = IdempotencyKey::new(space, key, request.as_bytes());
     if earliest == request {
         // Most orders have no metadata.
@@ -34,12 +35,12 @@ pub fn key(
 
 /// Metadata in one of its forms.
 #[derive(Clone, Copy)]
-enum Form<'f> {
+enum MetadataForm<'f> {
     Exact(&'f str),
     Rounded(&'f str),
 }
 
-fn written(lines: &Lines, customer: Option<&str>, metadata: Option<Form<'_>>) -> String {
+fn written(lines: &Lines, customer: Option<&str>, metadata: Option<MetadataForm<'_>>) -> String {
     let mut request = String::from("order");
     for line in lines {
         let hold = line.hold.map_or(0, |hold| hold.0);
@@ -49,8 +50,8 @@ fn written(lines: &Lines, customer: Option<&str>, metadata: Option<Form<'_>>) ->
     }
     match metadata {
         None => add_texts(&mut request, [customer, None]),
-        Some(Form::Rounded(form)) => add_texts(&mut request, [customer, Some(form)]),
-        Some(Form::Exact(form)) => {
+        Some(MetadataForm::Rounded(form)) => add_texts(&mut request, [customer, Some(form)]),
+        Some(MetadataForm::Exact(form)) => {
             add_texts(&mut request, [customer]);
             // No earlier release wrote such a request: a number that it rounded must not count as equal to an exact one.
             let _ = write!(request, "|={}:{form}", form.len());

@@ -7,7 +7,7 @@ use super::rendered::{Objects, Pod};
 
 /// The other end of a connection.
 #[derive(Clone, Copy)]
-pub enum Peer<'a> {
+pub enum PolicyPeer<'a> {
     /// A pod of the release.
     Pod(&'a Pod),
     /// Somewhere that no selector finds.
@@ -34,16 +34,16 @@ impl Policies {
     }
 
     /// Whether the policies of `client` let it connect to a port of `server`.
-    pub fn sends(&self, client: &Pod, server: Peer<'_>, port: u16, protocol: &str) -> bool {
+    pub fn sends(&self, client: &Pod, server: PolicyPeer<'_>, port: u16, protocol: &str) -> bool {
         let of_server = match server {
-            Peer::Pod(pod) => pod.ports(),
-            Peer::Elsewhere => Vec::new(),
+            PolicyPeer::Pod(pod) => pod.ports(),
+            PolicyPeer::Elsewhere => Vec::new(),
         };
         self.allow(client, "Egress", "egress", "to", server, &of_server, (port, protocol))
     }
 
     /// Whether the policies of `server` let `client` connect to its port.
-    pub fn takes(&self, server: &Pod, client: Peer<'_>, port: u16, protocol: &str) -> bool {
+    pub fn takes(&self, server: &Pod, client: PolicyPeer<'_>, port: u16, protocol: &str) -> bool {
         let ports = server.ports();
         self.allow(server, "Ingress", "ingress", "from", client, &ports, (port, protocol))
     }
@@ -55,7 +55,7 @@ impl Policies {
         direction: &str,
         rules: &str,
         peers: &str,
-        other: Peer<'_>,
+        other: PolicyPeer<'_>,
         named_ports: &[(String, u16)],
         port: (u16, &str),
     ) -> bool {
@@ -84,9 +84,9 @@ fn has_port(ports: &Value, named: &[(String, u16)], (port, protocol): (u16, &str
 }
 
 /// All peers of a rule are in the release's own namespace unless they say otherwise.
-fn has_peer(peers: &Value, other: Peer<'_>) -> bool {
+fn has_peer(peers: &Value, other: PolicyPeer<'_>) -> bool {
     let Some(peers) = peers.as_array() else { return true };
-    let Peer::Pod(other) = other else { return false };
+    let PolicyPeer::Pod(other) = other else { return false };
     peers.iter().any(|peer| {
         let namespace = match peer.get("namespaceSelector") {
             None => true,

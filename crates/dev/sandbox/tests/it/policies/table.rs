@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
 use super::{
-    evaluate::{Peer, Policies},
+    evaluate::{Policies, PolicyPeer},
     rendered::{Objects, Pod, renderings, root},
 };
 
@@ -12,18 +12,18 @@ const ENDS: &str = "<!-- end -->\n";
 
 /// What may connect to a port of a pod.
 fn clients(policies: &Policies, pods: &[Pod], server: &Pod, port: u16) -> String {
-    if policies.takes(server, Peer::Elsewhere, port, "TCP") {
+    if policies.takes(server, PolicyPeer::Elsewhere, port, "TCP") {
         return "everybody".to_owned();
     }
     let mut stranger = server.clone();
     stranger.labels.clear();
     "elsewhere".clone_into(&mut stranger.namespace);
-    if policies.takes(server, Peer::Pod(&stranger), port, "TCP") {
+    if policies.takes(server, PolicyPeer::Pod(&stranger), port, "TCP") {
         return "every pod of the cluster".to_owned();
     }
     let clients: BTreeSet<_> = pods
         .iter()
-        .filter(|client| policies.takes(server, Peer::Pod(client), port, "TCP"))
+        .filter(|client| policies.takes(server, PolicyPeer::Pod(client), port, "TCP"))
         .map(|client| client.component.as_str())
         .collect();
     clients.into_iter().collect::<Vec<_>>().join(", ")
@@ -34,8 +34,8 @@ fn servers(objects: &Objects, policies: &Policies, pods: &[Pod], client: &Pod) -
     let mut servers = Vec::new();
     for server in pods {
         for (_, port) in server.ports() {
-            let everywhere = policies.sends(client, Peer::Elsewhere, port, "TCP");
-            if !everywhere && policies.sends(client, Peer::Pod(server), port, "TCP") {
+            let everywhere = policies.sends(client, PolicyPeer::Elsewhere, port, "TCP");
+            if !everywhere && policies.sends(client, PolicyPeer::Pod(server), port, "TCP") {
                 servers.push(format!("{}: {port}", server.component));
             }
         }
@@ -49,7 +49,7 @@ fn servers(objects: &Objects, policies: &Policies, pods: &[Pod], client: &Pod) -
                     continue;
                 };
                 let protocol = port["protocol"].as_str().unwrap_or("TCP");
-                if policies.sends(client, Peer::Elsewhere, number, protocol) {
+                if policies.sends(client, PolicyPeer::Elsewhere, number, protocol) {
                     anywhere.insert((number, protocol));
                 }
             }

@@ -38,14 +38,14 @@ impl Span {
 }
 
 #[derive(Default)]
-struct Taken {
+struct Collected {
     spans: Vec<Span>,
     webhooks: Vec<String>,
 }
 
 #[derive(Clone)]
 pub struct Collector {
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<Collected>>,
     pub url: String,
 }
 

@@ -26,7 +26,7 @@ fn table(heads: &[String], rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn the_document_has_the_tables_that_the_program_makes() {
-        let document = include_str!("../../../../../docs/scale.md");
+        let document = include_str!("../../../../docs/scale.md");
         for part in [super::distance::render(), super::shards::render(), super::buckets::render()] {
             assert!(
                 document.contains(part.trim()),

@@ -20,7 +20,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENT: &str = "b7ad6b7169203331";
 
 /// An environment whose binaries have traces only of requests whose caller wants one.
-struct Environment {
+struct TraceEnvironment {
     collector: Collector,
     database_url: String,
     redis: Redis,
@@ -28,7 +28,7 @@ struct Environment {
     api_url: String,
 }
 
-impl Environment {
+impl TraceEnvironment {
     async fn open() -> Self {
         let collector = Collector::start().await;
         let database_url = shared_postgres().await.unwrap().create_database().await.unwrap();
@@ -122,7 +122,7 @@ fn child<'a>(spans: &'a [Span], parent: &str, name: &str) -> &'a Span {
 
 #[tokio::test]
 async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
-    let environment = Environment::open().await;
+    let environment = TraceEnvironment::open().await;
     let _worker = environment.worker().await;
     let product = environment.product().await;
     // Those that nobody wants a trace of, before and after.
@@ -198,7 +198,7 @@ fn document(tree: &str) {
 
 #[tokio::test]
 async fn the_trace_of_a_read_names_the_tier_that_answered() {
-    let environment = Environment::open().await;
+    let environment = TraceEnvironment::open().await;
     let product = environment.product().await;
     let path = format!("/products/{product}");
     // The process's own memory is used once it hears of changes elsewhere, a moment after the start.
@@ -221,7 +221,7 @@ async fn the_trace_of_a_read_names_the_tier_that_answered() {
 
 #[tokio::test]
 async fn an_order_that_was_lost_keeps_its_trace() {
-    let environment = Environment::open().await;
+    let environment = TraceEnvironment::open().await;
     let product = environment.product().await;
     environment.order(product, true).await;
     let request = environment.trace_with("publish orders").await;
