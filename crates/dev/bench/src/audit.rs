@@ -1,28 +1,25 @@
-//! The audit: proves the promises from the database and the clients' own log.
+//! The audit: checks the guarantees with the database and the clients' own log.
 //!
-//! 1. **Never oversold.** For each product, what was put in equals what is left, plus what active holds
-//!    keep, plus what live orders have. A cancelled order has nothing; a failed one does, until it
-//!    is replayed or cancelled. What was put in stands in the ledger of stock, whose rows must each
-//!    follow from the one before; a client's log, if there is one, must say the same.
-//! 2. **An accepted order is never lost.** Each order that a client was told of is there as it was
-//!    asked for, no two answers name the same order, and there are no others but those that were
-//!    sent and never answered.
-//! 3. **Done once.** Each idempotency key leads to something that is there, no hold was used by two
-//!    orders, exactly the orders in a final state have a time at which they reached it, and
-//!    whatever was completed was begun. What the receiver has fulfilled, if the log knows, is not
-//!    cancelled, and what is completed it has fulfilled.
+//! 1. **Never oversold.** For each product, the units put in equal the units left, plus those in active holds, plus those in
+//!    live orders. A cancelled order has no units; a failed one keeps them until it is replayed or cancelled. The units put
+//!    in are in the stock ledger, in which each entry must follow from the previous one, and in the clients' log, if there
+//!    is one.
+//! 2. **An accepted order is never lost.** Each order in an answer exists as it was requested, no two answers name the same
+//!    order, and there are no other orders except those that were sent and never answered.
+//! 3. **Done once.** Each idempotency key belongs to an existing result, no hold was used by two orders, exactly the orders
+//!    in a final state have the time of that state, and every completed order was started. No order that the receiver has
+//!    fulfilled, according to the log, is cancelled, and every completed order was fulfilled by the receiver.
+//! 4. **An answered write is kept.** The effect of every other write that was answered with success exists: products in
+//!    their last state or deleted, changes of stock in the ledger, orders with several lines and from holds, holds,
+//!    cancellations with their units, keys and their revocation, sales, and replays and discards of dead letters. The
+//!    effect of a write without an answer exists completely or not at all, and only once if it was repeated with the same
+//!    key. A refused write has no effect.
 //!
-//! 4. **An answered write is kept.** Each other write that was answered with success is there: products as they
-//!    were changed last and gone where they were deleted, changes of stock in the ledger, orders of several
-//!    lines and from holds, holds, cancellations with their units, keys and their revocation, sales, and
-//!    what was done to dead letters. What was sent and never answered is there whole or not at all, and once
-//!    however often it was sent with the same key. Nothing is there of what was refused.
+//! Archived orders count for the first two guarantees: the database records their units, and their files, if they are
+//! given, must contain exactly these orders and units.
 //!
-//! Orders that were archived count for the first two: the database knows their units, and their files, if
-//! they are given, must hold exactly the orders and units that it says.
-//!
-//! All is read in one snapshot of the database, so the first and third hold also while orders
-//! come in.
+//! Everything is read in one snapshot of the database, so the first and third guarantee can also be checked while orders
+//! are placed.
 
 mod accepted;
 mod adjustments;
@@ -52,64 +49,64 @@ use archive::Archived;
 pub use log::Log;
 pub use write::{LoggedLine, LoggedSale, Write};
 
-/// Orders that are looked for in one statement.
+/// The number of orders in one query.
 const CHUNK: usize = 50_000;
 
-/// Examples that a violation names.
+/// The number of examples in a violation.
 const EXAMPLES: usize = 5;
 
-/// What is to be proved.
+/// What is expected in addition to the guarantees.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expectation {
-    /// Workers have had their time: every order has reached `completed`.
+    /// All orders are completed.
     pub all_completed: bool,
-    /// Workers have had their time: no order is on its way any more.
+    /// All orders have a final status.
     pub all_final: bool,
 }
 
-/// What the audit found.
+/// The result of the audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
-    /// Products looked at.
+    /// The number of products.
     pub products: i64,
-    /// Orders in the database.
+    /// The number of orders in the database.
     pub orders: i64,
-    /// Of those, completed.
+    /// The number of completed orders among them.
     pub completed: i64,
-    /// Orders that were archived, and are not in its tables any more.
+    /// The number of archived orders, which are no longer in the tables.
     #[serde(default)]
     pub archived: i64,
-    /// Orders that were begun more than once: allowed, and of interest.
+    /// The number of orders with more than one attempt, which is allowed.
     pub begun_again: i64,
-    /// Orders in the clients' log; `None` without one.
+    /// The number of orders in the clients' log; `None` without a log.
     pub accepted: Option<u64>,
-    /// Orders that were sent and never answered.
+    /// The number of orders that were sent and never answered.
     pub cut_off: u64,
-    /// Writes that were answered with success, by route; orders in the clients' log included.
+    /// The number of writes that were answered with success by route, including the orders in the clients' log.
     #[serde(default)]
     pub answered: BTreeMap<String, u64>,
-    /// Of those, such that are not there.
+    /// The number of writes among them whose effect is missing.
     #[serde(default)]
     pub missing: u64,
-    /// Each broken promise, in words. Empty: all hold.
+    /// The violations of the guarantees; empty if all hold.
     pub violations: Vec<String>,
-    /// What could not be checked, and why.
+    /// The checks that were not possible, with the reason.
     pub unchecked: Vec<String>,
 }
 
 impl Findings {
-    /// Whether all that was checked holds.
+    /// Whether there are no violations.
     pub fn hold(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// Answered writes that are not there.
+    /// Adds answered writes whose effect is missing.
     fn missing(&mut self, what: &str, names: Vec<String>) {
         self.missing += names.len() as u64;
         self.broken(what, names);
     }
 
-    /// Rows that break a promise, of which a few are named.
+    /// Adds rows that violate a guarantee, with a few examples.
     fn broken(&mut self, what: &str, names: Vec<String>) {
         let count = names.len();
         let examples: Vec<String> = names.into_iter().take(EXAMPLES).collect();
@@ -118,7 +115,7 @@ impl Findings {
         }
     }
 
-    /// Counts what was answered.
+    /// Counts answered writes.
     fn count(&mut self, log: &Log) {
         for write in &log.answered {
             *self.answered.entry(write.route().to_owned()).or_default() += 1;
@@ -155,11 +152,10 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Audits a database. Without a log, promise 2 and the sums of promise 1 cannot be checked, and
-/// the findings say so.
+/// Audits a database. Without a log, guarantee 2 and the sums of guarantee 1 cannot be checked; the findings report this.
 ///
 /// # Errors
-/// When the database cannot be asked; a broken promise is a finding.
+/// The database cannot be read. A violation is not an error but a finding.
 pub async fn audit(
     database_url: &str,
     log: Option<&Log>,
@@ -168,11 +164,11 @@ pub async fn audit(
     audit_with_archive(database_url, log, None, expectation).await
 }
 
-/// The same with the folder into which `holdfast-api archive` has written. Without it, what was archived is
-/// believed, and the findings say so.
+/// The same with the folder of `holdfast-api archive`. Without it, the archived orders cannot be checked; the findings
+/// report this.
 ///
 /// # Errors
-/// As [`audit`]; also when the folder cannot be read.
+/// See [`audit`]; or the folder cannot be read.
 pub async fn audit_with_archive(
     database_url: &str,
     log: Option<&Log>,
@@ -196,7 +192,7 @@ pub async fn audit_with_archive(
     Ok(findings)
 }
 
-/// What the clients were told of.
+/// The orders and writes in answers to clients.
 async fn answered(
     connection: &mut PgConnection,
     log: &Log,
@@ -228,7 +224,7 @@ async fn counts(connection: &mut PgConnection, findings: &mut Findings) -> anyho
     Ok(())
 }
 
-/// Promise 3, as far as the database shows it.
+/// Guarantee 3, as far as the database can show it.
 async fn done_once(
     connection: &mut PgConnection,
     expectation: Expectation,
@@ -240,19 +236,19 @@ async fn done_once(
             "orders WHERE (finished_at IS NULL) = (status IN ('completed', 'failed', 'cancelled'))",
         ),
         (
-            "orders were worked on and never begun",
+            "orders were processed and never started",
             "orders WHERE status IN ('completed', 'processing') \
                  AND (attempt < 1 OR processing_at IS NULL)",
         ),
         (
-            "idempotency keys lead to nothing",
+            "idempotency keys have no result",
             "idempotency_keys WHERE NOT CASE kind \
                  WHEN 'order' THEN EXISTS (SELECT FROM orders WHERE id = result_id) \
                  WHEN 'hold' THEN EXISTS (SELECT FROM holds WHERE id = result_id) \
                  ELSE true END",
         ),
         (
-            "holds are used without an order, or the other way",
+            "holds are used without an order, or have an order without being used",
             "holds LEFT JOIN orders ON orders.id = order_id \
              WHERE (holds.status = 'used') <> (orders.id IS NOT NULL)",
         ),
@@ -267,7 +263,7 @@ async fn done_once(
     none_of(connection, &checks, findings).await
 }
 
-/// Counts rows that must not be there: what they are, and what stands behind `FROM`.
+/// Counts rows that must not exist. Each check has a description and the text after `FROM`.
 async fn none_of(
     connection: &mut PgConnection,
     checks: &[(&str, &'static str)],

@@ -1,4 +1,4 @@
-//! The servers that a run works with: PostgreSQL and Redis, started once, and shops on them.
+//! The servers of a run: PostgreSQL and Redis, which are started once, and fixtures on them.
 
 mod files;
 mod fixture;
@@ -19,7 +19,7 @@ pub use fixture::{BenchFixture, Extra, FixtureOptions, PRICE_MINOR, STOCK};
 pub use locks::{RowLock, RowsToLock};
 pub use nothing::Nothing;
 
-/// PostgreSQL's settings that are not its defaults: what anybody sets on a machine of some size.
+/// PostgreSQL's settings that differ from the defaults, as is usual on a server.
 /// `fsync`, `synchronous_commit` and `full_page_writes` are on, as in production.
 pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
     ("shared_buffers", "512MB"),
@@ -33,9 +33,9 @@ pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
 /// Servers and binaries of a run.
 #[derive(Debug)]
 pub struct BenchEnvironment {
-    /// Durable: a commit is on the disk before it is answered.
+    /// PostgreSQL, with durable commits.
     pub postgres: Postgres,
-    /// Without persistence: the orders table is the outbox.
+    /// Redis without persistence, because the orders table is the outbox.
     pub redis: Redis,
     /// The baselines.
     pub pgbench: Pgbench,
@@ -63,7 +63,7 @@ impl BenchEnvironment {
         Ok(Self { postgres, redis, pgbench, open_files, api, worker })
     }
 
-    /// The servers, to be watched.
+    /// The server processes, for measurements.
     ///
     /// # Errors
     /// When one is down.
@@ -77,10 +77,10 @@ impl BenchEnvironment {
         ])
     }
 
-    /// Removes a database that is done with, so that a long run does not fill the disk.
+    /// Drops a database that is no longer needed, so that a long run does not fill the disk.
     ///
     /// # Errors
-    /// When the server does not do so.
+    /// The server refuses it.
     pub async fn drop_database(&self, database_url: &str) -> anyhow::Result<()> {
         let options: PgConnectOptions = database_url.parse()?;
         let name = options.get_database().context("a URL without a database")?.to_owned();
@@ -92,7 +92,7 @@ impl BenchEnvironment {
         Ok(())
     }
 
-    /// What PostgreSQL says of its version.
+    /// PostgreSQL's version.
     ///
     /// # Errors
     /// When it does not answer.

@@ -1,17 +1,16 @@
-//! The benchmark of the order system, and the audit that proves its promises after each part.
+//! The benchmark of Holdfast, and the audit that checks its guarantees after each part.
 //!
 //! Here live: a load generator ([`load`]), the audit ([`audit`]), the baselines it is compared with
 //! ([`nothing`], [`pgbench`]), the parts of the benchmark ([`scenarios`]) on private servers
-//! ([`environment`]), what is made of the figures ([`report`]), and simulations of what one machine cannot
-//! show ([`simulate`]). Everything is measured in one run on
-//! one machine, so that the ratios hold on any.
+//! ([`environment`]), reports of the results ([`report`]), and simulations of what one machine cannot
+//! show ([`simulate`]). Everything is measured in one run on one machine, so that the ratios are valid on other machines.
 //!
-//! Must not live here: anything that is shipped; and code of the order system's crates, which would
-//! make the audit believe what it is to check. It knows the API and the tables, and that is all.
+//! Must not live here: anything that is shipped; and code of the product's crates, because the audit must not rely on the
+//! code that it checks. It knows only the API and the tables.
 #![allow(clippy::disallowed_methods)]
 // never shipped, and reads what its own programs wrote
 
-// Figures for people: a double holds every count that a run can reach, and rounding is wanted.
+// For display: a double can represent every count of a run, and rounding is intended.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub mod audit;
 pub mod environment;

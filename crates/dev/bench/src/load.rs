@@ -1,23 +1,21 @@
 //! The load generator: many HTTP/1.1 connections on one or a few threads.
 //!
-//! It shares the machine with what it measures, so it is lean: requests are rendered beforehand,
-//! an answer is parsed only as far as its status, length and order id, and a request costs two
-//! system calls.
+//! It shares the machine with the system that it measures, so it needs few resources: requests are rendered in advance,
+//! only the status, the length and the order id of an answer are parsed, and a request costs two system calls.
 //!
-//! Two paces. **Closed loop**: each connection sends its next request when it has its answer; this
-//! finds the greatest throughput, and latencies count from sending. **Open loop**: requests are due
-//! at a fixed rate whether or not answers come, as customers are, and latencies count from the
-//! moment a request was due, so that a stall of the server counts for all who would have come in it
-//! (coordinated omission, as in Gil Tene's wrk2).
+//! There are two modes. **Closed loop**: each connection sends its next request after the answer. This finds the highest
+//! throughput, and latencies are measured from sending. **Open loop**: requests are due at a fixed rate, independently of
+//! answers, like those of customers. Latencies are measured from the time at which a request was due, so that a stall of
+//! the server counts for all requests that were due during it (coordinated omission, as in Gil Tene's wrk2).
 //!
 //! | file | subject |
 //! |---|---|
-//! | `requests` | what is sent, rendered beforehand, and in which mix |
+//! | `requests` | the requests, rendered in advance, and their mix |
 //! | `answer` | parsing answers |
-//! | `connection` | one connection and what is in flight on it |
+//! | `connection` | one connection and its request in flight |
 //! | `schedule` | when the requests of an open loop are due |
 //! | `worker` | one thread's event loop |
-//! | `outcome` | what became of the requests: counts, latencies, the log of accepted orders |
+//! | `outcome` | the results: counts, latencies, the log of accepted orders |
 
 pub mod answer;
 mod connection;
@@ -35,46 +33,46 @@ use anyhow::{Context as _, bail};
 pub use outcome::{Accepted, GroupReport, Latencies, LoadReport, TICK};
 pub use requests::{Choice, Requests, http_request};
 
-/// What is to be offered.
+/// The load.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
-    /// Kinds of clients, all at the same time.
+    /// Groups of clients that run at the same time.
     pub groups: Vec<ClientGroup>,
-    /// Runs before the measuring; its orders are logged, not counted.
+    /// The warm-up; its orders are logged but not counted.
     pub warm_up: Duration,
-    /// What is measured.
+    /// The measured time.
     pub measured: Duration,
     /// Threads of the generator.
     pub threads: usize,
-    /// An answer that takes longer is given up, and its connection closed.
+    /// The time limit of an answer, after which its connection is closed.
     pub answer_limit: Duration,
 }
 
-/// Clients that do the same.
+/// Clients with the same behaviour.
 #[derive(Clone, Debug)]
 pub struct ClientGroup {
-    /// For the report.
+    /// The name in the report.
     pub name: &'static str,
     /// Replicas; connections are spread over them evenly.
     pub targets: Vec<SocketAddr>,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// What they send.
+    /// The requests.
     pub requests: Arc<Requests>,
-    /// When they send it.
+    /// The mode.
     pub pace: Pace,
 }
 
-/// When requests are sent.
+/// The mode of a group.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// The next when the answer to the last is there.
+    /// Each request is sent after the previous answer.
     Closed,
     /// At a fixed rate.
     Open {
         /// Requests per second, over all connections of the group.
         per_second: f64,
-        /// A request that finds no free connection for that long is given up and counted as unsent.
+        /// A request that finds no free connection within this time is dropped and counted as unsent.
         patience: Duration,
     },
 }
@@ -105,7 +103,7 @@ pub fn default_threads() -> usize {
 /// in the counts.
 pub fn run(plan: &LoadPlan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<LoadReport> {
     if plan.groups.iter().any(|group| group.targets.is_empty() || group.connections == 0) {
-        bail!("a group without targets or connections offers nothing");
+        bail!("a group needs at least one target and one connection");
     }
     let most = plan.groups.iter().map(|group| group.connections).max().unwrap_or(1);
     let threads = plan.threads.clamp(1, most);

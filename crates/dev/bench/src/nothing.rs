@@ -1,5 +1,5 @@
-//! A server that does nothing, on the same HTTP stack as the API: what a request costs before any
-//! order is thought of. The ceiling of everything else.
+//! The baseline server, which does nothing, on the same HTTP stack as the API. It shows the cost of a request without any
+//! work, which is the upper bound of all other results.
 
 use std::net::SocketAddr;
 
@@ -20,11 +20,10 @@ const ORDER: &[u8] = br#"{"id":1234567,"product_id":123,"quantity":1,"unit_price
 const PRODUCT: &[u8] = br#"{"id":123,"name":"Product 123","description":"One of the products that the benchmark orders","price":499.9,"stock":999999999,"version":1234567}"#;
 
 /// Serves until the process ends: `POST /orders` reads and discards the body and answers 201,
-/// `GET /products/{id}` answers the same bytes whatever the id, and `POST /v1/traces` discards
-/// spans as a collector would that has no use for them.
+/// `GET /products/{id}` answers the same bytes for every id, and `POST /v1/traces` discards spans like a collector.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// The server cannot listen on the address.
 pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/orders", post(order))
@@ -37,13 +36,13 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
-            // A client that has gone is no concern of ours.
+            // The client has disconnected.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// The queue of new connections is as long as Linux lets it be by default.
+/// The queue of new connections has the longest default length of Linux.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     const BACKLOG: u32 = 4096;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

@@ -1,5 +1,4 @@
-//! The baselines: orders as a shop without batches writes them, driven by PostgreSQL's own
-//! `pgbench`, on the same server, tables and indexes as ours.
+//! The baselines: orders without batches, written by PostgreSQL's own `pgbench` on the same server, tables and indexes.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,10 +10,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::process::Command;
 
-/// Beyond what it was told to take: connecting, and ending.
+/// The additional time for connecting and ending.
 const EXTRA_TIME: Duration = Duration::from_secs(30);
 
-/// How an order is written.
+/// The way in which an order is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Script {
@@ -57,7 +56,7 @@ impl Script {
     }
 }
 
-/// What pgbench found.
+/// The result of pgbench.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PgbenchResult {
     /// Orders per second, without the time to connect.
@@ -70,12 +69,12 @@ pub struct PgbenchResult {
 #[derive(Clone, Debug)]
 pub struct Pgbench {
     program: PathBuf,
-    /// What it says of its version.
+    /// Its version.
     pub version: String,
 }
 
 impl Pgbench {
-    /// Finds it: beside the newest server, else on the `PATH`.
+    /// Finds pgbench beside the newest server, or else on the `PATH`.
     ///
     /// # Errors
     /// When it is not installed; the error says what to type.
@@ -137,11 +136,11 @@ impl Pgbench {
         if !output.status.success() {
             bail!("pgbench failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
         }
-        parse(&text).with_context(|| format!("pgbench said something unknown:\n{text}"))
+        parse(&text).with_context(|| format!("the output of pgbench cannot be parsed:\n{text}"))
     }
 }
 
-/// Checks what pgbench has written as the audit checks us: no order without its unit of stock.
+/// Checks the rows that pgbench has written: each order has its unit of stock.
 ///
 /// # Errors
 /// When it does not add up, or the database cannot be asked.
@@ -163,14 +162,14 @@ pub async fn check(database_url: &str, initial_stock: i64) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Leaves the tables as a server that has run for a while has them, without a run's dead rows.
+/// Brings the tables into the state of a server that has run for some time, without dead rows.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn tidy(database_url: &str) -> anyhow::Result<()> {
     let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
     connection.execute("VACUUM (ANALYZE) products, orders").await?;
-    // So that no checkpoint of what came before falls into the next measurement.
+    // So that no checkpoint of earlier work happens during the next measurement.
     connection.execute("CHECKPOINT").await?;
     connection.close().await?;
     Ok(())
@@ -185,7 +184,7 @@ fn parse(text: &str) -> Option<PgbenchResult> {
         let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
         rest.split_whitespace().next()?.parse::<f64>().ok()
     };
-    // Printed only by versions that know retries; those without cannot fail and go on.
+    // Printed only by versions with retries. Others stop at a failure.
     let failed = after("number of failed transactions: ").unwrap_or(0.0);
     (failed == 0.0).then_some(PgbenchResult {
         orders_per_s: after("tps = ")?,

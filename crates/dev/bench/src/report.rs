@@ -1,11 +1,11 @@
-//! What is made of the figures: the model, the goals, and each form of output.
+//! Reports: the model, the goals, and each output format.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `model` | a run and its points, as in `latest.json` |
-//! | `machine` | what the run ran on |
-//! | `goals` | the figures to reach, as ratios within the run |
-//! | `numbers` | figures as people read them |
+//! | `machine` | the machine of the run |
+//! | `goals` | the target figures, as ratios within the run |
+//! | `numbers` | formatting of figures |
 //! | `terminal` | the table at the end |
 //! | `markdown` | `docs/benchmarks.md` |
 //! | `chart` | `docs/benchmarks.svg` |

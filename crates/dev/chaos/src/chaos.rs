@@ -1,4 +1,4 @@
-//! Faults at random under load, then a heal and the audit.
+//! Random faults under load, followed by repairs and the audit.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::clients::{ClientsRecord, Crowd, Moment};
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::fault::Fault;
 
-/// How often the clients that hang up do so, unless it is said.
+/// The default frequency of hang-ups.
 pub const HANG_UPS: f64 = 0.3;
 
 const BUYERS: usize = 4;
@@ -20,10 +20,10 @@ const WRITERS: usize = 8;
 const HOLD_MS: std::ops::RangeInclusive<u64> = 200..=6_000;
 const REST_MS: std::ops::RangeInclusive<u64> = 200..=2_500;
 
-/// Orders that a minute under faults accepts at least, on any machine.
+/// The fewest orders that are accepted in a minute under faults, on any machine.
 const ACCEPTED_MIN: u64 = 200;
 
-/// For all orders to become final when everything works again.
+/// The time limit for all orders to become final after the repairs.
 const SETTLE: Duration = Duration::from_mins(2);
 
 /// A fault of a plan.
@@ -31,42 +31,42 @@ const SETTLE: Duration = Duration::from_mins(2);
 pub struct PlannedFault {
     /// The time without a fault before it.
     pub rest: Duration,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// For how long; some faults are over at once.
+    /// Its duration; some faults are over at once.
     pub hold: Duration,
 }
 
-/// A fault that was.
+/// A fault that happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Struck {
-    /// Which.
+    /// The fault.
     pub fault: Fault,
-    /// Since the load began.
+    /// Its start, since the start of the load.
     pub from: Duration,
-    /// Since the load began; healed by then.
+    /// Its end after the repair, since the start of the load.
     pub to: Duration,
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Chaos {
-    /// When the load began.
+    /// The start of the load.
     pub begun: Instant,
-    /// The faults, in their order.
+    /// The faults, in order.
     pub struck: Vec<Struck>,
-    /// The promises.
+    /// The result of the audit.
     pub findings: Findings,
-    /// What the clients know.
+    /// The log of the clients.
     pub seen: ClientsRecord,
-    /// Ids that went downstream more than once: allowed, and of interest.
+    /// The number of repeated webhook requests, which are allowed.
     pub repeats: u64,
-    /// How long the settling took.
+    /// The time until all orders were final.
     pub settled: Duration,
 }
 
 impl Chaos {
-    /// Why the run proves little: too few orders, or a moment at which no client hung up.
+    /// The reasons why the run is not conclusive: too few orders, or no hang-up of some kind.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         let accepted = self.findings.accepted.unwrap_or(0);
@@ -82,7 +82,7 @@ impl Chaos {
     }
 }
 
-/// The faults of a seed, for about `length`: the same seed draws the same ones.
+/// The faults of a seed, for about `length`. The same seed gives the same faults.
 pub fn plan(seed: u64, length: Duration) -> Vec<PlannedFault> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
@@ -97,23 +97,23 @@ pub fn plan(seed: u64, length: Duration) -> Vec<PlannedFault> {
     steps
 }
 
-/// The clients of a seed: some that only order, some that write on every route, and as many that do so and hang up.
+/// The clients of a seed: some only order, some write on every route, and the same number do so and hang up.
 pub fn crowd(seed: u64, hang_ups: f64) -> Crowd {
     Crowd { buyers: BUYERS, writers: WRITERS, hang_ups, seed }
 }
 
-/// Two replicas and three workers under load suffer the plan, one fault after the other; then all is
-/// healed and audited. `tell` hears of each fault that was, `skipped` of those that this machine cannot make.
+/// Injects the faults of the plan one after the other into two replicas and three workers under load, then repairs
+/// everything and audits. `tell` is called for each fault, and `skipped` for faults that are not possible on this machine.
 ///
 /// # Errors
-/// When a part cannot be started, hurt or healed; a broken promise is a finding.
+/// A process cannot be started, or a fault cannot be injected or repaired. A violation is not an error but a finding.
 pub async fn run(
     steps: &[PlannedFault],
     crowd: &Crowd,
     tell: impl Fn(&Struck),
     skipped: impl Fn(Fault, &anyhow::Error),
 ) -> anyhow::Result<Chaos> {
-    // Whatever this machine cannot do is left out; the rest stays as it was drawn.
+    // Faults that are not possible on this machine are left out. The others stay the same.
     let mut possible = Vec::new();
     let mut options =
         EnvironmentOptions { workers: 3, products: 8, ..EnvironmentOptions::default() };

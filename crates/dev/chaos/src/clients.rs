@@ -1,8 +1,8 @@
-//! Clients that write without a pause, and remember what each was told.
+//! Clients that write continuously and remember each answer.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `exchange` | one request, its answer, and hanging up in between |
+//! | `exchange` | one request and its answer, or a hang-up |
 //! | `buyer` | a client that orders the same products again and again |
 //! | `writer` | a client that writes on every route |
 
@@ -26,75 +26,75 @@ use tokio::task::JoinSet;
 pub use exchange::Moment;
 use writer::Writer;
 
-/// Wrong answers of which the words are kept.
+/// The number of wrong answers that are kept.
 const WRONG_MAX: usize = 5;
 
-/// Between two requests of one client, so that the machine has room for the faults.
+/// The pause between two requests of a client, so that the machine has capacity for the faults.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a wait for accepted orders may take.
+/// The time limit for accepted orders.
 const MORE_MAX: Duration = Duration::from_mins(1);
 
-/// Which clients there are.
+/// The number of clients of each kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
-    /// Those that order and wait for each answer.
+    /// Clients that order and wait for each answer.
     pub buyers: usize,
-    /// Those that write on every route: every second one waits for each answer, the others hang up now and then.
+    /// Clients that write on every route. Every second one waits for each answer, and the others sometimes hang up.
     pub writers: usize,
-    /// How often those hang up, 0 to 1.
+    /// The frequency of hang-ups (0 to 1).
     pub hang_ups: f64,
-    /// Draws what writers do.
+    /// The seed of the writers.
     pub seed: u64,
 }
 
-/// Where a replica listens.
+/// The addresses of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaAddress {
-    /// For customers.
+    /// The public port.
     pub public: SocketAddr,
-    /// For operators.
+    /// The admin port.
     pub admin: SocketAddr,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// A status of success, and the whole answer.
+    /// Success, with the whole answer.
     Accepted,
-    /// 503 with `Retry-After` or another refusal, or no connection: nothing happened.
+    /// 503 with `Retry-After` or another refusal, or no connection: nothing was changed.
     Refused,
-    /// Sent, and the outcome was not told.
+    /// Sent, with an unknown outcome.
     CutOff,
-    /// Anything else: a broken promise.
+    /// Anything else, which violates a guarantee.
     Wrong,
 }
 
 /// One request for an order.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientEvent {
-    /// When its answer came.
+    /// The time of its answer.
     pub at: Instant,
-    /// How long that took.
+    /// The time until the answer.
     pub took: Duration,
-    /// The product it was for.
+    /// The product.
     pub product: i64,
-    /// How it ended.
+    /// The outcome.
     pub outcome: RequestOutcome,
 }
 
-/// What all clients know together.
+/// The shared log of all clients.
 #[derive(Debug, Default)]
 pub struct ClientsRecord {
     /// For the audit.
     pub log: Log,
     /// Each request of a buyer, in the order of the answers.
     pub events: Vec<ClientEvent>,
-    /// Answers that break promise 5, in words; the first few.
+    /// The first few answers that violate guarantee 5.
     pub wrong: Vec<String>,
     /// Answers by status and kind of problem; without a connection, `"none"`.
     pub answers: BTreeMap<String, u64>,
-    /// How often writers have hung up, by route and moment.
+    /// The number of hang-ups, by route and moment.
     pub hang_ups: BTreeMap<(&'static str, Moment), u64>,
 }
 
@@ -106,7 +106,7 @@ impl ClientsRecord {
     }
 }
 
-/// Running clients. Dropping it ends them in mid-request; [`Self::stop`] does not.
+/// Running clients. A drop ends them during a request; [`Self::stop`] does not.
 #[derive(Debug)]
 pub struct Clients {
     seen: Arc<Mutex<ClientsRecord>>,
@@ -115,9 +115,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts clients, each at one of `targets`. At each target buyers go in pairs which share out
-    /// `products` among them, and order theirs in turn: so two meet in a batch, and who waits for one
-    /// product does not keep others from being ordered.
+    /// Starts clients, each with one of `targets`. The buyers of a target form pairs that share `products`, and each orders
+    /// its products in turn. So two requests share a batch, and a wait for one product does not block the others.
     pub fn start(
         crowd: &Crowd,
         targets: &[ReplicaAddress],
@@ -140,7 +139,7 @@ impl Clients {
         }
         for (number, target) in (0..crowd.writers).zip(targets.iter().cycle()) {
             let (seen, stop) = (Arc::clone(&seen), stop.subscribe());
-            // Of each two at one target, one waits for its answers.
+            // Of two clients of a target, one waits for its answers.
             let hang_ups =
                 if (number / targets.len()).is_multiple_of(2) { crowd.hang_ups } else { 0.0 };
             let random = StdRng::seed_from_u64(crowd.seed.wrapping_add(number as u64));
@@ -151,7 +150,7 @@ impl Clients {
         Self { seen, stop, tasks }
     }
 
-    /// Looks at what they know so far.
+    /// Reads the log so far.
     pub fn look<T>(&self, look: impl FnOnce(&ClientsRecord) -> T) -> T {
         look(&self.seen.lock())
     }
@@ -161,10 +160,10 @@ impl Clients {
         self.look(|seen| seen.log.accepted.len())
     }
 
-    /// Waits until so many more orders are accepted.
+    /// Waits until this many more orders are accepted.
     ///
     /// # Errors
-    /// When that does not come.
+    /// They were not accepted in time.
     pub async fn more(&self, count: usize) -> anyhow::Result<()> {
         let (before, begun) = (self.accepted(), Instant::now());
         while self.accepted() < before + count {
@@ -175,7 +174,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Lets each finish what it is at; returns what they know.
+    /// Lets each client finish its request; returns the log.
     pub async fn stop(mut self) -> ClientsRecord {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}

@@ -1,4 +1,4 @@
-//! What a run has covered, for people.
+//! The coverage of a run, as text.
 
 use std::fmt::{self, Write as _};
 

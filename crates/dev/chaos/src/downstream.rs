@@ -1,4 +1,4 @@
-//! The receiver of orders: it counts how often it was sent each, and refuses some at first.
+//! The receiver of orders. It counts the requests for each order, and refuses some at first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What workers sign with.
+/// The secret with which workers sign.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Orders of customers with such names are refused when they come first, and so become dead letters.
+/// Orders of customers with such names are refused at first, and so become dead letters.
 pub const REFUSED_AT_FIRST: &str = "refused-at-first-";
 
 type CallCounts = Arc<Mutex<HashMap<i64, u64>>>;
@@ -36,7 +36,7 @@ struct ReceivedMessages {
     paused: watch::Sender<bool>,
 }
 
-/// A receiver of webhooks on the loopback interface. Dropping it ends it.
+/// A receiver of webhooks on the loopback interface. It ends on drop.
 #[derive(Debug)]
 pub struct Downstream {
     address: SocketAddr,
@@ -49,7 +49,7 @@ impl Downstream {
     /// Starts it.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port")?;
         let address = listener.local_addr()?;
@@ -62,38 +62,38 @@ impl Downstream {
         Ok(Self { address, seen, _tasks: tasks })
     }
 
-    /// Where orders are sent.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}/orders", self.address)
     }
 
-    /// While this is on, it counts what comes, and does not answer.
+    /// While this is on, it counts requests but does not answer.
     pub fn pause(&self, on: bool) {
         self.seen.paused.send_replace(on);
     }
 
-    /// Whether it was told of this order.
+    /// Whether it has received this order.
     pub fn has(&self, order: i64) -> bool {
         self.seen.counts.lock().contains_key(&order)
     }
 
-    /// The ids of the messages about orders with this number: one, unless the number was given out again.
+    /// The ids of the messages about orders with this number: one, unless the number was assigned again.
     pub fn messages_of(&self, order: i64) -> BTreeSet<String> {
         self.seen.messages.lock().get(&order).cloned().unwrap_or_default()
     }
 
-    /// The ids of the messages whose orders it has fulfilled, whether its answers arrived or not.
+    /// The ids of the messages whose orders it has fulfilled, even if its answers did not arrive.
     pub fn fulfilled(&self) -> BTreeSet<String> {
         self.seen.fulfilled.lock().clone()
     }
 
-    /// The orders that it was told of.
+    /// The orders that it has received.
     pub fn orders(&self) -> Vec<i64> {
         self.seen.counts.lock().keys().copied().collect()
     }
 
-    /// Distinct orders, and requests that repeated one: work that was done and whose outcome was lost
-    /// with its worker is sent again, and so is what was refused and replayed.
+    /// The number of distinct orders, and of repeated requests. An order is sent again if its outcome was lost with its
+    /// worker, or if it was refused and replayed.
     pub fn counts(&self) -> (u64, u64) {
         let seen = self.seen.counts.lock();
         let all: u64 = seen.values().sum();

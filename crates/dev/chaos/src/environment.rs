@@ -1,4 +1,4 @@
-//! A whole Holdfast on private servers: replicas, workers, and a proxy before each server.
+//! A complete Holdfast on private servers: replicas, workers, and a proxy in front of each server.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use crate::downstream::{Downstream, REFUSED_AT_FIRST, SECRET};
 /// Units of each product before the first order.
 pub const STOCK: i64 = 1_000_000;
 
-/// PostgreSQL's own disk, where it has one: as much as its log and an hour of orders may need.
+/// The size of PostgreSQL's own disk, if it has one: enough for its log and an hour of orders.
 const DISK: u64 = 8 << 30;
 
 const DATABASE: &str = "holdfast";
 
-/// What an environment has.
+/// The settings of an environment.
 #[derive(Clone, Debug)]
 pub struct EnvironmentOptions {
     /// API replicas.
@@ -36,9 +36,9 @@ pub struct EnvironmentOptions {
     pub products: i64,
     /// Connections that PostgreSQL allows.
     pub max_connections: u32,
-    /// PostgreSQL has a disk of its own.
+    /// Whether PostgreSQL has its own disk.
     pub disk: bool,
-    /// PostgreSQL and the first of our processes go by clocks that can be set.
+    /// Whether PostgreSQL and the first of our processes use clocks that can be set.
     pub clocks: bool,
 }
 
@@ -51,9 +51,9 @@ impl Default for EnvironmentOptions {
 /// Clocks that can be set.
 #[derive(Debug)]
 pub struct Clocks {
-    /// Of the first replica and the first worker.
+    /// The clock of the first replica and the first worker.
     pub first: Clock,
-    /// Of PostgreSQL.
+    /// The clock of PostgreSQL.
     pub postgres: Clock,
 }
 
@@ -63,32 +63,32 @@ impl Clocks {
     }
 }
 
-/// A running Holdfast. Dropping it ends it all.
+/// A running Holdfast. Everything ends on drop.
 #[derive(Debug)]
 pub struct Environment {
     /// Replicas of the API.
     pub apis: Vec<Program>,
     /// Workers.
     pub workers: Vec<Program>,
-    /// Between the replicas and PostgreSQL.
+    /// The proxy between the replicas and PostgreSQL.
     pub api_postgres: Proxy,
-    /// Between the replicas and Redis.
+    /// The proxy between the replicas and Redis.
     pub api_redis: Proxy,
-    /// Between the workers and PostgreSQL.
+    /// The proxy between the workers and PostgreSQL.
     pub worker_postgres: Proxy,
-    /// Between the workers and Redis.
+    /// The proxy between the workers and Redis.
     pub worker_redis: Proxy,
-    /// Where workers send the orders.
+    /// The receiver of orders.
     pub downstream: Downstream,
-    /// Redis, without persistence: the one that has taken over, after one that failed.
+    /// Redis without persistence; after a failure, the replacement.
     redis: Mutex<Arc<Redis>>,
-    /// PostgreSQL: each commit is on the disk.
+    /// PostgreSQL with durable commits.
     pub postgres: Postgres,
-    /// PostgreSQL's disk, if it has one of its own.
+    /// PostgreSQL's own disk, if it has one.
     pub disk: Option<Disk>,
-    /// What the time is, for some.
+    /// The clocks that can be set.
     pub clocks: Option<Clocks>,
-    /// The database, past the proxies.
+    /// The URL of the database, without the proxies.
     pub database_url: String,
     /// Its products.
     pub products: Vec<i64>,
@@ -97,7 +97,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Starts it all; returns when replicas and workers are ready.
+    /// Starts everything; returns when replicas and workers are ready.
     ///
     /// # Errors
     /// When a part does not start.
@@ -164,7 +164,7 @@ impl Environment {
         let (database_url, redis_url) =
             (postgres(&self.worker_postgres), redis(&self.worker_redis));
         for _ in 0..options.workers {
-            // As much sooner than the defaults as tests are shorter than a day.
+            // Shorter than the defaults, because tests are short.
             let worker = [
                 ("HOLDFAST_LEASE_MS", "1500"),
                 ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
@@ -194,7 +194,7 @@ impl Environment {
         Ok(self)
     }
 
-    /// A connection to the database, past the proxies.
+    /// A connection to the database, without the proxies.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -215,15 +215,15 @@ impl Environment {
         Clients::start(crowd, &targets, &self.products, stock)
     }
 
-    /// The Redis that answers now.
+    /// The current Redis.
     pub fn redis(&self) -> Arc<Redis> {
         Arc::clone(&self.redis.lock())
     }
 
-    /// Kills Redis; from then on an empty one answers at its address.
+    /// Kills Redis, and replaces it by an empty one at the same address.
     ///
     /// # Errors
-    /// There is no other Redis to be had.
+    /// The replacement does not start.
     pub async fn fail_redis_over(&self) -> anyhow::Result<()> {
         let heir = Redis::start(RedisOptions::default()).await?;
         for proxy in [&self.api_redis, &self.worker_redis] {
@@ -236,7 +236,7 @@ impl Environment {
     /// Waits until every process that is up is ready.
     ///
     /// # Errors
-    /// When that does not come within `limit`.
+    /// They are not ready within `limit`.
     pub async fn ready(&self, limit: Duration) -> anyhow::Result<()> {
         for program in self.apis.iter().chain(&self.workers) {
             program.ready(limit).await?;
@@ -244,12 +244,10 @@ impl Environment {
         Ok(())
     }
 
-    /// Waits until every order is final, then audits the promises against what the clients know
-    /// and what the downstream has seen.
+    /// Waits until all orders are final, then audits the guarantees with the logs of the clients and of the receiver.
     ///
     /// # Errors
-    /// When the database cannot be asked; a broken promise is a finding, and so is an order that
-    /// is not final within `limit`.
+    /// The database cannot be read. A violation, or an order that is not final within `limit`, is a finding.
     pub async fn audit(&self, seen: &ClientsRecord, limit: Duration) -> anyhow::Result<Findings> {
         let begun = Instant::now();
         let mut connection = self.connect().await?;
@@ -259,7 +257,7 @@ impl Environment {
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // Those of writers can end otherwise, too.
+        // Orders of writers can also end in other states.
         let all_completed = seen.log.writes().next().is_none();
         let expectation = Expectation { all_completed, all_final: true };
         let log = Log { fulfilled: self.downstream.fulfilled(), ..seen.log.clone() };
@@ -269,7 +267,7 @@ impl Environment {
         Ok(findings)
     }
 
-    /// What it was sent are orders, and it was sent each that has been worked on.
+    /// The receiver was sent only existing orders, and all orders with an attempt.
     async fn audit_downstream(
         &self,
         connection: &mut PgConnection,
@@ -297,9 +295,9 @@ impl Environment {
         .fetch_one(connection)
         .await?;
         for (count, what) in [
-            (unsent, "orders are done and never reached the downstream"),
-            (unknown, "ids went downstream that are no orders"),
-            (refused, "orders have failed that the downstream has not refused"),
+            (unsent, "orders are completed but never reached the receiver"),
+            (unknown, "ids of unknown orders were sent to the receiver"),
+            (refused, "orders have failed although the receiver has not refused them"),
         ] {
             if count > 0 {
                 findings.violations.push(format!("{count} {what}"));

@@ -1,4 +1,4 @@
-//! The faults: each is inflicted on a running [`Environment`], and healed.
+//! The faults. Each is injected into a running [`Environment`] and repaired.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,36 +13,36 @@ const STREAM: &str = "holdfast:{orders}:stream";
 /// More than it has in store.
 const LOG_SEGMENTS_MAX: u32 = 100;
 
-/// Something for PostgreSQL's log (WAL) alone.
+/// A statement that writes only to PostgreSQL's log (WAL).
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'fault', '')";
-/// Has the log go on in its next segment, which is made by that if it is not there yet.
+/// Switches the log to its next segment, which is created if it does not exist.
 const NEXT_SEGMENT: &str =
     "SELECT pg_switch_wal(); SELECT pg_logical_emit_message(true, 'fault', '')";
 
-/// For a server to make up its mind.
+/// The time for a server to react.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How far clocks jump.
 const JUMP: Duration = Duration::from_hours(1);
 
-/// In each direction, so that a question and its answer take twice as long.
+/// The delay in each direction, so that a request and its answer take twice as long.
 const DELAY: Duration = Duration::from_millis(50);
 
 const GROUP: &str = "fulfilment";
 
 macro_rules! faults {
     ($($name:ident: $slug:literal, $text:literal;)+) => {
-        /// What can go wrong.
+        /// A fault.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Fault {
             $(#[doc = $text] $name,)+
         }
 
         impl Fault {
-            /// Each of them.
+            /// All faults.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// Its name on a command line.
+            /// The name on the command line.
             pub fn slug(self) -> &'static str {
                 match self { $(Self::$name => $slug,)+ }
             }
@@ -86,19 +86,19 @@ faults! {
     RowLocked: "row-locked", "one product's row locked by another session";
 }
 
-/// What else still works while a fault lasts, by the promises.
+/// What must still work during a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct During {
     /// Orders are accepted.
     pub orders: bool,
     /// Products and orders can be read.
     pub reads: bool,
-    /// `/readyz` says yes in the long run.
+    /// `/readyz` succeeds after some time.
     pub ready: bool,
 }
 
 impl Fault {
-    /// What still works, at the replica numbered 1 (faults strike number 0).
+    /// What still works on replica 1 (faults affect replica 0).
     pub fn during(self) -> During {
         match self {
             Self::PostgresKilled
@@ -107,13 +107,13 @@ impl Fault {
             | Self::PostgresUnreachable
             | Self::PostgresFull
             | Self::PostgresLogFull => During { orders: false, reads: false, ready: false },
-            // It answers, and what it has can be read: nobody would serve that if all replicas turned away.
+            // It answers, and reads work. If all replicas were not ready, no replica would serve them.
             Self::PostgresDiskFull => During { orders: false, reads: true, ready: true },
             _ => During { orders: true, reads: true, ready: true },
         }
     }
 
-    /// What an environment must have for it.
+    /// The environment that the fault needs.
     pub fn environment(self) -> EnvironmentOptions {
         let disk = matches!(self, Self::PostgresDiskFull | Self::PostgresLogFull);
         let clocks = matches!(
@@ -126,8 +126,8 @@ impl Fault {
         EnvironmentOptions { disk, clocks, ..EnvironmentOptions::default() }
     }
 
-    /// For how long it is held where it is measured by itself: servers that hang, and locks, for longer than
-    /// any limit of the API and of the workers.
+    /// Its duration if it is measured alone. Hung servers and locks last longer than all time limits of the API and of the
+    /// workers.
     pub fn hold(self) -> Duration {
         Duration::from_secs(match self {
             Self::RedisHung | Self::PostgresHung => 30,
@@ -136,10 +136,10 @@ impl Fault {
         })
     }
 
-    /// Whether this machine can make it happen.
+    /// Checks whether the fault is possible on this machine.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why it is not possible.
     pub fn possible(self) -> anyhow::Result<()> {
         let EnvironmentOptions { disk, clocks, .. } = self.environment();
         if disk {
@@ -151,10 +151,10 @@ impl Fault {
         Ok(())
     }
 
-    /// Makes it happen. Some last until [`Self::heal`], others are over at once.
+    /// Injects the fault. Some last until [`Self::heal`], others are over at once.
     ///
     /// # Errors
-    /// When it cannot be made to happen.
+    /// The fault cannot be injected.
     pub async fn inflict(self, environment: &Environment) -> anyhow::Result<()> {
         let api = environment.apis.first().context("no replica")?;
         let worker = environment.workers.first().context("no worker")?;
@@ -213,10 +213,10 @@ impl Fault {
         }
     }
 
-    /// Ends it; what it has broken is started again, as an orchestrator does.
+    /// Repairs the fault. Stopped processes are started again, as an orchestrator does.
     ///
     /// # Errors
-    /// When what was broken does not come up again.
+    /// A process does not start again.
     pub async fn heal(self, environment: &Environment) -> anyhow::Result<()> {
         let api = environment.apis.first().context("no replica")?;
         let worker = environment.workers.first().context("no worker")?;
@@ -285,26 +285,26 @@ fn each_proxy(environment: &Environment, act: impl Fn(&Proxy)) {
 }
 
 fn disk(environment: &Environment) -> anyhow::Result<&Disk> {
-    environment.disk.as_ref().context("PostgreSQL has no disk of its own here")
+    environment.disk.as_ref().context("PostgreSQL does not have its own disk here")
 }
 
 fn clock(environment: &Environment, which: fn(&Clocks) -> &Clock) -> anyhow::Result<&Clock> {
-    environment.clocks.as_ref().map(which).context("there are no clocks here that can be set")
+    environment.clocks.as_ref().map(which).context("the clocks cannot be set here")
 }
 
-/// Fills it when PostgreSQL's log has just begun a segment, so that this one has room for some time.
+/// Fills the disk when PostgreSQL's log has just started a segment, so that the segment has room for some time.
 async fn fill_disk(environment: &Environment) -> anyhow::Result<()> {
     environment.connect().await?.execute(NEXT_SEGMENT).await?;
     disk(environment)?.fill()
 }
 
-/// Makes room. Under much load its log has needed some meanwhile, and PostgreSQL has ended by that.
+/// Makes room. Under heavy load, the log may have needed some in the meantime, and PostgreSQL has stopped because of it.
 async fn empty_disk(environment: &Environment) -> anyhow::Result<()> {
     disk(environment)?.make_room()?;
     tokio::select! {
         () = environment.postgres.ended() => environment.postgres.restart().await,
         () = writes(environment) => Ok(()),
-        () = tokio::time::sleep(PATIENCE) => bail!("PostgreSQL neither writes nor has it ended"),
+        () = tokio::time::sleep(PATIENCE) => bail!("PostgreSQL neither writes nor stops"),
     }
 }
 
@@ -320,7 +320,7 @@ async fn writes(environment: &Environment) {
     }
 }
 
-/// Has PostgreSQL write its log until it needs room for more of it: it ends by that, and cannot start again.
+/// Makes PostgreSQL write its log until it needs more room. It stops because of that, and cannot start again.
 async fn fill_log(environment: &Environment) -> anyhow::Result<()> {
     disk(environment)?.fill()?;
     let Ok(mut session) = environment.connect().await else { return Ok(()) };
@@ -330,18 +330,18 @@ async fn fill_log(environment: &Environment) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    bail!("PostgreSQL's log has no end")
+    bail!("PostgreSQL's log did not fill the disk")
 }
 
-/// Takes every connection that is to be had, ours first of all.
+/// Takes all available connections.
 async fn fill_postgres(environment: &Environment) -> anyhow::Result<()> {
-    // No new one gets in while the old ones are sent away.
+    // No new session can connect while the old ones are terminated.
     for proxy in [&environment.api_postgres, &environment.worker_postgres] {
         proxy.blackhole(true);
         proxy.cut();
     }
     let mut refused = 0;
-    // Backends take a moment to notice that their clients are gone.
+    // Backends need a moment to notice that their clients have disconnected.
     while refused < 20 {
         if let Ok(session) = environment.connect().await {
             refused = 0;

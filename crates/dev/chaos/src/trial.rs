@@ -1,4 +1,4 @@
-//! One fault under load: what works while it lasts, how soon all works again, and the audit.
+//! One fault under load: what works during it, the time until everything works again, and the audit.
 
 use std::time::{Duration, Instant};
 
@@ -15,59 +15,59 @@ const SOME: usize = 30;
 
 const CLIENTS: usize = 8;
 
-/// Between two looks at the replica that no fault strikes.
+/// The pause between two checks of the replica without a fault.
 const PROBE: Duration = Duration::from_millis(100);
 
-/// How long anything may take to begin.
+/// The time limit for each step to begin.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a fault did.
+/// The result of a fault.
 #[derive(Debug)]
 pub struct FaultTrial {
-    /// Which.
+    /// The fault.
     pub fault: Fault,
-    /// How long it lasted.
+    /// Its duration.
     pub lasted: Duration,
-    /// Orders accepted while it did; those for products beside number 1.
+    /// Orders accepted during the fault, except for product 1.
     pub accepted: usize,
-    /// Orders for the product that one session locks.
+    /// Orders accepted for product 1, which one session locks.
     pub accepted_of_first: usize,
-    /// Orders refused cleanly while it lasted.
+    /// Orders refused cleanly during the fault.
     pub refused: usize,
-    /// Orders that reached the receiver while it did.
+    /// Orders that reached the receiver during the fault.
     pub fulfilled: u64,
-    /// The longest time until an answer, from the fault to the end.
+    /// The longest time until an answer, from the start of the fault to the end.
     pub slowest: Duration,
-    /// The same of orders for products beside number 1.
+    /// The same, except for product 1.
     pub slowest_of_others: Duration,
-    /// Looks at the other replica.
+    /// The number of checks of the other replica.
     pub probes: usize,
-    /// Of those, `/livez` did not answer 200 within a second.
+    /// Checks in which `/livez` did not answer 200 within a second.
     pub dead: usize,
-    /// Of those, a read of a product or an order failed.
+    /// Checks in which a read of a product or an order failed.
     pub failed_reads: usize,
-    /// Of those, a read had no answer at all within ten seconds.
+    /// Checks in which a read had no answer within ten seconds.
     pub unanswered_reads: usize,
-    /// What `/readyz` of the other replica said at last.
+    /// The last answer of `/readyz` of the other replica.
     pub ready: bool,
     /// The longest read.
     pub slowest_read: Duration,
-    /// From the heal until orders are accepted again.
+    /// The time from the repair until orders are accepted again.
     pub recovered: Duration,
-    /// From the end of the load until every order was final.
+    /// The time from the end of the load until all orders were final.
     pub settled: Duration,
-    /// Ids that went downstream more than once: allowed, and of interest.
+    /// The number of repeated webhook requests, which are allowed.
     pub repeats: u64,
-    /// The promises.
+    /// The result of the audit.
     pub findings: Findings,
-    /// What the clients know.
+    /// The log of the clients.
     pub seen: ClientsRecord,
 }
 
-/// Inflicts one fault for `hold` on an environment under load, heals it, and audits.
+/// Injects a fault for `hold` into an environment under load, repairs it, and audits.
 ///
 /// # Errors
-/// When the fault cannot be made, or orders are not accepted before it or again after it.
+/// The fault cannot be injected, or orders are not accepted before or after it.
 pub async fn run(
     environment: &Environment,
     fault: Fault,
@@ -79,13 +79,13 @@ pub async fn run(
     let begun = Instant::now();
     fault.inflict(environment).await.with_context(|| format!("cannot make: {fault}"))?;
     let (struck, sent) = (Instant::now(), environment.downstream.counts().0);
-    // Some take long to strike.
+    // Some faults take long to inject.
     let probes = probe(environment, order, struck + hold).await?;
     let (lasted, fulfilled) = (begun.elapsed(), environment.downstream.counts().0 - sent);
     fault.heal(environment).await.with_context(|| format!("cannot heal: {fault}"))?;
     let healed = Instant::now();
     clients.more(SOME).await.context("after the fault")?;
-    // From both replicas, as their processes are ready again.
+    // From both replicas, because their processes are ready again.
     environment.ready(PATIENCE).await?;
     let ended = Instant::now();
     let seen = clients.stop().await;
@@ -146,7 +146,7 @@ struct Probes {
     slowest_read: Duration,
 }
 
-/// Looks at the replica that no fault strikes, again and again.
+/// Checks the replica without a fault periodically.
 async fn probe(environment: &Environment, order: i64, until: Instant) -> anyhow::Result<Probes> {
     let other = environment.apis.last().context("no replica")?;
     let live = format!("http://{}/livez", other.address());
@@ -168,7 +168,7 @@ async fn probe(environment: &Environment, order: i64, until: Instant) -> anyhow:
             }
             probes.slowest_read = probes.slowest_read.max(begun.elapsed());
         }
-        // Behind the reads, which can take long.
+        // After the reads, which can take long.
         probes.ready = http_get(&readiness).await.is_ok_and(|answer| answer.status == 200);
         tokio::time::sleep(PROBE).await;
     }

@@ -1,4 +1,4 @@
-//! Promise 2: what the clients were told of, and what there is.
+//! Guarantee 2: the accepted orders of the clients, and the orders in the database.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{Archived, CHUNK, Findings, Log};
 use crate::load::Accepted;
 
-/// `others` of the orders in the database are known to be of other shapes.
+/// `others` is the number of orders in the database that were placed by other kinds of writes.
 pub(super) async fn accepted(
     connection: &mut PgConnection,
     log: &Log,
@@ -45,19 +45,19 @@ pub(super) async fn accepted(
     lost.append(&mut not_archived(gone, log, archived)?);
     let told = i64::try_from(distinct.len() - lost.len())?;
     let lost = lost.iter().map(ToString::to_string);
-    findings.missing("accepted orders are lost, or are not what was asked for", lost.collect());
+    findings.missing("accepted orders are missing or differ from the request", lost.collect());
     let unheard = findings.orders + archived.orders - told - others;
     if unheard > i64::try_from(log.cut_off)? {
         findings.violations.push(format!(
-            "{unheard} orders are there that no client was told of, and only {} were cut off",
+            "{unheard} orders exist that are in no answer, but only {} requests were cut off",
             log.cut_off
         ));
     }
     Ok(())
 }
 
-/// Those of the orders that are not in the tables which are not in the archive either, as they were asked for.
-/// Without its files, as many are believed to be there as the database says that it has.
+/// The orders that are neither in the tables nor, as requested, in the archive. Without its files, the number of archived
+/// orders in the database is used.
 fn not_archived(gone: Vec<i64>, log: &Log, archived: &Archived) -> anyhow::Result<Vec<i64>> {
     let Some(first_lines) = &archived.first_lines else {
         let believed = i64::try_from(gone.len())? <= archived.orders;

@@ -1,4 +1,4 @@
-//! Changes of stock that clients have made: each has its entry in the ledger, and a version of its own.
+//! Changes of stock by clients: each has its entry in the ledger and its own version.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -36,7 +36,7 @@ pub(super) async fn check(
             }
             _ => continue,
         };
-        // The same request sent again is answered with the version that it made.
+        // A repeated request is answered with the version of the first one.
         if *versions.entry((id, version)).or_insert(write) != write {
             twice.insert((id, version));
         }
@@ -45,7 +45,7 @@ pub(super) async fn check(
             Some(_) => entry.is_some_and(|it| {
                 it.reason == "adjustment" && it.delta == delta && it.note.as_ref() == note
             }),
-            // A change of name or price alone has none.
+            // A change of only the name or the price has no entry.
             None => delta == 0 || entry.is_some_and(|it| it.delta == delta),
         };
         if !is_there {
@@ -58,7 +58,7 @@ pub(super) async fn check(
     by_note(connection, log, findings).await
 }
 
-/// Where answers say that the ledger has an entry.
+/// The entries of the ledger according to the answers.
 async fn entries(
     connection: &mut PgConnection,
     log: &Log,
@@ -85,7 +85,7 @@ async fn entries(
     Ok(entries.into_iter().map(|entry| ((entry.product_id, entry.version), entry)).collect())
 }
 
-/// No adjustment was made twice, however often it was sent, and none otherwise than it was asked for.
+/// No adjustment was made twice, even if it was repeated, and each was made as requested.
 async fn by_note(
     connection: &mut PgConnection,
     log: &Log,
@@ -111,16 +111,16 @@ async fn by_note(
             twice.push(note);
         }
     }
-    findings.broken("changes of stock were asked for once and made twice", twice);
-    findings.broken("changes of stock are not what was asked for", otherwise);
+    findings.broken("changes of stock were requested once and made twice", twice);
+    findings.broken("changes of stock differ from the request", otherwise);
     Ok(())
 }
 
-/// What was put into each product, by what the clients know: a range, as an unanswered change may have been made.
+/// The units put into each product according to the clients. A range, because an unanswered change may have been made.
 pub(super) fn put_in(log: &Log) -> BTreeMap<i64, RangeInclusive<i64>> {
     let mut put_in: BTreeMap<i64, (i64, i64)> =
         log.initial_stock.iter().map(|(id, units)| (*id, (*units, *units))).collect();
-    // Products whose beginning is not known are not in it.
+    // Without products whose initial stock is unknown.
     for write in &log.answered {
         if let Write::CreateProduct { id: Some(id), stock, .. } = write {
             put_in.insert(*id, (*stock, *stock));

@@ -1,4 +1,4 @@
-//! API keys that clients have made and revoked.
+//! API keys that clients have created and revoked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection};
 use super::write::Write;
 use super::{Findings, Log};
 
-/// A key as it stands.
+/// A key in the database.
 #[derive(FromRow)]
 struct AuditedApiKey {
     id: String,
@@ -36,7 +36,7 @@ pub(super) async fn check(
     let (mut lost, mut good) = (Vec::new(), Vec::new());
     for (id, name) in &made {
         let Some(key) = keys.get(*id).filter(|key| key.name == *name) else {
-            lost.push(format!("key {id} `{name}` is not there"));
+            lost.push(format!("key {id} `{name}` does not exist"));
             continue;
         };
         if revoked.get(id) == Some(&true) && !key.revoked {
@@ -57,11 +57,11 @@ pub(super) async fn check(
             unasked.push(format!("key {id}"));
         }
     }
-    findings.missing("revoked keys are good", good);
-    findings.missing("answered keys are lost, or are not what was asked for", lost);
-    findings.broken("keys were asked for once and are there twice", twice);
-    findings.broken("unanswered keys are there in part", parts);
-    findings.broken("keys are revoked and nobody wanted it", unasked);
+    findings.missing("revoked keys are valid", good);
+    findings.missing("answered keys are missing or differ from the request", lost);
+    findings.broken("keys were requested once and exist twice", twice);
+    findings.broken("unanswered keys exist in part", parts);
+    findings.broken("keys are revoked without a request", unasked);
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! Orders that `holdfast-api archive` has taken out of the tables: what the database says of them, and what
-//! stands in the files.
+//! Orders that `holdfast-api archive` has archived: the record in the database, and the contents of the files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -12,20 +11,20 @@ use sqlx::PgConnection;
 
 use super::{CHUNK, Findings};
 
-/// What has been archived.
+/// The archived orders.
 #[derive(Debug, Default)]
 pub struct Archived {
-    /// Orders, by the database.
+    /// The number of orders in the record.
     pub orders: i64,
-    /// Of those, completed.
+    /// The number of completed orders among them.
     pub completed: i64,
-    /// Their units, by product, as the database says.
+    /// Their units by product in the record.
     pub units: BTreeMap<i64, i64>,
-    /// Each order's first line (product and units) by the order's id, if the files were read.
+    /// The first line (product and units) of each order by its id, if the files were read.
     pub first_lines: Option<HashMap<i64, (i64, i32)>>,
 }
 
-/// A line of a file, as far as it matters here.
+/// The used part of a line of a file.
 #[derive(Deserialize)]
 struct ArchiveFileOrder {
     id: i64,
@@ -39,7 +38,7 @@ struct ArchivedLine {
     quantity: i32,
 }
 
-/// What the files say.
+/// The contents of the files.
 #[derive(Default)]
 struct ArchiveFiles {
     first_lines: HashMap<i64, (i64, i32)>,
@@ -48,16 +47,15 @@ struct ArchiveFiles {
 }
 
 impl Archived {
-    /// Whether this order, which is not in the tables, is in the archive: without its files, that is believed.
+    /// Whether an order that is not in the tables is in the archive. Without its files, this is assumed.
     pub fn may_have(&self, id: i64) -> bool {
         self.first_lines.as_ref().map_or(self.orders > 0, |lines| lines.contains_key(&id))
     }
 
-    /// What the database says, held against the files in `folder` if there is one.
+    /// The record in the database, compared with the files in `folder` if there is one.
     ///
     /// # Errors
-    /// When the database cannot be asked, or the folder not be read; a file that is missing or wrong is a
-    /// finding.
+    /// The database or the folder cannot be read. A missing or wrong file is a finding.
     pub async fn read(
         connection: &mut PgConnection,
         folder: Option<&Path>,
@@ -67,7 +65,7 @@ impl Archived {
             .fetch_one(&mut *connection)
             .await?;
         if !there {
-            // A schema of before; nobody can have archived anything.
+            // An older schema, in which nothing can be archived.
             return Ok(Self::default());
         }
         let units: Vec<(i64, i64)> = sqlx::query_as("SELECT product_id, units FROM archived_units")
@@ -108,7 +106,7 @@ impl Archived {
 }
 
 impl ArchiveFiles {
-    /// Reads a file, which has so many orders, and so many completed ones.
+    /// Reads a file that should have these numbers of orders and completed orders.
     fn read(&mut self, path: &Path, said: (i64, i64)) {
         let name = path.file_name().unwrap_or_default().display().to_string();
         let orders = match read(path) {
@@ -132,7 +130,7 @@ impl ArchiveFiles {
             }
             let first = order.items.first().map_or((0, 0), |item| (item.product_id, item.quantity));
             if self.first_lines.insert(order.id, first).is_some() {
-                self.violations.push(format!("archive: order {} is there twice", order.id));
+                self.violations.push(format!("archive: order {} exists twice", order.id));
             }
         }
     }
@@ -147,7 +145,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<ArchiveFileOrder>> {
         .with_context(name)
 }
 
-/// Archived orders that are in the tables as well.
+/// Archived orders that are also in the tables.
 async fn still_there(
     connection: &mut PgConnection,
     archived: &HashMap<i64, (i64, i32)>,
@@ -163,6 +161,6 @@ async fn still_there(
         doubled.append(&mut found);
     }
     let doubled = doubled.iter().map(ToString::to_string);
-    findings.broken("archived orders are in the tables too", doubled.collect());
+    findings.broken("archived orders are also in the tables", doubled.collect());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Dead letters that clients have replayed and discarded: the order's history says so.
+//! Dead letters that clients have replayed and discarded, according to the orders' history.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +13,7 @@ pub(super) async fn check(
     archived: &Archived,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    // By order and operator: what the history must say.
+    // The expected history by order and operator.
     let mut told: BTreeMap<(i64, &str), &str> = BTreeMap::new();
     for write in &log.answered {
         match write {

@@ -1,7 +1,7 @@
-//! What the receiver has fulfilled: no such order is cancelled, for its units would be sold again, and every completed
-//! order is among them.
+//! Orders that the receiver has fulfilled. None of them is cancelled, because its units would be sold again, and all
+//! completed orders are among them.
 //!
-//! Orders are compared by the ids of their messages. Their numbers may be given out again.
+//! Orders are compared by their message ids, because order numbers can be assigned again after a restore.
 
 use sqlx::{PgConnection, Row as _};
 
@@ -12,7 +12,7 @@ pub(super) async fn check(
     log: &Log,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    // Without a receiver that says so, orders are fulfilled by nobody.
+    // There is nothing to compare without a receiver.
     if log.fulfilled.is_empty() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ pub(super) async fn check(
         let (message, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if status == "cancelled" { cancelled.push(message) } else { completed.push(message) }
     }
-    findings.broken("orders were cancelled or discarded and are fulfilled all the same", cancelled);
-    findings.broken("orders are completed and nobody has fulfilled them", completed);
+    findings.broken("orders were cancelled or discarded although they were fulfilled", cancelled);
+    findings.broken("orders are completed but were not fulfilled", completed);
     Ok(())
 }

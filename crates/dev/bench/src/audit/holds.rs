@@ -1,4 +1,4 @@
-//! Holds that clients have made and let go of.
+//! Holds that clients have created and released.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection};
 use super::write::Write;
 use super::{Archived, Findings, Log};
 
-/// A hold as it stands.
+/// A hold in the database.
 #[derive(FromRow)]
 struct AuditedHold {
     id: i64,
@@ -16,20 +16,20 @@ struct AuditedHold {
     quantity: i32,
     status: String,
     order_id: Option<i64>,
-    /// Its end came before its time was over.
+    /// It ended before it expired.
     ended_early: bool,
 }
 
-/// What clients know of the holds.
+/// The holds according to the clients.
 #[derive(Default)]
 struct ExpectedHolds<'a> {
-    /// What was asked for, by customer: each has asked for one.
+    /// The requests by customer. Each customer requests one hold.
     asked: BTreeMap<&'a str, (i64, i32)>,
-    /// Those that were answered, with their customers.
+    /// The answered holds with their customers.
     made: BTreeMap<i64, &'a str>,
-    /// Those that were to be let go of, and whether that was answered.
+    /// The requested releases, and whether they were answered.
     released: BTreeMap<i64, bool>,
-    /// Those that an order was to use, and the order, if it was answered.
+    /// The holds that an order should use, and the order if it was answered.
     used: BTreeMap<i64, Option<i64>>,
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn check(
         match holds.get(id) {
             None if with_its_order => {}
             Some(hold) if hold.customer == *customer => {}
-            _ => lost.push(format!("hold {id} of `{customer}` is not there")),
+            _ => lost.push(format!("hold {id} of `{customer}` does not exist")),
         }
     }
     let mut seen = BTreeSet::new();
@@ -61,7 +61,7 @@ pub(super) async fn check(
         }
         if known.asked.get(customer) != Some(&(hold.product_id, hold.quantity)) {
             let found = if known.made.contains_key(id) { &mut lost } else { &mut parts };
-            found.push(format!("hold {id} of `{customer}` is not what was asked for"));
+            found.push(format!("hold {id} of `{customer}` differs from the request"));
         }
         if known.released.get(id) == Some(&true) && hold.status != "released" {
             kept.push(format!("hold {id} is {}", hold.status));
@@ -81,11 +81,11 @@ pub(super) async fn check(
             unreachable.push(format!("hold {id} is {}", hold.status));
         }
     }
-    findings.missing("answered holds are lost, or are not what was asked for", lost);
+    findings.missing("answered holds are missing or differ from the request", lost);
     findings.missing("released holds are not released", kept);
-    findings.broken("holds were asked for once and are there twice", twice);
-    findings.broken("unanswered holds are there in part", parts);
-    findings.broken("holds ended and nobody wanted it", unreachable);
+    findings.broken("holds were requested once and exist twice", twice);
+    findings.broken("unanswered holds exist in part", parts);
+    findings.broken("holds ended without a request", unreachable);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The clients' own log: what was in stock, which orders they were told are accepted, and each other write.
+//! The clients' own log: the initial stock, the accepted orders, and all other writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
@@ -10,40 +10,40 @@ use crate::load::{Accepted, LoadReport};
 
 const HEAD: &str = "# holdfast-bench log 1";
 
-/// What the clients know, independent of the database.
+/// The facts that the clients know, independently of the database.
 ///
-/// As a file it has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`,
+/// The file has a line for each fact: `stock PRODUCT UNITS`, `accepted ORDER PRODUCT QUANTITY`,
 /// `answered WRITE`, `unanswered WRITE` and `refused WRITE` with the write as JSON, `fulfilled MESSAGE`, and
 /// `cut_off ORDERS` at the end.
 ///
-/// A client that is not told the outcome of a write to a product, a sale or a key of its own does not write to it
-/// again: so whatever is unanswered comes after all that was answered.
+/// A client that gets no answer to a write to its own product, sale or key does not write to it again. An unanswered write
+/// is therefore later than all answered ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Units of each product before the first order.
     pub initial_stock: BTreeMap<i64, i64>,
     /// Every order that was answered with 201.
     pub accepted: Vec<Accepted>,
-    /// Orders that were sent and never answered: each may be there or not.
+    /// The number of orders that were sent and never answered. Each may or may not exist.
     pub cut_off: u64,
     /// Every other write that was answered with success, in the order of the answers.
     pub answered: Vec<Write>,
-    /// Every other write that was sent, wholly or in part, and not answered: each may be there, but not in part.
+    /// Every other write that was sent, completely or in part, and not answered. Its effect may exist, but not in part.
     pub unanswered: Vec<Write>,
-    /// Every other write that was answered with a refusal: none may be there.
+    /// Every other write that was refused. It must have no effect.
     pub refused: Vec<Write>,
-    /// The messages whose orders the receiver has fulfilled, by `webhook-id`. Empty if there is none that says so.
+    /// The messages (`webhook-id`) whose orders the receiver has fulfilled. Empty if there is no such receiver.
     pub fulfilled: BTreeSet<String>,
 }
 
 impl Log {
-    /// Each other write, and whether it was answered; those that were come first.
+    /// All other writes, and whether they were answered. Answered writes come first.
     pub fn writes(&self) -> impl Iterator<Item = (&Write, bool)> {
         let unanswered = self.unanswered.iter().map(|write| (write, false));
         self.answered.iter().map(|write| (write, true)).chain(unanswered)
     }
 
-    /// Adds what a run of the generator was told.
+    /// Adds the answers of a run of the load generator.
     pub fn add(&mut self, report: &LoadReport) {
         for group in &report.groups {
             self.accepted.extend_from_slice(&group.accepted);
@@ -51,10 +51,10 @@ impl Log {
         }
     }
 
-    /// Writes it as text.
+    /// Writes the log as text.
     ///
     /// # Errors
-    /// When `out` fails.
+    /// `out` fails.
     pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         writeln!(out, "{HEAD}")?;
         for (product_id, units) in &self.initial_stock {
@@ -78,17 +78,16 @@ impl Log {
         writeln!(out, "cut_off {}", self.cut_off)
     }
 
-    /// Reads what [`Self::write`] wrote.
+    /// Reads a log that [`Self::write`] wrote.
     ///
     /// # Errors
-    /// When it is something else; the error names the line. A file that was cut short has no
-    /// `cut_off` line at its end, and is refused.
+    /// The text is not a log; the error names the line. A truncated file has no `cut_off` line at its end and is refused.
     pub fn read(input: impl BufRead) -> anyhow::Result<Self> {
         let mut log = Self::default();
         let mut complete = false;
         let mut lines = input.lines();
         if lines.next().transpose()?.as_deref() != Some(HEAD) {
-            bail!("this is no log: its first line is not `{HEAD}`");
+            bail!("this is not a log: its first line is not `{HEAD}`");
         }
         for (number, line) in (2..).zip(lines) {
             let line = line?;
@@ -124,11 +123,11 @@ impl Log {
                         .with_context(|| format!("line {number}: {orders} orders cut off"))?;
                     complete = true;
                 }
-                _ => bail!("line {number} is not understood: {line}"),
+                _ => bail!("line {number} is invalid: {line}"),
             }
         }
         if !complete {
-            bail!("the log was cut short: its last line is missing");
+            bail!("the log is truncated: its last line is missing");
         }
         Ok(log)
     }
@@ -155,7 +154,7 @@ mod tests {
 
         let cut = text.len() - "cut_off 4\n".len();
         assert!(Log::read(&text[..cut]).unwrap_err().to_string().contains("cut short"));
-        assert!(Log::read(&text[..cut - 4]).is_err(), "a line in half");
+        assert!(Log::read(&text[..cut - 4]).is_err(), "a truncated line");
         assert!(Log::read(&b"hello\n"[..]).is_err());
     }
 }

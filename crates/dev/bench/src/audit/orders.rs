@@ -1,4 +1,4 @@
-//! Orders of any shape that clients have placed, and those that they have cancelled.
+//! Orders of all kinds that clients have placed or cancelled.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,22 +7,22 @@ use sqlx::PgConnection;
 use super::write::{LoggedLine, Write};
 use super::{Archived, CHUNK, Findings, Log};
 
-/// An order as it stands.
+/// An order in the database.
 struct AuditedOrder {
     customer: String,
     status: String,
     lines: Vec<LoggedLine>,
 }
 
-/// What clients know of the orders of one customer, of whom each has asked for one.
+/// The order of a customer according to the clients. Each customer requests one order.
 #[derive(Default)]
 struct ExpectedOrder<'a> {
     lines: &'a [LoggedLine],
-    /// What the answers called it.
+    /// The ids in the answers.
     answered: BTreeSet<i64>,
 }
 
-/// Returns how many of the orders in the database these are, answered or not.
+/// Returns the number of these orders in the database, answered or not.
 pub(super) async fn check(
     connection: &mut PgConnection,
     log: &Log,
@@ -55,7 +55,7 @@ pub(super) async fn check(
             if archived.may_have(*id) {
                 there_are += 1;
             } else {
-                lost.push(format!("order {id} of `{customer}` is not there"));
+                lost.push(format!("order {id} of `{customer}` does not exist"));
             }
         }
         there_are += i64::try_from(there.len())?;
@@ -72,16 +72,16 @@ pub(super) async fn check(
             }
         }
     }
-    findings.missing("answered orders are lost, or are not what was asked for", lost);
-    findings.broken("orders were asked for once and are there twice", twice);
-    findings.broken("unanswered orders are there in part", parts);
-    findings.broken("orders are cancelled and nobody wanted it", unasked);
+    findings.missing("answered orders are missing or differ from the request", lost);
+    findings.broken("orders were requested once and exist twice", twice);
+    findings.broken("unanswered orders exist in part", parts);
+    findings.broken("orders are cancelled without a request", unasked);
     let answered = cancelled.into_iter().filter_map(|(id, answered)| answered.then_some(id));
     cancellations(connection, &answered.collect::<Vec<_>>(), archived, findings).await?;
     Ok(there_are)
 }
 
-/// Orders whose end somebody asked for, and whether that was answered.
+/// Requested cancellations, and whether they were answered.
 fn cancelled(log: &Log) -> BTreeMap<i64, bool> {
     let mut cancelled = BTreeMap::new();
     for (write, answered) in log.writes() {
@@ -98,7 +98,7 @@ async fn orders(
 ) -> anyhow::Result<BTreeMap<i64, AuditedOrder>> {
     let mut orders: BTreeMap<i64, AuditedOrder> = BTreeMap::new();
     for chunk in customers.chunks(CHUNK) {
-        // With the holds that they used: each is of one product, and a product is on one line.
+        // Including the holds that they used. A hold is for one product, and a product is on one line.
         let rows: Vec<(i64, String, String, i64, i32, Option<i64>)> = sqlx::query_as(
             "SELECT line.id, line.customer_ref, line.status, line.product_id, line.quantity, \
                  holds.id AS hold_id \
@@ -124,7 +124,7 @@ async fn orders(
     Ok(orders)
 }
 
-/// Each is cancelled, and the ledger has its units come back in the transaction in which it ended.
+/// Each is cancelled, and the ledger has its returned units in the same transaction.
 async fn cancellations(
     connection: &mut PgConnection,
     ids: &[i64],
@@ -164,6 +164,6 @@ async fn cancellations(
     .fetch_all(&mut *connection)
     .await?;
     let kept = kept.into_iter().map(|(id, product)| format!("order {id}, product {product}"));
-    findings.missing("cancelled orders' units did not come back to the stock", kept.collect());
+    findings.missing("units of cancelled orders were not returned to stock", kept.collect());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Products that clients have made, changed and retired.
+//! Products that clients have created, changed and deleted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection};
 use super::write::Write;
 use super::{Findings, Log};
 
-/// A product as it stands.
+/// A product in the database.
 #[derive(FromRow)]
 struct AuditedProduct {
     id: i64,
@@ -17,17 +17,17 @@ struct AuditedProduct {
     retired: bool,
 }
 
-/// What clients know of a product.
+/// A product according to the clients.
 #[derive(Default)]
 struct ExpectedProduct<'a> {
     created: bool,
-    /// The last version that was answered, with the name and the price that it gave the product.
+    /// The last version in an answer, with its name and price.
     last: Option<(i64, &'a str, i64)>,
-    /// Names and prices that were asked for without an answer.
+    /// Names and prices of requests without an answer.
     unanswered: Vec<(&'a str, i64)>,
-    /// Its removal was answered.
+    /// Its deletion was answered.
     deleted: bool,
-    /// Its removal was asked for.
+    /// Its deletion was requested.
     to_be_deleted: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn check(
     let (mut lost, mut on_sale, mut retired) = (Vec::new(), Vec::new(), Vec::new());
     for (id, known) in &known {
         let Some(product) = found.get(id) else {
-            lost.push(format!("product {id} is not there"));
+            lost.push(format!("product {id} does not exist"));
             continue;
         };
         lost.extend(known.change_lost(product).map(|what| format!("product {id} {what}")));
@@ -60,20 +60,20 @@ pub(super) async fn check(
             retired.push(format!("product {id}"));
         }
     }
-    findings.missing("answered products or changes of them are lost", lost);
+    findings.missing("answered products or changes of them are missing", lost);
     findings.missing("deleted products are on sale", on_sale);
-    findings.broken("products are retired and nobody wanted it", retired);
+    findings.broken("products are deleted without a request", retired);
     unanswered(connection, log, findings).await
 }
 
 impl ExpectedProduct<'_> {
-    /// What of its last answered change is not there.
+    /// The missing part of its last answered change.
     fn change_lost(&self, product: &AuditedProduct) -> Option<String> {
         let (version, name, price_minor) = self.last?;
         if product.version < version {
             return Some(format!("is at version {}, and {version} was answered", product.version));
         }
-        // Sales and the like go on counting the version; they change neither.
+        // Orders increase the version too, but change neither name nor price.
         let stands = (product.name.as_str(), product.price_minor);
         let may_stand = stands == (name, price_minor) || self.unanswered.contains(&stands);
         (!may_stand).then(|| {
@@ -115,7 +115,7 @@ fn known(log: &Log) -> BTreeMap<i64, ExpectedProduct<'_>> {
     products
 }
 
-/// Those that were sent and not answered are there once at most, and with what they begin with.
+/// Unanswered products exist at most once, with their initial data.
 async fn unanswered(
     connection: &mut PgConnection,
     log: &Log,
@@ -143,7 +143,7 @@ async fn unanswered(
             twice.push(name);
         }
     }
-    findings.broken("products were asked for once and are there twice", twice);
-    findings.broken("unanswered products are there in part", parts);
+    findings.broken("products were requested once and exist twice", twice);
+    findings.broken("unanswered products exist in part", parts);
     Ok(())
 }

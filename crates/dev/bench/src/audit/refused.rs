@@ -1,4 +1,4 @@
-//! Writes that were answered with a refusal: nothing of them is there.
+//! Writes that were refused, which must have no effect.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ pub(super) async fn check(
     log: &Log,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    // A request that was sent again may have been refused once.
+    // A repeated request may have been refused once.
     let known: BTreeSet<&str> = log.writes().filter_map(|(write, _)| write.mark()).collect();
     let refused: BTreeSet<&str> = log.refused.iter().filter_map(Write::mark).collect();
     let there: Vec<(String, String)> = sqlx::query_as(
@@ -30,6 +30,6 @@ pub(super) async fn check(
     .fetch_all(connection)
     .await?;
     let there = there.into_iter().map(|(what, mark)| format!("{what} `{mark}`"));
-    findings.broken("writes were refused and are there all the same", there.collect());
+    findings.broken("writes were refused but have an effect", there.collect());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Flash sales that clients have written down and taken away.
+//! Flash sales that clients have recorded and deleted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,12 +7,12 @@ use sqlx::PgConnection;
 use super::write::{LoggedSale, Write};
 use super::{Findings, Log};
 
-/// What may stand of a sale; `None`: nothing.
+/// The possible states of a sale; `None` if it must not exist.
 #[derive(Default)]
 struct ExpectedSale<'a> {
-    /// As it was answered last.
+    /// The state in the last answer.
     last: Option<&'a LoggedSale>,
-    /// What was asked for without an answer.
+    /// The states in requests without an answer.
     unanswered: Vec<Option<&'a LoggedSale>>,
 }
 
@@ -43,11 +43,11 @@ pub(super) async fn check(
             lost.push(format!("sale `{name}` is {stands:?}, and not {:?}", known.last));
         }
     }
-    findings.missing("answered sales are lost, or are not as they were answered last", lost);
+    findings.missing("answered sales are missing or differ from the last answer", lost);
     on_products(connection, findings).await
 }
 
-/// Name, limit for each customer, whether it stays closed, begin, end, products.
+/// Name, limit for each customer, whether it stays closed, start, end, products.
 type AuditedSale = (String, Option<i32>, bool, String, String, Vec<i64>);
 
 async fn sales(
@@ -70,7 +70,7 @@ async fn sales(
     Ok(rows.into_iter().map(sale).collect())
 }
 
-/// Each product's row knows of as many sales as there are for it.
+/// The number of sales in each product's row is correct.
 async fn on_products(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
     let ids: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM products LEFT JOIN \
@@ -80,6 +80,6 @@ async fn on_products(connection: &mut PgConnection, findings: &mut Findings) -> 
     .fetch_all(connection)
     .await?;
     let ids = ids.into_iter().map(|id| format!("product {id}"));
-    findings.broken("products do not know the sales that they are in", ids.collect());
+    findings.broken("products have a wrong number of sales", ids.collect());
     Ok(())
 }

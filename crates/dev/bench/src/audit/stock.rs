@@ -1,10 +1,10 @@
-//! Promise 1: what was put in is what is left, held and sold, and the ledger says how it came to that.
+//! Guarantee 1: the units put in equal those left, held and sold, and the ledger explains them.
 
 use sqlx::{FromRow, PgConnection};
 
 use super::{Archived, Findings, Log, adjustments, none_of};
 
-/// Every line of every order.
+/// All lines of all orders.
 macro_rules! all_lines {
     () => {
         "SELECT product_id, quantity, status FROM orders \
@@ -20,9 +20,9 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let checks = [
-        ("products are oversold: they have less than nothing", "products WHERE stock < 0"),
+        ("products are oversold: their stock is negative", "products WHERE stock < 0"),
         (
-            "lines name a product that is not there",
+            "lines name a product that does not exist",
             concat!(
                 "(",
                 all_lines!(),
@@ -30,7 +30,7 @@ pub(super) async fn check(
             ),
         ),
         (
-            "orders do not have the lines they count",
+            "orders have a wrong number of lines",
             "orders FULL JOIN \
                  (SELECT order_id, count(*) + 1 AS lines FROM order_lines GROUP BY order_id) AS more \
                  ON order_id = orders.id \
@@ -39,7 +39,7 @@ pub(super) async fn check(
     ];
     none_of(connection, &checks, findings).await?;
     if log.is_none_or(|log| log.initial_stock.is_empty()) {
-        findings.unchecked.push("what was put in: no log says so beside the ledger".into());
+        findings.unchecked.push("the units put in: there is only the ledger and no log".into());
     }
     let told = log.map(adjustments::put_in).unwrap_or_default();
     let sums: Vec<Sums> = sqlx::query_as(concat!(
@@ -75,7 +75,7 @@ pub(super) async fn check(
     ledger(connection, findings).await
 }
 
-/// The sums of a product that do not add up.
+/// The sums of a product that are wrong.
 #[derive(FromRow)]
 struct Sums {
     id: i64,
@@ -104,7 +104,7 @@ impl Sums {
     }
 }
 
-/// Each row of the ledger follows from the one before, and the last is the product as it stands.
+/// Each entry of the ledger follows from the previous one, and the last one equals the current product.
 async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyhow::Result<()> {
     let wrong: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT entry.id, entry.version FROM ( \
@@ -125,6 +125,6 @@ async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyho
     .fetch_all(connection)
     .await?;
     let wrong = wrong.iter().map(|(id, version)| format!("product {id} at version {version}"));
-    findings.broken("entries of the ledger do not follow", wrong.collect());
+    findings.broken("entries of the ledger do not follow from the previous ones", wrong.collect());
     Ok(())
 }

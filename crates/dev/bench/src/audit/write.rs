@@ -1,15 +1,15 @@
-//! A write that a client asked the API for, with what is needed to look for it in the database.
+//! A write request of a client, with the data that is needed to find it in the database.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::load::http_request;
 
-/// A write that a client asked for.
+/// A write request of a client.
 ///
-/// What a client makes up to tell its writes apart (the name of a product, a key or a sale, the note of an
-/// adjustment, the customer of an order or hold, the operator of a replay) is never used twice for one
-/// kind of write, except to send the very same request again. What only the answer tells is `None` without one.
+/// The value with which a client identifies its write (the name of a product, a key or a sale, the note of an adjustment,
+/// the customer of an order or hold, the operator of a replay) is unique for each kind of write, except for repetitions of
+/// the same request. Values that only the answer contains are `None` without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "write", rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -76,7 +76,7 @@ pub enum Write {
         id: i64,
         by: String,
     },
-    /// Answered: those that were replayed. Otherwise: those that were asked for.
+    /// The replayed orders if it was answered, otherwise the requested ones.
     ReplayDeadLetters {
         ids: Vec<i64>,
         by: String,
@@ -90,22 +90,22 @@ pub enum Write {
 /// A line of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LoggedLine {
-    /// What is ordered.
+    /// The id of the product.
     pub product_id: i64,
-    /// How many units.
+    /// The number of units.
     pub quantity: i32,
-    /// The hold that keeps them.
+    /// The id of the hold.
     pub hold_id: Option<i64>,
 }
 
-/// What a sale says.
+/// The settings of a sale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedSale {
-    /// What is sold, ascending.
+    /// The ids of the products, ascending.
     pub products: Vec<i64>,
-    /// Such as `2026-01-31T12:00:00Z`.
+    /// The start, such as `2026-01-31T12:00:00Z`.
     pub starts_at: String,
-    /// The same.
+    /// The end.
     pub ends_at: String,
     /// The most units for one customer.
     pub per_customer: Option<i32>,
@@ -133,7 +133,7 @@ impl Write {
         "POST /dead-letters/{id}/discard",
     ];
 
-    /// Its place in [`Self::ROUTES`].
+    /// Its index in [`Self::ROUTES`].
     fn place(&self) -> usize {
         match self {
             Self::CreateProduct { .. } => 0,
@@ -154,12 +154,12 @@ impl Write {
         }
     }
 
-    /// The route that it goes to, as in the API's document.
+    /// Its route, as in the API's document.
     pub fn route(&self) -> &'static str {
         Self::ROUTES.get(self.place()).copied().unwrap_or_default()
     }
 
-    /// What its client made up to tell it apart.
+    /// The value that identifies it.
     pub fn mark(&self) -> Option<&str> {
         match self {
             Self::CreateProduct { name: mark, .. }
@@ -176,13 +176,13 @@ impl Write {
         }
     }
 
-    /// Whether it goes to the port for operators.
+    /// Whether it is sent to the admin port.
     pub fn is_administrative(&self) -> bool {
         let (_, path) = self.route().split_once(' ').unwrap_or_default();
         ["/api-keys", "/sales", "/dead-letters"].iter().any(|prefix| path.starts_with(prefix))
     }
 
-    /// The request, as it is sent.
+    /// The request.
     pub fn request(&self) -> Vec<u8> {
         let (method, path) = self.route().split_once(' ').unwrap_or_default();
         let path = path.replace("{id}", &self.id_in_path()).replace("{name}", &self.id_in_path());
@@ -237,7 +237,7 @@ impl Write {
             Self::CreateApiKey { name, scopes, .. } => json!({ "name": name, "scopes": scopes }),
             Self::PutSale { sale, .. } => {
                 let mut body = json!(sale);
-                // What is not limited is left out.
+                // Left out if there is no limit.
                 if let (None, Some(body)) = (sale.per_customer, body.as_object_mut()) {
                     body.remove("per_customer");
                 }
@@ -251,7 +251,7 @@ impl Write {
         })
     }
 
-    /// The write with what its answer tells; `None` if the answer is not what it should be.
+    /// The write with the data of its answer; `None` if the answer is wrong.
     pub fn told(mut self, answer: &Value) -> Option<Self> {
         match &mut self {
             Self::CreateProduct { id: told, .. }

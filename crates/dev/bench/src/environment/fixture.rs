@@ -1,4 +1,4 @@
-//! A fixture: a database of its own with products, API replicas and workers.
+//! A fixture: its own database with products, API replicas and workers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use crate::processes::Watched;
 /// Units of each product before the first order: more than any run sells.
 pub const STOCK: i64 = 1_000_000_000;
 
-/// What a unit costs.
+/// The price of a unit.
 pub const PRICE_MINOR: i64 = 49_990;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a fixture has.
+/// The size of a fixture.
 #[derive(Clone, Copy, Debug)]
 pub struct FixtureOptions {
     /// Its products, with ids from 1.
@@ -31,19 +31,19 @@ pub struct FixtureOptions {
     pub replicas: u32,
 }
 
-/// What the API of a fixture does besides, which is off otherwise.
+/// Optional work of the API.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Extra {
     /// Nothing.
     #[default]
     None,
-    /// Asks for a key, and counts what each key sends against a limit.
+    /// Requires a key, and counts the requests of each key against a limit.
     Access,
     /// Sends traces.
     Traces {
-        /// Where to.
+        /// The address of the collector.
         collector: SocketAddr,
-        /// The part of the requests that have one.
+        /// The fraction of requests with a trace.
         ratio: &'static str,
     },
 }
@@ -73,9 +73,9 @@ pub struct BenchFixture {
     pub database_url: String,
     /// Its products.
     pub product_ids: Vec<i64>,
-    /// A key that allows orders, where the API asks for one.
+    /// A key that allows orders, if the API requires one.
     pub key: Option<String>,
-    /// What the clients were told so far.
+    /// The log of the clients.
     pub log: Log,
     replicas: Vec<Program>,
     workers: Vec<Program>,
@@ -113,7 +113,7 @@ impl BenchEnvironment {
         self.open_fixture_with(options, Extra::None).await
     }
 
-    /// Opens a fixture whose API does something besides.
+    /// Opens a fixture whose API does optional work.
     ///
     /// # Errors
     /// When something does not start.
@@ -129,7 +129,7 @@ impl BenchEnvironment {
             initial_stock: product_ids.iter().map(|id| (*id, STOCK)).collect(),
             ..Log::default()
         };
-        // Before the API starts, so that it knows it from the beginning.
+        // Before the API starts, so that the key is known from the beginning.
         let key = match extra {
             Extra::Access => Some(self.create_key(&database_url).await?),
             Extra::None | Extra::Traces { .. } => None,
@@ -163,7 +163,7 @@ impl BenchEnvironment {
         Ok(())
     }
 
-    /// Makes a key that allows orders.
+    /// Creates a key that allows orders.
     async fn create_key(&self, database_url: &str) -> anyhow::Result<String> {
         let created = tokio::process::Command::new(&self.api)
             .args(["keys", "create", "--name=bench", "--scopes=orders:write"])
@@ -174,13 +174,13 @@ impl BenchEnvironment {
         let output = tokio::time::timeout(START_LIMIT, created).await??;
         let key = String::from_utf8(output.stdout)?.trim().to_owned();
         if !output.status.success() || key.is_empty() {
-            bail!("no key was made:\n{}", String::from_utf8_lossy(&output.stderr));
+            bail!("no key was created:\n{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(key)
     }
 }
 
-/// Starts it, and waits until it is ready.
+/// Starts a process, and waits until it is ready.
 async fn started(program: Program) -> anyhow::Result<Program> {
     let program = program.env("HOLDFAST_LOG", "warn");
     program.start().await?;
@@ -189,12 +189,12 @@ async fn started(program: Program) -> anyhow::Result<Program> {
 }
 
 impl BenchFixture {
-    /// Where the replicas listen.
+    /// The addresses of the replicas.
     pub fn targets(&self) -> Vec<SocketAddr> {
         self.replicas.iter().map(Program::address).collect()
     }
 
-    /// Its processes, to be watched.
+    /// Its processes, for measurements.
     pub fn watched(&self) -> Vec<Watched> {
         let of = |name, programs: &[Program]| {
             let pids = programs.iter().filter_map(Program::pid);
@@ -203,7 +203,7 @@ impl BenchFixture {
         [of("API", &self.replicas), of("worker", &self.workers)].concat()
     }
 
-    /// Waits until no order has a way to go any more; returns whether that came within `limit`.
+    /// Waits until all orders have a final status. Returns whether this happened within `limit`.
     ///
     /// # Errors
     /// When the database cannot be asked.
@@ -225,10 +225,10 @@ impl BenchFixture {
         Ok(done)
     }
 
-    /// Ends its workers and replicas in order.
+    /// Stops its workers and replicas gracefully.
     ///
     /// # Errors
-    /// When one has died before, or does not end in time.
+    /// A process has died before, or does not stop in time.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         for program in self.workers.drain(..).chain(self.replicas.drain(..)) {
             program.terminate(STOP_LIMIT).await?;

@@ -1,31 +1,31 @@
-//! Row locks held by another session, as by a report or a person with a database client.
+//! Row locks of another session, such as a report or a database client.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-/// How often the writing of keys is tried.
+/// The most attempts to write the keys.
 const WRITE_TRIES: u32 = 20;
 
-/// What to lock.
+/// The rows to lock.
 #[derive(Clone, Debug, Default)]
 pub struct RowsToLock {
     /// Products, whose rows are locked.
     pub products: Vec<i64>,
     /// Orders, whose rows are locked.
     pub orders: Vec<i64>,
-    /// Orders whose idempotency keys are in the middle of being written: their rows are taken out first, and put
-    /// back in the transaction that holds the locks.
+    /// Orders whose idempotency keys are being written: their rows are deleted first, and inserted again in the transaction
+    /// that holds the locks.
     pub keys_of: Vec<i64>,
 }
 
-/// Locked rows. Dropping it gives them up with the connection.
+/// Locked rows. A drop closes the connection, which releases them.
 #[derive(Debug)]
 pub struct RowLock {
     connection: PgConnection,
 }
 
 impl RowLock {
-    /// Locks a product's row; waits until it is free.
+    /// Locks a product's row; waits until it is unlocked.
     ///
     /// # Errors
     /// When the database refuses.
@@ -34,7 +34,7 @@ impl RowLock {
         Self::take_all(database_url, &rows).await
     }
 
-    /// Locks all rows; waits until they are free.
+    /// Locks all rows; waits until they are unlocked.
     ///
     /// # Errors
     /// When the database refuses.
@@ -55,13 +55,13 @@ impl RowLock {
                 return Ok(Self { connection });
             }
         }
-        anyhow::bail!("clients write the keys faster than we do")
+        anyhow::bail!("clients write the keys first in each attempt")
     }
 
-    /// Gives them up, with the keys as they were.
+    /// Releases them. The keys are as before.
     ///
     /// # Errors
-    /// When the connection is lost, which gives the locks up as well.
+    /// The connection is lost, which releases the locks as well.
     pub async fn release(mut self) -> anyhow::Result<()> {
         self.connection.execute("COMMIT").await?;
         self.connection.close().await?;
@@ -69,14 +69,14 @@ impl RowLock {
     }
 }
 
-/// Takes the keys of these orders out, and puts them back in a transaction that stays open. Returns whether nobody else
-/// has written one meanwhile.
+/// Deletes the keys of these orders, and inserts them again in a transaction that stays open. Returns false if a client has
+/// written one in the meantime.
 async fn write_keys(connection: &mut PgConnection, orders: &[i64]) -> anyhow::Result<bool> {
     let keys = "DELETE FROM idempotency_keys WHERE kind = 'order' AND result_id = ANY($1) \
                 RETURNING key::text, fingerprint, result_id";
     let keys: Vec<(String, i64, i64)> =
         sqlx::query_as(keys).bind(orders).fetch_all(&mut *connection).await?;
-    // With an id of its own, so that it counts as a transaction that writes also if it locks nothing.
+    // With a transaction id, so that it counts as a writing transaction even if it locks nothing.
     connection.execute("BEGIN; SELECT pg_current_xact_id()").await?;
     for (key, fingerprint, order_id) in keys {
         let written = sqlx::query(

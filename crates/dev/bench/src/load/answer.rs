@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// More headers than any of our servers sends.
+/// The most headers of an answer.
 const HEADERS_MAX: usize = 32;
 
 /// An answer with this status has neither a body nor a length.
@@ -17,18 +17,18 @@ pub struct BufferedAnswer {
     pub body: Range<usize>,
     /// The server closes the connection after it.
     pub close: bool,
-    /// It says when to come again.
+    /// Whether it has `Retry-After`.
     pub retry_after: bool,
 }
 
-/// Something that is no answer we understand.
+/// The bytes are not a valid answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Garbled;
 
 /// Looks for a whole answer at the start of `bytes`; `None` while there is more to come.
 ///
 /// # Errors
-/// When it is no answer of one of our servers.
+/// The bytes are not an answer of one of our servers.
 pub fn parse(bytes: &[u8]) -> Result<Option<BufferedAnswer>, Garbled> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);

@@ -1,4 +1,4 @@
-//! One connection and what is in flight on it.
+//! One connection and its request in flight.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use super::answer;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// An answer longer than this is none of ours.
+/// The size limit of an answer.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -20,11 +20,11 @@ pub(super) struct LoadConnection {
     pub in_flight: Option<SentRequest>,
     target: SocketAddr,
     token: Token,
-    /// `None` after it was lost.
+    /// The socket; `None` after the connection was lost.
     stream: Option<TcpStream>,
-    /// How much of the request in flight is sent.
+    /// The number of sent bytes of the request in flight.
     written: usize,
-    /// The beginning of an answer that came in pieces.
+    /// The beginning of an answer that arrived in pieces.
     partial: Vec<u8>,
     /// The request in flight, if it is not the same as any other.
     pub own_request: Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) struct SentRequest {
     pub sent_ns: u64,
 }
 
-/// What came.
+/// The result of a read.
 pub(super) enum Received {
     /// Not a whole answer yet.
     Nothing,
@@ -83,7 +83,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Gives the connection up; returns what was in flight on it.
+    /// Closes the connection; returns the request in flight.
     pub fn close(&mut self) -> Option<SentRequest> {
         self.stream = None;
         self.in_flight.take()
@@ -96,7 +96,7 @@ impl LoadConnection {
         self.continue_sending(bytes)
     }
 
-    /// Sends what is left of the request in flight.
+    /// Sends the rest of the request in flight.
     pub fn continue_sending(&mut self, bytes: Option<&[u8]>) -> io::Result<()> {
         let bytes = bytes.unwrap_or(&self.own_request);
         let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };

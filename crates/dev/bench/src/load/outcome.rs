@@ -1,4 +1,4 @@
-//! What became of the requests.
+//! The results of the requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// The most that a histogram holds; longer ones count as this.
 const LATENCY_MAX: Duration = Duration::from_mins(1);
 
-/// What became of a plan.
+/// The results of a plan.
 #[derive(Clone, Debug)]
 pub struct LoadReport {
     /// In the order of the plan.
@@ -22,7 +22,7 @@ pub struct LoadReport {
     pub drain: Duration,
 }
 
-/// What became of a group's requests. Counts are of the measured time unless it says otherwise.
+/// The results of a group's requests. Counts are for the measured time unless stated otherwise.
 #[derive(Clone, Debug)]
 pub struct GroupReport {
     /// As in the plan.
@@ -37,24 +37,23 @@ pub struct GroupReport {
     pub orders: Latencies,
     /// Answered reads (200).
     pub reads: Latencies,
-    /// Refusals for want of stock, or by a sale (409).
+    /// Refusals because of stock or a sale (409).
     pub sold_out: Latencies,
-    /// Refusals for want of room (503, 429).
+    /// Refusals because of overload (503, 429).
     pub refused: Latencies,
-    /// The same, counted from sending also in an open loop: what the server is to answer for when
-    /// the generator cannot keep up.
+    /// The same, measured from sending even in an open loop: the part of the server if the generator cannot keep up.
     pub refused_from_sending: Latencies,
-    /// How late requests were sent: the generator's own delay, and the wait for a free connection.
+    /// The delay of sending: the generator's own delay and the wait for a free connection.
     pub sent_late: Latencies,
-    /// Refusals for want of room that do not say when to come again.
+    /// Refusals because of overload without `Retry-After`.
     pub refused_without_retry_after: u64,
-    /// Given up before they were sent, because no connection was free.
+    /// Requests that were dropped because no connection was free.
     pub unsent: u64,
     /// Requests without an answer in the plan's limit, in the whole run.
     pub timed_out: u64,
     /// Connections that the server closed or answered garbage on, in the whole run.
     pub connections_lost: u64,
-    /// Orders that were sent and not answered, in the whole run: they may be there or not.
+    /// Orders that were sent and not answered, in the whole run. They may or may not exist.
     pub cut_off: u64,
     /// Every accepted order of the whole run.
     pub accepted: Vec<Accepted>,
@@ -62,14 +61,14 @@ pub struct GroupReport {
     pub timeline: Vec<Tick>,
 }
 
-/// An order that was answered with 201, as the client knows it.
+/// An order that was answered with 201.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Accepted {
-    /// What the server calls it.
+    /// The id in the answer.
     pub id: i64,
-    /// What was asked for.
+    /// The id of the product.
     pub product_id: i64,
-    /// How many.
+    /// The number of units.
     pub quantity: i32,
 }
 
@@ -80,7 +79,7 @@ pub struct Tick {
     pub orders: u32,
     /// Answered reads.
     pub reads: u32,
-    /// Refusals for want of room.
+    /// Refusals because of overload.
     pub refused: u32,
 }
 
@@ -126,18 +125,17 @@ impl GroupReport {
         self.reads.count() as f64 / self.seconds
     }
 
-    /// Refusals for want of stock (409) per second.
+    /// Refusals because of stock (409) per second.
     pub fn sold_out_per_s(&self) -> f64 {
         self.statuses.get(&409).copied().unwrap_or(0) as f64 / self.seconds
     }
 
-    /// Refusals for want of room per second.
+    /// Refusals because of overload per second.
     pub fn refused_per_s(&self) -> f64 {
         self.refused.count() as f64 / self.seconds
     }
 
-    /// Requests in the measured time that were answered with neither what was asked for nor a
-    /// refusal for want of room or of stock.
+    /// Requests in the measured time with any other answer.
     pub fn unexpected(&self) -> u64 {
         let expected = [200, 201, 409, 429, 503];
         self.statuses
@@ -166,7 +164,7 @@ impl GroupReport {
                 if measured {
                     self.orders.record_ns(latency);
                 }
-                // One without an id cannot be looked for; the audit then counts an order too many.
+                // An order without an id cannot be found, so the audit counts an additional order.
                 if let Some(id) = answered.id {
                     self.accepted.push(Accepted {
                         id,
@@ -223,7 +221,7 @@ impl GroupReport {
     }
 }
 
-/// One answer, as the event loop saw it.
+/// An answer in the event loop.
 pub(super) struct Answered {
     pub status: u16,
     pub id: Option<i64>,
@@ -246,7 +244,7 @@ impl Tick {
 /// Latencies, to three digits.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    /// In microseconds. `None` only if the bounds above were out of order.
+    /// In microseconds. `None` only if the bounds above are invalid.
     histogram: Option<Histogram<u64>>,
 }
 
@@ -264,7 +262,7 @@ impl Latencies {
         }
     }
 
-    /// How many there are.
+    /// The number of latencies.
     pub fn count(&self) -> u64 {
         self.histogram.as_ref().map_or(0, Histogram::len)
     }

@@ -1,4 +1,4 @@
-//! What is sent, rendered beforehand, and in which mix.
+//! The requests, rendered in advance, and their mix.
 
 use std::ops::Range;
 
@@ -6,20 +6,20 @@ use rand::distr::weighted::WeightedIndex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _, distr::Distribution as _};
 
-/// Picks are drawn beforehand and used in a circle; a power of two, so that the circle is a mask.
+/// Picks are drawn in advance and reused cyclically; a power of two, so that the index is a mask.
 /// Long enough that the rarest of 1,000 products under Zipf 1.1 has its share.
 const PICKS: usize = 1 << 18;
 
 /// The same choices in every run.
 const SEED: u64 = 0x0068_6f6c_6466_6173;
 
-/// Whom requests are for.
+/// The ids of products.
 const HOST: &str = "localhost";
 
-/// Which product is chosen.
+/// The choice of products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Choice {
-    /// All alike.
+    /// All products with the same probability.
     Uniform,
     /// The product of rank `r` with a weight of `1 / r^exponent`: a few sell much.
     Zipf {
@@ -28,7 +28,7 @@ pub enum Choice {
     },
 }
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Order,
@@ -41,7 +41,7 @@ pub(super) enum RequestKind {
 #[derive(Debug)]
 pub(super) struct PreparedRequest {
     pub bytes: Box<[u8]>,
-    /// Where the digits of its `Idempotency-Key` stand, if it bears one.
+    /// The position of the digits of its `Idempotency-Key`, if it has one.
     pub key: Option<Range<usize>>,
     pub kind: RequestKind,
     pub product_id: i64,
@@ -93,7 +93,7 @@ impl Requests {
         Self { picks: (0..PICKS).map(|number| (number % size) as u32).collect(), table }
     }
 
-    /// The same orders, each with an `Idempotency-Key` of its own.
+    /// The same orders, each with its own `Idempotency-Key`.
     pub fn with_keys(mut self) -> Self {
         for request in self.table.iter_mut().filter(|request| request.kind == RequestKind::Order) {
             *request = keyed(request.product_id, request.quantity);
@@ -152,7 +152,7 @@ impl Requests {
         Self { table, picks }
     }
 
-    /// The request of that number, in a circle.
+    /// The request with this number, cyclically.
     pub(super) fn pick(&self, number: usize) -> u32 {
         self.picks.get(number % PICKS).copied().unwrap_or(0)
     }
@@ -161,7 +161,7 @@ impl Requests {
         self.table.get(index as usize)
     }
 
-    /// Where a thread of the generator begins, so that no two send the same at the same time.
+    /// The first request of a thread, so that no two threads send the same at the same time.
     pub(super) fn offset(thread: usize, threads: usize) -> usize {
         PICKS / threads.max(1) * thread
     }
@@ -246,7 +246,7 @@ mod tests {
         let ids: Vec<i64> = (1..=1000).collect();
         let uniform = shares(&Requests::orders(&ids, Choice::Uniform), 2000);
         assert!(uniform[..1000].iter().all(|share| (0.0005..0.0015).contains(share)));
-        assert!(uniform[1000..].iter().all(|share| *share == 0.0), "no reads were asked for");
+        assert!(uniform[1000..].iter().all(|share| *share == 0.0), "no reads were requested");
 
         let zipf = shares(&Requests::mix(&ids, Choice::Zipf { exponent: 1.1 }, 0.95), 2000);
         let reads: f64 = zipf[1000..].iter().sum();

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-/// Evenly spaced moments, in nanoseconds since the start. A request keeps its moment however late
-/// it is sent.
+/// Evenly spaced times, in nanoseconds since the start. A request keeps its time even if it is sent late.
 #[derive(Debug)]
 pub(super) struct Schedule {
     interval_ns: f64,
     patience_ns: u64,
-    /// How many have been sent or given up.
+    /// The number of requests that were sent or dropped.
     taken: u64,
     end_ns: u64,
 }
@@ -27,19 +26,18 @@ impl Schedule {
         (number as f64 * self.interval_ns) as u64
     }
 
-    /// When the next one is or was due, if that is not later than `now_ns`.
+    /// The time of the next request, if it is not later than `now_ns`.
     pub fn next_due(&self, now_ns: u64) -> Option<u64> {
         let due = self.due_ns(self.taken);
         (due <= now_ns && due < self.end_ns).then_some(due)
     }
 
-    /// The next one is sent.
+    /// Marks the next request as sent.
     pub fn take(&mut self) {
         self.taken += 1;
     }
 
-    /// Gives up the next one if it has waited for longer than the patience; returns when it was
-    /// due.
+    /// Drops the next request if it has waited for too long; returns the time at which it was due.
     pub fn give_up(&mut self, now_ns: u64) -> Option<u64> {
         let due = self.next_due(now_ns)?;
         (now_ns.saturating_sub(due) > self.patience_ns).then(|| {

@@ -162,7 +162,7 @@ impl<'a> LoadThread<'a> {
             for event in &events {
                 if event.token() == TIMER {
                     if let Some(timer) = &self.timer {
-                        // Rearms it. It never blocks; that it was early is no harm.
+                        // Rearms the timer. This never blocks, and an early wake-up does no harm.
                         let _ = timer.wait();
                     }
                     self.send_what_is_due();
@@ -205,7 +205,7 @@ impl<'a> LoadThread<'a> {
         (self.plan.warm_up.as_nanos() as u64..self.end_ns()).contains(&at_ns)
     }
 
-    /// Open loop: sends on free connections what is due, and gives up what waited for too long.
+    /// Open loop: sends due requests on free connections, and drops those that have waited for too long.
     fn send_what_is_due(&mut self) {
         for number in 0..self.groups.len() {
             let now_ns = self.now_ns();
@@ -239,7 +239,7 @@ impl<'a> LoadThread<'a> {
         }
     }
 
-    /// Sends the group's next request; without a moment at which it was due, it is due now.
+    /// Sends the group's next request, which is due now if no time is given.
     fn send(&mut self, index: usize, due_ns: Option<u64>) {
         let sent_ns = self.now_ns();
         let measured = self.is_measured(due_ns.unwrap_or(sent_ns));
@@ -319,7 +319,7 @@ impl<'a> LoadThread<'a> {
         }
     }
 
-    /// The connection has nothing in flight any more: on to its next request, if it is open.
+    /// Continues with the next request of a connection that has nothing in flight.
     fn next(&mut self, index: usize) {
         let Some(connection) = self.connections.get(index) else { return };
         if !connection.is_open() {
@@ -331,19 +331,19 @@ impl<'a> LoadThread<'a> {
         }
     }
 
-    /// A connection is broken.
+    /// Handles a broken connection.
     fn lose(&mut self, index: usize) {
         if let Some(connection) = self.connections.get(index)
             && let Some(group) = self.groups.get_mut(connection.group)
         {
             group.report.connections_lost += 1;
-            // A free one must not be chosen while it is closed.
+            // A closed connection must not be chosen.
             group.free.retain(|free| *free != index);
         }
         self.abandon(index);
     }
 
-    /// Closes a connection. What was in flight on it will never be answered.
+    /// Closes a connection. Its request in flight is never answered.
     fn abandon(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let Some(in_flight) = connection.close() else { return };

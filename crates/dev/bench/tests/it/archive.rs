@@ -75,7 +75,10 @@ async fn an_order_in_the_tables_and_in_a_file_is_found() {
         OVERRIDING SYSTEM VALUE VALUES (1, 2, 2, 100, 'cancelled', now())";
     fixture.connection.execute(again).await.unwrap();
     let violations = findings(&fixture, Some(folder.path())).await.violations;
-    assert!(violations[0].contains("1 archived orders are in the tables too: 1"), "{violations:?}");
+    assert!(
+        violations[0].contains("1 archived orders are also in the tables: 1"),
+        "{violations:?}"
+    );
 }
 
 #[tokio::test]
@@ -86,9 +89,9 @@ async fn a_missing_or_changed_file_is_found() {
     let first = text.lines().next().unwrap();
     for (wrong, expected) in [
         (first.to_owned(), "has 1 orders, 1 completed, and not 3 and 3"),
-        (format!("{text}{first}\n"), "order 3 is there twice"),
+        (format!("{text}{first}\n"), "order 3 exists twice"),
         (text[..text.len() - 4].to_owned(), "orders-3-5.jsonl"),
-        (text.replace("\"id\":4", "\"id\":400"), "1 accepted orders are lost"),
+        (text.replace("\"id\":4", "\"id\":400"), "1 accepted orders are missing"),
     ] {
         fs::write(&file, wrong).unwrap();
         let violations = findings(&fixture, Some(folder.path())).await.violations;
@@ -105,7 +108,7 @@ async fn more_missing_orders_than_archived_ones_count_as_lost() {
     fixture.connection.execute("DELETE FROM orders WHERE id = 20").await.unwrap();
     let violations = findings(&fixture, None).await.violations;
     assert!(
-        violations.iter().any(|it| it.contains("6 accepted orders are lost")),
+        violations.iter().any(|it| it.contains("6 accepted orders are missing")),
         "{violations:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! A client that orders without a pause, and does not hang up.
+//! A client that orders continuously and does not hang up.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::exchange::{KeptConnection, Told};
 use super::{ClientEvent, ClientsRecord, PAUSE, RequestOutcome};
 
-/// Orders these products in turn, one unit each, until it is to stop.
+/// Orders these products in turn, one unit each, until it is stopped.
 pub(super) async fn run(
     target: SocketAddr,
     products: Vec<i64>,

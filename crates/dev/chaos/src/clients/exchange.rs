@@ -11,28 +11,28 @@ use tokio::net::TcpStream;
 
 use super::RequestOutcome;
 
-/// Longer than the API lets an answer take.
+/// Longer than the time limit of the API.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// An answer longer than this is none of ours.
+/// The size limit of an answer.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// When a client hangs up.
+/// The moment of a hang-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
-    /// It has sent a part of its request.
+    /// After a part of the request was sent.
     InRequest,
-    /// It has sent the whole of it, and had no answer.
+    /// After the whole request was sent, and before the answer.
     AfterRequest,
-    /// It has read the beginning of the answer.
+    /// After the beginning of the answer was read.
     InAnswer,
 }
 
 impl Moment {
-    /// Each of them.
+    /// All moments.
     pub const ALL: [Self; 3] = [Self::InRequest, Self::AfterRequest, Self::InAnswer];
 
-    /// For people.
+    /// A description.
     pub fn words(self) -> &'static str {
         match self {
             Self::InRequest => "in the request",
@@ -42,37 +42,37 @@ impl Moment {
     }
 }
 
-/// A hang-up to come.
+/// A planned hang-up.
 #[derive(Clone, Copy, Debug)]
 pub struct HangUp {
-    /// When.
+    /// The moment.
     pub moment: Moment,
-    /// How much of the request goes out, 0 to 1, if it is in the request.
+    /// The part of the request that is sent (0 to 1), for a hang-up within the request.
     pub part: f64,
-    /// How long it waits then, if it is not in the answer.
+    /// The time to wait before it, unless it is within the answer.
     pub wait: Duration,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Told {
     /// A whole answer.
     Answer {
         /// Its status.
         status: u16,
-        /// It says when to come again.
+        /// Whether it has `Retry-After`.
         retry_after: bool,
-        /// Its body; null without one.
+        /// Its body; null if there is none.
         body: Value,
     },
     /// There was no connection: nothing was sent.
     NotConnected,
-    /// It was sent, wholly or in part, and the answer did not come.
+    /// The request was sent, completely or in part, and there was no answer.
     Nothing,
 }
 
 impl Told {
-    /// The status and the kind of problem, for people.
+    /// The status and the kind of problem, as text.
     pub fn words(&self) -> String {
         match self {
             Self::NotConnected => "none".to_owned(),
@@ -86,7 +86,7 @@ impl Told {
         body["type"].as_str().unwrap_or_default().trim_start_matches("/problems/")
     }
 
-    /// How it ended. `declined` are the statuses with which the API may say no to it in particular.
+    /// The outcome. `declined` are the statuses with which the API may refuse this request.
     pub fn outcome(&self, declined: &[u16]) -> RequestOutcome {
         match self {
             Self::NotConnected => RequestOutcome::Refused,
@@ -113,7 +113,7 @@ pub struct KeptConnection {
 }
 
 impl KeptConnection {
-    /// One to be made when it is needed.
+    /// A connection that is opened when it is needed.
     pub fn new(target: SocketAddr) -> Self {
         Self { target, stream: None }
     }
@@ -129,7 +129,7 @@ impl KeptConnection {
             },
         };
         let exchange = exchange(&mut stream, request, hang_up);
-        // What has ended otherwise than well is not used again.
+        // A connection is reused only after a complete answer.
         let Ok(Ok(Some((told, goes_on)))) = tokio::time::timeout(LIMIT, exchange).await else {
             return Told::Nothing;
         };
@@ -138,7 +138,7 @@ impl KeptConnection {
     }
 }
 
-/// `None` after a hang-up. With an answer comes whether the connection can be used again.
+/// `None` after a hang-up. Otherwise the answer, and whether the connection can be reused.
 async fn exchange(
     stream: &mut TcpStream,
     request: &[u8],

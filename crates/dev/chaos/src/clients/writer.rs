@@ -1,4 +1,4 @@
-//! A client that writes on every route, to products of the shop and to things of its own.
+//! A client that writes on every route, to products of the shop and to its own objects.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,39 +15,39 @@ use super::exchange::{HangUp, KeptConnection, Moment, Told};
 use super::{ClientsRecord, PAUSE, ReplicaAddress, RequestOutcome};
 use crate::downstream::REFUSED_AT_FIRST;
 
-/// What the API may say no with: things stand otherwise, and that nobody knows in time. What was answered is never
-/// unknown to it, so 404 is wrong.
+/// The statuses with which the API may refuse a request: a conflict, or an unavailable server. Answered objects exist, so
+/// 404 is wrong.
 const DECLINED: [u16; 2] = [409, 504];
 
-/// How long a client waits at most before it hangs up: about as long as an answer takes.
+/// The longest wait before a hang-up: about the time of an answer.
 const WAIT_US: u64 = 4_000;
 
-/// How often it sends a request with a key again that had no answer.
+/// The number of repetitions of a request with a key that had no answer.
 const TRIES: u32 = 4;
 
-/// The most of each that it remembers.
+/// The most objects of each kind that are remembered.
 const OWN_MAX: usize = 20;
 
-/// How often each route is drawn, in the order of [`Write::ROUTES`].
+/// The weight of each route, in the order of [`Write::ROUTES`].
 const WEIGHTS: [u32; 15] = [6, 8, 3, 10, 30, 6, 10, 5, 4, 3, 4, 3, 4, 3, 2];
 
 pub(super) struct Writer {
-    /// Begins each name that it makes up.
+    /// The prefix of its names.
     name: String,
     made_up: u64,
     public: KeptConnection,
     admin: KeptConnection,
     hang_ups: f64,
     random: StdRng,
-    /// Of the shop.
+    /// The products of the shop.
     products: Vec<i64>,
     own: Own,
-    /// What it does next, if that is not drawn.
+    /// The next request, if it is not random.
     next: Option<Next>,
 }
 
-/// What it has made, and may still write to. Whatever it writes to is taken out, and put back when it
-/// is told the outcome.
+/// The objects that it has created and can still write to. An object is removed before a write, and added again when the
+/// outcome is known.
 #[derive(Default)]
 struct Own {
     products: VecDeque<i64>,
@@ -60,12 +60,12 @@ struct Own {
     sales: VecDeque<(String, LoggedSale)>,
 }
 
-/// A request that is sent again, or one that follows from the last.
+/// A repeated request, or one that follows from the previous one.
 struct Next {
     write: Write,
-    /// How often it was sent without an answer.
+    /// The number of times it was sent without an answer.
     tries: u32,
-    /// It was answered before: so nothing comes of it.
+    /// It was answered before, so it has no further effect.
     repeat: bool,
 }
 
@@ -89,7 +89,7 @@ impl Writer {
         Self { name, made_up: 0, public, admin, hang_ups, random, products, own, next: None }
     }
 
-    /// Writes until it is to stop.
+    /// Writes until it is stopped.
     pub(super) async fn run(mut self, seen: &Mutex<ClientsRecord>, stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             let next = match self.next.take() {
@@ -114,7 +114,7 @@ impl Writer {
         })
     }
 
-    /// A name that was never used.
+    /// A new name.
     fn name(&mut self) -> String {
         self.made_up += 1;
         format!("{}-{}", self.name, self.made_up)
@@ -181,7 +181,7 @@ impl Writer {
         Write::UpdateProduct { id, name, price_minor, stock_change, version: None }
     }
 
-    /// One of its own, or of the shop: those are everybody's.
+    /// One of its own products, or one of the shop, which all clients share.
     fn any_product(&mut self) -> i64 {
         let of = if self.random.random() { self.own.products.make_contiguous() } else { &mut [] };
         of.choose(&mut self.random).or(self.products.choose(&mut self.random)).copied().unwrap_or(1)
@@ -196,7 +196,7 @@ impl Writer {
     fn order(&mut self) -> Write {
         let hold = if self.random.random_bool(0.3) { self.own.holds.pop_front() } else { None };
         let mut lines = Vec::new();
-        // A hold is used by its own customer, who has no other order.
+        // A hold is used by its own customer, which has no other order.
         let customer = match hold {
             Some((id, product_id, quantity, customer)) => {
                 lines.push(LoggedLine { product_id, quantity, hold_id: Some(id) });
@@ -227,7 +227,7 @@ impl Writer {
             customer: self.customer(),
             product_id: self.any_product(),
             quantity: self.random.random_range(1..=3),
-            // Some are over before anything is done with them.
+            // Some expire before they are used.
             seconds: if self.random.random_bool(0.2) { 1 } else { 600 },
             key: self.key(),
             id: None,
@@ -239,7 +239,7 @@ impl Writer {
         Write::CreateApiKey { name: self.name(), scopes, id: None }
     }
 
-    /// A new one, or a change of one that is there; `None` without a product of its own.
+    /// A new sale, or a change of an existing one; `None` if it has no product.
     fn sale(&mut self) -> Option<Write> {
         let per_customer = Some(self.random.random_range(1_000..1_000_000));
         if self.random.random()
@@ -257,7 +257,7 @@ impl Writer {
         Some(Write::PutSale { name: self.name(), sale })
     }
 
-    /// Something done to orders that the receiver has refused, or such an order.
+    /// A replay or discard of orders that the receiver has refused, or such an order.
     fn dead_letter(&mut self, route: &str) -> Write {
         let by = self.name();
         let Some(id) = self.own.refused.pop_front() else { return self.order() };
@@ -272,7 +272,7 @@ impl Writer {
         }
     }
 
-    /// Keeps in mind what has become of it; returns it for the log, as it was answered.
+    /// Remembers the outcome; returns the write with the data of its answer for the log.
     fn remember(&mut self, next: Next, told: &Told) -> (Write, RequestOutcome) {
         let Next { write, tries, repeat } = next;
         match (told, told.outcome(&DECLINED)) {
@@ -310,7 +310,7 @@ impl Writer {
                 if customer.starts_with(REFUSED_AT_FIRST) {
                     keep(&mut self.own.refused, *id);
                 } else if self.random.random_bool(0.5) {
-                    // Before anybody works on it.
+                    // Before a worker starts it.
                     self.next = Some(Next::first(Write::CancelOrder { id: *id }));
                 } else {
                     keep(&mut self.own.orders, *id);
@@ -336,7 +336,7 @@ impl Writer {
         }
     }
 
-    /// What nothing was done to can be written to again.
+    /// Adds an object again that was not changed.
     fn declined(&mut self, write: &Write, problem: &Value) {
         let ended = ["completed", "cancelled"].iter().any(|state| problem["state"] == *state);
         match write {
@@ -358,7 +358,7 @@ fn keep<T>(own: &mut VecDeque<T>, one: T) {
     own.push_back(one);
 }
 
-/// Puts it into the log.
+/// Adds the write to the log.
 fn note(
     (write, outcome): (Write, RequestOutcome),
     hang_up: Option<HangUp>,
@@ -377,7 +377,7 @@ fn note(
         RequestOutcome::Accepted => seen.log.answered.push(write),
         RequestOutcome::CutOff => seen.log.unanswered.push(write),
         RequestOutcome::Wrong => seen.wrong(format!("{route}: {}", told.words())),
-        // What was not sent need not be looked for.
+        // A request that was not sent has no effect.
         RequestOutcome::Refused if matches!(told, Told::NotConnected) => {}
         RequestOutcome::Refused => seen.log.refused.push(write),
     }

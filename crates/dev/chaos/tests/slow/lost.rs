@@ -52,7 +52,7 @@ fn products(log: &Log, lose: Lose) {
         format!(
             "SET session_replication_role = replica; DELETE FROM products WHERE id = {created}"
         ),
-        format!("product {created} is not there"),
+        format!("product {created} does not exist"),
     );
     lose(
         "a product that nobody deleted",
@@ -66,7 +66,7 @@ fn products(log: &Log, lose: Lose) {
                 })
                 .unwrap()
         ),
-        "products are retired and nobody wanted it".to_owned(),
+        "products are deleted without a request".to_owned(),
     );
     let (updated, version) = last(log, |it| match it {
         Write::UpdateProduct { id, version: Some(version), .. } => Some((*id, *version)),
@@ -136,7 +136,7 @@ fn orders(log: &Log, lose: Lose) {
     lose(
         "an order",
         format!("UPDATE orders SET customer_ref = NULL WHERE id = {order}"),
-        format!("order {order} of `{customer}` is not there"),
+        format!("order {order} of `{customer}` does not exist"),
     );
     lose(
         "a line of an order",
@@ -149,7 +149,7 @@ fn orders(log: &Log, lose: Lose) {
             "UPDATE orders SET customer_ref = '{customer}' \
              WHERE id = (SELECT min(id) FROM orders WHERE customer_ref IS NOT NULL)"
         ),
-        format!("asked for once and are there twice: `{customer}`"),
+        format!("requested once and exist twice: `{customer}`"),
     );
     let (hold, order) = last(log, |it| match it {
         Write::PlaceOrder { id: Some(id), lines, .. } => {
@@ -177,7 +177,7 @@ fn orders(log: &Log, lose: Lose) {
             "UPDATE stock_ledger SET returned = 0 WHERE returned > 0 \
              AND created_at = (SELECT finished_at FROM orders WHERE id = {cancelled})"
         ),
-        "cancelled orders' units did not come back to the stock: order ".to_owned(),
+        "units of cancelled orders were not returned to stock: order ".to_owned(),
     );
 }
 
@@ -199,18 +199,18 @@ fn holds(log: &Log, lose: Lose) {
     lose(
         "a hold",
         format!("DELETE FROM holds WHERE id = {hold}"),
-        format!("hold {hold} of `{customer}` is not there"),
+        format!("hold {hold} of `{customer}` does not exist"),
     );
     lose(
         "the units of a hold",
         format!("UPDATE holds SET quantity = quantity + 1 WHERE id = {hold}"),
-        format!("hold {hold} of `{customer}` is not what was asked for"),
+        format!("hold {hold} of `{customer}` differs from the request"),
     );
     for status in ["released", "used"] {
         lose(
             "a hold that nobody ended",
             format!("UPDATE holds SET status = '{status}' WHERE id = {hold}"),
-            format!("holds ended and nobody wanted it: hold {hold} is {status}"),
+            format!("holds ended without a request: hold {hold} is {status}"),
         );
     }
     let released = last(log, |it| match it {
@@ -245,7 +245,7 @@ fn api_keys(log: &Log, lose: Lose) {
     lose(
         "a key that nobody revoked",
         format!("UPDATE api_keys SET revoked_at = now() WHERE id = '{key}'"),
-        format!("keys are revoked and nobody wanted it: key {key}"),
+        format!("keys are revoked without a request: key {key}"),
     );
     let revoked = last(log, |it| match it {
         Write::RevokeApiKey { id } => Some(id.clone()),
@@ -254,7 +254,7 @@ fn api_keys(log: &Log, lose: Lose) {
     lose(
         "a revocation",
         format!("UPDATE api_keys SET revoked_at = NULL WHERE id = '{revoked}'"),
-        format!("revoked keys are good: key {revoked}"),
+        format!("revoked keys are valid: key {revoked}"),
     );
 }
 
@@ -300,7 +300,7 @@ fn half_written(log: &Log) -> Lost {
     Lost {
         what: "a part of an unanswered order",
         sql: format!("DELETE FROM order_lines WHERE order_id = {order} AND line = 2"),
-        expected: format!("unanswered orders are there in part: order {order} of `{customer}`"),
+        expected: format!("unanswered orders exist in part: order {order} of `{customer}`"),
         log,
     }
 }

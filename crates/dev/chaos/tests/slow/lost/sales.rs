@@ -43,7 +43,7 @@ pub fn sales(log: &Log, lose: Lose) {
     lose(
         "a sale on its product",
         format!("UPDATE products SET sales = NULL WHERE id = {product}"),
-        format!("products do not know the sales that they are in: product {product}"),
+        format!("products have a wrong number of sales: product {product}"),
     );
     let deleted = last(log, |it| match it {
         Write::DeleteSale { name } => Some(name.clone()),
