@@ -182,7 +182,7 @@ async fn an_impossible_run_is_reported_and_changes_nothing() {
         refused(&shop.archive(&wrong), range);
     }
     let other = shop.store.archive().await.unwrap().unwrap();
-    refused(&shop.archive(&[]), "is being archived already");
+    refused(&shop.archive(&[]), "is archiving this database");
     other.close().await.unwrap();
     // As after a backup's restore: the name is taken.
     fs::write(folder.join("orders-1-30.jsonl"), "precious").unwrap();
@@ -226,7 +226,7 @@ async fn a_run_killed_before_the_deletion_starts_again() {
     fs::write(folder.join(other), "precious").unwrap();
 
     // Its session does not end before its transaction, which waits still.
-    refused(&shop.archive(&[]), "is being archived already");
+    refused(&shop.archive(&[]), "is archiving this database");
     blocker.rollback().await.unwrap();
     // In steps of another size: what was begun is no part of the archive.
     until("the lock is free", async || shop.archive(&["--batch", "100"]).status.success()).await;

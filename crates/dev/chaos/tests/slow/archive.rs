@@ -55,7 +55,7 @@ async fn an_archive_run_killed_at_any_moment_neither_loses_nor_duplicates_orders
                 break;
             }
             // The session of the one before ends a moment after its process.
-            assert!(log.contains("is being archived already"), "{log}");
+            assert!(log.contains("is archiving this database"), "{log}");
         } else {
             process.kill9().await.unwrap();
             killed += 1;
