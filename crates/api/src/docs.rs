@@ -24,8 +24,9 @@ use crate::{
 /// The server address in the document if the public URL is unknown: the folder of the document.
 const RELATIVE: &str = ".";
 
-static PUBLIC: LazyLock<Rendered> = LazyLock::new(|| Rendered::new(Surface::Public));
-static ADMIN: LazyLock<Rendered> = LazyLock::new(|| Rendered::new(Surface::Admin));
+static PUBLIC: LazyLock<RenderedDocument> =
+    LazyLock::new(|| RenderedDocument::new(Surface::Public));
+static ADMIN: LazyLock<RenderedDocument> = LazyLock::new(|| RenderedDocument::new(Surface::Admin));
 static SWAGGER: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     let config = Config::from("../openapi.json");
     Arc::new(config.try_it_out_enabled(true).display_request_duration(true))
@@ -51,12 +52,12 @@ pub fn openapi(surface: Surface, base: Option<Extension<PublicBase>>) -> impl In
 }
 
 /// A document that is rendered once, for any server address.
-struct Rendered {
+struct RenderedDocument {
     before: String,
     after: String,
 }
 
-impl Rendered {
+impl RenderedDocument {
     /// The placeholder of the server address, which a document contains once.
     const SERVER: &str = "holdfast:server";
 
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_document_names_the_server_and_is_otherwise_the_same() {
         for surface in [Surface::Public, Surface::Admin] {
-            let rendered = Rendered::new(surface);
+            let rendered = RenderedDocument::new(surface);
             for server in [RELATIVE, "https://shop.example/api", "/a\"b"] {
                 assert!(rendered.with_server(server) == encode(&document(surface, server)));
             }

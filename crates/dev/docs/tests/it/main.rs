@@ -1,4 +1,5 @@
-//! Names of types are unique, and modules have no cycles. What documents say is there: files, modules, commands, flags, routes, problems, metrics, names; and blocks marked
+//! Names of types are unique, and modules have no cycles. What documents say is there: files, modules, commands, flags,
+//! routes, problems, metrics, names; and blocks marked
 //! as runnable run, and the examples of the OpenAPI documents succeed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
