@@ -8,7 +8,7 @@ use std::{process::Stdio, time::Duration};
 use holdfast_docs::root;
 use tokio::{process::Command, time::timeout};
 
-use crate::{postman::document, stack::Stack};
+use crate::{postman::document, stack::RunningStack};
 
 /// For downloads that are missing, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -24,7 +24,7 @@ async fn run(arguments: &[&str]) {
 
 /// A client of the public document is generated, compiled and used.
 async fn client(language: &str) {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("openapi.json");
     std::fs::write(&file, document(&[])).unwrap();
@@ -68,7 +68,7 @@ async fn java() {
 #[tokio::test]
 #[ignore = "needs newman: make test-clients"]
 async fn postman() {
-    let stack = Stack::start().await;
+    let stack = RunningStack::start().await;
     let [api, admin] = [&stack.api, &stack.admin].map(|address| format!("http://{address}"));
     run(&["postman", &api, &admin]).await;
 }
