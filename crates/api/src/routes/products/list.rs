@@ -25,36 +25,35 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     tag: Tag::Products,
     operation_id: "list_products",
     summary: "List products",
-    description: "By ascending id, or by name if `name` is given. The header `Link` leads to the next page; without it, the \
-                  list is at its end. With `in_stock`, a page may be shorter than `limit`, or empty, and still have a next \
-                  one; so may one of long descriptions, which ends after about 4 MiB. `skip` is for clients that number \
-                  their pages.",
+    description: "By ascending id, or by name if `name` is given. The header `Link` has the next page; the last page has no such \
+                  header. With `in_stock`, a page may be shorter than `limit`, or empty, and still have a next page. The same is \
+                  true of pages of products with long descriptions, which end after about 4 MiB. `skip` is for clients with \
+                  numbered pages.",
     answer: "The products",
     headers: &[],
     problems: &[READS],
 };
 
-/// The most products that can be skipped, since each costs as much as reading it: beyond that,
-/// a cursor leads on.
+/// The most products that can be skipped, because skipping a product costs as much as reading it. Use a cursor instead.
 const SKIP_MAX: i64 = 100_000;
 
-/// Which products a list shows.
+/// The filters of a list of products.
 #[derive(Debug, Request)]
 #[request(check = skip_alone)]
 pub struct ListProducts {
-    /// Leave out that many; 0 if not given. Not together with filters or a cursor
+    /// The number of products to skip; 0 if not given. Not together with filters or a cursor
     #[field(nullable = false)]
     skip: Option<WholeNumber<0, SKIP_MAX>>,
-    /// At most that many; 100 if not given
+    /// The most entries on the page; 100 if not given
     #[field(nullable = false)]
     limit: Option<PageLimit>,
-    /// Where the page begins, as the header Link of the page before has it; only with the same filters
+    /// The start of the page, from the header Link of the previous page; only with the same filters
     #[field(nullable = false)]
     cursor: Option<Cursor>,
-    /// Only products whose name begins like this, without regard to case, in any language
+    /// Only products whose name begins with this text, ignoring case, in any language
     #[field(nullable = false)]
     name: Option<ProductName>,
-    /// Only products that have units left (true), or have none (false)
+    /// Only products that have units left (true) or have none (false)
     #[field(nullable = false)]
     in_stock: Option<bool>,
 }
