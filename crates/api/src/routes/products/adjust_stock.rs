@@ -29,7 +29,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     access: Access::Shop(Scope::ProductsWrite),
     tag: Tag::Products,
     operation_id: "adjust_stock",
-    summary: "StockChangeResult a product's stock by a number of units",
+    summary: "Change a product's stock by a number of units",
     description: "Adds to the current stock while the product is locked, so that no order and no other change is lost. The \
                   answer is the entry in the product's stock ledger.\n\n\
                   A request with an `Idempotency-Key` can be repeated safely: the answer is the same entry, and the units \
