@@ -93,9 +93,9 @@ impl Way {
 }
 
 impl DeadLetterPage {
-    /// The next `limit` failed orders along the index by status.
+    /// The next `limit` failed orders along the index by status. None of them is in the table of unfinished orders.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, way: Way, limit: i64) {
-        query.push("SELECT * FROM orders WHERE status = 'failed'");
+        query.push("SELECT * FROM ONLY orders WHERE status = 'failed'");
         if let Some(place) = self.after {
             query.push(" AND (created_at, id) ").push(way.beyond());
             query.push(" ('epoch'::timestamptz + ").push_bind(place.created_us);
@@ -242,12 +242,12 @@ impl Store {
                     FROM unnest((SELECT $1::bigint[])) AS asked (id)
                     CROSS JOIN LATERAL (
                         SELECT id
-                        FROM orders
+                        FROM ONLY orders
                         WHERE id = asked.id AND CASE status WHEN 'failed' THEN true ELSE false END
                         FOR UPDATE SKIP LOCKED
                     ) AS dead
                 ), written AS (
-                    UPDATE orders SET
+                    UPDATE ONLY orders SET
                         status = 'pending',
                         handed_back = attempt,
                         finished_at = NULL,
@@ -274,7 +274,7 @@ impl Store {
                 FROM missed
                 CROSS JOIN LATERAL (
                     SELECT id
-                    FROM orders
+                    FROM ONLY orders
                     WHERE id = missed.id AND CASE status WHEN 'failed' THEN true ELSE false END
                     OFFSET 0
                 ) AS still"#
@@ -333,7 +333,7 @@ impl Store {
         let dead = sqlx::query_scalar!(
             r#"
             SELECT count(*) AS "dead!"
-            FROM (SELECT 1 FROM orders WHERE status = 'failed' LIMIT $1) AS counted
+            FROM (SELECT 1 FROM ONLY orders WHERE status = 'failed' LIMIT $1) AS counted
             "#,
             i64::from(max),
         )

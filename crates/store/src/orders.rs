@@ -3,6 +3,9 @@
 //! Behind each filter of the list stands an index: by customer, by product (one for first lines, one
 //! for the others), by status. A page is read along one of them, in that order of preference; what
 //! the other filters leave out is passed over, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
+//!
+//! `orders` includes `unfinished_orders` and `completed_orders`, with indexes of their own. `ONLY orders` are those that
+//! have failed or were cancelled, and those that the version before has accepted.
 
 use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
 use sqlx::{Postgres, QueryBuilder};
@@ -127,6 +130,7 @@ impl OrderPage {
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
         filters.into_iter().filter(|given| *given).count() > 1
+            || self.status.is_some_and(is_unfinished)
     }
 
     fn order(&self) -> &'static str {
@@ -176,16 +180,37 @@ impl OrderPage {
             query.push(" ORDER BY line.product_id, line.order_id DESC LIMIT ").push_bind(limit);
             query.push(")) AS either");
         } else if let Some(status) = self.status {
-            query.push("SELECT * FROM orders WHERE status = ").push_bind(status.as_str());
-            if let Some(place) = self.after {
-                query.push(" AND (created_at, id) < ('epoch'::timestamptz + ");
-                query.push_bind(place.created_us).push(" * interval '1 us', ");
-                query.push_bind(place.id.0).push(")");
+            let apart = match status {
+                // Its index by age does not have the status, which each claim changes: see `push_filters`.
+                OrderStatus::Pending | OrderStatus::Processing => Some("unfinished_orders"),
+                OrderStatus::Completed => Some("completed_orders"),
+                OrderStatus::Failed | OrderStatus::Cancelled => None,
+            };
+            if let Some(table) = apart {
+                query.push("SELECT * FROM ((SELECT * FROM ").push(table).push(" WHERE true");
+                self.push_older(query);
+                query.push(self.order()).push(" LIMIT ").push_bind(limit);
+                query.push(") UNION ALL (");
+            }
+            query.push("SELECT * FROM ONLY orders WHERE status = ").push_bind(status.as_str());
+            self.push_older(query);
+            if apart.is_some() {
+                query.push(self.order()).push(" LIMIT ").push_bind(limit);
+                query.push(")) AS either");
             }
         } else {
             query.push("SELECT * FROM orders WHERE id < ").push_bind(before);
         }
         query.push(self.order()).push(" LIMIT ").push_bind(limit);
+    }
+
+    /// Only those behind the page before, in the order of their creation.
+    fn push_older(&self, query: &mut QueryBuilder<Postgres>) {
+        if let Some(place) = self.after {
+            query.push(" AND (created_at, id) < ('epoch'::timestamptz + ");
+            query.push_bind(place.created_us).push(" * interval '1 us', ");
+            query.push_bind(place.id.0).push(")");
+        }
     }
 
     /// All filters again: the one of the index costs nothing then.
@@ -198,6 +223,11 @@ impl OrderPage {
             push_with_product(query, product);
         }
     }
+}
+
+/// Whether orders in this status may be in the table of unfinished orders, which has no index by status.
+fn is_unfinished(status: OrderStatus) -> bool {
+    matches!(status, OrderStatus::Pending | OrderStatus::Processing)
 }
 
 /// Only rows under the name `orders` with a line of this product.

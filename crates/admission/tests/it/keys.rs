@@ -54,7 +54,7 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     sqlx::raw_sql(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$; \
-         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON orders \
+         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON unfinished_orders \
              DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()",
     )
     .execute(here.store.pool())

@@ -155,7 +155,7 @@ async fn an_order_that_the_database_refuses_does_not_affect_other_orders() {
 const SLOW_COMMIT: &str = "\
     CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
         $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$; \
-    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON orders \
+    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON unfinished_orders \
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()";
 
 async fn commits(replica: &Replica) -> Vec<i32> {

@@ -264,9 +264,8 @@ fn common_parts(Common { change, nonce, order }: &Common) -> String {
         ), placed AS MATERIALIZED (
             SELECT nextval('orders_id_seq') AS id, new_order.* FROM {order}
         ), written AS (
-            INSERT INTO orders (id, product_id, quantity, unit_price_minor, line_count,
+            INSERT INTO unfinished_orders (id, product_id, quantity, unit_price_minor, line_count,
                 trace_context, customer_ref, metadata, metadata_text, batch_nonce)
-            OVERRIDING SYSTEM VALUE
             SELECT id, product_id, quantity, unit_price, coalesce(line_count, 1),
                 trace_context, customer_ref, metadata::jsonb, metadata, {nonce}
             FROM placed

@@ -62,12 +62,34 @@ impl From<(OrderId, i32, AttemptResult)> for EndedClaim {
     }
 }
 
+/// The column `not_taken` of `orders` once a claim in `mine` is over.
+macro_rules! not_taken_after {
+    ($($to:tt)+) => { $crate::sql::part!([r"
+        CASE mine.not_taken
+            WHEN 0 THEN orders.not_taken
+            ELSE coalesce(orders.not_taken, 0) + mine.not_taken
+        END
+    "] $($to)+) };
+}
+
+/// The columns of an order that ends: all but those that are NULL then.
+macro_rules! moved_columns {
+    ($($to:tt)+) => { $crate::sql::part!([r"
+        id, product_id, quantity, unit_price_minor, line_count,
+        status, attempt, handed_back, not_taken, failure,
+        trace_context, batch_nonce, customer_ref, metadata, metadata_text,
+        created_at, processing_at, finished_at, earlier
+    "] $($to)+) };
+}
+
 impl Store {
-    /// Writes the results of claims that still hold. Those whose rows are locked are to be written again; those that are
+    /// Writes the results of claims that still hold. An order that ends leaves the table of unfinished orders with the
+    /// same statement. Those whose rows are locked are to be written again; those that are
     /// neither done nor locked were taken over by a later claim, whose result counts.
     ///
     /// # Errors
     /// The database is not available; it may have been written then. Safe to do again.
+    #[allow(clippy::too_many_lines)] // one statement
     pub async fn finish(&self, finished: &[EndedClaim]) -> Result<WrittenClaims, StoreError> {
         let mut finished: Vec<_> = finished.iter().collect();
         finished.sort_unstable_by_key(|ended| (ended.order_id, ended.attempt));
@@ -100,7 +122,8 @@ impl Store {
             WrittenRow,
             [
                 r"WITH mine AS MATERIALIZED (
-                    SELECT held.id, asked.attempt, asked.status, asked.failure, asked.delay,
+                    SELECT held.id, held.apart AND asked.status <> 'pending' AS moves,
+                        asked.attempt, asked.status, asked.failure, asked.delay,
                         asked.uncounted, asked.not_taken
                     FROM unnest(
                         (SELECT $1::bigint[]), (SELECT $2::int[]), (SELECT $3::text[]),
@@ -108,7 +131,26 @@ impl Store {
                         (SELECT $7::int[])
                     ) AS asked (id, attempt, status, failure, delay, uncounted, not_taken)
                     CROSS JOIN LATERAL (" {held_claim} r") AS held
-                ), written AS (
+                ), taken_out AS (
+                    DELETE FROM unfinished_orders AS orders
+                    USING mine
+                    WHERE orders.id = mine.id AND mine.moves
+                    RETURNING orders.id, product_id, quantity, unit_price_minor, line_count,
+                        mine.status, orders.attempt,
+                        handed_back + mine.uncounted AS handed_back," {not_taken_after} r"AS not_taken,
+                        coalesce(mine.failure, orders.failure) AS failure,
+                        trace_context, batch_nonce, customer_ref, metadata, metadata_text,
+                        created_at, processing_at, now() AS finished_at, earlier
+                ), completed AS (
+                    INSERT INTO completed_orders (" {moved_columns} r")
+                    SELECT * FROM taken_out WHERE status = 'completed'
+                    RETURNING id
+                ), failed AS (
+                    INSERT INTO orders (" {moved_columns} r")
+                    OVERRIDING SYSTEM VALUE
+                    SELECT * FROM taken_out WHERE status <> 'completed'
+                    RETURNING id
+                ), updated AS (
                     UPDATE orders SET
                         status = mine.status,
                         lease_until = NULL,
@@ -116,10 +158,7 @@ impl Store {
                         next_attempt_at = CASE WHEN mine.status = 'pending'
                             THEN now() + coalesce(mine.delay, '0') END,
                         handed_back = handed_back + mine.uncounted,
-                        not_taken = CASE mine.not_taken
-                            WHEN 0 THEN orders.not_taken
-                            ELSE coalesce(orders.not_taken, 0) + mine.not_taken
-                        END,
+                        not_taken =" {not_taken_after} r",
                         finished_at = CASE WHEN mine.status <> 'pending' THEN now() END,
                         earlier = CASE mine.status
                             WHEN 'pending' THEN" {history_with} r"
@@ -130,8 +169,14 @@ impl Store {
                             ELSE orders.earlier
                         END
                     FROM mine
-                    WHERE orders.id = mine.id
+                    WHERE orders.id = mine.id AND NOT mine.moves
                     RETURNING orders.id
+                ), written AS (
+                    TABLE completed
+                    UNION ALL
+                    TABLE failed
+                    UNION ALL
+                    TABLE updated
                 ), " {missed_and_written}
             ],
             &ids,

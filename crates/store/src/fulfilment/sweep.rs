@@ -54,6 +54,35 @@ impl SweepRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweptUpTo(i64);
 
+/// Whether a pending order should have been claimed by now.
+macro_rules! pending_too_long {
+    ($($to:tt)+) => { $crate::sql::part!([r"
+        (
+            coalesce(next_attempt_at, created_at)
+                < coalesce($6, now() - ($2::interval + $3::interval))
+            OR next_attempt_at > now() + $5::interval
+        )
+    "] $($to)+) };
+}
+
+/// The same for one whose time of creation is ahead.
+macro_rules! pending_ahead_of_time {
+    ($($to:tt)+) => { $crate::sql::part!([r"
+        (
+            coalesce(next_attempt_at, created_at)
+                < coalesce($6, now() - ($2::interval + $3::interval))
+            OR coalesce(next_attempt_at, created_at) > now() + $5::interval
+        )
+    "] $($to)+) };
+}
+
+/// Whether the claim on an order that is processing is over.
+macro_rules! left_behind {
+    ($($to:tt)+) => { $crate::sql::part!([r"
+        (lease_until < now() OR lease_until > now() + $5::interval)
+    "] $($to)+) };
+}
+
 /// A row of [`Store::sweep`].
 struct SweptRow {
     id: i64,
@@ -73,6 +102,7 @@ impl Store {
     /// # Errors
     /// The database is not available. Orders that were marked are found again when they have been
     /// pending for that long once more.
+    #[allow(clippy::too_many_lines)] // one statement
     pub async fn sweep(
         &self,
         rule: SweepRule,
@@ -80,61 +110,74 @@ impl Store {
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
         // Those whose time of creation is ahead, because the clock was set back, are marked with the present time
         // and found once; they say nothing of where the next step goes on.
-        // Of the index by status only the old end is read, up to the age of the oldest waiting
-        // message: not the whole of a long queue, each time.
+        // Of each index only the old end is read, up to the age of the oldest waiting message: not the whole of a long
+        // queue, each time. Orders of the version before are in `orders` itself, along its index by status.
         let rows = checked!(
             SweptRow,
             [
-                r"WITH late AS MATERIALIZED (
+                r"WITH unfinished AS MATERIALIZED (
                     SELECT id, created_at
-                    FROM orders
+                    FROM unfinished_orders
+                    WHERE created_at <= now() - $2::interval
+                        AND created_at >= $4
+                        AND CASE status WHEN 'pending' THEN" {pending_too_long} r"
+                            ELSE" {left_behind} r"END
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), unfinished_ahead_of_time AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM unfinished_orders
+                    WHERE created_at > now() + $5::interval
+                        AND CASE status WHEN 'pending' THEN" {pending_ahead_of_time} r"
+                            ELSE" {left_behind} r"END
+                    ORDER BY created_at, id
+                    LIMIT $1
+                    FOR UPDATE SKIP LOCKED
+                ), late AS MATERIALIZED (
+                    SELECT id, created_at
+                    FROM ONLY orders
                     WHERE status = 'pending'
                         AND created_at <= now() - $2::interval
                         AND created_at >= $4
-                        AND (
-                            coalesce(next_attempt_at, created_at)
-                                < coalesce($6, now() - ($2::interval + $3::interval))
-                            OR next_attempt_at > now() + $5::interval
-                        )
+                        AND" {pending_too_long} r"
                     ORDER BY created_at, id
                     LIMIT $1
                     FOR UPDATE SKIP LOCKED
                 ), left_behind AS MATERIALIZED (
                     SELECT id, created_at
-                    FROM orders
+                    FROM ONLY orders
                     WHERE status = 'processing'
                         AND created_at <= now() - $2::interval
                         AND created_at >= $4
-                        AND (lease_until < now() OR lease_until > now() + $5::interval)
+                        AND" {left_behind} r"
                     ORDER BY created_at, id
                     LIMIT $1
                     FOR UPDATE SKIP LOCKED
                 ), late_ahead_of_time AS MATERIALIZED (
                     SELECT id, created_at
-                    FROM orders
+                    FROM ONLY orders
                     WHERE status = 'pending'
                         AND created_at > now() + $5::interval
-                        AND (
-                            coalesce(next_attempt_at, created_at)
-                                < coalesce($6, now() - ($2::interval + $3::interval))
-                            OR coalesce(next_attempt_at, created_at) > now() + $5::interval
-                        )
+                        AND" {pending_ahead_of_time} r"
                     ORDER BY created_at, id
                     LIMIT $1
                     FOR UPDATE SKIP LOCKED
                 ), left_ahead_of_time AS MATERIALIZED (
                     SELECT id, created_at
-                    FROM orders
+                    FROM ONLY orders
                     WHERE status = 'processing'
                         AND created_at > now() + $5::interval
-                        AND (lease_until < now() OR lease_until > now() + $5::interval)
+                        AND" {left_behind} r"
                     ORDER BY created_at, id
                     LIMIT $1
                     FOR UPDATE SKIP LOCKED
                 ), lost AS (
                     SELECT id
                     FROM (
-                        TABLE late
+                        TABLE unfinished
+                        UNION ALL TABLE unfinished_ahead_of_time
+                        UNION ALL TABLE late
                         UNION ALL TABLE left_behind
                         UNION ALL TABLE late_ahead_of_time
                         UNION ALL TABLE left_ahead_of_time
@@ -187,13 +230,29 @@ impl Store {
     ) -> Result<Vec<(Swept, Duration)>, StoreError> {
         let rows = sqlx::query!(
             r#"
-            SELECT id, trace_context,
+            SELECT id AS "id!", trace_context,
                 (extract(epoch FROM next_attempt_at - now()) * 1000)::bigint AS "delay_ms!"
-            FROM orders
-            WHERE status = 'pending'
-                AND next_attempt_at > now()
-                AND next_attempt_at <= now() + $2::interval
-                AND id > $3
+            FROM (
+                (
+                    SELECT id, trace_context, next_attempt_at
+                    FROM unfinished_orders
+                    WHERE status = 'pending'
+                        AND next_attempt_at > now()
+                        AND next_attempt_at <= now() + $2::interval
+                        AND id > $3
+                    ORDER BY id
+                    LIMIT $1
+                ) UNION ALL (
+                    SELECT id, trace_context, next_attempt_at
+                    FROM ONLY orders
+                    WHERE status = 'pending'
+                        AND next_attempt_at > now()
+                        AND next_attempt_at <= now() + $2::interval
+                        AND id > $3
+                    ORDER BY id
+                    LIMIT $1
+                )
+            ) AS either
             ORDER BY id
             LIMIT $1
             "#,

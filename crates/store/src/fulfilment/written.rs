@@ -27,10 +27,11 @@ impl From<Vec<WrittenRow>> for WrittenClaims {
     }
 }
 
-/// Locks the order of the claim in a row `asked`, if the claim still holds.
+/// Locks the order of the claim in a row `asked`, if the claim still holds. `apart` says whether it is in the table of
+/// unfinished orders, which it leaves when it ends.
 macro_rules! held_claim {
     ($($to:tt)+) => { $crate::sql::part!([r#"
-        SELECT id
+        SELECT id, tableoid = 'unfinished_orders'::regclass AS apart
         FROM orders
         WHERE id = asked.id AND attempt = asked.attempt
             AND CASE status WHEN 'processing' THEN true ELSE false END

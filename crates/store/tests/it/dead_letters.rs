@@ -206,7 +206,7 @@ async fn the_list_is_read_from_the_index_by_status() {
     )
     .await;
     let plan: Vec<String> = sqlx::query_scalar(
-        "EXPLAIN SELECT id FROM orders WHERE status = 'failed' \
+        "EXPLAIN SELECT id FROM ONLY orders WHERE status = 'failed' \
          AND (created_at, id) < ('infinity', 9223372036854775807) \
          ORDER BY created_at DESC, id DESC LIMIT 100",
     )

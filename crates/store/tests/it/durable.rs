@@ -17,6 +17,7 @@ const NOTE: &str = "
     END $$;
     CREATE TRIGGER note AFTER INSERT OR UPDATE ON products EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT OR UPDATE ON orders EXECUTE FUNCTION note();
+    CREATE TRIGGER note AFTER INSERT OR UPDATE ON unfinished_orders EXECUTE FUNCTION note();
 ";
 
 /// What is noted of a change, an admitted order and a worker's claim and outcome.
@@ -56,6 +57,7 @@ async fn commits_wait_for_the_disk_even_if_the_database_turns_it_off() {
             ("on", "orders UPDATE"),
             ("on", "products INSERT"),
             ("on", "products UPDATE"),
+            ("on", "unfinished_orders INSERT"),
         ]
     );
 }

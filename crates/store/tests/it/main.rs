@@ -27,3 +27,4 @@ mod sales;
 mod schema;
 mod several_servers;
 mod sweep;
+mod unfinished;

@@ -75,7 +75,7 @@ async fn api_killed_in_mid_batch() {
     let environment = environment().await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
                 $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$; \
-                CREATE TRIGGER slow AFTER INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+                CREATE TRIGGER slow AFTER INSERT ON unfinished_orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
     let mut connection = environment.connect().await.unwrap();
     connection.execute(slow).await.unwrap();
     let orders: Vec<_> = (0..20).map(|_| order(&environment)).collect();
@@ -90,7 +90,7 @@ async fn api_killed_in_mid_batch() {
         assert_eq!(order.await.unwrap(), None);
     }
     // PostgreSQL notices when it has done the statement; the trigger waits for that.
-    connection.execute("DROP TRIGGER slow ON orders").await.unwrap();
+    connection.execute("DROP TRIGGER slow ON unfinished_orders").await.unwrap();
     audit(&environment, &seen(&[], 0), 0).await;
     environment.apis[0].start().await.unwrap();
     environment.ready(PATIENCE).await.unwrap();

@@ -15,6 +15,8 @@ async fn every_third_write_fails_with(code: &str) {
          IF nextval('writes') % 3 = 0 THEN RAISE 'injected' USING ERRCODE = '{code}'; END IF; \
          RETURN NULL; END $$; \
          CREATE TRIGGER fail AFTER INSERT OR UPDATE ON orders \
+         FOR EACH STATEMENT EXECUTE FUNCTION fail(); \
+         CREATE TRIGGER fail AFTER INSERT ON unfinished_orders \
          FOR EACH STATEMENT EXECUTE FUNCTION fail()"
     );
     connection.execute(AssertSqlSafe(inject)).await.unwrap();
@@ -25,7 +27,10 @@ async fn every_third_write_fails_with(code: &str) {
         sqlx::query_scalar::<_, i64>(writes).fetch_one(&mut connection).await.unwrap() >= 60
     })
     .await;
-    connection.execute("DROP TRIGGER fail ON orders").await.unwrap();
+    connection
+        .execute("DROP TRIGGER fail ON orders; DROP TRIGGER fail ON unfinished_orders")
+        .await
+        .unwrap();
     let seen = clients.stop().await;
     // What was refused was refused with 503 and Retry-After: other answers are findings.
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();

@@ -1,0 +1,364 @@
+//! The table of unfinished orders, and programs of the version before beside it.
+
+use std::time::Duration;
+
+use holdfast_domain::{OrderId, OrderStatus, ProductId};
+use holdfast_store::{
+    DeadLetterPage, OrderPage, Store,
+    fulfilment::{AttemptResult, EndedClaim},
+};
+
+use crate::fixture::{count_orders, store};
+use crate::fulfilment::{LEASE, OVER, claim_one, orders, status};
+use crate::sweep::found;
+
+/// How the version before accepts an order.
+const OLD_INSERT: &str = "INSERT INTO orders (product_id, quantity, unit_price_minor, batch_nonce) \
+    SELECT 1, 1, 1250, 41 FROM generate_series(1, $1) RETURNING id";
+
+/// How the version before claims orders.
+const OLD_CLAIM: &str = "
+    WITH mine AS MATERIALIZED (
+        SELECT free.id, free.status
+        FROM unnest((SELECT $1::bigint[])) AS asked (id)
+        CROSS JOIN LATERAL (
+            SELECT id, status
+            FROM orders
+            WHERE id = asked.id AND CASE status
+                WHEN 'pending' THEN true
+                WHEN 'processing' THEN lease_until < now()
+                ELSE false
+            END
+            FOR UPDATE SKIP LOCKED
+        ) AS free
+    )
+    UPDATE orders SET
+        status = 'processing',
+        attempt = attempt + 1,
+        lease_until = now() + interval '1 minute',
+        next_attempt_at = NULL,
+        processing_at = now()
+    FROM mine
+    WHERE orders.id = mine.id
+    RETURNING orders.id, attempt";
+
+/// How the version before writes that claims have ended in this status.
+const OLD_FINISH: &str = "
+    WITH mine AS MATERIALIZED (
+        SELECT held.id, asked.attempt
+        FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt)
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM orders
+            WHERE id = asked.id AND attempt = asked.attempt
+                AND CASE status WHEN 'processing' THEN true ELSE false END
+            FOR UPDATE SKIP LOCKED
+        ) AS held
+    ), written AS (
+        UPDATE orders SET
+            status = $3,
+            lease_until = NULL,
+            failure = CASE $3 WHEN 'failed' THEN 'no such street' END,
+            next_attempt_at = CASE $3 WHEN 'pending' THEN now() END,
+            finished_at = CASE WHEN $3 <> 'pending' THEN now() END
+        FROM mine
+        WHERE orders.id = mine.id
+        RETURNING orders.id
+    ), missed AS MATERIALIZED (
+        SELECT asked.id, asked.attempt
+        FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) AS asked (id, attempt)
+        EXCEPT
+        SELECT mine.id, mine.attempt FROM mine
+    )
+    SELECT written.id, false AS locked
+    FROM written
+    UNION ALL
+    SELECT still.id, true
+    FROM missed
+    CROSS JOIN LATERAL (
+        SELECT id
+        FROM orders
+        WHERE id = missed.id AND attempt = missed.attempt
+            AND CASE status WHEN 'processing' THEN true ELSE false END
+        OFFSET 0
+    ) AS still";
+
+async fn old_insert(store: &Store, count: i32) -> Vec<OrderId> {
+    let ids: Vec<i64> =
+        sqlx::query_scalar(OLD_INSERT).bind(count).fetch_all(store.pool()).await.unwrap();
+    ids.into_iter().map(OrderId).collect()
+}
+
+fn numbers(ids: &[OrderId]) -> Vec<i64> {
+    ids.iter().map(|id| id.0).collect()
+}
+
+async fn old_claim(store: &Store, ids: &[OrderId]) -> Vec<(OrderId, i32)> {
+    let rows: Vec<(i64, i32)> =
+        sqlx::query_as(OLD_CLAIM).bind(numbers(ids)).fetch_all(store.pool()).await.unwrap();
+    let mut claims: Vec<_> = rows.into_iter().map(|(id, it)| (OrderId(id), it)).collect();
+    claims.sort_unstable();
+    claims
+}
+
+/// The orders for which it was written, and those that are locked.
+async fn old_finish(
+    store: &Store,
+    claims: &[(OrderId, i32)],
+    status: &str,
+) -> (Vec<OrderId>, Vec<OrderId>) {
+    let (ids, attempts): (Vec<_>, Vec<_>) = claims.iter().map(|(id, it)| (id.0, *it)).unzip();
+    let rows: Vec<(i64, bool)> = sqlx::query_as(OLD_FINISH)
+        .bind(ids)
+        .bind(attempts)
+        .bind(status)
+        .fetch_all(store.pool())
+        .await
+        .unwrap();
+    let (locked, mut written): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, locked)| *locked);
+    written.sort_unstable();
+    let ids = |rows: Vec<(i64, bool)>| rows.into_iter().map(|(id, _)| OrderId(id)).collect();
+    (ids(written), ids(locked))
+}
+
+pub async fn finish(
+    store: &Store,
+    claims: &[(OrderId, i32)],
+    verdict: AttemptResult,
+) -> Vec<OrderId> {
+    let ended: Vec<EndedClaim> =
+        claims.iter().map(|(id, attempt)| (*id, *attempt, verdict.clone()).into()).collect();
+    let mut done = store.finish(&ended).await.unwrap().done;
+    done.sort_unstable();
+    done
+}
+
+async fn number(store: &Store, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(store.pool()).await.unwrap()
+}
+
+async fn unfinished(store: &Store) -> i64 {
+    number(store, "SELECT count(*) FROM unfinished_orders").await
+}
+
+#[tokio::test]
+async fn a_worker_of_the_version_before_finishes_orders_of_both() {
+    let store = store().await;
+    let new = orders(&store, 3).await;
+    let ids = [new.clone(), old_insert(&store, 3).await].concat();
+    let claims = old_claim(&store, &ids).await;
+    assert_eq!(claims, ids.iter().map(|id| (*id, 1)).collect::<Vec<_>>());
+    assert_eq!(store.claim(&ids, LEASE).await.unwrap(), [], "they are claimed");
+    assert_eq!(old_finish(&store, &claims, "completed").await, (ids.clone(), vec![]));
+    for id in &ids {
+        assert_eq!(status(&store, *id).await, OrderStatus::Completed);
+    }
+    assert_eq!(store.claim(&ids, LEASE).await.unwrap(), []);
+    assert_eq!(old_claim(&store, &ids).await, []);
+    assert_eq!((unfinished(&store).await, count_orders(&store).await), (0, 6), "each once");
+}
+
+#[tokio::test]
+async fn a_worker_finishes_orders_of_the_version_before() {
+    let store = store().await;
+    let ids = [old_insert(&store, 3).await, orders(&store, 3).await].concat();
+    let claims = store.claim(&ids, LEASE).await.unwrap();
+    assert_eq!(claims.len(), 6);
+    let claims: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
+    assert_eq!(old_claim(&store, &ids).await, [], "they are claimed");
+    assert_eq!(store.extend(&claims, LEASE).await.unwrap().done.len(), 6);
+    assert_eq!(finish(&store, &claims, AttemptResult::HandedBack).await, ids);
+    assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), 6);
+    let claims: Vec<_> = ids.iter().map(|id| (*id, 2)).collect();
+    assert_eq!(finish(&store, &claims, AttemptResult::Completed).await, ids);
+    assert_eq!(old_finish(&store, &claims, "completed").await, (vec![], vec![]));
+    assert_eq!((unfinished(&store).await, count_orders(&store).await), (0, 6), "each once");
+}
+
+#[tokio::test]
+async fn an_attempt_number_fences_workers_of_both_versions() {
+    let store = store().await;
+    for id in [orders(&store, 1).await[0], old_insert(&store, 1).await[0]] {
+        claim_one(&store, id, OVER).await;
+        assert_eq!(old_claim(&store, &[id]).await, [(id, 2)]);
+        assert_eq!(finish(&store, &[(id, 1)], AttemptResult::Completed).await, []);
+        assert_eq!(old_finish(&store, &[(id, 2)], "pending").await.0, [id]);
+        assert_eq!(claim_one(&store, id, LEASE).await.attempt, 3);
+        assert_eq!(old_finish(&store, &[(id, 2)], "failed").await, (vec![], vec![]));
+        let failed = AttemptResult::Failed("no such street".to_owned());
+        assert_eq!(finish(&store, &[(id, 3)], failed).await, [id]);
+    }
+    let page = DeadLetterPage { limit: 10, ..DeadLetterPage::default() };
+    assert_eq!(store.dead_letters(&page).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_the_version_before_is_listed_and_replayed() {
+    let store = store().await;
+    let id = orders(&store, 1).await[0];
+    let claims = old_claim(&store, &[id]).await;
+    assert_eq!(old_finish(&store, &claims, "failed").await.0, [id]);
+    let page = DeadLetterPage { limit: 10, ..DeadLetterPage::default() };
+    assert_eq!(store.dead_letters(&page).await.unwrap().items[0].id, id);
+    let eve = holdfast_store::Attribution { by: "eve", note: None };
+    assert_eq!(store.replay(&[id], eve).await.unwrap().orders.len(), 1);
+    assert_eq!(old_claim(&store, &[id]).await, [(id, 2)]);
+}
+
+/// Claims and finishes these orders, a few at a time, until nothing is left. Gives the number of completions.
+async fn work(store: Store, ids: Vec<OrderId>, is_old: bool) -> usize {
+    let mut completed = 0;
+    while unfinished(&store).await + number(&store, LEFT_IN_ORDERS).await > 0 {
+        for some in ids.chunks(7) {
+            let done = if is_old {
+                let claims = old_claim(&store, some).await;
+                old_finish(&store, &claims, "completed").await.0
+            } else {
+                let claims = store.claim(some, LEASE).await.unwrap();
+                let claims: Vec<_> = claims.iter().map(|it| (it.order_id, it.attempt)).collect();
+                finish(&store, &claims, AttemptResult::Completed).await
+            };
+            completed += done.len();
+        }
+    }
+    completed
+}
+
+const LEFT_IN_ORDERS: &str =
+    "SELECT count(*) FROM ONLY orders WHERE status IN ('pending', 'processing')";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn workers_of_both_versions_at_the_same_time_do_each_order_once() {
+    let store = store().await;
+    let ids = [orders(&store, 200).await, old_insert(&store, 200).await].concat();
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..4_usize {
+        let mut ids = ids.clone();
+        ids.rotate_left(worker * 60);
+        workers.spawn(work(store.clone(), ids, worker % 2 == 0));
+    }
+    let completed: usize = workers.join_all().await.into_iter().sum();
+    assert_eq!(completed, ids.len());
+    let once = "SELECT count(*) FROM orders WHERE status = 'completed' AND attempt = 1";
+    assert_eq!(number(&store, once).await, 400);
+    assert_eq!((unfinished(&store).await, count_orders(&store).await), (0, 400));
+}
+
+#[tokio::test]
+async fn a_sweep_finds_orders_of_both_versions() {
+    let store = store().await;
+    let ids = [old_insert(&store, 3).await, orders(&store, 3).await].concat();
+    claim_one(&store, ids[1], OVER).await;
+    claim_one(&store, ids[4], OVER).await;
+    let both = found(&store, 10, Duration::from_hours(1)).await;
+    assert_eq!(both, [ids[1], ids[4]], "their leases are over");
+    sqlx::query("UPDATE orders SET created_at = now() - interval '2 hours'")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    let lost = [ids[0], ids[2], ids[3], ids[5]];
+    assert_eq!(found(&store, 3, Duration::from_hours(1)).await, lost[..3]);
+    assert_eq!(found(&store, 3, Duration::from_hours(1)).await, lost[3..]);
+    assert_eq!(store.count_unfinished(None).await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn lists_have_the_orders_of_both_tables_in_their_order() {
+    let store = store().await;
+    let mut ids = old_insert(&store, 2).await;
+    for _ in 0..3 {
+        ids.extend(orders(&store, 2).await);
+        ids.extend(old_insert(&store, 2).await);
+    }
+    store.claim(&[ids[0], ids[3], ids[5], ids[9]], LEASE).await.unwrap();
+    finish(&store, &[(ids[3], 1), (ids[5], 1)], AttemptResult::Completed).await;
+    let of = async |page: OrderPage| {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = OrderPage { after, limit: 3, ..page.clone() };
+            let part = store.orders(&page).await.unwrap();
+            found.extend(part.items.into_iter().map(|order| order.id));
+            after = part.next;
+            if after.is_none() {
+                found.reverse();
+                return found;
+            }
+        }
+    };
+    let status = |status| OrderPage { status: Some(status), ..OrderPage::default() };
+    assert_eq!(of(OrderPage::default()).await, ids);
+    assert_eq!(of(status(OrderStatus::Completed)).await, [ids[3], ids[5]]);
+    assert_eq!(of(status(OrderStatus::Processing)).await, [ids[0], ids[9]]);
+    let pending: Vec<_> = (0..ids.len()).filter(|at| ![0, 3, 5, 9].contains(at)).collect();
+    let pending: Vec<_> = pending.into_iter().map(|at| ids[at]).collect();
+    assert_eq!(of(status(OrderStatus::Pending)).await, pending);
+    let product = |id| OrderPage { product: Some(ProductId(id)), ..OrderPage::default() };
+    assert_eq!(
+        of(product(1)).await.len() + of(product(2)).await.len() + of(product(3)).await.len(),
+        ids.len()
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_any_statement_ends_leaves_the_table_of_unfinished_ones() {
+    let store = store().await;
+    let ids = orders(&store, 4).await;
+    for (id, status) in ids.iter().zip(["completed", "failed", "cancelled", "processing"]) {
+        sqlx::query("UPDATE orders SET status = $1, customer_ref = 'Eve' WHERE id = $2")
+            .bind(status)
+            .bind(id.0)
+            .execute(store.pool())
+            .await
+            .unwrap();
+    }
+    assert_eq!((unfinished(&store).await, count_orders(&store).await), (1, 4));
+    let moved: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT tableoid::regclass::text || ' ' || status, id FROM orders \
+         WHERE customer_ref = 'Eve' AND product_id = 1 ORDER BY id",
+    )
+    .fetch_all(store.pool())
+    .await
+    .unwrap();
+    let moved: Vec<_> = moved.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(
+        moved,
+        [
+            "completed_orders completed",
+            "orders failed",
+            "orders cancelled",
+            "unfinished_orders processing"
+        ],
+        "with all that they had"
+    );
+}
+
+/// Both tables have the same columns, in the same order, and the statement that moves orders names all of them but those
+/// that are NULL then.
+#[tokio::test]
+async fn no_column_is_lost_when_an_order_moves() {
+    let store = store().await;
+    let id = orders(&store, 1).await[0];
+    sqlx::raw_sql(
+        "UPDATE orders SET line_count = 2, handed_back = 1, next_attempt_at = now(), failure = 'why', \
+             trace_context = 'trace', customer_ref = 'Eve', metadata = '{\"a\": 1}', earlier = '[]', \
+             metadata_text = '{\"a\":1}', not_taken = 1; \
+         CREATE TABLE before AS SELECT * FROM orders",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    claim_one(&store, id, LEASE).await;
+    finish(&store, &[(id, 1)], AttemptResult::Completed).await;
+    let differences: Vec<String> = sqlx::query_scalar(
+        "SELECT key FROM (SELECT to_jsonb(before) AS was FROM before) AS a, \
+             (SELECT to_jsonb(orders) AS now FROM orders) AS b, jsonb_object_keys(was) AS key \
+         WHERE was -> key <> now -> key OR now -> key IS NULL ORDER BY key",
+    )
+    .fetch_all(store.pool())
+    .await
+    .unwrap();
+    assert_eq!(
+        differences,
+        ["attempt", "finished_at", "next_attempt_at", "processing_at", "status"]
+    );
+}
