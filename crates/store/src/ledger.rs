@@ -58,7 +58,8 @@ impl TryFrom<LedgerRow> for LedgerEntry {
 
 impl Store {
     /// The changes of a product's stock, newest first, from the one before `before` on. A product
-    /// that never existed has none; every other has at least the one that it began with.
+    /// that never existed has none; every other has at least the one that it began with. Units that were sold since the
+    /// last entry are the first one; it is not written yet, and grows.
     ///
     /// # Errors
     /// The database is not available.
@@ -70,13 +71,29 @@ impl Store {
     ) -> Result<Page<LedgerEntry, i64>, StoreError> {
         let rows = checked!(
             LedgerRow,
-            [
-                "SELECT" {ledger_columns}
-                r"FROM stock_ledger
-                WHERE product_id = $1 AND version < $2
+            [r#"SELECT product_id AS "product_id!", version AS "version!", reason AS "reason!",
+                    delta AS "delta!", stock_after AS "stock_after!", held_after AS "held_after!",
+                    sold AS "sold!", returned AS "returned!", held AS "held!", note,
+                    created_at AS "created_at!: Time"
+                FROM (
+                    (
+                        SELECT id AS product_id, version, 'admission' AS reason,
+                            -sold_since_entry AS delta, stock AS stock_after, held AS held_after,
+                            sold_since_entry AS sold, 0::bigint AS returned, 0::bigint AS held,
+                            NULL AS note, updated_at AS created_at
+                        FROM products
+                        WHERE id = $1 AND version < $2 AND sold_since_entry <> 0
+                    ) UNION ALL (
+                        SELECT product_id, version, reason, delta, stock_after, held_after,
+                            sold, returned, held, note, created_at
+                        FROM stock_ledger
+                        WHERE product_id = $1 AND version < $2
+                        ORDER BY version DESC
+                        LIMIT $3
+                    )
+                ) AS entry
                 ORDER BY version DESC
-                LIMIT $3"
-            ],
+                LIMIT $3"#],
             product.0,
             before.unwrap_or(i64::MAX),
             limit.saturating_add(1),

@@ -5,14 +5,19 @@
 
 use crate::sql::sql;
 
-/// What a batch reads of a locked product.
+/// What a batch reads of a locked product. A batch that waited for the row may have begun before the one that wrote the last
+/// entry of the ledger.
 macro_rules! product_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         id, ctid::text AS place, stock, held, price_minor, version,
         retired_at IS NULL AS on_sale,
         pg_current_xact_id()::text AS xid,
         sales::text AS sales,
-        CASE WHEN sales IS NOT NULL THEN (extract(epoch FROM now()) * 1000000)::bigint END AS now_us
+        CASE WHEN sales IS NOT NULL THEN (extract(epoch FROM now()) * 1000000)::bigint END AS now_us,
+        sold_since_entry,
+        sales IS NULL AND coalesce(
+            entered_at BETWEEN now() - interval '1 s' AND now() + interval '1 s', false
+        ) AS has_fresh_entry
     "#] $($to)+) };
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use holdfast_domain::{ProductChange, ProductId, StockAllocator};
 
 use super::{
-    lock::{LockMode, LockedBatch, WantedRows, lock, look_up},
-    outcome::BatchToken,
+    lock::{LockMode, LockedBatch, LockedRow, WantedRows, lock, look_up},
+    outcome::{BatchToken, Evidence},
     records::Records,
 };
 use crate::{
@@ -27,8 +27,7 @@ pub struct Batch {
     xid: String,
     pub(super) allocator: StockAllocator,
     keyed: BTreeMap<u128, KeyedResult>,
-    /// Where the locked rows lie.
-    tuple_ids: BTreeMap<ProductId, TupleId>,
+    rows: BTreeMap<ProductId, LockedRow>,
     cache: Arc<TupleIdCache>,
     locked: LockedTime,
 }
@@ -100,11 +99,11 @@ impl Store {
         let mut session = self.admission().await?;
         let wait = self.hand_over.wait(self.settings.lock_timeout);
         let locked = lock(&mut session, wanted, mode, wait, &self.tuple_ids).await?;
-        let LockedBatch { xid, allocator, keyed, tuple_ids } = locked;
+        let LockedBatch { xid, allocator, keyed, rows } = locked;
         let transaction = Transaction::begun(session);
         let cache = Arc::clone(&self.tuple_ids);
         let locked = LockedTime { since: Instant::now(), hand_over: self.hand_over.clone() };
-        Ok(Batch { transaction, xid, allocator, keyed, tuple_ids, cache, locked })
+        Ok(Batch { transaction, xid, allocator, keyed, rows, cache, locked })
     }
 }
 
@@ -152,15 +151,23 @@ impl Batch {
         records: &mut Records<'_>,
         nonce: i64,
     ) -> Result<Writing, StoreError> {
-        // Without an entry of the ledger, nobody could tell whether the batch was committed.
-        let first = changes.first().ok_or_else(|| StoreError::Corrupt {
+        let corrupt = || StoreError::Corrupt {
             what: "batch",
             reason: "it has records and changes no product".to_owned(),
-        })?;
-        let entry = (first.product_id, first.version);
-        let writing = records.write(changes, &self.tuple_ids, nonce, &mut self.transaction);
-        let tuple_ids = writing.await?;
-        let token = BatchToken { xid: self.xid, nonce, entry };
+        };
+        if changes.is_empty() {
+            return Err(corrupt());
+        }
+        let tuple_ids = records.write(changes, &self.rows, nonce, &mut self.transaction).await?;
+        let enters = |change: &&ProductChange| {
+            self.rows.get(&change.product_id).is_none_or(|row| row.enters(change))
+        };
+        // Without a row of its own, nobody could tell whether the batch was committed.
+        let entry = changes.iter().find(enters);
+        let entry = entry.map(|change| Evidence::Entry(change.product_id, change.version));
+        let evidence =
+            entry.or_else(|| records.first_order().map(Evidence::Order)).ok_or_else(corrupt)?;
+        let token = BatchToken { xid: self.xid, nonce, evidence };
         let Self { transaction, cache, locked, .. } = self;
         Ok(Writing { transaction, token, tuple_ids, cache, locked })
     }

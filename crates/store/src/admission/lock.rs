@@ -14,8 +14,8 @@ use std::{
 
 use futures::TryStreamExt as _;
 use holdfast_domain::{
-    Available, CustomerRef, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductId, Quantity,
-    Stock, StockAllocator,
+    Available, CustomerRef, HeldUnits, HoldId, LockedOrder, Money, OrderId, ProductChange,
+    ProductId, Quantity, Stock, StockAllocator,
 };
 use sqlx::{AssertSqlSafe, Either, FromRow as _, PgExecutor, Row as _, postgres::PgRow};
 
@@ -66,7 +66,19 @@ pub(super) struct LockedBatch {
     pub allocator: StockAllocator,
     /// By [`IdempotencyKey::id`].
     pub keyed: BTreeMap<u128, KeyedResult>,
-    pub tuple_ids: BTreeMap<ProductId, TupleId>,
+    pub rows: BTreeMap<ProductId, LockedRow>,
+}
+
+/// What the row of a locked product says besides what is allocated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LockedRow {
+    /// Where it lies.
+    pub tuple_id: TupleId,
+    /// Units sold since the last entry in the stock ledger.
+    pub sold_since_entry: i64,
+    /// Whether sales need no entry now: there was one less than a second ago, and the product is in no flash sale, whose
+    /// report reads the ledger.
+    pub has_fresh_entry: bool,
 }
 
 /// The statements of a batch's first round trip, in the order in which they are sent.
@@ -214,6 +226,16 @@ fn keyed(row: &PgRow) -> Result<(u128, KeyedResult), StoreError> {
     Ok((key.as_u128(), result))
 }
 
+impl LockedRow {
+    /// Whether the batch enters this change in the stock ledger. If it does not, a later entry includes the units sold.
+    pub fn enters(&self, change: &ProductChange) -> bool {
+        !self.has_fresh_entry
+            || change.delta != -change.sold
+            || change.held != 0
+            || change.sold <= 0
+    }
+}
+
 impl LockedBatch {
     fn product(&mut self, row: &PgRow, wanted: &WantedRows<'_>) -> Result<(), StoreError> {
         let id = ProductId(row.try_get("id")?);
@@ -221,7 +243,12 @@ impl LockedBatch {
             // The row of another product has the tuple id now.
             return Ok(());
         }
-        self.tuple_ids.insert(id, TupleId::parse(row.try_get("place")?)?);
+        let locked = LockedRow {
+            tuple_id: TupleId::parse(row.try_get("place")?)?,
+            sold_since_entry: row.try_get("sold_since_entry")?,
+            has_fresh_entry: row.try_get("has_fresh_entry")?,
+        };
+        self.rows.insert(id, locked);
         if self.xid.is_empty() {
             self.xid = row.try_get("xid")?;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_domain::ProductId;
+use holdfast_domain::{OrderId, ProductId};
 
 use crate::{error::StoreError, store::Store};
 
@@ -12,8 +12,16 @@ use crate::{error::StoreError, store::Store};
 pub struct BatchToken {
     pub(super) xid: String,
     pub(super) nonce: i64,
-    /// A row of the stock ledger that the batch wrote, by its product and version.
-    pub(super) entry: (ProductId, i64),
+    pub(super) evidence: Evidence,
+}
+
+/// A row that the batch wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// An entry of the stock ledger, by its product and version.
+    Entry(ProductId, i64),
+    /// An order. Workers do not change its nonce.
+    Order(OrderId),
 }
 
 /// How a batch ended.
@@ -57,24 +65,44 @@ impl Store {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {}
             Err(error) => return Err(error.into()),
         }
-        let found = sqlx::query_scalar!(
-            r#"
-            SELECT EXISTS (
-                SELECT FROM stock_ledger
-                WHERE product_id = $1 AND version = $2 AND nonce = $3
-            ) AS "found!"
-            "#,
-            token.entry.0.0,
-            token.entry.1,
-            token.nonce,
-        )
-        .fetch_one(self.reads())
-        .await?;
-        if !found {
+        if !self.is_there(token.evidence, token.nonce).await? {
             return Ok(Some(BatchOutcome::RolledBack));
         }
         // It may be visible because its session was ended while it waited for the standby.
         self.replicated().await?;
         Ok(Some(BatchOutcome::Committed))
+    }
+    async fn is_there(&self, evidence: Evidence, nonce: i64) -> Result<bool, StoreError> {
+        let found = match evidence {
+            Evidence::Entry(product, version) => {
+                sqlx::query_scalar!(
+                    r#"
+                SELECT EXISTS (
+                    SELECT FROM stock_ledger
+                    WHERE product_id = $1 AND version = $2 AND nonce = $3
+                ) AS "found!"
+                "#,
+                    product.0,
+                    version,
+                    nonce,
+                )
+                .fetch_one(self.reads())
+                .await?
+            }
+            Evidence::Order(order) => {
+                sqlx::query_scalar!(
+                    r#"
+                SELECT EXISTS (
+                    SELECT FROM orders WHERE id = $1 AND batch_nonce = $2
+                ) AS "found!"
+                "#,
+                    order.0,
+                    nonce,
+                )
+                .fetch_one(self.reads())
+                .await?
+            }
+        };
+        Ok(found)
     }
 }

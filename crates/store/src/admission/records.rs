@@ -89,4 +89,9 @@ impl Records<'_> {
         let Self { orders, holds, ended, cancelled } = self;
         orders.is_empty() && holds.is_empty() && ended.is_empty() && cancelled.is_empty()
     }
+
+    /// The first of the new orders, once it is written.
+    pub(super) fn first_order(&self) -> Option<OrderId> {
+        self.orders.first()?.stored.as_ref().map(|stored| stored.id)
+    }
 }

@@ -13,6 +13,7 @@ use holdfast_domain::{AllocatedLine, HoldId, OrderId, ProductChange, ProductId};
 use sqlx::{FromRow, postgres::PgExecutor};
 
 use super::{
+    lock::LockedRow,
     parameters::{Parameter, ParameterRows, Parameters, rows},
     records::{OrderRecord, Records, Stored},
 };
@@ -60,7 +61,7 @@ impl Records<'_> {
     pub(super) async fn write(
         &mut self,
         changes: &[ProductChange],
-        locked: &BTreeMap<ProductId, TupleId>,
+        locked: &BTreeMap<ProductId, LockedRow>,
         nonce: i64,
         connection: impl PgExecutor<'_>,
     ) -> Result<Vec<(ProductId, TupleId)>, StoreError> {
@@ -113,12 +114,12 @@ impl Records<'_> {
     fn common(
         &self,
         changes: &[ProductChange],
-        locked: &BTreeMap<ProductId, TupleId>,
+        locked: &BTreeMap<ProductId, LockedRow>,
         nonce: i64,
         parameters: &mut Parameters,
     ) -> Result<Common, sqlx::Error> {
-        let tuple_id =
-            |change: &ProductChange| locked.get(&change.product_id).map(TupleId::to_string);
+        let row = |change: &ProductChange| locked.get(&change.product_id);
+        let tuple_id = |change: &ProductChange| row(change).map(|row| row.tuple_id.to_string());
         let change = rows!(
             parameters,
             change {
@@ -131,6 +132,10 @@ impl Records<'_> {
                 returned: "bigint[]" = column(changes, |change| change.returned),
                 held: "bigint[]" = column(changes, |change| change.held),
                 tuple_id: "text[]::tid[]" = column(changes, tuple_id),
+                is_entered: "boolean[]" =
+                    column(changes, |change| row(change).is_none_or(|row| row.enters(change))),
+                sold_before: "bigint[]" =
+                    column(changes, |change| row(change).map_or(0, |row| row.sold_since_entry)),
             }
         );
         let nonce = parameters.add(nonce)?;
@@ -251,16 +256,20 @@ fn common_parts(Common { change, nonce, order }: &Common) -> String {
                 stock = products.stock + change.delta,
                 held = products.held + change.held,
                 version = products.version + 1,
-                updated_at = now()
+                updated_at = now(),
+                sold_since_entry = CASE WHEN change.is_entered THEN 0
+                    ELSE products.sold_since_entry + change.sold END,
+                entered_at = CASE WHEN change.is_entered THEN now() ELSE entered_at END
             FROM change
             WHERE products.ctid = change.tuple_id AND id = change.product_id
             RETURNING id, products.ctid::text AS tuple_id
         ), entered AS (
             INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after,
                 held_after, sold, returned, held, nonce)
-            SELECT product_id, version, 'admission', delta, stock_after,
-                held_after, sold, returned, held, {nonce}
+            SELECT product_id, version, 'admission', delta - sold_before, stock_after,
+                held_after, sold + sold_before, returned, held, {nonce}
             FROM change
+            WHERE is_entered
         ), placed AS MATERIALIZED (
             SELECT nextval('orders_id_seq') AS id, new_order.* FROM {order}
         ), written AS (

@@ -3,9 +3,9 @@
 use holdfast_domain::{
     LedgerReason, Product, ProductChanges, ProductName, Stock, StockEdit, StockNote,
 };
-use holdfast_store::{IdempotencyKey, ResultKind, Store, StoreError};
+use holdfast_store::{BatchOutcome, IdempotencyKey, LockMode, ResultKind, Store, StoreError};
 
-use crate::fixture::{product, store};
+use crate::fixture::{lock, product, store, write_one_each};
 
 /// Reason, delta, stock afterwards and version of each entry, the oldest first.
 async fn ledger(store: &Store, of: &Product) -> Vec<(LedgerReason, i64, i64, i64)> {
@@ -162,4 +162,130 @@ async fn an_adjustment_does_not_wait_for_a_key_with_its_product_locked() {
     drop(other);
     let locked = patient.lock_product(lamp).await.unwrap().unwrap();
     locked.adjust(&edit, Some(&key)).await.unwrap();
+}
+
+/// Sells one unit in a batch of its own.
+async fn sell(store: &Store, lamp: &Product) {
+    let batch = lock(store, &[lamp.id], LockMode::Wait).await;
+    write_one_each(batch, &[lamp.id]).await.commit().await.unwrap();
+}
+
+/// The last entry is so old that the next sale has one of its own.
+async fn a_second_later(store: &Store) {
+    let age = "UPDATE products SET entered_at = entered_at - interval '1 s'";
+    sqlx::query(age).execute(store.pool()).await.unwrap();
+}
+
+async fn written(store: &Store) -> Vec<(i64, i64, i64, i64)> {
+    let entries = "SELECT version, delta, stock_after, sold FROM stock_ledger ORDER BY version";
+    sqlx::query_as(entries).fetch_all(store.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn sales_within_a_second_share_an_entry_that_has_all_their_units() {
+    use LedgerReason::{Admission, Opening};
+
+    let store = store().await;
+    let lamp = product(&store, 10).await;
+    for _ in 0..3 {
+        sell(&store, &lamp).await;
+    }
+    let opening = (Opening, 10, 10, 1);
+    assert_eq!(
+        ledger(&store, &lamp).await,
+        [opening, (Admission, -1, 9, 2), (Admission, -2, 7, 4)],
+        "the last one is not written yet"
+    );
+    assert_eq!(written(&store).await, [(1, 10, 10, 0), (2, -1, 9, 1)]);
+    a_second_later(&store).await;
+    sell(&store, &lamp).await;
+    let all = [opening, (Admission, -1, 9, 2), (Admission, -3, 6, 5)];
+    assert_eq!(ledger(&store, &lamp).await, all);
+    assert_eq!(written(&store).await[2], (5, -3, 6, 3));
+    // Page by page, the one that is not written yet included.
+    sell(&store, &lamp).await;
+    let (mut versions, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.stock_ledger(lamp.id, before, 1).await.unwrap();
+        versions.extend(page.items.iter().map(|entry| entry.version));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(versions, [6, 5, 2, 1]);
+}
+
+#[tokio::test]
+async fn any_other_change_of_the_stock_enters_the_units_sold_first() {
+    use LedgerReason::{Adjustment, Admission, Opening, Set, Unknown};
+
+    let store = store().await;
+    let lamp = product(&store, 10).await;
+    for _ in 0..2 {
+        sell(&store, &lamp).await;
+    }
+    let locked = async || store.lock_product(lamp.id).await.unwrap().unwrap();
+    locked().await.update(&stock(20)).await.unwrap();
+    let sold = [(Opening, 10, 10, 1), (Admission, -1, 9, 2), (Admission, -1, 8, 3)];
+    let mut all = sold.to_vec();
+    all.push((Set, 12, 20, 4));
+    assert_eq!(ledger(&store, &lamp).await, all);
+
+    sell(&store, &lamp).await;
+    let lock = locked().await;
+    let edit = lock.stock_with(1).unwrap();
+    lock.adjust(&edit, None).await.unwrap();
+    all.extend([(Admission, -1, 19, 5), (Adjustment, 1, 20, 6)]);
+    assert_eq!(ledger(&store, &lamp).await, all);
+
+    // A program that writes no entries, and one that writes its own: the version before.
+    let url = crate::fixture::database_url(&store).await;
+    let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    sell(&store, &lamp).await;
+    let change = "UPDATE products SET stock = stock - 4, version = version + 1";
+    sqlx::query(change).execute(&mut psql).await.unwrap();
+    all.extend([(Admission, -1, 19, 7), (Unknown, -4, 15, 8)]);
+    assert_eq!(ledger(&store, &lamp).await, all);
+    sell(&store, &lamp).await;
+    let old = "WITH changed AS (UPDATE products SET stock = stock - 3, version = version + 1 RETURNING id) \
+        INSERT INTO stock_ledger (product_id, version, reason, delta, stock_after, held_after, sold) \
+        SELECT id, 10, 'admission', -3, 11, 0, 3 FROM changed";
+    sqlx::query("SET holdfast.writes_ledger = 'on'").execute(&mut psql).await.unwrap();
+    sqlx::query(old).execute(&mut psql).await.unwrap();
+    all.extend([(Admission, -1, 14, 9), (Admission, -3, 11, 10)]);
+    assert_eq!(ledger(&store, &lamp).await, all);
+}
+
+/// Its report sums up the entries since its start and up to its end.
+#[tokio::test]
+async fn a_product_in_a_sale_has_an_entry_for_each_batch() {
+    let store = store().await;
+    let lamp = product(&store, 10).await;
+    for _ in 0..2 {
+        sell(&store, &lamp).await;
+    }
+    sqlx::query("UPDATE products SET sales = '[]'").execute(store.pool()).await.unwrap();
+    assert_eq!(written(&store).await.len(), 3, "what was sold before the sale is not of the sale");
+    sell(&store, &lamp).await;
+    sell(&store, &lamp).await;
+    assert_eq!(written(&store).await.len(), 5);
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_batch_without_an_entry_is_found() {
+    let store = store().await;
+    let lamp = product(&store, 10).await;
+    sell(&store, &lamp).await;
+    let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
+    let written = write_one_each(batch, &[lamp.id]).await;
+    let token = written.token();
+    drop(written);
+    assert_eq!(store.outcome(&token).await, BatchOutcome::RolledBack);
+    let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
+    let written = write_one_each(batch, &[lamp.id]).await;
+    let token = written.token();
+    written.commit().await.unwrap();
+    assert_eq!(store.outcome(&token).await, BatchOutcome::Committed);
+    assert_eq!(self::written(&store).await.len(), 2, "it has no entry");
 }

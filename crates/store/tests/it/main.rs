@@ -16,6 +16,7 @@ mod lists;
 mod locked_orders;
 mod metadata;
 mod migrations;
+mod order_bytes;
 mod outcome;
 mod plans;
 mod pooler;

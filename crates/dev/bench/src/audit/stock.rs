@@ -119,7 +119,7 @@ async fn ledger(connection: &mut PgConnection, findings: &mut Findings) -> anyho
          WHERE entry.stock_after <> entry.stock_before + entry.delta \
              OR (reason = 'admission' AND (entry.delta <> returned - sold - entry.held \
                  OR entry.held_after <> entry.held_before + entry.held)) \
-             OR (last AND (products.stock IS DISTINCT FROM entry.stock_after \
+             OR (last AND (products.stock + products.sold_since_entry IS DISTINCT FROM entry.stock_after \
                  OR products.held IS DISTINCT FROM entry.held_after))",
     )
     .fetch_all(connection)
