@@ -33,6 +33,8 @@ pub struct OrderToFulfil {
     pub handover: Handover,
     /// The number of attempts that count, including this one.
     pub tries: i32,
+    /// Whether an earlier attempt has reached the receiver, or counts, and did not complete the order.
+    pub failed_before: bool,
     pub created_at: Timestamp,
     /// At least one.
     pub lines: Vec<OrderLine>,

@@ -157,6 +157,7 @@ async fn work<F: Fulfilment>(
         nonce: claim.nonce,
         handover,
         tries,
+        failed_before: tries > 1 || claim.unclear > 0,
         created_at: order.created_at,
         lines: order.lines,
         customer_ref: order.customer_ref,

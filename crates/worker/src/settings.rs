@@ -134,6 +134,7 @@ impl WorkerRunSettings {
             connect_timeout: args.webhook_connect_timeout,
             shutdown_timeout: args.webhook_shutdown_timeout,
             connections: args.webhook_connections,
+            orders: self.worker_concurrency,
             allow_private: args.webhook_allow_private,
             pause_base: self.retry_base,
             retry_after_max: self.retry_max,

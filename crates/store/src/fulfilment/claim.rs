@@ -31,6 +31,8 @@ pub struct Claim {
     /// How often it has been tried since it was accepted or replayed, this time included; tries
     /// that do not count (see [`AttemptResult`]) are left out.
     pub tries: i32,
+    /// How many earlier attempts may have been taken: the order was sent, and there was no clear answer.
+    pub unclear: i32,
     /// Whether it was taken from a worker whose lease ran out.
     pub taken_over: bool,
     /// The order, if all of it is in its row and nothing in that row may be large. Any other is to be read by
@@ -51,6 +53,7 @@ struct ClaimRow {
     attempt: i32,
     batch_nonce: Option<i64>,
     tries: i32,
+    unclear: i32,
     taken_over: bool,
     /// Whether all of the order is in these columns.
     plain: bool,
@@ -69,6 +72,7 @@ impl From<ClaimRow> for Claim {
             attempt: row.attempt,
             nonce: row.batch_nonce,
             tries: row.tries,
+            unclear: row.unclear,
             taken_over: row.taken_over,
             // One that cannot be understood is read by itself, and fails by itself.
             order: row.plain_order(),
@@ -132,6 +136,7 @@ impl Store {
                 FROM mine
                 WHERE orders.id = mine.id" r#"
                 RETURNING orders.id, attempt, batch_nonce, attempt - handed_back AS "tries!",
+                    attempt - 1 - coalesce(not_taken, 0) AS "unclear!",
                     coalesce(earlier -> -1 ->> 'detail' ="# {lease_ran_out_detail} r#", false)
                         AS "taken_over!",
                     line_count = 1 AND metadata IS NULL AND metadata_text IS NULL

@@ -35,6 +35,14 @@ impl Handover {
         begun != Err(OVER)
     }
 
+    /// Whether the attempt may have taken effect, as far as is known now.
+    pub(crate) fn taken(&self) -> Taken {
+        match self.0.load(Ordering::Acquire) {
+            NOT_TAKEN => Taken::Never,
+            _ => Taken::Maybe,
+        }
+    }
+
     /// Ends the attempt, and returns whether it may have taken effect.
     pub(crate) fn end(&self) -> Taken {
         match self.0.swap(OVER, Ordering::AcqRel) {

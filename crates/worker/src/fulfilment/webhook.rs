@@ -8,7 +8,7 @@
 //! | `payload` | the body of a request |
 //! | `signature` | how the receiver authenticates the sender |
 //! | `answer` | what an answer means |
-//! | `gate` | how many orders are sent at the same time, and none while the receiver is down |
+//! | `gate` | which orders are sent at the same time, and few while the receiver is down |
 //! | `metrics` | its metrics |
 //!
 //! `docs/webhooks.md` is for operators and authors of receivers.
@@ -34,14 +34,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry::trace::Status;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{FulfilError, Fulfilment, Handover, OrderToFulfil, backoff::Backoff};
 use answer::ReceiverCondition;
 use bounded::BoundedConnector;
-use gate::Gate;
+use gate::{Gate, GateLimits, LaneKind, SendTurn};
 use metrics::WebhookMetrics;
 use payload::Payload;
 use target::Resolver;
@@ -82,6 +82,8 @@ pub struct WebhookSettings {
     pub connect_timeout: Duration,
     /// The most concurrent requests.
     pub connections: usize,
+    /// The most orders of the worker in flight.
+    pub orders: usize,
     /// Whether private addresses and plain HTTP are allowed.
     pub allow_private: bool,
     /// The upper bound of the first pause when the receiver is down; it doubles with each pause.
@@ -106,7 +108,6 @@ pub struct Webhook {
     settings: WebhookSettings,
     client: Client<HttpsConnector<BoundedConnector>, Payload>,
     gate: Gate,
-    connections: Semaphore,
     metrics: WebhookMetrics,
 }
 
@@ -145,14 +146,13 @@ impl Webhook {
             base: settings.pause_base,
             max: PAUSE_MAX.min(settings.retry_after_max).max(settings.pause_base),
         };
-        Ok(Self {
-            client,
-            // Twice as many orders as connections, so that no connection waits for the next order.
-            gate: Gate::new(settings.connections * 2, pause, metrics.paused.clone()),
-            connections: Semaphore::new(settings.connections),
-            metrics,
-            settings,
-        })
+        let limits = GateLimits {
+            connections: settings.connections,
+            orders: settings.orders,
+            timeout: settings.timeout,
+            pause,
+        };
+        Ok(Self { client, gate: Gate::new(limits, metrics.paused.clone()), metrics, settings })
     }
 
     fn request(
@@ -200,15 +200,32 @@ impl Webhook {
         &self,
         request: Request<Payload>,
         handover: &Handover,
+        turn: &mut SendTurn<'_>,
     ) -> (ReceiverCondition, Result<(), FulfilError>) {
         let unanswered = |reason| {
             self.metrics.answered(None);
             let error = FulfilError::Unavailable { reason, after: None };
-            (ReceiverCondition::Down(None), Err(error))
+            let condition = match handover.taken() {
+                Taken::Never => ReceiverCondition::Unreachable,
+                Taken::Maybe => ReceiverCondition::Down(None),
+            };
+            (condition, Err(error))
         };
         let origin = || self.settings.target.origin();
-        let deadline = Instant::now() + self.settings.timeout;
-        let answer = tokio::time::timeout_at(deadline, self.client.request(request)).await;
+        let begun = Instant::now();
+        let deadline = begun + self.settings.timeout;
+        let answering = tokio::time::timeout_at(deadline, self.client.request(request));
+        let answer = tokio::select! {
+            biased;
+            answer = answering => answer,
+            () = turn.given_up() => {
+                let ms = begun.elapsed().as_millis();
+                let origin = origin();
+                return unanswered(format!(
+                    "no answer from {origin} within {ms} ms, and other orders were waiting"
+                ));
+            }
+        };
         let (head, body) = match answer {
             Ok(Ok(answer)) => answer.into_parts(),
             Ok(Err(error)) => {
@@ -237,17 +254,14 @@ impl Fulfilment for Webhook {
     async fn fulfil(&self, work: OrderToFulfil) -> Result<(), FulfilError> {
         // True until the body of the request is sent.
         work.handover.not_taken();
-        let _inside = self.gate.enter();
-        // The semaphore is never closed.
-        let _connection = self.connections.acquire().await;
-        self.gate.check()?;
+        let lane = if work.failed_before { LaneKind::Again } else { LaneKind::First };
+        let mut turn = self.gate.turn(lane).await?;
         let span = self.span();
         let request = span.in_scope(|| self.request(&work)).map_err(|error| {
             FulfilError::Fail(format!("the request cannot be created: {error}"))
         })?;
-        let sent = Instant::now();
         let (mut condition, mut outcome) =
-            self.send(request, &work.handover).instrument(span.clone()).await;
+            self.send(request, &work.handover, &mut turn).instrument(span.clone()).await;
         if outcome.is_err() {
             span.set_status(Status::error(""));
         }
@@ -258,10 +272,13 @@ impl Fulfilment for Webhook {
         if let Err(FulfilError::Unavailable { after, .. }) = &mut outcome {
             *after = self.bounded(*after);
         }
-        self.gate.record(condition, sent, || {
+        let own = self.gate.record(&turn, condition, || {
             outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
         });
-        outcome
+        match outcome {
+            Err(FulfilError::Unavailable { reason, .. }) if own => Err(FulfilError::Retry(reason)),
+            outcome => outcome,
+        }
     }
 
     async fn room(&self) -> usize {

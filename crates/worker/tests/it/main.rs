@@ -5,6 +5,7 @@
 
 mod ending;
 mod endless;
+mod failing_orders;
 mod faults;
 mod fixture;
 mod large;

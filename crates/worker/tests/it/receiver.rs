@@ -143,6 +143,7 @@ pub fn settings(url: &str) -> WebhookSettings {
         connect_timeout: Duration::from_secs(2),
         shutdown_timeout: Duration::from_secs(5),
         connections: 16,
+        orders: 64,
         allow_private: true,
         pause_base: Duration::from_millis(20),
         retry_after_max: Duration::from_millis(100),

@@ -37,6 +37,8 @@ pub(super) enum ReceiverCondition {
     Up,
     /// With the time after which it wants the next request, if it asked for one.
     Down(Option<Duration>),
+    /// It got nothing of the order, so the failure has nothing to do with that order.
+    Unreachable,
 }
 
 /// Whether an attempt with this answer may have taken effect, as `docs/webhooks.md` defines.
@@ -70,7 +72,9 @@ pub(super) fn interpret(
     }
     let condition = match status.as_u16() {
         409 | 425 => ReceiverCondition::Up,
-        401 | 403 | 404 | 405 | 407 | 408 | 421 | 429 => ReceiverCondition::Down(after),
+        // It asks for a pause, of whatever length.
+        429 => ReceiverCondition::Down(Some(after.unwrap_or_default())),
+        401 | 403 | 404 | 405 | 407 | 408 | 421 => ReceiverCondition::Down(after),
         400..=499 => return (ReceiverCondition::Up, Err(FulfilError::Fail(reason))),
         _ => ReceiverCondition::Down(after),
     };
@@ -151,13 +155,16 @@ mod tests {
             assert!(matches!(outcome, Err(FulfilError::Fail(_))), "{status}");
         }
         for status in [
-            300, 301, 302, 303, 304, 307, 308, 401, 403, 404, 405, 407, 408, 421, 429, 500, 502,
-            503, 504, 599, 600, 999,
+            300, 301, 302, 303, 304, 307, 308, 401, 403, 404, 405, 407, 408, 421, 500, 502, 503,
+            504, 599, 600, 999,
         ] {
             let (condition, outcome) = judged(status, &[]);
             assert_eq!(condition, ReceiverCondition::Down(None), "{status}");
             assert!(matches!(outcome, Err(FulfilError::Unavailable { .. })), "{status}");
         }
+        let (condition, outcome) = judged(429, &[]);
+        assert_eq!(condition, ReceiverCondition::Down(Some(Duration::ZERO)));
+        assert!(matches!(outcome, Err(FulfilError::Unavailable { after: None, .. })));
         for status in [409, 425] {
             let (condition, outcome) = judged(status, &[]);
             assert_eq!(condition, ReceiverCondition::Up, "{status}");

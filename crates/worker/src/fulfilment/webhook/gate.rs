@@ -1,138 +1,256 @@
 //! The gate limits how many orders are sent at the same time, and pauses while the receiver is down.
 //!
+//! Orders that fail by themselves must not keep others from being sent. So orders that have failed before have a lane
+//! of their own, with a quarter of the connections, and the two lanes pause independently:
+//!
 //! ```text
 //!        consecutive failures, or Retry-After        the pause is over
-//! open ────────────────────────────────────▶ paused ─────────────────────▶ probing: one order
+//! open ────────────────────────────────────▶ paused ─────────────────────▶ probing: some orders
 //!  ▲                                          ▲                              │  │
 //!  │                                          └────── a longer pause ◀─fail──┘  │
-//!  └────────────────────────── an answer that shows it is up ◀──────────────────┘
+//!  └──────────────── an answer to any order that shows it is up ◀───────────────┘
 //! ```
 //!
-//! During a pause, the worker reads nothing from the queue. So a receiver that is down costs one request per
-//! pause, and the orders stay where another worker can take them.
+//! While the first lane pauses, the worker reads nothing from the queue. So a receiver that is down costs a few requests
+//! per pause, and the orders stay where another worker can take them. Orders of the other lane that find it paused or
+//! full go back to the queue unsent, so that those behind them are found.
+//!
+//! Requests that hang are given up early while others wait, except for a quarter of the connections.
+
+mod lane;
+mod record;
 
 use std::time::Duration;
 
 use holdfast_telemetry::metrics::IntGauge;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::answer::ReceiverCondition;
 use crate::{FulfilError, backoff::Backoff};
+use lane::Lane;
+use record::AnswerRecord;
 
-/// The number of consecutive failures that begins a pause.
+pub(super) use lane::LaneKind;
+
+/// The number of consecutive failures that begins a pause, if they cannot be the orders' own; otherwise as many orders
+/// as connections must fail for the first time.
 const FAILURES_MAX: u32 = 5;
+/// The share of the connections for orders that have failed before, and the share that may hang: one of this many.
+const SHARE: usize = 4;
+/// How often a request that hangs looks whether it must be given up.
+const GIVE_UP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The limits of a gate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GateLimits {
+    /// The most requests at the same time.
+    pub connections: usize,
+    /// The most orders inside, waiting or sent, whatever `connections` is.
+    pub orders: usize,
+    /// The time limit of a request.
+    pub timeout: Duration,
+    /// The length of a pause, by the number of consecutive pauses.
+    pub pause: Backoff,
+}
 
 pub(super) struct Gate {
     state: Mutex<GateState>,
     /// Only one task waits for room.
     changed: Notify,
-    /// The length of a pause, by the number of consecutive pauses.
-    pause: Backoff,
-    capacity: usize,
+    connections: Semaphore,
+    /// Those of the connections that orders may use that have failed before.
+    connections_again: Semaphore,
+    /// The most requests that may hang while others wait.
+    hanging_max: usize,
+    limits: GateLimits,
     paused: IntGauge,
 }
 
-#[derive(Default)]
 struct GateState {
-    inside: usize,
-    failures: u32,
-    pauses: u32,
-    /// Paused until then, and probing afterwards; `None` if it is open.
-    until: Option<Instant>,
+    first: Lane,
+    again: Lane,
+    record: AnswerRecord,
+    /// Consecutive failures of which nothing reached the receiver.
+    unreachable: u32,
+    /// Orders of the first lane that wait for a connection.
+    waiting: usize,
+    /// Requests of the first lane that hang.
+    hanging: usize,
     why: String,
 }
 
+impl GateState {
+    fn lane(&mut self, kind: LaneKind) -> &mut Lane {
+        match kind {
+            LaneKind::First => &mut self.first,
+            LaneKind::Again => &mut self.again,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.first.is_open() && self.again.is_open()
+    }
+}
+
 impl Gate {
-    /// A gate for at most `capacity` orders, waiting or sent.
-    pub fn new(capacity: usize, pause: Backoff, paused: IntGauge) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), pause, capacity, paused }
+    pub fn new(limits: GateLimits, paused: IntGauge) -> Self {
+        let connections = limits.connections.min(limits.orders).max(1);
+        let share = (connections / SHARE).max(1);
+        // Twice as many orders as connections, so that no connection waits for the next order.
+        let again = connections.min(limits.orders / SHARE).max(1);
+        let first = (connections * 2).min(limits.orders.saturating_sub(again)).max(1);
+        let failures_max = u32::try_from(connections).unwrap_or(u32::MAX).max(FAILURES_MAX);
+        Self {
+            state: Mutex::new(GateState {
+                first: Lane::new(first, failures_max, (connections / 2).max(1)),
+                again: Lane::new(again, FAILURES_MAX, 1),
+                record: AnswerRecord::default(),
+                unreachable: 0,
+                waiting: 0,
+                hanging: 0,
+                why: String::new(),
+            }),
+            changed: Notify::new(),
+            connections: Semaphore::new(connections),
+            connections_again: Semaphore::new(share),
+            hanging_max: share,
+            limits,
+            paused,
+        }
     }
 
     /// Waits until there is room, and returns for how many orders. Cancellation safe. Only one task may wait.
     pub async fn room(&self) -> usize {
         loop {
-            let paused_until = {
+            let pause_left = {
                 let state = self.state.lock();
-                match state.until {
-                    None if state.inside < self.capacity => return self.capacity - state.inside,
-                    Some(until) if until > Instant::now() => Some(until),
-                    Some(_) if state.inside == 0 => return 1,
-                    // Full: wait until an order leaves.
-                    _ => None,
+                let lane = &state.first;
+                let pause_left = lane.pause_left();
+                // Probes that hang make room for others.
+                let hanging = if lane.is_probing() { state.hanging } else { 0 };
+                let room = lane.limit().saturating_sub(lane.inside.saturating_sub(hanging));
+                let room = room.min(lane.capacity.saturating_sub(lane.inside));
+                if pause_left.is_none() && room > 0 {
+                    return room;
                 }
+                pause_left
             };
-            match paused_until {
-                Some(until) => {
+            match pause_left {
+                Some(left) => {
                     // At most until the end of the pause.
-                    let _ = tokio::time::timeout_at(until, self.changed.notified()).await;
+                    let _ = tokio::time::timeout(left, self.changed.notified()).await;
                 }
+                // Full: wait until an order leaves.
                 None => self.changed.notified().await,
             }
         }
     }
 
-    /// Takes an order in. Dropping the result makes room for the next one.
-    pub fn enter(&self) -> Inside<'_> {
-        self.state.lock().inside += 1;
-        Inside(self)
-    }
-
-    /// Checks whether an order may be sent.
+    /// Takes an order in, and waits for its turn to be sent. Dropping the result, or the call, makes room for the next.
     ///
     /// # Errors
-    /// A pause began while the order waited.
-    pub fn check(&self) -> Result<(), FulfilError> {
-        let state = self.state.lock();
-        match state.until.and_then(|until| until.checked_duration_since(Instant::now())) {
-            Some(left) if !left.is_zero() => Err(FulfilError::Unavailable {
-                reason: format!("not sent because the receiver is down: {}", state.why),
-                after: Some(left),
-            }),
-            _ => Ok(()),
-        }
+    /// The order is not to be sent now, because of a pause or of other orders that have failed before.
+    pub async fn turn(&self, kind: LaneKind) -> Result<SendTurn<'_>, FulfilError> {
+        let inside = self.enter(kind)?;
+        let waiting = WaitingForConnection::begin(self, kind);
+        let again = match kind {
+            LaneKind::First => None,
+            // The semaphores are never closed.
+            LaneKind::Again => self.connections_again.acquire().await.ok(),
+        };
+        let connection = self.connections.acquire().await.ok();
+        drop(waiting);
+        self.check(kind)?;
+        Ok(SendTurn { inside, sent: Instant::now(), hangs: false, _permits: [again, connection] })
     }
 
-    /// Records what a request, which was `sent` at that time, shows about the receiver. `why` describes a failure.
+    fn enter(&self, kind: LaneKind) -> Result<Inside<'_>, FulfilError> {
+        let mut state = self.state.lock();
+        // How many orders of the first lane enter is limited by `room`.
+        if kind == LaneKind::Again && state.again.inside >= state.again.limit() {
+            return Err(FulfilError::Unavailable {
+                reason: "not sent because other orders that have failed before come first"
+                    .to_owned(),
+                after: None,
+            });
+        }
+        state.lane(kind).inside += 1;
+        drop(state);
+        let inside = Inside { gate: self, kind };
+        self.check_again(kind)?;
+        Ok(inside)
+    }
+
+    /// Orders of the other lane do not wait for the end of a pause.
+    fn check_again(&self, kind: LaneKind) -> Result<(), FulfilError> {
+        if kind == LaneKind::Again { self.check(kind) } else { Ok(()) }
+    }
+
+    fn check(&self, kind: LaneKind) -> Result<(), FulfilError> {
+        let mut state = self.state.lock();
+        let Some(left) = state.lane(kind).pause_left() else { return Ok(()) };
+        Err(FulfilError::Unavailable {
+            reason: format!("not sent because the receiver is down: {}", state.why),
+            after: (kind == LaneKind::First).then_some(left),
+        })
+    }
+
+    /// Whether a request that hangs is given up. It no longer counts as hanging then.
+    fn gives_up(&self) -> bool {
+        let mut state = self.state.lock();
+        let needed = state.waiting > 0 || state.first.is_probing();
+        let gives_up = needed && state.hanging > self.hanging_max;
+        state.hanging -= usize::from(gives_up);
+        gives_up
+    }
+
+    /// Records what an order's request shows about the receiver. `why` describes a failure. Returns whether the failure is
+    /// the order's own, because the receiver fulfils the others.
     pub fn record(
         &self,
+        turn: &SendTurn<'_>,
         condition: ReceiverCondition,
-        sent: Instant,
         why: impl FnOnce() -> String,
-    ) {
-        match condition {
-            ReceiverCondition::Up => self.up(),
-            ReceiverCondition::Down(after) => self.down(after, sent, why),
-        }
-    }
-
-    fn up(&self) {
+    ) -> bool {
+        let (kind, sent) = (turn.inside.kind, turn.sent);
         let mut state = self.state.lock();
-        state.failures = 0;
-        state.pauses = 0;
-        if state.until.take().is_some() {
-            drop(state);
-            tracing::info!("the webhook receiver accepts orders again");
-            self.paused.set(0);
-            self.changed.notify_one();
-        }
-    }
-
-    fn down(&self, after: Option<Duration>, sent: Instant, why: impl FnOnce() -> String) {
-        let mut state = self.state.lock();
-        state.failures = state.failures.saturating_add(1);
-        match state.until {
-            // It was sent before the pause, so it shows nothing new.
-            Some(until) if sent < until => return,
-            None if after.is_none() && state.failures < FAILURES_MAX => return,
-            _ => {}
-        }
-        let was_open = state.until.is_none();
-        state.pauses = state.pauses.saturating_add(1);
-        let pause = self.pause.after(state.pauses).max(after.unwrap_or_default());
-        state.until = Some(Instant::now() + pause);
-        state.why = why();
-        if was_open {
+        let was_open = state.is_open();
+        let own = match condition {
+            ReceiverCondition::Up => {
+                state.record.up(kind == LaneKind::First, sent);
+                state.unreachable = 0;
+                // Both, whichever is paused.
+                let opened = [state.first.open(), state.again.open()];
+                if opened.contains(&true) {
+                    drop(state);
+                    tracing::info!("the webhook receiver accepts orders again");
+                    self.paused.set(0);
+                    self.changed.notify_one();
+                }
+                return false;
+            }
+            ReceiverCondition::Down(after) => {
+                state.unreachable = 0;
+                let own = after.is_none() && state.record.fulfils_others(sent);
+                state.record.down(kind == LaneKind::First);
+                self.failed(&mut state, kind, sent, after);
+                own
+            }
+            ReceiverCondition::Unreachable => {
+                state.unreachable = state.unreachable.saturating_add(1);
+                if state.unreachable >= FAILURES_MAX || !state.lane(kind).is_open() {
+                    state.first.unreachable(sent, self.limits.pause);
+                    state.again.unreachable(sent, self.limits.pause);
+                }
+                false
+            }
+        };
+        if was_open && !state.is_open() {
+            state.why = why();
             self.paused.set(1);
             tracing::warn!(
                 error = state.why,
@@ -141,106 +259,108 @@ impl Gate {
         }
         drop(state);
         self.changed.notify_one();
+        own
+    }
+
+    fn failed(
+        &self,
+        state: &mut GateState,
+        kind: LaneKind,
+        sent: Instant,
+        after: Option<Duration>,
+    ) {
+        let pause = self.limits.pause;
+        // If others succeeded meanwhile, it says nothing about the receiver.
+        let others_succeeded = state.record.up_since(sent);
+        match after {
+            // Of an order that has not failed before, this is the receiver's limit of requests.
+            Some(after) if kind == LaneKind::First => {
+                state.first.pause(sent, pause, after);
+                state.again.pause(sent, pause, after);
+            }
+            _ if others_succeeded => {}
+            Some(after) => state.again.pause(sent, pause, after),
+            None => state.lane(kind).failed(sent, pause),
+        }
     }
 }
 
 /// An order between its claim and its outcome.
-pub(super) struct Inside<'a>(&'a Gate);
+struct Inside<'a> {
+    gate: &'a Gate,
+    kind: LaneKind,
+}
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().inside -= 1;
-        self.0.changed.notify_one();
+        self.gate.state.lock().lane(self.kind).inside -= 1;
+        self.gate.changed.notify_one();
+    }
+}
+
+/// An order that waits for a connection.
+struct WaitingForConnection<'a>(Option<&'a Gate>);
+
+impl<'a> WaitingForConnection<'a> {
+    fn begin(gate: &'a Gate, kind: LaneKind) -> Self {
+        let gate = (kind == LaneKind::First).then_some(gate);
+        if let Some(gate) = gate {
+            gate.state.lock().waiting += 1;
+        }
+        Self(gate)
+    }
+}
+
+impl Drop for WaitingForConnection<'_> {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0 {
+            gate.state.lock().waiting -= 1;
+        }
+    }
+}
+
+/// The right to send an order now.
+pub(super) struct SendTurn<'a> {
+    inside: Inside<'a>,
+    sent: Instant,
+    /// Counted in `hanging`.
+    hangs: bool,
+    _permits: [Option<SemaphorePermit<'a>>; 2],
+}
+
+impl SendTurn<'_> {
+    /// Waits until the request hangs and must be given up, so that other orders can be sent. Orders that have failed before
+    /// have their full time: they cannot use more than their share of the connections. Cancellation safe.
+    pub async fn given_up(&mut self) {
+        let gate = self.inside.gate;
+        if self.inside.kind == LaneKind::Again {
+            return std::future::pending().await;
+        }
+        loop {
+            let after = gate.state.lock().record.hangs_after(gate.limits.timeout);
+            let due = self.sent + after;
+            if due <= Instant::now() {
+                break;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+        gate.state.lock().hanging += 1;
+        self.hangs = true;
+        gate.changed.notify_one();
+        while !gate.gives_up() {
+            tokio::time::sleep(GIVE_UP_INTERVAL).await;
+        }
+        self.hangs = false;
+    }
+}
+
+impl Drop for SendTurn<'_> {
+    fn drop(&mut self) {
+        if self.hangs {
+            self.inside.gate.state.lock().hanging -= 1;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gate() -> Gate {
-        let pause = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(30) };
-        Gate::new(10, pause, IntGauge::new("paused", "test").unwrap())
-    }
-
-    fn fail(gate: &Gate, sent: Instant) {
-        gate.record(ReceiverCondition::Down(None), sent, || "asleep".to_owned());
-    }
-
-    /// How long there is no room.
-    async fn paused_for(gate: &Gate) -> Duration {
-        let begun = Instant::now();
-        assert_eq!(gate.room().await, 1, "probing");
-        begun.elapsed()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_gate_admits_its_free_capacity() {
-        let gate = gate();
-        let mut inside: Vec<_> = (0..10).map(|_| gate.enter()).collect();
-        let full = tokio::time::timeout(Duration::from_secs(9), gate.room()).await;
-        assert!(full.is_err());
-        inside.truncate(7);
-        assert_eq!(gate.room().await, 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn consecutive_failures_close_the_gate_and_one_answer_opens_it() {
-        let gate = gate();
-        for _ in 0..20 {
-            (1..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
-            gate.record(ReceiverCondition::Up, Instant::now(), String::new);
-        }
-        assert_eq!(gate.room().await, 10, "never enough consecutive failures");
-
-        let sent = Instant::now();
-        (0..FAILURES_MAX).for_each(|_| fail(&gate, sent));
-        let refusal = gate.check().unwrap_err();
-        assert!(refusal.to_string().contains("asleep"), "{refusal}");
-        // Requests that were sent before change nothing.
-        (0..100).for_each(|_| fail(&gate, sent));
-        let pause = paused_for(&gate).await;
-        assert!((50..=1010).contains(&pause.as_millis()), "{pause:?}");
-        assert_eq!(gate.check(), Ok(()), "probing");
-        gate.record(ReceiverCondition::Up, Instant::now(), String::new);
-        assert_eq!(gate.room().await, 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_up_to_their_maximum_while_all_requests_fail() {
-        let gate = gate();
-        (0..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
-        let mut longest = Duration::ZERO;
-        let begun = Instant::now();
-        let mut requests = 0;
-        while begun.elapsed() < Duration::from_hours(1) {
-            longest = longest.max(paused_for(&gate).await);
-            let _inside = gate.enter();
-            fail(&gate, Instant::now());
-            requests += 1;
-        }
-        assert!(longest <= Duration::from_millis(30_010), "{longest:?}");
-        assert!((120..1000).contains(&requests), "{requests} in an hour");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn probing_sends_one_order_at_a_time() {
-        let gate = gate();
-        (0..FAILURES_MAX).for_each(|_| fail(&gate, Instant::now()));
-        paused_for(&gate).await;
-        let probe = gate.enter();
-        let second = tokio::time::timeout(Duration::from_mins(1), gate.room()).await;
-        assert!(second.is_err());
-        drop(probe);
-        assert_eq!(gate.room().await, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_closes_the_gate_for_that_time() {
-        let gate = gate();
-        let after = Duration::from_secs(20);
-        gate.record(ReceiverCondition::Down(Some(after)), Instant::now(), String::new);
-        let pause = paused_for(&gate).await;
-        assert!(pause >= after && pause < after + Duration::from_secs(1), "{pause:?}");
-    }
-}
+mod tests;

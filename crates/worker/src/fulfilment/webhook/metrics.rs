@@ -5,7 +5,7 @@ use http::StatusCode;
 holdfast_telemetry::metrics! {
     /// The metrics of the webhook.
     pub(crate) struct WebhookMetrics {
-        /// 1 while no orders are sent because the receiver is down or asked for a pause; otherwise 0.
+        /// 1 while orders wait because none succeeds or the receiver asked for a pause; otherwise 0.
         pub paused: IntGauge = "holdfast_webhook_paused",
         /// Requests to the receiver, by the class of its answer.
         "holdfast_webhook_answers_total" by answer {
