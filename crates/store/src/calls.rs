@@ -27,7 +27,7 @@ use sqlx::{Execute, Executor as _, Postgres, SqlStr, postgres::PgArguments};
 use tokio::time::sleep;
 
 use crate::{
-    connections::{Session, StatementItem, Transaction, executor, permit},
+    connections::{Proof, Session, StatementItem, Transaction, executor, permit},
     error::{ChangeError, StoreError, Unanswered, is_lock_timeout, is_read_only},
     locked_rows::{ChangedRow, Turn, WhenLocked},
     store::Store,
@@ -52,6 +52,8 @@ enum CallKind {
     Read,
     Work,
     Change,
+    /// A transaction of a change. Its `BEGIN` shows whether the connection is still there.
+    Transaction,
 }
 
 impl Store {
@@ -85,7 +87,7 @@ impl Store {
 
     /// Begins a transaction, within the bound of the changes. Its statements wait for a lock for `wait` at most.
     pub(crate) async fn begin_change(&self, wait: Duration) -> Result<Transaction, sqlx::Error> {
-        let calls = self.changes();
+        let calls = Calls { store: self, kind: CallKind::Transaction };
         let begin = |session| Transaction::begin_waiting(session, wait);
         match begin(calls.session().await?).await {
             Err((session, error)) if session.is_dead() => {
@@ -105,21 +107,22 @@ impl<'s> Calls<'s> {
         let store = self.store;
         let session = match self.kind {
             CallKind::Read => store.main.acquire().await,
-            CallKind::Work => store.main.acquire_for_writing(true).await,
-            CallKind::Change => self.change().await,
+            CallKind::Work => store.main.acquire_for_writing(Proof::AfterIdleTime).await,
+            CallKind::Change => self.change(Proof::Always).await,
+            CallKind::Transaction => self.change(Proof::AfterIdleTime).await,
         };
         if let Some(waits) = store.waits.get() {
             match self.kind {
                 CallKind::Read | CallKind::Work => waits.main(begun.elapsed()),
-                CallKind::Change => waits.changes(begun.elapsed()),
+                CallKind::Change | CallKind::Transaction => waits.changes(begun.elapsed()),
             }
         }
         session
     }
 
-    async fn change(self) -> Result<Session, sqlx::Error> {
+    async fn change(self, proof: Proof) -> Result<Session, sqlx::Error> {
         let turn = permit(&self.store.changes, self.store.settings.acquire_timeout).await?;
-        let mut session = self.store.main.acquire_for_writing(true).await?;
+        let mut session = self.store.main.acquire_for_writing(proof).await?;
         session.hold_also(turn);
         Ok(session)
     }
@@ -198,7 +201,7 @@ impl<'s> Calls<'s> {
     fn is_nothing_done(self, session: &Session, error: &sqlx::Error) -> bool {
         match self.kind {
             CallKind::Read => session.is_dead(),
-            CallKind::Work | CallKind::Change => is_read_only(error),
+            CallKind::Work | CallKind::Change | CallKind::Transaction => is_read_only(error),
         }
     }
 

@@ -41,6 +41,18 @@ use crate::servers::Servers;
 /// A connection that was idle for longer must answer before something is written on it.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
 
+/// When an idle connection must answer before something is written on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Never: its caller finds out what became of a write that is not answered.
+    None,
+    /// If it was idle for longer than [`PROVE_AFTER`].
+    AfterIdleTime,
+    /// Always: the message of a server that has ended the session meanwhile would be taken for the answer to the write,
+    /// which may be done or not then.
+    Always,
+}
+
 /// A bounded set of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections(Arc<Set>);
@@ -81,18 +93,18 @@ impl Connections {
         }
     }
 
-    /// A session for writing. With `prove`, one that was idle for a while is asked first whether it is still there
-    /// and takes writes. Safe to cancel.
+    /// A session for writing. One that was idle is asked first whether it is still there and takes writes, as `proof`
+    /// says. Safe to cancel.
     ///
     /// # Errors
     /// None becomes free, or can be made, in time; or the server takes no writes, and was asked just now.
-    pub async fn acquire_for_writing(&self, prove: bool) -> Result<Session, sqlx::Error> {
-        let mut session = self.take_for_writing(prove).await?;
+    pub async fn acquire_for_writing(&self, proof: Proof) -> Result<Session, sqlx::Error> {
+        let mut session = self.take_for_writing(proof).await?;
         session.writes = true;
         Ok(session)
     }
 
-    async fn take_for_writing(&self, prove: bool) -> Result<Session, sqlx::Error> {
+    async fn take_for_writing(&self, proof: Proof) -> Result<Session, sqlx::Error> {
         let permit = self.permit().await?;
         if self.0.generations.is_read_only()? {
             // Only a new session can tell whether this has changed. It takes the place of an idle one.
@@ -100,7 +112,11 @@ impl Connections {
             return self.fresh(permit).await;
         }
         let Some(connection) = self.0.take_idle() else { return self.fresh(permit).await };
-        let proven = !prove || connection.used.elapsed() < PROVE_AFTER;
+        let proven = match proof {
+            Proof::None => true,
+            Proof::AfterIdleTime => connection.used.elapsed() < PROVE_AFTER,
+            Proof::Always => false,
+        };
         let mut session = Session::new(connection, false, Arc::clone(&self.0), permit);
         if proven {
             return Ok(session);

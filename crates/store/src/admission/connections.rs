@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use crate::{connections::Session, store::Store};
+use crate::{
+    connections::{Proof, Session},
+    store::Store,
+};
 
 impl Store {
     /// A connection for a batch; the wait for it is counted. Not proved to be alive: a batch finds out before it writes.
     pub(crate) async fn admission(&self) -> Result<Session, sqlx::Error> {
-        self.counted_admission(self.admission.acquire_for_writing(false)).await
+        self.counted_admission(self.admission.acquire_for_writing(Proof::None)).await
     }
 
     /// A connection for a query about rows that a batch could not lock.

@@ -69,6 +69,26 @@ async fn a_change_whose_answer_is_lost_is_not_reported_as_refused() {
     assert!(matches!(answer, Err(StoreError::Unanswered(_))), "{answer:?}");
 }
 
+#[tokio::test]
+async fn the_first_change_after_all_sessions_were_ended_is_done() {
+    let direct = fixture::store().await;
+    let store = Store::connect(&settings(&database_url(&direct).await));
+    for _ in 0..5 {
+        // Used just now, so that nothing but an answer tells that a session is over.
+        let made = join_all((0..8).map(|_| store.create_product(&new_product(1)))).await;
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type = 'client backend'",
+        )
+        .execute(direct.pool())
+        .await
+        .unwrap();
+        store.create_product(&new_product(1)).await.unwrap();
+    }
+}
+
 /// A store with one connection for changes, in which changes of locked rows wait for as long as the test takes.
 #[tokio::test]
 async fn changes_that_wait_for_locked_rows_leave_connections_for_others() {
