@@ -8,11 +8,17 @@ use utoipa::ToSchema;
 
 use crate::{
     access::{Scopes, api_key},
+    cursor::CursorScope,
     shown_time::ShownTime,
 };
 
 /// The highest limit of requests per second that a key can have.
 pub const RATE_MAX: i64 = 1_000_000;
+
+/// The list of all keys, behind the id of one of them.
+pub fn list() -> CursorScope {
+    CursorScope::new("api-keys")
+}
 
 /// An API key, without its secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -192,7 +192,11 @@ impl CreateKeySettings {
 impl ListKeysSettings {
     async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
         let mut list = output::ListOutput::new(self.output.output, &COLUMNS);
-        let mut after = self.paging.cursor.clone();
+        let scope = api_keys::list();
+        let after = self.paging.cursor.as_deref().map(|cursor| scope.position(cursor));
+        let mut after: Option<String> = after
+            .transpose()
+            .map_err(|Invalid(reason)| MustBe::new(format!("--cursor {reason}.")))?;
         let mut left = self.paging.limit();
         loop {
             // One more than is shown, to find out whether there are more.
@@ -209,7 +213,8 @@ impl ListKeysSettings {
             list.rows(&rows.collect::<anyhow::Result<Vec<_>>>()?)?;
             if !more || left == 0 {
                 list.end("There are no keys.")?;
-                Paging::more(after.as_deref().filter(|_| more));
+                let next = after.filter(|_| more).map(|id| scope.cursor(&id));
+                Paging::more(next.as_deref());
                 return Ok(Ended::Done);
             }
         }

@@ -217,6 +217,31 @@ async fn a_wrong_command_line_is_a_usage_error_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_the_list_did_not_give_out_is_a_usage_error() {
+    let server = Server::start().await;
+    let lamp = server.product(10).await;
+    failed(&server, lamp, 2).await;
+    let key = on(&server, &["keys", "create", "--name", "x", "--scopes", "admin"]).out;
+    on(&server, &["keys", "create", "--name", "y", "--scopes", "admin"]);
+    let id = key.split('_').nth(1).unwrap().to_owned();
+    let next = |list| {
+        let page = on(&server, &[list, "list", "--limit", "1"]).error;
+        page.split_once("--cursor ").unwrap().1.split_whitespace().next().unwrap().to_owned()
+    };
+    let (of_letters, of_keys) = (next("dead-letters"), next("keys"));
+    for (list, own, other) in
+        [("dead-letters", &of_letters, &of_keys), ("keys", &of_keys, &of_letters)]
+    {
+        for cursor in ["AAAA", "bWFkZSB1cA", "", &id, other, &own[1..]] {
+            let refused = on(&server, &[list, "list", "--cursor", cursor]);
+            assert_eq!(refused.code, USAGE, "{list} {cursor:?}: {}", refused.out);
+            assert!(refused.error.contains("cursor"), "{list} {cursor:?}: {}", refused.error);
+        }
+        assert_eq!(on(&server, &[list, "list", "--cursor", own]).code, DONE, "{list}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_names_the_server_and_the_cause_once() {
     let free = Port::lease().unwrap();
     let away = format!("postgres://me:hunter2@{}/shop", free.address());

@@ -7,9 +7,9 @@ use axum::{
 
 use crate::{
     access::Scope,
-    api_keys::KeyBody,
+    api_keys::{self, KeyBody},
     app::App,
-    cursor::{Cursor, CursorScope, PageAnswer, page},
+    cursor::{Cursor, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::Problem,
     request::{PageLimit, Query, Request},
@@ -47,7 +47,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<PageAnswer<KeyBody>, Problem> {
     let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;
-    let scope = CursorScope::new("api-keys");
+    let scope = api_keys::list();
     let after: Option<String> = Cursor::position(asked.cursor, &scope)?;
     let room = app.pages.reserve().await?;
     let mut keys = app.store.api_keys(after.as_deref(), limit + 1).await?;
