@@ -7,7 +7,7 @@ use holdfast_store::{SchemaError, Store, StoreSettings};
 use holdfast_telemetry::{
     Chain, CommandLogs,
     command::{self, EXIT_CODES, Ended},
-    settings::milliseconds,
+    settings::{MustBe, Together, milliseconds},
 };
 use tokio::time::Instant;
 
@@ -97,6 +97,25 @@ pub struct MigrateSettings {
     /// Connections to PostgreSQL.
     #[command(flatten)]
     pub connections: DatabaseConnections,
+}
+
+impl Together for Cli {
+    fn check(&self) -> Result<(), MustBe> {
+        match &self.command {
+            Command::Serve(settings) => settings.check(),
+            Command::Migrate(settings) => settings.connections.check(),
+            Command::Keys(settings) => settings.check(),
+            Command::DeadLetters(settings) => settings.check(),
+            Command::Archive(settings) => settings.check(),
+            // It reports what is wrong itself.
+            Command::Doctor(_)
+            | Command::Openapi(_)
+            | Command::Healthcheck(_)
+            | Command::Completion(_)
+            | Command::Settings
+            | Command::Metrics(_) => Ok(()),
+        }
+    }
 }
 
 /// Runs the command.

@@ -14,7 +14,7 @@ use holdfast_queue::{Publisher, Queue};
 use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::{
     InternalServer, Readiness, Registry,
-    command::{self, Ended},
+    command::Ended,
     log_level, metrics,
     program::{self, StopSignals},
 };
@@ -76,9 +76,6 @@ pub(crate) fn observe(
 
 /// Serves until a signal.
 pub fn run(settings: &ServeSettings) -> ExitCode {
-    if let Err(sentence) = settings.check() {
-        return command::refused(PROGRAM, &sentence);
-    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(settings.http.threads()).on_thread_park(memory::give_back);
     program::run(PROGRAM, &settings.telemetry, &mut runtime, serve(settings))

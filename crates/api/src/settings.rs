@@ -12,7 +12,7 @@ use holdfast_queue::QueueSettings;
 use holdfast_store::{DatabaseUrl, StoreSettings};
 use holdfast_telemetry::{
     RedisCa, RedisUrl, TelemetrySettings,
-    settings::{MustBe, address, milliseconds, whole},
+    settings::{MustBe, Together, address, at_most, milliseconds, whole},
 };
 
 use crate::{body::BodyLimits, byte_budget::ByteBudget, http::Patience, limits::OrderLimits};
@@ -246,19 +246,12 @@ mod access;
 
 pub use access::{AccessSettings, Auth, Origin};
 
-impl ServeSettings {
-    /// Checks settings that depend on each other.
-    ///
-    /// # Errors
-    /// A sentence that names the settings that contradict each other.
-    pub fn check(&self) -> Result<(), MustBe> {
-        if self.connections.lock_timeout >= self.connections.statement_timeout {
-            return Err(MustBe::new(
-                "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a \
-                 locked row could not be told from a slow statement.",
-            ));
-        }
+impl Together for ServeSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        self.connections.check()?;
+        self.cache.check()?;
         self.access.check()?;
+        self.http.check()?;
         let open = |name, address: SocketAddr| {
             let here = address.ip().to_canonical().is_loopback();
             (!here && self.access.is_closed_to_network()).then(|| {
@@ -274,7 +267,9 @@ impl ServeSettings {
             .or_else(|| open("HOLDFAST_ADMIN_ADDR", self.ports.admin_addr))
             .map_or(Ok(()), Err)
     }
+}
 
+impl ServeSettings {
     /// Where the API listens.
     pub fn http_addr(&self) -> SocketAddr {
         let host = if self.access.is_closed_to_network() {
@@ -283,6 +278,37 @@ impl ServeSettings {
             Ipv4Addr::UNSPECIFIED
         };
         self.ports.http_addr.unwrap_or_else(|| (host, HTTP_PORT).into())
+    }
+}
+
+impl Together for HttpSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        at_most(
+            ("HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", self.max_connections_per_address),
+            ("HOLDFAST_MAX_CONNECTIONS", self.max_connections),
+        )?;
+        at_most(
+            ("HOLDFAST_MAX_BODY_BYTES", self.max_body_bytes),
+            ("HOLDFAST_REQUEST_BUFFER_BYTES", self.request_buffer_bytes),
+        )
+    }
+}
+
+impl Together for DatabaseConnections {
+    fn check(&self) -> Result<(), MustBe> {
+        if self.lock_timeout < self.statement_timeout {
+            return Ok(());
+        }
+        Err(MustBe::new(
+            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked \
+             row could not be told from a slow statement.",
+        ))
+    }
+}
+
+impl Together for RedisCacheSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        RedisCa::check(self.redis_ca.as_ref(), Some(&self.redis_url))
     }
 }
 

@@ -10,7 +10,7 @@ use holdfast_telemetry::{
     command::{self, Ended},
     log_level,
     program::{self, StopSignals},
-    settings::{MustBe, address, milliseconds, whole},
+    settings::{MustBe, Together, address, at_most, milliseconds, whole},
 };
 use kube::{Client, Config};
 
@@ -54,6 +54,17 @@ pub enum Command {
     /// Print all metrics with their initial values
     #[command(hide = true)]
     Metrics(command::PrintMetrics),
+}
+
+impl Together for Cli {
+    fn check(&self) -> Result<(), MustBe> {
+        match &self.command {
+            Command::Run(settings) => settings.check(),
+            Command::Healthcheck(_) | Command::Settings | Command::Crd | Command::Metrics(_) => {
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The settings of `run`.
@@ -148,6 +159,22 @@ fn label_value(text: &str) -> Result<String, MustBe> {
 }
 
 impl RunSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        match (&self.redis_url, &self.queues_file) {
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => {
+                return Err(MustBe::new(
+                    "REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both",
+                ));
+            }
+        }
+        RedisCa::check(self.redis_ca.as_ref(), self.redis_url.as_ref())?;
+        at_most(
+            ("HOLDFAST_CERT_VALIDITY_HOURS", self.cert_validity_hours),
+            ("HOLDFAST_CA_VALIDITY_HOURS", self.ca_validity_hours),
+        )
+    }
+
     fn operator(&self) -> anyhow::Result<OperatorSettings> {
         let queues = match (&self.redis_url, &self.queues_file) {
             (Some(redis_url), None) => QueueListSettings::One {

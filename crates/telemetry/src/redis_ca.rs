@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::settings::MustBe;
+use crate::{
+    redis_url::RedisUrl,
+    settings::{MustBe, needs},
+};
 
 /// Certificates of authorities, read from the file that a setting names.
 #[derive(Clone)]
@@ -12,6 +15,15 @@ impl RedisCa {
     /// In PEM format.
     pub fn pem(&self) -> Arc<[u8]> {
         Arc::clone(&self.0)
+    }
+
+    /// Checks that the connection has TLS if there are authorities for it.
+    ///
+    /// # Errors
+    /// The connection has no TLS.
+    pub fn check(ca: Option<&Self>, url: Option<&RedisUrl>) -> Result<(), MustBe> {
+        let tls = url.is_none_or(RedisUrl::tls);
+        needs(("HOLDFAST_REDIS_CA_FILE", ca.is_some()), ("a rediss URL in REDIS_URL", tls))
     }
 }
 

@@ -55,11 +55,45 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, MustBe> {
     })
 }
 
+/// Settings of which each is valid by itself.
+pub trait Together {
+    /// Checks that no two of them contradict each other. Without this, a program would silently follow one of them.
+    ///
+    /// # Errors
+    /// A sentence that names the settings.
+    fn check(&self) -> Result<(), MustBe>;
+}
+
+/// A setting and its value.
+pub type Named<T> = (&'static str, T);
+
+/// Checks that a setting is not more than another one.
+///
+/// # Errors
+/// A sentence that names both.
+pub fn at_most<T: PartialOrd>((name, value): Named<T>, limit: Named<T>) -> Result<(), MustBe> {
+    if value <= limit.1 {
+        return Ok(());
+    }
+    Err(MustBe(format!("{name} must not be more than {}.", limit.0)))
+}
+
+/// Checks that a setting that needs another one is not set without it.
+///
+/// # Errors
+/// A sentence that names both. `needed` may name a value, too.
+pub fn needs((name, is_set): Named<bool>, (needed, is_there): Named<bool>) -> Result<(), MustBe> {
+    if !is_set || is_there {
+        return Ok(());
+    }
+    Err(MustBe(format!("{name} must not be set without {needed}: it would have no effect.")))
+}
+
 /// Reads the settings of this process.
 ///
 /// # Errors
 /// The exit code, after the help or the error has been printed.
-pub fn read<P: Parser>() -> Result<P, ExitCode> {
+pub fn read<P: Parser + Together>() -> Result<P, ExitCode> {
     let read = P::try_parse();
     // The help is printed whatever the environment is.
     if read.as_ref().map_or_else(clap::Error::use_stderr, |_| true)
@@ -68,7 +102,7 @@ pub fn read<P: Parser>() -> Result<P, ExitCode> {
         eprintln!("{}: {sentence}", P::command().get_name());
         return Err(ExitCode::from(2));
     }
-    read.map_err(|error| {
+    let read = read.map_err(|error| {
         if let Some(sentence) = sentence(&error, P::command()) {
             let name = P::command().get_name().to_owned();
             // There is no log yet.
@@ -78,7 +112,14 @@ pub fn read<P: Parser>() -> Result<P, ExitCode> {
             let _ = error.print();
         }
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-    })
+    })?;
+    match read.check() {
+        Ok(()) => Ok(read),
+        Err(sentence) => {
+            eprintln!("{}: {sentence}", P::command().get_name());
+            Err(ExitCode::from(2))
+        }
+    }
 }
 
 /// A sentence about a variable with the prefix of settings that no program reads.
@@ -210,6 +251,18 @@ mod tests {
         ] {
             assert_eq!(refusal(&arguments), expected);
         }
+    }
+
+    #[test]
+    fn two_settings_that_contradict_each_other_are_named() {
+        assert!(at_most(("A_MS", 5), ("B_MS", 5)).is_ok());
+        let refused = at_most(("A_MS", 6), ("B_MS", 5)).unwrap_err().to_string();
+        assert_eq!(refused, "A_MS must not be more than B_MS.");
+        assert!(
+            needs(("A", true), ("B", true)).is_ok() && needs(("A", false), ("B", false)).is_ok()
+        );
+        let refused = needs(("A", true), ("B", false)).unwrap_err().to_string();
+        assert_eq!(refused, "A must not be set without B: it would have no effect.");
     }
 
     #[test]

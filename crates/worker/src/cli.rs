@@ -11,6 +11,7 @@ use holdfast_telemetry::{
     command::{self, EXIT_CODES, Ended},
     log_level,
     program::{self, StopSignals},
+    settings::{MustBe, Together},
 };
 
 use crate::{
@@ -50,6 +51,18 @@ pub enum Command {
     /// Print all metrics with their initial values
     #[command(hide = true)]
     Metrics(command::PrintMetrics),
+}
+
+impl Together for Cli {
+    fn check(&self) -> Result<(), MustBe> {
+        match &self.command {
+            Command::Run(settings) => settings.check(),
+            Command::Healthcheck(_)
+            | Command::Completion(_)
+            | Command::Settings
+            | Command::Metrics(_) => Ok(()),
+        }
+    }
 }
 
 pub fn run(cli: Cli) -> ExitCode {

@@ -6,13 +6,18 @@ use clap::{ArgAction, Args, ValueEnum};
 use holdfast_store::DatabaseUrl;
 use holdfast_telemetry::{
     RedisCa, RedisUrl, TelemetrySettings,
-    settings::{address, milliseconds, whole},
+    settings::{MustBe, Together, address, at_most, milliseconds, needs, whole},
 };
 
 use crate::{
     Simulated, WorkerSettings,
     webhook::{ReceiverUrl, Secrets, WebhookSettings},
 };
+
+/// How long connecting to the receiver may take, unless it is set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long requests to the receiver may still take at shutdown, unless it is set.
+const WEBHOOK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Args)]
 pub struct WorkerRunSettings {
@@ -108,6 +113,16 @@ impl WorkerRunSettings {
     }
 
     /// # Errors
+    /// A webhook setting is set, and orders would be completed without being sent to anybody.
+    fn check_simulated(&self) -> Result<(), MustBe> {
+        let is_webhook = self.fulfilment_kind == FulfilmentKind::Webhook;
+        let webhook = ("HOLDFAST_FULFILMENT=webhook", is_webhook);
+        needs(("HOLDFAST_WEBHOOK_URL", self.webhook.webhook_url.is_some()), webhook)?;
+        needs(("HOLDFAST_WEBHOOK_SECRET", self.webhook.webhook_secret.is_some()), webhook)?;
+        needs(("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", self.webhook.webhook_allow_private), webhook)
+    }
+
+    /// # Errors
     /// A setting is missing or wrong.
     pub fn fulfilment(&self) -> Result<FulfilmentSettings, WrongSetting> {
         if self.fulfilment_kind == FulfilmentKind::Simulated {
@@ -131,14 +146,40 @@ impl WorkerRunSettings {
             target,
             secrets,
             timeout: args.webhook_timeout,
-            connect_timeout: args.webhook_connect_timeout,
-            shutdown_timeout: args.webhook_shutdown_timeout,
+            connect_timeout: args
+                .webhook_connect_timeout
+                .unwrap_or(CONNECT_TIMEOUT.min(args.webhook_timeout)),
+            shutdown_timeout: args
+                .webhook_shutdown_timeout
+                .unwrap_or(WEBHOOK_SHUTDOWN_TIMEOUT.min(self.shutdown_timeout)),
             connections: args.webhook_connections,
             orders: self.worker_concurrency,
             allow_private: args.webhook_allow_private,
             pause_base: self.retry_base,
             retry_after_max: self.retry_max,
         })))
+    }
+}
+
+impl Together for WorkerRunSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        let webhook = &self.webhook;
+        self.check_simulated()?;
+        RedisCa::check(self.redis_ca.as_ref(), Some(&self.redis_url))?;
+        at_most(
+            ("HOLDFAST_RETRY_BASE_MS", self.retry_base),
+            ("HOLDFAST_RETRY_MAX_MS", self.retry_max),
+        )?;
+        let connect_timeout = webhook.webhook_connect_timeout.unwrap_or_default();
+        at_most(
+            ("HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", connect_timeout),
+            ("HOLDFAST_WEBHOOK_TIMEOUT_MS", webhook.webhook_timeout),
+        )?;
+        let shutdown_timeout = webhook.webhook_shutdown_timeout.unwrap_or_default();
+        at_most(
+            ("HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", shutdown_timeout),
+            ("HOLDFAST_SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout),
+        )
     }
 }
 
@@ -163,14 +204,15 @@ pub struct WebhookArgs {
     /// How long the receiver may take to answer, in milliseconds (100 to 300000)
     #[arg(long = "webhook-timeout-ms", env = "HOLDFAST_WEBHOOK_TIMEOUT_MS", default_value = "15000", value_parser = milliseconds(100..=300_000))]
     pub webhook_timeout: Duration,
-    /// How long connecting may take, as part of that, in milliseconds (50 to 60000)
-    #[arg(long = "webhook-connect-timeout-ms", env = "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(50..=60_000))]
-    pub webhook_connect_timeout: Duration,
+    /// How long connecting may take, as part of that, in milliseconds; if not set, 5000 or
+    /// `HOLDFAST_WEBHOOK_TIMEOUT_MS`, whichever is less (50 to 60000)
+    #[arg(long = "webhook-connect-timeout-ms", env = "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", value_parser = milliseconds(50..=60_000))]
+    pub webhook_connect_timeout: Option<Duration>,
     /// At shutdown: how long requests to the receiver may still take before their orders are handed
     /// back, as part of `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, in milliseconds; another worker sends them
-    /// again with the same id (0 to 600000)
-    #[arg(long = "webhook-shutdown-timeout-ms", env = "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", default_value = "5000", value_parser = milliseconds(0..=600_000))]
-    pub webhook_shutdown_timeout: Duration,
+    /// again with the same id; if not set, 5000 or that, whichever is less (0 to 600000)
+    #[arg(long = "webhook-shutdown-timeout-ms", env = "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", value_parser = milliseconds(0..=600_000))]
+    pub webhook_shutdown_timeout: Option<Duration>,
     /// The most concurrent requests to the receiver (1 to 1000)
     #[arg(long, env = "HOLDFAST_WEBHOOK_CONNECTIONS", default_value = "64", value_parser = whole(1..=1000_usize))]
     pub webhook_connections: usize,

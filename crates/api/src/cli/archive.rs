@@ -10,7 +10,11 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use holdfast_domain::OrderId;
 use holdfast_store::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, CutoffReason, OldOrder, Store};
-use holdfast_telemetry::{CommandLogs, command::Ended, settings::whole};
+use holdfast_telemetry::{
+    CommandLogs,
+    command::Ended,
+    settings::{MustBe, Together, whole},
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -72,6 +76,12 @@ struct ArchivedOrder {
 struct ArchivedFile<'a> {
     file: &'a str,
     orders: usize,
+}
+
+impl Together for ArchiveSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        self.connections.check()
+    }
 }
 
 /// Runs the command.

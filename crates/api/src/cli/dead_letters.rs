@@ -10,7 +10,7 @@ use holdfast_store::Store;
 use holdfast_telemetry::{
     CommandLogs,
     command::Ended,
-    settings::{MustBe, whole},
+    settings::{MustBe, Together, whole},
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -197,6 +197,19 @@ impl Ordered {
             fields.insert("note".to_owned(), note.as_str().into());
         }
         fields
+    }
+}
+
+impl Together for DeadLetterSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        let servers = match &self.action {
+            DeadLetterAction::List(list) => &list.servers,
+            DeadLetterAction::Show(show) => &show.servers,
+            DeadLetterAction::Replay(replay) => &replay.servers,
+            DeadLetterAction::Discard(discard) => &discard.servers,
+        };
+        servers.connections.check()?;
+        servers.cache.check()
     }
 }
 

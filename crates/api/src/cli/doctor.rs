@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use holdfast_queue::{Queue, QueueError};
 use holdfast_store::{SchemaError, Store};
-use holdfast_telemetry::{Chain, command::Ended};
+use holdfast_telemetry::{Chain, command::Ended, settings::Together as _};
 use jiff::SignedDuration;
 use serde::Serialize;
 

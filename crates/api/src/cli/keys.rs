@@ -7,7 +7,11 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::Store;
-use holdfast_telemetry::{CommandLogs, command::Ended, settings::MustBe};
+use holdfast_telemetry::{
+    CommandLogs,
+    command::Ended,
+    settings::{MustBe, Together},
+};
 use jiff::Timestamp;
 use serde_json::value::to_raw_value;
 
@@ -137,6 +141,17 @@ fn rate(text: &str) -> Result<u32, MustBe> {
 
 fn expiry(text: &str) -> Result<Timestamp, MustBe> {
     api_keys::expiry(text).map_err(must)
+}
+
+impl Together for KeysSettings {
+    fn check(&self) -> Result<(), MustBe> {
+        let servers = match &self.action {
+            KeyAction::Create(create) => &create.servers,
+            KeyAction::List(list) => &list.servers,
+            KeyAction::Revoke(revoke) => &revoke.servers,
+        };
+        servers.connections.check()
+    }
 }
 
 /// Runs the command.

@@ -76,20 +76,58 @@ fn the_range_in_each_help_text_is_correct() {
 }
 
 #[test]
-fn contradicting_settings_are_named() {
-    let cli =
-        parse(&["serve", URLS[0], URLS[1], "--lock-timeout-ms=50", "--statement-timeout-ms=50"]);
-    let Command::Serve(settings) = cli.unwrap().command else { panic!("not serve") };
-    let sentence = settings.check().unwrap_err().to_string();
-    assert!(sentence.contains("HOLDFAST_LOCK_TIMEOUT_MS must be less than"), "{sentence}");
+fn settings_that_do_not_go_together_are_named() {
+    let ca = std::env::temp_dir().join(format!("holdfast-ca-{}.pem", std::process::id()));
+    std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let ca = format!("--redis-ca-file={}", ca.display());
+    let locks = ["--lock-timeout-ms=50", "--statement-timeout-ms=50"];
+    for (command, settings, names) in [
+        (&["serve"][..], &locks[..], ["LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS"]),
+        (&["migrate"], &locks, ["LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS"]),
+        (&["keys", "list"], &locks, ["LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS"]),
+        (&["dead-letters", "list"], &locks, ["LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS"]),
+        (
+            &["archive", "--older-than-days=90", "--to=/"],
+            &locks,
+            ["LOCK_TIMEOUT_MS", "STATEMENT_TIMEOUT_MS"],
+        ),
+        (&["serve"], &[&ca], ["REDIS_CA_FILE", "REDIS_URL"]),
+        (&["dead-letters", "list"], &[&ca], ["REDIS_CA_FILE", "REDIS_URL"]),
+        (
+            &["serve"],
+            &["--max-connections-per-address=9", "--max-connections=8"],
+            ["MAX_CONNECTIONS_PER_ADDRESS", "MAX_CONNECTIONS."],
+        ),
+        (
+            &["serve"],
+            &["--max-body-bytes=1048577", "--request-buffer-bytes=1048576"],
+            ["MAX_BODY_BYTES", "REQUEST_BUFFER_BYTES"],
+        ),
+        (&["serve"], &["--cors-headers=x-shop"], ["CORS_HEADERS", "CORS_ORIGINS"]),
+        (&["serve"], &["--oidc-audience=shop"], ["OIDC_AUDIENCE", "OIDC_ISSUER"]),
+        (&["serve"], &["--oidc-customer-claim=sub"], ["OIDC_CUSTOMER_CLAIM", "OIDC_ISSUER"]),
+        (
+            &["serve"],
+            &["--oidc-issuer=https://login.example", "--auth=off"],
+            ["OIDC_ISSUER", "HOLDFAST_AUTH"],
+        ),
+        (&["serve"], &["--http-addr=0.0.0.0:80", "--auth=off"], ["HTTP_ADDR", "OPEN_TO_NETWORK"]),
+    ] {
+        let redis: &[&str] =
+            if ["serve", "dead-letters"].contains(&command[0]) { &URLS } else { &URLS[..1] };
+        let cli = parse(&[command, redis, settings].concat()).unwrap();
+        let sentence = cli.check().expect_err(command[0]).to_string();
+        for name in names {
+            assert!(sentence.contains(name), "{command:?} {settings:?}: {sentence}");
+        }
+    }
 }
 
 #[test]
-fn the_defaults_are_consistent() {
-    let Command::Serve(settings) = serve("--max-quantity=7").unwrap().command else {
-        panic!("not serve")
-    };
-    settings.check().unwrap();
+fn the_defaults_go_together() {
+    let cli = serve("--max-quantity=7").unwrap();
+    cli.check().unwrap();
+    let Command::Serve(settings) = cli.command else { panic!("not serve") };
     assert_eq!(settings.orders.max_quantity, 7);
     let admission = settings.orders.admission(settings.connections.lock_timeout);
     let defaults = holdfast_admission::AdmissionSettings::default();

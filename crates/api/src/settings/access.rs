@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use axum::http::HeaderName;
 use clap::{ArgAction, Args, ValueEnum};
-use holdfast_telemetry::settings::{MustBe, milliseconds, whole};
+use holdfast_telemetry::settings::{MustBe, milliseconds, needs, whole};
 use holdfast_throttle::ThrottleSettings;
 use tower_http::cors::CorsLayer;
 
@@ -121,6 +121,10 @@ impl FromStr for Origin {
 
 impl AccessSettings {
     pub(super) fn check(&self) -> Result<(), MustBe> {
+        needs(
+            ("HOLDFAST_CORS_HEADERS", !self.cors_headers.is_empty()),
+            ("HOLDFAST_CORS_ORIGINS", !self.cors_origins.is_empty()),
+        )?;
         let wrong = |sentence| Err(MustBe::new(sentence));
         match (&self.oidc_issuer, &self.oidc_audience, self.auth) {
             (Some(_), _, Auth::Off) => wrong(

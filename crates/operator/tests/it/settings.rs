@@ -34,6 +34,14 @@ fn a_wrong_setting_prevents_the_start_and_is_named() {
             vec![redis, ("HOLDFAST_QUEUES_FILE", "/queues.yaml")],
             "REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both",
         ),
+        (
+            vec![
+                redis,
+                ("HOLDFAST_CERT_VALIDITY_HOURS", "10"),
+                ("HOLDFAST_CA_VALIDITY_HOURS", "9"),
+            ],
+            "HOLDFAST_CERT_VALIDITY_HOURS must not be more than HOLDFAST_CA_VALIDITY_HOURS.",
+        ),
     ] {
         assert_eq!(refusal(&settings), format!("holdfast-operator: {expected}"));
     }

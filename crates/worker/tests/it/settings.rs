@@ -8,7 +8,7 @@ fn refusal(settings: &[(&str, &str)]) -> String {
         .envs(settings.iter().copied())
         .output()
         .unwrap();
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!text.contains("hunter2"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -83,6 +83,56 @@ fn an_invalid_webhook_url_prevents_the_start() {
         let said = refusal.starts_with(&format!("holdfast-worker: {expected}"));
         assert!(said, "{settings:?}: {refusal}");
     }
+}
+
+#[test]
+fn settings_that_contradict_each_other_stop_the_start() {
+    let ca = std::env::temp_dir().join(format!("holdfast-ca-{}.pem", std::process::id()));
+    std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let ca = ca.to_str().unwrap();
+    for (settings, first, second) in [
+        (
+            &[("HOLDFAST_WEBHOOK_URL", "https://shop.example/hunter2")][..],
+            "HOLDFAST_WEBHOOK_URL",
+            "HOLDFAST_FULFILMENT=webhook",
+        ),
+        (
+            &[("HOLDFAST_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")],
+            "HOLDFAST_WEBHOOK_SECRET",
+            "HOLDFAST_FULFILMENT=webhook",
+        ),
+        (
+            &[("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")],
+            "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
+            "HOLDFAST_FULFILMENT=webhook",
+        ),
+        (
+            &[("HOLDFAST_RETRY_BASE_MS", "101"), ("HOLDFAST_RETRY_MAX_MS", "100")],
+            "HOLDFAST_RETRY_BASE_MS",
+            "HOLDFAST_RETRY_MAX_MS",
+        ),
+        (
+            &[
+                ("HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", "5001"),
+                ("HOLDFAST_WEBHOOK_TIMEOUT_MS", "5000"),
+            ],
+            "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS",
+            "HOLDFAST_WEBHOOK_TIMEOUT_MS",
+        ),
+        (
+            &[
+                ("HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", "11"),
+                ("HOLDFAST_SHUTDOWN_TIMEOUT_MS", "10"),
+            ],
+            "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS",
+            "HOLDFAST_SHUTDOWN_TIMEOUT_MS",
+        ),
+        (&[("HOLDFAST_REDIS_CA_FILE", ca)], "HOLDFAST_REDIS_CA_FILE", "REDIS_URL"),
+    ] {
+        let refusal = refusal(settings);
+        assert!(refusal.contains(first) && refusal.contains(second), "{settings:?}: {refusal}");
+    }
+    std::fs::remove_file(ca).unwrap();
 }
 
 #[test]
