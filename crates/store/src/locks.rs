@@ -52,7 +52,7 @@ pub(crate) async fn wait_at_most(
 }
 
 /// The row of a product, with the units of it in holds.
-struct LockedRow {
+struct LockedProductRow {
     id: i64,
     name: String,
     description: Option<String>,
@@ -72,7 +72,7 @@ pub(crate) async fn lock_one(
     let row = match waits {
         WhenLocked::No => {
             sqlx::query_as!(
-                LockedRow,
+                LockedProductRow,
                 r#"
                 SELECT id, name, description, price_minor, stock, version, held
                 FROM products
@@ -86,7 +86,7 @@ pub(crate) async fn lock_one(
         }
         WhenLocked::HandOver => {
             sqlx::query_as!(
-                LockedRow,
+                LockedProductRow,
                 r#"
                 SELECT id, name, description, price_minor, stock, version, held
                 FROM products
@@ -99,7 +99,8 @@ pub(crate) async fn lock_one(
             .await?
         }
     };
-    if let Some(LockedRow { id, name, description, price_minor, stock, version, held }) = row {
+    if let Some(LockedProductRow { id, name, description, price_minor, stock, version, held }) = row
+    {
         let product = ProductRow { id, name, description, price_minor, stock, version };
         return Ok(Tried::Done(Some((product.try_into()?, held))));
     }
