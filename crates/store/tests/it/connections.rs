@@ -75,7 +75,8 @@ async fn the_first_change_after_all_sessions_were_ended_is_done() {
     let store = Store::connect(&settings(&database_url(&direct).await));
     for _ in 0..5 {
         // Used just now, so that nothing but an answer tells that a session is over.
-        let made = join_all((0..8).map(|_| store.create_product(&new_product(1)))).await;
+        let made =
+            join_all((0..8).map(async |_| store.create_product(&new_product(1)).await)).await;
         assert!(made.iter().all(Result::is_ok), "{made:?}");
         sqlx::query(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
