@@ -71,11 +71,14 @@ pub type Named<T> = (&'static str, T);
 ///
 /// # Errors
 /// A sentence that names both.
-pub fn at_most<T: PartialOrd>((name, value): Named<T>, limit: Named<T>) -> Result<(), MustBe> {
-    if value <= limit.1 {
+pub fn at_most<T: PartialOrd>(
+    (name, value): Named<T>,
+    (limit_name, limit): Named<T>,
+) -> Result<(), MustBe> {
+    if value <= limit {
         return Ok(());
     }
-    Err(MustBe(format!("{name} must not be more than {}.", limit.0)))
+    Err(MustBe(format!("{name} must not be more than {limit_name}.")))
 }
 
 /// Checks that a setting that needs another one is not set without it.
