@@ -332,6 +332,33 @@ async fn an_order_that_any_statement_ends_leaves_the_table_of_unfinished_ones() 
     );
 }
 
+/// Nothing but a person with psql does that.
+#[tokio::test]
+async fn a_completed_order_that_a_statement_puts_back_is_found_again() {
+    let store = store().await;
+    let ids = orders(&store, 3).await;
+    store.claim(&ids, LEASE).await.unwrap();
+    let claims: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
+    finish(&store, &claims, AttemptResult::Completed).await;
+    sqlx::raw_sql(
+        "UPDATE orders SET status = 'failed' WHERE id = 1; \
+         UPDATE orders SET status = 'pending', finished_at = NULL, created_at = now() - interval '2 hours' \
+             WHERE id = 2",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let page = DeadLetterPage { limit: 10, ..DeadLetterPage::default() };
+    assert_eq!(store.dead_letters(&page).await.unwrap().items[0].id, ids[0]);
+    let eve = holdfast_store::Attribution { by: "eve", note: None };
+    assert_eq!(store.replay(&ids, eve).await.unwrap().orders.len(), 1);
+    assert_eq!(found(&store, 10, Duration::from_hours(1)).await, [ids[1]]);
+    let pending =
+        OrderPage { status: Some(OrderStatus::Pending), limit: 10, ..OrderPage::default() };
+    assert_eq!(store.orders(&pending).await.unwrap().items.len(), 2);
+    assert_eq!(count_orders(&store).await, 3);
+}
+
 /// Both tables have the same columns, in the same order, and the statement that moves orders names all of them but those
 /// that are NULL then.
 #[tokio::test]
