@@ -247,7 +247,7 @@ async fn an_empty_or_broken_key_set_locks_no_caller_out() {
     let good = key.token("one", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &good).await.status == 200).await;
     let failures =
-        || server.process.log().unwrap().matches("the issuer's keys cannot be had").count();
+        || server.process.log().unwrap().matches("the issuer's keys cannot be read").count();
     for (known, broken) in [json!({ "keys": [] }), json!("<html>")].into_iter().enumerate() {
         issuer.answer(broken.clone());
         // A token that no known key has signed makes the server ask.
@@ -279,7 +279,7 @@ async fn an_unavailable_issuer_causes_503_and_api_keys_still_work() {
         (answer.status, answer.problem()["type"].as_str().unwrap()),
         (503, "/problems/unavailable")
     );
-    assert!(server.process.log().unwrap().contains("the issuer's keys cannot be had"));
+    assert!(server.process.log().unwrap().contains("the issuer's keys cannot be read"));
     assert_eq!(server.api.get("/orders").await.status, 401);
 }
 

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(Log::read(&text[..]).unwrap(), log);
 
         let cut = text.len() - "cut_off 4\n".len();
-        assert!(Log::read(&text[..cut]).unwrap_err().to_string().contains("cut short"));
+        assert!(Log::read(&text[..cut]).unwrap_err().to_string().contains("truncated"));
         assert!(Log::read(&text[..cut - 4]).is_err(), "a truncated line");
         assert!(Log::read(&b"hello\n"[..]).is_err());
     }

@@ -23,11 +23,13 @@ async fn archived() -> (AuditFixture, TempDir) {
         let file = folder.path().join(name);
         fs::write(&file, fs::read_to_string(&file).unwrap_or_default() + &line).unwrap();
         let sql = format!(
-            "DELETE FROM orders WHERE id = {id}; \
+            "SET holdfast.writes_ledger = 'on'; \
+             DELETE FROM orders WHERE id = {id}; \
              INSERT INTO archived_units SELECT {product}, {kept} WHERE {kept} > 0 \
                  ON CONFLICT (product_id) DO UPDATE SET units = archived_units.units + {kept}; \
              UPDATE products SET stock = stock + {units} - {kept} WHERE id = {product}; \
-             UPDATE stock_ledger SET returned = returned + {units} - {kept} \
+             UPDATE stock_ledger SET returned = returned + {units} - {kept}, \
+                     delta = delta + {units} - {kept}, stock_after = stock_after + {units} - {kept} \
                  WHERE product_id = {product} AND reason = 'admission'"
         );
         fixture.connection.execute(AssertSqlSafe(sql)).await.unwrap();
