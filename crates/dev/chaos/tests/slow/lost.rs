@@ -118,7 +118,7 @@ fn products(log: &Log, lose: Lose) {
              SELECT product_id, 1000000000, reason, delta, stock_after, held_after, note \
              FROM stock_ledger WHERE (product_id, version) = ({product}, {version})"
         ),
-        format!("asked for once and made twice: {note}"),
+        format!("requested once and made twice: {note}"),
     );
 }
 
