@@ -36,8 +36,8 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     point.more.insert("sold_out_per_s".into(), group.sold_out_per_s());
     fixture.log.add(&measured.report);
 
-    // It comes back in the middle of the same load.
-    let plan = LoadPlan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half);
+    // It comes back in the same load, with time left to sell it all.
+    let plan = LoadPlan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half * 4);
     let restocking = async {
         tokio::time::sleep(warm_up + half / 2).await;
         set_stock(&product, json!({ "stock_change": UNITS })).await
