@@ -31,7 +31,7 @@ async fn the_store_works_behind_sessions_of_pgbouncer_with_its_own_settings() {
     let product = store.create_product(&new_product(3)).await.unwrap();
     let batch = lock(&store, &[product.id], LockMode::Wait).await;
     write_one_each(batch, &[product.id]).await.commit().await.unwrap();
-    // Whoever changes stock without the settings of our sessions is `unknown`.
+    // A change of stock by a session without our settings is `unknown`.
     let mut direct = PgConnection::connect(&url).await.unwrap();
     let reasons: Vec<String> =
         sqlx::query_scalar("SELECT reason FROM stock_ledger ORDER BY version")
