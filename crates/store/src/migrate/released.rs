@@ -18,7 +18,7 @@ pub(super) type MigrationPart = (&'static str, &'static str);
 
 pub(super) enum MigrationStep {
     /// Changes the table without reading its rows, unless this query says that it has been done.
-    MigrationChange { unless: &'static str, sql: &'static str },
+    Change { unless: &'static str, sql: &'static str },
     /// Executes parts of the migration that read no rows, unless this query says that it has been done.
     Parts { unless: &'static str, parts: &'static [MigrationPart] },
     /// Validates a constraint. Nobody waits behind that.
@@ -34,7 +34,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         version: 2,
         table: "products",
         steps: &[
-            MigrationStep::MigrationChange {
+            MigrationStep::Change {
                 unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'products'::regclass AND attname = 'held'
@@ -82,7 +82,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
         version: 2,
         table: "orders",
         steps: &[
-            MigrationStep::MigrationChange {
+            MigrationStep::Change {
                 unless: r"SELECT EXISTS (
                     SELECT FROM pg_attribute
                     WHERE attrelid = 'orders'::regclass AND attname = 'line_count'

@@ -21,7 +21,7 @@ impl MigrationSession {
         migration: &Migration,
     ) -> Result<(), MigrateError> {
         match step {
-            MigrationStep::MigrationChange { unless, sql } => self.change(table, unless, sql).await,
+            MigrationStep::Change { unless, sql } => self.change(table, unless, sql).await,
             MigrationStep::Parts { unless, parts } => {
                 let text = migration.sql.as_str();
                 let sql: Vec<_> = parts.iter().filter_map(|words| part(text, words)).collect();

@@ -25,7 +25,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation_id: "list_stock_ledger",
     summary: "List the changes of a product's stock",
     description: "Newest first. The `delta`s of all entries add up to the stock. Orders, cancellations and holds that were \
-                  admitted in one batch are one entry. The header `Link` has the next page; the last page has no such header. \
+                  admitted in one batch are one entry. Orders for the same product within a second can share an entry, so the \
+                  newest entry can still grow; not in a flash sale. The header `Link` has the next page; the last page has no such header. \
                   A deleted product keeps its ledger.",
     answer: "The changes",
     headers: &[],
