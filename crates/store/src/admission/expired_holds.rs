@@ -64,6 +64,8 @@ impl Batch {
     /// many, and [`EXPIRED_HOLDS_MAX`] in all, without those whose rows others have locked. The products must be locked
     /// by this batch.
     ///
+    /// Only the index by product and time has this order, so no plan reads the expired holds of other products.
+    ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.
     pub async fn expired_holds(
@@ -83,9 +85,9 @@ impl Batch {
                 SELECT id, product_id, quantity, unit_price_minor, customer_ref
                 FROM holds
                 WHERE status = 'active'
-                    AND expires_at <= now()
-                    AND holds.product_id = short.product_id
-                ORDER BY expires_at
+                    AND (holds.product_id, expires_at) >= (short.product_id, '-infinity')
+                    AND (holds.product_id, expires_at) <= (short.product_id, now())
+                ORDER BY holds.product_id, expires_at
                 LIMIT most
                 FOR UPDATE SKIP LOCKED
             ) AS expired

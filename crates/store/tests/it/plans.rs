@@ -186,6 +186,37 @@ async fn what_customers_have_is_found_among_the_rows_of_others() {
     check(&plans, "totals of customers", 1000, async || drop(totals().await)).await;
 }
 
+/// The plan is made while the table is empty, and kept.
+#[tokio::test]
+async fn expired_holds_of_a_product_are_found_among_those_of_others() {
+    let store = explained().await;
+    let lamp = fixture::product(&store, 100).await.id;
+    let expired = async || {
+        let mut batch = fixture::lock(&store, &[lamp], LockMode::Wait).await;
+        let found = batch.expired_holds(&[(lamp, 10)]).await.unwrap().len();
+        batch.release().await.unwrap();
+        found
+    };
+    for _ in 0..8 {
+        assert_eq!(expired().await, 0);
+    }
+    sqlx::raw_sql(
+        "INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at) \
+             SELECT 2, 1, 100, now() - interval '2 h' FROM generate_series(1, 30000) AS i; \
+         INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at) \
+             SELECT 1, 1, 100, now() + interval '2 h' FROM generate_series(1, 30000) AS i; \
+         INSERT INTO holds (product_id, quantity, unit_price_minor, expires_at) \
+             VALUES (1, 1, 100, now() - interval '1 h')",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let plans = Plans::default();
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    check(&plans, "expired holds", 100, async || assert_eq!(expired().await, 1)).await;
+}
+
 #[tokio::test]
 async fn a_customer_with_more_orders_than_are_counted_gets_no_more_units() {
     let store = fixture::store().await;
