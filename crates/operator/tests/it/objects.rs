@@ -2,7 +2,7 @@
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind, TypeMeta},
 };
 use serde_json::{Value, json};
@@ -34,6 +34,12 @@ pub async fn merge(client: &Client, object: &Value, patch: &Value) {
 pub async fn get(client: &Client, object: &Value) -> Option<Value> {
     let found = api(client, object).get_opt(name(object)).await.unwrap()?;
     Some(serde_json::to_value(found).unwrap())
+}
+
+/// All objects of an object's kind and namespace.
+pub async fn list(client: &Client, object: &Value) -> Vec<Value> {
+    let found = api(client, object).list(&ListParams::default()).await.unwrap();
+    found.into_iter().map(|object| serde_json::to_value(object).unwrap()).collect()
 }
 
 pub async fn delete(client: &Client, object: &Value) {
