@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_store::{SchemaError, Store, StoreSettings};
 use holdfast_telemetry::{
     Chain, CommandLogs,
-    command::{self, EXIT_CODES, Ended},
+    command::{self, Ended, HELP_END},
     settings::{MustBe, Together, milliseconds},
 };
 use tokio::time::Instant;
@@ -35,9 +35,7 @@ const WAIT_STEP: Duration = Duration::from_secs(1);
     name = "holdfast-api",
     version,
     about,
-    after_help = format!(
-        "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
-    )
+    after_help = HELP_END
 )]
 pub struct Cli {
     /// What to do.
@@ -88,22 +86,44 @@ pub struct MigrateSettings {
     /// (0 to 86400000)
     #[arg(long = "wait-ms", env = "HOLDFAST_MIGRATE_WAIT_MS", default_value = "0", value_parser = milliseconds(0..=86_400_000))]
     pub wait: Duration,
+    /// The database.
+    #[command(flatten)]
+    pub database: CommandDatabase,
+}
+
+/// The database and the log of a command.
+#[derive(Debug, clap::Args)]
+pub struct CommandDatabase {
     /// PostgreSQL.
     #[command(flatten)]
-    pub database: DatabaseSettings,
+    database: DatabaseSettings,
     /// Logs.
     #[command(flatten)]
-    pub logs: CommandLogs,
+    logs: CommandLogs,
     /// Connections to PostgreSQL.
     #[command(flatten)]
-    pub connections: DatabaseConnections,
+    connections: DatabaseConnections,
+}
+
+impl CommandDatabase {
+    /// Runs a command on the database.
+    fn run(&self, act: impl AsyncFnOnce(Store) -> anyhow::Result<Ended>) -> ExitCode {
+        let database = self.database.store(&self.connections);
+        in_runtime(&self.logs, &database, async { act(Store::connect(&database)).await })
+    }
+}
+
+impl Together for CommandDatabase {
+    fn check(&self) -> Result<(), MustBe> {
+        self.connections.check()
+    }
 }
 
 impl Together for Cli {
     fn check(&self) -> Result<(), MustBe> {
         match &self.command {
             Command::Serve(settings) => settings.check(),
-            Command::Migrate(settings) => settings.connections.check(),
+            Command::Migrate(settings) => settings.database.check(),
             Command::Keys(settings) => settings.check(),
             Command::DeadLetters(settings) => settings.check(),
             Command::Archive(settings) => settings.check(),
@@ -136,9 +156,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn migrate(settings: &MigrateSettings) -> ExitCode {
-    let database = settings.database.store(&settings.connections);
-    in_runtime(&settings.logs, &database, async {
-        let store = Store::connect(&database);
+    settings.database.run(async |store| {
         reachable(&store, settings.wait).await;
         store.check_pooler().await?;
         let bar = progress::spinner("migrating");
@@ -169,20 +187,14 @@ async fn reachable(store: &Store, limit: Duration) {
 }
 
 fn print_openapi(settings: OpenapiSettings) -> ExitCode {
-    use std::io::Write as _;
-
     // The ports of `make run`.
     let (surface, server) = if settings.admin {
         (Surface::Admin, "http://localhost:9463")
     } else {
         (Surface::Public, "http://localhost:8000")
     };
-    let document = match crate::openapi::document(surface, server).to_pretty_json() {
-        Ok(document) => document,
-        Err(error) => return failed(&error),
-    };
-    match writeln!(std::io::stdout().lock(), "{document}") {
-        Ok(()) => ExitCode::SUCCESS,
+    match crate::openapi::document(surface, server).to_pretty_json() {
+        Ok(document) => command::print(PROGRAM, format!("{document}\n").as_bytes()),
         Err(error) => failed(&error),
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     encode::encode,
     endpoint::{Answer, Description, JsonArray},
     problem::{FieldError, Problem},
-    request::{Input, Reading, Value, Wrong},
+    request::{Input, PageLimit, Reading, Request, Value, Wrong},
 };
 
 /// The name of the query parameter.
@@ -206,6 +206,17 @@ impl Value for Cursor {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).into()
     }
+}
+
+/// The part of a list that has no filters.
+#[derive(Debug, Request)]
+pub struct ListPart {
+    /// The most entries on the page; 100 if not given
+    #[field(nullable = false)]
+    pub limit: Option<PageLimit>,
+    /// The start of the page, from the header Link of the previous page
+    #[field(nullable = false)]
+    pub cursor: Option<Cursor>,
 }
 
 /// One page of a list.

@@ -1,24 +1,13 @@
 //! The API without PostgreSQL and Redis, for tests of the code that reads requests.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::Router;
-use holdfast_admission::{Admission, AdmissionMetrics, AdmissionSettings};
 use holdfast_cache::{Cache, CacheSettings};
-use holdfast_queue::{Publisher, QueueSettings};
+use holdfast_queue::QueueSettings;
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::{Readiness, registry};
 
-use crate::{
-    access::oidc,
-    app::{App, AppParts},
-    body::BodyLimits,
-    byte_budget::ByteBudget,
-    endpoint::Surface,
-    http,
-    limits::OrderLimits,
-    router,
-};
+use crate::{access::oidc, app::App, endpoint::Surface, http, router};
 
 /// The endpoints of a port. Requests that need the database get 503. Must be called within a tokio runtime.
 ///
@@ -30,28 +19,7 @@ pub fn router(surface: Surface) -> anyhow::Result<Router> {
     store.acquire_timeout = Duration::from_millis(1);
     let store = Store::connect(&store);
     let cache = Cache::connect(CacheSettings::new("redis://127.0.0.1:1"))?;
-    let registry = registry("api", "0")?;
-    let admission = Admission::open(
-        AdmissionSettings::default(),
-        store.clone(),
-        cache.clone(),
-        Publisher::connect(QueueSettings::new("redis://127.0.0.1:1"))?,
-        Arc::new(AdmissionMetrics::unmeasured(&registry)?),
-    );
-    let app = App::new(AppParts {
-        store,
-        cache,
-        admission,
-        readiness: Readiness::default(),
-        body: BodyLimits {
-            bytes: 1 << 20,
-            time: Duration::from_secs(1),
-            bytes_per_second: 0,
-            budget: ByteBudget::leak(1 << 24),
-        },
-        limits: OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) },
-        console: None,
-    });
+    let app = App::in_process(store, cache, QueueSettings::new("redis://127.0.0.1:1"))?;
     Ok(router::router(app, surface))
 }
 

@@ -11,7 +11,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 use bytes::Bytes;
-use holdfast_domain::Product;
+use holdfast_domain::{Product, ProductId};
+use holdfast_store::{LockedProduct, Store};
 use utoipa::openapi::{ObjectBuilder, path::ParameterIn, schema::Type};
 
 use crate::{
@@ -71,12 +72,19 @@ impl IfNoneMatch {
 pub struct IfMatch(HeaderMap);
 
 impl IfMatch {
-    /// Reads the headers.
+    /// Locks the product, which meets the conditions.
     ///
     /// # Errors
-    /// A header is neither `*` nor a list of tags.
-    pub fn read(&self) -> Result<Preconditions<'_>, Problem> {
-        Preconditions::read(&self.0)
+    /// A header is neither `*` nor a list of tags, the product does not exist, or it does not meet the conditions.
+    pub async fn lock(&self, store: &Store, id: i64) -> Result<LockedProduct, Problem> {
+        let conditions = Preconditions::read(&self.0)?;
+        if id < 1 {
+            return Err(Problem::unknown_product(id));
+        }
+        let locked = store.lock_product(ProductId(id)).await?;
+        let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
+        conditions.check(locked.product())?;
+        Ok(locked)
     }
 }
 

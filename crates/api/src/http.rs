@@ -3,6 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `listener` | accepts connections, limits their number and closes them gracefully |
+//! | `log_limit` | limits log lines that clients can cause |
 //! | `open_connections` | selects connections that are closed to make room |
 //! | `connection` | one connection: its bytes, its deadlines, and requests that are refused before routing |
 //! | `client` | the address of a client, and the number of connections of an address |
@@ -24,6 +25,7 @@ mod connection;
 mod cors;
 mod expected;
 mod listener;
+mod log_limit;
 mod metrics;
 mod open_connections;
 mod open_files;

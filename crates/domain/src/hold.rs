@@ -1,55 +1,25 @@
 //! Units that are kept for a customer for a while.
 
-use crate::{CustomerRef, HoldId, Money, OrderId, ProductId, Quantity, UnknownWord};
+use crate::{CustomerRef, HoldId, Money, OrderId, ProductId, Quantity, named};
 
-/// The status of a hold.
-///
-/// ```text
-/// active ──▶ used | released | expired
-/// ```
-///
-/// A hold expires by its time alone. A later read shows it as expired even if its row does not say so yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HoldStatus {
-    /// Its units are kept.
-    Active,
-    /// An order has taken its units.
-    Used,
-    /// Released before its time was over; its units are back in stock.
-    Released,
-    /// Its time is over; its units are back in stock, or will be when they are needed.
-    Expired,
-}
-
-impl HoldStatus {
-    /// Each status.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Used, Self::Released, Self::Expired];
-
-    /// The word used in the database and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Used => "used",
-            Self::Released => "released",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl std::fmt::Display for HoldStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for HoldStatus {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| UnknownWord(text.to_owned()))
+named! {
+    /// The status of a hold.
+    ///
+    /// ```text
+    /// active ──▶ used | released | expired
+    /// ```
+    ///
+    /// A hold expires by its time alone. A later read shows it as expired even if its row does not say so yet.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum HoldStatus {
+        /// Its units are kept.
+        Active = "active",
+        /// An order has taken its units.
+        Used = "used",
+        /// Released before its time was over; its units are back in stock.
+        Released = "released",
+        /// Its time is over; its units are back in stock, or will be when they are needed.
+        Expired = "expired",
     }
 }
 

@@ -1,50 +1,24 @@
 //! The stock ledger: each change of a product's stock.
 
-use crate::{Invalid, ProductId, Stock, UnknownWord, text::visible_text};
+use crate::{Invalid, ProductId, Stock, named, text::visible_text};
 
 /// The longest reason that a person can give for a change of stock, in characters.
 pub const MAX_STOCK_NOTE_CHARS: usize = 500;
 
-/// The kind of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LedgerReason {
-    /// The stock of a new product.
-    Opening,
-    /// A person or program set the stock.
-    Set,
-    /// A person or program added to the stock or took from it.
-    Adjustment,
-    /// A batch of orders, cancellations and holds.
-    Admission,
-    /// A change that Holdfast did not make: by another program, or a person with a database client.
-    Unknown,
-}
-
-impl LedgerReason {
-    /// Each reason.
-    pub const ALL: [Self; 5] =
-        [Self::Opening, Self::Set, Self::Adjustment, Self::Admission, Self::Unknown];
-
-    /// The word used in the database and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Set => "set",
-            Self::Adjustment => "adjustment",
-            Self::Admission => "admission",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl std::str::FromStr for LedgerReason {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
-            .ok_or_else(|| UnknownWord(text.to_owned()))
+named! {
+    /// The kind of a change.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum LedgerReason {
+        /// The stock of a new product.
+        Opening = "opening",
+        /// A person or program set the stock.
+        Set = "set",
+        /// A person or program added to the stock or took from it.
+        Adjustment = "adjustment",
+        /// A batch of orders, cancellations and holds.
+        Admission = "admission",
+        /// A change that Holdfast did not make: by another program, or a person with a database client.
+        Unknown = "unknown",
     }
 }
 

@@ -18,6 +18,7 @@ mod ledger;
 mod line;
 mod metadata;
 mod money;
+mod named;
 mod operator;
 mod order;
 mod product;
@@ -37,7 +38,7 @@ pub use line::{Lines, RequestedLine};
 pub use metadata::{MAX_METADATA_BYTES, Metadata};
 pub use money::{MAX_PRICE_MINOR, Money};
 pub use operator::{MAX_OPERATOR_CHARS, MAX_OPERATOR_NOTE_CHARS, OperatorName, OperatorNote};
-pub use order::{Order, OrderLine, OrderStatus, Transition, UnknownWord};
+pub use order::{Order, OrderLine, OrderStatus, Transition};
 pub use product::{
     MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Product, ProductChanges, ProductDescription,
     ProductDraft, ProductName, StockEdit,

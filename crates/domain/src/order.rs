@@ -1,57 +1,41 @@
 //! Orders and their status.
 
-use crate::{CustomerRef, Lines, Metadata, Money, OrderId, ProductId, Quantity, RequestedLine};
+use crate::{
+    CustomerRef, Lines, Metadata, Money, OrderId, ProductId, Quantity, RequestedLine, named,
+};
 
-/// The status of an order.
-///
-/// ```text
-///    ┌────────replay─────────┐
-///    ▼                       │
-/// pending ──▶ processing ──▶ failed ──discard──┐
-///    │  ▲          │ │                         │
-///    │  └──retry───┘ └─────▶ completed         │
-///    └──▶ cancelled ◀──────────────────────────┘
-/// ```
-///
-/// The units of an order are back in stock once it is cancelled, and only then. A pending order is cancelled on
-/// request only if no try may have been taken by the receiver ([`Order::may_be_fulfilled`]);
-/// otherwise an operator settles it, which is the arrow `discard` from `failed` or from `pending`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OrderStatus {
-    /// Accepted and committed; no worker has claimed it.
-    Pending,
-    /// A worker holds a lease on it.
-    Processing,
-    /// Fulfilled. Final.
-    Completed,
-    /// Could not be fulfilled. It stays so unless an operator replays or discards it.
-    Failed,
-    /// Cancelled before it may have been fulfilled, or discarded by an operator; its units are back in
-    /// stock. Final.
-    Cancelled,
+named! {
+    /// The status of an order.
+    ///
+    /// ```text
+    ///    ┌────────replay─────────┐
+    ///    ▼                       │
+    /// pending ──▶ processing ──▶ failed ──discard──┐
+    ///    │  ▲          │ │                         │
+    ///    │  └──retry───┘ └─────▶ completed         │
+    ///    └──▶ cancelled ◀──────────────────────────┘
+    /// ```
+    ///
+    /// The units of an order are back in stock once it is cancelled, and only then. A pending order is cancelled on
+    /// request only if no try may have been taken by the receiver ([`Order::may_be_fulfilled`]);
+    /// otherwise an operator settles it, which is the arrow `discard` from `failed` or from `pending`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum OrderStatus {
+        /// Accepted and committed; no worker has claimed it.
+        Pending = "pending",
+        /// A worker holds a lease on it.
+        Processing = "processing",
+        /// Fulfilled. Final.
+        Completed = "completed",
+        /// Could not be fulfilled. It stays so unless an operator replays or discards it.
+        Failed = "failed",
+        /// Cancelled before it may have been fulfilled, or discarded by an operator; its units are back in
+        /// stock. Final.
+        Cancelled = "cancelled",
+    }
 }
 
-/// A text that is not one of the known words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown word {0:?}")]
-pub struct UnknownWord(pub String);
-
 impl OrderStatus {
-    /// Each status, in the order in which an order reaches them.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled];
-
-    /// The word used in the database and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Processing => "processing",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Whether the status can never change again.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled)
@@ -65,23 +49,6 @@ impl OrderStatus {
                 | (Self::Processing, Self::Completed | Self::Failed | Self::Pending)
                 | (Self::Failed, Self::Pending | Self::Cancelled)
         )
-    }
-}
-
-impl std::fmt::Display for OrderStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for OrderStatus {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| UnknownWord(text.to_owned()))
     }
 }
 

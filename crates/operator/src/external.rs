@@ -32,7 +32,6 @@ use crate::{
     selector::Selector,
 };
 use document::Aggregated;
-use metric::Metric;
 use refusal::ExternalRefusal;
 use refusal_log::RefusalLog;
 use response::to_json;
@@ -132,8 +131,7 @@ impl ExternalMetrics {
             ResourcePath::Group => Ok(to_json(&document::group())),
             ResourcePath::Version => Ok(to_json(&document::version())),
             ResourcePath::Metric { namespace, metric } => {
-                let metric =
-                    Metric::named(metric).ok_or_else(|| ExternalRefusal::no_metric(metric))?;
+                let metric = metric.parse().map_err(|_| ExternalRefusal::no_metric(metric))?;
                 let selector = Selector::parse(&question.parameter("labelSelector"))
                     .map_err(|error| ExternalRefusal::bad_selector(&error))?;
                 let list =

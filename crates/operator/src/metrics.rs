@@ -39,7 +39,7 @@ holdfast_telemetry::metrics! {
         /// The depth of a queue that was last served; NaN if it was refused.
         depth: GaugeVec = "holdfast_external_metrics_queue_depth_orders" { namespace, queue, release },
         /// Flash sales that the leader manages, by the phase that is shown.
-        pub sales: IntGaugeVec = "holdfast_operator_sales" { phase: Phase::ALL.map(Phase::label) },
+        pub sales: IntGaugeVec = "holdfast_operator_sales" { phase: Phase::ALL.map(Phase::as_str) },
     }
 }
 

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use holdfast_domain::named;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{error::StoreError, store::Store, time::interval};
+use crate::{error::StoreError, rows::word, store::Store, time::interval};
 
 /// A key, and the request that bears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +21,17 @@ pub struct IdempotencyKey {
     earlier: [Option<i64>; 2],
 }
 
-/// What kind of result a key led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResultKind {
-    /// An order; the id is its own.
-    Order,
-    /// A hold; the id is its own.
-    Hold,
-    /// A change of a product's stock; the id is the version that the product got.
-    Adjustment,
+named! {
+    /// What kind of result a key led to.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ResultKind {
+        /// An order; the id is its own.
+        Order = "order",
+        /// A hold; the id is its own.
+        Hold = "hold",
+        /// A change of a product's stock; the id is the version that the product got.
+        Adjustment = "adjustment",
+    }
 }
 
 /// What a key has led to.
@@ -88,26 +91,6 @@ fn fingerprint(request: &[u8]) -> i64 {
     i64::from_be_bytes(quarter)
 }
 
-impl ResultKind {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Hold => "hold",
-            Self::Adjustment => "adjustment",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
-        [Self::Order, Self::Hold, Self::Adjustment]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| StoreError::Corrupt {
-                what: "kind of an idempotency key's result",
-                reason: format!("{text:?} is not known"),
-            })
-    }
-}
-
 impl Store {
     /// What a key has led to, if anything. A synchronous standby has it as well then.
     ///
@@ -126,7 +109,7 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         self.replicated().await?;
-        let kind = ResultKind::parse(&row.kind)?;
+        let kind = word("kind of an idempotency key's result", &row.kind)?;
         Ok(Some(KeyedResult { fingerprint: row.fingerprint, kind, id: row.result_id }))
     }
 

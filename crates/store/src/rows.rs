@@ -1,21 +1,23 @@
 //! From columns to the types of the domain. What the schema's constraints rule out is an error here and not a panic: the
 //! schema may have been changed by hand.
 
-use holdfast_domain::UnknownWord;
+use holdfast_domain::Invalid;
 
 use crate::error::StoreError;
 
-pub(crate) fn corrupt(what: &'static str) -> impl FnOnce(holdfast_domain::Invalid) -> StoreError {
+pub(crate) fn corrupt(what: &'static str) -> impl FnOnce(Invalid) -> StoreError {
     move |invalid| StoreError::Corrupt { what, reason: invalid.to_string() }
 }
 
 /// One of the words that a column may hold.
 pub(crate) fn word<T>(what: &'static str, text: &str) -> Result<T, StoreError>
 where
-    T: std::str::FromStr<Err = UnknownWord>,
+    T: std::str::FromStr<Err = Invalid>,
 {
-    text.parse()
-        .map_err(|error: UnknownWord| StoreError::Corrupt { what, reason: error.to_string() })
+    text.parse().map_err(|Invalid(must)| StoreError::Corrupt {
+        what,
+        reason: format!("{must}, and is {text:?}"),
+    })
 }
 
 pub(crate) fn timestamp(microseconds: i64) -> Result<jiff::Timestamp, StoreError> {

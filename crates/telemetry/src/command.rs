@@ -1,6 +1,6 @@
 //! What the command lines of all binaries share.
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{error::Error, io::Write as _, process::ExitCode, time::Duration};
 
 use crate::{
     Chain, Registry,
@@ -23,8 +23,8 @@ pub enum Ended {
     Unreachable = 4,
 }
 
-/// At the end of each program's help.
-pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line or setting; 3 done in part; 4 PostgreSQL or Redis cannot be reached.";
+/// The end of a program's help.
+pub const HELP_END: &str = "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\nExit codes: 0 done; 1 failed; 2 wrong command line or setting; 3 done in part; 4 PostgreSQL or Redis cannot be reached.";
 
 impl From<Ended> for ExitCode {
     fn from(ended: Ended) -> Self {
@@ -59,27 +59,24 @@ pub struct Completion {
 impl Completion {
     /// Prints a script that completes the commands and flags of a program in a shell.
     pub fn run(self, mut program: clap::Command) -> ExitCode {
-        use std::io::Write as _;
-
         let name = program.get_name().to_owned();
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program, &name, &mut script);
-        match std::io::stdout().lock().write_all(&script) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&name, &error),
-        }
+        print(&name, &script)
     }
 }
 
 /// Prints the settings of a program as Markdown.
 pub fn print_settings(program: clap::Command) -> ExitCode {
-    use std::io::Write as _;
-
     let name = program.get_name().to_owned();
-    let page = crate::settings_page::render(program);
-    match std::io::stdout().lock().write_all(page.as_bytes()) {
+    print(&name, crate::settings_page::render(program).as_bytes())
+}
+
+/// Prints the output of a program.
+pub fn print(program: &str, output: &[u8]) -> ExitCode {
+    match std::io::stdout().lock().write_all(output) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&name, &error),
+        Err(error) => failed(program, &error),
     }
 }
 
@@ -128,17 +125,14 @@ impl PrintMetrics {
         program: &str,
         make: impl FnOnce() -> Result<Registry, Box<dyn Error>>,
     ) -> ExitCode {
-        use std::io::Write as _;
-
-        let print = || {
+        let page = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let registry = runtime.block_on(async { make() })?;
-            let page = if self.reference { registry.reference() } else { registry.page()? };
-            Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
+            Ok(if self.reference { registry.reference() } else { registry.page()? })
         };
-        match print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err::<(), Box<dyn Error>>(error) => failed(program, &*error),
+        match page() {
+            Ok(page) => print(program, page.as_bytes()),
+            Err::<String, Box<dyn Error>>(error) => failed(program, &*error),
         }
     }
 }

@@ -8,7 +8,7 @@ use holdfast_queue::{Queue, QueueSettings};
 use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::{
     InternalServer, Readiness, RedisCa, Registry,
-    command::{self, EXIT_CODES, Ended},
+    command::{self, Ended, HELP_END},
     log_level,
     program::{self, StopSignals},
     settings::{MustBe, Together},
@@ -29,9 +29,7 @@ const PROGRAM: &str = "holdfast-worker";
     name = "holdfast-worker",
     version,
     about,
-    after_help = format!(
-        "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\n{EXIT_CODES}"
-    )
+    after_help = HELP_END
 )]
 pub struct Cli {
     #[command(subcommand)]

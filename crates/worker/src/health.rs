@@ -54,7 +54,7 @@ impl WorkerHealth {
         if (before & bit != 0) == error.is_some() {
             return;
         }
-        let task = task.label();
+        let task = task.as_str();
         if let Some(error) = error {
             let error = holdfast_telemetry::Chain(error);
             tracing::warn!(task, %error, "a maintenance task fails; trying again until it succeeds");

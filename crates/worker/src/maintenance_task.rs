@@ -2,55 +2,37 @@
 
 use std::time::Duration;
 
+use holdfast_domain::named;
+
 /// Tasks that are not urgent run once in this many sweep intervals.
 const SELDOM: u32 = 5;
 /// How often the pause doubles after failures.
 const DOUBLINGS_MAX: u32 = 2;
 
-/// Every worker runs all tasks. Several workers may run the same task at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum MaintenanceTask {
-    /// Measures the depth of the queue.
-    QueueDepth,
-    /// Publishes orders whose next attempt is due.
-    DueRetries,
-    /// Publishes orders that the queue has lost.
-    LostOrders,
-    /// Counts the dead letters.
-    DeadLetters,
-    /// Removes acknowledged entries from the queue.
-    QueueTrim,
-    /// Removes consumers that no longer exist from the group.
-    IdleConsumers,
-    /// Deletes expired idempotency keys.
-    OldKeys,
+named! {
+    /// Every worker runs all tasks. Several workers may run the same task at the same time. The names are the values of the
+    /// metrics' label `task`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u8)]
+    pub(crate) enum MaintenanceTask {
+        /// Measures the depth of the queue.
+        QueueDepth = "queue_depth",
+        /// Publishes orders whose next attempt is due.
+        DueRetries = "due_retries",
+        /// Publishes orders that the queue has lost.
+        LostOrders = "lost_orders",
+        /// Counts the dead letters.
+        DeadLetters = "dead_letters",
+        /// Removes acknowledged entries from the queue.
+        QueueTrim = "queue_trim",
+        /// Removes consumers that no longer exist from the group.
+        IdleConsumers = "idle_consumers",
+        /// Deletes expired idempotency keys.
+        OldKeys = "old_keys",
+    }
 }
 
 impl MaintenanceTask {
-    pub const ALL: [Self; 7] = [
-        Self::QueueDepth,
-        Self::DueRetries,
-        Self::LostOrders,
-        Self::DeadLetters,
-        Self::QueueTrim,
-        Self::IdleConsumers,
-        Self::OldKeys,
-    ];
-
-    /// The value of the metrics' label `task`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::QueueDepth => "queue_depth",
-            Self::DueRetries => "due_retries",
-            Self::LostOrders => "lost_orders",
-            Self::DeadLetters => "dead_letters",
-            Self::QueueTrim => "queue_trim",
-            Self::IdleConsumers => "idle_consumers",
-            Self::OldKeys => "old_keys",
-        }
-    }
-
     /// The pause between two runs that succeed.
     fn interval(self, sweep_interval: Duration) -> Duration {
         match self {
@@ -75,7 +57,7 @@ mod tests {
     fn each_task_has_its_own_label_and_bit() {
         for (at, task) in MaintenanceTask::ALL.into_iter().enumerate() {
             assert_eq!(task as usize, at);
-            assert!(MaintenanceTask::ALL[..at].iter().all(|other| other.label() != task.label()));
+            assert!(MaintenanceTask::ALL[..at].iter().all(|other| other.as_str() != task.as_str()));
         }
         assert!(MaintenanceTask::ALL.len() <= 8, "the health of the tasks is kept in 8 bits");
     }

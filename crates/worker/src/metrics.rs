@@ -37,10 +37,10 @@ holdfast_telemetry::metrics! {
         pub dead_letters: Gauge = "holdfast_dead_letters_orders",
         /// Unix time at which a maintenance task last succeeded; 0 if it has not yet.
         maintained_at: GaugeVec = "holdfast_maintenance_last_success_timestamp_seconds"
-            { task: MaintenanceTask::ALL.map(MaintenanceTask::label) },
+            { task: MaintenanceTask::ALL.map(MaintenanceTask::as_str) },
         /// Runs of a maintenance task that failed because PostgreSQL or Redis did not answer.
         maintenance_failures: IntCounterVec = "holdfast_maintenance_failures_total"
-            { task: MaintenanceTask::ALL.map(MaintenanceTask::label) },
+            { task: MaintenanceTask::ALL.map(MaintenanceTask::as_str) },
         /// Orders in the queue: not yet delivered (waiting), delivered but not acknowledged (in_flight), or set aside for a
         /// later attempt (later). NaN when unknown. Every worker shows the whole queue.
         "holdfast_queue_depth_orders" by state {
@@ -90,12 +90,12 @@ impl WorkerMetrics {
     /// A maintenance task succeeded now.
     pub fn maintained(&self, task: MaintenanceTask) {
         let now = jiff::Timestamp::now().as_duration().as_secs_f64();
-        self.maintained_at.with_label_values(&[task.label()]).set(now);
+        self.maintained_at.with_label_values(&[task.as_str()]).set(now);
     }
 
     /// A maintenance task failed.
     pub fn not_maintained(&self, task: MaintenanceTask) {
-        self.maintenance_failures.with_label_values(&[task.label()]).inc();
+        self.maintenance_failures.with_label_values(&[task.as_str()]).inc();
     }
 
     /// Counts an outcome.

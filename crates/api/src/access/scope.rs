@@ -1,45 +1,28 @@
 //! Scopes: what a caller may do.
 
-use std::{fmt, str::FromStr};
+use holdfast_domain::named;
 
-use holdfast_domain::Invalid;
-
-/// A permission of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Scope {
-    /// Read products and their stock ledger.
-    ProductsRead,
-    /// Create, change and delete products, and change their stock.
-    ProductsWrite,
-    /// Read orders and holds.
-    OrdersRead,
-    /// Place and cancel orders, create and release holds.
-    OrdersWrite,
-    /// Everything, including the admin port.
-    Admin,
+named! {
+    /// A permission of a caller. The names are those in keys and tokens.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u8)]
+    pub enum Scope {
+        /// Read products and their stock ledger.
+        ProductsRead = "products:read",
+        /// Create, change and delete products, and change their stock.
+        ProductsWrite = "products:write",
+        /// Read orders and holds.
+        OrdersRead = "orders:read",
+        /// Place and cancel orders, create and release holds.
+        OrdersWrite = "orders:write",
+        /// Everything, including the admin port.
+        Admin = "admin",
+    }
 }
 
 /// A set of [`Scope`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scopes(u8);
-
-impl Scope {
-    /// Each scope.
-    pub const ALL: [Self; 5] =
-        [Self::ProductsRead, Self::ProductsWrite, Self::OrdersRead, Self::OrdersWrite, Self::Admin];
-
-    /// The scope's name, in keys and tokens.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProductsRead => "products:read",
-            Self::ProductsWrite => "products:write",
-            Self::OrdersRead => "orders:read",
-            Self::OrdersWrite => "orders:write",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 impl Scopes {
     /// Everything.
@@ -79,23 +62,6 @@ impl Scopes {
 impl FromIterator<Scope> for Scopes {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         scopes.into_iter().fold(Self::default(), Self::with)
-    }
-}
-
-impl FromStr for Scope {
-    type Err = Invalid;
-
-    fn from_str(word: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == word).ok_or_else(|| {
-            let all = Self::ALL.map(Self::as_str).join(", ");
-            format!("must be one of {all}").into()
-        })
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
     }
 }
 

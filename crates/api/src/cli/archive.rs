@@ -9,9 +9,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use holdfast_domain::OrderId;
-use holdfast_store::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, CutoffReason, OldOrder, Store};
+use holdfast_store::{ARCHIVED_AT_ONCE_MAX, Archive, ArchivePlace, CutoffReason, OldOrder};
 use holdfast_telemetry::{
-    CommandLogs,
     command::Ended,
     settings::{MustBe, Together, whole},
 };
@@ -19,13 +18,13 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
+    CommandDatabase,
     output::{ListOutput, OutputRow, OutputSettings},
     progress,
 };
 use crate::{
     holds::HoldBody,
     orders::{OrderHistoryBody, View},
-    settings::{DatabaseConnections, DatabaseSettings},
 };
 
 mod folder;
@@ -51,15 +50,9 @@ pub struct ArchiveSettings {
     /// The output.
     #[command(flatten)]
     output: OutputSettings,
-    /// PostgreSQL.
+    /// The database.
     #[command(flatten)]
-    database: DatabaseSettings,
-    /// Logs.
-    #[command(flatten)]
-    logs: CommandLogs,
-    /// Connections to PostgreSQL.
-    #[command(flatten)]
-    connections: DatabaseConnections,
+    database: CommandDatabase,
 }
 
 /// A line of a file: the order as in `GET /orders/{id}`, and the holds that it used.
@@ -80,26 +73,15 @@ struct ArchivedFile<'a> {
 
 impl Together for ArchiveSettings {
     fn check(&self) -> Result<(), MustBe> {
-        self.connections.check()
+        self.database.check()
     }
 }
 
 /// Runs the command.
 pub(super) fn run(settings: ArchiveSettings) -> ExitCode {
-    let ArchiveSettings {
-        older_than_days,
-        to,
-        batch,
-        max_batches,
-        output,
-        database,
-        logs,
-        connections,
-    } = settings;
-    let database = database.store(&connections);
-    super::in_runtime(&logs, &database, async {
+    let ArchiveSettings { older_than_days, to, batch, max_batches, output, database } = settings;
+    database.run(async |store| {
         let folder = ArchiveFolder::open(to)?;
-        let store = Store::connect(&database);
         store.check_schema().await?;
         let Some(mut archive) = store.archive().await? else {
             bail!("another run is archiving this database; wait until it ends");

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use holdfast_domain::{CustomerRef, Invalid, KeyName};
 use holdfast_store::Store;
 use holdfast_telemetry::{
-    CommandLogs,
     command::Ended,
     settings::{MustBe, Together},
 };
@@ -16,13 +15,13 @@ use jiff::Timestamp;
 use serde_json::value::to_raw_value;
 
 use super::{
+    CommandDatabase,
     output::{self, Format, OutputRow, OutputSettings, Paging, Text},
     results::Results,
 };
 use crate::{
     access::{Scope, Scopes},
     api_keys::{self, KeyBody, KeyRequest},
-    settings::{DatabaseConnections, DatabaseSettings},
 };
 
 /// The size of a page.
@@ -34,20 +33,6 @@ pub struct KeysSettings {
     /// The subcommand.
     #[command(subcommand)]
     pub action: KeyAction,
-}
-
-/// The database and the log of a command.
-#[derive(Debug, Args)]
-pub struct KeyDatabase {
-    /// PostgreSQL.
-    #[command(flatten)]
-    database: DatabaseSettings,
-    /// Logs.
-    #[command(flatten)]
-    logs: CommandLogs,
-    /// Connections to PostgreSQL.
-    #[command(flatten)]
-    connections: DatabaseConnections,
 }
 
 /// The subcommands of `keys`.
@@ -83,9 +68,9 @@ pub struct CreateKeySettings {
     /// The output format; if not set, only the key is printed
     #[arg(short, long, value_enum)]
     output: Option<Format>,
-    /// The servers.
+    /// The database.
     #[command(flatten)]
-    servers: KeyDatabase,
+    database: CommandDatabase,
 }
 
 /// Settings of `keys list`.
@@ -97,9 +82,9 @@ pub struct ListKeysSettings {
     /// The output.
     #[command(flatten)]
     output: OutputSettings,
-    /// The servers.
+    /// The database.
     #[command(flatten)]
-    servers: KeyDatabase,
+    database: CommandDatabase,
 }
 
 /// Settings of `keys revoke`.
@@ -111,9 +96,9 @@ pub struct RevokeKeysSettings {
     /// The output.
     #[command(flatten)]
     output: OutputSettings,
-    /// The servers.
+    /// The database.
     #[command(flatten)]
-    servers: KeyDatabase,
+    database: CommandDatabase,
 }
 
 const COLUMNS: [&str; 7] = ["ID", "NAME", "SCOPES", "CUSTOMER", "REQUESTS/S", "STATE", "CREATED"];
@@ -145,42 +130,27 @@ fn expiry(text: &str) -> Result<Timestamp, MustBe> {
 
 impl Together for KeysSettings {
     fn check(&self) -> Result<(), MustBe> {
-        let servers = match &self.action {
-            KeyAction::Create(create) => &create.servers,
-            KeyAction::List(list) => &list.servers,
-            KeyAction::Revoke(revoke) => &revoke.servers,
+        let database = match &self.action {
+            KeyAction::Create(create) => &create.database,
+            KeyAction::List(list) => &list.database,
+            KeyAction::Revoke(revoke) => &revoke.database,
         };
-        servers.connections.check()
+        database.check()
     }
 }
 
 /// Runs the command.
 pub(super) fn run(settings: KeysSettings) -> ExitCode {
     match settings.action {
-        KeyAction::Create(create) => {
-            on_database(&create.servers, async |store| create.run(&store).await)
-        }
-        KeyAction::List(list) => on_database(&list.servers, async |store| list.run(&store).await),
-        KeyAction::Revoke(revoke) => {
-            on_database(&revoke.servers, async |store| revoke.run(&store).await)
-        }
+        KeyAction::Create(create) => create.database.run(async |store| create.run(store).await),
+        KeyAction::List(list) => list.database.run(async |store| list.run(store).await),
+        KeyAction::Revoke(revoke) => revoke.database.run(async |store| revoke.run(store).await),
     }
 }
 
-fn on_database(
-    servers: &KeyDatabase,
-    act: impl AsyncFnOnce(Store) -> anyhow::Result<Ended>,
-) -> ExitCode {
-    let database = servers.database.store(&servers.connections);
-    super::in_runtime(&servers.logs, &database, async {
-        let store = Store::connect(&database);
-        store.check_schema().await?;
-        act(store).await
-    })
-}
-
 impl CreateKeySettings {
-    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+    async fn run(&self, store: Store) -> anyhow::Result<Ended> {
+        store.check_schema().await?;
         let wanted = KeyRequest {
             name: self.name.clone(),
             scopes: self.scopes.iter().copied().collect::<Scopes>(),
@@ -188,7 +158,7 @@ impl CreateKeySettings {
             rate_per_second: self.rate,
             expires_at: self.expires,
         };
-        let Some(made) = wanted.make(store).await? else {
+        let Some(made) = wanted.make(&store).await? else {
             bail!("there are too many valid keys; revoke one first");
         };
         let json = to_raw_value(&made)?;
@@ -205,7 +175,8 @@ impl CreateKeySettings {
 }
 
 impl ListKeysSettings {
-    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+    async fn run(&self, store: Store) -> anyhow::Result<Ended> {
+        store.check_schema().await?;
         let mut list = output::ListOutput::new(self.output.output, &COLUMNS);
         let scope = api_keys::list();
         let after = self.paging.cursor.as_deref().map(|cursor| scope.position(cursor));
@@ -237,7 +208,8 @@ impl ListKeysSettings {
 }
 
 impl RevokeKeysSettings {
-    async fn run(&self, store: &Store) -> anyhow::Result<Ended> {
+    async fn run(&self, store: Store) -> anyhow::Result<Ended> {
+        store.check_schema().await?;
         let mut results = Results::new(self.output.output, &RESULTS, &self.ids);
         for id in &self.ids {
             match store.revoke_api_key(id).await {

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     ClientAddresses, HttpMetrics, Peer, Service,
     connection::{Connecting, Patience, turn_away},
+    log_limit::LogLimit,
     open_connections::OpenConnections,
 };
 use crate::{byte_budget::ByteBudget, problem::ProblemKind};
@@ -277,7 +278,7 @@ impl Accepting {
         }
         self.files.spent(self.open.count());
         self.metrics.connections_evicted.inc_by(self.open.make_room() as u64);
-        if self.files.may_log() {
+        if self.files.log_limit.allows() {
             tracing::error!(%error, "connections cannot be accepted; logged at most once per second");
         }
         tokio::time::sleep(WITHOUT_FILES).await;
@@ -331,7 +332,7 @@ struct DescriptorReserve {
     /// The most open connections until [`Self::until`].
     ceiling: AtomicUsize,
     until: parking_lot::Mutex<Option<Instant>>,
-    logged: parking_lot::Mutex<Option<Instant>>,
+    log_limit: LogLimit,
 }
 
 impl DescriptorReserve {
@@ -340,7 +341,7 @@ impl DescriptorReserve {
             reserved: parking_lot::Mutex::default(),
             ceiling: AtomicUsize::new(usize::MAX),
             until: parking_lot::Mutex::default(),
-            logged: parking_lot::Mutex::default(),
+            log_limit: LogLimit::default(),
         };
         files.reserve();
         files
@@ -372,15 +373,5 @@ impl DescriptorReserve {
         self.ceiling.store(usize::MAX, Ordering::Relaxed);
         self.reserve();
         true
-    }
-
-    fn may_log(&self) -> bool {
-        let now = Instant::now();
-        let mut logged = self.logged.lock();
-        let may = logged.is_none_or(|last| now - last >= Duration::from_secs(1));
-        if may {
-            *logged = Some(now);
-        }
-        may
     }
 }

@@ -25,15 +25,13 @@ use axum::{
 };
 use holdfast_telemetry::{Chain, REQUEST};
 use hyper::body::Body as _;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
 
 use super::{
     ClientAddresses, HttpMetrics, OwnSite, Peer, RequestIds, Route, charged::Charged,
-    connection::wire, expected, protection::protect, request_id::X_REQUEST_ID,
+    connection::wire, expected, log_limit::LogLimit, protection::protect, request_id::X_REQUEST_ID,
     request_trace::RequestTrace,
 };
 use crate::{
@@ -85,7 +83,7 @@ pub struct Service {
     /// Whether each connection is closed after its next answer.
     closing: AtomicBool,
     /// The time at which a 503 was last logged, so that an outage does not fill the log.
-    logged: Mutex<Option<Instant>>,
+    log_limit: LogLimit,
 }
 
 impl Service {
@@ -112,7 +110,7 @@ impl Service {
             cors,
             ids: RequestIds::default(),
             closing: AtomicBool::new(false),
-            logged: Mutex::new(None),
+            log_limit: LogLimit::default(),
         }
     }
 
@@ -321,23 +319,13 @@ impl Service {
         if problem.kind() == ProblemKind::Internal {
             // Without a cause it was a panic, which was logged just before.
             tracing::error!(error = because(), "a request failed");
-        } else if response.status().is_server_error() && !probe && self.may_log() {
+        } else if response.status().is_server_error() && !probe && self.log_limit.allows() {
             tracing::warn!(
                 problem = problem.kind().uri(),
                 error = because(),
                 "requests are refused; logged at most once per second"
             );
         }
-    }
-
-    fn may_log(&self) -> bool {
-        let now = Instant::now();
-        let mut logged = self.logged.lock();
-        let may = logged.is_none_or(|last| now - last >= Duration::from_secs(1));
-        if may {
-            *logged = Some(now);
-        }
-        may
     }
 }
 

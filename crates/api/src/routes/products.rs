@@ -11,7 +11,6 @@ mod update;
 pub use adjust_stock::StockAdjustment;
 pub use create::NewProduct;
 pub use list::ListProducts;
-pub use stock_ledger::ListStockLedger;
 pub use update::ProductPatch;
 
 use crate::endpoint::BoundEndpoint;

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use crate::pgbench::Pgbench;
 use crate::processes::Watched;
 
-pub use fixture::{BenchFixture, Extra, FixtureOptions, PRICE_MINOR, STOCK};
+pub use fixture::{BenchFixture, Extra, FixtureOptions, PRICE_MINOR, STOCK, all_final};
 pub use locks::{RowLock, RowsToLock};
 pub use nothing::Nothing;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_bench::audit::{Expectation, Findings, Log, audit};
+use holdfast_bench::environment::all_final;
 use holdfast_sandbox::{
     Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisOptions, migrate,
     workspace_binary,
@@ -249,14 +250,9 @@ impl Environment {
     /// # Errors
     /// The database cannot be read. A violation, or an order that is not final within `limit`, is a finding.
     pub async fn audit(&self, seen: &ClientsRecord, limit: Duration) -> anyhow::Result<Findings> {
-        let begun = Instant::now();
         let mut connection = self.connect().await?;
-        let open = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))";
-        while sqlx::query_scalar::<_, bool>(open).fetch_one(&mut connection).await?
-            && begun.elapsed() < limit
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // The audit reports orders that are not final.
+        all_final(&mut connection, limit).await?;
         // Orders of writers can also end in other states.
         let all_completed = seen.log.writes().next().is_none();
         let expectation = Expectation { all_completed, all_final: true };

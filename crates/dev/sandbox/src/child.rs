@@ -20,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::folder::FOLDER_VARIABLE;
+use crate::port::LaunchError;
 use crate::programs;
 
 /// How a child is to be started.
@@ -144,6 +145,22 @@ impl Child {
     /// How it ended, if it has.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
         *self.shared.status.lock()
+    }
+
+    /// Fails if a server has ended that is to start. `log_before` is the length of its log before the start.
+    pub(crate) fn check_start(
+        &self,
+        name: &str,
+        log: &Path,
+        log_before: u64,
+    ) -> Result<(), LaunchError> {
+        let Some(status) = self.status() else { return Ok(()) };
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let new = text.get(usize::try_from(log_before).unwrap_or(0)..);
+        if new.is_some_and(|text| text.contains("Address already in use")) {
+            return Err(LaunchError::AddressInUse);
+        }
+        Err(anyhow::anyhow!("{name} ended ({status}):\n{}", log_tail(log, 15)).into())
     }
 
     /// Sends a signal; one that has ended already is left alone, and that is no error.

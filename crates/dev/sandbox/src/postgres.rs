@@ -303,15 +303,7 @@ impl Postgres {
         })?);
         let started = Instant::now();
         loop {
-            if let Some(status) = child.status() {
-                let log_text = std::fs::read_to_string(&log).unwrap_or_default();
-                let new = log_text.get(usize::try_from(log_before).unwrap_or(0)..);
-                if new.is_some_and(|text| text.contains("Address already in use")) {
-                    return Err(LaunchError::AddressInUse);
-                }
-                let tail = log_tail(&log, 15);
-                return Err(anyhow::anyhow!("PostgreSQL ended ({status}):\n{tail}").into());
-            }
+            child.check_start("PostgreSQL", &log, log_before)?;
             if pid_file::is_ready(&pid_path, child.pid()) {
                 break;
             }

@@ -253,6 +253,19 @@ impl Process {
         self.child.stop(Signal::SIGTERM, limit).await
     }
 
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// It fails, or does not end within `limit`; the error ends with its log.
+    pub async fn succeeds(&self, limit: Duration) -> anyhow::Result<()> {
+        let name = self.log.file_stem().unwrap_or_default().display();
+        match self.wait(limit).await {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{name} failed ({status}):\n{}", self.log_tail(20)),
+            None => bail!("{name} has not ended after {limit:?}:\n{}", self.log_tail(20)),
+        }
+    }
+
     /// Waits until it ends by itself; `None` when it has not within `limit`. Cancel safe.
     pub async fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         self.child.wait(limit).await

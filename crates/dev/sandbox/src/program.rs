@@ -138,10 +138,7 @@ impl Program {
             bail!("it has ended ({status}):\n{}", process.log_tail(20));
         }
         process.terminate()?;
-        match process.wait(limit).await {
-            Some(status) if status.success() => Ok(()),
-            ended => bail!("{ended:?}:\n{}", process.log_tail(20)),
-        }
+        process.succeeds(limit).await
     }
 
     /// Does something to the process.
@@ -162,9 +159,5 @@ impl Program {
 /// When the migration fails.
 pub async fn migrate(api: &Path, database_url: &str) -> anyhow::Result<()> {
     let options = ProcessOptions::new(api).arg("migrate").env("DATABASE_URL", database_url);
-    let migrate = Process::start(options).await?;
-    match migrate.wait(MIGRATE_LIMIT).await {
-        Some(status) if status.success() => Ok(()),
-        ended => bail!("the migration failed ({ended:?}):\n{}", migrate.log_tail(20)),
-    }
+    Process::start(options).await?.succeeds(MIGRATE_LIMIT).await
 }

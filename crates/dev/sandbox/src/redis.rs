@@ -219,15 +219,7 @@ impl Redis {
         let ours = format!("process_id:{}\r\n", child.pid());
         let started = Instant::now();
         loop {
-            if let Some(status) = child.status() {
-                let log_text = std::fs::read_to_string(&log).unwrap_or_default();
-                let new = log_text.get(usize::try_from(log_before).unwrap_or(0)..);
-                if new.is_some_and(|text| text.contains("Address already in use")) {
-                    return Err(LaunchError::AddressInUse);
-                }
-                let tail = log_tail(&log, 15);
-                return Err(anyhow::anyhow!("Redis ended ({status}):\n{tail}").into());
-            }
+            child.check_start("Redis", &log, log_before)?;
             // Another that holds our port may never answer, while ours has ended.
             let probe = tokio::time::timeout(PROBE_LIMIT, self.command("INFO server")).await;
             if matches!(probe, Ok(Ok(answer)) if answer.contains(&ours))

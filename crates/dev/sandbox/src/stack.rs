@@ -110,7 +110,8 @@ impl Stack {
         };
 
         let begun = Instant::now();
-        migrate(process(&api_binary, "migrate", "migrate", plan.api_metrics_port)).await?;
+        let options = process(&api_binary, "migrate", "migrate", plan.api_metrics_port);
+        Process::start(options).await?.succeeds(MIGRATE_LIMIT).await?;
         step("Migrations", begun.elapsed(), "");
 
         let begun = Instant::now();
@@ -263,20 +264,6 @@ pub(crate) fn local(host: IpAddr) -> IpAddr {
         IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         other => other,
-    }
-}
-
-async fn migrate(options: ProcessOptions) -> anyhow::Result<()> {
-    let process = Process::start(options).await?;
-    match process.wait(MIGRATE_LIMIT).await {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => {
-            bail!("holdfast-api migrate failed ({status}):\n{}", process.log_tail(TAIL_LINES))
-        }
-        None => bail!(
-            "holdfast-api migrate did not end within {MIGRATE_LIMIT:?}:\n{}",
-            process.log_tail(TAIL_LINES)
-        ),
     }
 }
 

@@ -70,7 +70,7 @@ impl Aggregated {
     pub fn document(self) -> Value {
         let resource = |metric: Metric| {
             json!({
-                "resource": metric.name(),
+                "resource": metric.as_str(),
                 "responseKind":
                     {"group": GROUP, "version": VERSION, "kind": "ExternalMetricValueList"},
                 "scope": "Namespaced",
@@ -114,7 +114,7 @@ pub fn group() -> APIGroup {
 
 pub fn version() -> APIResourceList {
     let resource = |metric: Metric| APIResource {
-        name: metric.name().to_owned(),
+        name: metric.as_str().to_owned(),
         singular_name: String::new(),
         namespaced: true,
         kind: "ExternalMetricValueList".to_owned(),

@@ -77,7 +77,7 @@ impl ExternalRefusal {
     }
 
     pub fn no_metric(metric: &str) -> Self {
-        let [depth, age] = Metric::ALL.map(Metric::name);
+        let [depth, age] = Metric::ALL.map(Metric::as_str);
         let message = format!("there is no metric {metric:?}; there are {depth} and {age}");
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
@@ -90,7 +90,7 @@ impl ExternalRefusal {
     pub fn no_queue(metric: Metric, namespace: &str) -> Self {
         let message = format!(
             "{}: no queue of namespace {namespace:?} has the labels that the selector asks for",
-            metric.name()
+            metric.as_str()
         );
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
@@ -98,7 +98,7 @@ impl ExternalRefusal {
     pub fn unknown(metric: Metric, source: &ServedQueue, unknown: &QueueUnavailable) -> Self {
         let message = format!(
             "{} of queue {:?} of release {:?} is not known: {}",
-            metric.name(),
+            metric.as_str(),
             source.label("queue"),
             source.label("release"),
             unknown.sentence()

@@ -64,7 +64,7 @@ impl ResourcePath {
     pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Groups | Self::Group | Self::Version => "discovery",
-            Self::Metric { metric, .. } => Metric::named(metric).map_or("unknown", Metric::name),
+            Self::Metric { metric, .. } => metric.parse().map_or("unknown", Metric::as_str),
             Self::Other => "unknown",
         }
     }

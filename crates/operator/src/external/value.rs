@@ -65,7 +65,7 @@ pub(super) async fn list(
         }
         match answer {
             Ok(value) => items.push(ExternalMetricValue {
-                metric_name: metric.name(),
+                metric_name: metric.as_str(),
                 metric_labels: source.labels().clone(),
                 timestamp: timestamp.clone(),
                 value,
@@ -104,7 +104,7 @@ fn refusal(
     let error = holdfast_telemetry::Chain(unknown);
     tracing::warn!(
         %error,
-        metric = metric.name(),
+        metric = metric.as_str(),
         namespace = source.namespace(),
         queue = source.label("queue"),
         release = source.label("release"),

@@ -318,7 +318,7 @@ impl SaleController {
             .collect();
         for phase in Phase::ALL {
             let count = phases.iter().filter(|shown| **shown == phase).count();
-            let gauge = self.0.metrics.sales.with_label_values(&[phase.label()]);
+            let gauge = self.0.metrics.sales.with_label_values(&[phase.as_str()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_domain::named;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt as _, KubeSchema, ResourceExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -127,43 +128,29 @@ pub struct SaleProgress {
     pub most_workers: i32,
 }
 
-/// Where a sale stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Phase {
-    /// Its warm-up has not begun.
-    Scheduled,
-    /// The capacity is being made ready.
-    Warming,
-    /// Orders are taken.
-    Open,
-    /// It is over.
-    Closed,
-    /// The database does not have it, so it is not enforced. The operator tries again.
-    Stalled,
-    /// The spec has to be changed.
-    Failed,
+named! {
+    /// Where a sale stands.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+    pub enum Phase {
+        /// Its warm-up has not begun.
+        Scheduled = "scheduled",
+        /// The capacity is being made ready.
+        Warming = "warming",
+        /// Orders are taken.
+        Open = "open",
+        /// It is over.
+        Closed = "closed",
+        /// The database does not have it, so it is not enforced. The operator tries again.
+        Stalled = "stalled",
+        /// The spec has to be changed.
+        Failed = "failed",
+    }
 }
 
 impl Phase {
-    /// Each phase.
-    pub const ALL: [Self; 6] =
-        [Self::Scheduled, Self::Warming, Self::Open, Self::Closed, Self::Stalled, Self::Failed];
-
     /// Whether the database has nothing of the sale.
     pub fn is_not_written(self) -> bool {
         matches!(self, Self::Stalled | Self::Failed)
-    }
-
-    /// The label of a metric.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Warming => "warming",
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::Stalled => "stalled",
-            Self::Failed => "failed",
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     connections::{Message, Session},
     error::StoreError,
     hand_over::HAND_OVER_MIN,
-    idempotency::{IdempotencyKey, KeyedResult, ResultKind},
+    idempotency::{IdempotencyKey, KeyedResult},
     rows::{corrupt, word},
     sale_windows::selling,
     tuple_ids::{TupleId, TupleIdCache},
@@ -220,7 +220,7 @@ fn keyed(row: &PgRow) -> Result<(u128, KeyedResult), StoreError> {
     })?;
     let result = KeyedResult {
         fingerprint: row.try_get("fingerprint")?,
-        kind: ResultKind::parse(row.try_get("kind")?)?,
+        kind: word("kind of an idempotency key's result", row.try_get("kind")?)?,
         id: row.try_get("result_id")?,
     };
     Ok((key.as_u128(), result))

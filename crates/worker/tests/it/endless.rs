@@ -7,7 +7,7 @@ use holdfast_worker::webhook::Webhook;
 
 use crate::{
     fixture::{PATIENCE, WorkerFixture, once, quick, until},
-    receiver::{Receiver, ReceiverReply, SECRET},
+    receiver::{Receiver, ReceiverReply},
 };
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -79,11 +79,7 @@ async fn sigterm_does_not_wait_for_a_receiver_that_never_answers() {
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
     let worker = shop
-        .binary()
-        .env("HOLDFAST_FULFILMENT", "webhook")
-        .env("HOLDFAST_WEBHOOK_URL", receiver.url())
-        .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
-        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
+        .binary_with_webhook(&receiver.url())
         .env("HOLDFAST_WEBHOOK_CONNECTIONS", "2")
         .env("HOLDFAST_WEBHOOK_TIMEOUT_MS", "300000")
         .env("HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", "200")

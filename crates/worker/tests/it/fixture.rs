@@ -12,6 +12,8 @@ use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Fulfilment, Worker, WorkerSettings};
 
+use crate::receiver::SECRET;
+
 pub struct WorkerFixture {
     pub store: Store,
     pub redis: Redis,
@@ -139,6 +141,15 @@ impl WorkerFixture {
             .env("HOLDFAST_SWEEP_INTERVAL_MS", "100")
             .env("HOLDFAST_SWEEP_AFTER_MS", "500")
             .env("HOLDFAST_FULFILMENT_MS", "0")
+    }
+
+    /// As [`Self::binary`], with a receiver of webhooks at `url`.
+    pub fn binary_with_webhook(&self, url: &str) -> ProcessOptions {
+        self.binary()
+            .env("HOLDFAST_FULFILMENT", "webhook")
+            .env("HOLDFAST_WEBHOOK_URL", url)
+            .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
+            .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
     }
 
     /// The order as it stands.

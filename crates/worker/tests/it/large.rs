@@ -23,17 +23,12 @@ async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
     let ids = shop.orders(600).await;
     shop.sql(EXPAND).await;
     shop.publish(&ids).await;
-    let options = shop.binary();
+    let options = shop.binary_with_webhook(&receiver.url());
     let mut limited = holdfast_sandbox::ProcessOptions::new("/usr/bin/prlimit")
         .arg(format!("--data={MEMORY}"))
         .arg(options.program.display().to_string());
     limited.args.extend(options.args);
     limited.env = options.env;
-    let limited = limited
-        .env("HOLDFAST_FULFILMENT", "webhook")
-        .env("HOLDFAST_WEBHOOK_URL", format!("http://{}/orders", receiver.address))
-        .env("HOLDFAST_WEBHOOK_SECRET", crate::receiver::SECRET)
-        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true");
     // So that no lease runs out, however slow this host is.
     let limited = limited.env("HOLDFAST_LEASE_MS", "60000");
     let worker = shop.start(limited).await;

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     fixture::{WorkerFixture, once, quick, until},
-    receiver::{Receiver, ReceiverReply, SECRET, settings},
+    receiver::{Receiver, ReceiverReply, settings},
 };
 
 async fn tried<F: Fulfilment>(fulfilment: F) -> Order {
@@ -116,12 +116,7 @@ async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
-    let worker = shop
-        .binary()
-        .env("HOLDFAST_FULFILMENT", "webhook")
-        .env("HOLDFAST_WEBHOOK_URL", receiver.url())
-        .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
-        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true");
+    let worker = shop.binary_with_webhook(&receiver.url());
     let victim = shop.start(worker).await;
     until("it is sent", async || receiver.requests().len() == 1).await;
     victim.kill9().await.unwrap();

@@ -10,7 +10,7 @@ use tokio_rustls::{
 
 use crate::{
     fixture::{WorkerFixture, until},
-    receiver::{SECRET, serve_plainly},
+    receiver::serve_plainly,
 };
 
 #[tokio::test]
@@ -52,12 +52,7 @@ async fn orders_are_sent_only_to_a_receiver_with_a_valid_certificate() {
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
     let binary = |trusted: &std::path::Path| {
-        shop.binary()
-            .env("HOLDFAST_FULFILMENT", "webhook")
-            .env("HOLDFAST_WEBHOOK_URL", &url)
-            .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
-            .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
-            .env("SSL_CERT_FILE", trusted.to_str().unwrap())
+        shop.binary_with_webhook(&url).env("SSL_CERT_FILE", trusted.to_str().unwrap())
     };
     let stranger = shop.start(binary(&other_file)).await;
     until("it has been tried", async || shop.order(ids[0]).await.failure.is_some()).await;

@@ -344,13 +344,7 @@ async fn a_worker_killed_during_a_request_causes_a_repeat_with_the_same_id() {
     .await;
     let shop = WorkerFixture::open().await;
     shop.publish(&shop.orders(1).await).await;
-    let binary = || {
-        shop.binary()
-            .env("HOLDFAST_FULFILMENT", "webhook")
-            .env("HOLDFAST_WEBHOOK_URL", receiver.url())
-            .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
-            .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
-    };
+    let binary = || shop.binary_with_webhook(&receiver.url());
     let victim = shop.start(binary()).await;
     until("it is sent", async || receiver.requests().len() == 1).await;
     victim.kill9().await.unwrap();
@@ -372,11 +366,7 @@ async fn the_receiver_continues_the_trace_of_the_order() {
     let job = holdfast_queue::Job { order_id: ids[0].0, trace_context: Some(context.clone()) };
     shop.queue.publish_many(&[job]).await.unwrap();
     let worker = shop
-        .binary()
-        .env("HOLDFAST_FULFILMENT", "webhook")
-        .env("HOLDFAST_WEBHOOK_URL", receiver.url())
-        .env("HOLDFAST_WEBHOOK_SECRET", SECRET)
-        .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
+        .binary_with_webhook(&receiver.url())
         // Nobody is there: that hinders nothing.
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
     let _worker = shop.start(worker).await;

@@ -1,18 +1,14 @@
 //! Calls the endpoints of the admin port in this process.
 
-use std::{sync::Arc, time::Duration};
-
 use axum::{
     Router,
     body::Body,
     http::{Method, Request, header},
 };
-use holdfast_admission::{Admission, AdmissionMetrics, AdmissionSettings};
 use holdfast_cache::Cache;
 use holdfast_domain::json;
-use holdfast_queue::Publisher;
 use holdfast_store::Store;
-use holdfast_telemetry::{Chain, Readiness, registry, settings::MustBe};
+use holdfast_telemetry::{Chain, settings::MustBe};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -20,14 +16,7 @@ use tower::ServiceExt as _;
 
 use super::super::output::NotReached;
 use crate::{
-    app::{App, AppParts},
-    body::BodyLimits,
-    byte_budget::ByteBudget,
-    endpoint::Surface,
-    limits::OrderLimits,
-    problem::Problem,
-    router::router,
-    settings::RedisCacheSettings,
+    app::App, endpoint::Surface, problem::Problem, router::router, settings::RedisCacheSettings,
 };
 
 /// The endpoints with their state.
@@ -40,32 +29,9 @@ impl AdminEndpoints {
     pub(super) async fn open(store: Store, settings: &RedisCacheSettings) -> anyhow::Result<Self> {
         store.check_schema().await?;
         let identity = store.database_identity().await?;
-        let registry = registry("api", env!("CARGO_PKG_VERSION"))?;
-        let metrics = AdmissionMetrics::unmeasured(&registry)?;
         let cache = Cache::connect(settings.cache())?;
         cache.of_database(&identity);
-        let admission = Admission::open(
-            AdmissionSettings::default(),
-            store.clone(),
-            cache.clone(),
-            Publisher::connect(settings.queue())?,
-            Arc::new(metrics),
-        );
-        // This process creates the bodies, and no orders or holds.
-        let app = App::new(AppParts {
-            store,
-            cache,
-            admission,
-            readiness: Readiness::default(),
-            body: BodyLimits {
-                bytes: 1 << 20,
-                time: Duration::from_secs(1),
-                bytes_per_second: 0,
-                budget: ByteBudget::leak(1 << 20),
-            },
-            limits: OrderLimits { quantity: 1, lines: 1, hold: Duration::from_secs(1) },
-            console: None,
-        });
+        let app = App::in_process(store, cache, settings.queue())?;
         Ok(Self { endpoints: router(app.clone(), Surface::Admin), app })
     }
 

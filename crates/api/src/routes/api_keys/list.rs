@@ -9,10 +9,10 @@ use crate::{
     access::Scope,
     api_keys::{self, KeyBody},
     app::App,
-    cursor::{Cursor, PageAnswer, page},
+    cursor::{Cursor, ListPart, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::Problem,
-    request::{PageLimit, Query, Request},
+    request::{PageLimit, Query},
 };
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -30,20 +30,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     problems: &[READS],
 };
 
-/// The page of a list of keys.
-#[derive(Debug, Request)]
-pub(super) struct ListApiKeys {
-    /// The most entries on the page; 100 if not given
-    #[field(nullable = false)]
-    limit: Option<PageLimit>,
-    /// The start of the page, from the header Link of the previous page
-    #[field(nullable = false)]
-    cursor: Option<Cursor>,
-}
-
 pub(super) async fn list(
     State(app): State<App>,
-    Query(asked): Query<ListApiKeys>,
+    Query(asked): Query<ListPart>,
     uri: Uri,
 ) -> Result<PageAnswer<KeyBody>, Problem> {
     let limit = asked.limit.unwrap_or(PageLimit::DEFAULT).0;

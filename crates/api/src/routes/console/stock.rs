@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, CursorScope, PageAnswer, page},
+    cursor::{Cursor, CursorScope, ListPart, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::Problem,
-    request::{PageLimit, Query, Request},
+    request::{PageLimit, Query},
 };
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -32,17 +32,6 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     headers: &[],
     problems: &[READS],
 };
-
-/// The page of a list of stock.
-#[derive(Debug, Request)]
-pub struct ListStock {
-    /// The most entries on the page; 100 if not given
-    #[field(nullable = false)]
-    limit: Option<PageLimit>,
-    /// The start of the page, from the header Link of the previous page
-    #[field(nullable = false)]
-    cursor: Option<Cursor>,
-}
 
 /// The stock of a product.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -75,7 +64,7 @@ impl From<StockLevel> for StockBody {
 
 pub(super) async fn list(
     State(app): State<App>,
-    Query(ListStock { limit, cursor }): Query<ListStock>,
+    Query(ListPart { limit, cursor }): Query<ListPart>,
     uri: Uri,
 ) -> Result<PageAnswer<StockBody>, Problem> {
     let scope = CursorScope::new("stock");

@@ -32,14 +32,8 @@ pub(super) async fn delete(
     id: Id<ProductId>,
     conditions: IfMatch,
 ) -> Result<NoContent, Problem> {
-    let conditions = conditions.read()?;
     let id = id.0;
-    if id < 1 {
-        return Err(Problem::unknown_product(id));
-    }
-    let locked = app.store.lock_product(ProductId(id)).await?;
-    let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
-    conditions.check(locked.product())?;
+    let locked = conditions.lock(&app.store, id).await?;
     // As in an update, the cache is fenced before the commit and updated after it.
     let raised = app.cache.raise(&[(id, locked.next_version())]).await;
     locked.retire().await?;

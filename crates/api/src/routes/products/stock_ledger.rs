@@ -9,10 +9,10 @@ use holdfast_domain::ProductId;
 use crate::{
     access::Scope,
     app::App,
-    cursor::{Cursor, CursorScope, PageAnswer, page},
+    cursor::{Cursor, CursorScope, ListPart, PageAnswer, page},
     endpoint::{Access, Endpoint, READS, Tag},
     problem::{Problem, ProblemKind},
-    request::{Id, PageLimit, Query, Request},
+    request::{Id, PageLimit, Query},
     stock_ledger::LedgerBody,
 };
 
@@ -33,21 +33,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     problems: &[&[ProblemKind::NotFound], READS],
 };
 
-/// The page of a list of changes.
-#[derive(Debug, Request)]
-pub struct ListStockLedger {
-    /// The most entries on the page; 100 if not given
-    #[field(nullable = false)]
-    limit: Option<PageLimit>,
-    /// The start of the page, from the header Link of the previous page
-    #[field(nullable = false)]
-    cursor: Option<Cursor>,
-}
-
 pub(super) async fn list(
     State(app): State<App>,
     id: Id<ProductId>,
-    Query(asked): Query<ListStockLedger>,
+    Query(asked): Query<ListPart>,
     uri: Uri,
 ) -> Result<PageAnswer<LedgerBody>, Problem> {
     let id = id.0;

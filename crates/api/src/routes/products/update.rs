@@ -78,14 +78,8 @@ pub(super) async fn update(
     conditions: IfMatch,
     JsonBody(change): JsonBody<ProductPatch>,
 ) -> Result<JsonOk<ProductBody>, Problem> {
-    let conditions = conditions.read()?;
     let id = id.0;
-    if id < 1 {
-        return Err(Problem::unknown_product(id));
-    }
-    let locked = app.store.lock_product(ProductId(id)).await?;
-    let locked = locked.ok_or_else(|| Problem::unknown_product(id))?;
-    conditions.check(locked.product())?;
+    let locked = conditions.lock(&app.store, id).await?;
     let Some(patch) = change.applied_to(locked.product(), locked.max_stock())? else {
         return Ok(answer(locked.product().clone()));
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use holdfast_sandbox::{Program, migrate};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use super::BenchEnvironment;
 use crate::audit::Log;
@@ -209,18 +209,7 @@ impl BenchFixture {
     /// When the database cannot be asked.
     pub async fn all_final(&self, limit: Duration) -> anyhow::Result<bool> {
         let mut connection = self.database_url.parse::<PgConnectOptions>()?.connect().await?;
-        let started = Instant::now();
-        let done = loop {
-            let left: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))",
-            )
-            .fetch_one(&mut connection)
-            .await?;
-            if !left || started.elapsed() > limit {
-                break !left;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        };
+        let done = all_final(&mut connection, limit).await?;
         connection.close().await?;
         Ok(done)
     }
@@ -234,5 +223,24 @@ impl BenchFixture {
             program.terminate(STOP_LIMIT).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits until all orders have a final status. Returns whether this happened within `limit`.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn all_final(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<bool> {
+    let started = Instant::now();
+    loop {
+        let left: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM orders WHERE status IN ('pending', 'processing'))",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        if !left || started.elapsed() > limit {
+            return Ok(!left);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
