@@ -15,10 +15,12 @@
 //! | `connection` | one connection and its request in flight |
 //! | `schedule` | when the requests of an open loop are due |
 //! | `worker` | one thread's event loop |
+//! | `group` | a group's part on one thread |
 //! | `outcome` | the results: counts, latencies, the log of accepted orders |
 
 pub mod answer;
 mod connection;
+mod group;
 mod outcome;
 mod requests;
 mod schedule;

@@ -3,6 +3,7 @@
 //! A method that is added to the store without a case here fails `each_method_has_a_case`.
 
 pub mod cases;
+pub mod given;
 
 use std::{
     collections::BTreeSet, future::poll_fn, net::SocketAddr, path::Path, pin::pin, task::Poll,
@@ -13,7 +14,10 @@ use holdfast_sandbox::{Proxy, until};
 use holdfast_store::{BatchToken, LockMode, Store, StoreSettings};
 use sqlx::PgPool;
 
-use self::cases::{Given, MethodCase, cases};
+use self::{
+    cases::{MethodCase, cases},
+    given::Given,
+};
 use crate::fixture::{self, database_url, new_product, settings, wanted, write_one_each};
 
 /// Long enough for whatever is dropped to come to rest.

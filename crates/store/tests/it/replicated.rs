@@ -14,7 +14,10 @@ use holdfast_store::{BatchOutcome, BatchToken, IdempotencyKey, LockMode, Store, 
 use sqlx::{PgPool, postgres::PgConnectOptions, postgres::PgPoolOptions};
 
 use crate::{
-    dropped::cases::{Given, MethodCase, cases},
+    dropped::{
+        cases::{MethodCase, cases},
+        given::Given,
+    },
     fixture::{lock, product, settings, write_one_each},
 };
 
@@ -90,9 +93,7 @@ impl ReplicatedPair {
         how: &'static str,
     ) -> Option<T> {
         let ending = async {
-            while self.end_waits(how).await == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until("a commit waits for the standby", async || self.end_waits(how).await > 0).await;
             let begun = Instant::now();
             while begun.elapsed() < ENDING {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,9 +1,7 @@
 //! One thread of the generator: its connections and its event loop.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,11 +10,11 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::LoadPlan;
 use super::connection::{LoadConnection, Received, SentRequest};
-use super::outcome::{Answered, GroupReport, LoadReport, TICK};
-use super::requests::{RequestKind, Requests};
-use super::schedule::Schedule;
-use super::{LoadPlan, Pace};
+use super::group::ThreadGroup;
+use super::outcome::{Answered, LoadReport, TICK};
+use super::requests::RequestKind;
 
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -42,32 +40,10 @@ pub(super) struct LoadThread<'a> {
     last_answer_ns: u64,
 }
 
-/// A group's part on this thread.
-struct ThreadGroup {
-    requests: Arc<Requests>,
-    schedule: Option<Schedule>,
-    /// Open loop: connections with nothing to do, the one idle for longest first.
-    free: VecDeque<usize>,
-    /// Number of the next pick.
-    cursor: usize,
-    /// The last idempotency key; each thread has keys of its own.
-    keys: u64,
-    report: GroupReport,
-}
-
-/// No two threads, groups or runs send the same key.
-fn keys_from(group: usize, thread: usize) -> u64 {
-    static RUNS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    (run << 48) + ((group as u64) << 44) + ((thread as u64) << 36)
-}
-
 impl<'a> LoadThread<'a> {
     /// Opens this thread's share of the connections: every `threads`-th.
     pub fn connect(plan: &'a LoadPlan, thread: usize, threads: usize) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        let ticks = (plan.warm_up + plan.measured).as_nanos().div_ceil(TICK.as_nanos()) as usize;
-        let end_ns = (plan.warm_up + plan.measured).as_nanos() as u64;
         let mut connections = Vec::new();
         let mut groups = Vec::new();
         for (number, group) in plan.groups.iter().enumerate() {
@@ -83,25 +59,12 @@ impl<'a> LoadThread<'a> {
                     std::thread::sleep(BURST_PAUSE);
                 }
             }
-            let share = (connections.len() - first) as f64 / group.connections as f64;
-            let schedule = match group.pace {
-                Pace::Closed => None,
-                Pace::Open { per_second, patience } => {
-                    Some(Schedule::new(per_second * share, patience, end_ns))
-                }
-            };
-            groups.push(ThreadGroup {
-                requests: Arc::clone(&group.requests),
-                free: if schedule.is_some() {
-                    (first..connections.len()).collect()
-                } else {
-                    VecDeque::new()
-                },
-                schedule,
-                cursor: Requests::offset(thread, threads),
-                keys: keys_from(number, thread),
-                report: GroupReport::new(group.name, plan.measured, ticks),
-            });
+            groups.push(ThreadGroup::new(
+                plan,
+                (number, group),
+                (thread, threads),
+                first..connections.len(),
+            ));
         }
         let timer = if groups.iter().any(|group| group.schedule.is_some()) {
             Some(step_timer(&poll)?)
