@@ -1,5 +1,5 @@
-//! The dashboards, each in a file of its own. That every metric stands on a panel, and that every
-//! panel shows something under load, is tested with a real Prometheus.
+//! The dashboards, one per file. Tests with a real Prometheus check that every metric is on a panel and that every
+//! panel shows data under load.
 
 mod api;
 mod flash_sale;
@@ -9,7 +9,7 @@ mod workers;
 
 use crate::grafana::Dashboard;
 
-/// All dashboards, the one to begin with first.
+/// All dashboards. The first one gives the overview.
 pub fn all() -> [Dashboard; 5] {
     [
         flash_sale::dashboard(),

@@ -1,27 +1,27 @@
-//! Grafana's dashboard JSON, made from a short description.
+//! Grafana's dashboard JSON, generated from a short description.
 //!
-//! Only fields of the documented JSON model, as Grafana 10 has it (`schemaVersion` 38); later ones
-//! bring a dashboard up to date by themselves when they load it.
+//! It contains only fields of the documented JSON model of Grafana 10 (`schemaVersion` 38). Later versions of Grafana
+//! convert such a dashboard when they load it.
 
 use serde_json::{Value, json};
 
 /// The JSON model of Grafana 10.0.
 const SCHEMA_VERSION: u32 = 38;
-/// The columns of Grafana's grid.
+/// The number of columns of Grafana's grid.
 const COLUMNS: u32 = 24;
-/// The variable that holds the Prometheus.
+/// The variable with the Prometheus data source.
 const DATASOURCE: &str = "${datasource}";
 
-/// What a value is measured in, by Grafana's name for it.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Seconds, shown as µs, ms or s.
     Seconds,
-    /// A plain count.
+    /// A count.
     Count,
-    /// A count in each second.
+    /// A count per second.
     PerSecond,
-    /// Requests in each second.
+    /// Requests per second.
     RequestsPerSecond,
     /// 0 to 1, shown as 0 to 100 %.
     Ratio,
@@ -44,25 +44,25 @@ impl Unit {
     }
 }
 
-/// One dashboard.
+/// A dashboard.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
-    /// Its name in links and of its file.
+    /// Its name in links, and the name of its file.
     pub uid: &'static str,
-    /// Its name for people.
+    /// Its title.
     pub title: &'static str,
-    /// What it is for.
+    /// Its description.
     pub description: &'static str,
-    /// What it shows, from above.
+    /// Its rows, from top to bottom.
     pub rows: Vec<PanelRow>,
 }
 
-/// Panels under one heading.
+/// Panels under a heading.
 #[derive(Clone, Debug)]
 pub struct PanelRow {
     /// The heading.
     pub title: &'static str,
-    /// From the left; what does not fit goes below.
+    /// The panels, from left to right. Those that do not fit continue below.
     pub panels: Vec<Panel>,
 }
 
@@ -71,20 +71,20 @@ pub struct PanelRow {
 enum PanelKind {
     /// Lines over time.
     Lines,
-    /// Areas over time that add up.
+    /// Stacked areas over time.
     Areas,
-    /// Lines over time on a logarithmic scale, for what lies between microseconds and minutes.
+    /// Lines over time on a logarithmic scale, for values between microseconds and minutes.
     Decades,
-    /// The value of now, large.
+    /// The current value, in large digits.
     Number,
 }
 
-/// One panel.
+/// A panel.
 #[derive(Clone, Debug)]
 pub struct Panel {
     /// Its title.
     pub title: &'static str,
-    /// What it tells, and what to think of it.
+    /// What it shows, and how to interpret it.
     pub description: &'static str,
     /// `PromQL`, and the name of each line in the legend.
     pub queries: Vec<(String, &'static str)>,
@@ -96,7 +96,7 @@ pub struct Panel {
     traces: bool,
 }
 
-/// From where on a value is coloured.
+/// The thresholds from which a value is coloured.
 #[derive(Clone, Copy, Debug)]
 enum Threshold {
     Above(f64),
@@ -109,7 +109,7 @@ impl Panel {
         Self::new(PanelKind::Lines, title, unit, description)
     }
 
-    /// Areas over time that add up.
+    /// Stacked areas over time.
     pub fn areas(title: &'static str, unit: Unit, description: &'static str) -> Self {
         Self::new(PanelKind::Areas, title, unit, description)
     }
@@ -119,7 +119,7 @@ impl Panel {
         Self::new(PanelKind::Decades, title, unit, description)
     }
 
-    /// The value of now, large.
+    /// The current value, in large digits.
     pub fn number(title: &'static str, unit: Unit, description: &'static str) -> Self {
         Self { width: 4, ..Self::new(PanelKind::Number, title, unit, description) }
     }
@@ -129,25 +129,25 @@ impl Panel {
         Self { title, description, queries, kind, unit, width: 8, warn, bad, traces: false }
     }
 
-    /// Adds a query; its legend may use labels: `{{route}}`.
+    /// Adds a query. Its legend may use labels, such as `{{route}}`.
     pub fn query(mut self, expression: impl Into<String>, legend: &'static str) -> Self {
         self.queries.push((expression.into(), legend));
         self
     }
 
-    /// Sets the width, 1 to 24.
+    /// Sets the width (1 to 24).
     pub fn width(mut self, columns: u32) -> Self {
         self.width = columns.clamp(1, COLUMNS);
         self
     }
 
-    /// Orange from the first value on, red from the second.
+    /// Colours values orange from the first threshold, and red from the second.
     pub fn limits(mut self, warn: f64, bad: f64) -> Self {
         (self.warn, self.bad) = (Some(Threshold::Above(warn)), Some(Threshold::Above(bad)));
         self
     }
 
-    /// Orange below the first value, red below the second.
+    /// Colours values orange below the first threshold, and red below the second.
     pub fn floors(mut self, warn: f64, bad: f64) -> Self {
         (self.warn, self.bad) = (Some(Threshold::Below(warn)), Some(Threshold::Below(bad)));
         self
@@ -261,12 +261,12 @@ impl Panel {
 }
 
 impl Dashboard {
-    /// Each panel.
+    /// All panels.
     pub fn panels(&self) -> impl Iterator<Item = &Panel> {
         self.rows.iter().flat_map(|row| &row.panels)
     }
 
-    /// The whole file.
+    /// The JSON of the file.
     pub fn json(&self) -> Value {
         let mut panels = Vec::new();
         let (mut id, mut y) = (0, 0);
@@ -330,7 +330,7 @@ fn variables() -> Value {
             "type": "query", "name": name, "label": label, "datasource": prometheus(),
             "definition": query, "query": { "query": query, "refId": name }, "regex": "",
             "hide": 0, "refresh": 2, "sort": 1, "multi": true, "includeAll": true,
-            // Also matches what has no such label.
+            // Also matches series without this label.
             "allValue": ".*",
             "current": { "selected": true, "text": ["All"], "value": ["$__all"] },
             "options": [], "skipUrlSync": false,
@@ -348,7 +348,7 @@ fn variables() -> Value {
     ])
 }
 
-/// A mark over every panel while an alert fires.
+/// Marks the time of a firing alert on every panel.
 fn firing_alerts() -> Value {
     json!({
         "name": "Alerts", "datasource": prometheus(), "enable": true, "hide": false,
@@ -358,8 +358,8 @@ fn firing_alerts() -> Value {
     })
 }
 
-/// From a point of a panel to the slow orders around it. Our crate for metrics carries no
-/// exemplars, so the link is by time and duration, and not by a trace's id.
+/// Links a point of a panel to the slow orders at that time. The crate `prometheus` has no exemplars, so the link uses
+/// the time and the duration instead of a trace id.
 fn trace_link() -> Value {
     const PANES: &str = "{\"a\":{\"datasource\":\"${traces}\",\"queries\":[{\"refId\":\"A\",\
         \"queryType\":\"search\",\"service\":\"holdfast-api\",\"minDuration\":\"100ms\"}],\

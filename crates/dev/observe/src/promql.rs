@@ -1,10 +1,9 @@
-//! Short forms of the `PromQL` that panels have in common.
+//! Short forms of `PromQL` that several panels use.
 //!
-//! Every selector has [`SCOPE`] in it: the namespaces and releases that are chosen above the
-//! dashboard. With all of them chosen it also matches series that have no such label, as those of
-//! compose.
+//! Every selector contains [`SCOPE`]: the namespaces and releases that are selected above the dashboard. If all are
+//! selected, it also matches series without these labels, such as those of compose.
 
-/// What is chosen above the dashboard.
+/// The selection above the dashboard.
 pub const SCOPE: &str = r#"namespace=~"$namespace",release=~"$release""#;
 
 /// The series of `metric` with these `labels` (`a="b",c="d"`; empty for all).
@@ -13,30 +12,30 @@ pub fn select(metric: &str, labels: &str) -> String {
     format!("{metric}{{{SCOPE}{comma}{labels}}}")
 }
 
-/// How much a counter grows in a second, in sum over `by` (empty for one number).
+/// The increase of a counter per second, summed by `by` (empty for one number).
 pub fn rate(metric: &str, labels: &str, by: &str) -> String {
     format!("{}(rate({}[$__rate_interval]))", sum(by), select(metric, labels))
 }
 
-/// A gauge in sum over `by` (empty for one number).
+/// A gauge, summed by `by` (empty for one number).
 pub fn total(metric: &str, labels: &str, by: &str) -> String {
     format!("{}({})", sum(by), select(metric, labels))
 }
 
-/// The largest of a gauge over `by` (empty for one number): of what each replica shows alike.
+/// The maximum of a gauge by `by` (empty for one number), for values that every replica reports.
 pub fn largest(metric: &str, labels: &str, by: &str) -> String {
     let by = if by.is_empty() { String::new() } else { format!(" by ({by}) ") };
     format!("max{by}({})", select(metric, labels))
 }
 
-/// A quantile (0 to 1) of a histogram, over `by` (empty for one number).
+/// A quantile (0 to 1) of a histogram by `by` (empty for one number).
 pub fn quantile(quantile: f64, histogram: &str, labels: &str, by: &str) -> String {
     let le = if by.is_empty() { "le".to_owned() } else { format!("{by}, le") };
     let buckets = select(&format!("{histogram}_bucket"), labels);
     format!("histogram_quantile({quantile}, sum by ({le}) (rate({buckets}[$__rate_interval])))")
 }
 
-/// The mean of what a histogram has seen.
+/// The mean of the values of a histogram.
 pub fn mean(histogram: &str) -> String {
     let sum = rate(&format!("{histogram}_sum"), "", "");
     let count = rate(&format!("{histogram}_count"), "", "");
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_is_right_with_the_scope_in_every_selector() {
+    fn each_form_has_the_scope_in_every_selector() {
         assert_eq!(
             rate("a_total", "b=\"c\"", "d"),
             "sum by (d) (rate(a_total{namespace=~\"$namespace\",release=~\"$release\",b=\"c\"}[$__rate_interval]))"

@@ -1,4 +1,4 @@
-//! `docs/metrics.md`, from the tables that the binaries print.
+//! `docs/metrics.md`, generated from the tables that the binaries print.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,27 +21,27 @@ moment to a trace, search by time and route, or use the trace id in the log.
 [observability.md](observability.md) explains how to read the metrics together, and lists the dashboards and alerts.
 ";
 
-/// The page for these processes, each with the table of its metrics.
+/// The page for these programs, each with the table of its metrics.
 pub fn render(processes: &[(&str, String)]) -> String {
     processes.iter().fold(HEAD.to_owned(), |page, (process, table)| {
         page + &format!("\n## `{process}`\n\n{table}")
     })
 }
 
-/// A metric as the table describes it.
+/// A metric in a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Described {
     /// The help text.
     pub help: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
-    /// The values of each label; none if they are not known beforehand.
+    /// The values of each label; empty if they are not known beforehand.
     pub labels: BTreeMap<String, BTreeSet<String>>,
-    /// The lowest and the highest bound of a histogram's buckets.
+    /// The lowest and the highest bucket bound of a histogram.
     pub bounds: Option<(f64, f64)>,
 }
 
-/// The metrics of a table, by name. Lines that are no rows are skipped.
+/// The metrics of a table, by name. Other lines are skipped.
 pub fn read(table: &str) -> BTreeMap<String, Described> {
     table.lines().filter_map(row).collect()
 }

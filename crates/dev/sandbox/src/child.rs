@@ -1,9 +1,9 @@
-//! One child process: started so that it dies with us, signalled without hitting a stranger.
+//! A child process that ends with this process, and whose process id is never mixed up with that of another process.
 //!
-//! `setpriv --pdeathsig` asks the kernel to signal the child when its parent ends, and changes the
-//! user first where that is wanted (a change of user clears the setting, so the order matters). The
-//! kernel takes the *thread* that spawned for the parent, so each child has a thread of its own,
-//! which spawns it and then waits for it: it lives exactly as long as the child.
+//! `setpriv --pdeathsig` asks the kernel to signal the child when its parent ends. It also changes the user if
+//! required; this must happen first, because a change of user clears the setting. For the kernel, the parent is the
+//! *thread* that spawned the child. Therefore each child has its own thread, which spawns it and waits for it, so that
+//! the thread lives as long as the child.
 
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt as _;
@@ -23,18 +23,18 @@ use crate::folder::FOLDER_VARIABLE;
 use crate::port::LaunchError;
 use crate::programs;
 
-/// How a child is to be started.
+/// The parameters of a start.
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
-    /// Working directory, and the mark by which a later sweep knows the process.
+    /// The working directory. A later sweep recognises the process by it.
     pub(crate) folder: &'a Path,
-    /// Takes stdout and stderr, appended.
+    /// The file to which stdout and stderr are appended.
     pub(crate) log: &'a Path,
-    /// Another user to run as; only root can.
+    /// Another user to run as, which only root can do.
     pub(crate) user: Option<&'a User>,
-    /// What the kernel sends the child when we are gone.
+    /// The signal that the kernel sends to the child when this process ends.
     pub(crate) death_signal: Signal,
 }
 
@@ -48,8 +48,8 @@ pub(crate) struct Child {
 
 #[derive(Debug, Default)]
 struct ChildState {
-    /// Set in the same critical section in which the child is reaped: while it is `None` the
-    /// process id cannot have passed to a stranger.
+    /// Set in the critical section in which the child is reaped. As long as it is `None`, the kernel cannot have
+    /// assigned the process id to another process.
     status: Mutex<Option<ExitStatus>>,
     reaped: Condvar,
 }
@@ -70,7 +70,7 @@ impl Child {
                 .arg("--clear-groups");
         }
         command.arg("--");
-        // A library that is loaded before others is the program's: setpriv may be another user.
+        // A preloaded library is meant for the program, not for setpriv, which may run as another user.
         let (preload, env): (Vec<_>, Vec<_>) =
             launch.env.iter().partition(|(name, _)| name == "LD_PRELOAD");
         for (name, value) in preload {
@@ -85,8 +85,8 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A Ctrl-C in the terminal goes to the whole foreground group: not to our children,
-            // whom we stop in order.
+            // A Ctrl-C in the terminal signals the whole foreground process group. The children are not in it, because
+            // they are stopped in order.
             .process_group(0);
 
         let shared = Arc::new(ChildState::default());
@@ -105,7 +105,7 @@ impl Child {
                 };
                 let pid = Pid::from_raw(child.id().cast_signed());
                 let _ = pid_sender.send(Ok(pid));
-                // Wait without reaping, so that the reaping below is never a long wait.
+                // Wait without reaping, so that the lock below is held only for a moment.
                 while let Err(nix::errno::Errno::EINTR) =
                     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
                 {
@@ -120,12 +120,12 @@ impl Child {
             .context("cannot start a thread")?;
         let pid = pid_receiver
             .recv()
-            .context("the thread that spawns ended")?
+            .context("the thread that starts processes has ended")?
             .with_context(|| format!("cannot start {}", launch.program.display()))?;
         Ok(Self { pid, shared, exited })
     }
 
-    /// Runs a short command to its end.
+    /// Runs a short command, and waits until it ends.
     pub(crate) async fn run(launch: &Launch<'_>, limit: Duration) -> anyhow::Result<()> {
         let child = Self::spawn(launch)?;
         let name = launch.program.display();
@@ -142,12 +142,12 @@ impl Child {
         self.pid.as_raw().cast_unsigned()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
         *self.shared.status.lock()
     }
 
-    /// Fails if a server has ended that is to start. `log_before` is the length of its log before the start.
+    /// Fails if a starting server has ended. `log_before` is the length of its log before the start.
     pub(crate) fn check_start(
         &self,
         name: &str,
@@ -163,7 +163,7 @@ impl Child {
         Err(anyhow::anyhow!("{name} ended ({status}):\n{}", log_tail(log, 15)).into())
     }
 
-    /// Sends a signal; one that has ended already is left alone, and that is no error.
+    /// Sends a signal. Does nothing if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let status = self.shared.status.lock();
         if status.is_none() {
@@ -172,7 +172,7 @@ impl Child {
         Ok(())
     }
 
-    /// Waits until it has ended, `None` if the limit passed first. Cancel safe.
+    /// Waits until the process has ended; `None` if this takes longer than `limit`. Cancel safe.
     pub(crate) async fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         let mut exited = self.exited.clone();
         match tokio::time::timeout(limit, exited.wait_for(Option::is_some)).await {
@@ -181,31 +181,31 @@ impl Child {
         }
     }
 
-    /// As [`Self::wait`], for a `Drop`, which cannot await.
+    /// Like [`Self::wait`], for `Drop`, which cannot await.
     pub(crate) fn wait_blocking(&self, limit: Duration) -> Option<ExitStatus> {
         let mut status = self.shared.status.lock();
         self.shared.reaped.wait_while_for(&mut status, |status| status.is_none(), limit);
         *status
     }
 
-    /// A signal, a limited wait, then SIGKILL: returns how it ended.
+    /// Sends a signal, waits up to a limit, and then sends SIGKILL. Returns the exit status.
     pub(crate) async fn stop(&self, signal: Signal, limit: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(signal)?;
-        self.signal(Signal::SIGCONT)?; // one that is paused would never see the other
+        self.signal(Signal::SIGCONT)?; // a paused process would not handle the signal
         if let Some(status) = self.wait(limit).await {
             return Ok(status);
         }
         self.kill().await
     }
 
-    /// SIGKILL; returns when it is gone.
+    /// Sends SIGKILL, and waits until the process has ended.
     pub(crate) async fn kill(&self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGKILL)?;
         self.wait(KILL_WAIT).await.context("the process outlived SIGKILL")
     }
 }
 
-/// A killed process is gone in milliseconds; the limit is for a machine in deep trouble.
+/// A killed process usually ends within milliseconds.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
 impl Drop for Child {
@@ -216,12 +216,12 @@ impl Drop for Child {
     }
 }
 
-/// `setpriv` wants the name without its `SIG`.
+/// The name without `SIG`, as `setpriv` expects it.
 fn signal_name(signal: Signal) -> &'static str {
     signal.as_str().trim_start_matches("SIG")
 }
 
-/// The last `lines` lines of a log; of a long one no more than the last 64 KiB are read.
+/// The last lines of a log. At most the last 64 KiB are read.
 pub(crate) fn log_tail(log: &Path, lines: usize) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
     const READ_MAX: u64 = 64 * 1024;
@@ -239,7 +239,7 @@ pub(crate) fn log_tail(log: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The ids of a process's children, as the kernel lists them now.
+/// The current children of a process.
 pub(crate) fn children_of(pid: u32) -> Vec<Pid> {
     let path = PathBuf::from(format!("/proc/{pid}/task/{pid}/children"));
     std::fs::read_to_string(path)

@@ -1,8 +1,7 @@
 //! A clock that can be set, for the processes that are started with it.
 //!
-//! It is libfaketime: a library before all others that answers in the place of the system's
-//! clock. What measures time instead of asking for it (the monotonic clock) is left alone, as it is by a
-//! clock that jumps on a real machine.
+//! It is libfaketime, a preloaded library that replaces the system's clock functions. The monotonic clock is not
+//! affected, just as it is not affected when the clock of a real machine jumps.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use crate::folder::Folder;
 const LIBRARY: &str = "libfaketimeMT.so.1";
 const FILE: &str = "clock";
 
-/// A clock, right until it is set. Dropping it stops it for processes that still run.
+/// A clock. It shows the correct time until it is set. Dropping it stops it for processes that are still running.
 #[derive(Debug)]
 pub struct Clock {
     library: PathBuf,
@@ -24,7 +23,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Makes one.
+    /// Creates a clock.
     ///
     /// # Errors
     /// libfaketime is not installed; the error says what to type.
@@ -38,12 +37,12 @@ impl Clock {
         Ok(clock)
     }
 
-    /// What a process goes by it with.
+    /// The environment variables for a process that is to use this clock.
     pub fn env(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", self.library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
-            // A jump is seen at once.
+            // Processes see a jump immediately.
             ("FAKETIME_NO_CACHE", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
@@ -51,7 +50,7 @@ impl Clock {
         .to_vec()
     }
 
-    /// Jumps so far ahead of the right time.
+    /// Jumps ahead of the correct time.
     ///
     /// # Errors
     /// Its file cannot be written.
@@ -59,7 +58,7 @@ impl Clock {
         self.set(&format!("+{}", by.as_secs()))
     }
 
-    /// Jumps so far behind the right time.
+    /// Jumps behind the correct time.
     ///
     /// # Errors
     /// Its file cannot be written.
@@ -67,7 +66,7 @@ impl Clock {
         self.set(&format!("-{}", by.as_secs()))
     }
 
-    /// Jumps to the right time.
+    /// Jumps to the correct time.
     ///
     /// # Errors
     /// Its file cannot be written.
@@ -79,7 +78,7 @@ impl Clock {
         self.folder.path().join(FILE)
     }
 
-    /// Nobody may read a half of it.
+    /// Written atomically, because processes read it at any time.
     fn set(&self, offset: &str) -> anyhow::Result<()> {
         let next = self.folder.path().join("next");
         fs::write(&next, format!("{offset}\n"))
@@ -94,8 +93,8 @@ impl Drop for Clock {
     }
 }
 
-/// Removes what libfaketime shares among a process's threads and children, of processes that are gone: one that is
-/// killed leaves it, and a later one of that number and another user would not start for it.
+/// Removes the shared memory and semaphores of processes that no longer exist. A process that is killed leaves them
+/// behind, and a later process with the same id and another user would not start.
 fn sweep() {
     let Ok(entries) = fs::read_dir("/dev/shm") else { return };
     for entry in entries.flatten() {
@@ -109,7 +108,7 @@ fn sweep() {
     }
 }
 
-/// Where Debian keeps it: a folder for each architecture.
+/// The path on Debian, which contains the architecture.
 fn library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     std::iter::once(PathBuf::from("/usr/lib"))

@@ -1,4 +1,4 @@
-//! What an empty shop begins with: something to buy, and something for each example of the OpenAPI documents.
+//! The initial data of `make run`: products, and what the examples of the OpenAPI documents refer to.
 //!
 //! | what | for the examples of |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | order 2, pending until tomorrow | `POST /orders/{id}/cancel` |
 //! | orders 3 to 6, failed | dead letters |
 //! | hold 1 | `GET` and `DELETE /holds/{id}` |
-//! | an API key that opens nothing | `DELETE /api-keys/{id}` |
+//! | an API key with an unknown secret | `DELETE /api-keys/{id}` |
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use holdfast_sandbox::{HttpAnswer, http_get, http_post_json, http_put_json};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-/// Name, description, price, stock.
+/// Name, description, price and stock.
 const PRODUCTS: [(&str, &str, f64, u32); 8] = [
     ("Enamel mug", "Holds 350 ml, survives every drop", 12.90, 500),
     ("Field notebook", "Dotted, 96 pages, stays open", 9.50, 1_000),
@@ -30,13 +30,13 @@ const PRODUCTS: [(&str, &str, f64, u32); 8] = [
     ("Poster, last year's", "To be deleted", 4.00, 3),
 ];
 
-/// The product that is ordered and held.
+/// The product of the order and the hold.
 const ORDERED: i64 = 3;
 const ORDERS: usize = 6;
 const WORKER_LIMIT: Duration = Duration::from_secs(30);
 
-/// States that no request leads to at once: an order whose next attempt is tomorrow, so that it can be cancelled; orders
-/// that have failed; and a key with an id that is known before, whose secret nobody has.
+/// Some states cannot be reached quickly by requests: an order whose next attempt is tomorrow, so that it can be
+/// cancelled; failed orders; and an API key with a fixed id, whose secret is unknown.
 const STATES: [&str; 3] = [
     "UPDATE orders
      SET status = 'pending', attempt = 1, not_taken = 1, failure = 'the warehouse is closed',
@@ -49,7 +49,7 @@ const STATES: [&str; 3] = [
      VALUES ('k3v9wq2mzt7a', sha256(gen_random_uuid()::text::bytea), 'a key to be revoked', '{products:read}')",
 ];
 
-/// The addresses of a stack that runs.
+/// The addresses of a running stack.
 pub(crate) struct DemoShop<'a> {
     pub(crate) api: &'a str,
     pub(crate) admin: &'a str,
@@ -57,7 +57,8 @@ pub(crate) struct DemoShop<'a> {
 }
 
 impl DemoShop<'_> {
-    /// Fills the shop if there is no product yet. Returns how many products were made, and the id of the first product.
+    /// Creates the data if there are no products yet. Returns the number of new products, and the id of the first
+    /// product.
     pub(crate) async fn fill(&self) -> anyhow::Result<(usize, i64)> {
         let mut made = 0;
         let mut list = self.list().await?;
@@ -107,7 +108,7 @@ impl DemoShop<'_> {
         }
     }
 
-    /// Waits until no worker has the orders in hand any more.
+    /// Waits until no worker is processing the orders.
     async fn orders_are_completed(&self) -> anyhow::Result<()> {
         let url = format!("{}/orders?status=completed", self.api);
         loop {

@@ -1,4 +1,4 @@
-//! A disk of its own, so that a server's can be full while the machine's is not.
+//! A separate disk, which a test can fill without filling the disk of the machine.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -14,23 +14,23 @@ use crate::mounted;
 
 const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-/// While somebody writes to it, what it holds grows between the question and the change.
+/// While processes write to the disk, its contents can grow between reading its usage and resizing it.
 const FILL_TRIES: u32 = 100;
 
-/// A tmpfs, which takes memory for what is on it. Dropping it takes it away with all that is on it.
+/// A tmpfs, so its contents take up memory. Dropping it removes it with its contents.
 #[derive(Debug)]
 pub struct Disk {
     path: PathBuf,
     size: u64,
-    /// Held for its drop, after ours.
+    /// Held for its drop, after that of the disk.
     folder: Folder,
 }
 
 impl Disk {
-    /// Makes one of `size` bytes.
+    /// Creates a disk of `size` bytes.
     ///
     /// # Errors
-    /// Mounting is not allowed: it takes root, and most containers forbid it to theirs.
+    /// Mounting is not permitted. It requires root, and most containers do not permit it.
     pub fn mount(size: u64) -> anyhow::Result<Self> {
         let folder = Folder::open(&Keep::Nothing, "disk")?;
         let path = folder.path().join(mounted::NAME);
@@ -41,12 +41,12 @@ impl Disk {
         Ok(Self { path, size, folder })
     }
 
-    /// Its root.
+    /// The folder where it is mounted.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes it full: it has no room but for what is on it. What is removed afterwards makes room again.
+    /// Fills the disk by shrinking it to its contents. If files are removed afterwards, there is room again.
     ///
     /// # Errors
     /// It cannot be made smaller.

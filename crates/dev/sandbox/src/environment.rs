@@ -1,4 +1,4 @@
-//! A file that another terminal reads to reach what `run` has started.
+//! A file of variables with which another terminal can reach what `run` has started.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -44,25 +44,25 @@ impl EnvironmentFile {
 
 impl Drop for EnvironmentFile {
     fn drop(&mut self) {
-        // A file that stays names servers that are gone, until the next run on this port.
+        // If this fails, the file remains until the next run on this port.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Removes the files of runs that were killed: nobody listens on their ports.
+/// Removes the files of killed runs: nothing listens on their ports.
 fn remove_stale(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let port = name.strip_suffix(".env").and_then(|port| port.parse::<u16>().ok());
         if port.is_some_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
-            // Another run may do the same.
+            // Another run may remove it at the same time.
             let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())
 }
 
-/// As one word of a shell.
+/// Quotes a text as one word of a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

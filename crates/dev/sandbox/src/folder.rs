@@ -1,10 +1,10 @@
-//! Folders for servers' data, each locked by its owner for as long as that lives.
+//! Folders for the data of servers. The owner locks its folder.
 //!
-//! The lock is the kernel's (`flock`), so it goes with the owner however the owner ends. A folder
-//! that nobody locks is stale: the next sweep ends the processes left in it and removes it.
+//! The kernel releases the lock (`flock`) however the owner ends. A folder without a lock is stale: the next sweep ends
+//! the processes in it and removes it.
 //!
-//! All lie in one base folder per user, which other users may pass through but not list, because a
-//! server started by root runs as somebody else.
+//! All folders are in one base folder for each user. Other users can pass through it but not list it, because a server
+//! that root starts runs as another user.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -19,31 +19,31 @@ use nix::unistd::{Pid, Uid};
 
 use crate::mounted;
 
-/// Set in every child to the folder it works in; a sweep ends only processes that carry it.
+/// An environment variable of every child: its folder. A sweep ends only processes that have it.
 pub(crate) const FOLDER_VARIABLE: &str = "HOLDFAST_SANDBOX_FOLDER";
 
-/// Where the logs of all processes are kept, to be searched together.
+/// The folder in which the logs of all processes are kept, to be searched together.
 const LOGS_VARIABLE: &str = "HOLDFAST_TEST_LOGS";
 
 const OWNER_LOCK: &str = "owner.lock";
 const RUNS: &str = "runs";
 
-/// Where a server's data goes.
+/// The folder of a server's data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// A folder of its own, removed at the end.
+    /// A new folder, which is removed at the end.
     #[default]
     Nothing,
-    /// This folder, made if missing, and kept. One sandbox can use it at a time.
+    /// This folder, which is created if it does not exist, and kept. Only one sandbox can use it at a time.
     In(PathBuf),
 }
 
-/// A folder that is ours until dropped.
+/// A folder that is locked until dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     remove: bool,
-    /// Held, not read: closing the file gives the lock up.
+    /// Held only for the lock, which is released when the file is closed.
     _lock: File,
 }
 
@@ -55,24 +55,24 @@ impl Folder {
         }
     }
 
-    /// A new empty folder. The first call in a process sweeps stale ones.
+    /// A new empty folder. The first call in a process removes stale folders.
     fn fresh(name: &str) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         static SWEPT: Once = Once::new();
         let base = base()?;
         SWEPT.call_once(|| {
-            // What cannot be swept now is in nobody's way: names are never used again.
+            // A folder that cannot be removed now does no harm, because names are not reused.
             let _ = sweep();
         });
         let runs = base.join(RUNS);
-        // A sweep in another process must not come between the making and the locking.
+        // A sweep in another process must not run between creating and locking the folder.
         let _gate = gate(&base)?;
         let path = loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = runs.join(format!("{name}-{}-{number}", std::process::id()));
             match DirBuilder::new().mode(0o711).create(&path) {
                 Ok(()) => break path,
-                // Left by a process that had our id before us.
+                // Left by an earlier process with the same id.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot make {}", path.display()));
@@ -114,7 +114,7 @@ impl Folder {
 }
 
 impl Folder {
-    /// Copies the logs to where `HOLDFAST_TEST_LOGS` says, if it is set.
+    /// Copies the logs to the folder in `HOLDFAST_TEST_LOGS`, if it is set.
     fn keep_logs(&self) -> std::io::Result<()> {
         let Some(into) = std::env::var_os(LOGS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -131,26 +131,26 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.remove {
-            // Nobody waits for these copies but the search of a whole test run for secrets.
+            // Only a search of all logs for secrets reads these copies.
             let _ = self.keep_logs();
-            // What is left is stale the moment the lock goes, and the next sweep gets it.
+            // If something remains, it is stale as soon as the lock is released, and the next sweep removes it.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Ends processes that outlived their owner and removes their folders. Each process does so once
-/// by itself before its first server starts. Returns how many folders were removed.
+/// Ends processes whose owner has ended, and removes their folders. Each process does this before it starts its first
+/// server. Returns the number of removed folders.
 ///
 /// # Errors
-/// When the base folder cannot be used.
+/// The base folder cannot be used.
 pub fn sweep() -> anyhow::Result<usize> {
     let base = base()?;
     let mut stale = Vec::new();
     {
         let _gate = gate(&base)?;
         for entry in fs::read_dir(base.join(RUNS))?.flatten() {
-            // The lock file may be gone already, where a former sweep was cut short.
+            // The lock file may be missing if an earlier sweep was interrupted.
             let Ok(lock) = File::create(entry.path().join(OWNER_LOCK)) else { continue };
             if lock.try_lock().is_ok() {
                 stale.push((entry.path(), lock));
@@ -168,8 +168,8 @@ pub fn sweep() -> anyhow::Result<usize> {
     Ok(removed)
 }
 
-/// The base folder, made if missing: `HOLDFAST_SANDBOX_DIR`, else
-/// `${TMPDIR:-/tmp}/holdfast-sandbox-<uid>`.
+/// The base folder: `HOLDFAST_SANDBOX_DIR`, or `${TMPDIR:-/tmp}/holdfast-sandbox-<uid>`. It is created if it does not
+/// exist.
 pub(crate) fn base() -> anyhow::Result<PathBuf> {
     let uid = Uid::effective();
     let base = match std::env::var_os("HOLDFAST_SANDBOX_DIR") {
@@ -184,7 +184,7 @@ pub(crate) fn base() -> anyhow::Result<PathBuf> {
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let meta = fs::symlink_metadata(&base)?;
-    // Anybody can make a folder of this name in /tmp before us.
+    // Any user can create a folder with this name in /tmp.
     if !meta.is_dir() || meta.uid() != uid.as_raw() {
         bail!("{} belongs to another user; set HOLDFAST_SANDBOX_DIR", base.display());
     }
@@ -194,7 +194,7 @@ pub(crate) fn base() -> anyhow::Result<PathBuf> {
     base.canonicalize().with_context(|| format!("cannot resolve {}", base.display()))
 }
 
-/// `TMPDIR`, unless we are root and another user could not pass through it.
+/// `TMPDIR`, unless this process is root and another user could not enter it.
 fn temporary_folder() -> PathBuf {
     let folder = std::env::temp_dir();
     let passable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0);
@@ -204,7 +204,7 @@ fn temporary_folder() -> PathBuf {
     folder
 }
 
-/// A kept folder has the log of the run before; that one stays beside the new, older ones go.
+/// A kept folder contains the log of the previous run. That log is renamed; older ones are deleted.
 pub(crate) fn set_old_log_aside(log: &Path) -> anyhow::Result<()> {
     if log.exists() {
         fs::rename(log, log.with_extension("log.old"))
@@ -220,8 +220,8 @@ fn gate(base: &Path) -> anyhow::Result<File> {
     Ok(gate)
 }
 
-/// Kills what a sandbox started in `folder` and that outlived its owner or its server, and waits
-/// until it is gone. Blocks. The caller holds the folder's lock.
+/// Kills processes that a sandbox started in `folder` and that are still running, and waits until they have ended.
+/// Blocks. The caller must have locked the folder.
 pub(crate) fn end_processes_in(folder: &Path) -> anyhow::Result<()> {
     const LIMIT: Duration = Duration::from_secs(10);
     let started = Instant::now();
@@ -240,9 +240,9 @@ pub(crate) fn end_processes_in(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Processes whose working directory lies in `folder` and which a sandbox started. The second
-/// condition spares a person's shell; a PostgreSQL backend overwrites its environment with its
-/// title, so the name of its program counts as well.
+/// Processes that a sandbox started and whose working directory is in `folder`. A user's shell in the folder is not one
+/// of them. A PostgreSQL backend overwrites its environment with its title, so it is recognised by the name of its
+/// program.
 fn processes_in(folder: &Path) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mark = format!("{FOLDER_VARIABLE}=");
@@ -256,7 +256,7 @@ fn processes_in(folder: &Path) -> Vec<Pid> {
         .flatten()
         .filter_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
-            // A zombie has no working directory: it is gone as far as we care.
+            // A zombie has no working directory. It counts as ended.
             let cwd = fs::read_link(entry.path().join("cwd")).ok()?;
             (cwd.starts_with(folder) && ours(&entry.path())).then_some(Pid::from_raw(pid))
         })

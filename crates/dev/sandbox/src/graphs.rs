@@ -1,4 +1,4 @@
-//! The panels of the dashboards as a page that Prometheus serves by itself, for a look without Grafana.
+//! The panels of the dashboards as a page that Prometheus serves itself, for use without Grafana.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 /// The name of the page; Prometheus serves it below `/consoles/`.
 pub(crate) const PAGE: &str = "graphs.html";
 const TEMPLATE: &str = include_str!("graphs.html");
-/// Four scrapes, as Grafana does.
+/// Four scrape intervals, as in Grafana.
 const RATE_INTERVAL: &str = "15s";
 
-/// The page for the dashboards in a folder.
+/// The page of the dashboards in a folder.
 pub(crate) fn page(dashboards: &Path) -> anyhow::Result<String> {
     let mut files: Vec<_> = std::fs::read_dir(dashboards)
         .with_context(|| format!("{} is not there", dashboards.display()))?
@@ -42,7 +42,7 @@ fn shown(dashboard: &Value, panel: &Value) -> Option<Value> {
                 .replace("$namespace", ".*")
                 .replace("$release", ".*");
             let legend = target["legendFormat"].as_str().unwrap_or_default();
-            // Prometheus takes double braces for a template.
+            // Prometheus would read double braces as a template.
             Some(json!([expression, legend.replace("{{", "[[").replace("}}", "]]")]))
         })
         .collect();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// An HTTP answer, read whole.
+/// An HTTP answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpAnswer {
     /// The status code.
@@ -20,33 +20,33 @@ impl HttpAnswer {
     /// The body as JSON.
     ///
     /// # Errors
-    /// When it is not JSON.
+    /// It is not JSON.
     pub fn json(&self) -> anyhow::Result<Value> {
         serde_json::from_str(&self.body)
             .with_context(|| format!("not JSON ({}): {}", self.status, self.body))
     }
 }
 
-/// GET, within ten seconds.
+/// Sends a GET request; waits up to ten seconds.
 ///
 /// # Errors
-/// When there is no whole answer in that time; any status is an answer.
+/// There is no complete answer in this time. An answer with any status is a success.
 pub async fn http_get(url: &str) -> anyhow::Result<HttpAnswer> {
     send(client()?.get(url)).await
 }
 
-/// POST of a JSON body, within ten seconds.
+/// Sends a POST request with a JSON body; waits up to ten seconds.
 ///
 /// # Errors
-/// When there is no whole answer in that time; any status is an answer.
+/// There is no complete answer in this time. An answer with any status is a success.
 pub async fn http_post_json(url: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
     send(client()?.post(url).json(body)).await
 }
 
-/// POST of a JSON body with an API key or token, within ten seconds.
+/// Sends a POST request with a JSON body and an API key or token; waits up to ten seconds.
 ///
 /// # Errors
-/// When there is no whole answer in that time; any status is an answer.
+/// There is no complete answer in this time. An answer with any status is a success.
 pub async fn http_post_json_as(
     bearer: &str,
     url: &str,
@@ -55,16 +55,16 @@ pub async fn http_post_json_as(
     send(client()?.post(url).bearer_auth(bearer).json(body)).await
 }
 
-/// PUT of a JSON body, within ten seconds.
+/// Sends a PUT request with a JSON body; waits up to ten seconds.
 ///
 /// # Errors
-/// When there is no whole answer in that time; any status is an answer.
+/// There is no complete answer in this time. An answer with any status is a success.
 pub async fn http_put_json(url: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
     send(client()?.put(url).json(body)).await
 }
 
 fn client() -> anyhow::Result<reqwest::Client> {
-    // All is on this machine: a proxy from the environment would only be in the way.
+    // All servers are on this machine, so a proxy from the environment must not be used.
     Ok(reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?)
 }
 

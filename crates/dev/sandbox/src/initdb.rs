@@ -1,5 +1,4 @@
-//! A fresh PostgreSQL data folder, copied from one that `initdb` made once: the copy takes a tenth
-//! of the time.
+//! A new PostgreSQL data folder, copied from one that `initdb` created earlier. Copying takes a tenth of the time.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
@@ -16,10 +15,10 @@ use crate::programs::{self, PostgresPrograms};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// A cache older than this is made again: cleaners of `/tmp` take files after days, one by one.
+/// A cache older than this is created again, because cleaners of `/tmp` delete files after days, one by one.
 const CACHE_AGE_MAX: Duration = Duration::from_hours(24);
 
-/// Makes the data folder `data` with a superuser `postgres` who needs no password.
+/// Creates the data folder `data`, with a superuser `postgres` that needs no password.
 pub(crate) async fn initialise(
     programs: &PostgresPrograms,
     user: Option<&User>,
@@ -44,7 +43,7 @@ pub(crate) async fn initialise(
     Child::run(&copy, LIMIT).await.context("cannot copy a fresh PostgreSQL data folder")
 }
 
-/// The cache for this version and user, made if it is missing or old.
+/// The cache for this version and user. It is created if it is missing or old.
 async fn cached(
     programs: &PostgresPrograms,
     user: Option<&User>,
@@ -58,7 +57,7 @@ async fn cached(
     if is_fresh(&cache) {
         return Ok(cache);
     }
-    // Beside the cache, so that it can be renamed into its place.
+    // Beside the cache, so that it can be renamed.
     let made = cache.with_extension("new");
     let old = cache.with_extension("old");
     for left_over in [&made, &old] {

@@ -1,7 +1,7 @@
-//! A private Kubernetes control plane: etcd, API server and controller-manager, without a node.
+//! A private Kubernetes control plane without nodes: etcd, API server and controller manager.
 //!
-//! What it does is what a cluster does with objects: validation, admission, RBAC, aggregation, the
-//! HPA, Deployments down to their Pods, garbage collection. Nothing runs the Pods.
+//! It handles objects as a cluster does: validation, admission, RBAC, aggregation, the HPA, Deployments down to their
+//! Pods, garbage collection. The Pods do not run.
 
 mod assets;
 mod pki;
@@ -21,17 +21,17 @@ use crate::process::{Process, ProcessOptions, Ready};
 pub use assets::{KubernetesAssets, MissingAssets};
 pub use pki::{CertificatePair, SandboxAuthority};
 
-/// The API server takes some seconds to start; more when the machine is busy.
+/// The API server takes a few seconds to start, and longer on a busy machine.
 const START_LIMIT: Duration = Duration::from_mins(2);
-/// How long one look at whether it is ready may take.
+/// The time limit of one readiness check.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
-/// The name by which the API server shows itself to aggregated servers.
+/// The common name of the client certificate that the API server presents to aggregated servers.
 const FRONT_PROXY: &str = "front-proxy-client";
 
 /// A running control plane on 127.0.0.1. Dropping it kills it and removes its folder.
 #[derive(Debug)]
 pub struct Kubernetes {
-    /// Before the folder, and in this order: who asks ends before who is asked.
+    /// Before the folder, and in this order: clients end before their servers.
     _controller_manager: Process,
     api_server: Process,
     _etcd: Process,
@@ -43,10 +43,10 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Starts a control plane and returns when its API server is ready.
+    /// Starts a control plane. Returns when its API server is ready.
     ///
     /// # Errors
-    /// When a program does not start; the error ends with its log.
+    /// A program does not start; the error ends with its log.
     pub async fn start(assets: &KubernetesAssets) -> anyhow::Result<Self> {
         let folder = Folder::open(&Keep::Nothing, "kubernetes")?;
         let [port, etcd_port, peer_port] = [Port::lease()?, Port::lease()?, Port::lease()?];
@@ -94,25 +94,25 @@ impl Kubernetes {
         })
     }
 
-    /// Where the API server listens.
+    /// The URL of the API server.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// A folder for files that shall end with it.
+    /// A folder for files that are removed with the control plane.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The path of a kubeconfig of somebody who may do anything.
+    /// The path of a kubeconfig with all rights.
     pub fn admin(&self) -> PathBuf {
         self.folder.path().join("admin.conf")
     }
 
-    /// A client of somebody who may do anything.
+    /// A client with all rights.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// It cannot be made.
     pub async fn client(&self) -> anyhow::Result<Client> {
         client_of(&self.admin()).await
     }
@@ -122,29 +122,28 @@ impl Kubernetes {
         kubeconfig(self.address(), &self.ca, &Login::Token(token.to_owned()))
     }
 
-    /// A client certificate and its key, as the API server shows them to aggregated servers.
+    /// The client certificate and key that the API server presents to aggregated servers.
     ///
     /// # Errors
-    /// When it cannot be issued.
+    /// It cannot be issued.
     pub fn front_proxy(&self) -> anyhow::Result<CertificatePair> {
         self.front_ca.client(FRONT_PROXY, &[])
     }
 
-    /// The authority of [`front_proxy`](Self::front_proxy), to issue others.
+    /// The authority of [`front_proxy`](Self::front_proxy), for issuing other certificates.
     pub fn front_authority(&self) -> &SandboxAuthority {
         &self.front_ca
     }
 
-    /// The authority of the cluster's own clients, whom aggregated servers must not believe.
+    /// The authority of the cluster's own clients, which aggregated servers must not trust.
     pub fn authority(&self) -> &SandboxAuthority {
         &self.ca
     }
 
-    /// The API server's audit log so far: one JSON object a line for each request that was
-    /// answered.
+    /// The audit log of the API server: one line of JSON for each request that was answered.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// It cannot be read.
     pub fn audit_log(&self) -> anyhow::Result<String> {
         std::fs::read_to_string(self.folder.path().join("audit.log")).context("no audit log")
     }
@@ -161,7 +160,7 @@ async fn client_of(kubeconfig: &Path) -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Who asks for what; not what is in it. One line for each answer.
+/// The requests without their contents, one line for each answer.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
@@ -201,12 +200,12 @@ fn api_server(
         format!("--etcd-servers=http://{}", etcd.address()),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={}", port.number()),
-        // Nobody looks it up; it must not be a loopback address.
+        // It is not looked up, but it must not be a loopback address.
         "--advertise-address=192.0.2.1".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
-        // The requests of tests are few, and all from one place.
+        // Tests send few requests, all from one address.
         "--enable-priority-and-fairness=false".to_owned(),
         format!("--client-ca-file={}", file("ca.crt")),
         format!("--tls-cert-file={}", file("server.crt")),
@@ -237,14 +236,14 @@ fn controller_manager(assets: &KubernetesAssets, folder: &Path) -> ProcessOption
         format!("--kubeconfig={}", file("controller-manager.conf")),
         format!("--root-ca-file={}", file("ca.crt")),
         format!("--service-account-private-key-file={}", file("accounts.key")),
-        // Each controller has the rights of its own service account, as on a real cluster.
+        // Each controller has the rights of its own service account, as in a real cluster.
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
         "--controllers=deployment-controller,replicaset-controller,garbage-collector-controller,\
          horizontal-pod-autoscaler-controller,namespace-controller,serviceaccount-controller"
             .to_owned(),
-        // The default is to look every 15 seconds.
+        // The default interval is 15 seconds.
         "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
         "--horizontal-pod-autoscaler-downscale-stabilization=1s".to_owned(),
     ]

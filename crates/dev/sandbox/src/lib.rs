@@ -1,18 +1,17 @@
 //! Private PostgreSQL, Redis and Prometheus servers, a Kubernetes control plane (with the feature
-//! `kubernetes`), and our own binaries as processes, for `make run`, tests and benchmarks.
+//! `kubernetes`), and the programs of this workspace as processes, for `make run`, tests and benchmarks.
 //!
-//! Here live: finding and starting servers, their folders and ports, and the faults one can
-//! inflict on them (kill, pause, restart). Every process started here ends with the process that
-//! started it, even when that is killed with -9; folders left behind by such an end are swept by
-//! the next start. Must not live here: anything that is shipped, any knowledge of the order
-//! system's tables or keys, and mocks of any kind.
+//! This crate finds and starts servers, manages their folders and ports, and injects faults (kill, pause, restart).
+//! Every process that it starts ends with the process that started it, even if that is killed with SIGKILL. The next
+//! start removes the folders that remain. The crate contains nothing that is shipped, knows nothing of Holdfast's
+//! tables and Redis keys, and has no mocks.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
 //! use holdfast_sandbox::{Redis, RedisOptions, shared_postgres};
-//! let database_url = shared_postgres().await?.create_database().await?; // empty, only ours
-//! let redis = Redis::start(RedisOptions::default()).await?; // gone when dropped
-//! redis.pause()?; // hangs, as a stalled host does
+//! let database_url = shared_postgres().await?.create_database().await?; // a new, empty database
+//! let redis = Redis::start(RedisOptions::default()).await?; // ends when dropped
+//! redis.pause()?; // hangs, like a stalled host
 //! redis.resume()?;
 //! # Ok(()) }
 //! ```

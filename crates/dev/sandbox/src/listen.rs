@@ -1,5 +1,5 @@
-//! The ports that people know by heart: checked before anything is started. A port that nobody has asked for gives way
-//! to a free one.
+//! The well-known ports, which are checked before anything is started. If the user has not chosen a port and the usual
+//! one is in use, a free port is used instead.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -7,34 +7,35 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use holdfast_sandbox::Port;
 
-/// A process that was killed with -9 a moment ago may still hold its port.
+/// A process that was just killed may still hold its port.
 const TRIES: u32 = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// A port that somebody else may have taken.
+/// A port that another program may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
-    /// The port that was asked for, if one was.
+    /// The port that the user has chosen.
     pub(crate) chosen: Option<u16>,
-    /// The port that is used if none was asked for and it is free.
+    /// The usual port, if the user has not chosen one.
     pub(crate) usual: u16,
     pub(crate) purpose: &'static str,
-    /// The variable that chooses the port.
+    /// The variable with which the user chooses the port.
     pub(crate) variable: &'static str,
 }
 
-/// A port for each purpose, reserved until dropped.
+/// One port for each purpose, reserved until dropped.
 #[derive(Debug)]
 pub(crate) struct ListeningPort {
     pub(crate) number: u16,
-    /// Held, not read. `None` for a port that the user chose, who may have reserved it.
+    /// Held only for the reservation. `None` for a port that the user has chosen, because the user may have reserved
+    /// it.
     _lease: Option<Port>,
 }
 
-/// A port for each of `wanted`, in that order, and a sentence about those that are not the usual ones.
+/// One port for each entry of `wanted`, in the same order, and a sentence about ports that are not the usual ones.
 ///
 /// # Errors
-/// With one sentence for the first port that was asked for and is in use or wanted twice.
+/// A chosen port is in use or chosen twice. The error names the first one.
 pub(crate) async fn take(
     host: IpAddr,
     wanted: &[Wanted],
@@ -82,7 +83,7 @@ pub(crate) async fn take(
 /// The usual port, or the next one that is free.
 async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Result<ListeningPort> {
     if !others.contains(&this.usual) {
-        // Another sandbox keeps its port: there is nothing to wait for. Its lock tells.
+        // Another sandbox has locked the port, so waiting does not help.
         let mut lease = Port::take(host, this.usual)?;
         if lease.is_none()
             && !is_answered(host, this.usual)
@@ -104,7 +105,7 @@ async fn next_free(host: IpAddr, this: &Wanted, others: &[u16]) -> anyhow::Resul
     bail!("no port above {} is free for the {}", this.usual, this.purpose)
 }
 
-/// Whether somebody accepts connections there.
+/// Whether a program accepts connections there.
 fn is_answered(host: IpAddr, port: u16) -> bool {
     let address = SocketAddr::from((crate::stack::local(host), port));
     std::net::TcpStream::connect_timeout(&address, BETWEEN_TRIES).is_ok()
@@ -125,7 +126,7 @@ async fn becomes_free(host: IpAddr, port: u16) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// What to type instead: without the variable, or with a port that is free now.
+/// What to type instead: no variable, or a port that is free now.
 fn suggestion(host: IpAddr, this: &Wanted, port: u16, chosen: &[u16]) -> String {
     let free = (port.saturating_add(1)..=u16::MAX)
         .filter(|candidate| !chosen.contains(candidate))
@@ -133,7 +134,7 @@ fn suggestion(host: IpAddr, this: &Wanted, port: u16, chosen: &[u16]) -> String 
     let variable = this.variable;
     match free {
         Some(free) => {
-            format!(" Free is {variable}={free}; without {variable}, a free port is found.")
+            format!(" {variable}={free} is free; without {variable}, a free port is chosen.")
         }
         None => String::new(),
     }

@@ -1,4 +1,4 @@
-//! Shows the warnings and errors of a child's log on the terminal as they come.
+//! Shows new warnings and errors of a child's log on the terminal.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use crate::terminal;
 
 const POLL: Duration = Duration::from_millis(200);
-/// Read at most this much in a poll; what lies further is skipped, as nobody reads that fast.
+/// The most bytes that are read at once. More are skipped, because nobody can read that fast.
 const POLL_BYTES_MAX: u64 = 256 * 1024;
 const POLL_LINES_MAX: usize = 10;
 const LINE_CHARS_MAX: usize = 400;
 
-/// Watches what comes from now on, until aborted. What came before, the start has dealt with.
+/// Watches new lines until aborted. The start has handled earlier lines.
 pub(crate) fn watch(name: &'static str, log: PathBuf) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut position = tokio::fs::metadata(&log).await.map_or(0, |log| log.len());
@@ -29,7 +29,7 @@ pub(crate) fn watch(name: &'static str, log: PathBuf) -> JoinHandle<()> {
     })
 }
 
-/// The whole lines from `position` on, and where they end.
+/// The complete lines after `position`, and the position of their end.
 async fn read_new(log: &PathBuf, position: u64) -> std::io::Result<(String, u64)> {
     let mut file = tokio::fs::File::open(log).await?;
     let length = file.metadata().await?.len();
@@ -54,7 +54,7 @@ fn show(name: &str, text: &str) {
     }
 }
 
-/// A line of level WARN or ERROR, as JSON or as text, or of a panic.
+/// Whether a line has the level WARN or ERROR, as JSON or as text, or is from a panic.
 fn is_alarming(line: &str) -> bool {
     const LEVELS: [&str; 2] = ["WARN", "ERROR"];
     if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
@@ -64,7 +64,7 @@ fn is_alarming(line: &str) -> bool {
     line.contains("panicked at") || line.split_whitespace().take(3).any(|it| LEVELS.contains(&it))
 }
 
-/// A line of JSON as people read it: the level, the message, and what is said about it.
+/// A line of JSON in readable form: the level, the message and the fields.
 fn readable(line: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return line.to_owned() };
     let mut text = |name: &str| match fields.remove(name) {

@@ -1,4 +1,4 @@
-//! `holdfast-sandbox`: runs Holdfast and its servers as processes of one command.
+//! `holdfast-sandbox`: runs Holdfast and its servers with one command.
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what its own programs wrote
 
 mod demo;

@@ -1,17 +1,17 @@
-//! Reading a page of metrics, in tests.
+//! Reads pages of metrics in tests.
 #![allow(clippy::panic)] // this is how a test fails
 
-/// The sum of the series of a metric on a `/metrics` page: all of `name`, or those of `name{label="value"}` that have
+/// The sum of the series of a metric on a `/metrics` page: all series of `name`, or those of `name{label="value"}` with
 /// these labels.
 ///
 /// # Panics
-/// When there is no such series: a metric that is missing is not 0.
+/// There is no such series, because a missing metric is not 0.
 #[track_caller]
 pub fn metric(page: &str, series: &str) -> f64 {
     find_metric(page, series).unwrap_or_else(|| panic!("there is no {series} in\n{page}"))
 }
 
-/// As [`metric`]; `None` when there is no such series, which is for those that begin with the first event.
+/// Like [`metric`]; `None` if there is no such series. For metrics whose series begin with the first event.
 pub fn find_metric(page: &str, series: &str) -> Option<f64> {
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
     let labels: Vec<_> =

@@ -1,4 +1,4 @@
-//! PgBouncer before a PostgreSQL.
+//! A PgBouncer in front of a PostgreSQL server.
 
 use nix::unistd::Uid;
 
@@ -17,10 +17,10 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one with these settings before the server; `None` if it is not installed.
+    /// Starts one with these settings in front of the server; `None` if it is not installed.
     ///
     /// # Errors
-    /// When it does not start.
+    /// It does not start.
     pub async fn start(server: &Postgres, settings: &str) -> anyhow::Result<Option<Self>> {
         let Some(program) = on_path("pgbouncer") else { return Ok(None) };
         let port = Port::lease()?;
@@ -33,7 +33,7 @@ impl PgBouncer {
         );
         let mut options = ProcessOptions::new(program).file("pgbouncer.ini", file);
         if Uid::effective().is_root() {
-            // It refuses to run as root, and changes the user by itself.
+            // It refuses to run as root, and can change the user itself.
             let user = server_user()?.map_or_else(|| "nobody".to_owned(), |user| user.name);
             options = options.arg("-u").arg(user);
         }
@@ -41,7 +41,7 @@ impl PgBouncer {
         Ok(Some(Self { _process: Process::start(options).await?, port }))
     }
 
-    /// The address of a database of the server, through the pooler.
+    /// The URL of a database of the server, through the pooler.
     pub fn database_url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}", self.port.address())
     }

@@ -1,4 +1,4 @@
-//! TCP ports that stay ours over a server's restart.
+//! TCP ports that stay reserved while a server restarts.
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -10,26 +10,26 @@ use rand::Rng as _;
 
 use crate::folder;
 
-/// Below the range from which Linux gives out ports by itself (32768 and up), so that no outgoing
-/// connection takes the port while its server is down.
+/// Below 32768, where the range begins from which Linux assigns ports, so that no outgoing connection takes the port
+/// while its server is down.
 const FIRST: u16 = 23_000;
 const LAST: u16 = 26_999;
 
 /// A free port on 127.0.0.1, reserved among all sandboxes of this user until dropped.
 ///
-/// Others can still take it: a server that cannot bind it takes another one.
+/// Other programs can still take it. A server that cannot bind it uses another port.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Held, not read: closing the file gives the lock up.
+    /// Held only for the lock, which is released when the file is closed.
     _lock: File,
 }
 
 impl Port {
-    /// Reserves a port that nobody listens on now.
+    /// Reserves a port on which nothing listens.
     ///
     /// # Errors
-    /// When the lock files cannot be made, or no free port was found in 1,000 tries.
+    /// The lock files cannot be made, or no free port was found in 1,000 tries.
     pub fn lease() -> anyhow::Result<Self> {
         for _ in 0..1_000 {
             let number = rand::rng().random_range(FIRST..=LAST);
@@ -40,10 +40,10 @@ impl Port {
         bail!("no free port between {FIRST} and {LAST}")
     }
 
-    /// Reserves this port; `None` if somebody listens on it, or another sandbox has reserved it.
+    /// Reserves this port; `None` if a program listens on it or another sandbox has reserved it.
     ///
     /// # Errors
-    /// When its lock file cannot be made, or the address cannot be listened on for another reason.
+    /// Its lock file cannot be made, or the address cannot be listened on for another reason.
     pub fn take(host: IpAddr, number: u16) -> anyhow::Result<Option<Self>> {
         let lock = lock_file(number)?;
         if lock.try_lock().is_err() {

@@ -1,4 +1,4 @@
-//! A private PostgreSQL cluster: start, faults.
+//! A private PostgreSQL cluster, with faults.
 
 mod databases;
 mod pid_file;
@@ -22,25 +22,25 @@ use crate::initdb;
 use crate::port::{LaunchError, Port};
 use crate::programs::{self, PostgresPrograms};
 
-/// Crash recovery of a kept cluster is in it.
+/// Includes crash recovery of a kept cluster.
 const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const PORT_TRIES: u32 = 10;
 
-/// How a cluster is to be run.
+/// The options of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresOptions {
-    /// `true`: a commit is on the disk before it is confirmed, as in production. `false` (the
-    /// default, for tests): no fsync; survives `kill9`, not a power cut.
+    /// `true`: a commit is on disk before it is confirmed, as in production. `false` (the default, for tests): without
+    /// fsync; the data survives `kill9` but not a power failure.
     pub durable: bool,
     /// `max_connections`, 200 by default.
     pub max_connections: u32,
-    /// Where the data goes; a fresh folder, removed at the end, by default.
+    /// The folder of the data; by default a new folder, which is removed at the end.
     pub keep: Keep,
-    /// More settings, as in `postgresql.conf`; they win over the ones above.
+    /// More settings, as in `postgresql.conf`. They override the settings above.
     pub settings: Vec<(String, String)>,
-    /// Set in its environment.
+    /// Environment variables of the server.
     pub env: Vec<(String, String)>,
 }
 
@@ -58,10 +58,10 @@ impl Default for PostgresOptions {
 
 /// A running cluster with the superuser `postgres` and no passwords, on 127.0.0.1 only.
 ///
-/// Dropping it stops it and removes its folder (unless kept); this blocks for some milliseconds.
+/// Dropping it stops it and removes its folder, unless it is kept. This blocks for some milliseconds.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Before the folder: the server ends first.
+    /// Before the folder, so that the server ends first.
     server: Mutex<Option<Child>>,
     templates: Mutex<HashMap<String, String>>,
     databases: AtomicU32,
@@ -73,16 +73,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a cluster and returns when it answers a query.
+    /// Starts a cluster. Returns when it answers queries.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed (the error says what to type), or does not start within
+    /// PostgreSQL is not installed (the error says what to type), or does not start within
     /// two minutes (the error ends with its log).
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
         Self::prepare(options).await?.launched().await
     }
 
-    /// Starts what was prepared.
+    /// Starts the prepared cluster.
     async fn launched(mut self) -> anyhow::Result<Self> {
         for _ in 1..PORT_TRIES {
             match self.launch().await {
@@ -95,7 +95,7 @@ impl Postgres {
         Ok(self)
     }
 
-    /// All but the start.
+    /// Prepares a cluster without starting it.
     async fn prepare(options: PostgresOptions) -> anyhow::Result<Self> {
         let (programs, user) = (programs::postgres()?, programs::server_user()?);
         let folder = Folder::open(&options.keep, "postgres")?;
@@ -103,7 +103,7 @@ impl Postgres {
         if data.exists() {
             check_version(&data, programs.major)?;
         } else {
-            // Only a whole copy gets the name; one that was cut short makes room.
+            // Only a complete copy gets the final name. An interrupted copy is removed.
             let copy = folder.path().join("data.new");
             if copy.exists() {
                 std::fs::remove_dir_all(&copy)?;
@@ -114,7 +114,7 @@ impl Postgres {
         Self::prepared(options, folder)
     }
 
-    /// One whose data is in `folder`.
+    /// A cluster with its data in `folder`.
     fn prepared(options: PostgresOptions, folder: Folder) -> anyhow::Result<Self> {
         let postgres = Self {
             server: Mutex::new(None),
@@ -130,7 +130,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// The URL of the database `postgres`, which tests better leave alone.
+    /// The URL of the database `postgres`, which tests should not change.
     pub fn url(&self) -> String {
         self.database_url("postgres")
     }
@@ -140,7 +140,7 @@ impl Postgres {
         format!("postgres://postgres@{}/{database}", self.port.address())
     }
 
-    /// The port on 127.0.0.1, the same after every restart.
+    /// The port on 127.0.0.1. It stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -155,25 +155,25 @@ impl Postgres {
         log_tail(&self.log_path(), lines)
     }
 
-    /// The version, such as 15.
+    /// The major version, such as 15.
     pub fn major(&self) -> u32 {
         self.programs.major
     }
 
-    /// The postmaster's process id, `None` while it is down.
+    /// The postmaster's process id; `None` while the server is down.
     pub async fn pid(&self) -> Option<u32> {
         self.server.lock().await.as_ref().map(Child::pid)
     }
 
-    /// Crashes the whole server, backends included, as a crash of the machine's memory would:
-    /// SIGKILL, no farewell to any client. Returns when all of it is gone.
+    /// Kills the whole server, backends included, with SIGKILL, like a crash of the machine. Returns when all processes
+    /// have ended.
     ///
     /// # Errors
-    /// When it is down already.
+    /// It is down already.
     pub async fn kill9(&self) -> anyhow::Result<()> {
         let mut server = self.server.lock().await;
         let child = running(&server)?;
-        // Stopped first, so that no backend is born between the listing and the killing.
+        // The postmaster is stopped first, so that it starts no backend in the meantime.
         child.signal(Signal::SIGSTOP)?;
         let backends = children_of(child.pid());
         for backend in backends {
@@ -184,10 +184,10 @@ impl Postgres {
         Ok(())
     }
 
-    /// Freezes the whole server, backends included (SIGSTOP): connections hang, none is refused.
+    /// Freezes the whole server, backends included (SIGSTOP). Connections hang, and new ones are not refused.
     ///
     /// # Errors
-    /// When it is down.
+    /// It is down.
     pub async fn pause(&self) -> anyhow::Result<()> {
         let server = self.server.lock().await;
         let child = running(&server)?;
@@ -201,7 +201,7 @@ impl Postgres {
     /// Ends [`Self::pause`].
     ///
     /// # Errors
-    /// When it is down.
+    /// It is down.
     pub async fn resume(&self) -> anyhow::Result<()> {
         let server = self.server.lock().await;
         let child = running(&server)?;
@@ -211,11 +211,11 @@ impl Postgres {
         child.signal(Signal::SIGCONT)
     }
 
-    /// Stops it in order (a "fast" shutdown: clients are sent away, data is written out) if it is
-    /// up, and leaves it down.
+    /// Stops the server in order, if it is up (a "fast" shutdown: clients are disconnected, and data is written to
+    /// disk).
     ///
     /// # Errors
-    /// When it cannot be stopped even by SIGKILL.
+    /// It cannot be stopped even by SIGKILL.
     pub async fn shutdown(&self) -> anyhow::Result<()> {
         let mut server = self.server.lock().await;
         if let Some(child) = server.as_ref() {
@@ -226,17 +226,17 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts it again on the same port and data, after an orderly shutdown if it is still up.
+    /// Starts the server again with the same port and data. If it is up, it is first stopped in order.
     ///
     /// # Errors
-    /// When it does not come up within two minutes.
+    /// It does not come up within two minutes.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.shutdown().await?;
         self.launch().await?;
         Ok(())
     }
 
-    /// Waits until it ends by itself; it does not, unless something is wrong.
+    /// Waits until the server ends by itself.
     pub async fn ended(&self) {
         loop {
             let ended = self.server.lock().await.as_ref().is_none_or(|it| it.status().is_some());
@@ -252,7 +252,7 @@ impl Postgres {
         let mut settings: Vec<(String, String)> = [
             ("port", self.port.number().to_string()),
             ("listen_addresses", "127.0.0.1".to_owned()),
-            // TCP is enough, and a path in a deep TMPDIR can be too long for a socket.
+            // TCP is enough, and in a deep TMPDIR, the path of a socket can be too long.
             ("unix_socket_directories", String::new()),
             ("max_connections", self.options.max_connections.to_string()),
             ("fsync", on_off(self.options.durable)),
@@ -271,8 +271,8 @@ impl Postgres {
         let mut server = self.server.lock().await;
         let data = self.folder.path().join("data");
         let pid_path = data.join("postmaster.pid");
-        // The folder is locked by us and nothing works in it from here on, so a pid file is that of
-        // a dead server, whose process id may by now be somebody else's and would stop the start.
+        // The folder is locked, and no process uses it. So a pid file belongs to a server that has ended. Another
+        // process may have its process id now, and PostgreSQL would refuse to start.
         let path = self.folder.path().to_owned();
         tokio::task::spawn_blocking(move || folder::end_processes_in(&path))
             .await
@@ -290,7 +290,7 @@ impl Postgres {
         let log_before = std::fs::metadata(&log).map_or(0, |meta| meta.len());
         let mut env = self.options.env.clone();
         env.push(("LC_ALL".to_owned(), "C".to_owned()));
-        // Stored at once: a start that is cancelled or fails is still ended in order by the drop.
+        // Stored at once, so that a drop also stops a server whose start was cancelled or failed.
         let child = server.insert(Child::spawn(&Launch {
             program: &self.programs.postgres,
             args,
@@ -298,7 +298,7 @@ impl Postgres {
             folder: self.folder.path(),
             log: &log,
             user: self.user.as_ref(),
-            // "Immediate" shutdown: it ends its own children and frees its shared memory.
+            // An "immediate" shutdown, which ends all child processes and frees the shared memory.
             death_signal: Signal::SIGQUIT,
         })?);
         let started = Instant::now();
@@ -330,7 +330,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(child) = self.server.get_mut().take() {
             stop_children_pause(&child);
-            // Kept data deserves an orderly end; the rest is thrown away anyhow.
+            // Kept data is shut down in order.
             let (signal, limit) = match self.options.keep {
                 Keep::In(_) => (Signal::SIGINT, STOP_LIMIT),
                 Keep::Nothing => (Signal::SIGQUIT, Duration::from_secs(6)),
@@ -343,7 +343,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Kept data that this version cannot read is left alone.
+/// Data that this version cannot read is not touched.
 fn check_version(data: &Path, major: u32) -> anyhow::Result<()> {
     let written_by = std::fs::read_to_string(data.join("PG_VERSION"))
         .with_context(|| format!("{} is no PostgreSQL data folder", data.display()))?;

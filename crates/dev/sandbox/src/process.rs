@@ -1,4 +1,4 @@
-//! One of our own binaries as a process: start, wait until ready, log, signals.
+//! A program of this workspace as a process: start, readiness, log, signals.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::folder::{self, Folder, Keep};
 use crate::http::http_get;
 use crate::until::{Progress, until_or};
 
-/// When a process counts as started.
+/// When a process counts as ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ready {
-    /// At once.
+    /// Immediately.
     #[default]
     AtOnce,
     /// When a TCP connection to this address is accepted.
@@ -26,27 +26,27 @@ pub enum Ready {
     Http(String),
 }
 
-/// What to start, and how.
+/// The options of a start.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
-    /// The binary; see [`workspace_binary`].
+    /// The program; see [`workspace_binary`].
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Set on top of our own environment.
+    /// Environment variables, in addition to those of this process.
     pub env: Vec<(String, String)>,
     /// Files that are written into its folder before it starts, by name.
     pub files: Vec<(String, String)>,
-    /// When it counts as started.
+    /// When it counts as ready.
     pub ready: Ready,
-    /// How long that may take, 30 seconds by default.
+    /// The longest time until it is ready; 30 seconds by default.
     pub ready_limit: Duration,
     /// The folder for its log, which is also its working directory.
     pub keep: Keep,
 }
 
 impl ProcessOptions {
-    /// Starts `program` without arguments; ready at once.
+    /// Starts `program` without arguments; it is ready immediately.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -77,35 +77,35 @@ impl ProcessOptions {
         self
     }
 
-    /// Sets how long the start may take.
+    /// Sets the longest time until it is ready.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.ready_limit = limit;
         self
     }
 
-    /// Sets when it counts as started.
+    /// Sets when it counts as ready.
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = ready;
         self
     }
 }
 
-/// A process of ours. Dropping it kills it and removes its folder (unless kept).
+/// A process. Dropping it kills it and removes its folder, unless it is kept.
 #[derive(Debug)]
 pub struct Process {
-    /// Before the folder: the process ends first.
+    /// Before the folder, so that the process ends first.
     child: Child,
     log: PathBuf,
-    /// Held, not read.
+    /// Held for its drop.
     _folder: Folder,
 }
 
 impl Process {
-    /// Starts it and returns when it is ready. stdout and stderr go to [`Self::log_path`].
+    /// Starts the process. Returns when it is ready. stdout and stderr go to [`Self::log_path`].
     ///
     /// # Errors
-    /// When the binary is missing, ends before it is ready, or is not ready within the limit; the
-    /// last two end with its log.
+    /// The binary is missing, the process ends before it is ready, or it is not ready within the limit. The last two
+    /// errors contain the end of the log.
     pub async fn start(options: ProcessOptions) -> anyhow::Result<Self> {
         let name = options.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !options.program.is_file() {
@@ -146,36 +146,36 @@ impl Process {
         Ok(process)
     }
 
-    /// The process id; that of a stranger once it has ended.
+    /// The process id. When the process has ended, another process may have it.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if it has ended.
     pub fn status(&self) -> Option<ExitStatus> {
         self.child.status()
     }
 
-    /// Where its stdout and stderr go.
+    /// The file with its stdout and stderr.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// All it has written so far.
+    /// Its log so far.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn log(&self) -> anyhow::Result<String> {
         let bytes = std::fs::read(&self.log).context("cannot read the log")?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The last lines it has written.
+    /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         log_tail(&self.log, lines)
     }
 
-    /// As [`until`](crate::until), with the end of the log where it fails.
+    /// Like [`until`](crate::until). If it fails, it shows the end of the log.
     ///
     /// # Panics
     /// As [`until`](crate::until).
@@ -187,14 +187,14 @@ impl Process {
         until_or(what, condition, || self.log_tail(30)).await
     }
 
-    /// Waits for a line of the log that contains all of `words`, and returns it.
+    /// Waits for a line of the log that contains all of `words`. Returns the line.
     ///
     /// # Panics
-    /// When the process ends without one; else as [`until`](crate::until).
+    /// The process ends without such a line; otherwise like [`until`](crate::until).
     pub async fn logs(&self, words: &[&str]) -> String {
         let what = format!("a log line with {words:?}");
         self.until(&what, async || {
-            // Before the log: what it writes last counts.
+            // Read before the log, so that the last lines are seen.
             let ended = self.status();
             let log = self.log().unwrap_or_default();
             let line = log.lines().find(|line| words.iter().all(|words| line.contains(words)));
@@ -204,7 +204,7 @@ impl Process {
         .await
     }
 
-    /// Waits for the log line in which the program says that it has started, and returns that.
+    /// Waits for the log line `started`, and returns it.
     ///
     /// # Panics
     /// As [`Self::logs`].
@@ -212,10 +212,10 @@ impl Process {
         serde_json::from_str(&self.logs(&["\"message\":\"started\""]).await).unwrap_or_default()
     }
 
-    /// Asks it to end (SIGTERM), without waiting.
+    /// Sends SIGTERM, without waiting.
     ///
     /// # Errors
-    /// When the signal cannot be sent; one that has ended already is no error.
+    /// The signal cannot be sent. It is not an error if the process has ended.
     pub fn terminate(&self) -> anyhow::Result<()> {
         self.child.signal(Signal::SIGTERM)
     }
@@ -223,7 +223,7 @@ impl Process {
     /// Freezes it (SIGSTOP).
     ///
     /// # Errors
-    /// When the signal cannot be sent.
+    /// The signal cannot be sent.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.child.signal(Signal::SIGSTOP)
     }
@@ -231,24 +231,23 @@ impl Process {
     /// Ends [`Self::pause`].
     ///
     /// # Errors
-    /// When the signal cannot be sent.
+    /// The signal cannot be sent.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.child.signal(Signal::SIGCONT)
     }
 
-    /// Kills it with SIGKILL; returns when it is gone.
+    /// Sends SIGKILL, and waits until the process has ended.
     ///
     /// # Errors
-    /// When it does not go.
+    /// The process does not end.
     pub async fn kill9(&self) -> anyhow::Result<ExitStatus> {
         self.child.kill().await
     }
 
-    /// Asks it to end (SIGTERM) and kills it when it has not within `limit`. The status tells
-    /// which it was.
+    /// Sends SIGTERM, and SIGKILL if the process has not ended within `limit`. Returns the exit status.
     ///
     /// # Errors
-    /// When it does not go.
+    /// The process does not end.
     pub async fn stop(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         self.child.stop(Signal::SIGTERM, limit).await
     }
@@ -266,7 +265,7 @@ impl Process {
         }
     }
 
-    /// Waits until it ends by itself; `None` when it has not within `limit`. Cancel safe.
+    /// Waits until the process ends; `None` if this takes longer than `limit`. Cancel safe.
     pub async fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         self.child.wait(limit).await
     }
@@ -286,12 +285,12 @@ async fn is_ready(ready: &Ready) -> bool {
     }
 }
 
-/// A binary of this workspace, such as `holdfast-api`, where cargo puts it: beside our own binary,
-/// or above the `deps` folder that a test runs from.
+/// The path of a program of this workspace, such as `holdfast-api`: beside the running program, or above the `deps`
+/// folder of a running test.
 ///
 /// # Errors
-/// When it is not built; the error says what to type. (Cargo builds a test's own crate's binaries,
-/// and no other crate's.)
+/// The program is not built. The error says what to type. (For a test, cargo builds only the programs of the test's own
+/// crate.)
 pub fn workspace_binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where we run from")?;
     own.ancestors()

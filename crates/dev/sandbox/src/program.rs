@@ -1,4 +1,4 @@
-//! One of our programs, on ports that stay its own over restarts.
+//! A Holdfast program with ports that it keeps over restarts.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,15 +25,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// An API that asks nobody for a key; down.
+    /// An API that requires no API key. It is not started.
     ///
     /// # Errors
-    /// When there are no ports.
+    /// There are no ports.
     pub fn api(binary: &Path, database_url: &str, redis_url: &str) -> anyhow::Result<Self> {
         Ok(Self::new(binary, "serve", database_url, redis_url)?.env("HOLDFAST_AUTH", "off"))
     }
 
-    /// A worker; down.
+    /// A worker. It is not started.
     ///
     /// # Errors
     /// As [`Self::api`].
@@ -59,28 +59,28 @@ impl Program {
         Ok(Self { options, process: Mutex::new(None), public, admin, internal })
     }
 
-    /// Sets a variable of its environment; the last value counts.
+    /// Sets an environment variable; the last value counts.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options = self.options.env(name, value);
         self
     }
 
-    /// Sets variables of its environment.
+    /// Sets environment variables.
     pub fn extend_env(&mut self, env: impl IntoIterator<Item = (String, String)>) {
         self.options.env.extend(env);
     }
 
-    /// Where its API listens.
+    /// The address of its API.
     pub fn address(&self) -> SocketAddr {
         self.public.address()
     }
 
-    /// Where operators reach its API.
+    /// The address of its admin port.
     pub fn admin(&self) -> SocketAddr {
         self.admin.address()
     }
 
-    /// Where its metrics and health are.
+    /// The address of its metrics and health checks.
     pub fn internal(&self) -> SocketAddr {
         self.internal.address()
     }
@@ -90,10 +90,10 @@ impl Program {
         self.process.try_lock().ok()?.as_ref().map(Process::pid)
     }
 
-    /// Starts it, and returns when it is live; it may not be ready yet.
+    /// Starts it. Returns when it is live; it may not be ready yet.
     ///
     /// # Errors
-    /// When it is up already, or does not start.
+    /// It is up already, or does not start.
     pub async fn start(&self) -> anyhow::Result<()> {
         let mut process = self.process.lock().await;
         ensure!(process.is_none(), "it is up already");
@@ -104,7 +104,7 @@ impl Program {
     /// Waits until it is ready.
     ///
     /// # Errors
-    /// When it is not within `limit`; the error ends with its log.
+    /// It is not ready within `limit`; the error contains the end of its log.
     pub async fn ready(&self, limit: Duration) -> anyhow::Result<()> {
         let (url, begun) = (format!("http://{}/readyz", self.internal()), Instant::now());
         while !http_get(&url).await.is_ok_and(|answer| answer.status == 200) {
@@ -117,10 +117,10 @@ impl Program {
         Ok(())
     }
 
-    /// SIGKILL; nothing if it is down.
+    /// Sends SIGKILL; does nothing if it is down.
     ///
     /// # Errors
-    /// When it does not go.
+    /// It does not end.
     pub async fn kill9(&self) -> anyhow::Result<()> {
         if let Some(process) = self.process.lock().await.take() {
             process.kill9().await?;
@@ -128,10 +128,10 @@ impl Program {
         Ok(())
     }
 
-    /// SIGTERM; returns when it has ended.
+    /// Sends SIGTERM, and waits until it has ended.
     ///
     /// # Errors
-    /// It is down or has ended by itself, or has not ended well within `limit`.
+    /// It is down, has ended by itself, fails, or does not end within `limit`.
     pub async fn terminate(&self, limit: Duration) -> anyhow::Result<()> {
         let process = self.process.lock().await.take().context("it is down")?;
         if let Some(status) = process.status() {
@@ -141,10 +141,10 @@ impl Program {
         process.succeeds(limit).await
     }
 
-    /// Does something to the process.
+    /// Calls `act` with the process.
     ///
     /// # Errors
-    /// When it is down, or as `act`.
+    /// It is down, or `act` fails.
     pub async fn with<T>(
         &self,
         act: impl AsyncFnOnce(&Process) -> anyhow::Result<T>,
@@ -153,10 +153,10 @@ impl Program {
     }
 }
 
-/// Gives a database our tables.
+/// Creates the tables of Holdfast in a database.
 ///
 /// # Errors
-/// When the migration fails.
+/// The migration fails.
 pub async fn migrate(api: &Path, database_url: &str) -> anyhow::Result<()> {
     let options = ProcessOptions::new(api).arg("migrate").env("DATABASE_URL", database_url);
     Process::start(options).await?.succeeds(MIGRATE_LIMIT).await

@@ -1,4 +1,4 @@
-//! Finds the programs that a sandbox runs, and says what to type when one is missing.
+//! Finds the programs that a sandbox runs, and says what to install if one is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, anyhow, bail};
 use nix::unistd::{Uid, User};
 
-/// The oldest PostgreSQL that the order system is made for.
+/// The oldest PostgreSQL version that Holdfast supports.
 const POSTGRES_OLDEST: u32 = 15;
 
-/// PostgreSQL's programs, which belong to one version.
+/// The programs of one PostgreSQL version.
 #[derive(Debug, Clone)]
 pub(crate) struct PostgresPrograms {
     pub(crate) major: u32,
@@ -18,7 +18,7 @@ pub(crate) struct PostgresPrograms {
     pub(crate) postgres: PathBuf,
 }
 
-/// The newest PostgreSQL on `PATH` or where Debian keeps it.
+/// The newest PostgreSQL on `PATH` or in the folders of Debian.
 pub(crate) fn postgres() -> anyhow::Result<&'static PostgresPrograms> {
     static FOUND: OnceLock<Option<PostgresPrograms>> = OnceLock::new();
     FOUND.get_or_init(newest_postgres).as_ref().ok_or_else(|| {
@@ -37,7 +37,7 @@ fn newest_postgres() -> Option<PostgresPrograms> {
     let mut found: Vec<PostgresPrograms> = folders
         .iter()
         .filter_map(|folder| {
-            // On `PATH` there may be a link; its neighbours are the ones that fit it.
+            // On `PATH` there may be a link. The other programs are beside its target.
             let postgres = folder.join("postgres").canonicalize().ok()?;
             let initdb = postgres.with_file_name("initdb");
             let major = postgres_major(&postgres)?;
@@ -52,7 +52,7 @@ fn newest_postgres() -> Option<PostgresPrograms> {
     found.pop()
 }
 
-/// From `postgres (PostgreSQL) 15.18 (Debian …)`, or `… 18beta1`.
+/// From `postgres (PostgreSQL) 15.18 (Debian …)` or `… 18beta1`.
 fn postgres_major(postgres: &Path) -> Option<u32> {
     let output = Command::new(postgres).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -61,7 +61,7 @@ fn postgres_major(postgres: &Path) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// `redis-server`, or its drop-in Valkey.
+/// `redis-server`, or Valkey.
 pub(crate) fn redis() -> anyhow::Result<PathBuf> {
     on_path("redis-server").or_else(|| on_path("valkey-server")).context(
         "Redis is not installed; type: sudo apt-get install --no-install-recommends redis-server",
@@ -82,7 +82,7 @@ pub(crate) fn setpriv() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// PostgreSQL refuses to run as root: the user it runs as then. `None` for an ordinary user.
+/// PostgreSQL refuses to run as root. Returns the user to run it as; `None` if this process is not root.
 pub(crate) fn server_user() -> anyhow::Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -95,7 +95,7 @@ pub(crate) fn server_user() -> anyhow::Result<Option<User>> {
     bail!("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
 }
 
-/// Where a program is, by `PATH` and the folders where Debian keeps servers.
+/// The path of a program on `PATH` or in the folders of Debian.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     path_folders().into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
 }
@@ -103,7 +103,7 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
 fn path_folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    // Debian leaves these out of an ordinary user's PATH.
+    // Debian does not include these in the PATH of ordinary users.
     folders.extend(["/usr/sbin", "/usr/bin", "/bin", "/usr/local/bin"].map(PathBuf::from));
     folders
 }

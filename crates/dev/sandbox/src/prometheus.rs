@@ -1,4 +1,4 @@
-//! A private Prometheus: start, and ask it.
+//! A private Prometheus server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::port::Port;
 use crate::process::{Process, ProcessOptions, Ready};
 use crate::programs;
 
-/// Opening its storage takes a second on a slow disk.
+/// On a slow disk, opening the storage takes a second.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The folder of the pages that it serves.
 const PAGES: &str = "pages";
 const CONFIGURATION: &str = "prometheus.yml";
 
-/// What is scraped under one name.
+/// A scrape configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrape {
     /// The label `job`.
     pub job: String,
-    /// Where `/metrics` is, as `host:port`.
+    /// The addresses, as `host:port`.
     pub targets: Vec<String>,
     /// The path of the page, `/metrics` by default.
     pub path: String,
-    /// Labels that every series gets, as those that a chart's monitor adds.
+    /// Labels of every series, like those that the chart's monitors add.
     pub labels: Vec<(String, String)>,
-    /// Whether the page's own labels win over these.
+    /// Whether labels of the page override these.
     pub honor_labels: bool,
 }
 
 impl Scrape {
-    /// One target without further labels.
+    /// One target, without labels.
     pub fn new(job: impl Into<String>, target: impl Into<String>) -> Self {
         Self {
             job: job.into(),
@@ -52,7 +52,7 @@ impl Scrape {
         self
     }
 
-    /// Lets the page's own labels win.
+    /// Lets labels of the page override those of the configuration.
     pub fn honor_labels(mut self) -> Self {
         self.honor_labels = true;
         self
@@ -65,20 +65,20 @@ impl Scrape {
     }
 }
 
-/// How a Prometheus is to be run.
+/// The options of a Prometheus server.
 #[derive(Debug, Clone)]
 pub struct PrometheusOptions {
     /// What it scrapes.
     pub scrapes: Vec<Scrape>,
-    /// Files of rules.
+    /// Rule files.
     pub rules: Vec<PathBuf>,
-    /// Between two scrapes, and between two evaluations of the rules.
+    /// The interval of scrapes and of rule evaluations.
     pub interval: Duration,
     /// The port on 127.0.0.1; any free one if `None`.
     pub port: Option<u16>,
     /// Pages that it serves below `/consoles/`, by name.
     pub pages: Vec<(String, String)>,
-    /// Where its data goes.
+    /// The folder of its data.
     pub keep: Keep,
 }
 
@@ -95,27 +95,26 @@ impl Default for PrometheusOptions {
     }
 }
 
-/// A running Prometheus on 127.0.0.1 only. Dropping it kills it and removes its folder (unless
-/// kept).
+/// A running Prometheus on 127.0.0.1. Dropping it kills it and removes its folder, unless it is kept.
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
     url: String,
-    /// Held, not read: a port of the lease stays ours.
+    /// Held for its drop, which releases the port.
     _port: Option<Port>,
 }
 
 impl Prometheus {
-    /// Whether the program is there.
+    /// Whether Prometheus is installed.
     pub fn is_installed() -> bool {
         programs::prometheus().is_ok()
     }
 
-    /// Starts it and returns when it answers questions.
+    /// Starts it. Returns when it answers queries.
     ///
     /// # Errors
-    /// When Prometheus is not installed (the error says what to type), or does not start within 30
-    /// seconds (the error ends with its log), such as with rules that are wrong.
+    /// Prometheus is not installed (the error says what to install), or does not start within 30 seconds (the error
+    /// contains the end of its log), for example because a rule is invalid.
     pub async fn start(options: PrometheusOptions) -> anyhow::Result<Self> {
         let program = programs::prometheus()?;
         let lease = if options.port.is_none() { Some(Port::lease()?) } else { None };
@@ -157,10 +156,10 @@ impl Prometheus {
         self.process.log_tail(lines)
     }
 
-    /// Asks its HTTP API (`query?query=up`, `targets`, `rules`); returns what is in `data`.
+    /// Sends a query to its HTTP API (`query?query=up`, `targets`, `rules`). Returns the field `data`.
     ///
     /// # Errors
-    /// When it does not answer, or refuses the question; the error says why it does.
+    /// It does not answer, or refuses the query; the error has the reason.
     pub async fn api(&self, question: &str) -> anyhow::Result<Value> {
         let answer = http_get(&format!("{}/api/v1/{question}", self.url)).await?.json()?;
         if answer["status"] != "success" {
@@ -169,10 +168,10 @@ impl Prometheus {
         Ok(answer["data"].clone())
     }
 
-    /// The series that an expression gives now: empty if it gives none.
+    /// The current series of an expression; empty if there are none.
     ///
     /// # Errors
-    /// When the expression is wrong, or Prometheus does not answer.
+    /// The expression is invalid, or Prometheus does not answer.
     pub async fn query(&self, expression: &str) -> anyhow::Result<Vec<Value>> {
         let url = reqwest::Url::parse_with_params(
             &format!("{}/api/v1/query", self.url),
@@ -186,16 +185,16 @@ impl Prometheus {
         }
     }
 
-    /// Stops it in order (SIGTERM), or kills it if that takes too long.
+    /// Sends SIGTERM, and SIGKILL if it does not end in time.
     ///
     /// # Errors
-    /// When it does not go.
+    /// It does not end.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         self.process.stop(STOP_LIMIT).await.map(drop)
     }
 }
 
-/// The configuration; JSON is YAML as well.
+/// The configuration, as JSON, which is valid YAML.
 fn configure(options: &PrometheusOptions) -> anyhow::Result<String> {
     let interval = format!("{}ms", options.interval.as_millis());
     let scrapes: Vec<_> = options

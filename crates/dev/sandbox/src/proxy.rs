@@ -1,5 +1,5 @@
-//! A TCP proxy before a server, which counts the round trips that pass through it and can hurt the
-//! connections: cut them or half of them, keep back answers, delay all, or let nothing through.
+//! A TCP proxy in front of a server. It counts round trips and can disturb connections: cut them, half-close them, hold
+//! back answers, delay everything, or block all traffic.
 
 use std::{
     net::SocketAddr,
@@ -32,31 +32,31 @@ pub struct Proxy {
     _tasks: JoinSet<()>,
 }
 
-/// What is done to the connections, all of them.
+/// The faults of all connections.
 #[derive(Debug)]
 struct Rules {
-    /// Where new connections lead.
+    /// The server of new connections.
     upstream: Mutex<SocketAddr>,
     round_trips: AtomicU64,
     cut_answers: AtomicBool,
-    /// Nothing passes in either direction while it is `true`.
+    /// While it is `true`, no data passes in either direction.
     blackhole: watch::Sender<bool>,
-    /// Every connection that was made before the last change of this number ends.
+    /// When this number changes, all open connections are closed.
     cuts: watch::Sender<u64>,
-    /// The same, but for the direction towards the server.
+    /// The same, except that the direction to the server stays open.
     half_closes: watch::Sender<u64>,
-    /// Before each message, in either direction; in milliseconds.
+    /// The delay before each message in either direction, in milliseconds.
     delay: AtomicU64,
-    /// A connection on which a client says this hears nothing any more.
+    /// When a client sends these bytes, its connection no longer receives anything.
     deaf_after: Mutex<Option<Vec<u8>>>,
     deaf: AtomicU64,
 }
 
 impl Proxy {
-    /// Starts a proxy before the server at `upstream`. Must be called within a tokio runtime.
+    /// Starts a proxy in front of the server at `upstream`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is available.
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
@@ -83,59 +83,58 @@ impl Proxy {
         Ok(Self { address, rules, _tasks: tasks })
     }
 
-    /// Where clients connect to.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How often so far a client has spoken after the server, or first, summed over all
-    /// connections. Messages that a client sends together count once.
+    /// How often a client has sent data first or after the server had answered, over all connections. Messages that are
+    /// sent together count once.
     pub fn round_trips(&self) -> u64 {
         self.rules.round_trips.load(Ordering::SeqCst)
     }
 
-    /// While this is on, a connection is cut when the server answers on it: the server has done
-    /// what it was asked, and the client never hears of it.
+    /// While this is on, a connection is cut when the server answers: the server has done what was requested, and the
+    /// client never gets the answer.
     pub fn cut_answers(&self, on: bool) {
         self.rules.cut_answers.store(on, Ordering::SeqCst);
     }
 
-    /// While this is on, connections are accepted and nothing passes, in either direction; what was
-    /// said in the meantime passes afterwards.
+    /// While this is on, connections are accepted but no data passes in either direction. Data that was sent in the
+    /// meantime passes afterwards.
     pub fn blackhole(&self, on: bool) {
         self.rules.blackhole.send_replace(on);
     }
 
-    /// New connections lead to this server from now on.
+    /// Sends new connections to this server.
     pub fn lead_to(&self, upstream: SocketAddr) {
         *self.rules.upstream.lock() = upstream;
     }
 
-    /// Ends all connections that there are; new ones are made as ever.
+    /// Cuts all open connections. New ones can be opened.
     pub fn cut(&self) {
         self.rules.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Tells the clients of all connections that there are that the server says nothing more; what they say
-    /// still reaches it, and what it answers is lost. New connections are made as ever.
+    /// Closes all open connections towards the clients. What clients send still reaches the server; its answers are
+    /// lost. New connections can be opened.
     pub fn half_close(&self) {
         self.rules.half_closes.send_modify(|half_closes| *half_closes += 1);
     }
 
-    /// From now on, each message waits that long before it passes, in either direction; those of one
-    /// connection one after the other. Zero: no longer.
+    /// Delays each message in either direction; messages of one connection one after the other. Zero turns this off.
     pub fn delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.rules.delay.store(millis, Ordering::SeqCst);
     }
 
-    /// From now on, a connection on which a client sends these bytes (within one read) hears
-    /// nothing of the server any more, which does what it is told. `None`: no further connection.
+    /// When a client sends these bytes (within one read), its connection no longer receives anything, while the server
+    /// still does what was requested. `None` ends this for further connections.
     pub fn deaf_after(&self, words: Option<&[u8]>) {
         *self.rules.deaf_after.lock() = words.map(<[u8]>::to_vec);
     }
 
-    /// Connections that [`Self::deaf_after`] has struck so far.
+    /// The number of connections to which this has happened.
     pub fn deaf(&self) -> u64 {
         self.rules.deaf.load(Ordering::SeqCst)
     }
@@ -164,7 +163,7 @@ async fn join(client: TcpStream, rules: Arc<Rules>) {
         Pass::On
     });
     let closed = async {
-        // Without a proxy there is nobody who could.
+        // Without a proxy, nobody can change it.
         if half_closes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -179,8 +178,8 @@ async fn join(client: TcpStream, rules: Arc<Rules>) {
             Pass::On
         }
     });
-    // When one side ends, so does the other. A cut comes first: what a black hole has kept back must not
-    // pass after it.
+    // If one side ends, the other is closed, too. A cut takes precedence: data that was held back must not pass
+    // afterwards.
     tokio::select! {
         biased;
         _ = cuts.changed() => {}
@@ -189,14 +188,14 @@ async fn join(client: TcpStream, rules: Arc<Rules>) {
     }
 }
 
-/// What becomes of something that was read.
+/// What to do with data that was read.
 enum Pass {
     On,
     Cut,
     Never,
 }
 
-/// Copies until one side ends, or `pass` cuts it off. From `closed` on, it says that nothing more will come.
+/// Copies data until one side ends or `pass` cuts the connection. Reports the end of the data from `closed` on.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

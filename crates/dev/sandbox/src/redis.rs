@@ -1,4 +1,4 @@
-//! A private Redis server: start, faults.
+//! A private Redis server, with faults.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,20 +21,19 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const PORT_TRIES: u32 = 10;
 
-/// How a Redis is to be run.
+/// The options of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisOptions {
-    /// Kept data is written to an append-only file; otherwise nothing is written.
+    /// If data is kept, it is written to an append-only file; otherwise nothing is written.
     pub keep: Keep,
-    /// More arguments, such as `["--maxmemory", "10mb"]`; they win over ours.
+    /// More arguments, such as `["--maxmemory", "10mb"]`. They override the others.
     pub args: Vec<String>,
 }
 
-/// A running Redis without a password, on 127.0.0.1 only. Dropping it kills it and removes its
-/// folder (unless kept).
+/// A running Redis without a password, on 127.0.0.1. Dropping it kills it and removes its folder, unless it is kept.
 #[derive(Debug)]
 pub struct Redis {
-    /// Before the folder: the server ends first.
+    /// Before the folder, so that the server ends first.
     server: Mutex<Option<Child>>,
     options: RedisOptions,
     program: PathBuf,
@@ -43,10 +42,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server and returns when it answers.
+    /// Starts a server. Returns when it answers.
     ///
     /// # Errors
-    /// When Redis is not installed (the error says what to type), or does not start within 30
+    /// Redis is not installed (the error says what to type), or does not start within 30
     /// seconds (the error ends with its log).
     pub async fn start(options: RedisOptions) -> anyhow::Result<Self> {
         let mut redis = Self::prepare(options)?;
@@ -61,7 +60,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// All but the start.
+    /// Prepares a server without starting it.
     fn prepare(options: RedisOptions) -> anyhow::Result<Self> {
         let program = programs::redis()?;
         let folder = Folder::open(&options.keep, "redis")?;
@@ -71,12 +70,12 @@ impl Redis {
         Ok(redis)
     }
 
-    /// `redis://127.0.0.1:PORT`, the same after every restart.
+    /// `redis://127.0.0.1:PORT`. It stays the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
     }
 
-    /// The port on 127.0.0.1, the same after every restart.
+    /// The port on 127.0.0.1. It stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -91,25 +90,25 @@ impl Redis {
         log_tail(&self.log_path(), lines)
     }
 
-    /// The server's process id, `None` while it is down.
+    /// The server's process id; `None` while it is down.
     pub fn pid(&self) -> Option<u32> {
         self.server.lock().as_ref().map(Child::pid)
     }
 
-    /// Kills it with SIGKILL; returns when it is gone. New connections are refused from then on.
+    /// Sends SIGKILL, and waits until the server has ended. New connections are refused.
     ///
     /// # Errors
-    /// When it is down already.
+    /// It is down already.
     pub async fn kill9(&self) -> anyhow::Result<()> {
         let child = self.server.lock().take().context("Redis is down")?;
         child.kill().await?;
         Ok(())
     }
 
-    /// Freezes it (SIGSTOP): connections hang, none is refused.
+    /// Freezes the server (SIGSTOP). Connections hang, and new ones are not refused.
     ///
     /// # Errors
-    /// When it is down.
+    /// It is down.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.server.lock().as_ref().context("Redis is down")?.signal(Signal::SIGSTOP)
     }
@@ -117,15 +116,15 @@ impl Redis {
     /// Ends [`Self::pause`].
     ///
     /// # Errors
-    /// When it is down.
+    /// It is down.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.server.lock().as_ref().context("Redis is down")?.signal(Signal::SIGCONT)
     }
 
-    /// Stops it in order (SIGTERM) if it is up, and leaves it down.
+    /// Stops the server in order (SIGTERM), if it is up.
     ///
     /// # Errors
-    /// When it cannot be stopped even by SIGKILL.
+    /// It cannot be stopped even by SIGKILL.
     pub async fn shutdown(&self) -> anyhow::Result<()> {
         let child = self.server.lock().take();
         if let Some(child) = child {
@@ -134,11 +133,11 @@ impl Redis {
         Ok(())
     }
 
-    /// Starts it again on the same port, after an orderly shutdown if it is still up. It comes up
-    /// empty unless its data is kept.
+    /// Starts the server again on the same port; if it is up, it is first stopped in order. It is empty unless its data
+    /// is kept.
     ///
     /// # Errors
-    /// When it does not come up within 30 seconds.
+    /// It does not come up within 30 seconds.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.shutdown().await?;
         self.launch().await?;
@@ -148,7 +147,7 @@ impl Redis {
     /// `FLUSHALL`.
     ///
     /// # Errors
-    /// When it does not answer within five seconds.
+    /// It does not answer within five seconds.
     pub async fn flush(&self) -> anyhow::Result<()> {
         let answer = self.command("FLUSHALL").await?;
         if answer.trim_end() != "+OK" {
@@ -157,24 +156,24 @@ impl Redis {
         Ok(())
     }
 
-    /// Waits until it ends by itself; it does not, unless something is wrong.
+    /// Waits until the server ends by itself.
     pub async fn ended(&self) {
         while self.server.lock().as_ref().is_some_and(|child| child.status().is_none()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Sends one inline command on a connection of its own; returns the raw answer, errors of the
-    /// server (`-…`) included.
+    /// Sends one inline command on a separate connection. Returns the raw answer, which may be an error of the server
+    /// (`-…`).
     ///
     /// # Errors
-    /// When it does not answer within five seconds.
+    /// It does not answer within five seconds.
     pub async fn command(&self, command: &str) -> anyhow::Result<String> {
         let exchange = async {
             let mut stream = TcpStream::connect(self.port.address()).await?;
             stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
             let mut answer = Vec::new();
-            // QUIT makes the server close, so this ends.
+            // QUIT makes the server close the connection.
             stream.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut answer).await?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
             Ok::<_, std::io::Error>(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
@@ -212,15 +211,15 @@ impl Redis {
             folder: self.folder.path(),
             log: &log,
             user: None,
-            // Also reaches one that is paused; an append-only file bears it.
+            // SIGKILL also ends a paused server. An append-only file tolerates it.
             death_signal: Signal::SIGKILL,
         })?;
-        // The process id in the answer tells our server from another on the same port.
+        // The process id in the answer distinguishes this server from another on the same port.
         let ours = format!("process_id:{}\r\n", child.pid());
         let started = Instant::now();
         loop {
             child.check_start("Redis", &log, log_before)?;
-            // Another that holds our port may never answer, while ours has ended.
+            // Another program on the port may never answer, while this server has ended.
             let probe = tokio::time::timeout(PROBE_LIMIT, self.command("INFO server")).await;
             if matches!(probe, Ok(Ok(answer)) if answer.contains(&ours))
                 && self.command("PING").await.is_ok_and(|answer| answer.trim_end() == "+PONG")

@@ -1,4 +1,4 @@
-//! `holdfast-sandbox run`: all of it, until Ctrl-C.
+//! `holdfast-sandbox run`: everything, until Ctrl-C.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) struct RunOptions {
 pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
-    // What a killed run left may hold the ports.
+    // Processes of a killed run may hold the ports.
     holdfast_sandbox::sweep()?;
     let (ports, moved) = listen::take(options.host, &options.ports()).await?;
     let plan = options.plan(&ports)?;

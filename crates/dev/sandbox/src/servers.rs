@@ -1,4 +1,4 @@
-//! `holdfast-sandbox servers`: the two servers alone, for running the binaries by hand.
+//! `holdfast-sandbox servers`: PostgreSQL and Redis alone, for programs that are started by hand.
 
 use std::process::ExitCode;
 

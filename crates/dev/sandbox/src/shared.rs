@@ -4,9 +4,8 @@ use tokio::sync::OnceCell;
 
 use crate::postgres::{Postgres, PostgresOptions};
 
-/// The cluster that all tests of this process share: fast, not durable, started by the first call.
-/// Each test makes a database of its own in it; one that inflicts faults on the server starts a
-/// [`Postgres`] of its own.
+/// The cluster that all tests of this process share. It is fast and not durable; the first call starts it. Each test
+/// creates its own database in it. A test that injects faults into the server starts its own [`Postgres`].
 ///
 /// It ends with the process, and the next sandbox to start removes its folder.
 ///

@@ -1,11 +1,11 @@
-//! Being asked to stop, once or twice.
+//! Requests to stop: the first and the second.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// One Ctrl-C can reach us twice, from the terminal and from `make`: what follows this soon is the
+/// One Ctrl-C can reach this process twice, from the terminal and from `make`. A signal within this time belongs to the
 /// same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
@@ -16,7 +16,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From here on the signals no longer end the process by themselves.
+    /// From here on, the signals no longer end the process by themselves.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let open = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {

@@ -1,4 +1,4 @@
-//! The processes of `run`: started one after the other, stopped in the opposite order.
+//! The processes of `run`. They are started one after the other, and stopped in reverse order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use crate::terminal::{complain, step};
 use crate::{demo, graphs, log_watch};
 
 const MIGRATE_LIMIT: Duration = Duration::from_mins(5);
-/// Longer than the time that the binaries give themselves to finish what they have in hand.
+/// Longer than the shutdown timeouts of the programs.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 const TAIL_LINES: usize = 25;
-/// Often: a person at a desk looks at the last minutes.
+/// Short, because a developer looks at the last few minutes.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 const DATABASE: &str = "holdfast";
 
-/// Where the stack listens and keeps its data.
+/// The addresses of the stack, and the folder of its data.
 pub(crate) struct StackSettings {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
@@ -33,7 +33,7 @@ pub(crate) struct StackSettings {
     pub(crate) worker_metrics_port: u16,
     /// `None`: no Prometheus.
     pub(crate) prometheus_port: Option<u16>,
-    /// `None`: removed at the end.
+    /// `None`: the data is removed at the end.
     pub(crate) data: Option<PathBuf>,
 }
 
@@ -43,7 +43,7 @@ impl StackSettings {
     }
 }
 
-/// What runs. The fields are dropped in this order, which is that of stopping.
+/// The running processes. The fields are dropped in this order, in which they are also stopped.
 #[derive(Default)]
 pub(crate) struct Stack {
     prometheus: Option<Prometheus>,
@@ -52,13 +52,13 @@ pub(crate) struct Stack {
     redis: Option<Redis>,
     postgres: Option<Postgres>,
     watches: Vec<JoinHandle<()>>,
-    /// How other terminals reach it, once it is up.
+    /// The file with which other terminals can reach the stack, once it is up.
     pub(crate) access: Option<EnvironmentFile>,
 }
 
 impl Stack {
-    /// Starts all, with a line for each step; returns the id of a product to order. When this
-    /// fails or is cancelled, what is up is still here to be stopped.
+    /// Starts everything, and prints a line for each step. Returns the id of a product to order. If this fails or is
+    /// cancelled, the processes that are up can still be stopped.
     pub(crate) async fn start(&mut self, plan: &StackSettings) -> anyhow::Result<i64> {
         let (api_binary, worker_binary) =
             (workspace_binary("holdfast-api")?, workspace_binary("holdfast-worker")?);
@@ -102,9 +102,9 @@ impl Stack {
                     .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
                     .env("HOLDFAST_ADMIN_ADDR", admin.to_string())
                     .env("HOLDFAST_CONSOLE", "on")
-                    // A laptop needs no keys.
+                    // A development machine needs no API keys.
                     .env("HOLDFAST_AUTH", "off")
-                    // A person who names another address wants that.
+                    // A user who sets another address wants other hosts to reach it.
                     .env("HOLDFAST_OPEN_TO_NETWORK", (!plan.host.is_loopback()).to_string())
             }
         };
@@ -123,7 +123,7 @@ impl Stack {
 
         let begun = Instant::now();
         let options = process(&worker_binary, "run", "worker", plan.worker_metrics_port)
-            // One of the demo's orders waits until tomorrow; a worker takes a longer wait than this for a mistake.
+            // One of the demo's orders waits until tomorrow. A worker shortens longer waits than this setting.
             .env("HOLDFAST_RETRY_MAX_MS", "86400000")
             .ready(Ready::Tcp(SocketAddr::from((local(plan.host), plan.worker_metrics_port))));
         let worker = self.worker.insert(Process::start(options).await?);
@@ -179,7 +179,7 @@ impl Stack {
         self.postgres.is_none()
     }
 
-    /// Waits until one of them ends by itself, and tells which, how, and its last words.
+    /// Waits until one of the processes ends by itself. Returns its name, its exit status and the end of its log.
     pub(crate) async fn ended(&self) -> String {
         tokio::select! {
             words = process_ended("holdfast-worker", self.worker.as_ref()) => words,
@@ -187,17 +187,17 @@ impl Stack {
             words = async {
                 let Some(redis) = &self.redis else { std::future::pending().await };
                 redis.ended().await;
-                last_words("Redis", &redis.log_tail(TAIL_LINES))
+                ended_with("Redis", &redis.log_tail(TAIL_LINES))
             } => words,
             words = async {
                 let Some(postgres) = &self.postgres else { std::future::pending().await };
                 postgres.ended().await;
-                last_words("PostgreSQL", &postgres.log_tail(TAIL_LINES))
+                ended_with("PostgreSQL", &postgres.log_tail(TAIL_LINES))
             } => words,
         }
     }
 
-    /// Stops all in order, each within a limit, with a line for each.
+    /// Stops everything in order, each process within a limit, and prints a line for each.
     pub(crate) async fn stop(&mut self) {
         for watch in self.watches.drain(..) {
             watch.abort();
@@ -223,7 +223,7 @@ fn folder_of(log: &Path) -> String {
     log.parent().unwrap_or(log).display().to_string()
 }
 
-/// A Prometheus that sees the API and the worker, with the alerts that the chart brings.
+/// A Prometheus that scrapes the API and the worker, with the alerts of the chart.
 async fn observe(plan: &StackSettings, port: u16) -> anyhow::Result<Prometheus> {
     let scrape = |job: &str, port: u16| {
         Scrape::new(job, SocketAddr::from((local(plan.host), port)).to_string())
@@ -245,12 +245,12 @@ async fn observe(plan: &StackSettings, port: u16) -> anyhow::Result<Prometheus> 
     .await
 }
 
-/// The API, for clients on this machine.
+/// The URL of the API for clients on this machine.
 pub(crate) fn api_url(plan: &StackSettings) -> String {
     local_url(plan.host, plan.port)
 }
 
-/// A URL by which to reach what listens on `host`.
+/// A URL for a server that listens on `host`.
 pub(crate) fn local_url(host: IpAddr, port: u16) -> String {
     match local(host) {
         IpAddr::V4(host) if host.is_loopback() => format!("http://localhost:{port}"),
@@ -258,7 +258,7 @@ pub(crate) fn local_url(host: IpAddr, port: u16) -> String {
     }
 }
 
-/// The address by which to reach what listens on `host`.
+/// The address of a server that listens on `host`.
 pub(crate) fn local(host: IpAddr) -> IpAddr {
     match host {
         IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -272,14 +272,14 @@ async fn process_ended(name: &str, process: Option<&Process>) -> String {
     let Some(process) = process else { std::future::pending().await };
     loop {
         if let Some(status) = process.wait(LONG).await {
-            return last_words(&format!("{name} ({status})"), &process.log_tail(TAIL_LINES));
+            return ended_with(&format!("{name} ({status})"), &process.log_tail(TAIL_LINES));
         }
     }
 }
 
-fn last_words(who: &str, tail: &str) -> String {
+fn ended_with(who: &str, tail: &str) -> String {
     match tail {
-        "" => format!("{who} ended unexpectedly, without a word in its log."),
+        "" => format!("{who} ended unexpectedly. Its log is empty."),
         tail => format!("{who} ended unexpectedly. The last lines of its log:\n{tail}"),
     }
 }
@@ -288,7 +288,7 @@ async fn stop_process(name: &str, process: Option<Process>) {
     let Some(process) = process else { return };
     let begun = Instant::now();
     let stopped = match process.status() {
-        Some(_) => Ok(()), // it ended before, and that was told
+        Some(_) => Ok(()), // it ended before, and this was reported
         None => process.stop(STOP_LIMIT).await.and_then(check_stopped),
     };
     report(name, begun, stopped);

@@ -1,4 +1,4 @@
-//! What the person at the terminal reads. A terminal that has gone away is no reason to fail.
+//! Output for the user. It is not an error if the terminal no longer exists.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// A finished step and its time.
+/// A finished step and the time that it took.
 pub(crate) fn step(what: &str, took: Duration, detail: &str) {
     say(format!("  {what:<24}{:>6.2} s   {detail}", took.as_secs_f64()).trim_end());
 }

@@ -1,25 +1,25 @@
-//! Waiting in tests: for the thing itself, and with one limit.
+//! Waiting in tests for a condition, with one time limit.
 #![allow(clippy::panic)] // this is how a test fails
 
 use std::fmt::Display;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen: far longer than it takes, also on a busy machine.
+/// The time limit of a wait in tests: much longer than anything takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
-/// What a condition answers each time it is asked: `bool`, `Option` or `Result`.
+/// The result of a condition: `bool`, `Option` or `Result`.
 pub trait Progress {
-    /// What the wait is for.
+    /// The value that the wait returns.
     type Value;
 
-    /// The value, or why it is not there yet.
+    /// The value, or the reason why it does not exist yet.
     ///
     /// # Errors
-    /// It is not there yet.
+    /// The condition is not met yet.
     fn outcome(self) -> Result<Self::Value, String>;
 }
 
@@ -47,10 +47,10 @@ impl<T, E: Display> Progress for Result<T, E> {
     }
 }
 
-/// Asks until the answer is `true`, `Some` or `Ok`, and returns what is in it.
+/// Checks the condition repeatedly until it is `true`, `Some` or `Ok`, and returns the value.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what` and the last `Err`.
+/// The condition is not met within [`PATIENCE`]. The message contains `what` and the last `Err`.
 #[track_caller]
 pub fn until<P: Progress>(
     what: &str,
@@ -59,10 +59,10 @@ pub fn until<P: Progress>(
     until_or(what, condition, String::new)
 }
 
-/// As [`until`]; where it fails, it also says `context`, such as a log.
+/// Like [`until`]. If it fails, the message also contains `context`, such as a log.
 ///
 /// # Panics
-/// As [`until`].
+/// See [`until`].
 #[track_caller]
 pub fn until_or<P: Progress>(
     what: &str,

@@ -1,4 +1,4 @@
-//! `holdfast-sandbox with-database`: a command that finds a database with tables in `DATABASE_URL`.
+//! `holdfast-sandbox with-database`: runs a command with a database that has tables, in `DATABASE_URL`.
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! Flash sale: shows at a glance whether orders wait for the lane, the lock, the database or the workers.
+//! Flash sale: shows whether orders wait for the lane, the lock, the database or the workers.
 
 use crate::{
     grafana::{Dashboard, Panel, PanelRow, Unit},

@@ -1,4 +1,4 @@
-//! The alerts: promtool finds them right, each has a case that fires and one that does not.
+//! The alerts: promtool accepts them, and each has a case that fires and one that does not.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! A whole shop of real processes, seen by a real Prometheus: an API, two workers (one that fails
-//! now and then, one that sends webhooks), PostgreSQL and Redis of their own.
+//! Real processes, scraped by a real Prometheus: an API, two workers (one whose attempts sometimes fail, one that sends
+//! webhooks), and their own PostgreSQL and Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::{alerts, root};
 
 pub struct ObserveEnvironment {
     pub prometheus: Prometheus,
-    /// Fails half of its orders, and then gives up soon.
-    pub clumsy: Process,
-    /// The receiver of the other's webhooks.
+    /// Half of its attempts fail, and it gives up after few attempts.
+    pub failing: Process,
+    /// The receiver of the other worker's webhooks.
     pub refusing: Arc<AtomicBool>,
     pub redis: Redis,
     pub database_url: String,
@@ -35,7 +35,7 @@ impl ObserveEnvironment {
         let postgres = shared_postgres().await.unwrap();
         let database_url = postgres.create_database().await.unwrap();
         let ports: Vec<_> = (0..6).map(|_| Port::lease().unwrap()).collect();
-        let [http, api, other_http, other_api, clumsy, sender] =
+        let [http, api, other_http, other_api, failing, sender] =
             [0, 1, 2, 3, 4, 5].map(|it: usize| ports[it].address());
         let Pages { address: pages, refusing } = pages::serve().await;
 
@@ -69,7 +69,7 @@ impl ObserveEnvironment {
                 .env("HOLDFAST_RETRY_BASE_MS", "100")
                 .env("HOLDFAST_RETRY_MAX_MS", "200")
                 .env("HOLDFAST_MAX_ATTEMPTS", "2")
-                // Too few for the load, so that some wait.
+                // Too few for the load, so that some requests wait.
                 .env("HOLDFAST_WORKER_CONCURRENCY", "8")
                 .env("HOLDFAST_WORKER_BATCH", "4")
                 .ready(Ready::Tcp(metrics))
@@ -87,15 +87,15 @@ impl ObserveEnvironment {
         )
         .await
         .unwrap();
-        let clumsy_process = Process::start(
-            worker(clumsy)
+        let failing_process = Process::start(
+            worker(failing)
                 .env("HOLDFAST_FULFILMENT_MS", "300")
                 .env("HOLDFAST_FULFILMENT_FAIL_PERCENT", "50"),
         )
         .await
         .unwrap();
 
-        // As the chart's monitors name them.
+        // The names that the chart's monitors use.
         let scrape = |job: &str, target: SocketAddr, pod: &str| {
             Scrape::new(job, target.to_string())
                 .label("namespace", "shop")
@@ -107,7 +107,7 @@ impl ObserveEnvironment {
                 scrape("holdfast-api", api, "api-1"),
                 scrape("holdfast-api-other", other_api, "api-2"),
                 scrape("holdfast-worker", sender, "worker-1"),
-                scrape("holdfast-worker-clumsy", clumsy, "worker-2"),
+                scrape("holdfast-worker-failing", failing, "worker-2"),
                 scrape("holdfast-operator", pages, "operator-1").at("/operator/metrics"),
                 Scrape::new("kube-state-metrics", pages.to_string())
                     .at("/kube-state-metrics/metrics")
@@ -121,41 +121,41 @@ impl ObserveEnvironment {
         .unwrap();
         Self {
             prometheus,
-            clumsy: clumsy_process,
+            failing: failing_process,
             refusing,
             redis,
             api_url: format!("http://{http}"),
             database_url,
             api_metrics: api,
-            worker_metrics: [sender, clumsy],
+            worker_metrics: [sender, failing],
             _processes: [api_process, other_process, sender_process],
             _ports: ports,
         }
     }
 
-    /// Waits until Prometheus has seen more than 0 of a metric.
+    /// Waits until Prometheus has seen a value above 0 of a metric.
     pub async fn seen(&self, metric: &str) {
         until(metric, async || self.has_seen(metric).await).await;
     }
 
-    /// Whether Prometheus has seen more than 0 of a metric.
+    /// Whether Prometheus has seen a value above 0 of a metric.
     pub async fn has_seen(&self, metric: &str) -> bool {
         let question = format!("max(max_over_time({metric}[5m])) > 0");
         !self.prometheus.query(&question).await.unwrap().is_empty()
     }
 
-    /// A metric of the API, in sum.
+    /// The sum of a metric of the API.
     pub async fn api_metric(&self, series: &str) -> f64 {
         scraped(self.api_metrics, series).await
     }
 
-    /// A metric of the worker that sends webhooks, in sum.
+    /// The sum of a metric of the worker that sends webhooks.
     pub async fn sender_metric(&self, series: &str) -> f64 {
         scraped(self.worker_metrics[0], series).await
     }
 
-    /// A metric of the worker that fails now and then, in sum.
-    pub async fn clumsy_metric(&self, series: &str) -> f64 {
+    /// The sum of a metric of the worker whose attempts sometimes fail.
+    pub async fn failing_metric(&self, series: &str) -> f64 {
         scraped(self.worker_metrics[1], series).await
     }
 }

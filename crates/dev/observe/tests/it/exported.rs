@@ -1,4 +1,4 @@
-//! What the binaries export, by their own word.
+//! The metrics that the binaries export.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,7 +8,7 @@ use holdfast_sandbox::workspace_binary;
 
 pub const PROGRAMS: [&str; 3] = ["holdfast-api", "holdfast-worker", "holdfast-operator"];
 
-/// The metrics that a binary prints without doing any work, in Prometheus's text format.
+/// The metrics that an idle binary prints, in the text format of Prometheus.
 pub fn page(program: &str) -> String {
     print(program, &["metrics"])
 }
@@ -34,7 +34,7 @@ pub fn names() -> BTreeSet<String> {
     PROGRAMS.iter().flat_map(|program| families(program).into_keys()).collect()
 }
 
-/// The names of metrics in an expression, as exported: without what a histogram adds.
+/// The names of the exported metrics in an expression, without the suffixes of histograms.
 pub fn names_in(expression: &str) -> BTreeSet<String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     expression
@@ -60,7 +60,7 @@ fn names_and_help_follow_the_conventions() {
             seen += 1;
             assert!(
                 name.starts_with("holdfast_") || name.starts_with("process_"),
-                "{program}: {name} bears no name of ours"
+                "{program}: {name} has an unknown prefix"
             );
             assert!(!family.help.is_empty(), "{name} has no help");
             let counter = family.kind == "counter";
@@ -81,7 +81,7 @@ fn names_and_help_follow_the_conventions() {
         }
     }
     assert!(seen > 70, "only {seen} metrics");
-    // Lock waits can be told apart from 50 µs to 10 s.
+    // Lock waits from 50 µs to 10 s fall into different buckets.
     let waits = &families("holdfast-api")["holdfast_lock_wait_seconds"].bounds;
     assert!(waits.is_some_and(|(first, last)| first <= 0.000_05 && last >= 10.0), "{waits:?}");
 }

@@ -1,5 +1,4 @@
-//! What is made from code is as the code is. `WRITE_DOCS=1 cargo test -p holdfast-observe --test it
-//! fresh` writes it anew.
+//! The generated files are up to date. `WRITE_DOCS=1 cargo test -p holdfast-observe --test it fresh` generates them.
 
 use holdfast_observe::{dashboards, reference};
 use serde_json::Value;
@@ -21,7 +20,7 @@ fn the_reference_of_the_metrics_is_up_to_date() {
     if rewrite() {
         std::fs::write(root().join("docs/metrics.md"), &made).unwrap();
     }
-    assert!(text("docs/metrics.md") == made, "docs/metrics.md is not fresh; type: {HOW}");
+    assert!(text("docs/metrics.md") == made, "docs/metrics.md is out of date; type: {HOW}");
 }
 
 #[test]
@@ -35,7 +34,7 @@ fn the_dashboards_are_up_to_date_and_there_are_no_others() {
             std::fs::write(root().join(&path), made).unwrap();
         }
         let written: Value = serde_json::from_str(&text(&path)).unwrap();
-        assert!(written == dashboard.json(), "{path} is not fresh; type: {HOW}");
+        assert!(written == dashboard.json(), "{path} is out of date; type: {HOW}");
         expected.push(format!("{}.json", dashboard.uid));
     }
     let mut there: Vec<_> = std::fs::read_dir(root().join(FOLDER))

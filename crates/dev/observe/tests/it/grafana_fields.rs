@@ -1,4 +1,4 @@
-//! The dashboards have the fields of Grafana's documented JSON model, and only those.
+//! The dashboards contain only fields of Grafana's documented JSON model, and all that are required.
 //!
 //! <https://grafana.com/docs/grafana/v10.0/dashboards/build-dashboards/view-dashboard-json-model/>;
 //! the fields of panels are those that Grafana 10 to 12 write for `timeseries`, `stat` and `row`.
@@ -60,10 +60,10 @@ fn each_dashboard_matches_grafanas_model() {
         let mut taken = BTreeSet::new();
         for panel in json["panels"].as_array().unwrap() {
             let place = format!("{}: {}", dashboard.uid, panel["title"]);
-            assert!(ids.insert(panel["id"].as_u64()), "{place}: its id is not its own");
+            assert!(ids.insert(panel["id"].as_u64()), "{place}: another panel has its id");
             for cell in cells(&panel["gridPos"]) {
                 assert!(cell.0 < 24, "{place} is too wide");
-                assert!(taken.insert(cell), "{place} lies on another");
+                assert!(taken.insert(cell), "{place} overlaps another");
             }
             if panel["type"] == "row" {
                 has_exactly(panel, ROW, &place);
@@ -77,20 +77,20 @@ fn each_dashboard_matches_grafanas_model() {
 fn check_panel(panel: &Value, place: &str) {
     has_exactly(panel, PANEL, place);
     assert!(["timeseries", "stat"].contains(&panel["type"].as_str().unwrap()), "{place}");
-    assert!(panel["description"].as_str().unwrap().len() > 15, "{place}: what does it tell?");
+    assert!(panel["description"].as_str().unwrap().len() > 15, "{place} has no description");
     let defaults = &panel["fieldConfig"]["defaults"];
     assert!(UNITS.contains(&defaults["unit"].as_str().unwrap()), "{place}: {defaults}");
     let steps = defaults["thresholds"]["steps"].as_array().unwrap();
-    assert!(steps[0]["value"].is_null(), "{place}: the first step begins nowhere");
+    assert!(steps[0]["value"].is_null(), "{place}: the first threshold must have no value");
     let values: Vec<_> = steps[1..].iter().map(|step| step["value"].as_f64().unwrap()).collect();
     assert!(values.is_sorted(), "{place}: {values:?}");
     let targets = panel["targets"].as_array().unwrap();
-    assert!(!targets.is_empty(), "{place} shows nothing");
+    assert!(!targets.is_empty(), "{place} has no query");
     for target in targets {
         has_exactly(target, TARGET, place);
         assert_eq!(target["datasource"]["uid"], "${datasource}", "{place}");
         let expression = target["expr"].as_str().unwrap();
-        assert!(expression.contains("$namespace"), "{place}: not of the namespace that is chosen");
+        assert!(expression.contains("$namespace"), "{place}: does not select the namespace");
     }
 }
 

@@ -1,5 +1,5 @@
-//! A short load in which everything happens once: orders that are accepted, refused, repeated,
-//! cancelled; holds; reads; somebody else's lock; a Redis that dies; a worker that freezes.
+//! A short load in which everything happens at least once: accepted, refused, repeated and cancelled orders; holds;
+//! reads; a row lock of another session; a failure of Redis; a frozen worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::environment::ObserveEnvironment;
 
-/// Requests that go on until it is dropped.
+/// Requests that continue until this is dropped.
 pub struct Load(Arc<AtomicBool>);
 
 impl Drop for Load {
@@ -21,7 +21,7 @@ impl Drop for Load {
     }
 }
 
-/// A caller of the API.
+/// A client of the API.
 #[derive(Clone)]
 struct ApiCaller {
     client: Client,
@@ -50,7 +50,7 @@ impl ApiCaller {
         product["id"].as_i64().unwrap()
     }
 
-    /// One of each kind of request.
+    /// Sends one request of each kind.
     async fn round(&self, products: [i64; 3], number: u64) {
         let [hot, plenty, sold_out] = products;
         let order = |product: i64| json!({ "product_id": product, "quantity": 1 });
@@ -84,7 +84,7 @@ impl ApiCaller {
     }
 }
 
-/// Begins the requests.
+/// Starts the requests.
 pub async fn begin(environment: &ObserveEnvironment) -> (Load, i64) {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
     let first = ApiCaller { client, url: environment.api_url.clone() };
@@ -101,7 +101,7 @@ pub async fn begin(environment: &ObserveEnvironment) -> (Load, i64) {
             while !over.load(Ordering::Relaxed) {
                 number += 1;
                 caller.round(products, number).await;
-                // Leave the two cores something: this is no benchmark.
+                // Leaves CPU time for the servers.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -109,7 +109,7 @@ pub async fn begin(environment: &ObserveEnvironment) -> (Load, i64) {
     (Load(ended), products[0])
 }
 
-/// Somebody else holds the hot product's row for longer than orders wait.
+/// Locks the hot product's row for longer than orders wait.
 pub async fn lock_the_hot_product(environment: &ObserveEnvironment, hot: i64) {
     let mut connection = PgConnection::connect(&environment.database_url).await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
@@ -118,7 +118,7 @@ pub async fn lock_the_hot_product(environment: &ObserveEnvironment, hot: i64) {
         .execute(&mut *transaction)
         .await
         .unwrap();
-    // Callers who do not wait for their turn.
+    // Clients that do not wait for an answer.
     let hasty = Client::builder().no_proxy().timeout(Duration::from_millis(30)).build().unwrap();
     until("orders are refused because of the lock, and given up", async || {
         let order = json!({ "product_id": hot, "quantity": 1 });
@@ -139,14 +139,14 @@ pub async fn lock_the_hot_product(environment: &ObserveEnvironment, hot: i64) {
     transaction.rollback().await.unwrap();
 }
 
-/// More connections than one address may have.
+/// Opens more connections than one address may have.
 pub async fn crowd(environment: &ObserveEnvironment) {
     let address = environment.api_url.trim_start_matches("http://").parse().unwrap();
-    // They are kept until the refusals are seen.
+    // They stay open until the refusals are measured.
     let mut crowd = Vec::new();
     for _ in 0..150 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        // Not the address that the rest of the load is from.
+        // Another address than that of the other requests.
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         crowd.push(socket.connect(address).await);
     }
@@ -156,7 +156,7 @@ pub async fn crowd(environment: &ObserveEnvironment) {
     .await;
 }
 
-/// Redis dies with all that it knows, and comes back empty.
+/// Kills Redis and starts it again without data.
 pub async fn lose_redis(environment: &ObserveEnvironment) {
     environment.redis.kill9().await.unwrap();
     environment.seen("holdfast_cache_owed_invalidations").await;
@@ -171,16 +171,16 @@ pub async fn lose_redis(environment: &ObserveEnvironment) {
     .await;
     environment.redis.restart().await.unwrap();
     until("what was not published is found by the sweep", async || {
-        // One of the workers fills the queue again.
+        // A worker publishes the pending orders again.
         let found = "holdfast_sweep_found_total";
-        environment.sender_metric(found).await + environment.clumsy_metric(found).await > 0.0
+        environment.sender_metric(found).await + environment.failing_metric(found).await > 0.0
             && environment.api_metric("holdfast_cache_repaid_total").await > 0.0
     })
     .await;
 }
 
-/// A worker freezes with orders in hand, for longer than its lease, and wakes up: what it did then comes
-/// too late. Should the orders that were taken over not be those that it had done, it freezes again.
+/// Freezes a worker that is processing orders, for longer than its lease, so that its outcomes come too late. If it had
+/// already finished the orders that were taken over, it is frozen again.
 pub async fn freeze_a_worker(environment: &ObserveEnvironment) {
     let taken_over = async || {
         (
@@ -190,29 +190,29 @@ pub async fn freeze_a_worker(environment: &ObserveEnvironment) {
     };
     until("it comes too late", async || {
         until("it has orders in flight", async || {
-            environment.clumsy_metric("holdfast_in_flight_orders").await > 2.0
+            environment.failing_metric("holdfast_in_flight_orders").await > 2.0
         })
         .await;
         let before = taken_over().await;
-        environment.clumsy.pause().unwrap();
+        environment.failing.pause().unwrap();
         until("another worker takes over", async || {
             let now = taken_over().await;
             let done = now.0 > before.0 && now.1 > before.1;
             if done { Ok(()) } else { Err(format!("claims, messages: {now:?}, before {before:?}")) }
         })
         .await;
-        environment.clumsy.resume().unwrap();
-        let claimed = environment.clumsy_metric("holdfast_fulfilment_claimed_total").await;
+        environment.failing.resume().unwrap();
+        let claimed = environment.failing_metric("holdfast_fulfilment_claimed_total").await;
         until("it goes on", async || {
-            environment.clumsy_metric("holdfast_fulfilment_claimed_total").await > claimed
+            environment.failing_metric("holdfast_fulfilment_claimed_total").await > claimed
         })
         .await;
-        environment.clumsy_metric("holdfast_fulfilment_fenced_total").await > 0.0
+        environment.failing_metric("holdfast_fulfilment_fenced_total").await > 0.0
     })
     .await;
 }
 
-/// The receiver of the webhook is in trouble for a while.
+/// Lets the webhook receiver fail for a while.
 pub async fn confuse_the_receiver(environment: &ObserveEnvironment) {
     environment.refusing.store(true, Ordering::Relaxed);
     environment.seen("holdfast_webhook_paused").await;

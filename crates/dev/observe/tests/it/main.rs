@@ -1,4 +1,4 @@
-//! What is written about the metrics, and with them, held against the real thing.
+//! Compares dashboards, alerts and documents of the metrics with real programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

@@ -1,10 +1,10 @@
-//! Each exported metric is moved by the load, or by a test that is named here.
+//! Each exported metric changes under the load, or in a test that is listed here.
 
 use holdfast_sandbox::{Prometheus, until};
 
 use crate::{exported, text};
 
-/// Metrics that the load does not move, with the test that does.
+/// Metrics that do not change under the load, and the test in which they do.
 const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "holdfast_cache_dropped_total",
@@ -28,10 +28,10 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Each metric has been more than 0 at some time of the load, when Prometheus looked.
+/// Each metric had a value above 0 in a scrape during the load.
 pub async fn check(prometheus: &Prometheus) {
-    // What happened last may not have been scraped yet, and what happens by chance may take a while.
-    until("the load moves every metric", async || {
+    // The last changes may not have been scraped yet, and rare events may take a while.
+    until("every metric changes under the load", async || {
         let still = not_moved(prometheus).await;
         if still.is_empty() { Ok(()) } else { Err(format!("not {still:?}")) }
     })
@@ -57,6 +57,6 @@ async fn not_moved(prometheus: &Prometheus) -> Vec<String> {
 #[test]
 fn the_other_tests_exist() {
     for (name, file, test) in MOVED_ELSEWHERE {
-        assert!(text(file).contains(&format!("fn {test}()")), "{name}: {test} is gone");
+        assert!(text(file).contains(&format!("fn {test}()")), "{name}: {test} does not exist");
     }
 }

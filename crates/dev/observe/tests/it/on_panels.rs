@@ -1,5 +1,4 @@
-//! Each exported metric stands on a panel, or here with the reason why it does not; and panels and
-//! alerts name no metric that nobody exports.
+//! Each exported metric is on a panel or is listed here with a reason, and panels and alerts use only exported metrics.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +6,11 @@ use holdfast_observe::dashboards;
 
 use crate::{alerts, exported};
 
-/// Metrics that stand on no panel, and why.
+/// Metrics that are on no panel, with the reason.
 const ON_NO_PANEL: &[(&str, &str)] =
     &[("process_virtual_memory_bytes", "address space that is reserved and not used says nothing")];
 
-/// Metrics of others that we use.
+/// Metrics of other programs.
 const OF_OTHERS: &[&str] = &[
     "kube_horizontalpodautoscaler_status_desired_replicas",
     "kube_horizontalpodautoscaler_spec_max_replicas",

@@ -1,5 +1,5 @@
-//! A small HTTP server: pages of metrics that cannot be had from a process here, and the receiver
-//! of the webhook and of traces.
+//! A small HTTP server: pages of metrics that no process in this test exports, the webhook receiver and a trace
+//! collector.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::exported;
 
-/// What kube-state-metrics shows of an HPA, by its documentation
+/// The metrics of kube-state-metrics about an HPA, from its documentation
 /// (<https://github.com/kubernetes/kube-state-metrics/blob/main/docs/metrics/workload/horizontalpodautoscaler-metrics.md>).
 const KUBE_STATE_METRICS: &str = "\
 # TYPE kube_horizontalpodautoscaler_status_desired_replicas gauge
@@ -20,17 +20,17 @@ kube_horizontalpodautoscaler_status_desired_replicas{namespace=\"shop\",horizont
 kube_horizontalpodautoscaler_spec_max_replicas{namespace=\"shop\",horizontalpodautoscaler=\"a-holdfast-worker\"} 10
 ";
 
-/// How long the receiver of the webhook thinks about an order.
+/// How long the webhook receiver takes for an order.
 const THINKS: Duration = Duration::from_millis(40);
 
-/// The pages, served until the test ends.
+/// Serves the pages until it is dropped.
 pub struct Pages {
     pub address: SocketAddr,
-    /// Whether the receiver of the webhook refuses all orders with 503.
+    /// Whether the webhook receiver refuses all orders with 503.
     pub refusing: Arc<AtomicBool>,
 }
 
-/// Begins to serve.
+/// Starts the server.
 pub async fn serve() -> Pages {
     let operator = exported::page("holdfast-operator");
     let state = Arc::new((operator, AtomicU64::new(0)));
@@ -39,7 +39,7 @@ pub async fn serve() -> Pages {
     let refusing = Arc::new(AtomicBool::new(false));
     let refuses = Arc::clone(&refusing);
     let webhook = move || async move {
-        // So that orders are in flight for a while.
+        // So that orders stay in flight for a while.
         tokio::time::sleep(THINKS).await;
         if refuses.load(Ordering::Relaxed) {
             StatusCode::SERVICE_UNAVAILABLE
@@ -51,7 +51,7 @@ pub async fn serve() -> Pages {
         .route("/operator/metrics", routing::get(operator))
         .route("/kube-state-metrics/metrics", routing::get(|| async { KUBE_STATE_METRICS }))
         .route("/webhook", routing::post(webhook))
-        // The collector of traces, which throws them away.
+        // The trace collector, which discards what it gets.
         .route("/v1/traces", routing::post(|| async {}));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,8 +59,8 @@ pub async fn serve() -> Pages {
     Pages { address, refusing }
 }
 
-/// The operator needs a Kubernetes to start, so this is the page that its binary prints without
-/// one, with what is counted set to `count`, and a time where none is known.
+/// The operator needs Kubernetes to start. This is the page that its binary prints without Kubernetes, with all values
+/// set to `count`, and times where they are unknown.
 fn at_work(page: &str, count: u64) -> String {
     let counted = |series: &str| {
         let name = series.split('{').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Each alert links to a runbook that is there and has all its parts.
+//! Each alert links to a runbook, which exists and has all sections.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use holdfast_observe::dashboards;
 
 use crate::{alerts, exported, root, text};
 
-/// Where the repository's files are to be read.
+/// The address of the files of the repository.
 const HOME: &str = "https://github.com/holdfast/holdfast/blob/main/";
 const PARTS: [&str; 4] = ["## Meaning", "## Impact", "## Look", "## Do"];
 
@@ -45,7 +45,7 @@ fn pages() -> Vec<(String, String)> {
     paths.into_iter().map(|path| (path.clone(), text(&path))).collect()
 }
 
-/// What stands in italics is the name of a dashboard, of a panel, or of a line in a panel.
+/// Words in italics are the name of a dashboard, of a panel or of a line in a panel.
 #[test]
 fn panels_that_runbooks_mention_exist() {
     let mut known = BTreeSet::new();
@@ -53,7 +53,7 @@ fn panels_that_runbooks_mention_exist() {
         known.insert(dashboard.title.to_owned());
         for panel in dashboard.panels() {
             known.insert(panel.title.to_owned());
-            // "3 lock, {{lane}} lane" is pointed to as "lock".
+            // "3 lock, {{lane}} lane" is mentioned as "lock".
             known.extend(panel.queries.iter().map(|(_, legend)| {
                 let words = legend.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
                 words.split([',', '(']).next().unwrap_or_default().trim().to_owned()
@@ -62,11 +62,11 @@ fn panels_that_runbooks_mention_exist() {
     }
     let mut seen = 0;
     for (path, page) in pages() {
-        // Outside of code, stars are italics only.
+        // Outside of code, asterisks only mark italics.
         let prose: String = page.split('`').step_by(2).collect();
         for pointed in prose.split('*').skip(1).step_by(2) {
             let pointed = pointed.split_whitespace().collect::<Vec<_>>().join(" ");
-            // A title may be cut short: "Every wait of an order".
+            // A title may be shortened: "Every wait of an order".
             let found = known.iter().any(|name| name.starts_with(&pointed));
             assert!(pointed.is_empty() || found, "{path}: there is no *{pointed}*");
             seen += 1;

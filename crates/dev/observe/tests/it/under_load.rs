@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes real processes under a short load; every panel and every alert is
-//! asked there what it asks.
+//! A real Prometheus scrapes real processes under a short load. Then the queries of every panel and every alert are
+//! evaluated.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ async fn every_panel_and_every_alert_has_data() {
     let asked = open.len();
     assert!(asked > 150, "only {asked} questions");
     let prometheus = &environment.prometheus;
-    until("every question has an answer", async || {
+    until("every query returns series", async || {
         let mut unanswered = BTreeSet::new();
         for (place, question) in std::mem::take(&mut open) {
             if !answered(prometheus, &place, &question).await {
@@ -41,7 +41,7 @@ async fn every_panel_and_every_alert_has_data() {
     scrapes_are_cheap(prometheus).await;
 }
 
-/// The questions of all panels, as Grafana would ask them with everything chosen.
+/// The queries of all panels, as Grafana sends them if everything is selected.
 fn panels() -> BTreeSet<(String, String)> {
     let mut questions = BTreeSet::new();
     for dashboard in dashboards::all() {
@@ -62,8 +62,8 @@ fn panels() -> BTreeSet<(String, String)> {
     questions
 }
 
-/// What an alert compares must be there, though it does not fire. The windows are a month's: the
-/// series themselves are asked for.
+/// The series that an alert compares must exist even if it does not fire. The windows of alerts are up to a month long,
+/// so the series themselves are queried.
 fn selectors_of_alerts() -> BTreeSet<(String, String)> {
     alerts::rules()
         .iter()
@@ -88,7 +88,7 @@ fn selectors(expression: &str) -> BTreeSet<String> {
             Some(labels) => name_end + labels.find('}').unwrap() + 2,
             None => name_end,
         };
-        // Not the name of a Deployment in a label's value, nor a metric's beginning in one.
+        // Not the name of a Deployment or the prefix of a metric within a label's value.
         found.insert(from[..end].to_owned());
         rest = &from[end..];
     }
@@ -96,7 +96,7 @@ fn selectors(expression: &str) -> BTreeSet<String> {
 }
 
 async fn answered(prometheus: &Prometheus, place: &str, question: &str) -> bool {
-    // Only a firing alert has series of this name.
+    // Only a firing alert has series with this name.
     if question.starts_with("ALERTS") {
         return true;
     }
@@ -117,8 +117,8 @@ async fn rules_are_healthy(prometheus: &Prometheus) {
     assert_eq!(seen, alerts::rules().len());
 }
 
-/// A page shall be made in two milliseconds at most. Here it is a debug build on a busy machine, and
-/// the way to Prometheus is in it: the fastest of many is looked at.
+/// A page should be rendered within two milliseconds. This is a debug build on a busy machine, and the time includes
+/// the transfer to Prometheus, so the fastest of many scrapes is compared.
 async fn scrapes_are_cheap(prometheus: &Prometheus) {
     let fastest = prometheus
         .query("min_over_time(scrape_duration_seconds{job=\"holdfast-api\"}[5m])")

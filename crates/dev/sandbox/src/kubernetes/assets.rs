@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The programs of a control plane. `scripts/kubernetes-assets` makes them.
+/// The programs of a control plane. `scripts/kubernetes-assets` installs them.
 #[derive(Debug, Clone)]
 pub struct KubernetesAssets {
     pub(super) etcd: PathBuf,
@@ -10,7 +10,7 @@ pub struct KubernetesAssets {
     pub(super) controller_manager: PathBuf,
 }
 
-/// Programs that are nowhere to be found.
+/// Programs that were not found.
 #[derive(Debug, Clone)]
 pub struct MissingAssets(Vec<&'static str>);
 
@@ -24,11 +24,11 @@ impl std::fmt::Display for MissingAssets {
 }
 
 impl KubernetesAssets {
-    /// Looks for each in `KUBEBUILDER_ASSETS`, and then where the script puts it: in
-    /// `tools/kubernetes` of the folder that we were built into.
+    /// Looks for each program in `KUBEBUILDER_ASSETS`, and then in `tools/kubernetes` of the build folder, where the
+    /// script installs it.
     ///
     /// # Errors
-    /// Which are missing.
+    /// The programs that are missing.
     pub fn find() -> Result<Self, MissingAssets> {
         let mut folders: Vec<PathBuf> =
             std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).into_iter().collect();

@@ -6,7 +6,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// A certificate and its key, in PEM.
+/// A certificate and its key, in PEM format.
 #[derive(Debug, Clone)]
 pub struct CertificatePair {
     /// The certificate.
@@ -15,7 +15,7 @@ pub struct CertificatePair {
     pub key: String,
 }
 
-/// An authority of the sandbox.
+/// A certificate authority of the sandbox.
 pub struct SandboxAuthority(CertifiedIssuer<'static, KeyPair>);
 
 impl std::fmt::Debug for SandboxAuthority {
@@ -25,10 +25,10 @@ impl std::fmt::Debug for SandboxAuthority {
 }
 
 impl SandboxAuthority {
-    /// A new authority of this name.
+    /// Creates an authority with this name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// It cannot be made.
     pub fn new(name: &str) -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -37,16 +37,15 @@ impl SandboxAuthority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its own certificate, in PEM.
+    /// Its own certificate, in PEM format.
     pub fn certificate(&self) -> String {
         self.0.pem()
     }
 
-    /// A client certificate: Kubernetes takes the common name for the user and the organisations
-    /// for the groups.
+    /// Issues a client certificate. Kubernetes uses the common name as the user and the organisations as the groups.
     ///
     /// # Errors
-    /// When it cannot be issued.
+    /// It cannot be issued.
     pub fn client(&self, user: &str, groups: &[&str]) -> anyhow::Result<CertificatePair> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
@@ -57,10 +56,10 @@ impl SandboxAuthority {
         self.issue(params)
     }
 
-    /// A server certificate for these names and addresses.
+    /// Issues a server certificate for these names and addresses.
     ///
     /// # Errors
-    /// When it cannot be issued.
+    /// It cannot be issued.
     pub fn server(&self, names: &[&str]) -> anyhow::Result<CertificatePair> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
@@ -77,13 +76,13 @@ impl SandboxAuthority {
     }
 }
 
-/// A key to sign tokens with, and its public half, in PEM.
+/// A key pair for signing tokens, in PEM format.
 pub(super) fn signing_key() -> anyhow::Result<(String, String)> {
     let key = KeyPair::generate()?;
     Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
-/// As kubeconfig files hold certificates.
+/// In base64, as in kubeconfig files.
 pub(super) fn base64(text: &str) -> String {
     use base64::Engine as _;
 

@@ -1,4 +1,4 @@
-//! Databases within a cluster: one for each test, from nothing or from a template.
+//! Databases of a cluster, one for each test: empty, or copied from a template.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::Postgres;
 
-/// A password in each test's URL, which PostgreSQL does not ask for: no log may ever show it.
+/// A password in the URL of each test. PostgreSQL does not require it, and it must not appear in any log.
 const PLANTED_PASSWORD: &str = "planted-password";
 
-/// A copy takes tens of milliseconds; many tests start at once.
+/// Copying takes tens of milliseconds, and many tests start at the same time.
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Postgres {
-    /// Makes a new empty database with a name of its own and returns its URL, with a password that is
-    /// not needed, and must not be seen again in any log.
+    /// Creates an empty database with a unique name. Returns its URL, with a password that is not required and must not
+    /// appear in any log.
     ///
     /// # Errors
-    /// When the server does not answer in time.
+    /// The server does not answer in time.
     pub async fn create_database(&self) -> anyhow::Result<String> {
         self.create_named_from("template0").await
     }
 
-    /// Makes a new database as a copy of a template, which `fill` is called to make the first
-    /// time that this `template` name is asked for (it gets the URL of an empty database, and must
-    /// have closed its connections when it returns). Cheaper than running the migrations each time.
+    /// Creates a database as a copy of a template, which is faster than running the migrations each time. When a
+    /// template name is used for the first time, `fill` gets the URL of an empty database. It must close its
+    /// connections before it returns.
     ///
     /// # Errors
     /// When `fill` fails or the server does not answer in time.
@@ -55,7 +55,7 @@ impl Postgres {
 
     async fn create_named_from(&self, source: &str) -> anyhow::Result<String> {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        // With our process id: a kept cluster has seen other processes.
+        // With the process id, because other processes may have used a kept cluster.
         let name = format!("test_{}_{number}", std::process::id());
         let create = format!("CREATE DATABASE {name} TEMPLATE {source}");
         let work = async {
@@ -70,10 +70,10 @@ impl Postgres {
         Ok(self.database_url(&name).replacen('@', &format!(":{PLANTED_PASSWORD}@"), 1))
     }
 
-    /// Makes the database `name` unless it is there, and returns its URL.
+    /// Creates the database `name` if it does not exist. Returns its URL.
     ///
     /// # Errors
-    /// When the name is not of lower-case letters and `_`, or the server does not answer in time.
+    /// The name is not of lower-case letters and `_`, or the server does not answer in time.
     pub async fn ensure_database(&self, name: &str) -> anyhow::Result<String> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
             bail!("{name:?} is no plain database name");

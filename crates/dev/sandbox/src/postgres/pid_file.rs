@@ -1,10 +1,10 @@
-//! `postmaster.pid`: whether a server is ready, and what a killed one left behind.
+//! `postmaster.pid`: whether a server is ready, and what a killed server leaves behind.
 
 use std::path::Path;
 
 use crate::programs;
 
-/// The eighth line of `postmaster.pid` is the state, the first its process: what `pg_ctl` reads.
+/// The first line of `postmaster.pid` is the process id and the eighth the state, as `pg_ctl` reads them.
 pub(super) fn is_ready(pid_file: &Path, pid: u32) -> bool {
     let text = std::fs::read_to_string(pid_file).unwrap_or_default();
     let mut lines = text.lines();
@@ -12,8 +12,8 @@ pub(super) fn is_ready(pid_file: &Path, pid: u32) -> bool {
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
-/// Removes the pid file of a server that was killed, and the small System V shared memory segment
-/// that it names: the kernel allows 4,096 of those, and each killed server leaves one.
+/// Removes the pid file of a killed server, and the small System V shared memory segment that it names. Each killed
+/// server leaves one behind, and the kernel allows 4,096.
 pub(super) fn remove_leftovers(pid_file: &Path) {
     let Ok(text) = std::fs::read_to_string(pid_file) else { return };
     if let Some(line) = text.lines().nth(6) {
@@ -26,8 +26,8 @@ pub(super) fn remove_leftovers(pid_file: &Path) {
 }
 
 fn remove_segment(key: &str, id: &str) {
-    // Columns: key shmid perms size cpid lpid nattch …; ids are used again, hence the key as well,
-    // and a segment that a process is attached to is left alone.
+    // Columns: key shmid perms size cpid lpid nattch … . Ids are reused, so the key is compared as well. A segment that
+    // a process uses is left alone.
     let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let is_orphan = segments.lines().any(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! A hot standby of a cluster, and its promotion.
+//! Hot standbys, and their promotion.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
@@ -16,11 +16,11 @@ const COPY_LIMIT: Duration = Duration::from_mins(2);
 const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
 
 impl Postgres {
-    /// Starts a standby of this cluster, with the same options. It follows this one, answers reads, and takes no
-    /// writes until it is [promoted](Self::promote).
+    /// Starts a standby of this cluster, with the same options. It follows this cluster and answers reads, but accepts
+    /// no writes until it is [promoted](Self::promote).
     ///
     /// # Errors
-    /// When this cluster is down, or the standby does not start within two minutes.
+    /// This cluster is down, or the standby does not start within two minutes.
     pub async fn standby(&self) -> anyhow::Result<Self> {
         let folder = Folder::open(&Keep::Nothing, "standby")?;
         let data = folder.path().join("data");
@@ -48,7 +48,7 @@ impl Postgres {
         Self::prepared(self.options.clone(), folder)?.launched().await
     }
 
-    /// The same, and from now on every commit of this cluster waits for the standby.
+    /// Starts a standby for which every commit of this cluster waits from now on.
     ///
     /// # Errors
     /// As [`Self::standby`].
@@ -74,10 +74,10 @@ impl Postgres {
         Ok(standby)
     }
 
-    /// Makes a standby take writes. Returns when it does.
+    /// Makes a standby accept writes. Returns when it does.
     ///
     /// # Errors
-    /// When it is down, or no standby.
+    /// It is down, or no standby.
     pub async fn promote(&self) -> anyhow::Result<()> {
         let promote = async {
             let mut connection = PgConnection::connect(&self.url()).await?;

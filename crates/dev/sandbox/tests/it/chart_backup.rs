@@ -1,5 +1,5 @@
-//! The scripts of the chart's backup against a real PostgreSQL: what is dumped is restored, and nothing that is wrong
-//! changes a database.
+//! The scripts of the chart's backup with a real PostgreSQL: a dump can be restored, and errors do not change a
+//! database.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -27,7 +27,7 @@ impl Fixture {
         self.postgres.ensure_database(name).await.unwrap()
     }
 
-    /// A database of Holdfast with one product of this name.
+    /// A database of Holdfast with one product, which has this name.
     async fn shop(&self, name: &str, product: &str) -> String {
         let url = self.database(name).await;
         let mut migrations: Vec<_> = std::fs::read_dir(root().join("migrations"))
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     async fn script(&self, name: &str, url: &str, more: &[(&str, &str)]) -> Output {
-        // Debian has the programs in no PATH.
+        // Debian does not put these programs on the PATH.
         let mut path = std::env::var("PATH").unwrap();
         if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql")
             && let Some(newest) = versions.filter_map(|it| Some(it.ok()?.path().join("bin"))).max()
@@ -121,11 +121,11 @@ async fn a_database_that_is_not_empty_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn a_database_is_replaced_when_the_restore_is_told_to_with_what_only_it_has() {
+async fn a_forced_restore_replaces_a_database_and_removes_what_the_dump_does_not_contain() {
     let fixture = Fixture::start().await;
     let shop = fixture.shop("shop", "Lamp").await;
     let dump = fixture.dump(&shop).await;
-    // What a later schema has, and the dump has not.
+    // Objects of a later schema, which the dump does not contain.
     execute(
         &shop,
         "UPDATE products SET name = 'Chair'; CREATE TABLE later (id int); CREATE VIEW seen AS SELECT * FROM later; \
@@ -148,7 +148,7 @@ async fn a_database_is_replaced_when_the_restore_is_told_to_with_what_only_it_ha
 }
 
 #[tokio::test]
-async fn what_fails_in_a_restore_changes_nothing() {
+async fn a_restore_that_fails_changes_nothing() {
     let fixture = Fixture::start().await;
     let shop = fixture.shop("shop", "Lamp").await;
     let dump = fixture.dump(&shop).await;
@@ -176,7 +176,7 @@ async fn an_error_of_the_server_in_a_restore_changes_nothing() {
     let shop = fixture.shop("shop", "Lamp").await;
     let dump = fixture.dump(&shop).await;
     execute(&shop, "UPDATE products SET name = 'Chair'").await;
-    // The first command of the dump that makes a table fails.
+    // The first command of the dump that creates a table fails.
     execute(
         &shop,
         "CREATE SCHEMA guard; CREATE FUNCTION guard.refuse() RETURNS event_trigger LANGUAGE plpgsql AS \
@@ -203,7 +203,7 @@ async fn nothing_is_restored_while_an_api_or_a_worker_is_connected() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(products(&shop).await, ["Chair"]);
     api.close().await.unwrap();
-    // The operator may stay.
+    // The operator may stay connected.
     let operator = format!("{shop}?application_name=holdfast-operator");
     let _operator = PgConnection::connect(&operator).await.unwrap();
     let output = fixture.script("restore.sh", &shop, &told).await;

@@ -1,5 +1,4 @@
-//! The `holdfast-sandbox` binary with a base folder of its own, so that a test sees only its own
-//! folders and processes.
+//! The `holdfast-sandbox` binary with its own base folder, so that a test sees only its own folders and processes.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +16,7 @@ pub(crate) struct Base {
 impl Base {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("holdfast-it-").tempdir_in("/tmp").unwrap();
-        // The user that PostgreSQL runs as must get through.
+        // PostgreSQL's user must be able to enter it.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         Self { folder }
     }
@@ -47,13 +46,13 @@ impl Base {
         RunningServers { child, postgres_port, redis_port }
     }
 
-    /// Folders of servers that are there.
+    /// The folders of servers.
     pub(crate) fn runs(&self) -> Vec<PathBuf> {
         let runs = fs::read_dir(self.path().join("runs"));
         runs.map(|runs| runs.map(|run| run.unwrap().path()).collect()).unwrap_or_default()
     }
 
-    /// Names of the processes that work within the base folder.
+    /// The names of the processes in the base folder.
     pub(crate) fn processes(&self) -> Vec<String> {
         pids_in(self.path())
             .iter()
@@ -79,7 +78,7 @@ impl Drop for RunningServers {
     }
 }
 
-/// Ids of the processes that work in `folder`.
+/// The ids of the processes in `folder`.
 pub(crate) fn pids_in(folder: &Path) -> Vec<Pid> {
     fs::read_dir("/proc")
         .unwrap()

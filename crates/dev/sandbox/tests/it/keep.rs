@@ -1,4 +1,4 @@
-//! Kept data: there again at the next start, and used by one sandbox at a time.
+//! Kept data: the next start finds it, and only one sandbox can use it at a time.
 
 use holdfast_sandbox::{Keep, Postgres, PostgresOptions, Redis, RedisOptions};
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -35,7 +35,7 @@ async fn postgres_continues_with_kept_data_even_after_a_crash() {
 }
 
 #[tokio::test]
-async fn data_of_another_version_is_left_alone_with_a_sentence() {
+async fn data_of_another_version_is_not_touched_and_the_error_says_so() {
     let base = Base::new();
     let kept = base.path().join("kept");
     std::fs::create_dir_all(kept.join("data")).unwrap();

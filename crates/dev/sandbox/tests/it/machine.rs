@@ -1,4 +1,4 @@
-//! What a machine does to its programs: a disk that is full, a clock that jumps.
+//! Faults of a machine: a full disk, a clock that jumps.
 
 use std::fs;
 use std::io::ErrorKind;

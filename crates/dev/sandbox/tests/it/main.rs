@@ -1,4 +1,4 @@
-//! The sandbox against real servers, processes and signals.
+//! The sandbox with real servers, processes and signals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

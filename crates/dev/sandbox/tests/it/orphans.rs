@@ -1,4 +1,4 @@
-//! What is left when a sandbox is killed with -9: no process, and folders only until the next.
+//! A sandbox that is killed with SIGKILL leaves no processes, and its folders only until the next start.
 
 use std::fs;
 use std::net::TcpStream;
@@ -32,11 +32,11 @@ async fn paused_children_die_with_a_killed_parent() {
     let mut servers = base.servers();
     for run in base.runs() {
         for pid in pids_in(&run) {
-            // PostgreSQL has helpers that come and go.
+            // PostgreSQL starts and ends helper processes.
             assert!(matches!(kill(pid, Signal::SIGSTOP), Ok(()) | Err(Errno::ESRCH)));
         }
     }
-    // The kernel wakes those who have stopped when their parent ends, and not those who are about to stop.
+    // When their parent ends, the kernel wakes processes that have stopped, but not processes that are about to stop.
     let stopped = |pid: Pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         status.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
@@ -56,7 +56,7 @@ fn stale_folders_are_swept_and_live_ones_are_not() {
     let stale = base.runs();
     assert_eq!(stale.len(), 2, "{stale:?}");
 
-    // A start sweeps by itself.
+    // A start also removes stale folders.
     let alive = base.servers();
     let live = base.runs();
     assert_eq!(live.len(), 2, "{live:?}");
@@ -65,7 +65,8 @@ fn stale_folders_are_swept_and_live_ones_are_not() {
     let sweep = base.command("sweep").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&sweep.stdout), "0 stale folders removed\n");
     assert_eq!(base.runs().len(), 2);
-    TcpStream::connect(("127.0.0.1", alive.redis_port)).expect("the live server must be spared");
+    TcpStream::connect(("127.0.0.1", alive.redis_port))
+        .expect("the running server must not be stopped");
 }
 
 #[test]
@@ -82,12 +83,12 @@ fn a_sweep_stops_only_our_processes() {
         command.spawn().unwrap()
     };
     let (mut ours, mut a_persons) = (sleeper(true), sleeper(false));
-    // Reaps, as the process is this test's child, which a real leftover is not.
+    // Reaps the process, because it is a child of this test, which a real leftover is not.
     let reaper = std::thread::spawn(move || ours.wait().unwrap());
     let sweep = base.command("sweep").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&sweep.stdout), "1 stale folders removed\n");
     assert!(!reaper.join().unwrap().success());
-    assert!(a_persons.try_wait().unwrap().is_none(), "a person's process was killed");
+    assert!(a_persons.try_wait().unwrap().is_none(), "a process of the user was killed");
     a_persons.kill().unwrap();
     a_persons.wait().unwrap();
 }

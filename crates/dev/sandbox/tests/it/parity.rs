@@ -1,5 +1,5 @@
-//! compose, the Dockerfile and what the chart renders speak of the same images, ports, health checks and settings. (The
-//! Tiltfile is held against the chart by `scripts/tilt/check`, the settings' names by [`super::settings`].)
+//! compose, the Dockerfile and the rendered chart use the same images, ports, health checks and settings.
+//! (`scripts/tilt/check` compares the Tiltfile with the chart, and [`super::settings`] checks the names of settings.)
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ fn compose() -> Value {
     serde_saphyr::from_str(&text("docker-compose.yml")).unwrap()
 }
 
-/// The containers of what the chart renders, by their image's name without registry and tag.
+/// The containers of the rendered chart, by the name of their image without registry and tag.
 fn containers() -> Vec<(String, Value)> {
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text("k8s/base/holdfast.yaml")).unwrap();
     objects
@@ -72,12 +72,12 @@ fn the_same_images_are_built_and_run() {
             assert_eq!(
                 service["build"]["target"],
                 program.as_str(),
-                "{name} builds something else"
+                "{name} has another build context"
             );
             assert!(stages.contains_key(&program), "{name}: there is no target {program}");
             assert!(
                 image.ends_with(":${TAG:-dev}"),
-                "{name}: scripts/images tags another: {image}"
+                "{name}: scripts/images uses another tag: {image}"
             );
             run.insert(program);
         }
@@ -92,7 +92,7 @@ fn the_same_images_are_built_and_run() {
     for stage in stages.keys() {
         assert!(built.contains(&format!("{stage} ")), "scripts/images does not build {stage}");
     }
-    // The servers beside them are of the same version.
+    // The other servers have the same version.
     for server in ["postgres", "redis"] {
         let theirs = format!("docker.io/library/{}", services[server]["image"].as_str().unwrap());
         assert!(containers.iter().any(|(image, _)| *image == theirs), "the chart has no {theirs}");
@@ -106,7 +106,7 @@ fn ports_are_the_same_everywhere() {
     let default = |variable: &str| {
         let row = settings.lines().find(|line| line.starts_with(&format!("| `{variable}` |")));
         let cells: Vec<_> = row.unwrap().split('|').map(str::trim).collect();
-        // One without a fixed default says it in its help.
+        // An address without a fixed default is described in the help.
         let in_help = || cells[4].split([' ', ',', ';']).find(|word| word.starts_with("0.0.0.0:"));
         let address = if cells[3].contains(':') { cells[3] } else { in_help().unwrap() };
         let address = address.trim_matches('`');
@@ -116,7 +116,7 @@ fn ports_are_the_same_everywhere() {
         let Some((exposed, _)) = stages.get(&program(&image)) else { continue };
         let ports = container["ports"].as_array().into_iter().flatten();
         let ports: BTreeSet<u64> = ports.map(|it| it["containerPort"].as_u64().unwrap()).collect();
-        // The migration's container is one of the API's image and opens nothing.
+        // The migration's container uses the image of the API and opens no port.
         assert!(ports.is_empty() || ports == *exposed, "{image}: {ports:?}, not {exposed:?}");
     }
     let compose = compose();
@@ -138,7 +138,7 @@ fn ports_are_the_same_everywhere() {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port} is open to others");
         }
     }
-    // Prometheus looks where the metrics are.
+    // Prometheus scrapes the ports of the metrics.
     let scraped = compose["configs"]["prometheus"]["content"].as_str().unwrap();
     assert_eq!(scraped.matches("port: 9464").count(), 2, "{scraped}");
 }
@@ -163,7 +163,7 @@ fn health_checks_are_the_same() {
         }
     }
     assert_eq!(probed, 9);
-    // The internal port answers these, and so does the API's own.
+    // Both the internal port and the API's port answer these.
     let internal = text("crates/telemetry/src/internal.rs");
     for (_, path) in health {
         assert!(internal.contains(&format!("\"{path}\"")), "nobody answers {path}");
@@ -197,9 +197,9 @@ fn compose_and_the_chart_set_the_same_things() {
         let environment = container["env"].as_array().unwrap();
         names(environment.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect())
     };
-    // Where both run a program, what one has to say must be said by the other, or be one of these.
+    // If compose and the chart run the same program, they must set the same variables, except these.
     let compose_only: &[&str] = &[
-        // A laptop's own: no key, a port for everybody on it, a Jaeger that is there.
+        // Only for a development machine: no API keys, open ports, a Jaeger.
         "HOLDFAST_AUTH",
         "HOLDFAST_OPEN_TO_NETWORK",
         "HOLDFAST_ALLOWED_HOSTS",

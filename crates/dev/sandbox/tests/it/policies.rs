@@ -1,7 +1,7 @@
-//! The chart's network policies let through what the pods do: for each address that a container is
-//! given, the policies of the client and those of the server are evaluated as Kubernetes does it.
+//! The chart's network policies allow the connections of the pods. For each address in the settings of a container, the
+//! policies of the client and of the server are evaluated as Kubernetes does.
 //!
-//! With Helm (`scripts/chart-tools`) each way of use is rendered; without it, `k8s/base` is read.
+//! With Helm (`scripts/chart-tools`), each combination of values is rendered; without it, `k8s/base` is read.
 
 mod evaluate;
 mod rendered;
@@ -12,16 +12,16 @@ use std::collections::BTreeSet;
 use evaluate::{Policies, PolicyPeer};
 use rendered::{Objects, Pod, renderings};
 
-/// Where a container connects to.
+/// The destination of a connection.
 #[derive(Debug)]
 enum ConnectionTarget {
     /// A Service of the release.
     Inside { service: String, port: u16 },
-    /// Anything else.
+    /// Any other host.
     Outside(u16),
 }
 
-/// What a pod connects to, by what it is told.
+/// The destinations of a pod, from its settings.
 fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, ConnectionTarget)> {
     let mut targets = Vec::new();
     for (name, value) in pod.environment(objects) {
@@ -37,7 +37,7 @@ fn targets(objects: &Objects, pod: &Pod) -> Vec<(String, ConnectionTarget)> {
             }
             _ => continue,
         };
-        // A Secret that is not the chart's has a URL that nobody knows here.
+        // The URL is in a Secret that does not belong to the chart, so it is unknown here.
         let url = value.unwrap_or_else(|| format!("x://elsewhere.example.com:{default}"));
         targets.push((name, target(&url, default)));
     }
@@ -92,7 +92,7 @@ fn each_pod_can_reach_the_servers_in_its_settings() {
                         assert!(taken, "{who}: the policies of the server forbid it");
                     }
                 }
-                // Names are found by DNS.
+                // Host names are resolved by DNS.
                 for protocol in ["UDP", "TCP"] {
                     let sent = policies.sends(&pod, PolicyPeer::Elsewhere, 53, protocol);
                     assert!(sent, "{who}: DNS is forbidden");
@@ -111,7 +111,7 @@ fn each_pod_can_reach_the_servers_in_its_settings() {
         "operator the Kubernetes API",
         "migrations DATABASE_URL",
     ] {
-        assert!(seen.contains(known), "{known} was not looked at: {seen:?}");
+        assert!(seen.contains(known), "{known} was not checked: {seen:?}");
     }
 }
 
@@ -120,8 +120,8 @@ fn each_pod_has_policies_in_both_directions() {
     for (way, objects) in renderings() {
         let policies = Policies::of(&objects);
         for pod in objects.pods() {
-            assert!(policies.bind(&pod, "Ingress"), "{way}: anybody reaches {}", pod.name);
-            assert!(policies.bind(&pod, "Egress"), "{way}: {} reaches anybody", pod.name);
+            assert!(policies.bind(&pod, "Ingress"), "{way}: any host can reach {}", pod.name);
+            assert!(policies.bind(&pod, "Egress"), "{way}: {} can reach any host", pod.name);
         }
     }
 }

@@ -59,7 +59,7 @@ async fn a_crash_keeps_port_and_commits_and_loses_connections() {
     postgres.kill9().await.unwrap();
     assert!(connection.ping().await.is_err());
     assert!(PgConnection::connect(&url).await.is_err());
-    assert!(postgres.kill9().await.is_err(), "it is down already");
+    assert!(postgres.kill9().await.is_err(), "it is down");
 
     postgres.restart().await.unwrap();
     connect(&url).await.execute("INSERT INTO kept VALUES (1)").await.unwrap();
@@ -90,7 +90,7 @@ async fn a_standby_follows_its_primary_and_accepts_writes_after_promotion() {
     let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
     let standby = primary.standby().await.unwrap();
     connect(&primary.url()).await.execute("CREATE TABLE later (id int)").await.unwrap();
-    // An orderly end: all of it is sent before.
+    // An orderly shutdown, which sends everything to the standby first.
     primary.shutdown().await.unwrap();
     let mut session = connect(&standby.url()).await;
     let refused = session.execute("INSERT INTO later VALUES (1)").await.unwrap_err();

@@ -1,4 +1,4 @@
-//! `Process`, with our own binary as the one that is started.
+//! `Process`, with `holdfast-sandbox` as the program that it starts.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn servers(base: &Base) -> ProcessOptions {
         .env("HOLDFAST_SANDBOX_DIR", base.path().to_str().unwrap())
 }
 
-/// Starts it and waits until both its servers are up.
+/// Starts it, and waits until both its servers are up.
 async fn started(base: &Base) -> Process {
     let process = Process::start(servers(base)).await.unwrap();
     process.logs(&["REDIS_URL="]).await;
@@ -28,7 +28,7 @@ async fn a_process_stops_gracefully_when_asked_and_at_once_when_killed() {
     let status = process.stop(LIMIT).await.unwrap();
     assert!(status.success(), "{status}");
     assert!(base.processes().is_empty());
-    assert!(base.runs().is_empty(), "an orderly end removes its folders");
+    assert!(base.runs().is_empty(), "an orderly shutdown removes its folders");
 
     let process = started(&base).await;
     let status = process.kill9().await.unwrap();

@@ -1,4 +1,4 @@
-//! What the proxy does to connections is what it says.
+//! The faults of the proxy.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn says(from: &mut TcpStream, to: &mut TcpStream, word: &[u8; 4]) {
 }
 
 #[tokio::test]
-async fn a_half_closed_connection_is_seen_only_by_the_server() {
+async fn a_half_closed_connection_still_reaches_the_server() {
     let (proxy, mut client, mut server) = connected().await;
     says(&mut client, &mut server, b"ping").await;
     says(&mut server, &mut client, b"pong").await;
@@ -47,7 +47,7 @@ async fn a_delay_holds_each_message_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_over_for_both() {
+async fn a_cut_closes_a_connection_for_both_sides() {
     let (proxy, mut client, mut server) = connected().await;
     says(&mut client, &mut server, b"ping").await;
     proxy.cut();

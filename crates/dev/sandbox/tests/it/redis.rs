@@ -4,7 +4,7 @@ use holdfast_sandbox::{Redis, RedisOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Sends one command and reads what comes.
+/// Sends one command, and reads the answer.
 async fn ask(redis: &Redis, command: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", redis.port())).await?;
     stream.write_all(format!("{command}\r\n").as_bytes()).await?;

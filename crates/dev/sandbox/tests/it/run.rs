@@ -1,4 +1,4 @@
-//! `holdfast-sandbox run`, with the real API and worker, which `make test` builds before.
+//! `holdfast-sandbox run`, with the real API and worker, which `make test` builds first.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -25,24 +25,23 @@ fn a_port_in_use_gives_a_sentence_before_anything_is_started() {
         .unwrap();
     assert_eq!(run.status.code(), Some(1));
     let said = String::from_utf8_lossy(&run.stderr);
-    let sentence = format!(
-        "Port {port} for the API's metrics is in use by another program. Free is METRICS_PORT="
-    );
-    let suggested = said.strip_prefix(&sentence).and_then(|rest| rest.split(';').next());
+    let sentence =
+        format!("Port {port} for the API's metrics is in use by another program. METRICS_PORT=");
+    let suggested = said.strip_prefix(&sentence).and_then(|rest| rest.split(' ').next());
     let suggested: u16 = suggested.and_then(|port| port.parse().ok()).expect(&said);
     TcpListener::bind(("127.0.0.1", suggested)).expect("the suggested port is free");
     assert!(base.runs().is_empty());
     assert!(run.stdout.is_empty());
 }
 
-/// A `run` that is ready, on ports of its own.
+/// A `run` that is ready, on its own ports.
 struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
     api: String,
-    /// What it said until it was ready.
+    /// Its output until it was ready.
     said: String,
-    /// Held, not read.
+    /// Held only for the lease.
     ports: Vec<Port>,
 }
 
@@ -62,7 +61,7 @@ fn running_with(base: &Base, settings: &[(&str, &str)]) -> Running {
     run
 }
 
-/// On the usual ports, where nothing else is said.
+/// On the usual ports, unless a test sets others.
 fn on_usual_ports(base: &Base, settings: &[(&str, &str)]) -> Running {
     let mut command = base.command("run");
     for name in PORTS.iter().chain(&["KEEP", "OBSERVE"]) {
@@ -96,7 +95,7 @@ fn url_after<'a>(said: &'a str, word: &str) -> &'a str {
 }
 
 impl Running {
-    /// Waits for the end; returns the exit code, and what it said since it was ready.
+    /// Waits for the end. Returns the exit code, and the output since it was ready.
     fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.stdout.read_to_string(&mut said).unwrap();
@@ -111,7 +110,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // By SIGTERM, so that the file for other terminals goes.
+        // With SIGTERM, so that it removes the file for other terminals.
         let _ = kill(self.pid(), Signal::SIGTERM);
         let _ = self.child.wait();
     }
@@ -135,7 +134,7 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
     })
     .await;
 
-    // As a terminal does: the whole foreground group gets it.
+    // Like a terminal, which signals the whole foreground process group.
     killpg(run.pid(), Signal::SIGINT).unwrap();
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");

@@ -1,7 +1,6 @@
-//! `docs/settings.md` is what the binaries say of themselves, and whatever names a setting names one
-//! that exists.
+//! `docs/settings.md` matches the help texts of the binaries, and every mentioned setting exists.
 //!
-//! `WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings` writes the page anew.
+//! `WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings` generates the page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +38,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap().to_owned()
 }
 
-/// By variable, what is said of it, and by which commands.
+/// For each variable, its help texts and the commands that use it.
 fn settings() -> BTreeMap<String, BTreeMap<[String; 3], BTreeSet<String>>> {
     let mut settings: BTreeMap<String, BTreeMap<[String; 3], BTreeSet<String>>> = BTreeMap::new();
     for program in PROGRAMS {
@@ -65,7 +64,7 @@ fn settings() -> BTreeMap<String, BTreeMap<[String; 3], BTreeSet<String>>> {
 fn page() -> String {
     let mut page = HEAD.to_owned();
     for (variable, said) in settings() {
-        // One row each. What two programs say differently stands in it twice.
+        // One row for each variable. A variable with different texts in two programs has two rows.
         let column = |at: usize| {
             let mut texts: Vec<&str> = said.keys().map(|cells| cells[at].as_str()).collect();
             texts.dedup();
@@ -95,7 +94,7 @@ fn the_page_matches_the_binaries() {
     }
     assert!(
         fs::read_to_string(&path).unwrap_or_default() == page,
-        "docs/settings.md is not fresh; type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings"
+        "docs/settings.md is out of date; type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings"
     );
 }
 
@@ -122,11 +121,11 @@ fn programs_and_chart_know_the_same_settings() {
     let how = "WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it settings";
     assert!(
         fs::read_to_string(&path).unwrap() == known,
-        "{} is not fresh; type: {how}",
+        "{} is out of date; type: {how}",
         path.display()
     );
     let schema = fs::read_to_string(&schema_path).unwrap();
-    assert!(schema == made, "{} is not fresh; type: {how}", schema_path.display());
+    assert!(schema == made, "{} is out of date; type: {how}", schema_path.display());
 }
 
 #[test]
@@ -141,7 +140,7 @@ fn a_misspelt_setting_prevents_the_start() {
         assert_eq!(code, Some(2), "{program}: {sentence}");
         assert!(sentence.contains("HOLDFAST_MAX_QUANTTY"), "{program}: {sentence}");
         assert!(sentence.contains("HOLDFAST_MAX_QUANTITY"), "{program}: {sentence}");
-        // What Kubernetes sets for the Service holdfast-api.
+        // Variables that Kubernetes sets for the Service holdfast-api.
         let (code, sentence) = told("HOLDFAST_API_PORT", "tcp://10.96.0.7:80");
         assert_eq!(code, Some(0), "{program}: {sentence}");
     }
@@ -167,7 +166,7 @@ fn a_log_filter_that_matches_nothing_prevents_the_start() {
     }
 }
 
-/// All files below, but for what is no text of ours.
+/// All text files below a folder.
 fn files(path: &Path, found: &mut Vec<PathBuf>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
@@ -180,14 +179,13 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_mentioned_setting_exists() {
-    // What Kubernetes puts into pods by itself; and what the project's own scripts, tests and builds are
-    // told, and no binary of the server.
+    // Variables that Kubernetes sets in pods, and variables of scripts, tests and builds.
     let is_service_link = |word: &str| {
         ["HOLDFAST_API_SERVICE_", "HOLDFAST_API_PORT", "HOLDFAST_API_NAME", "HOLDFAST_API_ENV_"]
             .iter()
             .any(|link| word.starts_with(link))
     };
-    // Misspelt on purpose, to see that they are refused.
+    // Misspelt on purpose, in tests of the refusal.
     let misspelt = [
         "HOLDFAST_HTTP_PORT",
         "HOLDFAST_LOGS",
@@ -211,7 +209,10 @@ fn every_mentioned_setting_exists() {
     ];
     let contributing = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     for variable in of_developers {
-        assert!(contributing.contains(&format!("| `{variable}` |")), "{variable} stands nowhere");
+        assert!(
+            contributing.contains(&format!("| `{variable}` |")),
+            "{variable} is mentioned nowhere"
+        );
     }
     let settings = settings();
     let mut named = BTreeSet::new();
@@ -233,7 +234,7 @@ fn every_mentioned_setting_exists() {
         "scripts",
     ];
     for place in places {
-        assert!(root().join(place).exists(), "{place} is gone");
+        assert!(root().join(place).exists(), "{place} does not exist");
         let mut found = Vec::new();
         files(&root().join(place), &mut found);
         for file in found {
@@ -250,7 +251,7 @@ fn every_mentioned_setting_exists() {
             }
         }
     }
-    // The other way round: each is documented, once.
+    // Conversely, each is documented once.
     let page = fs::read_to_string(root().join("docs/settings.md")).unwrap();
     for variable in settings.keys() {
         let rows = page.matches(&format!("| `{variable}` |")).count();

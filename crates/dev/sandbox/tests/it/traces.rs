@@ -1,7 +1,6 @@
-//! Traces of the real binaries, as a collector gets them.
+//! The traces of the real binaries, as a collector receives them.
 //!
-//! `WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it traces` writes the trace in
-//! `docs/tracing.md` anew.
+//! `WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it traces` writes the trace in `docs/tracing.md`.
 
 mod collector;
 mod tree;
@@ -15,11 +14,11 @@ use holdfast_sandbox::{
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
-/// The trace of a client, and the client's span in it.
+/// The trace id of a client, and the id of the client's span.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENT: &str = "b7ad6b7169203331";
 
-/// An environment whose binaries have traces only of requests whose caller wants one.
+/// An environment whose binaries trace only requests with a sampled `traceparent`.
 struct TraceEnvironment {
     collector: Collector,
     database_url: String,
@@ -81,8 +80,7 @@ impl TraceEnvironment {
         self.send(reqwest::Method::POST, "/orders", &body, traced).await;
     }
 
-    /// Waits until the collector has a span of that name in the client's trace; gives back all of
-    /// that trace.
+    /// Waits until the collector has a span with this name in the client's trace. Returns all spans of the trace.
     async fn trace_with(&self, name: &str) -> Vec<Span> {
         let of_client = || {
             let spans = self.collector.spans().into_iter();
@@ -110,7 +108,7 @@ fn binary(
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
 }
 
-/// The one span of that name below that one.
+/// The only span with this name below the given span.
 fn child<'a>(spans: &'a [Span], parent: &str, name: &str) -> &'a Span {
     let found: Vec<_> =
         spans.iter().filter(|span| span.parent == parent && span.name == name).collect();
@@ -125,7 +123,7 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
     let environment = TraceEnvironment::open().await;
     let _worker = environment.worker().await;
     let product = environment.product().await;
-    // Those that nobody wants a trace of, before and after.
+    // Orders without a trace, before and after.
     environment.order(product, false).await;
     environment.order(product, true).await;
     environment.order(product, false).await;
@@ -167,8 +165,7 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
     assert!(webhooks.contains(&format!("00-{TRACE}-{}-01", post.id)), "{webhooks:?}");
     assert!(spans.iter().all(|span| !span.failed), "{spans:?}");
 
-    // The batch has a trace of its own, and each knows the other. Of the orders without a trace
-    // there is nothing.
+    // The batch has its own trace, and the two traces are linked. There are no spans of the orders without a trace.
     let [batch_trace] = &batch.links[..] else { panic!("{:?}", batch.links) };
     let others = environment.collector.spans().into_iter().filter(|span| span.trace != TRACE);
     let others: Vec<_> = others.collect();
@@ -177,11 +174,11 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
     assert_eq!(whole.links, [TRACE]);
     assert_eq!(child(&others, &whole.id, "lock wait").start, lock.start);
     let in_log = environment.api.log().unwrap();
-    assert!(!in_log.contains(TRACE), "nothing went wrong, and nothing is to be logged:\n{in_log}");
+    assert!(!in_log.contains(TRACE), "the log must be empty:\n{in_log}");
     document(&tree::render(&spans, CLIENT));
 }
 
-/// Compares a trace with the one in the docs, or writes it there.
+/// Compares a trace with the one in the document, or writes it.
 fn document(tree: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/tracing.md");
     let page = fs::read_to_string(&path).unwrap();
@@ -192,7 +189,7 @@ fn document(tree: &str) {
         fs::write(&path, format!("{before}{begin}{tree}{end}{after}")).unwrap();
     } else {
         let what = "type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it traces";
-        assert_eq!(tree::shape(shown), tree::shape(tree), "docs/tracing.md is not fresh; {what}");
+        assert_eq!(tree::shape(shown), tree::shape(tree), "docs/tracing.md is out of date; {what}");
     }
 }
 
@@ -201,7 +198,7 @@ async fn the_trace_of_a_read_names_the_tier_that_answered() {
     let environment = TraceEnvironment::open().await;
     let product = environment.product().await;
     let path = format!("/products/{product}");
-    // The process's own memory is used once it hears of changes elsewhere, a moment after the start.
+    // The process's memory is used a moment after the start, when the subscription is active.
     let reads = || {
         let spans = environment.collector.spans().into_iter();
         spans.filter(|span| span.name == "GET /products/{id}").collect::<Vec<_>>()

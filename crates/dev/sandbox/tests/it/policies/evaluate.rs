@@ -1,5 +1,5 @@
-//! Network policies as Kubernetes evaluates them: a pod that no policy selects is open; one that some
-//! select may do what any of them allows.
+//! Network policies as Kubernetes evaluates them: a pod that no policy selects is open; a pod that policies select may
+//! do what any of them allows.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::rendered::{Objects, Pod};
 pub enum PolicyPeer<'a> {
     /// A pod of the release.
     Pod(&'a Pod),
-    /// Somewhere that no selector finds.
+    /// A host that no selector matches.
     Elsewhere,
 }
 
@@ -28,7 +28,7 @@ impl Policies {
         })
     }
 
-    /// Whether a policy binds the pod in a direction at all.
+    /// Whether a policy applies to the pod in a direction.
     pub fn bind(&self, pod: &Pod, direction: &str) -> bool {
         self.of_pod(pod, direction).next().is_some()
     }
@@ -48,7 +48,7 @@ impl Policies {
         self.allow(server, "Ingress", "ingress", "from", client, &ports, (port, protocol))
     }
 
-    #[allow(clippy::too_many_arguments)] // the two directions in one
+    #[allow(clippy::too_many_arguments)] // one function for both directions
     fn allow(
         &self,
         pod: &Pod,
@@ -83,14 +83,14 @@ fn has_port(ports: &Value, named: &[(String, u16)], (port, protocol): (u16, &str
     })
 }
 
-/// All peers of a rule are in the release's own namespace unless they say otherwise.
+/// All peers of a rule are in the namespace of the release, unless the rule says otherwise.
 fn has_peer(peers: &Value, other: PolicyPeer<'_>) -> bool {
     let Some(peers) = peers.as_array() else { return true };
     let PolicyPeer::Pod(other) = other else { return false };
     peers.iter().any(|peer| {
         let namespace = match peer.get("namespaceSelector") {
             None => true,
-            // Its namespace's labels are known as far as Kubernetes sets them.
+            // Of the labels of its namespace, those that Kubernetes sets are known.
             Some(selector) => labels(&selector["matchLabels"]).all(|(name, value)| {
                 name == "kubernetes.io/metadata.name" && value == other.namespace
             }),

@@ -1,4 +1,4 @@
-//! What the chart renders, in each way of use.
+//! The rendered chart, for each combination of values.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-/// With policies, also where a cluster enforces none; and the ports of URLs that stand in Secrets of others.
+/// Network policies, even for clusters that do not enforce them, and the ports of URLs in external Secrets.
 const POLICIES: &str =
     "networkPolicy.enabled=true,networkPolicy.databasePort=5432,networkPolicy.redisPort=6379";
-/// What a release may have beside what its values file says; each in a rendering of its own.
+/// Further options of a release; each is rendered separately.
 const MORE: [&str; 4] = [
     "auth.oidc.issuer=https://login.example.com:8443,auth.oidc.audience=shop",
     "worker.fulfilment=webhook,worker.webhook.url=https://hooks.example.com:9443/x,worker.webhook.secret=s",
@@ -64,7 +64,7 @@ impl Pod {
             .flat_map(|kind| self.spec[kind].as_array().into_iter().flatten())
     }
 
-    /// Ports by their names.
+    /// Ports by name.
     pub fn ports(&self) -> Vec<(String, u16)> {
         self.containers()
             .flat_map(|container| container["ports"].as_array().into_iter().flatten())
@@ -75,7 +75,7 @@ impl Pod {
             .collect()
     }
 
-    /// Variables with their values; `None` for what stands in a Secret that is not the chart's.
+    /// Variables with their values; `None` for a value in a Secret that does not belong to the chart.
     pub fn environment(&self, objects: &Objects) -> Vec<(String, Option<String>)> {
         self.containers()
             .flat_map(|container| container["env"].as_array().into_iter().flatten())
@@ -98,13 +98,13 @@ impl Pod {
             .filter_map(Value::as_str)
     }
 
-    /// Whether it speaks to the Kubernetes API.
+    /// Whether it calls the Kubernetes API.
     pub fn has_token(&self) -> bool {
         self.spec["automountServiceAccountToken"] == true
     }
 }
 
-/// All objects of a rendering.
+/// All objects of the rendered chart.
 pub struct Objects(Vec<Value>);
 
 impl Objects {
@@ -140,7 +140,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap()
 }
 
-/// Helm, where `scripts/chart-tools` puts it.
+/// Helm, where `scripts/chart-tools` installs it.
 fn helm() -> Option<PathBuf> {
     let own = env::current_exe().unwrap();
     // …/target/debug/deps/test
@@ -165,14 +165,14 @@ fn render(helm: &Path, values: &Path, more: &str) -> Objects {
     read(&String::from_utf8(output.stdout).unwrap())
 }
 
-/// Each way of use by its name.
+/// Each combination of values by name.
 pub fn renderings() -> Vec<(String, Objects)> {
     let base = fs::read_to_string(root().join("k8s/base/holdfast.yaml")).unwrap();
     let mut all = vec![("k8s/base".to_owned(), read(&base))];
     let Some(helm) = helm() else {
         let required = env::var("HOLDFAST_CHART_TESTS").is_ok_and(|it| it == "required");
         assert!(!required, "there is no helm; type: scripts/chart-tools");
-        eprintln!("NOT CHECKED: the policies of other ways of use, for want of helm");
+        eprintln!("NOT CHECKED: the policies of other values, because helm is missing");
         return all;
     };
     for entry in fs::read_dir(root().join("charts/holdfast/ci")).unwrap() {

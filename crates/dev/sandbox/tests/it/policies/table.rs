@@ -1,4 +1,4 @@
-//! The table in `docs/security.md` of who may connect to whom, made of the policies in `k8s/base`.
+//! The table of allowed connections in `docs/security.md`, generated from the policies in `k8s/base`.
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
@@ -10,7 +10,7 @@ use super::{
 const BEGINS: &str = "<!-- from the rendered network policies -->\n";
 const ENDS: &str = "<!-- end -->\n";
 
-/// What may connect to a port of a pod.
+/// Which clients may connect to a port of a pod.
 fn clients(policies: &Policies, pods: &[Pod], server: &Pod, port: u16) -> String {
     if policies.takes(server, PolicyPeer::Elsewhere, port, "TCP") {
         return "everybody".to_owned();
@@ -29,7 +29,7 @@ fn clients(policies: &Policies, pods: &[Pod], server: &Pod, port: u16) -> String
     clients.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// What a pod may connect to.
+/// Where a pod may connect to.
 fn servers(objects: &Objects, policies: &Policies, pods: &[Pod], client: &Pod) -> String {
     let mut servers = Vec::new();
     for server in pods {
@@ -94,6 +94,6 @@ fn the_table_of_the_security_page_matches_the_policies() {
     }
     assert!(
         page == fresh,
-        "docs/security.md is not fresh; type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it policies"
+        "docs/security.md is out of date; type: WRITE_DOCS=1 cargo test -p holdfast-sandbox --test it policies"
     );
 }

@@ -1,4 +1,4 @@
-//! An OTLP/HTTP collector that keeps what it is given, and a receiver of webhooks beside it.
+//! An OTLP/HTTP collector that keeps what it receives, and a webhook receiver.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub struct Span {
     pub start: u64,
     pub end: u64,
     pub attributes: BTreeMap<String, String>,
-    /// The traces that it is linked to.
+    /// The linked traces.
     pub links: Vec<String>,
     pub failed: bool,
 }
@@ -66,7 +66,7 @@ impl Collector {
         self.taken.lock().unwrap().spans.clone()
     }
 
-    /// The `traceparent` of each webhook that came.
+    /// The `traceparent` of each received webhook.
     pub fn webhooks(&self) -> Vec<String> {
         self.taken.lock().unwrap().webhooks.clone()
     }

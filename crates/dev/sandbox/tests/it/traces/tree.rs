@@ -1,10 +1,10 @@
-//! A trace as a tree of text, as `docs/tracing.md` shows it.
+//! A trace as a tree of text, as in `docs/tracing.md`.
 
 use std::fmt::Write as _;
 
 use super::collector::Span;
 
-/// What is worth to be seen of a span's attributes.
+/// The attributes of spans that are shown.
 const SHOWN: [&str; 12] = [
     "http.response.status_code",
     "holdfast.cache.tier",
@@ -20,7 +20,7 @@ const SHOWN: [&str; 12] = [
     "error.type",
 ];
 
-/// The spans below `parent`, in the order of their beginning.
+/// The spans below `parent`, in the order of their start.
 pub fn render(spans: &[Span], parent: &str) -> String {
     let begun = spans.iter().map(|span| span.start).min().unwrap_or_default();
     let mut text = String::new();
@@ -56,7 +56,7 @@ fn below(spans: &[Span], parent: &str, begun: u64, indent: &str, text: &mut Stri
     }
 }
 
-/// A tree without what differs from one time to the next.
+/// A tree without the values that differ between runs.
 pub fn shape(tree: &str) -> Vec<String> {
     tree.lines()
         .map(|line| line.chars().take(42).collect::<String>().trim_end().to_owned())
