@@ -19,7 +19,7 @@ pub use fixture::{BenchFixture, Extra, FixtureOptions, PRICE_MINOR, STOCK, all_f
 pub use locks::{RowLock, RowsToLock};
 pub use nothing::Nothing;
 
-/// PostgreSQL's settings that differ from the defaults, as is usual on a server.
+/// PostgreSQL's settings that differ from the defaults, as usual on a server.
 /// `fsync`, `synchronous_commit` and `full_page_writes` are on, as in production.
 pub const POSTGRES_SETTINGS: [(&str, &str); 6] = [
     ("shared_buffers", "512MB"),
@@ -39,7 +39,7 @@ pub struct BenchEnvironment {
     pub redis: Redis,
     /// The baselines.
     pub pgbench: Pgbench,
-    /// Files, and so connections, that a process may have open.
+    /// The most files, and therefore connections, that a process may have open.
     pub open_files: u64,
     pub(crate) api: PathBuf,
     pub(crate) worker: PathBuf,
@@ -49,7 +49,7 @@ impl BenchEnvironment {
     /// Starts PostgreSQL and Redis.
     ///
     /// # Errors
-    /// When a program or binary is missing (the error says what to type), or does not start.
+    /// A program or binary is missing (the error says what to type), or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let settings =
             POSTGRES_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -66,7 +66,7 @@ impl BenchEnvironment {
     /// The server processes, for measurements.
     ///
     /// # Errors
-    /// When one is down.
+    /// One is down.
     pub async fn watched(&self) -> anyhow::Result<Vec<Watched>> {
         let postgres = self.postgres.pid().await.context("PostgreSQL is down")?;
         let redis = self.redis.pid().context("Redis is down")?;
@@ -95,7 +95,7 @@ impl BenchEnvironment {
     /// PostgreSQL's version.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// It does not answer.
     pub async fn postgres_version(&self) -> anyhow::Result<String> {
         let mut connection = self.postgres.url().parse::<PgConnectOptions>()?.connect().await?;
         let version: String =

@@ -1,12 +1,12 @@
 //! The benchmark of Holdfast, and the audit that checks its guarantees after each part.
 //!
-//! Here live: a load generator ([`load`]), the audit ([`audit`]), the baselines it is compared with
-//! ([`nothing`], [`pgbench`]), the parts of the benchmark ([`scenarios`]) on private servers
-//! ([`environment`]), reports of the results ([`report`]), and simulations of what one machine cannot
-//! show ([`simulate`]). Everything is measured in one run on one machine, so that the ratios are valid on other machines.
+//! It contains a load generator ([`load`]), the audit ([`audit`]), the baselines ([`nothing`], [`pgbench`]), the parts
+//! of the benchmark ([`scenarios`]) on private servers ([`environment`]), reports ([`report`]), and simulations of
+//! setups that one machine cannot run ([`simulate`]). Everything is measured in one run on one machine, so that the
+//! ratios are valid on other machines.
 //!
-//! Must not live here: anything that is shipped; and code of the product's crates, because the audit must not rely on the
-//! code that it checks. It knows only the API and the tables.
+//! It contains nothing that is shipped and uses no code of the product, because the audit must not rely on the code
+//! that it checks. It knows only the API and the tables.
 #![allow(clippy::disallowed_methods)]
 // never shipped, and reads what its own programs wrote
 

@@ -80,7 +80,7 @@ pub enum Pace {
 }
 
 impl LoadPlan {
-    /// A plan of one group in a closed loop, with a thread for each two processors.
+    /// A plan of one group in a closed loop, with one thread for every two processors.
     pub fn closed(group: ClientGroup, warm_up: Duration, measured: Duration) -> Self {
         Self {
             groups: vec![group],
@@ -92,24 +92,23 @@ impl LoadPlan {
     }
 }
 
-/// One generator thread for each two processors: the servers need the rest.
+/// One thread for every two processors, because the servers need the others.
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8))
 }
 
-/// Runs a plan to its end; blocks. `on_measuring` is called on a thread of the generator when the
-/// warm-up is over, and again (with `false`) when the measured time is over.
+/// Runs a plan, and blocks until it ends. `on_measuring` is called on a thread of the generator at the end of the
+/// warm-up, and again (with `false`) at the end of the measured time.
 ///
 /// # Errors
-/// When a target does not accept connections at the start. A target that fails later is reported
-/// in the counts.
+/// A target does not accept connections at the start. If a target fails later, the counts show it.
 pub fn run(plan: &LoadPlan, on_measuring: impl Fn(bool) + Sync) -> anyhow::Result<LoadReport> {
     if plan.groups.iter().any(|group| group.targets.is_empty() || group.connections == 0) {
         bail!("a group needs at least one target and one connection");
     }
     let most = plan.groups.iter().map(|group| group.connections).max().unwrap_or(1);
     let threads = plan.threads.clamp(1, most);
-    // All connect first, then start at the same moment.
+    // All threads connect first, and then start at the same time.
     let barrier = Barrier::new(threads);
     let start = std::sync::OnceLock::new();
     let results: Vec<anyhow::Result<LoadReport>> = std::thread::scope(|scope| {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 /// As long as the answer to an order.
 const ORDER: &[u8] = br#"{"id":1234567,"product_id":123,"quantity":1,"unit_price":499.9,"status":"pending","created_at":"2026-01-31T12:00:00.123456Z"}"#;
 
-/// As long as one of the products that the benchmark orders.
+/// As long as a product of the benchmark.
 const PRODUCT: &[u8] = br#"{"id":123,"name":"Product 123","description":"One of the products that the benchmark orders","price":499.9,"stock":999999999,"version":1234567}"#;
 
 /// Serves until the process ends: `POST /orders` reads and discards the body and answers 201,

@@ -10,22 +10,21 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::process::Command;
 
-/// The additional time for connecting and ending.
+/// The additional time for starting and stopping.
 const EXTRA_TIME: Duration = Duration::from_secs(30);
 
 /// The way in which an order is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Script {
-    /// Five round trips, the row locked by the second: what most shops do.
+    /// Five round trips; the second one locks the row. Most shops do this.
     ForUpdate,
-    /// One statement, a data-modifying CTE, which is its own transaction: the best that can be
-    /// done for one order at a time.
+    /// One statement, a data-modifying CTE, which is its own transaction: the fastest way to write one order at a time.
     SingleStatement,
 }
 
 impl Script {
-    /// For tables and charts.
+    /// The name in tables and charts.
     pub fn title(self) -> &'static str {
         match self {
             Self::ForUpdate => "pgbench, SELECT … FOR UPDATE transaction",
@@ -59,9 +58,9 @@ impl Script {
 /// The result of pgbench.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PgbenchResult {
-    /// Orders per second, without the time to connect.
+    /// Orders per second, without the time for connecting.
     pub orders_per_s: f64,
-    /// The mean time of one order.
+    /// The mean time of an order.
     pub latency_mean_ms: f64,
 }
 
@@ -74,10 +73,10 @@ pub struct Pgbench {
 }
 
 impl Pgbench {
-    /// Finds pgbench beside the newest server, or else on the `PATH`.
+    /// Finds pgbench beside the newest server, or on the `PATH`.
     ///
     /// # Errors
-    /// When it is not installed; the error says what to type.
+    /// It is not installed; the error says what to type.
     pub fn find() -> anyhow::Result<Self> {
         let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
             .into_iter()
@@ -97,11 +96,10 @@ impl Pgbench {
         Ok(Self { program, version })
     }
 
-    /// Orders on products 1 to `products` of a database that has our tables, with prepared
-    /// statements, for `seconds`.
+    /// Orders products 1 to `products` of a database with Holdfast's tables for `seconds`, with prepared statements.
     ///
     /// # Errors
-    /// When pgbench fails, or one of its transactions does.
+    /// Pgbench fails, or one of its transactions does.
     pub async fn run(
         &self,
         database_url: &str,
@@ -140,10 +138,10 @@ impl Pgbench {
     }
 }
 
-/// Checks the rows that pgbench has written: each order has its unit of stock.
+/// Checks that the stock of each product matches the orders that pgbench has written.
 ///
 /// # Errors
-/// When it does not add up, or the database cannot be asked.
+/// They do not match, or the database does not answer.
 pub async fn check(database_url: &str, initial_stock: i64) -> anyhow::Result<()> {
     let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
     let wrong: i64 = sqlx::query_scalar(
@@ -165,11 +163,11 @@ pub async fn check(database_url: &str, initial_stock: i64) -> anyhow::Result<()>
 /// Brings the tables into the state of a server that has run for some time, without dead rows.
 ///
 /// # Errors
-/// When the database refuses.
+/// The database refuses.
 pub async fn tidy(database_url: &str) -> anyhow::Result<()> {
     let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
     connection.execute("VACUUM (ANALYZE) products, orders").await?;
-    // So that no checkpoint of earlier work happens during the next measurement.
+    // So that the next measurement does not include a checkpoint of earlier work.
     connection.execute("CHECKPOINT").await?;
     connection.close().await?;
     Ok(())
@@ -184,7 +182,7 @@ fn parse(text: &str) -> Option<PgbenchResult> {
         let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
         rest.split_whitespace().next()?.parse::<f64>().ok()
     };
-    // Printed only by versions with retries. Others stop at a failure.
+    // Only versions with retries print it. Others stop at a failure.
     let failed = after("number of failed transactions: ").unwrap_or(0.0);
     (failed == 0.0).then_some(PgbenchResult {
         orders_per_s: after("tps = ")?,

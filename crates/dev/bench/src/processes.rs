@@ -1,4 +1,4 @@
-//! What processes cost: CPU time and memory, as Linux counts them in `/proc`.
+//! The CPU time and the memory of processes, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -7,29 +7,28 @@ use std::time::{Duration, Instant};
 use procfs::process::{Process, Stat, all_processes};
 use procfs::{CurrentSI as _, KernelStats};
 
-/// A process, or one with all its children, under a name.
+/// A process under a name, possibly with its children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
-    /// For people: "API", "PostgreSQL".
+    /// The name in reports, such as "API" or "PostgreSQL".
     pub name: &'static str,
     /// Its process id.
     pub pid: u32,
-    /// PostgreSQL has a process for each connection: they count as one, and memory that they share
-    /// counts once.
+    /// PostgreSQL has a process for each connection. They count as one, and shared memory counts once.
     pub with_children: bool,
 }
 
-/// CPU time, user and kernel: of watched processes, and of the whole machine.
+/// The CPU time (user and kernel) of watched processes, and of the whole machine.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    /// By name; processes of one name are added up.
+    /// By name; processes with the same name are added up.
     pub by_name: BTreeMap<&'static str, Duration>,
     machine: Duration,
     at: Instant,
 }
 
 impl Usage {
-    /// Since each process began, and since the machine did.
+    /// Since the start of each process, and of the machine.
     pub fn so_far(watched: &[Watched]) -> Self {
         let mut by_name = BTreeMap::new();
         for process in watched {
@@ -43,9 +42,8 @@ impl Usage {
         Self { by_name, machine: busy(), at: Instant::now() }
     }
 
-    /// From then until now. With it comes the share of the processors, in per cent of all, that
-    /// was taken by processes which are not watched, or by other machines on the same host: what
-    /// disturbs a measurement.
+    /// The difference from `before` to now. Also returns the percentage of all processors that was used by processes
+    /// that are not watched, or by other machines on the same host, because it disturbs a measurement.
     pub fn since(before: &Self, watched: &[Watched]) -> (BTreeMap<&'static str, Duration>, f64) {
         let mut now = Self::so_far(watched);
         for (name, time) in &mut now.by_name {
@@ -59,7 +57,8 @@ impl Usage {
     }
 }
 
-/// All processors together: neither idle nor waiting for the disk; with what the host gave to others.
+/// All processors together, without idle time and waits for the disk, and with the time that the host gave to other
+/// machines.
 fn busy() -> Duration {
     let Ok(KernelStats { total, .. }) = KernelStats::current() else { return Duration::ZERO };
     let interrupts = [total.irq_ms(), total.softirq_ms(), total.steal_ms()];
@@ -67,13 +66,13 @@ fn busy() -> Duration {
     Duration::from_millis(total.user_ms() + total.nice_ms() + total.system_ms() + interrupts)
 }
 
-/// CPU time of our own children that have ended.
+/// The CPU time of children of this process that have ended.
 pub fn ended_children() -> Duration {
     duration(stat(std::process::id()).map_or(0, |stat| reaped_ticks(&stat)))
 }
 
-/// Resident memory in MiB by name: the largest of the processes of one name. With children it is
-/// the sum of proportional shares (PSS), else the resident set (RSS).
+/// Resident memory in MiB by name: the largest process with the name. With children, it is the sum of the proportional
+/// set sizes (PSS), otherwise the resident set size (RSS).
 pub fn memory_mib(watched: &[Watched]) -> BTreeMap<&'static str, f64> {
     let mut largest = BTreeMap::new();
     for process in watched {
@@ -89,7 +88,7 @@ pub fn memory_mib(watched: &[Watched]) -> BTreeMap<&'static str, f64> {
     largest
 }
 
-/// The resident set of one process in MiB.
+/// The resident set size of a process in MiB.
 pub fn resident_mib(pid: u32) -> Option<f64> {
     Some(process(pid)?.status().ok()?.vmrss? as f64 / 1024.0)
 }
@@ -112,7 +111,7 @@ fn own_ticks(stat: &Stat) -> u64 {
     stat.utime + stat.stime
 }
 
-/// Of children that have ended and were waited for.
+/// The CPU time of children that have ended and were waited for.
 fn reaped_ticks(stat: &Stat) -> u64 {
     (stat.cutime + stat.cstime).unsigned_abs()
 }
@@ -144,7 +143,7 @@ mod tests {
         }
         assert!(sum > 0);
         let (_, others) = Usage::since(&before, &[]);
-        assert!(others > 0.0, "without a watch on us, our work is that of others");
+        assert!(others > 0.0, "if this process is not watched, it counts as another");
         assert!(memory_mib(&own)["test"] > 32.0);
     }
 }

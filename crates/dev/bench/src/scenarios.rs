@@ -1,8 +1,8 @@
 //! The parts of the benchmark, and the table that lists them.
 //!
-//! To add one: a [`work::ClientWork`], or a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>` that opens
-//! a fixture, measures with [`Bench::measure`], records points, and closes the fixture (which audits
-//! it); a name for its points in [`crate::report::model::part`]; and a line in [`ALL`].
+//! To add one: write a [`work::ClientWork`], or a file with `pub async fn run(bench: &mut Bench) -> anyhow::Result<()>`
+//! that opens a fixture, measures with [`Bench::measure`], records points, and closes the fixture, which audits it.
+//! Then add a name for its points to [`crate::report::model::part`] and a line to [`ALL`].
 
 mod baselines;
 mod bench;
@@ -28,11 +28,11 @@ pub use settings::Settings;
 
 /// A part of the benchmark.
 pub struct Scenario {
-    /// By which it is chosen on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// For people.
+    /// Its description.
     pub about: &'static str,
-    /// In every round, because a goal is a median over rounds; else in the first only.
+    /// Whether it runs in every round, because a goal is a median over the rounds; otherwise it runs only in the first.
     pub every_round: bool,
     /// Runs it.
     pub run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, anyhow::Result<()>>,
@@ -47,8 +47,8 @@ const fn part(
     Scenario { name, about, every_round, run }
 }
 
-/// All parts, in the order in which they run. Baselines and ours alternate from round to round, so
-/// that a machine that changes its speed changes it for both.
+/// All parts, in the order in which they run. Baselines and Holdfast alternate from round to round, so that a change of
+/// the speed of the machine affects both.
 #[rustfmt::skip]
 pub const ALL: [Scenario; 16] = [
     part("nothing", "a server that does nothing, on the same HTTP stack", true,
@@ -59,15 +59,15 @@ pub const ALL: [Scenario; 16] = [
         |it| Box::pin(it.sweep(work::HOT, &[1, 32, CONNECTIONS, 1_024]))),
     part("keys", "one hot product, an idempotency key with each order", true,
         |it| Box::pin(it.at(work::KEYS, CONNECTIONS))),
-    part("switched-on", "one hot product, callers that show a key; and orders that are traced", true,
+    part("switched-on", "one hot product, with API keys and with traces", true,
         |it| Box::pin(switched_on::run(it))),
-    part("sold-out", "one product that is sold out, and comes back", true,
+    part("sold-out", "one product that is sold out and restocked", true,
         |it| Box::pin(sold_out::run(it))),
-    part("uniform", "1,000 products, all alike", true,
+    part("uniform", "1,000 products, uniform", true,
         |it| Box::pin(it.sweep(work::UNIFORM, &[CONNECTIONS]))),
     part("zipf", "1,000 products by Zipf's law, exponent 1.1", false,
         |it| Box::pin(it.sweep(work::ZIPF, &[CONNECTIONS]))),
-    part("mix", "95 reads for five orders", false,
+    part("mix", "95 % reads and 5 % orders", false,
         |it| Box::pin(it.sweep(work::MIX, &[CONNECTIONS]))),
     part("reads", "reads of cached products", true,
         |it| Box::pin(it.sweep(work::READS, &[CONNECTIONS]))),
@@ -75,9 +75,9 @@ pub const ALL: [Scenario; 16] = [
         |it| Box::pin(it.two_replicas())),
     part("draining", "workers with empty fulfilment: beside a hot product, and alone", true,
         |it| Box::pin(draining::run(it))),
-    part("row-lock", "other products while a session holds one row", true,
+    part("row-lock", "other products while one row is locked", true,
         |it| Box::pin(row_lock::one(it))),
-    part("row-locks", "others while a session holds rows of 30 products, 2,000 orders and 8 keys", true,
+    part("row-locks", "others while rows of 30 products, 2,000 orders and 8 keys are locked", true,
         |it| Box::pin(row_lock::many(it))),
     part("steady", "open loop at 70 % of the peak", true,
         |it| Box::pin(steady::run(it))),

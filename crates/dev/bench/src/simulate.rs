@@ -1,8 +1,8 @@
-//! What cannot be measured on one machine, simulated: a database further away, products spread over
+//! Simulations of setups that cannot be measured on one machine: a database with a higher latency, products spread over
 //! several databases, the stock of one product in several rows.
 //!
-//! Each simulation is a few dozen lines, has its seed fixed, and gives the same table each time; what it
-//! takes from measurements is a constant with its source.
+//! Each simulation is short and has a fixed seed, so that it always produces the same table. What it takes from
+//! measurements is a constant with its source.
 
 pub mod buckets;
 pub mod distance;
@@ -30,7 +30,7 @@ mod tests {
         for part in [super::distance::render(), super::shards::render(), super::buckets::render()] {
             assert!(
                 document.contains(part.trim()),
-                "docs/scale.md is not fresh: paste the output of `holdfast-bench simulate`:\n{part}"
+                "docs/scale.md is out of date: paste the output of `holdfast-bench simulate`:\n{part}"
             );
         }
     }

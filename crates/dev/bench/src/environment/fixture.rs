@@ -85,7 +85,7 @@ impl BenchEnvironment {
     /// A new database with our tables and products 1 to `products`, as after a `VACUUM`.
     ///
     /// # Errors
-    /// When the migrations or PostgreSQL fail.
+    /// The migrations or PostgreSQL fail.
     pub async fn new_database(&self, products: u32) -> anyhow::Result<String> {
         let database_url = self.postgres.create_database().await?;
         migrate(&self.api, &database_url).await?;
@@ -108,7 +108,7 @@ impl BenchEnvironment {
     /// Opens a fixture on a new database and an empty Redis.
     ///
     /// # Errors
-    /// When something does not start.
+    /// Something does not start.
     pub async fn open_fixture(&self, options: FixtureOptions) -> anyhow::Result<BenchFixture> {
         self.open_fixture_with(options, Extra::None).await
     }
@@ -116,7 +116,7 @@ impl BenchEnvironment {
     /// Opens a fixture whose API does optional work.
     ///
     /// # Errors
-    /// When something does not start.
+    /// Something does not start.
     pub async fn open_fixture_with(
         &self,
         options: FixtureOptions,
@@ -154,7 +154,7 @@ impl BenchEnvironment {
     /// Starts workers whose fulfilment does nothing.
     ///
     /// # Errors
-    /// When one does not start.
+    /// One does not start.
     pub async fn add_workers(&self, fixture: &mut BenchFixture, count: u32) -> anyhow::Result<()> {
         for _ in 0..count {
             let program = Program::worker(&self.worker, &fixture.database_url, &self.redis.url())?;
@@ -206,7 +206,7 @@ impl BenchFixture {
     /// Waits until all orders have a final status. Returns whether this happened within `limit`.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// The database cannot be asked.
     pub async fn all_final(&self, limit: Duration) -> anyhow::Result<bool> {
         let mut connection = self.database_url.parse::<PgConnectOptions>()?.connect().await?;
         let done = all_final(&mut connection, limit).await?;
@@ -229,7 +229,7 @@ impl BenchFixture {
 /// Waits until all orders have a final status. Returns whether this happened within `limit`.
 ///
 /// # Errors
-/// When the database cannot be asked.
+/// The database cannot be asked.
 pub async fn all_final(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<bool> {
     let started = Instant::now();
     loop {

@@ -28,7 +28,7 @@ impl RowLock {
     /// Locks a product's row; waits until it is unlocked.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// The database refuses.
     pub async fn take(database_url: &str, product_id: i64) -> anyhow::Result<Self> {
         let rows = RowsToLock { products: vec![product_id], ..RowsToLock::default() };
         Self::take_all(database_url, &rows).await
@@ -37,7 +37,7 @@ impl RowLock {
     /// Locks all rows; waits until they are unlocked.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// The database refuses.
     pub async fn take_all(database_url: &str, rows: &RowsToLock) -> anyhow::Result<Self> {
         let mut connection = database_url.parse::<PgConnectOptions>()?.connect().await?;
         // A client may write a key again before we do.

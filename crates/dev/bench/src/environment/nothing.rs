@@ -15,10 +15,10 @@ pub struct Nothing {
 }
 
 impl Nothing {
-    /// Starts this binary's own `nothing`.
+    /// Starts `nothing` of this binary.
     ///
     /// # Errors
-    /// When it does not start.
+    /// It does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let port = Port::lease()?;
         let options = ProcessOptions::new(workspace_binary("holdfast-bench")?)
@@ -28,12 +28,12 @@ impl Nothing {
         Ok(Self { process: Process::start(options).await?, port })
     }
 
-    /// Where it listens.
+    /// The address.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// For the CPU time and the memory.
+    /// Its processes, for measurements.
     pub fn watched(&self) -> Vec<Watched> {
         vec![
             Watched { name: "do-nothing server", pid: self.process.pid(), with_children: false },
@@ -44,7 +44,7 @@ impl Nothing {
     /// Ends it.
     ///
     /// # Errors
-    /// When it does not end.
+    /// It does not end.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.process.stop(Duration::from_secs(5)).await?;
         Ok(())

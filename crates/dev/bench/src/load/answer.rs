@@ -8,14 +8,14 @@ const HEADERS_MAX: usize = 32;
 /// An answer with this status has neither a body nor a length.
 const NO_CONTENT: u16 = 204;
 
-/// One whole answer in a buffer.
+/// A complete answer in a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BufferedAnswer {
     /// The status code.
     pub status: u16,
-    /// Where the body is.
+    /// The position of the body.
     pub body: Range<usize>,
-    /// The server closes the connection after it.
+    /// Whether the server closes the connection after it.
     pub close: bool,
     /// Whether it has `Retry-After`.
     pub retry_after: bool,
@@ -25,10 +25,10 @@ pub struct BufferedAnswer {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Garbled;
 
-/// Looks for a whole answer at the start of `bytes`; `None` while there is more to come.
+/// Looks for a complete answer at the start of `bytes`; `None` if it is not complete yet.
 ///
 /// # Errors
-/// The bytes are not an answer of one of our servers.
+/// The bytes are not a valid answer of Holdfast.
 pub fn parse(bytes: &[u8]) -> Result<Option<BufferedAnswer>, Garbled> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
@@ -48,7 +48,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<BufferedAnswer>, Garbled> {
         body_length = Some(0);
     }
     for header in head.headers {
-        // The length of the name is the cheapest way to pass over all other headers.
+        // Comparing the length of the name skips most other headers quickly.
         match header.name.len() {
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 body_length = Some(decimal(header.value).ok_or(Garbled)?.1);
@@ -57,7 +57,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<BufferedAnswer>, Garbled> {
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 answer.close = header.value.eq_ignore_ascii_case(b"close");
             }
-            // Our servers know the length of what they send; a chunked answer is a mistake.
+            // Holdfast always sends a length. A chunked answer is an error.
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(Garbled),
             _ => {}
         }
@@ -77,7 +77,7 @@ pub(super) fn order_id(body: &[u8]) -> Option<i64> {
     (digits > 0).then_some(value)
 }
 
-/// Leading digits, how many and their value.
+/// Leading digits: their number and value.
 fn decimal(bytes: &[u8]) -> Option<(usize, i64)> {
     let mut value = 0_i64;
     let mut digits = 0;

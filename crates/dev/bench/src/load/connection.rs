@@ -26,14 +26,14 @@ pub(super) struct LoadConnection {
     written: usize,
     /// The beginning of an answer that arrived in pieces.
     partial: Vec<u8>,
-    /// The request in flight, if it is not the same as any other.
+    /// The request in flight, if it differs from all others.
     pub own_request: Vec<u8>,
 }
 
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentRequest {
-    /// Its place in the table of requests.
+    /// Its index in the table of requests.
     pub request: u32,
     pub due_ns: u64,
     pub sent_ns: u64,
@@ -45,7 +45,7 @@ pub(super) enum Received {
     Nothing,
     Answer {
         status: u16,
-        /// In a 201 with one.
+        /// The id in a 201.
         id: Option<i64>,
         retry_after: bool,
         close: bool,
@@ -70,13 +70,13 @@ impl LoadConnection {
         self.stream.is_some()
     }
 
-    /// Connects (again). Blocks, which on one machine takes microseconds.
+    /// Connects, or connects again. Blocks, which takes microseconds on one machine.
     pub fn connect(&mut self, registry: &Registry) -> io::Result<()> {
         let stream = std::net::TcpStream::connect_timeout(&self.target, CONNECT_LIMIT)?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);
-        // Edge-triggered, so the interest in writing costs nothing while there is room.
+        // Edge-triggered, so registering for writes costs nothing while the socket is writable.
         registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
         self.stream = Some(stream);
         self.partial.clear();
@@ -89,7 +89,7 @@ impl LoadConnection {
         self.in_flight.take()
     }
 
-    /// Begins a request: these bytes, or `own_request` if there are none.
+    /// Sends a request: these bytes, or `own_request` if there are none.
     pub fn send(&mut self, in_flight: SentRequest, bytes: Option<&[u8]>) -> io::Result<()> {
         self.in_flight = Some(in_flight);
         self.written = 0;
@@ -112,7 +112,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Reads until there is a whole answer or nothing more to read. `buffer` is scratch space.
+    /// Reads until there is a complete answer or no more data. `buffer` is scratch space.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let Some(stream) = &mut self.stream else { return Ok(Received::Nothing) };
         loop {
@@ -141,7 +141,8 @@ impl LoadConnection {
                 }
                 continue;
             };
-            // One request at a time: more than one answer is a mistake, and so is one unasked for.
+            // There is one request at a time, so more than one answer is an error, and so is an answer without a
+            // request.
             if bytes.len() > answer.body.end || self.in_flight.is_none() {
                 return Err(ErrorKind::InvalidData.into());
             }

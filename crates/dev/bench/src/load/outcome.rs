@@ -10,7 +10,7 @@ use super::requests::{PreparedRequest, RequestKind};
 /// The width of a step of [`GroupReport::timeline`].
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// The most that a histogram holds; longer ones count as this.
+/// The highest latency that a histogram can record. Higher ones count as this.
 const LATENCY_MAX: Duration = Duration::from_mins(1);
 
 /// The results of a plan.
@@ -18,7 +18,7 @@ const LATENCY_MAX: Duration = Duration::from_mins(1);
 pub struct LoadReport {
     /// In the order of the plan.
     pub groups: Vec<GroupReport>,
-    /// From the last moment of sending to the last answer.
+    /// The time from the last request to the last answer.
     pub drain: Duration,
 }
 
@@ -31,7 +31,7 @@ pub struct GroupReport {
     pub seconds: f64,
     /// Requests that were due (open loop) or sent (closed loop).
     pub offered: u64,
-    /// Answers that came, by status.
+    /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Accepted orders (201).
     pub orders: Latencies,
@@ -51,7 +51,7 @@ pub struct GroupReport {
     pub unsent: u64,
     /// Requests without an answer in the plan's limit, in the whole run.
     pub timed_out: u64,
-    /// Connections that the server closed or answered garbage on, in the whole run.
+    /// Connections that the server closed or on which it sent an invalid answer, in the whole run.
     pub connections_lost: u64,
     /// Orders that were sent and not answered, in the whole run. They may or may not exist.
     pub cut_off: u64,
@@ -241,7 +241,7 @@ impl Tick {
     }
 }
 
-/// Latencies, to three digits.
+/// Latencies, with three significant digits.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     /// In microseconds. `None` only if the bounds above are invalid.
@@ -255,7 +255,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Adds one, in nanoseconds.
+    /// Adds a latency, in nanoseconds.
     pub fn record_ns(&mut self, latency_ns: u64) {
         if let Some(histogram) = &mut self.histogram {
             histogram.saturating_record((latency_ns / 1_000).max(1));
@@ -267,18 +267,17 @@ impl Latencies {
         self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
-    /// The latency in milliseconds that the share `quantile` (0 to 1) does not exceed; 0 if there
-    /// are none.
+    /// The quantile (0 to 1) in milliseconds; 0 if there are no latencies.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.histogram.as_ref().map_or(0.0, |it| it.value_at_quantile(quantile) as f64 / 1e3)
     }
 
-    /// The mean in milliseconds, 0 if there are none.
+    /// The mean in milliseconds; 0 if there are no latencies.
     pub fn mean_ms(&self) -> f64 {
         self.histogram.as_ref().map_or(0.0, |it| it.mean() / 1e3)
     }
 
-    /// The longest in milliseconds, 0 if there are none.
+    /// The maximum in milliseconds; 0 if there are no latencies.
     pub fn max_ms(&self) -> f64 {
         self.histogram.as_ref().map_or(0.0, |it| it.max() as f64 / 1e3)
     }

@@ -6,11 +6,11 @@ use rand::distr::weighted::WeightedIndex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _, distr::Distribution as _};
 
-/// Picks are drawn in advance and reused cyclically; a power of two, so that the index is a mask.
-/// Long enough that the rarest of 1,000 products under Zipf 1.1 has its share.
+/// The number of choices, which are made in advance and repeated. It is a power of two, so that the index is a mask,
+/// and large enough for the rarest of 1,000 products under Zipf's law with exponent 1.1.
 const PICKS: usize = 1 << 18;
 
-/// The same choices in every run.
+/// The seed, so that every run makes the same choices.
 const SEED: u64 = 0x0068_6f6c_6466_6173;
 
 /// The ids of products.
@@ -21,9 +21,9 @@ const HOST: &str = "localhost";
 pub enum Choice {
     /// All products with the same probability.
     Uniform,
-    /// The product of rank `r` with a weight of `1 / r^exponent`: a few sell much.
+    /// The product of rank `r` has a weight of `1 / r^exponent`, so a few products sell most.
     Zipf {
-        /// Greater: more skewed.
+        /// The higher, the more skewed.
         exponent: f64,
     },
 }
@@ -37,7 +37,7 @@ pub(super) enum RequestKind {
     Other,
 }
 
-/// One request, ready to be sent.
+/// A request that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct PreparedRequest {
     pub bytes: Box<[u8]>,
@@ -56,8 +56,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Orders of these products. A product is always ordered in the same quantity, 1 to 3 by its
-    /// place, so that the audit's sums are not mere counts; a single product is ordered one by one.
+    /// Orders of these products. The quantity of a product is always the same, 1 to 3 by its position, so that the sums
+    /// of the audit are not just counts. A single product is ordered one unit at a time.
     pub fn orders(product_ids: &[i64], choice: Choice) -> Self {
         Self::mix(product_ids, choice, 0.0)
     }
@@ -75,7 +75,7 @@ impl Requests {
         Self::in_turn(table.collect())
     }
 
-    /// Orders of one unit with these keys, again and again.
+    /// Orders of one unit with these keys, which are repeated.
     pub fn repeats(product_id: i64, keys: &[String]) -> Self {
         let body = order_body(product_id, 1);
         let table = keys.iter().map(|key| PreparedRequest {
@@ -124,7 +124,7 @@ impl Requests {
         Self::mix(product_ids, choice, 1.0)
     }
 
-    /// Reads and orders of these products; `reads` is the share of reads, 0 to 1.
+    /// Reads and orders of these products; `reads` is the fraction of reads (0 to 1).
     pub fn mix(product_ids: &[i64], choice: Choice, reads: f64) -> Self {
         let mut table = Vec::with_capacity(product_ids.len() * 2);
         for (place, &product_id) in (0..).zip(product_ids) {
@@ -138,7 +138,7 @@ impl Requests {
             Choice::Uniform => 1.0,
             Choice::Zipf { exponent } => (rank as f64).powf(-exponent),
         });
-        // Only an empty list of products has no weights, and then there is nothing to pick.
+        // The weights are empty only if there are no products, and then nothing can be chosen.
         let Ok(weights) = WeightedIndex::new(weights) else {
             return Self { table, picks: Vec::new() };
         };
@@ -152,7 +152,7 @@ impl Requests {
         Self { table, picks }
     }
 
-    /// The request with this number, cyclically.
+    /// The request with this number; the numbers wrap around.
     pub(super) fn pick(&self, number: usize) -> u32 {
         self.picks.get(number % PICKS).copied().unwrap_or(0)
     }
@@ -161,7 +161,7 @@ impl Requests {
         self.table.get(index as usize)
     }
 
-    /// The first request of a thread, so that no two threads send the same at the same time.
+    /// The first request of a thread, so that threads do not send the same requests at the same time.
     pub(super) fn offset(thread: usize, threads: usize) -> usize {
         PICKS / threads.max(1) * thread
     }
@@ -178,7 +178,7 @@ fn order(product_id: i64, quantity: i32) -> PreparedRequest {
     }
 }
 
-/// As long as a UUID, which is what most clients send.
+/// As long as a UUID, which most clients send.
 const KEY_DIGITS: usize = 36;
 
 fn keyed(product_id: i64, quantity: i32) -> PreparedRequest {
@@ -218,7 +218,7 @@ fn read(product_id: i64) -> PreparedRequest {
     }
 }
 
-/// A request as it is sent: with an `Idempotency-Key` and a JSON body, if there are any.
+/// The bytes of a request, with an `Idempotency-Key` and a JSON body if given.
 pub fn http_request(method: &str, path: &str, key: Option<&str>, body: Option<&str>) -> Vec<u8> {
     let key = key.map(|key| format!("idempotency-key: {key}\r\n")).unwrap_or_default();
     let typed = |body: &str| {

@@ -19,11 +19,11 @@ use super::requests::RequestKind;
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How often an open loop looks for requests that are due. `epoll` itself knows milliseconds only.
+/// The interval at which an open loop checks for due requests. `epoll` itself only has a resolution of milliseconds.
 const OPEN_LOOP_STEP: Duration = Duration::from_micros(200);
 
-/// Connections that are opened in one go, and the pause after them: a server's queue of new ones
-/// may be as short as 128, and one that does not fit into it is tried again after a whole second.
+/// The number of connections that are opened without a pause, and the pause. A server's accept queue may have only 128
+/// places, and the kernel retries a connection that does not fit after a whole second.
 const BURST: usize = 64;
 const BURST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -343,7 +343,7 @@ impl<'a> LoadThread<'a> {
             if connection.is_open() {
                 continue;
             }
-            // If one fails, the others would as well: they are tried at the next tick.
+            // If one fails, the others would fail as well. They are tried again at the next tick.
             if connection.connect(self.poll.registry()).is_err() {
                 return;
             }

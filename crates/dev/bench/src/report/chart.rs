@@ -1,4 +1,5 @@
-//! `docs/benchmarks.svg`: orders per second against connections, ours and the baselines, on logarithmic axes.
+//! `docs/benchmarks.svg`: orders per second by the number of connections, for Holdfast and the baselines, on
+//! logarithmic axes.
 
 use plotters::prelude::*;
 
@@ -26,7 +27,7 @@ const fn line(
     ChartLine { label, colour: RGBColor(red, green, blue), part, products, replicas }
 }
 
-/// Ours in blue and green, the baselines in warm colours and dashed, the ceiling in grey.
+/// Holdfast in blue and green, the baselines dashed in warm colours, the upper bound in grey.
 const LINES: [ChartLine; 8] = [
     line("a POST that does nothing", (107, 114, 128), part::NOTHING_POST, (0, 0)),
     line("Holdfast, one hot product", (29, 78, 216), part::HOT, (1, 1)),
@@ -38,10 +39,10 @@ const LINES: [ChartLine; 8] = [
     line("pgbench, FOR UPDATE, one row", (244, 114, 182), part::PGBENCH_FOR_UPDATE, (1, 0)),
 ];
 
-/// Draws the chart as a whole SVG file. Lines without points are left out.
+/// Draws the chart as an SVG file. Lines without points are omitted.
 ///
 /// # Errors
-/// When something cannot be drawn.
+/// Something cannot be drawn.
 pub fn render(run: &Run) -> anyhow::Result<String> {
     let mut lines: Vec<_> = LINES.iter().map(|line| (line, points(run, line))).collect();
     lines.retain(|(_, points)| !points.is_empty());
@@ -91,7 +92,7 @@ pub fn render(run: &Run) -> anyhow::Result<String> {
     Ok(svg)
 }
 
-/// The median of each number of connections, in their order.
+/// The median for each number of connections, in ascending order.
 fn points(run: &Run, line: &ChartLine) -> Vec<(f64, f64)> {
     let wanted = |point: &Point| {
         // The do-nothing server has no products.

@@ -1,33 +1,33 @@
-//! The figures to reach. Each is a ratio of two figures of the same run wherever that is possible,
-//! so that it holds on any machine; over several rounds, of their medians.
+//! The goals. Each is a ratio of two figures of the same run where that is possible, so that it is valid on any
+//! machine. Over several rounds, the medians are used.
 
 use super::model::{Point, Run, median, part};
 use super::numbers::figure;
 
-/// Connections at which the goals are measured.
+/// The number of connections at which the goals are measured.
 const CONNECTIONS: u32 = 256;
 
-/// What counts as "no loss": the spread from one round to the next is of this order.
+/// The ratio that counts as "no loss". Rounds differ by about as much.
 const NO_LOSS: f64 = 0.98;
 
-/// A figure to reach, and what was measured.
+/// A goal and the measured figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goal {
-    /// What was done.
+    /// The description of the measurement.
     pub work: &'static str,
-    /// The least.
+    /// The minimum.
     pub must: Bound,
-    /// What is hoped for.
+    /// The aim.
     pub aim: Bound,
-    /// `None` when the run did not measure it.
+    /// `None` if it was not measured.
     pub measured: Option<f64>,
-    /// What it is counted in.
+    /// The unit.
     pub unit: GoalUnit,
-    /// The figures that it was made from.
+    /// The figures from which it was computed.
     pub made_from: String,
 }
 
-/// What a goal is counted in.
+/// The unit of a goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoalUnit {
     /// `×`
@@ -40,29 +40,29 @@ pub enum GoalUnit {
     Mebibytes,
     /// `orders/s`
     OrdersPerSecond,
-    /// A plain count.
+    /// A count.
     Count,
 }
 
 /// A bound of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// Not less.
+    /// At least this.
     AtLeast(f64),
-    /// Not more.
+    /// At most this.
     AtMost(f64),
 }
 
 /// Whether a goal is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoalResult {
-    /// What was hoped for.
+    /// The aim is reached.
     Aim,
-    /// The least.
+    /// The minimum is reached.
     Must,
-    /// Less than that.
+    /// The minimum is not reached.
     Missed,
-    /// The run did not measure it.
+    /// It was not measured.
     NotMeasured,
 }
 
@@ -74,7 +74,7 @@ impl Bound {
         }
     }
 
-    /// Such as `≥ 12 ×`.
+    /// For example `≥ 12 ×`.
     pub fn text(self, unit: GoalUnit) -> String {
         match self {
             Self::AtLeast(bound) if (bound - NO_LOSS).abs() < f64::EPSILON => "no loss".into(),
@@ -98,13 +98,13 @@ impl GoalUnit {
         }
     }
 
-    /// A bound, without needless digits.
+    /// Formats a bound without unnecessary digits.
     fn short(self, value: f64) -> String {
         let text = if value >= 1_000.0 { figure(value) } else { value.to_string() };
         format!("{text}{}", self.name())
     }
 
-    /// A measured value.
+    /// Formats a measured value.
     pub fn text(self, value: f64) -> String {
         match self {
             Self::Count => figure(value).trim_end_matches(".00").to_owned(),
@@ -133,7 +133,7 @@ impl Goal {
     }
 }
 
-/// All goals, with what the run measured.
+/// All goals with the figures of the run.
 pub fn goals(run: &Run) -> Vec<Goal> {
     let mut goals = throughput(run);
     goals.extend(others(run));
@@ -141,13 +141,13 @@ pub fn goals(run: &Run) -> Vec<Goal> {
     goals
 }
 
-/// Orders per second of a part with one product or the usual ones, at so many connections and replicas.
+/// Orders per second of a part with one product or the usual number, at this number of connections and replicas.
 fn orders(run: &Run, part: &str, connections: u32, replicas: u32) -> Option<f64> {
     let like = |it: &Point| it.connections == connections && it.replicas == replicas;
     run.median(part, like, |point| point.orders_per_s)
 }
 
-/// A figure of a part that is measured in one way only.
+/// A figure of a part with a single measurement.
 fn single(run: &Run, part: &str, figure: impl Fn(&Point) -> f64) -> Option<f64> {
     run.median(part, |_| true, figure)
 }
@@ -163,7 +163,7 @@ fn throughput(run: &Run) -> Vec<Goal> {
         let like = |it: &Point| it.connections == CONNECTIONS && it.replicas == replicas;
         run.median(part, like, |point| point.reads_per_s)
     };
-    // What was done; the least and what is hoped for; ours, and what it is compared with.
+    // The description; the minimum and the aim; the figure of Holdfast, and what it is compared with.
     [
         (
             "hot product, 256 connections, workers stopped; against pgbench's best of one statement on one row",
@@ -182,7 +182,7 @@ fn throughput(run: &Run) -> Vec<Goal> {
             (alone(part::UNIFORM), statement(1_000)),
         ),
         (
-            "one row locked by another session's transaction; the others against a transaction that holds nothing",
+            "one row locked by another session's transaction; the other products, against an open transaction without locks",
             (0.9, NO_LOSS),
             locked(part::ROW_LOCKED),
         ),
@@ -192,7 +192,7 @@ fn throughput(run: &Run) -> Vec<Goal> {
             locked(part::ROWS_LOCKED),
         ),
         (
-            "the same rows locked beside a hot product on two replicas",
+            "the same rows locked, with a hot product on two replicas",
             (0.9, NO_LOSS),
             locked(part::ROWS_LOCKED_HOT),
         ),
@@ -212,22 +212,22 @@ fn throughput(run: &Run) -> Vec<Goal> {
             (orders(run, part::HOT, 1_024, 1), hot),
         ),
         (
-            "hot product with an Idempotency-Key on each order; against without",
+            "hot product with an Idempotency-Key in each order; against without",
             (0.7, 0.9),
             (alone(part::KEYS), hot),
         ),
         (
-            "hot product with an API key on each order, and its rate counted; against without",
+            "hot product with an API key in each order, and its rate counted; against without",
             (0.0, 0.9),
             (alone(part::ACCESS), hot),
         ),
         (
-            "hot product with a trace of each hundredth order; against without",
+            "hot product with a trace of every hundredth order; against without",
             (0.97, NO_LOSS),
             (alone(part::TRACED), hot),
         ),
         (
-            "hot product with a trace of each order; against without",
+            "hot product with a trace of every order; against without",
             (0.0, 0.0),
             (alone(part::ALL_TRACED), hot),
         ),
@@ -260,7 +260,7 @@ fn others(run: &Run) -> Vec<Goal> {
         Goal {
             made_from: offered.map_or(String::new(), |it| format!("{} orders/s due", figure(it))),
             ..Goal::of(
-                "hot product, 256 connections at 70 % of the peak, open loop: 99 of 100 orders",
+                "hot product, 256 connections at 70 % of the peak, open loop: 99th percentile of orders",
                 (AtMost(15.0), AtMost(5.0)),
                 (single(run, part::STEADY, |point| point.latency_ms.p99), GoalUnit::Milliseconds),
             )
@@ -298,14 +298,14 @@ fn overload(run: &Run) -> Vec<Goal> {
         "per s",
     )];
     let most: [(&str, f64, GoalUnit, Figure); 5] = [
-        ("the surplus: 99 of 100 refusals, from sending", 100.0, GoalUnit::Milliseconds, |it| {
+        ("refused orders: 99th percentile, from sending", 100.0, GoalUnit::Milliseconds, |it| {
             it.refused_latency_ms.p99
         }),
-        ("refusals that do not say when to come again", 0.0, GoalUnit::Count, |it| {
+        ("refusals without Retry-After", 0.0, GoalUnit::Count, |it| {
             more(it, "refused_without_retry_after")
         }),
         (
-            "answers of another kind than 201 and 503, and requests without an answer",
+            "answers other than 201 and 503, and requests without an answer",
             0.0,
             GoalUnit::Count,
             |it| it.failed as f64,
@@ -313,7 +313,7 @@ fn overload(run: &Run) -> Vec<Goal> {
         ("probes of /livez without an answer in a second", 0.0, GoalUnit::Count, |it| {
             more(it, "livez_failed")
         }),
-        ("all is normal after the load stops", 2.0, GoalUnit::Seconds, |it| {
+        ("time to recover after the load stops", 2.0, GoalUnit::Seconds, |it| {
             more(it, "recovered_after_s")
         }),
     ];
@@ -327,7 +327,7 @@ fn more(point: &Point, name: &str) -> f64 {
     point.more.get(name).copied().unwrap_or(f64::NAN)
 }
 
-/// The best over pgbench's clients in each round; of these the median.
+/// The best result over the numbers of pgbench clients in each round; of these, the median.
 pub fn best_of_rounds(run: &Run, part: &str, products: u32) -> Option<f64> {
     let rounds = run.points.iter().map(|point| point.round).max()?;
     let best = |round| {

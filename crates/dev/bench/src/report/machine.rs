@@ -1,4 +1,4 @@
-//! What a run ran on, as far as it matters for its figures. No names of hosts or folders.
+//! The machine of a run, without names of hosts or folders.
 
 use std::fs;
 use std::io::{Seek as _, Write as _};
@@ -10,39 +10,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::{BenchEnvironment, POSTGRES_SETTINGS};
 
-/// Flushes that the disk is tried with.
+/// The number of flushes with which the disk is measured.
 const FLUSHES: u32 = 200;
 
-/// The machine and the versions of what ran on it.
+/// The machine and the versions of the programs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
-    /// As the processor calls itself.
+    /// The name of the processor.
     pub processor: String,
-    /// Processors that Linux has.
+    /// The number of processors.
     pub cores: usize,
     /// Memory in GiB.
     pub memory_gib: f64,
-    /// The kernel.
+    /// The version of the kernel.
     pub kernel: String,
-    /// The mean time to write a page and flush it to the disk under the temporary folder.
+    /// The mean time of writing a page and flushing it to the disk of the temporary folder.
     pub flush_us: f64,
-    /// PostgreSQL.
+    /// The version of PostgreSQL.
     pub postgres: String,
-    /// Its settings that are not its defaults.
+    /// The settings of PostgreSQL that differ from the defaults.
     pub postgres_settings: Vec<String>,
-    /// Redis or Valkey.
+    /// The version of Redis or Valkey.
     pub redis: String,
-    /// pgbench.
+    /// The version of pgbench.
     pub pgbench: String,
-    /// Ours.
+    /// The version of Holdfast.
     pub holdfast: String,
 }
 
 impl Machine {
-    /// Looks around.
+    /// Determines everything.
     ///
     /// # Errors
-    /// When a server does not answer, or the temporary folder cannot be written to.
+    /// A server does not answer, or the temporary folder cannot be written to.
     pub async fn look(environment: &BenchEnvironment) -> anyhow::Result<Self> {
         let processor = CpuInfo::current()?;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -64,7 +64,7 @@ impl Machine {
     }
 }
 
-/// A commit cannot be faster than this.
+/// A commit cannot be faster.
 fn flush_us() -> anyhow::Result<f64> {
     let mut file = tempfile::tempfile()?;
     let page = [7_u8; 8192];

@@ -1,4 +1,4 @@
-//! A run and its points. Units are the last word of each name.
+//! A run and its points. Each name ends in its unit.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::machine::Machine;
 use crate::audit::Findings;
 use crate::load::{GroupReport, Latencies};
 
-/// Names of parts, by which points are found again.
+/// The names of the parts, by which points are selected.
 pub mod part {
     /// The do-nothing server's POST.
     pub const NOTHING_POST: &str = "nothing_post";
@@ -20,17 +20,17 @@ pub mod part {
     pub const PGBENCH_CTE: &str = "pgbench_cte";
     /// One hot product.
     pub const HOT: &str = "hot";
-    /// Products ordered alike.
+    /// Products with the same probability.
     pub const UNIFORM: &str = "uniform";
     /// Products ordered by Zipf's law.
     pub const ZIPF: &str = "zipf";
-    /// 95 reads for five orders.
+    /// 95 reads for every five orders.
     pub const MIX: &str = "mix";
-    /// Reads of products in the cache.
+    /// Reads of cached products.
     pub const READS: &str = "reads";
     /// One hot product while workers drain the queue.
     pub const HOT_DRAINING: &str = "hot_draining";
-    /// A worker drains the queue by itself.
+    /// A worker drains the queue alone.
     pub const DRAIN: &str = "drain";
     /// Other products while one row is locked.
     pub const ROW_LOCKED: &str = "row_locked";
@@ -40,109 +40,109 @@ pub mod part {
     pub const ROWS_LOCKED_HOT: &str = "rows_locked_hot";
     /// One hot product at 70 % of its peak, open loop.
     pub const STEADY: &str = "steady";
-    /// One hot product, an idempotency key with each order.
+    /// One hot product, with an idempotency key in each order.
     pub const KEYS: &str = "keys";
-    /// One hot product, a key shown with each order and a limit counted.
+    /// One hot product, with an API key in each order, and its rate limit counted.
     pub const ACCESS: &str = "access";
-    /// One hot product, a trace of each hundredth order.
+    /// One hot product, with a trace of every hundredth order.
     pub const TRACED: &str = "traced";
-    /// One hot product, a trace of each order.
+    /// One hot product, with a trace of every order.
     pub const ALL_TRACED: &str = "all_traced";
-    /// One product that is sold out.
+    /// One sold-out product.
     pub const SOLD_OUT: &str = "sold_out";
     /// One hot product at three times its peak, open loop.
     pub const OVERLOAD: &str = "overload";
 }
 
-/// One run of the benchmark: all that `latest.json` holds.
+/// A run of the benchmark, as in `latest.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// What was typed.
+    /// The command.
     pub command: String,
-    /// Whether it was the short one.
+    /// Whether it was a quick run.
     pub quick: bool,
-    /// When it began, in UTC.
+    /// The start, in UTC.
     pub started_at: String,
-    /// How long it took.
+    /// The duration.
     pub duration_s: f64,
-    /// What it ran on.
+    /// The machine.
     pub machine: Machine,
-    /// All that was measured.
+    /// The measurements.
     pub points: Vec<Point>,
-    /// What the audits found, in the order of the parts.
+    /// The results of the audits, in the order of the parts.
     pub audits: Vec<PartAudit>,
-    /// Parts that could not be run, and why.
+    /// Parts that could not be run, with the reason.
     #[serde(default)]
     pub failures: Vec<String>,
 }
 
-/// An audit after a part.
+/// The audit after a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PartAudit {
-    /// Which part.
+    /// The part.
     pub part: String,
-    /// In which round.
+    /// The round.
     pub round: u32,
-    /// What was found.
+    /// The result.
     pub findings: Findings,
 }
 
-/// One measurement.
+/// A measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Point {
     /// See [`part`].
     pub part: String,
     /// The round, from 1.
     pub round: u32,
-    /// Products ordered or read.
+    /// The number of products that are ordered or read.
     pub products: u32,
-    /// API replicas; 0 where there is no API.
+    /// API replicas; 0 if there is no API.
     pub replicas: u32,
-    /// Workers running.
+    /// Running workers.
     pub workers: u32,
     /// HTTP connections, or pgbench's clients.
     pub connections: u32,
-    /// Requests due per second in an open loop; `None` in a closed one.
+    /// Requests due per second in an open loop; `None` in a closed loop.
     pub offered_per_s: Option<f64>,
-    /// Length of the measured time.
+    /// The length of the measured time.
     pub measured_s: f64,
     /// Accepted orders.
     pub orders_per_s: f64,
     /// Answered reads.
     pub reads_per_s: f64,
-    /// Refusals for want of room.
+    /// Refusals because of overload.
     pub refused_per_s: f64,
-    /// Answers of another kind, and requests without one. None is expected.
+    /// Answers with another status, and requests without an answer. There should be none.
     pub failed: u64,
-    /// Given up before sending, in an open loop.
+    /// Requests that were dropped before they were sent, in an open loop.
     pub unsent: u64,
-    /// Of orders; of reads where there are more of those.
+    /// The latency of orders, or of reads if there are more of them.
     pub latency_ms: Quantiles,
-    /// Of refusals, from sending.
+    /// The latency of refusals, measured from sending.
     pub refused_latency_ms: Quantiles,
-    /// CPU time for each answer, by process.
+    /// CPU time per answer, by process.
     pub cpu_us: BTreeMap<String, f64>,
-    /// Of all processors, taken by what is not part of the benchmark.
+    /// The percentage of all processors that other processes used.
     #[serde(default)]
     pub others_cpu_percent: f64,
     /// Memory at the end of the measured time, by process.
     pub memory_mib: BTreeMap<String, f64>,
-    /// What only this part has, by a name that ends in its unit.
+    /// Figures that only this part has. Each name ends in its unit.
     pub more: BTreeMap<String, f64>,
 }
 
-/// The usual quantiles of a latency; all zero when there was nothing to measure.
+/// Quantiles of a latency; all are zero if there were no measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
-    /// Mean.
+    /// The mean.
     pub mean: f64,
-    /// Half are faster.
+    /// The median.
     pub p50: f64,
-    /// One in 100 is slower.
+    /// The 99th percentile.
     pub p99: f64,
-    /// One in 1,000 is slower.
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// The slowest.
+    /// The maximum.
     pub max: f64,
 }
 
@@ -159,7 +159,7 @@ impl From<&Latencies> for Quantiles {
 }
 
 impl Point {
-    /// Takes over what a group of clients saw.
+    /// Sets the figures of a group of clients.
     pub fn with_report(mut self, report: &GroupReport) -> Self {
         self.measured_s = report.seconds;
         self.orders_per_s = report.orders_per_s();
@@ -175,7 +175,7 @@ impl Point {
 }
 
 impl Run {
-    /// The points of a part that are like `like` asks.
+    /// The points of a part that match `like`.
     pub fn points<'a>(
         &'a self,
         part: &'a str,
@@ -184,8 +184,7 @@ impl Run {
         self.points.iter().filter(move |point| point.part == part && like(point))
     }
 
-    /// The median of a figure over the points of a part that are like `like` asks; `None` without
-    /// any.
+    /// The median of a figure over the points of a part that match `like`; `None` if there are none.
     pub fn median(
         &self,
         part: &str,
@@ -195,26 +194,25 @@ impl Run {
         median(self.points(part, like).map(figure).collect())
     }
 
-    /// What was not part of the benchmark took of all processors, in per cent: the median over the
-    /// points, and the most.
+    /// The percentage of all processors that other processes used: the median over the points, and the maximum.
     pub fn disturbance_percent(&self) -> (f64, f64) {
         let shares: Vec<f64> = self.points.iter().map(|point| point.others_cpu_percent).collect();
         let most = shares.iter().copied().fold(0.0, f64::max);
         (median(shares).unwrap_or(0.0), most)
     }
 
-    /// Whether every part was run and every promise held.
+    /// Whether every part was run and no guarantee was violated.
     pub fn succeeded(&self) -> bool {
         self.failures.is_empty() && self.violations() == 0
     }
 
-    /// Broken promises of all parts.
+    /// The number of violations in all parts.
     pub fn violations(&self) -> usize {
         self.audits.iter().map(|audit| audit.findings.violations.len()).sum()
     }
 }
 
-/// The middle one; of an even number the mean of the middle two.
+/// The median; for an even number of values, the mean of the middle two.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Formats numbers for display.
 
-/// Three digits, and thousands set apart: `44,012`, `9.13`, `0.42`.
+/// Three significant digits, with thousands separators: `44,012`, `9.13`, `0.42`.
 pub fn figure(value: f64) -> String {
     if value >= 100.0 {
         thousands(value.round() as u64)

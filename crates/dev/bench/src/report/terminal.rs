@@ -6,10 +6,10 @@ use super::goals::{GoalResult, goals};
 use super::model::{Point, Run};
 use super::numbers::figure;
 
-/// Kernel threads and probes take less than this.
+/// Kernel threads and probes use less than this.
 const DISTURBED_PERCENT: f64 = 8.0;
 
-/// A line about a point, for the progress of a run.
+/// A line about a point, as progress of a run.
 pub fn progress(point: &Point) -> String {
     let mut parts = vec![format!("  {:<18} {:>5} connections", point.part, point.connections)];
     if point.replicas > 1 {
@@ -113,7 +113,7 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
     )?;
     let held = run.audits.len();
     match run.violations() {
-        0 => writeln!(out, "\n{held} audits: every promise held."),
-        broken => writeln!(out, "\n{held} audits: {broken} BROKEN PROMISES, see above."),
+        0 => writeln!(out, "\n{held} audits: no violation was found."),
+        broken => writeln!(out, "\n{held} audits: {broken} VIOLATIONS, see above."),
     }
 }

@@ -1,4 +1,4 @@
-//! pgbench on the same PostgreSQL: orders as a shop without batches writes them.
+//! pgbench on the same PostgreSQL writes orders like a shop without batches.
 
 use super::Bench;
 use super::measure::cpu_us;
@@ -14,7 +14,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             (Script::ForUpdate, part::PGBENCH_FOR_UPDATE),
             (Script::SingleStatement, part::PGBENCH_CTE),
         ] {
-            // A database of its own, so that no script works with the dead rows of another.
+            // Each has its own database, so that no script encounters the dead rows of another.
             let database = bench.environment.new_database(products).await?;
             for clients in bench.settings.pgbench_clients.clone() {
                 let point = measure(bench, &database, script, name, products, clients).await?;
@@ -46,7 +46,7 @@ async fn measure(
     cpu.retain(|name, _| *name == "PostgreSQL");
     let pgbench = ended_children().saturating_sub(pgbench_before);
     cpu.insert("pgbench", pgbench);
-    // pgbench is not watched while it runs, and was taken for a stranger.
+    // pgbench is not watched while it runs, so it was counted with other processes.
     let cores = std::thread::available_parallelism()?.get() as f64;
     let own_percent = pgbench.as_secs_f64() / (f64::from(seconds) * cores) * 100.0;
     Ok(Point {

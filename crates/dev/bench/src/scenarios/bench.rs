@@ -13,17 +13,17 @@ use crate::report::machine::Machine;
 use crate::report::model::{PartAudit, Point, Run};
 use crate::report::terminal;
 
-/// A run in progress: the servers, and what was measured so far.
+/// A run in progress: the servers and the results so far.
 pub struct Bench {
     /// The servers.
     pub environment: BenchEnvironment,
-    /// How long and how often.
+    /// The durations and repetitions.
     pub settings: Settings,
     /// The round, from 1.
     pub round: u32,
-    /// Where logs of parts with broken promises go.
+    /// The folder for the logs of parts with violations.
     pub out: PathBuf,
-    /// So far.
+    /// The results so far.
     pub run: Run,
     started: Instant,
 }
@@ -32,7 +32,7 @@ impl Bench {
     /// Starts the servers.
     ///
     /// # Errors
-    /// When something does not start.
+    /// Something does not start.
     pub async fn start(settings: Settings, command: String, out: PathBuf) -> anyhow::Result<Self> {
         let started = Instant::now();
         let environment = BenchEnvironment::start().await?;
@@ -50,10 +50,10 @@ impl Bench {
         Ok(Self { environment, settings, round: 1, out, run, started })
     }
 
-    /// Starts the servers, for this build of the API.
+    /// Starts the servers for this build of the API.
     ///
     /// # Errors
-    /// When something does not start.
+    /// Something does not start.
     pub(super) async fn start_for(
         settings: Settings,
         api: &Path,
@@ -67,7 +67,7 @@ impl Bench {
     /// Stops the servers.
     ///
     /// # Errors
-    /// When they do not end.
+    /// They do not end.
     pub(super) async fn stop(self) -> anyhow::Result<Run> {
         let Self { environment, run, .. } = self;
         environment.redis.shutdown().await?;
@@ -75,12 +75,11 @@ impl Bench {
         Ok(run)
     }
 
-    /// Runs the parts of these names, or all if there are none, in all rounds. A part that cannot
-    /// be run is a failure in the results, and so is a broken promise: the others are run all the
-    /// same.
+    /// Runs the parts with these names in all rounds, or all parts if there are no names. If a part cannot be run, or a
+    /// guarantee is violated, the results show it and the other parts still run.
     ///
     /// # Errors
-    /// When the servers do not end.
+    /// The servers do not end.
     pub async fn run(mut self, only: &[String]) -> anyhow::Result<Run> {
         let chosen: Vec<&Scenario> = ALL
             .iter()
@@ -101,23 +100,23 @@ impl Bench {
         self.stop().await
     }
 
-    /// A line of progress.
+    /// Prints a line of progress.
     pub fn note(&self, text: &str) {
         eprintln!("[{:6.1} s] {text}", self.started.elapsed().as_secs_f64());
     }
 
-    /// Keeps a point and says so.
+    /// Records a point and prints it.
     pub fn record(&mut self, mut point: Point) {
         point.round = self.round;
         self.note(&terminal::progress(&point));
         self.run.points.push(point);
     }
 
-    /// Stops a fixture, audits it and removes its database. A broken promise is a finding; the
-    /// clients' log is then kept beside the results.
+    /// Stops a fixture, audits it and removes its database. If a guarantee is violated, the clients' log is kept beside
+    /// the results.
     ///
     /// # Errors
-    /// When a process of the fixture has died, or the database cannot be asked.
+    /// A process of the fixture has died, or the database cannot be asked.
     pub async fn close(
         &mut self,
         mut fixture: BenchFixture,

@@ -1,8 +1,8 @@
 //! Two builds of the API, measured in turns.
 //!
-//! The speed of a machine can change by half within a minute. So both builds are up and warm all the time, each with
-//! a PostgreSQL and a Redis of its own, and the load moves from one to the other every few seconds. A ratio is the
-//! median over pairs of neighbouring windows.
+//! The speed of a machine can change by half within a minute. Therefore both builds are up and warm all the time, each
+//! with its own PostgreSQL and Redis, and the load switches between them every few seconds. A ratio is the median over
+//! pairs of neighbouring windows.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,22 +17,22 @@ use crate::audit::Expectation;
 use crate::environment::BenchFixture;
 use crate::report::model::Point;
 
-/// What is compared.
+/// The parameters of a comparison.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The API's binary before a change, and after it.
+    /// The binaries of the API before and after a change.
     pub builds: [PathBuf; 2],
-    /// Only these works, or all if there are none; see [`WORKS`].
+    /// Only these workloads, or all if there are none; see [`WORKS`].
     pub only: Vec<String>,
-    /// Pairs of windows for each work.
+    /// The number of pairs of windows for each workload.
     pub pairs: u32,
     /// The length of a window.
     pub window: Duration,
-    /// The folder for the logs of works with broken promises.
+    /// The folder for the logs of workloads with violations.
     pub results: PathBuf,
 }
 
-/// What can be compared: its name, and at how many connections.
+/// The workloads: name, clients, and number of connections.
 const ALL: [(&str, ClientWork, usize); 9] = [
     ("hot", HOT, CONNECTIONS),
     ("hot_1024", HOT, 1_024),
@@ -45,7 +45,7 @@ const ALL: [(&str, ClientWork, usize); 9] = [
     ("replicas", ClientWork { replicas: 2, ..HOT }, CONNECTIONS),
 ];
 
-/// The names of what can be compared.
+/// The names of the workloads.
 pub const WORKS: [&str; ALL.len()] = {
     let mut names = [""; ALL.len()];
     let mut at = 0;
@@ -56,10 +56,10 @@ pub const WORKS: [&str; ALL.len()] = {
     names
 };
 
-/// Compares two builds and writes a line for each work to `out`.
+/// Compares two builds. Writes a line for each workload to `out`.
 ///
 /// # Errors
-/// When something does not start, or a guarantee is violated.
+/// Something does not start, or a guarantee is violated.
 pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::Result<()> {
     let settings = Settings {
         warm_up: Duration::from_millis(300),
@@ -87,7 +87,7 @@ pub async fn compare(comparison: &Comparison, out: &mut impl Write) -> anyhow::R
             bench.closed_loop(fixture, name, work.clients(fixture, *connections)).await
         };
         let mut pairs = Vec::new();
-        // The first pair warms up.
+        // The first pair is the warm-up.
         for pair in 0..=comparison.pairs {
             let [first, second] = &mut fixtures;
             let both = if pair % 2 == 0 {

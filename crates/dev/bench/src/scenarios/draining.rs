@@ -1,4 +1,4 @@
-//! Workers with empty fulfilment: what they cost a hot product, and what one drains by itself.
+//! Workers with empty fulfilment: their effect on a hot product, and the throughput of one worker alone.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::load::LoadPlan;
 use crate::processes::{Usage, memory_mib};
 use crate::report::model::{Point, part};
 
-/// For the workers to finish what they have left.
+/// The time limit for the workers to finish.
 const DRAIN_LIMIT: Duration = Duration::from_mins(3);
 
-/// How long a worker without work is watched.
+/// How long a worker without work is measured.
 const IDLE: Duration = Duration::from_secs(2);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -79,7 +79,7 @@ async fn alone(bench: &mut Bench) -> anyhow::Result<()> {
     };
     describe(&fixture, &mut point);
 
-    // All is done: what does waiting cost?
+    // All orders are done. What does an idle worker cost?
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = Usage::so_far(&watched);
     tokio::time::sleep(IDLE).await;
@@ -100,8 +100,7 @@ async fn drained(fixture: &BenchFixture) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many orders were completed, and the seconds from the first that was begun to the last that
-/// was finished, by the database's own clock.
+/// The number of completed orders, and the seconds from the first start to the last end, by the clock of the database.
 async fn completed(fixture: &BenchFixture) -> anyhow::Result<(f64, f64)> {
     let mut connection = fixture.database_url.parse::<PgConnectOptions>()?.connect().await?;
     let (orders, seconds): (i64, Option<f64>) = sqlx::query_as(

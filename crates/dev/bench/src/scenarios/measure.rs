@@ -1,4 +1,4 @@
-//! One measurement: the generator runs, and CPU time and memory are read at both ends.
+//! A measurement: runs the load generator, and reads CPU time and memory before and after it.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ use crate::load::{self, ClientGroup, LoadPlan, LoadReport};
 use crate::processes::{Usage, Watched, memory_mib};
 use crate::report::model::Point;
 
-/// CPU time of each answer, in microseconds by process.
+/// The CPU time per answer, in microseconds, by process.
 pub(super) fn cpu_us(
     cpu: &BTreeMap<&'static str, Duration>,
     answers: f64,
@@ -23,18 +23,17 @@ pub(super) fn cpu_us(
         .collect()
 }
 
-/// What one run of the generator has shown.
+/// The result of a run of the generator.
 pub(super) struct Measured {
     pub report: LoadReport,
     cpu: BTreeMap<&'static str, Duration>,
-    /// Of all processors, taken by what is not watched.
+    /// The percentage of all processors that other processes used.
     others_cpu_percent: f64,
     memory_mib: BTreeMap<&'static str, f64>,
 }
 
 impl Measured {
-    /// As a point, from the view of the first group of clients; CPU time is shared among the
-    /// answers to all groups.
+    /// Converts it into a point for the first group of clients. CPU time is divided by the answers to all groups.
     pub fn point(&self, part: &str) -> anyhow::Result<Point> {
         let first = self.report.groups.first().context("a plan without groups")?;
         let mut point = Point { part: part.to_owned(), ..Point::default() }.with_report(first);
@@ -49,16 +48,16 @@ impl Measured {
 }
 
 impl Bench {
-    /// Runs a plan and watches these processes meanwhile.
+    /// Runs a plan, and measures these processes in the meantime.
     ///
     /// # Errors
-    /// When the generator cannot connect.
+    /// The generator cannot connect.
     pub(super) async fn measure(
         &self,
         plan: LoadPlan,
         watched: Vec<Watched>,
     ) -> anyhow::Result<Measured> {
-        // Reading /proc takes a while: not on the generator's thread.
+        // Reading /proc takes a while, so this does not happen on the generator's thread.
         let (ends, end) = mpsc::channel::<bool>();
         let watching = tokio::task::spawn_blocking(move || {
             let mut before = None;
@@ -74,7 +73,7 @@ impl Bench {
         });
         let report = tokio::task::spawn_blocking(move || {
             let report = load::run(&plan, |begins| {
-                // The sampler lives until the channel is dropped.
+                // The sampler ends when the channel is dropped.
                 let _ = ends.send(begins);
             });
             drop(ends);
@@ -86,11 +85,11 @@ impl Bench {
         Ok(Measured { report, cpu, others_cpu_percent, memory_mib })
     }
 
-    /// Runs one group of clients in a closed loop against a fixture, logs what they were told, and
-    /// returns the point, not yet recorded.
+    /// Runs one group of clients in a closed loop against a fixture, and logs the answers. Returns the point without
+    /// recording it.
     ///
     /// # Errors
-    /// When the generator cannot connect.
+    /// The generator cannot connect.
     pub(super) async fn closed_loop(
         &self,
         fixture: &mut BenchFixture,
@@ -110,7 +109,7 @@ impl Bench {
     /// The processes of a fixture.
     ///
     /// # Errors
-    /// When a server is down.
+    /// A server is down.
     pub(super) async fn watched(&self, fixture: &BenchFixture) -> anyhow::Result<Vec<Watched>> {
         let mut watched = self.environment.watched().await?;
         watched.extend(fixture.watched());
@@ -118,7 +117,7 @@ impl Bench {
     }
 }
 
-/// Fills in what the fixture has.
+/// Sets the fields that depend on the fixture.
 pub(super) fn describe(fixture: &BenchFixture, point: &mut Point) {
     point.products = fixture.product_ids.len() as u32;
     point.replicas = fixture.targets().len() as u32;
@@ -131,7 +130,7 @@ pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// Between the two nearest of sorted values.
+/// Interpolates between the two nearest of sorted values.
 pub(super) fn quantile(values: &[f64], part: f64) -> f64 {
     let at = part * values.len().saturating_sub(1) as f64;
     match (values.get(at.floor() as usize), values.get(at.ceil() as usize)) {

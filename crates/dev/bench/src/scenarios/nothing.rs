@@ -1,4 +1,4 @@
-//! A server that does nothing, on the same HTTP stack: the ceiling.
+//! The do-nothing server, on the same HTTP stack: the upper bound.
 
 use std::sync::Arc;
 

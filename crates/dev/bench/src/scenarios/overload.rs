@@ -1,10 +1,9 @@
-//! One hot product at three times its peak, in an open loop: what happens to those who find the
-//! shop full, and how soon all is normal afterwards.
+//! One hot product at three times its peak, in an open loop: what happens to requests that are refused, and how long it
+//! takes to recover.
 //!
-//! The clients have more connections than a lane has places, for a client without a connection
-//! would wait in front of the door and never see that the shop is full. They share the processors
-//! with the servers: what they cannot send in time is counted as unsent, and makes the load what
-//! the machine can offer itself at most.
+//! The clients have more connections than a lane has places. Otherwise, requests would wait in the clients for a
+//! connection and never be refused. The clients share the processors with the servers, so requests that they cannot
+//! send in time count as unsent, and the load is at most what the machine can produce.
 
 use std::time::Duration;
 
@@ -23,16 +22,16 @@ use crate::report::model::{Point, part};
 
 const TIMES: f64 = 3.0;
 
-/// More than the places of a lane (4,096 by default) and of the batch on its way.
+/// More than the places of a lane (4,096 by default) and of a batch.
 const CLIENTS: usize = 6_144;
 
-/// What else the API has open: connections to PostgreSQL and Redis, logs.
+/// Other open files of the API: connections to PostgreSQL and Redis, logs.
 const OTHER_FILES: u64 = 256;
 
-/// A customer presses the button again after a second; by then this request is of no use.
+/// Customers try again after a second, so this request is obsolete by then.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the time after the load is watched.
+/// How long the recovery is measured.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -85,15 +84,15 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     bench.close(fixture, part::OVERLOAD, Expectation::default()).await
 }
 
-/// A light load right after the heavy one. Returns the seconds until the last tenth of a second in
-/// which anything went wrong or nothing was ordered, and the light load's figures.
+/// A light load directly after the heavy one. Returns the seconds until the last tenth of a second with an error or
+/// without an order, and the figures of the light load.
 async fn afterwards(bench: &Bench, fixture: &mut BenchFixture) -> anyhow::Result<(f64, Point)> {
     let group = orders(fixture, "afterwards", CONNECTIONS / 32);
     let plan = LoadPlan::closed(group, Duration::ZERO, AFTERWARDS);
     let measured = bench.measure(plan, Vec::new()).await?;
     fixture.log.add(&measured.report);
     let group = measured.report.groups.first().context("a plan without groups")?;
-    // The last step may be cut short by the end.
+    // The last step may be shorter.
     let steps = group.timeline.split_last().map_or(&[][..], |(_, steps)| steps);
     let bad = steps.iter().rposition(|tick| tick.orders == 0 || tick.refused > 0);
     let seconds = bad.map_or(0.0, |step| (step + 1) as f64 * TICK.as_secs_f64());

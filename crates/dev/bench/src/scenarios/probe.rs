@@ -1,4 +1,4 @@
-//! Watching a server from outside while it is under load.
+//! Probes a server while it is under load.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use crate::processes::resident_mib;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What Kubernetes allows a probe by default.
+/// The default time limit of probes in Kubernetes.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Does something at each interval on a thread of its own until it is stopped.
+/// Calls a function at regular intervals on its own thread until it is stopped.
 struct PeriodicProbe<T> {
     stop: Sender<()>,
     thread: JoinHandle<T>,
@@ -40,14 +40,14 @@ impl<T: Default + Send + 'static> PeriodicProbe<T> {
     }
 }
 
-/// Asks `/livez` as Kubernetes does: on a new connection each time.
+/// Requests `/livez` as Kubernetes does, each time on a new connection.
 pub(super) struct Liveness(PeriodicProbe<Lived>);
 
-/// What the probes found.
+/// The results of the probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lived {
     pub probes: u32,
-    /// Not answered with 200 within a second.
+    /// Probes that were not answered with 200 within a second.
     pub failed: u32,
     pub slowest: Duration,
 }
@@ -79,7 +79,7 @@ fn probe(target: SocketAddr) -> std::io::Result<bool> {
     Ok(head == OK)
 }
 
-/// Watches how much memory a process takes at most.
+/// Measures the maximum memory of a process.
 pub(super) struct PeakMemory(PeriodicProbe<f64>);
 
 impl PeakMemory {

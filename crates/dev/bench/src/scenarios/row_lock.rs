@@ -1,14 +1,15 @@
-//! Another session holds rows while others order: what do those lose who do not need the rows?
+//! Another session holds row locks while clients order: how much slower are requests that do not need these rows?
 //!
-//! The clients of the locked rows have connections of their own. With shared ones, a client that waits for a locked
-//! product orders nothing else meanwhile, and the measurement would show the clients' patience and not the server's.
+//! The clients of the locked rows have their own connections. With shared connections, a client that waits for a locked
+//! product would not order anything else in the meantime, and the measurement would show the behaviour of the clients
+//! instead of the server's.
 //!
-//! Three states alternate, and each is compared with its neighbours, because the machine's speed drifts. The order of the
-//! last two alternates, too, because the state after an open transaction cleans up what that has kept:
+//! Three states alternate, and each is compared with its neighbours, because the speed of the machine drifts. The order
+//! of the last two alternates, too, because the state after an open transaction cleans up its old row versions:
 //! - free;
-//! - open: the other session has a transaction that holds nothing. As long as it is open, PostgreSQL keeps every old
+//! - open: the other session has a transaction that has no locks. As long as it is open, PostgreSQL keeps every old
 //!   version of every row, which costs any program that updates rows;
-//! - locked: the same transaction holds the rows. What this costs beyond the open one is for Holdfast to answer for.
+//! - locked: the same transaction has locked the rows. Only the cost beyond the open transaction is caused by Holdfast.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,23 +27,24 @@ use crate::environment::{BenchFixture, FixtureOptions, RowLock, RowsToLock};
 use crate::load::{Accepted, Choice, ClientGroup, LoadPlan, Pace, Requests, answer, http_request};
 use crate::report::model::part;
 
-/// Clients of the one locked product.
+/// Clients that order the one locked product.
 const WAITING: usize = 16;
 
-/// Locked rows where there are many: of products, of orders that are to be cancelled, of idempotency keys. A cancelled
-/// order is not cancelled again, so there are enough for the whole run.
+/// The numbers of locked rows: products, orders that are to be cancelled, idempotency keys. A cancelled order is not
+/// cancelled again, so there are enough for the whole run.
 const LOCKED: (usize, usize, usize) = (30, 2_000, 8);
 
 /// Clients that cancel orders.
 const CANCELLING: usize = 8;
 
-/// A change of the locks takes a moment, and so does what follows it.
+/// A change of the locks and its effects take a moment.
 const EDGE: Duration = Duration::from_millis(300);
 
-/// Requests of each kind for the locked rows: few, so that they are no load of their own while the rows are free.
+/// The requests for each kind of locked row. They are few, so that they cause no significant load while the rows are
+/// free.
 const WAITING_PACE: Pace = Pace::Open { per_second: 50.0, patience: Duration::from_secs(1) };
 
-/// What the other session does, in turns.
+/// The states of the other session.
 #[derive(Clone, Copy)]
 enum LockState {
     Free,
@@ -52,7 +54,7 @@ enum LockState {
 
 const STATES: usize = 3;
 
-/// How often each state is measured.
+/// The number of measurements of each state.
 const TURNS: u32 = 6;
 
 /// The order of the states in a turn.
@@ -75,13 +77,13 @@ pub async fn one(bench: &mut Bench) -> anyhow::Result<()> {
     measure(bench, fixture, part::ROW_LOCKED, rows, others, waiting).await
 }
 
-/// Many locked rows of each kind: first beside 1,000 products, then beside one that two replicas sell.
+/// Many locked rows of each kind: first with 1,000 other products, then with one product that two replicas sell.
 pub async fn many(bench: &mut Bench) -> anyhow::Result<()> {
     for (part, products, replicas) in
         [(part::ROWS_LOCKED, PRODUCTS as usize, 1), (part::ROWS_LOCKED_HOT, 1, 2)]
     {
         let (locked, cancelled, keyed) = LOCKED;
-        // One more for the orders that are cancelled or repeated.
+        // One more product, for the orders that are cancelled or repeated.
         let total = u32::try_from(locked + 1 + products)?;
         let mut fixture =
             bench.environment.open_fixture(FixtureOptions { products: total, replicas }).await?;
@@ -179,7 +181,7 @@ async fn measure(
     groups.extend(waiting);
     let plan = LoadPlan { groups, ..LoadPlan::closed(others, warm_up, measured) };
     let locking = async {
-        // The generator takes a moment to connect; `EDGE` is longer.
+        // The generator takes a moment to connect, which is shorter than `EDGE`.
         let mut next = tokio::time::Instant::now() + warm_up;
         for number in 0..TURNS {
             for state in states(number) {
@@ -236,7 +238,7 @@ async fn measure(
             point.more.insert(name.to_owned(), value);
         }
     }
-    // A repeat is told of the same order again.
+    // A repetition is answered with the same order.
     let mut known: BTreeSet<i64> = fixture.log.accepted.iter().map(|order| order.id).collect();
     for group in measured.report.groups.iter_mut().filter(|group| group.name == "repeats") {
         group.accepted.retain(|order| known.insert(order.id));

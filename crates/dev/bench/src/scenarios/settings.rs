@@ -1,40 +1,40 @@
-//! How long and how often: the full run and the quick one.
+//! The durations and repetitions of the full and the quick run.
 
 use std::time::Duration;
 
-/// How long and how often things are measured.
+/// The durations and repetitions of measurements.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The short run: fewer points, shorter, no documents.
+    /// Whether it is the quick run: fewer and shorter measurements, no documents.
     pub quick: bool,
-    /// Rounds; a goal's figure is the median over them.
+    /// The number of rounds. The figure of a goal is the median over the rounds.
     pub rounds: u32,
-    /// Before each measurement.
+    /// The warm-up before each measurement.
     pub warm_up: Duration,
-    /// Each measurement.
+    /// The duration of each measurement.
     pub measured: Duration,
-    /// Connections that charts are drawn over, in the first round.
+    /// The numbers of connections in the charts, in the first round.
     pub sweep: Vec<usize>,
-    /// pgbench's clients.
+    /// The numbers of pgbench's clients.
     pub pgbench_clients: Vec<u32>,
-    /// Each measurement of pgbench, in seconds.
+    /// The duration of each pgbench measurement, in seconds.
     pub pgbench_s: u32,
-    /// Twice the time for which rows are held at a stretch.
+    /// Twice the time for which rows are locked without a pause.
     pub row_locked: Duration,
-    /// How long orders are made for a worker to drain.
+    /// How long orders are placed for a worker to drain.
     pub drain_filling: Duration,
     /// How long three times the peak is offered.
     pub overload: Duration,
 }
 
-/// Connections at which the goals are measured.
+/// The number of connections at which the goals are measured.
 pub const CONNECTIONS: usize = 256;
 
-/// Products where there are many.
+/// The number of products, if there are many.
 pub const PRODUCTS: u32 = 1_000;
 
 impl Settings {
-    /// The run that the documents are written from.
+    /// The run for the documents.
     pub fn full() -> Self {
         Self {
             quick: false,
@@ -50,7 +50,7 @@ impl Settings {
         }
     }
 
-    /// The run for the time between two changes, under three minutes.
+    /// The run during development, which takes less than three minutes.
     pub fn quick() -> Self {
         Self {
             quick: true,
@@ -66,7 +66,7 @@ impl Settings {
         }
     }
 
-    /// The sweep of connections in the first round, and what the goals need in the others.
+    /// The numbers of connections: the sweep in the first round, and otherwise those that the goals need.
     pub fn connections(&self, round: u32, needed: &[usize]) -> Vec<usize> {
         if round == 1 && !self.quick { self.sweep.clone() } else { needed.to_vec() }
     }

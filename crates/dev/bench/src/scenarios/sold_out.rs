@@ -1,6 +1,6 @@
-//! One product of which nothing is left, and everybody still wants it. Then some of it comes back.
+//! One product that is sold out while all clients order it. Then some units are added.
 //!
-//! Refusals should cost less than orders, and what comes back should be sold at once.
+//! Refusals should cost less than orders, and the new units should be sold at once.
 
 use anyhow::{Context as _, bail};
 use holdfast_sandbox::http_put_json;
@@ -15,7 +15,7 @@ use crate::environment::FixtureOptions;
 use crate::load::{LoadPlan, TICK};
 use crate::report::model::part;
 
-/// What comes back.
+/// The number of units that are added.
 const UNITS: u32 = 500;
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     point.more.insert("sold_out_per_s".into(), group.sold_out_per_s());
     fixture.log.add(&measured.report);
 
-    // It comes back in the same load, with time left to sell it all.
+    // They are added under the same load, with enough time to sell them all.
     let plan = LoadPlan::closed(orders(&fixture, part::SOLD_OUT, CONNECTIONS), warm_up, half * 4);
     let restocking = async {
         tokio::time::sleep(warm_up + half / 2).await;
@@ -47,7 +47,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let measured = measured?;
     let group = measured.report.groups.first().context("a plan without groups")?;
     if group.accepted.len() != UNITS as usize {
-        bail!("{} orders of {UNITS} units that came back", group.accepted.len());
+        bail!("{} orders of {UNITS} added units", group.accepted.len());
     }
     let sold_in = group.timeline.iter().filter(|tick| tick.orders > 0).count();
     point.more.insert("sold_again_within_s".into(), sold_in as f64 * TICK.as_secs_f64());

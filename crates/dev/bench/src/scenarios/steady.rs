@@ -1,5 +1,4 @@
-//! One hot product at 70 % of its peak, in an open loop: how long customers wait on a busy day
-//! that is not yet too much.
+//! One hot product at 70 % of its peak, in an open loop: the latency on a busy day without overload.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::report::model::{Point, part};
 
 const SHARE: f64 = 0.7;
 
-/// A customer's patience with a busy line; longer than any wait that is to be measured.
+/// How long a request waits for a connection; longer than any wait that is measured.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -30,7 +29,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     bench.close(fixture, part::STEADY, Expectation::default()).await
 }
 
-/// Orders per second of one hot product at 256 connections: the last measured, or measured now.
+/// Orders per second of one hot product at 256 connections: the last measured value, or a new measurement.
 pub(super) async fn peak(bench: &mut Bench) -> anyhow::Result<f64> {
     let at_peak = |point: &Point| point.replicas == 1 && point.connections as usize == CONNECTIONS;
     if let Some(peak) = bench.run.median(part::HOT, at_peak, |point| point.orders_per_s) {

@@ -1,5 +1,4 @@
-//! One hot product, with what a shop may switch on: keys that are asked for, traces that are sent.
-//! What does each cost?
+//! One hot product with optional features of the API: the cost of API keys and of traces.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::report::model::part;
 const OPTIONS: FixtureOptions = FixtureOptions { products: 1, replicas: 1 };
 
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    // With a limit that is far away, which must be counted all the same.
+    // With a limit that is never reached but must be counted.
     let fixture = bench.environment.open_fixture_with(OPTIONS, Extra::Access).await?;
     let key = fixture.key.as_deref().context("the fixture has no key")?;
     let requests = Requests::orders(&fixture.product_ids, Choice::Uniform).with_bearer(key);

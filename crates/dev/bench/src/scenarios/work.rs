@@ -1,4 +1,4 @@
-//! Work in a closed loop: clients that do the same against a shop, workers stopped.
+//! Workloads in a closed loop: clients send the same kind of requests, and no worker runs.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::report::model::part;
 
 const BY_RANK: Choice = Choice::Zipf { exponent: 1.1 };
 
-/// What clients do, and against what.
+/// What clients do, and with which fixture.
 #[derive(Clone, Copy)]
 pub(super) struct ClientWork {
     pub part: &'static str,
     pub products: u32,
     pub replicas: u32,
-    /// Made for the products of a shop.
+    /// Creates the requests for the products of a fixture.
     pub requests: fn(&[i64]) -> Requests,
 }
 
@@ -29,14 +29,14 @@ pub(super) const HOT: ClientWork = ClientWork {
     requests: |ids| Requests::orders(ids, Choice::Uniform),
 };
 
-/// The same with an `Idempotency-Key` on each order.
+/// The same with an `Idempotency-Key` in each order.
 pub(super) const KEYS: ClientWork = ClientWork {
     part: part::KEYS,
     requests: |ids| Requests::orders(ids, Choice::Uniform).with_keys(),
     ..HOT
 };
 
-/// 1,000 products, all alike.
+/// 1,000 products with the same probability.
 pub(super) const UNIFORM: ClientWork =
     ClientWork { part: part::UNIFORM, products: PRODUCTS, ..HOT };
 
@@ -44,11 +44,11 @@ pub(super) const UNIFORM: ClientWork =
 pub(super) const ZIPF: ClientWork =
     ClientWork { part: part::ZIPF, requests: |ids| Requests::orders(ids, BY_RANK), ..UNIFORM };
 
-/// 95 reads for five orders: a shop on an ordinary day.
+/// 95 reads for every five orders, as on an ordinary day.
 pub(super) const MIX: ClientWork =
     ClientWork { part: part::MIX, requests: |ids| Requests::mix(ids, BY_RANK, 0.95), ..UNIFORM };
 
-/// Reads of products that are in the cache.
+/// Reads of cached products.
 pub(super) const READS: ClientWork = ClientWork {
     part: part::READS,
     requests: |ids| Requests::reads(ids, Choice::Uniform),
@@ -56,7 +56,7 @@ pub(super) const READS: ClientWork = ClientWork {
 };
 
 impl ClientWork {
-    /// Clients with so many connections.
+    /// Clients with this number of connections.
     pub fn clients(&self, fixture: &BenchFixture, connections: usize) -> ClientGroup {
         ClientGroup {
             name: self.part,
@@ -67,13 +67,13 @@ impl ClientWork {
         }
     }
 
-    /// What it needs.
+    /// The fixture that it needs.
     pub fn options(&self) -> FixtureOptions {
         FixtureOptions { products: self.products, replicas: self.replicas }
     }
 }
 
-/// Clients that order a shop's products, all alike.
+/// Clients that order all products with the same probability.
 pub(super) fn orders(
     fixture: &BenchFixture,
     part: &'static str,
@@ -83,7 +83,7 @@ pub(super) fn orders(
 }
 
 impl Bench {
-    /// Measures a work at the connections that this round asks for: the sweep, or those that the goals need.
+    /// Measures a workload at the connections of this round: the sweep, or those that the goals need.
     pub(super) async fn sweep(&mut self, work: ClientWork, needed: &[usize]) -> anyhow::Result<()> {
         for connections in self.settings.connections(self.round, needed) {
             if connections >= work.replicas as usize {
@@ -93,14 +93,14 @@ impl Bench {
         Ok(())
     }
 
-    /// Measures a work in a shop of its own, so that no measurement has the rows of another.
+    /// Measures a workload with its own fixture, so that no measurement has the rows of another.
     pub(super) async fn at(&mut self, work: ClientWork, connections: usize) -> anyhow::Result<()> {
         let fixture = self.environment.open_fixture(work.options()).await?;
         let group = work.clients(&fixture, connections);
         self.measure_and_close(fixture, group, Expectation::default()).await
     }
 
-    /// Measures a group of clients in a closed loop, records it, and closes the shop.
+    /// Measures a group of clients in a closed loop, records the point, and closes the fixture.
     pub(super) async fn measure_and_close(
         &mut self,
         mut fixture: BenchFixture,
@@ -113,10 +113,10 @@ impl Bench {
         self.close(fixture, part, expectation).await
     }
 
-    /// Two replicas on one database: on one hot product, which they have to take turns on, and on 1,000.
+    /// Two replicas on one database: one hot product, for which they alternate, and 1,000 products.
     pub(super) async fn two_replicas(&mut self) -> anyhow::Result<()> {
         self.sweep(ClientWork { replicas: 2, ..HOT }, &[CONNECTIONS]).await?;
-        // No goal is set on the other.
+        // The other one has no goal.
         if self.round == 1 {
             self.sweep(ClientWork { replicas: 2, ..UNIFORM }, &[CONNECTIONS]).await?;
         }

@@ -1,7 +1,7 @@
-//! The stock of one product in several rows, so that several transactions can sell it at a time.
+//! The stock of one product in several rows, so that several transactions can sell it at the same time.
 //!
-//! Each order goes to a row at random. It is refused wrongly when that row is empty and another is not;
-//! unless it then looks on, and locks one row after the other.
+//! Each order takes a random row. It is wrongly refused if that row is empty and another is not, unless it then locks
+//! the other rows one after the other.
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -11,16 +11,16 @@ const STOCK: usize = 10_000;
 const ROWS: [usize; 4] = [2, 4, 8, 16];
 const SALES: usize = 50;
 
-/// What happens at the end of a sale; means over [`SALES`].
+/// The end of a sale; means over [`SALES`].
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     /// Units left when the first order is wrongly refused.
     pub left: f64,
-    /// Rows that an order looks at, if it looks on, among the last hundred that are sold.
+    /// Rows that an order locks if it tries the others, among the last hundred orders.
     pub looked_at: f64,
 }
 
-/// Sells [`STOCK`] units out of so many rows, one by one.
+/// Sells [`STOCK`] units from this number of rows, one unit at a time.
 pub fn sell(rows: usize) -> End {
     let mut random = StdRng::seed_from_u64(7);
     let (mut left_sum, mut looked_sum) = (0, 0);

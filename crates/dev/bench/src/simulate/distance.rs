@@ -1,24 +1,24 @@
-//! One hot product, and a database that is further away.
+//! One hot product, and a database with a higher latency.
 //!
-//! A lane has one batch on its way at a time. A batch takes three round trips, a fixed time and a time
-//! for each order; then its callers are answered and order again. Without lanes, each order holds the
-//! row for two round trips (its write and its commit) and the rest of the transaction.
+//! A lane has one batch in progress at a time. A batch takes three round trips, a fixed time and a time for each order.
+//! Then its callers are answered and order again. Without lanes, each order holds the row lock for two round trips (its
+//! write and its commit) and the rest of the transaction.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::table;
 use crate::report::numbers::thousands;
 
-/// What a batch takes besides its round trips and orders: begin, lock, commit to disk. In µs; from
-/// the latency of one connection on an idle system, 0.50 ms (`docs/benchmarks.md`), less one order.
+/// The fixed time of a batch, in µs: begin, lock, commit to disk. It is the latency of one connection on an idle
+/// system, 0.50 ms (`docs/benchmarks.md`), less one order.
 const BATCH_US: u64 = 400;
-/// What one more order adds to a batch, in µs: 1 / 65,000 per second, the rate of large batches.
+/// The time of each order in a batch, in µs: 1 / 65,000 per second, the rate of large batches.
 const ORDER_US: u64 = 15;
-/// From an answer to the same caller's next order, in µs.
+/// From an answer to the caller's next order, in µs.
 const CALLER_US: u64 = 100;
-/// The most orders of a batch, as `HOLDFAST_BATCH_MAX`.
+/// The most orders in a batch, as in `HOLDFAST_BATCH_MAX`.
 const BATCH_MAX: usize = 2048;
-/// How long is simulated, in µs.
+/// The simulated time, in µs.
 const UNTIL_US: u64 = 2_000_000;
 
 const ROUND_TRIPS_US: [u64; 5] = [50, 250, 500, 1000, 2000];
@@ -44,8 +44,8 @@ pub fn with_lanes(callers: usize, round_trip_us: u64) -> f64 {
     sold as f64 / (now as f64 / 1e6)
 }
 
-/// Orders per second if each order is a transaction of its own: however many callers there are, one
-/// at a time has the row.
+/// Orders per second if each order is its own transaction. Only one caller at a time has the row lock, however many
+/// there are.
 pub fn without(round_trip_us: u64) -> f64 {
     1e6 / (BATCH_US + 2 * round_trip_us) as f64
 }
@@ -62,7 +62,7 @@ pub fn render() -> String {
                 format!("{}/s", thousands(without(round_trip).round() as u64)),
             ];
             row.extend(CALLERS.map(|callers| {
-                // Three digits: more would be pretence.
+                // More than three digits would be meaningless.
                 let rate = with_lanes(callers, round_trip);
                 format!("{}/s", thousands((rate / 100.0).round() as u64 * 100))
             }));
@@ -78,10 +78,10 @@ mod tests {
 
     #[test]
     fn a_lane_compensates_distance_with_more_callers() {
-        // Alone, a caller pays the whole way each time.
+        // A single caller always pays the full latency.
         let alone = with_lanes(1, 1000);
         assert!((alone - 1e6 / (400.0 + 3000.0 + 15.0 + 100.0)).abs() < 1.0, "{alone}");
-        // More callers, larger batches, the same way.
+        // More callers make larger batches with the same latency.
         assert!(with_lanes(1024, 1000) > 1.5 * with_lanes(256, 1000));
         assert!(without(1000) < 500.0);
     }

@@ -1,6 +1,6 @@
 //! Products spread over several databases by a hash of their ids.
 //!
-//! The hottest database sets the pace: the speed-up over one is 1 / its share of the traffic.
+//! The hottest database limits the throughput: the speed-up over one database is 1 / its share of the traffic.
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -8,20 +8,20 @@ use super::table;
 
 const PRODUCTS: usize = 10_000;
 const DATABASES: [usize; 4] = [2, 4, 8, 16];
-/// Placements that are tried; what is shown is their mean.
+/// The number of placements; the table shows their mean.
 const PLACEMENTS: usize = 50;
 
-/// How the traffic is spread over products.
+/// The distribution of the traffic.
 #[derive(Clone, Copy, Debug)]
 pub enum Traffic {
-    /// Zipf's law with this exponent; 0 is all alike.
+    /// Zipf's law with this exponent; 0 means the same probability for all.
     Zipf(f64),
-    /// This share of it wants one product, the rest by Zipf's law with exponent 0.8.
+    /// This fraction is for one product, the rest follows Zipf's law with exponent 0.8.
     Flash(f64),
 }
 
 impl Traffic {
-    /// Each product's share.
+    /// The share of each product.
     fn shares(self) -> Vec<f64> {
         let zipf = |exponent: f64| -> Vec<f64> {
             let weights: Vec<_> =
@@ -41,7 +41,7 @@ impl Traffic {
     }
 }
 
-/// How many times the rate of one database `databases` of them reach.
+/// The throughput of this number of databases, relative to one.
 pub fn speed_up(traffic: Traffic, databases: usize) -> f64 {
     let shares = traffic.shares();
     let mut random = StdRng::seed_from_u64(7);

@@ -1,4 +1,4 @@
-//! The audit of a shop whose old orders are archived: it adds up, and what is wrong is found.
+//! The audit of a database with archived orders: it accepts a correct one, and finds errors.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use tempfile::{TempDir, tempdir};
 
 use crate::fixture::{AuditFixture, fixture};
 
-/// Orders 1 to 5 are archived, 1 was cancelled. By the log, order n is of product 1 + n % 2 and of 1 + n % 3
-/// units.
+/// Orders 1 to 5 are archived, and order 1 was cancelled. In the log, order n is for 1 + n % 3 units of product 1 + n %
+/// 2.
 async fn archived() -> (AuditFixture, TempDir) {
     let mut fixture = fixture().await;
     let folder = tempdir().unwrap();
@@ -51,7 +51,7 @@ async fn an_archived_shop_adds_up() {
     let found = findings(&fixture, Some(folder.path())).await;
     assert!(found.hold() && found.unchecked.is_empty(), "{found}");
     assert_eq!((found.orders, found.archived), (15, 5));
-    // Without the folder the files are believed, and it says so.
+    // Without the folder, the recorded files are trusted, and the report says so.
     let found = findings(&fixture, None).await;
     assert!(found.hold(), "{found}");
     assert!(found.unchecked[0].contains("5 archived orders"), "{found}");

@@ -1,4 +1,4 @@
-//! The audit finds what is planted, and nothing where nothing is.
+//! The audit finds planted errors, and reports none in a correct database.
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ async fn findings(fixture: &AuditFixture) -> Findings {
     audit(&fixture.url, Some(&fixture.log), Expectation::default()).await.unwrap()
 }
 
-/// Plants something with SQL; returns the one violation that is found.
+/// Plants an error with SQL. Returns the only violation that is found.
 async fn planted(sql: &'static str) -> String {
     let mut fixture = fixture().await;
     assert_eq!(findings(&fixture).await.violations, [""; 0]);
@@ -21,7 +21,7 @@ async fn planted(sql: &'static str) -> String {
     violations.remove(0)
 }
 
-/// Runs the command line on it.
+/// Runs the command.
 async fn command(fixture: &AuditFixture, more: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clients.log");
@@ -47,7 +47,7 @@ async fn a_correct_database_passes() {
 
 #[tokio::test]
 async fn an_oversell_is_found() {
-    // The unit that an order has is also still for sale, and nobody entered it into the ledger.
+    // The unit of an order is still for sale, and the ledger has no entry about it.
     let mut fixture = fixture().await;
     fixture
         .connection
@@ -66,7 +66,7 @@ async fn an_oversell_is_found() {
 async fn an_oversell_fails_the_command() {
     let mut fixture = fixture().await;
     fixture.connection.execute("UPDATE products SET stock = stock + 1").await.unwrap();
-    // The ledger says that it was put in; the log knows better.
+    // The ledger says that it was put in, but the log does not.
     let output = command(&fixture, &[]).await;
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("BROKEN"));
@@ -93,7 +93,7 @@ async fn a_negative_stock_is_found_without_the_constraint() {
 async fn a_lost_order_is_found() {
     let mut fixture = fixture().await;
     let lost = fixture.log.accepted[7];
-    // With its stock, so that the sums are right and only the client knows.
+    // With its stock, so that the sums are correct and only the log shows it.
     for sql in [
         "SET holdfast.writes_ledger = 'on'".to_owned(),
         format!("DELETE FROM orders WHERE id = {}", lost.id),
@@ -243,19 +243,19 @@ async fn an_order_that_was_cancelled_and_is_fulfilled_is_found() {
         )
         .await
         .unwrap();
-    // One of them was accepted by a release that gave no other ids.
+    // One of them was accepted by a release that returned no other ids.
     let messages = ["order_1", "order_2_fffffffffffffffe", "order_3"];
     shop.log.fulfilled = messages.map(ToOwned::to_owned).into();
     assert_eq!(findings(&shop).await.violations, [""; 0]);
 
-    // The same number and another message: it is another order.
+    // The same number with another message id is another order.
     shop.log.fulfilled.remove("order_3");
     shop.log.fulfilled.insert("order_3_0000000000000001".to_owned());
     let violations = findings(&shop).await.violations;
     let [violation] = violations.as_slice() else { panic!("{violations:?}") };
     assert!(violation.contains("were not fulfilled: order_3"), "{violation}");
 
-    // Cancelled with its units, as if it had been so from the start: only the receiver knows.
+    // It was cancelled with its units, as if from the start. Only the receiver knows about it.
     shop.log.fulfilled.insert("order_3".to_owned());
     shop.connection.execute("UPDATE orders SET status = 'cancelled' WHERE id = 2").await.unwrap();
     let violations = findings(&shop).await.violations;

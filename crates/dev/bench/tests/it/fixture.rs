@@ -1,4 +1,4 @@
-//! A database with our tables, some products and orders, and a log that fits it.
+//! A database with Holdfast's tables, some products and orders, and a matching log.
 
 use holdfast_bench::audit::Log;
 use holdfast_bench::load::Accepted;
@@ -31,7 +31,7 @@ pub async fn fixture() -> AuditFixture {
         )
         .await
         .unwrap();
-    // The orders below enter the ledger as admission does.
+    // The orders below enter the ledger as admission does it.
     connection.execute("SET holdfast.writes_ledger = 'on'").await.unwrap();
     let rows = connection
         .fetch_all(

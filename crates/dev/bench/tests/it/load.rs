@@ -1,4 +1,4 @@
-//! The load generator counts what happens, and nothing else.
+//! The counts of the load generator are correct.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn every_accepted_order_is_logged_once_however_answers_are_split() {
         assert_eq!(report.accepted.len(), ids.len(), "each once");
         assert!(report.accepted.iter().all(|it| i64::from(it.quantity) == it.product_id));
         assert_eq!((report.cut_off, report.connections_lost, report.timed_out), (0, 0, 0));
-        // What came after the end is logged, and not counted.
+        // Answers after the end are logged but not counted.
         assert!(report.orders.count() <= ids.len() as u64);
         assert!(report.orders.count() + 8 >= ids.len() as u64);
     }
@@ -120,8 +120,8 @@ fn an_open_loop_counts_a_stall_for_all_scheduled_requests() {
     let report = run(&LoadPlan { measured: SECOND, ..plan(orders(&server, 2, pace)) });
     assert_eq!(report.offered, 200, "offered at its rate, stall or not");
     assert_eq!(report.accepted.len(), 200);
-    // 100 of 200 were due in the stall, and waited between 0.5 s and nothing for its end. Two were
-    // in flight: a closed loop would know of those alone, and its 90th centile of none.
+    // 100 of 200 requests were due during the stall, and waited between 0.5 s and 0 s for its end. Two were in flight:
+    // a closed loop would only show those, and its 90th percentile would show none.
     assert!(report.orders.quantile_ms(0.9) > 200.0, "{}", report.orders.quantile_ms(0.9));
     assert!(report.orders.quantile_ms(0.3) < 100.0, "{}", report.orders.quantile_ms(0.3));
 }
@@ -136,7 +136,7 @@ fn requests_that_cannot_be_sent_in_time_are_dropped_and_counted() {
     });
     let pace = Pace::Open { per_second: 500.0, patience: SECOND / 10 };
     let report = run(&plan(orders(&server, 1, pace)));
-    // One connection at 50/s answers about 25 of the 250.
+    // One connection at 50/s answers about 25 of the 250 requests.
     assert_eq!(report.offered, report.unsent + report.accepted.len() as u64);
     assert!((200..=250).contains(&report.offered), "{}", report.offered);
     assert!(report.accepted.len() < 40, "{}", report.accepted.len());
@@ -147,7 +147,7 @@ fn an_unreachable_target_is_an_error() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
     let mut group = orders(&server, 1, Pace::Closed);
-    // Port 1 is nobody's on a machine that we know.
+    // Nothing listens on port 1.
     group.targets[0].set_port(1);
     assert!(load::run(&plan(group), |_| {}).is_err());
 }

@@ -1,4 +1,4 @@
-//! The benchmark's own tools, tried on real servers.
+//! The tools of the benchmark, with real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
@@ -10,5 +10,5 @@ mod pgbench;
 mod scenarios;
 mod server;
 
-/// Taken by tests that load the machine or measure time, so that they do not disturb one another.
+/// Locked by tests that load the machine or measure time, so that they do not disturb each other.
 static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -1,4 +1,4 @@
-//! The baselines sell what is there, on our tables.
+//! The baselines sell the stock in Holdfast's tables.
 
 use holdfast_bench::pgbench::{Pgbench, Script, check, tidy};
 use sqlx::Executor as _;

@@ -1,5 +1,5 @@
-//! The benchmark itself, far too short to measure anything: each part runs, its audit holds, and
-//! the goals find their figures.
+//! Runs the benchmark, far too briefly for meaningful results: each part runs, its audit succeeds, and the goals have
+//! their figures.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn shortest() -> Settings {
         sweep: vec![1],
         pgbench_clients: vec![1],
         pgbench_s: 1,
-        // Long enough for what is left out around the taking and the release of the lock.
+        // Long enough for the time around taking and releasing the lock that is not measured.
         row_locked: Duration::from_secs(2),
         drain_filling: moment,
         overload: moment,
@@ -31,7 +31,7 @@ async fn every_part_runs_and_its_audit_holds() {
     let _alone = MACHINE.lock().await;
     let out = tempfile::tempdir().unwrap();
     let bench = Bench::start(shortest(), "a test".into(), out.path().into()).await.unwrap();
-    // Two parts differ from another in the mix of products only.
+    // Two parts differ from another one only in the mix of products.
     let parts: Vec<String> = ALL
         .map(|part| part.name.to_owned())
         .into_iter()
@@ -55,5 +55,5 @@ async fn every_part_runs_and_its_audit_holds() {
     let page = markdown::render(&run);
     assert!(!page.contains("not measured") && !page.contains("NaN"), "{page}");
     assert!(chart::render(&run).unwrap().contains("Holdfast, one hot product"));
-    assert!(std::fs::read_dir(out.path()).unwrap().next().is_none(), "no promise was broken");
+    assert!(std::fs::read_dir(out.path()).unwrap().next().is_none(), "no violation was found");
 }

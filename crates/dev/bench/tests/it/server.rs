@@ -1,4 +1,4 @@
-//! An HTTP server that does what a test tells it, number by number.
+//! An HTTP server whose replies a test determines for each request.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub enum Reply {
-    /// These bytes.
+    /// Sends these bytes.
     Answer(String),
-    /// These bytes, one at a time.
+    /// Sends these bytes, one at a time.
     InPieces(String),
-    /// The connection is closed.
+    /// Closes the connection.
     Close,
-    /// Nothing, for ever.
+    /// Sends nothing.
     Silence,
 }
 
@@ -22,20 +22,19 @@ pub struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Requests that have come in so far.
+    /// The number of received requests.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::SeqCst)
     }
 }
 
-/// A 201 for order `id`.
+/// A 201 for the order `id`.
 pub fn created(id: u64) -> String {
     let body = format!("{{\"id\":{id},\"quantity\":1}}");
     format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Starts a server; `reply` is asked with the request's number, from 1. Its threads end with the
-/// test.
+/// Starts a server. `reply` is called with the number of the request, from 1. Its threads end with the test.
 pub fn start(reply: impl Fn(u64) -> Reply + Send + Sync + 'static) -> ScriptedServer {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -53,7 +52,7 @@ pub fn start(reply: impl Fn(u64) -> Reply + Send + Sync + 'static) -> ScriptedSe
 
 fn serve(mut stream: TcpStream, reply: &dyn Fn(u64) -> Reply, counter: &AtomicU64) {
     stream.set_nodelay(true).unwrap();
-    // One request at a time and short: it comes in one piece.
+    // There is one short request at a time, so it arrives in one piece.
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
         let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
