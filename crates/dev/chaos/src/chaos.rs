@@ -134,9 +134,9 @@ pub async fn run(
     for PlannedFault { rest, fault, hold } in possible {
         tokio::time::sleep(*rest).await;
         let from = begun.elapsed();
-        fault.inflict(&environment).await.with_context(|| format!("cannot make: {fault}"))?;
+        fault.inflict(&environment).await.with_context(|| format!("cannot inject: {fault}"))?;
         tokio::time::sleep(*hold).await;
-        fault.heal(&environment).await.with_context(|| format!("cannot heal: {fault}"))?;
+        fault.heal(&environment).await.with_context(|| format!("cannot repair: {fault}"))?;
         let done = Struck { fault: *fault, from, to: begun.elapsed() };
         tell(&done);
         struck.push(done);
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_draws_the_same_faults_again() {
+    fn a_seed_always_gives_the_same_faults() {
         let length = Duration::from_mins(10);
         assert_eq!(plan(7, length), plan(7, length));
         assert_ne!(plan(7, length), plan(8, length));

@@ -101,7 +101,7 @@ impl Environment {
     /// Starts everything; returns when replicas and workers are ready.
     ///
     /// # Errors
-    /// When a part does not start.
+    /// A part does not start.
     pub async fn start(options: &EnvironmentOptions) -> anyhow::Result<Self> {
         let disk = options.disk.then(|| Disk::mount(DISK)).transpose()?;
         let clocks = options.clocks.then(Clocks::new).transpose()?;
@@ -198,7 +198,7 @@ impl Environment {
     /// A connection to the database, without the proxies.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// The database does not answer.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
         Ok(self.database_url.parse::<PgConnectOptions>()?.connect().await?)
     }

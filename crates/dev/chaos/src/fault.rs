@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Executor as _};
 use crate::environment::{Clocks, Environment, EnvironmentOptions};
 
 const STREAM: &str = "holdfast:{orders}:stream";
-/// More than it has in store.
+/// More segments than the log has in store.
 const LOG_SEGMENTS_MAX: u32 = 100;
 
 /// A statement that writes only to PostgreSQL's log (WAL).
@@ -61,21 +61,21 @@ faults! {
     ApiHung: "api-hung", "one API replica frozen";
     WorkerKilled: "worker-killed", "one worker killed with SIGKILL under load";
     WorkerHung: "worker-hung", "one worker frozen for longer than its leases";
-    RedisKilled: "redis-killed", "Redis killed, back empty";
+    RedisKilled: "redis-killed", "Redis killed and restarted empty";
     RedisHung: "redis-hung", "Redis frozen";
     RedisFlushed: "redis-flushed", "Redis emptied with FLUSHALL";
-    RedisReadOnly: "redis-read-only", "Redis a replica that takes no writes";
+    RedisReadOnly: "redis-read-only", "Redis a read-only replica";
     RedisFull: "redis-full", "Redis out of memory under noeviction";
     RedisFailedOver: "redis-failed-over", "Redis killed, and an empty replica takes its place";
-    RedisUnreachable: "redis-unreachable", "packets to Redis vanish";
+    RedisUnreachable: "redis-unreachable", "packets to Redis dropped";
     GroupDestroyed: "group-destroyed", "the queue's consumer group deleted";
     PostgresKilled: "postgres-killed", "PostgreSQL killed with SIGKILL, backends included";
     PostgresHung: "postgres-hung", "PostgreSQL frozen";
-    PostgresRestarted: "postgres-restarted", "PostgreSQL restarted in order";
-    PostgresUnreachable: "postgres-unreachable", "packets to PostgreSQL vanish";
-    PostgresFull: "postgres-full", "PostgreSQL out of connections, and the present ones cut";
+    PostgresRestarted: "postgres-restarted", "PostgreSQL restarted gracefully";
+    PostgresUnreachable: "postgres-unreachable", "packets to PostgreSQL dropped";
+    PostgresFull: "postgres-full", "PostgreSQL out of connections, and the open ones cut";
     PostgresDiskFull: "postgres-disk-full", "PostgreSQL's disk full";
-    PostgresLogFull: "postgres-log-full", "PostgreSQL's disk full when it needs room for its log (WAL)";
+    PostgresLogFull: "postgres-log-full", "PostgreSQL's disk full when its log (WAL) needs room";
     ClockAhead: "clock-ahead", "the clocks of one replica and one worker an hour ahead";
     ClockBehind: "clock-behind", "the clocks of one replica and one worker an hour behind";
     PostgresClockAhead: "postgres-clock-ahead", "PostgreSQL's clock an hour ahead";

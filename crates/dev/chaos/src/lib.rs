@@ -1,12 +1,12 @@
 //! Checks the guarantees by injecting faults.
 //!
-//! Here live: a complete Holdfast on private servers ([`environment`]), clients that remember each answer
-//! ([`clients`]), a receiver that counts its requests ([`downstream`]), the faults
-//! ([`fault`]), one fault after the other with its audit ([`trial`]), and many at random
-//! ([`chaos`]) with their timeline ([`timeline`]) and what they have covered ([`coverage`]).
+//! It contains a complete Holdfast on private servers ([`environment`]), clients that remember each answer
+//! ([`clients`]), a receiver that counts its requests ([`downstream`]), the faults ([`fault`]), one fault after the
+//! other with its audit ([`trial`]), and random faults ([`chaos`]) with their timeline ([`timeline`]) and coverage
+//! ([`coverage`]).
 //!
-//! Must not live here: anything that is shipped, and code of the product's crates. Like the audit, it knows only the
-//! processes, the API and the tables.
+//! It contains nothing that is shipped and uses no code of the product. Like the audit, it knows only the processes,
+//! the API and the tables.
 #![allow(clippy::disallowed_methods)]
 // never shipped, and reads what its own programs wrote
 

@@ -7,16 +7,16 @@ use crate::clients::RequestOutcome;
 
 const WIDTH: u32 = 1100;
 const PLOT: u32 = 320;
-/// For each fault.
+/// The height of the row of a fault.
 const ROW: u32 = 18;
 const FONT: &str = "sans-serif";
-/// As wide as the labels of the axis.
+/// The width of the axis labels.
 const LEFT: u32 = 60;
 
-/// Draws it as a whole SVG file.
+/// Draws it as an SVG file.
 ///
 /// # Errors
-/// When something cannot be drawn.
+/// Something cannot be drawn.
 pub fn render(chaos: &Chaos, seed: u64) -> anyhow::Result<String> {
     let lines = [
         ("accepted", RGBColor(4, 120, 87), per_second(chaos, |it| it == RequestOutcome::Accepted)),
@@ -60,7 +60,7 @@ pub fn render(chaos: &Chaos, seed: u64) -> anyhow::Result<String> {
             let (from, to) = (struck.from.as_secs_f64(), struck.to.as_secs_f64());
             let bar = [(from, row), (to.max(from + seconds / 500.0), row + 0.8)];
             chart.draw_series([Rectangle::new(bar, RGBColor(156, 163, 175).filled())])?;
-            // On the side where there is room.
+            // On the side with more room.
             let at = if from < seconds / 2.0 { to + seconds / 200.0 } else { from - seconds / 4.0 };
             chart.draw_series([Text::new(struck.fault.to_string(), (at, row), style.clone())])?;
         }

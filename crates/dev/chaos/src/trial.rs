@@ -77,12 +77,12 @@ pub async fn run(
     clients.more(SOME).await.context("before the fault")?;
     let order = clients.look(|seen| seen.log.accepted.first().map_or(1, |order| order.id));
     let begun = Instant::now();
-    fault.inflict(environment).await.with_context(|| format!("cannot make: {fault}"))?;
+    fault.inflict(environment).await.with_context(|| format!("cannot inject: {fault}"))?;
     let (struck, sent) = (Instant::now(), environment.downstream.counts().0);
     // Some faults take long to inject.
     let probes = probe(environment, order, struck + hold).await?;
     let (lasted, fulfilled) = (begun.elapsed(), environment.downstream.counts().0 - sent);
-    fault.heal(environment).await.with_context(|| format!("cannot heal: {fault}"))?;
+    fault.heal(environment).await.with_context(|| format!("cannot repair: {fault}"))?;
     let healed = Instant::now();
     clients.more(SOME).await.context("after the fault")?;
     // From both replicas, because their processes are ready again.
@@ -94,7 +94,7 @@ pub async fn run(
 
     let within = |from: Instant, to: Instant, outcome: RequestOutcome, first: bool| {
         let counts = |event: &&ClientEvent| {
-            // Asked and answered within that time.
+            // Requested and answered within that time.
             event.at.checked_sub(event.took).is_some_and(|asked| asked >= from)
                 && event.at < to
                 && event.outcome == outcome

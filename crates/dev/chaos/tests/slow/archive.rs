@@ -1,4 +1,4 @@
-//! The archive command, killed again and again beside a shop under load: no order is lost, and none is in two places.
+//! The archive command is killed repeatedly while a shop is under load: no order is lost, and none is in two places.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,26 +41,26 @@ async fn an_archive_run_killed_at_any_moment_neither_loses_nor_duplicates_orders
     let (begun, mut killed) = (Instant::now(), 0_u32);
     loop {
         let process = start(&environment, folder.path()).await;
-        // Once the folder changes: a file is begun, or has got its name. Spread over the moments after that.
+        // The folder changes when a file is created or renamed. The kills are spread over the time after that.
         let before = files(folder.path());
         while files(folder.path()) <= before && process.status().is_none() {
             assert!(begun.elapsed() < PATIENCE, "{}", process.log_tail(20));
             std::hint::spin_loop();
         }
-        // The moment is the subject.
+        // The moment of the kill is the subject.
         tokio::time::sleep(Duration::from_micros(u64::from(killed) * 331 % 5000)).await;
         if let Some(status) = process.status() {
             let log = process.log_tail(20);
             if status.success() {
                 break;
             }
-            // The session of the one before ends a moment after its process.
+            // The session of the previous run ends a moment after its process.
             assert!(log.contains("is archiving this database"), "{log}");
         } else {
             process.kill9().await.unwrap();
             killed += 1;
         }
-        assert!(begun.elapsed() < PATIENCE, "killed {killed} times, and never done");
+        assert!(begun.elapsed() < PATIENCE, "killed {killed} times, and never finished");
     }
     assert!(killed >= 10, "{killed}");
     clients.more(100).await.unwrap();

@@ -1,4 +1,4 @@
-//! A backup that is taken under load is whole, and a Holdfast on it ends what was begun.
+//! A backup that is taken under load is consistent, and a Holdfast on it finishes all orders.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -30,11 +30,11 @@ async fn a_backup_taken_under_load_is_complete_and_usable() {
     let output = tokio::time::timeout(PATIENCE, rehearsal).await.unwrap().unwrap();
     let told = format!("{output:?}");
     assert!(output.status.success(), "{told}");
-    assert!(clients.accepted() > 100, "the load went on meanwhile");
+    assert!(clients.accepted() > 100, "the load continued in the meantime");
     let seen = clients.stop().await;
     assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
 
-    // Another Redis, which knows nothing.
+    // Another Redis, which is empty.
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let worker = ProcessOptions::new(workspace_binary("holdfast-worker").unwrap())
         .arg("run")

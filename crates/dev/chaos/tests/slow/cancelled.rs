@@ -1,4 +1,4 @@
-//! Cancellations that race with the workers: an order is cancelled, or it comes to the receiver, never both.
+//! Cancellations that race with the workers: an order is either cancelled or sent to the receiver, never both.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::waits::settled;
 
 const ORDERS: u64 = 300;
 
-/// Orders, and cancels it a little later; with its id and the status of the answer to the cancellation.
+/// Places an order and cancels it a little later. Returns its id and the status of the cancellation.
 async fn ordered_and_cancelled(url: String, wait: Duration) -> (i64, u16) {
     let order = http_post_json(&url, &json!({ "product_id": 1, "quantity": 1 })).await.unwrap();
     assert_eq!(order.status, 201);
     let id = order.json().unwrap()["id"].as_i64().unwrap();
-    // The moment is the subject.
+    // The moment of the cancellation is the subject.
     tokio::time::sleep(wait).await;
     let answer = http_post_json(&format!("{url}/{id}/cancel"), &json!({})).await.unwrap();
     (id, answer.status)
@@ -32,7 +32,7 @@ async fn an_order_is_either_cancelled_or_sent_to_the_receiver() {
     let options =
         EnvironmentOptions { apis: 2, workers: 2, products: 1, ..EnvironmentOptions::default() };
     let environment = Environment::start(&options).await.unwrap();
-    // Rounds, until some were cancelled and some were not: which comes first depends on the machine.
+    // Several rounds, until some were cancelled and some were not: which comes first depends on the machine.
     let mut answers = Vec::new();
     let begun = Instant::now();
     while !both(&answers) {
@@ -41,10 +41,10 @@ async fn an_order_is_either_cancelled_or_sent_to_the_receiver() {
         for number in 0..ORDERS {
             let api = &environment.apis[usize::try_from(number % 2).unwrap()];
             let url = format!("http://{}/orders", api.address());
-            // Around the time that an order takes to a worker.
+            // About the time until a worker gets an order.
             clients.spawn(ordered_and_cancelled(url, Duration::from_micros(number * 97 % 20_000)));
             if number % 10 == 0 {
-                // One after the other, so that some meet workers in the middle of an attempt.
+                // One after the other, so that some are cancelled during an attempt.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! What PostgreSQL's `auto_explain` says in the server's log of each statement that was run.
+//! Reads from the server's log what PostgreSQL's `auto_explain` reports about each statement.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use holdfast_sandbox::Postgres;
 use serde_json::Value;
 
-/// Has each new session of this database explain what it runs.
+/// Enables `auto_explain` for new sessions of this database.
 pub const EXPLAIN: &str = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I \
         SET session_preload_libraries = ''auto_explain''', current_database()); \
     EXECUTE format('ALTER DATABASE %I SET auto_explain.log_min_duration = 0', current_database()); \
@@ -18,17 +18,17 @@ pub const EXPLAIN: &str = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I \
     EXECUTE format('ALTER DATABASE %I SET auto_explain.log_format = ''json''', current_database()); \
     END $$";
 
-/// A statement that was run.
+/// A statement.
 #[derive(Debug)]
 pub struct Explained {
     pub text: String,
-    /// Pages of tables and indexes that it touched, in memory or on the disk, as often as it did.
+    /// The number of accesses to pages of tables and indexes, in memory or on disk.
     pub buffers: u64,
-    /// Rows that any step of its plan has come by, those included that it then left out.
+    /// The number of rows that the steps of its plan read, including those that were then filtered out.
     pub rows: u64,
-    /// Rows that it gave back.
+    /// The number of rows that it returned.
     pub returned: u64,
-    /// The tables that it looked into, or wrote to.
+    /// The tables that it read or wrote.
     pub tables: BTreeSet<String>,
 }
 
@@ -53,8 +53,8 @@ impl Explained {
     fn read(explained: &Value) -> Self {
         let plan = &explained["Plan"];
         let nodes = nodes(plan);
-        // A node's pages contain those of the nodes below it. But a `WITH` that writes, and that nobody reads
-        // from, is run when all else has ended: its pages are in no other node's.
+        // The pages of a node include those of the nodes below it. But a `WITH` that writes and is not referenced runs
+        // at the end, and its pages are not included in another node.
         let read_from: BTreeSet<_> =
             nodes.iter().filter_map(|it| it["CTE Name"].as_str()).collect();
         let unread = nodes.iter().filter(|node| {
@@ -79,7 +79,7 @@ impl Explained {
     }
 }
 
-/// What the log says from here on.
+/// The position in the log, from which statements are read.
 #[derive(Debug)]
 pub struct Since(u64);
 
@@ -100,7 +100,7 @@ impl Since {
             if !line.ends_with("plan:") {
                 continue;
             }
-            // What belongs to an entry begins with a tab.
+            // The continuation lines of an entry begin with a tab.
             let mut json = String::new();
             while let Some(line) = lines.next_if(|line| line.starts_with('\t')) {
                 json += line;

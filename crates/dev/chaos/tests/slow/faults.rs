@@ -7,14 +7,14 @@ use holdfast_chaos::fault::Fault;
 use holdfast_chaos::trial::{self, FaultTrial};
 use tokio::sync::Semaphore;
 
-/// An environment has a dozen busy processes, and the machine may have two cores.
+/// An environment has about a dozen busy processes, and the machine may have only two cores.
 static ROOM: Semaphore = Semaphore::const_new(3);
 
-/// The longest that an answer may take while a server is gone: the wait for a connection or a lock, a
-/// second try, and the search for a commit's outcome, on a busy machine.
+/// The longest time until an answer while a server is down: the wait for a connection or a lock, a second try, and the
+/// lookup of a commit's outcome, on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// By then a replica without a database says that it is not ready: two seconds, and the probe's own.
+/// The time after which a replica without a database is not ready: two seconds, and the time limit of the probe.
 const UNREADY_BY: Duration = Duration::from_secs(5);
 
 async fn suffer(fault: Fault, hold: Duration) -> FaultTrial {
@@ -33,10 +33,10 @@ async fn suffer(fault: Fault, hold: Duration) -> FaultTrial {
         assert_eq!(trial.ready, during.ready, "/readyz of the other replica: {told}");
     }
     if during.orders {
-        assert!(trial.accepted > 10, "orders went on: {told}");
+        assert!(trial.accepted > 10, "orders continued: {told}");
     }
     if during.reads {
-        assert_eq!(trial.failed_reads, 0, "reads went on: {told}");
+        assert_eq!(trial.failed_reads, 0, "reads continued: {told}");
         assert!(trial.slowest_read < Duration::from_secs(2), "{told}");
     }
     trial
@@ -76,23 +76,23 @@ tests! {
     each_message_delayed: ServersSlow, 3;
 }
 
-/// What it says of orders' leases, and of which are due, is wrong by an hour.
+/// What it returns about leases and due orders is wrong by an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_postgres_an_hour_ahead() {
     let trial = suffer(Fault::PostgresClockAhead, Duration::from_secs(3)).await;
-    assert!(trial.fulfilled > 10, "orders are done meanwhile: {}", trial.fulfilled);
+    assert!(trial.fulfilled > 10, "orders are fulfilled in the meantime: {}", trial.fulfilled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_postgres_an_hour_behind() {
     let trial = suffer(Fault::PostgresClockBehind, Duration::from_secs(3)).await;
-    assert!(trial.fulfilled > 10, "orders are done meanwhile: {}", trial.fulfilled);
+    assert!(trial.fulfilled > 10, "orders are fulfilled in the meantime: {}", trial.fulfilled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_disk_of_postgres_full() {
     let hold = Duration::from_secs(4);
-    if let Some(trial) = suffer_full_disk(Fault::PostgresDiskFull, hold).await {
+    if let Some(trial) = run_with_full_disk(Fault::PostgresDiskFull, hold).await {
         assert!(trial.refused > 0, "it was full: {:?}", trial.seen.answers);
     }
 }
@@ -100,15 +100,16 @@ async fn the_disk_of_postgres_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_disk_of_postgres_full_when_it_needs_room_for_its_log() {
     let hold = UNREADY_BY + Duration::from_secs(1);
-    if let Some(trial) = suffer_full_disk(Fault::PostgresLogFull, hold).await {
-        // Whose commit was under way is told its outcome, be it after the heal; nobody need be refused.
+    if let Some(trial) = run_with_full_disk(Fault::PostgresLogFull, hold).await {
+        // If a commit was in progress, the client gets its outcome, possibly only after the repair. There need not be
+        // any refusals.
         assert_eq!(trial.accepted, 0, "it was gone: {:?}", trial.seen.answers);
         assert!(trial.failed_reads > 0, "it was gone");
     }
 }
 
-/// Skipped where no disk can be mounted, unless that is required.
-async fn suffer_full_disk(fault: Fault, hold: Duration) -> Option<FaultTrial> {
+/// Skipped if no disk can be mounted, unless the test is required.
+async fn run_with_full_disk(fault: Fault, hold: Duration) -> Option<FaultTrial> {
     match fault.possible() {
         Err(why) if std::env::var("HOLDFAST_DISK_TESTS").as_deref() != Ok("required") => {
             eprintln!("SKIPPED: {fault}: {why:#}");
@@ -122,7 +123,7 @@ async fn suffer_full_disk(fault: Fault, hold: Duration) -> Option<FaultTrial> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_row_locked_stops_that_product_alone() {
+async fn one_locked_row_stops_only_that_product() {
     let trial = suffer(Fault::RowLocked, Duration::from_secs(20)).await;
     assert_eq!(trial.accepted_of_first, 0, "its lock was real");
     assert!(trial.refused > 0, "its orders were refused in time");

@@ -1,5 +1,5 @@
-//! An order, a sweep and a page cost as much with many orders in the tables as with few. Told by pages and
-//! rows, of the very statements that the programs send, and not by time.
+//! An order, a sweep and a page of a list cost as much with many orders as with few. The cost is measured in pages and
+//! rows of the statements that the programs send, not in time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,24 +14,24 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::explained::{EXPLAIN, Explained, Since};
 
-/// The indexes have as many levels with these as with millions: from 10,000 on there is one more, and one more page
-/// for each index that is looked into or written to.
+/// With this number of orders, the indexes have as many levels as with millions. From 10,000 on, they have one more
+/// level, and each index that is read or written costs one more page.
 const FEW: i64 = 200_000;
 const MANY: i64 = 600_000;
-/// Pages that are no growth in what costs a handful of them: two indexes may have got one more level each.
+/// The number of additional pages that are not a growth: two indexes may have one more level each.
 const LEVELS: f64 = 2.0;
-/// How many orders instead of [`MANY`]: 10 million take minutes, and 10 GB.
+/// The number of orders instead of [`MANY`]; 10 million take minutes and 10 GB.
 const VARIABLE: &str = "HOLDFAST_GROWTH_ROWS";
 
-/// How often each thing is done.
+/// The repetitions of each operation.
 const TIMES: u32 = 50;
-/// Orders that Redis has never heard of.
+/// Orders that are not in Redis.
 const LOST: i64 = 100;
 
-/// $1 orders of 100 products, and of so many customers that each has 100. All have two lines. Product 101
-/// and the customer of long ago have the oldest 100, and product 102 has none. And all that comes with
-/// orders: the ledger of stock, and a used hold for every tenth. Keys and dead letters do not grow
-/// with the orders: keys go after a day, and dead letters are for people.
+/// $1 orders of 100 products, and of so many customers that each has 100. All have two lines. Product 101 and one
+/// customer have the oldest 100 orders, and product 102 has none. Each order has its entries in the stock ledger, and
+/// every tenth a used hold. Keys and dead letters do not grow with the number of orders: keys are deleted after a day,
+/// and dead letters are handled by operators.
 const ORDERS: [&str; 5] = [
     "INSERT INTO products (name, price_minor, stock) \
         SELECT 'Product ' || i, 100, 1000000 FROM generate_series(1, 102) AS i",
@@ -50,7 +50,7 @@ const ORDERS: [&str; 5] = [
         SELECT i % 100 + 1, 1, 100, 'used', 'customer ' || i, now(), now(), i FROM generate_series(5, $1, 10) AS i",
 ];
 
-/// Indexes are made when the rows are there, which takes a tenth of the time.
+/// The indexes are created after the rows, which takes a tenth of the time.
 const WITHOUT_INDEXES: &str = "CREATE TABLE set_aside AS \
         SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS text FROM pg_index \
         WHERE indrelid IN ('orders'::regclass, 'order_lines'::regclass, 'holds'::regclass) \
@@ -62,7 +62,7 @@ const WITH_INDEXES: &str = "DO $$ DECLARE one record; BEGIN \
     DROP TABLE set_aside; \
     UPDATE products SET version = 2 + (SELECT max(version) FROM stock_ledger)";
 
-/// What something costs, on average.
+/// The average cost of an operation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     buffers: f64,
@@ -83,7 +83,7 @@ fn cost<'a>(explained: impl IntoIterator<Item = &'a Explained>, times: u32) -> C
     Cost { buffers: each(buffers), rows: each(rows) }
 }
 
-/// An environment with so many orders.
+/// An environment with this number of orders.
 struct GrowthEnvironment<'a> {
     postgres: &'a Postgres,
     redis: Redis,
@@ -114,12 +114,12 @@ impl<'a> GrowthEnvironment<'a> {
         }
         sqlx::raw_sql(WITH_INDEXES).execute(&mut sql).await.unwrap();
         sqlx::raw_sql("VACUUM ANALYZE").execute(&mut sql).await.unwrap();
-        // From here on; this very session goes on as it is.
+        // From here on, for new sessions. The current session does not change.
         sqlx::raw_sql(EXPLAIN).execute(&mut sql).await.unwrap();
         environment
     }
 
-    /// A session whose statements are not explained, though the others' are.
+    /// A session whose statements are not explained.
     async fn sql(&self) -> PgConnection {
         let options: PgConnectOptions = self.url.parse().unwrap();
         options.options([("auto_explain.log_min_duration", "-1")]).connect().await.unwrap()
@@ -138,7 +138,7 @@ impl<'a> GrowthEnvironment<'a> {
         Process::start(options.ready(ready)).await.unwrap()
     }
 
-    /// Ends a program; returns when all that it ran is in the log.
+    /// Stops a program. Returns when all its statements are in the log.
     async fn end(&self, process: Process) {
         assert!(process.stop(PATIENCE).await.unwrap().success(), "{}", process.log_tail(20));
         self.until(
@@ -147,7 +147,7 @@ impl<'a> GrowthEnvironment<'a> {
         .await;
     }
 
-    /// What `act` runs, when all of that is in the log.
+    /// The statements of `act`. Returns when all are in the log.
     async fn explained(&self, act: impl AsyncFn(u32)) -> Vec<Explained> {
         let since = Since::now(self.postgres);
         for time in 0..TIMES {
@@ -158,7 +158,7 @@ impl<'a> GrowthEnvironment<'a> {
              WHERE application_name = 'holdfast' AND state <> 'idle')",
         )
         .await;
-        // What is done from time to time is not this.
+        // Periodic statements do not count.
         let mut explained = since.read(self.postgres);
         let aside = ["holds", "sales", "sale_products", "sale_seconds"];
         explained.retain(|it| it.tables.iter().any(|table| !aside.contains(&table.as_str())));
@@ -173,7 +173,7 @@ impl<'a> GrowthEnvironment<'a> {
         .await;
     }
 
-    /// Orders, and pages of them.
+    /// Measures orders and pages of lists.
     async fn api(&self, costs: &mut Costs) {
         let api = self
             .program("holdfast-api", "serve")
@@ -197,9 +197,9 @@ impl<'a> GrowthEnvironment<'a> {
             ("a page of all orders", "/orders"),
             ("a page of one product", "/orders?product_id=7"),
             ("a page of one customer", "/orders?customer_ref=customer%207"),
-            ("a page of a product of long ago", "/orders?product_id=101"),
-            ("a page of a product that nobody bought", "/orders?product_id=102"),
-            ("a page of a customer of long ago", "/orders?customer_ref=of%20long%20ago"),
+            ("a page of a product with only old orders", "/orders?product_id=101"),
+            ("a page of a product without orders", "/orders?product_id=102"),
+            ("a page of a customer with only old orders", "/orders?customer_ref=of%20long%20ago"),
             ("a page of one status", "/orders?status=completed"),
             ("a page of dead letters", "/orders?status=failed"),
             ("a page of one product's ledger", "/products/7/stock-ledger"),
@@ -222,7 +222,7 @@ impl<'a> GrowthEnvironment<'a> {
         self.end(api).await;
     }
 
-    /// The fulfilment of the orders that were just placed, one at a time, and sweeps.
+    /// Measures the fulfilment of the new orders, one at a time, and sweeps.
     async fn worker(&self, costs: &mut Costs) {
         let lost = "INSERT INTO orders (product_id, quantity, unit_price_minor, created_at) \
             SELECT i, 1, 100, now() - interval '30 minutes' FROM generate_series(1, $1) AS i";
@@ -232,7 +232,7 @@ impl<'a> GrowthEnvironment<'a> {
             .program("holdfast-worker", "run")
             .env("HOLDFAST_WORKER_CONCURRENCY", "1")
             .env("HOLDFAST_FULFILMENT_MS", "0")
-            // Longer than the work takes, so that no order is found twice.
+            // Longer than the fulfilment takes, so that no order is found twice.
             .env("HOLDFAST_SWEEP_AFTER_MS", "10000")
             .env("HOLDFAST_SWEEP_INTERVAL_MS", "100");
         let worker = self.start(worker).await;
@@ -241,7 +241,7 @@ impl<'a> GrowthEnvironment<'a> {
         )
         .await;
         let is_sweep = |it: &&Explained| it.text.contains("left_behind AS MATERIALIZED");
-        // The first ones come by what the work has left behind, and do away with it.
+        // The first sweeps read the dead rows of the fulfilment and remove them.
         let enough = 20;
         let idle = || {
             let explained = since.read(self.postgres);
@@ -251,7 +251,7 @@ impl<'a> GrowthEnvironment<'a> {
         self.end(worker).await;
         let explained = since.read(self.postgres);
         let found = explained.iter().filter(|it| is_sweep(it) && it.returned > 0);
-        // With the first worker the queue is new, so it looks for orders that were published, too.
+        // For the first worker, the queue is new, so it also looks for published orders.
         assert!(found.clone().map(|it| it.returned).sum::<u64>() >= LOST.unsigned_abs());
         costs.insert("a sweep that finds 100 orders", cost(found, 1));
         let idle = explained.iter().filter(|it| is_sweep(it) && it.returned == 0);
@@ -281,7 +281,7 @@ async fn many_orders_cost_no_more_than_few() {
         ("max_wal_size", "2GB"),
         ("wal_level", "minimal"),
         ("max_wal_senders", "0"),
-        // It would write beside what is counted.
+        // It would write at the same time.
         ("autovacuum", "off"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -302,7 +302,7 @@ async fn many_orders_cost_no_more_than_few() {
             many.buffers, many.rows
         )
         .unwrap();
-        // One more row now and then is no growth.
+        // One more row now and then is not a growth.
         if many.buffers > buffers * 1.2 + LEVELS || many.rows > rows * 1.2 + 1.0 {
             dearer.push(*name);
         }

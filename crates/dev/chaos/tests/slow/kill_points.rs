@@ -1,4 +1,4 @@
-//! Processes killed at exactly the wrong moment.
+//! Processes that are killed at a specific point.
 
 use holdfast_bench::audit::Log;
 use holdfast_bench::load::Accepted;
@@ -8,7 +8,7 @@ use holdfast_sandbox::{PATIENCE, http_post_json, until};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
-/// An environment with one of each.
+/// An environment with one process of each kind.
 async fn environment() -> Environment {
     let options =
         EnvironmentOptions { apis: 1, workers: 1, products: 1, ..EnvironmentOptions::default() };
@@ -21,7 +21,7 @@ async fn count(environment: &Environment, condition: &str) -> i64 {
     sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap()
 }
 
-/// An order on its way; the status and id that come of it, if anything does.
+/// Places an order. Returns the status and the id of the answer, if there is one.
 fn order(environment: &Environment) -> tokio::task::JoinHandle<Option<(u16, Value)>> {
     let url = format!("http://{}/orders", environment.apis[0].address());
     tokio::spawn(async move {
@@ -31,7 +31,7 @@ fn order(environment: &Environment) -> tokio::task::JoinHandle<Option<(u16, Valu
     })
 }
 
-/// What the clients know: these orders, and how many had no answer.
+/// The clients' record: these orders, and the number of orders without an answer.
 fn seen(accepted: &[i64], cut_off: u64) -> ClientsRecord {
     let accepted =
         accepted.iter().map(|id| Accepted { id: *id, product_id: 1, quantity: 1 }).collect();
@@ -52,7 +52,7 @@ async fn api_killed_between_commit_and_answer() {
     environment.api_postgres.deaf_after(Some(b"COMMIT"));
     let order = order(&environment);
     until("the order is committed", async || count(&environment, "true").await == 1).await;
-    assert_eq!(environment.api_postgres.deaf(), 1, "and its commit was not heard of");
+    assert_eq!(environment.api_postgres.deaf(), 1, "and the answer to its commit was lost");
     environment.apis[0].kill9().await.unwrap();
     assert_eq!(order.await.unwrap(), None, "the client has no answer");
     audit(&environment, &seen(&[], 1), 1).await;
@@ -64,14 +64,14 @@ async fn api_killed_between_commit_and_publish() {
     environment.api_redis.blackhole(true);
     let (status, id) = order(&environment).await.unwrap().unwrap();
     assert_eq!(status, 201);
-    assert_eq!(count(&environment, "status = 'pending'").await, 1, "nobody was told of it");
+    assert_eq!(count(&environment, "status = 'pending'").await, 1, "it was not published");
     environment.apis[0].kill9().await.unwrap();
     environment.api_redis.cut();
     audit(&environment, &seen(&[id.as_i64().unwrap()], 0), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn api_killed_in_mid_batch() {
+async fn api_killed_during_a_batch() {
     let environment = environment().await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
                 $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$; \
@@ -89,7 +89,7 @@ async fn api_killed_in_mid_batch() {
     for order in orders {
         assert_eq!(order.await.unwrap(), None);
     }
-    // PostgreSQL notices when it has done the statement; the trigger waits for that.
+    // PostgreSQL notices the disconnect at the end of the statement, which the trigger delays.
     connection.execute("DROP TRIGGER slow ON unfinished_orders").await.unwrap();
     audit(&environment, &seen(&[], 0), 0).await;
     environment.apis[0].start().await.unwrap();
@@ -102,7 +102,7 @@ async fn api_killed_in_mid_batch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_killed_before_its_claim() {
     let environment = environment().await;
-    // It reads the message, and cannot claim.
+    // It reads the message and cannot claim the order.
     environment.worker_postgres.blackhole(true);
     let (_, id) = order(&environment).await.unwrap().unwrap();
     let taken = async || {
@@ -141,7 +141,7 @@ async fn worker_killed_between_commit_and_acknowledgement() {
     })
     .await;
     audit(&environment, &seen(&[id.as_i64().unwrap()], 0), 1).await;
-    assert_eq!(count(&environment, "attempt = 1").await, 1, "and was not begun again");
+    assert_eq!(count(&environment, "attempt = 1").await, 1, "and was not started again");
     assert_eq!(environment.downstream.counts(), (1, 0), "done once");
 }
 
@@ -153,7 +153,7 @@ async fn a_worker_with_an_expired_lease_writes_no_result() {
     until("it is at work", async || count(&environment, "status = 'processing'").await == 1).await;
     let late = &environment.workers[0];
     late.with(async |process| process.pause()).await.unwrap();
-    // Its lease runs out, and somebody else has the order and has failed it.
+    // Its lease expires, and another worker claims the order and fails it.
     until("its lease is over", async || count(&environment, "lease_until < now()").await == 1)
         .await;
     let mut connection = environment.connect().await.unwrap();
@@ -165,7 +165,7 @@ async fn a_worker_with_an_expired_lease_writes_no_result() {
         .unwrap();
     environment.downstream.pause(false);
     late.with(async |process| process.resume()).await.unwrap();
-    // It is alive and does other work, and has not touched what is no longer its own.
+    // It is alive and processes other orders, and has not changed the order.
     let (_, next) = order(&environment).await.unwrap().unwrap();
     until("it does other work", async || count(&environment, "status = 'completed'").await == 1)
         .await;

@@ -1,4 +1,4 @@
-//! Ways to lose a write that was answered, one for each that the audit must find.
+//! One way to lose an answered write for each kind of loss that the audit must find.
 
 mod refused;
 mod sales;
@@ -10,20 +10,20 @@ use holdfast_bench::audit::{Log, Write};
 /// A loss.
 pub struct Lost {
     pub what: &'static str,
-    /// Makes it.
+    /// The statement that causes it.
     pub sql: String,
-    /// A part of what the audit must say.
+    /// A part of the expected violation.
     pub expected: String,
-    /// What the clients know.
+    /// The clients' record.
     pub log: Log,
 }
 
-/// The last answered write that fits.
+/// The last matching write that was answered.
 fn last<T>(log: &Log, fits: impl Fn(&Write) -> Option<T>) -> T {
     log.answered.iter().rev().find_map(fits).unwrap()
 }
 
-/// Each kind of loss, of a write in this log.
+/// Each kind of loss of a write in this log.
 pub fn each(log: &Log) -> Vec<Lost> {
     let mut all = Vec::new();
     let mut lose = |what, sql: String, expected: String| {
@@ -286,7 +286,7 @@ fn dead_letters(log: &Log, lose: Lose) {
     );
 }
 
-/// An order that was not answered, and is there in part.
+/// An unanswered order that exists in part.
 fn half_written(log: &Log) -> Lost {
     let mut log = log.clone();
     let whole = |write: &Write| matches!(write, Write::PlaceOrder { lines, .. } if lines.len() > 1);

@@ -1,4 +1,4 @@
-//! Nothing lost, nothing doubled, whatever dies.
+//! No write is lost or done twice, whichever process or server fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

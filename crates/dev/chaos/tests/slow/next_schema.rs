@@ -1,12 +1,12 @@
-//! These binaries beside the schema of a next release, which expands each table: its migration runs while they
-//! take orders and do them.
+//! The current programs with the schema of a next release, which expands each table: its migration runs while they
+//! accept and fulfil orders.
 
 use holdfast_chaos::environment::{Environment, EnvironmentOptions};
 use holdfast_sandbox::PATIENCE;
 use sqlx::{AssertSqlSafe, Executor as _};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_go_on_while_the_next_release_expands_each_table() {
+async fn orders_continue_while_the_next_release_expands_each_table() {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let mut connection = environment.connect().await.unwrap();
     let clients = environment.clients(4);
@@ -29,7 +29,7 @@ async fn orders_go_on_while_the_next_release_expands_each_table() {
         connection.execute(AssertSqlSafe(expand)).await.unwrap();
     }
     clients.more(50).await.unwrap();
-    // One that starts only now finds its way, too.
+    // A program that starts only now works as well.
     environment.workers[0].kill9().await.unwrap();
     environment.workers[0].start().await.unwrap();
     environment.apis[0].kill9().await.unwrap();
@@ -40,7 +40,7 @@ async fn orders_go_on_while_the_next_release_expands_each_table() {
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}\n{:?}", seen.answers);
     for kind in seen.answers.keys() {
-        // Those that the killed replica had in hand; nobody else.
+        // Only requests that were in flight on the killed replica.
         let expected = ["201", "none", "cut off"];
         assert!(expected.contains(&kind.as_str()), "{:?}", seen.answers);
     }

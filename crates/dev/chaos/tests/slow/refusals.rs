@@ -1,5 +1,5 @@
-//! Errors that PostgreSQL answers with while it runs, injected into every third write of orders: they
-//! hit batches of the API and outcomes of the workers alike.
+//! Errors of PostgreSQL that are injected into every third write of orders. They affect batches of the API and outcomes
+//! of workers.
 
 use holdfast_chaos::environment::{Environment, EnvironmentOptions};
 use holdfast_sandbox::{PATIENCE, until};
@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _};
 async fn every_third_write_fails_with(code: &str) {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let mut connection = environment.connect().await.unwrap();
-    // A sequence counts those that are rolled back as well.
+    // A sequence also counts writes that are rolled back.
     let inject = format!(
         "CREATE SEQUENCE writes; \
          CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -32,7 +32,7 @@ async fn every_third_write_fails_with(code: &str) {
         .await
         .unwrap();
     let seen = clients.stop().await;
-    // What was refused was refused with 503 and Retry-After: other answers are findings.
+    // Refusals were 503 with Retry-After, because other answers are findings.
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold(), "{findings}\n{:?}", seen.answers);
 }

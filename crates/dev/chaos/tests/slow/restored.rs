@@ -1,4 +1,5 @@
-//! A database that goes back: its ids and versions are given out again, and nobody may take the new for the old.
+//! A database that returns to an earlier state: its ids and versions are assigned again, and the new ones must not be
+//! confused with the old.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,7 @@ async fn stock(environment: &Environment) -> Option<i64> {
     answer.json().unwrap()["stock"].as_i64()
 }
 
-/// Waits until the API, which has run all the time, has noticed so often that the database is another one.
+/// Waits until the running API has noticed this many times that the database is a different one.
 async fn noticed(environment: &Environment, times: usize) {
     until("the API has noticed", async || {
         let log = environment.apis[0].with(async |process| process.log()).await.unwrap();
@@ -50,14 +51,14 @@ async fn noticed(environment: &Environment, times: usize) {
     .await;
 }
 
-/// Three orders, which are then undone by `go_back`, and three more: they get the same numbers, and are all
-/// told to the receiver.
+/// Places three orders, which `go_back` undoes, and three more, which get the same numbers. All are sent to the
+/// receiver.
 async fn numbers_come_again(environment: &Environment, go_back: impl AsyncFn()) {
     let mut before = Vec::new();
     for _ in 0..3 {
         before.push(fulfilled(environment).await);
     }
-    // Cached in Redis and in the process, with a version that the database will have forgotten.
+    // Cached in Redis and in the process, with a version that the database will no longer have.
     assert_eq!(stock(environment).await, Some(STOCK - 3));
     for id in &before {
         assert_eq!(environment.downstream.messages_of(*id).len(), 1);
@@ -70,16 +71,16 @@ async fn numbers_come_again(environment: &Environment, go_back: impl AsyncFn()) 
         after.push(fulfilled(environment).await);
         assert_eq!(stock(environment).await, Some(STOCK - number), "an order is seen at once");
     }
-    assert_eq!(after, before, "the numbers are given out again");
+    assert_eq!(after, before, "the numbers are assigned again");
     for id in &after {
         let messages = environment.downstream.messages_of(*id);
-        assert_eq!(messages.len(), 2, "the receiver can tell them apart: {messages:?}");
+        assert_eq!(messages.len(), 2, "the messages have different ids: {messages:?}");
     }
     assert_eq!(environment.downstream.counts(), (3, 3), "each of the six was sent once");
 }
 
 async fn run(program: &str, arguments: &[&str]) {
-    // The newest of the installed ones; Debian has them in no PATH.
+    // The newest installed version. Debian does not put these programs on the PATH.
     let path = std::env::var("PATH").unwrap();
     let debian = glob_bin().map(|bin| format!("{}:{path}", bin.display()));
     let output = Command::new("env")
@@ -117,7 +118,7 @@ async fn after_a_restore_into_the_same_database_an_order_with_a_known_number_is_
             dump,
         ];
         run("pg_restore", &to).await;
-        // Redis is as it was.
+        // Redis is unchanged.
         for member in environment.apis.iter().chain(&environment.workers) {
             member.start().await.unwrap();
         }
@@ -134,7 +135,7 @@ async fn after_a_restore_under_running_programs_an_order_with_a_known_number_is_
     let dump = dump.to_str().unwrap();
     run("pg_dump", &["--format=custom", "--file", dump, &environment.database_url]).await;
     numbers_come_again(&environment, async || {
-        // All of it in one transaction: they see the one or the other.
+        // In one transaction, so that the programs see either state.
         let to = [
             "--clean",
             "--if-exists",
@@ -154,7 +155,7 @@ async fn after_a_failover_that_lost_commits_an_order_with_a_known_number_is_ship
     let data = data_folder(&environment);
     let copy = data.with_file_name("copy");
     let (data, copy) = (data.to_str().unwrap(), copy.to_str().unwrap());
-    // What a standby has that is cut off from here on.
+    // The state of the standby, which is disconnected from here on.
     environment.postgres.shutdown().await.unwrap();
     run("cp", &["--archive", data, copy]).await;
     environment.postgres.restart().await.unwrap();

@@ -1,5 +1,5 @@
-//! Replicas that are replaced one after the other under load, as a rollout does it, behind a balancer that
-//! watches `/readyz`: no request fails.
+//! Replicas are replaced one after the other under load, like in a rollout, behind a load balancer that checks
+//! `/readyz`: no request fails.
 
 use std::{
     net::SocketAddr,
@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// Which replicas say that they are ready: looked at as often as balancers do, or rather more seldom.
+/// The ready replicas. They are checked as often as load balancers do or less often.
 struct Balancer {
     replicas: Vec<(SocketAddr, SocketAddr)>,
     ready: RwLock<Vec<SocketAddr>>,
@@ -62,7 +62,7 @@ async fn a_rollout_under_load_fails_no_request() {
         tasks.spawn(async move {
             while !ended.load(Ordering::Relaxed) {
                 balancer.look().await;
-                // As often as a balancer looks.
+                // As often as a load balancer checks.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
@@ -95,7 +95,7 @@ async fn a_rollout_under_load_fails_no_request() {
                     Ok(answer) => failed.lock().push(format!("{replica}: {}", answer.status())),
                     Err(error) => failed.lock().push(format!("{replica}: {error:?}")),
                 }
-                // Room for the programs that start and end.
+                // Leaves CPU time for the programs that start and end.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
@@ -114,7 +114,7 @@ async fn a_rollout_under_load_fails_no_request() {
         more().await;
         member.start().await.unwrap();
         environment.ready(PATIENCE).await.unwrap();
-        // Until the balancer has seen it, too.
+        // Until the load balancer has noticed it, too.
         more().await;
     }
     ended.store(true, Ordering::Relaxed);
@@ -125,5 +125,9 @@ async fn a_rollout_under_load_fails_no_request() {
     seen.log.accepted = std::mem::take(&mut accepted.lock());
     let findings = environment.audit(&seen, PATIENCE).await.unwrap();
     assert!(findings.hold() && findings.orders >= 1000, "{findings}");
-    assert_eq!(environment.downstream.counts().1, 0, "nothing was done twice: it was handed over");
+    assert_eq!(
+        environment.downstream.counts().1,
+        0,
+        "no order was fulfilled twice: it was handed over"
+    );
 }

@@ -1,5 +1,5 @@
-//! Programs are started in any order, and beside servers that are not as they should be: each says what it
-//! waits for, does not end, is not ready, and is when that is mended.
+//! Programs are started in any order, and with servers that have a problem: each logs what it waits for, keeps running,
+//! is not ready, and becomes ready when the problem is fixed.
 
 use holdfast_sandbox::{
     PATIENCE, Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
@@ -8,7 +8,7 @@ use holdfast_sandbox::{
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-/// The servers, the addresses at which the programs look for them, and the ports of the programs.
+/// The servers, their addresses for the programs, and the ports of the programs.
 struct StartEnvironment {
     postgres: Postgres,
     redis: Redis,
@@ -46,7 +46,7 @@ impl StartEnvironment {
             .env("HOLDFAST_SWEEP_AFTER_MS", "500")
     }
 
-    /// Returns when it is live, which takes no server.
+    /// Returns when it is live, which requires no server.
     async fn start(&self, binary: &str, command: &str, internal: usize) -> Process {
         let address = self.internal[internal].address();
         let options = self
@@ -64,7 +64,7 @@ impl StartEnvironment {
         self.start("holdfast-worker", "run", 1).await
     }
 
-    /// It waits for the database.
+    /// Starts a migration, which waits for the database.
     async fn migrate(&self) -> Process {
         let options = self.program("holdfast-api", "migrate");
         Process::start(options.env("HOLDFAST_MIGRATE_WAIT_MS", "60000")).await.unwrap()
@@ -81,7 +81,7 @@ impl StartEnvironment {
         connection.execute(AssertSqlSafe(text)).await.unwrap();
     }
 
-    /// What `/readyz` of the API and of the worker say; `false` where there is no program.
+    /// The answers of `/readyz` of the API and of the worker; `false` if the program is not running.
     async fn ready(&self) -> [bool; 2] {
         let mut ready = [false; 2];
         for (ready, internal) in ready.iter_mut().zip(&self.internal) {
@@ -96,7 +96,7 @@ impl StartEnvironment {
         until_or(&what, async || self.ready().await == expected, || logs(programs)).await;
     }
 
-    /// Places an order, and says where it is to be read.
+    /// Places an order. Returns its URL.
     async fn order(&self, programs: &[&Process]) -> String {
         let api = format!("http://{}", self.api.address());
         let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 5 });
@@ -117,7 +117,7 @@ impl StartEnvironment {
         }
     }
 
-    /// An order goes all the way.
+    /// Places an order, which is fulfilled.
     async fn sells(&self, programs: &[&Process]) {
         self.until_ready([true, true], programs).await;
         let order = self.order(programs).await;
@@ -129,7 +129,7 @@ fn logs(programs: &[&Process]) -> String {
     programs.iter().map(|it| it.log_tail(10)).collect::<Vec<_>>().join("\n")
 }
 
-/// How often a log says it.
+/// The number of log lines with these words.
 fn times(program: &Process, words: &str) -> usize {
     program.log().unwrap().matches(words).count()
 }
@@ -148,7 +148,7 @@ async fn postgres_last() {
     let migrated = migrate.wait(PATIENCE).await.unwrap();
     assert!(migrated.success(), "{migrated}");
     environment.sells(&[&api, &worker]).await;
-    assert_eq!(times(&api, "not ready yet"), 1, "said once, and not at each try");
+    assert_eq!(times(&api, "not ready yet"), 1, "logged once, not at each attempt");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +171,7 @@ async fn redis_last() {
     let (api, worker) = tokio::join!(environment.api(), environment.worker());
     api.logs(&["redis cannot be reached", "onnection refused"]).await;
     worker.logs(&["Redis does not answer", "onnection refused"]).await;
-    // Orders need no Redis to be taken.
+    // Orders are accepted without Redis.
     environment.until_ready([true, false], &[&api, &worker]).await;
     environment.redis.restart().await.unwrap();
     environment.sells(&[&api, &worker]).await;
@@ -203,7 +203,7 @@ async fn a_wrong_password_of_postgres() {
         "host all shopkeeper 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n",
     )
     .unwrap();
-    // PostgreSQL may be another user.
+    // PostgreSQL may run as another user.
     let readable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), readable.clone()).unwrap();
     std::fs::set_permissions(&rules, readable).unwrap();
@@ -245,7 +245,7 @@ async fn a_wrong_password_of_redis() {
     }
 }
 
-/// As one that is too old for them.
+/// Like a Redis that is too old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_without_streams() {
     let streams = ["XADD", "XGROUP", "XREADGROUP", "XAUTOCLAIM", "XACK", "XINFO", "XLEN", "XRANGE"];
@@ -260,7 +260,7 @@ async fn a_redis_without_streams() {
     let order = environment.order(&[&api, &worker]).await;
     api.logs(&["orders cannot be published", "unknown command"]).await;
     assert_eq!((api.status(), worker.status()), (None, None));
-    // They get another one.
+    // They get another server.
     drop((api, worker));
     environment.redis = Redis::start(RedisOptions::default()).await.unwrap();
     environment.redis_url = environment.redis.url();
@@ -269,7 +269,7 @@ async fn a_redis_without_streams() {
     environment.sells(&[&api, &worker]).await;
 }
 
-/// As one whose access rules were made without the queue in mind.
+/// Like access rules that do not allow for the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_refuses_all_publishing() {
     let environment = StartEnvironment::open(RedisOptions::default()).await;
@@ -284,7 +284,7 @@ async fn a_redis_that_refuses_all_publishing() {
     environment.redis.command("ACL SETUSER default +xadd").await.unwrap();
     environment.completed(&order, &[&api, &worker]).await;
     environment.sells(&[&api, &worker]).await;
-    // Publishing is refused, and nothing else.
+    // Only publishing is refused.
     assert_eq!(times(&worker, "a maintenance task fails"), 1);
 }
 
@@ -303,7 +303,7 @@ async fn a_schema_that_is_older_and_one_that_is_newer() {
         .await;
     worker.logs(&["waiting for the database schema", "the database has schema version"]).await;
     assert_eq!(environment.ready().await, [false, false]);
-    // The migration that was missing, and that of a next release.
+    // The missing migration, and one of a next release.
     environment
         .sql(
             "INSERT INTO _sqlx_migrations TABLE aside; \

@@ -1,4 +1,4 @@
-//! Writes on every route: what the API answered is there, and the audit names each kind that is not.
+//! Writes on every route: answered writes exist, and the audit finds each kind of loss.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::lost::{self, Lost};
 
-/// Of each route.
+/// The number of writes on each route.
 const SOME: usize = 10;
 
 fn document(arguments: &[&str]) -> Value {
@@ -34,13 +34,13 @@ fn every_route_that_writes_has_a_client() {
             }
         }
     }
-    // It changes the process, and nothing that is kept.
+    // It changes only the process.
     assert!(routes.remove("PUT /log-level"));
     let written: BTreeSet<_> = Write::ROUTES.map(ToOwned::to_owned).into();
     assert_eq!(written, routes);
 }
 
-/// An environment in which each route was written to some times.
+/// An environment in which each route was used several times.
 async fn written() -> (Environment, ClientsRecord) {
     let environment = Environment::start(&EnvironmentOptions::default()).await.unwrap();
     let crowd = Crowd { buyers: 2, writers: 8, hang_ups: 0.3, seed: rand::random() };
@@ -50,7 +50,7 @@ async fn written() -> (Environment, ClientsRecord) {
         clients.look(|seen| seen.log.answered.iter().filter(|it| it.route() == route).count())
     };
     until("every route is answered", async || {
-        // An order can be cancelled until a worker has it: they stand still now and then.
+        // An order can be cancelled until a worker claims it, so the workers are paused now and then.
         for pause in [true, false] {
             for worker in &environment.workers {
                 let act = async |it: &Process| if pause { it.pause() } else { it.resume() };
@@ -76,7 +76,7 @@ async fn answered_writes_of_every_route_exist_and_each_kind_of_loss_is_named() {
     assert!(findings.hold(), "{findings}\n{:#?}", seen.answers);
     assert!(Write::ROUTES.iter().all(|route| findings.answered[*route] >= 10), "{findings:?}");
 
-    // A database can be copied while nobody else uses it.
+    // A database can be copied only while it has no other sessions.
     for member in environment.apis.iter().chain(&environment.workers) {
         member.kill9().await.unwrap();
     }
@@ -91,7 +91,7 @@ async fn answered_writes_of_every_route_exist_and_each_kind_of_loss_is_named() {
     assert!(unfound.is_empty(), "{unfound:#?}");
 }
 
-/// What the audit finds in a copy of the database in which something is lost.
+/// The result of the audit of a copy of the database with a loss.
 async fn tampered(environment: &Environment, name: &str, lost: &Lost) -> Vec<String> {
     let (server, original) = environment.database_url.rsplit_once('/').unwrap();
     let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
@@ -99,7 +99,7 @@ async fn tampered(environment: &Environment, name: &str, lost: &Lost) -> Vec<Str
     connection.execute(AssertSqlSafe(copy)).await.unwrap();
     let url = format!("{server}/{name}");
     let mut copied = PgConnection::connect(&url).await.unwrap();
-    // It would raise the version again.
+    // It would increase the version again.
     copied.execute("ALTER TABLE products DISABLE TRIGGER USER").await.unwrap();
     let done = copied.execute(AssertSqlSafe(lost.sql.clone())).await;
     let done = done.unwrap_or_else(|error| panic!("{}: {error}", lost.what));

@@ -5,7 +5,7 @@ use rand::SeedableRng as _;
 use super::*;
 
 #[test]
-fn a_seed_draws_the_same_requests_and_hang_ups_again() {
+fn a_seed_always_gives_the_same_requests_and_hang_ups() {
     let drawn = |seed| {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let target = ReplicaAddress { public: address, admin: address };

@@ -5,14 +5,14 @@ use holdfast_bench::audit::Write;
 
 use super::Lost;
 
-/// Writes that are there, as if they had been refused.
+/// Existing writes, as if they had been refused.
 pub fn refused(log: &Log) -> Vec<Lost> {
     let each = |route: &str| {
         let is_renamed = |write: &Write| {
             let Write::CreateProduct { id: Some(made), .. } = write else { return false };
             log.writes().any(|(it, _)| matches!(it, Write::UpdateProduct { id, .. } if id == made))
         };
-        // An order from a hold has the mark of the hold, which was not refused.
+        // An order from a hold is marked with the hold, which was not refused.
         let is_from_hold = |write: &Write| {
             let Write::PlaceOrder { lines, .. } = write else { return false };
             lines.iter().any(|line| line.hold_id.is_some())

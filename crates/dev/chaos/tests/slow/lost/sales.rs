@@ -16,7 +16,7 @@ pub fn sales(log: &Log, lose: Lose) {
         })
         .collect();
     let mut gone = BTreeSet::new();
-    // From the last on, so that a deleted sale is met as deleted first.
+    // From the last one on, so that deleted sales are found first.
     let (sale, product) = last_sale(log, &open, &mut gone);
     lose(
         "a sale",
@@ -59,7 +59,7 @@ pub fn sales(log: &Log, lose: Lose) {
     );
 }
 
-/// One that stands, and its product.
+/// An existing sale, and its product.
 fn last_sale<'a>(
     log: &'a Log,
     open: &BTreeSet<&String>,
@@ -76,5 +76,5 @@ fn last_sale<'a>(
             _ => {}
         }
     }
-    panic!("no sale stands");
+    panic!("no sale exists");
 }
