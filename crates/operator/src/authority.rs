@@ -1,6 +1,7 @@
-//! The operator's own certificate authority: what is issued, and when it is renewed.
+//! The operator's own certificate authority: what it issues, and when it is renewed.
 //!
-//! No I/O here, and the time is an input. All of it is in one [`Material`], which is one Secret:
+//! This module does no I/O, and the time is an input. Everything is in one [`Material`], which corresponds to one
+//! Secret:
 //!
 //! | key | holds |
 //! |---|---|
@@ -8,8 +9,8 @@
 //! | `ca.key` | the key of the first |
 //! | `tls.crt`, `tls.key` | the serving certificate, signed by the first, and its key |
 //!
-//! A renewal keeps the former authority in the bundle, so that replicas that still serve what it
-//! signed are believed; see `sync::own_authority` for when a replica changes over.
+//! A renewal keeps the former authority in the bundle, so that replicas whose certificates it signed are still trusted.
+//! `sync::own_authority` describes when a replica switches to the new certificate.
 
 mod certificate;
 mod material;
@@ -27,21 +28,21 @@ pub use certificate::{CertificateError, Parsed, parse_bundle};
 pub use material::{BUNDLE_MAX, Material, MaterialError};
 pub(crate) use material::{crypto, identity};
 
-/// Certificates are valid from this long before they are issued, for hosts whose clock is late.
+/// Certificates are valid from this long before they are issued, for hosts whose clocks are behind.
 const BACKDATE: Duration = Duration::from_mins(5);
 
-/// What is issued.
+/// The parameters of the certificates.
 #[derive(Clone, Debug)]
 pub struct Authority {
-    /// How long a new authority is valid.
+    /// The validity of a new authority.
     pub ca_validity: Duration,
-    /// How long a new serving certificate is valid; never longer than its authority.
+    /// The validity of a new serving certificate, which never exceeds that of its authority.
     pub certificate_validity: Duration,
     /// The DNS names that the API server may use for the operator. The first is also the common name.
     pub names: Vec<String>,
 }
 
-/// Why nothing could be issued.
+/// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     #[error("a certificate could not be issued")]
@@ -51,9 +52,9 @@ pub enum IssueError {
 }
 
 impl Authority {
-    /// What has to replace `have`, or `None` if it can stay: everything new if there is nothing
-    /// yet, a new authority or a new serving certificate when the present one has less than a
-    /// third of its life left, and a bundle without those that have ended.
+    /// Returns what has to replace `have`; `None` if it can stay. Everything is new if there is nothing yet. The
+    /// authority or the serving certificate is renewed if less than a third of its validity is left. Expired
+    /// authorities are removed from the bundle.
     pub fn renewed(
         &self,
         have: Option<&Material>,
@@ -76,14 +77,14 @@ impl Authority {
         Ok(Some(Material::new(&bundle, have.ca_key().to_owned(), tls_crt, tls_key)?))
     }
 
-    /// A new authority and a certificate of it. Former authorities stay in the bundle.
+    /// Issues a new authority and a certificate. Former authorities stay in the bundle.
     fn anew(&self, have: Option<&Material>, now: OffsetDateTime) -> Result<Material, IssueError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.not_before = now - BACKDATE;
         params.not_after = now + self.ca_validity;
         params.serial_number = Some(serial_number());
-        // Two authorities of one name in one bundle would be told apart by their keys alone.
+        // If two authorities in a bundle had the same name, only their keys would distinguish them.
         params.distinguished_name = name(format!("holdfast-operator-ca@{}", now.unix_timestamp()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -94,7 +95,7 @@ impl Authority {
         Ok(Material::new(&format!("{ca_pem}{former}"), ca_key, tls_crt, tls_key)?)
     }
 
-    /// A serving certificate and its key.
+    /// Issues a serving certificate with its key.
     fn issue(
         &self,
         ca_pem: &str,
@@ -126,7 +127,7 @@ fn name(common_name: String) -> DistinguishedName {
     name
 }
 
-/// At most 20 bytes and positive, as RFC 5280 (4.1.2.2) has it.
+/// At most 20 bytes and positive, as RFC 5280 (4.1.2.2) requires.
 fn serial_number() -> SerialNumber {
     let mut bytes = uuid::Uuid::new_v4().into_bytes();
     bytes[0] &= 0x7f;
@@ -201,7 +202,7 @@ mod tests {
     fn a_wrong_clock_does_not_accumulate_authorities() {
         let mut have = None;
         for round in 0..30 {
-            // Years before anything was issued: nothing is valid yet.
+            // Years before anything was issued, nothing is valid yet.
             let now = begin() - HOUR * 10_000 * round;
             have = authority().renewed(have.as_ref(), now).unwrap().or(have);
         }

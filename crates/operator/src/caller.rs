@@ -1,8 +1,7 @@
-//! Who asks, and whether they may.
+//! The caller of a request, and what it may read.
 //!
-//! The API server asks on behalf of a caller: it shows a client certificate of its own
-//! (`request_header` checks it) and names the caller in headers. Whether that caller may read the
-//! number is decided by an access review ([`access`]).
+//! The API server sends requests on behalf of callers: it presents its own client certificate (`request_header` checks
+//! it) and names the caller in headers. An access review decides whether that caller may read the metric ([`access`]).
 
 pub mod access;
 pub mod request_header;
@@ -22,19 +21,19 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use crate::calls::{CallError, call};
 pub use request_header::{NotIdentified, RequestHeader, RequestHeaderError};
 
-/// The ConfigMap in which the API server says who may speak for others.
+/// The ConfigMap in which the API server publishes who may name callers.
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
-/// A certificate that is not trusted makes the operator read the ConfigMap again, but no more often than
-/// this, because anybody can show one.
+/// A certificate that is not trusted makes the operator read the ConfigMap again, but at most this often, because any
+/// client can present one.
 const REREAD_PAUSE: Duration = Duration::from_secs(1);
 
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
-/// The user of requests that nobody has authenticated.
+/// The user of unauthenticated requests.
 const ANONYMOUS: &str = "system:anonymous";
 
-/// A caller, as the API server names them.
+/// A caller, as named by the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct User {
     /// Never empty.
@@ -46,9 +45,9 @@ pub struct User {
 }
 
 impl User {
-    /// Adds the group of all authenticated callers. A front proxy does not name it for callers of
-    /// its own, such as the aggregator that reads discovery, so every server adds it: see
-    /// `AuthenticatedGroupAdder` in `k8s.io/apiserver/pkg/authentication/group`.
+    /// Adds the group of all authenticated callers. A front proxy does not name it for its own requests, such as those
+    /// of the aggregator for discovery, so every server adds it: see `AuthenticatedGroupAdder` in
+    /// `k8s.io/apiserver/pkg/authentication/group`.
     #[must_use]
     fn with_authenticated_group(mut self) -> Self {
         let told = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
@@ -69,12 +68,12 @@ impl User {
 pub enum ReloadError {
     #[error("{NAMESPACE}/{CONFIG_MAP} cannot be read")]
     Read(#[source] CallError),
-    /// What was read before stays in force.
+    /// The previous contents stay in force.
     #[error("{NAMESPACE}/{CONFIG_MAP} cannot be used")]
     Content(#[from] RequestHeaderError),
 }
 
-/// Which front proxies may name callers. Cheap to clone; all clones share the state.
+/// The front proxies that may name callers. Cheap to clone; all clones share the state.
 #[derive(Clone)]
 pub struct Callers(Arc<CallersState>);
 
@@ -85,7 +84,7 @@ struct CallersState {
 }
 
 impl Callers {
-    /// Trusts nobody before the first [`reload`](Self::reload).
+    /// Trusts no front proxy before the first [`reload`](Self::reload).
     pub fn new(client: Client) -> Self {
         Self(Arc::new(CallersState {
             config_maps: Api::namespaced(client, NAMESPACE),
@@ -108,11 +107,11 @@ impl Callers {
         Ok(())
     }
 
-    /// Returns the caller. If the certificate is not trusted, the ConfigMap may have changed since it
-    /// was read, so it is read again first.
+    /// Returns the caller. If the certificate is not trusted, the ConfigMap may have changed, so it is read again
+    /// first.
     ///
     /// # Errors
-    /// No caller is named, or not by somebody who may.
+    /// No caller is named, or the client may not name callers.
     pub async fn identify(
         &self,
         certificates: &[CertificateDer<'static>],
@@ -137,7 +136,7 @@ impl Callers {
     }
 
     async fn reread(&self) {
-        // A task that waits here uses what the one before it has read.
+        // A task that waited here uses what the previous one has read.
         let mut last_read = self.0.last_read.lock().await;
         if last_read.is_some_and(|at| at.elapsed() < REREAD_PAUSE) {
             return;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// The longest wait for the API server.
+/// The longest wait for an answer of the API server.
 pub const CALL_LIMIT: Duration = Duration::from_secs(5);
-/// The name that the API server notes with what the operator writes.
+/// The name that the API server records for fields that the operator writes.
 pub const FIELD_MANAGER: &str = "holdfast-operator";
 
 /// Why a call failed.
@@ -23,7 +23,7 @@ pub async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, C
     call_within(CALL_LIMIT, call).await
 }
 
-/// Makes a call with another limit.
+/// Makes a call with a different time limit.
 pub async fn call_within<T>(
     limit: Duration,
     call: impl Future<Output = kube::Result<T>>,
@@ -35,7 +35,7 @@ pub async fn call_within<T>(
 }
 
 impl CallError {
-    /// The HTTP status of the API server's answer.
+    /// The HTTP status of the answer.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Kube(error) => match &**error {
@@ -46,7 +46,7 @@ impl CallError {
         }
     }
 
-    /// Whether somebody else has created or changed the object first.
+    /// Whether another client has created or changed the object first.
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)
     }

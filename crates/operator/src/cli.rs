@@ -23,8 +23,8 @@ use crate::{
 };
 
 const PROGRAM: &str = "holdfast-operator";
-/// The longest wait for a connection to the API server, and for bytes on one. Each call has a limit of its own as well. A
-/// watch without any news ends earlier, see `sale::controller`.
+/// The longest wait for a connection to the API server, and for data on one. Each call also has its own limit. A watch
+/// without events ends earlier, see `sale::controller`.
 const API_LIMIT: Duration = Duration::from_secs(10);
 const API_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -223,7 +223,7 @@ impl RunSettings {
         })
     }
 
-    /// The database, with a few connections.
+    /// The database, with few connections.
     fn store(&self) -> Option<Store> {
         let settings = self.database_url.as_ref()?.settings();
         Some(Store::connect(&StoreSettings {
@@ -234,8 +234,8 @@ impl RunSettings {
         }))
     }
 
-    /// A container that is started again in the same pod is another replica: the one before may
-    /// still be writing.
+    /// A container that is restarted in the same pod is a different replica, because the previous one may still be
+    /// writing.
     fn identity(&self) -> String {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = if self.operator_pod.is_empty() { host() } else { self.operator_pod.clone() };
@@ -270,18 +270,18 @@ fn serve(settings: &RunSettings) -> ExitCode {
         Err(error) => return command::refused(PROGRAM, error.as_ref()),
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // There are a few requests per second: more threads would only cost memory.
+    // There are few requests per second, and more threads would cost memory.
     runtime.worker_threads(2).max_blocking_threads(4);
     program::run(PROGRAM, &settings.telemetry, &mut runtime, until_signal(settings, operator))
 }
 
-/// Runs until a signal, and then until all requests are answered or the time is over.
+/// Runs until a signal, and then until all requests are answered or the time limit is over.
 async fn until_signal(
     settings: &RunSettings,
     mut operator: OperatorSettings,
 ) -> anyhow::Result<Ended> {
     let mut signals = StopSignals::listen()?;
-    // Within the runtime: the pool needs one.
+    // Within the runtime, which the pool requires.
     operator.store = settings.store();
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
@@ -312,7 +312,7 @@ async fn until_signal(
     }
 }
 
-/// The API server that `KUBECONFIG` names, or else the one of the cluster that we run in.
+/// The API server from `KUBECONFIG`, or that of the cluster in which this process runs.
 async fn client() -> anyhow::Result<Client> {
     let mut config = Config::infer().await.context(
         "no API server is known: run it in a cluster, or set KUBECONFIG to the path of a file",

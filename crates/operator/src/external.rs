@@ -1,8 +1,8 @@
-//! The external metrics API, `external.metrics.k8s.io/v1beta1`, as the API server's aggregator
-//! asks it: <https://github.com/kubernetes/metrics>.
+//! The external metrics API, `external.metrics.k8s.io/v1beta1`, for the aggregator of the API server:
+//! <https://github.com/kubernetes/metrics>.
 //!
-//! The HPA adds up the items of a list, and does not look at their age. So a list is complete
-//! and current, or it is refused: see `value`.
+//! The HPA adds up the items of a list and ignores their age. So a list is either complete and current, or it is
+//! refused; see `value`.
 
 mod document;
 pub mod metric;
@@ -37,7 +37,7 @@ use refusal_log::RefusalLog;
 use response::to_json;
 use target::ResourcePath;
 
-/// The most requests that are answered at the same time.
+/// The most concurrent requests.
 const QUESTIONS_MAX: usize = 64;
 
 /// Answers requests.
@@ -61,8 +61,7 @@ impl ExternalMetrics {
         Self { callers, access, queues, metrics, refusals, permits }
     }
 
-    /// The answer to a request that came over a connection with these client certificates. A
-    /// request's body is not looked at.
+    /// The answer to a request on a connection with these client certificates. The body of a request is ignored.
     pub async fn answer<B>(
         &self,
         request: Request<B>,
@@ -166,7 +165,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The first value of a parameter, or nothing.
+    /// The first value of a parameter; empty if there is none.
     fn parameter(&self, name: &str) -> String {
         form_urlencoded::parse(self.query.as_bytes())
             .find(|(key, _)| key == name)

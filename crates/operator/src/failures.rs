@@ -1,14 +1,14 @@
-//! Failures that are tried again: logged when they begin, when their cause changes and when they end, and always counted.
+//! Failures that are retried. Each is counted. It is logged when it begins, when its cause changes and when it ends.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use holdfast_telemetry::{Chain, metrics::IntCounterVec};
 use parking_lot::Mutex;
 
-/// The most subjects that are remembered. Names of sales are among them.
+/// The most subjects that are remembered, because they include the names of sales.
 const SUBJECTS_MAX: usize = 1000;
 
-/// Cheap to clone; all clones remember the same.
+/// Cheap to clone; all clones share the state.
 #[derive(Clone)]
 pub struct Failures(Arc<FailureState>);
 
@@ -24,7 +24,7 @@ impl Failures {
         Self(Arc::new(FailureState { counted, failing: Mutex::default() }))
     }
 
-    /// Takes note of how a step went for a subject; gives back what came of it.
+    /// Records the result of a step for a subject, and returns its value.
     pub fn heard<T, E: Error>(
         &self,
         step: &'static str,

@@ -1,4 +1,4 @@
-//! Jobs that are done again and again: each with a limit, so that none delays another.
+//! Periodic jobs. Each round has a time limit, so that no job delays another.
 
 use std::{convert::Infallible, error::Error, time::Duration};
 
@@ -6,12 +6,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::failures::Failures;
 
-/// The longest that one round of a job may take.
+/// The time limit of a round.
 const ROUND_LIMIT: Duration = Duration::from_secs(30);
-/// The pause after a round that failed.
+/// The pause after a failed round.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a round did not end well.
+/// Why a round failed.
 #[derive(Debug, thiserror::Error)]
 enum JobError<E> {
     #[error("it took longer than {}s", ROUND_LIMIT.as_secs())]
@@ -20,7 +20,7 @@ enum JobError<E> {
     Round(E),
 }
 
-/// Does rounds until it is dropped. A round returns the pause until the next one.
+/// Runs rounds until it is dropped. A round returns the pause until the next one.
 pub async fn repeat<E: Error + 'static, F: Future<Output = Result<Duration, E>>>(
     step: &'static str,
     subject: &'static str,

@@ -1,7 +1,6 @@
-//! Which names and labels Kubernetes allows.
+//! The syntax of names and labels in Kubernetes.
 
-/// Whether Kubernetes allows this as a label's key: a name of up to 63 characters, after a DNS
-/// name and a slash if one likes.
+/// Whether this is a valid label key: a name of up to 63 characters, optionally after a DNS name and a slash.
 pub fn is_label_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -10,8 +9,8 @@ pub fn is_label_key(key: &str) -> bool {
     prefix.is_none_or(is_dns_name) && !name.is_empty() && is_label_value(name)
 }
 
-/// Whether Kubernetes allows this as a label's value: at most 63 letters, digits, `-`, `_` and
-/// `.`, with a letter or digit at both ends; or nothing.
+/// Whether this is a valid label value: empty, or at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit
+/// at both ends.
 pub fn is_label_value(value: &str) -> bool {
     let inner = |sign: u8| sign.is_ascii_alphanumeric() || b"-_.".contains(&sign);
     value.len() <= 63
@@ -26,8 +25,8 @@ pub fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_dns_label)
 }
 
-/// Whether this is one label of a DNS name: 1 to 63 lower-case letters, digits and `-`, with a
-/// letter or digit at both ends. Names of namespaces and Services are such.
+/// Whether this is a label of a DNS name: 1 to 63 lower-case letters, digits and `-`, with a letter or digit at both
+/// ends. Namespaces and Services have such names.
 pub fn is_dns_label(label: &str) -> bool {
     let alphanumeric = |sign: &u8| sign.is_ascii_lowercase() || sign.is_ascii_digit();
     label.len() <= 63

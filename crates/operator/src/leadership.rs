@@ -1,11 +1,12 @@
-//! Which replica writes: the one that holds the Lease.
+//! Leader election: the replica that holds the Lease writes.
 //!
-//! `kube-lease-manager` takes the Lease and renews it, and does not tell when a renewal has succeeded. So the holder looks at
-//! the Lease itself. It stops writing when it has not seen a renewal for the Lease's duration, and gives the Lease back when its
-//! jobs make no progress, because another replica may reach what this one cannot.
+//! `kube-lease-manager` takes and renews the Lease, but does not report when a renewal has succeeded. So the holder
+//! checks the Lease itself. It stops writing when it has not seen a renewal within the Lease's duration. It releases
+//! the Lease when its jobs make no progress, because another replica may be able to reach what this one cannot.
 //!
-//! The manager compares the Lease's times with this host's clock. Between hosts whose clocks differ by more than the duration,
-//! two replicas may both write for a moment. The API server then refuses the write that is based on the older version.
+//! The manager compares the times of the Lease with this host's clock. If the clocks of two hosts differ by more than
+//! the duration, both replicas may write for a moment. Then the API server refuses the write that is based on the older
+//! version.
 
 use std::{
     convert::Infallible,
@@ -36,7 +37,7 @@ use crate::{
     failures::Failures,
 };
 
-/// How many durations of the Lease a holder may go without progress.
+/// How many durations of the Lease a holder may make no progress.
 const NO_PROGRESS: u32 = 2;
 /// The longest name of a field manager.
 const FIELD_MANAGER_MAX: usize = 128;
@@ -50,13 +51,13 @@ impl Owner {
         *self.0.write() = Some(owner);
     }
 
-    /// As `metadata.ownerReferences` has it.
+    /// In the format of `metadata.ownerReferences`.
     pub fn references(&self) -> Option<Vec<OwnerReference>> {
         self.0.read().clone().map(|owner| vec![owner])
     }
 }
 
-/// When the jobs of the replica that writes last did what they are for.
+/// The time of the last progress of the leader's jobs.
 #[derive(Clone)]
 pub struct LeaderProgress(Arc<Mutex<Instant>>);
 
@@ -89,11 +90,11 @@ enum LeadershipError {
     NoProgress(Duration),
 }
 
-/// Holds the Lease that `own` names, or waits for it.
+/// Holds the Lease of the names in `own`, or waits for it.
 pub struct Leadership {
     pub client: Client,
     pub own: ObjectNames,
-    /// How long a silent holder is waited for.
+    /// How long the Lease stays valid without a renewal.
     pub duration: Duration,
     pub owner: Owner,
     pub progress: LeaderProgress,
@@ -105,13 +106,13 @@ pub struct Leadership {
 struct ObservedLease {
     renewed: Option<MicroTime>,
     at: Instant,
-    /// From then on another replica may take it.
+    /// The time from which another replica may take it.
     held_until: Instant,
 }
 
 impl Leadership {
-    /// Tries to hold the Lease until `stop` ends, and reports in `leads` whether it does. Gives the Lease back at the end, so
-    /// that nobody waits for it.
+    /// Tries to hold the Lease until `stop` ends, and reports in `leads` whether it does. Releases the Lease at the
+    /// end, so that other replicas do not have to wait.
     pub async fn run(self, leads: watch::Sender<bool>, stop: impl Future<Output = ()>) {
         let mut manager = None;
         tokio::select! {
@@ -135,7 +136,7 @@ impl Leadership {
             self.show(leads, false);
             let pause = match &ended {
                 Ok(()) => Duration::ZERO,
-                // Time for another replica to take it.
+                // Gives another replica time to take it.
                 Err(LeadershipError::NoProgress(_)) => self.round() * 2,
                 Err(_) => self.round(),
             };
@@ -144,14 +145,14 @@ impl Leadership {
         }
     }
 
-    /// Waits a round for the Lease, and holds it until it is lost.
+    /// Waits one round for the Lease, and holds it until it is lost.
     async fn term(
         &self,
         leads: &watch::Sender<bool>,
         manager: &mut Option<LeaseManager>,
     ) -> Result<(), LeadershipError> {
-        // A new manager reads the Lease at once. One that has read it sleeps until that Lease ends, although its holder may
-        // give it back earlier.
+        // A new manager reads the Lease immediately. An existing one sleeps until the Lease that it has read expires,
+        // although its holder may release it earlier.
         let manager = manager.insert(self.manager().await?);
         let begun = Instant::now();
         match timeout(self.round(), manager.changed()).await {
@@ -202,7 +203,7 @@ impl Leadership {
         }
     }
 
-    /// Looks whether the Lease was renewed; `false` if another replica holds it.
+    /// Checks whether the Lease was renewed; `false` if another replica holds it.
     async fn look(&self, seen: &mut ObservedLease) -> bool {
         let at = Instant::now();
         let leases = Api::<Lease>::namespaced(self.client.clone(), &self.own.namespace);
@@ -222,7 +223,7 @@ impl Leadership {
             return false;
         }
         if spec.renew_time != seen.renewed {
-            // It was renewed after the look before this one.
+            // It was renewed after the previous check.
             let held_until = seen.at + self.duration;
             *seen = ObservedLease { renewed: spec.renew_time, at, held_until };
         }
@@ -231,9 +232,9 @@ impl Leadership {
 
     async fn manager(&self) -> Result<LeaseManager, LeadershipError> {
         let duration = self.duration.as_secs().max(2);
-        // It is renewed each third of the duration.
+        // It is renewed after each third of the duration.
         let grace = (duration * 2 / 3).clamp(1, duration - 1);
-        // One for each replica: two that take the Lease at once are told apart by it.
+        // One for each replica, so that two replicas that take the Lease at the same time can be distinguished.
         let identity = &self.own.identity;
         let start = identity.len().saturating_sub(FIELD_MANAGER_MAX);
         let field_manager = identity.get(start..).unwrap_or_default();

@@ -1,14 +1,14 @@
-//! The operator: what Holdfast needs on Kubernetes beside its other programs.
+//! The operator: what Holdfast needs on Kubernetes besides its other programs.
 //!
 //! - `external`: the external metrics API that tells the HPA how deep the queues are, over `tls` and `caller`.
 //! - `sync`: certificates, the registration of that API, and the list of `queues`.
 //! - `sale`: the controller of the custom resource `FlashSale`.
 //! - `leadership`: which replica writes.
 //!
-//! No SQL is here, no Redis commands (they are in `holdfast-queue`), and nothing that an order has to wait for. While the
-//! operator is down, orders go on and the HPA keeps its last size.
+//! It contains no SQL and no Redis commands (they are in `holdfast-queue`), and orders never wait for it. While the
+//! operator is down, orders continue, and the HPA keeps the number of workers.
 //!
-//! The way of a request for a metric:
+//! The path of a request for a metric:
 //!
 //! ```text
 //! HPA ─▶ API server ─▶ tls: a listener ─▶ caller: who is it, may they? ─▶ external: which queues?
@@ -16,8 +16,8 @@
 //! HPA ◀─ a number, or a refusal ◀──────────────── Redis, asked now ◀─────────┘
 //! ```
 //!
-//! Redis is asked while the caller waits, so no number is stale. If Redis does not answer, the request is refused: the HPA
-//! then changes nothing, while a 0 would make it take the workers away.
+//! Redis is read while the caller waits, so no value is stale. If Redis does not answer, the request is refused, and
+//! the HPA changes nothing. With the value 0, it would remove workers.
 #![allow(missing_docs, clippy::missing_errors_doc)] // not published
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests parse JSON of their own
 

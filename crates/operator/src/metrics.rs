@@ -58,21 +58,21 @@ const STEPS: [&str; 11] = [
     "secret",
 ];
 
-/// All metrics of an operator, with a series for each label. Connects to nothing.
+/// All metrics of an operator, with a series for each label. Connects to no server.
 ///
 /// # Errors
 /// A name is registered twice.
 pub(crate) fn all() -> anyhow::Result<Registry> {
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
     let metrics = OperatorMetrics::unmeasured(&registry)?;
-    // These have no series before the first request.
+    // They have no series before the first request.
     metrics.requests.with_label_values(&["holdfast_queue_depth", "200"]);
     metrics.depth.with_label_values(&["shop", "orders", "holdfast"]);
     Ok(registry)
 }
 
 impl OperatorMetrics {
-    /// Makes and registers the metrics. What has not been measured yet is NaN.
+    /// Creates and registers the metrics. Values that have not been measured yet are NaN.
     ///
     /// # Errors
     /// A name is registered already.
@@ -80,7 +80,7 @@ impl OperatorMetrics {
         let metrics = Self::new(registry)?;
         metrics.ca_expiry.set(f64::NAN);
         metrics.certificate_expiry.set(f64::NAN);
-        // Kubernetes deletes no namespace while discovery is refused. An alert watches these series.
+        // Kubernetes deletes no namespaces while discovery is refused. An alert uses these series.
         for code in ["200", "401", "403", "429", "503"] {
             metrics.requests.with_label_values(&["discovery", code]);
         }
@@ -96,8 +96,7 @@ impl OperatorMetrics {
         self.depth.with_label_values(&labels).set(depth.unwrap_or(f64::NAN));
     }
 
-    /// Counts the queues that are listed; if the list has changed, forgets what was served for
-    /// those of before.
+    /// Counts the listed queues. If the list has changed, removes the series of former queues.
     pub fn listed(&self, sources: &[Arc<ServedQueue>], changed: bool) {
         if changed {
             self.depth.reset();

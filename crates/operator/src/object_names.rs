@@ -1,8 +1,8 @@
-//! The names of the operator's objects on the cluster.
+//! The names of the operator's objects in the cluster.
 
 use crate::kubernetes_names::{is_dns_label, is_dns_name};
 
-/// The APIService of the external metrics API: there is one on each cluster.
+/// The APIService of the external metrics API. A cluster can have only one.
 pub const API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
 
 /// The names of the operator's objects.
@@ -34,7 +34,7 @@ impl ObjectNames {
     /// A parser for the name of a namespace or a Service.
     ///
     /// # Errors
-    /// What Kubernetes does not allow.
+    /// The name is not allowed in Kubernetes.
     pub fn label(text: &str) -> Result<String, holdfast_telemetry::settings::MustBe> {
         if is_dns_label(text) {
             return Ok(text.to_owned());
@@ -47,7 +47,7 @@ impl ObjectNames {
     /// A parser for the name of a Secret or a Lease.
     ///
     /// # Errors
-    /// What Kubernetes does not allow.
+    /// The name is not allowed in Kubernetes.
     pub fn name(text: &str) -> Result<String, holdfast_telemetry::settings::MustBe> {
         if is_dns_name(text) {
             return Ok(text.to_owned());

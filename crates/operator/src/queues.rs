@@ -1,7 +1,7 @@
-//! The queues whose depth is served, and asking Redis about them.
+//! The queues whose depth is served, and their connections to Redis.
 //!
-//! There is one place for external metrics on a cluster, so one operator may serve the queues of
-//! several releases: they are listed in a file ([`mod@file`]). Without one there is one queue.
+//! A cluster can have only one external metrics API, so one operator may serve the queues of several releases. They are
+//! listed in a file ([`mod@file`]). Without a file there is one queue.
 
 pub mod file;
 mod served_queue;
@@ -22,20 +22,20 @@ const ORDERS: &str = "orders";
 
 #[derive(Clone, Debug)]
 pub enum QueueListSettings {
-    /// One queue.
+    /// A queue.
     One {
-        /// The namespace that its HPA is in.
+        /// The namespace of its HPA.
         namespace: String,
         /// The value of its label `release`.
         release: String,
         /// Its Redis.
         redis_url: RedisUrl,
     },
-    /// Those in this file, which is read again when it changes.
+    /// The queues in this file, which is read again when it changes.
     File(PathBuf),
 }
 
-/// The orders of the operator's own release, which has the database that it knows.
+/// The unfinished orders of the operator's own release, which are counted in its database.
 #[derive(Clone)]
 pub struct OwnOrders {
     pub namespace: String,
@@ -53,7 +53,7 @@ impl OwnOrders {
     }
 }
 
-/// The queues. Cheap to clone; all clones are the same list.
+/// The queues. Cheap to clone; all clones share the list.
 #[derive(Clone)]
 pub struct Queues(Arc<QueueListState>);
 
@@ -68,7 +68,7 @@ impl Queues {
     /// Reads the list. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// A file that cannot be read, or is wrong.
+    /// The file cannot be read, or is invalid.
     pub async fn load(
         settings: QueueListSettings,
         reach: RedisAccess,
@@ -80,11 +80,10 @@ impl Queues {
         Ok(queues)
     }
 
-    /// Reads the list again. Queues that have not changed keep their connections. Says whether
-    /// any has.
+    /// Reads the list again. Queues that have not changed keep their connections. Returns whether any has changed.
     ///
     /// # Errors
-    /// A file that cannot be read, or is wrong: the list stays as it was.
+    /// The file cannot be read, or is invalid. The list stays as it was.
     pub async fn reload(&self) -> Result<bool, FileError> {
         let listed = match &self.0.settings {
             QueueListSettings::One { namespace, release, redis_url } => {
@@ -112,12 +111,12 @@ impl Queues {
         Ok(!same)
     }
 
-    /// All of them.
+    /// All queues.
     pub fn all(&self) -> Arc<[Arc<ServedQueue>]> {
         Arc::clone(&self.0.sources.read())
     }
 
-    /// Those of a namespace that a selector picks.
+    /// The selected queues of a namespace.
     pub fn picked(&self, namespace: &str, selector: &Selector) -> Vec<Arc<ServedQueue>> {
         self.all()
             .iter()

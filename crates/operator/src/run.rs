@@ -1,4 +1,4 @@
-//! A running operator: its parts, and how it ends.
+//! A running operator: its parts, and its shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,27 +23,27 @@ use crate::{
 
 pub use crate::sync::Certificates;
 
-/// How long giving the Lease back may take at the end.
+/// How long releasing the Lease may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
     pub own: ObjectNames,
-    /// Where the TLS port listens.
+    /// The address of the TLS port.
     pub address: SocketAddr,
     pub queues: QueueListSettings,
     pub reach: RedisAccess,
     pub certificates: Certificates,
     /// The pause between rounds of the jobs in `sync`.
     pub sync_interval: Duration,
-    /// How long the decision of an access review is used.
+    /// How long the decision of an access review is cached.
     pub access_cache: Duration,
-    /// How long a silent holder of the Lease is waited for.
+    /// How long the Lease stays valid without a renewal.
     pub lease_duration: Duration,
     /// Whether the definition of FlashSale is upgraded.
     pub upgrades_definition: bool,
     pub sales: SaleSettings,
-    /// The database in which they are written, and in which the orders of the own release are counted.
+    /// The database of the sales and of the own release's orders.
     pub store: Option<Store>,
 }
 
@@ -58,7 +58,7 @@ pub enum StartError {
     Metrics(#[from] metrics::Error),
 }
 
-/// A running operator. Dropping it ends it at once.
+/// A running operator. Dropping it stops it immediately.
 pub struct Operator {
     address: SocketAddr,
     stop_serving: CancellationToken,
@@ -71,8 +71,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts an operator. It waits for the API server by itself, and shows through `readiness`
-    /// whether it can be asked. Must be called within a tokio runtime.
+    /// Starts an operator. It waits for the API server itself, and `readiness` shows when it can serve requests. Must
+    /// be called within a tokio runtime.
     pub async fn start(
         settings: OperatorSettings,
         client: Client,
@@ -165,13 +165,13 @@ impl Operator {
         })
     }
 
-    /// Where the TLS port listens.
+    /// The address of the TLS port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends the operator: it gives the Lease back, takes no more connections, and answers what was
-    /// asked already for up to `limit`. Says whether everything was answered.
+    /// Stops the operator: it releases the Lease, accepts no more connections, and answers requests in progress for up
+    /// to `limit`. Returns whether all were answered.
     pub async fn shutdown(self, limit: Duration) -> bool {
         drop((self.syncing, self.selling));
         self.readiness.not_ready("ending");

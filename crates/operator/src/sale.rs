@@ -1,12 +1,12 @@
-//! `FlashSale`: somebody says when a sale is, and the capacity is there before it.
+//! `FlashSale`: announces a sale, so that the capacity is ready when it opens.
 //!
 //! - `resource`: the custom resource.
-//! - `timeline`, `minimum`, `status`, `events`: what follows from it and the time, without any I/O.
+//! - `timeline`, `minimum`, `status`, `events`: pure functions of the sale and the time.
 //! - `repository`, `autoscaler`, `capacity`: the database, and the autoscalers.
-//! - `reconcile`: one FlashSale, whenever something about it is due.
-//! - `controller`: kube-runtime's controller of all sales, and the jobs that are about several of them.
+//! - `reconcile`: handles one FlashSale when something is due.
+//! - `controller`: kube-runtime's controller of all sales, and the jobs that concern several of them.
 //!
-//! Orders do not need any of this to be alive: the database has the sale, and the API enforces it.
+//! Orders do not depend on it: the sale is in the database, and the API enforces it.
 
 pub mod autoscaler;
 mod capacity;

@@ -1,8 +1,8 @@
-//! Label selectors, as they come in a query: `queue=orders,release in (a, b),!old`.
+//! Label selectors of queries: `queue=orders,release in (a, b),!old`.
 //!
-//! The grammar is that of Kubernetes (`k8s.io/apimachinery/pkg/labels`) without `>` and `<`, which no autoscaler can ask for:
-//! `key = value`, `==`, `!=`, `in (…)`, `notin (…)`, `key`, `!key`, joined by commas. What cannot be read is refused: a selector
-//! that is misread would pick the wrong queues.
+//! The grammar is that of Kubernetes (`k8s.io/apimachinery/pkg/labels`) without `>` and `<`, which autoscalers cannot
+//! use: `key = value`, `==`, `!=`, `in (…)`, `notin (…)`, `key`, `!key`, separated by commas. An invalid selector is
+//! refused, because a wrong interpretation would select the wrong queues.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,18 +10,18 @@ use kube::core::{Expression, SelectorExt as _};
 
 use crate::kubernetes_names::{is_label_key, is_label_value};
 
-/// The longest selector that is read, in bytes.
+/// The longest selector, in bytes.
 const BYTES_MAX: usize = 4096;
-/// The most requirements of one selector.
+/// The most requirements of a selector.
 const REQUIREMENTS_MAX: usize = 64;
-/// What separates words, the longer first.
+/// Separators of words, longer ones first.
 const SIGNS: [&str; 7] = ["==", "!=", "=", "!", ",", "(", ")"];
 
-/// Which labels are wanted. The default wants anything.
+/// A label selector. The default selects everything.
 #[derive(Clone, Debug, Default)]
 pub struct Selector(kube::core::Selector);
 
-/// Why a text is no selector.
+/// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     #[error("must have at most {BYTES_MAX} bytes and {REQUIREMENTS_MAX} requirements")]
@@ -35,7 +35,7 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// Reads a selector; an empty text wants anything.
+    /// Parses a selector; an empty text selects everything.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.len() > BYTES_MAX {
             return Err(SelectorError::TooLong);
@@ -57,31 +57,31 @@ impl Selector {
         Ok(Self(requirements.into_iter().collect()))
     }
 
-    /// Whether these labels are wanted.
+    /// Whether these labels match.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.matches(labels)
     }
 }
 
 struct Tokens<'a> {
-    /// Without white space at its begin.
+    /// Removes white space at the beginning.
     rest: &'a str,
 }
 
 impl<'a> Tokens<'a> {
-    /// The sign or word that comes next; nothing at the end.
+    /// The next separator or word; empty at the end.
     fn peek(&self) -> &'a str {
         if let Some(sign) = SIGNS.into_iter().find(|sign| self.rest.starts_with(sign)) {
             return &self.rest[..sign.len()];
         }
         let ends = |sign: char| sign.is_whitespace() || "=!,()<>".contains(sign);
-        // Something that is neither is taken for a word of one character.
+        // Any other character counts as a word.
         let first = self.rest.chars().next().map_or(0, char::len_utf8);
         let end = self.rest.find(ends).unwrap_or(self.rest.len());
         &self.rest[..end.max(first)]
     }
 
-    /// Takes a sign or word if it comes next.
+    /// Consumes a separator or word if it is next.
     fn take(&mut self, token: &str) -> bool {
         let next = self.peek() == token;
         if next {
@@ -90,7 +90,7 @@ impl<'a> Tokens<'a> {
         next
     }
 
-    /// Takes a word; `None` if a sign or the end comes next.
+    /// Consumes a word; `None` if a separator or the end is next.
     fn word(&mut self) -> Option<&'a str> {
         let word = self.peek();
         (!word.is_empty() && !SIGNS.contains(&word) && self.take(word)).then_some(word)
@@ -134,7 +134,7 @@ fn key(tokens: &mut Tokens<'_>) -> Result<String, SelectorError> {
     }
 }
 
-/// A value. It is empty where a comma, a bracket or the end comes at once.
+/// A value. It is empty if a comma, a bracket or the end is next.
 fn value(tokens: &mut Tokens<'_>) -> Result<String, SelectorError> {
     match tokens.word() {
         Some(value) if is_label_value(value) => Ok(value.to_owned()),

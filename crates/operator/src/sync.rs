@@ -1,9 +1,8 @@
 //! The jobs that keep certificates, registration, trusted front proxies and the list of queues up to date.
 //!
-//! Each round reads everything again and compares. So a round that failed, a replica that ended in the
-//! middle, or a Secret that was deleted, is corrected by the next round. Every replica
-//! reads; only the one that holds the Lease writes, and Kubernetes refuses a write that is based
-//! on an older version.
+//! Each round reads everything again and compares. So the next round corrects a failed round, a replica that ended in
+//! the middle, or a deleted Secret. Every replica reads, but only the one that holds the Lease writes, and Kubernetes
+//! refuses a write that is based on an older version.
 
 mod certificate_folder;
 mod definition;
@@ -36,19 +35,19 @@ use serving::Serving;
 
 /// The pause between rounds until the operator is ready.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The definition of FlashSale is looked at once in this many intervals.
+/// The definition of FlashSale is checked once in this many intervals.
 const SELDOM: u32 = 12;
 
-/// Where the serving certificate comes from.
+/// The source of the serving certificate.
 #[derive(Clone, Debug)]
 pub enum Certificates {
-    /// From an authority of the operator's own.
+    /// The operator's own authority.
     Issued(Authority),
-    /// From this folder; see `certificate_folder`.
+    /// This folder; see `certificate_folder`.
     Folder(PathBuf),
 }
 
-/// What the jobs work on.
+/// The parameters of the jobs.
 pub struct Parts {
     pub own: ObjectNames,
     pub client: Client,
@@ -57,15 +56,15 @@ pub struct Parts {
     pub served: ServedCertificate,
     pub metrics: OperatorMetrics,
     pub readiness: Readiness,
-    /// Whether this replica writes.
+    /// Whether this replica is the leader.
     pub leading: watch::Receiver<bool>,
     pub owner: Owner,
-    /// Whether the replica that writes upgrades the definition of FlashSale.
+    /// Whether the leader upgrades the definition of FlashSale.
     pub upgrades_definition: bool,
     pub failures: Failures,
 }
 
-/// Does rounds until it is dropped.
+/// Runs rounds until it is dropped.
 pub async fn run(parts: Parts, certificates: Certificates, interval: Duration) {
     let registration = Registration::new(parts.client.clone(), &parts.own);
     let serving = Serving { served: parts.served.clone(), metrics: parts.metrics.clone() };
@@ -131,7 +130,7 @@ pub async fn run(parts: Parts, certificates: Certificates, interval: Duration) {
     tokio::join!(trusted, listed, defined, certify(&parts, &mut source, interval));
 }
 
-/// Keeps the certificate and the registration right.
+/// Keeps the certificate and the registration up to date.
 async fn certify(parts: &Parts, source: &mut CertificateSource, interval: Duration) -> Infallible {
     loop {
         let leading = *parts.leading.borrow();
@@ -148,7 +147,7 @@ async fn certify(parts: &Parts, source: &mut CertificateSource, interval: Durati
             }
             Err(error) => {
                 parts.failures.heard(error.step(), "", Err::<(), _>(error));
-                // What was read before is still true.
+                // The previous result is still valid.
                 parts.readiness.get().is_ok()
             }
         };
@@ -166,8 +165,8 @@ enum CertificateSource {
     Folder(Box<CertificateFolder>),
 }
 
-/// Redis is not part of it: an operator that is not ready makes the whole API unavailable, which
-/// holds up more of a cluster than these numbers (kubernetes#75788).
+/// Redis is not included: an operator that is not ready makes the whole API unavailable, which affects more of a
+/// cluster than these metrics (kubernetes#75788).
 fn show(parts: &Parts, believed: bool) {
     let reason = if parts.served.get().is_none() {
         "there is no serving certificate yet"

@@ -1,8 +1,8 @@
-//! The TLS port that the API server's aggregator asks on.
+//! The TLS port for the aggregator of the API server.
 //!
-//! The certificate can be replaced while connections are open: they keep theirs, and new
-//! connections get the new one. The client's certificate is requested here, and checked for each request in
-//! `caller`, because the trusted authorities may change while a connection is open.
+//! The certificate can be replaced while connections are open: they keep theirs, and new connections use the new one.
+//! The client certificate is requested here and checked for each request in `caller`, because the trusted authorities
+//! may change while a connection is open.
 
 mod any_client;
 mod served_certificate;
@@ -29,13 +29,13 @@ use any_client::AnyClient;
 
 /// The most connections. Each API server keeps a few.
 const CONNECTIONS_MAX: usize = 256;
-/// How long a handshake may take.
+/// The time limit of a handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// How long the headers of a request may take, and how long an idle connection is kept. Longer
-/// than the 90 seconds after which the aggregator closes it, so that no request is sent on a connection
-/// that the operator is closing.
+/// The time limit for the headers of a request, and how long an idle connection is kept. It is longer than the 90
+/// seconds after which the aggregator closes it, so that no request is sent on a connection that the operator is
+/// closing.
 const IDLE_LIMIT: Duration = Duration::from_mins(2);
-/// What hyper buffers of a connection.
+/// The buffer of hyper for a connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub struct TlsListener {
@@ -43,11 +43,11 @@ pub struct TlsListener {
     address: SocketAddr,
 }
 
-/// Connections that outlive the port.
+/// Connections that are still open when the port is closed.
 pub struct DrainingConnections(GracefulShutdown);
 
 impl DrainingConnections {
-    /// Closes each connection after its current request, and waits for that.
+    /// Closes each connection after its current request, and waits until all are closed.
     pub async fn ended(self) {
         self.0.shutdown().await;
     }
@@ -57,14 +57,14 @@ impl TlsListener {
     /// Opens the port. Connections wait in the kernel until [`run`](Self::run).
     ///
     /// # Errors
-    /// The port is taken, or may not be opened.
+    /// The port is in use, or cannot be opened.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         let address = tcp.local_addr()?;
         Ok(Self { tcp, address })
     }
 
-    /// Where it listens: tells the port if 0 was asked for.
+    /// Its address, with the actual port if 0 was requested.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -92,13 +92,12 @@ impl TlsListener {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    // Without free file handles, wait until some are
-                    // closed.
+                    // There are no free file descriptors. Wait until some are closed.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            // Dropped without a permit, it is closed.
+            // Without a permit, the connection is dropped and so closed.
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 tracing::warn!("too many connections: one was closed");
                 continue;
@@ -124,7 +123,7 @@ impl TlsListener {
                         .serve_connection(TokioIo::new(stream), service);
                     watcher.watch(connection).await.map_err(io::Error::other)
                 };
-                // The client broke off, does not speak TLS, or is too slow.
+                // The client disconnected, does not speak TLS, or is too slow.
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");
                 }
@@ -137,7 +136,7 @@ impl TlsListener {
 }
 
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    // Without it, an answer may wait 40 ms for an acknowledgement.
+    // Otherwise, an answer could wait 40 ms for an acknowledgement.
     stream.set_nodelay(true)?;
     timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await?
 }
@@ -153,8 +152,8 @@ fn config(served: ServedCertificate) -> Result<ServerConfig, rustls::Error> {
         .with_client_cert_verifier(Arc::new(AnyClient::new()))
         .with_cert_resolver(Arc::new(served));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A resumed session would bring the client certificate of the first handshake without a proof of its
-    // key. Handshakes are few, so each is made in full.
+    // A resumed session would use the client certificate of the first handshake without a proof of its key. There are
+    // few handshakes, so each is a full one.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

@@ -1,10 +1,10 @@
-//! What the operator reads from certificates.
+//! The fields of certificates that the operator reads.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
-/// A certificate, and the fields that matter here.
+/// A certificate and its relevant fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
     der: CertificateDer<'static>,
@@ -13,7 +13,7 @@ pub struct Parsed {
     dns_names: Vec<String>,
 }
 
-/// Why a text holds no certificate.
+/// Why a text contains no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("is not PEM")]
@@ -73,17 +73,17 @@ impl Parsed {
         self.not_after
     }
 
-    /// Whether less than a third of its life is left, or it has not begun.
+    /// Whether less than a third of its validity is left, or it is not valid yet.
     pub fn due(&self, now: OffsetDateTime) -> bool {
         now < self.not_before || now > self.not_after - (self.not_after - self.not_before) / 3
     }
 
-    /// Whether it names all of these hosts.
+    /// Whether it is valid for all of these hosts.
     pub fn is_for(&self, names: &[String]) -> bool {
         names.iter().all(|name| self.dns_names.contains(name))
     }
 
-    /// Whether `authority`'s key has signed it.
+    /// Whether `authority` has signed it.
     pub fn is_signed_by(&self, authority: &Self) -> bool {
         let signed = || {
             let (this, authority) = (x509(&self.der).ok()?, x509(&authority.der).ok()?);
@@ -92,7 +92,7 @@ impl Parsed {
         signed().is_some()
     }
 
-    /// Its public key as it stands in the certificate (DER of `SubjectPublicKeyInfo`).
+    /// Its public key, as in the certificate (DER of `SubjectPublicKeyInfo`).
     pub fn public_key(&self) -> Vec<u8> {
         x509(&self.der).map(|parsed| parsed.public_key().raw.to_vec()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! An authority, the serving certificate that it has issued, and the Secret that holds both.
+//! An authority with its serving certificate, and the Secret that contains both.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 
 use super::certificate::{CertificateError, Parsed, parse_bundle};
 
-/// The most certificates in a bundle. If more renewals pile up before one has expired, a clock is
-/// wrong, and the oldest certificate is no longer in use.
+/// The most certificates in a bundle. If there are more renewals before one has expired, a clock is wrong, and the
+/// oldest certificate is no longer in use.
 pub const BUNDLE_MAX: usize = 8;
 
 const CA_CRT: &str = "ca.crt";
@@ -21,10 +21,10 @@ const CA_KEY: &str = "ca.key";
 const TLS_CRT: &str = "tls.crt";
 const TLS_KEY: &str = "tls.key";
 
-/// What a Secret holds. The parts are known to belong together.
+/// The contents of a Secret. The parts belong together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Material {
-    /// The authority that signs, and former ones.
+    /// The current authority, and former ones.
     bundle: Vec<Parsed>,
     ca_key: String,
     certificate: Parsed,
@@ -32,7 +32,7 @@ pub struct Material {
     tls_key: String,
 }
 
-/// Why a Secret's content cannot be used.
+/// Why the contents of a Secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
     #[error("{0} is missing or not text")]
@@ -48,7 +48,7 @@ pub enum MaterialError {
 }
 
 impl Material {
-    /// Checks that the parts belong together. A bundle that is too long is cut at its end.
+    /// Checks that the parts belong together. A bundle that is too long is truncated.
     pub fn new(
         bundle: &str,
         ca_key: String,
@@ -74,7 +74,7 @@ impl Material {
         Ok(material)
     }
 
-    /// Reads a Secret's content.
+    /// Reads the contents of a Secret.
     pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Result<Self, MaterialError> {
         let text = |key: &'static str| {
             data.get(key)
@@ -85,7 +85,7 @@ impl Material {
         Self::new(&text(CA_CRT)?, text(CA_KEY)?, text(TLS_CRT)?, text(TLS_KEY)?)
     }
 
-    /// The content for a Secret.
+    /// The contents for a Secret.
     pub fn to_secret(&self) -> BTreeMap<String, ByteString> {
         [
             (CA_CRT, self.bundle()),
@@ -97,26 +97,26 @@ impl Material {
         .into()
     }
 
-    /// What the listener serves.
+    /// The certificate and key for the listener.
     ///
     /// # Errors
-    /// The key does not fit the certificate.
+    /// The key does not match the certificate.
     pub fn identity(&self) -> Result<Arc<CertifiedKey>, MaterialError> {
         identity(&self.tls_crt, &self.tls_key)
     }
 
-    /// All authorities to be believed, in PEM.
+    /// All trusted authorities, in PEM format.
     pub fn bundle(&self) -> String {
         self.bundle.iter().map(Parsed::pem).collect()
     }
 
-    /// As [`bundle`](Self::bundle), without former ones that have ended.
+    /// Like [`bundle`](Self::bundle), without expired authorities.
     pub fn bundle_at(&self, now: OffsetDateTime) -> String {
         let (first, former) = (self.bundle.iter().take(1), self.bundle.iter().skip(1));
         first.chain(former.filter(|former| former.not_after() > now)).map(Parsed::pem).collect()
     }
 
-    /// The authority that signs.
+    /// The current authority.
     pub fn authority(&self) -> &Parsed {
         &self.bundle[0]
     }
@@ -133,7 +133,7 @@ impl Material {
         &self.certificate
     }
 
-    /// The serving certificate in PEM, with what may follow it.
+    /// The serving certificate in PEM format, with further certificates of its chain.
     pub fn tls_crt(&self) -> &str {
         &self.tls_crt
     }
@@ -153,10 +153,10 @@ impl std::fmt::Debug for Material {
     }
 }
 
-/// A certificate with its key, both in PEM, ready to be served.
+/// A certificate with its key, parsed from PEM.
 ///
 /// # Errors
-/// They cannot be read, or do not fit.
+/// They cannot be read, or do not match.
 pub(crate) fn identity(tls_crt: &str, tls_key: &str) -> Result<Arc<CertifiedKey>, MaterialError> {
     let chain = parse_bundle(tls_crt.as_bytes())?;
     let key =

@@ -1,4 +1,4 @@
-//! Whether a caller may read what they ask for: the API server decides, by a SubjectAccessReview.
+//! Whether a caller may read something: the API server decides with a SubjectAccessReview.
 
 use std::{
     sync::Arc,
@@ -15,18 +15,17 @@ use quick_cache::sync::Cache;
 use super::User;
 use crate::calls::{CallError, call};
 
-/// The most decisions that are kept.
+/// The most cached decisions.
 const KEPT_MAX: usize = 1000;
-/// Members of this group may do anything. The API server's own probes are members, and must not
-/// depend on a review.
+/// Members of this group may do everything. The API server's own probes are members, and must not depend on a review.
 const MASTERS: &str = "system:masters";
 
-/// What is asked of the API server about a caller.
+/// A question to the API server about a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AccessReview {
-    /// Whether they may list a resource in a namespace. Reading a metric is that.
+    /// Whether it may list a resource in a namespace, which is how a metric is read.
     List { group: &'static str, version: &'static str, namespace: String, resource: String },
-    /// Whether they may get a document that is not a resource's.
+    /// Whether it may get a document that is not a resource.
     Document { path: String },
 }
 
@@ -39,7 +38,7 @@ pub enum AccessError {
     NoVerdict,
 }
 
-/// Asks for access reviews, and remembers the decisions for a short time.
+/// Requests access reviews, and caches the decisions for a short time.
 pub struct AccessReviews {
     reviews: Api<SubjectAccessReview>,
     kept: Cache<Arc<(User, AccessReview)>, (Instant, bool)>,
@@ -48,21 +47,21 @@ pub struct AccessReviews {
 }
 
 impl AccessReviews {
-    /// Decisions are used for `keep`. `counted` has the label `verdict`.
+    /// Decisions are cached for `keep`. `counted` has the label `verdict`.
     pub fn new(client: Client, keep: Duration, counted: IntCounterVec) -> Self {
         Self { reviews: Api::all(client), kept: Cache::new(KEPT_MAX), keep, counted }
     }
 
-    /// Whether `user` may do that. Takes at most five seconds. Cancellation safe.
+    /// Whether `user` is allowed. Takes at most five seconds. Safe to cancel.
     ///
     /// # Errors
-    /// There is no decision: then they may not.
+    /// There is no decision, so access is refused.
     pub async fn may(&self, user: &User, review: AccessReview) -> Result<bool, AccessError> {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Ok(true);
         }
-        // A cluster whose discovery cannot be read deletes no namespace. So this must not depend on
-        // a review, nor on a role that a hardened cluster has removed. The documents are public.
+        // A cluster whose discovery fails deletes no namespaces. So this must not depend on a review, nor on a role
+        // that a hardened cluster may have removed. The documents are public.
         if matches!(review, AccessReview::Document { .. }) && user.is_authenticated() {
             return Ok(true);
         }

@@ -1,7 +1,6 @@
-//! Who may name callers in headers: the API server, known by its client certificate.
+//! Which clients may name callers in headers: the API server, identified by its client certificate.
 //!
-//! As in `k8s.io/apiserver/pkg/authentication/request/headerrequest`, for which the ConfigMap is
-//! made.
+//! It works like `k8s.io/apiserver/pkg/authentication/request/headerrequest`, for which the ConfigMap is intended.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,11 +21,11 @@ const UID_HEADERS: &str = "requestheader-uid-headers";
 const GROUP_HEADERS: &str = "requestheader-group-headers";
 const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
 
-/// Which front proxies are trusted, and in which headers they name the caller.
+/// The trusted front proxies, and the headers in which they name the caller.
 #[derive(Debug)]
 pub struct RequestHeader {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// The common names that are trusted; all of them if the list is empty.
+    /// The trusted common names; if the list is empty, all are trusted.
     allowed_names: Vec<String>,
     username: Vec<HeaderName>,
     uid: Vec<HeaderName>,
@@ -35,10 +34,10 @@ pub struct RequestHeader {
     extra_prefixes: Vec<String>,
 }
 
-/// Why the ConfigMap's content cannot be used.
+/// Why the contents of the ConfigMap cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestHeaderError {
-    /// Without an authority the API server does not name callers at all.
+    /// Without an authority, the API server does not name callers.
     #[error("{0} is missing")]
     Missing(&'static str),
     #[error("{0} is not a list of names")]
@@ -49,7 +48,7 @@ pub enum RequestHeaderError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// Why the caller is not known. The details are not told to the caller.
+/// Why the caller is unknown. The details are not returned to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotIdentified {
     #[error("no client certificate was shown")]
@@ -71,7 +70,7 @@ impl RequestHeader {
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, RequestHeaderError> {
         let bundle = data.get(CLIENT_CA).ok_or(RequestHeaderError::Missing(CLIENT_CA))?;
         let mut roots = RootCertStore::empty();
-        // A certificate that cannot be used does not affect the others of the bundle.
+        // An invalid certificate does not affect the others in the bundle.
         roots.add_parsable_certificates(parse_bundle(bundle.as_bytes())?);
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(crypto()))
@@ -91,7 +90,7 @@ impl RequestHeader {
         })
     }
 
-    /// The caller that the headers name, if the certificate is of somebody who may name callers.
+    /// The caller in the headers, if the client may name callers.
     pub fn user(
         &self,
         certificates: &[CertificateDer<'static>],

@@ -1,5 +1,5 @@
-//! Discovery: the documents about the group and its version. The aggregator's probes read the
-//! version, and its cache reads all of it in one aggregated document.
+//! Discovery: the documents about the group and its version. The aggregator's probes read the version, and its cache
+//! reads everything in one aggregated document.
 
 use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
@@ -12,7 +12,7 @@ use super::metric::{GROUP, Metric, VERSION};
 const AGGREGATED: &str = "APIGroupDiscoveryList";
 const DISCOVERY_GROUP: &str = "apidiscovery.k8s.io";
 
-/// A form in which discovery is aggregated. Both have the same fields.
+/// A format of aggregated discovery. Both have the same fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregated {
     /// Kubernetes 1.30 and newer.
@@ -22,7 +22,7 @@ pub enum Aggregated {
 }
 
 impl Aggregated {
-    /// The form that the caller prefers; `None` if no aggregated one is asked for.
+    /// The format that the caller prefers; `None` if it does not accept an aggregated one.
     pub fn asked_for(headers: &HeaderMap) -> Option<Self> {
         let texts = headers.get_all(header::ACCEPT).iter().filter_map(|text| text.to_str().ok());
         texts.flat_map(|text| text.split(',')).find_map(Self::of_media_range)
@@ -56,7 +56,7 @@ impl Aggregated {
         }
     }
 
-    /// The media type by which the aggregator recognizes the form.
+    /// The media type that identifies the format.
     pub fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -94,7 +94,7 @@ impl Aggregated {
     }
 }
 
-/// The groups, for callers that do not ask for an aggregated document.
+/// The groups, for callers that do not accept an aggregated document.
 pub fn groups() -> APIGroupList {
     APIGroupList { groups: vec![group()] }
 }

@@ -8,9 +8,9 @@ pub const VERSION: &str = "v1beta1";
 named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Metric {
-        /// Orders in the queue: waiting, being fulfilled, or set aside for a later try.
+        /// Orders in the queue: waiting, in flight, or waiting for another attempt.
         Depth = "holdfast_queue_depth",
-        /// Seconds that the next order has waited; 0 if none waits.
+        /// How long the next order has waited, in seconds; 0 if none waits.
         OldestAge = "holdfast_queue_oldest_age_seconds",
     }
 }

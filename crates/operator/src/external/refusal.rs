@@ -1,4 +1,4 @@
-//! Refusals, as clients of Kubernetes understand them: a `Status` object.
+//! Refusals as `Status` objects, which clients of Kubernetes understand.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -16,11 +16,11 @@ use crate::{
     selector::SelectorError,
 };
 
-/// Why there is no answer. The message goes to the caller, so it has nothing internal.
+/// Why there is no answer. The message is sent to the caller, so it contains no internals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalRefusal {
     code: StatusCode,
-    /// The word that clients look at.
+    /// The reason code.
     reason: &'static str,
     message: String,
 }
@@ -38,7 +38,7 @@ impl ExternalRefusal {
         &self.message
     }
 
-    /// The caller is not known. The answer does not say why: which proxies are trusted is not public.
+    /// The caller is unknown. The answer does not say why, because the trusted proxies are not public.
     pub fn unauthenticated(why: NotIdentified) -> Self {
         tracing::debug!(%why, "the caller was not identified");
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
@@ -86,7 +86,7 @@ impl ExternalRefusal {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", format!("labelSelector {error}"))
     }
 
-    /// No queue is listed for it. The HPA takes an empty list for an error as well, and that says less.
+    /// No queue is listed for it. An empty list would also be an error for the HPA, but with less information.
     pub fn no_queue(metric: Metric, namespace: &str) -> Self {
         let message = format!(
             "{}: no queue of namespace {namespace:?} has the labels that the selector asks for",

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::refusal::ExternalRefusal;
 
-/// The time between two lines about the same refusal: anybody who reaches the port can cause them.
+/// The time between two lines about the same refusal, because any client that reaches the port can cause them.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The label `metric` and the status.
@@ -25,7 +25,7 @@ pub struct RefusalLog {
 
 struct Logged {
     at: Instant,
-    /// How many have not been logged since.
+    /// The number of refusals since then.
     unlogged: u64,
 }
 
@@ -38,7 +38,7 @@ impl RefusalLog {
         }
     }
 
-    /// If a line is due: how many refusals have not been logged since the last one.
+    /// If a line is due: the number of refusals since the last line.
     fn due(&self, kind: RefusalKey, now: Instant) -> Option<u64> {
         let mut logged = self.logged.lock();
         match logged.get_mut(&kind) {

@@ -22,7 +22,7 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    // A number is of this moment.
+    // A value is valid only at this moment.
     headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     response
 }

@@ -1,29 +1,29 @@
-//! What a path asks for.
+//! The meaning of a path.
 
 use super::metric::{GROUP, Metric, VERSION};
 use crate::caller::access::AccessReview;
 
-/// What a path asks for.
+/// The meaning of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResourcePath {
     /// The document about all groups.
     Groups,
     /// The document about the group.
     Group,
-    /// The document about the version: which metrics there are.
+    /// The document about the version, which lists the metrics.
     Version,
-    /// A metric's values.
+    /// The values of a metric.
     Metric {
         namespace: String,
-        /// It need not exist.
+        /// The metric may not exist.
         metric: String,
     },
-    /// Anything else.
+    /// Any other path.
     Other,
 }
 
 impl ResourcePath {
-    /// Reads a path. A slash at the end makes no difference.
+    /// Parses a path. A trailing slash makes no difference.
     pub fn of(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
         let parts: Vec<_> = path.split('/').collect();
@@ -43,7 +43,7 @@ impl ResourcePath {
         }
     }
 
-    /// What has to be reviewed; `None` for a path that does not exist.
+    /// What the access review must check; `None` for a path that does not exist.
     pub fn access_review(&self) -> Option<AccessReview> {
         let document = |path| Some(AccessReview::Document { path });
         match self {
@@ -60,7 +60,7 @@ impl ResourcePath {
         }
     }
 
-    /// The value of the label `metric`. It is one of a few, whatever the path is.
+    /// The value of the label `metric`, from a bounded set.
     pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Groups | Self::Group | Self::Version => "discovery",

@@ -1,8 +1,7 @@
 //! The values of a metric.
 //!
-//! All queues that the selector picks are asked at once, while the caller waits. One that does not
-//! answer refuses the whole list: the HPA would take the sum of the others for all there is, and
-//! take workers away.
+//! All selected queues are read at the same time, while the caller waits. If one does not answer, the whole list is
+//! refused, because the HPA would use the sum of the others and remove workers.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -39,10 +38,10 @@ struct ExternalMetricValue {
     value: String,
 }
 
-/// The values of the queues of a namespace that a selector picks.
+/// The values of the selected queues of a namespace.
 ///
 /// # Errors
-/// No queue is picked, or one does not answer.
+/// No queue is selected, or one does not answer.
 pub(super) async fn list(
     queues: &Queues,
     metric: Metric,
@@ -86,7 +85,7 @@ pub(super) async fn list(
     }
 }
 
-/// The value of now, as a Quantity.
+/// The current value, as a Quantity.
 async fn value(metric: Metric, source: &ServedQueue) -> Result<String, QueueUnavailable> {
     match metric {
         Metric::Depth => source.depth().await.map(|depth| depth.to_string()),
@@ -113,13 +112,13 @@ fn refusal(
     ExternalRefusal::unknown(metric, source, unknown)
 }
 
-/// A duration in seconds, as a Quantity: exact to the millisecond.
+/// A duration in seconds, as a Quantity with millisecond precision.
 fn quantity(age: Duration) -> String {
     let age_ms = age.as_millis();
     if age_ms.is_multiple_of(1000) { (age_ms / 1000).to_string() } else { format!("{age_ms}m") }
 }
 
-/// The time in the form of Kubernetes, to the second.
+/// A time in the format of Kubernetes, in whole seconds.
 fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()

@@ -22,9 +22,9 @@ use crate::{
     kubernetes_names::{is_dns_label, is_label_key, is_label_value},
 };
 
-/// The most bytes of a file that are read.
+/// The largest file that is read, in bytes.
 const BYTES_MAX: u64 = 1024 * 1024;
-/// The most queues of one operator.
+/// The most queues of an operator.
 const QUEUES_MAX: usize = 1000;
 
 /// Why a list of queues cannot be used. The sentences name the field.
@@ -32,45 +32,45 @@ const QUEUES_MAX: usize = 1000;
 pub enum FileError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It is not YAML, or has fields that it must not have, or lacks some.
+    /// It is not YAML, or it has unknown fields, or fields are missing.
     #[error("{path} is not a list of queues: {reason}")]
     Syntax {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, and in which line.
+        /// The error, with its line.
         reason: String,
     },
     /// A field's value is wrong.
     #[error("{path}: queues[{index}].{field} {must}")]
     Field {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which queue, counted from 0.
+        /// The queue, counted from 0.
         index: usize,
-        /// Which field.
+        /// The field.
         field: String,
-        /// What it must be.
+        /// What its value must be.
         must: &'static str,
     },
     /// The list as a whole is wrong.
     #[error("{path}: queues {must}")]
     List {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What it must be.
         must: &'static str,
     },
 }
 
-/// One queue as it is listed.
+/// A queue in the list.
 #[derive(Clone, Debug)]
 pub struct QueueEntry {
-    /// The namespace that its HPA is in.
+    /// The namespace of its HPA.
     pub namespace: String,
-    /// What selectors see.
+    /// Its labels, for selectors.
     pub labels: BTreeMap<String, String>,
-    /// Its Redis; `None` if the file with the address cannot be read or holds none, which is
-    /// logged. The other queues of the list shall not suffer from it.
+    /// Its Redis; `None` if the file with the URL cannot be read or has no URL, which is logged. This must not affect
+    /// the other queues of the list.
     pub redis_url: Option<RedisUrl>,
 }
 
@@ -114,12 +114,12 @@ fn holdfast() -> String {
     "holdfast".to_owned()
 }
 
-/// Reads the file, and those with addresses that it names.
+/// Reads the file, and the files with URLs that it names.
 pub async fn read(path: &Path) -> Result<Vec<QueueEntry>, FileError> {
     let text = read_text(path, BYTES_MAX).await?;
     let document: QueuesFile = serde_saphyr::from_str(&text).map_err(|error| {
         let reason = error.to_string();
-        // The first line says it; the others show the text, which may hold a password.
+        // The first line describes the error. The others quote the text, which may contain a password.
         let reason = reason.lines().next().unwrap_or_default().to_owned();
         FileError::Syntax { path: path.to_owned(), reason }
     })?;

@@ -1,4 +1,4 @@
-//! One queue: asking its Redis, and the database of its release.
+//! A queue: reads its Redis, and the database of its release.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 
 use super::QueueEntry;
 
-/// How Redis is reached.
+/// The settings of connections to Redis.
 #[derive(Clone, Debug)]
 pub struct RedisAccess {
     /// The longest wait for an answer.
     pub timeout: Duration,
-    /// With `rediss://`: the authorities by which it is known; those of the system unless given.
+    /// With `rediss://`: the authorities that verify the server; `None`: those of the system.
     pub redis_ca: Option<RedisCa>,
 }
 
@@ -24,14 +24,14 @@ const COUNTED_MAX: u32 = 50_000;
 /// A queue whose depth is served.
 pub struct ServedQueue {
     listed: QueueEntry,
-    /// Where its orders are, if that is known.
+    /// The source of its unfinished orders, if there is one.
     store: Option<Store>,
     reach: RedisAccess,
     /// `None` before the first request, and after one without an answer.
     connection: Mutex<Option<Queue>>,
 }
 
-/// Why a number is not known. It is then refused: never guessed, and never 0.
+/// Why a value is unknown. It is refused, never estimated, and never 0.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueUnavailable {
     #[error("the address of its Redis is not known")]
@@ -41,7 +41,7 @@ pub enum QueueUnavailable {
 }
 
 impl QueueUnavailable {
-    /// A sentence for the caller: what to look at, without addresses.
+    /// A sentence for the caller that says what to check, without addresses.
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Settings => "the operator has no address of its Redis",
@@ -83,12 +83,12 @@ impl ServedQueue {
             && url(&self.listed) == url(other)
     }
 
-    /// The namespace that its HPA is in.
+    /// The namespace of its HPA.
     pub fn namespace(&self) -> &str {
         &self.listed.namespace
     }
 
-    /// What selectors see.
+    /// Its labels, for selectors.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.listed.labels
     }
@@ -98,9 +98,10 @@ impl ServedQueue {
         self.listed.labels.get(key).map_or("", String::as_str)
     }
 
-    /// How many orders are unfinished: waiting, being fulfilled, or set aside. The database knows it, if it is known and answers.
-    /// Redis is asked for a large backlog, which is expensive to count, and where the database is not known. It may have lost orders,
-    /// and then its number is not used. Takes no longer than twice the timeout. Cancellation safe.
+    /// The number of unfinished orders: waiting, in flight, or waiting for another attempt. It comes from the database
+    /// if that is configured and answers. A large backlog is expensive to count, so it comes from Redis, as it does
+    /// without a database. If Redis may have lost orders, its value is not used. Takes at most twice the timeout. Safe
+    /// to cancel.
     ///
     /// # Errors
     /// It is not known.
@@ -112,7 +113,7 @@ impl ServedQueue {
         let lost = match &depth {
             Ok(_) => false,
             Err(QueueUnavailable::Queue(QueueError::NoGroup | QueueError::Incomplete)) => true,
-            // The workers cannot work without Redis either.
+            // Without Redis, the workers cannot work either.
             Err(_) => return depth,
         };
         match unfinished {
@@ -126,7 +127,7 @@ impl ServedQueue {
         }
     }
 
-    /// What the database says, if it is known and answers in time.
+    /// The count of the database, if there is one and it answers in time.
     async fn unfinished(&self, max: Option<u32>) -> Option<u64> {
         let counting = self.store.as_ref()?.count_unfinished(max);
         match tokio::time::timeout(self.reach.timeout, counting).await {
@@ -143,14 +144,13 @@ impl ServedQueue {
         }
     }
 
-    /// How long the next order has waited; zero if none waits. Takes no
-    /// longer than twice the timeout. Cancellation safe.
+    /// How long the next order has waited; zero if none waits. Takes at most twice the timeout. Safe to cancel.
     ///
     /// # Errors
     /// It is not known.
     pub async fn oldest_age(&self) -> Result<Duration, QueueUnavailable> {
         let queue = self.queue()?;
-        // What is left of a queue that has lost orders says nothing of their age.
+        // The rest of a queue that has lost orders does not show their age.
         self.heard(queue.whole_depth().await)?;
         self.heard(queue.oldest_waiting().await).map(Option::unwrap_or_default)
     }
@@ -163,15 +163,15 @@ impl ServedQueue {
         let url = self.listed.redis_url.as_ref().ok_or(QueueUnavailable::Settings)?;
         let settings = QueueSettings {
             op_timeout: self.reach.timeout,
-            // Of several queues some may be without TLS.
+            // Some of the queues may use no TLS.
             redis_ca: self.reach.redis_ca.as_ref().filter(|_| url.tls()).map(RedisCa::pem),
             ..QueueSettings::new(url.as_str())
         };
         Ok(connection.insert(Queue::connect(settings)?).clone())
     }
 
-    /// A connection without an answer may lead to a host that is gone, for which TCP would wait
-    /// a quarter of an hour. The next request gets a new one.
+    /// A connection without an answer may be to a host that no longer exists, which TCP would notice only after a
+    /// quarter of an hour. The next request opens a new one.
     fn heard<T>(&self, answer: Result<T, QueueError>) -> Result<T, QueueUnavailable> {
         if matches!(answer, Err(QueueError::Timeout)) {
             *self.connection.lock() = None;

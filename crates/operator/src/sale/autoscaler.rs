@@ -1,4 +1,4 @@
-//! The autoscalers whose minimum sales raise, as they are on the API server.
+//! The autoscalers whose minimums sales raise, as objects of the API server.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use super::minimum::{ANNOTATION, MinimumChange, Observed, Record, plan};
 use crate::calls::{CallError, FIELD_MANAGER, call};
 
-/// What KEDA takes for the maximum if a `ScaledObject` has none.
+/// KEDA's default for the maximum of a `ScaledObject`.
 const KEDA_MAXIMUM: i64 = 100;
 
-/// Which autoscaler, such as `HorizontalPodAutoscaler/holdfast-worker`.
+/// A reference to an autoscaler, such as `HorizontalPodAutoscaler/holdfast-worker`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoscalerRef {
     kind: AutoscalerKind,
@@ -48,7 +48,7 @@ impl AutoscalerKind {
         })
     }
 
-    /// The fields of minimum and maximum, and what holds where they are left out.
+    /// The fields of the minimum and the maximum, and their defaults.
     fn fields(self) -> [(&'static str, i64); 2] {
         match self {
             Self::Hpa => [("minReplicas", 1), ("maxReplicas", 1)],
@@ -57,8 +57,8 @@ impl AutoscalerKind {
     }
 }
 
-/// What is read of an autoscaler. The rest is somebody else's JSON of any shape, and is passed over
-/// instead of being parsed: a parser of any shape recurses.
+/// The fields of an autoscaler that are read. The others may be JSON of any shape and are skipped, because parsing them
+/// would recurse.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
@@ -109,19 +109,19 @@ impl std::str::FromStr for AutoscalerRef {
     }
 }
 
-/// An autoscaler as it was read.
+/// An autoscaler.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
     kind: AutoscalerKind,
     object: Object<Spec, NotUsed>,
-    /// What the sales' minimum is about.
+    /// The minimum, the maximum and the record.
     pub observed: Observed,
-    /// Pods of its Deployment that are ready.
+    /// The ready pods of its Deployment.
     pub ready: i32,
 }
 
 impl Autoscaler {
-    /// Reads an autoscaler with its Deployment; `None` if there is none of this name.
+    /// Reads an autoscaler with its Deployment; `None` if it does not exist.
     ///
     /// # Errors
     /// The API server does not answer, or refuses.
@@ -144,11 +144,11 @@ impl Autoscaler {
         Ok(Some(Self { kind: *kind, object, observed, ready }))
     }
 
-    /// Gives it the minimum that the sales want now, or what it had; says what was done.
+    /// Sets the minimum that the sales want now, or restores the original one. Returns what was done.
     ///
     /// # Errors
-    /// The API server does not answer, or refuses: with a conflict if somebody has changed the
-    /// autoscaler since it was read.
+    /// The API server does not answer, or refuses: with a conflict if another client has changed the autoscaler in the
+    /// meantime.
     pub async fn apply(
         &mut self,
         client: &Client,
@@ -157,7 +157,7 @@ impl Autoscaler {
     ) -> Result<MinimumChange, CallError> {
         let action = plan(self.observed, wanted);
         let (minimum, record) = match action {
-            // An operator may have died before it gave the field back.
+            // An operator may have ended before it released the field.
             MinimumChange::Keep if self.is_claimed() => {
                 self.give_back(client, namespace).await?;
                 return Ok(action);
@@ -179,13 +179,13 @@ impl Autoscaler {
         Ok(action)
     }
 
-    /// Whether the API server has noted fields as ours.
+    /// Whether the API server has recorded this operator as the manager of fields.
     fn is_claimed(&self) -> bool {
         self.object.metadata.managed_fields.iter().flatten().any(is_ours)
     }
 
-    /// The field is lent, not taken: who applies the object on the server's side (Helm 4 does) would
-    /// else be refused for a conflict with us.
+    /// The field is released after it was set. Otherwise, a server-side apply of the object (as by Helm 4) would be
+    /// refused because of a conflict with the operator.
     async fn give_back(&mut self, client: &Client, namespace: &str) -> Result<(), CallError> {
         let claims = self.object.metadata.managed_fields.iter().flatten();
         let others: Vec<_> = claims.filter(|entry| !is_ours(entry)).collect();

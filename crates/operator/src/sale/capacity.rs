@@ -1,4 +1,4 @@
-//! The two autoscalers whose minimums sales raise, and what is known of them.
+//! The two autoscalers whose minimums sales raise, and their last known state.
 
 use holdfast_telemetry::Chain;
 use kube::Client;
@@ -16,7 +16,7 @@ use crate::calls::CallError;
 pub struct PartCapacity {
     /// `workers` or `api`, as in the spec.
     pub name: &'static str,
-    /// What a sale wants of it.
+    /// What a sale wants.
     wanted: fn(&FlashSaleSpec) -> Option<i32>,
     reference: Option<AutoscalerRef>,
     found: Mutex<PartReplicas>,
@@ -43,7 +43,7 @@ impl PartCapacity {
         Self { name, wanted, reference, found: Mutex::new(found) }
     }
 
-    /// The pods that were ready when it was last looked.
+    /// The pods that were ready at the last check.
     pub fn ready(&self) -> i32 {
         match *self.found.lock() {
             PartReplicas::Replicas { ready, .. } => ready,
@@ -73,12 +73,12 @@ impl Capacity {
         Self { client, namespace, workers, api }
     }
 
-    /// What a sale wants, and what there was of it when it was last looked.
+    /// What a sale wants, and the state at the last check.
     pub fn parts(&self, spec: &FlashSaleSpec) -> Vec<SalePart> {
         [&self.workers, &self.api].into_iter().filter_map(|part| part.part(spec)).collect()
     }
 
-    /// Gives a part's autoscaler the minimum that these sales want now, or what it had before.
+    /// Sets the minimum of a part's autoscaler that these sales want now, or restores the original one.
     ///
     /// # Errors
     /// The API server does not answer, or refuses: with a conflict if the autoscaler has changed since it was read.

@@ -1,8 +1,8 @@
 //! The controller of all `FlashSale`s, while this replica holds the Lease.
 //!
-//! kube-runtime watches them and reconciles each by itself, so that a fault of one delays no other. Three jobs are about several
-//! sales at once: the minimums of the two autoscalers, and sales in the database whose FlashSale is gone. A FlashSale has no
-//! finalizer, because that would hold up its namespace where no operator is left.
+//! kube-runtime watches the sales and reconciles each separately, so that a fault of one does not delay the others. Two
+//! jobs concern several sales at once: the minimums of the two autoscalers, and sales in the database whose FlashSale
+//! was deleted. A FlashSale has no finalizer, because that would block its namespace where no operator is left.
 
 use std::{
     convert::Infallible,
@@ -44,22 +44,22 @@ use crate::{
 
 /// The most sales that are reconciled at the same time.
 const CONCURRENT: u16 = 64;
-/// The longest that one reconcile may take.
+/// The time limit of a reconcile.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
-/// Before a reconcile that failed is tried again, and one that met a conflict.
+/// The pause before a failed reconcile is retried, and the pause after a conflict.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const CONFLICT_PAUSE: Duration = Duration::from_millis(250);
-/// How long a watch lasts, in seconds. One whose connection has gone silent is replaced by then.
+/// The duration of a watch, in seconds. A watch on a dead connection is replaced after this time.
 const WATCH_SECONDS: u32 = 25;
-/// Between two rounds of a job.
+/// The pause between two rounds of a job.
 const JOB_PAUSE: Duration = Duration::from_secs(1);
 
-/// A FlashSale, or why the object cannot be read as one. One that cannot be read hides no other.
+/// A FlashSale, or why the object cannot be read as one. An unreadable object does not hide others.
 pub type Guarded = DeserializeGuard<FlashSale>;
 
 type ControllerError = controller::Error<ReconcileError, watcher::Error>;
 
-/// See the module's head. Cheap to clone.
+/// See the module documentation. Cheap to clone.
 #[derive(Clone)]
 pub struct SaleController(Arc<ControllerState>);
 
@@ -72,11 +72,11 @@ struct ControllerState {
     progress: LeaderProgress,
     failures: Failures,
     metrics: OperatorMetrics,
-    /// Whether the API server does not know `FlashSale`s: then there are none.
+    /// Whether the API server does not know `FlashSale`s, so that there are none.
     undefined: AtomicBool,
 }
 
-/// Why a job about several sales failed.
+/// Why a job that concerns several sales failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is not available")]
 pub struct DatabaseUnavailable;
@@ -120,12 +120,12 @@ impl SaleController {
         }))
     }
 
-    /// When the jobs last did what they are for.
+    /// The time of the last progress of the jobs.
     pub(crate) fn progress(&self) -> LeaderProgress {
         self.0.progress.clone()
     }
 
-    /// Looks after the sales while `leading` says so, until it is dropped.
+    /// Manages the sales while `leading` is true, until it is dropped.
     pub async fn run(self, mut leading: watch::Receiver<bool>) {
         while leading.wait_for(|leads| *leads).await.is_ok() {
             let ended = leading.wait_for(|leads| !*leads);
@@ -167,7 +167,7 @@ impl SaleController {
         );
     }
 
-    /// Reconciles a sale as it was watched.
+    /// Reconciles a watched sale.
     async fn watched(&self, sale: &Guarded) -> Result<Action, ReconcileError> {
         let sale = match &sale.0 {
             Ok(sale) => sale,
@@ -178,7 +178,7 @@ impl SaleController {
         Ok(Action::requeue(next))
     }
 
-    /// Does for one sale what is due; see [`Reconciler::reconcile`].
+    /// Does what is due for a sale; see [`Reconciler::reconcile`].
     pub async fn reconcile(
         &self,
         sale: &FlashSale,
@@ -206,14 +206,14 @@ impl SaleController {
                 failures.heard("sales", "watch", Err::<(), _>(error));
                 return;
             }
-            // A conflict, or a sale that was deleted meanwhile.
+            // A conflict, or a sale that was deleted in the meantime.
             Err(_) => {}
         }
         self.0.undefined.store(false, Ordering::Relaxed);
         failures.heard("sales", "watch", Ok::<_, Infallible>(()));
     }
 
-    /// The sales of our release; `None` while they are not known.
+    /// The sales of this operator's release; `None` until they are known.
     fn ours(&self, store: &reflector::Store<Guarded>) -> Option<Vec<Arc<Guarded>>> {
         let known = store.wait_until_ready().now_or_never().is_some();
         (known || self.0.undefined.load(Ordering::Relaxed)).then(|| store.state())
@@ -227,7 +227,7 @@ impl SaleController {
         let Some(sales) = self.ours(store) else { return Ok(JOB_PAUSE) };
         let sales = sales.iter().filter_map(|sale| sale.0.as_ref().ok());
         match self.scale_at(part, &sales.collect::<Vec<_>>(), None).await {
-            // Somebody has changed it meanwhile.
+            // Another client has changed it in the meantime.
             Err(error) if error.is_conflict() => Ok(CONFLICT_PAUSE),
             scaled => scaled.map(|()| JOB_PAUSE),
         }
@@ -252,7 +252,7 @@ impl SaleController {
         self.0.capacity.scale(part, wanting).await
     }
 
-    /// Gives both autoscalers the minimums that these sales want at `at`.
+    /// Sets the minimums of both autoscalers that these sales want at `at`.
     ///
     /// # Errors
     /// The API server does not answer, or refuses.
@@ -275,7 +275,7 @@ impl SaleController {
         if let Some(sales) = &sales {
             self.count(sales);
         }
-        // Objects that cannot be read as a FlashSale keep what the database has of them.
+        // The database keeps the sales of unreadable objects.
         let kept: Option<Vec<_>> = sales.map(|sales| {
             let kept = sales
                 .iter()
@@ -287,7 +287,7 @@ impl SaleController {
         Ok(JOB_PAUSE)
     }
 
-    /// Deletes the sales from the database whose FlashSale is not among these; none while these are not known.
+    /// Deletes the sales from the database whose FlashSale is not among these; none as long as these are not known.
     ///
     /// # Errors
     /// The database is not available.

@@ -1,4 +1,5 @@
-//! Events on a FlashSale, as `kubectl describe` shows them: one for each change of the phase and of what is stalled.
+//! Events of a FlashSale, as shown by `kubectl describe`: one for each change of the phase, and one when the sale
+//! stalls or recovers.
 
 use kube::runtime::events::{Event, EventType};
 
@@ -7,7 +8,7 @@ use super::resource::FlashSaleStatus;
 /// The longest note that an event may have, in bytes.
 const NOTE_MAX: usize = 1024;
 
-/// What has changed between two statuses.
+/// The events for the difference between two statuses.
 pub fn changes(before: Option<&FlashSaleStatus>, now: &FlashSaleStatus) -> Vec<Event> {
     let mut events = Vec::new();
     let stalled = |status: &FlashSaleStatus| {
@@ -15,7 +16,7 @@ pub fn changes(before: Option<&FlashSaleStatus>, now: &FlashSaleStatus) -> Vec<E
         condition.filter(|it| it.status == "True")
     };
     let (was, is) = (before.and_then(stalled), stalled(now));
-    // A sale that is stalled gets one event, not another one for its phase.
+    // A sale that stalls gets only one event, without one for its phase.
     if let Some(phase) = now.phase
         && before.and_then(|before| before.phase) != Some(phase)
         && !(phase.is_not_written() && is.is_some())

@@ -1,50 +1,50 @@
-//! Which minimum an autoscaler gets while sales want capacity, and how it gets back what it had.
+//! The minimum of an autoscaler while sales want capacity, and how the original minimum is restored.
 //!
-//! What was found is recorded on the autoscaler itself, next to what we set. So sales compose (the
-//! highest wins, and one that ends or vanishes takes only its own part along), an operator that
-//! dies is replaced by one that reads the same record, and no `FlashSale` needs a finalizer.
+//! The original minimum is recorded on the autoscaler itself, next to the one that was set. Therefore sales can overlap
+//! (the highest minimum wins, and the end of a sale only removes its own part), another operator can continue with the
+//! same record, and no `FlashSale` needs a finalizer.
 //!
-//! A minimum that is not what we set was set by somebody else: a hand, or a `helm upgrade`. Theirs
-//! is then what is restored in the end.
+//! If the minimum differs from the one that was set, a user or a `helm upgrade` has changed it. Then that value is
+//! restored in the end.
 
 use serde::{Deserialize, Serialize};
 
 /// The annotation with the [`Record`].
 pub const ANNOTATION: &str = "sales.holdfast.dev/minimum";
 
-/// What we did to an autoscaler.
+/// What the operator has done to an autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The minimum that was found, and will be restored.
+    /// The original minimum, which will be restored.
     pub found: i32,
-    /// The minimum that we set.
+    /// The minimum that was set.
     pub set: i32,
 }
 
-/// An autoscaler, as it is now.
+/// The state of an autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// Its minimum.
     pub minimum: i32,
     /// Its maximum, which no minimum may exceed.
     pub maximum: i32,
-    /// What we did to it.
+    /// The record, if there is one.
     pub record: Option<Record>,
 }
 
 /// What has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinimumChange {
-    /// Nothing: it is as it should be.
+    /// Nothing.
     Keep,
-    /// This minimum, which is the record's `set`, together with the record.
+    /// This minimum, which is the record's `set`, and the record.
     Raise(Record),
-    /// This minimum, and the record goes.
+    /// This minimum. The record is removed.
     Restore(i32),
 }
 
-/// What has to be done to an autoscaler of which the sales want these minimums now.
+/// What has to be written to an autoscaler if the sales want these minimums now.
 pub fn plan(observed: Observed, wanted: impl IntoIterator<Item = i32>) -> MinimumChange {
     let found = match observed.record {
         Some(record) if record.set == observed.minimum => record.found,
@@ -52,7 +52,7 @@ pub fn plan(observed: Observed, wanted: impl IntoIterator<Item = i32>) -> Minimu
     };
     match wanted.into_iter().max() {
         Some(wanted) => {
-            // Somebody may have set a minimum above the maximum's former value: never lower it.
+            // The minimum may have been above the former maximum. It is never lowered.
             let record = Record { found, set: wanted.min(observed.maximum).max(found) };
             if observed.record == Some(record) && observed.minimum == record.set {
                 MinimumChange::Keep
@@ -86,7 +86,7 @@ mod tests {
     }
 
     proptest! {
-        /// Sales come and go, people set minimums, and the operator misses any of it.
+        /// Sales begin and end, users set minimums, and the operator misses some of it.
         #[test]
         fn the_last_manual_setting_is_restored_and_no_sale_gets_less_than_it_needs(
             first in 1..20_i32,
@@ -98,7 +98,7 @@ mod tests {
             let mut theirs = first;
             let mut now = Observed { minimum: first, maximum: 100, record: None };
             for (wanted, edit) in steps {
-                // Setting what is there already is nothing that anybody can see.
+                // Setting the same value again cannot be noticed.
                 if let Some(edit) = edit.filter(|edit| *edit != now.minimum) {
                     now.minimum = edit;
                     theirs = edit;

@@ -1,7 +1,7 @@
-//! One FlashSale: written to the database as its spec says, and its status as the database has it.
+//! Reconciles a FlashSale: writes it to the database according to its spec, and its status according to the database.
 //!
-//! Nothing is remembered but when the last report was made. What a reconcile that failed, or an operator that ended, left undone, the
-//! next one does.
+//! Only the time of the last report is remembered. If a reconcile fails or the operator ends, the next reconcile does
+//! the rest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,21 +30,21 @@ use crate::{
     queues::Queues,
 };
 
-/// Between two looks at a sale that is not over.
+/// The interval of checks of a sale that is not over.
 const BUSY: Duration = Duration::from_secs(1);
-/// Between two looks at one that is over, or does not concern us.
+/// The interval of checks of a sale that is over, or that belongs to another operator.
 const IDLE: Duration = Duration::from_mins(1);
-/// Between two tries to write what was refused.
+/// The pause before a refused write is retried.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Between two looks at how an open sale goes.
+/// The interval of reports about an open sale.
 const REPORT_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// How long after the end the replicas may still report on it.
+/// How long after the end replicas may still report about it.
 const LAST_REPORT_AFTER: SignedDuration = SignedDuration::from_secs(3);
-/// How long a sale of another release may be without a status before we say that no operator looks after it.
+/// How long a sale of another release may have no status before its status says that no operator manages it.
 const OTHERS_TIME: SignedDuration = SignedDuration::from_secs(10);
 /// The most sales whose last report is remembered.
 const REPORTED_MAX: usize = 1000;
-/// The longest name of an instance in an event.
+/// The longest instance name in an event.
 const INSTANCE_MAX: usize = 128;
 
 /// Why a reconcile failed.
@@ -59,13 +59,13 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
-    /// Whether somebody else has changed the object since it was read.
+    /// Whether another client has changed the object in the meantime.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Status(error) if error.is_conflict())
     }
 }
 
-/// See the module's head.
+/// See the module documentation.
 pub struct Reconciler {
     settings: SaleSettings,
     sales: Api<FlashSale>,
@@ -74,7 +74,7 @@ pub struct Reconciler {
     queues: Queues,
     recorder: Recorder,
     failures: Failures,
-    /// When a sale was last reported on, by its uid.
+    /// The time of the last report about a sale, by its uid.
     reported: Cache<String, Timestamp>,
 }
 
@@ -102,8 +102,8 @@ impl Reconciler {
         }
     }
 
-    /// Does for a sale what is due at `at`, by default at the database's time; without a database, at this host's. Returns how
-    /// long it is until the sale has to be looked at again. Dropped at any point, the next one goes on.
+    /// Does what is due for a sale at `at`, by default the database's time, or the time of this host without a
+    /// database. Returns the time until the next check. If it is dropped, the next call continues.
     pub async fn reconcile(
         &self,
         sale: &FlashSale,
@@ -140,8 +140,8 @@ impl Reconciler {
         Ok(next_look(&known, now))
     }
 
-    /// Writes a sale to the database, if it is not there as the spec says. Returns what is there, and why that is not as the
-    /// spec says.
+    /// Writes a sale to the database if it differs from the spec. Returns the sale in the database, and why it still
+    /// differs.
     async fn write(
         &self,
         sale: &FlashSale,
@@ -156,7 +156,7 @@ impl Reconciler {
         };
         let found = snapshot.sales.get(&name).cloned();
         let Some(timeline) = timeline else { return (found, None) };
-        // A sale that was let go once is not held back again.
+        // A sale that was opened once is not held back again.
         let was_held_back = found.as_ref().is_none_or(|found| found.held_back);
         let ready = now >= timeline.warms_at && status::is_ready(parts);
         let held_back = !sale.spec.open_when_not_ready && was_held_back && !ready;
@@ -173,7 +173,8 @@ impl Reconciler {
         }
     }
 
-    /// A sale of another release, which another operator may look after. If none has written a status for some time, we do.
+    /// Handles a sale of another release, which another operator may manage. If it has no status after some time, this
+    /// operator writes one.
     async fn not_ours(&self, sale: &FlashSale, now: Timestamp) -> Result<Duration, ReconcileError> {
         let observed = sale.status.as_ref().and_then(|status| status.observed_generation);
         if observed.is_some() && observed == sale.metadata.generation {
@@ -234,7 +235,7 @@ impl Reconciler {
         queue.depth().await.ok()
     }
 
-    /// Writes the status if it has changed, and publishes events about what has.
+    /// Writes the status if it has changed, and publishes events about the changes.
     async fn show(&self, sale: &FlashSale, status: &FlashSaleStatus) -> Result<(), ReconcileError> {
         if sale.status.as_ref() == Some(status) {
             return Ok(());
@@ -248,7 +249,7 @@ impl Reconciler {
         let name = sale.name_any();
         match call(self.sales.patch_status(&name, &params, &Patch::Merge(patch))).await {
             Ok(_) => {}
-            // It was deleted meanwhile.
+            // It was deleted in the meantime.
             Err(error) if error.code() == Some(404) => return Ok(()),
             Err(error) => return Err(ReconcileError::Status(error)),
         }
@@ -261,7 +262,7 @@ impl Reconciler {
     }
 }
 
-/// When the spec was last changed, by the API server's clock.
+/// The time of the last change of the spec, by the API server's clock.
 fn changed_at(sale: &FlashSale) -> Timestamp {
     let fields = sale.metadata.managed_fields.iter().flatten();
     let changes = fields.filter(|entry| entry.subresource.is_none());
@@ -270,7 +271,7 @@ fn changed_at(sale: &FlashSale) -> Timestamp {
     last.or_else(created).unwrap_or_default()
 }
 
-/// How long it is until something is due: at each turn of the sale exactly, and in between as often as pods come and go.
+/// The time until something is due: exactly at each transition of the sale, and in between often enough to notice pods.
 fn next_look(known: &SaleFacts, now: Timestamp) -> Duration {
     match &known.problem {
         Some(NotWritten::Unavailable) => return BUSY,
@@ -284,7 +285,7 @@ fn next_look(known: &SaleFacts, now: Timestamp) -> Duration {
     let warms_at = known.timeline.as_ref().ok().map(|timeline| timeline.warms_at);
     let turns = warms_at.into_iter().chain([sale.starts_at, sale.ends_at]);
     let until = turns.filter_map(|turn| Duration::try_from(turn.duration_since(now)).ok());
-    // A little late rather than a little early.
+    // Slightly late rather than early.
     let next = until.filter(|until| !until.is_zero()).map(|until| until + Duration::from_millis(5));
     next.min().unwrap_or(BUSY).min(BUSY)
 }

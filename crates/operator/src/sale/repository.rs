@@ -1,4 +1,4 @@
-//! The sales in PostgreSQL, which enforces them whether or not the operator is alive.
+//! The sales in PostgreSQL, which are enforced even if the operator is down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::failures::Failures;
 
-/// The longest wait for the database. The store has limits for each statement; this one is for all that a call does.
+/// The longest wait for the database. The store limits each statement; this limit is for a whole call.
 const CALL_LIMIT: Duration = Duration::from_secs(6);
-/// How long a snapshot is used, and how long a failure to get one is believed. All sales are looked at each second.
+/// How long a snapshot is used, and how long a failure to get one. All sales are checked every second.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// The database, if the operator was given one. Cheap to clone.
+/// The database, if one is configured. Cheap to clone.
 #[derive(Clone)]
 pub struct SaleRepository(Arc<RepositoryState>);
 
@@ -33,10 +33,10 @@ struct RepositoryState {
     latest: Mutex<Option<Latest>>,
 }
 
-/// The last try to get a snapshot, and when it ended.
+/// The result of the last attempt to get a snapshot, and its time.
 type Latest = (Instant, Result<Arc<Snapshot>, NotWritten>);
 
-/// What the database had at one moment.
+/// The state of the database at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     taken: Instant,
@@ -46,22 +46,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The database's time of now.
+    /// The database's current time.
     pub fn now(&self) -> Timestamp {
         self.clock + self.taken.elapsed()
     }
 }
 
-/// Why a sale is not in the database as it should be.
+/// Why the sale in the database differs from the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotWritten {
-    /// The spec has to be changed.
+    /// The spec must be changed.
     Invalid { reason: &'static str, message: String },
-    /// The database refuses it as things are. It is tried again.
+    /// The database refuses it at the moment. It is retried.
     Refused { reason: &'static str, message: String },
     /// The operator has no database.
     NoDatabase,
-    /// The database did not answer or failed. It is tried again.
+    /// The database did not answer, or failed. It is retried.
     Unavailable,
 }
 
@@ -78,13 +78,13 @@ impl SaleRepository {
         Self(Arc::new(RepositoryState { store, failures, latest: Mutex::default() }))
     }
 
-    /// What the database has, as of half a second ago at most. Cancellation safe.
+    /// The state of the database, at most half a second old. Safe to cancel.
     ///
     /// # Errors
     /// There is no database, or it is not available.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, NotWritten> {
         let store = self.store()?;
-        // A task that waited here gets what the one before it has read.
+        // A task that waited here gets what the previous one has read.
         let mut latest = self.0.latest.lock().await;
         if let Some((at, snapshot)) = &*latest
             && at.elapsed() < FRESH
@@ -95,10 +95,10 @@ impl SaleRepository {
         latest.insert((Instant::now(), snapshot)).1.clone()
     }
 
-    /// Writes a sale, or changes the one of its name. Dropped, it may have been written or not.
+    /// Writes a sale, or changes the one with its name. If it is dropped, the sale may or may not have been written.
     ///
     /// # Errors
-    /// Why it was not written. After [`NotWritten::Unavailable`] it may have been.
+    /// Why it was not written. After [`NotWritten::Unavailable`], it may have been written.
     pub async fn write(&self, sale: &Sale) -> Result<(), NotWritten> {
         let store = self.store()?;
         let written = self
@@ -129,7 +129,7 @@ impl SaleRepository {
         })
     }
 
-    /// Deletes a sale. Dropped, it may have been deleted or not.
+    /// Deletes a sale. If it is dropped, the sale may or may not have been deleted.
     ///
     /// # Errors
     /// The database is not available.
@@ -140,7 +140,7 @@ impl SaleRepository {
         deleted.map(drop)
     }
 
-    /// How a sale goes.
+    /// The progress of a sale.
     ///
     /// # Errors
     /// The database is not available.
@@ -162,7 +162,7 @@ impl SaleRepository {
             Err(_elapsed) => Err(RepositoryError::Limit),
         };
         let problem = match &outcome {
-            // It answers, and will say the same to another replica.
+            // It answers, and would give another replica the same answer.
             Err(RepositoryError::Store(StoreError::Database(_) | StoreError::Corrupt { .. })) => {
                 let message = "the database refused a statement; the operator's log says which";
                 NotWritten::Refused { reason: "DatabaseError", message: message.to_owned() }
@@ -180,15 +180,15 @@ async fn read(store: &Store) -> Result<Snapshot, StoreError> {
     Ok(Snapshot { taken: Instant::now(), clock, sales })
 }
 
-/// The beginning of the names of all sales that this operator writes.
+/// The prefix of the names of all sales that this operator writes.
 pub fn prefix(namespace: &str) -> String {
     format!("{namespace}/")
 }
 
-/// The name that a FlashSale has in the database.
+/// The name of a FlashSale in the database.
 ///
 /// # Errors
-/// The database does not allow it. Every name of Kubernetes is allowed today.
+/// The database does not allow the name. It allows every name of Kubernetes today.
 pub fn name_of(sale: &FlashSale) -> Result<SaleName, NotWritten> {
     let name = format!("{}{}", prefix(&sale.namespace().unwrap_or_default()), sale.name_any());
     SaleName::new(name).map_err(|error| NotWritten::Invalid {
@@ -197,9 +197,9 @@ pub fn name_of(sale: &FlashSale) -> Result<SaleName, NotWritten> {
     })
 }
 
-/// A FlashSale as the database has it.
+/// A FlashSale as a sale of the database.
 pub fn entry(name: SaleName, spec: &FlashSaleSpec, timeline: Timeline, held_back: bool) -> Sale {
-    // PostgreSQL keeps microseconds.
+    // PostgreSQL stores microseconds.
     let micros =
         |time: Timestamp| Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
     Sale {

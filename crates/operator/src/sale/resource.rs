@@ -197,9 +197,9 @@ fn products(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The annotation of the definition that says how new it is.
+/// The annotation of the definition with its revision.
 pub const REVISION_ANNOTATION: &str = "holdfast.dev/revision";
-/// How new the definition is. Every change of the definition raises it.
+/// The revision of the definition. Every change of the definition raises it.
 pub const REVISION: u32 = 1;
 
 /// The definition that the chart installs, and that the operator upgrades.
@@ -209,12 +209,12 @@ pub fn definition() -> CustomResourceDefinition {
     definition
 }
 
-/// The definition as YAML, as it lies in the chart.
+/// The definition as YAML, as in the chart.
 ///
 /// # Errors
 /// It cannot be written as YAML.
 pub fn yaml() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    // By way of JSON: what is not set is left out there.
+    // Through JSON, which omits fields that are not set.
     let definition = serde_json::to_value(definition())?;
     Ok(format!("# Printed by `holdfast-operator crd`.\n{}", serde_saphyr::to_string(&definition)?))
 }

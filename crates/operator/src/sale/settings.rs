@@ -1,15 +1,15 @@
-//! Which sales an operator looks after.
+//! Which sales an operator manages.
 
 use super::{autoscaler::AutoscalerRef, resource::FlashSaleSpec};
 
-/// Which sales an operator looks after.
+/// Which sales an operator manages.
 #[derive(Clone, Debug)]
 pub struct SaleSettings {
     /// The namespace of the sales and of the autoscalers.
     pub namespace: String,
-    /// The release whose sales these are.
+    /// The release of the sales.
     pub release: String,
-    /// This replica, as events name it.
+    /// The name of this replica in events.
     pub identity: String,
     /// The API's autoscaler.
     pub api: Option<AutoscalerRef>,
@@ -18,7 +18,7 @@ pub struct SaleSettings {
 }
 
 impl SaleSettings {
-    /// Whether a sale is of this operator's release.
+    /// Whether a sale belongs to this operator's release.
     pub fn looks_after(&self, spec: &FlashSaleSpec) -> bool {
         spec.release.as_ref().is_none_or(|release| *release == self.release)
     }

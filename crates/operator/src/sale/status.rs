@@ -1,4 +1,4 @@
-//! What a FlashSale's status says, from what is known of it: pure.
+//! Computes the status of a FlashSale. Pure.
 
 use holdfast_domain::Sale;
 use jiff::Timestamp;
@@ -9,56 +9,56 @@ use super::{
     timeline::{Timeline, TimelineError},
 };
 
-/// One part of the capacity that a sale wants.
+/// A part of the capacity that a sale wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SalePart {
     /// `workers` or `api`, as in the spec.
     pub name: &'static str,
-    /// The fewest replicas that it wants.
+    /// The fewest replicas.
     pub wanted: i32,
     pub found: PartReplicas,
 }
 
-/// What there is of a part.
+/// The state of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartReplicas {
-    /// The autoscaler was not read, for this reason.
+    /// The autoscaler could not be read, for this reason.
     Unknown(String),
     /// There is no autoscaler.
     Nothing,
-    /// The autoscaler's maximum, and the pods that are ready.
+    /// The autoscaler's maximum, and the number of ready pods.
     Replicas { maximum: i32, ready: i32 },
 }
 
-/// What is known of a sale.
+/// The known state of a sale.
 #[derive(Clone, Debug)]
 pub struct SaleFacts {
-    /// The times of its spec.
+    /// The times in its spec.
     pub timeline: Result<Timeline, TimelineError>,
-    /// What the database has of it; `None` if it has nothing, or is not available.
+    /// The sale in the database; `None` if there is none, or the database is not available.
     pub written: Option<Sale>,
-    /// Why that is not what the spec says.
+    /// Why the sale in the database differs from the spec.
     pub problem: Option<NotWritten>,
     /// The capacity that it wants.
     pub parts: Vec<SalePart>,
-    /// Whether it stays closed until the capacity was there once.
+    /// Whether it stays closed until the capacity has been ready once.
     pub waits: bool,
     /// The generation of its spec.
     pub generation: Option<i64>,
 }
 
-/// What the conditions say.
+/// The conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Summary {
-    /// All that is to be done by now is done.
+    /// Everything that is due is done.
     Ready(&'static str, String),
-    /// It comes by itself.
+    /// It is in progress and needs no intervention.
     Reconciling(&'static str, String),
-    /// Somebody has to do something.
+    /// It needs an intervention.
     Stalled(&'static str, String),
 }
 
-/// Whether every part has the pods that it wants.
+/// Whether every part has its pods.
 pub fn is_ready(parts: &[SalePart]) -> bool {
     parts.iter().all(|part| part.ready() >= part.wanted)
 }
@@ -72,7 +72,7 @@ impl SalePart {
     }
 }
 
-/// The status of a sale at a time, with the transition times and the report of the one before.
+/// The status of a sale at a time. The transition times and the report are taken from the previous status.
 pub fn status(
     known: &SaleFacts,
     now: Timestamp,
@@ -114,7 +114,7 @@ fn summarize(
     now: Timestamp,
     before: Option<&FlashSaleStatus>,
 ) -> (Phase, Summary) {
-    // The window that the database enforces; the warm-up is the operator's own affair.
+    // The window that the database enforces. The warm-up only concerns the operator.
     let written = known.written.as_ref().map(|sale| {
         let warms_at = known.timeline.as_ref().map_or(sale.starts_at, |spec| spec.warms_at);
         let window = Timeline { warms_at, starts_at: sale.starts_at, ends_at: sale.ends_at };
@@ -141,7 +141,7 @@ fn summarize(
         let message = format!("{message}; what was written before stays in force");
         return (shown(window.phase(now), held_back), Summary::Stalled(reason, message));
     }
-    // The database is not available, and had this generation: what it has is enforced.
+    // The database is not available and had this generation, so that is enforced.
     if known.problem == Some(NotWritten::Unavailable)
         && let Ok(window) = &known.timeline
         && let Some(before) = before.filter(|it| it.observed_generation == known.generation)
@@ -159,12 +159,12 @@ fn summarize(
     (phase, Summary::Stalled(reason, message))
 }
 
-/// A sale that is held back takes no orders.
+/// For a sale that is held back and takes no orders.
 fn shown(phase: Phase, held_back: bool) -> Phase {
     if phase == Phase::Open && held_back { Phase::Warming } else { phase }
 }
 
-/// Of a sale that the database has as the spec says.
+/// For a sale that the database has according to the spec.
 fn as_written(known: &SaleFacts, window: Timeline, held_back: bool, now: Timestamp) -> Summary {
     match window.phase(now) {
         Phase::Scheduled => {
@@ -212,7 +212,7 @@ fn capacity(known: &SaleFacts, is_open: bool, held_back: bool) -> Summary {
     }
 }
 
-/// Takes what was seen into the report; the maxima are kept.
+/// Adds the current values to the report; maximums are kept.
 pub fn seen(
     report: &mut Option<SaleProgress>,
     numbers: Option<&holdfast_store::SaleReport>,
@@ -233,7 +233,7 @@ pub fn seen(
     report.most_workers = report.most_workers.max(workers);
 }
 
-/// As `metav1.Time` has it: to the second.
+/// In the format of `metav1.Time`, in whole seconds.
 pub fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }

@@ -1,7 +1,7 @@
-//! Where a sale stands at a given time.
+//! The phase of a sale at a given time.
 //!
-//! Nothing is remembered: a clock that steps, an operator that was dead for an hour and an edited
-//! window all lead to what is right for the time that it is.
+//! Nothing is remembered. Clock changes, an operator that was down for an hour and an edited window all lead to the
+//! correct phase for the current time.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,13 +12,13 @@ use super::resource::{FlashSaleSpec, Phase};
 pub struct Timeline {
     /// When the capacity is raised.
     pub warms_at: Timestamp,
-    /// When orders are taken from.
+    /// When orders begin to be accepted.
     pub starts_at: Timestamp,
-    /// When no order is taken any more.
+    /// From when no orders are accepted.
     pub ends_at: Timestamp,
 }
 
-/// Why a spec has no timeline. The API server refuses most of it at admission.
+/// Why a spec has no timeline. The API server refuses most such specs at admission.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimelineError {
     /// A time cannot be read.
@@ -27,7 +27,7 @@ pub enum TimelineError {
     /// The end is not after the start.
     #[error("spec.endsAt must be after spec.startsAt")]
     Empty,
-    /// The warm-up would begin before all time, or after the start.
+    /// The warm-up would begin after the start or too far in the past.
     #[error("spec.warmUpSeconds must be 0 to 86400")]
     Lead,
 }
@@ -52,7 +52,7 @@ impl Timeline {
         Ok(Self { warms_at, starts_at, ends_at })
     }
 
-    /// Where the sale stands. A start belongs to what begins with it.
+    /// The phase at a time. Each start belongs to the phase that it begins.
     pub fn phase(&self, now: Timestamp) -> Phase {
         if now >= self.ends_at {
             Phase::Closed
@@ -65,7 +65,7 @@ impl Timeline {
         }
     }
 
-    /// Whether the capacity has to be there.
+    /// Whether the capacity must be ready.
     pub fn wants_capacity(&self, now: Timestamp) -> bool {
         matches!(self.phase(now), Phase::Warming | Phase::Open)
     }

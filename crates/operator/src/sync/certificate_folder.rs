@@ -1,6 +1,6 @@
-//! A certificate from a folder, managed by somebody else: `tls.crt`, `tls.key`, and `ca.crt` if the API
-//! server has to be told which authority to trust. A mounted Secret of cert-manager is
-//! such a folder. It is read in each round, so a renewed certificate is served a round later.
+//! A certificate in a folder that another program manages: `tls.crt`, `tls.key`, and `ca.crt` if the operator must tell
+//! the API server which authority to trust. For example, it is a mounted Secret of cert-manager. It is read in each
+//! round, so a renewed certificate is served one round later.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use crate::{
     leadership::Owner,
 };
 
-/// The most bytes of a file that are read.
+/// The largest file that is read, in bytes.
 const BYTES_MAX: u64 = 256 * 1024;
 
-/// The folder, and what was found in it.
+/// The folder, and its last contents.
 pub struct CertificateFolder {
     folder: PathBuf,
     registration: Registration,
@@ -37,7 +37,8 @@ impl CertificateFolder {
         Self { folder, registration, owner, serving, found: None }
     }
 
-    /// Does one round. Always returns true: the program that manages the certificate makes the API server trust it.
+    /// Does one round. Always returns true, because the program that manages the certificate makes the API server trust
+    /// it.
     pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
         let found = (self.text("tls.crt").await?, self.text("tls.key").await?);
         if self.found.as_ref() != Some(&found) {

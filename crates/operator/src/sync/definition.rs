@@ -1,8 +1,8 @@
-//! Upgrading the definition of `FlashSale`.
+//! Upgrades the definition of `FlashSale`.
 //!
-//! Helm installs it with the first release, and never touches it again, so that no release owns it. The operators of all releases of
-//! the cluster compare it with their own: whichever is newer writes, and the others leave it alone. It is a part of the schema that
-//! grows only, so an older operator works with a newer definition.
+//! Helm installs it with the first release and never changes it, so that it belongs to no release. The operators of all
+//! releases in the cluster compare it with their own version: a newer operator writes it, and the others do not. Fields
+//! are only added, so an older operator works with a newer definition.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -30,7 +30,7 @@ impl Definition {
         Self { definitions: Api::all(client) }
     }
 
-    /// Upgrades it if it is older than this operator's. Does not create it: an installation may go without it.
+    /// Upgrades it if it is older than this operator's. Does not create it, because an installation may do without it.
     pub async fn upgrade(&self) -> Result<(), DefinitionError> {
         let own = definition();
         let name = own.name_any();
@@ -40,7 +40,7 @@ impl Definition {
             return Ok(());
         }
         let patch = json!({
-            // Refused if another operator has been faster.
+            // Refused if another operator was faster.
             "metadata": {
                 "resourceVersion": found.resource_version(),
                 "annotations": {REVISION_ANNOTATION: REVISION.to_string()},
@@ -60,7 +60,7 @@ impl Definition {
     }
 }
 
-/// 0 for one from before there were revisions.
+/// 0 for a definition from before there were revisions.
 fn revision(found: &CustomResourceDefinition) -> u32 {
     let revision = found.annotations().get(REVISION_ANNOTATION);
     revision.and_then(|revision| revision.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! The operator's own authority in its Secret, and when a replica changes to another certificate.
+//! The operator's own authority in its Secret, and when a replica switches to another certificate.
 //!
 //! A renewal of the authority, as the API server sees it:
 //!
@@ -7,8 +7,8 @@
 //! each replica:            serves the former's ── caBundle has the new ──▶ waits a round ──▶ serves the new's
 //! ```
 //!
-//! A replica never serves a certificate that the API server does not trust, and no connection is
-//! closed. If a replica ends at any point, another one goes on from the same two objects.
+//! A replica never serves a certificate that the API server does not trust, and no connection is closed. If a replica
+//! ends at any point, another one continues with the same two objects.
 
 use std::{
     collections::BTreeMap,
@@ -38,10 +38,10 @@ pub struct OwnAuthority {
     registration: Registration,
     owner: Owner,
     exchange: Serving,
-    /// What the Secret held when it was last usable. If it is deleted, this is written again.
+    /// The last usable contents of the Secret. If the Secret is deleted, they are written again.
     have: Option<Material>,
     serving: Option<Material>,
-    /// Since when the API server trusts the authority of `have`.
+    /// Since when the API server trusts the authority in `have`.
     believed_since: Option<Instant>,
     /// How long the API server may take to use a new authority.
     settle: Duration,
@@ -72,7 +72,7 @@ impl OwnAuthority {
         }
     }
 
-    /// Does a round. Returns whether the API server trusts what is served, or does not ask this operator.
+    /// Does a round. Returns whether the API server trusts the served certificate, or does not use this operator.
     pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
         let registered = self.registration.read().await?;
         if let Registered::Ours { owner, .. } = &registered {
@@ -99,7 +99,7 @@ impl OwnAuthority {
         Ok(self.serving.as_ref().is_some_and(|serving| believes(&registered, serving)))
     }
 
-    /// Writes the Secret if it is not as it should be, and returns what it then holds.
+    /// Writes the Secret if it has to change. Returns its contents.
     async fn write(
         &self,
         secret: Option<Secret>,
@@ -118,7 +118,7 @@ impl OwnAuthority {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = if let Some(mut secret) = secret {
-            // With the version that was read, so that a write by somebody else in between is not undone.
+            // With the version that was read, so that changes by other clients in the meantime are not undone.
             secret.data = Some(material.to_secret());
             if owners.is_some() {
                 secret.metadata.owner_references = owners;
@@ -151,7 +151,7 @@ impl OwnAuthority {
         Ok(Some(material))
     }
 
-    /// Serves what the Secret holds, as soon as the API server trusts it.
+    /// Serves the Secret's certificate as soon as the API server trusts it.
     fn change_over(&mut self, have: &Material, registered: &Registered) -> Result<(), RoundError> {
         if believes(registered, have) {
             self.believed_since.get_or_insert_with(Instant::now);
@@ -181,7 +181,7 @@ impl OwnAuthority {
     }
 }
 
-/// What a Secret holds, if it is usable.
+/// The contents of a Secret, if they are usable.
 fn usable(secret: &Secret) -> Option<Material> {
     match Material::from_secret(secret.data.as_ref()?) {
         Ok(material) => Some(material),
@@ -193,7 +193,7 @@ fn usable(secret: &Secret) -> Option<Material> {
     }
 }
 
-/// Whether the API server trusts this certificate, or does not ask this operator.
+/// Whether the API server trusts this certificate, or does not use this operator.
 fn believes(registered: &Registered, material: &Material) -> bool {
     let Registered::Ours { ca_bundle, .. } = registered else { return true };
     let believed = parse_bundle(ca_bundle).unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::{
     object_names::{API_SERVICE, ObjectNames},
 };
 
-/// How the API is registered.
+/// The state of the registration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Registered {
     /// For this operator's Service.
@@ -26,7 +26,7 @@ pub enum Registered {
         /// The owner of this operator's objects.
         owner: OwnerReference,
     },
-    /// For another Service, or none. It is left alone.
+    /// For another Service, or for none. It is not changed.
     Others(String),
     Not,
 }
@@ -35,7 +35,7 @@ pub struct Registration {
     api_services: Api<APIService>,
     namespace: String,
     service: String,
-    /// Whose it was the last time, so that a change is logged once.
+    /// The previous state, so that a change is logged once.
     seen: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Registration {
         }
     }
 
-    /// Reads it.
+    /// Reads the registration.
     pub async fn read(&mut self) -> Result<Registered, RoundError> {
         let read = call(self.api_services.get_opt(API_SERVICE)).await;
         let registered = match read.map_err(RoundError::ApiService)? {
@@ -100,8 +100,8 @@ impl Registration {
         }
     }
 
-    /// Makes the API server trust these authorities. Only for a registration of this operator, by the
-    /// replica that writes.
+    /// Makes the API server trust these authorities. Only the leader does this, and only for a registration of this
+    /// operator.
     pub async fn believe(&self, ca_bundle: &[u8]) -> Result<(), RoundError> {
         let patch = json!({ "spec": { "caBundle": ByteString(ca_bundle.to_vec()) } });
         let params =

@@ -1,4 +1,4 @@
-//! Serving another certificate, and showing when it ends.
+//! Replaces the serving certificate, and shows when it expires.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Serves another certificate from now on. `ca_ends` is known of an authority of our own.
+    /// Serves another certificate from now on. `ca_ends` is known for the operator's own authority.
     pub fn exchange(
         &self,
         key: Arc<CertifiedKey>,

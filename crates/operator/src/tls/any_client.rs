@@ -10,10 +10,9 @@ use rustls::{
 
 use crate::authority::crypto;
 
-/// Accepts any certificate whose key the client has; the handshake proves that. Nothing may
-/// be concluded from the connection alone: `caller::RequestHeader` checks the certificate's chain, purpose,
-/// dates and name before each answer. So a caller without a certificate
-/// gets a Status object that a client can show instead of a failed handshake.
+/// Accepts any certificate whose key the client has, which the handshake proves. The connection alone proves nothing
+/// else: `caller::RequestHeader` checks the certificate's chain, purpose, dates and name before each answer. So a
+/// client without a certificate gets a Status object, which it can show, instead of a failed handshake.
 #[derive(Debug)]
 pub struct AnyClient {
     algorithms: WebPkiSupportedAlgorithms,
@@ -30,7 +29,7 @@ impl ClientCertVerifier for AnyClient {
         false
     }
 
-    /// None, so that a client shows the certificate that it has.
+    /// None, so that a client presents any certificate that it has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

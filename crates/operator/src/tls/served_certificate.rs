@@ -1,4 +1,4 @@
-//! The certificate that is served now.
+//! The current serving certificate.
 
 use std::sync::Arc;
 
@@ -8,8 +8,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// The certificate that new connections get. Cheap to clone; all clones serve the same. Without
-/// one, handshakes fail.
+/// The certificate for new connections. Cheap to clone; all clones share it. Without one, handshakes fail.
 #[derive(Clone, Debug, Default)]
 pub struct ServedCertificate(Arc<RwLock<Option<Arc<CertifiedKey>>>>);
 
@@ -25,7 +24,7 @@ impl ServedCertificate {
 }
 
 impl ResolvesServerCert for ServedCertificate {
-    /// The same for every name: the API server's resolver may use an address.
+    /// The same for every name, because the API server may use an address.
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.get()
     }

@@ -1,4 +1,4 @@
-//! What the API server hands on to a client.
+//! The answers that the API server passes on to clients.
 
 use holdfast_queue::{Job, Queue, QueueError, QueueSettings};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub fn queue(url: &str) -> Queue {
     Queue::connect(QueueSettings::new(url)).unwrap()
 }
 
-/// Makes the queue what a worker makes of a new one: with its group, and with all orders.
+/// Prepares a queue like a worker does: with its group and all orders.
 pub async fn try_ready(queue: &Queue) -> Result<(), QueueError> {
     queue.ensure_group().await?;
     queue.loss(Some(1)).await?;
@@ -52,7 +52,7 @@ async fn the_api_is_registered_and_found_by_discovery() {
         .map(|resource| resource["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["holdfast_queue_depth", "holdfast_queue_oldest_age_seconds"]);
-    // What kubectl builds its list from, in the form of before and in that of now.
+    // Discovery for kubectl, in the older and the current format.
     until("the group is among all groups", async || {
         let groups = client.list_api_groups().await.unwrap();
         groups.groups.iter().any(|group| group.name == "external.metrics.k8s.io")
@@ -99,7 +99,7 @@ async fn values_are_those_of_the_selected_queues() {
         assert_eq!(list["items"][0]["metricName"], "holdfast_queue_depth");
         assert_eq!(list["items"][0]["metricLabels"]["queue"], "orders");
     }
-    // An order that waits is older with each look.
+    // The age of a waiting order increases.
     let age = format!("{API}/namespaces/values/holdfast_queue_oldest_age_seconds");
     until("the oldest order is a second old", async || {
         let list = cluster.get(&client, &age).await.unwrap();

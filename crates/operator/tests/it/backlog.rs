@@ -1,4 +1,4 @@
-//! The depth is the number of unfinished orders, whatever has happened to Redis, or it is an error.
+//! The depth is the number of unfinished orders, whatever has happened to Redis, or an error.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ struct BacklogFixture {
     redis: Redis,
     queue: Queue,
     queues: Queues,
-    /// The same queue, served by an operator that does not know its database.
+    /// The same queue, served by an operator without a database.
     without_database: Queues,
 }
 
@@ -121,24 +121,24 @@ async fn after_each_loss_the_depth_comes_from_the_database() {
         assert_eq!(backlog.depth_without_database().await, Some(4500));
         backlog.lose(&how).await;
         until("Redis answers", async || backlog.queue.ensure_group().await.is_ok()).await;
-        // A connection to a server that has ended is noticed by its use.
+        // A closed connection is noticed when it is used.
         let depth = until("the operator answers", async || backlog.depth().await).await;
         assert_eq!(depth, 4500, "{how}");
         assert_eq!(backlog.depth_without_database().await, None, "{how}");
         let age = backlog.queues.all()[0].oldest_age().await;
-        assert!(age.is_err(), "{how}: the age of what is left says nothing: {age:?}");
+        assert!(age.is_err(), "{how}: the age of the remaining orders must be refused: {age:?}");
     }
 }
 
 #[tokio::test]
-async fn a_depth_that_neither_knows_is_an_error() {
+async fn a_depth_that_neither_server_knows_is_an_error() {
     let backlog = BacklogFixture::new().await;
     backlog.postgres.pause().await.unwrap();
     assert_eq!(backlog.depth().await, Some(4500), "Redis has all of them");
     backlog.lose("FLUSHALL").await;
     assert_eq!(backlog.depth().await, None, "there is no group");
     backlog.queue.ensure_group().await.unwrap();
-    assert_eq!(backlog.depth().await, None, "nobody has filled it");
+    assert_eq!(backlog.depth().await, None, "no worker has filled it");
     backlog.postgres.resume().await.unwrap();
     until("the database answers", async || backlog.depth().await == Some(4500)).await;
     backlog.redis.kill9().await.unwrap();

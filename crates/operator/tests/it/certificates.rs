@@ -21,7 +21,7 @@ use crate::{
     wire::{Asker, decode, encode},
 };
 
-/// Tests that change the one Secret take turns.
+/// Tests that change the Secret run one after the other.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn secret(client: &kube::Client) -> Value {
@@ -33,7 +33,7 @@ async fn ca_bundle(client: &kube::Client) -> String {
     decode(found["spec"]["caBundle"].as_str().unwrap())
 }
 
-/// The same authority, with little of its life left.
+/// The same authority, near its expiry.
 fn aged(ca: &str, key: &str) -> String {
     let der = parse_bundle(ca.as_bytes()).unwrap().remove(0);
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
@@ -59,7 +59,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request()
     publish(&scaled.queue, 8).await;
     scaled.until_replicas(4).await;
 
-    // Somebody asks all the time, through the API server and on a connection that stays open.
+    // A client sends requests continuously, through the API server and on a connection that stays open.
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
@@ -70,10 +70,10 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request()
             (Arc::clone(&stop), Arc::clone(&asked), client.clone(), path.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
-                cluster.get(&client, &path).await.expect("a question failed");
+                cluster.get(&client, &path).await.expect("a request failed");
                 assert_eq!(open.get(&path).await.0, 200);
                 asked.fetch_add(1, Ordering::SeqCst);
-                // All the time, and not so often that nothing else gets on.
+                // Continuously, but slowly enough for other tests.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -98,7 +98,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request()
     assert_eq!(after["data"]["ca.crt"].as_str().unwrap(), encode(&ca_bundle(&client).await));
     let renewed = decode(after["data"]["tls.crt"].as_str().unwrap());
     assert_ne!(renewed, served);
-    // Believing the new authority alone: only who has changed over can be asked.
+    // Trusting only the new authority: only replicas that have switched can be reached.
     let new = Parsed::first(&ca_bundle(&client).await).unwrap().pem();
     for replica in [&cluster.first, &cluster.second] {
         let host = format!("{SERVICE}.{NAMESPACE}.svc");
@@ -109,11 +109,11 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request()
         })
         .await;
     }
-    // The HPA goes on.
+    // The HPA continues.
     let seen = asked.load(Ordering::SeqCst);
     publish(&scaled.queue, 4).await;
     scaled.until_replicas(6).await;
-    until("more was asked", async || asked.load(Ordering::SeqCst) > seen + 20).await;
+    until("there are more requests", async || asked.load(Ordering::SeqCst) > seen + 20).await;
     stop.store(true, Ordering::SeqCst);
     asking.await.unwrap();
 }
@@ -125,18 +125,18 @@ async fn foreign_changes_are_repaired() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let before = secret(&client).await;
-    // The Secret is deleted: what was in it is written again, and nobody is cut off.
+    // The Secret is deleted: its contents are written again, and no client is disconnected.
     objects::delete(&client, &objects::secret(NAMESPACE, SECRET)).await;
     until("the Secret is back", async || {
         let found = objects::get(&client, &objects::secret(NAMESPACE, SECRET)).await;
         found.is_some_and(|found| found["data"] == before["data"])
     })
     .await;
-    // It holds garbage.
+    // Its contents are invalid.
     let garbage = json!({"data": {"tls.key": encode("garbage")}});
     objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &garbage).await;
     until("the Secret is right", async || secret(&client).await["data"] == before["data"]).await;
-    // The registration believes another.
+    // The registration trusts another authority.
     let bundle = ca_bundle(&client).await;
     let other = holdfast_sandbox::SandboxAuthority::new("other").unwrap().certificate();
     let patch = json!({"spec": {"caBundle": encode(&other)}});

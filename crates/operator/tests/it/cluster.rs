@@ -1,4 +1,4 @@
-//! One control plane for all tests, with two replicas of the operator on it.
+//! A control plane for all tests, with two replicas of the operator.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{objects, rights};
 
-/// Where the shared replicas live.
+/// The namespace of the shared replicas.
 pub const NAMESPACE: &str = "holdfast";
 pub const SERVICE: &str = "holdfast-operator";
 pub const SECRET: &str = "holdfast-operator-tls";
@@ -28,11 +28,11 @@ pub const API: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 pub struct Cluster {
     pub kubernetes: Kubernetes,
-    /// Where the shared replicas write sales down; not migrated.
+    /// The database for the sales of the shared replicas; not migrated.
     pub database_url: String,
-    /// The one that the API server asks.
+    /// The replica that the API server uses.
     pub first: OperatorReplica,
-    /// The other; it could be asked as well.
+    /// The other replica, which the API server could use as well.
     pub second: OperatorReplica,
     /// The queues that are listed, and the file.
     listed: Mutex<Vec<Value>>,
@@ -48,7 +48,7 @@ pub struct OperatorReplica {
 }
 
 impl OperatorReplica {
-    /// Starts one, and waits until it is ready. Times are short.
+    /// Starts a replica with short times, and waits until it is ready.
     pub async fn start(kubeconfig: &Path, namespace: &str, settings: &[(&str, &str)]) -> Self {
         let ports = [Port::lease().unwrap(), Port::lease().unwrap()];
         let [tls, metrics] = [ports[0].address(), ports[1].address()];
@@ -78,7 +78,7 @@ impl OperatorReplica {
 }
 
 impl Cluster {
-    /// The one of this process.
+    /// The cluster of this process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
@@ -100,7 +100,7 @@ impl Cluster {
             ("HOLDFAST_SALES_API_AUTOSCALER", &api),
             ("HOLDFAST_SALES_WORKER_AUTOSCALER", &worker),
         ];
-        // The ports are known when they run.
+        // The ports are known only when they run.
         objects::create(&client, &objects::api_service(NAMESPACE, SERVICE, 1)).await;
         let (first, second) = tokio::join!(
             OperatorReplica::start(&kubeconfig, NAMESPACE, &settings),
@@ -126,7 +126,7 @@ impl Cluster {
         self.kubernetes.client().await.unwrap()
     }
 
-    /// What the API server answers to somebody who may do anything.
+    /// The answer of the API server to a client with all rights.
     pub async fn get(&self, client: &Client, path: &str) -> kube::Result<Value> {
         client.request(http::Request::get(path).body(Vec::new()).unwrap()).await
     }
@@ -136,14 +136,14 @@ impl Cluster {
         objects::create(client, &objects::namespace(name)).await;
     }
 
-    /// Lists a queue, and waits until both replicas have heard of it.
+    /// Lists a queue, and waits until both replicas have read it.
     pub async fn list(&self, namespace: &str, release: &str, redis_url: &str) {
         let count = {
             let mut listed = self.listed.lock().await;
             listed.push(json!({
                 "namespace": namespace, "release": release, "redisUrl": redis_url,
             }));
-            // As the kubelet does it: the file is exchanged as a whole.
+            // Like the kubelet, which replaces the file as a whole.
             let next = self.queues_file.with_extension("next");
             fs::write(&next, json!({ "queues": *listed }).to_string()).unwrap();
             fs::rename(next, &self.queues_file).unwrap();
@@ -159,8 +159,7 @@ impl Cluster {
     }
 }
 
-/// Gives the operator of a namespace its service account with its rights, and returns the path of
-/// its kubeconfig.
+/// Creates the service account of an operator with its rights. Returns the path of its kubeconfig.
 pub async fn install(kubernetes: &Kubernetes, client: &Client, namespace: &str) -> PathBuf {
     objects::create(client, &objects::namespace(namespace)).await;
     for object in rights::objects(namespace) {

@@ -1,10 +1,10 @@
-//! What the HPA sees when Redis does not tell, and when Redis tells it wrong.
+//! The HPA while Redis does not answer or answers incorrectly.
 
 use holdfast_queue::Consumer;
 
 use crate::{answers::publish, cluster::until, hpa::Scaled};
 
-/// Eight orders, and four workers for them.
+/// Eight orders and four workers.
 async fn at_work(namespace: &'static str) -> Scaled {
     let scaled = Scaled::new(namespace).await;
     crate::answers::ready(&scaled.queue).await;
@@ -28,7 +28,7 @@ async fn a_stopped_redis_changes_nothing_and_is_read_again_when_back() {
     scaled.redis.kill9().await.unwrap();
     scaled.holds_because("is not known: Redis cannot be reached", 4).await;
     scaled.redis.restart().await.unwrap();
-    // The connection of before is broken; the first command on it finds that out.
+    // The old connection is closed, which its first use notices.
     until("Redis is back", async || crate::answers::try_ready(&scaled.queue).await.is_ok()).await;
     publish(&scaled.queue, 10).await;
     scaled.until_replicas(5).await;
@@ -51,7 +51,7 @@ async fn a_flushed_redis_changes_nothing_until_a_worker_creates_the_group_again(
     let scaled = at_work("redis-flushed").await;
     scaled.redis.flush().await.unwrap();
     scaled.holds_because("is not known: its consumer group does not exist", 4).await;
-    // The sweeper publishes what was lost; the stream alone does not tell how much is left.
+    // The sweep publishes lost orders. The stream alone does not show how many are left.
     publish(&scaled.queue, 12).await;
     scaled.holds_because("is not known: its consumer group does not exist", 4).await;
     crate::answers::ready(&scaled.queue).await;
@@ -75,15 +75,15 @@ async fn a_deleted_entry_and_a_null_lag_do_not_count_as_zero() {
     let redis::Value::Array(entries) = entries else { panic!("{entries:?}") };
     let ids: Vec<(String, redis::Value)> =
         entries.into_iter().map(|entry| redis::from_redis_value(entry).unwrap()).collect();
-    // One in the middle of what nobody has read.
+    // One entry in the middle of the unread ones.
     command(&scaled, &["XDEL", STREAM, &ids[4].0]).await;
     let groups = command(&scaled, &["XINFO", "GROUPS", STREAM]).await;
     let lag = format!("{groups:?}");
     assert!(
         lag.contains("bulk-string('\"lag\"'), nil"),
-        "the case is not the one to be tested: {lag}"
+        "the setup did not cause a null lag: {lag}"
     );
-    // Where the database is not known, nobody knows how many orders there are until the workers have filled the queue again.
+    // Without a database, the number of orders is unknown until the workers have filled the queue again.
     scaled.holds_because("is not known: Redis has lost orders", 4).await;
     crate::answers::ready(&scaled.queue).await;
     // Six are left.
@@ -98,7 +98,7 @@ async fn a_stream_trimmed_by_hand_changes_nothing_until_workers_have_filled_it()
     let mut consumer = Consumer::new(scaled.queue.clone(), "worker").unwrap();
     let held = consumer.next(1).await.unwrap();
     scaled.queue.ack_many(&held).await.unwrap();
-    // Two of the seven that nobody has read.
+    // Two of the seven unread entries.
     command(&scaled, &["XTRIM", STREAM, "MAXLEN", "=", "2"]).await;
     scaled.holds_because("is not known: Redis has lost orders", 4).await;
     crate::answers::ready(&scaled.queue).await;

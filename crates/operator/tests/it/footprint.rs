@@ -1,5 +1,5 @@
-//! How little it takes to serve twenty queues. Time is printed and not asserted; `docs/operator.md` has the
-//! figures of an optimised build.
+//! The memory for serving twenty queues. The time is printed and not checked; `docs/operator.md` has the figures of an
+//! optimised build.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::{
 const QUEUES: usize = 20;
 const MEMORY_LIMIT_KIB: u64 = 32 * 1024;
 
-/// A line of a process's status.
+/// A line of `/proc/<pid>/status`.
 fn memory_kib(pid: u32, key: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
@@ -29,7 +29,7 @@ async fn twenty_queues_need_less_than_32_mib() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let kubeconfig = install(&cluster.kubernetes, &client, "footprint").await;
-    // Twenty queues on a few servers: what counts here is ours.
+    // Twenty queues on a few servers, because only the memory of the operator is measured.
     let servers: Vec<Redis> = vec![redis().await, redis().await];
     for server in &servers {
         let queue = queue(&server.url());
@@ -71,7 +71,7 @@ async fn twenty_queues_need_less_than_32_mib() {
     println!(
         "{QUEUES} queues: median {median:?}, 99 of 100 within {late:?}; resident {now} KiB, at most {most} KiB"
     );
-    // Not the pages of the program itself: those of an unoptimised build say nothing.
+    // Without the pages of the program itself, which are larger in an unoptimised build.
     let own = memory_kib(replica.process.pid(), "RssAnon:");
     assert!(own < MEMORY_LIMIT_KIB, "{own} KiB");
 }

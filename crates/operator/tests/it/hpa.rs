@@ -13,7 +13,7 @@ use crate::{
     objects,
 };
 
-/// A Deployment with its HPA, and the queue that it looks at.
+/// A Deployment with its HPA, and the queue that it uses.
 pub struct Scaled {
     pub namespace: &'static str,
     pub client: Client,
@@ -44,7 +44,7 @@ impl Scaled {
         until(&what, async || self.replicas().await == replicas).await;
     }
 
-    /// The HPA's condition about whether it can count.
+    /// The HPA's condition `ScalingActive`.
     pub async fn scaling_active(&self) -> Value {
         let found =
             objects::get(&self.client, &objects::hpa(self.namespace, "shop")).await.unwrap();
@@ -55,8 +55,8 @@ impl Scaled {
             .unwrap_or_default()
     }
 
-    /// Waits until the HPA says that it cannot count, with these words, and then for some of its
-    /// rounds that it changes nothing.
+    /// Waits until the HPA reports that it has no metric, with these words, and checks that it then changes nothing for
+    /// some of its rounds.
     pub async fn holds_because(&self, words: &str, replicas: u64) {
         let what = format!("the HPA of {} says {words:?}", self.namespace);
         until(&what, async || {
@@ -68,13 +68,18 @@ impl Scaled {
         .await;
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
-            assert_eq!(self.replicas().await, replicas, "{}: the HPA guessed", self.namespace);
-            // That nothing changes can only be seen in time that passes.
+            assert_eq!(
+                self.replicas().await,
+                replicas,
+                "{}: the HPA changed the replicas",
+                self.namespace
+            );
+            // The absence of a change is the subject, so time must pass.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Does so many orders that are waiting.
+    /// Completes this many waiting orders.
     pub async fn work(&self, orders: usize) {
         let mut consumer = Consumer::new(self.queue.clone(), "worker").unwrap();
         let mut left = orders;

@@ -1,8 +1,8 @@
-//! The operator's binary on a real control plane, with real Redis servers.
+//! The operator on a real control plane, with real Redis servers.
 //!
-//! All tests share one control plane and two replicas of the operator, for there is one place for
-//! external metrics on a cluster; each has a namespace of its own. They are ignored where
-//! `scripts/kubernetes-assets` has not run, and `make test` includes them.
+//! All tests share one control plane and two replicas of the operator, because a cluster can have only one external
+//! metrics API. Each test has its own namespace. They are ignored unless `scripts/kubernetes-assets` has run; `make
+//! test` includes them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

@@ -1,5 +1,4 @@
-//! The operator must not stand in the way of the rest of the cluster: while discovery of its group
-//! cannot be read, no namespace is deleted.
+//! The operator must not block the rest of the cluster: while discovery of its group fails, no namespace is deleted.
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use crate::{
 const GROUP: &str = "external.metrics.k8s.io";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The version of our group in the API server's aggregated discovery.
+/// The version of the operator's group in the aggregated discovery of the API server.
 async fn discovered(client: &Client) -> Option<Value> {
     let request = http::Request::get("/apis").header("accept", AGGREGATED);
     let groups: Value = client.request(request.body(Vec::new()).unwrap()).await.unwrap();
@@ -116,6 +115,6 @@ async fn a_right_of_all_authenticated_callers_applies_without_groups() {
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = Asker::new(cluster, cluster.second.tls, Some(proxy), &headers).await;
     let path = format!("{API}/namespaces/everybody/holdfast_queue_depth");
-    // No queue is listed there: 404 is said to those who may ask.
+    // No queue is listed there, so callers with the right get 404.
     until("the right is there", async || asker.get(&path).await.0 == 404).await;
 }

@@ -1,4 +1,4 @@
-//! Objects, and putting them on the API server.
+//! Objects, and their creation on the API server.
 
 use kube::{
     Api, Client,
@@ -80,7 +80,7 @@ pub fn lease(namespace: &str, name: &str) -> Value {
     named("coordination.k8s.io/v1", "Lease", namespace, name)
 }
 
-/// There is no kube-proxy here: the API server goes to the port on this host.
+/// There is no kube-proxy here, so the API server connects to the port on this host.
 pub fn service(namespace: &str, name: &str, port: u16) -> Value {
     let mut service = named("v1", "Service", namespace, name);
     service["spec"] =
@@ -88,7 +88,7 @@ pub fn service(namespace: &str, name: &str, port: u16) -> Value {
     service
 }
 
-/// As the chart has it, but for the port.
+/// As in the chart, except for the port.
 pub fn api_service(namespace: &str, service: &str, port: u16) -> Value {
     json!({
         "apiVersion": "apiregistration.k8s.io/v1",
@@ -116,7 +116,7 @@ pub fn deployment(namespace: &str) -> Value {
     deployment
 }
 
-/// One worker for each two orders, up to ten, without any of the waits that a chart has.
+/// One worker for every two orders, up to ten, without the delays of the chart.
 pub fn hpa(namespace: &str, release: &str) -> Value {
     let at_once = json!({
         "stabilizationWindowSeconds": 0,

@@ -1,4 +1,4 @@
-//! A queue whose Redis is asked over TLS, beside one that is asked in the clear.
+//! A queue whose Redis uses TLS, and one without TLS.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -7,7 +7,7 @@ use holdfast_queue::{Job, Queue};
 use holdfast_sandbox::{Port, Redis, RedisOptions};
 use holdfast_telemetry::RedisCa;
 
-/// A server with three orders in its queue, that also speaks TLS at the port.
+/// A server with three orders in its queue, which also accepts TLS on the port.
 async fn redis(folder: &std::path::Path) -> (Redis, Port) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let file = |name: &str, content: String| {

@@ -1,5 +1,5 @@
-//! Several releases of the chart on one cluster, installed and uninstalled by Helm, on a control plane of their own: a cluster has
-//! one external metrics API and one definition of `FlashSale`.
+//! Several releases of the chart in one cluster, installed and uninstalled by Helm on a separate control plane: a
+//! cluster has one external metrics API and one definition of `FlashSale`.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     sale_resource::{columns, installed, make_another, make_older},
 };
 
-/// The chart's operator is deployed, but another one serves the metric.
+/// The chart's operator is deployed, but another one serves the metrics.
 const NOT_SERVING: &[&str] = &["--set=operator.deploy=false", "--set=operator.forSales=true"];
 
 struct Releases {
@@ -41,7 +41,7 @@ impl Releases {
         Self { kubernetes, helm, client }
     }
 
-    /// Runs helm, with a home of its own.
+    /// Runs helm with its own home folder.
     fn helm(&self, arguments: &[&str]) -> Output {
         Command::new(&self.helm)
             .args(arguments)
@@ -79,7 +79,7 @@ impl Releases {
         assert!(output.status.success(), "helm upgrade {name} {set:?}: {error}");
     }
 
-    /// Why it is not installed.
+    /// The reason why it cannot be installed.
     fn refuses(&self, name: &str, set: &[&str]) -> String {
         let output = self.release("install", name, &chart(), set);
         assert!(!output.status.success(), "helm install {name} {set:?}");
@@ -118,7 +118,7 @@ impl Releases {
         identities
     }
 
-    /// Two replicas of a release's operator, with the rights that the chart has given them.
+    /// Two replicas of a release's operator, with the rights that the chart grants.
     async fn operators(&self, name: &str) -> [OperatorReplica; 2] {
         let account = format!("{name}-holdfast-operator");
         let token = objects::token(&self.client, name, &account).await;
@@ -150,7 +150,7 @@ async fn releases_can_be_installed_and_removed_in_any_order() {
     assert_eq!(owner, &Value::Null, "no release owns the definition");
     assert_eq!(releases.serves().await.as_deref(), Some("one"));
 
-    // There is one external metrics API.
+    // A cluster has one external metrics API.
     let refusal = releases.refuses("two", &[]);
     assert!(refusal.contains("belongs to service one/one-holdfast-operator"), "{refusal}");
     assert!(refusal.contains("set operator.deploy=false here"), "{refusal}");
@@ -164,14 +164,14 @@ async fn releases_can_be_installed_and_removed_in_any_order() {
     });
     objects::create(&releases.client, &sale).await;
 
-    // The one that was first goes first; what the other needs stays, and it takes over.
+    // The first release is removed first. What the other one needs stays, and it takes over.
     releases.uninstalls("one");
     assert_eq!(releases.serves().await, None, "a registration without a service blocks namespaces");
     assert!(objects::get(&releases.client, &sale).await.is_some(), "its sales stay");
     releases.upgrades("two", &["--set=operator.deploy=true"]);
     assert_eq!(releases.serves().await.as_deref(), Some("two"));
 
-    // It comes again, under the same name; and the one that was last goes first.
+    // It is installed again with the same name, and the last release is removed first.
     releases.installs("one", NOT_SERVING);
     releases.uninstalls("one");
     assert_eq!(releases.serves().await.as_deref(), Some("two"));
@@ -181,7 +181,7 @@ async fn releases_can_be_installed_and_removed_in_any_order() {
     assert_eq!(releases.serves().await.as_deref(), Some("three"));
 }
 
-/// Charts before had the definition among their templates, so it belonged to the first release.
+/// Earlier charts had the definition among their templates, so it belonged to the first release.
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_definition_of_an_older_release_stays_and_blocks_no_release() {
@@ -198,7 +198,7 @@ async fn a_definition_of_an_older_release_stays_and_blocks_no_release() {
     std::fs::write(templates.join("custom-resources.yaml"), kept).unwrap();
     for name in ["one", "gone"] {
         let output = releases.release("install", name, before.path(), &[]);
-        // This is what was wrong.
+        // The error of earlier charts.
         assert_eq!(output.status.success(), name == "one");
     }
     releases.upgrades("one", &[]);
@@ -220,7 +220,7 @@ async fn the_newest_operator_upgrades_the_definition_once() {
     let own = installed(client).await;
     make_older(client).await;
     let older = installed(client).await;
-    assert_eq!(columns(&older), columns(&own) - 1, "the case is not the one to be tested");
+    assert_eq!(columns(&older), columns(&own) - 1, "the setup has the wrong revision");
 
     let operators = (releases.operators("one").await, releases.operators("two").await);
     until("it is upgraded", async || columns(&installed(client).await) == columns(&own)).await;
@@ -234,7 +234,7 @@ async fn the_newest_operator_upgrades_the_definition_once() {
     // A newer operator of another release has changed it.
     make_another(client, &json!("4000000000")).await;
     let newer = installed(client).await;
-    // That nothing happens in several rounds of an operator is the subject.
+    // The absence of a change in several rounds of an operator is the subject.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(installed(client).await["spec"], newer["spec"]);
     drop(operators);

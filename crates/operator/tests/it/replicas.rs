@@ -1,4 +1,4 @@
-//! Two replicas of an operator to which the registration does not belong.
+//! Two replicas of an operator that the registration does not point to.
 
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept()
     serves(&leader).await;
     serves(&follower).await;
 
-    // It is killed: the other waits for the Lease to run out, and serves all the while.
+    // It is killed: the other one waits until the Lease expires, and serves in the meantime.
     leader.process.kill9().await.unwrap();
     serves(&follower).await;
     until("the other writes", async || {
@@ -52,7 +52,7 @@ async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept()
     .await;
     until("it knows", async || follower.metric("holdfast_operator_leader").await > 0.9).await;
     serves(&follower).await;
-    // It ends in order: the Lease is free at once.
+    // It shuts down gracefully and releases the Lease immediately.
     let ended = follower.process.stop(std::time::Duration::from_secs(15)).await.unwrap();
     assert!(ended.success(), "{}", follower.process.log_tail(20));
     assert_eq!(holder(&client).await, "");

@@ -1,4 +1,4 @@
-//! The rights that the chart gives the operator: exactly those that it uses.
+//! The chart grants the operator exactly the rights that it uses.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
     objects,
 };
 
-/// The chart reads the same file.
+/// The file that the chart reads.
 const RIGHTS: &str = include_str!("../../../../charts/holdfast/files/operator-rights.yaml");
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Rights {
     cluster: Vec<Value>,
 }
 
-/// On the whole cluster.
+/// Rights in the whole cluster.
 fn of_cluster(rights: &Rights) -> Vec<Value> {
     rights.cluster.iter().chain(&rights.crds).cloned().collect()
 }
@@ -36,12 +36,12 @@ fn rights() -> Rights {
     serde_saphyr::from_str(&text).unwrap()
 }
 
-/// In the operator's own namespace, without KEDA.
+/// Rights in the operator's own namespace, without KEDA.
 fn own(rights: &Rights) -> Vec<Value> {
     rights.namespace.iter().chain(&rights.sales).cloned().collect()
 }
 
-/// What the chart makes of them for an operator in `namespace`.
+/// The objects that the chart creates from them for an operator in `namespace`.
 pub fn objects(namespace: &str) -> Vec<Value> {
     const RBAC: &str = "rbac.authorization.k8s.io/v1";
     let rights = rights();
@@ -69,7 +69,7 @@ pub fn objects(namespace: &str) -> Vec<Value> {
     ]
 }
 
-/// A right that cannot be cut any smaller: group, resource, verb, name or nothing.
+/// An indivisible right: group, resource, verb, and a name or none.
 type Right = (String, String, String, Option<String>);
 
 fn cut(rules: &[Value]) -> BTreeSet<Right> {
@@ -109,7 +109,7 @@ fn cut(rules: &[Value]) -> BTreeSet<Right> {
     rights
 }
 
-/// What the operator of the shared replicas has done so far, as the API server saw it.
+/// The rights that the operators of the shared replicas have used, according to the audit log.
 fn used(audit_log: &str) -> Vec<(Right, Value)> {
     let user = format!("system:serviceaccount:{NAMESPACE}:{SERVICE}");
     audit_log
@@ -125,7 +125,7 @@ fn used(audit_log: &str) -> Vec<(Right, Value)> {
             } else {
                 format!("{}/{subresource}", text("resource"))
             };
-            // Who creates something does so without a right on its name, and sales and events have any name.
+            // Objects can be created without a right to their name, and sales and events have any name.
             let any = has_any_name(&verb, &resource);
             let name = Some(text("name")).filter(|name| !any && !name.is_empty());
             ((text("apiGroup"), resource, verb, name), event)
@@ -141,15 +141,15 @@ async fn the_operator_has_exactly_the_rights_that_it_uses() {
     let rights = rights();
     let given: BTreeSet<_> =
         cut(&own(&rights)).union(&cut(&of_cluster(&rights))).cloned().collect();
-    // Something to be written again.
+    // An object that must be written again.
     let orphan = json!({"metadata": {"ownerReferences": null}});
     objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &orphan).await;
-    // A flash sale that is on, one that is over, and one that stalls twice for the same reason.
+    // An open flash sale, one that is over, and one that stalls twice for the same reason.
     crate::sales::hold_one(cluster).await;
-    // The definition is as an older release has left it.
+    // The definition of an older release.
     crate::sale_resource::install(&client).await;
     crate::sale_resource::make_older(&client).await;
-    // Somebody whom it does not know asks.
+    // A request of an unknown caller.
     let headers = [("x-remote-user", "rights")];
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = crate::wire::Asker::new(cluster, cluster.first.tls, Some(proxy), &headers).await;
@@ -165,7 +165,7 @@ async fn the_operator_has_exactly_the_rights_that_it_uses() {
         unused.is_empty()
     })
     .await;
-    // And nothing was wanted that is not allowed.
+    // There were no requests without a right.
     for (right, event) in used(&cluster.kubernetes.audit_log().unwrap()) {
         assert_ne!(event["responseStatus"]["code"], 403, "{event}");
         let built_in = right.3.as_deref() == Some("extension-apiserver-authentication");
@@ -185,7 +185,7 @@ fn no_right_uses_a_wildcard() {
     all.extend(rights.keda);
     for (group, resource, verb, name) in cut(&all).union(&cut(&cluster)) {
         assert!(![group, resource, verb].iter().any(|text| text.contains('*')), "{resource}");
-        // Nobody knows the names of sales beforehand.
+        // The names of sales are not known beforehand.
         let any = has_any_name(verb, resource);
         assert_eq!(name.is_none(), any, "{verb} of any of {resource}");
     }

@@ -1,5 +1,5 @@
-//! Flash sales while something is wrong: with one of them, the database, or the replica that looks after them. The controller
-//! runs as in the operator, by the database's clock.
+//! Flash sales during faults: of one of them, of the database, or of the replica that manages them. The controller runs
+//! as in the operator, by the database's clock.
 
 use holdfast_operator::sale::resource::Phase;
 use holdfast_sandbox::{Proxy, shared_postgres};
@@ -57,7 +57,8 @@ async fn a_sale_whose_status_cannot_be_written_delays_no_others() {
     until("it is written all the same", async || fixture.in_database("bad").await.is_some()).await;
 }
 
-/// A fixture whose controllers reach the database through a proxy only; its addresses through the proxy and directly.
+/// A fixture whose controllers reach the database only through a proxy; returns its addresses through the proxy and
+/// directly.
 async fn behind_proxy(namespace: &'static str, fresh: bool) -> (SaleFixture, Proxy, [String; 2]) {
     let url = SaleFixture::database().await;
     let port = shared_postgres().await.unwrap().port();
@@ -84,7 +85,7 @@ async fn a_sale_that_is_not_recorded_is_stalled_and_opens_later() {
         fixture.events("silent").await.contains(&"DatabaseUnavailable".to_owned())
     })
     .await;
-    // The one that the database has goes on.
+    // The recorded sale continues.
     assert_eq!(fixture.shown("first").await, Some(Phase::Warming));
     proxy.blackhole(false);
     until("it is open", async || fixture.shown("silent").await == Some(Phase::Open)).await;
@@ -117,7 +118,7 @@ async fn a_sale_of_an_unknown_release_gets_a_status_and_an_event() {
 async fn a_sale_of_another_operator_is_not_changed() {
     let fixture = SaleFixture::new("sale-other").await;
     fixture.sale("other", &json!({"release": "second", "workers": {"minReplicas": 3}})).await;
-    // Nobody has said anything yet, and its own operator has time to.
+    // It has no status yet, and its own operator may write one.
     let _leader = fixture.lead();
     let theirs = json!({"status": {"phase": "Open", "observedGeneration": 1}});
     fixture.try_patch_status("other", &theirs).await.unwrap();
@@ -145,7 +146,7 @@ async fn a_sale_of_an_unknown_product_opens_when_the_product_exists() {
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
     let fixture = SaleFixture::new("sale-window").await;
-    // The API server takes more digits than a clock has.
+    // The API server accepts more digits than a clock has.
     let window = json!({"startsAt": "2036-11-27T10:00:00.0123456789Z"});
     let mut fields = window.clone();
     fields["workers"] = json!({"minReplicas": 1});
@@ -156,7 +157,7 @@ async fn a_window_that_cannot_be_read_gets_a_status_and_an_event() {
     assert_eq!(fixture.reason(&status), "InvalidSpec");
     assert_eq!(fixture.events("digits").await, ["InvalidSpec"]);
 
-    // One that was written before stays in force.
+    // A previously recorded sale stays in force.
     fixture.sale("edited", &json!({"workers": {"minReplicas": 1}})).await;
     fixture.round("09:00:00").await;
     fixture.edit("edited", &json!({"spec": window})).await;

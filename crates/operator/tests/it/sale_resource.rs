@@ -1,5 +1,5 @@
-//! The custom resource `FlashSale` on a real API server: what the chart installs is what the code
-//! says, and what makes no sense is refused at admission with a sentence.
+//! The custom resource `FlashSale` on a real API server: the chart's definition matches the code, and invalid objects
+//! are refused at admission with an explanation.
 
 use holdfast_operator::sale::resource::{REVISION, REVISION_ANNOTATION};
 use kube::{
@@ -15,7 +15,7 @@ use crate::{
     objects,
 };
 
-/// The file that the chart installs.
+/// The file of the chart.
 const DEFINITION: &str = include_str!("../../../../charts/holdfast/crds/flashsales.yaml");
 
 #[test]
@@ -39,12 +39,12 @@ pub async fn install(client: &Client) {
         .await;
 }
 
-/// Makes the definition what a chart from before there were revisions has installed: with a column less.
+/// Replaces the definition by one of a chart from before there were revisions, with one column less.
 pub async fn make_older(client: &Client) {
     make_another(client, &Value::Null).await;
 }
 
-/// Makes the definition one with a column less, and another revision.
+/// Replaces the definition by one with one column less and another revision.
 pub async fn make_another(client: &Client, revision: &Value) {
     let mut older: Value = serde_saphyr::from_str(DEFINITION).unwrap();
     older["spec"]["versions"][0]["additionalPrinterColumns"].as_array_mut().unwrap().pop();
@@ -55,17 +55,17 @@ pub async fn make_another(client: &Client, revision: &Value) {
     objects::merge(client, &older, &patch).await;
 }
 
-/// The definition as it is on the API server.
+/// The definition on the API server.
 pub async fn installed(client: &Client) -> Value {
     objects::get(client, &serde_saphyr::from_str(DEFINITION).unwrap()).await.unwrap()
 }
 
-/// How many columns a definition has.
+/// The number of columns of a definition.
 pub fn columns(definition: &Value) -> usize {
     definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().len()
 }
 
-/// What the definition was when its revision was raised last. A change of the one changes the other.
+/// The digest of the definition at its last revision. Both must change together.
 #[test]
 fn a_change_of_the_definition_raises_its_revision() {
     let spec = DEFINITION.split_once("\nspec:\n").unwrap().1;
@@ -128,7 +128,7 @@ async fn admission_sets_defaults_and_refuses_invalid_values() {
     ] {
         let mut bad = sale("sale-resource", "bad");
         let spec = bad["spec"].as_object_mut().unwrap();
-        // Null stands for leaving it out.
+        // Null counts as absent.
         if value.is_null() {
             spec.remove(field);
         } else {
@@ -138,7 +138,7 @@ async fn admission_sets_defaults_and_refuses_invalid_values() {
         assert!(error.contains(sentence), "{field}: {error}");
     }
 
-    // Its window may be moved until it is open, and not from then on.
+    // Its window can be changed until it is open.
     let later = json!({"spec": {"endsAt": "2026-11-27T12:00:00Z"}});
     let merge = async |patch: &Value| {
         api.patch("good", &PatchParams::default(), &Patch::Merge(patch)).await

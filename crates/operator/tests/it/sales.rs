@@ -1,5 +1,5 @@
-//! Flash sales on a real control plane with a real HPA and a real database. Time is an argument of each
-//! round, so that nothing waits for a sale; pods are made ready by hand, for there is no kubelet.
+//! Flash sales on a real control plane with a real HPA and a real database. The time is an argument of each round, so
+//! that no test waits for a sale. Pods are made ready by the test, because there is no kubelet.
 
 pub mod fixture;
 mod pods;
@@ -16,22 +16,22 @@ use crate::{
 };
 use fixture::{SaleFixture, at, merge};
 
-/// Seconds that a phase may be shown late here.
+/// How many seconds late a phase may be shown in these tests.
 const ALLOWED: i128 = 3;
 
-/// A sale of a few seconds in the namespace of the shared replicas, by the binary and by the real clock: the
-/// minimums are raised ahead of it, it opens and closes to the second, and they are restored.
+/// A sale of a few seconds in the namespace of the shared replicas, with the real clock: the minimums are raised before
+/// it, it opens and closes on the second, and they are restored.
 pub async fn hold_one(cluster: &Cluster) {
     static HELD: OnceCell<()> = OnceCell::const_new();
     HELD.get_or_init(async || {
         let fixture = SaleFixture::of_replicas(cluster, NAMESPACE).await;
-        // Ample time, because other tests take the lease away from the leader meanwhile.
+        // There is enough time, because other tests take the Lease from the leader in the meantime.
         let (starts_at, ends_at) = fixture.sale_from_now("now", 20, 4).await;
         until("the minimums are raised", async || fixture.minimums().await == (2, 3)).await;
         for (phase, since) in [(Phase::Open, starts_at), (Phase::Closed, ends_at)] {
             until("the phase is shown", async || fixture.shown("now").await == Some(phase)).await;
             let late = fixture.database_time().await.duration_since(since);
-            // It polls, and so do we; on a machine with so many tests.
+            // The operator polls, and so does this test, on a busy machine.
             assert!(late.as_millis() < 1000 * ALLOWED, "{phase:?} came {late} late");
         }
         until("the minimums are restored", async || fixture.minimums().await == (1, 1)).await;
@@ -40,7 +40,7 @@ pub async fn hold_one(cluster: &Cluster) {
     .await;
 }
 
-/// A sale that stalls twice for the same reason: the same event twice.
+/// A sale that stalls twice for the same reason, which publishes the same event twice.
 async fn stall_twice(fixture: &SaleFixture) {
     fixture.sale_from_now("twice", 60, 60).await;
     for (wanted, status) in [(50, "True"), (3, "False"), (50, "True")] {
@@ -83,7 +83,7 @@ async fn a_sale_from_the_schedule_to_the_report() {
         )
         .await;
 
-    // Long before: it is written down, and nothing is raised.
+    // Long before the sale: it is recorded, and nothing is raised.
     fixture.round("09:00:00").await;
     let status = fixture.status("friday").await;
     assert_eq!(
@@ -96,7 +96,7 @@ async fn a_sale_from_the_schedule_to_the_report() {
     assert_eq!((written.per_customer, written.held_back), (Some(2), false));
     assert_eq!(fixture.minimums().await, (1, 1));
 
-    // Five minutes before: the minimums are raised, and the HPA makes pods.
+    // Five minutes before: the minimums are raised, and the HPA creates pods.
     fixture.round("09:55:00").await;
     assert_eq!(fixture.minimums().await, (2, 3));
     let status = fixture.status("friday").await;
@@ -110,7 +110,7 @@ async fn a_sale_from_the_schedule_to_the_report() {
     let status = fixture.status("friday").await;
     assert_eq!(fixture.condition(&status), "Ready", "{status}");
 
-    // Open to the second, and closed; what was found is restored, and the report is there.
+    // It opens and closes on the second. The original minimums are restored, and there is a report.
     fixture.round("09:59:59").await;
     assert_eq!(fixture.phase("friday").await, Phase::Warming);
     fixture.round("10:00:00").await;
@@ -127,13 +127,13 @@ async fn a_sale_from_the_schedule_to_the_report() {
         (&json!(0), &json!(50), &json!(3))
     );
 
-    // Events tell of transitions, once each.
+    // Each transition has one event.
     fixture.round("11:00:20").await;
     let expected = ["Closed", "Open", "Scheduled", "Warming"];
     until("the events are there", async || fixture.events("friday").await.len() >= expected.len())
         .await;
     assert_eq!(fixture.events("friday").await, expected);
-    // Nothing of ours is left on the autoscalers, not even a claim on a field.
+    // The operator leaves nothing on the autoscalers, not even the management of a field.
     for hpa in fixture.hpas().await {
         assert!(!hpa.to_string().contains("sales.holdfast.dev"), "{hpa}");
         let managers = hpa["metadata"]["managedFields"].as_array().unwrap();
@@ -155,7 +155,7 @@ async fn sales_that_overlap_compose_and_each_restores_its_own_part() {
         fixture.round(time).await;
         assert_eq!(fixture.minimums().await.1, minimum, "at {time}");
     }
-    // A step of the clock backwards raises it again, and forwards over everything restores it.
+    // If the clock steps backwards, the minimum is raised again; if it steps past the sales, it is restored.
     fixture.round("10:40:00").await;
     assert_eq!(fixture.minimums().await.1, 5);
     fixture.round("18:00:00").await;
@@ -170,12 +170,12 @@ async fn foreign_changes_in_between_are_kept() {
     fixture.round("09:55:00").await;
     assert_eq!(fixture.minimums().await.1, 4);
 
-    // A hand lowers it: the sale gets what it wants, and the hand's number is what is restored.
+    // A user lowers the minimum: the sale gets what it wants, and the user's value is restored.
     merge(&fixture.client, &fixture.hpa("worker"), &json!({"spec": {"minReplicas": 2}})).await;
     fixture.round("09:56:00").await;
     assert_eq!(fixture.minimums().await.1, 4);
 
-    // `helm upgrade` of Helm 4 applies on the server's side, without force.
+    // `helm upgrade` of Helm 4 uses a server-side apply without force.
     let chart = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "holdfast-worker", "namespace": "sale-hands"},
@@ -189,8 +189,7 @@ async fn foreign_changes_in_between_are_kept() {
     fixture.round("09:58:00").await;
     assert_eq!(fixture.minimums().await.1, 4);
 
-    // Another operator goes on where this one died, at whichever step: here, with the minimum raised and the
-    // field not yet given back.
+    // Another operator continues after any step: here, the minimum is raised and the field is not released yet.
     fixture.claim("worker").await;
     fixture.another_operator();
     fixture.round("10:10:00").await;
@@ -198,7 +197,7 @@ async fn foreign_changes_in_between_are_kept() {
     fixture.apply_as("helm", &chart).await;
     fixture.round("10:11:00").await;
     assert_eq!(fixture.minimums().await.1, 4);
-    // While the sale is deleted nobody is there; then its minimum goes, and its entry in the database.
+    // The sale is deleted while no operator runs. Afterwards its minimum and its entry in the database are removed.
     fixture.delete("a").await;
     fixture.another_operator();
     fixture.round("10:20:00").await;
@@ -212,7 +211,7 @@ async fn an_edited_sale_is_updated_and_one_without_capacity_is_reported() {
     fixture.sale("a", &json!({"workers": {"minReplicas": 3}})).await;
     fixture.round("09:56:00").await;
     assert_eq!(fixture.minimums().await.1, 3);
-    // Edited while it warms: later, and more.
+    // Edited during the warm-up: a later start and a higher minimum.
     let later =
         json!({"spec": {"startsAt": "2036-11-27T10:30:00Z", "workers": {"minReplicas": 6}}});
     fixture.edit("a", &later).await;
@@ -223,14 +222,14 @@ async fn an_edited_sale_is_updated_and_one_without_capacity_is_reported() {
     fixture.round("10:26:00").await;
     assert_eq!(fixture.minimums().await.1, 6);
 
-    // It opens all the same, and says what is wrong.
+    // It opens anyway, and its status has the reason.
     fixture.round("10:30:00").await;
     let status = fixture.status("a").await;
     assert_eq!(
         (&status["phase"], fixture.reason(&status)),
         (&json!("Open"), "PodsNotReady".to_owned())
     );
-    // From then on its window stands.
+    // From then on, its window cannot be changed.
     let error = fixture.try_edit("a", &json!({"spec": {"startsAt": "2036-11-27T10:40:00Z"}})).await;
     assert!(error.unwrap_err().to_string().contains("once the sale is open"));
     fixture.pods_are_ready("worker", 6).await;
@@ -272,7 +271,7 @@ async fn a_sale_that_must_be_ready_is_held_back_until_it_is() {
     fixture.round("10:00:05").await;
     assert!(!fixture.in_database("a").await.unwrap().held_back);
     assert_eq!(fixture.phase("a").await, Phase::Open);
-    // A pod that is lost does not close it again.
+    // If a pod is lost, it stays open.
     fixture.lose_pods("worker").await;
     fixture.round("10:00:10").await;
     assert!(!fixture.in_database("a").await.unwrap().held_back);
@@ -286,7 +285,7 @@ async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
     let second = fixture.controller();
     let first = fixture.controller();
     for time in ["09:55:00", "10:00:00", "10:30:00"] {
-        // A conflict is all that may happen to the slower one.
+        // The slower one may only have conflicts.
         let rounds = vec![fixture.try_round(&first, time), fixture.try_round(&second, time)];
         for outcome in futures::future::join_all(rounds).await {
             if let Err(error) = outcome {
@@ -297,10 +296,10 @@ async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
         assert_eq!(fixture.minimums().await.1, 4, "at {time}");
     }
     assert_eq!(fixture.recorded("worker").await, json!({"found": 1, "set": 4}));
-    // As an uninstall leaves it: no operator, and the resource is there.
+    // The state after an uninstall: no operator, and the resource exists.
     objects::delete(&fixture.client, &objects::namespace("sale-two")).await;
-    // Gone, or empty and without a finalizer of an object: the API server can take a minute to notice that the
-    // metrics' port has moved (in these tests), and waits for that with the last step.
+    // Deleted, or empty and without finalizers: in these tests, the API server can take a minute to notice that the
+    // port of the metrics has moved, and it waits for that in the last step.
     let none_remain = |namespace: &Value| {
         let conditions = namespace["status"]["conditions"].as_array().cloned().unwrap_or_default();
         ["NamespaceContentRemaining", "NamespaceFinalizersRemaining"]
@@ -312,7 +311,7 @@ async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
         found.is_none_or(|namespace| none_remain(&namespace))
     })
     .await;
-    // And nobody's sale is left behind in the database once somebody looks.
+    // When an operator runs again, no sale remains in the database.
     fixture.round("10:31:00").await;
     assert_eq!(fixture.in_database("a").await, None);
 }

@@ -1,4 +1,4 @@
-//! Who is answered, and who is not.
+//! Which clients get answers.
 
 use holdfast_sandbox::{CertificatePair, SandboxAuthority};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
@@ -11,7 +11,7 @@ use crate::{
     wire::Asker,
 };
 
-/// Who it is said to be, its certificate, the headers, and the answer's status.
+/// A description, the certificate, the headers, and the expected status.
 type CallerCase<'a> = (&'a str, Option<CertificatePair>, &'a [(&'a str, &'a str)], u16);
 
 const PATH: &str =
@@ -25,7 +25,7 @@ async fn listed(cluster: &Cluster, namespace: &str) -> holdfast_sandbox::Redis {
     redis
 }
 
-/// Lets a user read the metric in a namespace.
+/// Grants a user the right to read the metrics in a namespace.
 async fn allow(client: &Client, namespace: &str, subject: Value) {
     let mut role = objects::named("rbac.authorization.k8s.io/v1", "Role", namespace, "reader");
     role["rules"] = json!([{
@@ -56,7 +56,7 @@ async fn only_the_api_server_can_name_callers_and_they_need_the_right() {
     let misnamed = cluster.kubernetes.front_authority().client("eve", &[]).unwrap();
     let server = cluster.kubernetes.front_authority().server(&["front-proxy-client"]).unwrap();
     let own = SandboxAuthority::new("front-ca").unwrap().client("front-proxy-client", &[]).unwrap();
-    // Each replica answers by itself.
+    // Each replica decides itself.
     for address in [cluster.first.tls, cluster.second.tls] {
         let cases: [CallerCase; 10] = [
             ("no certificate", None, &root, 401),
@@ -124,16 +124,16 @@ async fn a_right_is_granted_and_revoked_within_the_caches_time() {
         Err(kube::Error::Api(status)) => status.code,
         Err(error) => panic!("{error}"),
     };
-    // Through the API server, which asks the same question before it asks us.
+    // Through the API server, which checks the right before it forwards the request.
     assert_eq!(code(&reader).await, 403);
     let account = json!({"kind": "ServiceAccount", "name": "reader", "namespace": "granted"});
     allow(&client, "granted", account).await;
     until("the right is there", async || code(&reader).await == 200).await;
-    // Past it, where our own answer counts.
+    // Directly, where only the operator's own check counts.
     let headers = [("x-remote-user", "system:serviceaccount:granted:reader")];
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = Asker::new(cluster, cluster.second.tls, Some(proxy), &headers).await;
-    until("we know of it", async || asker.get(&path).await.0 == 200).await;
+    until("the operator knows it", async || asker.get(&path).await.0 == 200).await;
     let binding =
         objects::named("rbac.authorization.k8s.io/v1", "RoleBinding", "granted", "reader");
     objects::delete(&client, &binding).await;
@@ -154,7 +154,7 @@ async fn an_authority_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
     let asker = Asker::new(cluster, cluster.second.tls, Some(pair), &root).await;
     assert_eq!(asker.get(API).await.0, 401);
-    // A bundle of two, as in the middle of a rotation.
+    // A bundle of two authorities, as during a rotation.
     let object =
         objects::named("v1", "ConfigMap", "kube-system", "extension-apiserver-authentication");
     let key = "requestheader-client-ca-file";
@@ -162,11 +162,11 @@ async fn an_authority_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let before = found["data"][key].as_str().unwrap().to_owned();
     let both = format!("{before}{}", next.certificate());
     objects::merge(&client, &object, &json!({"data": {key: both}})).await;
-    until("the next authority is believed", async || asker.get(API).await.0 == 200).await;
-    // The connection stays open, and is judged anew.
+    until("the next authority is trusted", async || asker.get(API).await.0 == 200).await;
+    // The connection stays open, and each request is checked again.
     objects::merge(&client, &object, &json!({"data": {key: before}})).await;
-    until("it is not believed any more", async || asker.get(API).await.0 == 401).await;
+    until("it is no longer trusted", async || asker.get(API).await.0 == 401).await;
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = Asker::new(cluster, cluster.second.tls, Some(proxy), &root).await;
-    assert_eq!(asker.get(API).await.0, 200, "the former authority is believed all along");
+    assert_eq!(asker.get(API).await.0, 200, "the former authority is still trusted");
 }

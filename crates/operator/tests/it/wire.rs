@@ -1,4 +1,4 @@
-//! Asking a replica directly, as the API server would, or as somebody would who is not.
+//! Sends requests directly to a replica, like the API server or like another client.
 
 use std::net::SocketAddr;
 
@@ -12,14 +12,13 @@ use crate::{
     objects,
 };
 
-/// Who asks, and as whom.
+/// A client and the user that it names.
 pub struct Asker {
     client: Client,
 }
 
 impl Asker {
-    /// Shows a certificate, if any, and names `user`. Believes the authority that stands in the
-    /// Secret.
+    /// Presents a certificate, if any, and names `user`. Trusts the authority in the Secret.
     pub async fn new(
         cluster: &Cluster,
         address: SocketAddr,
@@ -57,7 +56,7 @@ impl Asker {
         Self { client: Client::try_from(config).unwrap() }
     }
 
-    /// The answer's status, and its body, which is JSON whatever the status.
+    /// The status and the body, which is always JSON.
     pub async fn ask(&self, method: &str, path: &str) -> (u16, Value) {
         self.try_ask(method, path).await.unwrap()
     }

@@ -84,6 +84,7 @@ impl Explained {
 pub struct Since(u64);
 
 impl Since {
+    /// The current end of the log.
     pub fn now(postgres: &Postgres) -> Self {
         Self(std::fs::metadata(postgres.log_path()).unwrap().len())
     }

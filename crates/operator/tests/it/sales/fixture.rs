@@ -1,4 +1,4 @@
-//! A namespace with what the chart installs of it, a database, and a controller whose clock is the test's.
+//! A namespace with the objects of the chart, a database, and a controller with the test's clock.
 
 use holdfast_domain::{Money, ProductDraft, ProductName, Sale, SaleName, Stock};
 use holdfast_operator::{
@@ -41,7 +41,7 @@ pub struct SaleFixture {
     pub client: Client,
     sales: Api<FlashSale>,
     store: Option<Store>,
-    /// The controllers' way to the database.
+    /// The connection of the controllers to the database.
     controllers_store: Option<Store>,
     queues: Queues,
     controller: SaleController,
@@ -62,7 +62,7 @@ impl SaleFixture {
         url
     }
 
-    /// The controller reaches the database at the first address, and the test at the second.
+    /// The controller uses the first address of the database, and the test uses the second.
     pub async fn with_databases(
         namespace: &'static str,
         controllers: &str,
@@ -82,7 +82,7 @@ impl SaleFixture {
         Self::on(namespace, Some(store), "HorizontalPodAutoscaler", false).await
     }
 
-    /// With KEDA's `ScaledObject` for the workers, as far as its definition goes.
+    /// With KEDA's `ScaledObject` for the workers, and the relevant part of its definition.
     pub async fn with_keda(namespace: &'static str) -> Self {
         let store = Store::connect(&StoreSettings::new(&Self::database().await).unwrap());
         let client = Cluster::shared().await.client().await;
@@ -106,7 +106,7 @@ impl SaleFixture {
         found.data["spec"]["minReplicaCount"].as_i64()
     }
 
-    /// A sale that begins in so many seconds and lasts so many, warming up at once.
+    /// A sale that begins in this many seconds, lasts this many, and warms up immediately.
     pub async fn sale_from_now(
         &self,
         name: &str,
@@ -136,7 +136,7 @@ impl SaleFixture {
         assert_eq!(Self::product(store).await, 1);
     }
 
-    /// Makes another product.
+    /// Creates another product.
     pub async fn create_product(&self) {
         Self::product(self.store.as_ref().unwrap()).await;
     }
@@ -178,7 +178,7 @@ impl SaleFixture {
         let queues = QueueListSettings::One {
             namespace: namespace.to_owned(),
             release: "holdfast".to_owned(),
-            // Nobody is there: a depth is not known.
+            // There is no Redis, so the depth is unknown.
             redis_url: "redis://127.0.0.1:1".parse().unwrap(),
         };
         let reach = RedisAccess { timeout: std::time::Duration::from_millis(100), redis_ca: None };
@@ -194,14 +194,14 @@ impl SaleFixture {
         controller(self.namespace, &self.client, store, &self.queues, self.workers)
     }
 
-    /// The one before is gone, with all that it had in mind.
+    /// The previous operator has ended with its memory.
     pub fn another_operator(&mut self) {
         self.controller = self.controller();
     }
 
-    /// Does all that is due at a time.
+    /// Does what is due at a time.
     pub async fn round(&self, time: &str) {
-        // Somebody else may have changed an object meanwhile: it is tried again.
+        // Another client may have changed an object in the meantime, so conflicts are retried.
         for _ in 0..20 {
             match self.try_round(&self.controller, time).await {
                 Ok(()) => return,
@@ -209,10 +209,10 @@ impl SaleFixture {
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("one conflict after the other");
+        panic!("there are too many conflicts");
     }
 
-    /// The same by another controller, once.
+    /// The same by another controller, without retries.
     pub async fn try_round(&self, controller: &SaleController, time: &str) -> Result<(), String> {
         let sales = self.sales.list(&ListParams::default()).await.unwrap().items;
         let names: Vec<_> = sales.iter().map(|sale| sale.metadata.name.clone().unwrap()).collect();
@@ -226,7 +226,7 @@ impl SaleFixture {
         Ok(())
     }
 
-    /// Lets a controller look after the sales by the database's clock, until the task is dropped.
+    /// Lets a controller manage the sales by the database's clock, until the task is dropped.
     pub fn lead(&self) -> AbortOnDropHandle<()> {
         let (leads, leading) = tokio::sync::watch::channel(true);
         let controller = self.controller();
@@ -236,7 +236,7 @@ impl SaleFixture {
         }))
     }
 
-    /// From ten to eleven, with these fields on top.
+    /// From 10:00 to 11:00, with these additional fields.
     pub async fn sale(&self, name: &str, fields: &Value) {
         let mut spec = json!({
             "products": [1], "startsAt": "2036-11-27T10:00:00Z", "endsAt": "2036-11-27T11:00:00Z",
@@ -260,7 +260,7 @@ impl SaleFixture {
 
     pub async fn delete(&self, name: &str) {
         self.sales.delete(name, &kube::api::DeleteParams::default()).await.unwrap();
-        // Nothing holds it up.
+        // Nothing blocks the deletion.
         assert!(self.sales.get_opt(name).await.unwrap().is_none());
     }
 
@@ -272,12 +272,12 @@ impl SaleFixture {
         self.shown(name).await.unwrap()
     }
 
-    /// Its phase, if anybody has looked at it yet.
+    /// Its phase, if it has a status.
     pub async fn shown(&self, name: &str) -> Option<Phase> {
         self.sales.get(name).await.unwrap().status?.phase
     }
 
-    /// The one condition that holds.
+    /// The only condition that is true.
     pub fn condition(&self, status: &Value) -> String {
         self.holding(status)["type"].as_str().unwrap().to_owned()
     }
@@ -312,7 +312,7 @@ impl SaleFixture {
         found
     }
 
-    /// Of the API and of the workers.
+    /// The minimums of the API and of the workers.
     pub async fn minimums(&self) -> (i64, i64) {
         let hpas = self.hpas().await;
         let minimum = |at: usize| hpas[at]["spec"]["minReplicas"].as_i64().unwrap();
@@ -325,7 +325,7 @@ impl SaleFixture {
         serde_json::from_str(record.unwrap()).unwrap()
     }
 
-    /// As an operator leaves it that dies between its two writes.
+    /// The state that an operator leaves if it ends between its two writes.
     pub async fn claim(&self, part: &str) {
         let kind = GroupVersionKind::gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
         let kind = ApiResource::from_gvk(&kind);
@@ -350,7 +350,7 @@ impl SaleFixture {
         api.patch(name, &PatchParams::apply(manager), &Patch::Apply(object)).await.unwrap();
     }
 
-    /// The reasons of a sale's events, sorted.
+    /// The reasons of the events of a sale, sorted.
     pub async fn events(&self, name: &str) -> Vec<String> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
         let mut reasons: Vec<_> = events

@@ -1,4 +1,4 @@
-//! Pods: made ready by hand, for there is no kubelet.
+//! Pods, which the test makes ready, because there is no kubelet.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,8 +16,7 @@ impl SaleFixture {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    /// Says of the pods that the HPA has made that they are ready, as the kubelet does, until their
-    /// Deployment has heard of so many.
+    /// Reports the pods of the HPA as ready, like the kubelet, until their Deployment has this many ready replicas.
     pub async fn pods_are_ready(&self, part: &str, count: u64) {
         self.say_of_pods(part, "True").await;
         until("the pods are ready", async || {
@@ -48,7 +47,7 @@ impl SaleFixture {
                 {"type": "Ready", "status": ready, "lastTransitionTime": now},
             ]}});
             let name = pod.metadata.name.unwrap();
-            // It may be gone already.
+            // It may have been deleted.
             let _ = self
                 .pods()
                 .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))

@@ -1,4 +1,4 @@
-//! What the chart installs for sales: workloads and their autoscalers.
+//! The objects of the chart for sales: workloads and their autoscalers.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub fn deployment(namespace: &str, part: &str) -> Value {
     deployment
 }
 
-/// It never gets a metric, so it holds to its minimum.
+/// It never gets a metric, so it keeps its minimum.
 pub fn hpa(namespace: &str, part: &str) -> Value {
     let name = format!("holdfast-{part}");
     let mut hpa = objects::named("autoscaling/v2", "HorizontalPodAutoscaler", namespace, &name);
@@ -32,7 +32,7 @@ pub fn hpa(namespace: &str, part: &str) -> Value {
     hpa
 }
 
-/// Of KEDA's definition, what a sale needs of it.
+/// The part of KEDA's definition that a sale needs.
 pub fn keda_definition() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
