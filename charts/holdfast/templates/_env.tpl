@@ -1,4 +1,4 @@
-{{- /* The environment of the containers, and the files that it names. */ -}}
+{{- /* The environment of the containers, and the files that it refers to. */ -}}
 
 {{- define "holdfast.env.telemetry" -}}
 - name: HOLDFAST_LOG
@@ -86,7 +86,7 @@
 {{- include "holdfast.env.redisCa" . }}
 {{- end -}}
 
-{{- /* A component's own settings, and what its user adds. */ -}}
+{{- /* A component's own settings, and those that the user adds. */ -}}
 {{- define "holdfast.env.component" -}}
 {{- $values := get .root.Values .component -}}
 - name: HOLDFAST_SHUTDOWN_TIMEOUT_MS

@@ -1,8 +1,8 @@
-{{- /* Names, labels and what the pods share. A "context" is (dict "root" $ "component" "api"), with "values" if the component's
+{{- /* Names, labels and common parts of pods. A "context" is (dict "root" $ "component" "api"), with "values" if the component's
        values are not .Values.<component>. */ -}}
 
-{{- /* At most 63 characters and no dots, as names of Services. A name that has to be changed for that ends with a hash of
-       what it was, so that no two become the same. 40 characters leave room for suffixes. */ -}}
+{{- /* At most 63 characters and no dots, as names of Services. A name that has to be changed ends with a hash of
+       the original, so that different names stay different. 40 characters leave room for suffixes. */ -}}
 {{- define "holdfast.safeName" -}}
 {{- $safe := replace "." "-" . -}}
 {{- if regexMatch "^[0-9]" $safe -}}
@@ -34,7 +34,7 @@
 {{- printf "%s-%s" (include "holdfast.fullname" .root) .component -}}
 {{- end -}}
 
-{{- /* Of an object without a namespace. A namespace contains no dot, so no two releases get the same name. */ -}}
+{{- /* The name of an object without a namespace. A namespace contains no dot, so no two releases get the same name. */ -}}
 {{- define "holdfast.clusterName" -}}
 {{- printf "%s.%s" .Release.Namespace (include "holdfast.fullname" .) -}}
 {{- end -}}
@@ -61,7 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{- /* Of pods. Nothing that changes with the chart's version, because that would replace unchanged pods. */ -}}
+{{- /* The labels of pods. Without anything that changes with the chart's version, because that would replace unchanged pods. */ -}}
 {{- define "holdfast.podLabels" -}}
 {{ include "holdfast.selectorLabels" . }}
 app.kubernetes.io/part-of: holdfast
@@ -184,7 +184,7 @@ securityContext:
 {{- $_ := set $annotations "prometheus.io/port" "9464" -}}
 {{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
 {{- end -}}
-{{- /* A pod reads its Secrets at the start, so a change of our Secrets must replace the pods. */ -}}
+{{- /* A pod reads its Secrets at the start, so a change of the release's Secrets must replace the pods. */ -}}
 {{- $secrets := include "holdfast.secrets" .root -}}
 {{- if $secrets -}}
 {{- $_ := set $annotations "checksum/secrets" (sha256sum $secrets) -}}
@@ -235,7 +235,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{- /* What every pod's spec begins with. With "account", the component whose service account it has. */ -}}
+{{- /* The common beginning of every pod's spec. With "account", the component whose service account it has. */ -}}
 {{- define "holdfast.pod" -}}
 {{- $values := .values | default (get .root.Values .component) -}}
 {{- with .account }}
@@ -265,7 +265,7 @@ initContainers:
 {{- end }}
 {{- end -}}
 
-{{- /* What a container of Holdfast's images begins with: (… "args" (list "serve")) */ -}}
+{{- /* The common beginning of the containers with Holdfast's images: (… "args" (list "serve")) */ -}}
 {{- define "holdfast.container" -}}
 {{- $values := .values | default (get .root.Values .component) -}}
 image: {{ include "holdfast.image" . }}
@@ -367,7 +367,7 @@ spec:
 {{- .Values.redis.existingSecret.name | default (printf "%s-redis" (include "holdfast.fullname" .)) -}}
 {{- end -}}
 
-{{- /* Keys of the Secrets that the chart makes itself are always the defaults. */ -}}
+{{- /* In Secrets that the chart creates, the keys are always the defaults. */ -}}
 {{- define "holdfast.database.key" -}}
 {{- ternary .Values.database.existingSecret.key "url" (ne .Values.database.existingSecret.name "") -}}
 {{- end -}}

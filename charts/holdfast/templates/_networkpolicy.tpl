@@ -37,7 +37,7 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{- /* What a part may reach: DNS, the trace collector, the servers of the list above, and what the user adds. */ -}}
+{{- /* The connections that a component may open: to DNS, to the trace collector, to the servers in the list above, and to what the user adds. */ -}}
 {{- define "holdfast.networkPolicy.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -66,7 +66,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{- /* The pods of the release that may reach a part. */ -}}
+{{- /* The pods of the release that may connect to a component. */ -}}
 {{- define "holdfast.networkPolicy.from" -}}
 {{- $components := list -}}
 {{- range include "holdfast.networkPolicy.connections" .root | fromYamlArray -}}

@@ -1,6 +1,6 @@
 {{- /* The contents of the Secrets that the chart creates. */ -}}
 
-{{- /* The trial servers' password: the one given, else that of the installed release, else a random one, which
+{{- /* The trial servers' password: the given one, otherwise that of the installed release, otherwise a random one, which
        is kept in the values so that every template of this rendering sees the same. (dict "root" $ "server"
        "postgresql" "secret" "holdfast-database") */ -}}
 {{- define "holdfast.trial.password" -}}
@@ -45,7 +45,7 @@ secret: {{ .Values.worker.webhook.secret | quote }}
 {{- end -}}
 {{- end -}}
 
-{{- /* All of it, for the pods' checksum. */ -}}
+{{- /* Everything, for the checksum of the pods. */ -}}
 {{- define "holdfast.secrets" -}}
 {{- include "holdfast.secrets.database" . -}}
 {{- include "holdfast.secrets.redis" . -}}

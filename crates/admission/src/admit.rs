@@ -1,4 +1,4 @@
-//! Admitting the requests of a batch: from the lock to the answers.
+//! Admits the requests of a batch: from the row locks to the answers.
 
 use std::time::Instant;
 
@@ -19,26 +19,26 @@ use crate::{
     trace::BatchTimes,
 };
 
-/// A batch whose callers were answered.
+/// A batch whose callers have their answers.
 pub(crate) struct Admitted {
-    /// Whether it was committed for certain.
+    /// Whether the batch is known to be committed.
     pub committed: bool,
-    /// Requests that are not answered yet: see [`Runner::decide_on`].
+    /// Requests that are not answered yet; see [`Runner::decide_on`].
     pub unserved: Vec<PendingRequest>,
 }
 
-/// How a batch ended that the database took.
+/// How a batch ended in the database.
 enum BatchEnd {
     Committed,
     /// It had nothing to write.
     Empty,
-    /// Its commit was not answered, and it is not known to be committed.
+    /// Its commit was not answered, and it is not known whether it was committed.
     Refused(Refusal),
 }
 
 impl<P: ProductEntry> Runner<P> {
-    /// Decides on requests, writes what is granted, commits and answers the callers. Gives back those that need more
-    /// units of expired holds than one batch returns.
+    /// Decides on requests, writes what is granted, commits, and answers the callers. Returns the requests that need
+    /// more units of expired holds than one batch returns.
     pub async fn admit(
         &self,
         mut batch: Batch,
@@ -79,8 +79,8 @@ impl<P: ProductEntry> Runner<P> {
         Ok(Admitted { committed: false, unserved })
     }
 
-    /// Decides on the requests of a batch. Gives what changes of the products, and the expired holds whose units are
-    /// returned because products run short. Moves the requests that need more of these into `unserved`.
+    /// Decides on the requests of a batch. Returns the changes of the products, and the expired holds whose units are
+    /// returned because products run short. Moves the requests that need more of these units into `unserved`.
     async fn decide_on(
         &self,
         batch: &mut Batch,
@@ -102,7 +102,7 @@ impl<P: ProductEntry> Runner<P> {
                     (allocator, ended)
                 };
                 (allocator, ended) = decide_anew(requests);
-                // If nothing came back, nothing would come back in the next batch.
+                // If none were returned, the next batch would not return any either.
                 if !ended.is_empty() {
                     *unserved = expired.take_unserved(requests);
                 }
@@ -115,7 +115,7 @@ impl<P: ProductEntry> Runner<P> {
         Ok((allocator.changes(), ended))
     }
 
-    /// Writes what is granted and commits it.
+    /// Writes what is granted, and commits it.
     async fn write(
         &self,
         batch: Batch,
@@ -126,8 +126,8 @@ impl<P: ProductEntry> Runner<P> {
         times: &mut BatchTimes,
     ) -> Result<BatchEnd, StoreError> {
         let mut records = records(requests, holds);
-        // The records say whether there is anything to keep, not the stock: a release and a hold of the same
-        // size leave the stock as it was, and both are to be written.
+        // The records decide whether there is something to write, not the stock: a release and a hold of the same
+        // quantity leave the stock unchanged, and both must be written.
         if records.is_empty() {
             if let Err(error) = batch.release().await {
                 tracing::debug!(error = %Chain(&error), "the connection broke after an empty batch");
@@ -136,8 +136,8 @@ impl<P: ProductEntry> Runner<P> {
         }
         let is_expired = |hold: &&EndedHold| hold.status == HoldStatus::Expired;
         let expired = records.ended.iter().filter(is_expired).count();
-        // Before the commit: from now on no replica can put an older version into the cache, even
-        // if this process is killed right after the commit.
+        // Before the commit, so that from now on no replica can put an older version into the cache, even if this
+        // process is killed right after the commit.
         let fences: Vec<_> =
             changes.iter().map(|change| (change.product_id.0, change.version)).collect();
         let (written, guard) = tokio::join!(
@@ -161,8 +161,8 @@ impl<P: ProductEntry> Runner<P> {
         if let Err(error) = committed
             && let Err(refusal) = self.find_out(*error).await
         {
-            // If nothing was committed, the old values are still true; otherwise dropping the guard takes them
-            // out of this process's memory.
+            // If nothing was committed, the old values are still correct. Otherwise, dropping the guard removes them
+            // from this process's memory.
             if refusal != Refusal::OutcomeUnknown {
                 guard.aborted();
             }
@@ -174,8 +174,8 @@ impl<P: ProductEntry> Runner<P> {
         Ok(BatchEnd::Committed)
     }
 
-    /// Tells the cache the stock of the products that are sold. Units that come back to a retired product must not bring
-    /// it into the cache: it would be refused as sold out and not as unknown.
+    /// Passes the stock of the products that are for sale to the cache. Units that are returned to a deleted product
+    /// must not put it into the cache, because it would be refused as sold out instead of as unknown.
     fn tell_cache(&self, guard: FenceGuard<P>, changes: &[ProductChange]) {
         let (sold, retired): (Vec<_>, Vec<_>) = changes.iter().partition(|it| it.on_sale);
         guard.committed(&sold.into_iter().map(stock_change).collect::<Vec<_>>());
@@ -186,7 +186,7 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Finds out whether a commit happened that was not answered.
+    /// Finds out whether an unanswered commit has happened.
     async fn find_out(&self, unanswered: CommitError) -> Result<(), Refusal> {
         let CommitError { token, source } = unanswered;
         tracing::warn!(
@@ -202,8 +202,8 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Answers requests whose key was used before their batch. What they led to is read only; a commit since then shows
-    /// that a synchronous standby has it as well.
+    /// Answers requests whose keys were used before their batch. Their results are only read. A commit after the read
+    /// proves that a synchronous standby has them as well.
     pub async fn answer_repeats(&self, repeats: Vec<PendingRequest>, committed: bool) {
         if !committed
             && repeats.iter().any(|request| !request.is_refused())
@@ -224,9 +224,9 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Answers the requests of a batch that has ended.
+    /// Answers the requests of a finished batch.
     fn answer(&self, requests: Vec<PendingRequest>) {
-        // The workers hear of it first: the callers' answers wake hundreds of tasks.
+        // The workers are notified first, because the callers' answers wake hundreds of tasks.
         self.outbox.send(requests.iter().filter_map(PendingRequest::new_order));
         let results = key_results(&requests);
         for request in requests {
@@ -238,9 +238,9 @@ impl<P: ProductEntry> Runner<P> {
     }
 }
 
-/// Reads the keys of refused requests once more. They were read before the rows were locked, and the transaction
-/// that had locked the rows may have been the first with the same key: the caller of the second must get its order,
-/// not be told that the stock is gone that this order has taken.
+/// Reads the keys of refused requests once more. They were read before the rows were locked, and the transaction that
+/// held the locks may have been the first with the same key. The caller of the second request must then get that order,
+/// instead of a refusal because that order has taken the stock.
 async fn look_up_keys_of_refused(
     batch: &mut Batch,
     requests: &mut [PendingRequest],

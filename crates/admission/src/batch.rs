@@ -1,4 +1,4 @@
-//! Running batches: which requests are in one, and what becomes of those of a batch that fails.
+//! Runs batches: which requests are in a batch, and what happens to those of a failed batch.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,8 +20,8 @@ use crate::{
     trace::BatchTimes,
 };
 
-/// How often a batch is tried again because another replica took one of its keys meanwhile. Each try finds that key,
-/// and its request leaves the batch.
+/// How often a batch is retried because another replica has used one of its keys in the meantime. Each retry finds that
+/// key, and its request leaves the batch.
 const KEY_TRIES: u8 = 5;
 
 /// Runs the batches of all lanes.
@@ -45,9 +45,9 @@ enum BatchFailure {
 }
 
 impl<P: ProductEntry> Runner<P> {
-    /// Runs all `requests` and answers their callers. Gives back those that miss a row: another transaction
-    /// has locked it, or it does not exist. Leaves in `requests` those that need more units of expired holds than one
-    /// batch returns; they are to be run again.
+    /// Runs all `requests` and answers their callers. Returns those whose rows are missing: another transaction has
+    /// locked the row, or it does not exist. Leaves in `requests` those that need more units of expired holds than one
+    /// batch returns; they must be run again.
     pub async fn run(&self, requests: &mut Vec<PendingRequest>, mode: LockMode) -> Vec<Missing> {
         let mut missing = Vec::new();
         let mut batches = vec![(self.admit_to_batch(requests), 1)];
@@ -67,7 +67,7 @@ impl<P: ProductEntry> Runner<P> {
                 Err(BatchFailure::Later(batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
                     batches.push((batch, tries + 1));
                 }
-                // The row of the lane, or somebody has locked the whole table.
+                // The row of the lane is locked, or the whole table.
                 Err(BatchFailure::Locking(batch, StoreError::LockTimeout(error))) => {
                     tracing::debug!(%error, "the rows of a batch stayed locked");
                     blocked(batch, mode, Cause::Locked, &mut missing);
@@ -84,8 +84,8 @@ impl<P: ProductEntry> Runner<P> {
                 Err(
                     BatchFailure::Locking(mut batch, error) | BatchFailure::Later(mut batch, error),
                 ) if batch.len() > 1 && !error.is_transient() => {
-                    // The database refuses a request of the batch. Halving finds it in log2(n) steps; the others are
-                    // served, in their order.
+                    // The database refuses a request of the batch. Halving finds it in log2(n) steps. The others are
+                    // served in their order.
                     tracing::warn!(
                         error = %Chain(&error),
                         orders = batch.len(),
@@ -104,7 +104,7 @@ impl<P: ProductEntry> Runner<P> {
         missing
     }
 
-    /// Runs all `requests` until none is left to be run again.
+    /// Runs all `requests` until none has to be run again.
     pub async fn run_to_end(
         &self,
         requests: &mut Vec<PendingRequest>,
@@ -117,8 +117,8 @@ impl<P: ProductEntry> Runner<P> {
         missing
     }
 
-    /// While keys are suspected to be written by transactions that do not end, takes their requests out, before
-    /// any product is locked.
+    /// While transactions that do not end may have written keys, removes the requests with these keys before any
+    /// product is locked.
     async fn set_taken_keys_aside(
         &self,
         mut batch: Vec<PendingRequest>,
@@ -150,14 +150,14 @@ impl<P: ProductEntry> Runner<P> {
                 batch
             }
             Err(error) => {
-                // If the database is in trouble, the batch itself meets the error.
+                // If the database has a problem, the batch itself will fail.
                 tracing::debug!(error = %Chain(&error), "taken keys could not be read");
                 batch
             }
         }
     }
 
-    /// Leaves out requests whose callers have gone, and refuses those that have waited for too long.
+    /// Removes requests whose callers have disconnected, and refuses those that have waited for too long.
     fn admit_to_batch(&self, requests: &mut Vec<PendingRequest>) -> Vec<PendingRequest> {
         let now = Instant::now();
         let mut batch = Vec::with_capacity(requests.len());
@@ -176,8 +176,8 @@ impl<P: ProductEntry> Runner<P> {
         batch
     }
 
-    /// Locks the rows of a batch and admits its requests. Gives back those that miss a row, and those that are to be run
-    /// again.
+    /// Locks the rows of a batch and admits its requests. Returns those whose rows are missing, and those that must be
+    /// run again.
     async fn run_batch(
         &self,
         mut requests: Vec<PendingRequest>,
@@ -187,7 +187,7 @@ impl<P: ProductEntry> Runner<P> {
         let begun = Instant::now();
         let batch = self.store.lock_batch(&wanted(&requests), mode).await;
         let locked = Instant::now();
-        // Timeouts count too: they are the longest waits.
+        // Includes timeouts, which are the longest waits.
         if matches!(&batch, Ok(_) | Err(StoreError::LockTimeout(_))) {
             self.metrics.lock_wait(mode, locked - begun);
         }
@@ -212,7 +212,7 @@ impl<P: ProductEntry> Runner<P> {
         self.answer_repeats(repeats, committed).await;
         match admitted {
             Ok(admitted) => Ok((missing, admitted.unserved)),
-            // Those that were left out are tried again, or refused, with the batch.
+            // The requests that were left out are retried or refused with the batch.
             Err((mut requests, error)) => {
                 requests.extend(missing.into_iter().map(|missing| missing.request));
                 Err(BatchFailure::Later(requests, error))
@@ -233,7 +233,7 @@ pub(super) fn refuse_all(requests: Vec<PendingRequest>, error: &StoreError) {
     }
 }
 
-/// The refusal of the requests of a batch that failed.
+/// The refusal for the requests of a failed batch.
 pub(crate) fn refusal_for(error: &StoreError) -> Refusal {
     match error {
         StoreError::LockTimeout(_) => Refusal::LockTimeout,
@@ -250,7 +250,7 @@ fn to_f64(count: usize) -> f64 {
 /// All requests of a batch must wait.
 fn blocked(batch: Vec<PendingRequest>, mode: LockMode, cause: Cause, missing: &mut Vec<Missing>) {
     for request in batch {
-        // If the row is not known, that of the first product stands for it.
+        // If the row is unknown, the first product's row is used.
         let product_id = match (mode, cause) {
             (LockMode::WaitFor(product_id), Cause::Locked) => Some(product_id),
             _ => request.needs().products().next(),

@@ -1,4 +1,4 @@
-//! What all requests of a batch need to read and to lock.
+//! What the requests of a batch read and lock.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use holdfast_store::{Batch, IdempotencyKey, StoreError, WantedRows};
 
 use crate::pending::PendingRequest;
 
-/// What the requests of a batch need to read and to lock.
+/// What the requests of a batch read and lock.
 pub(crate) fn wanted(requests: &[PendingRequest]) -> WantedRows<'_> {
     let mut wanted = WantedRows::default();
     for request in requests {
@@ -21,7 +21,7 @@ pub(crate) fn wanted(requests: &[PendingRequest]) -> WantedRows<'_> {
     wanted
 }
 
-/// Reads what the customers of a batch already have of the products with a limit, if there are any.
+/// Reads what the customers of a batch have already bought of products with a limit, if there are any.
 pub(crate) async fn count_customer_totals(
     batch: &mut Batch,
     requests: &[PendingRequest],
@@ -34,7 +34,7 @@ pub(crate) async fn count_customer_totals(
     let mut customers = BTreeSet::new();
     for request in requests.iter().filter(|request| request.needs().products().any(is_limited)) {
         customers.extend(request.customer_ref().cloned());
-        // An order that names no customer is that of its holds' customer.
+        // An order without a customer belongs to its holds' customer.
         let holds = request.needs().holds().filter_map(|id| batch.allocator().hold_row(id));
         customers.extend(holds.filter_map(|hold| hold.customer.clone()));
     }

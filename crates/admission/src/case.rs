@@ -1,4 +1,4 @@
-//! A stock request with its decision and the way to its caller.
+//! A stock request with its decision and the channel to its caller.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use crate::{
     stock_request::{KeyResult, StockRequest},
 };
 
-/// A stock request with its decision and the way to its caller.
+/// A stock request with its decision and the channel to its caller.
 pub(crate) struct Case<R: StockRequest> {
     request: R,
     decision: CaseDecision<R>,
     caller: oneshot::Sender<Result<R::Answer, Refusal>>,
 }
 
-/// What a batch has decided. It holds once the batch is committed; a batch that is tried again decides anew.
+/// The decisions of a batch. They are valid once the batch is committed. A batch that is retried decides again.
 enum CaseDecision<R: StockRequest> {
     Undecided,
     Granted(R::Granted),
@@ -30,11 +30,11 @@ enum CaseDecision<R: StockRequest> {
     RepeatedInBatch,
 }
 
-/// The keys of requests that a batch grants.
+/// The keys of the requests that a batch grants.
 #[derive(Default)]
 pub(crate) struct GrantedKeys(HashMap<u128, (IdempotencyKey, Option<ResultKind>)>);
 
-/// The results of the keys of a batch that is written.
+/// The results of the keys of a written batch.
 pub(crate) type KeyResults = HashMap<u128, KeyResult>;
 
 impl<R: StockRequest> Case<R> {
@@ -47,7 +47,7 @@ impl<R: StockRequest> Case<R> {
         &self.request
     }
 
-    /// Whether the caller has gone.
+    /// Whether the caller has disconnected.
     pub fn is_abandoned(&self) -> bool {
         self.caller.is_closed()
     }
@@ -72,7 +72,7 @@ impl<R: StockRequest> Case<R> {
         };
     }
 
-    /// Decides on the request if its key was used before the batch, as far as the batch knows. Says whether it was.
+    /// Decides on the request if its key is known to have been used before the batch. Returns whether it was.
     pub fn decide_by_key(&mut self, batch: &Batch) -> bool {
         let Some(key) = self.request.key() else { return false };
         let Some(found) = batch.keyed(key) else { return false };
@@ -95,7 +95,7 @@ impl<R: StockRequest> Case<R> {
         }
     }
 
-    /// Adds what is to be written if the request is granted.
+    /// Adds the records of a granted request.
     pub fn record<'a>(&'a mut self, records: &mut Records<'a>) {
         if let CaseDecision::Granted(granted) = &mut self.decision {
             self.request.record(granted, records);
@@ -114,12 +114,12 @@ impl<R: StockRequest> Case<R> {
         matches!(self.decision, CaseDecision::RepeatedInBatch)
     }
 
-    /// The result that the key of a granted request leads to.
+    /// The result of the key of a granted request.
     pub fn key_result(&self) -> Option<(u128, KeyResult)> {
         Some((self.request.key()?.id(), R::result(self.granted()?)?))
     }
 
-    /// Answers the caller with the decision of a batch that is committed.
+    /// Sends the decision of a committed batch to the caller.
     pub fn answer(self, results: &KeyResults, metrics: &AdmissionMetrics) {
         let Self { request, decision, caller } = self;
         let impossible = || {
@@ -154,11 +154,11 @@ impl<R: StockRequest> Case<R> {
             }
             CaseDecision::Undecided => impossible(),
         };
-        // A caller that has gone does not hear it.
+        // A caller that has disconnected does not get it.
         let _ = caller.send(answer);
     }
 
-    /// Refuses the request, whatever was decided.
+    /// Refuses the request, regardless of the decision.
     pub fn refuse(self, refusal: Refusal) {
         let _ = self.caller.send(Err(refusal));
     }

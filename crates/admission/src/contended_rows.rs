@@ -6,7 +6,7 @@
 //! - [`Contended::Stuck`]: its version does not change. Its requests wait here, without a connection, and are retried
 //!   from time to time (`retries.rs`).
 //!
-//! Only data: nothing here waits.
+//! This module only holds data and never waits.
 
 mod retry;
 
@@ -29,7 +29,7 @@ use crate::{
 /// The pause before the first retry for a row.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
-/// The bounds of what waits.
+/// The limits of waiting requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContentionBounds {
     /// The most requests that wait for one row.
@@ -48,14 +48,14 @@ enum Contended {
 
 struct StuckRow {
     queue: VecDeque<PendingRequest>,
-    /// The version that the row had at the last retry.
+    /// The version of the row at the last retry.
     version: Option<i64>,
     since: Instant,
     retry_at: Instant,
     pause: Duration,
-    /// How many of its requests are being retried. They count as waiting.
+    /// The number of its requests that are being retried. They count as waiting.
     retrying: usize,
-    /// Whether the last retry got the row: then all of its requests are next.
+    /// Whether the last retry got the row, so that all of its requests are retried next.
     free: bool,
     doubt: Doubt,
     logged: bool,
@@ -68,7 +68,7 @@ impl StuckRow {
 }
 
 impl Contended {
-    /// How many requests wait here without a connection and are not being retried.
+    /// The number of requests that wait here without a connection and are not being retried.
     fn stuck(&self) -> usize {
         match self {
             Self::Lane(_) => 0,
@@ -77,22 +77,22 @@ impl Contended {
     }
 }
 
-/// Whether a write of the row's requests waited for something unknown. Such a row is retried by itself, so that it does
-/// not delay the others.
+/// Whether a write of the row's requests waited for an unknown lock. Such a row is retried alone, so that it does not
+/// delay others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Doubt {
     #[default]
     None,
-    /// The write of a whole batch did.
+    /// The write of a whole batch waited.
     Batch,
-    /// The write of the row's own requests did.
+    /// The write of only this row's requests waited.
     Own,
 }
 
-/// A request that is not taken, and why.
+/// A request that is not accepted, and why.
 pub(crate) type RefusedRequest = (PendingRequest, Refusal);
 
-/// What became of a request that was given to the queue of a row.
+/// The result of adding a request to the queue of a row.
 pub(crate) enum Push {
     Waits,
     Refused(PendingRequest, Refusal),
@@ -100,13 +100,13 @@ pub(crate) enum Push {
     NotContended(PendingRequest),
 }
 
-/// A lane to be started.
+/// A lane that must be started.
 pub(crate) struct NewLane {
     pub product_id: ProductId,
     pub requests: mpsc::Receiver<PendingRequest>,
 }
 
-/// See the module's documentation.
+/// See the module documentation.
 pub(crate) struct ContendedRows {
     bounds: ContentionBounds,
     rows: HashMap<NeededRow, Contended>,
@@ -119,7 +119,7 @@ impl ContendedRows {
         Self { bounds, rows: HashMap::new(), lanes: 0, stuck: 0 }
     }
 
-    /// How many rows are contended.
+    /// The number of contended rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -137,7 +137,7 @@ impl ContendedRows {
         rows.any(|row| self.is_stuck(&row))
     }
 
-    /// Lets a request wait for a contended row.
+    /// Adds a request to the queue of a contended row.
     pub fn push(&mut self, row: &NeededRow, request: PendingRequest) -> Push {
         match self.rows.get_mut(row) {
             Some(Contended::Lane(lane)) => match lane.try_send(request) {
@@ -161,8 +161,8 @@ impl ContendedRows {
         }
     }
 
-    /// Lets a request wait for the row that it misses, which becomes contended by that. If
-    /// the row's version `changes`, it gets a lane, which is to be started.
+    /// Adds a request to the queue of its missing row, which becomes contended. If the row's version `changes`, it gets
+    /// a lane, which must be started.
     pub fn enter(
         &mut self,
         Missing { request, row, cause }: Missing,
@@ -200,7 +200,7 @@ impl ContendedRows {
         (None, None)
     }
 
-    /// Opens a lane with these requests in it. Gives back those for which it has no room.
+    /// Opens a lane with these requests. Returns those for which it has no room.
     fn open_lane(
         &mut self,
         product_id: ProductId,
@@ -217,7 +217,7 @@ impl ContendedRows {
         (NewLane { product_id, requests }, refused)
     }
 
-    /// Ends the lane, unless there is work in it. Says whether it ended.
+    /// Ends the lane, unless it has requests. Returns whether it ended.
     pub fn end_lane(
         &mut self,
         product_id: ProductId,
@@ -230,8 +230,8 @@ impl ContendedRows {
         ends
     }
 
-    /// The row of a lane is stuck: its requests wait here from now on, `missing` first. Gives back those for which
-    /// there is no room.
+    /// Moves the requests of a lane, `missing` first, to the queue of its row, because the row is stuck. Returns those
+    /// for which there is no room.
     pub fn lane_stuck(
         &mut self,
         product_id: ProductId,

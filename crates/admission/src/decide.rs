@@ -1,4 +1,4 @@
-//! Deciding on the requests of a batch: pure, between the lock and the write.
+//! Decides on the requests of a batch, between the lock and the write. Pure.
 
 use holdfast_domain::StockAllocator;
 use holdfast_store::{EndedHold, Records};
@@ -8,8 +8,7 @@ use crate::{
     pending::PendingRequest,
 };
 
-/// Decides on requests in the order of their arrival. Those whose keys were used before the batch are no longer among
-/// them.
+/// Decides on requests in the order of their arrival. Those whose keys were used before the batch have been removed.
 pub(crate) fn decide(allocator: &mut StockAllocator, batch: &mut [PendingRequest]) {
     let mut keys = GrantedKeys::default();
     for request in batch {
@@ -17,7 +16,7 @@ pub(crate) fn decide(allocator: &mut StockAllocator, batch: &mut [PendingRequest
     }
 }
 
-/// What is to be written for the requests that are granted.
+/// The records of the granted requests.
 pub(crate) fn records(batch: &mut [PendingRequest], ended: Vec<EndedHold>) -> Records<'_> {
     let mut records = Records { ended, ..Records::default() };
     for request in batch {
@@ -26,7 +25,7 @@ pub(crate) fn records(batch: &mut [PendingRequest], ended: Vec<EndedHold>) -> Re
     records
 }
 
-/// The results of the keys of a batch that is written, if requests of the batch repeat others of it.
+/// The results of the keys of a written batch, if some requests of the batch repeat others.
 pub(crate) fn key_results(batch: &[PendingRequest]) -> KeyResults {
     if batch.iter().any(PendingRequest::is_repeated_in_batch) {
         batch.iter().filter_map(PendingRequest::key_result).collect()

@@ -1,4 +1,4 @@
-//! What admission answers.
+//! The decisions of admission.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use holdfast_domain::{
     Shortfall,
 };
 
-/// The decision on an order that was not refused: it is committed.
+/// The decision on an accepted order, which is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderDecision {
     /// A new order.
     Accepted(AcceptedOrder),
-    /// The same request came before; this is its order.
+    /// The order of an earlier request that was the same.
     Repeated(OrderId),
 }
 
-/// The decision on a hold that was not refused: it is committed.
+/// The decision on an accepted hold, which is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldDecision {
     /// A new hold.
     Accepted(AcceptedHold),
-    /// The same request came before; this is its hold.
+    /// The hold of an earlier request that was the same.
     Repeated(HoldId),
 }
 
-/// An order that was accepted.
+/// An accepted order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedOrder {
     /// Its id.
     pub id: OrderId,
     /// Its lines, in the order of the request.
     pub lines: AllocatedLines,
-    /// Its customer: the one that the request names, or that of its holds.
+    /// Its customer: that of the request, or that of its holds.
     pub customer_ref: Option<CustomerRef>,
-    /// What is kept with it.
+    /// Its metadata.
     pub metadata: Option<Metadata>,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
 }
 
-/// A hold that was accepted.
+/// An accepted hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedHold {
     /// Its id.
@@ -62,34 +62,34 @@ pub struct AcceptedHold {
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// By the rules of stock.
+    /// The rules of stock do not allow it.
     #[error("what is wanted cannot be had")]
     Short(Shortfall),
-    /// The key came before, with another request.
+    /// The key was used for a different request.
     #[error("the idempotency key belongs to another request")]
     KeyReused,
-    /// Too many requests wait already, or this one has waited for too long.
+    /// Too many requests are waiting, or this one has waited for too long.
     #[error("the lane is full")]
     Full,
-    /// A row was locked by others for too long.
+    /// A row was locked for too long.
     #[error("a row stayed locked for too long")]
     LockTimeout,
     /// The database is not available.
     #[error("the database is not available")]
     Unavailable,
-    /// The commit was not answered, and its outcome could not be found out in time. The request may have been granted.
+    /// The commit was not answered, and its outcome could not be determined in time. The request may have been granted.
     #[error("it is not known whether the request was granted")]
     OutcomeUnknown,
-    /// A defect: the database refuses this very request, or something happened that cannot happen.
+    /// A bug: the database refuses this request, or something impossible has happened.
     #[error("internal error")]
     Internal,
-    /// This process is about to end.
+    /// This process is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
 }
 
 impl Refusal {
-    /// Every label that [`Self::reason`] gives.
+    /// All values of [`Self::reason`].
     pub const REASONS: [&str; 23] = [
         "unknown_product",
         "not_enough",

@@ -1,7 +1,7 @@
 //! Expired holds of products that run short in a batch.
 //!
-//! A batch returns as many of them as its refused requests need, up to a bound. A request that needs more is tried again
-//! in the next batch, with all that came after it and need the same products.
+//! A batch returns as many of them as its refused requests need, up to a limit. A request that needs more is retried in
+//! the next batch, together with all later requests for the same products.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use holdfast_store::{Batch, EXPIRED_HOLDS_MAX, EndedHold, StoreError};
 
 use crate::pending::PendingRequest;
 
-/// The products of which more might be had if their expired holds were returned, and the units that the refused requests
-/// need of them.
+/// The products that might get more units if their expired holds were returned, and the units that the refused requests
+/// need.
 pub(crate) fn short_with_holds(
     locked: &StockAllocator,
     batch: &[PendingRequest],
@@ -31,7 +31,7 @@ pub(crate) fn short_with_holds(
     short
 }
 
-/// The product of which a request was refused for lack of units.
+/// The product of which a request was refused because of a lack of units.
 fn short_of(request: &PendingRequest) -> Option<ProductId> {
     match request.shortfall() {
         Some(Shortfall::NotEnough { product_id, .. }) => Some(product_id),
@@ -42,12 +42,12 @@ fn short_of(request: &PendingRequest) -> Option<ProductId> {
 /// The expired holds that a batch has found.
 pub(crate) struct ExpiredHolds {
     holds: Vec<(HoldId, HeldUnits)>,
-    /// The products that may have more of them, which the refused requests need.
+    /// The products that may have more expired holds, and are needed by the refused requests.
     more: BTreeSet<ProductId>,
 }
 
 impl ExpiredHolds {
-    /// Finds those that the refused requests need: see [`short_with_holds`].
+    /// Finds the expired holds for the refused requests; see [`short_with_holds`].
     pub async fn find(
         batch: &mut Batch,
         short: &BTreeMap<ProductId, i64>,
@@ -71,7 +71,7 @@ impl ExpiredHolds {
         self.holds.is_empty()
     }
 
-    /// Returns their units, and says which of them were returned.
+    /// Returns their units. The result is the holds whose units were returned.
     pub fn expire(&self, allocator: &mut StockAllocator) -> Vec<EndedHold> {
         let returned = self.holds.iter().filter_map(|(id, hold)| {
             allocator.add_hold(*id, hold.clone());
@@ -80,8 +80,8 @@ impl ExpiredHolds {
         returned.collect()
     }
 
-    /// Takes out the first request that was refused although the next batch may have units for it, and those after it
-    /// that need the same products.
+    /// Removes the first request that was refused although the next batch may have units for it, and later requests for
+    /// the same products.
     pub fn take_unserved(&self, requests: &mut Vec<PendingRequest>) -> Vec<PendingRequest> {
         let may_be_served =
             |request: &PendingRequest| short_of(request).is_some_and(|id| self.more.contains(&id));

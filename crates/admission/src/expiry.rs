@@ -1,11 +1,11 @@
-//! Returning the units of expired holds when no request needs them.
+//! Returns the units of expired holds that no request needs.
 //!
-//! A hold ends by its time alone, and a batch that runs short returns the units of expired holds itself. This task
-//! returns the others, so that a product does not read as sold out for long.
+//! A hold ends by time alone, and a batch that runs short returns the units of expired holds itself. This task returns
+//! the others, so that a product is not shown as sold out for long.
 //!
-//! Each step returns a bounded number of holds and waits for the step before. So a batch of a hot product locks its row
-//! for no longer than a batch of orders does, and orders that come meanwhile are in the next batch, whatever the
-//! number of holds that end together.
+//! Each step returns a limited number of holds, and waits for the previous step. So a batch of a hot product locks its
+//! row for no longer than a batch of orders does, and orders that arrive in the meantime are in the next batch, however
+//! many holds expire at the same time.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,18 +20,18 @@ use tokio::{
 
 use crate::{ProductEntry, lanes::Lanes, pending::PendingRequest, stock_request::ExpireHolds};
 
-/// The most expired holds that one query reads. This is many steps, because a query also passes the index entries of
-/// holds that were returned before; an old transaction keeps all of these.
+/// The most expired holds that one query reads. This is enough for many steps, because a query also reads the index
+/// entries of holds that were returned earlier, which an old transaction keeps.
 const READ_MAX: u32 = 10_000;
 
-/// The most expired holds of one step, and so of one batch.
+/// The most expired holds of a step, and therefore of a batch.
 const STEP_MAX: usize = 500;
 
-/// The longest wait for a product in one step. One that takes longer is locked by others or very busy, and is
-/// left out until the next round.
+/// The longest wait for a product in a step. A product that takes longer is locked or very busy, and is skipped until
+/// the next round.
 const STEP_WAIT: Duration = Duration::from_millis(500);
 
-/// The most products that are left out in one round; with more, the round ends.
+/// The most products that are skipped in a round; if there are more, the round ends.
 const LEFT_OUT_MAX: usize = 1000;
 
 /// The task that returns expired holds.
@@ -49,7 +49,7 @@ impl HoldExpiry {
         }))
     }
 
-    /// Ends the task. Requests that it has put into lanes are served.
+    /// Stops the task. Requests that it has put into lanes are served.
     pub fn stop(&self) {
         self.0.abort();
     }
@@ -61,7 +61,7 @@ impl Drop for HoldExpiry {
     }
 }
 
-/// One round: step after step until nothing is left that can be returned now.
+/// A round: steps until no more units can be returned now.
 async fn return_all<P: ProductEntry>(store: &Store, lanes: &Lanes<P>) {
     let mut since = None;
     let mut left_out = Vec::new();
@@ -74,7 +74,7 @@ async fn return_all<P: ProductEntry>(store: &Store, lanes: &Lanes<P>) {
             }
         };
         let Some(oldest) = holds.first() else { return };
-        // All before this one are returned or left out.
+        // All earlier ones are returned or skipped.
         since = Some::<Timestamp>(oldest.expired_at);
         let mut rest = &holds[..];
         while !rest.is_empty() && left_out.len() < LEFT_OUT_MAX {
@@ -87,8 +87,8 @@ async fn return_all<P: ProductEntry>(store: &Store, lanes: &Lanes<P>) {
     }
 }
 
-/// One step: a request for each product, which waits in a lane like any other. Gives the products of which
-/// no hold was returned.
+/// A step: a request for each product, which waits in a lane like any other. Returns the products of which no hold was
+/// returned.
 async fn return_step<P: ProductEntry>(lanes: &Lanes<P>, holds: &[ExpiredHold]) -> Vec<ProductId> {
     let mut by_product = BTreeMap::<ProductId, Vec<HoldId>>::new();
     for hold in holds {
@@ -96,7 +96,7 @@ async fn return_step<P: ProductEntry>(lanes: &Lanes<P>, holds: &[ExpiredHold]) -
     }
     let steps = by_product.into_iter().map(async |(product_id, holds)| {
         let (request, returned) = PendingRequest::new(ExpireHolds { product_id, holds });
-        // A lane that is full has enough to do.
+        // A full lane is busy enough.
         if lanes.send(request).is_err() {
             return Some(product_id);
         }

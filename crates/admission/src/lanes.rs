@@ -1,4 +1,4 @@
-//! The lanes, and which request goes to which.
+//! The lanes, and how requests are assigned to them.
 
 use std::{
     sync::{
@@ -27,13 +27,13 @@ use crate::{
     stock_request::StockRequest,
 };
 
-/// How often the shared lane must find a row locked before its requests leave the lane. Another replica's batch is
-/// over by the next try.
+/// How often the shared lane must find a row locked before its requests leave the lane. Another replica's batch has
+/// ended by the next try.
 const MISSES_MAX: u8 = 3;
-/// How often a request for several products may move from lane to lane, each time missing another row, before it
-/// waits for all its rows in their order. Until then it never waits while it has a lock.
+/// How often a request for several products may move between lanes, each time because of another missing row, before it
+/// waits for all its rows in their order. Until then, it never waits while it holds a lock.
 const MOVES_MAX: u8 = 12;
-/// The requests that wait for stuck rows together, as a multiple of those that may wait for one.
+/// The most requests that wait for stuck rows in total, as a multiple of the limit for one row.
 const STUCK_FACTOR: usize = 4;
 
 /// The shared lane, the lanes of contended products, and the requests that wait for stuck rows.
@@ -41,10 +41,10 @@ pub(crate) struct Lanes<P: ProductEntry> {
     pub(crate) runner: Runner<P>,
     shared: RwLock<Option<mpsc::Sender<PendingRequest>>>,
     contended: Mutex<ContendedRows>,
-    /// The size of `contended`, so that a system without contention does not take its lock.
+    /// The number of contended rows, so that a system without contention does not need the lock.
     contended_rows: AtomicUsize,
-    /// Lanes of contended products use connections while they wait for rows. They leave one connection to the shared
-    /// lane and one to the retries.
+    /// Limits the connections of lanes that wait for rows. One connection is left for the shared lane and one for the
+    /// retries.
     waiting_connections: Semaphore,
     /// Wakes the retries.
     pub(crate) wake: Notify,
@@ -77,8 +77,8 @@ impl<P: ProductEntry> Lanes<P> {
         lanes
     }
 
-    /// Refuses a request for more than is known to be left. One with a key is not refused from
-    /// memory: it may be the repeat of a request that was granted.
+    /// Refuses a request for more than the known stock. A request with a key is not refused from memory, because it may
+    /// repeat a granted one.
     pub fn refuse_sold_out(&self, request: &impl StockRequest) -> Result<(), Refusal> {
         if request.key().is_some() {
             return Ok(());
@@ -86,7 +86,7 @@ impl<P: ProductEntry> Lanes<P> {
         self.runner.sold_out.check(request)
     }
 
-    /// Puts a request into its lane. Gives why it was not taken.
+    /// Puts a request into its lane. Returns why it was not accepted.
     pub fn send(&self, mut request: PendingRequest) -> Result<(), Refusal> {
         let shared = self.shared.read();
         let Some(shared) = &*shared else { return Err(Refusal::ShuttingDown) };
@@ -116,13 +116,13 @@ impl<P: ProductEntry> Lanes<P> {
         })
     }
 
-    /// Counts requests that are about to wait in a lane. This comes before they wait, so that a lane that takes them
-    /// quickly does not count below 0.
+    /// Counts requests that are about to wait in a lane. This happens before they wait, so that the count is never
+    /// negative.
     pub(crate) fn queued(&self, requests: usize) {
         self.runner.metrics.lane_depth.add(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
-    /// Counts requests that no longer wait in their lane.
+    /// Counts requests that have left their lane.
     pub(crate) fn taken(&self, requests: usize) {
         self.runner.metrics.lane_depth.sub(i64::try_from(requests).unwrap_or(i64::MAX));
     }
@@ -139,7 +139,7 @@ impl<P: ProductEntry> Lanes<P> {
         changed
     }
 
-    /// When the next retry is due, and how many rows are contended.
+    /// The time of the next retry, and the number of contended rows.
     pub(crate) fn next_retry(&self) -> (Option<Instant>, usize) {
         let contended = self.contended.lock();
         (contended.next_retry(), contended.len())
@@ -155,7 +155,7 @@ impl<P: ProductEntry> Lanes<P> {
                     break;
                 }
             } else {
-                // Those that are tried again go first, with those that have come since.
+                // Requests that are retried come first, and then new ones.
                 while requests.len() < batch_max
                     && let Ok(request) = receiver.try_recv()
                 {
@@ -172,8 +172,8 @@ impl<P: ProductEntry> Lanes<P> {
         self.wake.notify_one();
     }
 
-    /// Of the requests whose rows the shared lane could not lock, gives back those that it should try again. The others
-    /// wait for their rows.
+    /// Of the requests whose rows the shared lane could not lock, returns those that it should retry. The others wait
+    /// for their rows.
     async fn again_or_apart(self: &Arc<Self>, missing: Vec<Missing>) -> Vec<PendingRequest> {
         let (known, new): (Vec<_>, Vec<_>) = {
             let contended = self.contended.lock();
@@ -203,7 +203,7 @@ impl<P: ProductEntry> Lanes<P> {
         again
     }
 
-    /// Lets a request wait for the row that it misses.
+    /// Lets a request wait for its missing row.
     fn enter(self: &Arc<Self>, missing: Missing, version: Option<i64>, changes: bool) {
         self.queued(1);
         let (lane, refused) =
@@ -229,7 +229,7 @@ impl<P: ProductEntry> Lanes<P> {
         }
     }
 
-    /// Lets requests of a lane or a retry wait for the other rows that they miss.
+    /// Lets requests of a lane or a retry wait for their other missing rows.
     pub(crate) async fn elsewhere(self: &Arc<Self>, missing: Vec<Missing>) {
         let (missing, seen) = self.runner.existing(missing).await;
         for mut missing in missing {
@@ -255,7 +255,7 @@ impl<P: ProductEntry> Lanes<P> {
                     continue;
                 }
             }
-            // Never closed, so this cannot fail.
+            // The channel is never closed, so this cannot fail.
             let connection = self.waiting_connections.acquire().await;
             let missing = self.runner.run_to_end(&mut batch, LockMode::WaitFor(product_id)).await;
             drop(connection);
@@ -274,7 +274,7 @@ impl<P: ProductEntry> Lanes<P> {
         }
     }
 
-    /// Lets requests for several products wait that miss another row than their lane's.
+    /// Lets requests for several products wait for missing rows other than their lane's.
     async fn move_on(self: &Arc<Self>, missing: Vec<Missing>) {
         let (on, tired): (Vec<_>, Vec<_>) = missing.into_iter().partition(|missing| {
             missing.request.misses < MOVES_MAX
@@ -290,24 +290,23 @@ impl<P: ProductEntry> Lanes<P> {
         }
     }
 
-    /// Publishes orders that came through no lane.
+    /// Publishes orders that were not placed through a lane.
     pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         self.runner.outbox.send(orders);
     }
 
-    /// Takes no more requests and waits until those in the lanes are answered.
+    /// Accepts no more requests, and waits until those in the lanes are answered.
     pub async fn close(&self) {
         self.shared.write().take();
-        // The shared lane may still make rows contended until it has emptied its queue; lanes end by
-        // themselves when they are idle, and no request waits for a stuck row for longer than it may.
+        // The shared lane may still make rows contended until its queue is empty. Lanes end when they are idle, and no
+        // request waits for a stuck row for longer than its limit.
         self.tasks.close();
         self.tasks.wait().await;
         self.runner.outbox.close().await;
     }
 }
 
-/// A request with a key that was granted before is answered by the shared lane, which reads the key, even if the
-/// product's row is stuck.
+/// The shared lane reads the key and answers a request that was granted before, even if the product's row is stuck.
 fn may_be_a_repeat(request: &PendingRequest, row: NeededRow, contended: &ContendedRows) -> bool {
     request.key().is_some() && !matches!(row, NeededRow::Key(_)) && contended.is_stuck(&row)
 }

@@ -1,16 +1,17 @@
-//! Admission: how orders get their stock at batch speed.
+//! Admission: decides on orders and other stock requests, in batches.
 //!
-//! What lives here: the lanes in which requests wait, batches from the lock to the answers, refusing from memory what
-//! is sold out, returning the units of expired holds, publishing accepted orders to the workers' queue, and the metrics
-//! of all that. What must not: HTTP, problems, SQL, and the rules of stock (`holdfast_domain` has them).
+//! This crate contains the lanes in which requests wait, batches from the lock to the answers, refusals from memory of
+//! sold-out products, the return of units of expired holds, the publication of accepted orders to the queue, and the
+//! metrics of all that. It contains no HTTP, no problems, no SQL, and not the rules of stock, which are in
+//! `holdfast_domain`.
 //!
-//! A caller hands a validated request to [`Admission`] and waits for the decision. A lane takes all requests
-//! that wait in it (up to a bound), locks the rows of their products once, allocates the stock in the order of arrival,
-//! writes everything in one statement, commits once and answers every caller. While it commits, the next batch
-//! gathers. So load makes batches: an idle system pays no delay, and a hot product shares one lock and one commit among
-//! hundreds of orders. Orders, holds, cancellations and releases take the same way, in the same batches.
+//! A caller passes a validated request to [`Admission`] and waits for the decision. A lane takes all waiting requests
+//! (up to a limit), locks the rows of their products once, allocates the stock in the order of arrival, writes
+//! everything in one statement, commits once and answers every caller. During the commit, the next batch forms. So
+//! batches grow with the load: an idle system has no delay, and hundreds of orders of a hot product share one lock and
+//! one commit. Orders, holds, cancellations and releases use the same lanes and batches.
 //!
-//! What is known to be sold out is refused before it comes to a lane.
+//! Requests for products that are known to be sold out are refused before they reach a lane.
 //!
 //! # Which lane
 //!
@@ -23,27 +24,27 @@
 //!   of them is retried from time to time, together with those for other stuck rows, and without waiting. When the row
 //!   is free, all its requests are served; when its version changes, it gets a lane.
 //!
-//! No request waits in the database for longer than a batch needs, and no number of locked rows takes connections away
-//! from other requests. Only requests that need a contended row leave the shared lane.
+//! No request waits in the database for longer than a batch needs, and locked rows never take connections away from
+//! other requests, however many there are. Only requests that need a contended row leave the shared lane.
 //!
-//! An order of several lines is admitted when all its rows are locked. One that misses a row waits for that row. A
-//! product's lane waits for its row before it locks any other, then takes what else its requests need and nobody has
-//! locked. This excludes deadlocks between replicas.
+//! An order with several lines is admitted when all its rows are locked. If a row is missing, the order waits for that
+//! row. A product's lane first waits for its own row, and then locks the other rows that its requests need and that are
+//! not locked. This excludes deadlocks between replicas.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `stock_request` | the kinds of requests, and what each needs, writes and answers |
-//! | `decision` | what callers are answered |
-//! | `case` | a request with its decision and the way to its caller |
+//! | `stock_request` | the kinds of requests: what each needs, what it writes, and its answer |
+//! | `decision` | the decisions that callers get |
+//! | `case` | a request with its decision and the channel to its caller |
 //! | `pending` | a request of any kind that waits in a lane |
 //! | `needs` | the rows that requests need |
 //! | `batch_needs` | what all requests of a batch need |
 //! | `lanes` | the queues, and which request goes to which |
-//! | `contended_rows` | the rows that others have locked, and the requests that wait for them |
+//! | `contended_rows` | the rows that other transactions have locked, and the requests that wait for them |
 //! | `retries` | retrying requests for stuck rows |
-//! | `missing_rows` | telling rows that are locked from those that do not exist |
-//! | `suspect_keys` | when batches check for keys that others have written and not committed |
-//! | `batch` | which requests are in a batch, and what becomes of a batch that fails |
+//! | `missing_rows` | distinguishes locked rows from rows that do not exist |
+//! | `suspect_keys` | when batches check for keys in open transactions |
+//! | `batch` | which requests are in a batch, and what happens if it fails |
 //! | `admit` | one batch from the lock to the answers |
 //! | `decide` | deciding on the requests of a batch |
 //! | `expired_holds` | returning the units of expired holds of products that run short |
@@ -90,32 +91,31 @@ use case::Case;
 use pending::{PendingKind, PendingRequest};
 use stock_request::StockRequest;
 
-/// A product as the read cache keeps it. Admission reads a product into the cache when it is sold out, and keeps its
-/// stock up to date; what else an entry holds is its owner's choice.
+/// A product as the read cache stores it. Admission reads a product into the cache when it is sold out, and keeps its
+/// stock up to date. The owner of the cache decides what else an entry contains.
 pub trait ProductEntry: holdfast_cache::Entry + From<holdfast_domain::Product> {}
 
 impl<T: holdfast_cache::Entry + From<holdfast_domain::Product>> ProductEntry for T {}
 
-/// The bounds of admission.
+/// The limits of admission.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionSettings {
-    /// The most requests that may wait in one lane; the next is refused.
+    /// The most requests that may wait in a lane; further ones are refused.
     pub lane_depth: usize,
     /// The most requests in one batch.
     pub batch_max: usize,
-    /// The most products whose lanes wait in the database at the same time. Requests for further ones
-    /// are retried from time to time.
+    /// The most products whose lanes wait in the database at the same time. Requests for further products are retried
+    /// from time to time.
     pub own_lanes_max: usize,
-    /// A request that has waited longer than this when its turn comes is refused.
+    /// A request is refused if it has waited for longer than this in its lane.
     pub wait_max: Duration,
-    /// The longest that a request waits for a row that others keep locked.
+    /// The longest wait for a row that another transaction has locked.
     pub lock_wait_max: Duration,
-    /// How long a lane of a product stays when it has no work.
+    /// How long a product's lane is kept without requests.
     pub own_lane_idle: Duration,
     /// How often expired holds are returned.
     pub expiry_interval: Duration,
-    /// How long the outcome of an unanswered commit is asked for before callers are told that it is
-    /// unknown.
+    /// How long the outcome of an unanswered commit is looked up before callers are told that it is unknown.
     pub outcome_timeout: Duration,
 }
 
@@ -134,20 +134,20 @@ impl Default for AdmissionSettings {
     }
 }
 
-/// Places orders, holds stock, and takes both back. Cheap to clone.
+/// Places orders, holds stock, and reverses both. Cheap to clone.
 ///
-/// Each request waits for its decision: at most for `wait_max` and one batch, which is bounded by the timeouts of the
-/// database. A request that is refused leaves nothing behind, except with [`Refusal::OutcomeUnknown`].
+/// Each request waits for its decision for at most `wait_max` and one batch, whose time is limited by the timeouts of
+/// the database. A refused request has no effect, except possibly with [`Refusal::OutcomeUnknown`].
 ///
-/// Two requests with the same key lead to one result, even on different replicas and at the same time: the second waits
-/// for the first.
+/// Two requests with the same key have one result, even on different replicas and at the same time: the second one
+/// waits for the first.
 ///
-/// A request for more than this process knows to be left, and to come back from expired holds, is refused at once, from
-/// memory. A change of stock reaches that memory before its caller is answered, and other replicas with one message. One with a key
-/// is not refused from memory: it may be the repeat of a request that was granted.
+/// A request for more units than this process knows to be left, including units of expired holds, is refused
+/// immediately, from memory. A change of stock reaches that memory before its caller is answered, and other replicas
+/// with one message. A request with a key is not refused from memory, because it may repeat a granted one.
 ///
-/// Dropping a future before the batch of its request begins withdraws the request. Dropped later, the request may be
-/// granted although nobody hears of it, as with any lost answer.
+/// If a future is dropped before the batch of its request begins, the request is withdrawn. If it is dropped later, the
+/// request may be granted without an answer.
 #[derive(Clone)]
 pub struct Admission<P: ProductEntry> {
     lanes: Arc<lanes::Lanes<P>>,
@@ -199,7 +199,7 @@ impl<P: ProductEntry> Admission<P> {
         self.decide(hold).await
     }
 
-    /// Cancels an order. Its units are back in stock then.
+    /// Cancels an order. Afterwards its units are back in stock.
     ///
     /// # Errors
     /// Why it was refused.
@@ -207,7 +207,7 @@ impl<P: ProductEntry> Admission<P> {
         self.decide(order).await
     }
 
-    /// Ends a hold before its time is over. Its units are back in stock then.
+    /// Ends a hold before it expires. Afterwards its units are back in stock.
     ///
     /// # Errors
     /// Why it was refused.
@@ -224,7 +224,7 @@ impl<P: ProductEntry> Admission<P> {
         match &answer {
             Ok(answer) if R::is_new(answer) => self.sale_watch.ended(&products, Ok(())),
             Ok(_) => {}
-            // Here and nowhere else: every refusal passes through here once.
+            // The only place where refusals are counted.
             Err(refusal) => {
                 self.metrics.refused(*refusal);
                 self.sale_watch.ended(&products, Err(*refusal));
@@ -241,19 +241,19 @@ impl<P: ProductEntry> Admission<P> {
         let (pending, decision) = PendingRequest::new(request);
         self.lanes.send(pending)?;
         decision.await.unwrap_or_else(|_dropped| {
-            // A batch that panicked may be committed.
+            // The batch may be committed even if it panicked.
             tracing::error!("a request was dropped without a decision");
             Err(Refusal::OutcomeUnknown)
         })
     }
 
-    /// Publishes orders that are pending again, each with its trace context. Never
-    /// waits: those for which there is no room are left to the sweep.
+    /// Publishes orders that are pending again, with their trace contexts. Never waits: if there is no room, the orders
+    /// are left to the sweep.
     pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         self.lanes.publish(orders);
     }
 
-    /// Takes no more requests, and waits until those in the lanes are answered and published.
+    /// Accepts no more requests, and waits until those in the lanes are answered and published.
     pub async fn close(&self) {
         self.expiry.stop();
         self.lanes.close().await;

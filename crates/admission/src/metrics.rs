@@ -62,7 +62,7 @@ holdfast_telemetry::metrics! {
     }
 }
 
-/// What admission has counted since the process began, and what waits now.
+/// The counts of admission since the start of the process, and the requests that are waiting.
 #[derive(Clone, Debug)]
 pub struct AdmissionCounts {
     /// Orders that were accepted.
@@ -86,18 +86,18 @@ pub struct AdmissionCounts {
 }
 
 impl AdmissionMetrics {
-    /// Makes and registers the metrics, before any batch.
+    /// Creates and registers the metrics.
     ///
     /// # Errors
     /// A name is registered already.
     pub fn unmeasured(registry: &Registry) -> Result<Self, metrics::Error> {
         let metrics = Self::new(registry)?;
-        // A 0 would mean that it is sold out.
+        // 0 would mean that it is sold out.
         metrics.hot_product_stock.set(f64::NAN);
         Ok(metrics)
     }
 
-    /// What has been counted until now.
+    /// The current counts.
     pub fn counts(&self) -> AdmissionCounts {
         AdmissionCounts {
             accepted: self.accepted.get(),
@@ -113,7 +113,7 @@ impl AdmissionMetrics {
         }
     }
 
-    /// Shows what is left of the product of which a batch took the most units, if it took any.
+    /// Sets the stock of the product of which a batch took the most units, if it took any.
     pub(crate) fn hottest(&self, changes: &[ProductChange]) {
         let taken = changes.iter().filter(|change| change.delta < 0);
         if let Some(hottest) = taken.min_by_key(|change| change.delta) {
@@ -131,7 +131,7 @@ impl AdmissionMetrics {
         histogram.observe(waited.as_secs_f64());
     }
 
-    /// Counts a wait for a row that others kept locked.
+    /// Counts a wait for a row that another transaction had locked.
     pub(crate) fn row_locked(&self, waited: Duration) {
         self.lock_wait_own.observe(waited.as_secs_f64());
     }

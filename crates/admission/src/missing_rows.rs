@@ -1,4 +1,4 @@
-//! Rows that a batch could not lock: those that do not exist, and those that other transactions have locked.
+//! Rows that a batch could not lock: rows that do not exist, and rows that other transactions have locked.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<P: ProductEntry> Runner<P> {
-    /// Refuses the requests whose row does not exist, and gives back the others with what was read of their rows.
+    /// Refuses the requests whose row does not exist. Returns the others with the versions of their rows.
     pub async fn existing(&self, mut missing: Vec<Missing>) -> (Vec<Missing>, SeenRows) {
         let mut missed = MissedRows::default();
         for Missing { row, .. } in &missing {
@@ -32,7 +32,7 @@ impl<P: ProductEntry> Runner<P> {
         }
         let seen = match self.store.seen(&missed).await {
             Ok(seen) => seen,
-            // Somebody has locked a whole table.
+            // A whole table is locked.
             Err(StoreError::LockTimeout(_)) => return (missing, SeenRows::default()),
             Err(error) => {
                 refuse_all(missing.into_iter().map(|it| it.request).collect(), &error);
@@ -56,7 +56,7 @@ impl<P: ProductEntry> Runner<P> {
         (missing, seen)
     }
 
-    /// The committed versions of products. None, if they cannot be read now.
+    /// The committed versions of products; empty if they cannot be read now.
     pub async fn versions(&self, products: BTreeSet<ProductId>) -> SeenRows {
         if products.is_empty() {
             return SeenRows::default();

@@ -1,4 +1,4 @@
-//! What a request needs to read and to lock.
+//! What a request reads and locks.
 
 use holdfast_domain::{HoldId, OrderId, ProductId, RequestedLine};
 use holdfast_store::{Batch, IdempotencyKey, LockMode};
@@ -16,20 +16,20 @@ pub(crate) struct Needs<'a> {
     pub key: Option<&'a IdempotencyKey>,
 }
 
-/// A row that a request needs, and that other transactions may lock.
+/// A row that a request needs and that another transaction may have locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NeededRow {
-    /// Of an idempotency key: another transaction has written it and not committed yet.
+    /// The row of an idempotency key, which another transaction has written and not committed yet.
     Key(u128),
-    /// Of the order that is to be cancelled.
+    /// The row of the order that is cancelled.
     Order(OrderId),
-    /// Of a hold that is to end.
+    /// The row of a hold that ends.
     Hold(HoldId),
     Product(ProductId),
 }
 
 impl<'a> Needs<'a> {
-    /// The products, in no order, some perhaps twice.
+    /// The products, in any order, possibly with repetitions.
     pub fn products(self) -> impl Iterator<Item = ProductId> + use<'a> {
         self.lines.iter().map(|line| line.product_id).chain(self.product)
     }
@@ -38,12 +38,12 @@ impl<'a> Needs<'a> {
         self.lines.iter().filter_map(|line| line.hold).chain(self.holds.iter().copied())
     }
 
-    /// The holds, with those that are optional.
+    /// The holds, including optional ones.
     pub fn holds(self) -> impl Iterator<Item = HoldId> + use<'a> {
         self.required_holds().chain(self.optional_holds.iter().copied())
     }
 
-    /// The rows without which the request has to wait.
+    /// The rows without which the request must wait.
     pub fn rows(self) -> impl Iterator<Item = NeededRow> + use<'a> {
         let key = self.key.map(|key| NeededRow::Key(key.id()));
         let order = self.order.map(NeededRow::Order);
@@ -55,7 +55,7 @@ impl<'a> Needs<'a> {
     pub fn missing_from(self, batch: &Batch, mode: LockMode) -> Option<NeededRow> {
         let locked = batch.allocator();
         self.rows().find(|row| match row {
-            // Only one that does not exist is not locked then; it is refused as unknown.
+            // Only a product that does not exist is not locked then, and it is refused as unknown.
             NeededRow::Product(id) => mode != LockMode::Wait && !locked.has_product(*id),
             NeededRow::Order(id) => !locked.has_order(*id),
             NeededRow::Hold(id) => !locked.has_hold(*id),

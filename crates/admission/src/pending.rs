@@ -19,9 +19,9 @@ use crate::{
 /// A pending request: a stock request of any kind that waits in a lane. A batch is a list of these.
 pub(crate) struct PendingRequest {
     pub arrived: Instant,
-    /// How often one of its rows was locked by another transaction.
+    /// How often another transaction had locked one of its rows.
     pub misses: u8,
-    /// The product whose row was locked last, and its version then.
+    /// The product whose row was locked last, and its version at that time.
     pub seen: Option<(ProductId, i64)>,
     kind: PendingKind,
 }
@@ -35,7 +35,7 @@ pub(crate) enum PendingKind {
     Expire(Case<ExpireHolds>),
 }
 
-/// Does the same with a case of any kind.
+/// Does the same for a case of any kind.
 macro_rules! each_kind {
     ($kind:expr, $case:pat => $body:expr) => {
         match $kind {
@@ -71,7 +71,7 @@ kinds!(
 /// A request that a batch had to leave out.
 pub(crate) struct Missing {
     pub request: PendingRequest,
-    /// The row that it misses.
+    /// The missing row.
     pub row: NeededRow,
     pub cause: Cause,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Missing {
 pub(crate) enum Cause {
     /// Another transaction has locked the row, or it does not exist.
     Locked,
-    /// The batch's write waited for something unknown.
+    /// The batch's write waited for an unknown lock.
     Write,
 }
 
@@ -94,7 +94,7 @@ impl PendingRequest {
         (Self { arrived: Instant::now(), misses: 0, seen: None, kind: case.into() }, answer)
     }
 
-    /// Whether the caller has gone.
+    /// Whether the caller has disconnected.
     pub fn is_abandoned(&self) -> bool {
         each_kind!(&self.kind, case => case.is_abandoned())
     }
@@ -115,7 +115,7 @@ impl PendingRequest {
         each_kind!(&self.kind, case => case.request().trace_context())
     }
 
-    /// Calls `each` with the units that are to be taken from stock.
+    /// Calls `each` with the units that the request takes from stock.
     pub fn each_taken_from_stock(&self, mut each: impl FnMut(ProductId, Quantity)) {
         each_kind!(&self.kind, case => case.request().taken_from_stock().for_each(|(id, quantity)| each(id, quantity)));
     }
@@ -141,7 +141,7 @@ impl PendingRequest {
         each_kind!(&mut self.kind, case => case.record(records));
     }
 
-    /// An order that is written, with the trace context of its request.
+    /// A written order, with the trace context of its request.
     pub fn new_order(&self) -> Option<(OrderId, Option<String>)> {
         let PendingKind::Order(case) = &self.kind else { return None };
         Some((case.granted()?.id()?, case.request().trace_context.clone()))
@@ -159,7 +159,7 @@ impl PendingRequest {
         each_kind!(self.kind, case => case.answer(results, metrics));
     }
 
-    /// Refuses the request, whatever was decided.
+    /// Refuses the request, regardless of the decision.
     pub fn refuse(self, refusal: Refusal) {
         each_kind!(self.kind, case => case.refuse(refusal));
     }

@@ -1,7 +1,7 @@
-//! Publishing accepted orders to the workers' queue, after the callers are answered.
+//! Publishes accepted orders to the queue, after the callers are answered.
 //!
-//! Publishing may fail or fall behind without harm: the order row is the outbox, and the workers'
-//! sweep publishes again what stayed pending.
+//! Publishing may fail or lag without harm: the order's row is the outbox, and the workers' sweep publishes pending
+//! orders again.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::metrics::AdmissionMetrics;
 
 /// The most jobs that wait to be published; more are left to the sweep.
 const WAITING_MAX: usize = 65_536;
-/// The most jobs in one round trip.
+/// The most jobs in a round trip.
 const BATCH_MAX: usize = 512;
 
-/// Hands orders to the publishing task.
+/// Passes orders to the publishing task.
 pub(crate) struct Outbox {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<AdmissionMetrics>,
 }
 
-/// Starts the task that publishes.
+/// Starts the publishing task.
 pub(crate) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Outbox {
     let (jobs, mut waiting) = mpsc::channel(WAITING_MAX);
     let counted = Arc::clone(&metrics);
@@ -57,7 +57,7 @@ pub(crate) fn start(publisher: Publisher, metrics: Arc<AdmissionMetrics>) -> Out
 }
 
 impl Outbox {
-    /// Hands over orders of a committed batch. Never waits.
+    /// Passes the orders of a committed batch to the task. Never waits.
     pub fn send(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         let jobs = self.jobs.lock();
         for (id, trace_context) in orders {
@@ -69,7 +69,7 @@ impl Outbox {
         }
     }
 
-    /// Publishes what waits, then ends the task.
+    /// Publishes the waiting orders, and then stops the task.
     pub async fn close(&self) {
         self.jobs.lock().take();
         let task = self.task.lock().take();

@@ -1,4 +1,4 @@
-//! Retrying the requests for stuck rows, without waiting, all rows together.
+//! Retries the requests for stuck rows without waiting for locks, for all rows together.
 //!
 //! This needs one connection, for one batch at a time, whatever the number of stuck rows.
 
@@ -90,7 +90,7 @@ impl<P: ProductEntry> Lanes<P> {
         }
     }
 
-    /// The versions of the rows that are still locked. None, if they cannot be read now.
+    /// The versions of the rows that are still locked; empty if they cannot be read now.
     async fn versions(&self, missing: &[Missing]) -> SeenRows {
         let products: BTreeSet<_> = missing
             .iter()

@@ -1,7 +1,7 @@
-//! Counts of what this replica does with products in flash sales, second by second, for the sales' reports.
+//! Counts the events of products in flash sales on this replica, per second, for the reports of the sales.
 //!
-//! Counts are kept in memory and written once a second. They are for people to read: a replica that dies loses its last
-//! second, and no decision depends on them.
+//! The counts are kept in memory and written once a second. They are only for display: a replica that is killed loses
+//! its last second, and no decision depends on them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,9 +25,9 @@ use crate::decision::Refusal;
 
 /// The most products that are watched at the same time.
 const PRODUCTS_MAX: usize = 1024;
-/// A product that no batch has found in a sale for so long is no longer watched.
+/// A product is no longer watched if no batch has found it in a sale for this long.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
-/// The longest wait for the database; counts that it does not take in this time are dropped.
+/// The longest wait for the database. Counts that are not written in this time are dropped.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// How long counts are kept in the database.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
@@ -37,7 +37,7 @@ const DELETE_EVERY: u64 = 600;
 /// The products of a request.
 pub(crate) type Products = smallvec::SmallVec<[ProductId; 1]>;
 
-/// See the module's documentation. Cheap to clone.
+/// See the module documentation. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct SaleWatch {
     seen: Arc<SaleCounts>,
@@ -47,9 +47,9 @@ pub(crate) struct SaleWatch {
 
 #[derive(Default)]
 struct SaleCounts {
-    /// Whether there is any product to watch; without one, nothing here takes a lock.
+    /// Whether any product is watched; otherwise, no lock is taken here.
     any: AtomicBool,
-    /// Products in sales, and when a batch has last found them in one.
+    /// Products in sales, and the time at which a batch last found them in a sale.
     known: RwLock<HashMap<ProductId, Timestamp>>,
     seconds: Mutex<BTreeMap<(Timestamp, ProductId), SaleSecond>>,
 }
@@ -62,7 +62,7 @@ impl SaleWatch {
         Self { seen, _writing: Arc::new(AbortOnDropHandle::new(writing)) }
     }
 
-    /// A batch has found these products in sales, after this wait for its locks.
+    /// Records that a batch has found these products in sales, and how long it waited for its locks.
     pub fn found(&self, products: impl Iterator<Item = ProductId>, wait: Duration) {
         let now = Timestamp::now();
         for product_id in products {
@@ -81,8 +81,7 @@ impl SaleWatch {
         }
     }
 
-    /// Counts a request whose products are in sales: one that was accepted as a new order or hold, or one that was
-    /// refused.
+    /// Counts a request for products in sales, if it was accepted as a new order or hold, or if it was refused.
     pub fn ended(&self, products: &Products, ended: Result<(), Refusal>) {
         if !self.seen.any.load(Ordering::Relaxed) {
             return;
@@ -109,7 +108,7 @@ impl SaleCounts {
         );
     }
 
-    /// The seconds that are over.
+    /// The counts of past seconds.
     fn over(&self) -> Vec<SaleSecond> {
         let Ok(now) = Timestamp::from_second(Timestamp::now().as_second()) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Refusing from memory what is known to be sold out.
+//! Refuses requests for sold-out products from memory.
 
 use std::{
     collections::HashMap,
@@ -21,11 +21,11 @@ use crate::{ProductEntry, decision::Refusal, stock_request::StockRequest};
 /// The most products that are being read at the same time; others are read after a later refusal.
 const READS_MAX: usize = 2;
 
-/// The most products of which it is known when units may come back from holds.
+/// The most products for which it is remembered when units may come back from holds.
 const EXPIRIES_MAX: usize = 10_000;
 
-/// How often one request for a sold-out product goes to a lane all the same, in milliseconds: should what is known be
-/// wrong, it does not stay so.
+/// How often one request for a sold-out product still goes to a lane, in milliseconds, so that wrong information in
+/// memory is corrected.
 const PROBE_MS: u64 = 1000;
 /// The number of clocks for this, which products share.
 const PROBES: usize = 256;
@@ -37,15 +37,16 @@ pub(crate) struct SoldOut<P: ProductEntry> {
     cache: Cache<P>,
     reads: Arc<Semaphore>,
     started: Instant,
-    /// When the last request for a product went to a lane all the same, in milliseconds since the start.
+    /// When the last request for a product went to a lane, in milliseconds since the start.
     probed: Arc<[AtomicU64; PROBES]>,
     expiries: Arc<RwLock<HashMap<ProductId, KnownExpiry>>>,
 }
 
-/// What is known of a product's holds. A batch returns the units of expired ones, if a request for them comes to it.
+/// The holds of a product, as far as they are known. A batch returns the units of expired holds if it gets a request
+/// for them.
 #[derive(Clone, Copy)]
 struct KnownExpiry {
-    /// The version of the product for which this holds: a later hold makes another version.
+    /// The version of the product for which this is valid, because a later hold creates another version.
     version: i64,
     /// No hold expires before this time. `None`: there are no holds.
     next: Option<Instant>,
@@ -63,7 +64,7 @@ impl<P: ProductEntry> SoldOut<P> {
         }
     }
 
-    /// Refuses a request for more than is known to be left. What is not known is not refused.
+    /// Refuses a request for more than the known stock. If the stock is unknown, the request is not refused.
     pub fn check(&self, request: &impl StockRequest) -> Result<(), Refusal> {
         request.taken_from_stock().try_for_each(|(id, quantity)| self.check_product(id, quantity))
     }
@@ -83,16 +84,16 @@ impl<P: ProductEntry> SoldOut<P> {
         }
     }
 
-    /// Whether no units can be had from expired holds at this version of the product, as far as is known.
+    /// Whether expired holds have no units at this version of the product, as far as is known.
     fn has_no_expired_holds(&self, product_id: ProductId, version: i64) -> bool {
         self.expiries.read().get(&product_id).is_some_and(|known| {
             known.version == version && known.next.is_none_or(|next| Instant::now() < next)
         })
     }
 
-    /// Whether it is time for a request for the product to go to a lane.
+    /// Whether a request for the product should go to a lane now.
     fn is_probe(&self, product_id: ProductId) -> bool {
-        // The first one of all does.
+        // The very first request does.
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = now.saturating_add(PROBE_MS);
         let at = product_id.0.unsigned_abs() % PROBES as u64;
@@ -105,7 +106,7 @@ impl<P: ProductEntry> SoldOut<P> {
     }
 
     /// Reads a product into the cache's memory, where its stock is kept up to date from then on, and finds out when
-    /// units may come back from holds, so that the next orders for it can be refused at once. Never waits.
+    /// units may come back from holds, so that the next orders can be refused immediately. Never waits.
     pub fn learn(&self, product_id: ProductId) {
         let hint = self.cache.stock_hint(product_id.0);
         if hint.is_some_and(|(version, _)| self.has_no_expired_holds(product_id, version)) {

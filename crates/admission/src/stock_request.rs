@@ -1,4 +1,4 @@
-//! The kinds of stock requests. Each says what it needs, how it is allocated and recorded, and what is answered.
+//! The kinds of stock requests. Each defines what it needs, how it is allocated and recorded, and its answer.
 
 mod hold_stock;
 mod place_order;
@@ -16,7 +16,7 @@ pub use returns::{CancelOrder, OrderedBy, ReleaseHold};
 
 use crate::{metrics::AdmissionMetrics, needs::Needs};
 
-/// The result that an idempotency key leads to.
+/// The result of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyResult {
     Order(OrderId),
@@ -28,7 +28,7 @@ impl KeyResult {
         match kind {
             ResultKind::Order => Some(Self::Order(OrderId(id))),
             ResultKind::Hold => Some(Self::Hold(HoldId(id))),
-            // A change of stock does not go through admission.
+            // A change of stock does not use admission.
             ResultKind::Adjustment => None,
         }
     }
@@ -38,10 +38,10 @@ impl KeyResult {
 pub(crate) trait StockRequest: Sized + Send + 'static {
     /// What the allocator grants.
     type Granted: Send;
-    /// What the caller gets once the batch is committed.
+    /// The answer to the caller once the batch is committed.
     type Answer: Send;
 
-    /// The kind of result that its key leads to.
+    /// The kind of result of its key.
     const RESULT: Option<ResultKind> = None;
 
     /// The rows that it needs.
@@ -59,26 +59,26 @@ pub(crate) trait StockRequest: Sized + Send + 'static {
         None
     }
 
-    /// The units that are to be taken from stock.
+    /// The units that it takes from stock.
     fn taken_from_stock(&self) -> impl Iterator<Item = (ProductId, Quantity)> {
         std::iter::empty()
     }
 
-    /// Allocates it, whole or not at all.
+    /// Allocates it, as a whole or not at all.
     fn allocate(&self, allocator: &mut StockAllocator) -> Result<Self::Granted, Shortfall>;
 
-    /// Adds what is to be written.
+    /// Adds its records.
     fn record<'a>(&'a self, granted: &'a mut Self::Granted, records: &mut Records<'a>);
 
     /// The answer, after the commit. `None` if the records were not written, which cannot happen.
     fn answer(self, granted: Self::Granted) -> Option<Self::Answer>;
 
-    /// The result that its key leads to.
+    /// The result of its key.
     fn result(_granted: &Self::Granted) -> Option<KeyResult> {
         None
     }
 
-    /// The answer to a repeat of a request with this result; `None` if the result is of another kind of request.
+    /// The answer to a repetition with this result; `None` if the result is of another kind of request.
     fn repeated(_result: KeyResult) -> Option<Self::Answer> {
         None
     }
@@ -88,6 +88,6 @@ pub(crate) trait StockRequest: Sized + Send + 'static {
         false
     }
 
-    /// Counts a request that was granted.
+    /// Counts a granted request.
     fn count(_metrics: &AdmissionMetrics) {}
 }

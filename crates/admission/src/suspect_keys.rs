@@ -1,20 +1,20 @@
-//! Whether other transactions have written idempotency keys and do not end.
+//! Whether transactions that do not end have written idempotency keys.
 //!
-//! A batch that writes such a key waits with its products locked. That happens once: from then on, and for a while
-//! after the last such key was seen, batches check their keys before they lock products.
+//! A batch that writes such a key waits while it has locked its products. This happens once. From then on, and for a
+//! while after such a key was last found, batches check their keys before they lock products.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// How long batches check their keys after the last such key was seen.
+/// How long batches check their keys after such a key was last found.
 const FOR: Duration = Duration::from_secs(10);
 
-/// See the module's documentation.
+/// See the module documentation.
 pub(crate) struct SuspectKeys {
     started: Instant,
-    /// In milliseconds from the start.
+    /// In milliseconds since the start.
     until: AtomicU64,
 }
 
@@ -23,7 +23,7 @@ impl SuspectKeys {
         Self { started: Instant::now(), until: AtomicU64::new(0) }
     }
 
-    /// There is such a key, or there seems to be one.
+    /// There is such a key, or there may be one.
     pub fn suspect(&self) {
         self.until.store(self.millis(FOR), Ordering::Relaxed);
     }

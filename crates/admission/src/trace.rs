@@ -1,9 +1,9 @@
 //! The spans of a batch in the traces of its orders.
 //!
-//! They are made when the batch is over, from the times that its metrics need anyway: a batch without a
-//! sampled order makes no span and costs nothing. The trace of each sampled order gets spans of its own
-//! (the wait in the lane, the batch, and within that the wait for the lock, the writing and the
-//! commit), and a link to the trace of the batch, which links to its orders.
+//! They are created at the end of the batch, from times that the metrics need anyway, so a batch without a sampled
+//! order creates no span and costs nothing. The trace of each sampled order gets its own spans (the wait in the lane
+//! and the batch, which contains the lock wait, the write and the commit), and a link to the trace of the batch, which
+//! links to its orders.
 
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ pub(crate) struct BatchTimes {
     asked: Instant,
     /// When its rows were locked.
     pub locked: Option<Instant>,
-    /// When it was written, which is when its commit began.
+    /// When it was written and its commit began.
     pub written: Option<Instant>,
     /// When its commit was answered.
     pub committed: Option<Instant>,
@@ -50,8 +50,7 @@ impl BatchTimes {
         Self { lane, orders, asked: Instant::now(), locked: None, written: None, committed: None }
     }
 
-    /// Adds spans to the traces of those requests that have one. `failed` is why the batch failed, from
-    /// a bounded set.
+    /// Adds spans to the traces of sampled requests. `failed` is the reason why the batch failed, from a bounded set.
     pub fn tell(&self, requests: &[PendingRequest], failed: Option<&'static str>) {
         let mut with_trace = requests
             .iter()
@@ -94,7 +93,7 @@ impl BatchSpans<'_> {
         self.span(span, request.arrived, self.times.asked, order);
     }
 
-    /// The batch with its parts.
+    /// The span of the batch, with its parts.
     fn batch(&self, parent: &Context, links: Vec<Link>) -> SpanContext {
         let BatchTimes { asked, locked, written, committed, .. } = *self.times;
         let orders = i64::try_from(self.times.orders).unwrap_or(i64::MAX);

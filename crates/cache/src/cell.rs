@@ -1,4 +1,4 @@
-//! What the process knows about one product: a value, the fence that outdates it, and the load in progress.
+//! The state of a product in this process: a value, the fence that makes it outdated, and the load in progress.
 //!
 //! The map in [`crate::l1`] may evict a cell at any time. That is safe: nobody finds an evicted cell again, so an eviction
 //! between miss and fill drops the fill, as a lost lease does in Redis.
@@ -13,20 +13,19 @@ use crate::entry::{Entry, Hit, StockChange, Tier};
 use crate::flight::Flight;
 use crate::value::RenderedEntry;
 
-/// A run of versions that differ in stock only, so that a value of any of them can be patched to
-/// the last. It describes the past, so it never becomes wrong.
+/// A range of versions that differ only in stock, so that a value with any of them can be patched to the last. It
+/// describes the past, so it never becomes wrong.
 #[derive(Clone, Copy)]
 struct VersionRun {
     from: i64,
     to: i64,
     stock: i64,
-    /// Until when `stock` may be given out as a hint.
+    /// Until when `stock` may be used as a hint.
     until: Instant,
 }
 
 impl VersionRun {
-    /// Joins two runs that touch (messages of two writers arrive in either order), else keeps the
-    /// later one.
+    /// Joins two adjacent ranges (messages of two writers arrive in any order), or else keeps the later one.
     fn join(self, other: Self) -> Self {
         let (earlier, later) = if self.to <= other.to { (self, other) } else { (other, self) };
         if later.from <= earlier.to {
@@ -48,7 +47,7 @@ pub(crate) struct CacheMoment {
 /// The condition under which a loaded value is kept.
 #[derive(Clone, Copy)]
 pub(crate) struct KeepCondition {
-    /// The moment at which the load began.
+    /// The time at which the load began.
     pub(crate) since: CacheMoment,
     /// The fence in Redis after that moment: older values are outdated.
     pub(crate) floor: i64,
@@ -58,12 +57,12 @@ pub(crate) struct KeepCondition {
 
 struct CellState<E> {
     generation: u64,
-    /// Values older than this are not served nor kept: a writer is about to commit this version,
-    /// or has.
+    /// Values older than this are neither served nor kept, because a writer is about to commit this version or has
+    /// committed it.
     fence: i64,
     /// A fence lasts much longer than the transaction that set it. After this time, that transaction has failed.
     fenced_until: Option<Instant>,
-    /// The newest version known to be committed. Later callers must not get an older one.
+    /// The newest committed version that is known. Later callers must not get an older one.
     committed: i64,
     run: Option<VersionRun>,
     kept: Option<(Arc<RenderedEntry<E>>, Instant)>,
@@ -101,20 +100,20 @@ impl<E: Entry> CellState<E> {
     }
 }
 
-/// See the module's head.
+/// See the module documentation.
 pub(crate) struct Cell<E> {
     state: RwLock<CellState<E>>,
     /// Whether it was read since it was last confirmed with the database.
     read: AtomicBool,
 }
 
-/// What a reader is to do after a miss in the process's memory.
+/// What a reader has to do after a miss in memory.
 pub(crate) enum Begin<E> {
     /// The value arrived in the meantime.
     Hit(Hit),
     /// Load it, and end the flight.
     Lead(Arc<Flight<E>>),
-    /// Wait for the flight. A result below this version began before a change that the caller may know of.
+    /// Wait for the flight. A result below this version was read before a change that the caller may know of.
     Follow(Arc<Flight<E>>, i64),
 }
 
@@ -132,7 +131,7 @@ impl<E: Entry> Cell<E> {
         Self { state, read: AtomicBool::new(false) }
     }
 
-    /// Notes a read. True if it is the first since the last confirmation.
+    /// Records a read. Returns whether it is the first since the last confirmation.
     pub(crate) fn note_read(&self) -> bool {
         // Read first, so that the cache line of a hot product stays shared between processors.
         !self.read.load(Ordering::Relaxed) && !self.read.swap(true, Ordering::Relaxed)
@@ -142,8 +141,8 @@ impl<E: Entry> Cell<E> {
         self.read.store(false, Ordering::Relaxed);
     }
 
-    /// The database had this version, or nothing: what is kept here and is not older is good until `good_until`, and
-    /// what is older is not served, as if its writer had told of the change. True if what is kept is good.
+    /// The database had this version, or no such product. A value here that is not older is valid until `good_until`;
+    /// an older one is no longer served, as if its writer had sent a message. Returns whether the value is valid.
     pub(crate) fn confirm(
         &self,
         version: Option<i64>,
@@ -164,12 +163,11 @@ impl<E: Entry> Cell<E> {
 
     /// The value, if it may be served.
     pub(crate) fn read(&self, moment: CacheMoment) -> Option<Hit> {
-        // Rendering under the read lock keeps out only writers, and those who read meanwhile would
-        // have to render it themselves.
+        // Rendering under the read lock only blocks writers; concurrent readers would have to render it themselves.
         self.state.read().current(moment).map(|value| value.hit(Tier::Process))
     }
 
-    /// The newest version and stock known here, if nothing newer is under way.
+    /// The newest known version and stock, if no newer one is in progress.
     pub(crate) fn stock(&self, moment: CacheMoment) -> Option<(i64, i64)> {
         let state = self.state.read();
         if state.generation != moment.generation {
@@ -181,8 +179,7 @@ impl<E: Entry> Cell<E> {
         run.max(kept).filter(|(version, _)| *version >= state.fence_at(moment.now))
     }
 
-    /// Joins the load under way, or becomes its leader. `armed` says whether a value here may be
-    /// served.
+    /// Joins the load in progress, or becomes its leader. `armed` says whether a value here may be served.
     pub(crate) fn begin(&self, moment: CacheMoment, armed: bool) -> Begin<E> {
         let mut state = self.state.write();
         state.enter(moment.generation);
@@ -197,14 +194,13 @@ impl<E: Entry> Cell<E> {
         Begin::Lead(flight)
     }
 
-    /// The oldest version that is good enough to be taken from Redis.
+    /// The oldest version that may be taken from Redis.
     pub(crate) fn floor(&self, now: Instant) -> i64 {
         self.state.read().fence_at(now)
     }
 
-    /// Ends a load that found a value: brings it up to date with the stock changes that happened
-    /// meanwhile, keeps it if `keep` holds, and gives it back. `keep` must be `None` if the
-    /// process's memory is not armed. Says also whether it was kept.
+    /// Ends a load that found a value: applies the stock changes of the meantime, keeps the value if `keep` is met, and
+    /// returns it. `keep` must be `None` if the process's memory is not armed. Also returns whether it was kept.
     pub(crate) fn finish(
         &self,
         flight: &Arc<Flight<E>>,
@@ -232,7 +228,7 @@ impl<E: Entry> Cell<E> {
         (value, kept.is_some())
     }
 
-    /// Ends a load that found nothing, failed or was given up. True if nothing is known here now.
+    /// Ends a load that found nothing, failed or was abandoned. Returns whether nothing is known here now.
     pub(crate) fn abandon(&self, flight: &Arc<Flight<E>>) -> bool {
         let mut state = self.state.write();
         Self::land(&mut state, flight);
@@ -250,7 +246,7 @@ impl<E: Entry> Cell<E> {
         self.state.write().raise(version, until);
     }
 
-    /// A version was committed that differs in more than the stock.
+    /// A version was committed that differs not only in stock.
     pub(crate) fn change(&self, version: i64, until: Instant) {
         let mut state = self.state.write();
         state.raise(version, until);
@@ -258,15 +254,15 @@ impl<E: Entry> Cell<E> {
         state.kept.take_if(|(value, _)| value.entry.version() < version);
     }
 
-    /// A version was perhaps committed: what is older is not served, but nobody may insist on it.
+    /// A version may have been committed: older values are not served, but readers may still get one.
     pub(crate) fn suspend(&self, version: i64, until: Instant) {
         let mut state = self.state.write();
         state.raise(version, until);
-        // Who comes now loads anew.
+        // Later readers load it again.
         state.flight = None;
     }
 
-    /// A version was committed that differs in stock only. True if a value was patched.
+    /// A version was committed that differs only in stock. Returns whether a value was patched.
     pub(crate) fn restock(
         &self,
         change: &StockChange,
@@ -289,8 +285,8 @@ impl<E: Entry> Cell<E> {
         state.run = Some(run);
         let Some((value, _)) = &mut state.kept else { return false };
         if !(run.from..run.to).contains(&value.entry.version()) {
-            // Too old for this run: another run may yet close the gap, and until then the fence
-            // keeps it from being served.
+            // It is too old for this range. Another range may still close the gap, and until then the fence prevents it
+            // from being served.
             return false;
         }
         Arc::make_mut(value).patch(run.to, run.stock);

@@ -40,7 +40,7 @@ pub struct StockChange {
     pub stock: i64,
 }
 
-/// Which tier answered a read.
+/// The tier that answered a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// The memory of this process.

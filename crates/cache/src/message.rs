@@ -1,5 +1,4 @@
-//! What replicas tell one another over the channel, as text that a person can read in
-//! `redis-cli subscribe`.
+//! The messages between replicas over the channel, as text that is readable in `redis-cli subscribe`.
 //!
 //! ```text
 //! <sender> fence 12:7,13:9             about to commit version 7 of product 12, and 9 of 13
@@ -7,8 +6,7 @@
 //! <sender> drop 12:7                   committed: version 7 of product 12
 //! <sender> flush                       forget everything
 //! ```
-//! A reader that does not understand a message, because a newer release sent it, must forget
-//! everything.
+//! A replica that does not understand a message, because a newer release sent it, must forget everything.
 
 use std::fmt::Write as _;
 

@@ -57,7 +57,7 @@ holdfast_telemetry::metrics! {
 }
 
 impl CacheMetrics {
-    /// Shows the state.
+    /// Sets the gauges.
     pub(crate) fn show(&self, gauges: Gauges) {
         self.process_up.set(i64::from(gauges.armed));
         self.redis_up.set(i64::from(gauges.redis_up));
@@ -67,7 +67,7 @@ impl CacheMetrics {
     }
 }
 
-/// The present state.
+/// The current state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauges {
     /// Whether the process's memory answers.

@@ -1,30 +1,30 @@
-//! What is worth knowing of a Redis before a program is started on it.
+//! Facts about a Redis server that matter before a program uses it.
 
 use std::collections::HashMap;
 
 use crate::{Queue, QueueError};
 
-/// What Redis says of itself.
+/// The state that Redis reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisDiagnosis {
     /// The version, such as 7.0.15.
     pub version: String,
     /// `master` or `slave`.
     pub role: String,
-    /// What it does when its memory is full, such as `noeviction`.
+    /// Its policy when the memory is full, such as `noeviction`.
     pub eviction: String,
-    /// Bytes it may use; 0 for any number.
+    /// The memory limit in bytes; 0 for no limit.
     pub memory_max: u64,
-    /// Bytes it uses.
+    /// The used memory in bytes.
     pub memory: u64,
     /// Whether it logs each write to its disk (AOF).
     pub append_only: bool,
-    /// Whether its last snapshot (RDB) was written.
+    /// Whether its last snapshot (RDB) succeeded.
     pub snapshots: bool,
 }
 
 impl Queue {
-    /// Asks Redis.
+    /// Queries Redis.
     ///
     /// # Errors
     /// It cannot be reached, refuses the command, or does not answer in time.

@@ -15,8 +15,8 @@ pub(crate) const TRACE: &str = "t";
 /// An id before all entries.
 pub(crate) const FIRST: &str = "0-0";
 
-/// The beginning of a script that uses `XINFO`, which reports a missing stream in words only: the script ends with the code
-/// of a missing group then. The stream is the first key.
+/// The prefix of a script that uses `XINFO`. Redis reports a missing stream only as text, so the prefix makes the
+/// script return the code of a missing group. The stream is the first key.
 macro_rules! stream_exists {
     () => {
         "if redis.call('EXISTS', KEYS[1]) == 0 then \
@@ -26,12 +26,12 @@ macro_rules! stream_exists {
 }
 pub(crate) use stream_exists;
 
-/// The beginning of a script that needs to know how many entries wait. KEYS: stream, retries, refill; ARGV: the group, and the
-/// most entries that are counted one by one.
+/// The prefix of a script that needs the number of waiting entries. KEYS: stream, retries, refill; ARGV: the group, and
+/// the most entries that are counted one by one.
 ///
-/// Sets `waiting`, `in_flight`, the last delivered id `last`, how many entries were `added` to the stream, and whether entries
-/// that nobody has read were `cut` off. The group's own count of what it has read is unknown after `XDEL`; then nothing can be
-/// said about that.
+/// Sets `waiting`, `in_flight`, the last delivered id `last`, the number of entries that were `added` to the stream,
+/// and whether unread entries were `cut` off. After `XDEL`, the group's own count of read entries is unknown, and then
+/// `cut` is unknown as well.
 macro_rules! group_state {
     () => {
         concat!(

@@ -50,7 +50,7 @@ impl Queue {
         let known: String = self.within(call.invoke_async(&mut connection)).await?;
         Ok(match known.as_str() {
             WHOLE => Loss::None,
-            // A time that cannot be read is as good as none.
+            // A time that cannot be parsed counts as none.
             text => text.parse().map_or(Loss::New, Loss::Before),
         })
     }

@@ -1,4 +1,4 @@
-//! Mending the queue's keys after another program has written to them.
+//! Repairs the queue's keys after another program has written to them.
 
 use redis::Script;
 
@@ -7,14 +7,14 @@ use crate::{
     keys::{FIRST, GROUP, REFILL, RETRIES, STREAM},
 };
 
-/// An id that is ahead of Redis's clock by more than this was not given by Redis.
+/// An id that is ahead of Redis's clock by more than this was not assigned by Redis.
 const AHEAD_MAX_MS: u64 = 24 * 3600 * 1000;
 
 impl Queue {
-    /// Makes the queue's keys usable: deletes one that has the wrong type, and a stream whose ids are far ahead of the clock or
-    /// used up, since nothing can be added to it for ever; sets the group back if it is ahead of its stream, since it
-    /// would deliver nothing. The queue then counts as one that has lost orders, see [`Queue::loss`]. Returns whether anything
-    /// was wrong.
+    /// Makes the queue's keys usable. Deletes keys of the wrong type, and a stream whose ids are far ahead of the clock
+    /// or exhausted, because nothing could be added to it. Resets the group if it is ahead of its stream, because it
+    /// would deliver nothing. Then the queue counts as one that has lost orders, see [`Queue::loss`]. Returns whether
+    /// anything was wrong.
     ///
     /// # Errors
     /// Redis is down or refuses the call.
@@ -80,11 +80,11 @@ impl Queue {
         Ok(true)
     }
 
-    /// To be called when Redis has refused a call: the cause may be what is in the keys.
+    /// Must be called when Redis has refused a call, because the contents of the keys may be the cause.
     pub(crate) async fn mend_after(&self, error: &QueueError) {
         let QueueError::Redis(error) = error else { return };
         if !error.is_io_error() {
-            // If it fails, so will the next call.
+            // If it fails, the next call will fail as well.
             let _ = self.mend().await;
         }
     }

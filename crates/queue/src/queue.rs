@@ -75,7 +75,7 @@ impl Queue {
         Ok(Self { connection: QueueConnection::new(&settings)?, settings })
     }
 
-    /// Runs a call within the timeout, including connecting. If Redis refuses it, the keys are looked at.
+    /// Runs a call within the timeout, including connecting. If Redis refuses it, the keys are checked.
     pub(crate) async fn within<T>(
         &self,
         call: impl Future<Output = RedisResult<T>>,
@@ -120,7 +120,7 @@ impl Queue {
             if let Err(QueueError::Redis(error)) = &published
                 && !error.is_io_error()
             {
-                // The keys may have been mended.
+                // The keys may have been repaired.
                 published = self.within(pipe.query_async(&mut connection)).await;
             }
             spans.end(&published);
@@ -136,7 +136,7 @@ impl Queue {
     /// Redis is down or refuses the call.
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
         let script = Script::new(
-            // The group has as good as read what was removed from the stream before: see `Queue::loss`.
+            // Entries that were removed from the stream earlier count as read by the group; see `Queue::loss`.
             "local removed = 0 \
              if redis.call('EXISTS', KEYS[1]) == 1 then \
                local stream = redis.call('XINFO', 'STREAM', KEYS[1]) \

@@ -1,4 +1,4 @@
-{{- /* What the backup and the restore share. The context is (dict "root" $ "component" "backup"). */ -}}
+{{- /* The common parts of the backup and the restore. The context is (dict "root" $ "component" "backup"). */ -}}
 
 {{- define "holdfast.backup.metadata" -}}
 metadata:
@@ -10,7 +10,7 @@ metadata:
   {{- end }}
 {{- end -}}
 
-{{- /* What each container begins with: (… "image" "docker.io/library/postgres:17") */ -}}
+{{- /* The common beginning of each container: (… "image" "docker.io/library/postgres:17") */ -}}
 {{- define "holdfast.backup.container" -}}
 image: {{ include "holdfast.imageReference" (dict "root" .root "reference" .image) }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}

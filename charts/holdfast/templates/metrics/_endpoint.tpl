@@ -1,4 +1,4 @@
-{{- /* What PodMonitor and ServiceMonitor share. */ -}}
+{{- /* The common parts of PodMonitor and ServiceMonitor. */ -}}
 {{- define "holdfast.metrics.selector" -}}
 matchLabels:
   app.kubernetes.io/name: {{ include "holdfast.name" . }}

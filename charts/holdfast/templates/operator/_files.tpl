@@ -1,4 +1,4 @@
-{{- /* This release's queue and those of others; empty if there are no others. */ -}}
+{{- /* The queues of this release and of others; empty if there are no others. */ -}}
 {{- define "holdfast.operator.queues" -}}
 {{- with .Values.operator.queues -}}
 queues:

@@ -1,4 +1,4 @@
-//! Retrying the requests for stuck rows.
+//! Retries of the requests for stuck rows.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,10 +16,10 @@ use crate::{
 /// The longest pause between two retries for a row.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// A row that is stuck for longer is logged.
+/// A row that has been stuck for this long is logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(1);
 
-/// What is to be retried.
+/// The requests of a retry.
 #[derive(Default)]
 pub(crate) struct DueRetry {
     pub rows: Vec<NeededRow>,
@@ -30,12 +30,12 @@ pub(crate) struct DueRetry {
     pub to_log: Vec<NeededRow>,
 }
 
-/// What a retry has led to.
+/// The result of a retry.
 #[derive(Default)]
 pub struct RetryResult {
-    /// Lanes to be started.
+    /// Lanes that must be started.
     pub lanes: Vec<NewLane>,
-    /// For how long the rows that became free had been stuck.
+    /// How long the rows that are now free were stuck.
     pub free: Vec<Duration>,
     /// Requests that miss a row that was not retried.
     pub elsewhere: Vec<Missing>,
@@ -43,7 +43,7 @@ pub struct RetryResult {
 }
 
 impl ContendedRows {
-    /// When the next retry is due.
+    /// The time of the next retry.
     pub fn next_retry(&self) -> Option<Instant> {
         let retries = self.rows.values().filter_map(|row| match row {
             Contended::Stuck(stuck) if stuck.retrying == 0 => Some(stuck.retry_at),
@@ -52,8 +52,8 @@ impl ContendedRows {
         retries.min()
     }
 
-    /// Takes the requests for a retry of all rows that are due by `now`, at most `max` of them. Of a row that was
-    /// not free at the last retry, the first request only.
+    /// Takes the requests for a retry of all rows that are due at `now`, at most `max`. If a row was not free at the
+    /// last retry, only its first request is taken.
     pub fn take_due(
         &mut self,
         now: Instant,
@@ -83,7 +83,7 @@ impl ContendedRows {
             })
             .collect();
         rows.sort_unstable_by_key(|(retry_at, ..)| *retry_at);
-        // The rows in doubt take turns with the others, each alone.
+        // Doubtful rows alternate with the others, each alone.
         match rows.first() {
             Some((.., true, _)) => rows.truncate(1),
             _ => rows.retain(|(_, _, in_doubt, _)| !in_doubt),
@@ -108,8 +108,8 @@ impl ContendedRows {
         due
     }
 
-    /// Puts back the requests of a retry that still miss their row, in their order, and updates the rows that were
-    /// retried. `versions` are those of the rows that are still locked.
+    /// Puts back the requests of a retry that still miss their row, in their order, and updates the retried rows.
+    /// `versions` are those of the rows that are still locked.
     pub fn retried(
         &mut self,
         rows: &[NeededRow],
@@ -177,7 +177,7 @@ impl ContendedRows {
         result
     }
 
-    /// Gives a stuck row whose version changes a lane.
+    /// Opens a lane for a stuck row whose version changes.
     fn promote(&mut self, product_id: ProductId, result: &mut RetryResult) {
         let row = NeededRow::Product(product_id);
         let Some(Contended::Stuck(stuck)) = self.rows.remove(&row) else { return };

@@ -17,7 +17,7 @@ pub struct HoldStock {
     pub product_id: ProductId,
     /// The number of units.
     pub quantity: Quantity,
-    /// The price of one unit that the customer was told. At another price nothing is held.
+    /// The price of one unit that was shown to the customer. If the price differs, the hold is refused.
     pub expected_price: Option<Money>,
     /// How long the hold lasts.
     pub lasts: Duration,
@@ -27,7 +27,7 @@ pub struct HoldStock {
     pub key: Option<IdempotencyKey>,
 }
 
-/// What a hold was granted, and where it is stored.
+/// The granted hold, and its place in the records.
 pub(crate) struct GrantedHold {
     unit_price: Money,
     stored: Option<Stored<HoldId>>,

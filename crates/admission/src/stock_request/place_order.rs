@@ -14,11 +14,11 @@ use crate::{
 /// A request for an order.
 #[derive(Clone, Debug, Default)]
 pub struct PlaceOrder {
-    /// At least one.
+    /// The lines; at least one.
     pub lines: Lines,
     /// The shop's name for the customer.
     pub customer_ref: Option<CustomerRef>,
-    /// What the shop keeps with the order.
+    /// The shop's metadata.
     pub metadata: Option<Metadata>,
     /// The W3C `traceparent` of the request, if that is sampled.
     pub trace_context: Option<String>,
@@ -26,7 +26,7 @@ pub struct PlaceOrder {
     pub key: Option<IdempotencyKey>,
 }
 
-/// What an order was granted, and where it is stored.
+/// The granted order, and its place in the records.
 pub(crate) struct GrantedOrder {
     order: AllocatedOrder,
     stored: Option<Stored<OrderId>>,

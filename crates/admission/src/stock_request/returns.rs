@@ -9,22 +9,22 @@ use holdfast_store::{Attribution, CancelledOrder, EndedHold, Records};
 use super::StockRequest;
 use crate::{metrics::AdmissionMetrics, needs::Needs};
 
-/// A request for the cancellation of an order.
+/// A request to cancel an order.
 #[derive(Clone, Debug)]
 pub struct CancelOrder {
     /// The order.
     pub order_id: OrderId,
     /// The status that it must have.
     pub from: OrderStatus,
-    /// Whether an operator knows that it is not fulfilled, though a try may have been taken.
+    /// Whether an operator has confirmed that it is not fulfilled, although an attempt may have succeeded.
     pub settled: bool,
     /// Its lines, which never change.
     pub lines: Lines,
-    /// The operator who wants it, if that is to be kept.
+    /// The operator, if that is recorded.
     pub ordered_by: Option<OrderedBy>,
 }
 
-/// The operator who wants something done to an order, and why.
+/// The operator who changes an order, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderedBy {
     /// The operator.
@@ -40,7 +40,7 @@ impl OrderedBy {
     }
 }
 
-/// A request for the end of a hold before its time is over.
+/// A request to end a hold before it expires.
 #[derive(Clone, Copy, Debug)]
 pub struct ReleaseHold {
     /// The hold.
@@ -49,8 +49,8 @@ pub struct ReleaseHold {
     pub product_id: ProductId,
 }
 
-/// A request of admission itself: to return the units of these holds of a product, as far as their time is over. Those
-/// that can be returned are, whatever becomes of the others.
+/// A request of admission itself to return the units of these expired holds of a product. Holds that are not expired
+/// are skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpireHolds {
     pub product_id: ProductId,
@@ -112,7 +112,7 @@ impl StockRequest for ReleaseHold {
 impl StockRequest for ExpireHolds {
     /// The holds whose units are returned.
     type Granted = Vec<HoldId>;
-    /// How many they are.
+    /// The number of units.
     type Answer = usize;
 
     fn needs(&self) -> Needs<'_> {

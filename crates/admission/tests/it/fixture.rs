@@ -63,7 +63,7 @@ pub struct Replica {
     _redis: Redis,
 }
 
-/// A migrated database of the test's own.
+/// The test's own database, with the schema.
 pub async fn database() -> String {
     let migrate = async |url: String| {
         let store = Store::connect(&StoreSettings::new(&url)?);
@@ -110,7 +110,7 @@ impl Replica {
         place(&self.admission, one(product_id, units)).await
     }
 
-    /// Places an order in a task of its own, and returns when it is in its lane.
+    /// Places an order in its own task. Returns when the order is in its lane.
     pub async fn begin(
         &self,
         product_id: ProductId,
@@ -118,7 +118,7 @@ impl Replica {
     ) -> JoinHandle<Result<AcceptedOrder, Refusal>> {
         let admission = self.admission.clone();
         let placing = tokio::spawn(async move { place(&admission, one(product_id, units)).await });
-        // On one thread, the task runs up to its wait before this one runs on.
+        // There is one thread, so the task runs until it waits before this continues.
         tokio::task::yield_now().await;
         placing
     }
@@ -138,17 +138,17 @@ impl Replica {
         holdfast_sandbox::until(what, condition).await;
     }
 
-    /// Returns when requests wait for so many locked rows.
+    /// Returns when requests wait for this many locked rows.
     pub async fn apart(&self, rows: i64) {
         self.until("requests wait apart", async || self.metrics.own_lanes.get() == rows).await;
     }
 }
 
-/// A session from elsewhere, as a report or a person with a database client, in a transaction.
+/// Another session in a transaction, such as a report or a database client.
 pub struct ForeignSession(PgConnection);
 
 impl ForeignSession {
-    /// Executes a statement in a transaction that does not end.
+    /// Executes a statement in a transaction that stays open.
     pub async fn begin(url: &str, statement: &str) -> Self {
         let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
         let sql = format!("BEGIN; {statement}");
@@ -156,7 +156,7 @@ impl ForeignSession {
         Self(connection)
     }
 
-    /// Commits what it has done, and a statement more.
+    /// Executes one more statement, and commits.
     pub async fn commit(&mut self, statement: &str) {
         let sql = format!("{statement}; COMMIT");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut self.0).await.unwrap();
@@ -231,7 +231,7 @@ pub fn not_enough(product_id: ProductId, left: i64) -> Refusal {
     Refusal::Short(Shortfall::NotEnough { product_id, left: Stock::new(left).unwrap() })
 }
 
-/// Locks rows as another replica would.
+/// Locks rows like another replica.
 pub async fn lock(store: &Store, ids: &[ProductId]) -> Batch {
     let wanted = WantedRows { products: ids.iter().copied().collect(), ..WantedRows::default() };
     store.lock_batch(&wanted, LockMode::Wait).await.unwrap()

@@ -14,7 +14,7 @@ fn lasting(product_id: ProductId, units: i64, lasts: Duration) -> HoldStock {
     HoldStock { lasts, ..holding(product_id, units) }
 }
 
-/// Lets no sweep run while the test does.
+/// Prevents sweeps during the test.
 fn no_sweep() -> AdmissionSettings {
     AdmissionSettings { expiry_interval: Duration::from_hours(1), ..AdmissionSettings::default() }
 }
@@ -35,7 +35,7 @@ async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
     let short = hold(&replica, lasting(lamp, 3, Duration::from_millis(1))).await;
     let long = hold(&replica, holding(lamp, 1)).await;
     until_expired(&replica, &short).await;
-    // Its own order comes too late.
+    // Too late for its own order.
     let late = place(&replica.admission, from_hold(lamp, short.id, 3)).await;
     let ended = Shortfall::HoldEnded { hold_id: short.id, status: HoldStatus::Expired };
     assert_eq!(late, Err(Refusal::Short(ended)));
@@ -54,7 +54,7 @@ async fn a_batch_whose_changes_of_stock_cancel_out_is_still_written() {
     let (lamp, vase) = (replica.product(10).await, replica.product(1).await);
     let first = hold(&replica, holding(lamp, 3)).await;
     let release = ReleaseHold { hold_id: first.id, product_id: lamp };
-    // All three are in the lane before it takes its batch.
+    // All three are in the lane before it takes a batch.
     let batches = replica.metrics.batch_size.get_sample_count();
     let (released, second, refused) = tokio::join!(
         replica.admission.release(release),
@@ -91,9 +91,9 @@ async fn a_sale_whose_stock_is_all_in_expired_holds_is_sold_in_batches_to_the_la
     let replica = replica(no_sweep()).await;
     let (lamp, vase) = (replica.product(0).await, replica.product(0).await);
     over_together(&replica, lamp, 6000).await;
-    // It is younger than all of the other's.
+    // It is later than all of the other one.
     over_together(&replica, vase, 1).await;
-    // Each time somewhat more than fit into a batch.
+    // Slightly more than one batch returns each time.
     for (at, wanted) in [2500, 2500, 1000].into_iter().enumerate() {
         let orders = futures::future::join_all((0..wanted).map(|_| replica.place(lamp, 1)));
         let other = async {
@@ -181,7 +181,7 @@ async fn the_sweep_returns_expired_holds_without_any_requests() {
     place(&replica.admission, one(lamp, 3)).await.unwrap();
 }
 
-/// Gives a product so many holds of one unit whose time is over.
+/// Creates this many expired holds of one unit of a product.
 async fn over_together(replica: &Replica, id: ProductId, holds: i64) {
     for query in [
         "UPDATE products SET held = held + $2, version = version + 1 WHERE id = $1",
@@ -207,7 +207,7 @@ async fn holds_that_expire_together_are_returned_in_one_round_while_orders_conti
         cold.push(id);
     }
     let row = lock(&before.store, &[locked]).await;
-    // Its sweep looks once, when it begins, and not again for an hour.
+    // Its sweep runs once at the start, and then not for an hour.
     let replica = replica_on(&url, no_sweep()).await;
     let begun = std::time::Instant::now();
     replica.place(hot, 1).await.unwrap();

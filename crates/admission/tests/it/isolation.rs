@@ -1,4 +1,4 @@
-//! Locked rows delay the requests that need them, and nobody else.
+//! Locked rows delay only the requests that need them.
 
 use std::{
     sync::{
@@ -22,10 +22,10 @@ use crate::fixture::{
     order, place, replica_on,
 };
 
-/// A batch may wait for another one. This is longer than any such wait.
+/// Longer than any wait of a batch for another batch.
 const LONG_WAIT: &str = "700 ms";
 
-/// A wait for a row is long enough to outlast a test: the requests for locked rows wait to its end.
+/// The lock timeout is longer than a test, so requests for locked rows wait until its end.
 fn patient() -> AdmissionSettings {
     let wait = Duration::from_mins(1);
     AdmissionSettings { wait_max: wait, lock_wait_max: wait, ..AdmissionSettings::default() }
@@ -39,7 +39,7 @@ fn keyed(product_id: ProductId, name: &str) -> PlaceOrder {
     PlaceOrder { key: Some(key(name)), ..one(product_id, 1) }
 }
 
-/// Writes the row of a key, as another replica's batch does.
+/// Writes the row of a key, like another replica's batch.
 fn insert_key(name: &str) -> String {
     let key = Uuid::from_u128(key(name).id());
     format!("INSERT INTO idempotency_keys VALUES ('{key}', 1, 'order', 1)")
@@ -59,8 +59,7 @@ fn cancel(order: &AcceptedOrder, product_id: ProductId) -> CancelOrder {
     cancellation(order.id, OrderStatus::Pending, product_id)
 }
 
-/// Looks at the sessions of a database until it is asked how many waits for a lock it has seen that were
-/// longer than a batch may wait for another.
+/// Samples the sessions of a database. Counts waits for locks that are longer than a batch may wait for another.
 struct Watch {
     running: Arc<AtomicBool>,
     watching: JoinHandle<u64>,
@@ -84,7 +83,7 @@ impl Watch {
                 .await
                 .unwrap();
                 long_waits += u64::try_from(waits).unwrap();
-                // A sample; the watch ends with the test.
+                // A sample interval; the sampling ends with the test.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             long_waits
@@ -98,7 +97,7 @@ impl Watch {
     }
 }
 
-/// 100 products, more than replica of their own, with 20 orders, 20 keys and 5 holds of a product that is not locked.
+/// 100 products with their own requests, and 20 orders, 20 keys and 5 holds of a product that is not locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     let url = database().await;
@@ -147,7 +146,7 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     }
     replica.apart(145).await;
 
-    // All of these go on, and none needs a connection that somebody waits with.
+    // All of these continue, and none needs a connection that is used for waiting.
     for at in 0..100 {
         let placed = replica.place(free, 1).await.unwrap();
         replica.admission.cancel(cancel(&placed, free)).await.unwrap();
@@ -165,11 +164,11 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     replica.apart(0).await;
 }
 
-/// A hot product whose two replicas take turns on its row, while clients want 30 locked ones all the time.
+/// Two replicas alternate on the row of a hot product, while clients continuously order 30 locked ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked() {
     let url = database().await;
-    // A request for the hot product that waits for longer than this is refused, and that fails the test.
+    // A request for the hot product that waits for longer than this is refused, which fails the test.
     let settings = AdmissionSettings {
         wait_max: Duration::from_secs(20),
         lock_wait_max: Duration::from_millis(300),
@@ -239,7 +238,7 @@ async fn requests_for_a_locked_row_are_served_in_order_of_arrival() {
     assert!(ids[0].unwrap() < ids[2].unwrap(), "{ids:?}");
 }
 
-/// What waits for all locked rows together is bounded, and the bound is a clean refusal.
+/// The number of requests that wait for all locked rows is limited, and further ones are refused.
 #[tokio::test]
 async fn too_many_requests_for_locked_rows_are_refused_at_once() {
     let url = database().await;
@@ -266,7 +265,8 @@ async fn too_many_requests_for_locked_rows_are_refused_at_once() {
     replica.place(locked[8], 1).await.unwrap();
 }
 
-/// The write of a batch waits for a row of the ledger that somebody else has written: nobody can know of that before.
+/// The write of a batch waits for a row of the ledger that another session has written, which cannot be known
+/// beforehand.
 #[tokio::test]
 async fn a_write_that_times_out_delays_only_its_own_product() {
     let url = database().await;
@@ -315,7 +315,7 @@ async fn orders_wait_for_a_locked_table_and_continue_after_it() {
     }
 }
 
-/// Two products, each locked for a while: an order of both never holds the one while it waits for the other.
+/// Two products, each locked for a while. An order of both never holds one while it waits for the other.
 #[tokio::test]
 async fn an_order_of_two_locked_products_is_served_when_both_are_unlocked() {
     let url = database().await;
@@ -333,8 +333,8 @@ async fn an_order_of_two_locked_products_is_served_when_both_are_unlocked() {
     assert_eq!((replica.stock(lamp).await, replica.stock(vase).await), (8, 9));
 }
 
-/// An old snapshot keeps all versions of a row that two replicas sell. Its replica find it without a
-/// walk over them, and find it when it has moved, too.
+/// An old snapshot keeps all versions of a row that two replicas sell. Their lanes find the row without reading all
+/// versions, even after it has moved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_find_a_row_that_another_replica_moves_while_there_is_an_old_snapshot() {
     let url = database().await;

@@ -1,4 +1,4 @@
-//! Idempotency keys: the same request again has no second effect.
+//! Idempotency keys: a repeated request has no second effect.
 
 use holdfast_admission::{AdmissionSettings, OrderDecision, PlaceOrder, Refusal};
 use holdfast_store::IdempotencyKey;
@@ -25,7 +25,7 @@ async fn repeats_within_a_batch_share_the_first_ones_order() {
     let found = results(
         &replica,
         vec![
-            // Refused, so its key is free for the next.
+            // It was refused, so its key is free for the next one.
             keyed(one(lamp, 4), "a", "4"),
             keyed(one(lamp, 2), "a", "2"),
             keyed(one(lamp, 2), "a", "2"),
@@ -48,9 +48,9 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     let url = database().await;
     let here = replica_on(&url, AdmissionSettings::default()).await;
     let there = replica_on(&url, AdmissionSettings::default()).await;
-    // Once sold, there is none left: still the repeat must hear of its order, not of that.
+    // Afterwards the product is sold out, but the repetition must get its order.
     let lamp = here.product(2).await;
-    // In flight here: written, and its commit held up.
+    // In flight here: it is written, and its commit is delayed.
     sqlx::raw_sql(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$; \
@@ -76,8 +76,8 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     assert_eq!((here.orders().await, here.stock(lamp).await), (1, 0));
 }
 
-/// The key of one replica's batch is taken by another's while its row is locked elsewhere: another
-/// product, so no row lock orders the two.
+/// Another replica's batch uses the key of a batch while the row of that batch is locked. The products differ, so no
+/// row lock orders the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_keys_on_two_replicas_lead_to_one_order_each() {
     let url = database().await;

@@ -1,4 +1,4 @@
-//! Orders of several lines.
+//! Orders with several lines.
 
 use holdfast_admission::{AdmissionSettings, Refusal};
 use holdfast_domain::{ProductId, Shortfall};
@@ -13,7 +13,7 @@ async fn an_order_that_waits_in_the_lane_of_a_locked_row_locks_no_other_row() {
     let admission = replica.admission.clone();
     let both = tokio::spawn(async move { place(&admission, order(&[(lamp, 1), (vase, 1)])).await });
     replica.apart(1).await;
-    // The other row is free for everybody all the while.
+    // The other row stays unlocked.
     for _ in 0..5 {
         replica.place(lamp, 1).await.unwrap();
     }
@@ -58,7 +58,7 @@ async fn an_unknown_product_among_known_ones_is_distinguished_from_a_locked_one(
     assert_eq!(place(&replica.admission, order(&[(lamp, 11)])).await, Err(not_enough(lamp, 10)));
 }
 
-/// Two replicas whose orders cross each other's rows in every direction.
+/// Orders of two replicas that need the same rows in different orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     const ORDERS: usize = 150;
@@ -99,7 +99,7 @@ async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     }
     assert_eq!(left + sold, 400_000);
     assert_eq!(replicas[0].orders().await, 16 * 150);
-    // What is over is over: the replica of the crossings end.
+    // All crossing orders have ended.
     for replica in &replicas {
         replica.apart(0).await;
         place(&replica.admission, one(products[0], 1)).await.unwrap();

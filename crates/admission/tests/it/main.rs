@@ -1,4 +1,4 @@
-//! Admission on real servers, without HTTP. Each test has a database of its own.
+//! Admission with real servers, without HTTP. Each test has its own database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

@@ -1,4 +1,4 @@
-//! Orders of one line.
+//! Orders with one line.
 
 use holdfast_admission::{AdmissionSettings, Refusal};
 use holdfast_domain::{OrderStatus, ProductId, Shortfall, Stock};
@@ -44,7 +44,7 @@ async fn a_locked_row_delays_only_its_own_product() {
     assert_eq!(replica.stock(locked).await, 8);
 }
 
-/// Two replicas that sell the same hundred products meet at rows all the time, for a moment each.
+/// Two replicas that sell the same hundred products often meet at a row for a moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_share_many_rows_refuse_no_request() {
     let url = database().await;
@@ -135,7 +135,7 @@ async fn an_order_that_the_database_refuses_does_not_affect_other_orders() {
     for units in [1, 2, 13, 3, 4, 5, 13] {
         waiting.push(replica.begin(lamp, units).await);
     }
-    // One whose row cannot be locked with the others' is answered for what it is all the same.
+    // A request whose row cannot be locked with the others still gets its own answer.
     let unknown = replica.begin(ProductId(999), 1).await;
     let mut refused = Vec::new();
     for (at, placing) in waiting.into_iter().enumerate() {
@@ -151,7 +151,7 @@ async fn an_order_that_the_database_refuses_does_not_affect_other_orders() {
     assert_eq!((replica.orders().await, replica.stock(lamp).await), (5, 100 - 15));
 }
 
-/// Makes each commit take long enough to be caught in the act.
+/// Makes each commit slow enough to interrupt it.
 const SLOW_COMMIT: &str = "\
     CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
         $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$; \
@@ -170,7 +170,7 @@ async fn commits(replica: &Replica) -> Vec<i32> {
 
 #[tokio::test]
 async fn the_outcome_of_an_unanswered_commit_is_reported_correctly() {
-    // Directly, for the test; and through a proxy, for admission.
+    // Directly for the test, and through a proxy for admission.
     let url = database().await;
     let direct = replica_on(&url, AdmissionSettings::default()).await;
     let upstream = url.parse::<url::Url>().unwrap().socket_addrs(|| None).unwrap()[0];
@@ -190,7 +190,7 @@ async fn the_outcome_of_an_unanswered_commit_is_reported_correctly() {
     let accepted = placing.await.unwrap().unwrap();
     assert!(direct.store.order(accepted.id).await.unwrap().is_some());
 
-    // The server is stopped in the middle of the commit.
+    // The server is stopped during the commit.
     let placing = replica.begin(lamp, 1).await;
     direct.until("it commits", async || commits(&direct).await.len() == 1).await;
     for pid in commits(&direct).await {
@@ -248,7 +248,7 @@ async fn units_returned_to_a_deleted_product_do_not_add_it_to_memory() {
     let cancel = cancellation(placed.id, OrderStatus::Pending, lamp);
     replica.admission.cancel(cancel).await.unwrap();
     let unknown = Err(Refusal::Short(Shortfall::UnknownProduct(lamp)));
-    // The first may be let through to the lane in any case.
+    // The first one may go to the lane.
     for _ in 0..3 {
         assert_eq!(replica.place(lamp, 5).await, unknown);
     }

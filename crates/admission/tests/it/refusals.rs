@@ -1,4 +1,4 @@
-//! Every refusal that a caller hears of is counted once, under its reason.
+//! Every refusal that a caller gets is counted once with its reason.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::fixture::{
     replica_on,
 };
 
-/// How often each reason has been counted.
+/// The count of each reason.
 fn counted(replica: &Replica) -> BTreeMap<String, u64> {
     let page = replica.registry.page().unwrap();
     let series = page.lines().filter_map(|line| {
@@ -161,6 +161,6 @@ async fn every_refusal_is_counted_once_under_its_reason() {
 
     table.replica.admission.close().await;
     table.refused("shutting_down", one(lamp, 1)).await;
-    // A database that is away, and a commit whose fate stays unknown: these need a server that fails.
+    // The cases of an unavailable database and of a commit with an unknown outcome need a failing server.
     assert_eq!(table.left, ["unavailable", "outcome_unknown"]);
 }

@@ -1,4 +1,4 @@
-//! A slow reader must not put an old value back.
+//! A slow reader must not restore an old value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::shop::{CacheFixture, StoredProduct, keys, onlooker, raw, redis, replica, settings};
 
-/// A reader that has read the row and is held before it can fill.
+/// A reader that has read the row and is delayed before its fill.
 struct SlowReader {
     task: tokio::task::JoinHandle<holdfast_cache::Hit>,
     go: Arc<Notify>,
@@ -74,7 +74,7 @@ async fn a_reader_from_before_the_commit_cannot_fill_after_it() {
     let slow = slow_reader(&reader, &shop).await;
     let raised = writer.raise(&[(1, 2)]).await;
     shop.take_one(1);
-    // Killed right after its commit: it tells nobody.
+    // It is killed right after its commit, so it sends no message.
     std::mem::forget(raised);
     assert_eq!(slow.finish().await.version, 1, "it began before the commit");
     refused(&reader).await;
@@ -150,7 +150,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     settings.ttl = Duration::from_millis(300);
     settings.max_age = Duration::from_millis(300);
     let cache = crate::shop::armed(settings).await;
-    // The transaction fails, so version 2 never comes.
+    // The transaction fails, so version 2 never exists.
     cache.raise(&[(1, 2)]).await.aborted();
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
     refused(&cache).await;
@@ -158,7 +158,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
     until("cached again", async || cache.stats().fills.get() == 1).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
-    // Though nobody says so, when it is too old the value is read anew.
+    // When it is too old, the value is read again, although there was no message.
     until("it is read anew", async || {
         shop.get(&cache, 1).await;
         shop.loads() == 3

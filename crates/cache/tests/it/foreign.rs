@@ -1,4 +1,4 @@
-//! What another program may write to the keys of products.
+//! Other programs that write to the keys of products.
 
 use holdfast_cache::Tier;
 use holdfast_sandbox::until;
@@ -19,7 +19,7 @@ async fn the_cache_survives_foreign_writes_to_its_keys() {
         "HDEL {} v",
     ] {
         let (redis, shop) = (redis().await, CacheFixture::new(2));
-        // Without a memory, it asks Redis each time.
+        // Without the memory, each read goes to Redis.
         let cache = onlooker(&redis).await;
         let cached = async |id| shop.get(&cache, id).await.tier == Tier::Redis;
         for first in ["a read", "an order"] {
@@ -39,7 +39,7 @@ async fn the_cache_survives_foreign_writes_to_its_keys() {
             let shown = shop.get(&cache, 1).await;
             let body = String::from_utf8(shown.body.to_vec()).unwrap();
             assert!(body.contains("product 1"), "{poison}: {body}");
-            // Redis is used on, for this product as well.
+            // Redis is still used, for this product as well.
             shop.order(&cache, 1).await;
             until(&format!("it is in Redis again after {poison} and {first}"), async || {
                 cached(1).await && cached(2).await

@@ -1,4 +1,4 @@
-//! The cache against real Redis servers, one for each test.
+//! The cache with real Redis servers, one for each test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 

@@ -1,4 +1,4 @@
-//! The bound on the process's memory.
+//! The limit of the process's memory.
 
 use holdfast_cache::Tier;
 

@@ -1,4 +1,4 @@
-//! Redis stopped, hung, restarted from its disk.
+//! Redis that is stopped, hung, or restarted from disk.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::shop::{
     CacheFixture, StoredProduct, armed, keys, onlooker, raw, redis, replica, settings,
 };
 
-/// As in production, so that what is measured is what will be.
+/// As in production, so that the measured times are realistic.
 fn true_times(redis: &Redis) -> CacheSettings {
     CacheSettings::new(redis.url())
 }
@@ -53,7 +53,7 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
     redis.pause().unwrap();
 
-    // One of the reads, or a tick, finds out.
+    // One of the reads, or a tick, notices it.
     let first = timed_get(&cache, &shop, 2).await;
     assert!(first < Duration::from_millis(500), "{first:?}");
     until("given up", async || !cache.gauges().redis_up).await;
@@ -61,13 +61,13 @@ async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
     for id in 3..=200 {
         shop.get(&cache, id).await;
     }
-    // A hundred and ninety-eight timeouts would be ten seconds.
+    // 198 timeouts would be ten seconds.
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let start = Instant::now();
     cache.raise(&[(1, 2)]).await.aborted();
     assert!(start.elapsed() < Duration::from_millis(500));
 
-    // A writer elsewhere commits without being able to tell.
+    // Another writer commits and cannot send a message.
     until("memory is not trusted", async || !cache.gauges().armed).await;
     shop.take_one(1);
     let hit = shop.get(&cache, 1).await;
@@ -169,7 +169,7 @@ async fn a_redis_restarted_from_disk_does_not_restore_old_values() {
     redis.kill9().await.unwrap();
     redis.restart().await.unwrap();
     let mut holds = Vec::new();
-    // One of the process before, and perhaps one of this one, which is fenced already.
+    // A key of the previous process, and possibly one of this process, which is already fenced.
     for key in keys(&redis).await {
         let value: Option<String> =
             redis::cmd("HGET").arg(key).arg("d").query_async(&mut raw(&redis).await).await.unwrap();
@@ -247,8 +247,8 @@ async fn after_an_outage_redis_is_written_at_once_but_read_only_after_others_cou
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
 }
 
-/// Memory has a bound: what comes faster than Redis takes it is dropped, counted, and waited for by
-/// nobody.
+/// The queue of messages is limited. Messages that Redis does not accept fast enough are dropped and counted, and no
+/// caller waits for them.
 #[tokio::test]
 async fn messages_beyond_the_limit_of_a_hung_redis_are_dropped_and_counted() {
     let redis = redis().await;

@@ -106,7 +106,7 @@ async fn two_writers_of_one_product_keep_both_caches_filled() {
         shop.order(&a, 1).await;
         shop.order(&b, 1).await;
     }
-    // Word of one's changes comes late and between one's own; the runs are joined all the same.
+    // The message about one change arrives late, between those of the other writer, and the ranges are still joined.
     until("a has heard", async || a.stock_hint(1) == Some((401, 600))).await;
     until("b has heard", async || b.stock_hint(1) == Some((401, 600))).await;
     for cache in [&a, &b] {
@@ -137,7 +137,7 @@ async fn a_broken_subscription_empties_the_memory_until_it_is_confirmed_again() 
         let resets = b.stats().resets.get();
         let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").to_owned();
         kill.exec_async(&mut raw(&redis).await).await.unwrap();
-        // b hears nothing of this.
+        // Replica b gets no message about this.
         let version = shop.order(&a, 1).await;
         until("b notices", async || b.stats().resets.get() > resets).await;
         until("b is armed again", async || {

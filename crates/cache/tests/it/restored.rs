@@ -1,4 +1,4 @@
-//! A database that goes back to lower versions.
+//! A database that returns to lower versions.
 
 use holdfast_cache::{Cache, CacheSettings, StockChange};
 use holdfast_sandbox::{Redis, until};
@@ -34,7 +34,7 @@ async fn values_from_before_a_restore_are_not_shown() {
         cache.of_database("b");
         assert_eq!(restored.get(cache, 1).await.version, 1);
     }
-    // A change is seen at once, though its version is lower than what was there before.
+    // A change is visible immediately, although its version is lower than before.
     restored.order(&one, 1).await;
     assert_eq!(restored.get(&one, 1).await.stock, 999);
     for cache in [&one, &other] {
@@ -42,7 +42,7 @@ async fn values_from_before_a_restore_are_not_shown() {
             .await;
         assert_eq!(restored.get(cache, 1).await.stock, 999);
     }
-    // One that starts now finds nothing of before either.
+    // A new replica does not find earlier values either.
     let fresh = replica(&redis, "b").await;
     assert_eq!(restored.get(&fresh, 1).await.stock, 999);
 }

@@ -1,4 +1,4 @@
-//! A table of one or more products with row locks, and the servers around it.
+//! A table of products with row locks, and the servers of a test.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ impl Entry for StoredProduct {
     }
 }
 
-/// What stands for PostgreSQL: committed rows, a lock for each, and a count of reads.
+/// Stands for PostgreSQL: committed rows, a lock for each, and a count of reads.
 #[derive(Clone, Default)]
 pub(crate) struct CacheFixture {
     rows: Arc<Mutex<HashMap<i64, StoredProduct>>>,
@@ -68,7 +68,7 @@ impl CacheFixture {
     pub(crate) async fn load(&self, id: i64) -> Result<Option<StoredProduct>, Infallible> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let row = self.row(id);
-        // The way back from a database.
+        // The latency of a database.
         tokio::task::yield_now().await;
         Ok(row)
     }
@@ -82,7 +82,7 @@ impl CacheFixture {
         self.locks.lock().entry(id).or_default().clone()
     }
 
-    /// Commits the next version with one piece less; to be called under the row's lock.
+    /// Commits the next version with one unit less. Must be called under the row lock.
     pub(crate) fn take_one(&self, id: i64) -> StockChange {
         let mut rows = self.rows.lock();
         let row = rows.get_mut(&id).unwrap();
@@ -92,7 +92,7 @@ impl CacheFixture {
         StockChange { id, previous_version: version - 1, version, stock }
     }
 
-    /// Commits the next version with another name; to be called under the row's lock.
+    /// Commits the next version with another name. Must be called under the row lock.
     pub(crate) fn rename(&self, id: i64, name: &str) -> (i64, i64) {
         let mut rows = self.rows.lock();
         let row = rows.get_mut(&id).unwrap();
@@ -101,7 +101,7 @@ impl CacheFixture {
         (id, row.version)
     }
 
-    /// A whole order at a replica, as a writer does it. The acknowledged version.
+    /// A complete order at a replica. Returns the committed version.
     pub(crate) async fn order(&self, cache: &Cache<StoredProduct>, id: i64) -> i64 {
         let lock = self.lock(id);
         let _locked = lock.lock().await;
@@ -120,15 +120,15 @@ pub(crate) async fn redis() -> Redis {
     Redis::start(RedisOptions::default()).await.unwrap()
 }
 
-/// Short times for what tests wait for.
+/// Short times for the tests.
 pub(crate) fn settings(redis: &Redis) -> CacheSettings {
     let mut settings = CacheSettings::new(redis.url());
-    // Here it is messages and fences that keep it right.
+    // Messages and fences keep the values correct in these tests.
     settings.max_age = Duration::from_mins(5);
     settings.retry_interval = Duration::from_millis(30);
     settings.quarantine = Duration::from_millis(300);
     settings.tick = Duration::from_millis(50);
-    // On a busy machine a call may take longer than in production.
+    // On a busy machine, a call may take longer than in production.
     settings.op_timeout = Duration::from_millis(250);
     settings
 }
@@ -144,7 +144,7 @@ pub(crate) async fn armed(settings: CacheSettings) -> Cache<StoredProduct> {
     cache
 }
 
-/// A replica without a memory: what it does not load, Redis holds.
+/// A replica without memory: if it does not load a value, the value is in Redis.
 pub(crate) async fn onlooker(redis: &Redis) -> Cache<StoredProduct> {
     let mut settings = settings(redis);
     settings.armed_for = Duration::ZERO;
@@ -153,7 +153,7 @@ pub(crate) async fn onlooker(redis: &Redis) -> Cache<StoredProduct> {
     cache
 }
 
-/// A connection of our own, to look and to meddle.
+/// A separate connection, for inspection and faults.
 pub(crate) async fn raw(redis: &Redis) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(redis.url()).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()

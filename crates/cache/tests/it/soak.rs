@@ -1,5 +1,5 @@
-//! Writers and readers on two replicas at random, on a healthy Redis and on one that is emptied,
-//! cut and hung all the time.
+//! Random writers and readers on two replicas, with a healthy Redis and with one that is continuously emptied,
+//! disconnected and hung.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,14 +16,13 @@ use crate::shop::{CacheFixture, StoredProduct, onlooker, raw, redis, replica};
 
 const PRODUCTS: usize = 4;
 
-/// The newest version of each product acknowledged at one replica.
+/// The newest version of each product that one replica has acknowledged.
 type Acknowledged = Arc<[AtomicI64; PRODUCTS]>;
 
 struct Soak {
     shop: CacheFixture,
     over: Arc<AtomicBool>,
-    /// By product: the newest version that each replica must show by now, with when it was
-    /// acknowledged.
+    /// By product: the newest version that each replica must show now, and the time at which it was acknowledged.
     history: Arc<Mutex<Vec<(i64, i64, Instant)>>>,
 }
 
@@ -32,7 +31,7 @@ fn any_product() -> (usize, i64) {
     (index, 1 + i64::try_from(index).unwrap())
 }
 
-/// Up to so many microseconds, so that all meet in every order.
+/// Up to this many microseconds, so that operations meet in every order.
 fn a_while(micros: u64) -> tokio::time::Sleep {
     sleep(Duration::from_micros(rand::rng().random_range(0..micros)))
 }
@@ -48,7 +47,7 @@ async fn write(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Ackno
         let fate = rand::rng().random_range(0..20);
         match fate {
             0 => {
-                // It fails: nothing was committed.
+                // It fails, so nothing was committed.
                 raised.aborted();
                 continue;
             }
@@ -58,7 +57,7 @@ async fn write(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Ackno
                 raised.changed();
             }
             2 => {
-                // Cancelled between its commit and the word of it.
+                // Cancelled between its commit and the message.
                 soak.shop.take_one(id);
                 drop(locked);
                 drop(raised);
@@ -106,7 +105,7 @@ async fn read(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Acknow
     reads
 }
 
-/// Runs all for a while, with `trouble` in the meantime.
+/// Runs everything for a while, with `trouble` in the meantime.
 async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProduct>])) {
     let shop = CacheFixture::new(4);
     let soak = Arc::new(Soak { shop, over: Arc::default(), history: Arc::default() });
@@ -125,7 +124,7 @@ async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProd
             tasks.spawn(read(soak.clone(), cache.clone(), acknowledged.clone()));
         }
     }
-    // And one that has nothing but what is in Redis.
+    // And a replica that has only what is in Redis.
     let onlooker = onlooker(redis).await;
     tasks.spawn(read(soak.clone(), onlooker.clone(), Acknowledged::default()));
     let all = [replicas[0].clone(), replicas[1].clone(), onlooker.clone()];
@@ -134,14 +133,14 @@ async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProd
     while let Some(done) = tasks.join_next().await {
         assert!(done.unwrap() > 0, "each task did something");
     }
-    // When all is quiet, everybody shows the newest.
+    // When everything is quiet, all replicas show the newest version.
     for cache in &replicas {
         until("settled", async || cache.gauges().armed && cache.gauges().owed == 0).await;
     }
     for id in 1..=4 {
         let row = soak.shop.row(id).unwrap();
         assert!(row.version > 10, "hardly anything was written: {row:?}");
-        // Once the last fill, sent before all was quiet, and the last word of a commit have met.
+        // After the last fill and the last message about a commit.
         for cache in &all {
             let what = format!("{id} is shown as {row:?}");
             until(&what, async || soak.shop.get(cache, id).await.version == row.version).await;
@@ -161,8 +160,7 @@ async fn no_reader_sees_less_than_acknowledged_and_other_replicas_catch_up() {
         while Instant::now() < end {
             // The subject is how old an answer may be; this is how often it is asked.
             sleep(Duration::from_millis(20)).await;
-            // What was acknowledged anywhere half a second ago is everywhere, though nothing was
-            // anywhere near the time to live.
+            // A change that was acknowledged half a second ago is visible on all replicas, long before values expire.
             let old = Instant::now().checked_sub(Duration::from_millis(500)).unwrap();
             let history = soak.history.lock().clone();
             for (id, version, _) in history.into_iter().filter(|(_, _, at)| *at < old) {
@@ -188,7 +186,7 @@ async fn no_reader_sees_less_than_acknowledged_during_faults_of_redis() {
                 1 => {
                     let kind = if round < 6 { "pubsub" } else { "normal" };
                     let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).to_owned();
-                    // It may well kill the connection that it came on.
+                    // It may kill its own connection.
                     let _ = kill.exec_async(&mut raw(&redis).await).await;
                 }
                 2 => {

@@ -14,7 +14,7 @@ async fn published_orders_are_delivered_once_in_order_with_their_context() {
         Job { order_id: 8, trace_context: None },
         Job { order_id: 9, trace_context: None },
     ];
-    // Before there is a group: nothing is lost on a fresh Redis.
+    // Before the group exists: no entry is lost on a new Redis.
     queue.publish_many(&sent).await.unwrap();
     let (mut one, mut other) = (consumer(&queue, "one"), consumer(&queue, "other"));
     let first = next(&mut one, 2).await;
@@ -43,7 +43,7 @@ async fn messages_of_a_dead_consumer_are_taken_over_and_renewed_ones_are_not() {
     let mut heir = consumer(&queue, "heir");
 
     assert_eq!(heir.take_over(Duration::from_mins(1), 10).await.unwrap(), []);
-    // Until the two are idle for long enough; the last one is kept alive all the time.
+    // Until the first two are idle for long enough. The last one is kept alive.
     let idle = Duration::from_millis(300);
     let taken = loop {
         queue.keep_alive("first", &held[2..]).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_dead_consumer_is_found_after_many_live_ones() {
     let alive = next(&mut consumer(&queue, "alive"), 499).await;
     next(&mut consumer(&queue, "dead"), 1).await;
     let mut heir = consumer(&queue, "heir");
-    // With one free hand, Redis looks at ten entries a step.
+    // With a capacity of one, Redis checks ten entries per step.
     let deadline = Instant::now() + Duration::from_mins(1);
     let taken = loop {
         assert!(Instant::now() < deadline, "it is never found");
@@ -139,7 +139,7 @@ async fn trimming_removes_only_finished_entries() {
     queue.ack_many(done).await.unwrap();
     queue.trim().await.unwrap();
     let left: i64 = command(&redis, &["XLEN", STREAM]).await;
-    // One in hand, 100 not delivered; whole blocks of 100 may stay.
+    // One entry is in flight and 100 are not delivered; whole blocks of 100 may stay.
     assert!((101..=300).contains(&left), "{left}");
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight), (100, 1));

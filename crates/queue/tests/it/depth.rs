@@ -20,7 +20,7 @@ async fn depth_counts_each_state() {
     assert_eq!(depth.total(), 9);
 }
 
-/// What Redis itself says is still to be read.
+/// Redis's own count of unread entries.
 async fn lag(redis: &Redis) -> redis::Value {
     let mut groups: Vec<HashMap<String, redis::Value>> =
         command(redis, &["XINFO", "GROUPS", STREAM]).await;
@@ -35,7 +35,7 @@ async fn entry_ids(redis: &Redis) -> Vec<String> {
 
 #[tokio::test]
 async fn depth_is_counted_if_redis_does_not_know_it() {
-    // Little before the last delivered entry, little behind it, and much on both sides.
+    // Few entries before the last delivered one, few after it, and many on both sides.
     for (all, read) in [(4000, 500), (4000, 3500), (6000, 2500)] {
         let redis = redis().await;
         let queue = queue(&redis);
@@ -47,7 +47,7 @@ async fn depth_is_counted_if_redis_does_not_know_it() {
         assert_eq!(queue.depth().await.unwrap().waiting, waiting, "{read} of {all}");
         let middle = &entry_ids(&redis).await[read + 200];
         command::<i64>(&redis, &["XDEL", STREAM, middle]).await;
-        assert_eq!(lag(&redis).await, redis::Value::Nil, "the case is not the one to be tested");
+        assert_eq!(lag(&redis).await, redis::Value::Nil, "the setup did not cause a wrong lag");
         assert_eq!(queue.depth().await.unwrap().waiting, waiting - 1, "{read} of {all}");
     }
 }
@@ -60,9 +60,9 @@ async fn depth_is_correct_if_redis_counts_wrong() {
     let mut worker = consumer(&queue, "worker");
     let held = next(&mut worker, 1).await;
     queue.ack_many(&held).await.unwrap();
-    // Somebody at redis-cli cuts what nobody has read.
+    // A user removes unread entries with redis-cli.
     command::<i64>(&redis, &["XTRIM", STREAM, "MAXLEN", "2"]).await;
-    assert_ne!(lag(&redis).await, redis::Value::Int(2), "the case is not the one to be tested");
+    assert_ne!(lag(&redis).await, redis::Value::Int(2), "the setup did not cause a wrong lag");
     assert_eq!(queue.depth().await.unwrap().waiting, 2);
     let held = next(&mut worker, 10).await;
     queue.ack_many(&held).await.unwrap();
@@ -74,7 +74,7 @@ async fn an_unknown_depth_is_an_error_and_never_zero() {
     let redis = redis().await;
     let queue = queue(&redis);
     assert!(matches!(queue.depth().await, Err(QueueError::NoGroup)));
-    // The stream alone does not do.
+    // The stream alone is not enough.
     queue.publish_many(&jobs([1])).await.unwrap();
     assert!(matches!(queue.depth().await, Err(QueueError::NoGroup)));
     redis.pause().unwrap();

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use crate::fixture::{command, consumer, ids, jobs, next, queue, redis};
 
-/// The longest that anything is waited for.
+/// The longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -17,13 +17,13 @@ async fn a_flush_loses_the_entries_but_not_the_queue() {
     queue.publish_many(&jobs([1])).await.unwrap();
     let held = next(&mut worker, 1).await;
     command::<()>(&redis, &["FLUSHALL"]).await;
-    // What was in hand is gone; saying so twice is no error.
+    // Entries in flight are lost; acknowledging them is not an error.
     queue.ack_many(&held).await.unwrap();
     queue.publish_many(&jobs([2])).await.unwrap();
     assert_eq!(ids(&next(&mut worker, 1).await), [2]);
 }
 
-/// A read that will block for long, once it does.
+/// Starts a read that blocks for long. Returns when it blocks.
 async fn blocked(
     redis: &Redis,
 ) -> (Queue, JoinHandle<(Result<Vec<Delivery>, QueueError>, Consumer)>) {
@@ -79,7 +79,7 @@ async fn a_reader_survives_a_restart_of_redis() {
     }
     loop {
         assert!(Instant::now() < deadline, "the reader does not come back");
-        // The first read may find the dead connection.
+        // The first read may find the closed connection.
         if let Ok(found) = worker.next(1).await
             && !found.is_empty()
         {
@@ -101,7 +101,7 @@ async fn a_hung_redis_costs_each_call_its_timeout_and_no_more() {
     worker.next(1).await.unwrap_err();
     let took = begun.elapsed();
     redis.resume().unwrap();
-    // 0.5 s for the call, 0.2 s + 0.5 s for the read, and room for a slow machine.
+    // 0.5 s for the call, 0.2 s + 0.5 s for the read, and some time for a slow machine.
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 

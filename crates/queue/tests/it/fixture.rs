@@ -30,7 +30,7 @@ pub fn ids(deliveries: &[Delivery]) -> Vec<i64> {
     deliveries.iter().map(|delivery| delivery.job.order_id).collect()
 }
 
-/// Reads until something comes.
+/// Reads until there are orders.
 pub async fn next(consumer: &mut Consumer, max: usize) -> Vec<Delivery> {
     for _ in 0..50 {
         let deliveries = consumer.next(max).await.unwrap();
@@ -41,7 +41,7 @@ pub async fn next(consumer: &mut Consumer, max: usize) -> Vec<Delivery> {
     panic!("nothing was delivered");
 }
 
-/// A plain command, as somebody at redis-cli would give it.
+/// A command, like a user of redis-cli would send it.
 pub async fn command<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
     let client = redis::Client::open(redis.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();

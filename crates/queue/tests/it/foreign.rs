@@ -1,4 +1,4 @@
-//! What another program may write to the queue's keys.
+//! Other programs that write to the queue's keys.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::fixture::{STREAM, command, consumer, ids, jobs, queue, redis};
 
 const RETRIES: &str = "holdfast:{orders}:retries";
 const REFILL: &str = "holdfast:{orders}:refill";
-/// The largest id of an entry.
+/// The largest possible id of an entry.
 const LAST: &str = "18446744073709551615-18446744073709551615";
 
-/// The commands of another program, one line each.
+/// The commands of another program, one per line.
 const POISON: &[(&str, &str)] = &[
     ("a string", "DEL {S}; SET {S} x"),
     ("a list", "DEL {S}; RPUSH {S} x"),
@@ -50,7 +50,7 @@ async fn the_queue_survives_foreign_writes_to_its_keys() {
             let words: Vec<_> = line.split_whitespace().collect();
             command::<redis::Value>(&redis, &words).await;
         }
-        // As a publisher and a worker do: they try again after a failure, and a sweep comes by.
+        // Like a publisher and a worker: they retry after a failure, and a sweep runs.
         let deadline = Instant::now() + Duration::from_secs(20);
         let (mut found, mut retried) = (false, false);
         while !(found && retried) {
@@ -65,7 +65,7 @@ async fn the_queue_survives_foreign_writes_to_its_keys() {
             retried |=
                 queue.retry_later(&later).await.is_ok() && queue.promote_due(10).await.is_ok();
         }
-        // Everything else that is asked of it succeeds as well.
+        // All other calls succeed as well.
         queue.ensure_group().await.unwrap();
         queue.loss(Some(5)).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         queue.refilled(5).await.unwrap();

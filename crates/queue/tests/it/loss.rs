@@ -1,11 +1,11 @@
-//! The queue knows that it has lost orders.
+//! The queue notices that it has lost orders.
 
 use holdfast_queue::{Loss, Queue, QueueError};
 use holdfast_sandbox::Redis;
 
 use crate::fixture::{STREAM, command, consumer, jobs, next, queue, redis};
 
-/// A queue with orders, of which some have been read.
+/// A queue with orders, some of which have been read.
 async fn full() -> (Redis, Queue) {
     let redis = redis().await;
     let queue = queue(&redis);
@@ -21,7 +21,7 @@ async fn full() -> (Redis, Queue) {
     (redis, queue)
 }
 
-/// What somebody does at redis-cli.
+/// The commands of a user of redis-cli.
 async fn done(redis: &Redis, line: &str) {
     let words: Vec<_> = line.split_whitespace().collect();
     command::<redis::Value>(redis, &words).await;
@@ -62,7 +62,7 @@ async fn each_way_to_lose_orders_is_noticed() {
 #[tokio::test]
 async fn changes_that_lose_no_order_are_not_a_loss() {
     let (redis, queue) = full().await;
-    // Done entries, cut by hand; then by us.
+    // Done entries are removed by hand, and then by a trim.
     done(&redis, &format!("XTRIM {STREAM} MAXLEN 95")).await;
     assert_eq!(queue.loss(Some(2)).await.unwrap(), Loss::None);
     queue.trim().await.unwrap();
@@ -84,7 +84,7 @@ async fn a_loss_while_the_queue_is_filled_is_a_new_one() {
     assert_eq!(queue.loss(Some(7)).await.unwrap(), Loss::Before(7));
     queue.publish_many(&jobs(1..=10)).await.unwrap();
     done(&redis, &format!("XTRIM {STREAM} MAXLEN 0")).await;
-    // A worker that is late ends its filling.
+    // A late worker finishes its earlier refill.
     let read = consumer(&queue, "worker").next(1).await;
     assert!(read.is_ok(), "{read:?}");
     assert_eq!(queue.loss(Some(9)).await.unwrap(), Loss::Before(9));

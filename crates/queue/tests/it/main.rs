@@ -1,4 +1,4 @@
-//! The queue against a real Redis. Each test has a server of its own.
+//! The queue with a real Redis. Each test has its own server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
