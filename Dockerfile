@@ -17,6 +17,7 @@ COPY crates/cache/Cargo.toml crates/cache/
 COPY crates/dev/bench/Cargo.toml crates/dev/bench/
 COPY crates/dev/chaos/Cargo.toml crates/dev/chaos/
 COPY crates/dev/docs/Cargo.toml crates/dev/docs/
+COPY crates/dev/fuzz-seeds/Cargo.toml crates/dev/fuzz-seeds/
 COPY crates/dev/observe/Cargo.toml crates/dev/observe/
 COPY crates/dev/sandbox/Cargo.toml crates/dev/sandbox/
 COPY crates/domain/Cargo.toml crates/domain/

@@ -5,13 +5,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use serde_json::Value;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap()
+}
+
 fn text(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
-    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn compose() -> Value {
@@ -97,6 +101,31 @@ fn the_same_images_are_built_and_run() {
         let theirs = format!("docker.io/library/{}", services[server]["image"].as_str().unwrap());
         assert!(containers.iter().any(|(image, _)| *image == theirs), "the chart has no {theirs}");
     }
+}
+
+/// The image of the dependencies is built with `--locked` from the manifests alone; without one of them, the lock file would change.
+#[test]
+fn the_images_are_built_from_the_manifests_of_all_crates() {
+    let folder = tempfile::tempdir().unwrap();
+    let dockerfile = text("Dockerfile");
+    let copied = dockerfile.lines().take_while(|line| !line.starts_with("RUN for crate"));
+    let copied =
+        copied.filter_map(|line| line.strip_prefix("COPY ")).flat_map(str::split_whitespace);
+    for path in copied.filter(|path| path.starts_with("Cargo.") || path.ends_with("Cargo.toml")) {
+        let copy = folder.path().join(path);
+        let its_folder = copy.parent().unwrap();
+        fs::create_dir_all(its_folder.join("src")).unwrap();
+        fs::copy(root().join(path), &copy).unwrap();
+        for source in ["src/main.rs", "src/lib.rs"] {
+            fs::write(its_folder.join(source), "").unwrap();
+        }
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version=1"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
