@@ -49,6 +49,7 @@ mod schema;
 mod servers;
 mod settings;
 mod sql;
+mod statistics;
 mod store;
 mod time;
 mod tuple_ids;

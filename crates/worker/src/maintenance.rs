@@ -51,6 +51,7 @@ impl MaintenanceTask {
                 let step = u64::from(PURGE_MAX);
                 while shared.store.purge_idempotency_keys(age, PURGE_MAX).await? == step {}
             }
+            Self::Statistics => drop(shared.store.refresh_statistics().await?),
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ named! {
         IdleConsumers = "idle_consumers",
         /// Deletes expired idempotency keys.
         OldKeys = "old_keys",
+        /// Makes new statistics of tables that have grown fast.
+        Statistics = "statistics",
     }
 }
 
@@ -36,9 +38,11 @@ impl MaintenanceTask {
     /// The pause between two runs that succeed.
     fn interval(self, sweep_interval: Duration) -> Duration {
         match self {
-            Self::QueueDepth | Self::DueRetries | Self::LostOrders | Self::DeadLetters => {
-                sweep_interval
-            }
+            Self::QueueDepth
+            | Self::DueRetries
+            | Self::LostOrders
+            | Self::DeadLetters
+            | Self::Statistics => sweep_interval,
             Self::QueueTrim | Self::IdleConsumers | Self::OldKeys => sweep_interval * SELDOM,
         }
     }

@@ -1,10 +1,12 @@
 //! Which way the lists take through tables with many rows: told by PostgreSQL's `auto_explain`, for the
 //! very statements that the store sends.
 
+mod each_method;
+
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use holdfast_domain::{
@@ -15,8 +17,9 @@ use holdfast_store::{HoldPage, LockMode, OrderPage, ProductPage, Store};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{
-    Event, Subscriber,
+    Dispatch, Event, Subscriber,
     field::{Field, Visit},
+    subscriber::DefaultGuard,
 };
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
 
@@ -47,6 +50,16 @@ impl Visit for Plans {
 }
 
 impl Plans {
+    /// Those that are sent to this thread, until the guard is dropped.
+    fn heard() -> (Self, DefaultGuard) {
+        // With a single subscriber, tracing would ask a thread that has none whether an event is of interest to anybody.
+        static OTHER: OnceLock<Dispatch> = OnceLock::new();
+        OTHER.get_or_init(|| tracing_subscriber::registry().with(Self::default()).into());
+        let plans = Self::default();
+        let subscriber = tracing_subscriber::registry().with(plans.clone());
+        (plans, tracing::subscriber::set_default(subscriber))
+    }
+
     fn take(&self) -> Vec<Value> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -57,6 +70,7 @@ async fn explained() -> Store {
     let store = fixture::store().await;
     let mut settings = fixture::settings(&fixture::database_url(&store).await);
     settings.pool_size = 1;
+    settings.admission_connections = 1;
     let load = "DO $$ BEGIN EXECUTE format( \
         'ALTER DATABASE %I SET session_preload_libraries = auto_explain', current_database()); END $$";
     sqlx::query(load).execute(store.pool()).await.unwrap();
@@ -179,9 +193,7 @@ async fn what_customers_have_is_found_among_the_rows_of_others() {
     .execute(store.pool())
     .await
     .unwrap();
-    let plans = Plans::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let (plans, _guard) = Plans::heard();
     // A few pages for each customer.
     check(&plans, "totals of customers", 1000, async || drop(totals().await)).await;
 }
@@ -211,9 +223,7 @@ async fn expired_holds_of_a_product_are_found_among_those_of_others() {
     .execute(store.pool())
     .await
     .unwrap();
-    let plans = Plans::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let (plans, _guard) = Plans::heard();
     check(&plans, "expired holds", 100, async || assert_eq!(expired().await, 1)).await;
 }
 
@@ -257,9 +267,7 @@ const PLAIN: u64 = 600;
 const FILTERED: u64 = 25_000;
 
 async fn orders(store: &Store) {
-    let plans = Plans::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let (plans, _guard) = Plans::heard();
     let any = OrderPage { limit: 50, ..OrderPage::default() };
     let product = OrderPage { product: Some(ProductId(1)), ..any.clone() };
     let customer = OrderPage { customer: Some("customer 7".parse().unwrap()), ..any.clone() };
@@ -286,9 +294,7 @@ async fn orders(store: &Store) {
 }
 
 async fn holds(store: &Store) {
-    let plans = Plans::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let (plans, _guard) = Plans::heard();
     let any = HoldPage { limit: 50, ..HoldPage::default() };
     let product = HoldPage { product: Some(ProductId(1)), ..any.clone() };
     let status = |status| HoldPage { status: Some(status), ..any.clone() };
@@ -318,9 +324,7 @@ async fn holds(store: &Store) {
 }
 
 async fn products(store: &Store) {
-    let plans = Plans::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(plans.clone()));
+    let (plans, _guard) = Plans::heard();
     let any = ProductPage { limit: 50, ..ProductPage::default() };
     let lamps = ProductPage { name: Some("LAMP".parse().unwrap()), ..any.clone() };
     for (name, page, buffers) in [

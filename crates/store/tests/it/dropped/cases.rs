@@ -227,6 +227,8 @@ pub fn cases() -> Vec<MethodCase> {
         }
         Store::count_unfinished, it => { it.store.count_unfinished(None).await.unwrap(); None }
 
+        Store::refresh_statistics, it => { it.store.refresh_statistics().await.unwrap(); None }
+
         Store::dead_letters, it => {
             let page = DeadLetterPage { limit: 10, ..DeadLetterPage::default() };
             it.store.dead_letters(&page).await.unwrap();
