@@ -272,7 +272,7 @@ impl Store {
         Ok(found.collect())
     }
 
-    /// How many orders are pending or being processed, counted up to `max`, if that is given.
+    /// How many orders are pending or being processed, counted up to `max`, if that is given. Reads no completed orders.
     ///
     /// # Errors
     /// The database is not available.
@@ -281,7 +281,12 @@ impl Store {
             r#"
             SELECT count(*) AS "unfinished!"
             FROM (
-                SELECT FROM orders WHERE status IN ('pending', 'processing') LIMIT $1
+                (
+                    SELECT FROM unfinished_orders WHERE status IN ('pending', 'processing') LIMIT $1
+                ) UNION ALL (
+                    SELECT FROM ONLY orders WHERE status IN ('pending', 'processing') LIMIT $1
+                )
+                LIMIT $1
             ) AS counted
             "#,
             max.map(i64::from) as Option<i64>,

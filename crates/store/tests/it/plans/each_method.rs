@@ -41,6 +41,7 @@ const READS_MORE: &[(&str, f64)] = &[
     ("Store::holds", 10.0),
     // All pending orders that the version before has accepted.
     ("Store::set_aside", 50.0),
+    // All 30,000 unfinished orders, and none of the 60,000 completed ones.
     ("Store::count_unfinished", 100.0),
     ("Store::forget_sale_seconds", 1000.0),
 ];
@@ -70,8 +71,8 @@ const OTHERS: &str = "\
     INSERT INTO completed_orders (id, product_id, quantity, unit_price_minor, customer_ref, status, attempt, \
             batch_nonce, processing_at, finished_at, created_at) \
         SELECT nextval('orders_id_seq'), (SELECT max(id) FROM products) - i % 100, 1, 100, 'other ' || i % 3000, \
-            'completed', 1, i, now(), now(), now() - i * interval '10 s' - interval '1 h' \
-        FROM generate_series(1, 30000) AS i; \
+            'completed', 1, i, now(), now(), now() - i * interval '5 s' - interval '1 h' \
+        FROM generate_series(1, 60000) AS i; \
     INSERT INTO orders (product_id, quantity, unit_price_minor, customer_ref, status, attempt, line_count, \
             batch_nonce, processing_at, finished_at, created_at, failure) \
         SELECT (SELECT max(id) FROM products) - i % 100, 1, 100, 'other ' || i % 3000, \
