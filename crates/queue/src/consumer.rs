@@ -6,7 +6,7 @@ use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
 use crate::{
     Job, Queue, QueueError,
-    keys::{FIRST, GROUP, ORDER, STREAM, TRACE},
+    keys::{AFTER_ALL, FIRST, GROUP, ORDER, STREAM, TRACE},
     trace::published_at,
 };
 
@@ -142,6 +142,13 @@ impl Consumer {
                 Ok(answer) => answer?,
                 Err(_elapsed) => return Err(QueueError::Timeout),
             };
+        if streams.is_none() {
+            // Redis before 7.2 notes only reads that deliver something, and would take this consumer for dead.
+            let mut sign = redis::cmd("XREADGROUP");
+            sign.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(1);
+            sign.arg("STREAMS").arg(STREAM).arg(AFTER_ALL);
+            self.queue.within(sign.query_async::<()>(&mut connection)).await?;
+        }
         let entries = streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries);
         Ok(self.understood(entries).await)
     }

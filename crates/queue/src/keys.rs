@@ -14,6 +14,8 @@ pub(crate) const ORDER: &str = "o";
 pub(crate) const TRACE: &str = "t";
 /// An id before all entries.
 pub(crate) const FIRST: &str = "0-0";
+/// After each entry of a consumer. (The greatest id of all means `>`.)
+pub(crate) const AFTER_ALL: &str = "18446744073709551615-0";
 
 /// The prefix of a script that uses `XINFO`. Redis reports a missing stream only as text, so the prefix makes the
 /// script return the code of a missing group. The stream is the first key.

@@ -18,6 +18,22 @@ async fn workers_that_read_recently_are_counted() {
     assert_eq!(queue.workers_seen(Duration::from_millis(10)).await.unwrap(), 0);
 }
 
+/// Redis 7.0, which Debian 12 has, notes only reads that deliver something.
+#[tokio::test]
+async fn a_worker_that_waits_for_orders_is_counted() {
+    let redis = redis().await;
+    let queue = queue(&redis);
+    queue.ensure_group().await.unwrap();
+    queue.publish_many(&jobs(1..=1)).await.unwrap();
+    let mut worker = consumer(&queue, "one");
+    next(&mut worker, 1).await;
+    // The passing of time is the subject.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let waits = std::time::Instant::now();
+    assert_eq!(worker.next(1).await.unwrap().len(), 0);
+    assert_eq!(queue.workers_seen(waits.elapsed()).await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn the_number_of_workers_is_unknown_without_a_group() {
     let redis = redis().await;

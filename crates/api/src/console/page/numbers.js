@@ -13,7 +13,7 @@ const upTo = (value, most) => (value >= most ? `${number(most)}+` : number(value
 export function showStats(stats) {
   const { replica, orders, admission, queue, backlog } = stats;
   const ready = replica.ready ? "" : " It is not ready for requests.";
-  const from = `${replica.name}, version ${replica.version}. Numbers of now are those of the last ${stats.window_seconds} seconds.${ready}`;
+  const from = `${replica.name}, version ${replica.version}. Current values are those of the last ${stats.window_seconds} seconds.${ready}`;
   if ($("replica").textContent !== from) $("replica").textContent = from;
   set("accepted", orders?.accepted_per_second);
   set("refused", orders?.refused_per_second);
@@ -38,7 +38,7 @@ export function showStats(stats) {
 function showNote(queue, backlog) {
   const notes = [];
   if (!queue) notes.push("The queue is unknown: Redis does not answer, or no worker has run yet.");
-  if (queue?.workers === 0) notes.push("No worker was seen: orders are accepted and wait.");
+  if (queue?.workers === 0) notes.push("No worker was seen: orders are accepted, and wait to be fulfilled.");
   if (!backlog) notes.push("Unfinished orders and dead letters are unknown: PostgreSQL does not answer.");
   const note = $("system-note");
   note.hidden = notes.length === 0;
