@@ -14,25 +14,30 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The build is named after its commit. Not in tests, where each commit would compile everything again.
-run demo build bench: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+run demo build bench chaos: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
+# One selection of packages for all of these commands, and the programs are started by their paths: another selection,
+# also that of `cargo run`, would have other features of the dependencies, and so compile them again.
+RELEASE := $(TARGET_DIR)/release
+BINARIES := api worker sandbox bench
+BUILD_PROGRAMS = $(CARGO) build --locked --release $(addprefix --package holdfast-,$(BINARIES) chaos) $(addprefix --bin holdfast-,$(BINARIES))
 # Said before a build that takes long.
-FIRST_BUILD = [ -x $(TARGET_DIR)/release/holdfast-sandbox ] || \
+FIRST_BUILD = [ -x $(RELEASE)/holdfast-sandbox ] || \
   echo "Nothing is built yet. The first build compiles some 280 packages: about ten minutes on two cores. Later builds take seconds."
 
 .PHONY: run
 run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
 	@scripts/install-deps $(if $(OBSERVE),observe)
 	@$(FIRST_BUILD)
-	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --bins
-	@$(CARGO) run --locked --quiet --release --package holdfast-sandbox --bin holdfast-sandbox -- run
+	@$(BUILD_PROGRAMS)
+	@exec $(RELEASE)/holdfast-sandbox run
 
 .PHONY: demo
 demo: ## Show a flash sale: 20,000 buyers, 5,000 pieces, workers, and the audit; on `make run`, or its own stack
 	@scripts/install-deps
 	@$(FIRST_BUILD)
-	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-sandbox --package holdfast-bench --bins
-	@PROGRAMS=$(TARGET_DIR)/release scripts/demo
+	@$(BUILD_PROGRAMS)
+	@PROGRAMS=$(RELEASE) scripts/demo
 
 .PHONY: build
 build: ## Build the optimised binaries
@@ -155,15 +160,17 @@ manifests: ## Write k8s/ and the chart's README from the chart
 .PHONY: bench
 bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@scripts/install-deps
-	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-bench --bins
-	@target/release/holdfast-bench run $(if $(QUICK),--quick)
+	@$(FIRST_BUILD)
+	@$(BUILD_PROGRAMS)
+	@$(RELEASE)/holdfast-bench run $(if $(QUICK),--quick)
 
 .PHONY: chaos
 chaos: ## Break an optimised build at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
 	@scripts/install-deps faults
 	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
-	@$(CARGO) build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-chaos --bins
-	@target/release/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(HANG_UPS),--hang-ups $(HANG_UPS))
+	@$(FIRST_BUILD)
+	@$(BUILD_PROGRAMS) --bin holdfast-chaos
+	@$(RELEASE)/holdfast-chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(HANG_UPS),--hang-ups $(HANG_UPS))
 
 .PHONY: images
 images: ## Build the container images

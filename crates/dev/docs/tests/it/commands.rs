@@ -165,6 +165,33 @@ fn each_make_target_exists() {
     assert!(seen > 30, "only {seen}");
 }
 
+/// Another selection of packages has other features of its dependencies, so Cargo compiles those again, for minutes.
+#[test]
+fn the_make_targets_that_start_programs_share_one_build() {
+    let mut selections = BTreeMap::new();
+    for target in ["run", "demo", "bench", "chaos"] {
+        let mut make = Command::new("make");
+        // As cargo and an outer make set them.
+        let make = make
+            .args(["-n", target])
+            .current_dir(root())
+            .env_remove("CARGO")
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap();
+        let script = String::from_utf8(make.stdout).unwrap();
+        assert!(!script.contains("cargo run"), "{target}: {script}");
+        let build = script.lines().find(|line| line.starts_with("cargo build")).expect(&script);
+        let words: Vec<_> = build.split_whitespace().collect();
+        let packages = words.windows(2).filter(|pair| pair[0] == "--package");
+        let packages: BTreeSet<_> = packages.map(|pair| pair[1].to_owned()).collect();
+        assert!(packages.contains("holdfast-api") && words.contains(&"--release"), "{build}");
+        selections.insert(target, packages);
+    }
+    let first = &selections["run"];
+    assert!(selections.values().all(|packages| packages == first), "{selections:?}");
+}
+
 #[test]
 fn a_wrong_command_is_detected() {
     assert_eq!(fault(&["holdfast-api", "serve", "--http-addr=127.0.0.1:0"]), None);
