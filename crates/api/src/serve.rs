@@ -300,18 +300,19 @@ fn guard(settings: &ServeSettings, store: &Store) -> anyhow::Result<Guard> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: {address} {}", match .source.kind() {
-    io::ErrorKind::AddrInUse => "is in use by another process",
-    io::ErrorKind::PermissionDenied => "cannot be opened by this user",
-    io::ErrorKind::AddrNotAvailable => "is not an address of this host",
-    _ => "cannot be opened",
+#[error("{setting}: {address} {}", match .cause.kind() {
+    io::ErrorKind::AddrInUse => "is in use by another process".to_owned(),
+    io::ErrorKind::PermissionDenied => "cannot be opened by this user".to_owned(),
+    io::ErrorKind::AddrNotAvailable => "is not an address of this host".to_owned(),
+    _ => format!("cannot be opened: {}", .cause),
 })]
 struct PortRefused {
     setting: &'static str,
     address: SocketAddr,
-    source: io::Error,
+    /// Not the source: the sentence says what it is.
+    cause: io::Error,
 }
 
-fn port_refused(setting: &'static str, address: SocketAddr, source: io::Error) -> PortRefused {
-    PortRefused { setting, address, source }
+fn port_refused(setting: &'static str, address: SocketAddr, cause: io::Error) -> PortRefused {
+    PortRefused { setting, address, cause }
 }

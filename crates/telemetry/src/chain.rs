@@ -14,11 +14,11 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'a));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = without_source_line(self.0.to_string());
+        let mut said = without_source_line(&self.0.to_string());
         f.write_str(&said)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            let text = without_source_line(error.to_string());
+            let text = without_source_line(&without_repetition(error.to_string()));
             if !said.ends_with(&text) {
                 write!(f, ": {text}")?;
                 said = text;
@@ -29,14 +29,21 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
+/// sqlx says in a cause what our error above it says already.
+fn without_repetition(text: String) -> String {
+    const SAID_ABOVE: [&str; 2] =
+        ["error communicating with database: ", "error returned from database: "];
+    SAID_ABOVE.iter().fold(text, |text, said| text.replace(said, ""))
+}
+
 /// sqlx ends a message of PostgreSQL with the line of PostgreSQL's source that it comes from, which looks like a line of
 /// the user's.
-fn without_source_line(text: String) -> String {
+fn without_source_line(text: &str) -> String {
     match text.rsplit_once(" at line ") {
         Some((message, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => {
             message.to_owned()
         }
-        _ => text,
+        _ => text.to_owned(),
     }
 }
 
@@ -59,6 +66,20 @@ mod tests {
         assert_eq!(Chain(&repeated).to_string(), "the server said: no such table");
         let json = serde_json::from_str::<i32>("x").unwrap_err();
         assert!(Chain(&json).to_string().ends_with("at line 1 column 1"));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the database is not available")]
+    struct Away(#[source] Repeated);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("error communicating with database: {0}")]
+    struct Repeated(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_does_not_repeat_what_the_error_says() {
+        let error = Away(Repeated(std::io::Error::other("no route")));
+        assert_eq!(Chain(&error).to_string(), "the database is not available: no route");
     }
 
     #[test]

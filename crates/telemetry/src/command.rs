@@ -43,6 +43,15 @@ pub fn refused(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
 }
 
 fn ended(program: &str, error: &(dyn Error + 'static), ended: Ended) -> ExitCode {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            // The reader has enough, as `head` has.
+            return ExitCode::SUCCESS;
+        }
+        cause = error.source();
+    }
     // Logs may not be set up.
     eprintln!("{program}: {}", Chain(error));
     ended.into()
@@ -62,7 +71,12 @@ impl Completion {
         let name = program.get_name().to_owned();
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program, &name, &mut script);
-        print(&name, &script)
+        // clap_complete 4.6 writes the hyphen of a program's name in two ways, and bash then finds no subcommand.
+        let script = String::from_utf8_lossy(&script).replace(
+            &format!("{}__subcmd__", name.replace('-', "__subcmd__")),
+            &format!("{}__subcmd__", name.replace('-', "__")),
+        );
+        print(&name, script.as_bytes())
     }
 }
 

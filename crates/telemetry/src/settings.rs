@@ -164,6 +164,9 @@ pub fn sentence(error: &clap::Error, mut command: Command) -> Option<String> {
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let must = match (std::error::Error::source(error), text(ContextKind::ValidValue)) {
+                (Some(reason), _) if reason.is::<std::num::ParseIntError>() => {
+                    "must be a whole number".to_owned()
+                }
                 (Some(reason), _) => reason.to_string(),
                 (None, Some(allowed)) => format!("must be one of {allowed}"),
                 (None, None) => "must not be empty".to_owned(),
@@ -180,11 +183,16 @@ pub fn sentence(error: &clap::Error, mut command: Command) -> Option<String> {
     }
 }
 
-/// The name of the variable, or else of the flag.
+/// The name of the variable, or else of the flag without its value, or else of the positional argument.
 fn name_of(argument: &str, command: &Command) -> String {
-    find(argument, command)
-        .and_then(Arg::get_env)
-        .map_or_else(|| argument.to_owned(), |name| name.to_string_lossy().into_owned())
+    if let Some(variable) = find(argument, command).and_then(Arg::get_env) {
+        return variable.to_string_lossy().into_owned();
+    }
+    let name = argument.split(' ').next().unwrap_or(argument).trim_end_matches('.');
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(optional) => format!("<{optional}>"),
+        None => name.to_owned(),
+    }
 }
 
 fn find<'a>(argument: &str, command: &'a Command) -> Option<&'a Arg> {
@@ -223,6 +231,10 @@ mod tests {
         format: crate::LogFormat,
         #[arg(long, env = "TEST_URL")]
         url: String,
+        #[arg(long)]
+        by: Option<u8>,
+        #[arg(value_name = "ID")]
+        ids: Vec<i64>,
     }
 
     fn refuse(_: &str) -> Result<String, MustBe> {
@@ -250,6 +262,8 @@ mod tests {
                 ["--url=x", "--format=xml"],
                 "TEST_FORMAT must be one of json, pretty, and is \"xml\".",
             ),
+            (["--url=x", "--by=0x1"], "--by must be a whole number, and is \"0x1\"."),
+            (["--url=x", "abc"], "<ID> must be a whole number, and is \"abc\"."),
             (["--depth=1", "--wait=1"], "TEST_URL must be set."),
         ] {
             assert_eq!(refusal(&arguments), expected);

@@ -37,7 +37,7 @@ pub(crate) fn sentence(
     let name = unknown.first()?;
     let known = KNOWN.lines().filter(|known| known.starts_with(PREFIX));
     let closest = known.min_by_key(|known| damerau_levenshtein(known, name))?;
-    Some(format!("{name} is no setting; the one with the closest name is {closest}."))
+    Some(format!("{name} is not a setting; the one with the closest name is {closest}."))
 }
 
 fn is_known(name: &str) -> bool {
@@ -83,7 +83,7 @@ mod tests {
             ("HOLDFAST_HTTP_PORT", "HOLDFAST_HTTP_ADDR"),
         ] {
             let sentence = about(name, "1").unwrap();
-            assert!(sentence.starts_with(&format!("{name} is no setting")), "{sentence}");
+            assert!(sentence.starts_with(&format!("{name} is not a setting")), "{sentence}");
             assert!(sentence.ends_with(&format!(" {closest}.")), "{sentence}");
         }
     }

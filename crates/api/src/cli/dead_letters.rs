@@ -107,9 +107,7 @@ pub struct ShowSettings {
 #[derive(Debug, Args)]
 pub struct ReplaySettings {
     /// The ids of the orders
-    #[arg(value_name = "ID",
-        required_unless_present_any = ["all", "product_id", "failed_since", "failed_before"],
-        conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "product_id", "failed_since", "failed_before"])]
     ids: Vec<i64>,
     /// All dead letters
     #[arg(long)]
@@ -209,7 +207,22 @@ impl Together for DeadLetterSettings {
             DeadLetterAction::Discard(discard) => &discard.servers,
         };
         servers.connections.check()?;
-        servers.cache.check()
+        servers.cache.check()?;
+        match &self.action {
+            DeadLetterAction::Replay(replay) => replay.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Together for ReplaySettings {
+    fn check(&self) -> Result<(), MustBe> {
+        if self.ids.is_empty() && !self.all && self.filter.fields().is_empty() {
+            return Err(MustBe::new(
+                "Say which orders: their ids, a filter (--product-id, --failed-since, --failed-before), or --all.",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -102,7 +102,7 @@ impl Results {
         let cells = vec![
             format!("{id:<width$}").into(),
             shown(format!("{what:<RESULT_WIDTH$}")),
-            detail.to_owned().into(),
+            Text::whole(detail.to_owned()),
         ];
         OutputRow::new(id, cells, &about)
     }

@@ -63,7 +63,7 @@ async fn dead_letters_are_listed_as_a_table_json_yaml_and_names() {
     let mut lines = table.lines();
     assert!(lines.next().unwrap().starts_with("ORDER  PRODUCTS"), "{table}");
     let first: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(first[..4], [&all[0].to_string(), "1", "×", &mill.to_string()], "{table}");
+    assert_eq!(first[..4], [&all[0].to_string(), "1", "×", &format!("#{mill}")], "{table}");
     assert!(!table.contains('\u{1b}'), "no colours where there is no terminal");
     let json = dead_letters(&server, &["list", "-o", "json"]).json();
     let ids: Vec<i64> =
@@ -75,6 +75,7 @@ async fn dead_letters_are_listed_as_a_table_json_yaml_and_names() {
     assert_eq!(names.out, format!("{}\n{}\n", of_mill[1], of_mill[0]));
 
     let shown = dead_letters(&server, &["show", &of_lamp[0].to_string()]);
+    assert!(shown.out.starts_with("Order "), "{}", shown.out);
     assert!(shown.out.contains("no such street") && shown.out.contains("AT "), "{}", shown.out);
     let shown = dead_letters(&server, &["show", "-o", "json", &of_lamp[0].to_string()]).json();
     assert_eq!(shown["failure"], "no such street");
@@ -160,6 +161,8 @@ async fn a_bulk_command_continues_after_a_failure_and_reports_each() {
         assert!(replay.out.contains(row), "{}", replay.out);
     }
     let order = server.api.get(&format!("/orders/{}", ids[3])).await;
+    let again = dead_letters(&server, &[&["discard"], &BY[..], &[&ids[0]]].concat());
+    assert!(!again.out.contains('…'), "a reason is never cut: {}", again.out);
     let step = last_step(&order);
     assert_eq!((&step["by"], &step["detail"]), (&json!("ada"), &json!("refunded")), "{step}");
 
@@ -192,7 +195,9 @@ async fn a_wrong_command_line_is_a_usage_error_and_changes_nothing() {
     let lamp = server.product(10).await;
     let order = failed(&server, lamp, 1).await[0].to_string();
     for (arguments, sentence) in [
-        (&["replay", "--by", "ada"][..], "must be set"),
+        (&["replay", "--by", "ada"][..], "--all"),
+        (&["replay", "--by", "ada", "seven"], "<ID> must be a whole number"),
+        (&["show", "seven"], "<ID> must be a whole number"),
         (&["replay", "--by", "ada", "--all", "7"], "cannot be used with"),
         (&["discard", &order], "--by"),
         (&["discard", "--by", "", &order], "by must"),
@@ -241,6 +246,41 @@ async fn a_cursor_that_the_list_did_not_give_out_is_a_usage_error() {
     }
 }
 
+#[test]
+fn bash_completes_subcommands_flags_and_values() {
+    for (words, expected) in [
+        (&["dead-let"][..], "dead-letters"),
+        (&["dead-letters", ""], "list show replay discard"),
+        (&["keys", "create", "--sc"], "--scopes"),
+        (&["keys", "list", "-o", ""], "table json yaml name"),
+    ] {
+        let (word, before) = words.split_last().unwrap();
+        let script = format!(
+            "source <(\"$0\" completion bash); COMP_WORDS=(holdfast-api {} '{word}'); COMP_CWORD={}; \
+             _holdfast__api holdfast-api '{word}' '{}'; echo \"${{COMPREPLY[@]}}\"",
+            before.join(" "),
+            words.len(),
+            before.last().unwrap_or(&"holdfast-api"),
+        );
+        let mut bash = std::process::Command::new("bash");
+        let bash = bash.args(["-c", &script, env!("CARGO_BIN_EXE_holdfast-api")]).output().unwrap();
+        let said = String::from_utf8_lossy(&bash.stdout);
+        assert!(said.contains(expected), "{words:?}: {bash:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_is_not_an_error() {
+    for arguments in [&["openapi"][..], &["settings"], &["completion", "bash"], &["metrics"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast-api"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.args(arguments).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_names_the_server_and_the_cause_once() {
     let free = Port::lease().unwrap();
@@ -258,6 +298,8 @@ async fn an_error_names_the_server_and_the_cause_once() {
             let error = said.error;
             assert!(error.contains(&place), "{arguments:?}: {error}");
             assert_eq!(error.matches(cause).count(), 1, "{arguments:?}: {error}");
+            assert!(!error.contains("database: error"), "{arguments:?}: {error}");
+            assert!(!error.contains("error communicating"), "{arguments:?}: {error}");
             assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
             assert!(!error.contains("hunter2") && !error.contains("at line"), "{error}");
         }

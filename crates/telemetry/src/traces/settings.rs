@@ -14,7 +14,7 @@ use crate::settings::{MustBe, whole};
 /// Which requests are traced, and where the traces go.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TraceSettings {
-    /// The OTLP/HTTP collector for traces, such as <http://otel-collector:4318>; no traces if empty
+    /// The OTLP/HTTP collector for traces, such as `http://otel-collector:4318`; no traces if empty
     #[arg(
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",

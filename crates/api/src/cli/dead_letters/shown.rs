@@ -43,7 +43,7 @@ struct ShownStep {
 
 impl ShownOrder {
     fn products(&self) -> String {
-        let item = |item: &ShownItem| format!("{} × {}", item.quantity, item.product_id);
+        let item = |item: &ShownItem| format!("{} × #{}", item.quantity, item.product_id);
         self.items.iter().map(item).collect::<Vec<_>>().join(", ")
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn order(written: &RawValue) -> anyhow::Result<String> {
     let fact =
         |name: &str, value: Text| OutputRow::new("", vec![name.to_owned().into(), value], &());
     let facts = [
-        fact("ShownOrder", order.id.to_string().into())?,
+        fact("Order", order.id.to_string().into())?,
         fact("Status", Text::bad(order.status.clone()))?,
         fact("Products", order.products().into())?,
         fact("Customer", order.customer_ref.into())?,
