@@ -87,7 +87,7 @@ pub enum ConsoleSwitch {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub struct DatabaseSettings {
-    /// The PostgreSQL database, such as <postgres://user:password@host:5432/holdfast>; several servers are separated by
+    /// The PostgreSQL database, such as `postgres://user:password@host:5432/holdfast`; several servers are separated by
     /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
@@ -120,7 +120,7 @@ pub struct DatabaseConnections {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisCacheSettings {
-    /// The Redis URL, such as <redis://:password@host:6379/0>
+    /// The Redis URL, such as `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
     /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's

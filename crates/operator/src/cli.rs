@@ -96,7 +96,7 @@ pub struct RunSettings {
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
     /// The Redis of one queue, whose HPA is in the operator's own namespace, such as
-    /// <redis://:password@host:6379/0>
+    /// `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
     /// For TLS, with rediss URLs: a file with the certificates (PEM) of the authorities that Redis's

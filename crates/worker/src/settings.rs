@@ -21,11 +21,11 @@ const WEBHOOK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Args)]
 pub struct WorkerRunSettings {
-    /// The PostgreSQL database, such as <postgres://user:password@host:5432/holdfast>; several servers are separated by
+    /// The PostgreSQL database, such as `postgres://user:password@host:5432/holdfast`; several servers are separated by
     /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
-    /// The Redis URL, such as <redis://:password@host:6379/0>
+    /// The Redis URL, such as `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
     /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's
@@ -194,7 +194,7 @@ pub enum FulfilmentKind {
 
 #[derive(Clone, Debug, Args)]
 pub struct WebhookArgs {
-    /// The receiver's URL, such as <https://shop.example/webhooks/orders>
+    /// The receiver's URL, such as `https://shop.example/webhooks/orders`
     #[arg(long, env = "HOLDFAST_WEBHOOK_URL", hide_env_values = true)]
     pub webhook_url: Option<ReceiverUrl>,
     /// The secret that signs requests: whsec_ and base64, as in Standard Webhooks; during a rotation,

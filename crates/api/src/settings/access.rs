@@ -38,7 +38,7 @@ pub struct AccessSettings {
     /// time (100 to 60000)
     #[arg(long = "key-refresh-ms", env = "HOLDFAST_KEY_REFRESH_MS", default_value = "1000", value_parser = milliseconds(100..=60_000))]
     pub key_refresh: Duration,
-    /// The OIDC issuer whose tokens are accepted, such as <https://login.shop.example>; if not set, no
+    /// The OIDC issuer whose tokens are accepted, such as `https://login.shop.example`; if not set, no
     /// tokens are accepted
     #[arg(long, env = "HOLDFAST_OIDC_ISSUER")]
     pub oidc_issuer: Option<IssuerUrl>,
@@ -66,14 +66,14 @@ pub struct AccessSettings {
     /// own; no limit if not set (1 to 1000000)
     #[arg(long, env = "HOLDFAST_RATE_LIMIT", value_parser = whole(1..=1_000_000_u32))]
     pub rate_limit: Option<u32>,
-    /// Web pages that may call the API from a browser: origins such as <https://shop.example>, separated by
+    /// Web pages that may call the API from a browser: origins such as `https://shop.example`, separated by
     /// commas; none if not set
     #[arg(long, env = "HOLDFAST_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
     /// Request headers that these pages may send besides those of the API and of traces, separated by commas
     #[arg(long, env = "HOLDFAST_CORS_HEADERS", value_delimiter = ',')]
     pub cors_headers: Vec<HeaderName>,
-    /// The URL of the API for its clients, such as <https://shop.example/api>: the beginning of each URL in `Location`,
+    /// The URL of the API for its clients, such as `https://shop.example/api`: the beginning of each URL in `Location`,
     /// `Link`, redirects and the OpenAPI document. If not set, it is taken from `X-Forwarded-Proto`, `X-Forwarded-Host` and
     /// `X-Forwarded-Prefix` of a proxy in `HOLDFAST_TRUSTED_PROXIES`
     #[arg(long, env = "HOLDFAST_PUBLIC_URL")]

@@ -26,6 +26,7 @@ fn write(page: &mut String, trials: &[FaultTrial]) -> fmt::Result {
          [operations.md](operations.md) describes what operators see and do.\n\n\
          - **accepted**, **refused**: orders during the fault that were answered with 201, and with 503 and \
          `Retry-After` (or without a connection).\n\
+         - **cut off**: orders whose connection ended before an answer.\n\
          - **fulfilled**: orders that reached the receiver during the fault.\n\
          - **slowest answer**: the longest time until an order was answered, from the start of the fault.\n\
          - **reads failed**, **slowest read**: reads of products and orders at the replica without the fault.\n\

@@ -103,7 +103,7 @@ impl RunOptions {
         let mut ports = vec![
             wanted(self.port, 8000, "API", "PORT"),
             wanted(self.metrics_port, 9464, "API's metrics", "METRICS_PORT"),
-            wanted(self.admin_port, 9463, "administration", "ADMIN_PORT"),
+            wanted(self.admin_port, 9463, "admin port", "ADMIN_PORT"),
             wanted(self.worker_metrics_port, 9465, "worker's metrics", "WORKER_METRICS_PORT"),
         ];
         if self.observe {

@@ -118,8 +118,8 @@ impl Stack {
         let options = process(&api_binary, "serve", "api", plan.api_metrics_port)
             .ready(Ready::Http(format!("{}/readyz", api_url(plan))));
         let api = self.api.insert(Process::start(options).await?);
-        self.watches.push(log_watch::watch("api", api.log_path().to_owned()));
-        step("API", begun.elapsed(), &api.log_path().display().to_string());
+        let api_log = api.log_path().to_owned();
+        step("API", begun.elapsed(), &api_log.display().to_string());
 
         let begun = Instant::now();
         let options = process(&worker_binary, "run", "worker", plan.worker_metrics_port)
@@ -127,9 +127,8 @@ impl Stack {
             .env("HOLDFAST_RETRY_MAX_MS", "86400000")
             .ready(Ready::Tcp(SocketAddr::from((local(plan.host), plan.worker_metrics_port))));
         let worker = self.worker.insert(Process::start(options).await?);
-        let log = worker.log_path().to_owned();
-        self.watches.push(log_watch::watch("worker", log));
-        step("Worker", begun.elapsed(), &worker.log_path().display().to_string());
+        let worker_log = worker.log_path().to_owned();
+        step("Worker", begun.elapsed(), &worker_log.display().to_string());
 
         if let Some(port) = plan.prometheus_port {
             let begun = Instant::now();
@@ -146,6 +145,9 @@ impl Stack {
         let (made, product) = shop.fill().await.context("no demo products")?;
         let detail = if made > 0 { "" } else { "there already" };
         step("Demo products", begun.elapsed(), detail);
+        // From here on; what a start warns of, it gets over or fails with.
+        self.watches =
+            vec![log_watch::watch("api", api_log), log_watch::watch("worker", worker_log)];
 
         self.access = Some(EnvironmentFile::write(
             programs,
