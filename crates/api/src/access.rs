@@ -29,7 +29,7 @@ use caller::CredentialCheck;
 pub use caller::{Caller, CallerIdentity};
 pub use holdfast_throttle::ThrottleError;
 use key_ring::KeyRing;
-pub use oidc::{IssuerError, IssuerUrl, OidcSettings, TokenAlgorithm};
+pub use oidc::{IssuerError, IssuerUrl, OidcSettings, TokenAlgorithm, can_name_customers};
 pub use rate::{Allowance, RateSettings, Rates};
 pub use scope::{Scope, Scopes};
 

@@ -174,6 +174,8 @@ pub fn sentence(error: &clap::Error, mut command: Command) -> Option<String> {
             let given = match find(&argument, command) {
                 Some(argument) if argument.is_hide_env_values_set() => String::new(),
                 _ => text(ContextKind::InvalidValue)
+                    // It may be a URL with a password.
+                    .filter(|value| !value.contains('@'))
                     .map(|value| format!(", and is {value:?}"))
                     .unwrap_or_default(),
             };
@@ -227,6 +229,8 @@ mod tests {
         wait: Duration,
         #[arg(long, env = "TEST_SECRET", hide_env_values = true, value_parser = refuse)]
         secret: Option<String>,
+        #[arg(long, env = "TEST_ADDRESS", value_parser = refuse)]
+        address: Option<String>,
         #[arg(long, env = "TEST_FORMAT", value_enum, default_value = "json")]
         format: crate::LogFormat,
         #[arg(long, env = "TEST_URL")]
@@ -287,6 +291,18 @@ mod tests {
         assert_eq!(
             refusal(&["--url=x", "--secret=hunter2"]),
             "TEST_SECRET must be something else."
+        );
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_not_repeated() {
+        assert_eq!(
+            refusal(&["--url=x", "--address=https://user:hunter2@shop.test"]),
+            "TEST_ADDRESS must be something else."
+        );
+        assert_eq!(
+            refusal(&["--url=x", "--address=shop.test"]),
+            "TEST_ADDRESS must be something else, and is \"shop.test\"."
         );
     }
 

@@ -38,6 +38,7 @@ use issuer::Issuer;
 use keys::{GoodKeys, IssuerKey, KeySet};
 use token::Token;
 
+pub use claims::can_name_customers;
 pub use issuer::{IssuerError, IssuerUrl};
 
 /// The time between two requests for the issuer's keys.

@@ -10,7 +10,7 @@ use tower_http::cors::CorsLayer;
 
 use super::RedisCacheSettings;
 use crate::{
-    access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm},
+    access::{self, IssuerUrl, OidcSettings, RateSettings, TokenAlgorithm, can_name_customers},
     http::{HostName, OwnSite, Proxies, cors},
     public_base::PublicBase,
 };
@@ -142,6 +142,12 @@ impl AccessSettings {
             }
             (None, _, _) if self.oidc_customer_claim.is_some() => {
                 wrong("HOLDFAST_OIDC_CUSTOMER_CLAIM must not be set without HOLDFAST_OIDC_ISSUER.")
+            }
+            _ if self.oidc_customer_claim.as_deref().is_some_and(|it| !can_name_customers(it)) => {
+                wrong(
+                    "HOLDFAST_OIDC_CUSTOMER_CLAIM must name a claim that no standard gives another meaning, such as sub; \
+                     with this one, every token would be refused.",
+                )
             }
             _ => Ok(()),
         }

@@ -11,6 +11,14 @@ use serde::{
 /// The tolerated difference between clocks, in seconds.
 const LEEWAY: f64 = 30.0;
 
+/// The claims with another meaning, which cannot name a customer.
+const NO_CUSTOMERS: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "scope", "scp"];
+
+/// Whether a claim can name the customer of a token. Otherwise no token would be valid.
+pub fn can_name_customers(claim: &str) -> bool {
+    !claim.trim().is_empty() && !NO_CUSTOMERS.contains(&claim)
+}
+
 /// The claims that are used.
 #[derive(Debug, Default)]
 pub struct Claims {
@@ -207,6 +215,16 @@ mod tests {
         }
         for json in ["", "[]", "null", &format!("{{{all}}} x")] {
             assert!(!good(json, None), "{json}: RFC 7519, 7.2");
+        }
+    }
+
+    #[test]
+    fn a_claim_with_another_meaning_cannot_name_customers() {
+        for claim in ["iss", "aud", "exp", "nbf", "iat", "scope", "scp", "", " "] {
+            assert!(!can_name_customers(claim), "{claim:?}");
+        }
+        for claim in ["sub", "customer", "https://shop.test/customer"] {
+            assert!(can_name_customers(claim), "{claim}");
         }
     }
 

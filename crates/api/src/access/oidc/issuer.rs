@@ -48,16 +48,20 @@ impl FromStr for IssuerUrl {
             Ok(Self(text.to_owned()))
         } else {
             Err(MustBe::new(
-                "must be an https address such as https://login.shop.example, without query or \
-                 fragment (http is for 127.0.0.1 and localhost only)",
+                "must be an https address such as https://login.shop.example, without user, password, \
+                 query or fragment (http is for 127.0.0.1 and localhost only)",
             ))
         }
     }
 }
 
-/// Whether the connection is protected against changes: TLS, or this host itself.
+/// Whether the connection is protected against changes: TLS, or this host itself. An address with a password would be in the
+/// log.
 fn safe(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return false;
+    }
     match uri.scheme_str() {
         Some("https") => !host.is_empty(),
         Some("http") => matches!(host, "127.0.0.1" | "localhost" | "[::1]"),
@@ -138,7 +142,7 @@ impl Issuer {
         if !address.parse::<Uri>().is_ok_and(|uri| safe(&uri)) {
             return Err(IssuerError::Wrong(
                 self.url.discovery(),
-                "has a jwks_uri that is not https",
+                "has a jwks_uri that is not https, or has a user",
             ));
         }
         let body = self.document(&address).await?;
@@ -193,6 +197,8 @@ mod tests {
             "ftp://a.b",
             "https://a.test/?x",
             "https://a.test/#x",
+            "https://user:password@a.test",
+            "https://user@a.test",
         ] {
             assert!(bad.parse::<IssuerUrl>().is_err(), "{bad}");
         }
