@@ -1,6 +1,6 @@
 //! The output of commands: tables, JSON, YAML or names.
 
-use std::io::Write as _;
+use std::{borrow::Cow, fmt::Write as _, io::Write as _};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -172,7 +172,7 @@ impl ListOutput {
             Format::Json => {
                 for (at, row) in rows.iter().enumerate() {
                     let before = if self.printed + at == 0 { "[" } else { "," };
-                    line(&format!("{before}{}", row.json.get()))?;
+                    line(&format!("{before}{}", harmless_json(row.json.get())))?;
                 }
             }
             Format::Yaml => {
@@ -214,7 +214,7 @@ pub fn one(
 ) -> anyhow::Result<()> {
     match format {
         Format::Table => line(table()?.trim_end()),
-        Format::Json => line(json.get()),
+        Format::Json => line(&harmless_json(json.get())),
         Format::Yaml => line(yaml::document(json)?.trim_end()),
         Format::Name => line(name),
     }
@@ -262,13 +262,38 @@ fn harmless(text: &str, most: usize) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control() {
+        if controls_a_terminal(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);
         }
     }
     shown
+}
+
+/// JSON for a terminal. It has the same value: metadata may contain control characters, which can only be in its strings.
+fn harmless_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(controls_a_terminal) {
+        return json.into();
+    }
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        match u32::from(character) {
+            // A line break is between two members.
+            code @ 0x7f.. if controls_a_terminal(character) => {
+                // Writing to a String cannot fail.
+                let _ = write!(shown, "\\u{code:04x}");
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown.into()
+}
+
+/// Whether a character changes more than its own place on a terminal: controls, also of eight bits, and those that change the
+/// direction of the text around them.
+fn controls_a_terminal(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Prints a line.
@@ -320,7 +345,18 @@ mod tests {
     #[test]
     fn untrusted_text_does_not_control_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J\nb\u{9b}", 80), "a\\u{1b}[2J\\nb\\u{9b}");
+        assert_eq!(harmless("c\u{202e}d\u{2066}", 80), "c\\u{202e}d\\u{2066}");
         assert_eq!(harmless(&"x".repeat(200), 80).chars().count(), 81);
+    }
+
+    #[test]
+    fn metadata_does_not_control_the_terminal_and_keeps_its_value() {
+        let sent = "{\"a\":\"\u{9b}31m\u{7f}\u{202e}é\",\n\"b\":\"\\u001b\"}";
+        let shown = harmless_json(sent);
+        assert_eq!(shown, "{\"a\":\"\\u009b31m\\u007f\\u202eé\",\n\"b\":\"\\u001b\"}");
+        let value = |json| holdfast_domain::json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(value(&shown), value(sent));
+        assert!(matches!(harmless_json("{}"), Cow::Borrowed("{}")));
     }
 
     #[test]
