@@ -1,7 +1,12 @@
 //! The internal port: `/metrics`, `/livez` and `/readyz`. Every pod of a cluster may reach it without a credential, so it is
 //! read-only, and no client can keep it from answering a probe.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -23,7 +28,7 @@ use tokio::{
 
 use crate::{Readiness, Registry};
 
-/// The most connections. One more replaces the oldest, so that probes are always answered.
+/// The most connections. One more replaces another one, so that probes are always answered.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may take for its one request and answer.
@@ -75,7 +80,7 @@ impl InternalServer {
         let mut connections = RecentConnections::default();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => connections.open(stream, router.clone()),
+                Ok((stream, from)) => connections.open(stream, from.ip(), router.clone()),
                 Err(error) => {
                     tracing::debug!(%error, "a connection to the internal port was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -89,18 +94,16 @@ impl InternalServer {
 #[derive(Default)]
 struct RecentConnections {
     tasks: JoinSet<()>,
-    handles: VecDeque<AbortHandle>,
+    handles: VecDeque<(IpAddr, AbortHandle)>,
 }
 
 impl RecentConnections {
-    fn open(&mut self, stream: TcpStream, router: Router) {
+    fn open(&mut self, stream: TcpStream, from: IpAddr, router: Router) {
         // Forget ended connections.
         while self.tasks.try_join_next().is_some() {}
-        self.handles.retain(|handle| !handle.is_finished());
+        self.handles.retain(|(_, handle)| !handle.is_finished());
         while self.handles.len() >= CONNECTIONS_MAX {
-            if let Some(oldest) = self.handles.pop_front() {
-                oldest.abort();
-            }
+            self.make_room();
         }
         let serving = async move {
             let connection = http1::Builder::new()
@@ -112,7 +115,20 @@ impl RecentConnections {
             // Fails if the client disconnects or is too slow.
             let _ = timeout(CONNECTION_LIMIT, connection).await;
         };
-        self.handles.push_back(self.tasks.spawn(serving));
+        self.handles.push_back((from, self.tasks.spawn(serving)));
+    }
+
+    /// Ends the oldest connection of the address that has the most, so that a pod with many does not end that of a probe.
+    fn make_room(&mut self) {
+        let mut counts = HashMap::new();
+        for (from, _) in &self.handles {
+            *counts.entry(*from).or_insert(0_usize) += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(from, _)| from);
+        let at = self.handles.iter().position(|(from, _)| Some(*from) == most);
+        if let Some((_, oldest)) = at.and_then(|at| self.handles.remove(at)) {
+            oldest.abort();
+        }
     }
 }
 

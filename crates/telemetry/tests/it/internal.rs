@@ -84,6 +84,33 @@ async fn open_connections_do_not_block_probes() {
 }
 
 #[tokio::test]
+async fn connections_of_one_address_do_not_end_those_of_others() {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpSocket, TcpStream},
+    };
+
+    let address = serve(&Readiness::default()).await;
+    let target = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let answer = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let mut probe = TcpStream::connect(target).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(target).await.unwrap());
+    }
+    // Connections are accepted in their order.
+    assert!(answer(held.last_mut().unwrap()).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(&mut probe).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_client_that_sends_no_headers_is_closed_in_time() {
     use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
