@@ -5,10 +5,12 @@
 //! | `client_stream` | the bytes between a client and hyper |
 //! | `request_head` | whether the head of a request may be served |
 //! | `body_end` | finds the end of a body |
+//! | `request_charge` | the charge for the memory of a request |
 //! | `state` | the event that a connection waits for, and the time limits |
 
 mod body_end;
 mod client_stream;
+mod request_charge;
 mod request_head;
 mod state;
 
@@ -76,8 +78,7 @@ impl Connecting {
         client: Peer,
         state: &Arc<ConnectionState>,
     ) -> Option<TcpStream> {
-        let charge = self.budget.charge();
-        let stream = ClientStream::new(socket, Arc::clone(state), self.head_bytes, charge);
+        let stream = ClientStream::new(socket, Arc::clone(state), self.head_bytes, self.budget);
         let shared = Arc::new((Arc::clone(&self.service), Arc::clone(state), client));
         let service = service_fn(move |request: Request<Incoming>| {
             let shared = Arc::clone(&shared);
@@ -133,6 +134,10 @@ impl Connecting {
                 } else if in_request {
                     // Nothing is changed before the body has arrived.
                     state.refuse_for(ProblemKind::Overloaded);
+                    return Poll::Ready(false);
+                }
+                if state.phase() == ConnectionPhase::Body && state.is_refused() {
+                    // The budget has no room for the body.
                     return Poll::Ready(false);
                 }
                 if state.is_ending() && in_request && !told {

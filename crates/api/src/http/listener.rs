@@ -41,7 +41,7 @@ pub struct ConnectionLimits {
     pub patience: Patience,
     /// The largest head of a request.
     pub head_bytes: usize,
-    /// The budget for incomplete requests.
+    /// The budget for requests.
     pub budget: &'static ByteBudget,
     /// The addresses of clients.
     pub clients: Arc<ClientAddresses>,
@@ -55,9 +55,9 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4096;
 /// The size of the send buffer in the kernel.
 const UNSENT_BYTES: u32 = 32 * 1024;
-/// The approximate size of the receive buffer in the kernel. It limits the rate of a large body to this many bytes per
-/// round trip.
-const UNREAD_BYTES: u32 = 64 * 1024;
+/// The approximate size of the receive buffer in the kernel, which counts as memory of the container. It limits the rate of a
+/// large body to this many bytes per round trip.
+const UNREAD_BYTES: u32 = 16 * 1024;
 /// Reserved file descriptors. When the process has none left, these are closed, so that it can open files for purposes
 /// other than connections.
 const RESERVED_FILES: usize = 16;

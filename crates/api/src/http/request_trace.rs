@@ -14,6 +14,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{RequestId, Route};
 
+/// The longest part of a path in a span. Spans wait in memory while the collector does not answer, and no path of an endpoint
+/// is so long.
+const PATH_BYTES: usize = 512;
+
 /// The trace of a request, if it has one. Requests without a trace create no spans.
 pub struct RequestTrace {
     span: Span,
@@ -35,7 +39,7 @@ impl RequestTrace {
             otel.kind = "server",
             http.request.method = %request.method(),
             http.route = route.label(),
-            url.path = request.uri().path(),
+            url.path = shown(request.uri().path()),
             url.scheme = "http",
             http.response.status_code = tracing::field::Empty,
             "error.type" = tracing::field::Empty,
@@ -69,5 +73,20 @@ impl RequestTrace {
             self.span.record("error.type", status.as_str());
             self.span.set_status(Status::error(""));
         }
+    }
+}
+
+fn shown(path: &str) -> &str {
+    &path[..path.floor_char_boundary(PATH_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_only_the_beginning_of_a_long_path() {
+        assert_eq!(shown("/orders/7"), "/orders/7");
+        assert_eq!(shown(&"/é".repeat(8000)).len(), PATH_BYTES - 1);
     }
 }

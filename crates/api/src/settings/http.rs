@@ -31,7 +31,7 @@ pub struct HttpSettings {
     /// The largest body of a request, in bytes (1024 to 67108864)
     #[arg(long, env = "HOLDFAST_MAX_BODY_BYTES", default_value = "1048576", value_parser = whole(1024..=67_108_864_usize))]
     pub max_body_bytes: usize,
-    /// The memory for requests that have not arrived completely, of all connections together, in bytes;
+    /// The memory for requests that have not been answered, of all connections together, in bytes;
     /// requests that do not fit get 503. A small part of each request is not counted (1048576 to
     /// 68719476736)
     #[arg(long, env = "HOLDFAST_REQUEST_BUFFER_BYTES", default_value = "67108864", value_parser = whole(1_048_576..=68_719_476_736_usize))]

@@ -4,9 +4,9 @@
 //! `TEST_FLOOD=full` makes it the numbers that `docs/security.md` tells, on the binary in
 //! `TEST_FLOOD_BINARY`, which runs in the control group whose folder is in `TEST_FLOOD_CGROUP`.
 
+mod memory;
+
 use std::{
-    fs,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,11 +17,14 @@ use std::{
 use holdfast_sandbox::{Process, ProcessOptions, Redis, RedisOptions};
 use holdfast_store::{Store, StoreSettings};
 use serde_json::json;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
+
+use memory::{cgroup, group_memory, killed, resident, socket_memory};
 
 use crate::{
     client::Client,
@@ -29,7 +32,7 @@ use crate::{
 };
 
 /// The chart's limit of the API's memory.
-const MEMORY_LIMIT: u64 = 512 << 20;
+const MEMORY_LIMIT: u64 = 1024 << 20;
 
 /// How large a flood is.
 struct Scale {
@@ -37,6 +40,7 @@ struct Scale {
     time: Duration,
     heads: usize,
     bodies: usize,
+    complete: usize,
     silent: usize,
     /// How much more memory than before there may be in the middle of it.
     growth: u64,
@@ -47,11 +51,27 @@ impl Scale {
         let full = std::env::var("TEST_FLOOD").is_ok_and(|value| value == "full");
         if full {
             let time = Duration::from_secs(30);
-            Self { full, time, heads: 10_000, bodies: 2_000, silent: 500, growth: MEMORY_LIMIT }
+            Self {
+                full,
+                time,
+                heads: 10_000,
+                bodies: 2_000,
+                complete: 10_000,
+                silent: 500,
+                growth: MEMORY_LIMIT,
+            }
         } else {
             let time = Duration::from_secs(3);
             // What they send is more than twice of that each time.
-            Self { full, time, heads: 600, bodies: 200, silent: 100, growth: 48 << 20 }
+            Self {
+                full,
+                time,
+                heads: 600,
+                bodies: 200,
+                complete: 1_500,
+                silent: 100,
+                growth: 48 << 20,
+            }
         }
     }
 
@@ -63,43 +83,6 @@ impl Scale {
         ];
         if self.full { Vec::new() } else { small.to_vec() }
     }
-}
-
-fn resident(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// The pages of memory that the system's TCP sockets have.
-fn socket_memory() -> u64 {
-    let text = fs::read_to_string("/proc/net/sockstat").unwrap();
-    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
-    line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() * 4096
-}
-
-/// The control group that the server runs in, of version 1 or 2.
-fn cgroup() -> Option<PathBuf> {
-    std::env::var_os("TEST_FLOOD_CGROUP").map(PathBuf::from)
-}
-
-/// What the control group has of memory, with that of its sockets, which version 1 counts by itself.
-fn group_memory() -> u64 {
-    let Some(folder) = cgroup() else { return 0 };
-    let files =
-        ["memory.current", "memory.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"].into_iter();
-    let texts = files.filter_map(|file| fs::read_to_string(folder.join(file)).ok());
-    texts.map(|text| text.trim().parse::<u64>().unwrap()).sum()
-}
-
-/// How often the control group has killed for want of memory.
-fn killed() -> String {
-    let Some(folder) = cgroup() else { return "0".to_owned() };
-    let files = ["memory.events", "memory.oom_control"].into_iter();
-    let text: String =
-        files.filter_map(|file| fs::read_to_string(folder.join(file)).ok()).collect();
-    let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    killed.unwrap_or_else(|| panic!("no memory controller in {}", folder.display())).to_owned()
 }
 
 async fn start(settings: &[(&str, &str)], files: Option<usize>) -> Server {
@@ -324,6 +307,79 @@ async fn slow_bodies_stay_within_their_budget_and_block_no_others() {
             send_and_stay(address, Arc::clone(&request), sent, b'x')
         });
     seen.await.check(&scale);
+}
+
+/// Locks the row of a product until it is dropped.
+async fn lock(server: &Server, product: i64) -> Transaction<'static, Postgres> {
+    let database = PgPool::connect(&server.database_url).await.unwrap();
+    let mut lock = database.begin().await.unwrap();
+    let row = sqlx::query("SELECT FROM products WHERE id = $1 FOR UPDATE").bind(product);
+    row.execute(&mut *lock).await.unwrap();
+    lock
+}
+
+/// Sends requests one after another, each after the answer to the one before.
+async fn ask_again_and_again(address: String, request: Arc<[u8]>, sent: Arc<AtomicUsize>) {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return };
+    let mut answer = vec![0; 64 * 1024];
+    while stream.write_all(&request).await.is_ok() {
+        sent.fetch_add(request.len(), Ordering::Relaxed);
+        if !matches!(stream.read(&mut answer).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn complete_requests_that_wait_stay_within_their_budget_and_block_no_others() {
+    let scale = Scale::chosen();
+    let server = start(&scale.settings(), None).await;
+    let locked = server.product(1_000_000).await;
+    let lock = lock(&server, locked).await;
+    let order =
+        json!({ "product_id": locked, "quantity": 1, "metadata": { "a": "x".repeat(4000) } });
+    let body = format!("{:8000}", order.to_string());
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n{}\r\n",
+        body.len(),
+        format!("x: {}\r\n", "x".repeat(165)).repeat(90)
+    );
+    let request: Arc<[u8]> = format!("{head}{body}").into_bytes().into();
+    let name = "complete requests with heads of 16 KiB and bodies of 8 KiB";
+    let seen = flood(&server, name, (scale.complete, scale.time), |address, sent| {
+        ask_again_and_again(address, Arc::clone(&request), sent)
+    });
+    seen.await.check(&scale);
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_more_than_is_read_costs_little_memory_of_the_kernel() {
+    let server = start(&[], None).await;
+    let locked = server.product(1).await;
+    let lock = lock(&server, locked).await;
+    let order = json!({ "product_id": locked, "quantity": 1 }).to_string();
+    let request = format!(
+        "POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{order}",
+        order.len()
+    );
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.api.address.parse().unwrap()).await.unwrap();
+    let mut sent = 0;
+    // Until the server takes no more for a while.
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(500), stream.writable()).await
+    {
+        match stream.try_write(request.as_bytes()) {
+            Ok(bytes) => sent += bytes,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    // Of these, 16 KiB are read, and a few wait on the client's side.
+    assert!(sent < 64 * 1024, "{sent}");
+    lock.rollback().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,11 +21,12 @@ use tokio::{
 
 use super::{
     body_end::BodyEnd,
+    request_charge::RequestCharge,
     request_head::{Head, RefusedHead, has_end, inspect},
     state::{ConnectionPhase, ConnectionState},
 };
 use crate::{
-    byte_budget::{BudgetSpent, Charge},
+    byte_budget::{BudgetSpent, ByteBudget},
     problem::ProblemKind,
 };
 
@@ -34,8 +35,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// The answer on an idle connection that is closed to make room. The next request may already be on its way.
 const MADE_ROOM: &str = "The connection was idle, and was closed to make room for others. A request that was sent on it \
                          meanwhile was not processed, and can be sent again.";
-/// The size up to which a connection is not charged.
-const FREE_BYTES: usize = 4 * 1024;
 
 thread_local! {
     /// The shared read buffer, so that an idle connection needs no buffer of its own.
@@ -49,7 +48,7 @@ pub(super) struct ClientStream {
     head_bytes_max: usize,
     /// Bytes that have been read and not passed to hyper.
     held: Vec<u8>,
-    charge: Charge,
+    charge: RequestCharge,
     /// The number of these bytes that are ready for hyper.
     approved: usize,
     /// The number of these bytes that contain no complete head.
@@ -63,14 +62,14 @@ impl ClientStream {
         socket: TcpStream,
         state: Arc<ConnectionState>,
         head_bytes_max: usize,
-        charge: Charge,
+        budget: &'static ByteBudget,
     ) -> Self {
         Self {
             socket: Some(socket),
             state,
             head_bytes_max,
             held: Vec::new(),
-            charge,
+            charge: RequestCharge::new(budget),
             approved: 0,
             seen: 0,
             body: BodyEnd::after(0),
@@ -87,10 +86,11 @@ impl ClientStream {
         out.put_slice(&self.held[..given]);
         self.held.drain(..given);
         self.approved -= given;
-        if self.held.is_empty() {
-            self.held = Vec::new();
-            let _ = self.charge.resize(0);
+        if self.approved == 0 {
+            self.held.shrink_to_fit();
         }
+        // It is not more than before.
+        let _ = self.recharge();
     }
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), BudgetSpent> {
@@ -98,10 +98,19 @@ impl ClientStream {
             return Ok(());
         }
         self.held.extend_from_slice(bytes);
-        self.charge.resize(self.held.capacity().saturating_sub(FREE_BYTES))
+        self.recharge()
     }
 
-    /// Parses the beginning of a request. Returns the number of bytes for hyper; `None` if more bytes are needed.
+    fn recharge(&mut self) -> Result<(), BudgetSpent> {
+        // Approved bytes are charged as those of a request.
+        self.charge.wait(match self.approved {
+            0 => self.held.capacity(),
+            approved => self.held.len() - approved,
+        })
+    }
+
+    /// Parses the beginning of a request, and charges it. Returns the number of bytes for hyper; `None` if more bytes are
+    /// needed.
     fn look(&mut self, bytes: &[u8]) -> Result<Option<usize>, RefusedHead> {
         match inspect(bytes, self.head_bytes_max) {
             Head::Partial => Ok(None),
@@ -114,6 +123,8 @@ impl ClientStream {
                         "The chunks of the body are malformed.",
                     )
                 })?;
+                let rest = bytes.len() - head - passed;
+                self.charge.begin(head, passed, rest).map_err(spent)?;
                 self.state.enter(if body.is_reached() {
                     ConnectionPhase::Busy
                 } else {
@@ -132,8 +143,6 @@ impl ClientStream {
         bytes: &[u8],
         out: &mut ReadBufCursor<'_>,
     ) -> Result<bool, RefusedHead> {
-        let spent =
-            |_| RefusedHead::new(ProblemKind::Overloaded, ProblemKind::Overloaded.explanation());
         if self.held.is_empty() {
             match self.look(bytes)? {
                 // Most requests arrive alone and in one piece, and need no buffer.
@@ -143,9 +152,9 @@ impl ClientStream {
                     return Ok(true);
                 }
                 passed => {
-                    self.hold(bytes).map_err(spent)?;
                     self.approved = passed.unwrap_or(0);
                     self.seen = if passed.is_some() { 0 } else { bytes.len() };
+                    self.hold(bytes).map_err(spent)?;
                 }
             }
         } else {
@@ -176,19 +185,23 @@ impl ClientStream {
         Ok(())
     }
 
-    /// Accepts bytes of a body.
-    fn take_body(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> io::Result<()> {
+    /// Accepts bytes of a body. Returns whether the budget has room for them; if not, the connection's task ends it.
+    fn take_body(&mut self, bytes: &[u8], out: &mut ReadBufCursor<'_>) -> io::Result<bool> {
         let passed = self
             .body
             .pass(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        // Otherwise the request is already answered.
+        if self.state.phase() == ConnectionPhase::Body && self.charge.add_body(passed).is_err() {
+            self.state.refuse_for(ProblemKind::Overloaded);
+            return Ok(false);
+        }
         out.put_slice(&bytes[..passed]);
-        // The request may already be answered.
         if self.body.is_reached() && self.state.phase() == ConnectionPhase::Body {
             self.state.enter(ConnectionPhase::Busy);
         }
         self.hold_for_later(&bytes[passed..]);
-        Ok(())
+        Ok(true)
     }
 
     /// Keeps the beginning of the next request, which is parsed after this one is answered.
@@ -232,7 +245,10 @@ impl ClientStream {
                 return Poll::Ready(Ok(true));
             }
             if !self.body.is_reached() {
-                return Poll::Ready(self.take_body(bytes, out).map(|()| true));
+                return match self.take_body(bytes, out) {
+                    Ok(false) => Poll::Pending,
+                    taken => Poll::Ready(taken),
+                };
             }
             if !self.is_idle() {
                 self.hold_for_later(bytes);
@@ -367,10 +383,11 @@ impl Write for ClientStream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.state.flushed();
         if self.state.phase() == ConnectionPhase::Answered && self.body.is_reached() {
             self.state.enter(ConnectionPhase::Idle);
+            self.charge.end();
             if !self.held.is_empty() {
                 // hyper treats this as a pending read.
                 context.waker().wake_by_ref();
@@ -383,6 +400,10 @@ impl Write for ClientStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+}
+
+fn spent(_: BudgetSpent) -> RefusedHead {
+    RefusedHead::new(ProblemKind::Overloaded, ProblemKind::Overloaded.explanation())
 }
 
 impl Drop for ClientStream {
