@@ -1,4 +1,4 @@
-//! API keys: who may ask for what. The secret of a key is never here, only its SHA-256.
+//! API keys. The database stores only the SHA-256 of their secrets.
 
 use holdfast_domain::CustomerRef;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::{
     time::Time,
 };
 
-/// The most keys that may be good at the same time: all of them are kept in each replica's memory.
+/// The most valid keys, because each replica keeps all of them in memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
 
 /// A key.
@@ -21,17 +21,17 @@ pub struct ApiKey {
     pub id: String,
     /// The SHA-256 of its secret part.
     pub secret_sha256: [u8; 32],
-    /// What it is for, in the words of its creator.
+    /// Its purpose, as described by its creator.
     pub name: String,
     /// What it allows.
     pub scopes: Vec<String>,
-    /// The one customer for whom it is.
+    /// The only customer whose orders it may access.
     pub customer: Option<CustomerRef>,
-    /// How many requests it allows a second.
+    /// The most requests per second.
     pub rate_per_second: Option<u32>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -43,22 +43,22 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// A key to be made.
+/// A key to create.
 #[derive(Clone)]
 pub struct ApiKeyRecord<'a> {
     /// Its public part.
     pub id: &'a str,
     /// The SHA-256 of its secret part.
     pub secret_sha256: [u8; 32],
-    /// What it is for.
+    /// Its purpose.
     pub name: &'a str,
     /// What it allows.
     pub scopes: Vec<String>,
-    /// The one customer for whom it is.
+    /// The only customer whose orders it may access.
     pub customer: Option<&'a CustomerRef>,
-    /// How many requests it allows a second.
+    /// The most requests per second.
     pub rate_per_second: Option<u32>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -113,7 +113,7 @@ impl TryFrom<ApiKeyRow> for ApiKey {
 }
 
 impl Store {
-    /// The keys that are good, at most [`LIVE_KEYS_MAX`].
+    /// The valid keys, at most [`LIVE_KEYS_MAX`].
     ///
     /// # Errors
     /// The database is not available.
@@ -134,7 +134,7 @@ impl Store {
         rows.into_iter().map(ApiKey::try_from).collect()
     }
 
-    /// All keys, the newest first, also those that are over; behind the one with the id `after`.
+    /// All keys, newest first, including expired and revoked ones; those after the key with the id `after`.
     ///
     /// # Errors
     /// The database is not available.
@@ -161,7 +161,7 @@ impl Store {
         rows.into_iter().map(ApiKey::try_from).collect()
     }
 
-    /// Creates a key; `None` if there are [`LIVE_KEYS_MAX`] live keys already.
+    /// Creates a key; `None` if there are [`LIVE_KEYS_MAX`] valid keys.
     ///
     /// # Errors
     /// The database is not available. Whether the key was created is not known then.
@@ -193,12 +193,12 @@ impl Store {
         row.map(ApiKey::try_from).transpose()
     }
 
-    /// Revokes a key; one that is revoked already stays as it is. `None` if there is no such key. Waits for a locked key
-    /// without a connection: see `locked_rows`.
+    /// Revokes a key. A revoked key stays as it is. `None` if there is no such key. Waits for a locked key without a
+    /// connection: see `locked_rows`.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if others have locked it for too long; [`StoreError::TooManyWaiting`]; the database
-    /// is not available. Trying again is safe.
+    /// [`StoreError::LockTimeout`] if other transactions have locked it for too long; [`StoreError::TooManyWaiting`];
+    /// the database is not available. It is safe to try again.
     pub async fn revoke_api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         let turn = self.turn(ChangedRow::ApiKey(id.to_owned())).await?;
         let mut tries = turn.tries().await?;

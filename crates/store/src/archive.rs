@@ -1,15 +1,15 @@
-//! Taking old orders out of the tables, a bounded number at a time.
+//! Archives old orders, a limited number at a time.
 //!
-//! The caller writes the orders of [`Archive::next`] to a file and then deletes them with [`Archive::remove`], together
-//! with their lines and the holds that became them. The same transaction keeps what the audit needs: their units by
+//! The caller writes the orders of [`Archive::next`] to a file. Then it deletes them with [`Archive::remove`], together
+//! with their lines and the holds that they used. The same transaction records what the audit needs: their units by
 //! product, and the name of the file.
 //!
-//! Only orders that are no longer needed and cannot change any more are taken: those completed or cancelled before a
-//! time ([`Cutoff`]) before which there is no idempotency key either, and which no running sale's limit
-//! counts. Dead letters are never taken.
+//! Only orders that cannot change any more are archived: those that were completed or cancelled before a time
+//! ([`Cutoff`]). No idempotency key is older than that time, and no running sale counts earlier orders for its limit.
+//! Dead letters are never archived.
 //!
-//! One session does all of it and holds an advisory lock meanwhile. So when another one gets the
-//! lock, no transaction of a process that was killed is still on its way.
+//! One session does all of it and holds an advisory lock in the meantime. So when another session gets the lock, no
+//! transaction of a killed process is still running.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
@@ -36,25 +36,24 @@ pub const ARCHIVED_AT_ONCE_MAX: u32 = 10_000;
 /// The advisory lock that is held while orders are archived: "archive" in ASCII.
 const LOCK: i64 = 0x61_7263_6869_7665;
 
-/// Held by each transaction that deletes orders and, shared, by each that writes a sale: see
-/// [`archived_orders`].
+/// Locked by each transaction that deletes orders and, shared, by each that writes a sale: see [`archived_orders`].
 const DELETING: i64 = LOCK + 1;
 
-/// Orders that are younger are never taken.
+/// The minimum age of archived orders.
 const AGE_MIN: Duration = Duration::from_hours(24);
 
-/// In which statuses orders are taken.
+/// The statuses of archived orders.
 const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
 
-/// The right to archive. There is one at a time; it ends with its connection. A method that was dropped before its
-/// answer ends it as well: those after it fail.
+/// The exclusive right to archive. It ends with its connection. If a method is dropped before its answer, the right
+/// ends as well, and later calls fail.
 #[derive(Debug)]
 pub struct Archive {
     session: Session,
     identity: Uuid,
 }
 
-/// Orders that became final before this are taken.
+/// Orders that became final before this time are archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutoff {
     /// The time.
@@ -63,26 +62,26 @@ pub struct Cutoff {
     pub because: CutoffReason,
 }
 
-/// What a cutoff follows from.
+/// The reason for a cutoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutoffReason {
-    /// The age that was asked for.
+    /// The requested age.
     Age,
-    /// An idempotency key of that time still stands, and may be asked for its order.
+    /// An idempotency key of that time is still valid.
     Key,
-    /// A sale that is not over began then, and counts what its customers have ordered since.
+    /// A sale that is not over began then, and counts the orders of its customers since then.
     Sale,
 }
 
-/// How far the walk through the orders has come.
+/// The progress of the search through the orders.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ArchivePlace {
-    /// Which of [`STATUSES`].
+    /// An index into [`STATUSES`].
     status: usize,
     after: Option<OrderPlace>,
 }
 
-/// An order that may go, with the holds that became it.
+/// An order that can be archived, with the holds that it used.
 #[derive(Clone, Debug)]
 pub struct OldOrder {
     /// The order.
@@ -92,7 +91,7 @@ pub struct OldOrder {
 }
 
 impl Store {
-    /// Begins to archive; `None` if another session does.
+    /// Begins to archive; `None` if another session is archiving.
     ///
     /// # Errors
     /// The database is not available.
@@ -121,17 +120,17 @@ impl Store {
 }
 
 impl Archive {
-    /// By which this database's files are told from another's. A restored copy has the same.
+    /// Distinguishes the files of this database from those of others. A restored copy has the same identity.
     pub fn identity(&self) -> Uuid {
         self.identity
     }
 
-    /// Up to when orders may go, of those that are older than `age`, and than a day.
+    /// The time up to which orders can be archived, of those that are older than `age` and than a day.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn cutoff(&mut self, age: Duration) -> Result<Cutoff, StoreError> {
-        // A key's time is that of its order, and sales count from their start on.
+        // A key has the time of its order, and sales count from their start.
         let row = sqlx::query!(
             r#"
             SELECT
@@ -154,9 +153,9 @@ impl Archive {
         Ok(cutoff)
     }
 
-    /// The next orders that may go, those accepted first at the front, and from where on to look for more; `None`
-    /// at the end. At most `limit` orders are looked at, and no more than [`PAGE_BYTES_MAX`] of them, so there may
-    /// be fewer, or none, and more behind them.
+    /// The next orders that can be archived, in the order of acceptance, and where to continue the search; `None` at
+    /// the end. At most `limit` orders and [`PAGE_BYTES_MAX`] bytes are read, so there may be fewer orders, or none,
+    /// and still more to find.
     ///
     /// # Errors
     /// The database is not available.
@@ -220,7 +219,7 @@ impl Archive {
                 continue;
             }
             let order = Order::try_from(row)?;
-            // One that waited for long may be old and final since yesterday.
+            // An order that waited for a long time may be old and yet final only since yesterday.
             if order.finished_at.is_some_and(|at| at < cutoff.at) {
                 orders.push(order);
             }
@@ -267,13 +266,12 @@ impl Archive {
         Ok(known.fetch_one(&mut self.session).await?)
     }
 
-    /// Deletes these orders, their lines and their holds, which stand in the file of this name: all of it
-    /// or nothing.
+    /// Deletes these orders with their lines and holds, which are in the file with this name, all or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if they are not all there and old any more, or a sale that is not over counts what was
-    /// ordered before the cutoff. The database refuses, or is not
-    /// available; [`Self::knows`] tells whether it was done, once another session has the lock.
+    /// [`StoreError::Corrupt`] if not all of them exist and are old, or a sale that is not over counts orders from
+    /// before the cutoff. The database refuses, or is not available; when another session has the lock, [`Self::knows`]
+    /// says whether they were deleted.
     pub async fn remove(
         &mut self,
         file: &str,
@@ -342,12 +340,12 @@ impl Archive {
         transaction.commit().await
     }
 
-    /// Lets others archive.
+    /// Allows other sessions to archive.
     ///
     /// # Errors
-    /// The connection is lost, which does the same.
+    /// The connection is lost, which has the same effect.
     pub async fn close(mut self) -> Result<(), StoreError> {
-        // It would end with the connection; this way it has ended when this answers.
+        // It would end with the connection. This way, it has ended before this returns.
         sqlx::query_scalar!("SELECT pg_advisory_unlock($1)", LOCK)
             .fetch_one(&mut self.session)
             .await?;

@@ -33,10 +33,10 @@ use crate::{
     store::Store,
 };
 
-/// The longest wait of a try that is not to wait, where the statement cannot skip locked rows.
+/// The longest wait of an attempt that should not wait, if the statement cannot skip locked rows.
 const NO_WAIT: Duration = Duration::from_millis(5);
 
-/// The pauses between two tries.
+/// The pauses between two attempts.
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(160);
 
@@ -52,7 +52,7 @@ enum CallKind {
     Read,
     Work,
     Change,
-    /// A transaction of a change. Its `BEGIN` shows whether the connection is still there.
+    /// A transaction of a change. Its `BEGIN` shows whether the connection is still alive.
     Transaction,
 }
 
@@ -62,17 +62,18 @@ impl Store {
         Calls { store: self, kind: CallKind::Read }
     }
 
-    /// For statements of workers and maintenance that write. A statement that is dropped may have been executed or not.
+    /// For statements of workers and maintenance that write. If a statement is dropped, it may or may not have been
+    /// executed.
     pub(crate) fn work(&self) -> Calls<'_> {
         Calls { store: self, kind: CallKind::Work }
     }
 
-    /// For statements of callers that write. A statement that is dropped may have been executed or not.
+    /// For statements of callers that write. If a statement is dropped, it may or may not have been executed.
     pub(crate) fn changes(&self) -> Calls<'_> {
         Calls { store: self, kind: CallKind::Change }
     }
 
-    /// The turn of a change at a row, with `lock_timeout` as its limit.
+    /// The turn of a change at a row, limited by `lock_timeout`.
     pub(crate) async fn turn(&self, row: ChangedRow) -> Result<Turn, StoreError> {
         self.locked_rows.turn(row, self.settings.lock_timeout).await
     }
@@ -159,8 +160,8 @@ impl<'s> Calls<'s> {
         }
     }
 
-    /// Runs it. A lock that is not free is waited for without a connection: the statement has done nothing, and is executed
-    /// again from time to time. Of all that do so, only a few have a connection at a moment.
+    /// Runs it. It waits for locks without a connection: the statement has had no effect, and is executed again from
+    /// time to time. Only a few such statements have a connection at the same time.
     async fn run_without_lock_waits(
         self,
         sql: SqlStr,
@@ -205,14 +206,14 @@ impl<'s> Calls<'s> {
         }
     }
 
-    /// The same, in limited time: a server that hangs does not keep its own limits.
+    /// The same, in limited time, because a hung server does not enforce its own limits.
     async fn run_in_time(
         self,
         sql: SqlStr,
         arguments: Option<PgArguments>,
     ) -> Result<Vec<StatementItem>, sqlx::Error> {
         let settings = &self.store.settings;
-        // Two waits: for the turn of a change or for a free connection, and for a new one.
+        // Two waits: for the turn of a change or a free connection, and for a new connection.
         let limit = settings.acquire_timeout * 2 + settings.statement_limit();
         let limit = limit + settings.lock_timeout;
         let running = self.run_without_lock_waits(sql, arguments);
@@ -225,7 +226,7 @@ impl<'s> Calls<'s> {
 
 executor!(['s] Calls<'s>, Calls::answers);
 
-/// Does a transaction once more if its session takes no writes: nothing of it was done then.
+/// Repeats a transaction if its session accepts no writes, because nothing was done.
 pub(crate) async fn again<T, E: ChangeError, Writing: Future<Output = Result<T, E>>>(
     write: impl Fn() -> Writing,
 ) -> Result<T, E> {

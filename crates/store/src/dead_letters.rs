@@ -1,9 +1,9 @@
-//! Dead letters: orders that have failed. They stay so until an operator replays or discards them.
+//! Dead letters: failed orders, which stay failed until an operator replays or discards them.
 //!
-//! A replay puts the order back to pending. Its `attempt` goes on, since that is the fence against late
-//! workers; but all attempts so far are counted as handed back, so that its tries begin anew.
-//! Discarding gives units back to stock, and so goes through admission like any cancellation.
-//! A replay waits for no locked row while it has others: those that are locked are tried again by themselves.
+//! A replay sets the order back to pending. Its `attempt` continues, because it is the fence against late workers, but
+//! all earlier attempts count as handed back, so that the order gets a full number of attempts. Discarding returns
+//! units to stock, so it uses admission like any cancellation. A replay never waits for a locked row while it has
+//! locked others; locked dead letters are retried separately.
 
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
@@ -23,10 +23,10 @@ use crate::{
     time::Time,
 };
 
-/// Which dead letters. All that is given must hold.
+/// A filter of dead letters. All given conditions must be met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
-    /// With a line of this product.
+    /// Orders with a line of this product.
     pub product: Option<ProductId>,
     /// Failed at this time or later; from 1970 on.
     pub failed_since: Option<Timestamp>,
@@ -45,21 +45,21 @@ pub struct DeadLetterPage {
     pub limit: i64,
 }
 
-/// Who wants something done to an order, and why. Both have been checked for length and NUL.
+/// The operator who changes an order, and the reason. Both have been checked for length and NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribution<'a> {
-    /// Who.
+    /// The operator.
     pub by: &'a str,
-    /// Why, if a reason was given.
+    /// The reason, if one was given.
     pub note: Option<&'a str>,
 }
 
-/// What a replay of dead letters did. All other orders that were asked for are not dead letters.
+/// The result of a replay. All other requested orders are not dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// Those that are pending again: they are to be put into the queue. The sweep finds those that are not.
+    /// The orders that are pending again and must be published. The sweep finds those that are not.
     pub orders: Vec<Swept>,
-    /// Those whose rows others kept locked: nothing was changed.
+    /// The orders whose rows are locked. Nothing was changed.
     pub locked: Vec<OrderId>,
 }
 
@@ -69,7 +69,7 @@ struct ReplayedRow {
     locked: bool,
 }
 
-/// Which way a list of dead letters is read.
+/// The direction in which a list of dead letters is read.
 #[derive(Clone, Copy)]
 enum Way {
     NewestFirst,
@@ -194,7 +194,7 @@ impl Store {
         let Some(&first) = replayed.locked.first() else { return Ok(replayed) };
         match self.replay_locked(first, &mut replayed, ordered).await {
             Ok(()) | Err(StoreError::LockTimeout(_)) => Ok(replayed),
-            // The caller has to hear of those that are pending.
+            // The caller must get the orders that are pending.
             Err(error) if !replayed.orders.is_empty() => {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "locked dead letters could not be tried again");
@@ -204,7 +204,7 @@ impl Store {
         }
     }
 
-    /// Tries those again whose rows were locked, until all are replayed.
+    /// Retries orders whose rows were locked, until all are replayed.
     async fn replay_locked(
         &self,
         first: OrderId,
@@ -325,7 +325,7 @@ impl Store {
         Ok((self.replay(&ids, ordered).await?, found.next))
     }
 
-    /// How many dead letters there are, counted up to `max`.
+    /// The number of dead letters, counted up to `max`.
     ///
     /// # Errors
     /// The database is not available.

@@ -1,4 +1,4 @@
-//! What is worth knowing of a database before a program is started on it.
+//! Facts about a database that matter before a program uses it.
 
 use std::{
     io,
@@ -11,25 +11,25 @@ use tokio::time::timeout;
 
 use crate::{connections::connect_alone, error::StoreError, folded::lacking, store::Store};
 
-/// How long the answers may take, a new connection included.
+/// The time limit, including a new connection.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What the database says of itself.
+/// The state that the database reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresDiagnosis {
     /// The version, such as 150018 for 15.18.
     pub version: i32,
-    /// Whether new sessions may not write.
+    /// Whether new sessions are read-only.
     pub read_only: bool,
     /// The setting `max_connections`.
     pub connections_max: i32,
-    /// Connections that are open.
+    /// Open connections.
     pub connections: i64,
-    /// By how much its clock is ahead of ours, give or take the time of an answer.
+    /// How far its clock is ahead of this host's, within the time of an answer.
     pub clock_ahead: SignedDuration,
-    /// What it lacks for names without regard to case, if anything.
+    /// What is missing for case-insensitive names.
     pub lacking: Option<String>,
-    /// Tables that this user may not read or not write.
+    /// Tables that this user cannot read or write.
     pub forbidden: Vec<String>,
     /// Whether this user may create tables in the schema, as migrations do.
     pub may_create: bool,

@@ -1,12 +1,11 @@
-//! What can go wrong with the database, sorted by what a caller can do about it.
+//! Errors of the database, sorted by what a caller can do about them.
 
 use crate::servers::PoolerError;
 
 /// Why a call on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A row was locked by others for longer than `lock_timeout`. Nothing was changed; trying
-    /// again may work.
+    /// A row was locked for longer than `lock_timeout`. Nothing was changed; trying again may work.
     #[error("a row stayed locked for longer than the lock timeout")]
     LockTimeout(#[source] sqlx::Error),
     /// A statement took longer than `statement_timeout`. Nothing was changed.
@@ -15,40 +14,40 @@ pub enum StoreError {
     /// No connection of the pool became free in time. Nothing was changed.
     #[error("no database connection became free in time")]
     Busy(#[source] sqlx::Error),
-    /// Too many changes wait for locked rows already. Nothing was changed.
+    /// Too many changes are waiting for locked rows. Nothing was changed.
     #[error("too many changes wait for locked rows")]
     TooManyWaiting,
     /// The database cannot be reached, is starting or stopping, or has no connection left.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
-    /// Another transaction has taken an idempotency key of the batch meanwhile. Nothing was
-    /// changed; the key will be found when the batch is tried again.
+    /// Another transaction has taken an idempotency key of the batch in the meantime. Nothing was changed; the key is
+    /// found when the batch is retried.
     #[error("an idempotency key was taken by another transaction")]
     KeyTaken,
-    /// The connection was lost during a commit, or a change of one statement: what was to be changed may be changed
-    /// or not.
+    /// The connection was lost during a commit, or during a change of one statement, which may or may not have been
+    /// made.
     #[error("a commit was not answered")]
     Unanswered(#[source] sqlx::Error),
-    /// The database holds something that the rules of the shop forbid.
+    /// The database contains a value that the rules of the domain forbid.
     #[error("the database holds an invalid {what}: {reason}")]
     Corrupt {
-        /// Which kind of value.
+        /// The kind of value.
         what: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// Anything else: a defect of ours, or of the schema.
+    /// Anything else: a bug of Holdfast or of the schema.
     #[error("the database refused a statement")]
     Database(#[source] sqlx::Error),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed a moment later without anybody's doing.
+    /// Whether the same call may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         !matches!(self, Self::Unanswered(_) | Self::Corrupt { .. } | Self::Database(_))
     }
 
-    /// Whether there is a pooler before the database that is set up in a way that cannot work: waiting does not help.
+    /// Whether a pooler in front of the database has a configuration that cannot work, so that waiting does not help.
     pub fn is_pooler(&self) -> bool {
         matches!(
             self,

@@ -25,7 +25,8 @@ const FACTOR: u32 = 4;
 pub(crate) struct HandOver(Arc<AtomicU64>);
 
 impl HandOver {
-    /// A batch has kept its rows locked for this time. A longer time counts at once, a shorter one little by little.
+    /// Records for how long a batch has kept its rows locked. A longer time counts immediately, a shorter one
+    /// gradually.
     pub fn held(&self, held: Duration) {
         let held = u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
         let before = self.0.load(Ordering::Relaxed);

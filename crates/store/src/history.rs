@@ -1,7 +1,7 @@
-//! Writing into an order's history: `orders.earlier`.
+//! Writes an order's history: `orders.earlier`.
 //!
-//! Only steps off the direct way are written. An order that is fulfilled at the first attempt has no history but the
-//! times in its row.
+//! Only unusual steps are written. The history of an order that is fulfilled at the first attempt consists of the times
+//! in its row.
 
 /// The beginning of an expression for `orders.earlier` with further steps behind it: one or more JSON objects, with
 /// commas between them, and [`end_of_history`] follow.

@@ -1,8 +1,8 @@
-//! Idempotency keys: which request has led to which result.
+//! Idempotency keys and their results.
 //!
-//! A key's row is written in the transaction of its result, so the two exist together or not at all. A
-//! batch looks its keys up before it locks anything; should another transaction take one
-//! of them meanwhile, the insert notices, and the batch is tried again.
+//! A key's row is written in the transaction of its result, so both exist or neither. A batch looks up its keys before
+//! it locks anything. If another transaction takes one of them in the meantime, the insert notices it, and the batch is
+//! retried.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::{error::StoreError, rows::word, store::Store, time::interval};
 
-/// A key, and the request that bears it.
+/// A key with its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     pub(crate) key: Uuid,
     pub(crate) fingerprint: i64,
-    /// The fingerprints that earlier releases made of the same request, if they are others.
+    /// The fingerprints of the same request in earlier releases, if they differ.
     earlier: [Option<i64>; 2],
 }
 
 named! {
-    /// What kind of result a key led to.
+    /// The kind of result of a key.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ResultKind {
         /// An order; the id is its own.
@@ -34,21 +34,20 @@ named! {
     }
 }
 
-/// What a key has led to.
+/// The result of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyedResult {
-    /// Tells whether the request was the same.
+    /// Shows whether the request was the same.
     pub(crate) fingerprint: i64,
-    /// Of what kind it is.
+    /// Its kind.
     pub kind: ResultKind,
-    /// Which one.
+    /// Its id.
     pub id: i64,
 }
 
 impl IdempotencyKey {
-    /// `scope` keeps callers apart that may use the same key; `request` is whatever makes two
-    /// requests the same. Both ends of SHA-256: 128 bits tell keys apart, 64 bits the
-    /// requests of one key.
+    /// `scope` separates callers that may use the same key, and `request` identifies the request. Both are hashed with
+    /// SHA-256: 128 bits distinguish keys, and 64 bits the requests of a key.
     pub fn new(scope: &str, key: &str, request: &[u8]) -> Self {
         let mut hash = Sha256::new();
         // The length keeps ("ab", "c") and ("a", "bc") apart.
@@ -92,7 +91,7 @@ fn fingerprint(request: &[u8]) -> i64 {
 }
 
 impl Store {
-    /// What a key has led to, if anything. A synchronous standby has it as well then.
+    /// The result of a key, if there is one. A synchronous standby has it as well.
     ///
     /// # Errors
     /// The database is not available, or the standby does not confirm.
@@ -113,8 +112,7 @@ impl Store {
         Ok(Some(KeyedResult { fingerprint: row.fingerprint, kind, id: row.result_id }))
     }
 
-    /// Forgets keys that are older than `age`, the oldest first, at most `limit` of them. Gives
-    /// back how many it forgot.
+    /// Deletes keys that are older than `age`, oldest first, at most `limit`. Returns the number of deleted keys.
     ///
     /// # Errors
     /// The database is not available. Safe to do again.

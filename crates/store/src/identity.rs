@@ -1,4 +1,4 @@
-//! Whether the database answers, and which one it is.
+//! Whether the database answers, and its identity.
 
 use crate::{connections::identity, error::StoreError, store::Store};
 

@@ -1,4 +1,4 @@
-//! Reading the ledger of stock.
+//! Reads the stock ledger.
 
 use holdfast_domain::{LedgerEntry, ProductId, Stock};
 
@@ -57,9 +57,9 @@ impl TryFrom<LedgerRow> for LedgerEntry {
 }
 
 impl Store {
-    /// The changes of a product's stock, newest first, from the one before `before` on. A product
-    /// that never existed has none; every other has at least the one that it began with. Units that were sold since the
-    /// last entry are the first one; it is not written yet, and grows.
+    /// The changes of a product's stock, newest first, before the version `before`. A product that never existed has
+    /// none; every other one has at least the opening entry. Units that were sold since the last entry come first; that
+    /// entry is not written yet and can grow.
     ///
     /// # Errors
     /// The database is not available.

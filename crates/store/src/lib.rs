@@ -1,13 +1,13 @@
 //! PostgreSQL: the only crate with SQL.
 //!
-//! What lives here: the connection pools and the migrations ([`Store`]), reading and changing
-//! products ([`LockedProduct`]) with the ledger of their stock, reading orders and holds, pages of
-//! all these ([`Page`]), admitting a batch of stock requests (`admission`), the claims of workers on
-//! orders ([`fulfilment`]), replaying those that failed, and taking old ones out ([`Archive`]). Rows of products are locked
-//! in `locks` and `admission::lock` and nowhere else, always in the order of the ids.
+//! This crate contains the connection pools and the migrations ([`Store`]), reading and changing products
+//! ([`LockedProduct`]) with their stock ledger, reading orders and holds, pages of all these ([`Page`]), the admission
+//! of a batch of stock requests (`admission`), the claims of workers on orders ([`fulfilment`]), replaying failed
+//! orders, and archiving old ones ([`Archive`]). Rows of products are locked only in `locks` and `admission::lock`,
+//! always in the order of their ids.
 //!
-//! What must not: HTTP, Redis, rules of the shop (those are in `holdfast-domain`; the constraints
-//! in the schema are the second line of defence, not the first).
+//! It contains no HTTP, no Redis and no business rules, which are in `holdfast-domain`. The constraints in the schema
+//! are only the second line of defence.
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
 
 mod admission;

@@ -1,5 +1,4 @@
-//! Changes of one product under the lock of its row. Each change of its stock is entered in the ledger by the same
-//! statement.
+//! Changes of a product while its row is locked. The statement that changes the stock also writes the ledger.
 
 use std::time::Duration;
 
@@ -23,25 +22,25 @@ use crate::{
     time::Time,
 };
 
-/// The longest wait for a locked table. A migration has one for less time.
+/// The longest wait for a locked table. A migration locks one for less time.
 const TABLE_WAIT: Duration = Duration::from_millis(200);
 
-/// A product whose row is locked. Dropping it changes nothing and releases the lock.
+/// A product whose row is locked. Dropping it releases the lock without a change.
 #[derive(Debug)]
 pub struct LockedProduct {
     transaction: Transaction,
     product: Product,
     held: i64,
-    // Dropped after the transaction: the next change of the product in this process is tried then.
+    // Dropped after the transaction, because the next change of the product in this process begins then.
     _turn: Turn,
 }
 
 impl Store {
-    /// Locks the row of a product that is on sale. Waits without a connection: see `locked_rows`. Safe to cancel.
+    /// Locks the row of a product that is for sale. Waits without a connection: see `locked_rows`. Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if others have locked it for too long; [`StoreError::TooManyWaiting`]; the database
-    /// is not available.
+    /// [`StoreError::LockTimeout`] if other transactions have locked it for too long; [`StoreError::TooManyWaiting`];
+    /// the database is not available.
     pub async fn lock_product(&self, id: ProductId) -> Result<Option<LockedProduct>, StoreError> {
         let turn = self.turn(ChangedRow::Product(id)).await?;
         let mut tries = turn.tries().await?;
@@ -87,18 +86,17 @@ impl Store {
 }
 
 impl LockedProduct {
-    /// The product; nothing else can change it now.
+    /// The product, which nothing else can change now.
     pub fn product(&self) -> &Product {
         &self.product
     }
 
-    /// The most stock that it can have: what is in holds needs room to come back.
+    /// The highest stock that it can have, because units in holds must be able to return.
     pub fn max_stock(&self) -> i64 {
         MAX_STOCK.saturating_sub(self.held).max(self.product.stock.units())
     }
 
-    /// The version that a change will give it. The read cache must be fenced with it before the
-    /// change is committed.
+    /// The version that a change will give it. The read cache must be fenced with it before the commit.
     pub fn next_version(&self) -> i64 {
         self.product.version + 1
     }
@@ -106,8 +104,8 @@ impl LockedProduct {
     /// Writes a partial change and commits it.
     ///
     /// # Errors
-    /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
-    /// happened. Otherwise nothing was changed.
+    /// [`StoreError::Unanswered`] if the commit was not answered, so that its outcome is unknown. Otherwise nothing was
+    /// changed.
     pub async fn update(mut self, patch: &ProductChanges) -> Result<Product, StoreError> {
         let edit = patch.stock.as_ref();
         let row = sqlx::query_as!(
@@ -150,13 +148,12 @@ impl LockedProduct {
         Ok(product)
     }
 
-    /// Gives it a new stock, and commits that. `key` is kept with it.
+    /// Sets a new stock, and commits it with `key`.
     ///
     /// # Errors
-    /// [`StoreError::KeyTaken`] if another transaction has taken the key meanwhile, and
-    /// [`StoreError::LockTimeout`] if it does not end: see [`Store::key_turn`];
-    /// [`StoreError::Unanswered`] if the commit was not answered: nobody knows then whether it
-    /// happened. Otherwise nothing was changed.
+    /// [`StoreError::KeyTaken`] if another transaction has taken the key in the meantime, and
+    /// [`StoreError::LockTimeout`] if it does not end: see [`Store::key_turn`]; [`StoreError::Unanswered`] if the
+    /// commit was not answered, so that its outcome is unknown. Otherwise nothing was changed.
     pub async fn adjust(
         mut self,
         edit: &StockEdit,

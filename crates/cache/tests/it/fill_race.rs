@@ -125,7 +125,7 @@ async fn an_old_value_that_an_emptied_redis_accepted_is_gone_after_the_write() {
         } else {
             raised.committed(&[shop.take_one(1)]);
         }
-        writer.shutdown().await; // all is sent
+        writer.shutdown().await; // everything is sent
         assert_redis_holds_no_value(&redis, &shop).await;
     }
 }

@@ -89,7 +89,7 @@ async fn other_changes_are_read_again_on_all_replicas() {
     shop.get(&d, 1).await;
     let raised = c.raise(&[(1, 3)]).await;
     shop.rename(1, "newer");
-    std::mem::forget(raised); // word of it is lost
+    std::mem::forget(raised); // the message about it is lost
     shop.order(&c, 1).await;
     until("word arrives", async || d.stats().peer_changes.get() >= 3).await;
     assert_eq!(shop.get(&d, 1).await.body, "4 999 newer");

@@ -50,13 +50,13 @@ impl LockedTime {
 pub struct Writing {
     transaction: Transaction,
     token: BatchToken,
-    /// Where the commit will have left the rows of the products.
+    /// Where the rows of the products are after the commit.
     tuple_ids: Vec<(ProductId, TupleId)>,
     cache: Arc<TupleIdCache>,
     locked: LockedTime,
 }
 
-/// A commit without a clear answer. [`Store::outcome`] tells whether the batch was committed.
+/// A commit without a clear answer. [`Store::outcome`] determines whether the batch was committed.
 #[derive(Debug, thiserror::Error)]
 #[error("the commit was not answered")]
 pub struct CommitError {
@@ -68,15 +68,14 @@ pub struct CommitError {
 }
 
 impl Store {
-    /// Begins a batch: reads the keys and locks the rows that exist, in the order of the ids.
-    /// Unless `mode` waits for them, rows that others have locked are left out: [`Store::seen`] tells them from
-    /// those that do not exist.
+    /// Begins a batch: reads the keys and locks the existing rows in the order of their ids. Unless `mode` waits for
+    /// them, rows that other transactions have locked are left out: [`Store::seen`] distinguishes them from rows that
+    /// do not exist.
     ///
     /// A pooled connection that turns out to be dead is replaced once, since nothing was written yet. Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if `mode` waits, or somebody has locked a whole table; the database is not
-    /// available.
+    /// [`StoreError::LockTimeout`] if `mode` waits, or a whole table is locked; the database is not available.
     pub async fn lock_batch(
         &self,
         wanted: &WantedRows<'_>,
@@ -108,7 +107,7 @@ impl Store {
 }
 
 impl Batch {
-    /// The locked rows, of which nothing was allocated yet.
+    /// The locked rows, before any allocation.
     pub fn allocator(&self) -> &StockAllocator {
         &self.allocator
     }
@@ -136,15 +135,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Writes the changed stock, its ledger, and the records, and says in the records what is stored. `nonce` is random
-    /// and identifies the batch. Dropped before the answer, nothing is written.
+    /// Writes the changed stock, its ledger and the records, and sets in the records what is stored. `nonce` is random
+    /// and identifies the batch. If it is dropped before the answer, nothing is written.
     ///
     /// # Errors
-    /// [`StoreError::KeyTaken`] if another transaction took one of the keys meanwhile: the same
-    /// batch will find it when it is tried again. [`StoreError::LockTimeout`] if another transaction
-    /// has written one of the keys and does not end: see [`Store::taken_keys`]. The database refuses, or is not
-    /// available.
-    /// Nothing of the batch is written in any of these cases.
+    /// [`StoreError::KeyTaken`] if another transaction took one of the keys in the meantime: the batch finds it when it
+    /// is retried. [`StoreError::LockTimeout`] if another transaction has written one of the keys and does not end: see
+    /// [`Store::taken_keys`]. The database refuses, or is not available. Nothing of the batch is written in any of
+    /// these cases.
     pub async fn write(
         mut self,
         changes: &[ProductChange],
@@ -162,7 +160,7 @@ impl Batch {
         let enters = |change: &&ProductChange| {
             self.rows.get(&change.product_id).is_none_or(|row| row.enters(change))
         };
-        // Without a row of its own, nobody could tell whether the batch was committed.
+        // Without a row of its own, the outcome of the batch could not be determined.
         let entry = changes.iter().find(enters);
         let entry = entry.map(|change| Evidence::Entry(change.product_id, change.version));
         let evidence =
@@ -174,7 +172,7 @@ impl Batch {
 }
 
 impl Writing {
-    /// Identifies the batch, whatever becomes of its commit.
+    /// Identifies the batch, regardless of the outcome of its commit.
     pub fn token(&self) -> &BatchToken {
         &self.token
     }
@@ -182,7 +180,7 @@ impl Writing {
     /// Commits. Once this is polled, cancelling it leaves the outcome open.
     ///
     /// # Errors
-    /// The outcome is unknown, whatever the reason: see [`CommitError`].
+    /// The outcome is unknown: see [`CommitError`].
     pub async fn commit(self) -> Result<(), Box<CommitError>> {
         let Self { transaction, token, tuple_ids, cache, locked } = self;
         match transaction.commit().await {

@@ -1,4 +1,4 @@
-//! What customers already have of the products of a batch, for the limits of flash sales.
+//! What customers have already bought of the products of a batch, for the limits of flash sales.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,20 @@ use holdfast_domain::{CustomerLimit, CustomerRef, CustomerTotals, ProductId};
 use super::batch::Batch;
 use crate::{error::StoreError, time::Time};
 
-/// The most orders, and the most holds of a product, that are read of a customer. One with more gets no more units.
+/// The most orders, and the most holds of a product, that are read for a customer. A customer with more gets no more
+/// units.
 const COUNTED_MAX: i64 = 10_000;
 
-/// What such a customer counts as having. More than any limit.
+/// The quantity for such a customer. It exceeds any limit.
 const TOO_MANY: i64 = 1_000_000_000;
 
 impl Batch {
-    /// Tells the allocator what these customers have of the locked products with a limit: what they have
-    /// ordered since the sale began and not cancelled, and what is held for them, whenever that was. No other transaction
-    /// can change that while the products are locked.
+    /// Sets in the allocator what these customers have of the locked products with a limit: what they have ordered
+    /// since the start of the sale and not cancelled, and what is held for them, regardless of the time. No other
+    /// transaction can change that while the products are locked.
     ///
-    /// Only the orders and holds of these customers are read, at most 10,000 of each, whatever the planner knows of
-    /// the tables: each condition that another index could serve is written so that it cannot.
+    /// Only the orders and holds of these customers are read, at most 10,000 of each, whatever the planner's statistics
+    /// say: each condition for which another index could be used is written so that it cannot be.
     ///
     /// # Errors
     /// The database refuses or is not available; the transaction is over then.

@@ -1,8 +1,8 @@
 //! Locking the rows of a batch, in one round trip.
 //!
-//! There is no deadlock between batches, whatever the number of replicas: with [`LockMode::Wait`] they lock products in
-//! the order of their ids (`ORDER BY id` below the locking step), and with [`LockMode::WaitFor`] a batch waits before it
-//! has any lock, and leaves out what others have locked then.
+//! There are no deadlocks between batches, however many replicas there are. With [`LockMode::Wait`], they lock products
+//! in the order of their ids (`ORDER BY id` below the locking step). With [`LockMode::WaitFor`], a batch waits before
+//! it has any lock, and then leaves out rows that are locked.
 //!
 //! No batch waits for long: `lock_timeout` of its session is the time in which one batch hands its rows over to another.
 //! Orders and holds that a batch needs are locked with `SKIP LOCKED`, because it has locked products by then.
@@ -29,7 +29,7 @@ use crate::{
     tuple_ids::{TupleId, TupleIdCache},
 };
 
-/// What a batch does about a product's row that another transaction has locked. Rows of orders and holds are left
+/// How a batch handles a row of a product that another transaction has locked. Locked rows of orders and holds are left
 /// out in every mode.
 ///
 /// A wait lasts no longer than another batch needs for its work: see `hand_over`. For a row that stays locked longer,
@@ -44,7 +44,7 @@ pub enum LockMode {
     Skip,
 }
 
-/// What a batch needs to read and to lock.
+/// What a batch reads and locks.
 #[derive(Clone, Debug, Default)]
 pub struct WantedRows<'a> {
     /// The products to lock.
@@ -69,10 +69,10 @@ pub(super) struct LockedBatch {
     pub rows: BTreeMap<ProductId, LockedRow>,
 }
 
-/// What the row of a locked product says besides what is allocated.
+/// The fields of the row of a locked product that are not allocated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LockedRow {
-    /// Where it lies.
+    /// Its tuple id.
     pub tuple_id: TupleId,
     /// Units sold since the last entry in the stock ledger.
     pub sold_since_entry: i64,
@@ -84,7 +84,7 @@ pub(super) struct LockedRow {
 /// The statements of a batch's first round trip, in the order in which they are sent.
 #[derive(Clone, Copy, Debug)]
 enum LockStep {
-    /// A statement that gives no rows.
+    /// A statement that returns no rows.
     Other,
     Keys,
     Products,
@@ -99,10 +99,10 @@ fn first_round_trip(
     wait: Duration,
     tuple_ids: &TupleIdCache,
 ) -> (String, Vec<LockStep>) {
-    // Only integers, tuple ids and UUIDs are put into the text.
+    // The text contains only integers, tuple ids and UUIDs.
     let mut script = LockScript { sql: String::with_capacity(256), steps: Vec::with_capacity(8) };
     script.run(LockStep::Other, "BEGIN");
-    // Before the locks: it need not be done under them.
+    // Before the locks, because it does not need them.
     script.execute(LockStep::Keys, "holdfast_keys", &[list(wanted.keys.iter().map(|key| key.key))]);
     let all = &wanted.products;
     match mode {

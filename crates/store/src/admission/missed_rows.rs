@@ -21,7 +21,7 @@ pub struct MissedRows {
     pub holds: BTreeSet<HoldId>,
 }
 
-/// Those of [`MissedRows`] that exist.
+/// The existing rows of [`MissedRows`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenRows {
     /// Products, retired or not, with their committed versions.

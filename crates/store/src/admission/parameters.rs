@@ -1,5 +1,5 @@
-//! The parameters of a statement that is made of units: a column and its values stand in one place, and the number of
-//! their parameter follows from the order in which they are added.
+//! The parameters of a statement that consists of units: a column and its values are in one place, and the number of
+//! the parameter results from the order in which they are added.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a batch writes beside the products.
+//! What a batch writes besides the products.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{dead_letters::Attribution, idempotency::IdempotencyKey};
 /// The records of a batch.
 #[derive(Debug, Default)]
 pub struct Records<'a> {
-    /// New orders. Holds that their lines name are used by that.
+    /// New orders. The holds of their lines become used.
     pub orders: Vec<OrderRecord<'a>>,
     /// New holds.
     pub holds: Vec<HoldRecord<'a>>,

@@ -1,8 +1,8 @@
-//! Which database a connection leads to.
+//! Identifies the database of a connection.
 
 use sqlx::{Postgres, postgres::PgArguments, query::QueryScalar};
 
-/// Another text if the server was started anew, or the table of products made or filled by a restore.
+/// This text changes if the server is restarted, or if the table of products is created or filled by a restore.
 pub(crate) fn identity() -> QueryScalar<'static, Postgres, String, PgArguments> {
     sqlx::query_scalar!(
         r#"

@@ -1,9 +1,9 @@
-//! What is committed is on the synchronous standby as well, if there is one.
+//! Ensures that committed data is on the synchronous standby as well, if there is one.
 //!
-//! PostgreSQL cannot undo a commit that waits for a standby. If somebody cancels the wait, or ends the session, the commit
-//! stays on the primary alone, and the server says so in a warning before it answers as usual. A failover loses such
-//! a commit. So after any warning, the session commits something else: a standby has all that came before
-//! a commit that it confirms.
+//! PostgreSQL cannot undo a commit that waits for a standby. If a user cancels the wait or ends the session, the commit
+//! stays on the primary alone, and the server sends a warning before it answers as usual. A failover loses such a
+//! commit. So after any warning, the session makes another commit: when a standby confirms it, the standby has
+//! everything before it.
 
 use std::io;
 

@@ -7,7 +7,7 @@ use holdfast_domain::OrderId;
 use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
 use crate::{error::StoreError, sql::checked, store::Store, time::interval};
 
-/// The steps of an order that is taken from a worker that was not heard of any more.
+/// The history of an order that is taken from a worker whose lease has expired.
 macro_rules! lease_ran_out {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         jsonb_build_object('status', 'processing', 'at', orders.processing_at),
@@ -15,7 +15,7 @@ macro_rules! lease_ran_out {
     "#] $($to)+) };
 }
 
-/// The detail of the last of these steps. An order that a sweep has put back is recognized by it.
+/// The detail of the last entry. It marks an order that a sweep has put back.
 macro_rules! lease_ran_out_detail {
     ($($to:tt)+) => { $crate::sql::part!([r"'the lease of its worker ran out'"] $($to)+) };
 }
