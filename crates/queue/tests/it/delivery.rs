@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use holdfast_queue::{Job, Queue, QueueSettings};
+use holdfast_queue::Job;
 
 use crate::fixture::{STREAM, command, consumer, ids, jobs, next, queue, redis};
 
@@ -150,10 +150,7 @@ async fn trimming_removes_only_finished_entries() {
 #[tokio::test]
 async fn trimming_keeps_up_with_fast_workers() {
     let redis = redis().await;
-    // One read has all of it, which takes long on a busy machine.
-    let op_timeout = Duration::from_secs(20);
-    let settings = QueueSettings { op_timeout, ..QueueSettings::new(redis.url()) };
-    let queue = Queue::connect(settings).unwrap();
+    let queue = queue(&redis);
     queue.publish_many(&jobs(1..=25_000)).await.unwrap();
     let mut worker = consumer(&queue, "worker");
     for _ in 0..25 {
