@@ -256,10 +256,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn print_definition() -> ExitCode {
     match crate::sale::resource::yaml() {
-        Ok(yaml) => match std::io::Write::write_all(&mut std::io::stdout(), yaml.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
-        },
+        Ok(yaml) => command::print(PROGRAM, yaml.as_bytes()),
         Err(error) => failed(error.as_ref()),
     }
 }

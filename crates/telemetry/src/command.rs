@@ -43,15 +43,6 @@ pub fn refused(program: &str, error: &(dyn Error + 'static)) -> ExitCode {
 }
 
 fn ended(program: &str, error: &(dyn Error + 'static), ended: Ended) -> ExitCode {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
-            // The reader has enough, as `head` has.
-            return ExitCode::SUCCESS;
-        }
-        cause = error.source();
-    }
     // Logs may not be set up.
     eprintln!("{program}: {}", Chain(error));
     ended.into()
@@ -86,12 +77,35 @@ pub fn print_settings(program: clap::Command) -> ExitCode {
     print(&name, crate::settings_page::render(program).as_bytes())
 }
 
-/// Prints the output of a program.
+/// Prints the output of a program. A reader that has enough is not an error.
 pub fn print(program: &str, output: &[u8]) -> ExitCode {
-    match std::io::stdout().lock().write_all(output) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(program, &error),
+    match write_output(output) {
+        Ok(()) | Err(OutputError::Closed) => ExitCode::SUCCESS,
+        Err(error @ OutputError::Failed(_)) => failed(program, &error),
     }
+}
+
+/// The output could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Its reader has enough, as `head` has. Errors of the system do not tell this: a connection to a server can break in the
+    /// same way.
+    #[error("the output is closed")]
+    Closed,
+    /// Another error of the system.
+    #[error("the output cannot be written")]
+    Failed(#[source] std::io::Error),
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// See [`OutputError`].
+pub fn write_output(output: &[u8]) -> Result<(), OutputError> {
+    std::io::stdout().lock().write_all(output).map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => OutputError::Closed,
+        _ => OutputError::Failed(error),
+    })
 }
 
 /// Settings of `healthcheck`.

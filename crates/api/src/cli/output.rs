@@ -1,13 +1,12 @@
 //! The output of commands: tables, JSON, YAML or names.
 
-use std::{borrow::Cow, fmt::Write as _, io::Write as _};
+use std::{borrow::Cow, fmt::Write as _};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use holdfast_store::{MigrateError, SchemaError, StoreError};
 use holdfast_telemetry::{
-    command::Ended,
+    command::{self, Ended, OutputError},
     settings::{MustBe, whole},
 };
 use serde::Serialize;
@@ -299,9 +298,9 @@ fn controls_a_terminal(character: char) -> bool {
 /// Prints a line.
 ///
 /// # Errors
-/// The output is closed.
+/// The output is closed or cannot be written.
 pub fn line(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}").context("the output is closed")
+    Ok(command::write_output(format!("{text}\n").as_bytes())?)
 }
 
 /// A server failed, although the request is valid.
@@ -312,9 +311,7 @@ pub struct NotReached(pub String);
 /// The end of a command that has failed; `None` if only the reader of its output has closed it.
 pub fn ended_by(error: &anyhow::Error) -> Option<Ended> {
     for cause in error.chain() {
-        if let Some(error) = cause.downcast_ref::<std::io::Error>()
-            && error.kind() == std::io::ErrorKind::BrokenPipe
-        {
+        if let Some(OutputError::Closed) = cause.downcast_ref() {
             return None;
         }
         if cause.is::<MustBe>() {

@@ -133,3 +133,16 @@ fn the_defaults_go_together() {
     let defaults = holdfast_admission::AdmissionSettings::default();
     assert_eq!(format!("{admission:?}"), format!("{defaults:?}"));
 }
+
+#[test]
+fn only_a_closed_output_is_no_error() {
+    use holdfast_telemetry::command::OutputError;
+
+    let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    assert_eq!(output::ended_by(&OutputError::Closed.into()), None);
+    // A connection to a server breaks in the same way, and then nothing may be done.
+    assert_eq!(output::ended_by(&broken().into()), Some(Ended::Failed));
+    let lost = holdfast_store::StoreError::Unavailable(broken().into());
+    assert_eq!(output::ended_by(&lost.into()), Some(Ended::Unreachable));
+    assert_eq!(failed(&broken()), Ended::Failed.into());
+}
