@@ -23,6 +23,7 @@ COPY crates/dev/sandbox/Cargo.toml crates/dev/sandbox/
 COPY crates/domain/Cargo.toml crates/domain/
 COPY crates/operator/Cargo.toml crates/operator/
 COPY crates/queue/Cargo.toml crates/queue/
+COPY crates/redis/Cargo.toml crates/redis/
 COPY crates/request-derive/Cargo.toml crates/request-derive/
 COPY crates/store/Cargo.toml crates/store/
 COPY crates/telemetry/Cargo.toml crates/telemetry/

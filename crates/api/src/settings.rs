@@ -9,9 +9,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use holdfast_admission::AdmissionSettings;
 use holdfast_queue::QueueSettings;
+use holdfast_redis::{RedisCa, RedisUrl};
 use holdfast_store::{DatabaseUrl, StoreSettings};
 use holdfast_telemetry::{
-    RedisCa, RedisUrl, TelemetrySettings,
+    TelemetrySettings,
     settings::{MustBe, Together, address, milliseconds, whole},
 };
 

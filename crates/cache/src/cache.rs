@@ -29,8 +29,8 @@ use crate::{confirm, reconnect, subscription};
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The Redis URL is not valid.
-    #[error("the address of Redis is not a valid redis:// URL")]
-    Url(#[source] redis::RedisError),
+    #[error("the address of Redis {0}")]
+    Url(holdfast_telemetry::settings::MustBe),
     /// A metric cannot be created.
     #[error("the metrics of the cache cannot be created")]
     Metrics(#[from] metrics::Error),

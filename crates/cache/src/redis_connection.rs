@@ -1,15 +1,16 @@
 //! The connection to Redis for commands.
 //!
-//! It does not use redis-rs's `ConnectionManager`, because keys contain the id of the server process, which must be read
-//! whenever the connection is established again.
+//! It is not a `SharedConnection`, because keys contain the id of the server process, which must be read whenever the
+//! connection is established again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use holdfast_redis::{ConnectionLimits, RedisServers};
 use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -50,7 +51,7 @@ pub(crate) enum Lookup {
 }
 
 pub(crate) struct RedisConnection {
-    client: redis::Client,
+    servers: RedisServers,
     pub(crate) settings: CacheSettings,
     pub(crate) health: RedisHealth,
     session: RwLock<Option<RedisSession>>,
@@ -70,20 +71,10 @@ impl RedisConnection {
         settings: CacheSettings,
         metrics: Arc<CacheMetrics>,
     ) -> Result<Self, CacheError> {
-        let url = settings.redis_url.as_str();
-        let client = match &settings.redis_ca {
-            Some(ca) => {
-                let root_cert = Some(ca.to_vec());
-                redis::Client::build_with_tls(
-                    url,
-                    redis::TlsCertificates { client_tls: None, root_cert },
-                )
-            }
-            None => redis::Client::open(url),
-        }
-        .map_err(CacheError::Url)?;
+        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
+            .map_err(CacheError::Url)?;
         Ok(Self {
-            client,
+            servers,
             health: RedisHealth::new(settings.owed_limit),
             settings,
             session: RwLock::new(None),
@@ -121,8 +112,8 @@ impl RedisConnection {
         }
     }
 
-    pub(crate) fn client(&self) -> &redis::Client {
-        &self.client
+    pub(crate) fn servers(&self) -> &RedisServers {
+        &self.servers
     }
 
     /// Connects, unless the present connection still answers.
@@ -157,11 +148,11 @@ impl RedisConnection {
     }
 
     async fn connect(&self) -> redis::RedisResult<RedisSession> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.settings.connect_timeout))
-            .set_response_timeout(Some(self.settings.connect_timeout));
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let limits = ConnectionLimits {
+            connect: self.settings.connect_timeout,
+            response: self.settings.connect_timeout,
+        };
+        let mut connection = self.servers.connect(limits).await?.connection;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
         let Some(run) = run else {

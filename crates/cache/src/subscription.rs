@@ -55,9 +55,7 @@ pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>
 }
 
 async fn subscribe(redis: &RedisConnection) -> redis::RedisResult<(PubSubSink, PubSubStream)> {
-    let (mut sink, stream) = redis.client().get_async_pubsub().await?.split();
-    sink.subscribe(&[l2::CHANGES.to_owned(), l2::ticks(&redis.replica)]).await?;
-    Ok((sink, stream))
+    redis.servers().subscribe(&[l2::CHANGES.to_owned(), l2::ticks(&redis.replica)]).await
 }
 
 /// Returns when the subscription has ended or can no longer be trusted.

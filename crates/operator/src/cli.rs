@@ -4,9 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+use holdfast_redis::{RedisCa, RedisUrl};
 use holdfast_store::{DatabaseUrl, Store, StoreSettings};
 use holdfast_telemetry::{
-    InternalServer, Readiness, RedisCa, RedisUrl, TelemetrySettings,
+    InternalServer, Readiness, TelemetrySettings,
     command::{self, Ended},
     log_level,
     program::{self, StopSignals},

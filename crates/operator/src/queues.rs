@@ -8,8 +8,8 @@ mod served_queue;
 
 use std::{path::PathBuf, sync::Arc};
 
+use holdfast_redis::RedisUrl;
 use holdfast_store::Store;
-use holdfast_telemetry::RedisUrl;
 use parking_lot::RwLock;
 
 pub use file::{FileError, QueueEntry};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+use holdfast_redis::ConnectionLimits;
+use redis::aio::MultiplexedConnection;
 
 use crate::{
     Job, Queue, QueueError,
@@ -57,7 +58,6 @@ const TAKE_OVER_STEPS: usize = 16;
 /// (redis-rs#1924).
 pub struct Consumer {
     queue: Queue,
-    client: Client,
     name: String,
     connection: Option<MultiplexedConnection>,
     /// Where the search for entries of dead consumers continues.
@@ -72,10 +72,8 @@ impl Consumer {
     /// # Errors
     /// The Redis URL is not valid.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
-        let client = queue.settings.client().map_err(QueueError::Url)?;
         Ok(Self {
             queue,
-            client,
             name: name.into(),
             connection: None,
             searched: FIRST.to_owned(),
@@ -127,11 +125,10 @@ impl Consumer {
         let mut connection = if let Some(connection) = &self.connection {
             connection.clone()
         } else {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(self.queue.settings.op_timeout))
-                .set_response_timeout(Some(patience));
-            let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-            self.connection.insert(self.queue.within(connecting).await?).clone()
+            let limits =
+                ConnectionLimits { connect: self.queue.settings.op_timeout, response: patience };
+            let made = self.queue.within(self.queue.servers.connect(limits)).await?;
+            self.connection.insert(made.connection).clone()
         };
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(max).arg("BLOCK");
@@ -174,7 +171,7 @@ impl Consumer {
             let mut claim = redis::cmd("XAUTOCLAIM");
             claim.arg(STREAM).arg(GROUP).arg(&self.name).arg(idle_ms).arg(&self.searched);
             claim.arg("COUNT").arg(max);
-            let mut connection = self.queue.connection.get();
+            let mut connection = self.queue.connection.clone();
             let (next, entries, _): (String, Vec<StreamEntry>, Vec<String>) =
                 self.queue.within(claim.query_async(&mut connection)).await?;
             self.searched = next;

@@ -63,7 +63,7 @@ impl Queue {
         ));
         let mut call = script.key(STREAM);
         call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX).arg(i32::from(whole));
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         let (waiting, in_flight, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_flight, later })
     }
@@ -89,7 +89,7 @@ impl Queue {
              end \
              return redis.error_reply('NOGROUP no such group')",
         ));
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         let age_ms: i64 =
             self.within(script.key(STREAM).arg(GROUP).invoke_async(&mut connection)).await?;
         Ok(u64::try_from(age_ms).ok().map(Duration::from_millis))

@@ -29,7 +29,7 @@ impl Queue {
     /// # Errors
     /// It cannot be reached, refuses the command, or does not answer in time.
     pub async fn diagnose(&self) -> Result<RedisDiagnosis, QueueError> {
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         let text: String = redis::cmd("INFO").query_async(&mut connection).await?;
         Ok(read(&text))
     }

@@ -3,8 +3,8 @@
 /// Why a call failed. It may have had an effect all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    #[error("the address of Redis is not a valid redis:// URL")]
-    Url(#[source] redis::RedisError),
+    #[error("the address of Redis {0}")]
+    Url(holdfast_telemetry::settings::MustBe),
     #[error("Redis did not answer in time")]
     Timeout,
     /// The stream or its consumer group does not exist, because Redis has lost its data or no worker has ever run. The depth of

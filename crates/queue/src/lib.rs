@@ -48,7 +48,6 @@
 //!
 //! After a call that Redis refuses, and before each sweep, [`Queue::mend`] deletes what cannot be used.
 
-mod connection;
 mod consumer;
 mod depth;
 mod diagnosis;

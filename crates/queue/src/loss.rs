@@ -46,7 +46,7 @@ impl Queue {
         let mut call = script.key(STREAM);
         call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX);
         call.arg(now.map(|now| now.to_string()).unwrap_or_default());
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         let known: String = self.within(call.invoke_async(&mut connection)).await?;
         Ok(match known.as_str() {
             WHOLE => Loss::None,
@@ -65,7 +65,7 @@ impl Queue {
         );
         let mut call = script.key(REFILL);
         call.arg(before).arg(WHOLE);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         self.within(call.invoke_async::<()>(&mut connection)).await
     }
 }

@@ -68,7 +68,7 @@ impl Queue {
         );
         let mut call = script.key(STREAM);
         call.key(RETRIES).key(REFILL).arg(GROUP).arg(FIRST).arg(AHEAD_MAX_MS);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         let wrong: Vec<String> = self.in_time(call.invoke_async(&mut connection)).await?;
         if wrong.is_empty() {
             return Ok(false);

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, RedisResult, Script, TlsCertificates};
+use holdfast_redis::{ConnectionLimits, RedisServers, SharedConnection};
+use redis::{RedisResult, Script};
 
 use crate::{
     Delivery, QueueError,
-    connection::QueueConnection,
     keys::{GROUP, ORDER, REFILL, RETRIES, STREAM, TRACE, stream_exists},
     trace::Publishing,
 };
@@ -38,16 +38,9 @@ impl QueueSettings {
         }
     }
 
-    /// Does not connect yet.
-    pub(crate) fn client(&self) -> RedisResult<Client> {
-        let url = self.redis_url.as_str();
-        match &self.redis_ca {
-            Some(ca) => {
-                let root_cert = Some(ca.to_vec());
-                Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
-            }
-            None => Client::open(url),
-        }
+    /// The time limits of the connection for all calls except the blocking read.
+    fn limits(&self) -> ConnectionLimits {
+        ConnectionLimits { connect: self.op_timeout, response: self.op_timeout }
     }
 }
 
@@ -62,7 +55,8 @@ pub struct Job {
 /// The queue. Cheap to clone; clones share one connection, which reconnects automatically.
 #[derive(Clone)]
 pub struct Queue {
-    pub(crate) connection: QueueConnection,
+    pub(crate) servers: RedisServers,
+    pub(crate) connection: SharedConnection,
     pub(crate) settings: QueueSettings,
 }
 
@@ -72,7 +66,10 @@ impl Queue {
     /// # Errors
     /// The Redis URL is not valid.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
-        Ok(Self { connection: QueueConnection::new(&settings)?, settings })
+        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
+            .map_err(QueueError::Url)?;
+        let connection = SharedConnection::new(servers.clone(), settings.limits());
+        Ok(Self { servers, connection, settings })
     }
 
     /// Runs a call within the timeout, including connecting. If Redis refuses it, the keys are checked.
@@ -93,9 +90,7 @@ impl Queue {
         call: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, QueueError> {
         match tokio::time::timeout(self.settings.op_timeout, call).await {
-            Ok(answer) => {
-                answer.inspect_err(|error| self.connection.refused(error)).map_err(QueueError::from)
-            }
+            Ok(answer) => answer.map_err(QueueError::from),
             Err(_elapsed) => Err(QueueError::Timeout),
         }
     }
@@ -115,7 +110,7 @@ impl Queue {
                 }
                 add.ignore();
             }
-            let mut connection = self.connection.get();
+            let mut connection = self.connection.clone();
             let mut published = self.within(pipe.query_async::<()>(&mut connection)).await;
             if let Err(QueueError::Redis(error)) = &published
                 && !error.is_io_error()
@@ -152,7 +147,7 @@ impl Queue {
         );
         let mut call = script.key(STREAM);
         call.key(REFILL).arg(GROUP);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         match self.within(call.invoke_async::<()>(&mut connection)).await {
             Err(QueueError::Redis(error)) if error.code() == Some("BUSYGROUP") => Ok(()),
             result => result,
@@ -173,7 +168,7 @@ impl Queue {
         for entry_ids in entry_ids.chunks(CALL_MAX) {
             let mut ack = redis::cmd("XACK");
             ack.arg(STREAM).arg(GROUP).arg(entry_ids);
-            let mut connection = self.connection.get();
+            let mut connection = self.connection.clone();
             self.within(ack.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -199,7 +194,7 @@ impl Queue {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 call.arg(&delivery.entry_id).arg(delay_ms).arg(member(&delivery.job));
             }
-            let mut connection = self.connection.get();
+            let mut connection = self.connection.clone();
             self.within(call.invoke_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -220,7 +215,7 @@ impl Queue {
             for (job, delay) in jobs {
                 call.arg(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)).arg(member(job));
             }
-            let mut connection = self.connection.get();
+            let mut connection = self.connection.clone();
             self.within(call.invoke_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -248,7 +243,7 @@ impl Queue {
         );
         let mut call = script.key(STREAM);
         call.key(RETRIES).arg(limit.min(CALL_MAX)).arg(ORDER).arg(TRACE);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         self.within(call.invoke_async(&mut connection)).await
     }
 
@@ -269,7 +264,7 @@ impl Queue {
                 claim.arg(&delivery.entry_id);
             }
             claim.arg("JUSTID");
-            let mut connection = self.connection.get();
+            let mut connection = self.connection.clone();
             self.within(claim.query_async::<()>(&mut connection)).await?;
         }
         Ok(())
@@ -297,7 +292,7 @@ impl Queue {
              end \
              if first then redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', 0) end",
         );
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         self.within(script.key(STREAM).arg(GROUP).invoke_async::<()>(&mut connection)).await
     }
 
@@ -320,7 +315,7 @@ impl Queue {
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         let mut call = script.key(STREAM);
         call.arg(GROUP).arg(idle_ms);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         self.within(call.invoke_async::<()>(&mut connection)).await
     }
 }

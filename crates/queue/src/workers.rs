@@ -29,7 +29,7 @@ impl Queue {
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let mut call = script.key(STREAM);
         call.arg(GROUP).arg(within_ms);
-        let mut connection = self.connection.get();
+        let mut connection = self.connection.clone();
         self.within(call.invoke_async(&mut connection)).await
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use holdfast_redis::SharedConnection;
 use parking_lot::Mutex;
-use redis::{RedisResult, aio::ConnectionManager};
+use redis::RedisResult;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{ThrottleSettings, counts::Counts};
@@ -14,7 +15,7 @@ const KEPT_SECONDS: u64 = 5;
 /// Sends this replica's counts to Redis and reads the totals, until the runtime ends.
 pub(crate) async fn run(
     counts: Arc<Mutex<Counts>>,
-    mut manager: ConnectionManager,
+    connection: SharedConnection,
     settings: ThrottleSettings,
 ) {
     let mut times = interval(settings.exchange);
@@ -34,7 +35,7 @@ pub(crate) async fn run(
         }
         // A key that another program has written to concerns its caller only.
         pipe.ignore_errors();
-        let mut connection = manager.clone();
+        let mut connection = connection.clone();
         let exchange = async {
             let all: Vec<RedisResult<u64>> = pipe.query_async(&mut connection).await?;
             // If all are refused, it is not because of the keys.
@@ -44,13 +45,6 @@ pub(crate) async fn run(
             }
         };
         let answer = timeout(settings.op_timeout, exchange).await;
-        if let Ok(Err(error)) = &answer
-            && !error.is_io_error()
-            && let Ok(renewed) = crate::connection(&settings)
-        {
-            // If connecting is refused (a wrong password), the manager returns that error for ever.
-            manager = renewed;
-        }
         match answer {
             Ok(Ok(all)) => {
                 let mut counts = counts.lock();

@@ -19,11 +19,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use holdfast_redis::{ConnectionLimits, RedisServers, SharedConnection};
+use holdfast_telemetry::settings::MustBe;
 use parking_lot::Mutex;
-use redis::{
-    Client, RedisError, RedisResult, TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
 
 use counts::Counts;
 
@@ -41,8 +39,8 @@ pub struct ThrottleSettings {
 
 /// The Redis URL is not valid.
 #[derive(Debug, thiserror::Error)]
-#[error("the address of Redis is not a valid redis:// URL")]
-pub struct ThrottleError(#[from] RedisError);
+#[error("the address of Redis {0}")]
+pub struct ThrottleError(MustBe);
 
 /// The result of counting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +66,11 @@ impl Throttle {
     /// The Redis URL is not valid.
     pub fn start(settings: &ThrottleSettings) -> Result<Self, ThrottleError> {
         let counts = Arc::new(Mutex::new(Counts::default()));
-        let connection = connection(settings)?;
+        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
+            .map_err(ThrottleError)?;
+        let limits =
+            ConnectionLimits { connect: settings.op_timeout, response: settings.op_timeout };
+        let connection = SharedConnection::new(servers, limits);
         tokio::spawn(exchange::run(Arc::clone(&counts), connection, settings.clone()));
         Ok(Self { counts })
     }
@@ -87,22 +89,4 @@ impl Throttle {
 
 fn second() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn connection(settings: &ThrottleSettings) -> RedisResult<ConnectionManager> {
-    let url = settings.redis_url.as_str();
-    let client = match &settings.redis_ca {
-        Some(ca) => {
-            let root_cert = Some(ca.to_vec());
-            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })?
-        }
-        None => Client::open(url)?,
-    };
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(settings.op_timeout))
-        .set_response_timeout(Some(settings.op_timeout))
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_millis(500));
-    ConnectionManager::new_lazy_with_config(client, config)
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use holdfast_queue::{Queue, QueueSettings};
+use holdfast_redis::RedisCa;
 use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::{
-    InternalServer, Readiness, RedisCa, Registry,
+    InternalServer, Readiness, Registry,
     command::{self, Ended, HELP_END},
     log_level,
     program::{self, StopSignals},

@@ -3,9 +3,10 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
+use holdfast_redis::{RedisCa, RedisUrl};
 use holdfast_store::DatabaseUrl;
 use holdfast_telemetry::{
-    RedisCa, RedisUrl, TelemetrySettings,
+    TelemetrySettings,
     settings::{MustBe, Together, address, at_most, milliseconds, needs, whole},
 };
 

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use holdfast_telemetry::RedisUrl;
+use holdfast_redis::RedisUrl;
 use serde::Deserialize;
 
 use crate::{

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_queue::{Depth, Queue, QueueError, QueueSettings};
+use holdfast_redis::RedisCa;
 use holdfast_store::Store;
-use holdfast_telemetry::RedisCa;
 use parking_lot::Mutex;
 
 use super::QueueEntry;

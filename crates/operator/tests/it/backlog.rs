@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use holdfast_operator::queues::{OwnOrders, QueueListSettings, Queues, RedisAccess};
 use holdfast_queue::Queue;
+use holdfast_redis::RedisUrl;
 use holdfast_sandbox::{
     Postgres, PostgresOptions, Process, ProcessOptions, Redis, until, workspace_binary,
 };
 use holdfast_store::{Store, StoreSettings};
-use holdfast_telemetry::RedisUrl;
 
 use crate::{
     answers::{publish, queue, ready},

@@ -4,8 +4,8 @@ use std::{str::FromStr as _, time::Duration};
 
 use holdfast_operator::queues::{QueueListSettings, Queues, RedisAccess};
 use holdfast_queue::{Job, Queue};
+use holdfast_redis::RedisCa;
 use holdfast_sandbox::{Port, Redis, RedisOptions};
-use holdfast_telemetry::RedisCa;
 
 /// A server with three orders in its queue, which also accepts TLS on the port.
 async fn redis(folder: &std::path::Path) -> (Redis, Port) {

@@ -2,10 +2,9 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::{
-    redis_url::RedisUrl,
-    settings::{MustBe, needs},
-};
+use holdfast_telemetry::settings::{MustBe, needs};
+
+use crate::RedisUrl;
 
 /// Certificates of authorities, read from the file that a setting names.
 #[derive(Clone)]

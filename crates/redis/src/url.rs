@@ -1,23 +1,31 @@
 //! The URL of Redis. It may contain a password, and is never shown.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use reqwest::Url;
-
-use crate::settings::MustBe;
+use holdfast_telemetry::settings::MustBe;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+use url::Url;
 
 #[derive(Clone)]
-pub struct RedisUrl(String);
+pub struct RedisUrl {
+    text: String,
+    info: Arc<ConnectionInfo>,
+}
 
 impl RedisUrl {
     /// The URL with the password.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// As redis-rs wants it.
+    pub(crate) fn info(&self) -> ConnectionInfo {
+        ConnectionInfo::clone(&self.info)
     }
 
     /// Where Redis is, for people: host, port and database, and nothing secret.
     pub fn place(&self) -> String {
-        let url = Url::parse(&self.0).ok();
+        let url = Url::parse(&self.text).ok();
         let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
         let port = url.as_ref().and_then(Url::port).unwrap_or(6379);
         let database = url.as_ref().map_or("", |url| url.path().trim_start_matches('/'));
@@ -27,7 +35,7 @@ impl RedisUrl {
 
     /// Whether the connection uses TLS.
     pub fn tls(&self) -> bool {
-        self.0.starts_with("rediss:")
+        self.text.starts_with("rediss:")
     }
 }
 
@@ -48,7 +56,8 @@ impl FromStr for RedisUrl {
             .filter(|url| {
                 matches!(url.scheme(), "redis" | "rediss") && url.has_host() && database(url.path())
             })
-            .map(|_| Self(text.to_owned()))
+            .and_then(|_| text.into_connection_info().ok())
+            .map(|info| Self { text: text.to_owned(), info: info.into() })
             .ok_or_else(|| {
                 MustBe::new(
                     "must be the address of a Redis server, such as redis://:password@host:6379/0",
