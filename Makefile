@@ -33,7 +33,7 @@ run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE
 	@exec $(RELEASE)/holdfast-sandbox run
 
 .PHONY: demo
-demo: ## Show a flash sale: 20,000 buyers, 5,000 pieces, workers, and the audit; on `make run`, or its own stack
+demo: ## Show a flash sale: 20,000 buyers, 5,000 units, workers, and the audit; on the stack of `make run`, or its own
 	@scripts/install-deps
 	@$(FIRST_BUILD)
 	@$(BUILD_PROGRAMS)

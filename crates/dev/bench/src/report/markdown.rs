@@ -100,8 +100,8 @@ fn write_parts(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(
         out,
         "## Throughput and latency\n\n\
-         Latencies in ms: from sending in a closed loop, and from the time at which a request was \
-         due in an open loop. pgbench reports only the mean.\n"
+         Latencies are in ms. In a closed loop they are measured from sending, in an open loop \
+         from the time at which a request was due. pgbench reports only the mean.\n"
     )?;
     for (part, title) in PARTS {
         let groups = groups(run, part);
@@ -148,7 +148,7 @@ fn write_parts(out: &mut String, run: &Run) -> fmt::Result {
         writeln!(
             out,
             "One worker with empty fulfilment drains {} orders/s from a queue of {}, API idle. \
-             Without work it takes {idle:.1} % of a processor.\n",
+             Without work, it uses {idle:.1} % of a processor.\n",
             figure(per_s),
             figure(orders),
         )?;
@@ -163,8 +163,8 @@ fn write_overload(out: &mut String, run: &Run) -> fmt::Result {
         out,
         "## Overload\n\n\
          One hot product, {} orders/s due for {:.0} s, three times the peak, on {} connections. \
-         The generator could send {} of them per second before its customers lost patience (after \
-         a second without a free connection): it shares the processors with the servers.\n\n\
+         The generator could send {} of them per second. It dropped the others, because no connection \
+         was free within a second: it shares the processors with the servers.\n\n\
          | | |\n|---|--:|\n\
          | accepted orders/s (peak: {}) | {} |\n\
          | refused with 503 per second | {} |\n\
@@ -213,9 +213,9 @@ fn write_cpu(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(
         out,
         "## CPU time of one order\n\n\
-         In µs per answer, at 256 connections: user and kernel time by process, with all \
-         replicas, all workers and all processes of PostgreSQL together. The row of pgbench is at \
-         its best number of clients.\n\n\
+         User and kernel time in µs per answer, by process, at 256 connections. All replicas, all \
+         workers and all processes of PostgreSQL are added up. The rows of pgbench are for its \
+         best number of clients.\n\n\
          | work | load generator | API | PostgreSQL | Redis | worker |\n|---|--:|--:|--:|--:|--:|"
     )?;
     for (part, title, replicas) in COSTS {
@@ -256,7 +256,7 @@ fn write_memory(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(
         out,
         "## Memory\n\n\
-         In MiB at the end of a run with one hot product: the resident set size. The processes of \
+         The resident set size in MiB, at the end of a run with one hot product. The processes of \
          PostgreSQL are added up, and shared memory counts once.\n\n\
          | connections | API | PostgreSQL | Redis |\n|--:|--:|--:|--:|"
     )?;
@@ -313,7 +313,7 @@ fn write_method(out: &mut String, run: &Run) -> fmt::Result {
          - \"`SELECT … FOR UPDATE` transaction\" is `BEGIN`, select for update, update, insert, \
          `COMMIT`; \"one statement\" is an update and an insert in one data-modifying CTE.\n\
          - The do-nothing server is the same HTTP stack alone: it reads and discards the body of \
-         a POST, and its answer is as long as that to an order.\n\
+         a POST, and its answer is as long as the answer to an order.\n\
          - The load generator ([`crates/dev/bench`](../crates/dev/bench/src/load.rs)) uses less \
          CPU time per request than wrk with a Lua script. In a closed loop, each connection sends \
          its next request after the answer. In an open loop, requests are due at a fixed rate, \
@@ -322,7 +322,7 @@ fn write_method(out: &mut String, run: &Run) -> fmt::Result {
          - Baselines and Holdfast alternate from round to round, so that a change of the speed of \
          the machine affects both.\n\
          - While another session has locked a row, the clients that order this product have their \
-         own 16 connections. The other clients are compared with themselves before and after.\n\
+         own 16 connections. The rate of the other clients is compared with their own rate before and after.\n\
          - The worker's rate is measured from the start of the first order to the end of the \
          last, by the clock of the database.",
         machine.postgres,
