@@ -5,7 +5,7 @@
 //!    in are in the stock ledger, in which each entry must follow from the previous one, and in the clients' log, if there
 //!    is one.
 //! 2. **An accepted order is never lost.** Each order in an answer exists as it was requested, no two answers name the same
-//!    order, and there are no other orders except those that were sent and never answered.
+//!    order, and there are no other orders except those that were sent and whose outcome no answer told.
 //! 3. **Done once.** Each idempotency key belongs to an existing result, no hold was used by two orders, exactly the orders
 //!    in a final state have the time of that state, and every completed order was started. No order that the receiver has
 //!    fulfilled, according to the log, is cancelled, and every completed order was fulfilled by the receiver.
@@ -80,7 +80,7 @@ pub struct Findings {
     pub begun_again: i64,
     /// The number of orders in the clients' log; `None` without a log.
     pub accepted: Option<u64>,
-    /// The number of orders that were sent and never answered.
+    /// The number of orders that were sent, and not answered or answered with an unknown outcome.
     pub cut_off: u64,
     /// The number of writes that were answered with success by route, including the orders in the clients' log.
     #[serde(default)]
@@ -135,7 +135,7 @@ impl fmt::Display for Findings {
             write!(f, ", {archived} more archived")?;
         }
         if let Some(accepted) = self.accepted {
-            write!(f, ", {accepted} accepted by the log, {cut_off} cut off")?;
+            write!(f, ", {accepted} accepted by the log, {cut_off} with an unknown outcome")?;
         }
         let answered: u64 = self.answered.values().sum();
         if self.answered.len() > 1 {

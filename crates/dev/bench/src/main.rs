@@ -309,6 +309,12 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         let point = Point::default().with_report(group);
         serde_json::to_writer_pretty(std::io::stdout().lock(), &point)?;
         writeln!(std::io::stdout(), "\nanswers by status: {:?}", group.statuses)?;
+        writeln!(
+            std::io::stdout(),
+            "outcome unknown: {} without an answer, {} with outcome-unknown or 504",
+            group.cut_off,
+            group.outcome_unknown
+        )?;
         let slowest = group.orders.quantile_ms(0.99).max(group.sold_out.quantile_ms(0.99));
         writeln!(std::io::stdout(), "p99 of 201 and 409, the larger of the two: {slowest:.1} ms")?;
     }

@@ -49,7 +49,7 @@ pub(super) async fn accepted(
     let unheard = findings.orders + archived.orders - told - others;
     if unheard > i64::try_from(log.cut_off)? {
         findings.violations.push(format!(
-            "{unheard} orders exist that are in no answer, but only {} requests were cut off",
+            "{unheard} orders exist that are in no answer, but the outcome of only {} requests is unknown",
             log.cut_off
         ));
     }

@@ -24,7 +24,7 @@ pub struct Log {
     pub initial_stock: BTreeMap<i64, i64>,
     /// Every order that was answered with 201.
     pub accepted: Vec<Accepted>,
-    /// The number of orders that were sent and never answered. Each may or may not exist.
+    /// The number of orders that were sent, and not answered or answered with an unknown outcome. Each may or may not exist.
     pub cut_off: u64,
     /// Every other write that was answered with success, in the order of the answers.
     pub answered: Vec<Write>,
@@ -47,7 +47,7 @@ impl Log {
     pub fn add(&mut self, report: &LoadReport) {
         for group in &report.groups {
             self.accepted.extend_from_slice(&group.accepted);
-            self.cut_off += group.cut_off;
+            self.cut_off += group.cut_off + group.outcome_unknown;
         }
     }
 

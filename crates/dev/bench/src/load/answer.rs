@@ -77,6 +77,12 @@ pub(super) fn order_id(body: &[u8]) -> Option<i64> {
     (digits > 0).then_some(value)
 }
 
+/// Whether an answer leaves open if the order exists: 504, or a 503 of the type `outcome-unknown`.
+pub(super) fn is_outcome_unknown(status: u16, body: &[u8]) -> bool {
+    const KIND: &[u8] = b"/problems/outcome-unknown";
+    status == 504 || status == 503 && body.windows(KIND.len()).any(|window| window == KIND)
+}
+
 /// Leading digits: their number and value.
 fn decimal(bytes: &[u8]) -> Option<(usize, i64)> {
     let mut value = 0_i64;

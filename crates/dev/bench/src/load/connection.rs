@@ -44,12 +44,20 @@ pub(super) enum Received {
     /// Not a whole answer yet.
     Nothing,
     Answer {
-        status: u16,
-        /// The id in a 201.
-        id: Option<i64>,
-        retry_after: bool,
+        answer: ReceivedAnswer,
         close: bool,
     },
+}
+
+/// What is kept of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceivedAnswer {
+    pub status: u16,
+    /// The id in a 201.
+    pub id: Option<i64>,
+    pub retry_after: bool,
+    /// The answer leaves open if the order exists.
+    pub outcome_unknown: bool,
 }
 
 impl LoadConnection {
@@ -146,14 +154,17 @@ impl LoadConnection {
             if bytes.len() > answer.body.end || self.in_flight.is_none() {
                 return Err(ErrorKind::InvalidData.into());
             }
-            let id = (answer.status == 201)
-                .then(|| bytes.get(answer.body.clone()).and_then(answer::order_id))
-                .flatten();
+            let body = bytes.get(answer.body.clone()).unwrap_or_default();
+            let id = (answer.status == 201).then(|| answer::order_id(body)).flatten();
+            let outcome_unknown = answer::is_outcome_unknown(answer.status, body);
             self.partial.clear();
             return Ok(Received::Answer {
-                status: answer.status,
-                id,
-                retry_after: answer.retry_after,
+                answer: ReceivedAnswer {
+                    status: answer.status,
+                    id,
+                    retry_after: answer.retry_after,
+                    outcome_unknown,
+                },
                 close: answer.close,
             });
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::connection::ReceivedAnswer;
 use super::requests::{PreparedRequest, RequestKind};
 
 /// The width of a step of [`GroupReport::timeline`].
@@ -55,6 +56,8 @@ pub struct GroupReport {
     pub connections_lost: u64,
     /// Orders that were sent and not answered, in the whole run. They may or may not exist.
     pub cut_off: u64,
+    /// Orders whose answer leaves open if they exist (504, or 503 `outcome-unknown`), in the whole run.
+    pub outcome_unknown: u64,
     /// Every accepted order of the whole run.
     pub accepted: Vec<Accepted>,
     /// Answers in each [`TICK`] since the start, warm-up included.
@@ -110,6 +113,7 @@ impl GroupReport {
             timed_out: 0,
             connections_lost: 0,
             cut_off: 0,
+            outcome_unknown: 0,
             accepted: Vec::new(),
             timeline: vec![Tick::default(); ticks],
         }
@@ -158,14 +162,18 @@ impl GroupReport {
         let (latency, since_sent) = (answered.since_due_ns, answered.since_sent_ns);
         let mut tick = Tick::default();
         let measured = answered.measured;
-        match (answered.status, request.kind) {
+        let answer = &answered.answer;
+        if answer.outcome_unknown && request.kind == RequestKind::Order {
+            self.outcome_unknown += 1;
+        }
+        match (answer.status, request.kind) {
             (201, RequestKind::Order) => {
                 tick.orders = 1;
                 if measured {
                     self.orders.record_ns(latency);
                 }
                 // An order without an id cannot be found, so the audit counts an additional order.
-                if let Some(id) = answered.id {
+                if let Some(id) = answer.id {
                     self.accepted.push(Accepted {
                         id,
                         product_id: request.product_id,
@@ -185,13 +193,13 @@ impl GroupReport {
                 if measured {
                     self.refused.record_ns(latency);
                     self.refused_from_sending.record_ns(since_sent);
-                    self.refused_without_retry_after += u64::from(!answered.retry_after);
+                    self.refused_without_retry_after += u64::from(!answer.retry_after);
                 }
             }
             _ => {}
         }
         if measured {
-            *self.statuses.entry(answered.status).or_default() += 1;
+            *self.statuses.entry(answer.status).or_default() += 1;
         }
         if let Some(slot) = self.timeline.get_mut(answered.tick) {
             slot.add(tick);
@@ -214,6 +222,7 @@ impl GroupReport {
         self.timed_out += other.timed_out;
         self.connections_lost += other.connections_lost;
         self.cut_off += other.cut_off;
+        self.outcome_unknown += other.outcome_unknown;
         self.accepted.extend(other.accepted);
         for (own, other) in self.timeline.iter_mut().zip(other.timeline) {
             own.add(other);
@@ -223,9 +232,7 @@ impl GroupReport {
 
 /// An answer in the event loop.
 pub(super) struct Answered {
-    pub status: u16,
-    pub id: Option<i64>,
-    pub retry_after: bool,
+    pub answer: ReceivedAnswer,
     pub since_due_ns: u64,
     pub since_sent_ns: u64,
     /// Within the measured time.

@@ -11,7 +11,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::LoadPlan;
-use super::connection::{LoadConnection, Received, SentRequest};
+use super::connection::{LoadConnection, Received, ReceivedAnswer, SentRequest};
 use super::group::ThreadGroup;
 use super::outcome::{Answered, LoadReport, TICK};
 use super::requests::RequestKind;
@@ -242,34 +242,25 @@ impl<'a> LoadThread<'a> {
         let Some(connection) = self.connections.get_mut(index) else { return };
         match connection.receive(buffer) {
             Ok(Received::Nothing) => {}
-            Ok(Received::Answer { status, id, retry_after, close }) => {
+            Ok(Received::Answer { answer, close }) => {
                 let Some(in_flight) = connection.in_flight.take() else { return };
                 let group = connection.group;
                 if close {
                     connection.close();
                 }
-                self.answered(group, in_flight, status, id, retry_after);
+                self.answered(group, in_flight, answer);
                 self.next(index);
             }
             Err(_) => self.lose(index),
         }
     }
 
-    fn answered(
-        &mut self,
-        group: usize,
-        in_flight: SentRequest,
-        status: u16,
-        id: Option<i64>,
-        retry_after: bool,
-    ) {
+    fn answered(&mut self, group: usize, in_flight: SentRequest, answer: ReceivedAnswer) {
         let now_ns = self.now_ns();
         self.in_flight -= 1;
         self.last_answer_ns = now_ns;
         let answered = Answered {
-            status,
-            id,
-            retry_after,
+            answer,
             since_due_ns: now_ns - in_flight.due_ns,
             since_sent_ns: now_ns - in_flight.sent_ns,
             measured: self.is_measured(now_ns),

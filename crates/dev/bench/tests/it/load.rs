@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use holdfast_bench::audit::Log;
 use holdfast_bench::load::{self, Choice, ClientGroup, GroupReport, LoadPlan, Pace, Requests};
 
 use crate::MACHINE;
@@ -70,6 +71,30 @@ fn an_interrupted_order_is_counted_and_the_connection_is_reopened() {
     assert_eq!(report.cut_off, received / 100);
     assert_eq!(report.connections_lost, received / 100);
     assert_eq!(report.accepted.len() as u64, received - received / 100);
+}
+
+#[test]
+fn an_answer_with_an_unknown_outcome_is_logged_as_an_order_that_may_exist() {
+    let _alone = MACHINE.blocking_lock();
+    let answer = |status: &str, kind: &str| {
+        let body = format!(r#"{{"type":"/problems/{kind}"}}"#);
+        let length = body.len();
+        Reply::Answer(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}"))
+    };
+    let server = start(move |number| match number % 4 {
+        0 => answer("503 Service Unavailable", "outcome-unknown"),
+        1 => answer("504 Gateway Timeout", "timeout"),
+        2 => answer("503 Service Unavailable", "unavailable"),
+        _ => Reply::Answer(created(number)),
+    });
+    let mut report = load::run(&plan(orders(&server, 1, Pace::Closed)), |_| {}).unwrap();
+    let received = server.received();
+    let unknown = received / 4 + received.saturating_add(3) / 4;
+    assert_eq!((report.groups[0].outcome_unknown, report.groups[0].cut_off), (unknown, 0));
+    report.groups[0].cut_off = 5;
+    let mut log = Log::default();
+    log.add(&report);
+    assert_eq!(log.cut_off, unknown + 5, "with those that were never answered");
 }
 
 #[test]
