@@ -10,6 +10,7 @@ mod code;
 mod commands;
 mod examples;
 mod files;
+mod guide;
 mod metrics;
 mod modules;
 mod names;
