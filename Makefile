@@ -8,6 +8,8 @@ TEST_LOGS := $(TARGET_DIR)/test-logs
 # Always the whole workspace: a part of it would have other features of its dependencies, and so compile them again.
 # What is tested is chosen by the kind of target and by name.
 TESTS := $(CARGO) test --locked --workspace
+# Tests wait for servers more than they compute.
+export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: help
 help: ## List the commands
@@ -82,7 +84,9 @@ test-build:
 	$(TESTS) --all-targets --no-run
 
 # Integration tests are fast in the target `it`, but for these modules, and slow in `slow`.
-SLOW := dropped:: flood:: hang_ups:: large:: model:: scenarios:: soak:: under_load::
+SLOW := chart_backup:: dropped:: each_filter_has_an_index each_method:: flood:: folded:: hang_ups:: large:: locked_rows:: \
+  model:: order_bytes:: outages:: replicated:: run:: runnable:: scenarios:: several_servers:: soak:: standby:: \
+  the_largest_orders_are_listed under_load::
 
 .PHONY: test-fast
 test-fast:

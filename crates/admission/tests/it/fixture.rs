@@ -231,8 +231,16 @@ pub fn not_enough(product_id: ProductId, left: i64) -> Refusal {
     Refusal::Short(Shortfall::NotEnough { product_id, left: Stock::new(left).unwrap() })
 }
 
-/// Locks rows like another replica.
+/// Locks rows like another replica, for as long as the test takes.
 pub async fn lock(store: &Store, ids: &[ProductId]) -> Batch {
+    let database: String =
+        sqlx::query_scalar("SELECT current_database()").fetch_one(store.pool()).await.unwrap();
+    let url = shared_postgres().await.unwrap().database_url(&database);
+    let store = Store::connect(&StoreSettings {
+        // The server ends a session that is idle in its transaction for longer than this.
+        lock_timeout: Duration::from_mins(1),
+        ..StoreSettings::new(&url).unwrap()
+    });
     let wanted = WantedRows { products: ids.iter().copied().collect(), ..WantedRows::default() };
     store.lock_batch(&wanted, LockMode::Wait).await.unwrap()
 }

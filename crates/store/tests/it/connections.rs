@@ -138,20 +138,15 @@ async fn changes_that_wait_for_locked_rows_leave_connections_for_others() {
 /// Batches take turns on a row without a pause in between. A change of the same product gets its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_continuously_sold_product_is_made() {
-    let direct = fixture::store().await;
-    let settings = StoreSettings {
-        lock_timeout: Duration::from_mins(1),
-        ..settings(&database_url(&direct).await)
-    };
-    let store = Store::connect(&settings);
+    let store = fixture::patient(&fixture::store().await).await;
     let lamp = product(&store, 1_000_000).await.id;
     let changed = Arc::<AtomicBool>::default();
     let mut sellers = JoinSet::new();
     for _ in 0..3 {
-        let (direct, changed) = (direct.clone(), Arc::clone(&changed));
+        let (seller, changed) = (fixture::patient(&store).await, Arc::clone(&changed));
         sellers.spawn(async move {
             while !changed.load(Ordering::Relaxed) {
-                let batch = lock(&direct, &[lamp], LockMode::Wait).await;
+                let batch = lock(&seller, &[lamp], LockMode::Wait).await;
                 write_one_each(batch, &[lamp]).await.commit().await.unwrap();
             }
         });

@@ -33,6 +33,14 @@ pub async fn store() -> Store {
     store
 }
 
+/// A store on the same database whose changes wait for locked rows for as long as the test takes.
+pub async fn patient(store: &Store) -> Store {
+    Store::connect(&StoreSettings {
+        lock_timeout: Duration::from_mins(1),
+        ..settings(&database_url(store).await)
+    })
+}
+
 /// Where the store's own database is.
 pub async fn database_url(store: &Store) -> String {
     let database: String =

@@ -119,7 +119,7 @@ async fn an_impossible_sale_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_sale_waits_for_a_batch_and_applies_to_the_next_one() {
-    let store = fixture::store().await;
+    let store = fixture::patient(&fixture::store().await).await;
     let lamp = product(&store, 5).await.id;
     let batch = lock(&store, &[lamp], LockMode::Wait).await;
     let one = sale(&store, "one", &[lamp], 60, 120).await;

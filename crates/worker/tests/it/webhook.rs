@@ -360,16 +360,16 @@ async fn a_worker_killed_during_a_request_causes_a_repeat_with_the_same_id() {
 async fn the_receiver_continues_the_trace_of_the_order() {
     let receiver = Receiver::start(|_, _| ReceiverReply::Status(200)).await;
     let shop = WorkerFixture::open().await;
+    let worker = shop
+        .binary_with_webhook(&receiver.url())
+        // Traces that cannot be exported delay nothing.
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let _worker = shop.start(worker).await;
     let ids = shop.orders(1).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let context = format!("00-{trace}-b7ad6b7169203331-01");
     let job = holdfast_queue::Job { order_id: ids[0].0, trace_context: Some(context.clone()) };
     shop.queue.publish_many(&[job]).await.unwrap();
-    let worker = shop
-        .binary_with_webhook(&receiver.url())
-        // Nobody is there: that hinders nothing.
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
-    let _worker = shop.start(worker).await;
     shop.until("completed", 1).await;
     let requests = receiver.requests();
     let sent = requests[0].header("traceparent");

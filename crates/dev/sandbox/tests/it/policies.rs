@@ -73,9 +73,9 @@ fn target(url: &str, default: u16) -> ConnectionTarget {
 fn each_pod_can_reach_the_servers_in_its_settings() {
     let mut seen = BTreeSet::new();
     for (way, objects) in renderings() {
-        let policies = Policies::of(&objects);
+        let policies = Policies::of(objects);
         for pod in objects.pods() {
-            for (what, target) in targets(&objects, &pod) {
+            for (what, target) in targets(objects, &pod) {
                 let who = format!("{way}: {} → {what} ({target:?})", pod.name);
                 match target {
                     ConnectionTarget::Outside(port) => {
@@ -118,7 +118,7 @@ fn each_pod_can_reach_the_servers_in_its_settings() {
 #[test]
 fn each_pod_has_policies_in_both_directions() {
     for (way, objects) in renderings() {
-        let policies = Policies::of(&objects);
+        let policies = Policies::of(objects);
         for pod in objects.pods() {
             assert!(policies.bind(&pod, "Ingress"), "{way}: any host can reach {}", pod.name);
             assert!(policies.bind(&pod, "Egress"), "{way}: {} can reach any host", pod.name);
@@ -129,7 +129,7 @@ fn each_pod_has_policies_in_both_directions() {
 #[test]
 fn the_servers_of_a_trial_cannot_be_reached_by_other_pods() {
     for (way, objects) in renderings() {
-        let policies = Policies::of(&objects);
+        let policies = Policies::of(objects);
         let pods = objects.pods();
         let mut stranger = pods[0].clone();
         stranger.labels.insert("app.kubernetes.io/component".to_owned(), "stranger".to_owned());

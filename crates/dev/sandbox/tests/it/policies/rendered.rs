@@ -5,6 +5,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use serde_json::Value;
@@ -165,8 +166,13 @@ fn render(helm: &Path, values: &Path, more: &str) -> Objects {
     read(&String::from_utf8(output.stdout).unwrap())
 }
 
-/// Each combination of values by name.
-pub fn renderings() -> Vec<(String, Objects)> {
+/// Each combination of values by name. `k8s/base` is the first.
+pub fn renderings() -> &'static [(String, Objects)] {
+    static ALL: LazyLock<Vec<(String, Objects)>> = LazyLock::new(render_all);
+    &ALL
+}
+
+fn render_all() -> Vec<(String, Objects)> {
     let base = fs::read_to_string(root().join("k8s/base/holdfast.yaml")).unwrap();
     let mut all = vec![("k8s/base".to_owned(), read(&base))];
     let Some(helm) = helm() else {

@@ -64,8 +64,8 @@ fn servers(objects: &Objects, policies: &Policies, pods: &[Pod], client: &Pod) -
 }
 
 fn table() -> String {
-    let (_, objects) = renderings().swap_remove(0);
-    let (policies, pods) = (Policies::of(&objects), objects.pods());
+    let (_, objects) = &renderings()[0];
+    let (policies, pods) = (Policies::of(objects), objects.pods());
     let mut table = "| pods | accept connections | may connect to |\n|---|---|---|\n".to_owned();
     for pod in &pods {
         let accepted: Vec<_> = pod
@@ -74,7 +74,7 @@ fn table() -> String {
             .map(|(_, port)| format!("{port} from {}", clients(&policies, &pods, pod, port)))
             .collect();
         let accepted = if accepted.is_empty() { "none".to_owned() } else { accepted.join("; ") };
-        let servers = servers(&objects, &policies, &pods, pod);
+        let servers = servers(objects, &policies, &pods, pod);
         let servers = if servers.is_empty() { "nothing".to_owned() } else { servers };
         // Writing to a String cannot fail.
         let _ = writeln!(table, "| {} | {accepted} | {servers} |", pod.component);
