@@ -60,11 +60,11 @@ pub fn speed_up(traffic: Traffic, databases: usize) -> f64 {
 /// The table.
 pub fn render() -> String {
     let kinds = [
-        ("all alike", Traffic::Zipf(0.0)),
+        ("uniform", Traffic::Zipf(0.0)),
         ("Zipf 0.8", Traffic::Zipf(0.8)),
         ("Zipf 1.1", Traffic::Zipf(1.1)),
-        ("half of it for one product", Traffic::Flash(0.5)),
-        ("nine tenths for one product", Traffic::Flash(0.9)),
+        ("half of the orders for one product", Traffic::Flash(0.5)),
+        ("nine tenths of the orders for one product", Traffic::Flash(0.9)),
     ];
     let mut heads = vec!["traffic".to_owned()];
     heads.extend(DATABASES.map(|databases| format!("{databases} databases")));
