@@ -9,7 +9,7 @@ TEST_LOGS := $(TARGET_DIR)/test-logs
 # What is tested is chosen by the kind of target and by name.
 TESTS := $(CARGO) test --locked --workspace
 # Tests wait for servers more than they compute.
-export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))
 
 .PHONY: help
 help: ## List the commands

@@ -72,13 +72,15 @@ fn each_command_of_the_guide_to_kubernetes_is_run_on_a_cluster_or_excused() {
         }
         let script = fs::read_to_string(root().join(path)).unwrap();
         let calls = ["guide ", "guide_command "].iter().flat_map(|word| arguments(&script, word));
-        let excuses = script.lines().filter_map(|line| line.strip_prefix("# not run: "));
-        let excuses = excuses.map(|line| {
+        let exceptions = script.lines().filter_map(|line| line.strip_prefix("# not run: "));
+        let exceptions = exceptions.map(|line| {
             let (command, reason) = line.split_once(": ").unwrap_or((line, ""));
             assert!(!reason.is_empty(), "no reason: {line}");
             command
         });
-        for (beginning, is_run) in calls.map(|it| (it, true)).chain(excuses.map(|it| (it, false))) {
+        for (beginning, is_run) in
+            calls.map(|it| (it, true)).chain(exceptions.map(|it| (it, false)))
+        {
             match taken(&commands, beginning) {
                 Some(command) => {
                     let known = if is_run { &mut run } else { &mut excused };
