@@ -40,7 +40,7 @@ pub use client::{ClientAddresses, Peer, Proxies};
 pub use connection::Patience;
 pub(crate) use connection::read_request;
 pub use cors::cors;
-pub use listener::{ConnectionLimits, Listener};
+pub use listener::{Listener, ListenerLimits};
 pub use metrics::HttpMetrics;
 pub use open_files::{Fit, TooFewFiles, fit_connections};
 pub use own_site::{HostName, OwnSite};

@@ -27,7 +27,7 @@ use crate::{
     console::Console,
     endpoint::Surface,
     http::{
-        ClientAddresses, ConnectionLimits, Fit, HttpMetrics, Listener, Service, ServiceSettings,
+        ClientAddresses, Fit, HttpMetrics, Listener, ListenerLimits, Service, ServiceSettings,
         TooFewFiles, fit_connections,
     },
     products::CachedProduct,
@@ -221,7 +221,7 @@ impl Ports {
         let limits = connection_limits(settings)?;
         let (requests, clients) = (limits.budget, Arc::clone(&limits.clients));
         let (connections, waiting) = ADMIN_CONNECTIONS;
-        let admin_limits = ConnectionLimits { connections, waiting, ..limits.clone() };
+        let admin_limits = ListenerLimits { connections, waiting, ..limits.clone() };
         let PortSettings { metrics_addr, admin_addr, .. } = settings.ports;
         let http_addr = settings.http_addr();
         let listener = Listener::bind(http_addr, limits, Arc::clone(metrics))
@@ -246,7 +246,7 @@ pub(crate) fn connections_that_fit(settings: &ServeSettings) -> Result<Fit, TooF
 }
 
 /// The limits of the public port, as far as the limit of open files allows.
-fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimits> {
+fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ListenerLimits> {
     let http = &settings.http;
     let fit = connections_that_fit(settings)?;
     if fit.connections < http.max_connections {
@@ -261,7 +261,7 @@ fn connection_limits(settings: &ServeSettings) -> anyhow::Result<ConnectionLimit
         http.max_connections_per_address,
         settings.access.trusted_proxies.clone(),
     );
-    Ok(ConnectionLimits {
+    Ok(ListenerLimits {
         connections: fit.connections,
         waiting: fit.waiting,
         patience: http.patience(),

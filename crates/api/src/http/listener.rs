@@ -30,7 +30,7 @@ use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
 /// The limits of connections.
 #[derive(Clone, Debug)]
-pub struct ConnectionLimits {
+pub struct ListenerLimits {
     /// The most open connections. Further ones replace connections that wait for their clients; if there are none, they get
     /// 503.
     pub connections: usize,
@@ -70,7 +70,7 @@ const FEWER_FOR: Duration = Duration::from_secs(30);
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
-    limits: ConnectionLimits,
+    limits: ListenerLimits,
     metrics: Arc<HttpMetrics>,
 }
 
@@ -81,7 +81,7 @@ impl Listener {
     /// The port is in use, or this user may not open it.
     pub fn bind(
         address: SocketAddr,
-        limits: ConnectionLimits,
+        limits: ListenerLimits,
         metrics: Arc<HttpMetrics>,
     ) -> io::Result<Self> {
         let socket = match address {
@@ -160,7 +160,7 @@ struct Accepting {
 }
 
 impl Accepting {
-    fn new(service: Arc<Service>, limits: &ConnectionLimits, metrics: Arc<HttpMetrics>) -> Self {
+    fn new(service: Arc<Service>, limits: &ListenerLimits, metrics: Arc<HttpMetrics>) -> Self {
         Self {
             connecting: Arc::new(Connecting {
                 http: Connecting::http(limits.head_bytes),

@@ -163,7 +163,7 @@ impl<'c> Message<'c> {
         else {
             return stream::once(async { Err(misused()) }).boxed();
         };
-        Box::pin(Call {
+        Box::pin(RunningStatement {
             number: connection.number,
             answers: connection.inner.fetch_many(query),
             state,
@@ -187,7 +187,7 @@ pub(crate) fn misused() -> sqlx::Error {
 }
 
 /// The answers to one message.
-struct Call<'e> {
+struct RunningStatement<'e> {
     answers: BoxStream<'e, Result<StatementItem, sqlx::Error>>,
     state: &'e mut SessionState,
     began: &'e mut bool,
@@ -204,7 +204,7 @@ struct Call<'e> {
     left: Option<BoxFuture<'e, ()>>,
 }
 
-impl Stream for Call<'_> {
+impl Stream for RunningStatement<'_> {
     type Item = Result<StatementItem, sqlx::Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -254,7 +254,7 @@ impl Stream for Call<'_> {
     }
 }
 
-impl Call<'_> {
+impl RunningStatement<'_> {
     fn failed(&mut self, error: &sqlx::Error) {
         match ErrorEffect::of(error) {
             ErrorEffect::Refused => {}
