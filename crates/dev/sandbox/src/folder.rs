@@ -61,8 +61,10 @@ impl Folder {
         static SWEPT: Once = Once::new();
         let base = base()?;
         SWEPT.call_once(|| {
-            // A folder that cannot be removed now does no harm, because names are not reused.
-            let _ = sweep();
+            if let Ok(stale) = end_stale() {
+                // Databases are many files. A folder that is not removed now does no harm, because names are not reused.
+                std::thread::spawn(move || remove(&stale));
+            }
         });
         let runs = base.join(RUNS);
         // A sweep in another process must not run between creating and locking the folder.
@@ -139,12 +141,20 @@ impl Drop for Folder {
     }
 }
 
-/// Ends processes whose owner has ended, and removes their folders. Each process does this before it starts its first
+/// Ends processes whose owner has ended, and removes their folders. Each process begins this before it starts its first
 /// server. Returns the number of removed folders.
 ///
 /// # Errors
 /// The base folder cannot be used.
 pub fn sweep() -> anyhow::Result<usize> {
+    Ok(remove(&end_stale()?))
+}
+
+/// A folder without an owner, and its lock.
+type Stale = (PathBuf, File);
+
+/// Ends the processes in stale folders.
+fn end_stale() -> anyhow::Result<Vec<Stale>> {
     let base = base()?;
     let mut stale = Vec::new();
     {
@@ -157,15 +167,16 @@ pub fn sweep() -> anyhow::Result<usize> {
             }
         }
     }
-    let mut removed = 0;
-    for (path, _lock) in &stale {
-        let ended = end_processes_in(path).is_ok();
+    stale.retain(|(path, _)| end_processes_in(path).is_ok());
+    Ok(stale)
+}
+
+fn remove(stale: &[Stale]) -> usize {
+    let removed = stale.iter().filter(|(path, _)| {
         mounted::detach_in(path);
-        if ended && fs::remove_dir_all(path).is_ok() {
-            removed += 1;
-        }
-    }
-    Ok(removed)
+        fs::remove_dir_all(path).is_ok()
+    });
+    removed.count()
 }
 
 /// The base folder: `HOLDFAST_SANDBOX_DIR`, or `${TMPDIR:-/tmp}/holdfast-sandbox-<uid>`. It is created if it does not
