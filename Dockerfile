@@ -1,7 +1,7 @@
 # The images of Holdfast:  docker build --target api .   (or worker, operator, load)
 #
-# Needs BuildKit. A changed line of ours builds our crates again and nothing else: what they depend on
-# is in the stage `dependencies`, which changes with Cargo.lock alone.
+# Needs BuildKit. A change in our code builds only our crates again: their dependencies are in the stage
+# `dependencies`, which changes only with Cargo.lock.
 ARG RUST_IMAGE=rust:1-bookworm
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
@@ -29,7 +29,7 @@ COPY crates/store/Cargo.toml crates/store/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/throttle/Cargo.toml crates/throttle/
 COPY crates/worker/Cargo.toml crates/worker/
-# With nothing of ours in them yet, the crates are their dependencies.
+# The crates are still empty, so only their dependencies are built.
 RUN for crate in $(find crates -name Cargo.toml -printf '%h '); do mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; done
 RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench
@@ -38,8 +38,8 @@ FROM dependencies AS build
 COPY crates crates
 COPY migrations migrations
 ARG COMMIT=unknown
-# Cargo goes by times, and ours may be older than those of the empty crates. The table of symbols stays:
-# backtraces have names.
+# Cargo compares times, and our files may be older than the empty crates. The symbol table is kept for
+# names in backtraces.
 RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
     find crates migrations -type f -exec touch {} + && \
     HOLDFAST_COMMIT="$COMMIT" cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench --bins && \
@@ -75,14 +75,14 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/hol
 ENTRYPOINT ["/holdfast-operator"]
 CMD ["run"]
 
-# A load generator, for trying things out; not part of a release.
+# A load generator for trials; not part of a release.
 FROM base AS load
 LABEL org.opencontainers.image.title="holdfast-load" org.opencontainers.image.description="Offers orders to Holdfast"
 COPY --from=build /binaries/holdfast-bench /holdfast-bench
 ENTRYPOINT ["/holdfast-bench"]
 CMD ["load"]
 
-# The last one is what `docker build .` makes.
+# `docker build .` builds the last stage.
 FROM base AS api
 LABEL org.opencontainers.image.title="holdfast-api" org.opencontainers.image.description="The REST API of Holdfast"
 COPY --from=build /binaries/holdfast-api /holdfast-api

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-# Logs of the programs that the tests start; they are searched for secrets.
+# Logs of the programs that tests start. `make test-leaks` searches them for secrets.
 TEST_LOGS := $(TARGET_DIR)/test-logs
 # Always the whole workspace: a part of it would have other features of its dependencies, and so compile them again.
 # What is tested is chosen by the kind of target and by name.
@@ -15,7 +15,7 @@ export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The build is named after its commit. Not in tests, where each commit would compile everything again.
+# The programs report their commit. Not in tests, where each commit would compile everything again.
 run demo build bench chaos: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # One selection of packages for all of these commands, and the programs are started by their paths: another selection,
@@ -23,19 +23,19 @@ run demo build bench chaos: export HOLDFAST_COMMIT ?= $(shell git rev-parse --sh
 RELEASE := $(TARGET_DIR)/release
 BINARIES := api worker sandbox bench
 BUILD_PROGRAMS = $(CARGO) build --locked --release $(addprefix --package holdfast-,$(BINARIES) chaos) $(addprefix --bin holdfast-,$(BINARIES))
-# Said before a build that takes long.
+# A message before a long build.
 FIRST_BUILD = [ -x $(RELEASE)/holdfast-sandbox ] || \
   echo "Nothing is built yet. The first build compiles some 280 packages: about ten minutes on two cores. Later builds take seconds."
 
 .PHONY: run
-run: ## Run it all here (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
+run: ## Run everything on this machine (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
 	@scripts/install-deps $(if $(OBSERVE),observe)
 	@$(FIRST_BUILD)
 	@$(BUILD_PROGRAMS)
 	@exec $(RELEASE)/holdfast-sandbox run
 
 .PHONY: demo
-demo: ## Show a flash sale: 20,000 buyers, 5,000 units, workers, and the audit; on the stack of `make run`, or its own
+demo: ## Show a flash sale with 20,000 buyers, 5,000 units, workers and the audit; uses a running `make run`, or starts its own stack
 	@scripts/install-deps
 	@$(FIRST_BUILD)
 	@$(BUILD_PROGRAMS)
@@ -51,12 +51,12 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: ## Check the formatting, and clippy without a warning
+lint: ## Check the formatting, and run clippy without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: queries
-queries: ## Write what PostgreSQL says of each checked statement (crates/store/.sqlx)
+queries: ## Write PostgreSQL's description of each checked statement (crates/store/.sqlx)
 	@scripts/install-deps
 	@scripts/queries
 
@@ -78,12 +78,12 @@ test-tools:
 	@scripts/install-deps faults
 	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
 
-# Everything is compiled here, once; the stages after it only run what is there.
+# Everything is compiled here, once. The later stages only run it.
 .PHONY: test-build
 test-build:
 	$(TESTS) --all-targets --no-run
 
-# Integration tests are fast in the target `it`, but for these modules, and slow in `slow`.
+# Integration tests in the target `it` are fast, except these modules; those in `slow` are slow.
 SLOW := chart_backup:: dropped:: each_filter_has_an_index each_method:: flood:: folded:: hang_ups:: large:: locked_rows:: \
   model:: order_bytes:: outages:: replicated:: run:: runnable:: scenarios:: several_servers:: soak:: standby:: \
   the_largest_orders_are_listed under_load::
@@ -102,11 +102,11 @@ test-leaks:
 	@scripts/leaks $(TEST_LOGS)
 
 .PHONY: test-chaos
-test-chaos: test-build ## Break an unoptimised build at random for a minute, and audit it
+test-chaos: test-build ## Inject random faults into an unoptimised build for a minute, and audit it
 	@$(TARGET_DIR)/debug/holdfast-chaos run --minutes 1
 
 .PHONY: test-contract
-test-contract: ## Send the API what its OpenAPI document allows and what it forbids
+test-contract: ## Send the API requests that its OpenAPI document allows, and requests that it forbids
 	@program=$$(scripts/schemathesis); case $$? in \
 	  0) SCHEMATHESIS=$$program exec $(TESTS) --test it -- --ignored contract:: ;; \
 	  3) ;; \
@@ -119,7 +119,7 @@ test-swagger: ## Execute each operation of the Swagger pages in headless Chromiu
 	  elif [ "$$HOLDFAST_CONTRACT_TESTS" = required ]; then exit 1; \
 	  else echo "NOT TESTED: the Swagger pages" >&2; fi
 
-# The names of tests that CLIENTS leads to are filters: without one, each test would run.
+# The names of tests from CLIENTS are filters: without a filter, every test would run.
 CLIENTS = lint python typescript postman go java
 .PHONY: test-clients
 test-clients: ## Lint the OpenAPI documents; generate, compile and use clients; run the Postman collection
@@ -131,11 +131,11 @@ test-clients-quick: CLIENTS = lint python typescript postman
 test-clients-quick: test-clients
 
 .PHONY: fuzz
-fuzz: ## Fuzz each parser of what comes from outside (SECONDS_EACH=60)
+fuzz: ## Fuzz each parser of untrusted input (SECONDS_EACH=60)
 	@scripts/fuzz
 
 .PHONY: e2e-browser
-e2e-browser: ## Drive the Swagger page and the console in headless Chromium, and refresh their pictures
+e2e-browser: ## Test the Swagger page and the console in headless Chromium, and update their pictures
 	@scripts/install-deps chromium
 	@axe=$$(scripts/axe-core) && AXE=$$axe exec $(TESTS) --test it -- --ignored browser::
 
@@ -148,7 +148,7 @@ test-kubernetes: ## Test the operator on a real Kubernetes control plane
 	esac
 
 .PHONY: chart
-chart: ## Test the Helm chart and what is made of it, the Tiltfile and the workflows
+chart: ## Test the Helm chart and the files generated from it, the Tiltfile and the workflows
 	@scripts/chart-tests
 	@scripts/tilt/check
 	@scripts/lint-workflows
@@ -158,7 +158,7 @@ docs: ## Build all documents as a website, with search
 	@scripts/docs
 
 .PHONY: manifests
-manifests: ## Write k8s/ and the chart's README from the chart
+manifests: ## Generate k8s/ and the chart's README from the chart
 	@scripts/manifests
 
 .PHONY: bench
@@ -169,7 +169,7 @@ bench: ## Measure everything and audit it (QUICK=1: under three minutes)
 	@$(RELEASE)/holdfast-bench run $(if $(QUICK),--quick)
 
 .PHONY: chaos
-chaos: ## Break an optimised build at random under load and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
+chaos: ## Inject random faults into an optimised build under load, and audit it (MINUTES=10, HANG_UPS=0.3, SEED=… to repeat a run)
 	@scripts/install-deps faults
 	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
 	@$(FIRST_BUILD)
@@ -189,7 +189,7 @@ e2e: ## Install, load, upgrade and remove Holdfast on the cluster of KUBECONFIG;
 	@scripts/e2e
 
 .PHONY: e2e-keda
-e2e-keda: ## The same with KEDA in the cluster: 0 to N workers, and what its scalers say; writes docs/e2e-keda.md
+e2e-keda: ## The same with KEDA in the cluster: 0 to N workers, and the values of its scalers; writes docs/e2e-keda.md
 	@scripts/e2e-keda
 
 .PHONY: e2e-cnpg

@@ -15,10 +15,10 @@ import starlark
 import yaml
 
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"}
-# Images of others, which nobody builds here.
+# Images of other projects, which are not built here.
 OF_OTHERS = re.compile(r"^(docker\.io/library/(postgres|redis)|prom/prometheus|grafana/grafana|jaegertracing/jaeger):")
 
-# Tilt's functions, as far as they are used. Everything is recorded by `_record`.
+# Stubs of the Tilt functions that are used. `_record` records all calls.
 PRELUDE = """
 _hooks = {}
 os = struct(getenv=_getenv, path=struct(basename=_basename))
@@ -43,7 +43,7 @@ def k8s_resource(workload='', new_name='', port_forwards=[], extra_pod_selectors
 def cmd_button(name, resource=None, argv=None, env=None, dir=None, location=None, icon_name=None, icon_svg=None, text=None, inputs=None, requires_confirmation=False):
     _record('button', {'name': name, 'resource': resource, 'argv': argv, 'text': text})
 """
-# Tilt names the workloads when the file is at its end.
+# Tilt names the workloads at the end of the file.
 END = """
 [_record('named', [kind, name, _hooks['name'](struct(name=name, kind=kind, namespace='', group=''))]) for kind, name in _workloads()]
 """
@@ -91,7 +91,7 @@ def run(source, environment):
         "_workloads": workloads,
         "_getenv": lambda name: environment.get(name),
         "_basename": os.path.basename,
-        # By way of JSON: Starlark has no dates, which YAML may mean.
+        # Converted through JSON, because YAML may contain dates and Starlark has none.
         "_decode": lambda text: [json.loads(json.dumps(it, default=str)) for it in yaml.safe_load_all(text) if it],
         "_encode": lambda values: yaml.safe_dump_all(values),
         "_read": lambda path: Path(path).read_text(),
@@ -101,7 +101,7 @@ def run(source, environment):
     dialect = starlark.Dialect.extended()
     dialect.enable_top_level_stmt = True
     library = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
-    # `load` of an extension: its function is among the stand-ins.
+    # `load` of an extension: its function is one of the stubs.
     loads = re.findall(r"^load\('(ext://\w+)', *(.*)\)$", source, re.M)
     check(loads == [("ext://uibutton", "'cmd_button'")], f"loads {loads}")
     source = re.sub(r"^load\(.*\)$", "", source, flags=re.M)
@@ -123,7 +123,8 @@ def main():
         for path in it["deps"]:
             check(Path(path).exists(), f"{path} does not exist")
 
-    # Images: what the chart uses is built, what is built is used, and each program is a crate's
+    # Images: all images of the chart are built, all built images are used, and each program
+    # belongs to a crate
     used = set()
     for it in found:
         used |= set(re.findall(r'"image": "([^"]*)"', json.dumps(it, default=str)))
@@ -141,7 +142,7 @@ def main():
             line = line.replace(f"COPY {program}", f"COPY --from=build /binaries/{program}").replace("FROM gcr.io", "ARG BASE_IMAGE=gcr.io")
             check(line in release, f"{program}: not as the Dockerfile has it: {line}")
 
-    # Resources, what they wait for, their ports
+    # Resources, their dependencies and ports
     every = names | local
     for it in asked["resource"]:
         check(it["name"] in names, f"k8s_resource {it['name']!r} is no workload; there are {sorted(names)}")
@@ -155,7 +156,7 @@ def main():
         pod = next(o for o in found if o["kind"] == kind and o["metadata"]["name"] == name)["spec"].get("template", {})
         containers = pod.get("spec", {}).get("containers", [])
         opened = {port["containerPort"] for c in containers for port in c.get("ports", [])}
-        # The admin port listens within the pod alone, so it is no port of the container.
+        # The admin port listens only within the pod, so it is not a port of the container.
         opened |= {9463} if name == "holdfast-api" else set()
         for forward in it["ports"]:
             check(int(forward.split(":")[1]) in opened, f"{name} has no port {forward}; it has {sorted(opened)}")
@@ -163,7 +164,7 @@ def main():
     check(len(set(forwarded)) == len(forwarded), f"a port is forwarded twice: {forwarded}")
     check({"8000", "3000", "9090"} <= set(forwarded), "API, Grafana and Prometheus must be reachable")
 
-    # What is mounted exists, and everything is in its namespace
+    # Mounted objects exist, and everything is in its namespace
     maps = {o["metadata"]["name"]: set(o.get("data") or {}) for o in found if o["kind"] == "ConfigMap"}
     for volume in re.findall(r'"configMap": \{"name": "([^"]*)"', json.dumps(found, default=str)):
         check(volume in maps, f"the ConfigMap {volume} is mounted and not there")
@@ -186,7 +187,7 @@ def main():
             check(known, f"holdfast-bench load has no {flag}")
     check({it["text"] for it in asked["button"]} >= {"Place 1,000 orders", "Flash sale", "Migrate"}, "a button is missing")
 
-    # Contexts: nothing that is no laptop's, unless it is named
+    # Contexts: only local ones, unless another one is named
     laptops = re.compile(r"^(docker-desktop|orbstack|rancher-desktop|minikube|colima|kind-.*|k3d-.*)$")
     check(all(laptops.match(name) for name in asked["contexts"][0]), f"contexts {asked['contexts']}")
     check(len(asked["contexts"]) == 1, "another context is allowed without being asked for")

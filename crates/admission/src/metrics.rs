@@ -42,9 +42,9 @@ holdfast_telemetry::metrics! {
         pub lane_wait: Histogram = "holdfast_lane_wait_seconds" [SECONDS],
         /// Requests in a batch.
         pub batch_size: Histogram = "holdfast_batch_size_orders" [doubling::<12>(1.0)],
-        /// Time that a batch waited for its row locks, including the round trip. The shared lane skips locked rows; the own
-        /// lane of a contended product waits for them. Under own also the time for which a row stayed locked or a request
-        /// waited for it in vain.
+        /// Time that a batch waited for its row locks, including the round trip. The shared lane skips locked rows; the
+        /// own lane of a contended product waits for them. The label own also covers the time for which a row stayed
+        /// locked, and waits that timed out.
         "holdfast_lock_wait_seconds" by lane {
             lock_wait_shared: Histogram = "shared",
             lock_wait_own: Histogram = "own",
@@ -57,7 +57,7 @@ holdfast_telemetry::metrics! {
         pub published: IntCounter = "holdfast_orders_published_total",
         /// Orders that could not be published. A worker's sweep publishes them later.
         pub unpublished: IntCounter = "holdfast_orders_unpublished_total",
-        /// Units left of the product of which the last batch took the most; NaN before the first.
+        /// Units left of the product that had the most units taken by the last batch; NaN before the first batch.
         hot_product_stock: Gauge = "holdfast_hot_product_stock_units",
     }
 }
@@ -77,7 +77,7 @@ pub struct AdmissionCounts {
     pub lane_wait: Buckets,
     /// Time until the shared lane had its row locks, in seconds.
     pub lock_wait_shared: Buckets,
-    /// Time for which a locked row was waited for, in seconds.
+    /// Time for which requests waited for locked rows, in seconds.
     pub lock_wait_own: Buckets,
     /// Time of a commit, in seconds.
     pub commit: Buckets,

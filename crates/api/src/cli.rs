@@ -46,7 +46,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API until SIGTERM or Ctrl-C; a second signal stops the process at once
+    /// Serve the API until SIGTERM or Ctrl-C; a second signal stops the process immediately
     Serve(Box<ServeSettings>),
     /// Bring the database's schema up to date
     Migrate(Box<MigrateSettings>),
@@ -56,7 +56,7 @@ pub enum Command {
     Keys(Box<keys::KeysSettings>),
     /// List, replay and discard dead letters: orders that could not be fulfilled
     DeadLetters(Box<dead_letters::DeadLetterSettings>),
-    /// Move old completed and cancelled orders from the database into files
+    /// Move old completed and cancelled orders from the database to files
     Archive(Box<archive::ArchiveSettings>),
     /// Check whether a server on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),

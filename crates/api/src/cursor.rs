@@ -101,8 +101,8 @@ impl CursorScope {
     pub fn position<P: Position>(&self, cursor: &str) -> Result<P, Invalid> {
         self.open(cursor).ok_or_else(|| {
             Invalid::from(
-                "must be a cursor that this list gave out for the same filters; without it, the list \
-                 begins anew",
+                "must be a cursor from an earlier answer of this list with the same filters; \
+                 leave it out to start from the beginning",
             )
         })
     }
@@ -219,7 +219,6 @@ pub struct ListPart {
     pub cursor: Option<Cursor>,
 }
 
-/// One page of a list.
 pub struct PageAnswer<T>(Response, PhantomData<fn() -> T>);
 
 impl<T> IntoResponse for PageAnswer<T> {

@@ -33,7 +33,6 @@ use crate::{
 /// The declaration of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// The method.
     pub method: Method,
     /// The path, with the name of a part that varies in braces.
     pub path: &'static str,
@@ -81,7 +80,6 @@ impl Surface {
 /// A header of a successful answer.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerHeader {
-    /// Its name.
     pub name: &'static str,
     /// Its description in the document.
     pub description: &'static str,
@@ -98,7 +96,7 @@ pub const ETAG: AnswerHeader = AnswerHeader {
 /// `Idempotency-Replayed`
 pub const REPLAYED: AnswerHeader = AnswerHeader {
     name: "Idempotency-Replayed",
-    description: "`true` if an earlier request with the same key has already done this",
+    description: "`true` if this is the result of an earlier request with the same key",
 };
 
 /// The problems of an endpoint that reads from the database.
@@ -131,7 +129,6 @@ macro_rules! tags {
             /// Each group, in the order of the document.
             pub const ALL: &[Self] = &[$(Self::$tag),+];
 
-            /// Its name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$tag => $name,)+ }
             }
@@ -148,7 +145,7 @@ tags! {
     Products: "products", "Products and their stock";
     Orders: "orders", "Orders take stock immediately and are fulfilled by workers";
     Holds: "holds", "Stock that is reserved for a customer for a limited time, for example for a cart";
-    Sales: "flash sales", "When products can be ordered, and how many units each customer can order";
+    Sales: "flash sales", "Times at which products can be ordered, and limits for each customer";
     ApiKeys: "API keys", "Keys with scopes, for callers of the API";
     DeadLetters: "dead letters", "Orders that could not be fulfilled and wait for an operator";
     LogLevel: "log level", "The log level of a running process";
@@ -167,7 +164,6 @@ pub struct BoundEndpoint {
 }
 
 impl Endpoint {
-    /// The endpoint with its handler.
     pub fn answered_by<H, HandlerArguments, Arguments>(self, handler: H) -> BoundEndpoint
     where
         H: Handler<HandlerArguments, App> + Signature<Arguments>,

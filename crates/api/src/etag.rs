@@ -41,7 +41,6 @@ impl ProductTag {
         Self(format!("{FORM}-{version}-{digest:016x}"))
     }
 
-    /// The tag of a product.
     pub fn of(product: &ProductBody) -> Self {
         Self::new(product.version, &crate::encode::encode(product))
     }

@@ -1,13 +1,12 @@
 //! The HTTP API of Holdfast.
 //!
-//! What lives here: the settings and subcommands ([`cli`]), starting and stopping
-//! ([`serve`](mod@serve)), connections and what happens around every request ([`http`]), what an endpoint is
-//! ([`endpoint`]) and the endpoints, one per file ([`routes`]), the requests that they read ([`body`], [`request`]),
-//! pages of lists ([`cursor`]), the page for operators ([`console`]), answers that tell what went wrong ([`problem`]), and the document that is made of all
-//! that ([`openapi`]).
+//! This crate contains the settings and subcommands ([`cli`]), start and shutdown ([`serve`](mod@serve)), connections
+//! and the handling of every request ([`http`]), the declaration of endpoints ([`endpoint`]) and the endpoints, one per
+//! file ([`routes`]), the requests that they read ([`body`], [`request`]), pages of lists ([`cursor`]), the page for
+//! operators ([`console`]), errors ([`problem`]), and the OpenAPI document ([`openapi`]).
 //!
-//! What must not: SQL, Redis commands, rules of the shop, and how orders get their stock (`holdfast_admission`).
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+//! It contains no SQL, no Redis commands, no business rules, and not the allocation of stock (`holdfast_admission`).
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 pub mod access;
 pub mod api_keys;

@@ -28,8 +28,9 @@ const BEARER: &str = "bearer";
 
 const ABOUT: &str = "Products with stock, and orders that take it.\n\n\
     Every error is an RFC 9457 problem (`application/problem+json`). Its `type` is a link to an explanation, and `errors` \
-    lists all wrong fields of an invalid request. Every answer has an `X-Request-Id`, which is the one of the request if it \
-    has one. An answer with `Retry-After` means that nothing was changed, unless its `type` says otherwise.\n\n\
+    lists all wrong fields of an invalid request. Every answer has an `X-Request-Id`: the one \
+    from the request if there is one, otherwise a new one. An answer with `Retry-After` means \
+    that nothing was changed, unless its `type` says otherwise.\n\n\
     A slash at the end of a path is optional.";
 
 /// The document of a port, for `GET /openapi.json` and `holdfast-api openapi`. `server` is the address of the API:

@@ -198,7 +198,6 @@ pub enum View {
 }
 
 impl View {
-    /// The view of a caller.
     pub fn of(caller: &Caller) -> Self {
         if caller.customer().is_some() { Self::Customer } else { Self::Shop }
     }

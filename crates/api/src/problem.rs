@@ -248,7 +248,6 @@ impl Problem {
         self
     }
 
-    /// The kind.
     pub fn kind(&self) -> ProblemKind {
         self.0.kind
     }

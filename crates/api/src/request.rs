@@ -43,7 +43,6 @@ use crate::{access::Caller, limits::OrderLimits};
 pub struct Reading<'r> {
     /// The limits of orders and holds.
     pub limits: &'r OrderLimits,
-    /// The caller.
     pub caller: &'r Caller,
     /// Whether an unknown field is an error, as requested with `Prefer: handling=strict`.
     pub strict: bool,
@@ -53,11 +52,9 @@ pub struct Reading<'r> {
 pub trait Request: Sized {
     /// Its name in the document.
     const NAME: &'static str;
-    /// Its description.
     const DESCRIPTION: &'static str;
     /// The names of its fields.
     const NAMES: &'static [&'static str];
-    /// Its fields.
     const FIELDS: &'static [FieldDescription];
     /// The forms of the body, if there is more than one.
     const FORMS: &'static [FormDescription];
@@ -71,9 +68,7 @@ pub trait Request: Sized {
 /// A field in the document.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldDescription {
-    /// Its name.
     pub name: &'static str,
-    /// Its description.
     pub description: &'static str,
     /// Whether it is required.
     pub required: bool,
@@ -95,7 +90,6 @@ pub type Components = Vec<(String, RefOr<Schema>)>;
 pub struct FormDescription {
     /// The name of its schema.
     pub name: &'static str,
-    /// Its description.
     pub description: &'static str,
     /// The fields that are required in this form, besides those that are always required.
     pub needs: &'static [&'static str],
@@ -159,7 +153,7 @@ impl FormDescription {
             fields.iter().partition(|field| self.without.contains(&field.name));
         let others = others.into_iter().filter(|_| self.needs.is_empty());
         let others = others.map(|field| FieldDescription {
-            description: "Not part of this form",
+            description: "Not used in this form",
             schema: null,
             example: None,
             ..*field

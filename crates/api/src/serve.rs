@@ -201,7 +201,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
             Ok(Ended::Failed)
         }
         () = second.next() => {
-            tracing::warn!("stopped at once by a second signal");
+            tracing::warn!("stopped immediately by a second signal");
             Ok(Ended::Failed)
         }
     }

@@ -94,14 +94,15 @@ pub struct DatabaseSettings {
     pub database_url: DatabaseUrl,
 }
 
-/// How many connections there are to PostgreSQL, and what is waited for. At the end of each help, since few set it.
+/// The number of connections to PostgreSQL, and timeouts. They are at the end of each help, because few users set
+/// them.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connections to PostgreSQL")]
 pub struct DatabaseConnections {
     /// Connections for everything but placing orders (1 to 1000)
     #[arg(long, env = "HOLDFAST_DB_POOL_SIZE", default_value = "8", value_parser = whole(1..=1000_u32))]
     pub db_pool_size: u32,
-    /// Connections for placing orders: one for the shared lane, one for looking at locked rows, the others for
+    /// Connections for placing orders: one for the shared lane, one for trying locked rows again, the others for
     /// products that several replicas sell at the same time (2 to 1000)
     #[arg(long, env = "HOLDFAST_DB_ADMISSION_CONNECTIONS", default_value = "4", value_parser = whole(2..=1000_u32))]
     pub db_admission_connections: u32,
@@ -124,8 +125,8 @@ pub struct RedisCacheSettings {
     /// The Redis URL, such as `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's
-    /// certificate is verified with; the system's authorities if not set
+    /// For TLS (a rediss URL): a file with the certificates (PEM) of the authorities that Redis's certificate may
+    /// come from; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The longest time for a call to Redis, in milliseconds (1 to 10000)
@@ -162,12 +163,11 @@ pub struct OrderSettings {
     /// The most orders that share one transaction (1 to 4096)
     #[arg(long, env = "HOLDFAST_BATCH_MAX", default_value = "2048", value_parser = whole(1..=4096_usize))]
     pub batch_max: usize,
-    /// The most products whose own lanes wait for their row in the database at the same time; further ones
-    /// are tried again from time to time (1 to 10000)
+    /// The most product lanes that wait for their row in the database at the same time; further ones are tried
+    /// again from time to time (1 to 10000)
     #[arg(long, env = "HOLDFAST_OWN_LANES_MAX", default_value = "64", value_parser = whole(1..=10_000_usize))]
     pub own_lanes_max: usize,
-    /// The longest time that an order waits in its lane; after it the answer is 503, in milliseconds (1 to
-    /// 60000)
+    /// The longest time that an order waits in its lane before it gets 503, in milliseconds (1 to 60000)
     #[arg(long = "lane-wait-max-ms", env = "HOLDFAST_LANE_WAIT_MAX_MS", default_value = "2000", value_parser = milliseconds(1..=60_000))]
     pub lane_wait_max: Duration,
     /// How long a product's own lane is kept when it has no work, in milliseconds (1 to 60000)
@@ -176,7 +176,7 @@ pub struct OrderSettings {
     /// The time between two searches for expired holds, in milliseconds (10 to 3600000)
     #[arg(long = "hold-expiry-interval-ms", env = "HOLDFAST_HOLD_EXPIRY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds(10..=3_600_000))]
     pub hold_expiry_interval: Duration,
-    /// How long the outcome of a commit that was not answered is looked up, in milliseconds (100 to 120000)
+    /// How long to look for the outcome of a commit that was not answered, in milliseconds (100 to 120000)
     #[arg(long = "outcome-timeout-ms", env = "HOLDFAST_OUTCOME_TIMEOUT_MS", default_value = "10000", value_parser = milliseconds(100..=120_000))]
     pub outcome_timeout: Duration,
 }
@@ -191,8 +191,8 @@ impl Together for ServeSettings {
             let here = address.ip().to_canonical().is_loopback();
             (!here && self.access.is_closed_to_network()).then(|| {
                 MustBe::new(format!(
-                    "{name} must be an address of this host alone, such as 127.0.0.1:{}, where \
-                     HOLDFAST_AUTH is off, unless HOLDFAST_OPEN_TO_NETWORK is true: everybody who reaches it \
+                    "{name} must be a loopback address such as 127.0.0.1:{} if HOLDFAST_AUTH is \
+                     off, unless HOLDFAST_OPEN_TO_NETWORK is true: every client that reaches it \
                      may do everything there.",
                     address.port()
                 ))
@@ -222,8 +222,8 @@ impl Together for DatabaseConnections {
             return Ok(());
         }
         Err(MustBe::new(
-            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked \
-             row could not be told from a slow statement.",
+            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS; otherwise \
+             a locked row looks like a slow statement.",
         ))
     }
 }
@@ -235,7 +235,6 @@ impl Together for RedisCacheSettings {
 }
 
 impl DatabaseSettings {
-    /// As the store wants them.
     pub fn store(&self, connections: &DatabaseConnections) -> StoreSettings {
         StoreSettings {
             pool_size: connections.db_pool_size,
@@ -249,7 +248,6 @@ impl DatabaseSettings {
 }
 
 impl RedisCacheSettings {
-    /// As the cache wants them.
     pub fn cache(&self) -> holdfast_cache::CacheSettings {
         holdfast_cache::CacheSettings {
             ttl: self.cache_ttl,
@@ -262,7 +260,6 @@ impl RedisCacheSettings {
         }
     }
 
-    /// As the queue wants them.
     pub fn queue(&self) -> QueueSettings {
         QueueSettings {
             redis_ca: self.redis_ca.as_ref().map(RedisCa::pem),
@@ -281,7 +278,7 @@ impl OrderSettings {
         }
     }
 
-    /// As admission wants them. `lock_wait_max` is the longest wait for a row.
+    /// The settings of admission. `lock_wait_max` is the longest wait for a row.
     pub fn admission(&self, lock_wait_max: Duration) -> AdmissionSettings {
         AdmissionSettings {
             lane_depth: self.lane_depth,

@@ -18,7 +18,6 @@ impl KeyName {
         text::name(name, MAX_KEY_NAME_CHARS).map(Self)
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

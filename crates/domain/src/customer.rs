@@ -2,11 +2,11 @@
 
 use crate::{Invalid, text};
 
-/// The longest name for a customer, in characters.
+/// The longest reference to a customer, in characters.
 pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
 
-/// The shop's name for a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters, not only
-/// blanks, on one line.
+/// The shop's reference to a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters on one line,
+/// with a visible one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(String);
 
@@ -19,7 +19,7 @@ impl CustomerRef {
         text::name(name, MAX_CUSTOMER_REF_CHARS).map(Self)
     }
 
-    /// A name that is stored already; it may have been checked by older rules.
+    /// A stored reference, which may have been checked by older rules.
     pub fn kept(name: String) -> Self {
         Self(name)
     }

@@ -1,4 +1,4 @@
-//! Exact reading of numbers in the notation of JSON.
+//! Exact parsing of numbers in the notation of JSON.
 
 use rust_decimal::Decimal;
 
@@ -10,7 +10,7 @@ use crate::Invalid;
 /// # Errors
 /// A text that is not a decimal number in this notation, or that has more than 28 digits.
 pub(crate) fn parse_decimal(text: &str, exponent: bool) -> Result<Decimal, Invalid> {
-    // Decimal's own reading takes "1_000", "+1", ".5" and "1_0e0" as well.
+    // Decimal's own parser also accepts "1_000", "+1", ".5" and "1_0e0".
     let (mantissa, power) = match text.split_once(['e', 'E']) {
         Some((mantissa, power)) if exponent => (mantissa, Some(power)),
         Some(_) => return Err("must be a decimal number without an exponent".into()),

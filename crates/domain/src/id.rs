@@ -20,14 +20,15 @@ macro_rules! id {
 }
 
 id!(
-    /// The id of a product. Positive; never used twice.
+    /// The id of a product: positive and unique.
     ProductId
 );
 id!(
-    /// The id of an order. Positive; grows with time within one process, and nearly so between processes.
+    /// The id of an order: positive and unique. It increases with time within one process, and nearly so
+    /// between processes.
     OrderId
 );
 id!(
-    /// The id of a hold. Positive; never used twice.
+    /// The id of a hold: positive and unique.
     HoldId
 );

@@ -1,11 +1,10 @@
-//! Checking and reading JSON that somebody else wrote.
+//! Checks and parses untrusted JSON.
 //!
-//! Anything that reads JSON into a type that can hold any JSON (`serde_json::Value`, `serde`'s
-//! buffers behind `flatten` and `untagged`) recurses, and `serde_json` limits its depth only as long as the
-//! text has no key that it gives a meaning of its own: where the feature `raw_value` is on, and
-//! `sqlx` turns it on, the text behind `"$serde_json::private::RawValue"` is parsed as one more document
-//! with a fresh limit. So texts from outside are looked over by [`check`] first, which neither
-//! recurses nor allocates.
+//! Code that parses JSON into a type for any JSON (`serde_json::Value`, `serde`'s buffers for `flatten`
+//! and `untagged`) recurses. `serde_json` limits the depth, but not if the text contains one of its
+//! special keys: with the feature `raw_value`, which `sqlx` enables, the text after
+//! `"$serde_json::private::RawValue"` is parsed as another document with a new limit. Therefore,
+//! [`check`] checks untrusted texts first; it neither recurses nor allocates.
 
 mod exact_form;
 
@@ -13,33 +12,32 @@ use serde::Deserialize;
 
 pub use exact_form::{JsonMembers, exact_form};
 
-/// How deep arrays and objects may be nested, the outermost one included.
+/// How deep arrays and objects may be nested, including the outermost one.
 pub const JSON_DEPTH_MAX: usize = 64;
 
-/// Keys that begin like this mean something to `serde_json` itself.
+/// `serde_json` itself gives keys with this prefix a special meaning.
 const RESERVED: &[u8] = b"$serde_json::private::";
-/// The largest exponent, with either sign, that is neither beyond a double nor beyond what PostgreSQL
-/// keeps of a number.
+/// The largest exponent, with either sign, that fits both a double and a number of PostgreSQL.
 const EXPONENT_MAX: usize = 999;
 
-/// Why a text is not read.
+/// Why a text is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is not JSON, from this byte on.
+    /// It is not valid JSON at this byte.
     #[error("is not valid JSON at byte {0}")]
     Syntax(usize),
-    /// It is nested too deep.
+    /// It is nested too deeply.
     #[error("must not be nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
     /// It has a key that `serde_json` does not take for a key.
     #[error("has a key that begins with \"$serde_json::private::\"")]
     ReservedKey,
-    /// It is JSON, but not of the type that was asked for.
+    /// It is JSON, but not of the requested type.
     #[error(transparent)]
     Type(#[from] serde_json::Error),
 }
 
-/// What stands in a JSON text.
+/// The contents of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // each is an independent fact
 pub struct JsonFacts {
@@ -47,27 +45,27 @@ pub struct JsonFacts {
     pub reserved_key: bool,
     /// An escaped NUL.
     pub nul: bool,
-    /// An escaped half of a surrogate pair: no Unicode.
+    /// An escaped half of a surrogate pair, which is not Unicode.
     pub lone_surrogate: bool,
-    /// A number that a double cannot hold.
+    /// A number that a double cannot represent.
     pub beyond_double: bool,
 }
 
-/// Checks that a text is one JSON value, and says what stands in it. One pass, without recursion
-/// and without allocation.
+/// Checks that a text is one JSON value, and returns what it contains. One pass, without recursion and
+/// without allocation.
 ///
 /// # Errors
-/// What is not JSON, or nested deeper than [`JSON_DEPTH_MAX`].
+/// The text is not JSON, or nested deeper than [`JSON_DEPTH_MAX`].
 pub fn check(text: &str) -> Result<JsonFacts, JsonError> {
     let mut scanner = Scanner { text, at: 0, objects: 0, depth: 0, facts: JsonFacts::default() };
     scanner.document()?;
     Ok(scanner.facts)
 }
 
-/// Reads a text from outside into any type, a recursive one included: its depth is bounded.
+/// Parses an untrusted text into any type, including recursive ones, because its depth is limited.
 ///
 /// # Errors
-/// What [`check`] refuses, a reserved key, or another type.
+/// [`check`] refuses the text, or it has a reserved key or another type.
 pub fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
     if check(text)?.reserved_key {
         return Err(JsonError::ReservedKey);
@@ -79,7 +77,7 @@ pub fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
 /// The same for bytes.
 ///
 /// # Errors
-/// Bytes that are not UTF-8, and as for a text.
+/// The bytes are not UTF-8; otherwise as for a text.
 pub fn from_slice<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, JsonError> {
     from_str(str::from_utf8(bytes).map_err(|error| JsonError::Syntax(error.valid_up_to()))?)
 }
@@ -87,7 +85,7 @@ pub fn from_slice<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, JsonErro
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
-    /// Of each open array or object, the innermost in the lowest bit: whether it is an object.
+    /// For each open array or object, whether it is an object; the innermost one is the lowest bit.
     objects: u64,
     depth: usize,
     facts: JsonFacts,
@@ -107,7 +105,7 @@ impl Scanner<'_> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.wrong()) }
     }
 
-    /// Reads a value. An array or object is read up to its first element: says whether one begins
+    /// Reads a value. An array or object is read up to its first element; returns whether one begins
     /// here.
     fn begin_value(&mut self) -> Result<bool, JsonError> {
         self.blanks();
@@ -133,7 +131,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Closes all that ends here. Says whether another value begins after that.
+    /// Closes all arrays and objects that end here. Returns whether another value follows.
     fn next_value(&mut self) -> Result<bool, JsonError> {
         while self.depth > 0 {
             let in_object = self.objects & 1 == 1;
@@ -243,7 +241,7 @@ impl Scanner<'_> {
                 self.at += 1;
                 if !(0xDC00..=0xDFFF).contains(&self.code_unit()?) {
                     self.facts.lone_surrogate = true;
-                    // What follows may be half of another pair.
+                    // The next one may be half of another pair.
                     self.at = pair_begins;
                 }
             }
@@ -287,7 +285,7 @@ impl Scanner<'_> {
         if !exponent.is_empty() || mantissa > 300 {
             let small = exponent.is_empty()
                 || exponent.parse::<usize>().is_ok_and(|exponent| exponent <= EXPONENT_MAX);
-            // Reading a double takes time in proportion to the text, whatever the exponent.
+            // Parsing a double takes time in proportion to the text, whatever the exponent is.
             let finite = || self.text[begin..self.at].parse::<f64>().is_ok_and(f64::is_finite);
             if !small || !finite() {
                 self.facts.beyond_double = true;
@@ -344,9 +342,9 @@ impl Scanner<'_> {
     }
 }
 
-/// What a key must begin with, character by character.
+/// A prefix of a key, which is compared character by character.
 struct Pattern {
-    /// What has not been met yet; `None` once the key differs.
+    /// The rest that has not been found yet; `None` after a difference.
     rest: Option<&'static [u8]>,
 }
 

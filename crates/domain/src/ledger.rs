@@ -13,7 +13,7 @@ named! {
         Opening = "opening",
         /// A person or program set the stock.
         Set = "set",
-        /// A person or program added to the stock or took from it.
+        /// A person or program added units to the stock or removed some.
         Adjustment = "adjustment",
         /// A batch of orders, cancellations and holds.
         Admission = "admission",
@@ -22,8 +22,8 @@ named! {
     }
 }
 
-/// A person's reason for a change of stock: 1 to [`MAX_STOCK_NOTE_CHARS`] characters, not only
-/// blanks, without NUL.
+/// A person's reason for a change of stock: 1 to [`MAX_STOCK_NOTE_CHARS`] characters without NUL, not
+/// only blanks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockNote(String);
 
@@ -31,7 +31,7 @@ impl StockNote {
     /// Checks a text.
     ///
     /// # Errors
-    /// A text that is empty, blank, too long or holds a NUL.
+    /// The text is empty, blank or too long, or contains NUL.
     pub fn new(text: String) -> Result<Self, Invalid> {
         visible_text(text, MAX_STOCK_NOTE_CHARS).map(Self)
     }
@@ -42,30 +42,29 @@ impl StockNote {
     }
 }
 
-/// One change of a product's stock. The first entry's `delta` is its `stock_after`; each later
-/// `stock_after` is the one before plus `delta`.
+/// A change of a product's stock. The first entry's `delta` is its `stock_after`; each later
+/// `stock_after` is the previous one plus `delta`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// The product.
     pub product_id: ProductId,
     /// The product's version after the change.
     pub version: i64,
     /// The kind of a change.
     pub reason: LedgerReason,
-    /// Units added; negative if they were taken.
+    /// Units added; negative if they were removed.
     pub delta: i64,
-    /// Units left to be sold afterwards.
+    /// Units for sale afterwards.
     pub stock_after: Stock,
     /// Units in active holds afterwards.
     pub held_after: i64,
     /// In a batch: units sold.
     pub sold: i64,
-    /// In a batch: units that came back from cancelled orders.
+    /// In a batch: units returned by cancelled orders.
     pub returned: i64,
-    /// In a batch: units taken into holds, less those that came out of them.
+    /// In a batch: units moved into holds, minus units returned from holds.
     pub held: i64,
     /// The reason that a person gave.
     pub note: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: jiff::Timestamp,
 }

@@ -1,12 +1,13 @@
 //! The rules of a shop, without I/O: products, orders, money, quantities, and how stock is allocated
 //! to the requests of a batch.
 //!
-//! What lives here: types whose constructors refuse what must never exist ([`Money`], [`Quantity`],
-//! [`Stock`], [`ProductName`]), the life of an order ([`OrderStatus`]) and the allocation of stock
-//! ([`StockAllocator`]). Everything is pure and can be tested by property.
+//! This crate contains types with constructors that refuse invalid values ([`Money`], [`Quantity`],
+//! [`Stock`], [`ProductName`]), the states of an order ([`OrderStatus`]) and the allocation of stock
+//! ([`StockAllocator`]). Everything is pure, so it has property tests.
 //!
-//! What must not: SQL, HTTP, Redis, clocks, randomness. A caller hands those in.
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+//! It contains no SQL, HTTP, Redis, clocks or randomness. Callers pass times and random numbers as
+//! arguments.
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 mod api_key;
 mod customer;
@@ -53,7 +54,8 @@ pub use stock_allocator::{
     LockedOrder, ProductChange, Shortfall, StockAllocator,
 };
 
-/// Why a value was refused: one sentence for the person who sent it, without the field's name.
+/// Why a value was refused: the rest of a sentence that begins with the field's name, for the sender
+/// of the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub std::borrow::Cow<'static, str>);

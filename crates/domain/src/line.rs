@@ -1,19 +1,19 @@
-//! The lines of an order that is asked for.
+//! The lines of a requested order.
 
 use smallvec::SmallVec;
 
 use crate::{HoldId, Money, ProductId, Quantity};
 
-/// One product within an order that is asked for.
+/// A line of a requested order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestedLine {
-    /// The product.
     pub product_id: ProductId,
     /// The number of units.
     pub quantity: Quantity,
-    /// The hold that keeps exactly these units, if they are to come from one.
+    /// The hold of exactly these units, if the line uses one.
     pub hold: Option<HoldId>,
-    /// The price of one unit that the customer was told. At another price nothing is ordered.
+    /// The price of one unit that the customer has seen. At another price, nothing is
+    /// ordered.
     pub expected_price: Option<Money>,
 }
 

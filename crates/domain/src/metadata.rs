@@ -1,4 +1,4 @@
-//! What a shop keeps with an order, and Holdfast does not interpret.
+//! Data of the shop that is kept with an order and that Holdfast does not interpret.
 
 use crate::{Invalid, json};
 
@@ -13,9 +13,9 @@ impl Metadata {
     /// Checks the text of a JSON object, and keeps it byte for byte.
     ///
     /// # Errors
-    /// A text that is too long, or is not a JSON object of at most [`json::JSON_DEPTH_MAX`]
-    /// levels. One that PostgreSQL's `jsonb` cannot hold: with a NUL, half of a surrogate pair, or a
-    /// number beyond a double.
+    /// The text is too long, or is not a JSON object of at most [`json::JSON_DEPTH_MAX`] levels, or
+    /// PostgreSQL's `jsonb` cannot store it: it contains NUL, half of a surrogate pair, or a number
+    /// outside the range of a double.
     pub fn new(json: String) -> Result<Self, Invalid> {
         if !json.starts_with('{') {
             return Err("must be a JSON object".into());
@@ -25,19 +25,18 @@ impl Metadata {
         }
         let facts = json::check(&json).map_err(|error| Invalid::from(error.to_string()))?;
         if facts.nul {
-            return Err("must contain no NUL".into());
+            return Err("must not contain NUL".into());
         }
         if facts.lone_surrogate {
             return Err("must be valid Unicode".into());
         }
         if facts.beyond_double {
-            return Err("must have no number beyond the range of a double".into());
+            return Err("must not contain a number outside the range of a double".into());
         }
         Ok(Self(json))
     }
 
-    /// Metadata that is stored already; it may be longer than the present limit, because `jsonb` writes
-    /// JSON in its own way.
+    /// Stored metadata. It may be longer than the limit, because `jsonb` formats JSON in its own way.
     pub fn kept(json: String) -> Self {
         Self(json)
     }

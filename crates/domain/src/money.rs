@@ -1,9 +1,9 @@
-//! Money: minor units inside, decimals only at the edges.
+//! Money: minor units internally, decimals only in input and output.
 
 use crate::{Invalid, decimal::parse_decimal};
 use rust_decimal::Decimal;
 
-/// The highest price in minor units: 99,999,999.99. Below 2^53, so that a JSON reader which knows
+/// The highest price in minor units: 99,999,999.99. Below 2^53, so that a JSON parser that uses
 /// only floats still reads each price exactly.
 pub const MAX_PRICE_MINOR: i64 = 9_999_999_999;
 
@@ -24,15 +24,15 @@ impl Money {
         }
     }
 
-    /// Reads an amount in major units: digits, perhaps with a fraction, such as `12` or `12.5`.
+    /// Parses an amount in major units: digits with an optional fraction, such as `12` or `12.5`.
     ///
     /// # Errors
-    /// What is not a decimal number, has more than two decimals, or is out of range.
+    /// The text is not a decimal number, has more than two decimals, or is out of range.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         parse_decimal(text, false).and_then(Self::of_major)
     }
 
-    /// Reads an amount from a number in the notation of JSON, such as `1.25e1`.
+    /// Parses an amount from a number in the notation of JSON, such as `1.25e1`.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -57,8 +57,8 @@ impl Money {
         self.0
     }
 
-    /// The amount in major units, for the JSON number of an answer and nothing else: the nearest
-    /// float prints as the exact two decimals over the whole range.
+    /// The amount in major units, only for the JSON number of an answer: over the whole range,
+    /// the nearest float prints as the exact two decimals.
     #[allow(clippy::cast_precision_loss)] // MAX_PRICE_MINOR < 2^53
     pub fn to_major_f64(self) -> f64 {
         self.0 as f64 / 100.0

@@ -26,10 +26,8 @@ macro_rules! named {
         $vis enum $Type { $($(#[$doc])* $Value,)+ }
 
         impl $Type {
-            /// All values.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$Value),+];
 
-            /// The name.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$Value => $name,)+ }
             }

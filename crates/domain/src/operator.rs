@@ -1,4 +1,4 @@
-//! The operator who does something to an order, and the reason.
+//! The operator who changes an order, and the reason.
 
 use crate::{
     Invalid,
@@ -10,12 +10,12 @@ pub const MAX_OPERATOR_CHARS: usize = 200;
 /// The longest note of an operator, in characters.
 pub const MAX_OPERATOR_NOTE_CHARS: usize = 500;
 
-/// The shop's name for an operator: 1 to [`MAX_OPERATOR_CHARS`] characters, not only blanks,
-/// on one line.
+/// The shop's name for an operator: 1 to [`MAX_OPERATOR_CHARS`] characters on one line, not only
+/// blanks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorName(String);
 
-/// The operator's reason: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters, not only blanks, without NUL.
+/// The operator's reason: 1 to [`MAX_OPERATOR_NOTE_CHARS`] characters without NUL, not only blanks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorNote(String);
 
@@ -28,7 +28,6 @@ impl OperatorName {
         text::name(name, MAX_OPERATOR_CHARS).map(Self)
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -38,7 +37,7 @@ impl OperatorNote {
     /// Checks a text.
     ///
     /// # Errors
-    /// A text that is empty, blank, too long or holds a NUL.
+    /// The text is empty, blank or too long, or contains NUL.
     pub fn new(text: String) -> Result<Self, Invalid> {
         visible_text(text, MAX_OPERATOR_NOTE_CHARS).map(Self)
     }

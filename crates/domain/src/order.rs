@@ -16,9 +16,10 @@ named! {
     ///    └──▶ cancelled ◀──────────────────────────┘
     /// ```
     ///
-    /// The units of an order are back in stock once it is cancelled, and only then. A pending order is cancelled on
-    /// request only if no try may have been taken by the receiver ([`Order::may_be_fulfilled`]);
-    /// otherwise an operator settles it, which is the arrow `discard` from `failed` or from `pending`.
+    /// The units of an order return to stock if and only if it is cancelled. A pending order can be
+    /// cancelled on request only if the receiver cannot have accepted any attempt
+    /// ([`Order::may_be_fulfilled`]). Otherwise an operator decides: this is the arrow `discard` from
+    /// `failed` or from `pending`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub enum OrderStatus {
         /// Accepted and committed; no worker has claimed it.
@@ -27,10 +28,10 @@ named! {
         Processing = "processing",
         /// Fulfilled. Final.
         Completed = "completed",
-        /// Could not be fulfilled. It stays so unless an operator replays or discards it.
+        /// Could not be fulfilled. This state lasts until an operator replays or discards the order.
         Failed = "failed",
-        /// Cancelled before it may have been fulfilled, or discarded by an operator; its units are back in
-        /// stock. Final.
+        /// Cancelled before it may have been fulfilled, or discarded by an operator; its units have
+        /// returned to stock. Final.
         Cancelled = "cancelled",
     }
 }
@@ -41,7 +42,7 @@ impl OrderStatus {
         matches!(self, Self::Completed | Self::Cancelled)
     }
 
-    /// Whether an order may go from this status to `next`. No other code decides this.
+    /// Whether the status may change to `next`. No other code decides this.
     pub fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
@@ -52,10 +53,8 @@ impl OrderStatus {
     }
 }
 
-/// One product within an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderLine {
-    /// The product.
     pub product_id: ProductId,
     /// The number of units.
     pub quantity: Quantity,
@@ -72,37 +71,34 @@ pub struct Transition {
     pub at: jiff::Timestamp,
     /// The reason, if one was given.
     pub detail: Option<String>,
-    /// The operator who wanted it, if there was one.
+    /// The operator who requested it, if there was one.
     pub by: Option<String>,
 }
 
-/// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Its id.
     pub id: OrderId,
     /// Its lines, in the order of the request; at least one.
     pub lines: Vec<OrderLine>,
-    /// Its status.
     pub status: OrderStatus,
-    /// The shop's name for the customer.
+    /// The shop's reference to the customer.
     pub customer_ref: Option<CustomerRef>,
-    /// What the shop keeps with the order.
+    /// Data of the shop that is kept with the order.
     pub metadata: Option<Metadata>,
     /// How often a worker has claimed it.
     pub attempt: i32,
-    /// Whether one of those tries may have been taken by the receiver: its outcome is not
-    /// known, or it is under way.
+    /// Whether the receiver may have accepted one of these attempts: its outcome is unknown, or it is in
+    /// progress.
     pub may_be_fulfilled: bool,
-    /// Why it failed, or why its last attempt did.
+    /// Why it failed, or why its last attempt failed.
     pub failure: Option<String>,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
     /// When a worker last claimed it.
     pub processing_at: Option<jiff::Timestamp>,
-    /// When it reached its present status, if that is completed, failed or cancelled.
+    /// When it reached its current status, if that is completed, failed or cancelled.
     pub finished_at: Option<jiff::Timestamp>,
-    /// Changes of its status that the times above do not tell, the oldest first.
+    /// Changes of its status that the times above do not show, oldest first.
     pub earlier: Vec<Transition>,
 }
 
@@ -115,9 +111,9 @@ impl Order {
             .collect()
     }
 
-    /// All changes of its status, the oldest first.
+    /// All changes of its status, oldest first.
     ///
-    /// One that is both in [`Self::earlier`] and in a time of the row appears once.
+    /// A change that is both in [`Self::earlier`] and in a time of the row appears once.
     pub fn history(&self) -> Vec<Transition> {
         let plain = |status, at| Transition { status, at, detail: None, by: None };
         let mut history = vec![plain(OrderStatus::Pending, self.created_at)];
@@ -129,7 +125,7 @@ impl Order {
             let detail = self.failure.clone().filter(|_| failed);
             history.push(Transition { detail, ..plain(self.status, at) });
         }
-        // Stable: the entries of `earlier`, which have reasons, stay before the row's times.
+        // The sort is stable: the entries of `earlier`, which have reasons, stay before the row's times.
         history.sort_by_key(|step| step.at);
         history.dedup_by(|next, kept| (next.status, next.at) == (kept.status, kept.at));
         history
@@ -226,7 +222,7 @@ mod tests {
 
         let why = Some("the receiver answered 500".to_owned());
         let mut retried = Order {
-            // The attempt that failed is told here and by the row's own time.
+            // The failed attempt appears here and in the row's own time.
             earlier: vec![
                 step(Processing, 2),
                 Transition { detail: why.clone(), ..step(Pending, 3) },

@@ -18,17 +18,17 @@ impl ProductName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that shows nothing, is too long, or has a line break or another control character.
+    /// The name has no visible character, is too long, or has a line break or another
+    /// control character.
     pub fn new(name: String) -> Result<Self, Invalid> {
         text::name(name, MAX_NAME_CHARS).map(Self)
     }
 
-    /// A name that is stored already; it may have been checked by older rules.
+    /// A stored name, which may have been checked by older rules.
     pub fn kept(name: String) -> Self {
         Self(name)
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,12 +50,12 @@ impl ProductDescription {
     /// Checks a description.
     ///
     /// # Errors
-    /// A text that is too long or holds a NUL.
+    /// The text is too long or contains NUL.
     pub fn new(text: String) -> Result<Self, Invalid> {
         checked_text(text, MAX_DESCRIPTION_CHARS).map(Self)
     }
 
-    /// A description that is stored already.
+    /// A stored description.
     pub fn kept(text: String) -> Self {
         Self(text)
     }
@@ -66,12 +66,9 @@ impl ProductDescription {
     }
 }
 
-/// A product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Its id.
     pub id: ProductId,
-    /// Its name.
     pub name: ProductName,
     /// Its description, if there is one.
     pub description: Option<ProductDescription>,
@@ -86,7 +83,6 @@ pub struct Product {
 /// A product to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductDraft {
-    /// Its name.
     pub name: ProductName,
     /// Its description, if there is one.
     pub description: Option<ProductDescription>,
@@ -103,7 +99,7 @@ pub struct ProductChanges {
     pub name: Option<ProductName>,
     /// A new description; `Some(None)` removes it.
     pub description: Option<Option<ProductDescription>>,
-    /// A new price, for orders from now on.
+    /// A new price, for later orders.
     pub price: Option<Money>,
     /// A new stock.
     pub stock: Option<StockEdit>,
@@ -112,7 +108,7 @@ pub struct ProductChanges {
 /// A new stock in place of the stock of the locked row, and its entry in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockEdit {
-    /// The units left from now on.
+    /// The new number of units.
     pub stock: Stock,
     /// Whether the new stock was given, or computed from the old one.
     pub reason: LedgerReason,
@@ -121,7 +117,6 @@ pub struct StockEdit {
 }
 
 impl StockEdit {
-    /// Sets the stock.
     pub fn set(stock: Stock) -> Self {
         Self { stock, reason: LedgerReason::Set, note: None }
     }

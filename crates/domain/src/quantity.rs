@@ -1,8 +1,8 @@
-//! Counted units: the quantity of an order line, and the stock of a product.
+//! Numbers of units: the quantity of an order line, and the stock of a product.
 
 use crate::Invalid;
 
-/// The most units of one product that the shop can hold.
+/// The highest possible stock of a product.
 pub const MAX_STOCK: i64 = 1_000_000_000;
 
 /// The number of units in an order line or a hold: 1 to the configured maximum.
@@ -16,7 +16,7 @@ impl Quantity {
     /// A quantity from 1 to `max`.
     ///
     /// # Errors
-    /// A number outside that range.
+    /// The number is outside that range.
     pub fn new(units: i64, max: i32) -> Result<Self, Invalid> {
         i32::try_from(units)
             .ok()
@@ -39,7 +39,7 @@ impl Stock {
     /// A stock of `units`.
     ///
     /// # Errors
-    /// A negative number, or one above [`MAX_STOCK`].
+    /// The number is negative or above [`MAX_STOCK`].
     pub fn new(units: i64) -> Result<Self, Invalid> {
         if (0..=MAX_STOCK).contains(&units) {
             Ok(Self(units))
@@ -53,13 +53,13 @@ impl Stock {
         self.0
     }
 
-    /// The stock after `quantity` was taken, or `None` if there is not enough.
+    /// The stock without `quantity`, or `None` if there is not enough.
     pub fn take(self, quantity: Quantity) -> Option<Self> {
         let left = self.0 - i64::from(quantity.units());
         (left >= 0).then_some(Self(left))
     }
 
-    /// The stock after `quantity` was returned; never more than [`MAX_STOCK`].
+    /// The stock with `quantity` more units; never more than [`MAX_STOCK`].
     pub fn put_back(self, quantity: Quantity) -> Self {
         Self((self.0 + i64::from(quantity.units())).min(MAX_STOCK))
     }

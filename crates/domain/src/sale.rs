@@ -1,4 +1,4 @@
-//! Flash sales: when a product may be ordered, and how much of it one customer gets.
+//! Flash sales: when a product may be ordered, and how many units each customer may order.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,18 @@ use jiff::Timestamp;
 
 use crate::{Invalid, ProductId};
 
-/// The longest name of a sale, in characters: a namespace and a name of Kubernetes fit in.
+/// The longest name of a sale, in characters. There is room for a namespace and a name of Kubernetes.
 pub const MAX_SALE_NAME_CHARS: usize = 320;
 
 /// The most products of one sale.
 pub const MAX_SALE_PRODUCTS: usize = 100;
 
-/// The most units of one product that a limit may allow a customer.
+/// The highest limit of units of one product for each customer.
 pub const MAX_PER_CUSTOMER: u32 = 1_000_000;
 
-/// The name of a sale: 1 to [`MAX_SALE_NAME_CHARS`] lower-case letters, digits, `-`, `.`, `_` and `/`. It stands in a
-/// path, so no part of it is empty or has dots only: clients would resolve `..` before they send it.
+/// The name of a sale: 1 to [`MAX_SALE_NAME_CHARS`] lower-case letters, digits, `-`, `.`, `_` and `/`. It is part of
+/// a URL path, so no part of it is empty or consists of dots, because clients would resolve `..` before they send
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SaleName(String);
 
@@ -24,27 +25,26 @@ impl SaleName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name that is empty, too long, has other characters, or cannot stand in a path.
+    /// The name is empty or too long, has other characters, or cannot be part of a path.
     pub fn new(name: String) -> Result<Self, Invalid> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._/".contains(c);
         let dots = |part: &str| part.chars().all(|c| c == '.');
         if name.len() > MAX_SALE_NAME_CHARS || !name.chars().all(good) || name.split('/').any(dots)
         {
             return Err(format!(
-                "must be 1 to {MAX_SALE_NAME_CHARS} lower-case letters, digits, -, ., _ and /, and no part between / \
-                 may be empty or have dots only"
+                "must be 1 to {MAX_SALE_NAME_CHARS} lower-case letters, digits, -, ., _ and /, \
+                 and parts between / must not be empty or consist of dots"
             )
             .into());
         }
         Ok(Self(name))
     }
 
-    /// A name that is stored already; it may have been checked by older rules.
+    /// A stored name, which may have been checked by older rules.
     pub fn kept(name: String) -> Self {
         Self(name)
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,7 +67,7 @@ pub struct Sale {
     pub held_back: bool,
 }
 
-/// A sale, as it is stored in the row of its product.
+/// A sale as it is stored in the row of its product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaleWindow {
     /// When it opens.
@@ -78,25 +78,23 @@ pub struct SaleWindow {
     pub per_customer: Option<u32>,
     /// Whether it stays closed at its start.
     pub held_back: bool,
-    /// Orders with greater ids may belong to it; others do not.
+    /// Only orders with higher ids can belong to it.
     pub after_order: i64,
 }
 
 /// Whether a product may be ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Selling {
-    /// It may at any time, because it is in no sale.
+    /// It may be ordered at any time, because it is in no sale.
     #[default]
     Always,
-    /// Its sale is open.
     Open,
     /// Its sale is open, with a limit for each customer.
     Limited(CustomerLimit),
     /// Not before this time.
     From(Timestamp),
-    /// Its sale could be open and is held back.
+    /// Its sale would be open but is held back.
     HeldBack,
-    /// Its sale is over.
     Over,
 }
 
@@ -107,13 +105,14 @@ pub struct CustomerLimit {
     pub units: u32,
     /// Orders from this time on count.
     pub since: Timestamp,
-    /// Only orders with greater ids count.
+    /// Only orders with higher ids count.
     pub after_order: i64,
 }
 
 impl Selling {
-    /// Whether a product in these sales may be ordered at a time. It may if any of them is open. If several are, the
-    /// strictest limit holds, counted over the longest time. A product without sales may always be ordered.
+    /// Whether a product in these sales may be ordered at a time. It may if any of them is open. If several are
+    /// open, the strictest limit applies, counted over the longest time. A product without sales may always be
+    /// ordered.
     pub fn at(sales: &[SaleWindow], now: Timestamp) -> Self {
         if sales.is_empty() {
             return Self::Always;

@@ -1,4 +1,4 @@
-//! Allocating the stock of locked products to requests, in the order of their arrival.
+//! Allocates the stock of locked products to requests, in the order of their arrival.
 
 mod locked_rows;
 mod types;
@@ -13,33 +13,32 @@ pub use types::{
     LockedOrder, ProductChange, Shortfall,
 };
 
-/// Everything that a batch has locked, and what was allocated of it so far.
+/// Everything that a batch has locked, and the allocations so far.
 ///
-/// Pure: the same requests in the same order have the same outcome. A request that is refused changes nothing, and does
-/// not stand in the way of a later, smaller one.
+/// Pure: the same requests in the same order have the same outcome. A refused request changes nothing, and does not
+/// prevent a later, smaller one.
 ///
-/// Units for a customer that a flash sale limits count from what [`StockAllocator::add_customer_totals`] has said,
-/// however they are obtained:
-/// - what is taken from stock, to be ordered or held, must fit the limit beside all that the customer has
-///   ordered and all that is held for them;
-/// - what is ordered from a hold must fit beside what they have ordered. It counts once: no longer as
-///   held. So a hold from before the sale, or from before the limit was lowered, gives no more than the limit.
+/// If a flash sale limits the units of a customer, they are added to the totals from
+/// [`StockAllocator::add_customer_totals`], however they are obtained:
+/// - units that are ordered or held from stock must fit the limit together with all units that the customer has ordered
+///   or holds;
+/// - units that are ordered from a hold must fit the limit together with all units that the customer has ordered. They
+///   then no longer count as held, so they count once. A hold from before the sale, or from before the limit was
+///   lowered, does not allow more than the limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StockAllocator(BatchRows);
 
 /// What the batch has locked.
 impl StockAllocator {
-    /// Adds a product.
     pub fn add_product(&mut self, id: ProductId, available: Available) {
         self.0.add_product(id, available);
     }
 
-    /// Adds a hold. Its product must be added, too.
+    /// Adds a hold. Its product must be added too.
     pub fn add_hold(&mut self, id: HoldId, hold: HeldUnits) {
         self.0.add_hold(id, hold);
     }
 
-    /// Adds an order.
     pub fn add_order(&mut self, id: OrderId, order: LockedOrder) {
         self.0.add_order(id, order);
     }
@@ -59,7 +58,7 @@ impl StockAllocator {
         self.0.hold(id).ok()
     }
 
-    /// The products of which each customer gets a limited number of units, by ascending id.
+    /// The products with a limit for each customer, by ascending id.
     pub fn limits(&self) -> impl Iterator<Item = (ProductId, CustomerLimit)> {
         self.0.products().filter_map(|(id, product)| match product.before.selling {
             Selling::Limited(limit) => Some((id, limit)),
@@ -100,7 +99,7 @@ impl StockAllocator {
     }
 }
 
-/// Requests. Each is granted whole, or refused and changes nothing.
+/// Requests. Each is granted completely, or refused without a change.
 impl StockAllocator {
     /// Sells the units of all lines.
     ///
@@ -120,7 +119,7 @@ impl StockAllocator {
         })
     }
 
-    /// Takes units from stock for a while. Gives the price at which they are held.
+    /// Moves units from stock into a hold. Returns the price of the hold.
     ///
     /// # Errors
     /// Why it is refused.
@@ -140,8 +139,8 @@ impl StockAllocator {
         })
     }
 
-    /// Returns the units of an order, if the order still has the status `from`. `settled` says that an operator knows
-    /// that it is not fulfilled, though a try may have been taken.
+    /// Returns the units of an order to stock, if the order still has the status `from`. `settled` means that an
+    /// operator knows that the order is not fulfilled, although the receiver may have accepted an attempt.
     ///
     /// # Errors
     /// Why it is refused.
@@ -170,7 +169,7 @@ impl StockAllocator {
         })
     }
 
-    /// Returns the units of a hold before its time is over.
+    /// Returns the units of a hold to stock before its time is over.
     ///
     /// # Errors
     /// Why it is refused.
@@ -181,8 +180,8 @@ impl StockAllocator {
         })
     }
 
-    /// Returns the units of a hold whose time is over, and says whether that could be done: the units of one whose end is
-    /// written down are back already, and stock that is full has no room for more.
+    /// Returns the units of an expired hold to stock, if possible. The result says whether they were returned: they
+    /// were not if the end of the hold is already recorded, or if the stock is at its maximum.
     pub fn expire(&mut self, id: HoldId) -> bool {
         let expired = self.0.whole(|rows| match rows.hold(id)?.status {
             HoldStatus::Expired => rows.end_hold(id, HoldStatus::Expired),
@@ -193,8 +192,8 @@ impl StockAllocator {
 }
 
 impl StockAllocator {
-    /// What has changed, by ascending id of the product. A product is among them if any request that was granted
-    /// has touched it, even if others have changed its stock back: the records of those requests rest on it.
+    /// The changed products, by ascending id. A product is included if any granted request has changed it, even if
+    /// others have changed its stock back, because the records of these requests refer to it.
     pub fn changes(&self) -> Vec<ProductChange> {
         self.0
             .products()
@@ -214,9 +213,9 @@ impl StockAllocator {
     }
 }
 
-/// Parts of requests. Each may leave something half done when it fails: [`BatchRows::whole`] takes it back.
+/// Parts of requests. A part that fails may leave changes behind, which [`BatchRows::whole`] undoes.
 impl BatchRows {
-    /// The customer of the holds of an order that names no customer.
+    /// The customer of an order's holds, if the order names no customer.
     fn customer_of_holds(
         &self,
         lines: &[RequestedLine],
@@ -250,7 +249,7 @@ impl BatchRows {
         Ok(AllocatedLine { product_id, quantity, hold, unit_price })
     }
 
-    /// Sells the units of a hold. Gives the price of one unit.
+    /// Sells the units of a hold. Returns the price of one unit.
     fn sell_held(
         &mut self,
         line: &RequestedLine,
@@ -265,7 +264,7 @@ impl BatchRows {
         }
         let (price, counted) = (hold.unit_price, hold.customer.is_some());
         expect(line, price)?;
-        // Held units are sold even if the product was retired since, or its flash sale is over.
+        // Held units are sold even if the product has been retired or its flash sale is over.
         if let Selling::Limited(limit) = self.product(product_id)?.before.selling {
             let others = |taken: CustomerTotals| taken.ordered;
             self.count(product_id, limit, quantity, customer, others, |taken| {
@@ -280,8 +279,8 @@ impl BatchRows {
         Ok(price)
     }
 
-    /// Takes units out of stock, if the product is sold and its flash sales let the customer have so many more, which
-    /// `counted` counts. Gives the price of one unit.
+    /// Takes units from stock, if the product is on sale and its flash sales allow the customer that many more units,
+    /// which `counted` counts. Returns the price of one unit.
     fn take(
         &mut self,
         line: &RequestedLine,
@@ -312,7 +311,7 @@ impl BatchRows {
         Ok(price)
     }
 
-    /// Counts units for a customer with `counted`, if they fit the limit beside what `others` says.
+    /// Counts units for a customer with `counted`, if they fit the limit together with `others`.
     fn count(
         &mut self,
         id: ProductId,
@@ -339,7 +338,7 @@ impl BatchRows {
         if !kept {
             return Err(Shortfall::HoldEnded { hold_id: id, status: before });
         }
-        // The customer's units of a hold whose time is over are not counted as held.
+        // The units of an expired hold do not count as held.
         if before == HoldStatus::Active
             && matches!(self.product(product_id)?.before.selling, Selling::Limited(_))
             && let Some(customer) = customer.clone()
@@ -363,7 +362,7 @@ impl BatchRows {
     }
 }
 
-/// Refuses a line whose customer was told another price.
+/// Refuses a line that expects another price.
 fn expect(line: &RequestedLine, current: Money) -> Result<(), Shortfall> {
     match line.expected_price {
         Some(expected) if expected != current => {

@@ -4,7 +4,7 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 use crate::Invalid;
 
-/// Letters and symbols that show nothing, whatever their category says: the Hangul fillers and the blank of
+/// Letters and symbols that are invisible despite their category: the Hangul fillers and the blank of
 /// Braille.
 const BLANKS: [char; 5] = ['\u{115F}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{FFA0}'];
 
@@ -15,7 +15,7 @@ pub(crate) fn visible_text(text: String, max_chars: usize) -> Result<String, Inv
     }
     let text = checked_text(text, max_chars)?;
     if !text.chars().any(is_visible) {
-        return Err("must have a character that can be seen".into());
+        return Err("must have a visible character".into());
     }
     Ok(text)
 }
@@ -31,26 +31,26 @@ pub(crate) fn name(text: String, max_chars: usize) -> Result<String, Invalid> {
 
 /// A text of at most `max_chars` characters, without NUL.
 pub(crate) fn checked_text(text: String, max_chars: usize) -> Result<String, Invalid> {
-    // PostgreSQL's text cannot hold a NUL.
+    // PostgreSQL's text cannot contain NUL.
     if text.contains('\0') {
         return Err("must not contain a NUL character".into());
     }
-    // Bytes first: a text of a megabyte need not be decoded to be refused.
+    // Bytes are checked first, so that a very long text is refused without decoding it.
     if text.len() > max_chars * 4 || text.chars().count() > max_chars {
         return Err(format!("must be at most {max_chars} characters long").into());
     }
     Ok(text)
 }
 
-/// Whether a character shows something by itself: no space, control, format character such as the
-/// zero-width ones and those of direction, and no mark that needs another character.
+/// Whether a character is visible by itself: not a space, a control character, a format character (such as
+/// zero-width and direction characters), or a mark that needs another character.
 fn is_visible(char: char) -> bool {
     if char.is_ascii() {
         return char.is_ascii_graphic();
     }
     match char.general_category_group() {
         GeneralCategoryGroup::Separator | GeneralCategoryGroup::Other => {
-            // Signs of private use have a shape where they are in use.
+            // Private-use characters may be visible.
             char.general_category() == GeneralCategory::PrivateUse
         }
         GeneralCategoryGroup::Mark => false,

@@ -1,12 +1,11 @@
-//! How times are written: RFC 3339 in UTC with six digits, so that all have the same width.
+//! The format of times: RFC 3339 in UTC with six digits, so that all have the same width.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::Serializer;
 
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
-/// A time as text, such as `2026-01-31T12:00:00.500000Z`. Parsers of older languages take no other number of digits than 0, 3
-/// or 6.
+/// A time as text, such as `2026-01-31T12:00:00.500000Z`. Some older parsers accept only 0, 3 or 6 digits.
 pub fn text(time: Timestamp) -> String {
     PRINTER.timestamp_to_string(&time)
 }

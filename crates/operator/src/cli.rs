@@ -29,7 +29,7 @@ const PROGRAM: &str = "holdfast-operator";
 const API_LIMIT: Duration = Duration::from_secs(10);
 const API_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The operator of Holdfast on Kubernetes: serves queue depths to the HPA and manages flash sales.
+/// The operator of Holdfast on Kubernetes: reports queue depths to the HPA and manages flash sales.
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-operator",
@@ -44,7 +44,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or Ctrl-C; a second signal stops the process at once
+    /// Serve until SIGTERM or Ctrl-C; a second signal stops the process immediately
     Run(Box<RunSettings>),
     /// Check whether an operator on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
@@ -83,8 +83,8 @@ pub struct RunSettings {
     /// The Secret for the operator's CA and certificate
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_SECRET", default_value = "holdfast-operator-tls", value_parser = ObjectNames::name)]
     pub operator_tls_secret: String,
-    /// A folder with an existing certificate to use instead of the operator's own CA: `tls.crt`, `tls.key`, and `ca.crt` if the
-    /// operator is to write it into the APIService
+    /// A folder with an existing certificate to use instead of the operator's own CA: `tls.crt`, `tls.key`, and
+    /// `ca.crt` if the operator should write it into the APIService
     #[arg(long, env = "HOLDFAST_OPERATOR_TLS_DIR", default_value = "", hide_default_value = true)]
     pub operator_tls_dir: String,
     /// The Lease that decides which replica is the leader
@@ -96,12 +96,12 @@ pub struct RunSettings {
     /// The address of /metrics, /livez and /readyz; keep it private
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9464", value_parser = address)]
     pub metrics_addr: SocketAddr,
-    /// The Redis of one queue, whose HPA is in the operator's own namespace, such as
+    /// The Redis of one queue, which is served for the operator's own namespace, such as
     /// `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
-    /// For TLS, with rediss URLs: a file with the certificates (PEM) of the authorities that Redis's
-    /// certificate is verified with; the system's authorities if not set
+    /// For TLS (rediss URLs): a file with the certificates (PEM) of the authorities that Redis's certificate may come
+    /// from; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The label `release` of that queue, and the release whose flash sales are managed
@@ -114,15 +114,14 @@ pub struct RunSettings {
     /// the depth comes from Redis alone, and every sale is stalled
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
-    /// The API's autoscaler, whose minimum flash sales raise, such as HorizontalPodAutoscaler/holdfast-api; none if not
+    /// The API's autoscaler, such as HorizontalPodAutoscaler/holdfast-api; flash sales raise its minimum; none if not
     /// set
     #[arg(long, env = "HOLDFAST_SALES_API_AUTOSCALER")]
     pub sales_api_autoscaler: Option<AutoscalerRef>,
-    /// The workers' autoscaler, whose minimum flash sales raise, such as ScaledObject/holdfast-worker; none if not set
+    /// The workers' autoscaler, such as ScaledObject/holdfast-worker; flash sales raise its minimum; none if not set
     #[arg(long, env = "HOLDFAST_SALES_WORKER_AUTOSCALER")]
     pub sales_worker_autoscaler: Option<AutoscalerRef>,
-    /// The longest wait for an answer of Redis about one queue, in milliseconds; after it the number is refused (10 to
-    /// 10000)
+    /// The longest wait for Redis's answer about one queue before the request is refused, in milliseconds (10 to 10000)
     #[arg(long = "queue-timeout-ms", env = "HOLDFAST_QUEUE_TIMEOUT_MS", default_value = "1000", value_parser = milliseconds(10..=10_000))]
     pub queue_timeout: Duration,
     /// The validity of a new CA, in hours; it is renewed when a third is left (1 to 87600)
@@ -156,7 +155,7 @@ fn label_value(text: &str) -> Result<String, MustBe> {
     if is_label_value(text) {
         return Ok(text.to_owned());
     }
-    Err(MustBe::new("must be a label's value: at most 63 letters, digits, -, _ and ."))
+    Err(MustBe::new("must be a label value: at most 63 letters, digits, -, _ and ."))
 }
 
 impl RunSettings {
@@ -284,7 +283,7 @@ async fn until_signal(
     let registry = holdfast_telemetry::registry("operator", env!("CARGO_PKG_VERSION"))?;
     let internal = InternalServer::bind(settings.metrics_addr).await.with_context(|| {
         format!(
-            "{} cannot be listened on; HOLDFAST_METRICS_ADDR names another",
+            "cannot listen on {}; set HOLDFAST_METRICS_ADDR to another address",
             settings.metrics_addr
         )
     })?;
@@ -306,14 +305,14 @@ async fn until_signal(
             tracing::info!(answered, "ended");
             Ok(if answered { Ended::Done } else { Ended::Failed })
         }
-        () = signals.next() => anyhow::bail!("stopped at once by a second signal"),
+        () = signals.next() => anyhow::bail!("stopped immediately by a second signal"),
     }
 }
 
 /// The API server from `KUBECONFIG`, or that of the cluster in which this process runs.
 async fn client() -> anyhow::Result<Client> {
     let mut config = Config::infer().await.context(
-        "no API server is known: run it in a cluster, or set KUBECONFIG to the path of a file",
+        "no API server is configured: run the operator in a cluster, or set KUBECONFIG to the path of a file",
     )?;
     config.connect_timeout = Some(API_LIMIT);
     config.read_timeout = Some(API_SILENCE_LIMIT);

@@ -86,7 +86,7 @@ enum LeadershipError {
     Manager(#[from] LeaseManagerError),
     #[error("the Lease was not renewed in time")]
     Expired,
-    #[error("no progress for {}s; the Lease was given back", .0.as_secs())]
+    #[error("no progress for {}s; the Lease was released", .0.as_secs())]
     NoProgress(Duration),
 }
 
@@ -263,7 +263,7 @@ impl Leadership {
         leads.send_if_modified(|before| {
             let changed = *before != now;
             if changed {
-                tracing::info!(leads = now, "whether this replica writes has changed");
+                tracing::info!(leads = now, "the role of this replica has changed");
             }
             *before = now;
             changed

@@ -8,7 +8,6 @@ pub const API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
 /// The names of the operator's objects.
 #[derive(Clone, Debug)]
 pub struct ObjectNames {
-    /// The namespace of the operator.
     pub namespace: String,
     /// This replica, as the holder of the Lease.
     pub identity: String,

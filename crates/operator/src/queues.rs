@@ -22,13 +22,11 @@ const ORDERS: &str = "orders";
 
 #[derive(Clone, Debug)]
 pub enum QueueListSettings {
-    /// A queue.
     One {
         /// The namespace of its HPA.
         namespace: String,
         /// The value of its label `release`.
         release: String,
-        /// Its Redis.
         redis_url: RedisUrl,
     },
     /// The queues in this file, which is read again when it changes.
@@ -111,7 +109,6 @@ impl Queues {
         Ok(!same)
     }
 
-    /// All queues.
     pub fn all(&self) -> Arc<[Arc<ServedQueue>]> {
         Arc::clone(&self.0.sources.read())
     }

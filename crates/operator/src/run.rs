@@ -52,7 +52,7 @@ pub struct OperatorSettings {
 pub enum StartError {
     #[error("HOLDFAST_QUEUES_FILE cannot be used")]
     Queues(#[from] FileError),
-    #[error("{0} cannot be listened on; HOLDFAST_EXTERNAL_METRICS_ADDR names another")]
+    #[error("cannot listen on {0}; set HOLDFAST_EXTERNAL_METRICS_ADDR to another address")]
     Listen(SocketAddr, #[source] std::io::Error),
     #[error("the metrics cannot be registered")]
     Metrics(#[from] metrics::Error),

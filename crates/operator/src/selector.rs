@@ -28,9 +28,9 @@ pub enum SelectorError {
     TooLong,
     #[error("has {found} where {expected} was expected")]
     Unexpected { found: String, expected: &'static str },
-    #[error("has {0:?}, which is not a label's key")]
+    #[error("has {0:?}, which is not a label key")]
     Key(String),
-    #[error("has {0:?}, which is not a label's value")]
+    #[error("has {0:?}, which is not a label value")]
     Value(String),
 }
 

@@ -14,7 +14,6 @@ use crate::{
 /// The most valid keys, because each replica keeps all of them in memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
 
-/// A key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its public part.

@@ -42,7 +42,6 @@ const DELETING: i64 = LOCK + 1;
 /// The minimum age of archived orders.
 const AGE_MIN: Duration = Duration::from_hours(24);
 
-/// The statuses of archived orders.
 const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
 
 /// The exclusive right to archive. It ends with its connection. If a method is dropped before its answer, the right
@@ -62,7 +61,6 @@ pub struct Cutoff {
     pub because: CutoffReason,
 }
 
-/// The reason for a cutoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutoffReason {
     /// The requested age.
@@ -84,7 +82,6 @@ pub struct ArchivePlace {
 /// An order that can be archived, with the holds that it used.
 #[derive(Clone, Debug)]
 pub struct OldOrder {
-    /// The order.
     pub order: Order,
     /// Its holds, by id.
     pub holds: Vec<Hold>,

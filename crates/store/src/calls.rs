@@ -1,18 +1,18 @@
-//! How the methods of [`Store`] get their connections: each statement is executed on
+//! How the methods of [`Store`] get their connections. Each statement is executed on
 //!
-//! - [`Store::reads`], if it changes nothing. It is executed again if its connection was dead: after a restart of the
-//!   server or of something in between, all idle connections are, and no caller should notice.
+//! - [`Store::reads`], if it changes nothing. It is executed again if its connection was dead: all idle connections are
+//!   dead after a restart of the server or of a proxy, and callers should not notice that.
 //! - [`Store::work`], if a worker or maintenance writes with it.
-//! - [`Store::changes`], if a caller asked for the change; for several in one transaction, [`Store::begin_change`].
-//!   Changes use at most half of the connections, so that reads never wait behind them. They do not wait for rows that
-//!   others have locked while they have a connection: see `locked_rows`.
+//! - [`Store::changes`], if a caller requested the change, or [`Store::begin_change`] for several statements in one
+//!   transaction. Changes use at most half of the connections, so that reads never wait for them. They do not wait for
+//!   locked rows while they have a connection: see `locked_rows`.
 //! - [`Store::admission`], for a batch.
 //!
-//! No statement outside of a transaction waits long for a lock while it has a connection. Another session may have locked a
-//! whole table (`ALTER TABLE`, `VACUUM FULL`), and those who read it would have all connections soon.
+//! No statement outside of a transaction waits long for a lock while it has a connection. Another session may have
+//! locked a whole table (`ALTER TABLE`, `VACUUM FULL`), and reads of that table would soon use all connections.
 //!
-//! A statement that was refused because its session takes no writes has done nothing and is executed again on another
-//! session.
+//! If a statement was refused because its session does not accept writes, it has had no effect and is executed again on
+//! another session.
 
 use std::{
     io,
@@ -40,7 +40,7 @@ const NO_WAIT: Duration = Duration::from_millis(5);
 const LOCK_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(160);
 
-/// Executes a statement on one of the store's connections, and reads its answer before it gives the connection back.
+/// Executes a statement on one of the store's connections, and reads its answer before it returns the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calls<'s> {
     store: &'s Store,
@@ -78,7 +78,7 @@ impl Store {
         self.locked_rows.turn(row, self.settings.lock_timeout).await
     }
 
-    /// How long the statements of a try wait for locks in the database.
+    /// How long the statements of an attempt wait for locks in the database.
     pub(crate) fn wait_in_database(&self, waits: WhenLocked) -> Duration {
         match waits {
             WhenLocked::No => NO_WAIT.min(self.settings.lock_timeout),
@@ -86,7 +86,7 @@ impl Store {
         }
     }
 
-    /// Begins a transaction, within the bound of the changes. Its statements wait for a lock for `wait` at most.
+    /// Begins a transaction, within the limit for changes. Its statements wait for a lock for at most `wait`.
     pub(crate) async fn begin_change(&self, wait: Duration) -> Result<Transaction, sqlx::Error> {
         let calls = Calls { store: self, kind: CallKind::Transaction };
         let begin = |session| Transaction::begin_waiting(session, wait);
@@ -102,7 +102,7 @@ impl Store {
 }
 
 impl<'s> Calls<'s> {
-    /// A connection; the wait for it is counted.
+    /// Acquires a connection, and measures the wait for it.
     pub(crate) async fn session(self) -> Result<Session, sqlx::Error> {
         let begun = Instant::now();
         let store = self.store;
@@ -152,7 +152,7 @@ impl<'s> Calls<'s> {
         let mut session = self.session().await?;
         match self.once(&mut session, sql.clone(), arguments.clone()).await {
             Err(error) if self.is_nothing_done(&session, &error) => {
-                tracing::debug!(%error, "a statement is executed once more");
+                tracing::debug!(%error, "a statement is executed again");
                 drop(session);
                 self.once(&mut self.session().await?, sql, arguments).await
             }
@@ -160,8 +160,8 @@ impl<'s> Calls<'s> {
         }
     }
 
-    /// Runs it. It waits for locks without a connection: the statement has had no effect, and is executed again from
-    /// time to time. Only a few such statements have a connection at the same time.
+    /// Executes the statement. It waits for locks without a connection: a statement that does not get its lock has no
+    /// effect, and is executed again from time to time. Only a few such statements have a connection at the same time.
     async fn run_without_lock_waits(
         self,
         sql: SqlStr,
@@ -232,7 +232,7 @@ pub(crate) async fn again<T, E: ChangeError, Writing: Future<Output = Result<T, 
 ) -> Result<T, E> {
     match write().await {
         Err(error) if error.is_read_only() => {
-            tracing::debug!("a session took no writes");
+            tracing::debug!("a session did not accept writes");
             write().await
         }
         result => result,

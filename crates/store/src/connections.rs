@@ -1,14 +1,14 @@
-//! The one way to use a connection.
+//! The only way to use a connection.
 //!
-//! A [`Connections`] is a bounded set of connections. [`Connections::acquire`] waits for one, for a limited time, and
-//! gives a [`Session`] on it. Statements run on it, or on a [`Transaction`] that has one, and each has a time limit
-//! on this side. The session knows at each moment what it is in the middle of. Its connection goes back to the set when it
-//! is dropped outside of a transaction with every answer read. Dropped at any other moment, it is cleaned in the
-//! background first, see `session`: a caller that goes away costs no connection, and leaves nothing behind that
-//! the next one could find itself in.
+//! A [`Connections`] is a bounded set of connections. [`Connections::acquire`] waits for a connection, for a limited
+//! time, and returns a [`Session`] on it. Statements run on the session, or on a [`Transaction`] that has one, and each
+//! has a time limit on our side. The session always knows its state. If it is dropped outside of a transaction and with
+//! every answer read, its connection goes back to the set. Otherwise, the session is first cleaned in the background
+//! (see `session`). So a dropped call costs no connection, and the next caller never gets a connection in an open
+//! transaction.
 //!
-//! sqlx's own pool and its transactions are not used: a call of theirs that is dropped at the wrong moment returns a
-//! connection within a transaction, and all that is written on it later is lost. `clippy.toml` forbids them.
+//! sqlx's own pool and transactions are not used: if a call is dropped at the wrong moment, they return a connection
+//! within a transaction, and all later writes on it are lost. `clippy.toml` forbids them.
 
 mod execute;
 mod generations;
@@ -38,18 +38,18 @@ use set::{RECONNECT, Set};
 
 use crate::servers::Servers;
 
-/// A connection that was idle for longer must answer before something is written on it.
+/// If a connection was idle for longer than this, it must answer before it is used for a write.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
 
-/// When an idle connection must answer before something is written on it.
+/// When an idle connection must answer before it is used for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// Never: its caller finds out what became of a write that is not answered.
+    /// Never, because the caller looks up the outcome of a write that was not answered.
     None,
     /// If it was idle for longer than [`PROVE_AFTER`].
     AfterIdleTime,
-    /// Always: the message of a server that has ended the session meanwhile would be taken for the answer to the write,
-    /// which may be done or not then.
+    /// Always. If the server has ended the session in the meantime, its message would be mistaken for the answer to the
+    /// write, and the outcome of the write would be unknown.
     Always,
 }
 
@@ -93,11 +93,11 @@ impl Connections {
         }
     }
 
-    /// A session for writing. One that was idle is asked first whether it is still there and takes writes, as `proof`
-    /// says. Safe to cancel.
+    /// A session for writing. `proof` says when an idle session must first prove that it is alive and accepts writes.
+    /// Safe to cancel.
     ///
     /// # Errors
-    /// None becomes free, or can be made, in time; or the server takes no writes, and was asked just now.
+    /// No session is available in time, or the server did not accept writes a moment ago.
     pub async fn acquire_for_writing(&self, proof: Proof) -> Result<Session, sqlx::Error> {
         let mut session = self.take_for_writing(proof).await?;
         session.writes = true;
@@ -107,7 +107,7 @@ impl Connections {
     async fn take_for_writing(&self, proof: Proof) -> Result<Session, sqlx::Error> {
         let permit = self.permit().await?;
         if self.0.generations.is_read_only()? {
-            // Only a new session can tell whether this has changed. It takes the place of an idle one.
+            // Only a new session can show whether this has changed. It replaces an idle one.
             drop(self.0.take_idle());
             return self.fresh(permit).await;
         }
@@ -125,7 +125,7 @@ impl Connections {
         if matches!(answer, Ok(Ok(true))) {
             return Ok(session);
         }
-        // The others are no better.
+        // The other sessions have the same problem.
         self.0.generations.retire_all();
         let permit = match session.discard() {
             Some(permit) => permit,
@@ -143,7 +143,7 @@ impl Connections {
         Ok(Session::new(connection, true, Arc::clone(&self.0), permit))
     }
 
-    /// Gives out no more sessions, waits for those in use for as long as a statement may take, and closes all.
+    /// Provides no more sessions, waits for those in use for as long as a statement may take, and closes all.
     pub async fn close(&self) {
         let all = u32::try_from(self.size()).unwrap_or(u32::MAX);
         let back = timeout(self.0.options.limit, self.0.free.acquire_many(all)).await;
@@ -151,20 +151,20 @@ impl Connections {
         drop(back);
         let idle = std::mem::take(&mut *self.0.idle.lock());
         for connection in idle {
-            // What matters is that it is dropped.
+            // It is dropped in any case.
             let _ = timeout(RECONNECT, sqlx::Connection::close(connection.inner)).await;
         }
     }
 }
 
-/// Asks the server. The simple protocol costs one round trip, also on a new connection.
+/// Asks the server. The simple protocol needs one round trip, also on a new connection.
 async fn takes_writes(session: &mut Session) -> Result<bool, sqlx::Error> {
     let row = Message::alone(session).fetch_one("SHOW transaction_read_only").await?;
     Ok(row.try_get::<&str, _>(0)? == "off")
 }
 
-/// A connection outside of the sets, for what has no place in them: a migration, or a question whether the database
-/// is there. Its statements have no limit but what their caller gives them.
+/// A connection outside of the sets, for a migration or a check whether the database answers. Its statements have no
+/// time limit except the caller's.
 pub(crate) async fn connect_alone(
     servers: &Servers,
     limit: Duration,
@@ -175,7 +175,7 @@ pub(crate) async fn connect_alone(
     Ok(connection)
 }
 
-/// Waits for one of a bounded number of permits.
+/// Waits for one of a limited number of permits.
 pub(crate) async fn permit(
     free: &Arc<Semaphore>,
     limit: Duration,

@@ -28,20 +28,19 @@ use crate::{
 pub struct DeadLetterFilter {
     /// Orders with a line of this product.
     pub product: Option<ProductId>,
-    /// Failed at this time or later; from 1970 on.
+    /// Failed at this time or later; not before 1970.
     pub failed_since: Option<Timestamp>,
-    /// Failed before this time; from 1970 on.
+    /// Failed before this time; not before 1970.
     pub failed_before: Option<Timestamp>,
 }
 
-/// A page of dead letters, in the order in which they were accepted or against it.
+/// A page of dead letters, in ascending or descending order of acceptance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadLetterPage {
-    /// Which.
     pub filter: DeadLetterFilter,
-    /// Only those behind this one: where the page before ended.
+    /// Where the previous page ended.
     pub after: Option<OrderPlace>,
-    /// At most that many.
+    /// The most entries.
     pub limit: i64,
 }
 
@@ -104,7 +103,7 @@ impl DeadLetterPage {
         query.push(way.order()).push(" LIMIT ").push_bind(limit);
     }
 
-    /// How many a page looks at for those that fit its filter.
+    /// The number of orders that a page reads to find those that match its filter.
     fn looked_at(&self) -> i64 {
         let filtered = self.filter != DeadLetterFilter::default();
         if filtered { LOOKED_AT_MAX } else { self.limit.saturating_add(1) }
@@ -127,8 +126,8 @@ impl DeadLetterFilter {
 }
 
 impl Store {
-    /// A page of dead letters, the newest orders first, without their history. It ends earlier where its rows
-    /// would be more than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
+    /// A page of dead letters, newest orders first, without their history. It ends early if its rows would have more
+    /// than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
     ///
     /// # Errors
     /// The database is not available.
@@ -157,7 +156,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The last one that a page with a filter looked at, if there may be more behind it.
+    /// The last order that a page with a filter read, if there may be more after it.
     async fn last_dead_letter_looked_at(
         &self,
         page: &DeadLetterPage,
@@ -175,9 +174,9 @@ impl Store {
         Ok(last.map(OrderPlace::from))
     }
 
-    /// Puts those of `ids` that have failed back to pending, with all their tries before them. Those whose rows are
-    /// locked are tried again for as long as `lock_timeout`, without a connection in between: see `locked_rows`. Dropped,
-    /// some may be pending.
+    /// Sets the failed orders in `ids` back to pending, with their full number of attempts. Orders with locked rows
+    /// are tried again for up to `lock_timeout`, without a connection in between: see `locked_rows`. If the future is
+    /// dropped, some orders may be pending.
     ///
     /// # Errors
     /// The database is not available; they may be pending then. Safe to do again.
@@ -194,7 +193,7 @@ impl Store {
         let Some(&first) = replayed.locked.first() else { return Ok(replayed) };
         match self.replay_locked(first, &mut replayed, ordered).await {
             Ok(()) | Err(StoreError::LockTimeout(_)) => Ok(replayed),
-            // The caller must get the orders that are pending.
+            // The caller must receive the orders that are pending.
             Err(error) if !replayed.orders.is_empty() => {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "locked dead letters could not be tried again");
@@ -297,10 +296,10 @@ impl Store {
         Ok(found)
     }
 
-    /// The same for a page of the dead letters, the oldest orders first: at most `page.limit` are
-    /// replayed. Also returns where the next page begins, if there may be more.
+    /// The same for a page of dead letters, oldest orders first: at most `page.limit` are replayed. Also returns
+    /// where the next page begins, if there may be more.
     ///
-    /// An order that was replayed from an earlier page and fails again is not met again.
+    /// An order that was replayed from an earlier page and fails again is not included again.
     ///
     /// # Errors
     /// The database is not available; they may be pending then. Safe to do again.
@@ -342,7 +341,7 @@ impl Store {
         Ok(u32::try_from(dead).unwrap_or(u32::MAX))
     }
 
-    /// Where those of `ids` stand that exist, in no order.
+    /// The statuses of the orders in `ids` that exist, in no order.
     ///
     /// # Errors
     /// The database is not available.

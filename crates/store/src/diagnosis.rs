@@ -25,7 +25,8 @@ pub struct PostgresDiagnosis {
     pub connections_max: i32,
     /// Open connections.
     pub connections: i64,
-    /// How far its clock is ahead of this host's, within the time of an answer.
+    /// How far its clock is ahead of this host's, with an error of up to the
+    /// time of an answer.
     pub clock_ahead: SignedDuration,
     /// What is missing for case-insensitive names.
     pub lacking: Option<String>,
@@ -62,7 +63,7 @@ const QUESTION: &str = r"
     ";
 
 impl Store {
-    /// Asks the database on a connection of its own. Safe to drop.
+    /// Queries the database on a separate connection. Safe to drop.
     ///
     /// # Errors
     /// It cannot be reached, or does not answer in ten seconds.
@@ -74,7 +75,7 @@ impl Store {
             let row: DiagnosisRow = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
             let middle = Timestamp::now() - asked.elapsed() / 2;
             let lacking = lacking(&mut connection).await?;
-            // What matters has been said.
+            // The result is already complete.
             let _ = connection.close().await;
             Ok::<_, sqlx::Error>((row, middle, lacking))
         };

@@ -29,7 +29,7 @@ pub enum StoreError {
     #[error("a commit was not answered")]
     Unanswered(#[source] sqlx::Error),
     /// The database contains a value that the rules of the domain forbid.
-    #[error("the database holds an invalid {what}: {reason}")]
+    #[error("the database contains an invalid {what}: {reason}")]
     Corrupt {
         /// The kind of value.
         what: &'static str,
@@ -55,7 +55,7 @@ impl StoreError {
         )
     }
 
-    /// Whether the connection was lost, rather than a statement refused.
+    /// Whether the connection was lost, as opposed to a refused statement.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -107,7 +107,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// A change was sent and its session was lost before the answer: it may be done or not.
+/// A change was sent, and its session was lost before the answer. The change may or may not have been made.
 #[derive(Debug, thiserror::Error)]
 #[error("a change was not answered")]
 pub(crate) struct Unanswered(#[source] sqlx::Error);
@@ -118,19 +118,18 @@ impl Unanswered {
     }
 }
 
-/// Whether the session takes no writes.
+/// Whether the session does not accept writes.
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
-/// Whether a lock was not free in time.
+/// Whether a lock could not be acquired in time.
 pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
-/// An error of a change.
 pub(crate) trait ChangeError: From<StoreError> {
-    /// Whether its session takes no writes.
+    /// Whether the session does not accept writes.
     fn is_read_only(&self) -> bool;
 
     /// Whether a row was locked for too long.

@@ -1,16 +1,17 @@
-//! Names without regard to case, in any language, whatever the locale of the database.
+//! Case-insensitive names, in any language, whatever the locale of the database.
 //!
-//! ICU's root collation knows the case of all letters; the database's own locale may know none but ASCII. Upper case first,
-//! since it makes one of what has no capital of its own (`ﬁ` is FI). What differs after that is replaced: ẞ, whose small form
-//! is ß though `ß` is SS in capitals; the sigma at the end of a word, which is no end in the beginning of a name; and the
-//! dot that İ keeps. So the four letters I, ı, İ and i are one, because a language decides which belong together, and a name
-//! has none. Letters with marks are the same whether they are one character or several (NFC).
+//! ICU's root collation knows the case of all letters; the database's own locale may know only ASCII. A name is first
+//! converted to upper case, which also unifies letters without their own capital (`ﬁ` becomes FI), and then to lower
+//! case. The remaining differences are replaced: ẞ, because its lower case is ß although the upper case of `ß` is SS;
+//! the sigma at the end of a word, because the beginning of a name may end there; and the dot that İ keeps. The four
+//! letters I, ı, İ and i count as one, because only a language decides which of them belong together, and the language
+//! of a name is unknown. Letters with marks are the same whether they are one character or several (NFC).
 //!
 //! Folding twice changes nothing more.
 
 use sqlx::PgConnection;
 
-/// The folded form of an expression, as the index `products_by_folded_name` has it.
+/// The folded form of an expression, as in the index `products_by_folded_name`.
 macro_rules! folded {
     ($text:literal) => {
         concat!($crate::folded::folded!(begin), $text, $crate::folded::folded!(end))

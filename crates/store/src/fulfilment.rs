@@ -7,13 +7,13 @@
 //! All statements here skip rows that other transactions have locked and never wait, so a locked row only delays its
 //! own order. Statements that write about claims report the ones that they missed: [`WrittenClaims`].
 //!
-//! The statements are written so that no statistics mislead the planner, as those of a table may that a flash sale has
-//! just filled. Each order is looked up by its id, in the order of the array, because a subquery with a lock is never
-//! flattened. An array from a subquery is assumed to be short. And a status within a `CASE` cannot use the index by
-//! status, which would be read completely for each order. Plain joins can be a hundred times slower.
+//! The statements are written so that wrong statistics do not mislead the planner, for example those of a table that a
+//! flash sale has just filled. Each order is looked up by its id, in the order of the array, because a subquery with a
+//! lock is never flattened. An array from a subquery is assumed to be short. And a status within a `CASE` cannot use
+//! the index by status, which would be read completely for each order. Plain joins can be a hundred times slower.
 //!
-//! Each works on many orders in one round trip and is its own transaction. None waits much longer than
-//! `statement_timeout`, because a hung server does not enforce its own timeouts.
+//! Each statement works on many orders in one round trip and is its own transaction. Each has a time limit on our side
+//! that is a little longer than `statement_timeout`, because a hung server does not enforce its own timeouts.
 
 mod claim;
 mod finish;

@@ -1,9 +1,10 @@
 //! How long one batch waits for another.
 //!
-//! If two replicas sell the same product, a batch of one hands the row over to a batch of the other within milliseconds.
-//! For that, a session may wait in the database: the server queues the sessions fairly, and the next one gets the row at
-//! once. A transaction that keeps a row locked for longer is not a batch, and a session that waits for it is a connection
-//! that nobody else can use. So the wait is limited to a few times what the batches of this process have needed lately.
+//! If two replicas sell the same product, a batch of one hands the row over to a batch of the other within
+//! milliseconds. For that, a session may wait in the database: the server queues the sessions fairly, and the next one
+//! gets the row at once. A transaction that keeps a row locked for longer is not a batch, and a session that waits for
+//! it is a connection that nobody else can use. So the wait is limited to a small multiple of the time that recent
+//! batches of this process have needed.
 
 use std::{
     sync::{
@@ -20,7 +21,7 @@ const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// The limit as a multiple of the time of our own batches.
 const FACTOR: u32 = 4;
 
-/// For how long batches have kept their rows locked lately, in microseconds. Cheap to clone.
+/// How long recent batches have kept their rows locked, in microseconds. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HandOver(Arc<AtomicU64>);
 

@@ -3,8 +3,8 @@
 //! Only unusual steps are written. The history of an order that is fulfilled at the first attempt consists of the times
 //! in its row.
 
-/// The beginning of an expression for `orders.earlier` with further steps behind it: one or more JSON objects, with
-/// commas between them, and [`end_of_history`] follow.
+/// The beginning of an expression that appends steps to `orders.earlier`: it is followed by one or more JSON objects
+/// with commas between them, and [`end_of_history`].
 macro_rules! history_with {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         (
@@ -17,8 +17,8 @@ macro_rules! history_with {
     "#] $($to)+) };
 }
 
-/// The end of it. Keeps the last 50 steps without an operator and the last 50 with one: a long outage must not push out
-/// who replayed an order, and when.
+/// The end of the expression. It keeps the last 50 steps without an operator and the last 50 steps with one, so that a
+/// long outage does not remove the records of replays.
 macro_rules! end_of_history {
     ($($to:tt)+) => { $crate::sql::part!([r#"
                     ))

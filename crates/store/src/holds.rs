@@ -14,7 +14,8 @@ use crate::{
     time::Time,
 };
 
-/// The columns of a [`HoldRow`]. A hold whose time is over reads as expired, whether or not that is written already.
+/// The columns of a [`HoldRow`]. A hold is read as expired when its time is over, even if that has not been written
+/// yet.
 macro_rules! hold_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         id, product_id, quantity, unit_price_minor, customer_ref, order_id,
@@ -66,36 +67,34 @@ impl TryFrom<HoldRow> for Hold {
     }
 }
 
-/// Which holds of the list, newest first.
+/// A page of the list of holds, newest first.
 ///
-/// As with orders, a page is read along one index, by customer, product or status, in that order of
-/// preference.
+/// As with orders, a page is read along one index, by customer, product or status, in this order of preference.
 #[derive(Clone, Debug, Default)]
 pub struct HoldPage {
-    /// Only those behind this one: where the page before ended.
+    /// Where the previous page ended.
     pub after: Option<HoldId>,
-    /// Only those of this product.
+    /// Only holds of this product.
     pub product: Option<ProductId>,
-    /// Only those of this customer.
+    /// Only holds of this customer.
     pub customer: Option<CustomerRef>,
-    /// Only those in this status.
+    /// Only holds with this status.
     pub status: Option<HoldStatus>,
-    /// At most that many.
+    /// The most entries.
     pub limit: i64,
 }
 
 /// When units of a product may come back from holds without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextExpiry {
-    /// The version of the product for which this holds: a later hold makes another version.
+    /// The version of the product for which this is valid: a later hold creates another version.
     pub version: i64,
-    /// From now; zero if a hold has expired already. `None` if no units are held.
+    /// The time from now; zero if a hold has already expired. `None` if no units are held.
     pub after: Option<Duration>,
 }
 
 impl Store {
-    /// When the next of a product's holds expires whose units are not back in stock; `None` for an unknown product.
-    /// Safe to cancel.
+    /// When the next active hold of a product expires; `None` for an unknown product. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
@@ -159,7 +158,7 @@ impl Store {
 }
 
 impl HoldPage {
-    /// Whether the index alone does not give the list.
+    /// Whether the index alone is not enough to find the list.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
         filters.into_iter().filter(|given| *given).count() > 1
@@ -168,15 +167,14 @@ impl HoldPage {
 
     fn order(&self) -> &'static str {
         match (&self.customer, self.product) {
-            // All have the same customer, or product.
+            // All rows have the same customer or product.
             (Some(_), _) => " ORDER BY customer_ref, id DESC",
             (None, Some(_)) => " ORDER BY product_id, id DESC",
             (None, None) => " ORDER BY id DESC",
         }
     }
 
-    /// The next `limit` holds along one index, which is the only one in the order that is asked for: as with
-    /// orders, see there.
+    /// The next `limit` holds along one index, the only one with the requested order, as in `orders`.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
         let before = self.after.map_or(i64::MAX, |id| id.0);
         if let Some(customer) = &self.customer {
@@ -188,14 +186,14 @@ impl HoldPage {
             query.push("]) AND id < ").push_bind(before).push(self.order());
         } else if let Some(status) = self.status {
             let push_part = |query: &mut QueryBuilder<Postgres>, status: HoldStatus| {
-                // Not known before it runs: the indexes of active holds alone have another order, and look
-                // cheap as long as there are no statistics.
+                // The planner must not know the status: the indexes of active holds have another order, and look
+                // cheap without statistics.
                 query.push("SELECT * FROM holds WHERE status = ANY (ARRAY[(SELECT ");
                 query.push_bind(status.as_str()).push(")]) AND id < ").push_bind(before);
                 query.push(" ORDER BY status, id DESC LIMIT ").push_bind(limit);
             };
             if status == HoldStatus::Expired {
-                // Holds whose time is over and that are not marked yet are among the active ones.
+                // The active holds include expired holds that are not marked yet.
                 query.push("SELECT * FROM ((");
                 push_part(query, HoldStatus::Active);
                 query.push(") UNION ALL (");
@@ -211,8 +209,7 @@ impl HoldPage {
         query.push(" LIMIT ").push_bind(limit);
     }
 
-    /// All filters but that of the index; that of the status always, for the sake of those whose
-    /// time is over.
+    /// All filters except the index's own; always including the status, because of unmarked expired holds.
     fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(status) = self.status {

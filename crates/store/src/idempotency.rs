@@ -22,26 +22,22 @@ pub struct IdempotencyKey {
 }
 
 named! {
-    /// The kind of result of a key.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ResultKind {
-        /// An order; the id is its own.
+        /// An order; the id is the order's.
         Order = "order",
-        /// A hold; the id is its own.
+        /// A hold; the id is the hold's.
         Hold = "hold",
-        /// A change of a product's stock; the id is the version that the product got.
+        /// A change of a product's stock; the id is the new version of the product.
         Adjustment = "adjustment",
     }
 }
 
-/// The result of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyedResult {
     /// Shows whether the request was the same.
     pub(crate) fingerprint: i64,
-    /// Its kind.
     pub kind: ResultKind,
-    /// Its id.
     pub id: i64,
 }
 
@@ -50,7 +46,7 @@ impl IdempotencyKey {
     /// SHA-256: 128 bits distinguish keys, and 64 bits the requests of a key.
     pub fn new(scope: &str, key: &str, request: &[u8]) -> Self {
         let mut hash = Sha256::new();
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        // The length distinguishes ("ab", "c") from ("a", "bc").
         hash.update((scope.len() as u64).to_be_bytes());
         hash.update(scope);
         hash.update(key);
@@ -60,14 +56,13 @@ impl IdempotencyKey {
         Self { key: Uuid::from_bytes(half), fingerprint: fingerprint(request), earlier: [None; 2] }
     }
 
-    /// Knows the same request also by the forms in which earlier releases wrote it down. Keys of those releases
-    /// are kept for a day.
+    /// Adds the fingerprints of the same request in earlier releases, because their keys are kept for a day.
     #[must_use]
     pub fn or_earlier_forms(self, requests: [&[u8]; 2]) -> Self {
         Self { earlier: requests.map(|request| Some(fingerprint(request))), ..self }
     }
 
-    /// The key alone, to compare it with others.
+    /// Only the key, to compare it with others.
     pub fn id(&self) -> u128 {
         self.key.as_u128()
     }
@@ -91,7 +86,7 @@ fn fingerprint(request: &[u8]) -> i64 {
 }
 
 impl Store {
-    /// The result of a key, if there is one. A synchronous standby has it as well.
+    /// The result of a key, if there is one. A synchronous standby also has it.
     ///
     /// # Errors
     /// The database is not available, or the standby does not confirm.

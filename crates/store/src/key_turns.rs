@@ -1,5 +1,5 @@
-//! Changes with an idempotency key that are not batches: one of a key at a time, and none while another transaction has
-//! written the key and does not end.
+//! Turns of changes with an idempotency key that are not batches. Only one change of a key runs at a time, and none
+//! while another transaction has written the key without a commit.
 
 use crate::{
     admission::taken_keys,
@@ -9,7 +9,7 @@ use crate::{
     store::Store,
 };
 
-/// The turn of a change with a key. Until it is dropped, no other change of this process has one with the same key.
+/// The turn of a change with a key. Until it is dropped, no other change of this process has a turn with the same key.
 #[derive(Debug)]
 pub struct KeyTurn {
     turn: Turn,
@@ -20,8 +20,8 @@ impl Store {
     /// Waits for the turn of a change with a key, without a connection: see `locked_rows`. Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if others have the key for too long; [`StoreError::TooManyWaiting`]; the database is
-    /// not available.
+    /// [`StoreError::LockTimeout`] if other changes have the key for too long; [`StoreError::TooManyWaiting`]; the
+    /// database is not available.
     pub async fn key_turn(&self, key: &IdempotencyKey) -> Result<KeyTurn, StoreError> {
         let turn = self.turn(ChangedRow::Key(key.id())).await?;
         let turn = KeyTurn { turn, key: *key };
@@ -31,8 +31,8 @@ impl Store {
         Ok(turn)
     }
 
-    /// Waits until no other transaction has written the key of this turn without an end. For a change that has waited in
-    /// vain for such a transaction. Safe to cancel.
+    /// Waits until no open transaction has written the key of this turn. For a change that has timed out because of
+    /// such a transaction. Safe to cancel.
     ///
     /// # Errors
     /// As [`Self::key_turn`].

@@ -8,7 +8,7 @@
 //!
 //! It contains no HTTP, no Redis and no business rules, which are in `holdfast-domain`. The constraints in the schema
 //! are only the second line of defence.
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 mod admission;
 mod admission_session;

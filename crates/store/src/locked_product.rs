@@ -204,15 +204,14 @@ impl LockedProduct {
         Ok(entry)
     }
 
-    /// The stock that the product would have with `delta` more units, if it can have that.
+    /// The stock with `delta` more units, if it is within the limits.
     pub fn stock_with(&self, delta: i64) -> Option<StockEdit> {
         let sum = self.product.stock.units().checked_add(delta)?;
         let stock = Stock::new(sum).ok().filter(|_| sum <= self.max_stock())?;
         Some(StockEdit { stock, reason: LedgerReason::Adjustment, note: None })
     }
 
-    /// Takes the product out of the shop and commits that. Its row stays for the sake of the
-    /// orders that name it.
+    /// Removes the product from the shop, and commits that. Its row stays, because orders refer to it.
     ///
     /// # Errors
     /// As [`Self::update`].

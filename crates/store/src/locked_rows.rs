@@ -1,16 +1,16 @@
 //! Waiting for rows that other transactions have locked, without a connection.
 //!
-//! A change of a caller takes its [`Turn`] at its row first: of all changes of a row in this process, one is at the front,
-//! and the others wait behind it in the order of their arrival. The one at the front locks the row without waiting for it.
-//! If another transaction has locked the row, the change gives its connection back and tries again from time to time.
-//! Of all changes that try again, only a few do so at a moment. For a while, a later change of the same row is one of
-//! these from its first try on. So changes of locked rows use a few connections, whatever the number of these rows and
+//! A change of a caller first takes its [`Turn`] at its row: of all changes of a row in this process, one is at the
+//! front, and the others wait behind it in order of arrival. The change at the front locks the row without waiting for
+//! it. If another transaction has locked the row, the change returns its connection and tries again from time to time.
+//! Only a few of these changes are tried at the same time. For a while, this also applies to the first attempt of later
+//! changes of the same row. So changes of locked rows use only a few connections, whatever the number of these rows and
 //! changes.
 //!
-//! If the version of a product changes between two tries, others take turns on its row: batches do that. A change would
-//! hardly ever find such a row unlocked, so it waits in the database, for as long as a batch needs (`hand_over`). A
-//! sale is many rows of products: it waits for these so, after its first try. Both kinds of waits use a bounded number of
-//! connections.
+//! If the version of a product changes between two attempts, batches take turns on its row. A change would hardly ever
+//! find such a row unlocked, so it waits in the database for as long as a batch needs (`hand_over`). A sale locks many
+//! rows of products, and waits for them in this way after its first attempt. Both kinds of waits use a limited number
+//! of connections.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,67 +23,67 @@ use tokio::{
 
 use crate::error::{ChangeError, StoreError};
 
-/// The most changes that are at one row, or wait for it.
+/// The most changes of one row, including those that wait.
 const ROW_MAX: usize = 256;
-/// The most changes that are at rows, or wait for them.
+/// The most changes of all rows, including those that wait.
 const ALL_MAX: usize = 8192;
-/// The pause before the second try.
+/// The pause before the second attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// The pause after a try that has waited in the database with other rows locked, which are free meanwhile.
+/// The pause after an attempt that waited in the database with other rows locked. During the pause, these rows are
+/// free.
 const PAUSE_OF_SALES: Duration = Duration::from_millis(200);
-/// How long a row is taken for locked after it was found locked.
+/// How long a row is assumed to be locked after it was found locked.
 const LOCKED_FOR: Duration = Duration::from_secs(10);
-/// The most rows without changes that are remembered as locked.
+/// The most rows without waiting changes that are remembered as locked.
 const REMEMBERED_MAX: usize = 1024;
-/// How long keys are checked first after one was found that another transaction has written and not committed.
+/// How long keys are checked first after an uncommitted key of another transaction was found.
 const SUSPECT_FOR: Duration = Duration::from_secs(10);
 
-/// A row that changes lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ChangedRow {
     Product(ProductId),
-    /// A dead letter that is to be replayed.
+    /// A dead letter to replay.
     Order(OrderId),
     ApiKey(String),
     /// Of an idempotency key.
     Key(u128),
     /// A sale, with the rows of its products.
     Sale(String),
-    /// What the report of a sale has summed up.
+    /// The sums in the report of a sale.
     SaleReport(String),
 }
 
-/// What a try does about a locked row.
+/// What an attempt does if the row is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenLocked {
-    /// Nothing: it comes back as [`Tried::Locked`].
+    /// It returns [`Tried::Locked`].
     No,
-    /// Waits for as long as a batch needs.
+    /// It waits for as long as a batch needs.
     HandOver,
 }
 
-/// What a try has led to.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(crate) enum Tried<T> {
     Done(T),
-    /// Another transaction has locked the row, which has this version, if it has one.
+    /// Another transaction has locked the row. The version of the row, if it has one.
     Locked(Option<i64>),
 }
 
-/// The rows at which changes are, and those that wait for them. Cheap to clone.
+/// The rows with changes, and the changes that wait for them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LockedRows(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     rows: Mutex<Rows>,
-    /// For tries that do not wait.
+    /// For attempts that do not wait.
     tries: Semaphore,
-    /// For tries that wait in the database.
+    /// For attempts that wait in the database.
     hand_overs: Semaphore,
-    /// For tries of sales that wait in the database with products locked.
+    /// For attempts of sales that wait in the database with products locked.
     sales: Semaphore,
     suspect_keys_until: Mutex<Option<Instant>>,
 }
@@ -98,7 +98,7 @@ struct Rows {
 struct RowQueue {
     front: Arc<Semaphore>,
     changes: usize,
-    /// When it was found locked, unless it was locked by a change since.
+    /// When it was last found locked, unless a change has locked it since then.
     locked_at: Option<Instant>,
 }
 
@@ -115,10 +115,10 @@ struct Place {
     rows: Arc<Inner>,
 }
 
-/// The turn of a change at a row. Until it is dropped, no other change of this process has one at the same row.
+/// The turn of a change at a row. Until it is dropped, no other change of this process has a turn at the same row.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    // Dropped first: the next one is at the front then.
+    // Dropped first, so that the next change is at the front.
     _front: OwnedSemaphorePermit,
     place: Place,
     until: Instant,
@@ -129,7 +129,7 @@ impl LockedRows {
     pub fn new(connections: usize) -> Self {
         Self(Arc::new(Inner {
             rows: Mutex::default(),
-            // Together less than all: changes of rows that are not locked need some.
+            // Together fewer than all connections, because changes of unlocked rows need some.
             tries: Semaphore::new((connections / 4).max(1)),
             hand_overs: Semaphore::new((connections / 4).max(1)),
             sales: Semaphore::new(1),
@@ -137,10 +137,11 @@ impl LockedRows {
         }))
     }
 
-    /// Waits for the turn of a change at a row, at most for `limit`, which is also the limit for the tries of the turn.
+    /// Waits for the turn of a change at a row, for at most `limit`, which is also the limit for the attempts of the
+    /// turn.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if it does not come in time; [`StoreError::TooManyWaiting`].
+    /// [`StoreError::LockTimeout`] if the turn does not come in time; [`StoreError::TooManyWaiting`].
     pub(crate) async fn turn(&self, row: ChangedRow, limit: Duration) -> Result<Turn, StoreError> {
         let until = Instant::now() + limit;
         let (place, front) = self.enter(row)?;
@@ -170,7 +171,7 @@ impl LockedRows {
         Ok((Place { row, rows: Arc::clone(&self.0) }, front))
     }
 
-    /// Another transaction has written a key and does not end.
+    /// Records that an open transaction has written a key.
     pub fn suspect_keys(&self) {
         *self.0.suspect_keys_until.lock() = Some(Instant::now() + SUSPECT_FOR);
     }
@@ -195,10 +196,10 @@ impl Drop for Place {
 }
 
 impl Turn {
-    /// The tries of this turn. Returns when it is time for the first. Safe to cancel.
+    /// The attempts of this turn. Returns when it is time for the first attempt. Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if the row is taken for locked, and the limit of the turn is over.
+    /// [`StoreError::LockTimeout`] if the row is assumed to be locked, and the limit of the turn has passed.
     pub(crate) async fn tries(&self) -> Result<Tries<'_>, StoreError> {
         let mut tries = Tries {
             turn: self,
@@ -235,27 +236,29 @@ impl Turn {
     }
 }
 
-/// The tries of a turn. Each is made as [`Self::waits`] says, and told to [`Self::again`].
+/// The attempts of a turn. [`Self::waits`] says how each attempt must wait, and its result is passed to
+/// [`Self::again`].
 #[derive(Debug)]
 pub(crate) struct Tries<'t> {
     turn: &'t Turn,
     waits: WhenLocked,
     pause: Duration,
     version: Option<i64>,
-    /// For the next try.
+    /// For the next attempt.
     permit: Option<SemaphorePermit<'t>>,
 }
 
 impl Tries<'_> {
-    /// What the next try does about a locked row.
+    /// What the next attempt does if the row is locked.
     pub fn waits(&self) -> WhenLocked {
         self.waits
     }
 
-    /// What a try has led to. `None` if the row was locked: returns when it is time for the next try. Safe to cancel.
+    /// The result of an attempt. `None` if the row was locked: then this returns when it is time for the next attempt.
+    /// Safe to cancel.
     ///
     /// # Errors
-    /// [`StoreError::LockTimeout`] if the row stays locked until the limit of the turn is over; what the try failed with.
+    /// [`StoreError::LockTimeout`] if the row stays locked until the limit of the turn; the error of the attempt.
     pub(crate) async fn again<T, E: ChangeError>(
         &mut self,
         tried: Result<Tried<T>, E>,
@@ -299,7 +302,7 @@ impl Tries<'_> {
 /// A row stayed locked until the limit.
 fn stays_locked() -> StoreError {
     #[derive(Debug, thiserror::Error)]
-    #[error("another transaction has locked the row all the time")]
+    #[error("another transaction kept the row locked")]
     struct StaysLocked;
 
     StoreError::LockTimeout(sqlx::Error::AnyDriverError(Box::new(StaysLocked)))

@@ -19,8 +19,8 @@ use crate::{
     products::ProductRow,
 };
 
-/// Locks the rows of these products, in the order of their ids, and says of those that exist whether they are
-/// sold. The transaction must have a limit for its waits that is no longer than another batch needs.
+/// Locks the rows of these products, in the order of their ids, and returns the existing products and whether they are
+/// on sale. The transaction's limit for waits must not be longer than another batch needs.
 pub(crate) async fn lock_rows(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
@@ -51,7 +51,7 @@ pub(crate) async fn wait_at_most(
     Ok(())
 }
 
-/// The row of a product, with the units of it in holds.
+/// The row of a product, with its units in holds.
 struct LockedProductRow {
     id: i64,
     name: String,
@@ -62,7 +62,7 @@ struct LockedProductRow {
     held: i64,
 }
 
-/// Locks the row of a product that is on sale, and reads it and the units of it in holds. `None` if there is no such
+/// Locks the row of a product that is on sale, and reads it with its units in holds. `None` if there is no such
 /// product.
 pub(crate) async fn lock_one(
     transaction: &mut Transaction,

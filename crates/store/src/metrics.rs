@@ -14,8 +14,8 @@ const WAITS: [f64; 12] =
 holdfast_telemetry::metrics! {
     /// The metrics of the connections of a [`Store`].
     pub struct StoreMetrics {
-        /// Time until a caller acquired a database connection or gave up, by pool. Changes of products take connections of
-        /// the main pool, of which only some are for them.
+        /// Time until a caller acquired a database connection or gave up, by pool. Changes of products use a limited
+        /// part of the main pool.
         "holdfast_db_connection_wait_seconds" by pool {
             main_wait: Histogram = "main",
             admission_wait: Histogram = "admission",
@@ -29,8 +29,8 @@ holdfast_telemetry::metrics! {
 }
 
 impl StoreMetrics {
-    /// Makes and registers the metrics. From now on this store and its clones count how long callers wait for
-    /// connections. Only the first registration of a store counts waits.
+    /// Creates and registers the metrics. From then on, this store and its clones measure how long callers wait for
+    /// connections. Only the first registration of a store measures waits.
     ///
     /// # Errors
     /// A name is registered already.

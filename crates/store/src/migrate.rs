@@ -1,13 +1,13 @@
-//! Running the migrations beside programs that serve.
+//! Runs the migrations while programs serve requests.
 //!
-//! A statement that changes a table waits for every transaction that uses it, and all later ones wait behind that
-//! statement, readers included. So a migration waits for no lock longer than [`LOCK_TIMEOUT`]. If it does not get
-//! one it is rolled back, and tried again later: until a long transaction has ended, everybody else goes on.
+//! A statement that changes a table waits for every transaction that uses it, and all later transactions wait behind
+//! that statement, including readers. So a migration waits for a lock for at most [`LOCK_TIMEOUT`]. If it does not get
+//! the lock, it is rolled back and tried again later, so a long transaction does not block all others.
 //!
-//! An index is built with `CREATE INDEX CONCURRENTLY`, which waits for old transactions without holding up
-//! anybody, by a file of its own that begins with `-- no-transaction`. What an interrupted build leaves behind
-//! is dropped and built again. `tests/it/migrations.rs` has the rules for new files; `released` has what is done for those
-//! that are older than the rules.
+//! An index is built with `CREATE INDEX CONCURRENTLY`, which waits for old transactions without blocking others. It has
+//! its own file, which begins with `-- no-transaction`. If a build is interrupted, the unfinished index is dropped and
+//! built again. `tests/it/migrations.rs` has the rules for new files; `released` handles files that are older than the
+//! rules.
 
 use std::time::{Duration, Instant};
 
@@ -27,40 +27,39 @@ pub use session::MigrateError;
 use released::IN_STEPS;
 use session::{MigrationChange, MigrationSession, TABLE, is_lock_timeout, tell};
 
-/// The longest wait for another migration at a time. Nobody waits behind it.
+/// The longest wait for another migration at a time. No other session waits behind it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a migration tries to get its locks.
 const LIMIT: Duration = Duration::from_mins(10);
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations");
-    // A schema newer than this binary's is fine: an old binary serves beside the next schema.
+    // A newer schema than this binary's is accepted, because an old binary works with the next schema.
     migrator.set_ignore_missing(true);
     migrator
 }
 
 impl Store {
-    /// Runs the migrations that the database does not have yet, beside programs that use it. Two at once
-    /// are safe: the second waits for the first. One that was interrupted goes on where it stopped. Returns how many
-    /// were run.
+    /// Runs the migrations that the database does not have yet, while programs use it. Two runs at the same time are
+    /// safe: the second waits for the first. After an interruption, the next run continues where the previous one
+    /// stopped. Returns the number of migrations.
     ///
     /// # Errors
-    /// The database cannot be reached or lacks what the schema needs, a migration fails, or other transactions keep what it must lock for ten
-    /// minutes.
+    /// The database cannot be reached or lacks a required feature, a migration fails, or other transactions hold its
+    /// locks for ten minutes.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         self.migrate_within(LIMIT).await
     }
 
-    /// The same, with another limit for getting the locks of each migration.
+    /// The same, with another limit for acquiring the locks of each migration.
     ///
     /// # Errors
     /// As [`Self::migrate`].
     pub async fn migrate_within(&self, limit: Duration) -> Result<usize, MigrateError> {
-        // A connection of its own, without the timeouts of ordinary work: building an index on a
-        // large table takes as long as it takes.
+        // A separate connection without the usual timeouts, because building an index on a large table may take long.
         let options =
             self.settings.connect.clone().application_name("holdfast-migrate").options(&[
-                // "… already exists, skipping" is no news.
+                // Do not log "… already exists, skipping".
                 ("client_min_messages", "warning"),
             ]);
         let mut session = MigrationSession::open(options, limit).await?;
@@ -99,7 +98,7 @@ impl MigrationSession {
         Ok(run)
     }
 
-    /// Waits until no other migration runs. It is over when that one's connection ends.
+    /// Waits until no other migration runs. Another migration has ended when its connection ends.
     async fn take_turn(&mut self) -> Result<(), MigrateError> {
         let begun = Instant::now();
         self.set_lock_timeout(TURN_TIMEOUT).await?;

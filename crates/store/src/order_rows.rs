@@ -1,4 +1,4 @@
-//! From rows of `orders` to orders.
+//! Converts rows of `orders` to orders.
 
 use holdfast_domain::{
     CustomerRef, Metadata, Money, Order, OrderId, OrderLine, ProductId, Quantity, Transition,
@@ -11,7 +11,7 @@ use crate::{
     time::Time,
 };
 
-/// The columns of an [`OrderRow`] from a row under the name `orders`, without `earlier` and `found`.
+/// The columns of an [`OrderRow`] from a table or subquery named `orders`, without `earlier` and `found`.
 macro_rules! order_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         orders.id, orders.product_id, orders.quantity, orders.unit_price_minor,
@@ -26,8 +26,8 @@ macro_rules! order_columns {
 }
 pub(crate) use order_columns;
 
-/// The column `more_lines`, from `orders` under that name: the lines after the first, as an array of product, quantity
-/// and price in turn; NULL, without a look at their table, for an order of one line.
+/// The column `more_lines` from `orders`: the lines after the first, as an array of product, quantity and price in
+/// turn. It is NULL for an order of one line, without reading the table of lines.
 macro_rules! more_lines {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         CASE WHEN orders.line_count > 1 THEN ARRAY(
@@ -42,8 +42,8 @@ macro_rules! more_lines {
 }
 pub(crate) use more_lines;
 
-/// About how many bytes a row of `orders` under that name is at most when it is sent, as JSON as well, without its
-/// history. A `jsonb` column is measured as the text that it becomes.
+/// An upper estimate of the size of a row of `orders` in bytes when it is sent, also as JSON, without its history. A
+/// `jsonb` column is measured as text.
 macro_rules! order_bytes {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         (512::bigint + 64 * orders.line_count
@@ -83,16 +83,16 @@ pub(crate) struct OrderRow {
     #[sqlx(rename = "finished_at: Time")]
     pub finished_at: Option<Time>,
     pub more_lines: Option<Vec<i64>>,
-    /// The text of the history, where it is asked for.
+    /// The text of the history, if the statement reads it.
     #[sqlx(default)]
     pub earlier: Option<String>,
-    /// How many rows the statement has found, those that are too many bytes included.
+    /// The number of rows that the statement has found, including those beyond the limit of bytes.
     #[sqlx(rename = "found!")]
     pub found: i64,
 }
 
 impl OrderRow {
-    /// Whether its history has steps that this version does not understand.
+    /// Whether its history has steps that this version does not know.
     pub fn has_unknown_steps(&self) -> bool {
         history(self.earlier.as_deref()).1
     }
@@ -120,7 +120,7 @@ impl TryFrom<OrderRow> for Order {
     }
 }
 
-/// All lines of an order: its first one, and what [`more_lines`] has of the others.
+/// All lines of an order: the first one, and the others from [`more_lines`].
 pub(crate) fn order_lines(
     first: OrderLine,
     more: Option<Vec<i64>>,
@@ -143,7 +143,7 @@ pub(crate) fn order_line(
     })
 }
 
-/// A step as it stands in `orders.earlier`.
+/// A step as it is stored in `orders.earlier`.
 #[derive(serde::Deserialize)]
 struct StoredStep {
     status: String,
@@ -152,8 +152,8 @@ struct StoredStep {
     by: Option<String>,
 }
 
-/// Reads the text of `orders.earlier`. Leaves out what this version does not understand, because a later version may have
-/// written it, and says whether it did.
+/// Parses the text of `orders.earlier`. Skips steps that this version does not know, because a later version may have
+/// written them, and returns whether there were any.
 pub(crate) fn history(text: Option<&str>) -> (Vec<Transition>, bool) {
     let Some(text) = text else { return (Vec::new(), false) };
     let Ok(all) = holdfast_domain::json::from_str::<Vec<&RawValue>>(text) else {

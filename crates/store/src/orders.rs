@@ -1,11 +1,11 @@
 //! Reading orders.
 //!
-//! Behind each filter of the list stands an index: by customer, by product (one for first lines, one
-//! for the others), by status. A page is read along one of them, in that order of preference; what
-//! the other filters leave out is passed over, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
+//! Each filter of the list has an index: by customer, by product (one for first lines, one for the others), by
+//! status. A page is read along one of them, in this order of preference. Orders that do not match the other
+//! filters are skipped, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
 //!
-//! `orders` includes `unfinished_orders` and `completed_orders`, with indexes of their own. `ONLY orders` are those that
-//! have failed or were cancelled, and those that the version before has accepted.
+//! `orders` includes `unfinished_orders` and `completed_orders`, which have their own indexes. `ONLY orders`
+//! contains orders that have failed or were cancelled, and those that the previous version has accepted.
 
 use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
 use sqlx::{Postgres, QueryBuilder};
@@ -19,28 +19,27 @@ use crate::{
     time::Time,
 };
 
-/// Which orders of the list, newest first.
+/// A page of the list of orders, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct OrderPage {
-    /// Only those behind this one: where the page before ended.
+    /// Where the previous page ended.
     pub after: Option<OrderPlace>,
-    /// Only those with this product on one of their lines.
+    /// Only orders with this product on one of their lines.
     pub product: Option<ProductId>,
-    /// Only those of this customer.
+    /// Only orders of this customer.
     pub customer: Option<CustomerRef>,
-    /// Only those in this status.
+    /// Only orders with this status.
     pub status: Option<OrderStatus>,
-    /// At most that many.
+    /// The most entries.
     pub limit: i64,
 }
 
-/// Where an order stands in the list.
+/// The position of an order in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderPlace {
-    /// When it was accepted, in microseconds since 1970. What the list is sorted by if `status` is
-    /// the only filter; otherwise the id alone counts.
+    /// When it was accepted, in microseconds since 1970. If `status` is the only filter, the list is sorted by
+    /// this time; otherwise it is sorted by id.
     pub created_us: i64,
-    /// Its id.
     pub id: OrderId,
 }
 
@@ -84,8 +83,8 @@ impl Store {
         row.map(Order::try_from).transpose()
     }
 
-    /// A page of orders, newest first, without their history. It ends earlier where its rows would be more
-    /// than [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
+    /// A page of orders, newest first, without their history. It ends early if its rows would have more than
+    /// [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
     ///
     /// # Errors
     /// The database is not available.
@@ -113,7 +112,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The last order that a page looked at, if there may be more behind it.
+    /// The last order that a page read, if there may be more after it.
     async fn last_looked_at(&self, page: &OrderPage) -> Result<Option<OrderPlace>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
         page.push_looked_at(&mut query, LOOKED_AT_MAX);
@@ -126,7 +125,7 @@ impl Store {
 }
 
 impl OrderPage {
-    /// Whether a page has filters besides the one that its index is for.
+    /// Whether a page has filters in addition to the one of its index.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
         filters.into_iter().filter(|given| *given).count() > 1
@@ -135,7 +134,7 @@ impl OrderPage {
 
     fn order(&self) -> &'static str {
         match (&self.customer, self.product, self.status) {
-            // All have the same customer, or product: see `push_looked_at`.
+            // All rows have the same customer or product: see `push_looked_at`.
             (Some(_), ..) => " ORDER BY customer_ref, id DESC",
             (None, Some(_), _) => " ORDER BY asked, place DESC",
             (None, None, Some(_)) => " ORDER BY created_at DESC, id DESC",
@@ -145,12 +144,12 @@ impl OrderPage {
 
     /// The next `limit` orders along one index, with all their columns.
     ///
-    /// Each `LIMIT` stands right on an index that gives the order: whatever the planner thinks of
-    /// the numbers, there is nothing to gain for it but to stop early. And it is the only index that gives that
-    /// order. Of a product with `= $1`, the primary key would do as well, backwards through all orders, in the
-    /// hope of meeting the product soon: one that nobody has bought for long costs the whole table then. With
-    /// `= ANY (ARRAY[$1])` the planner does not know that there is one product only, and that the primary key's
-    /// order is the one that is asked for.
+    /// Each `LIMIT` is directly on an index that has the required order, so whatever the planner estimates, the
+    /// best plan is to stop early. And it must be the only index with that order. With `= $1` for a product,
+    /// the planner could also use the primary key and read all orders backwards until it finds the product; for
+    /// a product without recent orders, that would read the whole table. With `= ANY (ARRAY[$1])`, the planner
+    /// does not know that there is only one product, so it does not know that the primary key has the required
+    /// order.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, limit: i64) {
         let before = self.after.map_or(i64::MAX, |place| place.id.0);
         if let Some(customer) = &self.customer {
@@ -165,7 +164,7 @@ impl OrderPage {
             );
             query.push_bind(product.0).push("]) AND id < ").push_bind(before);
             query.push(" ORDER BY product_id, id DESC LIMIT ").push_bind(limit);
-            // Never flattened, because of its OFFSET: each order is looked up by its id.
+            // Because of its OFFSET, this is never flattened: each order is looked up by its id.
             query.push(
                 r") UNION ALL (
                     SELECT line.product_id AS asked, line.order_id AS place, found.*
@@ -181,7 +180,8 @@ impl OrderPage {
             query.push(")) AS either");
         } else if let Some(status) = self.status {
             let apart = match status {
-                // Its index by age does not have the status, which each claim changes: see `push_filters`.
+                // The index by age does not contain the status, because each claim changes it: see
+                // `push_filters`.
                 OrderStatus::Pending | OrderStatus::Processing => Some("unfinished_orders"),
                 OrderStatus::Completed => Some("completed_orders"),
                 OrderStatus::Failed | OrderStatus::Cancelled => None,
@@ -204,7 +204,7 @@ impl OrderPage {
         query.push(self.order()).push(" LIMIT ").push_bind(limit);
     }
 
-    /// Only those behind the page before, in the order of their creation.
+    /// Only orders after the previous page, in the order of their creation.
     fn push_older(&self, query: &mut QueryBuilder<Postgres>) {
         if let Some(place) = self.after {
             query.push(" AND (created_at, id) < ('epoch'::timestamptz + ");
@@ -213,7 +213,7 @@ impl OrderPage {
         }
     }
 
-    /// All filters again: the one of the index costs nothing then.
+    /// All filters again; the index's own one costs nothing.
     fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(status) = self.status {
@@ -225,12 +225,12 @@ impl OrderPage {
     }
 }
 
-/// Whether orders in this status may be in the table of unfinished orders, which has no index by status.
+/// Whether orders with this status may be in the table of unfinished orders, which has no index by status.
 fn is_unfinished(status: OrderStatus) -> bool {
     matches!(status, OrderStatus::Pending | OrderStatus::Processing)
 }
 
-/// Only rows under the name `orders` with a line of this product.
+/// Only rows of `orders` with a line of this product.
 pub(crate) fn push_with_product(query: &mut QueryBuilder<Postgres>, product: ProductId) {
     query.push(" AND (product_id = ").push_bind(product.0);
     query.push(

@@ -1,4 +1,4 @@
-//! What an operator's overview shows of the shop as a whole.
+//! The data of the whole shop for an operator's overview.
 
 use holdfast_domain::{ProductId, ProductName, Stock};
 
@@ -7,18 +7,16 @@ use crate::{error::StoreError, page::Page, rows::corrupt, store::Store};
 /// The stock of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockLevel {
-    /// Which product.
     pub id: ProductId,
-    /// What it is called.
     pub name: ProductName,
     /// Units that can be ordered.
     pub stock: Stock,
-    /// Units in active holds, which are not in `stock`.
+    /// Units in active holds, which are not part of `stock`.
     pub held: i64,
 }
 
 impl Store {
-    /// The stock of the products on sale, by id, behind `after`.
+    /// The stock of the products on sale, by id, starting after `after`.
     ///
     /// # Errors
     /// The database is not available.

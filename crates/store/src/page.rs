@@ -2,20 +2,20 @@
 
 use crate::error::StoreError;
 
-/// How many rows of a list one page looks at, at most, for those that fit its filters.
+/// The most rows of a list that one page reads to find those that match its filters.
 ///
-/// A list is read along one index; filters that are not in that index are applied to what it finds. So
-/// that a filter which fits hardly any row does not turn a page into a walk through
-/// millions, a page may be shorter than was asked for, empty even, and the list go on.
+/// A list is read along one index, and filters that are not in that index are applied to the result. If hardly any row
+/// matches a filter, the page would read millions of rows without this limit. So a page may be shorter than requested,
+/// or empty, although the list continues.
 pub const LOOKED_AT_MAX: i64 = 5_000;
 
-/// About how many bytes of rows one page has, at most, unless its first row alone is larger. One that
-/// would have more ends earlier, and the list goes on.
+/// The approximate maximum size of a page's rows in bytes, unless the first row alone is larger. A page that would have
+/// more ends early, and the list continues.
 pub const PAGE_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-/// Behind `coalesce(sum(<bytes of a row>) OVER (ORDER BY <order of the list>`: the columns `bytes_before`, the bytes of all
-/// rows before this one, and `found`, the number of all rows. Columns that are large are to be selected further out,
-/// where the rows that are too many have been left out.
+/// Follows `coalesce(sum(<bytes of a row>) OVER (ORDER BY <order of the list>`: the columns `bytes_before`, the bytes
+/// of all rows before this one, and `found`, the number of all rows. Select large columns in an outer query, after the
+/// rows beyond the limit have been removed.
 macro_rules! bytes_before {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before,
@@ -27,15 +27,15 @@ pub(crate) use bytes_before;
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T, K> {
-    /// What fits, in the list's order.
+    /// The entries, in the list's order.
     pub items: Vec<T>,
-    /// Behind which row the list goes on; `None` at its end.
+    /// The row after which the list continues; `None` at its end.
     pub next: Option<K>,
 }
 
 impl<T, K> Page<T, K> {
-    /// A page of at most `limit` of the `found` rows of a statement, of which one more was asked for, and of which
-    /// those may be missing that were too many bytes.
+    /// A page of at most `limit` of the `found` rows of a statement. One more row than `limit` was requested, and rows
+    /// beyond the limit of bytes may be missing.
     pub(crate) fn read<R>(
         rows: Vec<R>,
         found: i64,
@@ -50,8 +50,7 @@ impl<T, K> Page<T, K> {
         Ok(Self { items, next })
     }
 
-    /// A page of at most `limit` of `items`, of which one more was asked for to see whether there
-    /// is any.
+    /// A page of at most `limit` of `items`. One more than `limit` was requested to find out whether there are more.
     pub(crate) fn cut(mut items: Vec<T>, limit: i64, key: impl Fn(&T) -> K) -> Self {
         let limit = usize::try_from(limit).unwrap_or(0);
         let more = items.len() > limit;

@@ -1,12 +1,12 @@
 //! The statements that each connection of admission prepares.
 //!
-//! They are sent as text, together with `BEGIN` and in one message, so sqlx's macros cannot check them. The server does
-//! when a connection is made.
+//! They are sent as text, together with `BEGIN` in one message, so sqlx's macros cannot check them. The server checks
+//! them when a connection is opened.
 
 use crate::sql::sql;
 
-/// What a batch reads of a locked product. A batch that waited for the row may have begun before the one that wrote the last
-/// entry of the ledger.
+/// The columns that a batch reads of a locked product. A batch that waited for the row may have begun before the batch
+/// that wrote the last entry of the ledger.
 macro_rules! product_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         id, ctid::text AS place, stock, held, price_minor, version,
@@ -21,19 +21,18 @@ macro_rules! product_columns {
     "#] $($to)+) };
 }
 
-/// What a connection of admission executes when it is made: it prepares the statements of a batch, so that `BEGIN` and
-/// the locks need one round trip.
+/// What a new connection of admission executes: it prepares the statements of a batch, so that `BEGIN` and the locks
+/// need one round trip.
 ///
-/// These sessions read a few rows by their keys or tuple ids and nothing else. The settings say so to the planner:
-/// after a flash sale its statistics know neither the new rows nor how many dead versions a scan of the table would
-/// read.
+/// These sessions only read a few rows by their keys or tuple ids. The settings tell the planner so, because after a
+/// flash sale its statistics include neither the new rows nor the dead versions that a scan of the table would read.
 ///
 /// - `holdfast_lock_wait` waits for the rows with these ids.
-/// - `holdfast_lock_near` searches the row of a product on one page, from `$1` up to `$2`, and by its id only if it is
-///   not there. Waits for it. If two replicas sell a product, each batch of the other replica moves the row, but the row
-///   stays on its page as long as there is room. `id + 0` keeps the planner from the index, which has an entry for each
-///   version that an old snapshot keeps.
-/// - `holdfast_lock_skip` locks the rows at the tuple ids, and of the products that are not found there, the rows by
+/// - `holdfast_lock_near` searches for the row of a product on one page, from `$1` up to `$2`, and by its id only if it
+///   is not there. It waits for the row. If two replicas sell a product, each batch of the other replica moves the row,
+///   but the row stays on its page as long as there is room. `id + 0` prevents the planner from using the index, which
+///   has an entry for each version that an old snapshot keeps.
+/// - `holdfast_lock_skip` locks the rows at the tuple ids. For products that are not found there, it locks the rows by
 ///   their ids.
 pub(crate) const PREPARE: &str = sql!(
     r"

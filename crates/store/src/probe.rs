@@ -1,5 +1,5 @@
-//! Whether the database answers and takes writes, asked on a connection of its own: load on the others says nothing
-//! of it.
+//! Checks whether the database answers and accepts writes. It uses a separate connection, so that load on the others
+//! does not affect the result.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     store::Store,
 };
 
-/// Asks the database whether it is there. One connection, made when it is needed.
+/// Checks whether the database answers. It has one connection, which is opened when needed.
 #[derive(Debug)]
 pub struct Probe {
     connect: Servers,
@@ -24,9 +24,9 @@ pub struct Probe {
 /// What the database answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseState {
-    /// It takes reads and writes.
+    /// It accepts reads and writes.
     Whole,
-    /// It takes reads only: it is a standby, or was told to take no writes.
+    /// It accepts only reads: it is a standby, or a setting makes it read-only.
     ReadOnly,
 }
 
@@ -40,12 +40,12 @@ impl Store {
 }
 
 impl Probe {
-    /// One question, and a new connection before it if there is none; together no longer than `limit`.
-    /// Cancelled, it is as if it had failed. A connection that takes no writes is replaced: what a new one says counts.
-    /// Should that one take writes, no connection of the store from before is used any more.
+    /// Sends one query, on a new connection if there is none; both together take at most `limit`. A cancelled check
+    /// counts as failed. A read-only connection is replaced, because only the state of a new one counts. If the new one
+    /// accepts writes, older connections of the store are retired.
     ///
     /// # Errors
-    /// The database is not there, has no connection left, or does not answer in time.
+    /// The database cannot be reached, has no connection left, or does not answer in time.
     pub async fn ask(&mut self, limit: Duration) -> Result<DatabaseState, StoreError> {
         let before = self.connection.take();
         let asking = async {
@@ -58,7 +58,7 @@ impl Probe {
             }
             let mut connection = connect_alone(&self.connect, limit).await?;
             if !takes_writes(&mut connection).await? {
-                // The next question is for a new one as well.
+                // The next query uses a new connection too.
                 return Ok((None, DatabaseState::ReadOnly));
             }
             if was_read_only {
@@ -74,7 +74,7 @@ impl Probe {
 }
 
 async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // A standby says "on" as well.
+    // A standby also reports "on".
     let read_only: String =
         sqlx::query_scalar("SHOW transaction_read_only").fetch_one(connection).await?;
     Ok(read_only == "off")

@@ -14,28 +14,27 @@ use crate::{
     store::Store,
 };
 
-/// Which products of the list.
+/// A page of the list of products.
 #[derive(Clone, Debug, Default)]
 pub struct ProductPage {
-    /// Only those behind this one: where the page before ended.
+    /// Where the previous page ended.
     pub after: Option<ProductPlace>,
-    /// Leave out that many, as the reference API does. Costs as much as reading them.
+    /// The number of products to skip, as in the reference API. Skipping costs as much as reading.
     pub skip: i64,
-    /// Only those whose name begins like this, without regard to case.
+    /// Only products with a name that begins with this text, ignoring case.
     pub name: Option<ProductName>,
-    /// Only those that have units left (true), or have none (false).
+    /// Only products that have units left (true) or have none (false).
     pub in_stock: Option<bool>,
-    /// At most that many.
+    /// The most entries.
     pub limit: i64,
 }
 
-/// Where a product stands in the list.
+/// The position of a product in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductPlace {
-    /// Its name, folded or not, or as an earlier release put it in lower case: the list is sorted by what the database
-    /// makes of it. Empty if the list is sorted by ids.
+    /// Its name: folded, not folded, or in lower case as an earlier release wrote it. The list is sorted by the
+    /// folded form that the database computes. Empty if the list is sorted by ids.
     pub name: String,
-    /// Its id.
     pub id: ProductId,
 }
 
@@ -78,7 +77,7 @@ impl Store {
     /// Creates a product.
     ///
     /// # Errors
-    /// The database is not available. Must not be tried again blindly: it may have happened.
+    /// The database is not available. The product may have been created, so do not try again without checking.
     pub async fn create_product(&self, new: &ProductDraft) -> Result<Product, StoreError> {
         let row = sqlx::query_as!(
             ProductRow,
@@ -106,7 +105,7 @@ impl Store {
         row.try_into()
     }
 
-    /// One product, if it is there and on sale. Takes no lock and waits for none.
+    /// One product, if it exists and is on sale. Takes no lock and waits for none.
     ///
     /// # Errors
     /// The database is not available.
@@ -125,8 +124,7 @@ impl Store {
         row.map(Product::try_from).transpose()
     }
 
-    /// The versions of these products, of those that are there and on sale, in no order. Takes no lock and waits for
-    /// none.
+    /// The versions of these products, if they exist and are on sale, in no order. Takes no lock and waits for none.
     ///
     /// # Errors
     /// The database is not available.
@@ -144,8 +142,7 @@ impl Store {
         Ok(found.into_iter().map(|row| (row.id, row.version)).collect())
     }
 
-    /// A page of the products on sale: by name if there is a beginning of one to look for, else
-    /// by ascending id.
+    /// A page of the products on sale: by name if the page has a prefix of a name, otherwise by ascending id.
     ///
     /// # Errors
     /// The database is not available.
@@ -166,7 +163,7 @@ impl Store {
         let looked_at = if page.in_stock.is_some() { LOOKED_AT_MAX } else { limit };
         page.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
-        // No index has the stock: with one, no sale could be a HOT update.
+        // No index contains the stock, because otherwise sales could not be HOT updates.
         query.push(match page.in_stock {
             None => "",
             Some(true) => " WHERE stock > 0",
@@ -190,7 +187,7 @@ impl Store {
         Ok(Page { items: found.items.into_iter().map(|(product, _)| product).collect(), next })
     }
 
-    /// The last product that a page looked at, if there may be more behind it.
+    /// The last product that a page read, if there may be more after it.
     async fn last_product_looked_at(
         &self,
         page: &ProductPage,
@@ -230,13 +227,12 @@ impl ProductPage {
             query.push(" LIMIT ").push_bind(limit);
             return;
         };
-        // The operators of `text_pattern_ops`, the class of the index, compare byte by byte, whatever
-        // the collation. (`LIKE $1` would use no index in a plan for any parameter.) The last of
-        // all characters stands for the end of the prefix's range; it is in no name, since it
-        // means nothing.
+        // The operators of `text_pattern_ops`, the class of the index, compare byte by byte, whatever the collation.
+        // (`LIKE $1` would use no index in a generic plan.) The last code point of Unicode marks the end of the
+        // prefix's range; it is a noncharacter, so no name contains it.
         if let Some(place) = &self.after {
-            // Others of the same name first, then the names behind it: each part is a plain range
-            // of the index, and a thousand products of one name cost nothing.
+            // Other products with the same name come first, then later names. Each part is a plain range of the
+            // index, so a thousand products with one name cost nothing extra.
             query.push("SELECT * FROM ((").push(BY_NAME).push(" = ");
             push_folded(query, &place.name);
             query.push(" AND id > ").push_bind(place.id.0);
@@ -265,7 +261,8 @@ fn push_folded(query: &mut QueryBuilder<Postgres>, name: &str) {
     query.push(folded!(begin)).push_bind(name.to_owned()).push(folded!(end));
 }
 
-/// Where a product stands. Some names grow by folding: the shorter form is enough for a cursor.
+/// The position of a product. Some names become longer when they are folded; the shorter form is enough for a
+/// cursor.
 fn place_of(id: ProductId, name: &str, folded: String) -> ProductPlace {
     let name = if folded.len() > name.len() { name.to_owned() } else { folded };
     ProductPlace { name, id }

@@ -1,5 +1,5 @@
-//! From columns to the types of the domain. What the schema's constraints rule out is an error here and not a panic: the
-//! schema may have been changed by hand.
+//! Converts columns to the types of the domain. Values that the schema's constraints forbid are errors here and not
+//! panics, because the schema may have been changed by hand.
 
 use holdfast_domain::Invalid;
 
@@ -9,7 +9,7 @@ pub(crate) fn corrupt(what: &'static str) -> impl FnOnce(Invalid) -> StoreError 
     move |invalid| StoreError::Corrupt { what, reason: invalid.to_string() }
 }
 
-/// One of the words that a column may hold.
+/// One of the words that a column may contain.
 pub(crate) fn word<T>(what: &'static str, text: &str) -> Result<T, StoreError>
 where
     T: std::str::FromStr<Err = Invalid>,

@@ -1,4 +1,4 @@
-//! How a flash sale went: what was sold, by the ledger, and what the replicas have seen of it, second by
+//! The report of a flash sale: the units sold, from the ledger, and the counts of the replicas, per
 //! second.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,46 +15,45 @@ use crate::{
     time::{Time, interval},
 };
 
-/// Buckets of lock waits: the one at place `n` has the waits below 2^(n+1) µs and above those of the one
-/// before; the last has all the longer ones. 2^26 µs are a minute.
+/// Buckets of lock waits: bucket `n` has the waits below 2^(n+1) µs that are not in the previous bucket;
+/// the last bucket has all longer ones. 2^26 µs are a minute.
 pub const LOCK_WAIT_BUCKETS: usize = 26;
 
-/// The most rows that are taken away at once.
+/// The most rows that are deleted at once.
 const FORGET_MAX: i64 = 10_000;
 
-/// What a replica has seen of a product in a sale within a second.
+/// The counts of a replica for a product in a sale, for one second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaleSecond {
-    /// Of which product.
     pub product_id: ProductId,
     /// The second, by the replica's clock.
     pub second: Timestamp,
     /// Orders and holds that were accepted.
     pub accepted: u64,
-    /// Those that were refused, by the reason's label.
+    /// Refused requests, by the reason's label.
     pub refused: BTreeMap<&'static str, u64>,
     /// Waits for the product's lock, by length.
     pub lock_waits: [u64; LOCK_WAIT_BUCKETS],
 }
 
-/// How a sale went so far. The product's other sales are not told apart.
+/// The report of a sale so far. Other sales of the same product are not distinguished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaleReport {
-    /// Units sold since the sale was written down, less those that came back.
+    /// Units sold since the sale was recorded, minus returned units.
     pub sold: i64,
-    /// Units left, those in holds not included.
+    /// Units left, without those in holds.
     pub left: i64,
     /// Requests refused, by reason.
     pub refused: BTreeMap<String, i64>,
     /// The most orders and holds accepted in one second, over all replicas.
     pub peak_orders_per_second: i64,
-    /// 99 of 100 waits for a product's lock were shorter than this; a power of two in microseconds.
-    /// `None` before the first.
+    /// The 99th percentile of the waits for a product's lock; a power of two in microseconds. `None`
+    /// before the first wait.
     pub lock_wait_p99: Option<Duration>,
 }
 
 impl Store {
-    /// Stores what this replica has seen.
+    /// Stores the counts of this replica.
     ///
     /// # Errors
     /// The database is not available.
@@ -94,7 +93,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what was seen longer ago than `age`, a bounded number of rows. Returns how many.
+    /// Deletes counts that are older than `age`, a limited number of rows. Returns the number of deleted
+    /// rows.
     ///
     /// # Errors
     /// The database is not available.
@@ -118,7 +118,8 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// Sums up the ledger from where the last report has stopped: a hot product has an entry for each batch.
+    /// Sums up the ledger from where the last report stopped, because a hot product has an entry for
+    /// each batch.
     async fn sum_up(&self, name: &SaleName, waits: WhenLocked) -> Result<(), StoreError> {
         let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         sqlx::query!(
@@ -147,7 +148,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// How a sale goes, or went; `None` if there is no such sale.
+    /// The report of a sale; `None` if there is no such sale.
     ///
     /// # Errors
     /// The database is not available.
@@ -222,7 +223,7 @@ impl Store {
     }
 }
 
-/// The upper end of the bucket in which the 99th of 100 waits lies.
+/// The upper bound of the bucket with the 99th percentile.
 fn percentile_99(waits: &[i64]) -> Option<Duration> {
     let all: i64 = waits.iter().sum();
     let rank = (all.saturating_mul(99) / 100).max(1);
@@ -235,7 +236,7 @@ fn percentile_99(waits: &[i64]) -> Option<Duration> {
 }
 
 impl SaleSecond {
-    /// Nothing seen yet.
+    /// Counts of zero.
     pub fn new(product_id: ProductId, second: Timestamp) -> Self {
         Self {
             product_id,

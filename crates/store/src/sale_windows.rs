@@ -1,4 +1,4 @@
-//! What a product's row says of the sales that the product is in: see [`sales`](crate::sales).
+//! The sales in a product's row: see [`sales`](crate::sales).
 
 use holdfast_domain::{SaleWindow, Selling};
 use serde::Deserialize;

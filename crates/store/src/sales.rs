@@ -20,10 +20,10 @@ use crate::{
     time::{Time, interval},
 };
 
-/// The most sales that one product may be in, those that are over included.
+/// The most sales of one product, including those that are over.
 pub const SALES_OF_PRODUCT_MAX: usize = 16;
 
-/// The most sales that there may be, those that are over included.
+/// The most sales, including those that are over.
 pub const SALES_MAX: i64 = 1000;
 
 /// Why a sale was not stored.
@@ -33,15 +33,15 @@ pub enum PutSaleError {
     #[error("unknown products")]
     UnknownProducts(Vec<ProductId>),
     /// The product is in [`SALES_OF_PRODUCT_MAX`] sales already.
-    #[error("product {0} is in {SALES_OF_PRODUCT_MAX} sales already")]
+    #[error("product {0} is already in {SALES_OF_PRODUCT_MAX} sales")]
     TooManySales(ProductId),
     /// There are [`SALES_MAX`] sales already.
-    #[error("there are {SALES_MAX} sales already")]
+    #[error("there are already {SALES_MAX} sales")]
     Full,
     /// It has begun, and the change concerns its start or its products.
     #[error("the start and the products of a sale that has begun cannot be changed")]
     Begun,
-    /// Orders of these products that count for its limit may have been archived before it was written.
+    /// Orders of these products that count for its limit may have been archived before the sale was recorded.
     #[error(
         "orders since the start of the sale have been archived, so its limit cannot count them"
     )]
@@ -67,7 +67,7 @@ impl ChangeError for PutSaleError {
     }
 }
 
-/// The columns of a [`SaleRow`], and from where they are.
+/// The columns of a [`SaleRow`], and the tables that they are from.
 macro_rules! sales {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         SELECT id, name, starts_at AS "starts_at: Time", ends_at AS "ends_at: Time",
@@ -117,11 +117,11 @@ impl Store {
         Ok(now.fetch_one(self.reads()).await?.to_jiff())
     }
 
-    /// Stores a sale, or changes the one of its name. To store the same sale again changes nothing. After the answer, no
-    /// batch sells by what was there before.
+    /// Stores a sale, or changes the one with the same name. Storing the same sale again changes nothing. After this
+    /// returns, no batch uses the previous state.
     ///
     /// # Errors
-    /// See [`PutSaleError`]. After one of the database it is not known whether it was written.
+    /// See [`PutSaleError`]. After a database error, it is unknown whether the sale was written.
     pub async fn put_sale(&self, sale: &Sale) -> Result<(), PutSaleError> {
         let turn = self.turn(ChangedRow::Sale(sale.name.as_str().to_owned())).await?;
         let mut tries = turn.tries().await?;
@@ -162,7 +162,7 @@ impl Store {
         let locked = lock_rows(&mut transaction, &concerned).await?;
         let unknown: Vec<_> =
             sale.products.iter().filter(|id| locked.get(id) != Some(&true)).copied().collect();
-        // What is in it already may have been retired since.
+        // Products that are already in the sale may have been retired since then.
         let unknown: Vec<_> = match &before {
             Some(before) => {
                 unknown.into_iter().filter(|id| !before.products.contains(id)).collect()
@@ -224,10 +224,10 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a sale: its products are sold as if it had never been there. Returns whether it was there.
+    /// Deletes a sale: its products are then sold as if it had never existed. Returns whether it existed.
     ///
     /// # Errors
-    /// The database is not available. Whether the sale is deleted is not known then.
+    /// The database is not available. It is then unknown whether the sale was deleted.
     pub async fn delete_sale(&self, name: &SaleName) -> Result<bool, StoreError> {
         let turn = self.turn(ChangedRow::Sale(name.as_str().to_owned())).await?;
         let mut tries = turn.tries().await?;
@@ -267,7 +267,7 @@ impl Store {
         row.map(Sale::try_from).transpose()
     }
 
-    /// Products of sales that are open, or will be within `ahead`, at most `limit`.
+    /// Products of sales that are open or will open within `ahead`, at most `limit`.
     ///
     /// # Errors
     /// The database is not available.
@@ -292,7 +292,7 @@ impl Store {
         Ok(found.into_iter().map(ProductId).collect())
     }
 
-    /// The sales that end last, the last one first, at most `limit`.
+    /// The sales with the latest ends, in descending order, at most `limit`.
     ///
     /// # Errors
     /// The database is not available.
@@ -308,8 +308,8 @@ impl Store {
     }
 }
 
-/// When orders may have been archived that count for a sale that is written: nothing is archived that an open sale
-/// counts.
+/// The time since which orders that count for this sale may have been archived. Orders that an open sale counts are
+/// not archived.
 fn uncounted(before: Option<&SaleRow>, sale: &Sale) -> Option<Range<Timestamp>> {
     let gets_limit = sale.per_customer.is_some();
     match before {
@@ -331,7 +331,7 @@ async fn lock_sale(
         .await
 }
 
-/// Writes their sales on the locked rows of these products. Returns a product that is in too many.
+/// Writes the sales of these products into their locked rows. Returns a product that is in too many sales.
 async fn tell_products(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,

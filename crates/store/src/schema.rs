@@ -1,4 +1,4 @@
-//! The schema: whether the database has the one this binary needs.
+//! Checks whether the database has the schema that this binary needs.
 
 use std::{io, time::Duration};
 
@@ -6,10 +6,10 @@ use sqlx::Connection as _;
 
 use crate::{connections::connect_alone, error::StoreError, migrate::migrator, store::Store};
 
-/// How long the database may take to tell its version, a new connection included.
+/// The time limit for reading the version, including a new connection.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// The same, when asked about a pooler at the start.
+/// The time limit for the check of a pooler at the start.
 const POOLER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why this binary cannot work with the database's schema yet.
@@ -25,20 +25,20 @@ pub enum SchemaError {
         /// The newest migration of this binary.
         needed: i64,
     },
-    /// The schema could not be looked at.
+    /// The schema version could not be read.
     #[error("the schema version cannot be read")]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// The schema version that this binary brings and needs.
+    /// The schema version that this binary contains and needs.
     pub fn schema_version() -> i64 {
         migrator().iter().map(|migration| migration.version).max().unwrap_or(0)
     }
 
-    /// Whether connections have sessions of their own, and settings that last. Through a pooler that is not set up for this, nothing
-    /// would work, or only now and then. A database that cannot be asked within two seconds passes: it may come up later.
-    /// Safe to drop.
+    /// Checks whether connections have their own sessions and keep their settings. Through a pooler without this
+    /// configuration, nothing would work reliably. If the database does not answer within two seconds, the check
+    /// passes, because the database may start later. Safe to drop.
     ///
     /// # Errors
     /// [`StoreError::is_pooler`].
@@ -46,7 +46,7 @@ impl Store {
         let connect = self.settings.connect.clone().application_name("holdfast-schema");
         let asking = async {
             let first = connect_alone(&connect, POOLER_LIMIT).await?;
-            // The first one is open: a pooler that shares sessions gives the second one the same.
+            // The first connection stays open: a pooler that shares sessions gives the second one the same session.
             let second = connect_alone(&connect, POOLER_LIMIT).await?;
             let _ = tokio::join!(first.close(), second.close());
             Ok::<_, sqlx::Error>(())
@@ -59,14 +59,14 @@ impl Store {
         }
     }
 
-    /// Whether the database has every migration that this binary needs. One that is ahead is
-    /// fine: migrations expand first and contract a release later.
+    /// Checks whether the database has every migration that this binary needs. A newer schema is accepted, because
+    /// migrations first expand the schema, and contract it one release later.
     ///
     /// # Errors
-    /// A schema that is behind, or a database that cannot be asked.
+    /// The schema is too old, or the database does not answer.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
         let needed = Self::schema_version();
-        // Not of the pool, which tries until its time is over and then knows no cause.
+        // Not on a connection of the pool, which tries until its time limit and then does not know the cause.
         let asking = async {
             let connect = self.settings.connect.clone().application_name("holdfast-schema");
             let mut connection = connect_alone(&connect, ASK_LIMIT).await?;
@@ -74,7 +74,7 @@ impl Store {
                 sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success")
                     .fetch_one(&mut connection)
                     .await;
-            // What matters has been said.
+            // The result is already known.
             let _ = connection.close().await;
             applied
         };

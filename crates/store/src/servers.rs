@@ -11,10 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-/// A server that has not answered for so long is not waited for: the next one is tried beside it.
+/// If a server has not answered for this long, the next one is tried at the same time.
 const NEXT_AFTER: Duration = Duration::from_millis(100);
 
-/// When a statement takes so long, another server may have become the one that accepts writes.
+/// If a statement takes this long, another server may have become the one that accepts writes.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// The longest wait for the others then.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
@@ -30,11 +30,12 @@ pub(crate) const SERVERS_MAX: usize = 16;
 pub struct Servers {
     each: Vec<PgConnectOptions>,
     read_write: bool,
-    /// Settings of each session. They are set by a statement: a pooler refuses them in the startup message, or drops them.
+    /// Settings of each session. They are set by a statement, because a pooler refuses or drops them in the startup
+    /// message.
     session: Vec<(String, String)>,
     /// The server that was connected to last.
     current: Arc<watch::Sender<usize>>,
-    /// Held by the one call that looks for another server.
+    /// Held by the call that looks for another server.
     looking: Arc<Mutex<()>>,
 }
 
@@ -64,7 +65,7 @@ impl Servers {
         self
     }
 
-    /// Where the database is, for people.
+    /// The location of the database, for messages.
     pub(crate) fn place(&self) -> String {
         let server = |options: &PgConnectOptions| {
             options.get_socket().map_or_else(
@@ -84,14 +85,14 @@ impl Servers {
         self.each.first().cloned().unwrap_or_default().options(settings)
     }
 
-    /// Whether connections lead to this server at present. Those that lead to another one are out of date: it may be a
-    /// former primary.
+    /// Whether new connections lead to this server. Connections to another server are outdated, because that server may
+    /// be a former primary.
     pub(crate) fn is_current(&self, server: usize) -> bool {
         self.each.len() == 1 || *self.current.borrow() == server
     }
 
-    /// Waits until connections lead to another server than this one; `None` if there is no other. From time to time one of
-    /// those who wait looks whether another server accepts writes now. Safe to drop.
+    /// Waits until connections lead to another server than this one; `None` if there is no other. From time to time,
+    /// one of the waiting calls checks whether another server accepts writes now. Safe to drop.
     pub(crate) fn left(&self, server: usize) -> Option<BoxFuture<'_, ()>> {
         let left = async move {
             let mut current = self.current.subscribe();
@@ -109,7 +110,7 @@ impl Servers {
             tokio::time::sleep(LOOK_AFTER).await;
             let Ok(_looking) = self.looking.try_lock() else { continue };
             let others = (0..self.each.len()).filter(|other| *other != server);
-            // If no server has to accept writes, one that is slow is no reason to leave it.
+            // If the server does not have to accept writes, do not leave it because it is slow.
             let looks: FuturesUnordered<_> = others
                 .filter(|_| self.read_write)
                 .map(async |other| self.connect_to(other).await.map(|_connection| other))
@@ -126,9 +127,9 @@ impl Servers {
         self.current.send_if_modified(|current| std::mem::replace(current, server) != server);
     }
 
-    /// Connects to the current server, or else to the first of the others that answers, which is the current one from
-    /// then on. Returns its number, too. Gives up when all have failed; the caller limits the time. Dropping the future
-    /// closes what has been opened.
+    /// Connects to the current server, or else to the first of the others that answers, which then becomes the current
+    /// one. Also returns its number. Gives up when all have failed; the caller limits the time. Dropping the future
+    /// closes all opened connections.
     pub(crate) async fn connect(&self) -> Result<(PgConnection, usize), sqlx::Error> {
         let count = self.each.len();
         let current = *self.current.borrow();
@@ -146,7 +147,7 @@ impl Servers {
                     self.move_to(number);
                     return Ok((connection, number));
                 }
-                // Of several failures the one that a person has to do something about is told.
+                // Of several errors, the one that a user must act on is returned.
                 Err(error) => match &failed {
                     Some(sqlx::Error::Database(_)) => {}
                     _ => failed = Some(error),
@@ -180,10 +181,11 @@ impl Servers {
 
     /// The first statements of a session.
     ///
-    /// - A commit on this connection is on the disk before it is answered, also where the server, the database or
-    ///   the role says `synchronous_commit = off`. What they say of standbys stays.
-    /// - Tables are looked for in the schema `public` if they name no schema in which there can be any.
-    /// - A session in which this was executed before belongs to another connection, too: see [`PoolerError`].
+    /// - A commit on this connection is on disk before it is answered, even if the server, the database or the role
+    ///   sets `synchronous_commit = off`. Their settings for standbys stay.
+    /// - Tables are looked up in the schema `public` if the `search_path` contains no schema for tables.
+    /// - If this has already been executed in the session, the session also belongs to another connection: see
+    ///   [`PoolerError`].
     fn begin_session(&self) -> String {
         let settings: String =
             self.session.iter().map(|(name, value)| set_config(name, value)).collect();
@@ -200,7 +202,7 @@ impl Servers {
     }
 }
 
-/// A setting that says that a connection of ours has begun the session.
+/// A setting that shows that a connection of ours has begun the session.
 const MARK: &str = "holdfast.session";
 
 fn set_config(name: &str, value: &str) -> String {
@@ -208,7 +210,7 @@ fn set_config(name: &str, value: &str) -> String {
     format!("set_config('{name}', '{value}', false), ")
 }
 
-/// A pooler between Holdfast and PostgreSQL that is set up in a way that cannot work.
+/// A pooler between Holdfast and PostgreSQL with a configuration that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PoolerError {
     #[error(
@@ -224,7 +226,7 @@ pub(crate) enum PoolerError {
 }
 
 impl PoolerError {
-    /// The error of a connection that failed, with what to do about it if a pooler is the cause.
+    /// The error of a failed connection, with advice if a pooler is the cause.
     fn or(error: sqlx::Error) -> sqlx::Error {
         match &error {
             sqlx::Error::Database(refused)

@@ -1,4 +1,4 @@
-//! What a store is told about its database.
+//! The settings of a store.
 
 use std::time::Duration;
 
@@ -18,8 +18,7 @@ pub struct StoreSettings {
     pub connect: Servers,
     /// Connections for reads, product changes and workers.
     pub pool_size: u32,
-    /// Connections of their own for admission, so that no read waits behind an order. Made when
-    /// they are needed first.
+    /// Separate connections for admission, so that no read waits behind an order. Opened when they are first needed.
     pub admission_connections: u32,
     /// The longest wait for a free connection, or for a new one.
     pub acquire_timeout: Duration,
@@ -28,8 +27,8 @@ pub struct StoreSettings {
     pub lock_timeout: Duration,
     /// PostgreSQL's `statement_timeout`.
     pub statement_timeout: Duration,
-    /// What PostgreSQL shows as the name of the sessions (`pg_stat_activity`). A restore waits for those that place or
-    /// fulfil orders to end, which are named `holdfast`.
+    /// The name of the sessions in PostgreSQL (`pg_stat_activity`). A restore waits until the sessions that place or
+    /// fulfil orders, which are named `holdfast`, have ended.
     pub application_name: &'static str,
 }
 
@@ -37,12 +36,12 @@ impl StoreSettings {
     /// Settings for the database at `url`, with defaults for the rest.
     ///
     /// # Errors
-    /// A URL that is not understood.
+    /// The URL is invalid.
     pub fn new(url: &str) -> Result<Self, NotADatabaseUrl> {
         url.parse::<DatabaseUrl>().map(|url| url.settings())
     }
 
-    /// Where the database is, for people: servers, ports and name, and nothing secret.
+    /// The location of the database for messages: servers, ports and name, and nothing secret.
     pub fn place(&self) -> String {
         self.connect.place()
     }
@@ -59,8 +58,8 @@ impl StoreSettings {
         }
     }
 
-    /// The longest wait for an answer: as long as the server may take, and a little for the way. One that hangs does
-    /// not keep its own limit.
+    /// The longest wait for an answer: a little longer than the server's own limit, which a hung server does not
+    /// enforce.
     pub(crate) fn statement_limit(&self) -> Duration {
         self.statement_timeout + Duration::from_secs(1)
     }
@@ -71,22 +70,21 @@ impl StoreSettings {
         self.session().options(&[
             // Transactions set their own.
             ("lock_timeout", &*format!("{lock_wait}ms")),
-            // Who changes stock here writes its ledger as well: see `migrations/0002`.
+            // Sessions with this setting write the stock ledger themselves: see `migrations/0002`.
             ("holdfast.writes_ledger", "on"),
         ])
     }
 
-    /// What all sessions have.
     pub(crate) fn session(&self) -> Servers {
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
         self.connect.clone().application_name(self.application_name).options(&[
             ("lock_timeout", millis(self.lock_timeout)),
             ("statement_timeout", millis(self.statement_timeout)),
-            // A client that dies in mid-transaction must not hold a hot row's lock for hours.
+            // A client that dies within a transaction must not keep a hot row locked for hours.
             ("idle_in_transaction_session_timeout", millis(self.statement_timeout * 2)),
-            // Everything here reads a few rows along an index and stops. On a table without good
-            // statistics, that of a flash sale just begun, the planner would rather collect all
-            // rows of a product in a bitmap and sort them, or read the whole table.
+            // All statements here read a few rows along an index and stop. On a table without good statistics, for
+            // example when a flash sale has just begun, the planner would prefer to collect all rows of a product in a
+            // bitmap and sort them, or to read the whole table.
             ("enable_bitmapscan", "off".to_owned()),
             ("enable_seqscan", "off".to_owned()),
             ("jit", "off".to_owned()),

@@ -1,10 +1,10 @@
-//! Statements with parts that several of them share.
+//! Statements with shared parts.
 //!
-//! sqlx checks a statement at compile time if its text consists of literals in a call of its macros. So what several
-//! statements have in common is put between their literals before sqlx sees them: `{name}` in one of the macros
-//! here stands for the [`part!`] of that name.
+//! sqlx checks a statement at compile time if its text consists of literals in a call of its macros. So the shared
+//! parts are inserted between the literals before sqlx sees them: in the macros here, `{name}` is replaced by the
+//! [`part!`] of that name.
 
-/// The text of literals and parts, for a statement that is put together at run time.
+/// The text of literals and parts, for a statement that is built at run time.
 macro_rules! sql {
     ($($piece:tt)+) => { $crate::sql::pieces!([text] [] $($piece)+) };
 }
@@ -16,8 +16,8 @@ macro_rules! checked {
     };
 }
 
-/// The body of a part, a macro that stands beside what it is about:
-/// `macro_rules! name { ($($to:tt)+) => { part!([pieces] $($to)+) }; }`.
+/// The body of a part, which is a macro in the module of its subject: `macro_rules! name { ($($to:tt)+) => {
+/// part!([pieces] $($to)+) }; }`.
 macro_rules! part {
     ([$($piece:tt)+] $to:tt $done:tt $($rest:tt)*) => {
         $crate::sql::pieces!($to $done $($piece)+ $($rest)*)

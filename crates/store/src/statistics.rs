@@ -1,9 +1,9 @@
-//! Statistics for the planner that keep up with tables that grow fast.
+//! Keeps the planner's statistics up to date for tables that grow fast.
 //!
-//! The server keeps plans until it gets statistics of their tables, and makes statistics once a minute. A plan that was
-//! made for a table of few rows may read all of it for each row that is asked for, and in a flash sale the table is large
-//! after seconds. The same holds for a table that statistics have found empty, such as that of the unfinished orders after a
-//! sale: the planner takes it for empty however large it becomes.
+//! The server keeps plans until it gets new statistics of their tables, and updates statistics once a minute. A plan
+//! for a small table may read all of it for each requested row, and in a flash sale the table is large within seconds.
+//! The same is true for a table that was empty at the last update, such as the table of unfinished orders after a sale:
+//! the planner assumes that it is empty however large it becomes.
 
 use sqlx::{AssertSqlSafe, PgExecutor};
 
@@ -27,16 +27,16 @@ const TABLES: [&str; 14] = [
     "unfinished_orders",
 ];
 
-/// The advisory lock of a transaction that makes statistics: "statisti" in ASCII.
+/// The advisory lock of a transaction that updates statistics: "statisti" in ASCII.
 const LOCK: i64 = 0x7374_6174_6973_7469;
 
-/// The sample has 300 times as many rows. Only sizes are needed in a hurry; the server makes better statistics later.
+/// The sample has 300 times as many rows. Only the sizes are urgent; the server computes better statistics later.
 const SAMPLE: &str = "SET LOCAL default_statistics_target = 10";
 
 impl Store {
-    /// Makes new statistics of the tables that have more than twice as many rows as when the last ones were made. The server
-    /// then makes new plans of all statements that use them. Gives these tables. Leaves out a table of which another session
-    /// makes statistics or that the server vacuums, and all if the role does not own them. Safe to cancel.
+    /// Updates the statistics of tables that have more than twice as many rows as at the last update. The server then
+    /// makes new plans for all statements that use them. Returns these tables. Skips a table if another session updates
+    /// its statistics or the server vacuums it, and all tables that the role does not own. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
@@ -45,7 +45,7 @@ impl Store {
         for table in outgrown(self.reads()).await? {
             match self.analyze(table).await {
                 Ok(true) => made.push(table),
-                // Its lock was not free, or its disk is slow: it is tried again with the next call.
+                // The lock was not free, or the disk is slow. The next call tries again.
                 Ok(false) | Err(StoreError::LockTimeout(_) | StoreError::Timeout(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -53,7 +53,7 @@ impl Store {
         Ok(made)
     }
 
-    /// Makes statistics of this table, if no other session has done so meanwhile or is doing so.
+    /// Updates the statistics of this table, unless another session is doing so or has just done so.
     async fn analyze(&self, table: &str) -> Result<bool, StoreError> {
         let session = self.work().session().await?;
         let mut transaction = Transaction::begin(session).await.map_err(|(_, error)| error)?;

@@ -18,17 +18,17 @@ use crate::{
 
 /// The database. Cheap to clone.
 ///
-/// Reads are tried once more on another connection if theirs was dead, and writes that a read-only session has
-/// refused on one that is not. No other method is retried by itself; where one may be tried again, its docs say
-/// so. Each may be dropped at any await: nothing of it is left on a connection, and whatever was not
-/// committed is rolled back. A write that is dropped may have happened.
+/// A read is tried once more on another connection if its connection was dead. A write that a read-only session has
+/// refused is tried again on another session. No other method is retried automatically; the docs of a method say
+/// whether it is safe to try again. Each method may be dropped at any await: no connection is left in a transaction,
+/// and everything uncommitted is rolled back. A dropped write may have been made.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) main: Connections,
     pub(crate) admission: Connections,
-    /// The right to use one of the main connections for a change of a caller.
+    /// Permits to use the main connections for changes of callers.
     pub(crate) changes: Arc<Semaphore>,
-    /// The right to try a statement again that has not got a lock.
+    /// Permits to try a statement again that did not get a lock.
     pub(crate) lock_tries: Arc<Semaphore>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) tuple_ids: Arc<TupleIdCache>,
@@ -41,8 +41,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes the sets of connections. Does not connect yet: the first call finds out that a database is down, and a program
-    /// can start without it.
+    /// Creates the sets of connections. Does not connect yet, so that a program can start while the database is down.
     pub fn connect(settings: &StoreSettings) -> Self {
         let generations = Arc::<Generations>::default();
         let set = |connect, prepare, size, patient| {
@@ -87,12 +86,12 @@ impl Store {
         })
     }
 
-    /// How many connections admission may have at once.
+    /// The most connections of admission.
     pub fn admission_connections(&self) -> usize {
         self.admission.size()
     }
 
-    /// Closes all connections, when those in use have come back, or have had the time of a statement to do so.
+    /// Closes all connections, after those in use have been returned or the time limit of a statement has passed.
     pub async fn close(&self) {
         tokio::join!(self.admission.close(), self.main.close());
         if let Some(pool) = self.test_pool.get() {

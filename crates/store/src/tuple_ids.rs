@@ -1,10 +1,10 @@
-//! Where the rows of products lie: the tuple id cache.
+//! The tuple id cache: where the rows of products are stored.
 //!
-//! Each batch writes a new version of the rows of the products that it sells. PostgreSQL can remove the old versions only
-//! when no open transaction can see them. A backup, a report or a forgotten session keeps them all, and a search by
-//! the product's id then reads every version since. So a batch remembers the tuple ids (`ctid`) of the rows that its
-//! commit has written, and the next batch looks there first. A tuple id is only a hint: the batch checks under the lock
-//! whether the row is the product's, and searches by the id for what it does not find.
+//! Each batch writes a new version of the rows of the products that it sells. PostgreSQL can remove the old versions
+//! only when no open transaction can see them. A backup, a report or a forgotten session keeps all of them, and a
+//! search by the product's id then reads every version since its start. So a batch remembers the tuple ids (`ctid`) of
+//! the rows that its commit has written, and the next batch looks there first. A tuple id is only a hint: the batch
+//! checks under the lock whether the row is the product's, and otherwise searches by id.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::error::StoreError;
 
-/// The most tuple ids that are remembered. Beyond it, all are forgotten; the next batches bring them back.
+/// The most tuple ids that are remembered. If there are more, all are forgotten, and the next batches add them again.
 const TUPLE_IDS_MAX: usize = 65_536;
 
 /// A page and the number of a row on it.
@@ -44,7 +44,7 @@ impl std::fmt::Display for TupleId {
     }
 }
 
-/// The tuple ids of the rows of products, as they were seen last.
+/// The last known tuple ids of the rows of products.
 #[derive(Debug, Default)]
 pub(crate) struct TupleIdCache(Mutex<HashMap<ProductId, TupleId>>);
 
@@ -56,13 +56,13 @@ impl TupleIdCache {
         let known = self.0.lock();
         let mut list = String::new();
         for tuple_id in ids.filter_map(|id| known.get(id)) {
-            // Writing to a String cannot fail. The quotes are for the comma within.
+            // Writing to a String cannot fail. The quotes are needed because of the comma.
             let _ = write!(list, "{}\"{tuple_id}\"", if list.is_empty() { "" } else { "," });
         }
         list
     }
 
-    /// The page on which this product's row was seen last, as the tuple ids of its beginning and its end.
+    /// The page on which this product's row was last seen, as the tuple ids of its beginning and its end.
     pub fn page_of(&self, id: ProductId) -> Option<(TupleId, TupleId)> {
         let page = self.0.lock().get(&id)?.page;
         Some((TupleId { page, row: 0 }, TupleId { page: page.checked_add(1)?, row: 0 }))

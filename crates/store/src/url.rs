@@ -1,4 +1,4 @@
-//! The address of the database, which may hold a password: it is never shown.
+//! The URL of the database. It may contain a password, and is never shown.
 
 use std::{fmt, str::FromStr};
 
@@ -14,10 +14,10 @@ const ATTRIBUTE: &str = "target_session_attrs";
 #[derive(Clone)]
 pub struct DatabaseUrl(Servers);
 
-/// A text that is not the address of a PostgreSQL database. Does not show the text.
+/// The text is not a valid URL of a PostgreSQL database. The error does not show the text.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum NotADatabaseUrl {
-    /// It is no address at all.
+    /// It is not a URL of a PostgreSQL database.
     #[error(
         "must be the address of a PostgreSQL database, such as \
          postgres://user:password@host:5432/holdfast"
@@ -47,7 +47,7 @@ impl FromStr for DatabaseUrl {
     type Err = NotADatabaseUrl;
 
     fn from_str(text: &str) -> Result<Self, NotADatabaseUrl> {
-        // sqlx takes any scheme.
+        // sqlx accepts any scheme.
         let (scheme, rest) = text.split_once("://").ok_or(NotADatabaseUrl::Address)?;
         if scheme != "postgres" && scheme != "postgresql" {
             return Err(NotADatabaseUrl::Address);

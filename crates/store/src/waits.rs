@@ -1,4 +1,4 @@
-//! How long callers wait for a connection.
+//! Measures how long callers wait for a connection.
 
 use std::time::Duration;
 

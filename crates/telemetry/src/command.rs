@@ -11,20 +11,21 @@ use crate::{
 /// How a command ended. The number is the exit code, the same for all our programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Done.
     Done = 0,
-    /// Failed.
     Failed = 1,
     /// The command line or a setting is wrong. Nothing was tried.
     Usage = 2,
-    /// Some of what was asked for is done, and some is not: the output says which.
+    /// A part of the work is done; the output says which.
     Partly = 3,
-    /// PostgreSQL or Redis cannot be reached. It may work later.
+    /// PostgreSQL or Redis cannot be reached. The same command may work later.
     Unreachable = 4,
 }
 
 /// The end of a program's help.
-pub const HELP_END: &str = "Each setting is a flag or an environment variable; the flag takes precedence. A variable that is set must be valid.\n\nExit codes: 0 done; 1 failed; 2 wrong command line or setting; 3 done in part; 4 PostgreSQL or Redis cannot be reached.";
+pub const HELP_END: &str = "Each setting is a flag or an environment variable; the flag takes \
+                            precedence. A variable that is set must be valid.\n\nExit codes: 0 \
+                            done; 1 failed; 2 wrong command line or setting; 3 partly done; 4 \
+                            PostgreSQL or Redis cannot be reached.";
 
 impl From<Ended> for ExitCode {
     fn from(ended: Ended) -> Self {
@@ -77,7 +78,7 @@ pub fn print_settings(program: clap::Command) -> ExitCode {
     print(&name, crate::settings_page::render(program).as_bytes())
 }
 
-/// Prints the output of a program. A reader that has enough is not an error.
+/// Prints the output of a program. If the reader closes it early, that is not an error.
 pub fn print(program: &str, output: &[u8]) -> ExitCode {
     match write_output(output) {
         Ok(()) | Err(OutputError::Closed) => ExitCode::SUCCESS,
@@ -88,8 +89,8 @@ pub fn print(program: &str, output: &[u8]) -> ExitCode {
 /// The output could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Its reader has enough, as `head` has. Errors of the system do not tell this: a connection to a server can break in the
-    /// same way.
+    /// The reader closed it, as `head` does. An error of the system is not enough to know this, because a connection to
+    /// a server can break in the same way.
     #[error("the output is closed")]
     Closed,
     /// Another error of the system.

@@ -15,7 +15,7 @@
 //! | [`Chain`] | an error with its causes on one line |
 //!
 //! Nothing about products and orders belongs here. Each crate declares its own metrics.
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 mod chain;
 pub mod command;

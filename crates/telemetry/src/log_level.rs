@@ -43,8 +43,8 @@ pub(crate) fn parse(text: &str) -> Result<EnvFilter, MustBe> {
         let prefix = directive.contains('=');
         if !target.is_empty() && !is_level && !known_crates::has(target, prefix) {
             return Err(MustBe::new(format!(
-                "must be a level (error, warn, info, debug, trace, off) or name crates that are in \
-                 it, such as info,holdfast_api=debug; nothing is called {target:?}"
+                "must be a level (error, warn, info, debug, trace, off) or directives with crates \
+                 of this program, such as info,holdfast_api=debug; there is no {target:?}"
             )));
         }
     }
@@ -95,7 +95,7 @@ pub fn set(text: &str) -> Result<(), MustBe> {
         .get()
         .and_then(|handle| handle.reload(filter).ok())
         .ok_or_else(|| MustBe::new("must wait until logs are set up"))?;
-    tracing::warn!(before, now = text, "what is logged was changed");
+    tracing::warn!(before, now = text, "the log level was changed");
     Ok(())
 }
 
@@ -115,7 +115,7 @@ pub fn follow_signals(settings: &str) -> io::Result<impl Future<Output = ()> + S
                 _ = again.recv() => usual.clone(),
             };
             if let Err(error) = set(&text) {
-                tracing::error!(%error, "what is logged was not changed");
+                tracing::error!(%error, "the log level was not changed");
             }
         }
     })

@@ -30,7 +30,6 @@ pub struct RequestContext {
     pub trace_id: Option<TraceId>,
 }
 
-/// The ids of a line.
 #[derive(Debug, Default)]
 struct Ids {
     request: Option<String>,

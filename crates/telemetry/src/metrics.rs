@@ -64,7 +64,7 @@ macro_rules! metrics {
         $vis struct $name { $($fields)* }
 
         impl $name {
-            /// Makes the metrics and registers them.
+            /// Creates and registers the metrics.
             ///
             /// # Errors
             /// A name is registered already.

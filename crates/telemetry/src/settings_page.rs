@@ -25,7 +25,7 @@ fn tables(above: &Command, path: &str, page: &mut String) {
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "\n### {path}\n\n| variable | flag | default | what |\n|---|---|---|---|\n"
+            "\n### {path}\n\n| variable | flag | default | meaning |\n|---|---|---|---|\n"
         );
         for setting in settings {
             page.push_str(&row(setting));

@@ -61,7 +61,10 @@ pub(crate) async fn run(
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer in time".to_owned(),
                 };
-                tracing::warn!(error, "redis failed; each replica enforces the rate limits alone");
+                tracing::warn!(
+                    error,
+                    "redis failed; each replica enforces the rate limits separately"
+                );
                 failing = true;
             }
             _ => {}

@@ -39,7 +39,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Fulfil orders until SIGTERM or Ctrl-C; a second signal stops the process at once
+    /// Fulfil orders until SIGTERM or Ctrl-C; a second signal stops the process
+    /// immediately
     Run(Box<WorkerRunSettings>),
     /// Check whether a worker on this host is healthy; exits with 0 if it is
     Healthcheck(command::Healthcheck),
@@ -126,7 +127,7 @@ async fn until_signal(
             // Otherwise some orders were handed back.
             Ok(if finished { Ended::Done } else { Ended::Partly })
         }
-        () = signals.next() => anyhow::bail!("a second signal ended the process at once"),
+        () = signals.next() => anyhow::bail!("stopped immediately by a second signal"),
     }
 }
 

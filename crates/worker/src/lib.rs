@@ -12,7 +12,7 @@
 //!
 //! A message is acknowledged only after the outcome is committed. If a worker dies in between, another worker receives the
 //! message again and cannot claim the order, because it is finished. So a message that is delivered twice has one effect.
-#![cfg_attr(test, allow(clippy::disallowed_methods))] // what a test reads, it has made
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 mod backoff;
 pub mod cli;

@@ -60,7 +60,7 @@ holdfast_telemetry::metrics! {
 }
 
 impl WorkerMetrics {
-    /// Makes and registers the metrics. What has not been measured yet is NaN.
+    /// Creates and registers the metrics. Values that have not been measured yet are NaN.
     ///
     /// # Errors
     /// A name is registered already.

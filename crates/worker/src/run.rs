@@ -30,7 +30,6 @@ const SCHEMA_INTERVAL: Duration = Duration::from_millis(500);
 /// How long handing orders back may take, after the time limit for finishing them.
 const HAND_BACK: Duration = Duration::from_secs(2);
 
-/// The settings of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
     /// The most orders in flight.

@@ -29,8 +29,8 @@ pub struct WorkerRunSettings {
     /// The Redis URL, such as `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// For TLS, with a rediss URL: a file with the certificates (PEM) of the authorities that Redis's
-    /// certificate is verified with; the system's authorities if not set
+    /// For TLS (a rediss URL): a file with the certificates (PEM) of the authorities that Redis's
+    /// certificate may come from; the system's authorities if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The address of /metrics, /livez and /readyz; keep it private
@@ -114,7 +114,7 @@ impl WorkerRunSettings {
     }
 
     /// # Errors
-    /// A webhook setting is set, and orders would be completed without being sent to anybody.
+    /// A webhook setting is set, and orders would be completed without being sent.
     fn check_simulated(&self) -> Result<(), MustBe> {
         let is_webhook = self.fulfilment_kind == FulfilmentKind::Webhook;
         let webhook = ("HOLDFAST_FULFILMENT=webhook", is_webhook);
@@ -205,13 +205,14 @@ pub struct WebhookArgs {
     /// How long the receiver may take to answer, in milliseconds (100 to 300000)
     #[arg(long = "webhook-timeout-ms", env = "HOLDFAST_WEBHOOK_TIMEOUT_MS", default_value = "15000", value_parser = milliseconds(100..=300_000))]
     pub webhook_timeout: Duration,
-    /// How long connecting may take, as part of that, in milliseconds; if not set, 5000 or
-    /// `HOLDFAST_WEBHOOK_TIMEOUT_MS`, whichever is less (50 to 60000)
+    /// How long connecting may take, as part of `HOLDFAST_WEBHOOK_TIMEOUT_MS`, in milliseconds; if
+    /// not set, 5000 or that time, whichever is less (50 to 60000)
     #[arg(long = "webhook-connect-timeout-ms", env = "HOLDFAST_WEBHOOK_CONNECT_TIMEOUT_MS", value_parser = milliseconds(50..=60_000))]
     pub webhook_connect_timeout: Option<Duration>,
-    /// At shutdown: how long requests to the receiver may still take before their orders are handed
-    /// back, as part of `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, in milliseconds; another worker sends them
-    /// again with the same id; if not set, 5000 or that, whichever is less (0 to 600000)
+    /// At shutdown: how long requests to the receiver may still take, as part of
+    /// `HOLDFAST_SHUTDOWN_TIMEOUT_MS`, before their orders are handed back and another worker sends
+    /// them again with the same id, in milliseconds; if not set, 5000 or that time, whichever is less
+    /// (0 to 600000)
     #[arg(long = "webhook-shutdown-timeout-ms", env = "HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", value_parser = milliseconds(0..=600_000))]
     pub webhook_shutdown_timeout: Option<Duration>,
     /// The most concurrent requests to the receiver (1 to 1000)

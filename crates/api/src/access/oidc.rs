@@ -68,7 +68,6 @@ impl FromStr for TokenAlgorithm {
 /// Which tokens are accepted.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// The issuer.
     pub issuer: IssuerUrl,
     /// The required audience.
     pub audience: String,
@@ -160,7 +159,6 @@ impl TokenVerifier {
         }
     }
 
-    /// Checks a token.
     pub fn judge(&self, text: &str) -> CredentialCheck {
         let Some(token) = Token::read(text) else { return CredentialCheck::Invalid };
         let Some(keys) = self.0.keys.now() else { return CredentialCheck::Unknown };

@@ -16,7 +16,6 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
     /// The largest size, in bytes.

@@ -120,7 +120,7 @@ impl ArchiveRun {
         let stays = match cutoff.because {
             CutoffReason::Age => None,
             CutoffReason::Key => Some("an idempotency key of that time is still valid"),
-            CutoffReason::Sale => Some("a sale that is not over counts orders since then"),
+            CutoffReason::Sale => Some("a sale that is not over yet counts orders since that time"),
         };
         if let Some(reason) = stays {
             tracing::warn!(since = %cutoff.at, reason, "some orders are old enough but cannot be archived yet");

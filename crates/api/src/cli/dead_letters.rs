@@ -219,7 +219,7 @@ impl Together for ReplaySettings {
     fn check(&self) -> Result<(), MustBe> {
         if self.ids.is_empty() && !self.all && self.filter.fields().is_empty() {
             return Err(MustBe::new(
-                "Say which orders: their ids, a filter (--product-id, --failed-since, --failed-before), or --all.",
+                "Name the orders: by their ids, with a filter (--product-id, --failed-since, --failed-before), or with --all.",
             ));
         }
         Ok(())

@@ -30,15 +30,12 @@ const REASONS_SHOWN: usize = 3;
 
 macro_rules! charts {
     ($($chart:ident: $name:literal, $title:literal, $unit:literal;)+) => {
-        /// A chart.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Chart { $($chart,)+ }
 
         impl Chart {
-            /// All charts.
             pub const ALL: &[Self] = &[$(Self::$chart),+];
-            /// The names of all charts.
             pub const NAMES: &[&str] = &[$($name),+];
 
             /// The name in the path.
@@ -46,7 +43,6 @@ macro_rules! charts {
                 match self { $(Self::$chart => $name,)+ }
             }
 
-            /// The title.
             fn title(self) -> &'static str {
                 match self { $(Self::$chart => $title,)+ }
             }
@@ -69,7 +65,6 @@ charts! {
 }
 
 impl Chart {
-    /// The chart with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|chart| chart.name() == name)
     }

@@ -117,7 +117,6 @@ impl ConsoleHistory {
         self.points.iter()
     }
 
-    /// The last point.
     pub fn last(&self) -> Option<&HistoryPoint> {
         self.points.back()
     }

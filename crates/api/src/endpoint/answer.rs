@@ -24,7 +24,6 @@ pub type JsonOk<T> = JsonAnswer<200, T>;
 pub type Created<T> = JsonAnswer<201, T>;
 
 impl<const STATUS: u16, T> JsonAnswer<STATUS, T> {
-    /// An answer with this body.
     pub fn new(body: &T) -> Self
     where
         T: Serialize,

@@ -22,7 +22,6 @@ use crate::{
 pub struct Description {
     /// Parameters in path, query and headers.
     pub parameters: Vec<Parameter>,
-    /// The body.
     pub body: Option<RequestBody>,
     /// Successful answers, with the schema of their body.
     pub answers: Vec<(StatusCode, Option<RefOr<Schema>>)>,

@@ -18,7 +18,6 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 /// The peer of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// The address of the peer.
     pub address: IpAddr,
     /// The local address.
     pub local: SocketAddr,

@@ -28,7 +28,6 @@ use super::{
 };
 use crate::{byte_budget::ByteBudget, problem::ProblemKind};
 
-/// The limits of connections.
 #[derive(Clone, Debug)]
 pub struct ListenerLimits {
     /// The most open connections. Further ones replace connections that wait for their clients; if there are none, they get
@@ -43,7 +42,6 @@ pub struct ListenerLimits {
     pub head_bytes: usize,
     /// The budget for requests.
     pub budget: &'static ByteBudget,
-    /// The addresses of clients.
     pub clients: Arc<ClientAddresses>,
 }
 

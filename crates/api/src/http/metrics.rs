@@ -40,16 +40,16 @@ holdfast_telemetry::metrics! {
         pub connections: IntGauge = "holdfast_http_connections",
         /// Connections that were refused with 503 or 429 because too many were open.
         pub connections_refused: IntCounter = "holdfast_http_connections_refused_total",
-        /// Connections that were closed to make room for new ones because HOLDFAST_MAX_CONNECTIONS were open. The clients
-        /// that let the server wait longest are closed first, and none with a request in progress.
+        /// Connections that were closed to make room for new ones because HOLDFAST_MAX_CONNECTIONS were open. The
+        /// connection that has waited longest for its client is closed first, and never one with a request in progress.
         pub connections_evicted: IntCounter = "holdfast_http_connections_evicted_total",
-        /// Memory in use by unfinished requests (HOLDFAST_REQUEST_BUFFER_BYTES) and unread answers
+        /// Memory in use by unanswered requests (HOLDFAST_REQUEST_BUFFER_BYTES) and unread answers
         /// (HOLDFAST_ANSWER_BUFFER_BYTES).
         "holdfast_http_buffered_bytes" by budget {
             requests_buffered: IntGauge = "requests",
             answers_buffered: IntGauge = "answers",
         },
-        /// Requests and answers that were refused with 503 because they did not fit into that memory.
+        /// Requests and answers that were refused with 503 because they did not fit into their memory budget.
         "holdfast_http_buffer_refused_total" by budget {
             requests_unbuffered: IntCounter = "requests",
             answers_unbuffered: IntCounter = "answers",

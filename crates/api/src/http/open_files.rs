@@ -10,8 +10,8 @@ const FEWEST: usize = 16;
 /// The limit of open files is too low.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "HOLDFAST_MAX_CONNECTIONS is {wanted}, and the limit of open files (ulimit -n) is {limit}, of which {others} are \
-     needed for other things. Raise the limit to at least {}.", .others + .wanted.min(&FEWEST)
+    "HOLDFAST_MAX_CONNECTIONS is {wanted}, and the limit of open files (ulimit -n) is {limit}, of \
+     which {others} are needed for other purposes. Raise the limit to at least {}.", .others + .wanted.min(&FEWEST)
 )]
 pub struct TooFewFiles {
     wanted: usize,
@@ -26,7 +26,6 @@ pub struct Fit {
     pub connections: usize,
     /// The most connections that wait for room or are being refused. The same number may linger.
     pub waiting: usize,
-    /// The limit of open files.
     pub limit: usize,
 }
 

@@ -62,16 +62,16 @@ impl OwnSite {
         {
             return Err(Problem::with_detail(
                 ProblemKind::Forbidden,
-                "Without keys (HOLDFAST_AUTH=off), a request must name this host itself in `Host`, or \
-                 a name in HOLDFAST_ALLOWED_HOSTS.",
+                "With HOLDFAST_AUTH=off, the header `Host` must name this host itself or a host \
+                 in HOLDFAST_ALLOWED_HOSTS.",
             ));
         }
         let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if writes && !self.is_of_own_page(headers, host) {
             return Err(Problem::with_detail(
                 ProblemKind::Forbidden,
-                "Without keys (HOLDFAST_AUTH=off), pages of other sites may change nothing, unless \
-                 HOLDFAST_CORS_ORIGINS names them.",
+                "With HOLDFAST_AUTH=off, pages of other sites cannot change anything, unless \
+                 HOLDFAST_CORS_ORIGINS lists them.",
             ));
         }
         Ok(())

@@ -22,7 +22,6 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The id as a header value.
     pub fn into_header(self) -> HeaderValue {
         self.0
     }

@@ -51,7 +51,6 @@ impl RequestTrace {
         Self { span, id: Some(id) }
     }
 
-    /// The span of the request.
     pub fn span(&self) -> &Span {
         &self.span
     }

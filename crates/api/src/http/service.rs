@@ -56,7 +56,6 @@ pub struct ServiceSettings {
     pub surface: Surface,
     /// The budget for answers that have not been sent.
     pub answers: &'static ByteBudget,
-    /// The addresses of clients.
     pub clients: Arc<ClientAddresses>,
     /// The check of web pages, if requests need no key.
     pub own_site: Option<OwnSite>,

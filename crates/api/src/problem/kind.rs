@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 
 macro_rules! kinds {
     ($($kind:ident: $slug:literal, $status:ident, $title:literal, $explanation:literal;)+) => {
-        /// A kind of problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ProblemKind {
             $(#[doc = $title] $kind,)+
@@ -30,7 +29,6 @@ macro_rules! kinds {
                 match self { $(Self::$kind => StatusCode::$status,)+ }
             }
 
-            /// Its title.
             pub fn title(self) -> &'static str {
                 match self { $(Self::$kind => $title,)+ }
             }

@@ -172,7 +172,6 @@ impl Value for Version {
 pub type PageLimit = WholeNumber<1, 1000>;
 
 impl PageLimit {
-    /// The default.
     pub const DEFAULT: Self = Self(100);
 }
 
@@ -200,7 +199,6 @@ impl Value for FilterTime {
     }
 }
 
-/// The schema of a time.
 pub fn date_time() -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)

@@ -51,7 +51,6 @@ pub fn read_element<T: Request>(
     read(element.written().as_bytes(), reading, None).map_err(Problem::into_errors)
 }
 
-/// A body in JSON.
 #[derive(Clone, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -72,7 +71,6 @@ impl<T: Request> FromRequest<App> for JsonBody<T> {
 pub struct KeyedBody<T> {
     /// The key, if there is one.
     pub key: Option<ClientKey>,
-    /// The body.
     pub body: T,
 }
 

@@ -102,7 +102,6 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// Reads a required field.
     pub fn required<T: Value>(&mut self, at: usize, reading: &Reading<'_>) -> Option<T> {
         let Some(input) = self.values[at].take() else {
             let name = self.names[at];
@@ -217,7 +216,6 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// The position in the body.
 enum BodyPosition {
     Body,
     Known(&'static str),

@@ -79,7 +79,6 @@ pub trait PathText: Sized {
     /// The text is invalid.
     fn read(text: String) -> Result<Self, Invalid>;
 
-    /// Its schema.
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new().schema_type(Type::String).into()
     }

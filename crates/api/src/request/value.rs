@@ -24,7 +24,6 @@ pub trait Value: Sized {
     /// The value is wrong.
     fn read(input: Input<'_>, reading: &Reading<'_>) -> Result<Self, Wrong>;
 
-    /// The schema.
     fn schema() -> RefOr<Schema>;
 
     /// Adds the named schemas that the schema refers to.

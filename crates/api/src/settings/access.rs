@@ -1,4 +1,4 @@
-//! The settings of who may do what.
+//! The settings of access control.
 
 use std::{str::FromStr, time::Duration};
 
@@ -113,7 +113,7 @@ impl FromStr for Origin {
         });
         good.then(|| Self(text.to_owned())).ok_or_else(|| {
             MustBe::new(
-                "must be origins such as https://shop.example, in small letters and without a path",
+                "must be origins such as https://shop.example, in lower case and without a path",
             )
         })
     }
@@ -128,11 +128,11 @@ impl AccessSettings {
         let wrong = |sentence| Err(MustBe::new(sentence));
         match (&self.oidc_issuer, &self.oidc_audience, self.auth) {
             (Some(_), _, Auth::Off) => wrong(
-                "HOLDFAST_OIDC_ISSUER must not be set where HOLDFAST_AUTH is off: no token would be looked at.",
+                "HOLDFAST_OIDC_ISSUER must not be set if HOLDFAST_AUTH is off: tokens would not be checked.",
             ),
             (Some(_), None, _) => wrong(
-                "HOLDFAST_OIDC_AUDIENCE must be set with HOLDFAST_OIDC_ISSUER, or a token that the issuer made for \
-                 another service would be good here.",
+                "HOLDFAST_OIDC_AUDIENCE must be set with HOLDFAST_OIDC_ISSUER; otherwise tokens \
+                 that the issuer created for other services would be accepted.",
             ),
             (Some(_), Some(audience), _) if audience.trim().is_empty() => {
                 wrong("HOLDFAST_OIDC_AUDIENCE must not be empty.")
@@ -145,8 +145,9 @@ impl AccessSettings {
             }
             _ if self.oidc_customer_claim.as_deref().is_some_and(|it| !can_name_customers(it)) => {
                 wrong(
-                    "HOLDFAST_OIDC_CUSTOMER_CLAIM must name a claim that no standard gives another meaning, such as sub; \
-                     with this one, every token would be refused.",
+                    "HOLDFAST_OIDC_CUSTOMER_CLAIM must name a claim that can identify a customer, \
+                     such as sub; a standard gives this one another meaning, so every token would \
+                     be refused.",
                 )
             }
             _ => Ok(()),

@@ -58,8 +58,7 @@ pub struct HttpSettings {
     /// after the first seconds; 0 means no limit (0 to 1000000)
     #[arg(long, env = "HOLDFAST_MIN_BYTES_PER_SECOND", default_value = "1024", value_parser = whole(0..=1_000_000_u64))]
     pub min_bytes_per_second: u64,
-    /// The longest time for a request to be answered; after it the answer is 504, in milliseconds (100 to
-    /// 600000)
+    /// The longest time for a request before it gets 504, in milliseconds (100 to 600000)
     #[arg(long = "request-timeout-ms", env = "HOLDFAST_REQUEST_TIMEOUT_MS", default_value = "30000", value_parser = milliseconds(100..=600_000))]
     pub request_timeout: Duration,
     /// How long the database may be unavailable before /readyz fails, in milliseconds; 0 means that

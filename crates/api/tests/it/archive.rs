@@ -1,4 +1,4 @@
-//! `holdfast-api archive`, as an operator runs it, and as it is killed.
+//! `holdfast-api archive`: normal runs, and runs that are killed.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Bad input is refused whole: each wrong field is named, and nothing changes.
+//! Invalid input is refused completely: each wrong field is named, and nothing
+//! changes.
 
 use reqwest::Method;
 

@@ -1,6 +1,7 @@
-//! Pages in a real browser. Here the Swagger page: authorize, place an order, read it back. Refreshes the README's picture.
+//! Pages in a real browser. Here the Swagger page: authorize, place an order, read it. Updates the picture in the
+//! README.
 //!
-//! Run by `make e2e-browser`, which installs what is missing.
+//! `make e2e-browser` runs these tests, and installs missing programs.
 
 mod console;
 

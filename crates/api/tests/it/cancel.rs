@@ -1,4 +1,4 @@
-//! Cancelling an order that may be fulfilled: refused, with the reason, until an operator settles it.
+//! An order that may be fulfilled cannot be cancelled until an operator decides.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! An HTTP client that shows everything, and one that sends whatever it is given.
+//! An HTTP client that shows the whole answer, and one that sends any bytes.
 
 use std::time::Duration;
 

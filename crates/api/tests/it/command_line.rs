@@ -1,4 +1,4 @@
-//! The commands of `holdfast-api` for operators: what they do, print, and how they end.
+//! The commands of `holdfast-api` for operators: their effects, output and exit codes.
 
 mod doctor;
 

@@ -1,4 +1,4 @@
-//! Many clients at once: nothing is oversold, no change of stock is lost.
+//! Many concurrent clients: nothing is oversold, and no change of stock is lost.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! The console's page, and what it is made of.
+//! The page of the console, and its files and data.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
-//! Schemathesis, which sends what the OpenAPI document allows and what it forbids, and compares the answers with it.
+//! Schemathesis sends requests that the OpenAPI document allows and requests that it forbids, and compares the answers
+//! with it.
 //!
-//! Run by `make test-contract`, which installs it and names it in `SCHEMATHESIS`.
+//! `make test-contract` installs it, sets its path in `SCHEMATHESIS`, and runs this.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What a caller who is bound to one customer is shown: nothing of the shop's inside, on any route.
+//! A caller that is bound to one customer sees no internal data of the shop on any route.
 
 use std::{collections::BTreeSet, time::Duration};
 

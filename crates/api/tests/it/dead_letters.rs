@@ -1,4 +1,4 @@
-//! Dead letters: what an operator sees of them and does to them.
+//! Dead letters: listing, replaying and discarding them.
 
 use holdfast_queue::{Queue, QueueSettings};
 use reqwest::Method;
@@ -210,7 +210,7 @@ async fn a_discarded_order_returns_the_units_of_its_hold_but_not_the_hold() {
 }
 
 #[tokio::test]
-async fn of_a_replay_and_a_discard_at_once_exactly_one_succeeds() {
+async fn exactly_one_of_a_concurrent_replay_and_discard_succeeds() {
     let server = Server::start().await;
     let lamp = server.product(20).await;
     let letters = failed(&server, lamp, 20).await;

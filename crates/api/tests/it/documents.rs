@@ -1,4 +1,4 @@
-//! What the documents show is what the server does: docs/api.md is run as it stands.
+//! Runs docs/api.md unchanged, to check that the server behaves as documented.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Redis or PostgreSQL away: answers stay truthful and come in bounded time.
+//! While Redis or PostgreSQL is not available, answers stay correct and come in bounded time.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! Clients that want the memory, the connections or the file handles of the server, and those that want
-//! to order meanwhile.
+//! Clients that try to use up the memory, the connections or the file handles of the server, and
+//! clients that order in the meantime.
 //!
-//! `TEST_FLOOD=full` makes it the numbers that `docs/security.md` tells, on the binary in
-//! `TEST_FLOOD_BINARY`, which runs in the control group whose folder is in `TEST_FLOOD_CGROUP`.
+//! With `TEST_FLOOD=full`, the floods have the sizes of `docs/security.md`, and use the binary in
+//! `TEST_FLOOD_BINARY`, which runs in the control group of the folder in `TEST_FLOOD_CGROUP`.
 
 mod measured;
 mod memory;

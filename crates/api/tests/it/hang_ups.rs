@@ -1,7 +1,7 @@
-//! Clients that hang up at any moment of any writing request, beside others that wait for their answers: whatever was
-//! answered as done is there.
+//! Clients that disconnect at any moment of any writing request, together with others that wait for their answers.
+//! Every write that was answered with success must exist.
 //!
-//! The variables `TEST_HANG_UPS` and `TEST_FREEZE_MS` make it larger.
+//! The variables `TEST_HANG_UPS` and `TEST_FREEZE_MS` change the size.
 
 mod cases;
 
@@ -38,7 +38,6 @@ const LOOK_LIMIT: Duration = Duration::from_mins(3);
 const RUDE: usize = 16;
 const POLITE: usize = 16;
 
-/// A parameter of these tests.
 fn parameter(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }

@@ -1,4 +1,4 @@
-//! Holds, and giving back what they keep.
+//! Holds, and the return of their units.
 
 use serde_json::json;
 

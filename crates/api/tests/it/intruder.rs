@@ -1,4 +1,4 @@
-//! Somebody who has got into Redis.
+//! An intruder in Redis.
 
 use redis::AsyncCommands as _;
 

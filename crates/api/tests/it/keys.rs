@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: done once.
+//! `Idempotency-Key`: a repeated request has one effect.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Slow clients, idle ones and too many of them.
+//! Slow clients, idle clients, and too many clients.
 
 use std::time::{Duration, Instant};
 

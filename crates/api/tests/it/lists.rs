@@ -1,4 +1,5 @@
-//! Lists in pages: each filter, each link followed to the end, while others write.
+//! Pages of lists: each filter, and following the links to the end while other clients
+//! write.
 
 use std::collections::BTreeSet;
 

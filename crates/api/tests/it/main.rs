@@ -1,6 +1,7 @@
-//! The real binary on real PostgreSQL and Redis, as clients and operators meet it.
+//! The real binary with real PostgreSQL and Redis servers, as clients and
+//! operators use it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod access;
 mod archive;

@@ -1,4 +1,4 @@
-//! Which connections are closed at the maximum, and what their clients are told.
+//! Which connections are closed at the maximum, and the answers to their clients.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Requests that are not HTTP as it should be: each is answered with a problem, or its connection ends.
+//! Malformed HTTP requests: each is answered with a problem, or its connection ends.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What could be misunderstood is refused, and addresses lead back whatever stands before the server.
+//! Requests that could be misunderstood are refused, and URLs in answers work behind any proxy.
 
 use reqwest::Method;
 use serde_json::{Value, json};

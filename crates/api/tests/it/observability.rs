@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! Metrics and logs for operators.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn the_log_level_can_be_changed_at_run_time() {
         (&line["before"], &line["now"]),
         (&json!("info"), &json!("warn,holdfast_admission=debug"))
     );
-    // Sent to the workers in vain, which is told at debug.
+    // Publishing it to the workers fails, which is logged at debug.
     server.redis.kill9().await.unwrap();
     let product = server.product(3).await;
     assert_eq!(server.order(product, 1).await.status, 201);

@@ -1,4 +1,4 @@
-//! Tokens of an OIDC issuer, which is a small server here: its documents and its signatures are real.
+//! Tokens of an OIDC issuer. The issuer is a small server here, with real documents and signatures.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,7 +21,6 @@ struct TestIssuer {
     keys: Arc<Mutex<Value>>,
 }
 
-/// A key of the issuer.
 enum TestKey {
     P256(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),

@@ -1,4 +1,4 @@
-//! A server without keys, on a developer's machine: what web pages may do there.
+//! What web pages may do with a server without keys on a developer's machine.
 
 use std::{process::Command, time::Duration};
 
@@ -103,7 +103,10 @@ fn without_keys_the_server_listens_only_on_this_host_by_default() {
         ("HOLDFAST_ADMIN_ADDR", "0.0.0.0:0"),
     ] {
         let text = start(&[(name, address)]);
-        assert!(text.starts_with(&format!("holdfast-api: {name} must be an address")), "{text}");
+        assert!(
+            text.starts_with(&format!("holdfast-api: {name} must be a loopback address")),
+            "{text}"
+        );
         assert!(text.contains("HOLDFAST_OPEN_TO_NETWORK") && text.lines().count() == 1, "{text}");
     }
 }

@@ -1,4 +1,5 @@
-//! The binary as an operator meets it: settings, subcommands, start and end.
+//! The binary as an operator uses it: settings, subcommands, start and
+//! shutdown.
 
 use std::{
     process::{Command, Output},
@@ -55,11 +56,12 @@ fn a_wrong_setting_prevents_the_start_with_one_sentence() {
         ),
         (
             &[DATABASE, REDIS, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
-            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, which collectors take at port 4318, and is \"grpc\".",
+            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, which collectors accept on port 4318, and is \"grpc\".",
         ),
         (
             &[DATABASE, REDIS, ("OTEL_TRACES_SAMPLER", "sometimes")],
-            "OTEL_TRACES_SAMPLER must be always_on, always_off, traceidratio, or one of them after parentbased_, and is \"sometimes\".",
+            "OTEL_TRACES_SAMPLER must be always_on, always_off, traceidratio, or one of them with \
+             the prefix parentbased_, and is \"sometimes\".",
         ),
         (
             &[DATABASE, REDIS, ("OTEL_TRACES_SAMPLER_ARG", "2")],
@@ -71,7 +73,7 @@ fn a_wrong_setting_prevents_the_start_with_one_sentence() {
         ),
         (
             &[DATABASE, REDIS, ("HOLDFAST_LOCK_TIMEOUT_MS", "5000")],
-            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS, or a locked row could not be told from a slow statement.",
+            "HOLDFAST_LOCK_TIMEOUT_MS must be less than HOLDFAST_STATEMENT_TIMEOUT_MS; otherwise a locked row looks like a slow statement.",
         ),
     ] {
         let output = run(&["serve"], env);

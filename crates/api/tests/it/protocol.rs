@@ -1,4 +1,4 @@
-//! HTTP itself: methods, types, sizes, slowness, ids of requests.
+//! HTTP: methods, content types, sizes, time limits, request ids.
 
 use std::time::{Duration, Instant};
 

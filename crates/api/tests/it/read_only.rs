@@ -1,4 +1,4 @@
-//! A database that takes no writes for a while.
+//! A database that accepts no writes for a while.
 
 use std::time::{Duration, Instant};
 

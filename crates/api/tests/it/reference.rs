@@ -1,4 +1,4 @@
-//! A client that was written for the reference API.
+//! A client of the reference API.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Commits whose wait for a synchronous standby is ended by somebody else, as clients of the API see it.
+//! Somebody cancels the wait of commits for a synchronous standby: the answers to clients of the API.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One API process with a database and, if asked for, a Redis of its own.
+//! An API process with its own database and, if requested, its own Redis.
 
 use holdfast_sandbox::{
     Process, ProcessOptions, Progress, Redis, RedisOptions, metric, shared_postgres,

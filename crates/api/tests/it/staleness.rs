@@ -1,4 +1,4 @@
-//! How old what is read may be, also while replicas do not see the same of Redis.
+//! The age of reads, also while replicas use different Redis servers.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! A failover as the API sees it: its connections lead to a standby for a while, and then to a server that takes
-//! writes.
+//! A failover from the API's point of view: its connections lead to a standby for a while, and then to a server
+//! that accepts writes.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use crate::hang_ups::Trial;
 /// The longest until every write works again.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 
-/// A primary with its standby, and an API before which a proxy stands.
+/// A primary with its standby, and an API that reaches them through a proxy.
 struct ApiPair {
     primary: Postgres,
     standby: Postgres,

@@ -1,4 +1,4 @@
-//! JSON that clients send and the shop keeps: it can do no harm.
+//! JSON that clients send and the shop stores can do no harm.
 
 use std::{fs, process::Command};
 
@@ -301,7 +301,7 @@ async fn bounded(database_url: &str, redis: &Redis) -> (Process, Client) {
     (process, Client::new(&api))
 }
 
-/// Orders of the version before, whose metadata is 50 times as long as text as it was when it was sent.
+/// Orders of the previous version, with metadata that is 50 times as long as text as when it was sent.
 const EXPANDED: &str = "INSERT INTO orders (product_id, quantity, unit_price_minor, metadata) \
     SELECT 1, 1, 1, (SELECT jsonb_build_object('a', jsonb_agg('5e-324'::numeric)) \
         FROM generate_series(1, 1160)) FROM generate_series(1, 600)";

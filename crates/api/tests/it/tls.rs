@@ -1,4 +1,5 @@
-//! PostgreSQL and Redis over TLS, each known by an authority of its own: set as the chart sets it.
+//! PostgreSQL and Redis over TLS, each with its own certificate authority, with the settings of the
+//! chart.
 
 use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt, chown},

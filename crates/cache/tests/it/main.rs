@@ -1,6 +1,6 @@
 //! The cache with real Redis servers, one for each test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod fill_race;
 mod flight;

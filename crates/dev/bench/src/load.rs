@@ -35,7 +35,6 @@ use anyhow::{Context as _, bail};
 pub use outcome::{Accepted, GroupReport, Latencies, LoadReport, TICK};
 pub use requests::{Choice, Requests, http_request};
 
-/// The load.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
     /// Groups of clients that run at the same time.
@@ -59,7 +58,6 @@ pub struct ClientGroup {
     pub targets: Vec<SocketAddr>,
     /// The number of connections.
     pub connections: usize,
-    /// The requests.
     pub requests: Arc<Requests>,
     /// The mode.
     pub pace: Pace,

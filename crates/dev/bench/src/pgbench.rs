@@ -55,7 +55,6 @@ impl Script {
     }
 }
 
-/// The result of pgbench.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PgbenchResult {
     /// Orders per second, without the time for connecting.
@@ -68,7 +67,6 @@ pub struct PgbenchResult {
 #[derive(Clone, Debug)]
 pub struct Pgbench {
     program: PathBuf,
-    /// Its version.
     pub version: String,
 }
 

@@ -34,7 +34,6 @@ pub struct Scenario {
     pub about: &'static str,
     /// Whether it runs in every round, because a goal is a median over the rounds; otherwise it runs only in the first.
     pub every_round: bool,
-    /// Runs it.
     pub run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, anyhow::Result<()>>,
 }
 

@@ -31,7 +31,6 @@ const SETTLE: Duration = Duration::from_mins(2);
 pub struct PlannedFault {
     /// The time without a fault before it.
     pub rest: Duration,
-    /// The fault.
     pub fault: Fault,
     /// Its duration; some faults are over at once.
     pub hold: Duration,
@@ -40,7 +39,6 @@ pub struct PlannedFault {
 /// A fault that happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Struck {
-    /// The fault.
     pub fault: Fault,
     /// Its start, since the start of the load.
     pub from: Duration,

@@ -57,7 +57,6 @@ pub struct ReplicaAddress {
     pub admin: SocketAddr,
 }
 
-/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
     /// Success, with the whole answer.
@@ -77,9 +76,7 @@ pub struct ClientEvent {
     pub at: Instant,
     /// The time until the answer.
     pub took: Duration,
-    /// The product.
     pub product: i64,
-    /// The outcome.
     pub outcome: RequestOutcome,
 }
 

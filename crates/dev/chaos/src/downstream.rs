@@ -62,7 +62,6 @@ impl Downstream {
         Ok(Self { address, seen, _tasks: tasks })
     }
 
-    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}/orders", self.address)
     }

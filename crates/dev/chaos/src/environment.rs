@@ -31,7 +31,6 @@ const DATABASE: &str = "holdfast";
 pub struct EnvironmentOptions {
     /// API replicas.
     pub apis: usize,
-    /// Workers.
     pub workers: usize,
     /// Products, with ids from 1.
     pub products: i64,
@@ -69,7 +68,6 @@ impl Clocks {
 pub struct Environment {
     /// Replicas of the API.
     pub apis: Vec<Program>,
-    /// Workers.
     pub workers: Vec<Program>,
     /// The proxy between the replicas and PostgreSQL.
     pub api_postgres: Proxy,
@@ -91,7 +89,6 @@ pub struct Environment {
     pub clocks: Option<Clocks>,
     /// The URL of the database, without the proxies.
     pub database_url: String,
-    /// Its products.
     pub products: Vec<i64>,
     /// Sessions that hold locks for a fault.
     pub(crate) sessions: Mutex<Vec<PgConnection>>,

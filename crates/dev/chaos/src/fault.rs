@@ -32,14 +32,12 @@ const GROUP: &str = "fulfilment";
 
 macro_rules! faults {
     ($($name:ident: $slug:literal, $text:literal;)+) => {
-        /// A fault.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Fault {
             $(#[doc = $text] $name,)+
         }
 
         impl Fault {
-            /// All faults.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
             /// The name on the command line.

@@ -24,9 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The result of a fault.
 #[derive(Debug)]
 pub struct FaultTrial {
-    /// The fault.
     pub fault: Fault,
-    /// Its duration.
     pub lasted: Duration,
     /// Orders accepted during the fault, except for product 1.
     pub accepted: usize,

@@ -17,11 +17,9 @@ const DATASOURCE: &str = "${datasource}";
 pub enum Unit {
     /// Seconds, shown as µs, ms or s.
     Seconds,
-    /// A count.
     Count,
     /// A count per second.
     PerSecond,
-    /// Requests per second.
     RequestsPerSecond,
     /// 0 to 1, shown as 0 to 100 %.
     Ratio,
@@ -44,14 +42,11 @@ impl Unit {
     }
 }
 
-/// A dashboard.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
     /// Its name in links, and the name of its file.
     pub uid: &'static str,
-    /// Its title.
     pub title: &'static str,
-    /// Its description.
     pub description: &'static str,
     /// Its rows, from top to bottom.
     pub rows: Vec<PanelRow>,
@@ -79,10 +74,8 @@ enum PanelKind {
     Number,
 }
 
-/// A panel.
 #[derive(Clone, Debug)]
 pub struct Panel {
-    /// Its title.
     pub title: &'static str,
     /// What it shows, and how to interpret it.
     pub description: &'static str,
@@ -261,7 +254,6 @@ impl Panel {
 }
 
 impl Dashboard {
-    /// All panels.
     pub fn panels(&self) -> impl Iterator<Item = &Panel> {
         self.rows.iter().flat_map(|row| &row.panels)
     }

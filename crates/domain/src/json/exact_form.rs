@@ -1,4 +1,4 @@
-//! One form of a JSON text, however it was written.
+//! The canonical form of a JSON text.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 use super::{JsonError, check};
 
-/// Writes a JSON text in one form: two texts get the same one exactly if they mean the same. Blanks, escapes, the order of
-/// the members of an object, and how a number is written make no difference. Numbers are compared as decimals of any
-/// length, and never written out. Members of the same name are all kept, in their order.
+/// Writes a JSON text in a canonical form: two texts have the same form if and only if they have the same meaning.
+/// Whitespace, escapes, the order of members and the notation of numbers do not matter. Numbers are compared as
+/// decimals of any length, without writing them out. All members with the same name are kept, in their order.
 ///
 /// # Errors
-/// What [`check`] refuses.
+/// [`check`] refuses the text.
 pub fn exact_form(text: &str) -> Result<String, JsonError> {
     check(text)?;
     let mut form = String::with_capacity(text.len());
@@ -23,12 +23,12 @@ pub fn exact_form(text: &str) -> Result<String, JsonError> {
     Ok(form)
 }
 
-/// Goes as deep as [`check`] allows.
+/// Recurses as deep as [`check`] allows.
 fn write(value: &str, form: &mut String) -> Result<(), JsonError> {
     match value.as_bytes().first() {
         Some(b'{') => {
             let JsonMembers(mut members) = parse(value)?;
-            // A stable sort: those of the same name stay in their order.
+            // The sort is stable: members with the same name stay in their order.
             members.sort_by(|(a, _), (b, _)| a.cmp(b));
             form.push('{');
             for (name, value) in members {
@@ -54,7 +54,7 @@ fn write(value: &str, form: &mut String) -> Result<(), JsonError> {
     Ok(())
 }
 
-/// Writes a number as its digits without leading and trailing zeros, and the power of ten by which they are to be multiplied.
+/// Writes a number as its digits without leading and trailing zeros, and the power of ten by which they are multiplied.
 fn write_number(number: &str, form: &mut String) {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -74,7 +74,7 @@ fn write_number(number: &str, form: &mut String) {
     });
     match power {
         Some(power) => form.extend([sign, short, "e", &power.to_string()]),
-        // Too large to be computed with: it stays as it is.
+        // It is too large for a calculation, so it stays as it is.
         None => form.push_str(number),
     }
 }

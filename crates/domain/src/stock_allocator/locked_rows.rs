@@ -1,7 +1,7 @@
-//! The rows that a batch has locked, and what was allocated of them so far.
+//! The rows that a batch has locked, and the allocations so far.
 //!
-//! Each change goes through a method of [`BatchRows`] that first notes the state before it. So a request that is
-//! refused half-way changes nothing.
+//! Each change goes through a method of [`BatchRows`] that first records the previous state. So a request that
+//! is refused halfway changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct BatchRows {
     orders: BTreeMap<OrderId, LockedOrder>,
     /// What customers have of products with a limit.
     customer_totals: BTreeMap<(ProductId, CustomerRef), CustomerTotals>,
-    /// The state before each change of the present request, in the order of the changes.
+    /// The state before each change of the current request, in the order of the changes.
     undo: Vec<StateBefore>,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct ProductState {
 /// The units of a product within a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProductUnits {
-    /// Left in stock.
+    /// Units left in stock.
     pub stock: Stock,
     pub sold: i64,
     pub returned: i64,
-    /// Taken into holds, less what came out of them.
+    /// Units moved into holds, minus units returned from holds.
     pub held: i64,
     /// Whether a granted request has changed anything here, even if a later one has changed it back.
     pub touched: bool,
@@ -49,7 +49,7 @@ enum StateBefore {
     CustomerTotals((ProductId, CustomerRef), Option<CustomerTotals>),
 }
 
-/// What the batch has found in the database.
+/// The state that the batch has read from the database.
 impl BatchRows {
     pub fn add_product(&mut self, id: ProductId, before: Available) {
         let units =
@@ -75,7 +75,7 @@ impl BatchRows {
     }
 }
 
-/// The present state.
+/// The current state.
 impl BatchRows {
     pub fn products(&self) -> impl Iterator<Item = (ProductId, &ProductState)> {
         self.products.iter().map(|(id, product)| (*id, product))
@@ -100,7 +100,7 @@ impl BatchRows {
 
 /// Changes.
 impl BatchRows {
-    /// Runs a request. If it is refused, all its changes are taken back.
+    /// Runs a request. If it is refused, all its changes are undone.
     pub fn whole<T>(
         &mut self,
         request: impl FnOnce(&mut Self) -> Result<T, Shortfall>,
@@ -184,7 +184,7 @@ impl ProductUnits {
         Ok(())
     }
 
-    /// Puts units into stock, if there is room below [`MAX_STOCK`].
+    /// Returns units to stock, if there is room below [`MAX_STOCK`].
     pub fn put_back(&mut self, id: ProductId, quantity: Quantity) -> Result<(), Shortfall> {
         if MAX_STOCK - self.stock.units() < i64::from(quantity.units()) {
             return Err(Shortfall::StockFull(id));

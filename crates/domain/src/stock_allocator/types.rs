@@ -1,4 +1,4 @@
-//! What the allocator is given, and what it answers.
+//! The input and output of the allocator.
 
 use smallvec::SmallVec;
 
@@ -13,37 +13,36 @@ pub struct Available {
     pub stock: Stock,
     /// Units in active holds; they are not in `stock`.
     pub held: i64,
-    /// What one unit costs.
+    /// The price of one unit.
     pub price: Money,
     /// The row's version before the batch.
     pub version: i64,
-    /// Whether the product is sold at all; a retired one is not.
+    /// Whether the product is on sale; a retired product is not.
     pub on_sale: bool,
-    /// By the flash sales that it is in.
+    /// Whether its flash sales allow orders.
     pub selling: Selling,
 }
 
 /// A locked hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldUnits {
-    /// The product.
     pub product_id: ProductId,
     /// The number of units.
     pub quantity: Quantity,
-    /// What one unit cost when the hold was made: the price that an order from it pays.
+    /// The price of one unit when the hold was created, which an order from the hold has.
     pub unit_price: Money,
-    /// The customer, who gets the order that uses the hold.
+    /// The customer, to whom an order from the hold belongs.
     pub customer: Option<CustomerRef>,
-    /// One whose time is over is [`HoldStatus::Expired`], whether or not the row says so.
+    /// The status. After its time, a hold is [`HoldStatus::Expired`], even if its row does
+    /// not say so yet.
     pub status: HoldStatus,
-    /// Whether the row says that it is active: its units are neither back in stock nor sold.
+    /// Whether the row says that it is active: its units have not been returned to stock
+    /// or sold.
     pub kept: bool,
 }
 
-/// A locked order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockedOrder {
-    /// Its status.
     pub status: OrderStatus,
     /// As [`Order::may_be_fulfilled`](crate::Order::may_be_fulfilled).
     pub may_be_fulfilled: bool,
@@ -73,24 +72,21 @@ pub type AllocatedLines = SmallVec<[AllocatedLine; 1]>;
 /// A line of an order that got its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocatedLine {
-    /// The product.
     pub product_id: ProductId,
     /// The number of units.
     pub quantity: Quantity,
-    /// The hold that kept the units, if they come from one.
+    /// The hold of the units, if they are from one.
     pub hold: Option<HoldId>,
-    /// The price of one unit.
     pub unit_price: Money,
 }
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortfall {
-    /// There is no such product, or it is no longer sold.
+    /// The product does not exist, or is no longer on sale.
     UnknownProduct(ProductId),
-    /// Fewer units are left than are asked for.
+    /// Fewer units are left than requested.
     NotEnough {
-        /// The product.
         product_id: ProductId,
         /// The units left.
         left: Stock,
@@ -99,47 +95,43 @@ pub enum Shortfall {
     UnknownHold(HoldId),
     /// The product's flash sale is not open yet.
     SaleNotOpen {
-        /// The product.
         product_id: ProductId,
-        /// When it opens; `None` if it could be open and is held back.
+        /// When it opens; `None` if it would be open but is held back.
         starts_at: Option<jiff::Timestamp>,
     },
     /// The product's flash sale is over.
     SaleOver(ProductId),
     /// The customer would get more of the product than its flash sale allows.
     OverLimit {
-        /// The product.
         product_id: ProductId,
-        /// The units that one customer may get.
+        /// The most units for one customer.
         limit: u32,
-        /// What is left of them for this customer.
+        /// The units that are left for this customer.
         left: u32,
     },
     /// The product's flash sale has a limit for each customer, and the request names no customer.
     CustomerNeeded(ProductId),
     /// The hold is over.
     HoldEnded {
-        /// The hold.
         hold_id: HoldId,
         /// How it ended.
         status: HoldStatus,
     },
-    /// The hold is of another product or another quantity.
+    /// The hold is for another product or another quantity.
     HoldDiffers(HoldId),
-    /// The price is not the one that the customer was told.
+    /// The price is not the expected one.
     PriceChanged {
-        /// The product.
         product_id: ProductId,
-        /// The price of one unit now; from a hold, the hold's price.
+        /// The current price of one unit, or the price of the hold.
         current: Money,
     },
     /// The hold is for another customer than the order, or than another hold of the order.
     CustomerDiffers(HoldId),
     /// There is no such order.
     UnknownOrder,
-    /// The order no longer has the status that the caller has seen.
+    /// The order does not have the required status any more.
     OrderMoved(OrderStatus),
-    /// A try of the order may have been taken by the one who fulfils it.
+    /// The receiver may have accepted an attempt of the order.
     OrderMayBeFulfilled(OrderStatus),
     /// The product's stock would exceed the maximum.
     StockFull(ProductId),
@@ -148,11 +140,10 @@ pub enum Shortfall {
 /// A product that a batch changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProductChange {
-    /// The product.
     pub product_id: ProductId,
     /// The version of its row afterwards.
     pub version: i64,
-    /// What its stock changes by: `returned - sold - held`.
+    /// The change of its stock: `returned - sold - held`.
     pub delta: i64,
     /// Units left afterwards.
     pub left: Stock,
@@ -160,10 +151,10 @@ pub struct ProductChange {
     pub held_after: i64,
     /// Units sold, from stock or from holds.
     pub sold: i64,
-    /// Units of cancelled orders.
+    /// Units returned by cancelled orders.
     pub returned: i64,
-    /// Units taken into holds, less those that came out of them.
+    /// Units moved into holds, minus units returned from holds.
     pub held: i64,
-    /// Whether the product is sold at all; units can still come back to one that is not.
+    /// Whether the product is on sale. Units can also be returned to a retired product.
     pub on_sale: bool,
 }

@@ -18,9 +18,9 @@ pub struct Parsed {
 pub enum CertificateError {
     #[error("is not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("holds no certificate")]
+    #[error("contains no certificate")]
     None,
-    #[error("holds something that is not an X.509 certificate")]
+    #[error("contains something that is not an X.509 certificate")]
     X509,
 }
 
@@ -42,7 +42,6 @@ impl Parsed {
         Self::of(der)
     }
 
-    /// A certificate in DER.
     pub fn of(der: CertificateDer<'static>) -> Result<Self, CertificateError> {
         let (not_before, not_after, dns_names) = {
             let certificate = x509(&der)?;
@@ -105,7 +104,6 @@ pub(crate) fn common_name(der: &CertificateDer<'_>) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// A certificate in PEM.
 pub(crate) fn to_pem(der: &CertificateDer<'_>) -> String {
     let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&pem::Pem::new("CERTIFICATE", der.to_vec()), lines)

@@ -44,20 +44,20 @@ pub enum RequestHeaderError {
     List(&'static str),
     #[error("{CLIENT_CA} cannot be used")]
     Authority(#[from] CertificateError),
-    #[error("{CLIENT_CA} holds no authority")]
+    #[error("{CLIENT_CA} contains no certificate authority")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
 /// Why the caller is unknown. The details are not returned to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotIdentified {
-    #[error("no client certificate was shown")]
+    #[error("no client certificate was presented")]
     NoCertificate,
     /// Its authority is not trusted, or it is not valid now.
     #[error("the client certificate is not trusted")]
     NotBelieved,
     /// The authority is trusted, but not the common name.
-    #[error("the client certificate's common name may not name callers")]
+    #[error("the client certificate's common name is not allowed to name callers")]
     NotAllowed,
     #[error("no user is named")]
     Unnamed,

@@ -78,7 +78,7 @@ impl ExternalRefusal {
 
     pub fn no_metric(metric: &str) -> Self {
         let [depth, age] = Metric::ALL.map(Metric::as_str);
-        let message = format!("there is no metric {metric:?}; there are {depth} and {age}");
+        let message = format!("there is no metric {metric:?}; the metrics are {depth} and {age}");
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
@@ -89,7 +89,7 @@ impl ExternalRefusal {
     /// No queue is listed for it. An empty list would also be an error for the HPA, but with less information.
     pub fn no_queue(metric: Metric, namespace: &str) -> Self {
         let message = format!(
-            "{}: no queue of namespace {namespace:?} has the labels that the selector asks for",
+            "{}: no queue of namespace {namespace:?} has the labels that the selector requires",
             metric.as_str()
         );
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)

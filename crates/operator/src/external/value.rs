@@ -18,7 +18,6 @@ use crate::{
     selector::Selector,
 };
 
-/// A list of values.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ValueList {
@@ -107,7 +106,7 @@ fn refusal(
         namespace = source.namespace(),
         queue = source.label("queue"),
         release = source.label("release"),
-        "a number is not known and was refused"
+        "a request was refused because the number is not known"
     );
     ExternalRefusal::unknown(metric, source, unknown)
 }

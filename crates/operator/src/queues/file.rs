@@ -35,7 +35,6 @@ pub enum FileError {
     /// It is not YAML, or it has unknown fields, or fields are missing.
     #[error("{path} is not a list of queues: {reason}")]
     Syntax {
-        /// The file.
         path: PathBuf,
         /// The error, with its line.
         reason: String,
@@ -43,11 +42,9 @@ pub enum FileError {
     /// A field's value is wrong.
     #[error("{path}: queues[{index}].{field} {must}")]
     Field {
-        /// The file.
         path: PathBuf,
         /// The queue, counted from 0.
         index: usize,
-        /// The field.
         field: String,
         /// What its value must be.
         must: &'static str,
@@ -55,7 +52,6 @@ pub enum FileError {
     /// The list as a whole is wrong.
     #[error("{path}: queues {must}")]
     List {
-        /// The file.
         path: PathBuf,
         /// What it must be.
         must: &'static str,
@@ -75,7 +71,6 @@ pub struct QueueEntry {
 }
 
 impl QueueEntry {
-    /// The queue of one release.
     pub fn one(namespace: &str, release: &str, redis_url: RedisUrl) -> Self {
         let labels = [("queue", super::ORDERS), ("release", release)];
         Self {
@@ -190,7 +185,7 @@ async fn url_in(path: &Path) -> Option<RedisUrl> {
     if url.is_none() {
         tracing::warn!(
             path = %path.display(),
-            "a queue's redisUrlFile holds no address of a Redis server: its numbers are refused"
+            "a queue's redisUrlFile contains no address of a Redis server: its numbers are refused"
         );
     }
     url

@@ -36,7 +36,7 @@ pub struct ServedQueue {
 pub enum QueueUnavailable {
     #[error("the address of its Redis is not known")]
     Settings,
-    #[error("the queue was not counted")]
+    #[error("the queue could not be counted")]
     Queue(#[from] QueueError),
 }
 
@@ -53,7 +53,7 @@ impl QueueUnavailable {
                 "Redis has lost orders, and the workers have not published all of them again"
             }
             Self::Queue(QueueError::Url(_) | QueueError::Redis(_)) => {
-                "Redis cannot be reached or refused the question"
+                "Redis cannot be reached or refused the command"
             }
         }
     }
@@ -134,11 +134,11 @@ impl ServedQueue {
             Ok(Ok(unfinished)) => Some(unfinished),
             Ok(Err(error)) => {
                 let error = holdfast_telemetry::Chain(&error);
-                tracing::debug!(%error, "the unfinished orders were not counted");
+                tracing::debug!(%error, "the unfinished orders could not be counted");
                 None
             }
             Err(_elapsed) => {
-                tracing::debug!("the unfinished orders were not counted in time");
+                tracing::debug!("the unfinished orders could not be counted in time");
                 None
             }
         }

@@ -109,7 +109,6 @@ impl std::str::FromStr for AutoscalerRef {
     }
 }
 
-/// An autoscaler.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
     kind: AutoscalerKind,
@@ -234,7 +233,7 @@ fn observe(kind: AutoscalerKind, object: &Object<Spec, NotUsed>) -> Observed {
         Ok(record) => Some(record),
         Err(error) => {
             let name = object.metadata.name.as_deref();
-            tracing::warn!(name, %error, "the annotation {ANNOTATION} cannot be read: its minimum is taken as it is");
+            tracing::warn!(name, %error, "the annotation {ANNOTATION} cannot be read: the current minimum counts as the original one");
             None
         }
     });

@@ -167,7 +167,6 @@ impl SaleController {
         );
     }
 
-    /// Reconciles a watched sale.
     async fn watched(&self, sale: &Guarded) -> Result<Action, ReconcileError> {
         let sale = match &sale.0 {
             Ok(sale) => sale,
@@ -198,7 +197,9 @@ impl SaleController {
             }
             Err(controller::Error::QueueError(error)) if is_undefined(&error) => {
                 if !self.0.undefined.swap(true, Ordering::Relaxed) {
-                    tracing::info!("the API server does not know FlashSales: there are none");
+                    tracing::info!(
+                        "the API server does not have the definition of FlashSale, so there are no sales"
+                    );
                 }
                 return;
             }
@@ -304,7 +305,7 @@ impl SaleController {
             let Some(sale) = name.as_str().strip_prefix(&prefix) else { continue };
             if !kept.iter().any(|kept| kept == sale) {
                 self.0.repository.delete(name).await.map_err(|_| DatabaseUnavailable)?;
-                tracing::info!(sale, "the FlashSale is gone: the sale was deleted");
+                tracing::info!(sale, "the FlashSale was deleted, and its sale too");
             }
         }
         Ok(())

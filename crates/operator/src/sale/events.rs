@@ -29,7 +29,7 @@ pub fn changes(before: Option<&FlashSaleStatus>, now: &FlashSaleStatus) -> Vec<E
             events.push(event(EventType::Warning, is.reason, is.message));
         }
         (Some(_), None) => {
-            let note = "What had stalled is resolved".to_owned();
+            let note = "The sale is no longer stalled".to_owned();
             events.push(event(EventType::Normal, "Recovered".to_owned(), note));
         }
         _ => {}

@@ -25,7 +25,6 @@ pub struct Record {
 /// The state of an autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// Its minimum.
     pub minimum: i32,
     /// Its maximum, which no minimum may exceed.
     pub maximum: i32,

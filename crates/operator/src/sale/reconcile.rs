@@ -50,7 +50,7 @@ const INSTANCE_MAX: usize = 128;
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    #[error("the status was not written")]
+    #[error("the status could not be written")]
     Status(#[source] CallError),
     #[error("the object cannot be read as a FlashSale: {0}")]
     Unreadable(String),
@@ -166,7 +166,7 @@ impl Reconciler {
         }
         match self.repository.write(&wanted).await {
             Ok(()) => {
-                tracing::info!(sale = wanted.name.as_str(), held_back, "the sale was written");
+                tracing::info!(sale = wanted.name.as_str(), held_back, "the sale was recorded");
                 (Some(wanted), None)
             }
             Err(problem) => (found, Some(problem)),
@@ -185,7 +185,7 @@ impl Reconciler {
         }
         let release = sale.spec.release.as_deref().unwrap_or_default();
         let message = format!(
-            "spec.release: no operator looks after release {release:?} in this namespace; this one looks after {:?}",
+            "spec.release: no operator manages release {release:?} in this namespace; this one manages {:?}",
             self.settings.release
         );
         let known = SaleFacts {

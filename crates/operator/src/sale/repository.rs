@@ -56,10 +56,15 @@ impl Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotWritten {
     /// The spec must be changed.
-    Invalid { reason: &'static str, message: String },
+    Invalid {
+        reason: &'static str,
+        message: String,
+    },
     /// The database refuses it at the moment. It is retried.
-    Refused { reason: &'static str, message: String },
-    /// The operator has no database.
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
     NoDatabase,
     /// The database did not answer, or failed. It is retried.
     Unavailable,
@@ -164,7 +169,7 @@ impl SaleRepository {
         let problem = match &outcome {
             // It answers, and would give another replica the same answer.
             Err(RepositoryError::Store(StoreError::Database(_) | StoreError::Corrupt { .. })) => {
-                let message = "the database refused a statement; the operator's log says which";
+                let message = "the database refused a statement; see the operator's log";
                 NotWritten::Refused { reason: "DatabaseError", message: message.to_owned() }
             }
             _ => NotWritten::Unavailable,

@@ -8,10 +8,10 @@ use kube::{CustomResource, CustomResourceExt as _, KubeSchema, ResourceExt as _}
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// When a sale is, of what, and how much capacity is to be ready for it.
+/// The products, the time and the required capacity of a sale.
 //
-// Times stay texts: the API server's idea of a date-time is wider than any one parser's, and one
-// object that cannot be read must not hide all the others of a list.
+// Times are strings, because the API server accepts more date-time formats than any single parser,
+// and one unreadable object must not hide the other objects of a list.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "sales.holdfast.dev",
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
     status = "FlashSaleStatus",
     shortname = "sale",
     category = "holdfast",
-    doc = "A flash sale: products, a window of time, and the capacity to be ready before it opens.",
+    doc = "A flash sale: its products, its time window, and the capacity that is needed when it opens.",
     derive = "PartialEq",
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Open', 'Closed']) || (self.spec.startsAt == oldSelf.spec.startsAt && self.spec.endsAt == oldSelf.spec.endsAt)").message("startsAt and endsAt cannot be changed once the sale is open"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -39,138 +39,140 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("self.endsAt > self.startsAt").message("endsAt must be after startsAt"))]
 #[x_kube(validation = Rule::new("has(self.workers) || has(self.api)").message("workers, api or both must have a minimum"))]
 pub struct FlashSaleSpec {
-    /// The ids of the products that are sold.
+    /// The ids of the products.
     #[schemars(schema_with = "products")]
     pub products: Vec<i64>,
-    /// When orders are taken from.
+    /// The time from which orders are accepted.
     #[schemars(schema_with = "date_time")]
     pub starts_at: String,
-    /// When no order is taken any more.
+    /// The time from which orders are no longer accepted.
     #[schemars(schema_with = "date_time")]
     pub ends_at: String,
-    /// How many seconds before the start the minimums are raised (0 to 86400).
+    /// The number of seconds before the start at which the minimums are raised (0 to 86400).
     #[serde(default = "default_lead")]
     #[schemars(range(min = 0, max = 86400))]
     pub warm_up_seconds: i64,
-    /// The most units of one product that one customer gets in this sale; no limit unless set.
+    /// The most units of one product for each customer in this sale; no limit if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 1, max = 1_000_000))]
     pub per_customer: Option<i64>,
-    /// The fewest workers from the warm-up to the end.
+    /// The minimum number of workers from the warm-up to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "MinimumReplicas")]
     pub workers: Option<MinimumReplicas>,
-    /// The fewest API replicas from the warm-up to the end.
+    /// The minimum number of API replicas from the warm-up to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "MinimumReplicas")]
     pub api: Option<MinimumReplicas>,
-    /// The release (`app.kubernetes.io/instance`) in this namespace; needed where there are several.
+    /// The release (`app.kubernetes.io/instance`) in this namespace; needed if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63))]
     pub release: Option<String>,
-    /// Whether the sale opens at its start although the capacity is not there.
+    /// Whether the sale opens at its start even if the capacity is not ready.
     #[serde(default = "default_open")]
     pub open_when_not_ready: bool,
 }
 
-/// The capacity of one part.
+/// The required capacity of the workers or of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinimumReplicas {
-    /// The fewest replicas (1 to 10000).
+    /// The minimum number of replicas (1 to 10000).
     #[schemars(range(min = 1, max = 10000))]
     pub min_replicas: i32,
 }
 
-/// Where a sale stands, as the operator last saw it.
+/// The status of a sale, as the operator last observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlashSaleStatus {
-    /// The generation of the spec that this speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where it stands.
+    /// The phase of the sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// `Ready`, `Reconciling` and `Stalled`, as kstatus reads them.
+    /// The conditions `Ready`, `Reconciling` and `Stalled`, as defined by kstatus.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How it goes, or went.
+    /// The report of the sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SaleProgress")]
     pub report: Option<SaleProgress>,
 }
 
-/// How a sale goes, or went. If a product is in other sales at the same time, those count as well.
+/// The report of a sale. If a product is in several sales at the same time, each report includes
+/// the sales of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SaleProgress {
-    /// Units sold since the sale was written down, less those that came back.
+    /// The number of units sold since the sale was recorded, minus returned units.
     pub sold: i64,
-    /// Units left.
+    /// The number of units left.
     pub left: i64,
-    /// Requests refused, by reason.
+    /// The number of refused requests, by reason.
     #[serde(default)]
     pub refused: BTreeMap<String, i64>,
-    /// The most orders accepted within one second.
+    /// The highest number of orders accepted within one second.
     pub peak_orders_per_second: i64,
-    /// 99 of 100 batches waited less than that for a product's lock, in microseconds.
+    /// The 99th percentile of the time that batches waited for a product's lock, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub lock_wait_p99_micros: Option<i64>,
-    /// The most orders that were seen in the workers' queue.
+    /// The highest observed number of orders in the workers' queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub highest_depth: Option<i64>,
-    /// The most workers that were seen ready.
+    /// The highest observed number of ready workers.
     #[serde(default)]
     pub most_workers: i32,
 }
 
 named! {
-    /// Where a sale stands.
+    /// The phase of a sale.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
     pub enum Phase {
-        /// Its warm-up has not begun.
+        /// The warm-up has not begun.
         Scheduled = "scheduled",
-        /// The capacity is being made ready.
+        /// The capacity is being increased.
         Warming = "warming",
-        /// Orders are taken.
+        /// Orders are accepted.
         Open = "open",
-        /// It is over.
+        /// The sale is over.
         Closed = "closed",
-        /// The database does not have it, so it is not enforced. The operator tries again.
+        /// The sale is not recorded in the database, so it is not enforced. The operator tries
+        /// again.
         Stalled = "stalled",
-        /// The spec has to be changed.
+        /// The spec is invalid and must be changed.
         Failed = "failed",
     }
 }
 
 impl Phase {
-    /// Whether the database has nothing of the sale.
+    /// Whether the sale is not recorded in the database.
     pub fn is_not_written(self) -> bool {
         matches!(self, Self::Stalled | Self::Failed)
     }
 }
 
-/// One condition, as in `metav1.Condition`.
+/// A condition, as in `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which one.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True` or `False`.
     pub status: String,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: String,
-    /// Why, for people.
+    /// The reason as a sentence.
     pub message: String,
-    /// Since when the status is this.
+    /// The time of the last change of `status`.
     #[schemars(schema_with = "date_time")]
     pub last_transition_time: String,
-    /// The generation of the spec that it speaks of.
+    /// The generation of the spec that this condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -200,7 +202,7 @@ fn products(_: &mut SchemaGenerator) -> Schema {
 /// The annotation of the definition with its revision.
 pub const REVISION_ANNOTATION: &str = "holdfast.dev/revision";
 /// The revision of the definition. Every change of the definition raises it.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// The definition that the chart installs, and that the operator upgrades.
 pub fn definition() -> CustomResourceDefinition {

@@ -7,13 +7,11 @@ use super::{autoscaler::AutoscalerRef, resource::FlashSaleSpec};
 pub struct SaleSettings {
     /// The namespace of the sales and of the autoscalers.
     pub namespace: String,
-    /// The release of the sales.
     pub release: String,
     /// The name of this replica in events.
     pub identity: String,
     /// The API's autoscaler.
     pub api: Option<AutoscalerRef>,
-    /// The workers' autoscaler.
     pub workers: Option<AutoscalerRef>,
 }
 

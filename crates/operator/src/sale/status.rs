@@ -129,7 +129,7 @@ fn summarize(
             (reason, message)
         }
         Some(NotWritten::NoDatabase) => {
-            let message = "the operator has no database to write the sale to: set DATABASE_URL";
+            let message = "the operator has no database to record the sale in: set DATABASE_URL";
             ("NoDatabase", message.to_owned())
         }
         Some(NotWritten::Unavailable) | None => {
@@ -138,7 +138,7 @@ fn summarize(
         }
     };
     if let Some((window, held_back)) = written {
-        let message = format!("{message}; what was written before stays in force");
+        let message = format!("{message}; the previously recorded sale stays in force");
         return (shown(window.phase(now), held_back), Summary::Stalled(reason, message));
     }
     // The database is not available and had this generation, so that is enforced.
@@ -167,9 +167,10 @@ fn shown(phase: Phase, held_back: bool) -> Phase {
 /// For a sale that the database has according to the spec.
 fn as_written(known: &SaleFacts, window: Timeline, held_back: bool, now: Timestamp) -> Summary {
     match window.phase(now) {
-        Phase::Scheduled => {
-            Summary::Ready("Scheduled", format!("warms up at {}", seconds(window.warms_at)))
-        }
+        Phase::Scheduled => Summary::Ready(
+            "Scheduled",
+            format!("the warm-up starts at {}", seconds(window.warms_at)),
+        ),
         Phase::Closed => Summary::Ready("Closed", format!("closed at {}", seconds(window.ends_at))),
         phase => capacity(known, phase == Phase::Open, held_back),
     }
@@ -179,7 +180,7 @@ fn capacity(known: &SaleFacts, is_open: bool, held_back: bool) -> Summary {
     for SalePart { name, wanted, found } in &known.parts {
         match found {
             PartReplicas::Unknown(why) => {
-                let message = format!("{name}: the autoscaler was not read: {why}");
+                let message = format!("{name}: the autoscaler could not be read: {why}");
                 return Summary::Reconciling("AutoscalerUnavailable", message);
             }
             PartReplicas::Nothing => {
@@ -188,7 +189,7 @@ fn capacity(known: &SaleFacts, is_open: bool, held_back: bool) -> Summary {
             }
             PartReplicas::Replicas { maximum, .. } if maximum < wanted => {
                 let message = format!(
-                    "{name}: the autoscaler's maximum is {maximum}, the sale wants {wanted}"
+                    "{name}: the autoscaler's maximum is {maximum}, but the sale needs {wanted}"
                 );
                 return Summary::Stalled("MaximumTooLow", message);
             }
@@ -203,7 +204,7 @@ fn capacity(known: &SaleFacts, is_open: bool, held_back: bool) -> Summary {
         .collect();
     match (missing.is_empty(), is_open) {
         (true, false) => Summary::Ready("CapacityReady", "all pods are ready".to_owned()),
-        (true, true) => Summary::Ready("Open", "orders are taken".to_owned()),
+        (true, true) => Summary::Ready("Open", "orders are accepted".to_owned()),
         (false, false) => Summary::Reconciling("WaitingForPods", missing.join(", ")),
         (false, true) => {
             let opened = if held_back { "the sale is held back" } else { "the sale is open" };

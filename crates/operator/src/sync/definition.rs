@@ -18,7 +18,7 @@ use crate::{
 
 /// Why the definition may be out of date.
 #[derive(Debug, thiserror::Error)]
-#[error("the definition of FlashSale was not read or upgraded")]
+#[error("the definition of FlashSale could not be read or upgraded")]
 pub struct DefinitionError(#[from] CallError);
 
 pub struct Definition {

@@ -10,13 +10,13 @@ use crate::{
 /// Why a round failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RoundError {
-    #[error("the Secret with the certificates was not read or written")]
+    #[error("the Secret with the certificates could not be read or written")]
     Secret(#[source] CallError),
-    #[error("no certificate was issued")]
+    #[error("no certificate could be issued")]
     Issue(#[from] IssueError),
     #[error("the serving certificate cannot be used")]
     Material(#[from] MaterialError),
-    #[error("the APIService {API_SERVICE} was not read or written")]
+    #[error("the APIService {API_SERVICE} could not be read or written")]
     ApiService(#[source] CallError),
     #[error("the given certificate cannot be read")]
     Files(#[from] ReadError),

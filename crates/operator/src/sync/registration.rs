@@ -49,7 +49,6 @@ impl Registration {
         }
     }
 
-    /// Reads the registration.
     pub async fn read(&mut self) -> Result<Registered, RoundError> {
         let read = call(self.api_services.get_opt(API_SERVICE)).await;
         let registered = match read.map_err(RoundError::ApiService)? {
@@ -68,10 +67,12 @@ impl Registration {
                 }
                 Registered::Others(owner) => tracing::warn!(
                     owner,
-                    "{API_SERVICE} is registered for another Service: it is left alone, and this operator is not asked"
+                    "{API_SERVICE} is registered for another Service: this operator does not change it and gets no requests"
                 ),
                 Registered::Not => {
-                    tracing::warn!("{API_SERVICE} is not registered: this operator is not asked");
+                    tracing::warn!(
+                        "{API_SERVICE} is not registered: this operator gets no requests"
+                    );
                 }
             }
             self.seen = Some(seen);

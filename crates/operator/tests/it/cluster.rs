@@ -39,7 +39,6 @@ pub struct Cluster {
     queues_file: PathBuf,
 }
 
-/// A replica of the operator.
 pub struct OperatorReplica {
     pub process: Process,
     pub tls: SocketAddr,

@@ -4,7 +4,7 @@
 //! metrics API. Each test has its own namespace. They are ignored unless `scripts/kubernetes-assets` has run; `make
 //! test` includes them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod answers;
 mod backlog;

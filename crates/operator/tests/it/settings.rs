@@ -51,7 +51,9 @@ fn a_wrong_setting_prevents_the_start_and_is_named() {
 fn without_an_api_server_the_error_says_what_to_do() {
     let text = refusal(&[("REDIS_URL", "redis://h"), ("HOLDFAST_LOG", "error")]);
     assert!(
-        text.contains("no API server is known: run it in a cluster, or set KUBECONFIG"),
+        text.contains(
+            "no API server is configured: run the operator in a cluster, or set KUBECONFIG"
+        ),
         "{text}"
     );
 }

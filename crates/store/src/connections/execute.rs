@@ -1,4 +1,4 @@
-//! Running statements on a session, each for a limited time, with a record of how far it has come.
+//! Runs statements on a session, each for a limited time, and records the state of the session.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ impl<'c> Message<'c> {
         Self { session, from: SessionState::Idle, to: SessionState::Idle }
     }
 
-    /// Statements of which the first is `BEGIN`.
+    /// Statements that begin with `BEGIN`.
     pub fn begin(session: &'c mut Session) -> Self {
         Self { session, from: SessionState::Idle, to: SessionState::Open }
     }
@@ -58,14 +58,14 @@ impl<'c> Message<'c> {
 
     /// `ROLLBACK`.
     pub fn rollback(session: &'c mut Session) -> Self {
-        // It shows nothing of whether writes are taken.
+        // It does not show whether writes are accepted.
         session.writes = false;
         Self { session, from: SessionState::Open, to: SessionState::Idle }
     }
 }
 
-/// Makes an executor of a type with a function that gives all answers to a query. Statements are only executed on it,
-/// never prepared or described alone.
+/// Implements `Executor` for a type with a function that returns all answers to a query. Statements are only executed
+/// on it, never only prepared or described.
 macro_rules! executor {
     ([$lifetime:lifetime $($generics:tt)*] $this:ty, $answers:path) => {
         impl<$lifetime, $($generics)*> sqlx::Executor<$lifetime> for $this {
@@ -118,7 +118,7 @@ macro_rules! executor {
 }
 pub(crate) use executor;
 
-/// The first row. Reads to the end: an error may follow, and the session is not free before.
+/// The first row. Reads to the end, because an error may follow, and the session is not free until then.
 pub(crate) async fn first(
     mut answers: BoxStream<'_, Result<StatementItem, sqlx::Error>>,
 ) -> Result<Option<PgRow>, sqlx::Error> {
@@ -183,7 +183,7 @@ impl<'c> Message<'c> {
 
 /// A statement that cannot be executed where it was sent.
 pub(crate) fn misused() -> sqlx::Error {
-    sqlx::Error::Protocol("the session is in another state than the statement needs".to_owned())
+    sqlx::Error::Protocol("the session is not in the state that the statement needs".to_owned())
 }
 
 /// The answers to one message.
@@ -200,7 +200,7 @@ struct RunningStatement<'e> {
     limit: Duration,
     generations: &'e Generations,
     begun: Option<Pin<Box<Sleep>>>,
-    /// Ends when connections lead to another server. Nothing is to be expected of this one.
+    /// Ends when connections lead to another server, because this one will not answer.
     left: Option<BoxFuture<'e, ()>>,
 }
 
@@ -213,7 +213,7 @@ impl Stream for RunningStatement<'_> {
             if *call.state != call.from {
                 return Poll::Ready(Some(Err(misused())));
             }
-            // Until the last answer is there. A caller that is dropped before leaves it so.
+            // Until the last answer has arrived. If the caller is dropped before that, it stays so.
             *call.state = SessionState::Unknown;
             *call.began |= call.to == SessionState::Open;
             *call.warned = false;
@@ -273,15 +273,15 @@ impl RunningStatement<'_> {
     }
 }
 
-/// What an error says of its session.
+/// What an error says about its session.
 enum ErrorEffect {
-    /// A statement was refused; the session goes on.
+    /// A statement was refused; the session can still be used.
     Refused,
-    /// The session takes no writes.
+    /// The session does not accept writes.
     ReadOnly,
     /// The server has ended this session.
     Ended,
-    /// The connection is lost, and those of the same age likely are as well.
+    /// The connection is lost, and connections of the same age probably are too.
     Lost,
 }
 
@@ -295,7 +295,7 @@ impl ErrorEffect {
                     database.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
                 match severity {
                     _ if code == "25006" => Self::ReadOnly,
-                    // The server stops or has crashed.
+                    // The server is stopping or has crashed.
                     Some(PgSeverity::Fatal | PgSeverity::Panic)
                         if code.starts_with("57P") || code.starts_with("08") =>
                     {
@@ -306,8 +306,8 @@ impl ErrorEffect {
                 }
             }
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => Self::Lost,
-            // What else can fail fails on this side: a value that cannot be sent or read. Whether the
-            // session is in order shows when it is cleaned.
+            // All other errors are on our side: a value cannot be sent or read. When the session is cleaned, it shows
+            // whether it is still usable.
             _ => Self::Refused,
         }
     }

@@ -1,9 +1,9 @@
-//! Which sessions are too old, and whether the server takes writes.
+//! Which sessions are too old, and whether the server accepts writes.
 //!
-//! A session that began while the server took no writes stays so: its server is a standby still, or the setting was
-//! read when it began. Reads and pings work on it, so nothing but a refused write tells. Likewise, when
-//! one session was found dead after a restart of the server or of something in between, all from before are. So sessions
-//! are numbered, and those up to a number can be retired at once.
+//! A session that began while the server did not accept writes stays read-only: its server is still a standby, or it
+//! has read the setting at its start. Reads and pings work on it, so only a refused write shows this. Likewise, if one
+//! session is found dead after a restart of the server or of a proxy, all older sessions are dead too. So sessions are
+//! numbered, and all sessions up to a number can be retired together.
 
 use std::{
     fmt, io,
@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How often callers that want to write ask a server again that takes no writes.
+/// How often callers that want to write ask a read-only server again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Shared by all sets of a store.
@@ -24,9 +24,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) struct Generations {
     made: AtomicU64,
     retired: AtomicU64,
-    /// When a session that had just been made was refused a write.
+    /// When a write was last refused on a new session.
     read_only: Mutex<Option<Instant>>,
-    /// Told by each session that is made in which database it is.
+    /// Called by each new session with the identity of its database.
     watcher: OnceLock<Watcher>,
 }
 
@@ -47,8 +47,8 @@ impl Generations {
         number <= self.retired.load(Ordering::SeqCst)
     }
 
-    /// Has `told` told by each session that is made from now on in which database it is, before it is used. Only
-    /// the first call does anything.
+    /// From now on, each new session calls `told` with the identity of its database before it is used. Only the first
+    /// call has an effect.
     pub fn watch(&self, told: impl Fn(&str) + Send + Sync + 'static) {
         let _ = self.watcher.set(Watcher(Box::new(told)));
     }
@@ -57,24 +57,25 @@ impl Generations {
         self.watcher.get().map(|watcher| &*watcher.0)
     }
 
-    /// No session made so far is used any more.
+    /// Retires all existing sessions.
     pub fn retire_all(&self) {
         self.retired.fetch_max(self.made.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// A write was refused because the session takes none.
+    /// A write was refused because the session does not accept writes.
     pub fn refused(&self, fresh: bool) {
         let mut read_only = self.read_only.lock();
         if fresh {
-            // It is the server.
+            // The session is new, so the server itself is read-only.
             *read_only = Some(Instant::now());
         } else if read_only.is_none() {
             self.retire_all();
         }
-        // While the server takes none, its sessions are good for reading. They go with the first write.
+        // While the server accepts no writes, its sessions can still be used for reads. They are retired after the
+        // first successful write.
     }
 
-    /// Something was written on this session.
+    /// A write succeeded on this session.
     pub fn written(&self, number: u64) {
         if self.read_only.lock().take().is_some() {
             self.retired.fetch_max(number.saturating_sub(1), Ordering::SeqCst);
@@ -91,7 +92,7 @@ impl Generations {
         if asked.elapsed() < ASK_AGAIN {
             let error = io::Error::new(
                 io::ErrorKind::ReadOnlyFilesystem,
-                "the database server takes no writes at present",
+                "the database server does not accept writes at the moment",
             );
             return Err(sqlx::Error::Io(error));
         }

@@ -1,4 +1,4 @@
-//! Ensures that committed data is on the synchronous standby as well, if there is one.
+//! Ensures that committed data is also on the synchronous standby, if there is one.
 //!
 //! PostgreSQL cannot undo a commit that waits for a standby. If a user cancels the wait or ends the session, the commit
 //! stays on the primary alone, and the server sends a warning before it answers as usual. A failover loses such a
@@ -15,7 +15,7 @@ use super::{
     session::{HeldConnection, Session},
 };
 
-/// Written to the log, and nowhere else. A transaction that writes nothing does not wait for a standby.
+/// This is written only to the WAL. A transaction that writes nothing does not wait for a standby.
 const WRITE: &str = "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', ''::text)";
 
 /// A commit may be on the primary alone.
@@ -24,11 +24,11 @@ const WRITE: &str = "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', '':
 struct NotReplicated(#[source] sqlx::Error);
 
 impl Session {
-    /// To be called after a commit. Costs nothing unless the server has sent a warning with it. Dropped, it leaves open
-    /// whether the standby has it.
+    /// Must be called after a commit. Costs nothing unless the server sent a warning with the commit. If it is dropped,
+    /// it is unknown whether the standby has the commit.
     ///
     /// # Errors
-    /// The standby does not confirm in the time of a statement. The commit may be kept or not.
+    /// The standby does not confirm within the time limit of a statement. The commit may be kept or lost.
     pub async fn replicated(&mut self) -> Result<(), sqlx::Error> {
         if !self.warned {
             return Ok(());
@@ -39,14 +39,15 @@ impl Session {
         self.wait_for_standby().await
     }
 
-    /// Waits until a synchronous standby has all that was committed so far. One round trip if there is none.
+    /// Waits until a synchronous standby has everything that was committed so far. One round trip if there is no
+    /// standby.
     ///
     /// # Errors
     /// The standby does not confirm in the time of a statement, or the database is not available.
     pub async fn wait_for_standby(&mut self) -> Result<(), sqlx::Error> {
         let Some(HeldConnection { set, .. }) = &self.held else { return Err(misused()) };
         let limit = set.options.limit;
-        // Not an error of a statement: what was to be done is done.
+        // This is not an error of a statement: the change was made.
         let not_replicated = |error| sqlx::Error::Io(io::Error::other(NotReplicated(error)));
         timeout(limit, self.commit_until_confirmed())
             .await
@@ -63,7 +64,7 @@ impl Session {
         loop {
             sqlx::raw_sql(WRITE).execute(Message::begin(self)).await?;
             sqlx::raw_sql("COMMIT").execute(Message::commit(self)).await?;
-            // This wait can be cancelled as well.
+            // This wait can be cancelled too.
             if !self.warned {
                 return Ok(());
             }

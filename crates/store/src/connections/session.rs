@@ -7,24 +7,23 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::set::{Connection, Set};
 
-/// What a session is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionState {
-    /// Nothing: it is outside of a transaction, and every answer has been read.
+    /// It is outside of a transaction, and every answer has been read.
     Idle,
     /// A transaction, between two statements.
     Open,
     /// A statement whose answer has not been read to its end, or was an error.
     Unknown,
-    /// Nothing more will come of it.
+    /// The connection is lost.
     Dead,
 }
 
-/// A connection in use, and the right to have one.
+/// A connection in use, with its permit.
 ///
-/// It may be dropped at any moment. If it is idle then, its connection goes back to the set. If it is not, a task reads
-/// what is still to come, rolls back, and puts it back; the permit is held until then, so there are never more
-/// connections than the set allows. One that does not come to rest in time is closed.
+/// It may be dropped at any moment. If it is idle then, its connection goes back to the set. Otherwise, a task reads
+/// the remaining answers, rolls back, and returns the connection. The permit is held until then, so there are never
+/// more connections than the set allows. A connection that does not become idle in time is closed.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -34,9 +33,9 @@ pub(crate) struct Session {
     // Present until it is dropped.
     pub(super) held: Option<HeldConnection>,
     pub(super) state: SessionState,
-    /// Whether a transaction was begun and not ended for certain.
+    /// Whether a transaction was begun and has not certainly ended.
     pub(super) began: bool,
-    /// Whether its connection was made for it.
+    /// Whether its connection is new.
     pub(super) fresh: bool,
     /// Whether it is used to write.
     pub(super) writes: bool,
@@ -49,7 +48,7 @@ pub(super) struct HeldConnection {
     pub connection: Connection,
     pub set: Arc<Set>,
     permit: OwnedSemaphorePermit,
-    /// A permit of another kind that is to be held as long.
+    /// A permit of another kind, which is held for the same time.
     also: Option<OwnedSemaphorePermit>,
 }
 
@@ -71,7 +70,7 @@ impl Session {
         }
     }
 
-    /// Holds this as well until the session is clean.
+    /// Also holds this permit until the session is clean.
     pub fn hold_also(&mut self, permit: OwnedSemaphorePermit) {
         if let Some(held) = &mut self.held {
             held.also = Some(permit);
@@ -83,7 +82,7 @@ impl Session {
         self.state == SessionState::Dead
     }
 
-    /// Closes the connection, and gives back the right to have one.
+    /// Closes the connection, and returns the permit.
     pub(super) fn discard(mut self) -> Option<OwnedSemaphorePermit> {
         self.held.take().map(|held| held.permit)
     }
@@ -96,7 +95,7 @@ impl Drop for Session {
             SessionState::Idle => held.put_back(),
             SessionState::Dead => {}
             SessionState::Open | SessionState::Unknown => {
-                // Without a runtime nobody can wait for the answer: the session is closed.
+                // Without a runtime, no task can wait for the answer, so the session is closed.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(held.clean(self.began));
                 }
@@ -110,12 +109,11 @@ impl HeldConnection {
         self.set.put_back(self.connection);
     }
 
-    /// Reads what is still to come, and ends whatever transaction there is.
+    /// Reads the remaining answers, and ends the transaction if there is one.
     async fn clean(mut self, began: bool) {
         let connection = &mut self.connection.inner;
         let cleaning = async {
-            // In a transaction of its own, a statement begins when its transaction does. One that fails does so
-            // because the transaction has failed.
+            // Outside of a transaction, each statement is its own transaction.
             let alone = "SELECT now() = statement_timestamp()";
             let is_clean = !began
                 && match connection.fetch_one(alone).await {
@@ -131,7 +129,7 @@ impl HeldConnection {
         match timeout(self.set.options.limit, cleaning).await {
             Ok(Ok(())) => self.put_back(),
             Ok(Err(error)) => tracing::debug!(%error, "a session was closed"),
-            Err(_elapsed) => tracing::debug!("a session did not come to rest and was closed"),
+            Err(_elapsed) => tracing::debug!("a session did not become idle and was closed"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The connections of a set: those that are idle, and how new ones are made.
+//! The connections of a set: the idle ones, and how new ones are opened.
 
 use std::{
     collections::VecDeque,
@@ -16,28 +16,28 @@ use tokio::{
 use super::{generations::Generations, identity::identity};
 use crate::servers::Servers;
 
-/// A connection older than this is replaced, so that a balancer's change is noticed.
+/// A connection older than this is replaced, so that changes of a load balancer take effect.
 const LIFETIME: Duration = Duration::from_mins(30);
-/// A connection that was idle for longer is closed.
+/// A connection that was idle for longer than this is closed.
 const IDLE_MAX: Duration = Duration::from_mins(5);
-/// Between two attempts to connect.
+/// The time between two attempts to connect.
 pub(super) const RECONNECT: Duration = Duration::from_millis(50);
 
-/// How a set makes its sessions, and how long it waits.
+/// How a set opens its sessions, and how long it waits.
 #[derive(Clone, Debug)]
 pub(crate) struct SetOptions {
     /// Servers, database, user, and the session's settings.
     pub connect: Servers,
-    /// What each session executes when it is made.
+    /// The statements that each new session executes.
     pub prepare: Option<&'static str>,
     /// The most sessions at once.
     pub size: u32,
     /// The longest wait for a free session, or for a new one.
     pub acquire_timeout: Duration,
-    /// The longest wait for the answer to a statement: the server's own limit and a little, for a server that
-    /// hangs does not keep its limits.
+    /// The longest wait for the answer to a statement: a little more than the server's own limit, which a
+    /// hung server does not enforce.
     pub limit: Duration,
-    /// Whether a server that cannot be reached is tried again until `acquire_timeout` is over.
+    /// Whether to try an unreachable server again until `acquire_timeout` has passed.
     pub patient: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Set {
     pub options: SetOptions,
     pub size: usize,
     pub free: Arc<Semaphore>,
-    // The one used last is taken first: its session's caches are warm.
+    // The last used connection is taken first, because the caches of its session are warm.
     pub idle: Mutex<VecDeque<Connection>>,
     pub generations: Arc<Generations>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Set {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub inner: PgConnection,
-    /// Counts the connections of a store in the order in which they were made.
+    /// The number of the connection within the store, in the order in which they were opened.
     pub number: u64,
     connected: Instant,
     /// Of [`Servers`].
@@ -80,7 +80,7 @@ impl Set {
             && self.options.connect.is_current(connection.server)
     }
 
-    /// Only for a connection outside of a transaction whose answers have been read.
+    /// Only for a connection that is outside of a transaction and with all answers read.
     pub fn put_back(&self, mut connection: Connection) {
         if !self.is_good(&connection) || self.free.is_closed() {
             return;
@@ -112,7 +112,8 @@ impl Set {
     }
 
     async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
-        // Before it is made: should the server change meanwhile, it counts as one from before.
+        // The number is taken before the connection is opened: if the server changes in the meantime, the
+        // connection counts as an old one.
         let number = self.generations.next();
         let (mut connection, server) = self.options.connect.connect().await?;
         if let Some(prepare) = self.options.prepare {
@@ -126,11 +127,11 @@ impl Set {
     }
 }
 
-/// Whether another attempt to connect may succeed a moment later.
+/// Whether another attempt to connect may succeed soon.
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
-        // The server starts or stops, or has no connection left.
+        // The server is starting or stopping, or has no connection left.
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| code.starts_with("57P") || code == "53300")
         }

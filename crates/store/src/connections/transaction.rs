@@ -13,18 +13,18 @@ use crate::error::{StoreError, unanswered};
 
 /// A transaction. Dropping it rolls back.
 ///
-/// After a statement that has failed, nothing else runs on it: it cannot be taken for committed.
+/// After a failed statement, nothing else runs on it, so it cannot be mistaken for a committed one.
 #[derive(Debug)]
 pub(crate) struct Transaction<S = Session>(S);
 
 impl<S: BorrowMut<Session>> Transaction<S> {
-    /// Begins one. Dropped before the answer, it leaves nothing behind.
+    /// Begins a transaction. If the future is dropped before the answer, nothing is left behind.
     pub async fn begin(session: S) -> Result<Self, (S, sqlx::Error)> {
         Self::begin_by(session, "BEGIN".to_owned()).await
     }
 
-    /// Begins one whose statements wait for a lock for `wait` at most. Dropped before the answer, it leaves nothing
-    /// behind.
+    /// Begins a transaction with statements that wait for a lock for at most `wait`. If the future is dropped before
+    /// the answer, nothing is left behind.
     pub async fn begin_waiting(session: S, wait: Duration) -> Result<Self, (S, sqlx::Error)> {
         let millis = wait.as_millis().max(1);
         Self::begin_by(session, format!("BEGIN; SET LOCAL lock_timeout = {millis}")).await
@@ -38,7 +38,7 @@ impl<S: BorrowMut<Session>> Transaction<S> {
         }
     }
 
-    /// The one that a message has begun on this session: see [`Message::begin`].
+    /// The transaction that a message has begun on this session: see [`Message::begin`].
     pub fn begun(session: S) -> Self {
         Self(session)
     }
@@ -50,21 +50,21 @@ impl<S: BorrowMut<Session>> Transaction<S> {
         Message::within(self.0.borrow_mut()).answers(query)
     }
 
-    /// Commits, and waits for the standby if the server was told to wait no longer. Once this is polled, dropping it leaves
-    /// the outcome open.
+    /// Commits, and waits for the standby if the server's own wait was cancelled. If it is dropped after it was polled,
+    /// the outcome is unknown.
     ///
     /// # Errors
-    /// [`StoreError::Unanswered`] if nobody knows whether it was committed; otherwise it was not.
+    /// [`StoreError::Unanswered`] if the outcome is unknown; after any other error, it was not committed.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let session = self.0.borrow_mut();
         sqlx::raw_sql("COMMIT").execute(Message::commit(session)).await.map_err(unanswered)?;
         session.replicated().await.map_err(unanswered)
     }
 
-    /// Ends it without a change, now rather than in the background.
+    /// Rolls back now, instead of in the background.
     ///
     /// # Errors
-    /// The connection is lost, which ends it as well.
+    /// The connection is lost, which ends the transaction too.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
         sqlx::raw_sql("ROLLBACK").execute(Message::rollback(self.0.borrow_mut())).await?;
         Ok(())

@@ -20,28 +20,28 @@ use crate::{
 /// The right to work on an order until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which order.
     pub order_id: OrderId,
-    /// The number of this claim; it goes with every write.
+    /// The number of this claim, which every write states.
     pub attempt: i32,
-    /// Random, the same for all orders of one batch; `None` for an order that a release before this
-    /// was known has accepted. With the id it names the order for ever: an id alone comes again after a
-    /// restore.
+    /// A random number, the same for all orders of a batch; `None` for an order that was accepted by an
+    /// earlier release without it. Together with the id it is unique for all time, while an id can be
+    /// assigned again after a restore.
     pub nonce: Option<i64>,
-    /// How often it has been tried since it was accepted or replayed, this time included; tries
-    /// that do not count (see [`AttemptResult`]) are left out.
+    /// The number of attempts since the order was accepted or replayed, including this one; attempts that do
+    /// not count (see [`AttemptResult`]) are not included.
     pub tries: i32,
-    /// How many earlier attempts may have been taken: the order was sent, and there was no clear answer.
+    /// The number of earlier attempts that the receiver may have accepted: the order was sent, and there was
+    /// no clear answer.
     pub unclear: i32,
-    /// Whether it was taken from a worker whose lease ran out.
+    /// Whether it was taken over from a worker with an expired lease.
     pub taken_over: bool,
-    /// The order, if all of it is in its row and nothing in that row may be large. Any other is to be read by
-    /// [`Store::claimed`].
+    /// The order, if all of it is in its row and nothing in that row can be large. Other orders must be read
+    /// with [`Store::claimed`].
     pub order: Option<ClaimedOrder>,
 }
 
 impl Claim {
-    /// Which claim it is: the order and the attempt.
+    /// The order and the attempt, which identify the claim.
     pub fn id(&self) -> (OrderId, i32) {
         (self.order_id, self.attempt)
     }
@@ -74,7 +74,7 @@ impl From<ClaimRow> for Claim {
             tries: row.tries,
             unclear: row.unclear,
             taken_over: row.taken_over,
-            // One that cannot be understood is read by itself, and fails by itself.
+            // An order that cannot be parsed is read separately, and only that order fails.
             order: row.plain_order(),
         }
     }
@@ -96,14 +96,14 @@ impl ClaimRow {
 }
 
 impl Store {
-    /// Claims those of `ids` that are to be done: pending, or processing with a lease that ran
-    /// out. The others are done, claimed by another worker, or locked at this moment.
+    /// Claims the orders in `ids` that are pending, or processing with an expired lease. The others are
+    /// finished, claimed by another worker, or locked at the moment.
     ///
-    /// Nothing is read that could be large or not be understood: so the attempt counts whatever
-    /// the order does to its worker afterwards.
+    /// This reads nothing that could be large or invalid, so the attempt counts whatever the order does to
+    /// its worker afterwards.
     ///
     /// # Errors
-    /// The database is not available. Orders may be claimed then; their lease runs out.
+    /// The database is not available. Orders may be claimed then; their lease will expire.
     pub async fn claim(&self, ids: &[OrderId], lease: Duration) -> Result<Vec<Claim>, StoreError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         let rows = checked!(

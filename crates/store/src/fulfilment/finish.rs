@@ -17,52 +17,48 @@ use crate::{
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
 
-/// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
     /// Fulfilled.
     Completed,
-    /// Never to be tried again, with the reason.
+    /// The order has failed for good, with the reason.
     Failed(String),
-    /// To be tried again after the delay, with the reason.
+    /// The order must be tried again after the delay, with the reason.
     Retry(Duration, String),
-    /// The same, but the try does not count: its failure was not the order's fault.
+    /// The same, but the attempt does not count, because the failure was not caused by the order.
     Postponed(Duration, String),
-    /// Not tried, which does not count either: the worker is shutting down.
+    /// The order was not tried, because the worker is shutting down. This does not count either.
     HandedBack,
 }
 
 /// Whether the system that fulfils orders may have accepted an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It certainly was not: it was not sent, or was refused.
+    /// Certainly not: the order was not sent, or it was refused.
     Never,
-    /// It may have been.
+    /// It may have accepted it.
     Maybe,
 }
 
-/// A claim that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedClaim {
-    /// Which order.
     pub order_id: OrderId,
     /// The number of the claim.
     pub attempt: i32,
-    /// What became of it.
     pub verdict: AttemptResult,
-    /// Whether the try may have been taken. A claim counts as taken from its beginning, until it ends
-    /// with [`Taken::Never`]; so a worker that dies leaves an order that may be fulfilled.
+    /// Whether the receiver may have accepted the attempt. From its beginning, a claim counts as possibly accepted,
+    /// until it ends with [`Taken::Never`]. So if a worker dies, its orders may be fulfilled.
     pub taken: Taken,
 }
 
-/// A claim of which nothing more is known counts as taken.
+/// A claim without further information counts as possibly accepted.
 impl From<(OrderId, i32, AttemptResult)> for EndedClaim {
     fn from((order_id, attempt, verdict): (OrderId, i32, AttemptResult)) -> Self {
         Self { order_id, attempt, verdict, taken: Taken::Maybe }
     }
 }
 
-/// The column `not_taken` of `orders` once a claim in `mine` is over.
+/// The column `not_taken` of `orders` after a claim in `mine` has ended.
 macro_rules! not_taken_after {
     ($($to:tt)+) => { $crate::sql::part!([r"
         CASE mine.not_taken
@@ -72,7 +68,7 @@ macro_rules! not_taken_after {
     "] $($to)+) };
 }
 
-/// The columns of an order that ends: all but those that are NULL then.
+/// The columns of an order that ends, except those that are NULL then.
 macro_rules! moved_columns {
     ($($to:tt)+) => { $crate::sql::part!([r"
         id, product_id, quantity, unit_price_minor, line_count,
@@ -83,12 +79,12 @@ macro_rules! moved_columns {
 }
 
 impl Store {
-    /// Writes the results of claims that still hold. An order that ends leaves the table of unfinished orders with the
-    /// same statement. Those whose rows are locked are to be written again; those that are
-    /// neither done nor locked were taken over by a later claim, whose result counts.
+    /// Writes the results of claims that are still valid. The same statement moves an order that ends out of the table
+    /// of unfinished orders. Results for locked rows must be written again. Claims that are neither written nor locked
+    /// were taken over by a later claim, and its result counts.
     ///
     /// # Errors
-    /// The database is not available; it may have been written then. Safe to do again.
+    /// The database is not available; the results may have been written. It is safe to try again.
     #[allow(clippy::too_many_lines)] // one statement
     pub async fn finish(&self, finished: &[EndedClaim]) -> Result<WrittenClaims, StoreError> {
         let mut finished: Vec<_> = finished.iter().collect();
@@ -193,8 +189,8 @@ impl Store {
     }
 }
 
-/// A reason as the database accepts it: it may contain the answer of another system, of any length and with a NUL, which
-/// PostgreSQL does not store in a text.
+/// A reason in a form that the database accepts. It may contain the answer of another system, which can have any length
+/// and contain NUL, which PostgreSQL does not accept in a text.
 fn reason(text: &str) -> String {
     text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
 }

@@ -22,9 +22,9 @@ macro_rules! lease_ran_out_detail {
 pub(super) use {lease_ran_out, lease_ran_out_detail};
 
 impl Store {
-    /// Makes the leases of these claims last for `lease` from now. A claim whose row is locked
-    /// still holds: it holds until a later attempt takes the order over or a sweep puts it back, and neither can
-    /// while others have the row. For claims that are neither done nor locked the work should stop.
+    /// Extends the leases of these claims to `lease` from now. A claim with a locked row stays valid, because
+    /// only a later attempt or a sweep can end it, and neither can do so while another transaction has locked
+    /// the row. The work on claims that are neither extended nor locked should stop.
     ///
     /// # Errors
     /// The database is not available.

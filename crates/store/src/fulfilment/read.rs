@@ -13,38 +13,37 @@ use crate::{
 /// An order that was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedOrder {
-    /// How often it went back to pending since then, whether the try counted or not. Stops
-    /// counting at 50.
+    /// The number of times that the order went back to pending since then, whether the attempt counted or not;
+    /// at most 50.
     pub returns: u32,
-    /// When it was accepted or, if it was, last replayed.
+    /// When it was accepted, or last replayed.
     pub since: jiff::Timestamp,
     /// When it was accepted.
     pub created_at: jiff::Timestamp,
     /// What was ordered.
     pub lines: Vec<OrderLine>,
-    /// The shop's own name for the customer.
+    /// The shop's reference for the customer.
     pub customer_ref: Option<CustomerRef>,
-    /// What the shop keeps with the order.
+    /// Data of the shop that is kept with the order.
     pub metadata: Option<Metadata>,
 }
 
-/// What is read of a claimed order.
+/// A claimed order as it was read.
 #[derive(Debug)]
 pub struct ReadOrder {
-    /// Which order.
     pub order_id: OrderId,
-    /// About how many bytes it has.
+    /// Its approximate size in bytes.
     pub bytes: usize,
-    /// The order, or why it cannot be read, which concerns no other.
+    /// The order, or why it cannot be read. Other orders are not affected.
     pub order: Result<ClaimedOrder, StoreError>,
 }
 
-/// The most bytes of an order that is read for fulfilment, in the measure of [`Store::claimed`]. What the API
-/// takes, and what the version before has taken, has less than half of it.
+/// The largest order in bytes that is read for fulfilment, as measured by [`Store::claimed`]. Orders that this
+/// API or the previous version has accepted have less than half of it.
 pub const CLAIMED_BYTES_MAX: u32 = 1024 * 1024;
 
-/// A row of [`Store::claimed`]. An order of too many bytes has neither metadata nor history there, and one of no
-/// finite time has no time.
+/// A row of [`Store::claimed`]. An order that is too large has neither metadata nor history here, and an order
+/// without a finite time has no time.
 struct ClaimedRow {
     id: i64,
     bytes: i64,
@@ -83,7 +82,7 @@ impl TryFrom<ClaimedRow> for ClaimedOrder {
             row.created_at.ok_or_else(|| corrupt("it has no time of creation".to_owned()))?;
         let created_at = created_at.to_jiff();
         let (earlier, _) = history(row.earlier.as_deref());
-        // Only a replay puts an order back that somebody asked for by name.
+        // Only replays have the name of an operator.
         let replay = earlier.iter().rposition(is_replay);
         let of_now = &earlier[replay.map_or(0, |at| at + 1)..];
         let returns = of_now.iter().filter(|step| step.status == OrderStatus::Pending).count();
@@ -104,10 +103,10 @@ fn is_replay(step: &Transition) -> bool {
 }
 
 impl Store {
-    /// Reads claimed orders, in the order of `ids`: the first in any case, and those behind it as long
-    /// as all before them have less than `bytes`. Those that are missing are to be asked for again,
-    /// except for ones before another that was read: they are gone. An order of more
-    /// than [`CLAIMED_BYTES_MAX`] is not read.
+    /// Reads claimed orders, in the order of `ids`: always the first one, and the following ones as long as all
+    /// before them together have less than `bytes`. Missing orders must be requested again, except those before
+    /// another order that was read: they no longer exist. An order of more than [`CLAIMED_BYTES_MAX`] is not
+    /// read.
     ///
     /// # Errors
     /// The database is not available, or cannot read one of them.

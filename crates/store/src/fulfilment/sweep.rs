@@ -1,4 +1,4 @@
-//! Finding orders that got lost on the way to a worker.
+//! Finds orders that were lost on the way to a worker.
 
 use std::time::Duration;
 
@@ -15,29 +15,27 @@ use crate::{
     time::{Time, interval},
 };
 
-/// An order that should be in the queue and may not be.
+/// An order that should be in the queue and may be missing there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swept {
-    /// Which order.
     pub order_id: OrderId,
     /// The trace context of the request that placed it.
     pub trace_context: Option<String>,
 }
 
-/// Which orders should be in the queue and may not be.
+/// Decides which orders should be in the queue and may be missing there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweepRule {
-    /// How long the message that will be delivered next has been waiting in the queue. An order
-    /// that is younger may be in the queue itself, waiting its turn: publishing it again would
-    /// only make a long queue longer.
+    /// How long the next message has been waiting in the queue. A younger order may be in the queue behind it, so
+    /// publishing it again would only make a long queue longer.
     pub waiting: Duration,
-    /// How much longer than that an order must have been pending.
+    /// An order is lost if it has been pending for this much longer.
     pub lost_after: Duration,
-    /// The queue has lost everything that it had at this time: orders that have been pending since before it are lost,
-    /// whatever `waiting` and `lost_after` say.
+    /// The queue has lost everything that it had at this time: orders that have been pending since an earlier time are
+    /// lost, whatever `waiting` and `lost_after` are.
     pub lost_before: Option<Timestamp>,
-    /// Longer than any lease and any wait for the next try: a time that is further ahead was written
-    /// before the database's clock was set back, and is not waited for.
+    /// Longer than any lease and any delay before the next attempt. A time that is further in the future was written
+    /// before the database's clock was set back, and is ignored.
     pub horizon: Duration,
     /// The most orders of one step.
     pub limit: u32,
@@ -50,7 +48,7 @@ impl SweepRule {
     }
 }
 
-/// Where a sweep goes on.
+/// The position from which a sweep continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweptUpTo(i64);
 
@@ -65,7 +63,7 @@ macro_rules! pending_too_long {
     "] $($to)+) };
 }
 
-/// The same for one whose time of creation is ahead.
+/// The same for an order with a creation time in the future.
 macro_rules! pending_ahead_of_time {
     ($($to:tt)+) => { $crate::sql::part!([r"
         (
@@ -76,7 +74,7 @@ macro_rules! pending_ahead_of_time {
     "] $($to)+) };
 }
 
-/// Whether the claim on an order that is processing is over.
+/// Whether the claim on a processing order has expired.
 macro_rules! left_behind {
     ($($to:tt)+) => { $crate::sql::part!([r"
         (lease_until < now() OR lease_until > now() + $5::interval)
@@ -87,31 +85,29 @@ macro_rules! left_behind {
 struct SweptRow {
     id: i64,
     trace_context: Option<String>,
-    /// `None` if it is ahead.
+    /// `None` if it is in the future.
     created_at: Option<Time>,
 }
 
 impl Store {
-    /// Finds orders that should be in the queue and may not be, the oldest first: those that have
-    /// been pending for too long (from their creation, the end of their retry's delay, or the last
-    /// sweep that found them), those whose lease has run out, and those whose times are so far ahead that the clock
-    /// must have been set back. Makes them pending and marks
-    /// them, so that two sweepers do not both find them. Also says where the next step goes on, if
-    /// there may be more.
+    /// Finds orders that should be in the queue and may be missing there, oldest first: those that have been pending
+    /// for too long (since their creation, the end of their retry delay, or the last sweep that found them), those with
+    /// an expired lease, and those with times so far in the future that the clock must have been set back. Makes them
+    /// pending and marks them, so that two sweepers do not both find them. Also returns where the next step continues,
+    /// if there may be more.
     ///
     /// # Errors
-    /// The database is not available. Orders that were marked are found again when they have been
-    /// pending for that long once more.
+    /// The database is not available. Marked orders are found again after the same time.
     #[allow(clippy::too_many_lines)] // one statement
     pub async fn sweep(
         &self,
         rule: SweepRule,
         from: Option<SweptUpTo>,
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
-        // Those whose time of creation is ahead, because the clock was set back, are marked with the present time
-        // and found once; they say nothing of where the next step goes on.
-        // Of each index only the old end is read, up to the age of the oldest waiting message: not the whole of a long
-        // queue, each time. Orders of the version before are in `orders` itself, along its index by status.
+        // Orders with a creation time in the future, because the clock was set back, are marked with the current time
+        // and found once; they do not affect where the next step continues. Only the old end of each index is read, up
+        // to the age of the oldest waiting message, and not the whole of a long queue each time. Orders of the previous
+        // version are in `orders` itself, and are read along its index by status.
         let rows = checked!(
             SweptRow,
             [
@@ -212,15 +208,15 @@ impl Store {
             .into_iter()
             .map(|row| Swept { order_id: OrderId(row.id), trace_context: row.trace_context })
             .collect();
-        // Orders of one batch have one time of creation, so that time is looked at again.
+        // Orders of a batch have the same creation time, so the next step reads that time again.
         let more = u32::try_from(swept.len()).is_ok_and(|found| found >= rule.limit);
         Ok((swept, more.then_some(SweptUpTo(up_to))))
     }
 
-    /// Pending orders whose next attempt is ahead, but not further than `horizon`, with the time until then, in the order of
-    /// their ids. At most `limit`, of those with an id above `after`.
+    /// Pending orders with a next attempt in the future, but within `horizon`, with the time until then, in the order
+    /// of their ids. At most `limit` orders with an id above `after`.
     ///
-    /// `id + 0` keeps the planner from walking through all orders that have failed or were cancelled by their ids.
+    /// `id + 0` prevents the planner from reading all failed and cancelled orders by their ids.
     ///
     /// # Errors
     /// The database is not available.
@@ -272,7 +268,7 @@ impl Store {
         Ok(found.collect())
     }
 
-    /// How many orders are pending or being processed, counted up to `max`, if that is given. Reads no completed orders.
+    /// The number of pending and processing orders, counted up to `max` if it is given. Does not read completed orders.
     ///
     /// # Errors
     /// The database is not available.

@@ -1,13 +1,13 @@
-//! What a statement about claims has reached.
+//! The result of a statement about claims.
 
 use holdfast_domain::OrderId;
 
-/// What was written about claims. The claims of all other orders are lost.
+/// The result of writing about claims. The claims on all other orders are lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenClaims {
     /// The orders for which it was written.
     pub done: Vec<OrderId>,
-    /// The orders whose rows others have locked: nothing was written, and the claim still holds. Try these again.
+    /// The orders with locked rows: nothing was written, and the claims are still valid. Try these again.
     pub locked: Vec<OrderId>,
 }
 
@@ -27,8 +27,8 @@ impl From<Vec<WrittenRow>> for WrittenClaims {
     }
 }
 
-/// Locks the order of the claim in a row `asked`, if the claim still holds. `apart` says whether it is in the table of
-/// unfinished orders, which it leaves when it ends.
+/// Locks the order of the claim in a row `asked`, if the claim is still valid. `apart` says whether the order is in
+/// the table of unfinished orders, which it leaves when it ends.
 macro_rules! held_claim {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         SELECT id, tableoid = 'unfinished_orders'::regclass AS apart
@@ -42,8 +42,8 @@ macro_rules! held_claim {
 /// The end of a statement about the claims in `$1` and `$2`, with those in `mine` that it has locked and those in
 /// `written` that it has written.
 ///
-/// A claim that is not in `mine` and holds in the statement's snapshot is locked. It may also have been lost since
-/// the snapshot was taken; the next try tells.
+/// A claim that is not in `mine` and is valid in the statement's snapshot is locked. It may also have been lost since
+/// the snapshot was taken; the next attempt shows this.
 macro_rules! missed_and_written {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         missed AS MATERIALIZED (

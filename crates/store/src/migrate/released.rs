@@ -1,15 +1,16 @@
-//! What released migrations do in one transaction though it takes long on a large table.
+//! Released migrations that take long on a large table, although they run in one transaction.
 //!
-//! If the table has rows, it is done before the migration, in steps beside programs that write, and the migration then
-//! leaves it out. The file of the migration, and so its checksum, stays as it was released. Each step does nothing if
-//! it was done already, so a migration that was interrupted goes on.
+//! If the table has rows, the slow part runs before the migration, in steps while programs write, and the migration
+//! then skips it. The file of the migration, and so its checksum, stays as it was released. A step that has already
+//! been done does nothing, so an interrupted migration can continue.
 
 /// The part of a migration that is about one table.
 pub(super) struct InSteps {
     pub version: i64,
     pub table: &'static str,
     pub steps: &'static [MigrationStep],
-    /// What the migration leaves out besides the texts of the steps: each text from its first words to its last ones.
+    /// What the migration skips in addition to the texts of the steps: each text from its first words to its last
+    /// ones.
     pub left_out: &'static [MigrationPart],
 }
 
@@ -21,11 +22,11 @@ pub(super) enum MigrationStep {
     Change { unless: &'static str, sql: &'static str },
     /// Executes parts of the migration that read no rows, unless this query says that it has been done.
     Parts { unless: &'static str, parts: &'static [MigrationPart] },
-    /// Validates a constraint. Nobody waits behind that.
+    /// Validates a constraint. No other session waits behind it.
     Validate { constraint: &'static str },
-    /// Builds an index concurrently, which the migration does otherwise: its name, and on what it is.
+    /// Builds an index concurrently instead of in the migration: its name, and the rest of its definition.
     Index { name: &'static str, on: &'static str },
-    /// Writes for a bounded number of rows at a time, until there are no more.
+    /// Writes for a limited number of rows at a time, until there are no more.
     OpeningEntries,
 }
 
@@ -43,7 +44,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ADD COLUMN held bigint NOT NULL DEFAULT 0,
                     ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
             },
-            // From here on, each change of stock has its entry, also those of the release before.
+            // From here on, each change of stock has its entry, also changes by the previous release.
             MigrationStep::Parts {
                 unless: "SELECT to_regclass('stock_ledger') IS NOT NULL",
                 parts: &[
@@ -145,7 +146,7 @@ impl MigrationStep {
     }
 }
 
-/// The part of the text between these words, with them.
+/// The part of the text between these words, including them.
 pub(super) fn part<'t>(text: &'t str, (first, last): &MigrationPart) -> Option<&'t str> {
     let begin = text.find(first)?;
     let end = begin + text[begin..].find(last)? + last.len();

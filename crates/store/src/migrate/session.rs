@@ -1,4 +1,4 @@
-//! The connection on which migrations run, and what it waits for.
+//! The connection on which migrations run, and its waits.
 
 use std::{
     pin::pin,
@@ -12,46 +12,46 @@ use sqlx::{
 
 use crate::{connections::connect_alone, servers::Servers};
 
-/// The longest wait for a lock that others wait behind.
+/// The longest wait for a lock while other sessions wait behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// Before the second try; doubles up to [`PAUSE_MAX`].
+/// The pause before the second attempt; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often it is said what a migration waits for.
+/// How often the log says what a migration waits for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a migration waits for its connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-/// Where sqlx keeps what has been applied.
+/// The table in which sqlx records applied migrations.
 pub(super) const TABLE: &str = "_sqlx_migrations";
 
-/// Why the migrations failed. Those that had succeeded stay.
+/// Why the migrations failed. Completed migrations stay.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// The database cannot be reached, or refuses.
+    /// The database cannot be reached, or refuses a statement.
     #[error("the database could not be migrated")]
     Sqlx(#[from] sqlx::migrate::MigrateError),
-    /// The database has not what names without regard to case need. Nothing was changed.
+    /// The database lacks what case-insensitive names need. Nothing was changed.
     #[error(
         "names cannot be compared without regard to case: {0}; use a database with the encoding UTF8 on a PostgreSQL with ICU"
     )]
     Unsuitable(String),
-    /// Other transactions kept what a migration must lock for too long.
+    /// Other transactions held the locks of a migration for too long.
     #[error(
-        "{what} did not get its locks within {limit:?}: other transactions hold them; end those and run `holdfast-api migrate` again"
+        "{what} did not get its locks within {limit:?}: other transactions hold them; end these transactions and run `holdfast-api migrate` again"
     )]
     Locked {
         /// Which step.
         what: String,
-        /// How long it was tried.
+        /// The limit that was exceeded.
         limit: Duration,
-        /// What the database said at last.
+        /// The last error of the database.
         #[source]
         source: sqlx::migrate::MigrateError,
     },
 }
 
 impl MigrateError {
-    /// Whether the database cannot be reached, rather than a statement failed.
+    /// Whether the database cannot be reached, as opposed to a failed statement.
     pub fn is_unavailable(&self) -> bool {
         let Self::Sqlx(sqlx::migrate::MigrateError::Execute(error)) = self else { return false };
         matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut)
@@ -72,7 +72,7 @@ pub(super) struct MigrationSession {
     pub limit: Duration,
 }
 
-/// What is done in one transaction.
+/// A change in one transaction.
 #[derive(Clone, Copy)]
 pub(super) enum MigrationChange<'c> {
     Migration(&'c Migration),
@@ -85,7 +85,8 @@ impl MigrationSession {
         Ok(Self { connection, servers, limit })
     }
 
-    /// Does what does not wait for a lock for long. Gives way and tries again if it does not get its locks at once.
+    /// Makes a change without waiting long for a lock. If it does not get its locks immediately, it rolls back and
+    /// tries again.
     pub(super) async fn with_locks(
         &mut self,
         what: &str,
@@ -104,7 +105,7 @@ impl MigrationSession {
             }
             tracing::info!(
                 retry_in_ms = pause.as_millis(),
-                "{what} did not get its locks at once and gave way; it is tried again"
+                "{what} did not get its locks immediately; it is tried again"
             );
             tell(&self.servers, what).await;
             tokio::time::sleep(pause).await;
@@ -131,8 +132,8 @@ impl MigrationSession {
         Ok(())
     }
 
-    /// Builds an index beside everybody, anew if an interrupted build has left it behind. Waits for
-    /// transactions that are older than the build; nobody waits behind that.
+    /// Builds an index without blocking others, and again if an interrupted build has left it behind. Waits for
+    /// older transactions; no other session waits behind it.
     pub(super) async fn build(
         &mut self,
         index: &str,
@@ -172,7 +173,7 @@ impl MigrationSession {
         Ok(())
     }
 
-    /// Whether the table is there and has rows.
+    /// Whether the table exists and has rows.
     pub(super) async fn has_rows(&mut self, table: &str) -> Result<bool, MigrateError> {
         let exists =
             sqlx::query_scalar!(r#"SELECT to_regclass($1) IS NOT NULL AS "exists!""#, table)
@@ -181,7 +182,7 @@ impl MigrationSession {
         if !exists {
             return Ok(false);
         }
-        // Only a name from above is put into the text.
+        // The name is one of the constants above.
         let sql = format!("SELECT EXISTS (SELECT FROM {table})");
         Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await?)
     }
@@ -193,7 +194,7 @@ impl MigrationSession {
     }
 }
 
-/// Says from time to time what a step waits for, until it is over.
+/// Logs from time to time what a step waits for, until it ends.
 pub(super) async fn watch<T>(servers: &Servers, what: &str, step: impl Future<Output = T>) -> T {
     let mut step = pin!(step);
     loop {
@@ -204,7 +205,7 @@ pub(super) async fn watch<T>(servers: &Servers, what: &str, step: impl Future<Ou
     }
 }
 
-/// Says what goes on in the database: how far an index is, and the oldest transactions.
+/// Logs what happens in the database: the progress of an index, and the oldest transactions.
 pub(super) async fn tell(servers: &Servers, what: &str) {
     let looking = async {
         let mut connection = connect_alone(servers, TELL_EVERY).await?;
@@ -236,12 +237,12 @@ pub(super) async fn tell(servers: &Servers, what: &str) {
                 state = row.state,
                 age_s = row.age_s,
                 progress = row.progress,
-                "{what} goes on; one of the oldest transactions"
+                "{what} waits; one of the oldest transactions"
             );
         }
         connection.close().await
     };
-    // It is for people only.
+    // This is only information for users.
     if let Ok(Err(error)) = tokio::time::timeout(TELL_EVERY, looking).await {
         tracing::debug!(%error, "the oldest transactions could not be looked up");
     }

@@ -1,4 +1,4 @@
-//! Doing the steps of [`released`](super::released) migrations.
+//! Runs the steps of [`released`](super::released) migrations.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::{
     session::{MigrateError, MigrationChange, MigrationSession},
 };
 
-/// So many products get their first entry in the ledger at a time.
+/// The number of products that get their first entry in the ledger at a time.
 const PRODUCTS_AT_ONCE: i64 = 1000;
 
 impl MigrationSession {
-    /// Does a step of a released migration.
+    /// Runs a step of a released migration.
     pub(super) async fn step(
         &mut self,
         table: &str,
@@ -41,7 +41,7 @@ impl MigrationSession {
         }
     }
 
-    /// Changes a table in one transaction, unless the query says that this has been done.
+    /// Changes a table in one transaction, unless the query shows that this has been done.
     async fn change(
         &mut self,
         table: &str,
@@ -57,8 +57,8 @@ impl MigrationSession {
 
     /// Writes the first entry of each product that has none into the ledger of stock.
     ///
-    /// Changes of stock that come meanwhile write entries of their own. The first entry of a product stands before
-    /// those; if it has the version of one that comes at this moment, it is written in the next round.
+    /// Changes of stock in the meantime write their own entries. The first entry of a product comes before these.
+    /// If a change takes the version of the first entry at the same time, the entry is written in the next round.
     async fn write_opening_entries(&mut self) -> Result<(), MigrateError> {
         loop {
             let (mut after, mut left) = (i64::MIN, 0);

@@ -1,4 +1,4 @@
-//! Which orders may be taken out of the tables, in which steps, and what is kept of them.
+//! Archiving: which orders leave the tables, in which steps, and what the database keeps of them.
 
 use std::{collections::BTreeSet, time::Duration};
 

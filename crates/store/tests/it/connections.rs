@@ -1,4 +1,4 @@
-//! What becomes of a connection whose call is given up.
+//! Connections of dropped calls.
 
 use std::{
     pin::pin,

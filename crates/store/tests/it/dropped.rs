@@ -1,6 +1,6 @@
-//! Every method of the store, dropped at each of its awaits: the next user of its connection finds nothing left of it.
+//! Drops every method of the store at each of its awaits. The next user of its connection must find it clean.
 //!
-//! A method that is added to the store without a case here fails `each_method_has_a_case`.
+//! A new method of the store without a case here fails `each_method_has_a_case`.
 
 pub mod cases;
 pub mod given;

@@ -1,4 +1,4 @@
-//! What is answered is on the disk, whatever the database says of its commits.
+//! Answered writes are on disk, whatever the database's settings for commits are.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the tests share: a migrated database, products, and plain SQL for looking.
+//! Shared by the tests: a migrated database, products, and plain SQL for checks.
 
 use std::time::Duration;
 

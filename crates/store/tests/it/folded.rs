@@ -1,4 +1,4 @@
-//! Names without regard to case, whatever the locale of the database.
+//! Case-insensitive names, whatever the locale of the database.
 
 use holdfast_domain::{MAX_NAME_CHARS, ProductId, ProductName};
 use holdfast_store::{MigrateError, ProductPage, ProductPlace, Store};
@@ -156,7 +156,7 @@ async fn a_place_of_an_earlier_release_is_the_same_place() {
 }
 
 #[tokio::test]
-async fn programs_of_the_release_before_have_their_index() {
+async fn programs_of_the_previous_release_have_their_index() {
     let store = fixture::store().await;
     let plan: Vec<String> = {
         let mut connection = store.pool().acquire().await.unwrap();

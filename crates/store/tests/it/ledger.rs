@@ -239,7 +239,7 @@ async fn any_other_change_of_the_stock_enters_the_units_sold_first() {
     all.extend([(Admission, -1, 19, 5), (Adjustment, 1, 20, 6)]);
     assert_eq!(ledger(&store, &lamp).await, all);
 
-    // A program that writes no entries, and one that writes its own: the version before.
+    // A program that writes no entries, and the previous version, which writes its own.
     let url = crate::fixture::database_url(&store).await;
     let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
     sell(&store, &lamp).await;

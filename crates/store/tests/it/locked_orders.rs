@@ -1,4 +1,4 @@
-//! One order's row is locked by another session: only that order waits.
+//! Another session locks the row of one order: only that order waits.
 
 use holdfast_domain::{OrderId, OrderStatus};
 use holdfast_sandbox::until;

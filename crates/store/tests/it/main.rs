@@ -1,6 +1,6 @@
-//! The store against a real PostgreSQL. Each test has a database of its own.
+//! The store with a real PostgreSQL. Each test has its own database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod admission;
 mod archive;

@@ -1,4 +1,5 @@
-//! Metadata in two columns: as it was sent, and as the version before keeps it.
+//! Metadata in two columns: as it was sent, and in the format of the previous
+//! version.
 
 use holdfast_domain::{Metadata, OrderId};
 use holdfast_store::{
@@ -17,7 +18,7 @@ const SENT: &str = r#"{ "b" : 1.50, "a":[5e-324] , "b":2 }"#;
 async fn the_previous_version_reads_and_writes_beside_this_one() {
     let store = store().await;
     let ids = orders(&store, 2).await;
-    // As the version before writes it.
+    // As the previous version writes it.
     sqlx::query("UPDATE orders SET metadata = $1::jsonb WHERE id = $2")
         .bind(SENT)
         .bind(ids[0].0)
@@ -32,7 +33,7 @@ async fn the_previous_version_reads_and_writes_beside_this_one() {
     assert!(old.starts_with(r#"{"a": [0.000"#) && old.ends_with(r#""b": 2}"#), "{old}");
     assert_eq!(metadata(ids[1]).await, None);
 
-    // As this one writes it, and the version before reads it.
+    // As this version writes it, and the previous version reads it.
     let id = placed(&store, SENT).await;
     assert_eq!(metadata(id).await.as_deref(), Some(SENT));
     let read: String = sqlx::query_scalar("SELECT metadata::text FROM orders WHERE id = $1")

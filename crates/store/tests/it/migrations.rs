@@ -1,4 +1,4 @@
-//! Migrations while programs serve: no session waits for one.
+//! Migrations while programs serve requests: no session waits for a migration.
 
 use std::{
     path::Path,
@@ -177,7 +177,7 @@ async fn an_index_is_built_during_writes_and_after_an_interruption() {
     migrator.run(&mut setup).await.unwrap();
 }
 
-/// Products as a release before schema version 2 has them, more than get their first entry in the ledger at once.
+/// Products of a release before schema version 2, more than get their first entry in the ledger in one step.
 const OLD_SHOP: &str = r"
     INSERT INTO products (name, price_minor, stock)
         SELECT 'Lamp', 1, 1000000 FROM generate_series(1, 2500);

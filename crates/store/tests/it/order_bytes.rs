@@ -1,4 +1,4 @@
-//! What the whole life of an order writes.
+//! The bytes that are written during the whole life of an order.
 
 use std::ops::Range;
 

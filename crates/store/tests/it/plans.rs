@@ -1,5 +1,5 @@
-//! Which way the lists take through tables with many rows: told by PostgreSQL's `auto_explain`, for the
-//! very statements that the store sends.
+//! The plans of lists on tables with many rows, from PostgreSQL's `auto_explain`, for exactly the statements that the
+//! store sends.
 
 mod each_method;
 

@@ -1,4 +1,5 @@
-//! The statements that are checked at compile time: `.sqlx` says of each what PostgreSQL says of it.
+//! The statements that are checked at compile time: `.sqlx` contains PostgreSQL's description of
+//! each.
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! A database that takes no writes for a while, as during a failover: afterwards all writes work again, whatever
-//! sessions were opened meanwhile.
+//! A database that accepts no writes for a while, as during a failover. Afterwards all writes work again,
+//! whatever sessions were opened in the meantime.
 
 use std::time::{Duration, Instant};
 

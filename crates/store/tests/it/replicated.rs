@@ -1,5 +1,5 @@
-//! A synchronous standby that does not answer, and somebody who ends what waits for it: nothing that may be lost in a
-//! failover is answered as done.
+//! A synchronous standby does not answer, and somebody cancels the waits for it: nothing that a failover may lose is
+//! answered with success.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Flash sales as they are written down, and what a locked row says of them.
+//! Recorded flash sales, and the sales in a locked row.
 
 use std::time::Duration;
 

@@ -60,8 +60,8 @@ async fn an_interrupted_migration_continues_where_it_stopped() {
     store.check_schema().await.unwrap();
 }
 
-/// The binaries of the release before serve while a migration runs and after it, until each is replaced: what
-/// they use must stay as it was.
+/// The binaries of the previous release serve while a migration runs and after it, until each is replaced:
+/// what they use must stay as it was.
 #[test]
 fn migrations_only_expand() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");

@@ -1,4 +1,4 @@
-//! A database with several servers, of which one accepts writes: connections lead to that one, also after a failover.
+//! A database with several servers, of which one accepts writes. Connections lead to that one, also after a failover.
 
 use std::{net::SocketAddr, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What the sweep finds, and what it leaves alone.
+//! The orders that the sweep finds, and those that it ignores.
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ async fn unfinished(store: &Store) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_of_the_version_before_finishes_orders_of_both() {
+async fn a_worker_of_the_previous_version_finishes_orders_of_both() {
     let store = store().await;
     let new = orders(&store, 3).await;
     let ids = [new.clone(), old_insert(&store, 3).await].concat();
@@ -54,7 +54,7 @@ async fn a_worker_of_the_version_before_finishes_orders_of_both() {
 }
 
 #[tokio::test]
-async fn a_worker_finishes_orders_of_the_version_before() {
+async fn a_worker_finishes_orders_of_the_previous_version() {
     let store = store().await;
     let ids = [old_insert(&store, 3).await, orders(&store, 3).await].concat();
     let claims = store.claim(&ids, LEASE).await.unwrap();
@@ -88,7 +88,7 @@ async fn an_attempt_number_fences_workers_of_both_versions() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_of_the_version_before_is_listed_and_replayed() {
+async fn a_dead_letter_of_the_previous_version_is_listed_and_replayed() {
     let store = store().await;
     let id = orders(&store, 1).await[0];
     let claims = old_claim(&store, &[id]).await;

@@ -21,7 +21,6 @@ pub trait Declarable: Collector + Clone + 'static {
 
 /// A metric with labels.
 pub trait Family: Declarable {
-    /// One series of it.
     type Series;
 
     /// The series with these label values.

@@ -50,8 +50,8 @@ pub struct TraceSettings {
     )]
     pub disabled: Disabled,
 
-    /// Which requests are traced: `always_on`, `always_off`, `traceidratio`, or one of them after
-    /// `parentbased_`, with which the caller of a request with a `traceparent` decides
+    /// Which requests are traced: `always_on`, `always_off`, `traceidratio`, or one of them with the prefix
+    /// `parentbased_`, which follows the `traceparent` of a request if there is one
     #[arg(
         long = "traces-sampler",
         env = "OTEL_TRACES_SAMPLER",
@@ -122,7 +122,7 @@ impl TraceSettings {
 fn protocol(text: &str) -> Result<String, MustBe> {
     match text {
         "" | PROTOCOL => Ok(PROTOCOL.to_owned()),
-        _ => Err(MustBe::new("must be http/protobuf, which collectors take at port 4318")),
+        _ => Err(MustBe::new("must be http/protobuf, which collectors accept on port 4318")),
     }
 }
 
@@ -146,7 +146,8 @@ fn sampler(text: &str) -> Result<SamplerKind, MustBe> {
         "traceidratio" => Root::Ratio,
         _ => {
             return Err(MustBe::new(
-                "must be always_on, always_off, traceidratio, or one of them after parentbased_",
+                "must be always_on, always_off, traceidratio, or one of them with the prefix \
+                 parentbased_",
             ));
         }
     };

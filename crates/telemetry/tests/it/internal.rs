@@ -1,4 +1,4 @@
-//! The internal port as Kubernetes, Prometheus and `healthcheck` meet it.
+//! The internal port as Kubernetes, Prometheus and `healthcheck` use it.
 
 use std::{net::SocketAddr, time::Duration};
 

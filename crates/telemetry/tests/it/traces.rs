@@ -1,4 +1,5 @@
-//! Traces over OTLP/HTTP, and the context that joins them. One test: a process has one subscriber.
+//! Traces over OTLP/HTTP, and the context that connects them. There is only one test, because a
+//! process has one subscriber.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,6 +1,6 @@
-//! Counting over replicas, on a real Redis.
+//! Counts that replicas share, with a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Receivers that never come to an end.
+//! Receivers with endless answers.
 
 use std::time::Duration;
 

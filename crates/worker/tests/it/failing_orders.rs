@@ -1,4 +1,4 @@
-//! Orders that fail by themselves, at a receiver that fulfils all others: they delay nobody else.
+//! Single orders that fail while the receiver fulfils all others do not delay the others.
 
 use std::{
     sync::{

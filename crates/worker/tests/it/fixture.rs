@@ -152,7 +152,7 @@ impl WorkerFixture {
             .env("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true")
     }
 
-    /// The order as it stands.
+    /// The current order.
     pub async fn order(&self, id: OrderId) -> Order {
         self.store.order(id).await.unwrap().unwrap()
     }

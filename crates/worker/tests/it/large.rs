@@ -1,4 +1,4 @@
-//! Orders with much in them, within the memory of the chart's worker.
+//! Large orders, within the memory limit of the chart's worker.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
 /// The memory of the chart's pods of the worker.
 const MEMORY: u64 = 256 << 20;
 
-/// 380 KB as text, 8 KB as it was sent to the version before.
+/// 380 KB as text, 8 KB as it was sent to the previous version.
 const EXPAND: &str = "UPDATE orders SET metadata = \
     (SELECT jsonb_build_object('a', jsonb_agg('5e-324'::numeric)) FROM generate_series(1, 1160))";
 

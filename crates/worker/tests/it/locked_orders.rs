@@ -1,4 +1,4 @@
-//! One order's row is locked by another session while its worker has it in hand.
+//! Another session locks the row of an order that is in flight in a worker.
 
 use std::{
     sync::{

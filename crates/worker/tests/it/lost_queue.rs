@@ -1,4 +1,5 @@
-//! The queue is lost in each way, and workers fill it again at once: no order has been pending long enough for the sweep.
+//! The queue is lost in different ways, and workers fill it again immediately: no order has been pending long enough
+//! for the sweep.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Workers against a real PostgreSQL and a real Redis; where a worker is killed, it is the real
+//! Workers with a real PostgreSQL and a real Redis. Tests that kill a worker use the real
 //! binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod ending;
 mod endless;

@@ -1,4 +1,4 @@
-//! Receivers that are slow or down for long: nothing is lost, and nobody else is held up.
+//! Receivers that are slow or down for a long time: no order is lost, and other orders are not delayed.
 
 use std::time::{Duration, Instant};
 
@@ -96,8 +96,8 @@ async fn other_orders_continue_while_a_receiver_is_down() {
     drop(gone);
     let shop = WorkerFixture::open().await;
     let mut settings = settings(&format!("http://{address}/orders"));
-    // Waits as the defaults have them: an order that was tried in vain is held up for a second or so,
-    // and the receiver is asked again less and less often.
+    // The default delays: an order with a failed attempt is delayed by about a second, and the receiver is
+    // asked again less and less often.
     settings.pause_base = Duration::from_secs(1);
     settings.retry_after_max = Duration::from_mins(5);
     let slow = WorkerSettings {
@@ -123,7 +123,7 @@ async fn other_orders_continue_while_a_receiver_is_down() {
     shop.publish(&shop.orders(2000).await).await;
     until("nearly all are done", async || shop.count("completed").await >= 1980).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // Those too that were tried in vain.
+    // Also those with failed attempts.
     shop.until("completed", 2020).await;
 }
 

@@ -1,4 +1,4 @@
-//! A receiver of webhooks that does what a test wants, well or badly.
+//! A webhook receiver that behaves as a test requires.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! A failover as a worker sees it: its connections lead to a standby for a while, and then to a server that takes
-//! writes.
+//! A failover from a worker's point of view: its connections lead to a standby for a while, and then to a server
+//! that accepts writes.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,5 @@
-//! What each end of a try leaves behind: whether the order may be fulfilled, and so may not be cancelled.
+//! The state after each kind of attempt: whether the order may be fulfilled, so that it cannot be
+//! cancelled.
 
 use std::time::Duration;
 

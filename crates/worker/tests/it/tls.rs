@@ -1,4 +1,4 @@
-//! A receiver behind TLS, whose certificate is checked.
+//! A receiver with TLS. Its certificate is checked.
 
 use std::sync::Arc;
 

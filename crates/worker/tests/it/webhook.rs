@@ -1,4 +1,4 @@
-//! Orders that are sent to a receiver: what it gets, and what its answers mean.
+//! Orders that are sent to a receiver: the requests, and the meaning of its answers.
 
 use std::{
     collections::HashSet,

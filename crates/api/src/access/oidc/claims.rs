@@ -50,12 +50,9 @@ impl OneOrMany {
     }
 }
 
-/// The expected claims.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// The issuer.
     pub issuer: &'a str,
-    /// The audience.
     pub audience: &'a str,
     /// The claim that names the customer.
     pub customer_claim: Option<&'a str>,

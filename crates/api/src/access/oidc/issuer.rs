@@ -49,7 +49,7 @@ impl FromStr for IssuerUrl {
         } else {
             Err(MustBe::new(
                 "must be an https address such as https://login.shop.example, without user, password, \
-                 query or fragment (http is for 127.0.0.1 and localhost only)",
+                 query or fragment (http is allowed only for 127.0.0.1 and localhost)",
             ))
         }
     }
@@ -142,7 +142,7 @@ impl Issuer {
         if !address.parse::<Uri>().is_ok_and(|uri| safe(&uri)) {
             return Err(IssuerError::Wrong(
                 self.url.discovery(),
-                "has a jwks_uri that is not https, or has a user",
+                "has a jwks_uri that is not https or contains a user",
             ));
         }
         let body = self.document(&address).await?;

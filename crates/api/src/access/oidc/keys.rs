@@ -21,9 +21,7 @@ const RSA_BITS_MIN: usize = 2048;
 /// broken or has no usable key.
 pub const KEPT_FOR: Duration = Duration::from_hours(24);
 
-/// A key of the issuer.
 pub struct IssuerKey {
-    /// The key.
     pub key: DecodingKey,
     /// The only algorithm of the key (RFC 8725, section 3.1).
     pub algorithm: Algorithm,
@@ -78,7 +76,6 @@ impl KeySet {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// The keys with this id.
     pub fn named(&self, id: &str) -> &[Arc<IssuerKey>] {
         self.0.get(id).map_or(&[], Vec::as_slice)
     }
@@ -145,7 +142,6 @@ fn is_rsa(algorithm: Algorithm) -> bool {
     matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512)
 }
 
-/// The number of bits of a number.
 fn bits(number: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
     let first = bytes.iter().position(|byte| *byte != 0)?;

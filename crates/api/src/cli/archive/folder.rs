@@ -69,9 +69,9 @@ impl ArchiveFolder {
         let target = self.0.join(name);
         if target.symlink_metadata().is_ok() {
             bail!(
-                "{} is there already, though its orders are in the tables: either the database was restored \
-                 from a backup, and the files written after that backup must go elsewhere, or this is another \
-                 database's folder",
+                "{} already exists, although its orders are in the tables: either the database \
+                 was restored from a backup, and you must use a new folder, or the folder belongs \
+                 to another database",
                 target.display()
             );
         }

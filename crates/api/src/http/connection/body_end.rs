@@ -13,7 +13,6 @@ const TRAILERS_MAX: usize = 16;
 pub(super) enum BodyEnd {
     /// A number of bytes.
     Length(u64),
-    /// Chunks.
     Chunks(Chunks),
 }
 
@@ -26,7 +25,6 @@ pub(super) enum Chunks {
     Extension(u64, usize),
     /// Before the LF of a size.
     SizeEnd(u64),
-    /// In a chunk.
     Data(u64),
     /// After a chunk, before its CR.
     DataEnd,
@@ -40,11 +38,9 @@ pub(super) enum Chunks {
     TrailerLf(usize),
     /// Before the last LF.
     Lf,
-    /// At the end.
     Ended,
 }
 
-/// The body is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a chunked body is malformed")]
 pub(super) struct MalformedBody;
@@ -55,7 +51,6 @@ impl BodyEnd {
         Self::Length(bytes)
     }
 
-    /// A chunked body.
     pub fn chunked() -> Self {
         Self::Chunks(Chunks::Size(0, 0))
     }

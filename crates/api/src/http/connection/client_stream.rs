@@ -91,7 +91,7 @@ impl ClientStream {
         if self.approved == 0 {
             self.held.shrink_to_fit();
         }
-        // It is not more than before.
+        // This cannot fail, because the charge does not grow.
         let _ = self.recharge();
     }
 

@@ -1,12 +1,12 @@
-//! What a connection charges to the budget of requests.
+//! The charge of a connection to the budget of requests.
 
 use crate::byte_budget::{BudgetSpent, ByteBudget, Charge};
 
-/// The size up to which neither what waits nor a request is charged.
+/// The size up to which waiting bytes, or a request, are not charged.
 const FREE_BYTES: usize = 4 * 1024;
-/// The memory for a byte of a request until it is answered: hyper's buffer, and what is made of it.
+/// The memory for each byte of a request until it is answered: hyper's buffer, and the parsed request.
 const COPIES: usize = 2;
-/// The most bytes of a body that are charged here. Hyper passes a longer one on in parts, and its receiver charges it.
+/// The most bytes of a body that are charged here. hyper passes on a longer body in parts, and its receiver charges it.
 const BODY_BYTES: usize = 16 * 1024;
 
 /// The charge of a connection: for the bytes that wait for hyper, and for the request that hyper has, until it is answered.
@@ -22,7 +22,7 @@ impl RequestCharge {
         Self { charge: budget.charge(), waiting: 0, head: 0, body: 0 }
     }
 
-    /// This many bytes wait for hyper.
+    /// Charges this many bytes that wait for hyper.
     ///
     /// # Errors
     /// The budget has no room for them.
@@ -31,7 +31,8 @@ impl RequestCharge {
         self.update()
     }
 
-    /// Hyper gets a request with a head of this size, and this many bytes of its body; `rest` bytes behind it wait.
+    /// Charges a request that hyper gets, with a head of this size and this many bytes of its body; `rest` bytes after
+    /// it wait.
     ///
     /// # Errors
     /// The budget has no room for it.
@@ -40,7 +41,7 @@ impl RequestCharge {
         self.update()
     }
 
-    /// Hyper gets this many bytes of the body.
+    /// Charges this many bytes of the body that hyper gets.
     ///
     /// # Errors
     /// The budget has no room for them.
@@ -49,10 +50,10 @@ impl RequestCharge {
         self.update()
     }
 
-    /// The request is answered.
+    /// Ends the charge of a request that is answered.
     pub fn end(&mut self) {
         (self.head, self.body) = (0, 0);
-        // It is not more than before.
+        // This cannot fail, because the charge does not grow.
         let _ = self.update();
     }
 

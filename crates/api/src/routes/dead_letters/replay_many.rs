@@ -95,7 +95,7 @@ fn ids_or_filter(fields: &mut Fields<'_>) {
     } else if !FILTERS.into_iter().any(|name| fields.has(name)) {
         fields.wrong(
             "ids",
-            "must be given, or else product_id, failed_since, failed_before, or all with true",
+            "must be given, or else product_id, failed_since, failed_before, or all: true",
         );
     }
 }

@@ -36,8 +36,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation_id: "create_hold",
     summary: "Hold units of a product",
     description: "The answer 201 means that the units are reserved: they are not sold to other customers until \
-                  the hold expires. An order that names the hold gets them at the current price. Units that are \
-                  not ordered in time are returned to stock.",
+                  the hold expires. An order that names the hold gets the units at the price that they had when the \
+                  hold was created. Units that are not ordered in time are returned to stock.",
     answer: "The hold; if the request is a repetition, the hold in its current state",
     headers: &[LOCATION, REPLAYED],
     problems: &[

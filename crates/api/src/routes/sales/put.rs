@@ -153,14 +153,14 @@ fn refused(error: PutSaleError) -> Problem {
         }
         PutSaleError::TooManySales(id) => Problem::with_detail(
             ProblemKind::TooManySales,
-            format!("Product {id} is in as many sales as it can be. Delete one that is over."),
+            format!("Product {id} has reached the limit of sales. Delete one that is over."),
         ),
         PutSaleError::Full => Problem::new(ProblemKind::TooManySales),
         PutSaleError::Begun => Problem::new(ProblemKind::SaleBegun),
         PutSaleError::Archived(ids) => {
             let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
             let detail = format!(
-                "is before orders that have been archived, so per_customer cannot count all of these products: {}",
+                "is earlier than some archived orders, so per_customer cannot count all orders of these products: {}",
                 ids.join(", ")
             );
             Problem::validation(vec![FieldError::new("starts_at", detail)])

@@ -1,4 +1,5 @@
-//! The console in a real browser: on a desk, on a phone, by keyboard. Refreshes its pictures in `docs/images`.
+//! The console in a real browser: on a desktop, on a phone, by keyboard. Updates its pictures in
+//! `docs/images`.
 
 use std::{path::PathBuf, time::Duration};
 

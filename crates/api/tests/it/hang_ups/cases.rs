@@ -1,4 +1,5 @@
-//! A case for each writing operation: a request, and what the database must say after its success.
+//! A case for each writing operation: a request, and the expected state of the database after its
+//! success.
 
 use reqwest::Method;
 use serde_json::{Value, json};

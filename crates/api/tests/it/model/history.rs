@@ -1,4 +1,4 @@
-//! Making up histories, and playing them on the real thing.
+//! Generates histories, and runs them on the real system.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Whether a history can be explained by one request after the other.
+//! Checks whether a history can be explained by a sequence of single requests.
 //!
 //! The search of Wing and Gong (1993), with Lowe's memory of what has been tried (2017): what the shop
 //! has become is told by which requests have happened, so that set is all that must be remembered.

@@ -1,4 +1,4 @@
-//! The shop, as simple as it can be: one request at a time, everything in memory.
+//! A simple model of the shop: one request at a time, everything in memory.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,6 @@ use sqlx::{FromRow, PgConnection};
 use super::write::Write;
 use super::{Findings, Log};
 
-/// An entry of the ledger.
 #[derive(FromRow)]
 struct AuditedLedgerEntry {
     product_id: i64,

@@ -90,11 +90,9 @@ pub enum Write {
 /// A line of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LoggedLine {
-    /// The id of the product.
     pub product_id: i64,
     /// The number of units.
     pub quantity: i32,
-    /// The id of the hold.
     pub hold_id: Option<i64>,
 }
 
@@ -105,7 +103,6 @@ pub struct LoggedSale {
     pub products: Vec<i64>,
     /// The start, such as `2026-01-31T12:00:00Z`.
     pub starts_at: String,
-    /// The end.
     pub ends_at: String,
     /// The most units for one customer.
     pub per_customer: Option<i32>,
@@ -182,7 +179,6 @@ impl Write {
         ["/api-keys", "/sales", "/dead-letters"].iter().any(|prefix| path.starts_with(prefix))
     }
 
-    /// The request.
     pub fn request(&self) -> Vec<u8> {
         let (method, path) = self.route().split_once(' ').unwrap_or_default();
         let path = path.replace("{id}", &self.id_in_path()).replace("{name}", &self.id_in_path());

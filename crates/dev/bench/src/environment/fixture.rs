@@ -69,9 +69,7 @@ impl Extra {
 /// [`BenchEnvironment::drop_database`].
 #[derive(Debug)]
 pub struct BenchFixture {
-    /// Its database.
     pub database_url: String,
-    /// Its products.
     pub product_ids: Vec<i64>,
     /// A key that allows orders, if the API requires one.
     pub key: Option<String>,

@@ -6,7 +6,6 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 /// The most attempts to write the keys.
 const WRITE_TRIES: u32 = 20;
 
-/// The rows to lock.
 #[derive(Clone, Debug, Default)]
 pub struct RowsToLock {
     /// Products, whose rows are locked.

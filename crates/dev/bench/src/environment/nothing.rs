@@ -28,7 +28,6 @@ impl Nothing {
         Ok(Self { process: Process::start(options).await?, port })
     }
 
-    /// The address.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }

@@ -69,7 +69,6 @@ pub struct GroupReport {
 pub struct Accepted {
     /// The id in the answer.
     pub id: i64,
-    /// The id of the product.
     pub product_id: i64,
     /// The number of units.
     pub quantity: i32,

@@ -28,7 +28,6 @@ pub enum Choice {
     },
 }
 
-/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Order,
@@ -119,7 +118,6 @@ impl Requests {
         self
     }
 
-    /// Reads of these products.
     pub fn reads(product_ids: &[i64], choice: Choice) -> Self {
         Self::mix(product_ids, choice, 1.0)
     }
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mix_has_the_shares_asked_for() {
+    fn the_mix_has_the_requested_shares() {
         let ids: Vec<i64> = (1..=1000).collect();
         let uniform = shares(&Requests::orders(&ids, Choice::Uniform), 2000);
         assert!(uniform[..1000].iter().all(|share| (0.0005..0.0015).contains(share)));

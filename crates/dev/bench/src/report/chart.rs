@@ -9,7 +9,6 @@ use super::numbers::thousands;
 const SIZE: (u32, u32) = (960, 600);
 const FONT: &str = "sans-serif";
 
-/// A line of the chart.
 struct ChartLine {
     label: &'static str,
     colour: RGBColor,

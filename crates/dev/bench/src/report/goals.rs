@@ -17,17 +17,14 @@ pub struct Goal {
     pub work: &'static str,
     /// The minimum.
     pub must: Bound,
-    /// The aim.
     pub aim: Bound,
     /// `None` if it was not measured.
     pub measured: Option<f64>,
-    /// The unit.
     pub unit: GoalUnit,
     /// The figures from which it was computed.
     pub made_from: String,
 }
 
-/// The unit of a goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoalUnit {
     /// `×`
@@ -40,16 +37,13 @@ pub enum GoalUnit {
     Mebibytes,
     /// `orders/s`
     OrdersPerSecond,
-    /// A count.
     Count,
 }
 
 /// A bound of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// At least this.
     AtLeast(f64),
-    /// At most this.
     AtMost(f64),
 }
 

@@ -57,15 +57,12 @@ pub mod part {
 /// A run of the benchmark, as in `latest.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// The command.
     pub command: String,
     /// Whether it was a quick run.
     pub quick: bool,
     /// The start, in UTC.
     pub started_at: String,
-    /// The duration.
     pub duration_s: f64,
-    /// The machine.
     pub machine: Machine,
     /// The measurements.
     pub points: Vec<Point>,
@@ -79,9 +76,7 @@ pub struct Run {
 /// The audit after a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PartAudit {
-    /// The part.
     pub part: String,
-    /// The round.
     pub round: u32,
     /// The result.
     pub findings: Findings,
@@ -134,7 +129,6 @@ pub struct Point {
 /// Quantiles of a latency; all are zero if there were no measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
-    /// The mean.
     pub mean: f64,
     /// The median.
     pub p50: f64,

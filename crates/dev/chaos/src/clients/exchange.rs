@@ -29,7 +29,6 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// All moments.
     pub const ALL: [Self; 3] = [Self::InRequest, Self::AfterRequest, Self::InAnswer];
 
     /// A description.
@@ -45,7 +44,6 @@ impl Moment {
 /// A planned hang-up.
 #[derive(Clone, Copy, Debug)]
 pub struct HangUp {
-    /// The moment.
     pub moment: Moment,
     /// The part of the request that is sent (0 to 1), for a hang-up within the request.
     pub part: f64,
@@ -58,7 +56,6 @@ pub struct HangUp {
 pub enum Told {
     /// A whole answer.
     Answer {
-        /// Its status.
         status: u16,
         /// Whether it has `Retry-After`.
         retry_after: bool,

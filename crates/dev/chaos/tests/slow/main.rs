@@ -1,6 +1,6 @@
 //! No write is lost or done twice, whichever process or server fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod archive;
 mod backup;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{assert_none, stack::RunningStack};
 
-/// Opens the operation whose number is the argument, unless it is open, and executes it once it stands still: until then
-/// the page fills it in, and a click is lost.
+/// Opens the operation with the number in the argument, unless it is open, and executes it when it has stopped moving:
+/// until then the page fills it in, and a click is lost.
 const EXECUTE: &str = r"
     const block = document.querySelectorAll('.opblock')[arguments[0]];
     const button = block.querySelector('button.execute');

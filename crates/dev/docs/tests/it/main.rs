@@ -2,7 +2,7 @@
 //! routes, problems, metrics, names; and blocks marked
 //! as runnable run, and the examples of the OpenAPI documents succeed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod browser;
 mod clients;

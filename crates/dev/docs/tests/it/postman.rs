@@ -1,5 +1,5 @@
-//! The Postman collection is as the OpenAPI documents are. `WRITE_DOCS=1 cargo test --workspace --test it -- postman::` writes
-//! it anew. `make test-clients` runs it.
+//! The Postman collection matches the OpenAPI documents. `WRITE_DOCS=1 cargo test --workspace --test it -- postman::`
+//! generates it. `make test-clients` runs it.
 
 use std::{fs, process::Command};
 

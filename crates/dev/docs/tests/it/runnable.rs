@@ -46,7 +46,7 @@ fn steps(block: &str) -> Vec<RunnableStep> {
     steps
 }
 
-/// Whether a line is as expected, where `…` stands for anything.
+/// Whether a line is as expected, where `…` matches any text.
 fn fits(line: &str, expected: &str) -> bool {
     let line = line.trim_end();
     let Some((first, rest)) = expected.split_once('…') else { return line == expected };
@@ -109,7 +109,7 @@ async fn runnable_blocks_run_unchanged() {
     let mut seen = 0;
     for page in pages() {
         if page.blocks.iter().any(|block| block.info == INFO) {
-            // A reader begins on each page anew.
+            // Readers may begin on any page.
             let stack = RunningStack::start().await;
             seen += run(&page, &stack).await;
         }

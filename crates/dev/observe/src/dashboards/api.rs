@@ -29,9 +29,9 @@ fn requests() -> Vec<Panel> {
         )
         .query(rate("holdfast_http_requests_total", "", "status"), "{{status}}"),
         Panel::decades(
-            "Time to the answer, p99",
+            "Time to answer, p99",
             Unit::Seconds,
-            "From the headers of a request to its answer, by route.",
+            "Time from the headers of a request to its answer, by route.",
         )
         .query(
             quantile(0.99, "holdfast_http_request_seconds", "", "route, method"),
@@ -54,13 +54,13 @@ fn requests() -> Vec<Panel> {
         Panel::lines(
             "Buffered requests and answers",
             Unit::Bytes,
-            "Memory in use by unfinished requests and unread answers of all connections.",
+            "Memory in use by unanswered requests and unread answers of all connections.",
         )
         .query(total("holdfast_http_buffered_bytes", "", "pod, budget"), "{{budget}} {{pod}}"),
         Panel::lines(
-            "Requests and answers without memory",
+            "Requests and answers refused for lack of memory",
             Unit::PerSecond,
-            "Requests and answers that were refused with 503 because that memory was full: slow clients, or an attack.",
+            "Requests and answers that were refused with 503 because their memory budget was full: slow clients, or an attack.",
         )
         .query(rate("holdfast_http_buffer_refused_total", "", "budget"), "{{budget}}")
         .limits(0.1, 10.0),
@@ -93,7 +93,7 @@ fn orders_and_holds() -> Vec<Panel> {
         Panel::lines(
             "Published, and left to the sweep",
             Unit::PerSecond,
-            "Orders that were published to the queue, and orders that could not be: a worker's sweep publishes them later. None is lost.",
+            "Orders that were published to the queue, and orders that could not be: a worker's sweep publishes them later. No order is lost.",
         )
         .query(rate("holdfast_orders_published_total", "", ""), "published")
         .query(rate("holdfast_orders_unpublished_total", "", ""), "left to the sweep"),
@@ -112,7 +112,7 @@ fn processes() -> Vec<Panel> {
         Panel::lines(
             "Open files",
             Unit::Ratio,
-            "Open files and connections, as a part of the limit.",
+            "Open files and connections, as a share of the limit.",
         )
         .query(format!("{} / {}", of("process_open_fds"), of("process_max_fds")), "{{instance}}")
         .limits(0.7, 0.9),

@@ -34,7 +34,7 @@ fn now() -> Vec<Panel> {
         Panel::number(
             "Server errors",
             Unit::Ratio,
-            "Part of the orders that was answered with 5xx, because of overload or a database failure. Sold out does not count.",
+            "Share of the orders that were answered with 5xx, because of overload or a database failure. Sold out does not count.",
         )
         .query(
             format!(
@@ -48,7 +48,7 @@ fn now() -> Vec<Panel> {
         Panel::number(
             "Hot product's stock",
             Unit::Count,
-            "Units left of the product that sold most in the last batch. At 0 it is sold out, and refusals are expected.",
+            "Units left of the product that sold most in the last batch. At 0, it is sold out, and refusals are expected.",
         )
         .query(
             format!(
@@ -80,7 +80,7 @@ fn now() -> Vec<Panel> {
 fn waits() -> Vec<Panel> {
     vec![
         Panel::decades(
-            "Every wait of an order, p99",
+            "Waits of an order, p99",
             Unit::Seconds,
             "The highest line is where orders wait. Lane: more orders arrive than batches take. Lock: another session has locked the row. \
              Connection: the pool is too small, or statements are slow. Commit: the database's disk. Queue: too few workers.",

@@ -23,13 +23,13 @@ pub fn dashboard() -> Dashboard {
                 panels: vec![
                     budget(
                         "Error budget, 3 days",
-                        "The part of the errors allowed in three days that is left. Below 0 the budget is used up.",
+                        "The share of the errors allowed in three days that is left. Below 0, the budget is exceeded.",
                         "holdfast:order_errors:ratio_rate3d",
                         0.001,
                     ),
                     budget(
                         "Latency budget, 3 days",
-                        "The part of the slow orders allowed in three days that is left. Below 0 the budget is used up.",
+                        "The share of the slow orders allowed in three days that is left. Below 0, the budget is exceeded.",
                         "holdfast:order_slow:ratio_rate3d",
                         0.01,
                     ),
@@ -53,13 +53,13 @@ pub fn dashboard() -> Dashboard {
                 panels: vec![
                     burn(
                         "Server errors: burn rate",
-                        "At 1 the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
+                        "At 1, the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
                         "holdfast:order_errors:ratio_rate",
                         0.001,
                     ),
                     burn(
                         "Slow orders: burn rate",
-                        "At 1 the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
+                        "At 1, the monthly budget lasts a month. 14.4 for an hour, or 6 for six hours, is a critical alert.",
                         "holdfast:order_slow:ratio_rate",
                         0.01,
                     ),

@@ -8,8 +8,8 @@ use crate::{
 pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "servers",
-        title: "PostgreSQL and Redis as seen from here",
-        description: "PostgreSQL, Redis and the trace collector as Holdfast sees them. Their own exporters show more.",
+        title: "PostgreSQL and Redis, client side",
+        description: "PostgreSQL, Redis and the trace collector as Holdfast sees them. Exporters of PostgreSQL and Redis show more.",
         rows: vec![
             PanelRow { title: "PostgreSQL", panels: postgres() },
             PanelRow { title: "Product cache", panels: cache() },
@@ -24,7 +24,7 @@ fn postgres() -> Vec<Panel> {
         Panel::lines(
             "Connections in use",
             Unit::Ratio,
-            "Connections in use, as a part of the pool. admission: orders; main: everything else.",
+            "Connections in use, as a share of the pool. admission: orders; main: everything else.",
         )
         .query(
             format!(
@@ -69,7 +69,7 @@ fn cache() -> Vec<Panel> {
             "Answered by the process's memory, by Redis, by neither (none: the database was asked), or by another read's load (shared).",
         )
         .query(rate("holdfast_cache_reads_total", "", "tier"), "{{tier}}"),
-        Panel::lines("Hit ratio", Unit::Ratio, "Part of the product reads that did not ask the database.")
+        Panel::lines("Hit ratio", Unit::Ratio, "Share of the product reads that were answered without the database.")
             .query(format!("{} / ({} > 0)", reads(r#"tier!="none""#), reads("")), "hits")
             .floors(0.8, 0.5),
         Panel::lines(

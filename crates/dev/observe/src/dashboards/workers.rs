@@ -59,7 +59,7 @@ fn fulfilment() -> Vec<Panel> {
         Panel::lines(
             "Concurrency in use",
             Unit::Ratio,
-            "Orders in flight, as a part of the concurrency limit. At 100 %, more workers or a higher limit help.",
+            "Orders in flight, as a share of the concurrency limit. At 100 %, more workers or a higher limit help.",
         )
         .query(
             format!("{} / {}", total("holdfast_in_flight_orders", "", "pod"), total("holdfast_concurrency_limit_orders", "", "pod")),
@@ -74,7 +74,7 @@ fn fulfilment() -> Vec<Panel> {
         .query(rate("holdfast_fulfilment_claimed_total", "", ""), "claimed")
         .query(rate("holdfast_fulfilment_unclaimed_total", "", ""), "repeats"),
         Panel::areas(
-            "Webhook's answers",
+            "Webhook answers",
             Unit::PerSecond,
             "Requests to the webhook receiver by the class of its answer. none: no answer in time.",
         )
@@ -143,7 +143,7 @@ fn operator() -> Vec<Panel> {
             .query(quantile(0.99, "holdfast_external_metrics_seconds", "", ""), "p99")
             .limits(0.5, 1.0),
         Panel::lines(
-            "Numbers refused",
+            "Refused numbers",
             Unit::PerSecond,
             "By reason. An unknown number is refused, never answered with 0.",
         )
@@ -152,7 +152,7 @@ fn operator() -> Vec<Panel> {
         Panel::lines(
             "Since the last number",
             Unit::Seconds,
-            "Time since the HPA last got a depth. It asks every 15 s.",
+            "Time since the HPA last received a depth. It requests one every 15 s.",
         )
         .query(
             format!("time() - {}", largest("holdfast_external_metrics_last_served_timestamp_seconds", "", "")),
@@ -176,7 +176,7 @@ fn operator() -> Vec<Panel> {
         )
         .query(rate("holdfast_operator_access_reviews_total", "", "verdict"), "{{verdict}}"),
         Panel::lines(
-            "Steps that failed",
+            "Failed steps",
             Unit::PerSecond,
             "Steps of the operator's control loop that failed and are tried again.",
         )

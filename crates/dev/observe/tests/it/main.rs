@@ -1,6 +1,6 @@
 //! Compares dashboards, alerts and documents of the metrics with real programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+#![allow(clippy::disallowed_methods)] // tests index values that they have created
 
 mod alerts;
 mod environment;

@@ -66,7 +66,7 @@ fn panels_that_runbooks_mention_exist() {
         let prose: String = page.split('`').step_by(2).collect();
         for pointed in prose.split('*').skip(1).step_by(2) {
             let pointed = pointed.split_whitespace().collect::<Vec<_>>().join(" ");
-            // A title may be shortened: "Every wait of an order".
+            // A title may be shortened: "Waits of an order".
             let found = known.iter().any(|name| name.starts_with(&pointed));
             assert!(pointed.is_empty() || found, "{path}: there is no *{pointed}*");
             seen += 1;

@@ -149,7 +149,7 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_run_beside_the_first_finds_free_ports_and_says_so() {
+async fn a_second_run_finds_free_ports_and_says_so() {
     let (one, other) = (Base::new(), Base::new());
     let (first, second) = (on_usual_ports(&one, &[]), on_usual_ports(&other, &[]));
     assert!(second.said.contains("Some of the usual ports are in use."), "{}", second.said);

@@ -1,4 +1,4 @@
-//! A call of each method, on what nobody else works on.
+//! A call of each method, on data that no other call uses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the cases work on.
+//! The data for the cases.
 
 use holdfast_domain::{HoldId, OrderId, ProductId, SaleName};
 use holdfast_store::{BatchToken, Store};

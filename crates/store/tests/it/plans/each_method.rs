@@ -1,7 +1,7 @@
-//! Every method of the store, on tables with many rows of others: what its statements read depends on what they are asked
-//! for and not on what else is there, whatever plan the server has kept.
+//! Every method of the store, on tables with many unrelated rows. The rows that its statements read depend only on its
+//! arguments and not on other rows, whatever plan the server has kept.
 //!
-//! A method that is added to the store without a case in `dropped::cases` fails `each_method_has_a_case`.
+//! A new method of the store without a case in `dropped::cases` fails `each_method_has_a_case`.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -39,7 +39,7 @@ const READS_MORE: &[(&str, f64)] = &[
     ("Store::replay_page", 1000.0),
     // A page that looks at 5,000 rows.
     ("Store::holds", 10.0),
-    // All pending orders that the version before has accepted.
+    // All pending orders that the previous version has accepted.
     ("Store::set_aside", 50.0),
     // All 30,000 unfinished orders, and none of the 60,000 completed ones.
     ("Store::count_unfinished", 100.0),
@@ -244,7 +244,7 @@ async fn methods_read_few_rows_of_others_with_plans_for_small_tables() {
 
 /// What is made for each method holds for tables that are added later.
 #[tokio::test]
-async fn statistics_of_each_table_are_made_once_it_has_grown() {
+async fn statistics_of_each_table_are_updated_once_it_has_grown() {
     let store = fixture::store().await;
     sqlx::raw_sql(KEEP_STATISTICS).execute(store.pool()).await.unwrap();
     assert_eq!(store.refresh_statistics().await.unwrap(), [""; 0]);

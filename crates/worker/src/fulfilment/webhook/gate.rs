@@ -44,7 +44,6 @@ const SHARE: usize = 4;
 /// How often a request that hangs looks whether it must be given up.
 const GIVE_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The limits of a gate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GateLimits {
     /// The most requests at the same time.

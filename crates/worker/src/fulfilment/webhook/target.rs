@@ -42,8 +42,8 @@ impl ReceiverUrl {
     pub fn check_public(&self) -> Result<(), MustBe> {
         if self.0.scheme_str() != Some("https") {
             return Err(MustBe::new(
-                "must be https, unless HOLDFAST_WEBHOOK_ALLOW_PRIVATE is true: orders would go \
-                 through the internet in the clear",
+                "must be https, unless HOLDFAST_WEBHOOK_ALLOW_PRIVATE is true: orders would be \
+                 sent unencrypted",
             ));
         }
         // A name is checked whenever it is resolved.
@@ -95,8 +95,8 @@ pub(super) struct Resolver {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} leads to private, local or reserved addresses only, which \
-     HOLDFAST_WEBHOOK_ALLOW_PRIVATE=true would allow"
+    "{0} resolves only to private, local or reserved addresses, which require \
+     HOLDFAST_WEBHOOK_ALLOW_PRIVATE=true"
 )]
 pub(super) struct NotPublic(String);
 

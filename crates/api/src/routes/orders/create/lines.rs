@@ -99,7 +99,10 @@ fn add(lines: &mut Lines, line: RequestedLine, limits: &OrderLimits) -> Result<(
             };
             let sum = i64::from(same.quantity.units()) + i64::from(line.quantity.units());
             same.quantity = Quantity::new(sum, limits.quantity).map_err(|_| {
-                format!("brings product {} to more than {} units", line.product_id, limits.quantity)
+                format!(
+                    "raises the sum for product {} above {} units",
+                    line.product_id, limits.quantity
+                )
             })?;
         }
     }

@@ -66,7 +66,7 @@ struct Forms {
     exact: String,
     /// The form of an earlier release, which compared numbers as doubles.
     rounded: String,
-    /// The form of the release before that, which treated `1` and `1.0` as different.
+    /// The form of an even earlier release, which treated `1` and `1.0` as different.
     earliest: String,
 }
 
