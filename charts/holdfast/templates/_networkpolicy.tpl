@@ -127,8 +127,34 @@ spec:
           {{- include "holdfast.selectorLabels" (dict "root" . "component" "redis") | nindent 10 }}
   ports: [{port: 6379}]
 {{- else -}}
-- ports: [{port: {{ include "holdfast.urlPort" (dict "url" .Values.redis.url "default" .Values.networkPolicy.redisPort) }}}]
+- ports: {{ include "holdfast.redisPorts" (dict "root" . "url" .Values.redis.url) }}
 {{- end -}}
+{{- end -}}
+
+{{- /* The ports of a Redis URL, which may have several hosts, as a rule's JSON: (dict "root" $ "url" "…"). Without a URL, those of the values. Sentinels name servers, and so do the servers of a cluster. */ -}}
+{{- define "holdfast.redisPorts" -}}
+{{- $values := .root.Values.networkPolicy -}}
+{{- $ports := list -}}
+{{- if .url -}}
+{{- $default := ternary 26379 6379 (contains "+sentinel://" .url) -}}
+{{- $authority := regexReplaceAll "^([a-zA-Z0-9+.-]+://)([^/?#]*@)?([^/?#]*).*$" .url "${1}${3}" -}}
+{{- $scheme := regexFind "^[a-zA-Z0-9+.-]+://" $authority -}}
+{{- range splitList "," (trimPrefix $scheme $authority) -}}
+{{- $ports = append $ports (include "holdfast.urlPort" (dict "url" (print $scheme .) "default" $default) | int) -}}
+{{- end -}}
+{{- else -}}
+{{- with $values.sentinelPort -}}
+{{- $ports = append $ports (. | int) -}}
+{{- end -}}
+{{- end -}}
+{{- if or (not .url) (regexMatch "^[a-z]+[+]" .url) -}}
+{{- $ports = append $ports ($values.redisPort | int) -}}
+{{- end -}}
+{{- $rules := list -}}
+{{- range uniq $ports -}}
+{{- $rules = append $rules (dict "port" .) -}}
+{{- end -}}
+{{- $rules | toJson -}}
 {{- end -}}
 
 {{- /* Pods of this release: (dict "root" $ "components" (list "api" "worker")) */ -}}

@@ -26,8 +26,8 @@
 
 {{- define "holdfast.validate.redisTls" -}}
 {{- with .Values.redis -}}
-{{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss://" .url)) -}}
-{{- fail "redis.tls.ca is set although redis.url does not use TLS: it must begin with rediss://." -}}
+{{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss" .url)) -}}
+{{- fail "redis.tls.ca is set although redis.url does not use TLS: it must begin with rediss." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -122,7 +122,7 @@ pub struct DatabaseConnections {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisCacheSettings {
-    /// The Redis URL, such as `redis://:password@host:6379/0`
+    /// The Redis URL, such as `redis://:password@host:6379/0`, or of Sentinels or a cluster; see docs/operations.md
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
     /// For TLS (a rediss URL): a file with the certificates (PEM) of the authorities that Redis's certificate may

@@ -1,6 +1,9 @@
 //! The keys and scripts in Redis.
 
-use std::sync::LazyLock;
+use std::{
+    fmt::Display,
+    sync::{Arc, LazyLock},
+};
 
 use redis::{Cmd, Pipeline, Script};
 
@@ -12,20 +15,41 @@ pub(crate) fn ticks(replica: &str) -> String {
     format!("holdfast:product:ticks:{replica}")
 }
 
-/// The hash of one product. A Redis Cluster would shard by the part in braces. `space` contains the ids of the server process
-/// and of the database; the crate's documentation explains why.
-pub(crate) fn key(space: &str, id: i64) -> String {
-    format!("holdfast:{{product:{id}}}:{space}")
+/// The hash tag of all keys in a Redis Cluster, so that one server of it has them all: scripts use many of them, and messages
+/// must arrive in the order in which they were published.
+pub(crate) const TAG: &str = "products";
+
+/// What the keys of one server process and one database have in common; the crate's documentation explains why.
+#[derive(Clone)]
+pub(crate) struct KeySpace {
+    /// The server process, and the database if it is known.
+    suffix: Arc<str>,
+    /// Whether keys have the hash tag.
+    tagged: bool,
 }
 
-/// All products' hashes of one server process and database, for SCAN.
-pub(crate) fn pattern(space: &str) -> String {
-    format!("holdfast:{{product:*}}:{space}")
+/// The keys of this server process and this database, if it is known.
+pub(crate) fn space(run: &str, database: Option<&str>, tagged: bool) -> KeySpace {
+    let suffix = database.map_or_else(|| run.into(), |database| format!("{run}:{database}").into());
+    KeySpace { suffix, tagged }
 }
 
-/// The suffix of keys: the server process, and the database if it is known.
-pub(crate) fn space(run: &str, database: Option<&str>) -> String {
-    database.map_or_else(|| run.to_owned(), |database| format!("{run}:{database}"))
+/// The hash of one product.
+pub(crate) fn key(space: &KeySpace, id: i64) -> String {
+    named(space, id)
+}
+
+/// All products' hashes, for SCAN.
+pub(crate) fn pattern(space: &KeySpace) -> String {
+    named(space, "*")
+}
+
+fn named(KeySpace { suffix, tagged }: &KeySpace, id: impl Display) -> String {
+    if *tagged {
+        format!("holdfast:{{{TAG}}}:{id}:{suffix}")
+    } else {
+        format!("holdfast:{{product:{id}}}:{suffix}")
+    }
 }
 
 // The fields of a product's hash:
@@ -150,7 +174,7 @@ pub(crate) fn load_scripts() -> Pipeline {
 }
 
 /// Calls [`RAISE`] on at most [`RAISE_KEYS`] products.
-pub(crate) fn raise(space: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
+pub(crate) fn raise(space: &KeySpace, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(RAISE.hash.as_str()).arg(fences.len());
     for (id, _) in fences {
@@ -164,7 +188,7 @@ pub(crate) fn raise(space: &str, fences: &[(i64, i64)], ttl_ms: u64) -> Cmd {
 }
 
 /// Calls a script on one product's hash; more arguments may be added.
-pub(crate) fn call(lua: &Lua, space: &str, id: i64) -> Cmd {
+pub(crate) fn call(lua: &Lua, space: &KeySpace, id: i64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(lua.hash.as_str()).arg(1).arg(key(space, id));
     command

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_redis::{ConnectionLimits, RedisServers};
+use holdfast_redis::{ConnectionLimits, RedisServers, ServerConnection, must_leave};
 use parking_lot::RwLock;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::health::{RedisHealth, RedisPhase};
+use crate::l2::KeySpace;
 use crate::message::{self, MESSAGE_ITEMS};
 use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
@@ -29,10 +29,8 @@ pub(crate) struct Unavailable;
 
 #[derive(Clone)]
 struct RedisSession {
-    connection: MultiplexedConnection,
-    run: Arc<str>,
-    /// The suffix of keys.
-    space: Arc<str>,
+    server: ServerConnection,
+    space: KeySpace,
 }
 
 /// Redis's answer about a product.
@@ -71,7 +69,7 @@ impl RedisConnection {
         settings: CacheSettings,
         metrics: Arc<CacheMetrics>,
     ) -> Result<Self, CacheError> {
-        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
+        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref(), l2::TAG)
             .map_err(CacheError::Url)?;
         Ok(Self {
             servers,
@@ -95,7 +93,7 @@ impl RedisConnection {
         let mut session = self.session.write();
         let before = self.database.send_replace(Some(database.into()));
         if let Some(session) = session.as_mut() {
-            session.space = l2::space(&session.run, Some(database)).into();
+            session.space = self.space(&session.server, Some(database));
         }
         if before.is_some() {
             self.health.down();
@@ -119,10 +117,12 @@ impl RedisConnection {
     /// Connects, unless the present connection still answers.
     pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let session = self.session.read().clone();
-        if let Some(mut session) = session {
+        if let Some(mut session) = session
+            && self.servers.is_current(&session.server)
+        {
             let probe = redis::cmd("PING");
             let answer =
-                timeout(self.settings.op_timeout, probe.exec_async(&mut session.connection));
+                timeout(self.settings.op_timeout, probe.exec_async(&mut session.server.connection));
             if matches!(answer.await, Ok(Ok(()))) {
                 return Ok(());
             }
@@ -131,7 +131,7 @@ impl RedisConnection {
         let error = match timeout(self.settings.connect_timeout, self.connect()).await {
             Ok(Ok(mut session)) => {
                 let mut held = self.session.write();
-                session.space = l2::space(&session.run, self.database.borrow().as_deref()).into();
+                session.space = self.space(&session.server, self.database.borrow().as_deref());
                 *held = Some(session);
                 drop(held);
                 self.unreachable.store(false, Ordering::Relaxed);
@@ -152,22 +152,31 @@ impl RedisConnection {
             connect: self.settings.connect_timeout,
             response: self.settings.connect_timeout,
         };
-        let mut connection = self.servers.connect(limits).await?.connection;
-        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
-        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
-        let Some(run) = run else {
+        let mut server = self.servers.connect(limits).await?;
+        if server.info.run_id.is_empty() {
             return Err((ErrorKind::Client, "the server does not report its run_id").into());
-        };
-        l2::load_scripts().exec_async(&mut connection).await?;
-        let space = run.into();
-        Ok(RedisSession { connection, run: run.into(), space })
+        }
+        l2::load_scripts().exec_async(&mut server.connection).await?;
+        let space = self.space(&server, None);
+        Ok(RedisSession { server, space })
+    }
+
+    fn space(&self, server: &ServerConnection, database: Option<&str>) -> KeySpace {
+        l2::space(&server.info.run_id, database, self.servers.is_cluster())
     }
 
     fn session(&self, at_least: RedisPhase) -> Option<RedisSession> {
         if (self.health.phase() as u8) < at_least as u8 {
             return None;
         }
-        self.session.read().clone()
+        let session = self.session.read().clone()?;
+        if self.servers.is_current(&session.server) {
+            return Some(session);
+        }
+        // Its server may answer, but messages and fences are on the new primary.
+        self.health.down();
+        self.failed.notify_one();
+        None
     }
 
     /// Whether Redis is read.
@@ -176,6 +185,10 @@ impl RedisConnection {
     }
 
     fn failed(&self, what: &str, error: Option<&redis::RedisError>) -> Unavailable {
+        if error.is_some_and(must_leave) {
+            // A server that has become a replica still answers a probe.
+            *self.session.write() = None;
+        }
         let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
         self.metrics.redis_errors.inc();
         if self.health.phase() == RedisPhase::Up {
@@ -193,7 +206,7 @@ impl RedisConnection {
         session: &RedisSession,
         pipeline: &Pipeline,
     ) -> Result<T, Unavailable> {
-        let mut connection = session.connection.clone();
+        let mut connection = session.server.connection.clone();
         let calls = async {
             match pipeline.query_async(&mut connection).await {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use redis::aio::{PubSubSink, PubSubStream};
+use holdfast_redis::Subscription;
+use redis::aio::PubSubStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::entry::Entry;
@@ -38,10 +39,13 @@ pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>
     let mut pause = redis.settings.retry_interval;
     loop {
         match timeout(redis.settings.connect_timeout, subscribe(&redis)).await {
-            Ok(Ok((sink, stream))) => {
+            Ok(Ok(Subscription { sink, stream, address })) => {
                 pause = redis.settings.retry_interval;
                 l1.disarm();
-                hear(&redis, &l1, stream).await;
+                tokio::select! {
+                    () = hear(&redis, &l1, stream) => {}
+                    () = redis.servers().replaced(&address) => {}
+                }
                 drop(sink);
                 l1.disarm();
                 tracing::info!("the subscription to product changes has ended; reconnecting");
@@ -54,7 +58,7 @@ pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>
     }
 }
 
-async fn subscribe(redis: &RedisConnection) -> redis::RedisResult<(PubSubSink, PubSubStream)> {
+async fn subscribe(redis: &RedisConnection) -> redis::RedisResult<Subscription> {
     redis.servers().subscribe(&[l2::CHANGES.to_owned(), l2::ticks(&redis.replica)]).await
 }
 

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use holdfast_redis::ConnectionLimits;
-use redis::aio::MultiplexedConnection;
+use holdfast_redis::{ConnectionLimits, ServerConnection};
 
 use crate::{
     Job, Queue, QueueError,
@@ -59,11 +58,13 @@ const TAKE_OVER_STEPS: usize = 16;
 pub struct Consumer {
     queue: Queue,
     name: String,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<ServerConnection>,
+    /// The server process that was read last; empty at the start.
+    run_id: String,
     /// Where the search for entries of dead consumers continues.
     searched: String,
-    /// The group was missing, and nobody has asked about that since.
-    group_was_missing: bool,
+    /// The group was missing or another server was read, and nobody has asked about that since.
+    redis_is_new: bool,
 }
 
 impl Consumer {
@@ -76,8 +77,9 @@ impl Consumer {
             queue,
             name: name.into(),
             connection: None,
+            run_id: String::new(),
             searched: FIRST.to_owned(),
-            group_was_missing: false,
+            redis_is_new: false,
         })
     }
 
@@ -85,9 +87,10 @@ impl Consumer {
         &self.name
     }
 
-    /// Whether a read has found the group missing since this was called last: Redis may have lost everything.
-    pub fn group_was_missing(&mut self) -> bool {
-        std::mem::take(&mut self.group_was_missing)
+    /// Whether a read has found the group missing or another server process since this was called last: Redis may have lost
+    /// orders.
+    pub fn redis_is_new(&mut self) -> bool {
+        std::mem::take(&mut self.redis_is_new)
     }
 
     /// Waits for orders, for at most the block time of the settings, and returns up to `max`. A missing stream or group is created.
@@ -106,7 +109,7 @@ impl Consumer {
         match result {
             Err(QueueError::NoGroup) => {
                 self.queue.ensure_group().await?;
-                self.group_was_missing = true;
+                self.redis_is_new = true;
                 Ok(Vec::new())
             }
             Err(error) => {
@@ -122,23 +125,32 @@ impl Consumer {
         let block = self.queue.settings.block;
         // Redis answers a blocked read up to 100 ms late (its tick), and later under load.
         let patience = block + self.queue.settings.op_timeout;
-        let mut connection = if let Some(connection) = &self.connection {
-            connection.clone()
+        let current = self.connection.take().filter(|made| self.queue.servers.is_current(made));
+        let made = if let Some(made) = current {
+            made
         } else {
             let limits =
                 ConnectionLimits { connect: self.queue.settings.op_timeout, response: patience };
             let made = self.queue.within(self.queue.servers.connect(limits)).await?;
-            self.connection.insert(made.connection).clone()
+            if made.info.run_id != self.run_id {
+                self.redis_is_new |= !self.run_id.is_empty();
+                self.run_id.clone_from(&made.info.run_id);
+            }
+            made
         };
+        let ServerConnection { mut connection, address, .. } = made.clone();
+        self.connection = Some(made);
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(max).arg("BLOCK");
         // 0 would block for ever.
         read.arg(block.as_millis().max(1).to_string()).arg("STREAMS").arg(STREAM).arg(">");
-        let streams: ReadReply =
-            match tokio::time::timeout(patience, read.query_async(&mut connection)).await {
-                Ok(answer) => answer?,
-                Err(_elapsed) => return Err(QueueError::Timeout),
-            };
+        let streams: ReadReply = tokio::select! {
+            answer = tokio::time::timeout(patience, read.query_async(&mut connection)) => {
+                answer.map_err(|_elapsed| QueueError::Timeout)??
+            }
+            // What this one has delivered is lost with it, and the new primary delivers it.
+            () = self.queue.servers.replaced(&address) => return Err(QueueError::Timeout),
+        };
         if streams.is_none() {
             // Redis before 7.2 notes only reads that deliver something, and would take this consumer for dead.
             let mut sign = redis::cmd("XREADGROUP");

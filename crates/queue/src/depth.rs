@@ -6,7 +6,7 @@ use redis::Script;
 
 use crate::{
     Queue, QueueError,
-    keys::{GROUP, REFILL, RETRIES, STREAM, group_state, stream_exists},
+    keys::{GROUP, REFILL, RETRIES, STREAM, group_state, known_loss, stream_exists},
 };
 
 /// The most entries that are counted one by one, on either side of the last delivered one, before `lag` is used. It takes Redis
@@ -56,13 +56,17 @@ impl Queue {
     async fn counted(&self, whole: bool) -> Result<Depth, QueueError> {
         let script = Script::new(concat!(
             group_state!(),
-            "if ARGV[3] == '1' and (cut or redis.call('GET', KEYS[3]) ~= 'whole') then \
-               return redis.error_reply('REFILL orders are missing') \
+            "if ARGV[3] == '1' then ",
+            known_loss!(4),
+            "if cut or known ~= 'whole' then \
+                 return redis.error_reply('REFILL orders are missing') \
+               end \
              end \
              return {waiting, in_flight, redis.call('ZCARD', KEYS[2])}",
         ));
         let mut call = script.key(STREAM);
         call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX).arg(i32::from(whole));
+        call.arg(self.names_server());
         let mut connection = self.connection.clone();
         let (waiting, in_flight, later) = self.within(call.invoke_async(&mut connection)).await?;
         Ok(Depth { waiting, in_flight, later })

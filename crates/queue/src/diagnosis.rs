@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
+use holdfast_redis::ServerInfo;
+
 use crate::{Queue, QueueError};
 
 /// The state that Redis reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisDiagnosis {
-    /// The version, such as 7.0.15.
-    pub version: String,
-    /// `master` or `slave`.
-    pub role: String,
+    /// Which server it is.
+    pub server: ServerInfo,
     /// Its policy when the memory is full, such as `noeviction`.
     pub eviction: String,
     /// The memory limit in bytes; 0 for no limit.
@@ -41,8 +41,7 @@ fn read(info: &str) -> RedisDiagnosis {
     let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
     let number = |name: &str| text(name).parse().unwrap_or(0);
     RedisDiagnosis {
-        version: text("redis_version"),
-        role: text("role"),
+        server: ServerInfo::read(info),
         eviction: text("maxmemory_policy"),
         memory_max: number("maxmemory"),
         memory: number("used_memory"),
@@ -60,8 +59,12 @@ mod tests {
         let info = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nused_memory:1\r\nmaxmemory:2\r\n\
             maxmemory_policy:allkeys-lru\r\naof_enabled:0\r\nrdb_last_bgsave_status:ok\r\nrole:master\r\n";
         let expected = RedisDiagnosis {
-            version: "7.0.15".to_owned(),
-            role: "master".to_owned(),
+            server: ServerInfo {
+                name: "redis".to_owned(),
+                version: "7.0.15".to_owned(),
+                redis_version: "7.0.15".to_owned(),
+                ..ServerInfo::default()
+            },
             eviction: "allkeys-lru".to_owned(),
             memory_max: 2,
             memory: 1,

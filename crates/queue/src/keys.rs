@@ -1,5 +1,7 @@
 //! Keys and names in Redis.
 
+/// The hash tag of all keys.
+pub(crate) const TAG: &str = "orders";
 /// One entry per published order.
 pub(crate) const STREAM: &str = "holdfast:{orders}:stream";
 /// Orders whose next attempt is due later, by time.
@@ -27,6 +29,32 @@ macro_rules! stream_exists {
     };
 }
 pub(crate) use stream_exists;
+
+/// The prefix of a script that needs the record of losses: see `loss.rs`. KEYS: stream, retries, refill. `$n`: the number of
+/// the argument that is `1` if the record must be of the server that runs the script.
+///
+/// Sets `known` to the record, and `run` to what the record of this server ends with.
+macro_rules! known_loss {
+    ($n:literal) => {
+        concat!(
+            "local run = '' \
+             if ARGV[",
+            $n,
+            "] == '1' then \
+               run = ':' .. string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') \
+             end \
+             local known = redis.call('GET', KEYS[3]) \
+             if known and run ~= '' then \
+               if string.sub(known, -#run) == run then \
+                 known = string.sub(known, 1, -#run - 1) \
+               else \
+                 known = false \
+               end \
+             end "
+        )
+    };
+}
+pub(crate) use known_loss;
 
 /// The prefix of a script that needs the number of waiting entries. KEYS: stream, retries, refill; ARGV: the group, and
 /// the most entries that are counted one by one.

@@ -39,9 +39,10 @@
 //! # When Redis is down, hung or emptied
 //!
 //! Each call has a timeout and returns its failure; the caller decides how long to wait before the next call. Connections are
-//! established again automatically, and a missing group is created by its readers. Redis must be version 7 or later.
+//! established again automatically, and a missing group is created by its readers. Redis must be version 7 or later, or Valkey.
 //!
-//! [`Queue::loss`] says whether orders are missing, because Redis was flushed, started empty or was trimmed by hand. The workers
+//! [`Queue::loss`] says whether orders are missing, because Redis was flushed, started empty, was trimmed by hand, or because
+//! Sentinels or a cluster have made another server the primary, which may lack the last entries. The workers
 //! then publish all pending orders again. Until then, [`Queue::whole_depth`] is an error.
 //!
 //! # When another program has written to the keys

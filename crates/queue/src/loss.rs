@@ -3,13 +3,16 @@
 //! Redis may be flushed, start empty, or be trimmed by hand. What is left looks like a short queue. So a key beside the stream says
 //! that every unfinished order has been published since the stream exists. It disappears together with the stream. Trimming by
 //! hand leaves the key, but then fewer entries wait than the group has still to read.
+//!
+//! A replica that becomes the primary has the key, and may lack the last entries. So with Sentinels and in a cluster, the key
+//! also names the server process, and that of another one counts as missing.
 
 use redis::Script;
 
 use crate::{
     Queue, QueueError,
     depth::COUNT_MAX,
-    keys::{GROUP, REFILL, RETRIES, STREAM, group_state},
+    keys::{GROUP, REFILL, RETRIES, STREAM, group_state, known_loss},
 };
 
 /// The value of the key when nothing is missing. Otherwise it is the time at which the loss was noticed.
@@ -34,18 +37,18 @@ impl Queue {
     pub async fn loss(&self, now: Option<i64>) -> Result<Loss, QueueError> {
         let script = Script::new(concat!(
             group_state!(),
-            "local known = redis.call('GET', KEYS[3]) \
-             if known and not cut then return known end \
+            known_loss!(4),
+            "if known and not cut then return known end \
              if ARGV[3] == '' then return '' end \
              if cut then \
                redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], last, 'ENTRIESREAD', added - waiting) \
              end \
-             redis.call('SET', KEYS[3], ARGV[3]) \
+             redis.call('SET', KEYS[3], ARGV[3] .. run) \
              return ARGV[3]",
         ));
         let mut call = script.key(STREAM);
         call.key(RETRIES).key(REFILL).arg(GROUP).arg(COUNT_MAX);
-        call.arg(now.map(|now| now.to_string()).unwrap_or_default());
+        call.arg(now.map(|now| now.to_string()).unwrap_or_default()).arg(self.names_server());
         let mut connection = self.connection.clone();
         let known: String = self.within(call.invoke_async(&mut connection)).await?;
         Ok(match known.as_str() {
@@ -60,12 +63,18 @@ impl Queue {
     /// # Errors
     /// Redis is down or refuses the call.
     pub async fn refilled(&self, before: i64) -> Result<(), QueueError> {
-        let script = Script::new(
-            "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end",
-        );
-        let mut call = script.key(REFILL);
-        call.arg(before).arg(WHOLE);
+        let script = Script::new(concat!(
+            known_loss!(3),
+            "if known == ARGV[1] then redis.call('SET', KEYS[3], ARGV[2] .. run) end",
+        ));
+        let mut call = script.key(STREAM);
+        call.key(RETRIES).key(REFILL).arg(before).arg(WHOLE).arg(self.names_server());
         let mut connection = self.connection.clone();
         self.within(call.invoke_async::<()>(&mut connection)).await
+    }
+
+    /// `1` if the record of losses names the server process.
+    pub(crate) fn names_server(&self) -> i32 {
+        i32::from(self.servers.can_fail_over())
     }
 }

@@ -30,6 +30,7 @@ impl Queue {
              type = redis.call('TYPE', KEYS[3]).ok \
              if type ~= 'none' then \
                local known = type == 'string' and redis.call('GET', KEYS[3]) \
+               if known and ARGV[4] == '1' then known = string.match(known, '^(%w+):%x+$') or known end \
                if not known or known ~= 'whole' and not string.match(known, '^%d+$') then \
                  drop(KEYS[3], 'a record of losses that cannot be read') \
                end \
@@ -67,7 +68,12 @@ impl Queue {
              return wrong",
         );
         let mut call = script.key(STREAM);
-        call.key(RETRIES).key(REFILL).arg(GROUP).arg(FIRST).arg(AHEAD_MAX_MS);
+        call.key(RETRIES)
+            .key(REFILL)
+            .arg(GROUP)
+            .arg(FIRST)
+            .arg(AHEAD_MAX_MS)
+            .arg(self.names_server());
         let mut connection = self.connection.clone();
         let wrong: Vec<String> = self.in_time(call.invoke_async(&mut connection)).await?;
         if wrong.is_empty() {

@@ -7,7 +7,7 @@ use redis::{RedisResult, Script};
 
 use crate::{
     Delivery, QueueError,
-    keys::{GROUP, ORDER, REFILL, RETRIES, STREAM, TRACE, stream_exists},
+    keys::{GROUP, ORDER, REFILL, RETRIES, STREAM, TAG, TRACE, stream_exists},
     trace::Publishing,
 };
 
@@ -66,7 +66,7 @@ impl Queue {
     /// # Errors
     /// The Redis URL is not valid.
     pub fn connect(settings: QueueSettings) -> Result<Self, QueueError> {
-        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
+        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref(), TAG)
             .map_err(QueueError::Url)?;
         let connection = SharedConnection::new(servers.clone(), settings.limits());
         Ok(Self { servers, connection, settings })

@@ -1,20 +1,34 @@
 //! Makes connections to the Redis of a URL.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use holdfast_telemetry::settings::MustBe;
 use redis::{
-    AsyncConnectionConfig, Client, RedisError, RedisResult, TlsCertificates,
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult,
     aio::{MultiplexedConnection, PubSubSink, PubSubStream},
 };
 use tokio::time::timeout;
 
-use crate::RedisUrl;
+use crate::{
+    RedisUrl, ServerInfo, cluster,
+    discovery::{PrimaryDiscovery, PrimaryQuestion, Trust, open, unusable},
+    url::{HostPort, RedisTarget},
+};
+
+/// How often is asked whether another server has become the primary.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// For connecting, with all that belongs to it.
+    /// For connecting, with all that belongs to it: finding the server, and asking it what it is.
     pub connect: Duration,
     /// For the answer to a command.
     pub response: Duration,
@@ -24,47 +38,89 @@ pub struct ConnectionLimits {
 #[derive(Clone)]
 pub struct ServerConnection {
     pub connection: MultiplexedConnection,
+    pub info: Arc<ServerInfo>,
+    pub address: ServerAddress,
+}
+
+/// The address of the server of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress(Option<HostPort>);
+
+/// A subscription, and the server that it is on.
+pub struct Subscription {
+    pub sink: PubSubSink,
+    pub stream: PubSubStream,
+    pub address: ServerAddress,
 }
 
 /// Where Redis is, and how it is verified. Cheap to clone.
 #[derive(Clone)]
-pub struct RedisServers(Arc<Client>);
+pub struct RedisServers(Arc<Reach>);
+
+enum Reach {
+    One(Client),
+    Found { discovery: PrimaryDiscovery, cluster: bool, watched: AtomicBool },
+}
 
 impl RedisServers {
-    /// Does not connect. With `rediss`, `ca` are certificates (PEM) of the authorities that verify the server; `None`: the
-    /// system's authorities.
+    /// Does not connect. With `rediss`, `ca` are certificates (PEM) of the authorities that verify the servers; `None`: the
+    /// system's authorities. In a Redis Cluster, `tag` is the hash tag of all keys that are used through these connections.
     ///
     /// # Errors
     /// The URL or the certificates cannot be used.
-    pub fn new(url: &str, ca: Option<&[u8]>) -> Result<Self, MustBe> {
+    pub fn new(url: &str, ca: Option<&[u8]>, tag: &str) -> Result<Self, MustBe> {
         let url: RedisUrl = url.parse()?;
-        let info = url.info();
-        let client = match ca {
-            Some(ca) => {
-                let root_cert = Some(ca.to_vec());
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+        let trust = |tls| Trust { tls, ca: ca.filter(|_| tls).map(<[u8]>::to_vec) };
+        let found = |discovery, cluster| Reach::Found { discovery, cluster, watched: false.into() };
+        let reach = match url.target() {
+            RedisTarget::One(info) => Reach::One(open(info, ca).map_err(|_| unusable())?),
+            RedisTarget::Sentinels { hosts, tls, service, sentinel, server } => {
+                let question = PrimaryQuestion::Service(service);
+                found(
+                    PrimaryDiscovery::new((hosts, &sentinel), question, server, trust(tls))?,
+                    false,
+                )
             }
-            None => Client::open(info),
+            RedisTarget::Cluster { hosts, tls, server } => {
+                let question = PrimaryQuestion::Slot(cluster::slot(tag));
+                found(
+                    PrimaryDiscovery::new((hosts, &server.clone()), question, server, trust(tls))?,
+                    true,
+                )
+            }
         };
-        let client = client.map_err(|_| {
-            MustBe::new("must be for a server that the given authorities can verify")
-        })?;
-        Ok(Self(Arc::new(client)))
+        Ok(Self(Arc::new(reach)))
     }
 
-    /// Connects within the limit.
+    /// Whether all keys must have the hash tag.
+    pub fn is_cluster(&self) -> bool {
+        matches!(*self.0, Reach::Found { cluster: true, .. })
+    }
+
+    /// Whether another server may become the primary, which may lack the last writes.
+    pub fn can_fail_over(&self) -> bool {
+        matches!(*self.0, Reach::Found { .. })
+    }
+
+    /// Connects within the limit to the server that takes writes.
     ///
     /// If it is cancelled, there is no connection.
     ///
     /// # Errors
-    /// No server takes the connection, or not in time.
+    /// No server takes the connection, or not in time, or the server is not of the kind that the URL says.
     pub async fn connect(&self, limits: ConnectionLimits) -> RedisResult<ServerConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.response));
-        let connecting = self.0.get_multiplexed_async_connection_with_config(&config);
-        let connection = timeout(limits.connect, connecting).await.map_err(late)??;
-        Ok(ServerConnection { connection })
+        let connecting = async {
+            let (client, address) = self.find().await?;
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(limits.connect))
+                .set_response_timeout(Some(limits.response));
+            let mut connection =
+                client.get_multiplexed_async_connection_with_config(&config).await?;
+            let info = ServerInfo::ask(&mut connection).await?;
+            self.check(&info)?;
+            Ok(ServerConnection { connection, info: info.into(), address: ServerAddress(address) })
+        };
+        timeout(limits.connect, connecting).await.map_err(late)?
     }
 
     /// Subscribes to channels, on a connection of their own. Has no time limit.
@@ -73,10 +129,79 @@ impl RedisServers {
     ///
     /// # Errors
     /// No server takes the connection.
-    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<(PubSubSink, PubSubStream)> {
-        let (mut sink, stream) = self.0.get_async_pubsub().await?.split();
+    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<Subscription> {
+        let (client, address) = self.find().await?;
+        let (mut sink, stream) = client.get_async_pubsub().await?.split();
         sink.subscribe(channels).await?;
-        Ok((sink, stream))
+        Ok(Subscription { sink, stream, address: ServerAddress(address) })
+    }
+
+    async fn find(&self) -> RedisResult<(Client, Option<HostPort>)> {
+        match &*self.0 {
+            Reach::One(client) => Ok((client.clone(), None)),
+            Reach::Found { discovery, .. } => {
+                self.watch();
+                let (client, address) = discovery.find().await?;
+                Ok((client, Some(address)))
+            }
+        }
+    }
+
+    /// Whether no other server has been found since.
+    pub fn is_current(&self, connection: &ServerConnection) -> bool {
+        match &*self.0 {
+            Reach::One(_) => true,
+            Reach::Found { discovery, .. } => *discovery.known().borrow() == connection.address.0,
+        }
+    }
+
+    /// Waits until another server than this one is found. Safe to cancel.
+    pub async fn replaced(&self, address: &ServerAddress) {
+        if let Reach::Found { discovery, .. } = &*self.0 {
+            let mut known = discovery.known().subscribe();
+            // Cannot fail, because `self` has the sender.
+            let _ = known.wait_for(|known| *known != address.0).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn check(&self, info: &ServerInfo) -> RedisResult<()> {
+        let wrong = match &*self.0 {
+            _ if info.sentinel => "the server is a Sentinel: write redis+sentinel:// in the URL",
+            Reach::One(_) if info.cluster => {
+                "the server is part of a Redis Cluster: write redis+cluster:// in the URL"
+            }
+            Reach::Found { cluster: true, .. } if !info.cluster => {
+                "the server is not part of a Redis Cluster"
+            }
+            // A server behind one name answers READONLY itself, if anybody writes.
+            Reach::Found { .. } if info.replica => "the server is a replica, not the primary",
+            _ => return Ok(()),
+        };
+        Err((ErrorKind::InvalidClientConfig, wrong).into())
+    }
+
+    /// Asks again and again for the primary, so that also connections without an error are left when another server has taken
+    /// over: one that was frozen or cut off may answer for a while as if it was still the primary.
+    fn watch(&self) {
+        let Reach::Found { watched, .. } = &*self.0 else { return };
+        if watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let servers = Arc::downgrade(&self.0);
+        tokio::spawn(watch(servers));
+    }
+}
+
+async fn watch(servers: Weak<Reach>) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let Some(servers) = servers.upgrade() else { return };
+        if let Reach::Found { discovery, .. } = &*servers {
+            // No answer changes nothing. It was logged.
+            let _ = discovery.find().await;
+        }
     }
 }
 

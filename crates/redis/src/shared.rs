@@ -53,12 +53,19 @@ impl SharedConnection {
 
     /// The connection, and the number of the attempt that made it.
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        let (number, connecting) = self.attempt();
-        match connecting.await {
-            Ok(made) => Ok((number, made.connection)),
-            Err(error) => {
-                self.forget(number, true);
-                Err(error)
+        loop {
+            let (number, connecting) = self.attempt();
+            let known = connecting.peek().is_some();
+            match connecting.await {
+                // Another server has become the primary. One that has just been found is not asked about again.
+                Ok(made) if known && !self.0.servers.is_current(&made) => {
+                    self.forget(number, false);
+                }
+                Ok(made) => return Ok((number, made.connection)),
+                Err(error) => {
+                    self.forget(number, true);
+                    return Err(error);
+                }
             }
         }
     }

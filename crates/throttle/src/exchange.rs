@@ -9,13 +9,17 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{ThrottleSettings, counts::Counts};
 
+/// The hash tag of all keys in a Redis Cluster, so that one server of it has them all.
+pub(crate) const TAG: &str = "rates";
+
 /// How long the counts of a second stay in Redis: longer than clocks differ.
 const KEPT_SECONDS: u64 = 5;
 
-/// Sends this replica's counts to Redis and reads the totals, until the runtime ends.
+/// Sends this replica's counts to Redis and reads the totals, until the runtime ends. `tagged`: whether keys have the hash tag.
 pub(crate) async fn run(
     counts: Arc<Mutex<Counts>>,
     connection: SharedConnection,
+    tagged: bool,
     settings: ThrottleSettings,
 ) {
     let mut times = interval(settings.exchange);
@@ -29,7 +33,11 @@ pub(crate) async fn run(
         }
         let mut pipe = redis::pipe();
         for (caller, count) in &unsent {
-            let key = format!("holdfast:rate:{second}:{caller}");
+            let key = if tagged {
+                format!("holdfast:{{{TAG}}}:{second}:{caller}")
+            } else {
+                format!("holdfast:rate:{second}:{caller}")
+            };
             pipe.cmd("INCRBY").arg(&key).arg(*count);
             pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
         }

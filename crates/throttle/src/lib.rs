@@ -25,6 +25,9 @@ use parking_lot::Mutex;
 
 use counts::Counts;
 
+/// The least time limit for connecting.
+const CONNECT_MIN: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Debug)]
 pub struct ThrottleSettings {
     /// For example `redis://127.0.0.1:6379/0`.
@@ -66,12 +69,17 @@ impl Throttle {
     /// The Redis URL is not valid.
     pub fn start(settings: &ThrottleSettings) -> Result<Self, ThrottleError> {
         let counts = Arc::new(Mutex::new(Counts::default()));
-        let servers = RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref())
-            .map_err(ThrottleError)?;
-        let limits =
-            ConnectionLimits { connect: settings.op_timeout, response: settings.op_timeout };
+        let servers =
+            RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref(), exchange::TAG)
+                .map_err(ThrottleError)?;
+        let limits = ConnectionLimits {
+            // In the background, and with Sentinels it takes several round trips.
+            connect: settings.op_timeout.max(CONNECT_MIN),
+            response: settings.op_timeout,
+        };
+        let tagged = servers.is_cluster();
         let connection = SharedConnection::new(servers, limits);
-        tokio::spawn(exchange::run(Arc::clone(&counts), connection, settings.clone()));
+        tokio::spawn(exchange::run(Arc::clone(&counts), connection, tagged, settings.clone()));
         Ok(Self { counts })
     }
 

@@ -54,7 +54,7 @@ pub(crate) async fn consume<F: Fulfilment>(
         let mut deliveries = match read {
             Ok(deliveries) => {
                 // Redis may have started without its data.
-                if failures > 0 || consumer.group_was_missing() {
+                if failures > 0 || consumer.redis_is_new() {
                     shared.redis_is_new.notify_one();
                 }
                 failures = 0;

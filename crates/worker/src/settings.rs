@@ -26,7 +26,7 @@ pub struct WorkerRunSettings {
     /// commas (host1:5432,host2:5432), and the one that accepts writes is used
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
-    /// The Redis URL, such as `redis://:password@host:6379/0`
+    /// The Redis URL, such as `redis://:password@host:6379/0`, or of Sentinels or a cluster; see docs/operations.md
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
     /// For TLS (a rediss URL): a file with the certificates (PEM) of the authorities that Redis's

@@ -278,19 +278,20 @@ async fn redis(settings: &ServeSettings, checks: &mut Checks) {
         return;
     };
     checks.add("redis", State::Ok, place, "");
-    let major = found.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    let server = &found.server;
+    let major = server.redis_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     checks.either(
         "redis version",
         major.is_some_and(|major| major >= REDIS_MIN),
         State::Problem,
-        format!("Redis {}", found.version),
+        format!("{} {}", if server.name == "valkey" { "Valkey" } else { "Redis" }, server.version),
         "use Redis 7 or newer, or Valkey",
     );
     checks.either(
         "redis role",
-        found.role == "master",
+        !server.replica,
         State::Problem,
-        found.role.clone(),
+        if server.replica { "replica" } else { "primary" },
         "point REDIS_URL at the primary",
     );
     let evicts = found.memory_max > 0 && found.eviction.starts_with("allkeys");

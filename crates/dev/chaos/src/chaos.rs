@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::clients::{ClientsRecord, Crowd, Moment};
-use crate::environment::{Environment, EnvironmentOptions};
+use crate::environment::{Environment, EnvironmentOptions, RedisSetup};
 use crate::fault::Fault;
 
 /// The default frequency of hang-ups.
@@ -85,10 +85,13 @@ pub fn plan(seed: u64, length: Duration) -> Vec<PlannedFault> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
     let mut planned = Duration::ZERO;
+    // The others need other servers.
+    let here = |fault: &&Fault| fault.environment().redis == RedisSetup::One;
+    let faults: Vec<&Fault> = Fault::ALL.iter().filter(here).collect();
     while planned < length {
-        let Some(fault) = Fault::ALL.choose(&mut random) else { break };
+        let Some(fault) = faults.choose(&mut random) else { break };
         let mut millis = |range| Duration::from_millis(random.random_range(range));
-        let step = PlannedFault { rest: millis(REST_MS), fault: *fault, hold: millis(HOLD_MS) };
+        let step = PlannedFault { rest: millis(REST_MS), fault: **fault, hold: millis(HOLD_MS) };
         planned += step.rest + step.hold;
         steps.push(step);
     }

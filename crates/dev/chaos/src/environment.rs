@@ -8,8 +8,8 @@ use std::time::Duration;
 use holdfast_bench::audit::{Expectation, Findings, Log, audit};
 use holdfast_bench::environment::all_final;
 use holdfast_sandbox::{
-    Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisOptions, migrate,
-    workspace_binary,
+    Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisCluster,
+    RedisOptions, RedisSentinels, migrate, workspace_binary,
 };
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
@@ -40,11 +40,33 @@ pub struct EnvironmentOptions {
     pub disk: bool,
     /// Whether PostgreSQL and the first of our processes use clocks that can be set.
     pub clocks: bool,
+    /// Which servers Redis is.
+    pub redis: RedisSetup,
+}
+
+/// Which servers Redis is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisSetup {
+    /// One server, behind proxies.
+    #[default]
+    One,
+    /// A primary, two replicas and three Sentinels, without proxies.
+    Sentinels,
+    /// A cluster of three primaries with a replica each, without proxies.
+    Cluster,
 }
 
 impl Default for EnvironmentOptions {
     fn default() -> Self {
-        Self { apis: 2, workers: 2, products: 4, max_connections: 100, disk: false, clocks: false }
+        Self {
+            apis: 2,
+            workers: 2,
+            products: 4,
+            max_connections: 100,
+            disk: false,
+            clocks: false,
+            redis: RedisSetup::One,
+        }
     }
 }
 
@@ -81,6 +103,10 @@ pub struct Environment {
     pub downstream: Downstream,
     /// Redis without persistence; after a failure, the replacement.
     redis: Mutex<Arc<Redis>>,
+    /// The Sentinels and their servers, if Redis has some.
+    pub sentinels: Option<RedisSentinels>,
+    /// The cluster, if Redis is one.
+    pub cluster: Option<RedisCluster>,
     /// PostgreSQL with durable commits.
     pub postgres: Postgres,
     /// PostgreSQL's own disk, if it has one.
@@ -115,6 +141,17 @@ impl Environment {
             Redis::start(RedisOptions::default()),
             Downstream::start()
         )?;
+        let sentinels = match options.redis {
+            RedisSetup::Sentinels => Some(RedisSentinels::start(&[], "").await?),
+            _ => None,
+        };
+        if let Some(sentinels) = &sentinels {
+            sentinels.until_complete("").await;
+        }
+        let cluster = match options.redis {
+            RedisSetup::Cluster => Some(RedisCluster::start().await?),
+            _ => None,
+        };
         let database_url = postgres.ensure_database(DATABASE).await?;
         let (postgres_at, redis_at) = (local(postgres.port()), local(redis.port()));
         let environment = Self {
@@ -126,6 +163,8 @@ impl Environment {
             worker_redis: Proxy::start(redis_at).await?,
             downstream,
             redis: Mutex::new(Arc::new(redis)),
+            sentinels,
+            cluster,
             postgres,
             disk,
             clocks,
@@ -153,7 +192,11 @@ impl Environment {
     async fn populate(mut self, options: &EnvironmentOptions) -> anyhow::Result<Self> {
         let postgres =
             |proxy: &Proxy| format!("postgres://postgres@{}/{DATABASE}", proxy.address());
-        let redis = |proxy: &Proxy| format!("redis://{}", proxy.address());
+        let redis = |proxy: &Proxy| match (&self.sentinels, &self.cluster) {
+            (Some(sentinels), _) => sentinels.url(),
+            (_, Some(cluster)) => cluster.url(),
+            _ => format!("redis://{}", proxy.address()),
+        };
         let (database_url, redis_url) = (postgres(&self.api_postgres), redis(&self.api_redis));
         for _ in 0..options.apis {
             let api = Program::api(&workspace_binary("holdfast-api")?, &database_url, &redis_url)?;

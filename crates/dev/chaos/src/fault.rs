@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use holdfast_sandbox::{Clock, Disk, Proxy};
+use holdfast_sandbox::{Clock, Disk, Proxy, Redis, RedisSentinels};
 use sqlx::{Connection as _, Executor as _};
 
-use crate::environment::{Clocks, Environment, EnvironmentOptions};
+use crate::environment::{Clocks, Environment, EnvironmentOptions, RedisSetup};
 
 const STREAM: &str = "holdfast:{orders}:stream";
 /// More segments than the log has in store.
@@ -65,6 +65,10 @@ faults! {
     RedisReadOnly: "redis-read-only", "Redis a read-only replica";
     RedisFull: "redis-full", "Redis out of memory under noeviction";
     RedisFailedOver: "redis-failed-over", "Redis killed, and an empty replica takes its place";
+    SentinelPrimaryKilled: "sentinel-primary-killed", "the primary of Redis killed, and Sentinels replace it";
+    SentinelFailover: "sentinel-failover", "the primary of Redis replaced with SENTINEL FAILOVER";
+    SentinelPrimaryFrozen: "sentinel-primary-frozen", "the primary of Redis frozen until Sentinels have replaced it";
+    ClusterPrimaryKilled: "cluster-primary-killed", "the server of a Redis Cluster that has the queue killed";
     RedisUnreachable: "redis-unreachable", "packets to Redis dropped";
     GroupDestroyed: "group-destroyed", "the queue's consumer group deleted";
     PostgresKilled: "postgres-killed", "PostgreSQL killed with SIGKILL, backends included";
@@ -121,7 +125,14 @@ impl Fault {
                 | Self::PostgresClockAhead
                 | Self::PostgresClockBehind
         );
-        EnvironmentOptions { disk, clocks, ..EnvironmentOptions::default() }
+        let redis = match self {
+            Self::SentinelPrimaryKilled | Self::SentinelFailover | Self::SentinelPrimaryFrozen => {
+                RedisSetup::Sentinels
+            }
+            Self::ClusterPrimaryKilled => RedisSetup::Cluster,
+            _ => RedisSetup::One,
+        };
+        EnvironmentOptions { disk, clocks, redis, ..EnvironmentOptions::default() }
     }
 
     /// Its duration if it is measured alone. Hung servers and locks last longer than all time limits of the API and of the
@@ -167,6 +178,10 @@ impl Fault {
             Self::RedisReadOnly => redis(environment, "REPLICAOF 127.0.0.1 1").await,
             Self::RedisFull => redis(environment, "CONFIG SET maxmemory 1").await,
             Self::RedisFailedOver => environment.fail_redis_over().await,
+            Self::SentinelPrimaryKilled => primary(environment)?.kill9().await,
+            Self::SentinelFailover => sentinels(environment)?.fail_over().await,
+            Self::SentinelPrimaryFrozen => primary(environment)?.pause(),
+            Self::ClusterPrimaryKilled => owner(environment)?.kill9().await,
             Self::RedisUnreachable => {
                 environment.api_redis.blackhole(true);
                 environment.worker_redis.blackhole(true);
@@ -227,6 +242,8 @@ impl Fault {
             Self::RedisHung => environment.redis().resume(),
             Self::RedisReadOnly => redis(environment, "REPLICAOF NO ONE").await,
             Self::RedisFull => redis(environment, "CONFIG SET maxmemory 0").await,
+            Self::SentinelPrimaryKilled => primary(environment)?.restart().await,
+            Self::SentinelPrimaryFrozen => primary(environment)?.resume(),
             Self::RedisUnreachable => {
                 environment.api_redis.blackhole(false);
                 environment.worker_redis.blackhole(false);
@@ -261,6 +278,9 @@ impl Fault {
             }
             Self::RedisFlushed
             | Self::RedisFailedOver
+            | Self::SentinelFailover
+            // It would come back empty, with the identity of another server.
+            | Self::ClusterPrimaryKilled
             | Self::GroupDestroyed
             | Self::PostgresRestarted
             | Self::ConnectionsCut
@@ -273,6 +293,21 @@ async fn redis(environment: &Environment, command: &str) -> anyhow::Result<()> {
     let answer = environment.redis().command(command).await?;
     ensure!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
     Ok(())
+}
+
+fn sentinels(environment: &Environment) -> anyhow::Result<&RedisSentinels> {
+    environment.sentinels.as_ref().context("there are no Sentinels here")
+}
+
+/// The server that was the primary at the start.
+fn primary(environment: &Environment) -> anyhow::Result<&Redis> {
+    sentinels(environment)?.servers().first().context("no server")
+}
+
+/// The server of the cluster that has the queue's slot (105) at the start: that with the first third.
+fn owner(environment: &Environment) -> anyhow::Result<&Redis> {
+    let cluster = environment.cluster.as_ref().context("there is no cluster here")?;
+    cluster.servers().first().context("no server")
 }
 
 fn each_proxy(environment: &Environment, act: impl Fn(&Proxy)) {

@@ -36,6 +36,8 @@ mod programs;
 mod prometheus;
 mod proxy;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod shared;
 mod until;
 
@@ -57,5 +59,7 @@ pub use programs::on_path;
 pub use prometheus::{Prometheus, PrometheusOptions, Scrape};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
+pub use redis_cluster::RedisCluster;
+pub use redis_sentinel::RedisSentinels;
 pub use shared::shared_postgres;
 pub use until::{PATIENCE, Progress, until, until_or};

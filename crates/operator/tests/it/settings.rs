@@ -27,7 +27,8 @@ fn a_wrong_setting_prevents_the_start_and_is_named() {
         ),
         (
             vec![("REDIS_URL", "http://:hunter2@h")],
-            "REDIS_URL must be the address of a Redis server, such as redis://:password@host:6379/0.",
+            "REDIS_URL must be the address of a Redis server, such as redis://:password@host:6379/0, \
+             of Sentinels (redis+sentinel://) or of a cluster (redis+cluster://).",
         ),
         (vec![], "REDIS_URL or HOLDFAST_QUEUES_FILE must be set, and not both"),
         (

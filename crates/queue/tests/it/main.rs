@@ -4,6 +4,7 @@
 
 mod delivery;
 mod depth;
+mod failover;
 mod faults;
 mod fixture;
 mod foreign;

@@ -4,12 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_sandbox::{Redis, RedisOptions, until};
+use holdfast_sandbox::{Redis, RedisCluster, RedisOptions, RedisSentinels, until};
 use holdfast_throttle::{Throttle, ThrottleSettings};
 
 fn settings(redis: &Redis) -> ThrottleSettings {
+    settings_at(redis.url())
+}
+
+fn settings_at(redis_url: String) -> ThrottleSettings {
     ThrottleSettings {
-        redis_url: redis.url(),
+        redis_url,
         redis_ca: None,
         op_timeout: Duration::from_millis(500),
         exchange: Duration::from_millis(20),
@@ -103,4 +107,43 @@ async fn a_foreign_write_to_a_key_affects_only_its_caller() {
     }
     let keys = redis.command("KEYS holdfast:rate:*:key:b").await.unwrap();
     assert!(keys.contains("key:b"), "{keys}");
+}
+
+#[tokio::test]
+async fn replicas_share_one_limit_again_after_a_failover() {
+    let group = RedisSentinels::start(&[], "").await.unwrap();
+    group.until_complete("").await;
+    let settings = settings_at(group.url());
+    let (one, other) = (Throttle::start(&settings).unwrap(), Throttle::start(&settings).unwrap());
+    let (sent, refused) = allowed(&one, &other, 100, Duration::from_secs(10)).await;
+    assert!(refused, "{sent} were allowed and none was refused");
+    group.servers()[0].kill9().await.unwrap();
+    // Each alone would need many more calls: half of them are the other's.
+    until("they share the limit again", async || {
+        let before = group.primary().await.ok()?.command("KEYS holdfast:rate:*").await.ok()?;
+        one.count("key:after", 1_000);
+        before.contains("key:after").then_some(())
+    })
+    .await;
+    let (sent, refused) = allowed(&one, &other, 100, Duration::from_secs(10)).await;
+    assert!(refused, "{sent} were allowed and none was refused");
+}
+
+#[tokio::test]
+async fn the_counts_of_a_cluster_are_on_one_server_of_it() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let settings = settings_at(cluster.url());
+    let throttle = Throttle::start(&settings).unwrap();
+    until("counts of many callers are in Redis", async || {
+        for caller in 0..50 {
+            throttle.count(&format!("key:{caller}"), 1_000);
+        }
+        let mut found = 0;
+        for server in cluster.servers() {
+            let keys = server.command("KEYS holdfast:{rates}:*").await.ok()?;
+            found = found.max(keys.matches("key:").count());
+        }
+        (found >= 50).then_some(())
+    })
+    .await;
 }

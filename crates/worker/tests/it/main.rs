@@ -6,6 +6,7 @@
 mod ending;
 mod endless;
 mod failing_orders;
+mod failover;
 mod faults;
 mod fixture;
 mod large;

@@ -33,7 +33,8 @@ fn a_wrong_setting_prevents_the_start_and_is_named() {
             "REDIS_URL",
             "http://:hunter2@h",
             "REDIS_URL must be the address of a Redis server, such as \
-             redis://:password@host:6379/0.",
+             redis://:password@host:6379/0, of Sentinels (redis+sentinel://) or of a cluster \
+             (redis+cluster://).",
         ),
     ] {
         assert_eq!(refusal(&[(name, value)]), format!("holdfast-worker: {expected}"));

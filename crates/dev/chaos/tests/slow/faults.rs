@@ -62,6 +62,10 @@ tests! {
     redis_read_only: RedisReadOnly, 3;
     redis_full: RedisFull, 3;
     redis_failed_over: RedisFailedOver, 2;
+    the_primary_of_redis_killed_under_sentinels: SentinelPrimaryKilled, 6;
+    the_primary_of_redis_replaced_in_order: SentinelFailover, 4;
+    the_primary_of_redis_frozen_and_continued: SentinelPrimaryFrozen, 8;
+    the_server_of_a_cluster_with_the_queue_killed: ClusterPrimaryKilled, 8;
     redis_unreachable: RedisUnreachable, 3;
     the_consumer_group_destroyed: GroupDestroyed, 1;
     postgres_killed: PostgresKilled, 6;

@@ -27,6 +27,8 @@ mod product;
 mod query;
 #[path = "../../../fuzz/targets/queue_entry.rs"]
 mod queue_entry;
+#[path = "../../../fuzz/targets/redis_url.rs"]
+mod redis_url;
 #[path = "../../../fuzz/targets/retry_after.rs"]
 mod retry_after;
 #[path = "../../../fuzz/targets/selector.rs"]
@@ -37,7 +39,7 @@ mod token;
 /// A target's name and what takes its inputs.
 type FuzzTarget = (&'static str, fn(&[u8]));
 
-const TARGETS: [FuzzTarget; 14] = [
+const TARGETS: [FuzzTarget; 15] = [
     ("administration", administration::run),
     ("credentials", credentials::run),
     ("head", head::run),
@@ -49,6 +51,7 @@ const TARGETS: [FuzzTarget; 14] = [
     ("product", product::run),
     ("query", query::run),
     ("queue_entry", queue_entry::run),
+    ("redis_url", redis_url::run),
     ("retry_after", retry_after::run),
     ("selector", selector::run),
     ("token", token::run),

@@ -1,0 +1,64 @@
+//! Connections to real servers, Sentinels and clusters, also when another server becomes the primary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods)] // what a test reads, it has made
+
+mod cluster;
+mod kinds;
+mod passwords;
+mod sentinel;
+
+use std::time::Duration;
+
+use holdfast_redis::{ConnectionLimits, RedisServers, SharedConnection};
+use holdfast_sandbox::{RedisSentinels, until};
+use redis::RedisResult;
+
+/// On a busy machine, calls may take longer than in production.
+const LIMITS: ConnectionLimits =
+    ConnectionLimits { connect: Duration::from_secs(3), response: Duration::from_secs(3) };
+
+fn servers(url: &str) -> RedisServers {
+    RedisServers::new(url, None, "orders").unwrap()
+}
+
+fn shared(url: &str) -> SharedConnection {
+    SharedConnection::new(servers(url), LIMITS)
+}
+
+/// Writes a key of the hash tag, within the limit of a call.
+async fn set(connection: &SharedConnection, value: &str) -> Result<(), String> {
+    let mut connection = connection.clone();
+    let mut command = redis::cmd("SET");
+    command.arg("holdfast:{orders}:test").arg(value);
+    match tokio::time::timeout(LIMITS.response, command.exec_async(&mut connection)).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// A connection that works.
+async fn connected(url: &str) -> SharedConnection {
+    let connection = shared(url);
+    until("the connection works", async || set(&connection, "first").await).await;
+    connection
+}
+
+/// The port of the server that a connection leads to.
+async fn port(connection: &SharedConnection) -> RedisResult<u16> {
+    let mut connection = connection.clone();
+    let (_, port): (String, u16) =
+        redis::cmd("CONFIG").arg("GET").arg("port").query_async(&mut connection).await?;
+    Ok(port)
+}
+
+/// Waits until a write has reached the primary. The former one may take writes for a moment, and lose them.
+async fn until_written(connection: &SharedConnection, group: &RedisSentinels, value: &str) {
+    until("the primary has the value", async || {
+        set(connection, value).await?;
+        let primary = group.primary().await.map_err(|error| error.to_string())?;
+        let answer = primary.command("GET holdfast:{orders}:test").await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if answer.contains(value) { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
