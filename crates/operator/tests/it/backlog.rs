@@ -113,6 +113,49 @@ fn losses() -> Vec<String> {
     others.into_iter().chain(trimmed).collect()
 }
 
+/// The same losses on a cluster with KEDA: what happened, the unfinished orders, and what the chart's trigger and KEDA's
+/// Redis Streams scaler said (by `lagCount`, by `streamLength`), as scripts/e2e-keda has measured it.
+fn measured_with_keda() -> Vec<(String, [u64; 4])> {
+    let page = include_str!("../../../../docs/e2e-keda.md");
+    let table = page.split("## What the scalers say").nth(1).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    rows.skip(1)
+        .map(|row| {
+            let numbers = [1, 2, 3, 4].map(|at| row[at].parse().unwrap());
+            (row[0].trim_matches('`').to_owned(), numbers)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_depth_is_right_where_kedas_redis_streams_scaler_is_not() {
+    let mut wrong = 0;
+    let table = measured_with_keda();
+    assert_eq!(table.len(), 5, "{table:?}");
+    for (what, [unfinished, trigger, lag, length]) in table {
+        assert_eq!(trigger, unfinished, "the chart's trigger after {what}");
+        let how = match what.as_str() {
+            "nothing happened" => None,
+            "FLUSHALL" => Some("FLUSHALL".to_owned()),
+            "Redis restarted, empty" => Some("restart".to_owned()),
+            "XTRIM … MAXLEN 100" => Some(format!("XTRIM {STREAM} MAXLEN 100")),
+            "XGROUP DESTROY" => Some(format!("XGROUP DESTROY {STREAM} fulfilment")),
+            other => panic!("what is {other}?"),
+        };
+        let backlog = BacklogFixture::new().await;
+        if let Some(how) = how {
+            backlog.lose(&how).await;
+        }
+        until("Redis answers", async || backlog.queue.ensure_group().await.is_ok()).await;
+        let depth = until("the operator answers", async || backlog.depth().await).await;
+        assert_eq!(depth, ORDERS.unsigned_abs(), "after {what}");
+        wrong +=
+            [lag, length].iter().filter(|it| it.abs_diff(unfinished) * 20 > unfinished).count();
+    }
+    assert!(wrong > 0, "KEDA's scaler was right each time: why does the chart not use it?");
+}
+
 #[tokio::test]
 async fn after_each_loss_the_depth_comes_from_the_database() {
     for how in losses() {
