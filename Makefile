@@ -70,7 +70,7 @@ check: ## Before each commit: format, clippy, unit tests and the fast integratio
 
 .PHONY: test
 test: ## Before each push: everything that CI checks
-	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-contract test-swagger test-clients-quick test-kubernetes
+	@scripts/stages test-tools lint deny chart test-build test-all test-leaks test-chaos test-ha-quick test-contract test-swagger test-clients-quick test-kubernetes
 
 .PHONY: test-tools
 test-tools:
@@ -104,6 +104,17 @@ test-leaks:
 .PHONY: test-chaos
 test-chaos: test-build ## Inject random faults into an unoptimised build for a minute, and audit it
 	@$(TARGET_DIR)/debug/holdfast-chaos run --minutes 1
+
+.PHONY: test-ha-quick
+test-ha-quick: ## Let a real Patroni fail over twice under load, and audit it
+	@if scripts/install-deps ha; then exec $(TESTS) --test slow -- --ignored failover::; \
+	  elif [ "$$HOLDFAST_HA_TESTS" = required ]; then exit 1; \
+	  else echo "NOT TESTED: Patroni" >&2; fi
+
+.PHONY: test-ha
+test-ha: test-build ## Let a real Patroni fail over under load, EACH=10 times by each fault in each mode (WRITE_DOCS=1: write the table)
+	@scripts/install-deps ha
+	@exec $(TARGET_DIR)/debug/holdfast-chaos failovers --each $(or $(EACH),10) $(if $(WRITE_DOCS),--write docs/reliability.md)
 
 .PHONY: test-contract
 test-contract: ## Send the API requests that its OpenAPI document allows, and requests that it forbids

@@ -52,9 +52,11 @@
 //! | `sold_out` | refusing from memory |
 //! | `sale_watch` | counts for the reports of flash sales |
 //! | `publish` | from the commit to the workers' queue |
+//! | `answered_orders` | the orders that were answered lately, to find those that a failover has lost |
 //! | `metrics`, `trace` | metrics and traces |
 
 mod admit;
+mod answered_orders;
 mod batch;
 mod batch_needs;
 mod case;
@@ -81,7 +83,7 @@ use std::{sync::Arc, time::Duration};
 use holdfast_cache::Cache;
 use holdfast_domain::OrderId;
 use holdfast_queue::Publisher;
-use holdfast_store::Store;
+use holdfast_store::{Store, StoreError};
 
 pub use decision::{AcceptedHold, AcceptedOrder, HoldDecision, OrderDecision, Refusal};
 pub use metrics::{AdmissionCounts, AdmissionMetrics};
@@ -96,6 +98,9 @@ use stock_request::StockRequest;
 pub trait ProductEntry: holdfast_cache::Entry + From<holdfast_domain::Product> {}
 
 impl<T: holdfast_cache::Entry + From<holdfast_domain::Product>> ProductEntry for T {}
+
+/// The most ids in one line of the log.
+const LOST_IN_LINE: usize = 100;
 
 /// The limits of admission.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +158,8 @@ pub struct Admission<P: ProductEntry> {
     lanes: Arc<lanes::Lanes<P>>,
     expiry: Arc<expiry::HoldExpiry>,
     sale_watch: sale_watch::SaleWatch,
+    answered: Arc<answered_orders::AnsweredOrders>,
+    store: Store,
     metrics: Arc<AdmissionMetrics>,
 }
 
@@ -179,8 +186,10 @@ impl<P: ProductEntry> Admission<P> {
             metrics: Arc::clone(&metrics),
         };
         let lanes = lanes::Lanes::open(runner);
-        let expiry = expiry::HoldExpiry::start(store, Arc::clone(&lanes), settings.expiry_interval);
-        Self { lanes, expiry: Arc::new(expiry), sale_watch, metrics }
+        let interval = settings.expiry_interval;
+        let expiry = expiry::HoldExpiry::start(store.clone(), Arc::clone(&lanes), interval);
+        let answered = Arc::default();
+        Self { lanes, expiry: Arc::new(expiry), sale_watch, answered, store, metrics }
     }
 
     /// Places an order.
@@ -188,7 +197,34 @@ impl<P: ProductEntry> Admission<P> {
     /// # Errors
     /// Why it was refused.
     pub async fn place_order(&self, order: PlaceOrder) -> Result<OrderDecision, Refusal> {
-        self.decide(order).await
+        let decision = self.decide(order).await?;
+        match &decision {
+            OrderDecision::Accepted(order) => {
+                self.answered.remember(order.id, Some(order.created_at));
+            }
+            OrderDecision::Repeated(id) => self.answered.remember(*id, None),
+        }
+        Ok(decision)
+    }
+
+    /// Looks for orders that this process has answered in the last minutes and that the database does not have, counts them,
+    /// and writes them to the log. To be called when the database may have lost commits: after a failover to a standby that
+    /// lacked them, or a restore. Safe to cancel: the next call finds what this one has not reported.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn report_lost_orders(&self) -> Result<(), StoreError> {
+        let lost = self.answered.take_missing(&self.store).await?;
+        self.metrics.lost.inc_by(lost.len() as u64);
+        for orders in lost.chunks(LOST_IN_LINE) {
+            let ids: Vec<_> = orders.iter().map(|id| id.0).collect();
+            tracing::error!(
+                orders = ?ids,
+                count = ids.len(),
+                "orders were answered with 201, and the database has lost them"
+            );
+        }
+        Ok(())
     }
 
     /// Holds stock for a while.

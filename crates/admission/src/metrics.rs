@@ -19,6 +19,9 @@ holdfast_telemetry::metrics! {
     pub struct AdmissionMetrics {
         /// Orders that were accepted, that is, committed.
         pub accepted: IntCounter = "holdfast_orders_accepted_total",
+        /// Orders that this process has answered with 201 and that a failover or a restore of the database has lost. The log
+        /// has their ids.
+        pub lost: IntCounter = "holdfast_orders_lost_total",
         /// Orders that were refused.
         refused: IntCounterVec = "holdfast_orders_refused_total" { reason: Refusal::REASONS },
         /// Requests that repeated a granted one with the same Idempotency-Key.

@@ -127,7 +127,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
         publisher,
         Arc::clone(&counts),
     );
-    let watching = database_watch::watch(store.clone(), cache.clone());
+    let watching = database_watch::watch(store.clone(), cache.clone(), admission.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let _warming = sales::warm_up::start(store.clone(), cache.clone());
     let app = App::new(AppParts {

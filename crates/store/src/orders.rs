@@ -8,6 +8,7 @@
 //! contains orders that have failed or were cancelled, and those that the previous version has accepted.
 
 use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
+use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
@@ -81,6 +82,39 @@ impl Store {
         .fetch_optional(self.reads())
         .await?;
         row.map(Order::try_from).transpose()
+    }
+
+    /// Those of these orders that do not exist. An order with another time than the given one is another order that has got
+    /// the same id. An archived order does not exist any more.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn missing_orders(
+        &self,
+        orders: &[(OrderId, Option<Timestamp>)],
+    ) -> Result<Vec<OrderId>, StoreError> {
+        let ids: Vec<_> = orders.iter().map(|(id, _)| id.0).collect();
+        let times: Vec<_> = orders.iter().map(|(_, at)| at.map(Time::from)).collect();
+        // Looked up one by one: a join might read the whole table.
+        let missing = sqlx::query_scalar!(
+            r#"
+            SELECT told.id AS "id!"
+            FROM unnest($1::bigint[], $2::timestamptz[]) AS told (id, created_at)
+            WHERE NOT coalesce(
+                (
+                    SELECT told.created_at IS NULL OR orders.created_at = told.created_at
+                    FROM orders
+                    WHERE orders.id = told.id
+                ),
+                false
+            )
+            "#,
+            &ids,
+            &times as &[Option<Time>],
+        )
+        .fetch_all(self.reads())
+        .await?;
+        Ok(missing.into_iter().map(OrderId).collect())
     }
 
     /// A page of orders, newest first, without their history. It ends early if its rows would have more than

@@ -27,6 +27,7 @@ mod lines;
 mod listener;
 mod lists;
 mod locked_rows;
+mod lost_orders;
 mod making_room;
 mod malformed;
 mod manners;

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use exchange::Moment;
+pub(crate) use exchange::{KeptConnection, Told};
 use writer::Writer;
 
 /// The number of wrong answers that are kept.

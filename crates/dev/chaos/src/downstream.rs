@@ -32,6 +32,8 @@ struct ReceivedMessages {
     messages: Arc<Mutex<HashMap<i64, BTreeSet<String>>>>,
     /// The messages whose orders it has fulfilled.
     fulfilled: Arc<Mutex<BTreeSet<String>>>,
+    /// The customers and the messages about their orders.
+    customers: Arc<Mutex<BTreeSet<(String, String)>>>,
     /// Answers wait while it is `true`.
     paused: watch::Sender<bool>,
 }
@@ -86,6 +88,16 @@ impl Downstream {
         self.seen.fulfilled.lock().clone()
     }
 
+    /// The customers for whom it has fulfilled several orders, and the number of messages with several customers. For clients
+    /// with one order for each customer.
+    pub fn confusions(&self) -> (BTreeSet<String>, usize) {
+        let customers = self.seen.customers.lock();
+        let twice = customers.iter().zip(customers.iter().skip(1));
+        let twice = twice.filter(|(one, next)| one.0 == next.0).map(|(one, _)| one.0.clone());
+        let messages: BTreeSet<_> = customers.iter().map(|(_, message)| message).collect();
+        (twice.collect(), customers.len() - messages.len())
+    }
+
     /// The orders that it has received.
     pub fn orders(&self) -> Vec<i64> {
         self.seen.counts.lock().keys().copied().collect()
@@ -119,6 +131,7 @@ async fn receive(
     let refused = count == 1 && customer.starts_with(REFUSED_AT_FIRST);
     if !refused {
         seen.fulfilled.lock().insert(message.to_owned());
+        seen.customers.lock().insert((customer.to_owned(), message.to_owned()));
     }
     let _ = seen.paused.subscribe().wait_for(|paused| !paused).await;
     if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }

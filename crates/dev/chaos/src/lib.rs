@@ -2,8 +2,8 @@
 //!
 //! It contains a complete Holdfast on private servers ([`environment`]), clients that remember each answer
 //! ([`clients`]), a receiver that counts its requests ([`downstream`]), the faults ([`fault`]), one fault after the
-//! other with its audit ([`trial`]), and random faults ([`chaos`]) with their timeline ([`timeline`]) and coverage
-//! ([`coverage`]).
+//! other with its audit ([`trial`]), random faults ([`chaos`]) with their timeline ([`timeline`]) and coverage
+//! ([`coverage`]), and failovers of a real Patroni ([`failover`]).
 //!
 //! It contains nothing that is shipped and uses no code of the product. Like the audit, it knows only the processes,
 //! the API and the tables.
@@ -17,6 +17,7 @@ pub mod clients;
 pub mod coverage;
 pub mod downstream;
 pub mod environment;
+pub mod failover;
 pub mod fault;
 pub mod table;
 pub mod timeline;

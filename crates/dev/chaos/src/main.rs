@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use holdfast_chaos::environment::Environment;
+use holdfast_chaos::failover::{self, FailoverCluster, FailoverFault, FailoverTrial, KeyedLoad};
 use holdfast_chaos::fault::Fault;
 use holdfast_chaos::{chaos, coverage, table, timeline, trial};
+use holdfast_sandbox::{PatroniMode, Program};
 
 /// Injects faults into a private Holdfast, and audits its guarantees
 #[derive(Parser)]
@@ -46,6 +48,27 @@ enum Command {
         #[arg(long)]
         write: Option<PathBuf>,
     },
+    /// Let the primary of a Patroni cluster fail again and again under load, and write a table
+    Failovers {
+        /// The number of failovers by each fault
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        each: u32,
+        /// Whether commits wait for a standby; both modes if not given
+        #[arg(long)]
+        mode: Option<Mode>,
+        /// What happens to the primary; each fault if not given
+        #[arg(long)]
+        fault: Option<FailoverFault>,
+        /// The document with the table; standard output if not given
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Synchronous,
+    Asynchronous,
 }
 
 #[tokio::main]
@@ -55,6 +78,9 @@ async fn main() -> ExitCode {
             run(minutes, seed, hang_ups, &svg, &log).await
         }
         Command::Faults { write } => faults(write).await,
+        Command::Failovers { each, mode, fault, write } => {
+            failovers(each, mode, fault, write).await
+        }
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -128,4 +154,59 @@ async fn faults(write: Option<PathBuf>) -> anyhow::Result<bool> {
         None => println!("{page}"),
     }
     Ok(trials.iter().all(|trial| trial.findings.hold()))
+}
+
+/// Returns whether the guarantees held.
+async fn failovers(
+    each: u32,
+    mode: Option<Mode>,
+    fault: Option<FailoverFault>,
+    write: Option<PathBuf>,
+) -> anyhow::Result<bool> {
+    let faults = fault.map_or(FailoverFault::ALL.to_vec(), |fault| vec![fault]);
+    let modes = match mode {
+        Some(Mode::Synchronous) => vec![PatroniMode::Synchronous],
+        Some(Mode::Asynchronous) => vec![PatroniMode::Asynchronous],
+        None => vec![PatroniMode::Synchronous, PatroniMode::Asynchronous],
+    };
+    let (mut trials, mut held) = (Vec::new(), true);
+    for mode in modes {
+        held &= failovers_in(mode, &faults, each, &mut trials, write.as_deref()).await?;
+    }
+    if write.is_none() {
+        println!("{}", failover::table::render(&trials));
+    }
+    Ok(held)
+}
+
+async fn failovers_in(
+    mode: PatroniMode,
+    faults: &[FailoverFault],
+    each: u32,
+    trials: &mut Vec<(PatroniMode, FailoverTrial)>,
+    write: Option<&Path>,
+) -> anyhow::Result<bool> {
+    let cluster = FailoverCluster::start(mode).await?;
+    let targets: Vec<_> = cluster.apis.iter().map(Program::address).collect();
+    let load = KeyedLoad::start(&targets);
+    let (mut held, mut lost) = (true, Vec::new());
+    for number in 1..=each {
+        for fault in faults {
+            let trial = failover::run(&cluster, &load, *fault).await?;
+            let fine = trial.holds(mode);
+            let sign = if fine { "" } else { "FAILED: " };
+            println!("{sign}{}, {fault}, {number}: {trial:?}", failover::words(mode));
+            held &= fine;
+            lost.extend(trial.losses.lost.iter().cloned());
+            trials.push((mode, trial));
+            // A run takes long, and what was measured stays if it is ended early.
+            if let Some(path) = write {
+                failover::table::write(path, trials)?;
+            }
+        }
+    }
+    let seen = load.stop().await;
+    let findings = cluster.audit(&seen, &lost).await?;
+    println!("{}: {findings}", failover::words(mode));
+    Ok(held && findings.hold())
 }

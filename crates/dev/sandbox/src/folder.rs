@@ -251,6 +251,22 @@ pub(crate) fn end_processes_in(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Sends a signal to all processes that a sandbox started in `folder`, also to those that they start in the meantime. Blocks.
+pub(crate) fn signal_processes_in(folder: &Path, signal: Signal) {
+    let mut signalled = Vec::new();
+    loop {
+        let more: Vec<_> =
+            processes_in(folder).into_iter().filter(|pid| !signalled.contains(pid)).collect();
+        if more.is_empty() {
+            return;
+        }
+        for pid in &more {
+            let _ = kill(*pid, signal);
+        }
+        signalled.extend(more);
+    }
+}
+
 /// Processes that a sandbox started and whose working directory is in `folder`. A user's shell in the folder is not one
 /// of them. A PostgreSQL backend overwrites its environment with its title, so it is recognised by the name of its
 /// program.

@@ -27,6 +27,7 @@ mod initdb;
 mod kubernetes;
 mod metrics_page;
 mod mounted;
+mod patroni;
 mod pgbouncer;
 mod port;
 mod postgres;
@@ -50,6 +51,7 @@ pub use kubernetes::{
     CertificatePair, Kubernetes, KubernetesAssets, MissingAssets, SandboxAuthority,
 };
 pub use metrics_page::{find_metric, metric};
+pub use patroni::{PATRONI_TTL, Patroni, PatroniMode};
 pub use pgbouncer::PgBouncer;
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};

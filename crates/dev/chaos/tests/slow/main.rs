@@ -6,6 +6,7 @@ mod archive;
 mod backup;
 mod cancelled;
 mod explained;
+mod failover;
 mod faults;
 mod growth;
 mod kill_points;

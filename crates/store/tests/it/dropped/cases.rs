@@ -117,6 +117,11 @@ pub fn cases() -> Vec<MethodCase> {
             it.store.orders(&page).await.unwrap();
             None
         }
+        Store::missing_orders, it => {
+            let asked = [(it.pending, None), (it.pending, Some(Timestamp::UNIX_EPOCH))];
+            assert_eq!(it.store.missing_orders(&asked).await.unwrap(), [it.pending]);
+            None
+        }
         Store::statuses, it => {
             assert_eq!(it.store.statuses(&[it.pending]).await.unwrap().len(), 1);
             None
