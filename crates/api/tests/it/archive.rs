@@ -191,7 +191,7 @@ async fn an_impossible_run_is_reported_and_changes_nothing() {
         let output = shop.archive(&[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{said}");
-        said.contains("is there already").then_some(()).ok_or(said)
+        said.contains("already exists").then_some(()).ok_or(said)
     })
     .await;
     assert_eq!(fs::read_to_string(folder.join("orders-1-30.jsonl")).unwrap(), "precious");
