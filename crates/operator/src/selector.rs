@@ -245,7 +245,7 @@ mod tests {
         for (text, sentence) in [
             ("queue=orders,", "has nothing where a label's key was expected"),
             ("queue like x", "has \"like\" where =, ==, !=, in or notin was expected"),
-            ("queue=a/b", "has \"a/b\", which is not a label's value"),
+            ("queue=a/b", "has \"a/b\", which is not a label value"),
         ] {
             assert_eq!(Selector::parse(text).unwrap_err().to_string(), sentence);
         }
