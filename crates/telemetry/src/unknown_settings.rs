@@ -7,13 +7,14 @@ const PREFIX: &str = "HOLDFAST_";
 /// generates the file.
 const KNOWN: &str = include_str!("known_settings.txt");
 /// Variables for tests, builds and the sandbox; see CONTRIBUTING.md.
-const OF_DEVELOPERS: [&str; 8] = [
+const OF_DEVELOPERS: [&str; 9] = [
     "HOLDFAST_CHART_TESTS",
     "HOLDFAST_COMMIT",
     "HOLDFAST_CONTRACT_TESTS",
     "HOLDFAST_DISK_TESTS",
     "HOLDFAST_GROWTH_ROWS",
     "HOLDFAST_KEY",
+    "HOLDFAST_HA_TESTS",
     "HOLDFAST_KUBERNETES_TESTS",
     "HOLDFAST_TEST_LOGS",
 ];

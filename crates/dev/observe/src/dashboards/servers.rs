@@ -57,6 +57,12 @@ fn postgres() -> Vec<Panel> {
             .query(quantile(0.5, "holdfast_lock_held_seconds", "", ""), "median")
             .query(quantile(0.99, "holdfast_lock_held_seconds", "", ""), "p99")
             .limits(0.1, 0.5),
+        Panel::lines(
+            "Orders lost by the database",
+            Unit::Count,
+            "Accepted orders that a failover or a restore of the database has lost. The log of the API has their ids.",
+        )
+        .query(total("holdfast_orders_lost_total", "", "pod"), "{{pod}}"),
     ]
 }
 

@@ -17,6 +17,11 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "the_longest_idle_makes_room_first",
     ),
     (
+        "holdfast_orders_lost_total",
+        "crates/api/tests/it/lost_orders.rs",
+        "orders_that_a_failover_has_lost_are_reported_once_although_their_ids_are_used_again",
+    ),
+    (
         "holdfast_http_buffered_bytes",
         "crates/api/src/http/metrics.rs",
         "budgets_are_shown_and_their_refusals_counted",

@@ -202,6 +202,7 @@ fn every_mentioned_setting_exists() {
         "HOLDFAST_DISK_TESTS",
         "HOLDFAST_GROWTH_ROWS",
         "HOLDFAST_KEY",
+        "HOLDFAST_HA_TESTS",
         "HOLDFAST_KUBERNETES_TESTS",
         "HOLDFAST_SANDBOX_DATA",
         "HOLDFAST_SANDBOX_DIR",
