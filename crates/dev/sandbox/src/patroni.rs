@@ -96,8 +96,9 @@ impl Patroni {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster=etcd={peer}"))
-            .ready(Ready::Tcp(etcd_port.address()));
+            .ready(Ready::Http(format!("{client}/health")));
         let etcd = Process::start(etcd).await?;
+        version_decided(&client).await?;
         let mut nodes = Vec::new();
         for number in 0..NODES {
             nodes.push(Node::prepare(number, etcd_port.address()).await?);
@@ -328,4 +329,15 @@ impl Patroni {
     fn node(&self, node: usize) -> anyhow::Result<&Node> {
         self.nodes.get(node).context("no such node")
     }
+}
+
+/// Waits until etcd has the version of its cluster. Patroni ends with an error if it starts before that.
+async fn version_decided(client: &str) -> anyhow::Result<()> {
+    for _ in 0..300 {
+        if !http_get(&format!("{client}/version")).await?.body.contains("not_decided") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("etcd has not decided the version of its cluster within 30 s")
 }
