@@ -7,17 +7,7 @@ const PREFIX: &str = "HOLDFAST_";
 /// generates the file.
 const KNOWN: &str = include_str!("known_settings.txt");
 /// Variables for tests, builds and the sandbox; see CONTRIBUTING.md.
-const OF_DEVELOPERS: [&str; 9] = [
-    "HOLDFAST_CHART_TESTS",
-    "HOLDFAST_COMMIT",
-    "HOLDFAST_CONTRACT_TESTS",
-    "HOLDFAST_DISK_TESTS",
-    "HOLDFAST_GROWTH_ROWS",
-    "HOLDFAST_KEY",
-    "HOLDFAST_HA_TESTS",
-    "HOLDFAST_KUBERNETES_TESTS",
-    "HOLDFAST_TEST_LOGS",
-];
+const OF_DEVELOPERS: &str = include_str!("developer_variables.txt");
 const OF_SANDBOX: &str = "HOLDFAST_SANDBOX_";
 
 /// A sentence about the first variable that is not a setting.
@@ -42,8 +32,7 @@ pub(crate) fn sentence(
 }
 
 fn is_known(name: &str) -> bool {
-    KNOWN.lines().any(|known| known == name)
-        || OF_DEVELOPERS.contains(&name)
+    KNOWN.lines().chain(OF_DEVELOPERS.lines()).any(|known| known == name)
         || name.starts_with(OF_SANDBOX)
 }
 
