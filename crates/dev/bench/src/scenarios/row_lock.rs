@@ -54,9 +54,6 @@ enum LockState {
 
 const STATES: usize = 3;
 
-/// The number of measurements of each state.
-const TURNS: u32 = 6;
-
 /// The order of the states in a turn.
 fn states(turn: u32) -> [LockState; STATES] {
     if turn.is_multiple_of(2) {
@@ -176,14 +173,15 @@ async fn measure(
     waiting: Vec<ClientGroup>,
 ) -> anyhow::Result<()> {
     let (warm_up, turn) = (bench.settings.warm_up, bench.settings.row_locked / 2 + EDGE * 2);
-    let measured = turn * (TURNS * STATES as u32);
+    let turns = bench.settings.row_lock_turns;
+    let measured = turn * (turns * STATES as u32);
     let mut groups = vec![others.clone()];
     groups.extend(waiting);
     let plan = LoadPlan { groups, ..LoadPlan::closed(others, warm_up, measured) };
     let locking = async {
         // The generator takes a moment to connect, which is shorter than `EDGE`.
         let mut next = tokio::time::Instant::now() + warm_up;
-        for number in 0..TURNS {
+        for number in 0..turns {
             for state in states(number) {
                 let lock = match state {
                     LockState::Free => None,
@@ -216,7 +214,7 @@ async fn measure(
             let begin = warm_up + turn * number;
             others.orders_per_s_between(begin + EDGE, (begin + turn).saturating_sub(EDGE))
         };
-        let rates: Vec<[f64; STATES]> = (0..TURNS)
+        let rates: Vec<[f64; STATES]> = (0..turns)
             .map(|turn| {
                 let mut rates = [0.0; STATES];
                 for (at, state) in (turn * STATES as u32..).zip(states(turn)) {

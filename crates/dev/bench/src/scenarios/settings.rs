@@ -21,6 +21,8 @@ pub struct Settings {
     pub pgbench_s: u32,
     /// Twice the time for which rows are locked without a pause.
     pub row_locked: Duration,
+    /// The number of measurements of each state of the locks.
+    pub row_lock_turns: u32,
     /// How long orders are placed for a worker to drain.
     pub drain_filling: Duration,
     /// How long three times the peak is offered.
@@ -45,6 +47,7 @@ impl Settings {
             pgbench_clients: vec![1, 4, 16, 64],
             pgbench_s: 8,
             row_locked: Duration::from_secs(4),
+            row_lock_turns: 6,
             drain_filling: Duration::from_secs(6),
             overload: Duration::from_mins(1),
         }
@@ -61,6 +64,7 @@ impl Settings {
             pgbench_clients: vec![1, 4, 16, 64],
             pgbench_s: 2,
             row_locked: Duration::from_secs(3),
+            row_lock_turns: 6,
             drain_filling: Duration::from_secs(2),
             overload: Duration::from_secs(10),
         }

@@ -21,6 +21,7 @@ fn shortest() -> Settings {
         pgbench_s: 1,
         // Long enough for the time around taking and releasing the lock that is not measured.
         row_locked: Duration::from_secs(2),
+        row_lock_turns: 1,
         drain_filling: moment,
         overload: moment,
     }
