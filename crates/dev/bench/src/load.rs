@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-pub use outcome::{Accepted, GroupReport, Latencies, LoadReport, TICK};
+pub use outcome::{Accepted, GroupReport, Latencies, LoadReport, Outcomes, TICK};
 pub use requests::{Choice, Requests, http_request};
 
 #[derive(Clone, Debug)]

@@ -308,7 +308,8 @@ fn offer(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     for group in &report.groups {
         let point = Point::default().with_report(group);
         serde_json::to_writer_pretty(std::io::stdout().lock(), &point)?;
-        writeln!(std::io::stdout(), "\nanswers by status: {:?}", group.statuses)?;
+        writeln!(std::io::stdout(), "\n{}", group.outcomes)?;
+        anyhow::ensure!(group.outcomes.are_complete(), "a request has no outcome, or two");
         writeln!(
             std::io::stdout(),
             "outcome unknown: {} without an answer, {} with outcome-unknown or 504",

@@ -58,4 +58,12 @@ impl ThreadGroup {
             ),
         }
     }
+
+    /// Takes the next request that was due until the end of the run; returns its time.
+    pub(super) fn take_due(&mut self) -> Option<u64> {
+        let schedule = self.schedule.as_mut()?;
+        let due_ns = schedule.next_due(u64::MAX)?;
+        schedule.take();
+        Some(due_ns)
+    }
 }

@@ -1,6 +1,7 @@
 //! The results of the requests.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -58,10 +59,60 @@ pub struct GroupReport {
     pub cut_off: u64,
     /// Orders whose answer leaves open if they exist (504, or 503 `outcome-unknown`), in the whole run.
     pub outcome_unknown: u64,
+    /// What became of every request of the whole run.
+    pub outcomes: Outcomes,
     /// Every accepted order of the whole run.
     pub accepted: Vec<Accepted>,
     /// Answers in each [`TICK`] since the start, warm-up included.
     pub timeline: Vec<Tick>,
+}
+
+/// What became of the requests of the whole run, warm-up and answers after the end included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Requests that were due (open loop) or sent (closed loop).
+    pub due: u64,
+    /// Answers by status.
+    pub answers: BTreeMap<u16, u64>,
+    /// Requests that were sent, at least in part, and not answered.
+    pub unanswered: u64,
+    /// Requests that were dropped because no connection was free.
+    pub unsent: u64,
+}
+
+impl Outcomes {
+    /// The number of answers.
+    pub fn answered(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    /// Whether each request has one outcome.
+    pub fn are_complete(&self) -> bool {
+        self.due == self.answered() + self.unanswered + self.unsent
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.due += other.due;
+        for (status, count) in other.answers {
+            *self.answers.entry(status).or_default() += count;
+        }
+        self.unanswered += other.unanswered;
+        self.unsent += other.unsent;
+    }
+}
+
+impl fmt::Display for Outcomes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "answers by status: {:?}", self.answers)?;
+        write!(
+            out,
+            "requests: {} due, {} answered, {} without an answer, {} not sent",
+            self.due,
+            self.answered(),
+            self.unanswered,
+            self.unsent
+        )
+    }
 }
 
 /// An order that was answered with 201.
@@ -113,6 +164,7 @@ impl GroupReport {
             connections_lost: 0,
             cut_off: 0,
             outcome_unknown: 0,
+            outcomes: Outcomes::default(),
             accepted: Vec::new(),
             timeline: vec![Tick::default(); ticks],
         }
@@ -162,6 +214,7 @@ impl GroupReport {
         let mut tick = Tick::default();
         let measured = answered.measured;
         let answer = &answered.answer;
+        *self.outcomes.answers.entry(answer.status).or_default() += 1;
         if answer.outcome_unknown && request.kind == RequestKind::Order {
             self.outcome_unknown += 1;
         }
@@ -222,6 +275,7 @@ impl GroupReport {
         self.connections_lost += other.connections_lost;
         self.cut_off += other.cut_off;
         self.outcome_unknown += other.outcome_unknown;
+        self.outcomes.merge(other.outcomes);
         self.accepted.extend(other.accepted);
         for (own, other) in self.timeline.iter_mut().zip(other.timeline) {
             own.add(other);

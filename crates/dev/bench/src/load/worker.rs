@@ -144,6 +144,12 @@ impl<'a> LoadThread<'a> {
     }
 
     fn finish(mut self) -> LoadReport {
+        // What is due and still waits for a connection.
+        for number in 0..self.groups.len() {
+            while let Some(due_ns) = self.groups.get_mut(number).and_then(ThreadGroup::take_due) {
+                self.drop_unsent(number, due_ns);
+            }
+        }
         for index in 0..self.connections.len() {
             if self.connections.get(index).is_some_and(|it| it.in_flight.is_some()) {
                 self.abandon(index);
@@ -175,12 +181,7 @@ impl<'a> LoadThread<'a> {
             while let Some(group) = self.groups.get_mut(number) {
                 let Some(schedule) = &mut group.schedule else { break };
                 if let Some(due_ns) = schedule.give_up(now_ns) {
-                    if self.is_measured(due_ns)
-                        && let Some(group) = self.groups.get_mut(number)
-                    {
-                        group.report.offered += 1;
-                        group.report.unsent += 1;
-                    }
+                    self.drop_unsent(number, due_ns);
                     continue;
                 }
                 let Some(due_ns) = schedule.next_due(now_ns) else { break };
@@ -188,6 +189,17 @@ impl<'a> LoadThread<'a> {
                 schedule.take();
                 self.send(index, Some(due_ns));
             }
+        }
+    }
+
+    fn drop_unsent(&mut self, number: usize, due_ns: u64) {
+        let measured = self.is_measured(due_ns);
+        let Some(group) = self.groups.get_mut(number) else { return };
+        group.report.outcomes.due += 1;
+        group.report.outcomes.unsent += 1;
+        if measured {
+            group.report.offered += 1;
+            group.report.unsent += 1;
         }
     }
 
@@ -217,6 +229,7 @@ impl<'a> LoadThread<'a> {
             what.write_with_key(group.keys, &mut connection.own_request);
         }
         let due_ns = due_ns.unwrap_or(sent_ns);
+        group.report.outcomes.due += 1;
         if measured {
             group.report.offered += 1;
             group.report.sent_late.record_ns(sent_ns - due_ns);
@@ -302,9 +315,9 @@ impl<'a> LoadThread<'a> {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let Some(in_flight) = connection.close() else { return };
         self.in_flight -= 1;
-        if let Some(group) = self.groups.get_mut(connection.group)
-            && group.requests.get(in_flight.request).is_some_and(|it| it.kind == RequestKind::Order)
-        {
+        let Some(group) = self.groups.get_mut(connection.group) else { return };
+        group.report.outcomes.unanswered += 1;
+        if group.requests.get(in_flight.request).is_some_and(|it| it.kind == RequestKind::Order) {
             group.report.cut_off += 1;
         }
     }

@@ -168,6 +168,39 @@ fn requests_that_cannot_be_sent_in_time_are_dropped_and_counted() {
 }
 
 #[test]
+fn every_request_of_an_open_loop_has_one_outcome() {
+    let _alone = MACHINE.blocking_lock();
+    // Two connections, and a server that is silent, hangs up, refuses, and is slow.
+    let server = start(|number| match number % 20 {
+        5 => Reply::Silence,
+        10 => Reply::Close,
+        15 => Reply::Answer("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".into()),
+        _ => {
+            std::thread::sleep(SECOND / 200);
+            Reply::Answer(created(number))
+        }
+    });
+    let pace = Pace::Open { per_second: 400.0, patience: SECOND / 20 };
+    for warm_up in [Duration::ZERO, SECOND / 4] {
+        let report = run(&LoadPlan {
+            answer_limit: SECOND / 8,
+            warm_up,
+            measured: SECOND,
+            threads: 2,
+            ..plan(orders(&server, 2, pace))
+        });
+        let outcomes = &report.outcomes;
+        let due = 400.0 * (SECOND + warm_up).as_secs_f64();
+        assert_eq!(outcomes.due, due as u64, "{outcomes}");
+        assert!(outcomes.are_complete(), "{outcomes}");
+        assert_eq!(outcomes.answers[&201], report.accepted.len() as u64, "{outcomes}");
+        assert_eq!(outcomes.unanswered, report.cut_off, "{outcomes}");
+        let seen = [outcomes.answers[&503], outcomes.unanswered, outcomes.unsent];
+        assert!(seen.iter().all(|count| *count > 0), "{outcomes}");
+    }
+}
+
+#[test]
 fn an_unreachable_target_is_an_error() {
     let _alone = MACHINE.blocking_lock();
     let server = start(|_| Reply::Silence);
