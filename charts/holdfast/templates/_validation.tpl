@@ -77,6 +77,7 @@
   "HOLDFAST_OPERATOR_TLS_SECRET" "fullnameOverride"
   "HOLDFAST_OPERATOR_TLS_DIR" "operator.tls.existingSecret"
   "HOLDFAST_OPERATOR_LEASE" "fullnameOverride"
+  "HOLDFAST_OPERATOR_DEPLOYMENT" "fullnameOverride"
   "HOLDFAST_UPGRADE_CRD" "crds.upgrade"
   "HOLDFAST_QUEUE_RELEASE" "no value: it is the release's name"
   "HOLDFAST_QUEUES_FILE" "operator.queues"

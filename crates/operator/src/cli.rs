@@ -90,6 +90,11 @@ pub struct RunSettings {
     /// The Lease that decides which replica is the leader
     #[arg(long, env = "HOLDFAST_OPERATOR_LEASE", default_value = "holdfast-operator", value_parser = ObjectNames::name)]
     pub operator_lease: String,
+    /// The operator's Deployment. With it, the last replicas remove the APIService when the Deployment is scaled to 0,
+    /// because Kubernetes deletes no namespace while the server of a registered API is gone; a new leader creates it
+    /// again. Without it, the APIService is neither created nor removed
+    #[arg(long, env = "HOLDFAST_OPERATOR_DEPLOYMENT", value_parser = ObjectNames::name)]
+    pub operator_deployment: Option<String>,
     /// The address for requests of the API server, over TLS
     #[arg(long, env = "HOLDFAST_EXTERNAL_METRICS_ADDR", default_value = "0.0.0.0:6443", value_parser = address)]
     pub external_metrics_addr: SocketAddr,
@@ -191,6 +196,7 @@ impl RunSettings {
             service: self.operator_service.clone(),
             tls_secret: self.operator_tls_secret.clone(),
             lease: self.operator_lease.clone(),
+            deployment: self.operator_deployment.clone(),
         };
         let certificates = if self.operator_tls_dir.is_empty() {
             Certificates::Issued(Authority {

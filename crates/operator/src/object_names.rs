@@ -17,6 +17,8 @@ pub struct ObjectNames {
     pub tls_secret: String,
     /// The Lease of the replica that writes.
     pub lease: String,
+    /// The operator's Deployment, if the operator removes its registration when that has no replicas.
+    pub deployment: Option<String>,
 }
 
 impl ObjectNames {

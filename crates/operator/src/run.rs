@@ -17,12 +17,14 @@ use crate::{
     leadership::{Leadership, Owner},
     queues::{FileError, OwnOrders, QueueListSettings, Queues, RedisAccess},
     sale::{SaleController, SaleSettings},
-    sync::{self, Parts},
+    sync::{self, Parts, Registration},
     tls::{DrainingConnections, ServedCertificate, TlsListener},
 };
 
 pub use crate::sync::Certificates;
 
+/// How long removing the registration may take at the end.
+const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(2);
 /// How long releasing the Lease may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,7 @@ pub struct Operator {
     stop_serving: CancellationToken,
     stop_leading: CancellationToken,
     readiness: Readiness,
+    registration: Registration,
     serving: AbortOnDropHandle<Option<DrainingConnections>>,
     leading: AbortOnDropHandle<()>,
     syncing: AbortOnDropHandle<()>,
@@ -120,6 +123,7 @@ impl Operator {
             metrics: metrics.clone(),
             failures: failures.clone(),
         };
+        let registration = Registration::new(client.clone(), &settings.own);
         let serving = {
             let (served, stop) = (served.clone(), stop_serving.clone());
             async move {
@@ -154,6 +158,7 @@ impl Operator {
         Ok(Self {
             address,
             readiness,
+            registration,
             serving: AbortOnDropHandle::new(tokio::spawn(serving)),
             leading: AbortOnDropHandle::new(tokio::spawn(
                 leadership.run(leads, stop_leading.clone().cancelled_owned()),
@@ -170,11 +175,24 @@ impl Operator {
         self.address
     }
 
-    /// Stops the operator: it releases the Lease, accepts no more connections, and answers requests in progress for up
+    /// Stops the operator: it removes its registration if its Deployment has no replicas any more, releases the Lease, accepts no more connections, and answers requests in progress for up
     /// to `limit`. Returns whether all were answered.
     pub async fn shutdown(self, limit: Duration) -> bool {
         drop((self.syncing, self.selling));
         self.readiness.not_ready("ending");
+        match tokio::time::timeout(WITHDRAWAL_LIMIT, self.registration.withdraw()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tracing::info!("the APIService was removed, because the Deployment has no replicas")
+            }
+            Ok(Err(error)) => {
+                let error = holdfast_telemetry::Chain(&error);
+                tracing::warn!(%error, "the APIService may be left without a server");
+            }
+            Err(_elapsed) => {
+                tracing::warn!("the APIService may be left without a server: no answer in time")
+            }
+        }
         self.stop_leading.cancel();
         let released = tokio::time::timeout(RELEASE_LIMIT, self.leading).await;
         self.stop_serving.cancel();

@@ -30,7 +30,7 @@ use crate::{
 use certificate_folder::CertificateFolder;
 use definition::{Definition, DefinitionError};
 use own_authority::OwnAuthority;
-use registration::Registration;
+pub use registration::Registration;
 use serving::Serving;
 
 /// The pause between rounds until the operator is ready.

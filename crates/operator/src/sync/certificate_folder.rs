@@ -47,7 +47,7 @@ impl CertificateFolder {
             self.serving.exchange(key, certificate.not_after(), None);
             self.found = Some(found);
         }
-        if let Registered::Ours { owner, ca_bundle } = self.registration.read().await? {
+        if let Registered::Ours { owner, ca_bundle } = self.registration.read(leading).await? {
             self.owner.set(owner);
             if leading && self.folder.join("ca.crt").exists() {
                 let wanted = self.text("ca.crt").await?;

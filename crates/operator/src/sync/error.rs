@@ -18,6 +18,8 @@ pub enum RoundError {
     Material(#[from] MaterialError),
     #[error("the APIService {API_SERVICE} could not be read or written")]
     ApiService(#[source] CallError),
+    #[error("the operator's Deployment could not be read")]
+    Deployment(#[source] CallError),
     #[error("the given certificate cannot be read")]
     Files(#[from] ReadError),
 }
@@ -27,7 +29,7 @@ impl RoundError {
     pub fn step(&self) -> &'static str {
         match self {
             Self::Secret(_) | Self::Issue(_) | Self::Material(_) => "secret",
-            Self::ApiService(_) => "apiservice",
+            Self::ApiService(_) | Self::Deployment(_) => "apiservice",
             Self::Files(_) => "files",
         }
     }

@@ -74,7 +74,7 @@ impl OwnAuthority {
 
     /// Does a round. Returns whether the API server trusts the served certificate, or does not use this operator.
     pub async fn round(&mut self, leading: bool) -> Result<bool, RoundError> {
-        let registered = self.registration.read().await?;
+        let registered = self.registration.read(leading).await?;
         if let Registered::Ours { owner, .. } = &registered {
             self.owner.set(owner.clone());
         }

@@ -1,18 +1,22 @@
 //! The registration of the external metrics API.
+//!
+//! While an API is registered and its server does not answer, Kubernetes deletes no namespace. So the replicas of a
+//! Deployment that is scaled to 0 remove the registration when they end, and a leader that finds none when it starts
+//! creates it again. A registration that is removed later stays removed: an uninstall removes it before the operator.
 
 use k8s_openapi::{
-    ByteString, apimachinery::pkg::apis::meta::v1::OwnerReference,
+    ByteString, api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::OwnerReference,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
 
 use super::error::RoundError;
 use crate::{
-    calls::{FIELD_MANAGER, call},
+    calls::{CallError, FIELD_MANAGER, call},
     object_names::{API_SERVICE, ObjectNames},
 };
 
@@ -31,27 +35,43 @@ pub enum Registered {
     Not,
 }
 
+/// The field manager of a registration that the operator creates: Helm's, so that `helm upgrade` may change its fields.
+const HELM: &str = "helm";
+
 pub struct Registration {
     api_services: Api<APIService>,
+    deployments: Api<Deployment>,
+    deployment: Option<String>,
     namespace: String,
     service: String,
     /// The previous state, so that a change is logged once.
     seen: Option<String>,
+    /// Whether there was a registration since this process started.
+    existed: bool,
 }
 
 impl Registration {
     pub fn new(client: Client, own: &ObjectNames) -> Self {
         Self {
-            api_services: Api::all(client),
+            api_services: Api::all(client.clone()),
+            deployments: Api::namespaced(client, &own.namespace),
+            deployment: own.deployment.clone(),
             namespace: own.namespace.clone(),
             service: own.service.clone(),
             seen: None,
+            existed: false,
         }
     }
 
-    pub async fn read(&mut self) -> Result<Registered, RoundError> {
-        let read = call(self.api_services.get_opt(API_SERVICE)).await;
-        let registered = match read.map_err(RoundError::ApiService)? {
+    /// Reads the registration. A leader that has never seen one creates it.
+    pub async fn read(&mut self, leading: bool) -> Result<Registered, RoundError> {
+        let mut found = self.find().await?;
+        if found.is_none() && leading && self.may_create().await? {
+            self.create().await?;
+            found = self.find().await?;
+        }
+        self.existed |= found.is_some();
+        let registered = match found {
             None => Registered::Not,
             Some(found) => self.of(found),
         };
@@ -78,6 +98,70 @@ impl Registration {
             self.seen = Some(seen);
         }
         Ok(registered)
+    }
+
+    async fn find(&self) -> Result<Option<APIService>, RoundError> {
+        let found = call(self.api_services.get_opt(API_SERVICE)).await;
+        found.map_err(RoundError::ApiService)
+    }
+
+    async fn may_create(&self) -> Result<bool, RoundError> {
+        if self.existed {
+            return Ok(false);
+        }
+        let replicas = self.wanted_replicas().await.map_err(RoundError::Deployment)?;
+        Ok(replicas.is_some_and(|count| count > 0))
+    }
+
+    /// How many replicas the operator's Deployment shall have; `None` if there is no such Deployment.
+    async fn wanted_replicas(&self) -> Result<Option<i32>, CallError> {
+        let Some(name) = &self.deployment else { return Ok(None) };
+        let found = call(self.deployments.get_opt(name)).await?;
+        let found = found.filter(|found| found.metadata.deletion_timestamp.is_none());
+        Ok(found.and_then(|found| found.spec).map(|spec| spec.replicas.unwrap_or(1)))
+    }
+
+    /// Registers this operator, with the fields of the chart's template.
+    async fn create(&self) -> Result<(), RoundError> {
+        let registration = json!({
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": API_SERVICE, "labels": {"app.kubernetes.io/part-of": "holdfast"}},
+            "spec": {
+                "group": "external.metrics.k8s.io",
+                "version": "v1beta1",
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+                "service": {"namespace": self.namespace, "name": self.service, "port": 443},
+            },
+        });
+        // Applied instead of created, because a right to create cannot be limited to a name otherwise.
+        let params = PatchParams::apply(HELM);
+        call(self.api_services.patch(API_SERVICE, &params, &Patch::Apply(registration)))
+            .await
+            .map_err(RoundError::ApiService)?;
+        tracing::info!("{API_SERVICE} was not registered, and is now");
+        Ok(())
+    }
+
+    /// Removes the registration of this operator if its Deployment shall have no replicas. Returns whether it did. If
+    /// this is cancelled, the registration may be left.
+    pub async fn withdraw(&self) -> Result<bool, RoundError> {
+        let replicas = self.wanted_replicas().await.map_err(RoundError::Deployment)?;
+        if replicas != Some(0) {
+            return Ok(false);
+        }
+        let Some(found) = self.find().await? else { return Ok(false) };
+        let uid = found.metadata.uid.clone();
+        let Registered::Ours { .. } = self.of(found) else { return Ok(false) };
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match call(self.api_services.delete(API_SERVICE, &params)).await {
+            Ok(_) => Ok(true),
+            // Another replica has removed it.
+            Err(error) if error.code() == Some(404) => Ok(false),
+            Err(error) => Err(RoundError::ApiService(error)),
+        }
     }
 
     fn of(&self, found: APIService) -> Registered {

@@ -25,3 +25,4 @@ mod sales;
 mod settings;
 mod strangers;
 mod wire;
+mod withdrawal;
