@@ -3,10 +3,10 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-# Logs of the programs that tests start. `make test-leaks` searches them for secrets.
+# `make test-leaks` searches these logs for secrets.
 TEST_LOGS := $(TARGET_DIR)/test-logs
-# Always the whole workspace: a part of it would have other features of its dependencies, and so compile them again.
-# What is tested is chosen by the kind of target and by name.
+# Always test the whole workspace, and select tests by target and by name: with a part of the workspace, dependencies
+# would have other features and be compiled again.
 TESTS := $(CARGO) test --locked --workspace
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))
@@ -15,20 +15,19 @@ export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The programs report their commit. Not in tests, where each commit would compile everything again.
+# The programs report their commit. Tests do not set it, because each new commit would compile the programs again.
 run demo build bench chaos: export HOLDFAST_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-# One selection of packages for all of these commands, and the programs are started by their paths: another selection,
-# also that of `cargo run`, would have other features of the dependencies, and so compile them again.
+# All of these commands build the same packages and start the programs by their paths. Any other selection, as with
+# `cargo run`, would compile dependencies again with other features.
 RELEASE := $(TARGET_DIR)/release
 BINARIES := api worker sandbox bench
 BUILD_PROGRAMS = $(CARGO) build --locked --release $(addprefix --package holdfast-,$(BINARIES) chaos) $(addprefix --bin holdfast-,$(BINARIES))
-# A message before a long build.
 FIRST_BUILD = [ -x $(RELEASE)/holdfast-sandbox ] || \
   echo "Nothing is built yet. The first build compiles some 280 packages: about ten minutes on two cores. Later builds take seconds."
 
 .PHONY: run
-run: ## Run everything on this machine (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus); Ctrl-C stops it
+run: ## Run everything on this machine until Ctrl-C (PORT=8001: another port, KEEP=1: keep the data, OBSERVE=1: with Prometheus)
 	@scripts/install-deps $(if $(OBSERVE),observe)
 	@$(FIRST_BUILD)
 	@$(BUILD_PROGRAMS)
@@ -56,7 +55,7 @@ lint: ## Check the formatting, and run clippy without warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: queries
-queries: ## Write PostgreSQL's description of each checked statement (crates/store/.sqlx)
+queries: ## Update the descriptions of SQL statements in crates/store/.sqlx
 	@scripts/install-deps
 	@scripts/queries
 
@@ -65,11 +64,11 @@ deny: ## Check licences, sources and advisories of the dependencies
 	@scripts/deny
 
 .PHONY: check
-check: ## Before each commit: format, clippy, unit tests and the fast integration tests
+check: ## Run before each commit: formatting, clippy, unit tests and the fast integration tests
 	@scripts/stages test-tools lint test-build test-fast
 
 .PHONY: test
-test: ## Before each push: everything that CI checks
+test: ## Run before each push: everything that CI checks
 	@scripts/stages test-tools 'chart&' lint deny test-build test-all test-leaks test-chaos test-ha-quick test-contract test-swagger test-clients-quick test-kubernetes
 
 .PHONY: test-tools
@@ -78,7 +77,7 @@ test-tools:
 	@scripts/install-deps faults
 	@scripts/install-deps pgbouncer || echo "NOT TESTED: PgBouncer" >&2
 
-# Everything is compiled here, once. The later stages only run it.
+# Compiles everything once; later stages only run it.
 .PHONY: test-build
 test-build:
 	$(TESTS) --all-targets --no-run
@@ -106,18 +105,18 @@ test-chaos: test-build ## Inject random faults into an unoptimised build for a m
 	@$(TARGET_DIR)/debug/holdfast-chaos run --minutes 1
 
 .PHONY: test-ha-quick
-test-ha-quick: ## Let a real Patroni fail over twice under load, and audit it
+test-ha-quick: ## Test two failovers of a real Patroni under load
 	@if scripts/install-deps ha; then exec $(TESTS) --test slow -- --ignored failover::; \
 	  elif [ "$$HOLDFAST_HA_TESTS" = required ]; then exit 1; \
 	  else echo "NOT TESTED: Patroni" >&2; fi
 
 .PHONY: test-ha
-test-ha: test-build ## Let a real Patroni fail over under load, EACH=10 times by each fault in each mode (WRITE_DOCS=1: write the table)
+test-ha: test-build ## Test failovers of a real Patroni under load, EACH=10 times for each fault in each mode (WRITE_DOCS=1: write the table)
 	@scripts/install-deps ha
 	@exec $(TARGET_DIR)/debug/holdfast-chaos failovers --each $(or $(EACH),10) $(if $(WRITE_DOCS),--write docs/reliability.md)
 
 .PHONY: test-contract
-test-contract: ## Send the API requests that its OpenAPI document allows, and requests that it forbids
+test-contract: ## Test the API with generated requests, valid and invalid according to its OpenAPI document
 	@program=$$(scripts/schemathesis); case $$? in \
 	  0) SCHEMATHESIS=$$program exec $(TESTS) --test it -- --ignored contract:: ;; \
 	  3) ;; \
@@ -125,12 +124,12 @@ test-contract: ## Send the API requests that its OpenAPI document allows, and re
 	esac
 
 .PHONY: test-swagger
-test-swagger: ## Execute each operation of the Swagger pages in headless Chromium
+test-swagger: ## Execute each operation in Swagger UI in headless Chromium
 	@if scripts/install-deps chromium; then exec $(TESTS) --test it -- --ignored browser::each_operation; \
 	  elif [ "$$HOLDFAST_CONTRACT_TESTS" = required ]; then exit 1; \
-	  else echo "NOT TESTED: the Swagger pages" >&2; fi
+	  else echo "NOT TESTED: Swagger UI" >&2; fi
 
-# The names of tests from CLIENTS are filters: without a filter, every test would run.
+# The script prints test names as filters. Without a filter, every test would run.
 CLIENTS = lint python typescript postman go java
 .PHONY: test-clients
 test-clients: ## Lint the OpenAPI documents; generate, compile and use clients; run the Postman collection
@@ -146,7 +145,7 @@ fuzz: ## Fuzz each parser of untrusted input (SECONDS_EACH=60)
 	@scripts/fuzz
 
 .PHONY: e2e-browser
-e2e-browser: ## Test the Swagger page and the console in headless Chromium, and update their pictures
+e2e-browser: ## Test Swagger UI and the console in headless Chromium, and update their screenshots
 	@scripts/install-deps chromium
 	@axe=$$(scripts/axe-core) && AXE=$$axe exec $(TESTS) --test it -- --ignored browser::
 
@@ -200,9 +199,9 @@ e2e: ## Install, load, upgrade and remove Holdfast on the cluster of KUBECONFIG;
 	@scripts/e2e
 
 .PHONY: e2e-keda
-e2e-keda: ## The same with KEDA in the cluster: 0 to N workers, and the values of its scalers; writes docs/e2e-keda.md
+e2e-keda: ## Test Holdfast with KEDA on the cluster of KUBECONFIG; writes docs/e2e-keda.md
 	@scripts/e2e-keda
 
 .PHONY: e2e-cnpg
-e2e-cnpg: ## The same with CloudNativePG: failovers under load; writes docs/e2e-cnpg.md
+e2e-cnpg: ## Test failovers with CloudNativePG on the cluster of KUBECONFIG; writes docs/e2e-cnpg.md
 	@scripts/e2e-cnpg

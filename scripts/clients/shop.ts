@@ -1,4 +1,4 @@
-// Uses the types that openapi-typescript has made: a product, an order, a repeat, pages, a conflict.
+// Uses the types that openapi-typescript generated: a product, an order, a repeated request, pages, a conflict.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import createClient from "openapi-fetch";

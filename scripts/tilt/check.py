@@ -1,7 +1,7 @@
-"""Runs the Tiltfile with recorded stand-ins of Tilt's functions, and checks what it asks for.
+"""Runs the Tiltfile with stubs of Tilt's functions, and checks the recorded calls.
 
-The stand-ins take the parameters of Tilt's API reference (https://docs.tilt.dev/api.html) and no others, so a misspelt
-one fails. `helm` is the real one, on the real chart; what it renders decides which images and workloads exist.
+The stubs take exactly the parameters in Tilt's API reference (https://docs.tilt.dev/api.html), so a misspelt one fails.
+`helm` renders the real chart, which determines the images and workloads.
 """
 
 import json
@@ -119,7 +119,7 @@ def main():
     # Files
     for it in asked["local"]:
         program = it["cmd"].split()[0]
-        check(os.access(program, os.X_OK), f"{program} is no program")
+        check(os.access(program, os.X_OK), f"{program} is not a program")
         for path in it["deps"]:
             check(Path(path).exists(), f"{path} does not exist")
 
@@ -136,18 +136,18 @@ def main():
     for ref, it in built.items():
         program = ref.rsplit("/", 1)[1]
         check(program.removeprefix("holdfast-") in compiled, f"{program} is not compiled")
-        check((Path("crates") / program.removeprefix("holdfast-") / "src/main.rs").is_file(), f"{program} is no program")
-        check(it["context"] == "target/tilt" and it["only"] == [program], f"{program}: its context is not what is compiled")
+        check((Path("crates") / program.removeprefix("holdfast-") / "src/main.rs").is_file(), f"{program} is not a program")
+        check(it["context"] == "target/tilt" and it["only"] == [program], f"{program}: its context is not the compiled program")
         for line in it["contents"].strip().splitlines():
             line = line.replace(f"COPY {program}", f"COPY --from=build /binaries/{program}").replace("FROM gcr.io", "ARG BASE_IMAGE=gcr.io")
-            check(line in release, f"{program}: not as the Dockerfile has it: {line}")
+            check(line in release, f"{program}: this line is not in the Dockerfile: {line}")
 
     # Resources, their dependencies and ports
     every = names | local
     for it in asked["resource"]:
-        check(it["name"] in names, f"k8s_resource {it['name']!r} is no workload; there are {sorted(names)}")
+        check(it["name"] in names, f"k8s_resource {it['name']!r} is not a workload; there are {sorted(names)}")
         for other in it["resource_deps"]:
-            check(other in every, f"{it['name']} waits for {other!r}, which is not there")
+            check(other in every, f"{it['name']} waits for {other!r}, which does not exist")
     check({it["name"] for it in asked["resource"]} == names, "some workload has no k8s_resource")
     check(all(it["labels"] for it in asked["resource"] + asked["local"]), "some resource has no label")
     old = {new: (kind, name) for kind, name, new in asked["named"]}
@@ -167,16 +167,16 @@ def main():
     # Mounted objects exist, and everything is in its namespace
     maps = {o["metadata"]["name"]: set(o.get("data") or {}) for o in found if o["kind"] == "ConfigMap"}
     for volume in re.findall(r'"configMap": \{"name": "([^"]*)"', json.dumps(found, default=str)):
-        check(volume in maps, f"the ConfigMap {volume} is mounted and not there")
+        check(volume in maps, f"the ConfigMap {volume} is mounted but does not exist")
     check("flash-sale.json" in maps["holdfast-dashboards"], "Grafana's home is not among the dashboards")
-    check(maps["holdfast-alerts"] == {"alerts.yaml"}, "Prometheus's rules are not there")
+    check(maps["holdfast-alerts"] == {"alerts.yaml"}, "the Prometheus rules are missing")
     secrets = {o["metadata"]["name"] for o in found if o["kind"] == "Secret"}
     for secret in re.findall(r'"secretKeyRef": \{[^}]*"name": "([^"]*)"', json.dumps(found, default=str)):
-        check(secret in secrets, f"the Secret {secret} is not there")
+        check(secret in secrets, f"the Secret {secret} does not exist")
 
     # Buttons
     for it in asked["button"]:
-        check(it["resource"] in every, f"the button {it['name']} is for {it['resource']!r}, which is not there")
+        check(it["resource"] in every, f"the button {it['name']} is for {it['resource']!r}, which does not exist")
         check(re.fullmatch(r"[a-z0-9-]+", it["name"]), f"a button cannot be named {it['name']!r}")
     load = Path("crates/dev/bench/src/main.rs").read_text()
     commands = " ".join(" ".join(it["argv"]) for it in asked["button"])
@@ -190,11 +190,11 @@ def main():
     # Contexts: only local ones, unless another one is named
     laptops = re.compile(r"^(docker-desktop|orbstack|rancher-desktop|minikube|colima|kind-.*|k3d-.*)$")
     check(all(laptops.match(name) for name in asked["contexts"][0]), f"contexts {asked['contexts']}")
-    check(len(asked["contexts"]) == 1, "another context is allowed without being asked for")
+    check(len(asked["contexts"]) == 1, "another context is allowed by default")
     other = run(Path("Tiltfile").read_text(), {"TILT_CONTEXT": "mine"})
-    check(other["contexts"][1:] == ["mine"], "TILT_CONTEXT allows nothing")
+    check(other["contexts"][1:] == ["mine"], "TILT_CONTEXT has no effect")
 
-    print(f"Tiltfile: {len(names)} workloads, {len(built)} images, {len(asked['button'])} buttons: all that it names is there")
+    print(f"Tiltfile: {len(names)} workloads, {len(built)} images, {len(asked['button'])} buttons")
 
 
 main()

@@ -93,7 +93,7 @@
   value: {{ mul $values.shutdown.timeoutSeconds 1000 | quote }}
 {{- range $name, $value := $values.settings }}
 - name: {{ $name }}
-  {{- /* Large whole numbers come as floats from values files. */}}
+  {{- /* Helm reads large integers as floats. */}}
   value: {{ (kindIs "float64" $value | ternary (toJson $value) $value) | quote }}
 {{- end }}
 {{- with $values.extraEnv }}

@@ -61,7 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{- /* The labels of pods. Without anything that changes with the chart's version, because that would replace unchanged pods. */ -}}
+{{- /* The labels of pods. They do not contain the chart's version, because a new version would then replace unchanged pods. */ -}}
 {{- define "holdfast.podLabels" -}}
 {{ include "holdfast.selectorLabels" . }}
 app.kubernetes.io/part-of: holdfast
@@ -143,7 +143,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{- /* One map over another, without the keys that are null. Also `false` replaces `true`, unlike with `merge`. */ -}}
+{{- /* Overrides the keys of one map with those of another, and removes keys that are null. Unlike with `merge`, `false` overrides `true`. */ -}}
 {{- define "holdfast.overlay" -}}
 {{- $result := dict -}}
 {{- range . -}}
@@ -184,7 +184,7 @@ securityContext:
 {{- $_ := set $annotations "prometheus.io/port" "9464" -}}
 {{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
 {{- end -}}
-{{- /* A pod reads its Secrets at the start, so a change of the release's Secrets must replace the pods. */ -}}
+{{- /* A pod reads its Secrets only when it starts, so a change of them must replace the pods. */ -}}
 {{- $secrets := include "holdfast.secrets" .root -}}
 {{- if $secrets -}}
 {{- $_ := set $annotations "checksum/secrets" (sha256sum $secrets) -}}
@@ -291,7 +291,7 @@ readinessProbe:
   {{- toYaml $probes.readiness | nindent 2 }}
 {{- end -}}
 
-{{- /* The drain and shutdown times, and 10 s to spare for the last traces. */ -}}
+{{- /* The drain and shutdown times, and 10 s to export the last traces. */ -}}
 {{- define "holdfast.terminationGracePeriodSeconds" -}}
 {{- $values := get .root.Values .component -}}
 {{- add ($values.shutdown.drainSeconds | default 0) $values.shutdown.timeoutSeconds 10 -}}
@@ -377,7 +377,7 @@ spec:
 {{- end -}}
 
 
-{{- /* Whether this release's operator is the cluster's external metrics API. */ -}}
+{{- /* Whether the operator of this release serves the cluster's external metrics API. */ -}}
 {{- define "holdfast.operator.serves" -}}
 {{- if and (eq .Values.autoscaling.provider "operator") .Values.operator.deploy -}}true{{- end -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{- /* Rules of NetworkPolicies. A "context" is (dict "root" $ "component" "api"). */ -}}
 
-{{- /* The connections within the release. The rules of both sides are generated from this list, so they agree. */ -}}
+{{- /* The connections within the release. The rules of both sides are generated from this list. */ -}}
 {{- define "holdfast.networkPolicy.connections" -}}
 - {from: api, to: postgresql}
 - {from: worker, to: postgresql}
@@ -131,7 +131,7 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{- /* The ports of a Redis URL, which may have several hosts, as a rule's JSON: (dict "root" $ "url" "…"). Without a URL, those of the values. Sentinels name servers, and so do the servers of a cluster. */ -}}
+{{- /* The ports of a Redis URL, which may have several hosts, as a rule's JSON: (dict "root" $ "url" "…"). Without a URL, those in the values. With Sentinels or a cluster, other ports are needed for the servers that they name. */ -}}
 {{- define "holdfast.redisPorts" -}}
 {{- $values := .root.Values.networkPolicy -}}
 {{- $ports := list -}}
@@ -165,7 +165,7 @@ spec:
       {{- include "holdfast.selectorLabels" (dict "root" $.root "component" .) | nindent 6 }}
 {{- end }}
 {{- end -}}
-{{- /* Ports in URLs, for NetworkPolicies. Does not use a URL parser, because its errors would show passwords. */ -}}
+{{- /* Ports in URLs, for NetworkPolicies. Helm's URL parser is not used, because its errors contain the URL with the password. */ -}}
 
 {{- /* (dict "url" "…" "default" 5432) */ -}}
 {{- define "holdfast.urlPort" -}}

@@ -1,6 +1,6 @@
 {{- /* The contents of the Secrets that the chart creates. */ -}}
 
-{{- /* The trial servers' password: the given one, otherwise that of the installed release, otherwise a random one, which
+{{- /* The password of a trial server: the value, otherwise that of the installed release, otherwise a random one, which
        is kept in the values so that every template of this rendering sees the same. (dict "root" $ "server"
        "postgresql" "secret" "holdfast-database") */ -}}
 {{- define "holdfast.trial.password" -}}
@@ -33,7 +33,7 @@ url: {{ .Values.redis.url | quote }}
 {{- $password := include "holdfast.trial.password" (dict "root" . "server" "redis" "secret" (include "holdfast.redis.secret" .)) -}}
 url: {{ printf "redis://:%s@%s-redis.%s.svc:6379/0" $password (include "holdfast.fullname" .) .Release.Namespace | quote }}
 password: {{ $password | quote }}
-# In a file, because command lines are visible.
+# The password is in a file, because other processes can see command lines.
 redis.conf: {{ printf "requirepass %s\n" $password | quote }}
 {{- end -}}
 {{- end -}}
@@ -45,7 +45,7 @@ secret: {{ .Values.worker.webhook.secret | quote }}
 {{- end -}}
 {{- end -}}
 
-{{- /* Everything, for the checksum of the pods. */ -}}
+{{- /* All Secrets, for the checksum in the pods' annotations. */ -}}
 {{- define "holdfast.secrets" -}}
 {{- include "holdfast.secrets.database" . -}}
 {{- include "holdfast.secrets.redis" . -}}

@@ -1,4 +1,4 @@
-{{- /* Contradictory values, which a schema cannot express. Each message names the value to change. */ -}}
+{{- /* Refuses contradictory values, which a schema cannot describe. Each message names the value to change. */ -}}
 
 {{- define "holdfast.validate.servers" -}}
 {{- range $context, $title := dict "database" "PostgreSQL" "redis" "Redis" -}}
@@ -65,7 +65,7 @@
   "HOLDFAST_RATE_LIMIT" "auth.rateLimit"
   "HOLDFAST_CORS_ORIGINS" "auth.corsOrigins"
   "HOLDFAST_DRAIN_DELAY_MS" "api.shutdown.drainSeconds"
-  "HOLDFAST_SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds of the same part"
+  "HOLDFAST_SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds of the same component"
   "HOLDFAST_LOG" "telemetry.log"
   "HOLDFAST_LOG_FORMAT" "telemetry.logFormat"
   "HOLDFAST_FULFILMENT" "worker.fulfilment"
@@ -98,7 +98,7 @@
 {{- range $component := list "worker" "api" -}}
 {{- $limits := get $scaling $component -}}
 {{- if gt (int $limits.minReplicas) (int $limits.maxReplicas) -}}
-{{- fail (printf "autoscaling.%s.minReplicas is %v and more than autoscaling.%s.maxReplicas, which is %v." $component $limits.minReplicas $component $limits.maxReplicas) -}}
+{{- fail (printf "autoscaling.%s.minReplicas is %v, which is more than autoscaling.%s.maxReplicas (%v)." $component $limits.minReplicas $component $limits.maxReplicas) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq (int $scaling.worker.minReplicas) 0) (ne $scaling.provider "keda") -}}
@@ -106,7 +106,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* A cluster has only one external metrics API. Replacing another one would break everything that scales with it. */ -}}
+{{- /* A cluster has only one external metrics API. Replacing another one would break the autoscalers that use it. */ -}}
 {{- define "holdfast.validate.apiservice" -}}
 {{- if include "holdfast.operator.serves" . -}}
 {{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
@@ -127,13 +127,13 @@
 {{- end -}}
 {{- $way := "set autoscaling.provider to keda, prometheus-adapter, cpu or none" -}}
 {{- if eq (get $labels "app.kubernetes.io/part-of") "holdfast" -}}
-{{- $way = "it is another Holdfast: set operator.deploy=false here and add this queue to operator.queues there" -}}
+{{- $way = "set operator.deploy=false here, and add this queue to operator.queues of that release" -}}
 {{- else if contains "keda" (printf "%s %s" $name $release) -}}
 {{- $way = "set autoscaling.provider=keda" -}}
 {{- else if contains "prometheus-adapter" (printf "%s %s" $name $release) -}}
 {{- $way = "set autoscaling.provider=prometheus-adapter" -}}
 {{- end -}}
-{{- fail (printf "The external metrics API of this cluster (APIService v1beta1.external.metrics.k8s.io) belongs to %s, and there can be only one; autoscaling.provider=operator would break everything that scales with it. Instead: %s." $owner $way) -}}
+{{- fail (printf "The external metrics API of this cluster (APIService v1beta1.external.metrics.k8s.io) belongs to %s. A cluster can have only one, so autoscaling.provider=operator would break the autoscalers that use it. Instead: %s." $owner $way) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -149,7 +149,7 @@
 {{- fail "worker.fulfilment=webhook needs worker.webhook.existingSecret.name or worker.webhook.secret, which signs the requests." -}}
 {{- end -}}
 {{- else if or .webhook.url .webhook.secret .webhook.existingSecret.name -}}
-{{- fail (printf "worker.webhook is set, but worker.fulfilment is %s, so orders would be completed without being sent to anybody. Set worker.fulfilment=webhook, or remove worker.webhook." .fulfilment) -}}
+{{- fail (printf "worker.webhook is set, but worker.fulfilment is %s, so orders would be completed without being sent. Set worker.fulfilment=webhook, or remove worker.webhook." .fulfilment) -}}
 {{- end -}}
 {{- if and .webhook.secret .webhook.existingSecret.name -}}
 {{- fail "worker.webhook.secret and worker.webhook.existingSecret.name are both set; set only one of them." -}}
@@ -162,17 +162,17 @@
 {{- fail "ingress.enabled=true needs ingress.hosts." -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
-{{- fail "httpRoute.enabled=true needs httpRoute.parentRefs, the Gateways that it belongs to." -}}
+{{- fail "httpRoute.enabled=true needs httpRoute.parentRefs, the Gateways to attach it to." -}}
 {{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
-{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled are both true, so everything would be scraped twice. Set only one of them." -}}
+{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled are both true, so all metrics would be scraped twice. Set only one of them." -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "holdfast.validate.backup" -}}
 {{- $backup := .Values.backup -}}
 {{- if and $backup.restore.enabled (not $backup.enabled) -}}
-{{- fail "backup.restore.enabled=true needs backup.enabled=true, and the values of backup with which the dump was made." -}}
+{{- fail "backup.restore.enabled=true needs backup.enabled=true, and the same backup values as when the dump was made." -}}
 {{- end -}}
 {{- if and $backup.enabled $backup.s3.bucket $backup.volume.existingClaim -}}
 {{- fail "backup.s3.bucket and backup.volume.existingClaim are both set; set only one of them." -}}
@@ -181,16 +181,16 @@
 {{- fail "backup.enabled=true needs a place for the dumps: backup.volume.existingClaim or backup.s3.bucket." -}}
 {{- end -}}
 {{- if and $backup.restore.overwrite (not $backup.restore.file) -}}
-{{- fail "backup.restore.overwrite=true needs backup.restore.file, the name of the dump that replaces what is there." -}}
+{{- fail "backup.restore.overwrite=true needs backup.restore.file, the name of the dump that replaces the contents of the database." -}}
 {{- end -}}
 {{- $tls := .Values.database.tls -}}
 {{- if and $backup.enabled (hasPrefix "verify-" $tls.mode) (not (or $tls.ca.secret $tls.ca.configMap)) -}}
-{{- fail (printf "backup.enabled=true with database.tls.mode=%s needs database.tls.ca: pg_dump knows no public authorities." $tls.mode) -}}
+{{- fail (printf "backup.enabled=true with database.tls.mode=%s needs database.tls.ca: pg_dump does not trust public certificate authorities." $tls.mode) -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* Kinds of other projects. Without one of them Helm stops with an error of its own. Only a cluster has the kinds of
-       apiregistration.k8s.io; `helm template` without --api-versions does not know which kinds the cluster has. */ -}}
+{{- /* Kinds of other projects, with a clearer error than Helm's. `helm template` without --api-versions does not know which kinds the
+       cluster has; it does not have apiregistration.k8s.io either. */ -}}
 {{- define "holdfast.validate.kinds" -}}
 {{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" -}}
 {{- $wanted := list

@@ -1,4 +1,4 @@
-// Uses the client that oapi-codegen has made: a product, an order, a repeat, pages, a conflict.
+// Uses the client that oapi-codegen generated: a product, an order, a repeated request, pages, a conflict.
 package main
 
 import (

@@ -13,7 +13,7 @@ import org.openapitools.client.model.NewOrderOfOneProduct;
 import org.openapitools.client.model.NewProduct;
 import org.openapitools.client.model.Problem;
 
-/** Uses the client that openapi-generator has made: a product, an order, a repeat, pages, a conflict. */
+/** Uses the client that openapi-generator generated: a product, an order, a repeated request, pages, a conflict. */
 public class Shop {
     static void check(boolean good, Object what) {
         if (!good) throw new AssertionError(what);
@@ -41,7 +41,7 @@ public class Shop {
 
         try {
             orders.createOrder(order(product, 9), null, null);
-            check(false, "more than there is");
+            check(false, "an order for more than the stock was accepted");
         } catch (ApiException refused) {
             Problem problem = JSON.getDefault().getMapper().readValue(refused.getResponseBody(), Problem.class);
             check(refused.getCode() == 409 && problem.getLeft() == 3, problem);

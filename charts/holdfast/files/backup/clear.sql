@@ -9,7 +9,7 @@ BEGIN
             'public', relname) AS statement
         FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND NOT relispartition
-            -- Sequences of columns (a, i) go with their tables.
+            -- Sequences that belong to columns (a, i) are dropped with their tables.
             AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype IN ('a', 'e', 'i'))
         UNION ALL
         SELECT format('DROP ROUTINE IF EXISTS %I.%I(%s) CASCADE', 'public', proname, pg_get_function_identity_arguments(oid))

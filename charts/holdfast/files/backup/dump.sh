@@ -1,4 +1,4 @@
-# Dumps the database of DATABASE_URL into BACKUP_FOLDER. A dump has its name only when it is complete. Arguments go to pg_dump.
+# Dumps the database of DATABASE_URL into BACKUP_FOLDER. A dump gets its name when it is complete. Arguments are passed to pg_dump.
 set -eu
 umask 027
 
@@ -8,13 +8,13 @@ trap 'rm -f "$partial"' EXIT
 # Left over by pods that were killed.
 find "$BACKUP_FOLDER" -maxdepth 1 -name '.holdfast-*.partial' -mmin +1440 -delete
 
-# A new pod may have to wait until network policies know it.
+# Network policies may take some time to apply to a new pod.
 end=$(($(date +%s) + 60))
 until pg_isready --quiet --dbname="$DATABASE_URL" || [ "$(date +%s)" -ge "$end" ]; do sleep 1; done
 
 begun=$(date +%s)
 pg_dump --format=custom --lock-wait-timeout=60s --file="$partial" "$@" --dbname="$DATABASE_URL"
-# Reads and decompresses all of it.
+# Check that the whole dump can be read.
 pg_restore --file=/dev/null "$partial"
 sync "$partial"
 mv "$partial" "$BACKUP_FOLDER/$name"

@@ -1,5 +1,5 @@
 # Restores the dump RESTORE_FILE, or the newest one, from BACKUP_FOLDER into the database of DATABASE_URL, in one transaction: if
-# it fails, the database is as it was. Refuses a database that is not empty, unless RESTORE_OVERWRITE is "true".
+# that fails, the database is unchanged. Refuses a database that is not empty, unless RESTORE_OVERWRITE is "true".
 set -eu
 
 fail() {
@@ -17,12 +17,12 @@ until pg_isready --quiet --dbname="$DATABASE_URL"; do
   [ "$(date +%s)" -lt "$end" ] || fail "PostgreSQL does not answer"
   sleep 1
 done
-# What the API accepted after this would be lost. The operator may stay: it writes down again what is missing.
+# Orders that the API accepts from here on would be lost. The operator may stay connected: it stores its sales again if they are missing.
 while
   sessions=$(ask "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'holdfast'")
   [ "$sessions" != 0 ]
 do
-  [ "$(date +%s)" -lt "$end" ] || fail "the API or workers are still connected ($sessions sessions): stop them; nothing was changed"
+  [ "$(date +%s)" -lt "$end" ] || fail "the API or workers are still connected ($sessions sessions): stop them. Nothing was changed."
   sleep 1
 done
 
@@ -31,7 +31,7 @@ relations=$(ask "
   WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
     AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')")
 [ "$relations" = 0 ] || [ "$RESTORE_OVERWRITE" = true ] ||
-  fail "the database is not empty ($relations tables, views and sequences); nothing was changed. To replace what it contains: backup.restore.overwrite=true"
+  fail "the database is not empty ($relations tables, views and sequences); nothing was changed. To replace its contents, set backup.restore.overwrite=true"
 
 begun=$(date +%s)
 broken=$(mktemp -u)
@@ -39,7 +39,7 @@ broken=$(mktemp -u)
   echo 'BEGIN;'
   echo "SET LOCAL lock_timeout = '60s';"
   [ "$relations" = 0 ] || cat "${0%/*}/clear.sql"
-  # pg_dump 17 names a setting that older servers do not know.
+  # pg_dump 17 sets a parameter that older servers do not know.
   if { pg_restore --no-owner --no-privileges --file=- "$dump" || touch "$broken"; } | sed '1,60{/^SET transaction_timeout = 0;$/d;}' && [ ! -e "$broken" ]; then
     echo 'COMMIT;'
   fi

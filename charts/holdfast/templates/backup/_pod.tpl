@@ -37,7 +37,7 @@ volumeMounts:
 - {name: BACKUP_FOLDER, value: /dumps}
 - name: BACKUP_TARGET
   value: {{ printf "store:%s/%s" .bucket .prefix }}
-# No file with settings: they are here.
+# rclone is configured by these variables, not by a file.
 - {name: RCLONE_CONFIG, value: ""}
 - {name: RCLONE_CONFIG_STORE_TYPE, value: s3}
 - name: RCLONE_CONFIG_STORE_PROVIDER
@@ -48,7 +48,7 @@ volumeMounts:
 - name: RCLONE_CONFIG_STORE_ENDPOINT
   value: {{ . }}
 {{- end }}
-# The key need not be allowed to list or create buckets.
+# rclone must not try to create the bucket: the key may lack that permission.
 - {name: RCLONE_S3_NO_CHECK_BUCKET, value: "true"}
 {{- if .existingSecret.name }}
 - name: RCLONE_CONFIG_STORE_ACCESS_KEY_ID
