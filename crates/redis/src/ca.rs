@@ -6,7 +6,7 @@ use holdfast_telemetry::settings::{MustBe, needs};
 
 use crate::RedisUrl;
 
-/// Certificates of authorities, read from the file that a setting names.
+/// CA certificates, read from the file that a setting names.
 #[derive(Clone)]
 pub struct RedisCa(Arc<[u8]>);
 
@@ -16,10 +16,10 @@ impl RedisCa {
         Arc::clone(&self.0)
     }
 
-    /// Checks that the connection has TLS if there are authorities for it.
+    /// Checks that the connection uses TLS if there are CA certificates for it.
     ///
     /// # Errors
-    /// The connection has no TLS.
+    /// The connection does not use TLS.
     pub fn check(ca: Option<&Self>, url: Option<&RedisUrl>) -> Result<(), MustBe> {
         let tls = url.is_none_or(RedisUrl::tls);
         needs(("HOLDFAST_REDIS_CA_FILE", ca.is_some()), ("a rediss URL in REDIS_URL", tls))

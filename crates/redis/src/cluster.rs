@@ -1,8 +1,8 @@
-//! The question to a server of a Redis Cluster.
+//! Asks a server of a Redis Cluster which server has a slot.
 //!
-//! Each user of this crate has all its keys in one slot, so it needs one server of the cluster, like that of a primary with
+//! Each user of this crate has all its keys in one slot, so it connects to one server of the cluster, as to a primary with
 //! replicas: scripts and pipelines may use many keys, a blocking read has one connection, and messages arrive in the order in
-//! which they were published. A client for the whole cluster would have none of these.
+//! which they were published. A client for the whole cluster offers none of these.
 
 use redis::{ErrorKind, RedisResult, aio::MultiplexedConnection};
 
@@ -35,7 +35,7 @@ pub(crate) async fn owner(
         .ok_or_else(|| (ErrorKind::Client, "no server of the cluster has the slot").into())
 }
 
-/// A line of `CLUSTER NODES`, if it is that of the primary that has the slot.
+/// Reads a line of `CLUSTER NODES`. Returns the server if it is the primary that has the slot.
 fn read(line: &str, slot: u16, asked: &HostPort, tls: bool) -> Option<PrimaryAnswer> {
     // id, ip:port@bus[,hostname], flags, primary, ping, pong, epoch, link, slots…
     let mut words = line.split(' ');
@@ -52,10 +52,10 @@ fn read(line: &str, slot: u16, asked: &HostPort, tls: bool) -> Option<PrimaryAns
     });
     let mut parts = address.split(',');
     let (ip, port) = parts.next()?.split_once('@')?.0.rsplit_once(':')?;
-    // A certificate names the host.
+    // TLS needs the host name that is in the certificate.
     let name = parts.next().filter(|name| tls && !name.is_empty() && !name.contains('='));
     let host = match name.unwrap_or(ip) {
-        // It does not know its own address yet.
+        // A server may not know its own address yet.
         "" if flag("myself") => &asked.host,
         "" => return None,
         host => host,
@@ -70,14 +70,14 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // `CLUSTER KEYSLOT` of a Redis 7.
+        // The answers of Redis 7 to `CLUSTER KEYSLOT`.
         for (tag, expected) in [("123456789", 0x31C3), ("foo", 12_182), ("bar", 5061)] {
             assert_eq!(slot(tag), expected, "{tag}");
         }
     }
 
     #[test]
-    fn the_primary_of_a_slot_is_found_in_what_a_server_says() {
+    fn the_primary_of_a_slot_is_found_in_the_answer_of_a_server() {
         let asked = HostPort { host: "asked".to_owned(), port: 7000 };
         let found = |line: &str, slot, tls| {
             read(line, slot, &asked, tls).map(|it| (it.address.to_string(), it.epoch))

@@ -1,12 +1,11 @@
-//! Finds the server that takes writes, by asking several others which one it is.
+//! Finds the server that accepts writes, by asking several sources (Sentinels, or servers of a cluster).
 //!
-//! redis-rs has a client for Sentinels (`redis::sentinel`). It is not used, because it asks them in the order of the list
-//! with fixed time limits: the first Sentinel, frozen together with the primary beside it, would delay each look-up by more
-//! than the time limit of a call here. It also believes the first answer, which may come from the smaller side of a network
-//! that is split.
+//! redis-rs has a client for Sentinels (`redis::sentinel`). It is not used, because it asks them one after the other with
+//! fixed time limits: if the first Sentinel is frozen, each look-up would take longer than the time limit of a call here. It
+//! also trusts the first answer, which may come from the minority side of a network partition.
 //!
-//! Here all are asked at once. An answer counts when a majority of them has answered, or when the others have failed. Of
-//! different answers, the one with the highest epoch is right: each failover has a higher one.
+//! Here all sources are asked at once. The answers are used when a majority of the sources has answered, or when the others
+//! have failed. The answer with the highest epoch wins, because each failover raises the epoch.
 
 use std::{
     io,
@@ -25,10 +24,9 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{cluster, primary::PrimaryAnswer, sentinel, url::HostPort};
 
-/// The longest wait for one of those that are asked, with connecting to it.
+/// The time limit of a question to one source, including the connection.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
 
-/// The question.
 pub(crate) enum PrimaryQuestion {
     /// To Sentinels: which server is the primary of this service?
     Service(String),
@@ -36,27 +34,27 @@ pub(crate) enum PrimaryQuestion {
     Slot(u16),
 }
 
-/// One of those that are asked.
+/// A server that is asked.
 struct Source {
     host: HostPort,
     client: Client,
-    /// A connection that is kept for the next question.
+    /// The connection, kept for the next question.
     kept: Mutex<Option<MultiplexedConnection>>,
 }
 
 pub(crate) struct PrimaryDiscovery {
     sources: Vec<Source>,
     question: PrimaryQuestion,
-    /// How servers are reached.
+    /// How to connect to the primary.
     server: RedisConnectionInfo,
     trust: Trust,
-    /// The address that was found last.
+    /// The last address that was found.
     known: watch::Sender<Option<HostPort>>,
-    /// None of them answered when they were asked last, which was logged.
+    /// Whether the last question failed, which was then logged.
     silent: AtomicBool,
 }
 
-/// Whether connections use TLS, and the authorities (PEM); `None`: those of the system.
+/// Whether connections use TLS, and the CA certificates (PEM); `None`: those of the system.
 pub(crate) struct Trust {
     pub(crate) tls: bool,
     pub(crate) ca: Option<Vec<u8>>,
@@ -75,7 +73,7 @@ impl Trust {
     }
 }
 
-/// Makes a client that trusts these authorities.
+/// Creates a client that trusts these CA certificates.
 pub(crate) fn open(info: ConnectionInfo, ca: Option<&[u8]>) -> RedisResult<Client> {
     match ca {
         Some(ca) => {
@@ -86,13 +84,13 @@ pub(crate) fn open(info: ConnectionInfo, ca: Option<&[u8]>) -> RedisResult<Clien
     }
 }
 
-/// A client could not be made of a valid URL.
+/// The error if no client can be created from a valid URL.
 pub(crate) fn unusable() -> MustBe {
-    MustBe::new("cannot be used with these certificates of authorities")
+    MustBe::new("cannot be used with these CA certificates")
 }
 
 impl PrimaryDiscovery {
-    /// Does not connect yet. `info` is how those that are asked are reached.
+    /// Does not connect yet. `info` is how to connect to the sources.
     pub(crate) fn new(
         (hosts, info): (Vec<HostPort>, &RedisConnectionInfo),
         question: PrimaryQuestion,
@@ -119,9 +117,9 @@ impl PrimaryDiscovery {
     /// Safe to cancel.
     pub(crate) async fn find(&self) -> RedisResult<(Client, HostPort)> {
         let found = self.ask().await.inspect_err(|error| {
-            // Logged once: the present connections may work on.
+            // Logged once, because existing connections may continue to work.
             if !self.silent.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "nobody says which server is the primary of Redis");
+                tracing::warn!(%error, "the primary of Redis is unknown");
             }
         })?;
         self.silent.store(false, Ordering::Relaxed);
@@ -129,7 +127,7 @@ impl PrimaryDiscovery {
         self.known.send_if_modified(|known| {
             let changed = known.as_ref() != Some(&found);
             if changed && known.is_some() {
-                tracing::info!(primary = %found, "another server is the primary of Redis now");
+                tracing::info!(primary = %found, "Redis has a new primary");
             }
             *known = Some(found.clone());
             changed
@@ -147,7 +145,7 @@ impl PrimaryDiscovery {
         {
             match answer {
                 Ok(answer) => answers.push(answer),
-                // A Sentinel that refuses the password says more than one that does not answer.
+                // A refused password is a more useful error than a missing answer.
                 Err(error) if failure.as_ref().is_none_or(RedisError::is_io_error) => {
                     failure = Some(error);
                 }
@@ -157,7 +155,7 @@ impl PrimaryDiscovery {
         match answers.into_iter().max_by_key(|answer| answer.epoch) {
             Some(answer) => Ok(answer.address),
             None => Err(failure.unwrap_or_else(|| {
-                (ErrorKind::Client, "nobody knows the primary of Redis").into()
+                (ErrorKind::Client, "no server knows the primary of Redis").into()
             })),
         }
     }
@@ -170,11 +168,11 @@ impl Source {
     }
 
     async fn ask_untimed(&self, question: &PrimaryQuestion) -> RedisResult<PrimaryAnswer> {
-        // It is put back when it has answered, so that one to a server that hangs is not used again.
+        // The connection is put back after the answer, so a connection to a server that hangs is not used again.
         let kept = self.kept.lock().take();
         if let Some(connection) = kept {
             match self.ask_on(connection, question).await {
-                // It was closed since the last question.
+                // The connection was closed since the last question.
                 Err(error) if error.is_io_error() => {}
                 answer => return answer,
             }

@@ -1,12 +1,11 @@
-//! After which errors a connection is useless, although it may still answer.
+//! The errors after which a connection must be replaced, although its server may still answer.
 
 use redis::{RedisError, Value};
 
-/// Codes of a server that does not, or does no longer, take writes. Another server may take them.
+/// Error codes of a server that does not accept writes, or no longer. Another server may accept them.
 const CODES: [&str; 5] = ["READONLY", "MASTERDOWN", "NOREPLICAS", "MOVED", "CLUSTERDOWN"];
 
-/// Whether a new connection has to be made after this error: the connection is broken, or its server is not the one
-/// that takes writes.
+/// Whether this error requires a new connection: the connection is broken, or its server does not accept writes.
 pub fn must_leave(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_unrecoverable_error()
@@ -28,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_takes_no_writes_is_left_and_one_that_refuses_a_command_is_not() {
+    fn a_read_only_server_is_left_and_one_that_refuses_a_command_is_not() {
         let read_only = RedisError::from((ServerErrorKind::ReadOnly.into(), "replica"));
         assert!(must_leave(&read_only));
         let wrong = RedisError::from((ServerErrorKind::ResponseError.into(), "wrong type"));

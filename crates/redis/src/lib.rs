@@ -1,16 +1,16 @@
-//! How programs reach Redis: its address, and connections to the server that takes writes.
+//! Connections to Redis: its address, and the server that accepts writes.
 //!
 //! | module or item | subject |
 //! |---|---|
 //! | [`RedisUrl`] (`url`) | the setting `REDIS_URL` |
 //! | [`RedisCa`] (`ca`) | the setting `HOLDFAST_REDIS_CA_FILE` |
-//! | [`RedisServers`] (`servers`) | makes connections, each within a time limit |
-//! | `discovery` | finds the primary by asking several others: Sentinels (`sentinel`), or servers of a cluster (`cluster`); `primary` is their answer |
+//! | [`RedisServers`] (`servers`) | opens connections, each within a time limit |
+//! | `discovery` | finds the primary by asking Sentinels (`sentinel`) or servers of a cluster (`cluster`); `primary` is their answer |
 //! | [`ServerInfo`] (`server_info`) | what a server says about itself |
-//! | [`SharedConnection`] (`shared`) | one connection for many callers, which is made again when it fails |
-//! | `leave` | after which errors a connection is useless |
+//! | [`SharedConnection`] (`shared`) | one connection for many callers, which is replaced when it fails |
+//! | `leave` | the errors after which a connection must be replaced |
 //!
-//! The cache, the queue and the rate limits use this crate. It knows none of their keys.
+//! The cache, the queue and the rate limits use this crate.
 
 mod ca;
 mod cluster;

@@ -1,11 +1,11 @@
-//! What one of those that are asked says about the primary.
+//! The answer of a Sentinel or cluster server about the primary.
 
 use crate::url::HostPort;
 
-/// The server that takes writes.
+/// The server that accepts writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PrimaryAnswer {
     pub(crate) address: HostPort,
-    /// Grows with each failover.
+    /// The epoch, which each failover raises.
     pub(crate) epoch: u64,
 }

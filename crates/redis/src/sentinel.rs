@@ -1,4 +1,4 @@
-//! The question to a Sentinel.
+//! Asks a Sentinel which server is the primary.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(crate) async fn primary(
     service: &str,
 ) -> RedisResult<PrimaryAnswer> {
     let mut questions = redis::pipe();
-    // During a failover, only this names the new primary.
+    // During a failover, only this command names the new primary.
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
     questions.cmd("SENTINEL").arg("MASTER").arg(service);
     questions.ignore_errors();
@@ -23,7 +23,7 @@ pub(crate) async fn primary(
     let Some((host, port)) = redis::from_redis_value::<Option<(String, u16)>>(address)? else {
         return Err((ErrorKind::Client, "a Sentinel does not watch the service of the URL").into());
     };
-    // Some users may not ask this. Then all answers count alike.
+    // Some users may not run this command. Then all answers have the same epoch.
     let state: HashMap<String, String> =
         next().ok().and_then(|state| redis::from_redis_value(state).ok()).unwrap_or_default();
     let epoch = state.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
@@ -34,7 +34,7 @@ fn explained(error: RedisError) -> RedisError {
     match error.code() {
         Some("NOAUTH") => (
             ErrorKind::AuthenticationFailed,
-            "a Sentinel demands a password: add ?sentinel_password=… to the URL",
+            "a Sentinel requires a password: add ?sentinel_password=… to the URL",
         )
             .into(),
         Some("ERR") => (ErrorKind::Client, "a host of redis+sentinel:// is not a Sentinel").into(),

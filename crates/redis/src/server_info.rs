@@ -1,22 +1,21 @@
-//! What a server says about itself.
+//! What a server reports about itself.
 
 use std::collections::HashMap;
 
 use redis::{RedisResult, aio::MultiplexedConnection};
 
-/// The part of `INFO` that matters for a connection. Empty what the server does not say: some servers let some users not
-/// ask.
+/// The part of `INFO` that matters for a connection. Fields are empty if the user may not run `INFO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// The id of the server process.
     pub run_id: String,
     /// `redis` or `valkey`.
     pub name: String,
-    /// Its own version, such as 7.0.15, or 8.1.1 of Valkey.
+    /// Its version, such as 7.0.15, or 8.1.1 for Valkey.
     pub version: String,
-    /// The version of Redis with which it is compatible.
+    /// The version of Redis that it is compatible with.
     pub redis_version: String,
-    /// Whether it copies another server, and takes no writes.
+    /// Whether it is a replica, which accepts no writes.
     pub replica: bool,
     /// Whether it is part of a Redis Cluster.
     pub cluster: bool,
@@ -30,7 +29,7 @@ impl ServerInfo {
         let fields: HashMap<&str, &str> =
             info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default();
-        // Valkey 8 has renamed it.
+        // Valkey 8 has renamed this field.
         let mode = if text("redis_mode").is_empty() { "server_mode" } else { "redis_mode" };
         let name = if text("server_name").is_empty() { "redis" } else { text("server_name") };
         let own = format!("{name}_version");

@@ -1,4 +1,4 @@
-//! Makes connections to the Redis of a URL.
+//! Opens connections to the Redis of a URL.
 
 use std::{
     io,
@@ -22,19 +22,19 @@ use crate::{
     url::{HostPort, RedisTarget},
 };
 
-/// How often is asked whether another server has become the primary.
+/// The interval of checks whether another server has become the primary.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// For connecting, with all that belongs to it: finding the server, and asking it what it is.
+    /// For connecting, which includes finding the server and asking for its role.
     pub connect: Duration,
     /// For the answer to a command.
     pub response: Duration,
 }
 
-/// A connection to the server that takes writes.
+/// A connection to the server that accepts writes.
 #[derive(Clone)]
 pub struct ServerConnection {
     pub connection: MultiplexedConnection,
@@ -63,8 +63,8 @@ enum Reach {
 }
 
 impl RedisServers {
-    /// Does not connect. With `rediss`, `ca` are certificates (PEM) of the authorities that verify the servers; `None`: the
-    /// system's authorities. In a Redis Cluster, `tag` is the hash tag of all keys that are used through these connections.
+    /// Does not connect. With `rediss`, the servers are verified with the CA certificates `ca` (PEM); `None`: those of the
+    /// system. In a Redis Cluster, `tag` is the hash tag of all keys that are used through these connections.
     ///
     /// # Errors
     /// The URL or the certificates cannot be used.
@@ -97,17 +97,17 @@ impl RedisServers {
         matches!(*self.0, Reach::Found { cluster: true, .. })
     }
 
-    /// Whether another server may become the primary, which may lack the last writes.
+    /// Whether another server may become the primary. That server may lack the last writes.
     pub fn can_fail_over(&self) -> bool {
         matches!(*self.0, Reach::Found { .. })
     }
 
-    /// Connects within the limit to the server that takes writes.
+    /// Connects to the server that accepts writes, within the limit.
     ///
     /// If it is cancelled, there is no connection.
     ///
     /// # Errors
-    /// No server takes the connection, or not in time, or the server is not of the kind that the URL says.
+    /// No server accepts the connection in time, or the server is not of the kind that the URL names.
     pub async fn connect(&self, limits: ConnectionLimits) -> RedisResult<ServerConnection> {
         let connecting = async {
             let (client, address) = self.find().await?;
@@ -123,12 +123,12 @@ impl RedisServers {
         timeout(limits.connect, connecting).await.map_err(late)?
     }
 
-    /// Subscribes to channels, on a connection of their own. Has no time limit.
+    /// Subscribes to channels on a separate connection. Has no time limit.
     ///
     /// If it is cancelled, there is no subscription.
     ///
     /// # Errors
-    /// No server takes the connection.
+    /// No server accepts the connection.
     pub async fn subscribe(&self, channels: &[String]) -> RedisResult<Subscription> {
         let (client, address) = self.find().await?;
         let (mut sink, stream) = client.get_async_pubsub().await?.split();
@@ -147,7 +147,7 @@ impl RedisServers {
         }
     }
 
-    /// Whether no other server has been found since.
+    /// Whether no other server has been found since the connection was opened.
     pub fn is_current(&self, connection: &ServerConnection) -> bool {
         match &*self.0 {
             Reach::One(_) => true,
@@ -159,7 +159,7 @@ impl RedisServers {
     pub async fn replaced(&self, address: &ServerAddress) {
         if let Reach::Found { discovery, .. } = &*self.0 {
             let mut known = discovery.known().subscribe();
-            // Cannot fail, because `self` has the sender.
+            // Cannot fail, because `self` keeps the sender.
             let _ = known.wait_for(|known| *known != address.0).await;
         } else {
             std::future::pending::<()>().await;
@@ -175,15 +175,15 @@ impl RedisServers {
             Reach::Found { cluster: true, .. } if !info.cluster => {
                 "the server is not part of a Redis Cluster"
             }
-            // A server behind one name answers READONLY itself, if anybody writes.
+            // A single server is not checked: it answers READONLY to writes.
             Reach::Found { .. } if info.replica => "the server is a replica, not the primary",
             _ => return Ok(()),
         };
         Err((ErrorKind::InvalidClientConfig, wrong).into())
     }
 
-    /// Asks again and again for the primary, so that also connections without an error are left when another server has taken
-    /// over: one that was frozen or cut off may answer for a while as if it was still the primary.
+    /// Looks for the primary once per interval, so that a connection to a former primary is replaced even if its calls
+    /// succeed: a server that was frozen or cut off may answer for a while as if it was still the primary.
     fn watch(&self) {
         let Reach::Found { watched, .. } = &*self.0 else { return };
         if watched.swap(true, Ordering::Relaxed) {
@@ -199,7 +199,7 @@ async fn watch(servers: Weak<Reach>) {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let Some(servers) = servers.upgrade() else { return };
         if let Reach::Found { discovery, .. } = &*servers {
-            // No answer changes nothing. It was logged.
+            // A failure changes nothing, and was logged.
             let _ = discovery.find().await;
         }
     }

@@ -1,7 +1,7 @@
 //! One connection for many callers.
 //!
-//! redis-rs has a `ConnectionManager` for this, but it stays with one address, with a server that has become a replica,
-//! and with the error of a refused connection (a wrong password, too many clients), which it returns for ever.
+//! redis-rs has a `ConnectionManager` for this, but it keeps one address, stays connected to a server that has become a
+//! replica, and returns the error of a refused connection (a wrong password, too many clients) for ever.
 
 use std::{
     sync::Arc,
@@ -23,11 +23,11 @@ use crate::{
     leave::{answers_say_leave, must_leave},
 };
 
-/// The least time between the end of a failed attempt to connect and the next one.
+/// The shortest time between the end of a failed attempt to connect and the next one.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection that its clones share. It is made at the first call, and again after a failure. A call that fails is not
-/// repeated.
+/// A connection that its clones share. It is opened at the first call, and again after a failure. A failed call is not
+/// retried.
 #[derive(Clone)]
 pub struct SharedConnection(Arc<SharedState>);
 
@@ -37,7 +37,7 @@ struct SharedState {
     attempt: Mutex<Attempt>,
 }
 
-/// The connection, or the attempt to make it.
+/// The connection, or the attempt to open it.
 #[derive(Default)]
 struct Attempt {
     number: u64,
@@ -51,13 +51,13 @@ impl SharedConnection {
         Self(Arc::new(SharedState { servers, limits, attempt: Mutex::default() }))
     }
 
-    /// The connection, and the number of the attempt that made it.
+    /// Returns the connection, and the number of the attempt that opened it.
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
         loop {
             let (number, connecting) = self.attempt();
             let known = connecting.peek().is_some();
             match connecting.await {
-                // Another server has become the primary. One that has just been found is not asked about again.
+                // Another server has become the primary. It has just been found, so it is not looked up again.
                 Ok(made) if known && !self.0.servers.is_current(&made) => {
                     self.forget(number, false);
                 }
@@ -84,14 +84,14 @@ impl SharedConnection {
             servers.connect(limits).await
         };
         let connecting = connecting.boxed().shared();
-        // Callers may give up earlier; then the next one finds the connection.
+        // Callers may stop waiting earlier; the next caller then gets the connection.
         tokio::spawn(connecting.clone().map(drop));
         attempt.number += 1;
         attempt.connecting = Some(connecting.clone());
         (attempt.number, connecting)
     }
 
-    /// The next call connects again, unless another one does already.
+    /// Makes the next call connect again, unless another call already does.
     fn forget(&self, number: u64, failed: bool) {
         let mut attempt = self.0.attempt.lock();
         if attempt.number == number {
@@ -101,8 +101,8 @@ impl SharedConnection {
     }
 }
 
-/// A call. If its caller has given up waiting, the server may hang, and TCP would notice that only after a quarter of an
-/// hour; so the connection is left.
+/// A call. If its caller stops waiting, the connection is dropped, because the server may hang, and TCP would notice that
+/// only after a quarter of an hour.
 struct Call<'a> {
     shared: &'a SharedConnection,
     number: u64,
@@ -125,7 +125,7 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        // The caller's limit may include the time of connecting.
+        // The caller's time limit may include the time for connecting.
         if !self.answered && self.begun.elapsed() >= self.shared.0.limits.response / 2 {
             self.shared.forget(self.number, false);
         }
@@ -167,7 +167,7 @@ impl ConnectionLike for SharedConnection {
     }
 
     fn get_db(&self) -> i64 {
-        // Only redis-rs's cluster client asks.
+        // Only redis-rs's cluster client calls this.
         0
     }
 }

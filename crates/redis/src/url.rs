@@ -6,13 +6,12 @@ use holdfast_telemetry::settings::MustBe;
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use url::{Host, Url, form_urlencoded};
 
-/// The longest text that is read.
+/// The maximum length of a URL.
 const BYTES_MAX: usize = 4096;
-/// The most Sentinels or servers of one URL.
+/// The maximum number of Sentinels or servers in a URL.
 const HOSTS_MAX: usize = 32;
 const SERVER: &str = "must be the address of a Redis server, such as redis://:password@host:6379/0";
 
-/// A parsed address.
 #[derive(Clone)]
 pub struct RedisUrl {
     text: String,
@@ -26,10 +25,10 @@ pub(crate) struct HostPort {
     pub(crate) port: u16,
 }
 
-/// What the address leads to.
+/// The kind of server that the URL names.
 #[derive(Clone)]
 pub(crate) enum RedisTarget {
-    /// One server, or a name behind which somebody else chooses the server.
+    /// One server, or a name that a provider directs to a server.
     One(ConnectionInfo),
     /// Sentinels, which know the primary of a service.
     Sentinels {
@@ -55,7 +54,7 @@ impl RedisUrl {
         RedisTarget::clone(&self.target)
     }
 
-    /// Where Redis is, for people, without anything secret.
+    /// A readable form of the URL without secrets.
     pub fn place(&self) -> String {
         let listed = |hosts: &[HostPort]| {
             let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
@@ -170,11 +169,11 @@ fn cluster(rest: &str, tls: bool) -> Result<RedisTarget, MustBe> {
     Ok(RedisTarget::Cluster { hosts: hosts(parts.hosts, 6379)?, tls, server: parts.server()? })
 }
 
-/// The parts of a URL with several hosts, which the crate `url` does not read.
+/// The parts of a URL with several hosts, which the crate `url` does not support.
 struct UrlParts<'a> {
     user: Option<&'a str>,
     hosts: &'a str,
-    /// Without the first slash.
+    /// Without its first slash.
     path: &'a str,
     query: &'a str,
 }
@@ -246,7 +245,7 @@ fn hosts(text: &str, default_port: u16) -> Result<Vec<HostPort>, MustBe> {
     let hosts = hosts.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
         MustBe::new("must have hosts with ports between commas, as in host1:26379,host2:26379")
     })?;
-    // A majority of them is asked.
+    // The majority is counted, so a host that is named twice would count twice.
     if hosts.iter().collect::<HashSet<_>>().len() < hosts.len() {
         return Err(MustBe::new("must name each host once"));
     }
@@ -255,7 +254,7 @@ fn hosts(text: &str, default_port: u16) -> Result<Vec<HostPort>, MustBe> {
 
 fn host_port(text: &str, default_port: u16) -> Option<HostPort> {
     let (host, port) = match text.rsplit_once(':') {
-        // An IPv6 address without a port ends with the bracket.
+        // An IPv6 address without a port ends with a bracket.
         Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok()?),
         _ => (text, default_port),
     };

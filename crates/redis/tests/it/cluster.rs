@@ -33,7 +33,7 @@ async fn a_connection_leads_to_the_server_with_the_slot_and_follows_it() {
 }
 
 #[tokio::test]
-async fn a_primary_that_is_replaced_in_order_is_left() {
+async fn a_primary_that_is_switched_over_is_left() {
     let cluster = RedisCluster::start().await.unwrap();
     let connection = connected(&cluster.url()).await;
     let first = found(&cluster, &connection).await;

@@ -1,4 +1,4 @@
-//! The server is of another kind than the URL says, or takes no writes.
+//! The server is of another kind than the URL names, or accepts no writes.
 
 use holdfast_sandbox::{Redis, RedisCluster, RedisOptions, RedisSentinels, until};
 
@@ -9,7 +9,7 @@ async fn refusal(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_of_another_kind_is_refused_with_a_sentence_that_says_what_to_write() {
+async fn a_server_of_another_kind_is_refused_with_the_right_scheme() {
     let single = Redis::start(RedisOptions::default()).await.unwrap();
     let group = RedisSentinels::start(&[], "").await.unwrap();
     let cluster = RedisCluster::start().await.unwrap();
@@ -42,7 +42,7 @@ async fn a_server_that_has_become_a_replica_is_left_at_once() {
     assert!(error.contains("read only replica"), "{error}");
     server.command("REPLICAOF NO ONE").await.unwrap();
     set(&connection, "third").await.unwrap();
-    // A command, the count itself, and a new connection.
+    // The command, the question for the count, and the new connection.
     assert_eq!(received().await, before + 3);
 }
 

@@ -1,4 +1,4 @@
-//! Connections to real servers, Sentinels and clusters, also when another server becomes the primary.
+//! Connections to real servers, Sentinels and clusters, including failovers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // what a test reads, it has made
 
@@ -13,7 +13,7 @@ use holdfast_redis::{ConnectionLimits, RedisServers, SharedConnection};
 use holdfast_sandbox::{RedisSentinels, until};
 use redis::RedisResult;
 
-/// On a busy machine, calls may take longer than in production.
+/// Longer than in production, because the test machine may be busy.
 const LIMITS: ConnectionLimits =
     ConnectionLimits { connect: Duration::from_secs(3), response: Duration::from_secs(3) };
 
@@ -25,7 +25,7 @@ fn shared(url: &str) -> SharedConnection {
     SharedConnection::new(servers(url), LIMITS)
 }
 
-/// Writes a key of the hash tag, within the limit of a call.
+/// Writes a key with the hash tag, within the time limit of a call.
 async fn set(connection: &SharedConnection, value: &str) -> Result<(), String> {
     let mut connection = connection.clone();
     let mut command = redis::cmd("SET");
@@ -36,14 +36,14 @@ async fn set(connection: &SharedConnection, value: &str) -> Result<(), String> {
     }
 }
 
-/// A connection that works.
+/// Returns a connection that works.
 async fn connected(url: &str) -> SharedConnection {
     let connection = shared(url);
     until("the connection works", async || set(&connection, "first").await).await;
     connection
 }
 
-/// The port of the server that a connection leads to.
+/// Returns the port of the connection's server.
 async fn port(connection: &SharedConnection) -> RedisResult<u16> {
     let mut connection = connection.clone();
     let (_, port): (String, u16) =
@@ -51,7 +51,7 @@ async fn port(connection: &SharedConnection) -> RedisResult<u16> {
     Ok(port)
 }
 
-/// Waits until a write has reached the primary. The former one may take writes for a moment, and lose them.
+/// Waits until a write has reached the primary. The former primary may accept writes for a moment, and lose them.
 async fn until_written(connection: &SharedConnection, group: &RedisSentinels, value: &str) {
     until("the primary has the value", async || {
         set(connection, value).await?;

@@ -1,4 +1,4 @@
-//! Sentinels make another server the primary.
+//! Failovers by Sentinels.
 
 use holdfast_sandbox::{RedisSentinels, until};
 
@@ -28,7 +28,7 @@ async fn a_connection_finds_the_new_primary_after_the_old_one_is_killed() {
 }
 
 #[tokio::test]
-async fn a_primary_that_is_replaced_in_order_is_left() {
+async fn a_primary_that_is_switched_over_is_left() {
     let group = group().await;
     let connection = connected(&group.url()).await;
     group.fail_over().await.unwrap();
@@ -44,7 +44,7 @@ async fn a_frozen_primary_is_left() {
     until_written(&connection, &group, "second").await;
 }
 
-/// It still takes writes when it goes on, and they would be lost.
+/// When it continues, it still accepts writes, which would be lost.
 #[tokio::test]
 async fn a_connection_without_calls_leaves_a_primary_that_was_frozen() {
     let group = group().await;
@@ -72,7 +72,7 @@ async fn frozen_sentinels_do_not_keep_the_others_from_answering() {
 }
 
 #[tokio::test]
-async fn one_sentinel_that_is_left_is_enough_for_a_connection() {
+async fn one_remaining_sentinel_is_enough_for_a_connection() {
     let group = group().await;
     for sentinel in group.sentinels().skip(1) {
         sentinel.kill9().await.unwrap();
@@ -81,7 +81,7 @@ async fn one_sentinel_that_is_left_is_enough_for_a_connection() {
 }
 
 #[tokio::test]
-async fn connections_work_on_while_no_sentinel_answers() {
+async fn connections_continue_to_work_while_no_sentinel_answers() {
     let group = group().await;
     let connection = connected(&group.url()).await;
     for sentinel in group.sentinels() {
