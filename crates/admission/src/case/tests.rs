@@ -45,7 +45,7 @@ fn a_missing_answer_in_a_batch_is_an_internal_error() {
     undecided.answer(&KeyResults::new(), &metrics());
     assert_eq!(answer.try_recv().unwrap(), Err(Refusal::Internal));
 
-    // Granted, and its record was not written.
+    // Granted, but its record was not written.
     let (mut granted, mut answer) = Case::new(order(None));
     granted.decide(&mut allocator(), &mut GrantedKeys::default());
     granted.answer(&KeyResults::new(), &metrics());

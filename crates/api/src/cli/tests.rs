@@ -55,7 +55,7 @@ fn the_range_in_each_help_text_is_correct() {
             assert!(serve(&format!("--{flag}={good}")).is_ok(), "{flag} {good}");
         }
         let mut bad = vec![(last + 1).to_string(), "x".to_owned(), "-1".to_owned()];
-        // OpenTelemetry takes an empty variable for one that is not set.
+        // OpenTelemetry treats an empty variable as not set.
         if !argument.get_env().unwrap().to_string_lossy().starts_with("OTEL_") {
             bad.push(String::new());
         }
@@ -140,7 +140,7 @@ fn only_a_closed_output_is_no_error() {
 
     let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     assert_eq!(output::ended_by(&OutputError::Closed.into()), None);
-    // A connection to a server breaks in the same way, and then nothing may be done.
+    // A connection to a server breaks with the same error, and must not count as success.
     assert_eq!(output::ended_by(&broken().into()), Some(Ended::Failed));
     let lost = holdfast_store::StoreError::Unavailable(broken().into());
     assert_eq!(output::ended_by(&lost.into()), Some(Ended::Unreachable));

@@ -12,7 +12,7 @@ use crate::{
 const ON: (&str, &str) = ("HOLDFAST_AUTH", "on");
 const QUICK: (&str, &str) = ("HOLDFAST_KEY_REFRESH_MS", "100");
 
-/// A server that asks for keys, and a client with the first one, which was made on the command line.
+/// A server that requires keys, and a client with the first key, which was created on the command line.
 pub struct GuardedShop {
     pub server: Server,
     pub admin: Bearer,
@@ -85,7 +85,7 @@ impl GuardedShop {
         guarded
     }
 
-    /// Waits until a key is known to the server.
+    /// Waits until the server knows a key.
     pub async fn known(&self, bearer: &Bearer) {
         let bearer = bearer.on(&self.server.api);
         let known = async || bearer.get("/products/1").await.status != 401;
@@ -140,14 +140,14 @@ async fn a_refused_caller_learns_nothing_more() {
     for key in [other_secret.as_str(), &other_id, &ended.key, "hf_", "x", "a.b.c", ""] {
         let bearer = Bearer { api: shop.server.api.clone(), key: key.to_owned() };
         assert_eq!(without_id(&bearer.get("/products").await), nobody, "{key}");
-        // It is the same before a thing that is there and one that is not.
+        // The answer does not depend on whether the object exists.
         assert_eq!(without_id(&bearer.get("/orders/4711").await), nobody, "{key}");
     }
     let twice = [("authorization", "Bearer x"), ("authorization", "Bearer y")];
     let answer = shop.server.api.send(Method::GET, "/products", &twice, "").await;
     assert_eq!(without_id(&answer), nobody);
 
-    // What tells nothing of the shop is open.
+    // These say nothing about the shop, so they are open.
     for path in ["/livez", "/readyz", "/openapi.json", "/docs/", "/problems/unauthorized"] {
         assert_eq!(shop.server.api.get(path).await.status, 200, "{path}");
     }
@@ -198,7 +198,7 @@ async fn administration_is_on_its_own_port_only() {
     for path in ["/api-keys", "/dead-letters", "/metrics"] {
         assert_eq!(admin.get(path).await.status, 404, "{path}");
     }
-    // What only reads is on both.
+    // Routes that only read are on both ports.
     assert_eq!(shop.admin.get("/orders").await.status, 200);
     assert_eq!(shop.admin.post("/orders", &json!({})).await.status, 405);
     assert_eq!(shop.admin.get("/dead-letters").await.status, 200);
@@ -228,7 +228,7 @@ async fn a_revoked_key_is_refused_on_all_replicas() {
     for bearer in [&bearer, &elsewhere] {
         shop.server.until("it is over", async || bearer.get("/products").await.status == 401).await;
     }
-    // Again, it changes nothing; and an unknown one is none.
+    // A second revocation changes nothing, and an unknown key is 404.
     let (again, line) = keys(&shop.server.database_url, &["revoke", id]);
     assert!(again, "{line}");
     let listed = shop.admin.get("/api-keys").await.json();
@@ -268,7 +268,8 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     let (ada, bob) = (&bearers[0], &bearers[1]);
     let order = json!({ "product_id": id, "quantity": 1 });
 
-    // A customer-bound caller orders for its own customer, named or not, and cannot order for another.
+    // A caller that is bound to a customer orders for that customer, whether the customer is named or not, and cannot
+    // order for another.
     let of_ada = ada.post("/orders", &order).await.json();
     assert_eq!(of_ada["customer_ref"], "ada");
     let named = json!({ "product_id": id, "quantity": 1, "customer_ref": "bob" });
@@ -284,7 +285,7 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     assert_eq!(ada.get("/orders?customer_ref=bob").await.wrong_fields(), ["customer_ref"]);
     let path = |order: &Value| format!("/orders/{}", order["id"]);
     assert_eq!(ada.get(&path(&of_ada)).await.status, 200);
-    // What is another's is not there, exactly as what is not there.
+    // An object of another customer is answered like one that does not exist.
     let missing = bob.get("/orders/999999").await.problem()["type"].clone();
     for order in [&of_ada, &of_shop] {
         let answer = bob.get(&path(order)).await;
@@ -294,7 +295,7 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     }
     assert_eq!(ada.post(&format!("{}/cancel", path(&of_ada)), &json!({})).await.status, 200);
 
-    // Holds are the same.
+    // The same for holds.
     let hold = ada.post("/holds", &order).await.json();
     assert_eq!(hold["customer_ref"], "ada");
     let hold_path = format!("/holds/{}", hold["id"]);
@@ -305,7 +306,7 @@ async fn a_key_for_one_customer_has_access_only_to_its_own_data() {
     assert_eq!(bob.post("/orders", &from_hold).await.status, 404);
     assert_eq!(ada.post("/orders", &from_hold).await.status, 201);
 
-    // Whatever its scopes say, such a key does not change the shop.
+    // Whatever its scopes, such a key cannot change the shop.
     assert_eq!(ada.post(&format!("/products/{id}/stock"), &json!({})).await.status, 403);
     assert_eq!(ada.get(&format!("/products/{id}/stock-ledger")).await.status, 403);
     assert_eq!(ada.get("/products").await.status, 200);

@@ -15,7 +15,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::server::{BINARY, Server, database};
 
-/// Orders 1 to 30 were completed 100 days ago, 31 to 35 yesterday.
+/// Orders 1 to 30 were completed 100 days ago, orders 31 to 35 yesterday.
 const ORDERS: &str = "\
     INSERT INTO products (name, price_minor, stock) VALUES ('One', 100, 9); \
     INSERT INTO orders (product_id, quantity, unit_price_minor, status, attempt, created_at, \
@@ -57,7 +57,7 @@ fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-/// How often each order is archived.
+/// The number of archive lines of each order.
 fn archived(folder: &Path) -> BTreeMap<i64, usize> {
     let mut found = BTreeMap::new();
     for name in files(folder) {
@@ -93,7 +93,7 @@ impl ArchiveShop {
         sqlx::query_scalar(left).fetch_one(self.store.pool()).await.unwrap()
     }
 
-    /// Each old order is archived once, and no young one is gone.
+    /// Each old order is archived once, and every young one is still in the tables.
     async fn is_archived(&self) {
         let once: BTreeMap<i64, usize> = (1..=30).map(|id| (id, 1)).collect();
         assert_eq!(archived(self.folder.path()), once, "{:?}", files(self.folder.path()));
@@ -147,7 +147,7 @@ async fn an_archived_order_is_a_line_in_a_file_and_nowhere_else() {
     assert_eq!(server.api.get(&path).await.status, 404);
     assert_eq!(server.api.get(&hold_path).await.status, 404);
     assert_eq!(server.api.get("/orders").await.json(), json!([]));
-    // What was sold stays sold.
+    // Sold units stay sold.
     assert_eq!(server.api.get(&format!("/products/{lamp}")).await.json()["stock"], 6);
 }
 
@@ -184,9 +184,9 @@ async fn an_impossible_run_is_reported_and_changes_nothing() {
     let other = shop.store.archive().await.unwrap().unwrap();
     refused(&shop.archive(&[]), "is archiving this database");
     other.close().await.unwrap();
-    // As after a backup's restore: the name is taken.
+    // As after a restore of a backup: the file name already exists.
     fs::write(folder.join("orders-1-30.jsonl"), "precious").unwrap();
-    // The server notices the end of a session a moment later.
+    // The server notices the end of a session only after a moment.
     until("it finds the file", async || {
         let output = shop.archive(&[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -198,7 +198,7 @@ async fn an_impossible_run_is_reported_and_changes_nothing() {
     assert_eq!((shop.left().await, files(folder).len()), (30, 1));
 }
 
-/// Kills it while the transaction that deletes waits for a row, with the file on the disk.
+/// Kills the command while the deleting transaction waits for a row, with the file on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_before_the_deletion_starts_again() {
     let shop = shop().await;
@@ -221,21 +221,21 @@ async fn a_run_killed_before_the_deletion_starts_again() {
     assert_eq!(first, "orders-1-10.jsonl");
     assert!(second.starts_with("orders-11-20.jsonl.") && has_extension(second, "part"), "{second}");
     assert_eq!(shop.left().await, 20);
-    // Another database's file, which is none of ours.
+    // The file of another database, which the command must not touch.
     let other = "orders-1-9.jsonl.00000000000000000000000000000000.part";
     fs::write(folder.join(other), "precious").unwrap();
 
-    // Its session does not end before its transaction, which waits still.
+    // Its session ends only after its transaction, which is still waiting.
     refused(&shop.archive(&[]), "is archiving this database");
     blocker.rollback().await.unwrap();
-    // In steps of another size: what was begun is no part of the archive.
+    // With another step size, the interrupted step does not become part of the archive.
     until("the lock is free", async || shop.archive(&["--batch", "100"]).status.success()).await;
     assert_eq!(fs::read_to_string(folder.join(other)).unwrap(), "precious");
     fs::remove_file(folder.join(other)).unwrap();
     shop.is_archived().await;
 }
 
-/// Kills it when its commit has been done and it has not heard of that.
+/// Kills the command after its commit, before it gets the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_before_the_rename_is_completed_later() {
     let shop = shop().await;

@@ -1,11 +1,10 @@
-//! Invalid input is refused completely: each wrong field is named, and nothing
-//! changes.
+//! Invalid input is refused completely: each wrong field is named, and nothing changes.
 
 use reqwest::Method;
 
 use crate::server::Server;
 
-/// What is wrong with a number that must be whole, with the JSON for it.
+/// Values that are not whole numbers, as JSON, with the expected error.
 const NO_WHOLE_NUMBERS: [&str; 10] = [
     "1.5",
     "\"1\"",
@@ -19,7 +18,7 @@ const NO_WHOLE_NUMBERS: [&str; 10] = [
     "{}",
 ];
 
-/// The body of `fields`, one of them replaced.
+/// The body of `fields` with one of them replaced.
 fn body(fields: &[(&str, &str)], replaced: &str, value: &str) -> String {
     let fields = fields
         .iter()
@@ -27,7 +26,7 @@ fn body(fields: &[(&str, &str)], replaced: &str, value: &str) -> String {
     format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
-/// Each field of a product with the values that it must refuse.
+/// Each field of a product with the values that must be refused.
 fn bad_product_fields() -> Vec<(&'static str, Vec<String>)> {
     let owned =
         |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();

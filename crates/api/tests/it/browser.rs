@@ -1,5 +1,5 @@
-//! Pages in a real browser. Here the Swagger page: authorize, place an order, read it. Updates the picture in the
-//! README.
+//! Pages in a real browser. This module tests Swagger UI: authorize, place an order, read it. It updates the screenshot
+//! in the README.
 //!
 //! `make e2e-browser` runs these tests, and installs missing programs.
 
@@ -27,14 +27,14 @@ impl BrowserPage {
         Self::open_sized(address, (1280, 1400, 1.0)).await
     }
 
-    /// In a window of this width and height, on a screen with so many pixels for each of its pixels.
+    /// The width and height of the window, and the number of device pixels per pixel.
     async fn open_sized(address: &str, (width, height, ratio): (u32, u32, f64)) -> Self {
         let port = Port::lease().unwrap();
         let driver = ProcessOptions::new(on_path("chromedriver").expect("chromedriver"))
             .arg(format!("--port={}", port.number()))
             .ready(Ready::Tcp(port.address()));
         let driver = Process::start(driver).await.unwrap();
-        // A window is never as narrow as a phone; only an emulated one is.
+        // A real window cannot be as narrow as a phone, so a phone is emulated.
         let metrics = json!({ "width": width, "height": height, "pixelRatio": ratio });
         let options = json!({ "goog:chromeOptions": {
             "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"],
@@ -62,7 +62,7 @@ impl BrowserPage {
         element.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
-    /// Executes an operation that is open, and gives its status and body as the page shows them.
+    /// Executes an open operation, and returns the status and the body that the page shows.
     async fn execute(&self, operation: &str) -> (String, Value) {
         self.click(&format!("{operation} .execute")).await;
         let status = self
@@ -74,7 +74,7 @@ impl BrowserPage {
         (status, serde_json::from_str(&body.text().await.unwrap()).unwrap())
     }
 
-    /// Replaces what is in a field, as a person would.
+    /// Replaces the text of a field, like a user.
     async fn fill(&self, css: &str, text: &str) {
         let field = self.find(css).await;
         field.clear().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_user_authorizes_places_an_order_and_reads_it_back() {
     let page = BrowserPage::open(&format!("http://{}/docs/", shop.server.api.address)).await;
     let (create, read) = ("#operations-orders-create_order", "#operations-orders-get_order");
 
-    // Without a key it is refused, and the page says so.
+    // Without a key the request is refused, and the page shows that.
     page.click(&format!("{create} .opblock-summary-control")).await;
     let order = json!({ "product_id": made.json()["id"], "quantity": 2 });
     page.fill(&format!("{create} textarea.body-param__text"), &order.to_string()).await;
@@ -113,7 +113,7 @@ async fn a_user_authorizes_places_an_order_and_reads_it_back() {
     let (status, shown) = page.execute(read).await;
     assert_eq!((status.as_str(), &shown["id"]), ("200", &placed["id"]));
 
-    // The picture: the page as it greets, with the orders in sight.
+    // The screenshot shows the top of the page with the operations of orders.
     page.click(&format!("{create} .opblock-summary-control")).await;
     page.click(&format!("{read} .opblock-summary-control")).await;
     page.browser.execute("window.scrollTo(0, 0)", vec![]).await.unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::server::Server;
 
-/// One try of an order that ends like this.
+/// Fails an attempt of an order with this outcome.
 async fn try_once(server: &Server, id: i64, verdict: AttemptResult, taken: Taken) {
     let claims = server.store.claim(&[OrderId(id)], Duration::from_mins(1)).await.unwrap();
     let (order_id, attempt) = claims[0].id();
@@ -73,7 +73,7 @@ async fn an_operator_discards_an_order_that_may_be_fulfilled() {
     try_once(&server, dead, AttemptResult::Failed("422".to_owned()), Taken::Maybe).await;
     try_once(&server, replayed, AttemptResult::Failed("422".to_owned()), Taken::Maybe).await;
 
-    // A replay does not make it forgotten.
+    // A replay does not reset it.
     let path = format!("/dead-letters/{replayed}/replay");
     assert_eq!(server.admin.post(&path, &body).await.status, 200);
     let refused = server.api.post(&format!("/orders/{replayed}/cancel"), &json!({})).await;

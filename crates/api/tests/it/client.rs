@@ -1,4 +1,4 @@
-//! An HTTP client that shows the whole answer, and one that sends any bytes.
+//! An HTTP client that returns the whole answer, and one that sends arbitrary bytes.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl Client {
         })
     }
 
-    /// Sends bytes and reads until the server closes the connection, or for `limit`.
+    /// Sends bytes, and reads until the server closes the connection or for `limit`.
     pub async fn raw(&self, request: &[u8], limit: Duration) -> Raw {
         self.raw_in_parts(&[request], limit).await
     }
@@ -138,7 +138,7 @@ impl Client {
         Self::rest(stream, limit).await
     }
 
-    /// The same in one part, after which the client says that nothing more comes once it has an answer.
+    /// The same in one part. When the client has an answer, it closes its sending side.
     pub async fn raw_and_end(&self, request: &[u8], limit: Duration) -> Raw {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let _ = stream.write_all(request).await;

@@ -12,7 +12,7 @@ use crate::{
     server::{BINARY, Server},
 };
 
-/// The exit codes of `--help`.
+/// The exit codes in `--help`.
 const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);
@@ -137,7 +137,7 @@ async fn a_bulk_command_continues_after_a_failure_and_reports_each() {
         (json!(orders[1]), json!("discarded")),
     ];
     assert_eq!(results, expected);
-    // The server's own cache learns of the units that came back.
+    // The server's cache learns about the returned units.
     server.until("the units are in stock", async || stock(&server, lamp).await == 8).await;
     let table = dead_letters(&server, &[&["discard"], &BY[..], &["999999", &ids[0]]].concat());
     assert_eq!(table.code, FAILED);

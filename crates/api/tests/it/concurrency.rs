@@ -40,8 +40,8 @@ async fn a_sold_out_product_is_sold_exactly_as_often_as_there_is_stock() {
     assert_eq!(refused.problem()["left"], 0);
 }
 
-/// While orders take stock, one client restocks with relative changes and another corrects the stock
-/// with conditional ones. Every unit must be accounted for.
+/// While orders take stock, one client restocks with relative changes, and another sets the stock with conditional
+/// ones. Every unit must be accounted for.
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_that_is_changed_while_orders_run_loses_no_update() {
     let server = Arc::new(Server::start().await);

@@ -34,7 +34,7 @@ async fn a_current_version_is_answered_with_304() {
         assert_eq!((answer.status, answer.text.as_str()), (304, ""), "{known}");
         assert_eq!(answer.header("etag"), tag);
     }
-    // What is no tag is passed over: the whole answer is never wrong.
+    // An invalid tag is ignored: the whole answer is always correct.
     for unknown in ["\"x\"", "x", ""] {
         assert_eq!(again(unknown.to_owned()).await.status, 200, "{unknown}");
     }
@@ -149,7 +149,7 @@ async fn a_change_of_stock_with_a_key_happens_once() {
         with(&server, Method::POST, &stock, ("idempotency-key", key), &body).await
     };
     let body = json!({ "delta": 5, "reason": "delivery" });
-    // Several at once, as a client that is in a hurry does it.
+    // Several requests at once, like an impatient client.
     let answers = futures::future::join_all((0..8).map(|_| send("k1", body.clone()))).await;
     for answer in &answers {
         assert_eq!((answer.status, answer.json()), (201, answers[0].json()), "{}", answer.text);
@@ -162,7 +162,7 @@ async fn a_change_of_stock_with_a_key_happens_once() {
         (other.status, other.problem()["type"].as_str()),
         (422, Some("/problems/idempotency-key-reused"))
     );
-    // An order with the key of an adjustment is another request, too.
+    // An order with the key of an adjustment is a different request, too.
     let order = json!({ "product_id": lamp, "quantity": 1 });
     let other = with(&server, Method::POST, "/orders", ("idempotency-key", "k1"), &order).await;
     assert_eq!(other.status, 422, "{}", other.text);

@@ -9,7 +9,7 @@ use crate::{
     server::{self, Server},
 };
 
-/// The files that a text names: what follows `src=`, `href=` or `from`.
+/// The files that a text refers to: the values after `src=`, `href=` or `from`.
 fn files(text: &str) -> Vec<String> {
     let mut files = Vec::new();
     for before in ["src=\"", "href=\"", "from \""] {
@@ -130,7 +130,7 @@ async fn the_admin_port_can_read_the_shop_but_not_change_it() {
     }
     let cancel = format!("/orders/{id}/cancel");
     assert_eq!(shop.admin.send(Method::POST, &cancel, "").await.status, 404);
-    // What a key may see is the same on both ports.
+    // A key may see the same data on both ports.
     let own = json!({ "name": "web", "scopes": ["orders:read"], "customer_ref": "customer-1" });
     let customer = shop.bearer(own).await.on(&shop.server.admin);
     assert_eq!(customer.get(&format!("/orders/{id}")).await.status, 404);

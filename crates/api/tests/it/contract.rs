@@ -12,8 +12,9 @@ use crate::access::GuardedShop;
 /// The same requests in every run.
 const SEED: &str = "20260";
 
-/// What a schema cannot say, and 422 does: which fields exclude each other, that a price has two decimals, that a cursor is one
-/// that the list gave out, that a key came before with another request; and 412 which tags are a product's.
+/// Rules that a schema cannot express and that are answered with 422: fields that exclude each other, prices with two
+/// decimals, cursors that the list did not return, keys that were used for another request. And the tags of a product
+/// (412).
 const CONFIG: &str = r#"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 422, 429, "5xx"]
@@ -24,7 +25,7 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 422, 429, "5xx"]
 async fn the_server_conforms_to_its_documents() {
     let program = std::env::var("SCHEMATHESIS").expect("SCHEMATHESIS names the program");
     let shop = GuardedShop::start(&[]).await;
-    // Something to be found.
+    // Data for the requests to find.
     let shopper = shop.admin.on(&shop.server.api);
     for _ in 0..3 {
         let product = json!({ "name": "Mill", "price": 1, "stock": 1_000_000 });

@@ -15,15 +15,15 @@ use crate::{
     client::ApiAnswer,
 };
 
-/// What is in each text that a customer must not see.
+/// A text that a customer must not see.
 const SECRET: &str = "SECRET";
 
-/// A shop in which an order of ada's has gone every way, with something to hide at each step.
+/// A shop with orders of ada in every state, each with internal data.
 struct Planted {
     shop: GuardedShop,
     ada: Bearer,
     product: i64,
-    /// Ada's, in every status.
+    /// Orders of ada, by status.
     orders: Vec<i64>,
     hold: i64,
     of_others: [i64; 2],
@@ -91,7 +91,7 @@ async fn planted() -> Planted {
 }
 
 impl Planted {
-    /// Each request that ada may send, in the order in which they are sent, with the operation's path.
+    /// Each request that ada may send, in the order in which they are sent, with the path of its operation.
     fn requests(&self) -> Vec<(Method, &'static str, String, Value)> {
         let [order_of_bob, hold_of_bob] = self.of_others;
         let mut all = Vec::new();
@@ -156,7 +156,7 @@ async fn answers_to_customers_contain_no_internal_data() {
     }
     assert!(granted > 20, "{granted}");
 
-    // No operation of the documents is left out: each other one is not for a customer.
+    // Every operation of the documents has a case, except those that customers may not use.
     let (mut refused, server) = (0, &planted.shop.server);
     for port in [&server.api, &server.admin] {
         let document = port.get("/openapi.json").await.json();
@@ -192,7 +192,7 @@ async fn keys_of_the_shop_see_what_customers_do_not() {
     for secret in ["RECEIVER", "BODY", "OPERATOR", "NOTE", "LEDGER", "BOB", "METADATA"] {
         assert!(said.contains(&format!("{SECRET}-{secret}")), "{secret}");
     }
-    // What is a customer's own is the same for both.
+    // The customer's own data is the same for both.
     let path = format!("/orders/{}", planted.orders[5]);
     let (own, all) = (planted.ada.get(&path).await.json(), api.get(&path).await.json());
     for field in ["id", "items", "status", "attempts", "created_at", "finished_at"] {

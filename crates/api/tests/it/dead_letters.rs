@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{client::ApiAnswer, server::Server};
 
-/// Orders of one unit each of a product, all of which have failed, order n at the hour n of the year.
+/// Failed orders of one unit of a product; order n failed at hour n of the year.
 pub async fn failed(server: &Server, product: i64, count: usize) -> Vec<i64> {
     let mut ids = Vec::new();
     for _ in 0..count {
@@ -36,7 +36,7 @@ pub async fn stock(server: &Server, product: i64) -> Value {
     server.api.get(&format!("/products/{product}")).await.json()["stock"].clone()
 }
 
-/// What the history says last.
+/// The last step of the history.
 pub fn last_step(answer: &ApiAnswer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["history"].as_array().unwrap().last().unwrap().clone()
@@ -77,7 +77,7 @@ async fn dead_letters_are_listed_by_pages_and_filters() {
         path = next.trim_start_matches('<').to_owned();
     }
     assert_eq!(seen, all);
-    // The cursor of this list is good for no other.
+    // The cursor of this list is not valid for another list.
     let cursor = path.split_once("cursor=").unwrap().1;
     for (client, other) in [
         (&server.api, format!("/orders?status=failed&cursor={cursor}")),
@@ -128,7 +128,7 @@ async fn a_replayed_order_is_pending_and_published_and_records_the_operator() {
 
     let path = format!("/dead-letters/{id}/replay");
     let body = json!({ "by": "ada", "note": "the carrier is back" });
-    // Two operators at once: exactly one of them does it.
+    // Of two operators at once, exactly one succeeds.
     let (one, other) =
         tokio::join!(server.admin.post(&path, &body), server.admin.post(&path, &body));
     let (done, late) = if one.status == 200 { (one, other) } else { (other, one) };
@@ -141,7 +141,7 @@ async fn a_replayed_order_is_pending_and_published_and_records_the_operator() {
     assert!(jiff::Timestamp::now().duration_since(at).as_secs() < 60, "{at}");
     assert_eq!(state(&late), (409, "pending".to_owned()));
     server.until("its replay is published, once", async || depth().await == 2).await;
-    // Its units stay its own.
+    // It keeps its units.
     assert_eq!(stock(&server, lamp).await, 4);
     assert_eq!(server.admin.post("/dead-letters/4711/replay", &body).await.status, 404);
 }
@@ -158,7 +158,7 @@ async fn a_discarded_order_returns_its_units_once_and_records_the_operator() {
         .await
         .unwrap();
     assert_eq!(server.order(lamp, 1).await.status, 409, "sold out");
-    // A customer's cancellation is no discarding.
+    // A cancellation by a customer is not a discard.
     let cancel = server.api.post(&format!("/orders/{id}/cancel"), &json!({})).await;
     assert_eq!(state(&cancel), (409, "failed".to_owned()));
 
@@ -178,7 +178,7 @@ async fn a_discarded_order_returns_its_units_once_and_records_the_operator() {
     assert_eq!(history[1]["detail"], "x");
     assert_eq!(state(&late), (409, "cancelled".to_owned()));
     assert_eq!((stock(&server, lamp).await, stock(&server, mill).await), (json!(3), json!(9)));
-    // The ledger knows them as returned, and they are sold again at once.
+    // The ledger shows them as returned, and they can be sold at once.
     let ledger = server.api.get(&format!("/products/{mill}/stock-ledger")).await;
     assert_eq!(ledger.json()[0]["returned"], 4, "{}", ledger.text);
     assert_eq!(server.order(lamp, 3).await.status, 201);

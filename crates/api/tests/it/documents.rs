@@ -9,7 +9,7 @@ use crate::{
 
 const GUIDE: &str = include_str!("../../../../docs/api.md");
 
-/// Between the outputs of two commands.
+/// The separator between the outputs of two commands.
 const MARK: &str = "==next==";
 
 /// The commands of a document, and the status line that it shows for each.
@@ -32,7 +32,7 @@ fn shown(document: &str) -> Vec<(String, Option<String>)> {
     commands
 }
 
-/// Here, keys are asked for; the tests of the pages run the same calls where they are not.
+/// This server requires keys. The tests of the pages run the same calls without keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calls_of_the_guide_work_unchanged() {
     let shop = GuardedShop::start(&[]).await;
@@ -42,7 +42,7 @@ async fn the_calls_of_the_guide_work_unchanged() {
     let mut script = Vec::new();
     for (command, _) in &commands {
         let command = command.replace("localhost:8000", &shop.server.api.address);
-        // The file of `make run`; the server learns of a new key within its refresh interval.
+        // The file of `make run`. The server learns about a new key within its refresh interval.
         let command = if command.starts_with(". target/") { "true" } else { &command };
         let wait = if command.starts_with("export KEY") { "sleep 2" } else { "true" };
         script.push(format!("{command}\n{wait}; echo; echo {MARK}"));
@@ -91,7 +91,7 @@ fn each_test_that_the_pages_name_exists() {
         if word.starts_with("charts/") {
             assert!(root.join(word).exists(), "{word}");
         } else if word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
-            // A macro makes functions of the faults under load.
+            // A macro generates the tests of faults under load.
             let is_test = [format!("fn {word}("), format!("\n    {word}: ")];
             assert!(is_test.iter().any(|it| code.contains(it)), "there is no test {word}");
             named += 1;
@@ -100,7 +100,7 @@ fn each_test_that_the_pages_name_exists() {
     assert!(named >= 25, "{named}");
 }
 
-/// A page without its tables of other things than what shows a claim.
+/// A page without the tables that contain no claims.
 fn named_tests(page: &str) -> String {
     let (mut kept, mut in_table, mut shows) = (String::new(), false, true);
     for line in page.lines() {
@@ -110,7 +110,7 @@ fn named_tests(page: &str) -> String {
         }
         in_table = row;
         if shows || !row {
-            // Of a row, only the column of tests.
+            // Of a row, only the column with the tests.
             let column = line.trim_end().trim_end_matches('|').rsplit('|').next();
             kept.push_str(if row { column.unwrap_or_default() } else { line });
             kept.push('\n');

@@ -54,7 +54,7 @@ async fn it_starts_without_redis() {
 
 #[tokio::test]
 async fn requests_get_503_without_postgres_and_succeed_after_it_is_back() {
-    // Durable, or the commits of the last moment would go with it.
+    // Durable, because the last commits would be lost otherwise.
     let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
     let postgres = Postgres::start(options).await.unwrap();
     let database_url = postgres.create_database().await.unwrap();
@@ -68,8 +68,8 @@ async fn requests_get_503_without_postgres_and_succeed_after_it_is_back() {
     postgres.kill9().await.unwrap();
     let begun = Instant::now();
     let order = server.order(product, 1).await;
-    // The connection may break under the first order's commit: then even its outcome is unknown
-    // only until the database is back, so it is looked up in the background, in bounded time.
+    // The connection may break during the first order's commit. Then its outcome is unknown until the database is back.
+    // It is looked up in the background, in bounded time.
     assert_eq!(order.status, 503, "{}", order.text);
     for answer in [
         server.api.get("/orders").await,

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::server::{BINARY, Server};
 
-/// Sends as much as is taken, and stays until it is closed.
+/// Sends as much as the server accepts, and stays connected until the server closes.
 async fn send_and_stay(address: String, bytes: Arc<[u8]>, sent: Arc<AtomicUsize>, drip: u8) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     for part in bytes.chunks(16 * 1024) {
@@ -81,7 +81,7 @@ async fn slow_bodies_stay_within_their_budget_and_block_no_others() {
     seen.await.check(&scale);
 }
 
-/// Locks the row of a product until it is dropped.
+/// Locks the row of a product until dropped.
 async fn lock(server: &Server, product: i64) -> Transaction<'static, Postgres> {
     let database = PgPool::connect(&server.database_url).await.unwrap();
     let mut lock = database.begin().await.unwrap();
@@ -90,7 +90,7 @@ async fn lock(server: &Server, product: i64) -> Transaction<'static, Postgres> {
     lock
 }
 
-/// Sends requests one after another, each after the answer to the one before.
+/// Sends requests, each after the answer to the previous one.
 async fn ask_again_and_again(address: String, request: Arc<[u8]>, sent: Arc<AtomicUsize>) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     let mut answer = vec![0; 64 * 1024];
@@ -141,7 +141,7 @@ async fn a_client_that_sends_more_than_is_read_costs_little_memory_of_the_kernel
     socket.set_send_buffer_size(4096).unwrap();
     let stream = socket.connect(server.api.address.parse().unwrap()).await.unwrap();
     let mut sent = 0;
-    // Until the server takes no more for a while.
+    // Until the server stops reading for a while.
     while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(500), stream.writable()).await
     {
         match stream.try_write(request.as_bytes()) {
@@ -149,7 +149,7 @@ async fn a_client_that_sends_more_than_is_read_costs_little_memory_of_the_kernel
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
         }
     }
-    // Of these, 16 KiB are read, and a few wait on the client's side.
+    // The server reads 16 KiB, and a few are buffered on the client's side.
     assert!(sent < 64 * 1024, "{sent}");
     lock.rollback().await.unwrap();
 }
@@ -174,7 +174,7 @@ async fn clients_that_never_read_stay_within_their_budget_and_block_no_others() 
                 let Ok(mut stream) = TcpStream::connect(address).await else { return };
                 if stream.write_all(&requests).await.is_ok() {
                     sent.fetch_add(requests.len(), Ordering::Relaxed);
-                    // Until it is reset.
+                    // Until the connection is reset.
                     let _ = stream.ready(tokio::io::Interest::ERROR).await;
                 }
             }

@@ -28,13 +28,13 @@ pub use cases::{WriteTarget, write_case};
 
 const HANG_UPS: usize = 600;
 const FREEZE: u64 = 3000;
-/// Answers of success that are enough.
+/// The number of successful answers that is enough.
 const WRITES: usize = 2000;
-/// Requests of each kind of client while the database is frozen.
+/// The number of requests of each kind of client while the database is frozen.
 const STOCK: usize = 200;
-/// The test itself waits for as long as the database may be frozen.
+/// The test's own requests may take as long as the database is frozen.
 const LOOK_LIMIT: Duration = Duration::from_mins(3);
-/// Clients that hang up, and clients that wait.
+/// The numbers of clients that hang up, and of clients that wait.
 const RUDE: usize = 16;
 const POLITE: usize = 16;
 
@@ -42,19 +42,19 @@ fn parameter(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// One server and what is known of it.
+/// A server, and the answers of its operations.
 pub struct Trial {
     pub server: Server,
     pub look: PgPool,
     pub operations: Vec<(String, bool)>,
     hang_ups: AtomicUsize,
     writes: AtomicUsize,
-    /// Made before the database is frozen, for the time in which it is.
+    /// Created before the database is frozen, for use while it is frozen.
     stock: [parking_lot::Mutex<Vec<WriteTarget>>; 2],
     frozen: AtomicBool,
-    /// By operation: how often it was answered with success, and otherwise.
+    /// By operation: the number of successful and of other answers.
     answers: parking_lot::Mutex<BTreeMap<(String, u16), usize>>,
-    /// What must be true of the database.
+    /// What must be true in the database.
     done: parking_lot::Mutex<Vec<(String, String)>>,
 }
 
@@ -63,7 +63,7 @@ impl Trial {
         Self::watched(database_url, database_url, settings).await
     }
 
-    /// With another way to the database for the test itself.
+    /// `direct` is a way to the database for the test itself.
     pub async fn watched(
         database_url: &str,
         look_url: &str,
@@ -99,7 +99,7 @@ impl Trial {
         }
     }
 
-    /// Sends a request and goes away at some moment, maybe before it is complete.
+    /// Sends a request, and disconnects at some moment, possibly before it is complete.
     async fn hang_up(&self) {
         let (case, is_admin, wait, part) = {
             let at = rand::rng().random_range(0..self.operations.len());
@@ -117,18 +117,18 @@ impl Trial {
             case.path,
             body.len()
         );
-        // The server may refuse more connections than it can have.
+        // The server may refuse connections beyond its maximum.
         let Ok(mut stream) = TcpStream::connect(&client.address).await else { return };
         let _ = stream.set_nodelay(true);
         let end = if part == 0 { request.len() / 2 } else { request.len() };
         let _ = stream.write_all(&request.as_bytes()[..end]).await;
-        // Anywhere in the request's life.
+        // At any moment of the request.
         tokio::time::sleep(wait).await;
         drop(stream);
         self.hang_ups.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Sends a request, waits for its answer, and keeps in mind what that says. Says whether it was success.
+    /// Sends a request, waits for its answer, and records it. Returns whether it was a success.
     pub async fn write(&self, at: usize) -> bool {
         let (operation, is_admin) = &self.operations[at % self.operations.len()];
         let given = self.given(true).await;
@@ -137,7 +137,7 @@ impl Trial {
         let body = if case.body.is_null() { String::new() } else { case.body.to_string() };
         let headers: &[_] =
             if case.body.is_null() { &[] } else { &[("content-type", "application/json")] };
-        // A connection that the server closes under a request is no answer.
+        // A connection that the server closes during a request is not an answer.
         let Ok(answer) = client.try_send(case.method, &case.path, headers, body).await else {
             *self.answers.lock().entry((operation.clone(), 0)).or_default() += 1;
             return false;
@@ -148,7 +148,7 @@ impl Trial {
                 self.writes.fetch_add(1, Ordering::SeqCst);
                 let said = if answer.text.is_empty() { Value::Null } else { answer.json() };
                 let question = (case.done)(&said);
-                // At once, and in the end once more.
+                // Checked at once, and again at the end.
                 assert!(self.is_true(&question).await, "{operation}: {question}");
                 if operation.contains("/sales/") {
                     self.forget_sale(&given.sale()).await;
@@ -178,7 +178,7 @@ impl Trial {
         sqlx::query(sql).bind(name).execute(&self.look).await.unwrap();
     }
 
-    /// Many clients of both kinds, until so many have hung up, and there were enough answers of success.
+    /// Runs many clients of both kinds until enough of them have hung up, and there were enough successful answers.
     async fn run(self: &Arc<Self>, hang_ups: usize) {
         let mut clients = JoinSet::new();
         for client in 0..RUDE + POLITE {
@@ -210,7 +210,7 @@ impl Trial {
         }
     }
 
-    /// Everything that was answered as done is there, and no connection is in the middle of anything.
+    /// Every change that was answered with success exists, and no connection is in a transaction.
     pub async fn nothing_is_missing(&self) {
         let done = std::mem::take(&mut *self.done.lock());
         let mut missing = Vec::new();
@@ -267,7 +267,7 @@ async fn answered_writes_are_kept_when_the_database_freezes() {
             .await;
         trial.frozen.store(true, Ordering::SeqCst);
         postgres.pause().await.unwrap();
-        // For longer than the requests wait.
+        // Longer than the requests wait.
         tokio::time::sleep(freeze).await;
         postgres.resume().await.unwrap();
         trial.frozen.store(false, Ordering::SeqCst);

@@ -19,7 +19,7 @@ async fn a_hold_is_created_used_and_ended() {
     let time = |name: &str| hold[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert_eq!(time("expires_at").duration_since(time("created_at")).as_secs(), 900);
 
-    // Held units are sold to nobody else.
+    // Held units cannot be bought by others.
     let short = server.order(lamp, 3).await;
     assert_eq!((short.status, short.problem()["left"].as_i64()), (409, Some(2)));
     // The price was fixed with the hold.
@@ -57,7 +57,7 @@ async fn a_released_hold_returns_its_units_once() {
     assert_eq!(server.api.delete(&path).await.status, 204);
     let again = server.api.delete(&path).await;
     assert_eq!((again.status, again.problem()["state"].as_str()), (409, Some("released")));
-    // Sold again at once, though it was known to be sold out.
+    // They are sold at once, although the product was known to be sold out.
     assert_eq!(server.order(lamp, 5).await.status, 201);
 }
 
@@ -83,7 +83,7 @@ async fn an_order_is_cancelled_once_and_its_units_are_returned() {
     let id = server.order(lamp, 3).await.json()["id"].as_i64().unwrap();
     assert_eq!(server.order(lamp, 1).await.status, 409);
     let path = format!("/orders/{id}/cancel");
-    // Two clients at once: exactly one of them wins.
+    // Of two clients at once, exactly one succeeds.
     let body = json!({});
     let (one, other) = tokio::join!(server.api.post(&path, &body), server.api.post(&path, &body));
     let (won, lost) = if one.status == 200 { (one, other) } else { (other, one) };

@@ -14,10 +14,10 @@ async fn foreign_writes_to_redis_change_no_order() {
     let path = format!("/products/{product}");
     assert_eq!(server.api.get(&path).await.json()["price"], 499.9);
 
-    // Whatever is cached says another price and another stock from now on.
+    // From now on, the cache in Redis has another price and another stock.
     let client = redis::Client::open(server.redis.url()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    // It comes there a moment after the read.
+    // The value is written to Redis a moment after the read.
     let mut forged = 0;
     while forged == 0 {
         for key in redis.keys::<_, Vec<String>>("*").await.unwrap() {
@@ -34,7 +34,7 @@ async fn foreign_writes_to_redis_change_no_order() {
     }
     assert_eq!(forged, 1);
 
-    // A replica without a memory of its own shows the lie, for as long as it believes what is cached, and sells what is there at what it costs.
+    // A replica without its own memory shows the false value while it is cached, and sells at the true price and stock.
     let long = [("HOLDFAST_CACHE_MAX_AGE_MS", "60000")];
     let process = server::spawn(&server.database_url, &server.redis.url(), &long).await;
     let [address, ..] = server::addresses(&process).await;
@@ -46,7 +46,7 @@ async fn foreign_writes_to_redis_change_no_order() {
     assert_eq!((refused.status, &refused.problem()["left"]), (409, &3.into()));
     let accepted = fresh.post("/orders", &order(3)).await;
     assert_eq!((accepted.status, &accepted.json()["unit_price"]), (201, &499.9.into()));
-    // The order has put the true stock into the cache again, and a change of the product the rest.
+    // The order has written the true stock to the cache, and a change of the product writes the rest.
     assert_eq!(fresh.get(&path).await.json()["stock"], 0);
     assert_eq!(fresh.put(&path, &serde_json::json!({ "name": "Lamp" })).await.status, 200);
     assert_eq!(fresh.get(&path).await.json()["price"], 499.9);

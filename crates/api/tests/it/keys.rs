@@ -23,7 +23,7 @@ async fn a_repeated_request_gets_the_same_answer_and_takes_no_stock() {
         assert_eq!(again.text, first.text);
         assert_eq!(again.header("location"), first.header("location"));
     }
-    // Also when nothing is left, and the product is gone.
+    // This holds even if nothing is left and the product was deleted.
     assert_eq!(server.order(lamp, 3).await.status, 201);
     assert_eq!(server.order(lamp, 1).await.status, 409);
     assert_eq!(send(&server, "/orders", "k-1", &body).await.text, first.text);
@@ -37,7 +37,7 @@ async fn a_repeated_request_gets_the_same_answer_and_takes_no_stock() {
         (reused.status, reused.problem()["type"].as_str()),
         (422, Some("/problems/idempotency-key-reused"))
     );
-    // A key is one key, whatever it is used for.
+    // A key is the same key for every kind of request.
     let hold = send(&server, "/holds", "k-1", &json!({ "product_id": lamp, "quantity": 2 })).await;
     assert_eq!(hold.status, 422, "{}", hold.text);
     assert_eq!(server.metric("holdfast_requests_repeated_total").await, 4);
@@ -64,7 +64,7 @@ async fn a_repeat_shows_the_current_state_of_its_result() {
     assert_eq!((again.status, &again.json()["id"]), (201, &kept["id"]));
     assert_eq!((&again.json()["status"], &again.json()["order_id"]), (&json!("used"), &used["id"]));
 
-    // An entry of the ledger never changes.
+    // A ledger entry never changes.
     let path = format!("/products/{lamp}/stock");
     let delivery = json!({ "delta": 5, "reason": "delivery" });
     let entry = send(&server, &path, "stock", &delivery).await;
@@ -121,7 +121,7 @@ async fn a_key_of_the_previous_release_is_recognized() {
         ] })
     };
     let first = send(&server, "/orders", "k", &items(1, 2)).await;
-    // That release wrote requests line after line, in the order of the request.
+    // That release wrote requests line by line, in the order of the request.
     sqlx::query(
         "UPDATE idempotency_keys SET fingerprint = \
          ('x' || left(encode(sha256(convert_to($1, 'UTF8')), 'hex'), 16))::bit(64)::bigint",

@@ -32,7 +32,7 @@ async fn an_order_of_several_lines_is_accepted_completely_or_not_at_all() {
     assert_eq!(placed.status, 201, "{}", placed.text);
     let body = placed.json();
     let line = |product: i64, units: i64| json!({ "product_id": product, "quantity": units, "unit_price": 499.9 });
-    // The same product on two lines is one line with the sum of both.
+    // Two lines of the same product become one line with the sum.
     assert_eq!(body["items"], json!([line(vase, 1), line(lamp, 4)]));
     assert_eq!(body.get("product_id"), None, "one of several would be a lie");
     let shown = server.api.get(&format!("/orders/{}", body["id"])).await.json();
@@ -54,7 +54,7 @@ async fn nothing_is_ordered_or_held_at_another_price_than_expected() {
     let hold = json!({ "product_id": lamp, "quantity": 1, "expected_price": "499.90" });
     let hold = server.api.post("/holds", &hold).await;
     assert_eq!(hold.status, 201, "{}", hold.text);
-    // The page that the customer has seen is older than this.
+    // The customer saw an older price.
     server.api.put(&format!("/products/{lamp}"), &json!({ "price": 520 })).await;
     let before = server.contents().await;
     let one = json!({ "product_id": lamp, "quantity": 1, "expected_price": 499.9 });
@@ -75,7 +75,7 @@ async fn nothing_is_ordered_or_held_at_another_price_than_expected() {
     assert_eq!(server.api.post("/orders", &wrong).await.wrong_fields(), ["expected_price"]);
     assert_eq!(server.contents().await, before);
     assert_eq!(server.metric("holdfast_orders_refused_total{reason=\"price_changed\"}").await, 3);
-    // What is kept costs what it cost then.
+    // Units of a hold cost the price of that time.
     let kept = json!({ "product_id": lamp, "quantity": 1, "hold_id": hold.json()["id"], "expected_price": 499.90 });
     assert_eq!(server.api.post("/orders", &kept).await.status, 201);
     let told = json!({ "product_id": lamp, "quantity": 1, "expected_price": 520 });

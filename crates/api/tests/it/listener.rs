@@ -14,14 +14,14 @@ use crate::server::Server;
 const SHORT: Duration = Duration::from_secs(10);
 const HEALTH: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-/// One more connection, which has sent this.
+/// Opens one more connection that has sent these bytes.
 async fn with(server: &Server, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(&server.api.address).await.unwrap();
     stream.write_all(request).await.unwrap();
     stream
 }
 
-/// What comes next.
+/// Reads the next bytes.
 async fn next(stream: &mut TcpStream) -> String {
     let mut text = vec![0; 16 * 1024];
     let read = tokio::time::timeout(SHORT, stream.read(&mut text)).await.unwrap().unwrap_or(0);
@@ -33,7 +33,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     tokio::time::timeout(SHORT, stream.read_to_end(&mut text)).await.is_ok()
 }
 
-/// A new client's request is answered with this status.
+/// Checks that a new client gets this status.
 async fn status(server: &Server) -> Vec<u16> {
     let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     server.api.raw(request, SHORT).await.statuses()
@@ -54,7 +54,7 @@ async fn a_slow_client_is_disconnected_in_time() {
         assert_eq!(answer.statuses(), [408], "{slow}: {}", answer.text);
         assert!(answer.text.contains("/problems/slow-request") && answer.closed);
     }
-    // One byte at a time makes no difference.
+    // Sending one byte at a time makes no difference.
     let mut dripping = with(&server, b"GET / HTTP/1.1\r\nx: ").await;
     let begun = Instant::now();
     while dripping.write_all(b"x").await.is_ok() {
@@ -101,7 +101,7 @@ async fn a_client_that_does_not_read_its_answer_is_disconnected() {
     }
     server.until("they are there", async || open().await >= before.max(1) + 9).await;
     server.until("they are gone", async || open().await <= before.max(1)).await;
-    // Those that take a little now and then are no better.
+    // Clients that read a little now and then are treated the same.
     let mut dripping = with(&server, large.as_bytes()).await;
     let mut some = [0; 512];
     let begun = Instant::now();
@@ -110,7 +110,7 @@ async fn a_client_that_does_not_read_its_answer_is_disconnected() {
         // A slow client is the subject.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // One that reads gets everything.
+    // A client that reads gets everything.
     let mut reading = with(&server, large.as_bytes()).await;
     let mut bytes = 0;
     let mut buffer = vec![0; 1 << 16];
@@ -131,7 +131,7 @@ async fn idle_connections_make_room_for_new_ones() {
         let answer = next(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{round}: {answer}");
         idle.push(stream);
-        // An idle connection is kept for a moment: the time that passes is the subject.
+        // An idle connection is kept for a moment, so time must pass.
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
     assert!(is_closed(&mut idle[0]).await, "the longest idle are closed");
@@ -160,7 +160,7 @@ async fn requests_in_progress_are_not_interrupted_for_others() {
     let server =
         Server::with(&[("HOLDFAST_MAX_CONNECTIONS", "2"), ("HOLDFAST_LOCK_TIMEOUT_MS", "4000")])
             .await;
-    // By a client that is gone then, and its connection with it.
+    // The client is gone by then, and so is its connection.
     let product = json!({ "name": "Espresso machine", "price": 1, "stock": 10 });
     let once = crate::client::Client::new(&server.api.address);
     let product = once.post("/products", &product).await.json()["id"].as_i64().unwrap();

@@ -12,7 +12,7 @@ fn ids(answer: &ApiAnswer) -> Vec<i64> {
     answer.json().as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
 
-/// The address of the next page.
+/// The URL of the next page.
 fn next(answer: &ApiAnswer) -> Option<String> {
     let link = answer.header("link");
     (!link.is_empty()).then(|| {
@@ -22,7 +22,7 @@ fn next(answer: &ApiAnswer) -> Option<String> {
     })
 }
 
-/// All pages from `path` on, each with its ids.
+/// All pages from `path` on, with the ids of each.
 async fn pages(server: &Server, path: &str) -> Vec<Vec<i64>> {
     let mut pages = Vec::new();
     let mut at = Some(path.to_owned());
@@ -92,7 +92,7 @@ async fn pages_do_not_shift_or_repeat_while_orders_change() {
         let answer = server.api.get(&path).await;
         seen.extend(ids(&answer));
         at = next(&answer);
-        // Newer ones push from the front, and one that has been shown leaves the list.
+        // New entries appear at the front, and one that was shown leaves the list.
         server.order(lamp, 1).await;
         let gone = seen[seen.len() - 1];
         server.api.post(&format!("/orders/{gone}/cancel"), &json!({})).await;
@@ -119,7 +119,7 @@ async fn products_are_found_by_name_and_by_stock() {
         assert_eq!(list("").await, [lamp, large, percent, other]);
         assert_eq!(list("name=lamp&").await, [lamp, large]);
         assert_eq!(list("name=lamp,&").await, [large]);
-        // No pattern: what a caller writes is what is looked for.
+        // The text is not a pattern: it is searched for literally.
         assert_eq!(list("name=100%25&").await, [percent]);
         assert_eq!(list("name=%25&").await, [0; 0]);
         assert_eq!(list("name=_&").await, [0; 0]);
@@ -179,7 +179,7 @@ async fn the_ledger_explains_the_stock() {
     server.api.put(&path, &json!({ "name": "Lamp" })).await;
     let change = json!({ "delta": -1, "reason": "broken" });
     assert_eq!(server.api.post(&format!("{path}/stock"), &change).await.status, 201);
-    // Taken out of the shop, it keeps its ledger.
+    // A deleted product keeps its ledger.
     assert_eq!(server.api.delete(&path).await.status, 204);
 
     let mut entries = Vec::new();

@@ -17,19 +17,19 @@ use crate::{
     server,
 };
 
-/// Clients that want the same locked rows.
+/// The number of clients that want the same locked rows.
 const CALLERS: usize = 64;
 
 /// The same on the admin port, which has few connections.
 const ADMIN_CALLERS: usize = 32;
 
-/// The operations that need no row that there is already.
+/// The operations that need no existing row.
 const NEW_ROWS: [&str; 3] = ["post /products", "post /api-keys", "put /log-level"];
 
-/// The operations that take an `Idempotency-Key`.
+/// The operations with an `Idempotency-Key`.
 const KEYED: [&str; 3] = ["post /orders", "post /holds", "post /products/{id}/stock"];
 
-/// A request that is sent again and again.
+/// A request that is sent repeatedly.
 #[derive(Clone)]
 struct WaitingRequest {
     client: Client,
@@ -40,7 +40,7 @@ struct WaitingRequest {
 }
 
 impl WaitingRequest {
-    /// By so many clients.
+    /// Sent by this many clients.
     fn by_many(self, trial: &Trial) -> Vec<Self> {
         let is_admin = self.client.address == trial.server.admin.address;
         vec![self; if is_admin { ADMIN_CALLERS } else { CALLERS }]
@@ -59,7 +59,7 @@ impl WaitingRequest {
         }
     }
 
-    /// Sends it, and says whether it was refused because of a locked row.
+    /// Sends it. Returns whether it was refused because of a locked row.
     async fn is_locked(&self) -> bool {
         let mut headers = Vec::new();
         let body = if self.body.is_null() {
@@ -71,7 +71,7 @@ impl WaitingRequest {
         headers.extend(self.key.as_deref().map(|key| ("idempotency-key", key)));
         let answer = self.client.send(self.method.clone(), &self.path, &headers, body).await;
         if self.path == "/dead-letters/replay" {
-            // It says which orders were not replayed.
+            // The answer names the orders that were not replayed.
             assert_eq!(answer.status, 200, "{}", answer.text);
             return answer.json()["replayed"].as_array().is_some_and(Vec::is_empty);
         }
@@ -79,7 +79,7 @@ impl WaitingRequest {
     }
 }
 
-/// Requests that wait for locked rows, sent by many clients until they are to stop.
+/// Requests that wait for locked rows, sent by many clients until they are stopped.
 struct Waiting {
     stop: Arc<AtomicBool>,
     unlocked: Arc<AtomicUsize>,
@@ -87,7 +87,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Returns when so many wait.
+    /// Returns when this many wait.
     async fn begin(trial: &Trial, requests: Vec<WaitingRequest>) -> Self {
         let (stop, unlocked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut clients = JoinSet::new();
@@ -97,7 +97,7 @@ impl Waiting {
             clients.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let locked = request.is_locked().await;
-                    // Afterwards the rows may be free.
+                    // Afterwards the rows may be unlocked.
                     if !locked && !stop.load(Ordering::Relaxed) {
                         unlocked.fetch_add(1, Ordering::Relaxed);
                     }
@@ -123,7 +123,7 @@ impl Waiting {
     }
 }
 
-/// Locks every row of these.
+/// Locks all these rows.
 async fn lock(look: &PgPool, given: &[WriteTarget]) -> Transaction<'static, Postgres> {
     let mut holder = look.begin().await.unwrap();
     let ids = |id: fn(&WriteTarget) -> i64| given.iter().map(id).collect::<Vec<_>>();
@@ -145,7 +145,7 @@ async fn lock(look: &PgPool, given: &[WriteTarget]) -> Transaction<'static, Post
     holder
 }
 
-/// Writes keys and does not commit them.
+/// Writes keys without committing them.
 async fn write_keys(holder: &mut Transaction<'static, Postgres>, keys: &[&str]) {
     for key in keys {
         let id = IdempotencyKey::new("", key, b"").id();
@@ -197,7 +197,7 @@ async fn requests_that_wait_for_a_locked_key_delay_no_others() {
     }
 }
 
-/// 30 products with their orders, holds, sales and API keys, and a key of each keyed operation.
+/// 30 products with their orders, holds, sales and API keys, and a key for each operation with keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_all_writing_routes_that_wait_for_locked_rows_delay_no_others() {
     let trial = Trial::on(&server::database().await, &[]).await;

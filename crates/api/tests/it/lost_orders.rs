@@ -8,7 +8,7 @@ use crate::server::Server;
 
 const REPORTED: &str = "holdfast_orders_lost_total";
 
-/// From now on, the standby gets nothing from its primary.
+/// From now on, the primary sends nothing to the standby.
 async fn cut_off(standby: &Postgres) {
     let mut connection = PgConnection::connect(&standby.url()).await.unwrap();
     for statement in ["ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"] {
@@ -64,7 +64,7 @@ async fn orders_that_a_failover_has_lost_are_reported_once_although_their_ids_ar
     }
     assert_eq!(server.metric(REPORTED).await, 0);
 
-    // Ids continue at most 32 after those that the standby knows, so some may be used again.
+    // New ids are at most 32 higher than those that the standby knows, so some may be used again.
     let behind = format!("SELECT setval('orders_id_seq', {kept})");
     primary.kill9().await.unwrap();
     standby.promote().await.unwrap();
@@ -80,7 +80,7 @@ async fn orders_that_a_failover_has_lost_are_reported_once_although_their_ids_ar
         assert!(line.contains(&id.to_string()), "{line}");
     }
 
-    // The database says again that it may be another one, and nothing is reported twice.
+    // The database is reported as changed again, and nothing is reported twice.
     standby.restart().await.unwrap();
     ordered(&server, product).await;
     server

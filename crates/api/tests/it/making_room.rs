@@ -1,4 +1,4 @@
-//! Which connections are closed at the maximum, and the answers to their clients.
+//! The connections that are closed at the maximum, and the answers to their clients.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::server::Server;
 
 const SHORT: Duration = Duration::from_secs(10);
 const HEALTH: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
-/// The setting of the public port is the fixed number of the admin port, so that both do the same.
+/// The setting of the public port equals the fixed number of the admin port, so both behave the same.
 const MAX: usize = 64;
 /// An idle connection is kept for a tenth of a second.
 const IDLE: Duration = Duration::from_millis(150);
@@ -23,7 +23,7 @@ async fn with(address: &str, request: &[u8]) -> TcpStream {
     stream
 }
 
-/// The status of the next answer. A connection that was reset has none.
+/// The status of the next answer; `None` if the connection was reset.
 async fn status(stream: &mut TcpStream) -> Result<u16, String> {
     let mut text = vec![0; 16 * 1024];
     let read = tokio::time::timeout(SHORT, stream.read(&mut text)).await.expect("in time");
@@ -33,7 +33,7 @@ async fn status(stream: &mut TcpStream) -> Result<u16, String> {
     status.ok_or_else(|| format!("{text:?}"))
 }
 
-/// So many connections that have had an answer each, and are idle.
+/// Opens this many connections, each of which has had an answer and is idle.
 async fn idle(address: &str) -> Vec<TcpStream> {
     let connect = async || {
         let mut stream = with(address, HEALTH).await;
@@ -41,12 +41,12 @@ async fn idle(address: &str) -> Vec<TcpStream> {
         stream
     };
     let streams = join_all((0..MAX).map(|_| connect())).await;
-    // The time that they are idle is the subject.
+    // The idle time is the subject.
     tokio::time::sleep(IDLE).await;
     streams
 }
 
-/// Whether each of its threads is stopped.
+/// Whether all its threads are stopped.
 fn stands_still(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     threads

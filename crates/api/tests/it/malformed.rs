@@ -6,7 +6,7 @@ use crate::{client::Raw, server::Server};
 
 const SHORT: Duration = Duration::from_secs(10);
 
-/// The last of the answers must be a whole problem, and the connection must have ended after it.
+/// The last answer must be a complete problem, and the connection must have ended after it.
 fn check(answer: &Raw, status: u16, problem: &str, shown: &str) {
     assert!(answer.closed, "{shown}: {}", answer.text);
     assert_eq!(answer.statuses().last(), Some(&status), "{shown}: {}", answer.text);
@@ -80,7 +80,7 @@ async fn a_malformed_request_is_a_problem_and_the_end_of_its_connection() {
         let shown = format!("{:?}", &request[..request.len().min(160)]);
         let answer = server.api.raw(request.as_bytes(), SHORT).await;
         check(&answer, *status, problem, &shown);
-        // The same after good requests, all sent at once.
+        // The same after valid requests, all sent at once.
         let good = get("host: localhost\r\n");
         let answer = server.api.raw(format!("{good}{good}{request}").as_bytes(), SHORT).await;
         check(&answer, *status, problem, &shown);
@@ -106,7 +106,7 @@ async fn a_refusal_has_the_id_of_its_request() {
     assert!(answer.text.contains("\"request_id\":\"order-42\""), "{}", answer.text);
 }
 
-/// Good requests, changed in one place or two, are answered by a route, by a problem, or not at all.
+/// Valid requests with one or two changes get an answer of a route, a problem, or no answer.
 #[tokio::test]
 async fn every_error_has_a_body_with_a_reason() {
     use rand::{Rng as _, SeedableRng as _};
@@ -131,7 +131,7 @@ async fn every_error_has_a_body_with_a_reason() {
             let end = (at + random.random_range(0..3)).min(request.len());
             request.splice(at..end, piece.iter().copied());
         }
-        // A client that says that nothing more comes is not waited for.
+        // The server does not wait for a client that has closed its sending side.
         let answer = server.api.raw_and_end(&request, SHORT).await;
         let shown = String::from_utf8_lossy(&request).into_owned();
         assert!(answer.closed, "{shown:?}");
@@ -159,7 +159,7 @@ async fn requests_in_chunks_can_follow_one_another_on_a_connection() {
     let all = format!("{one}{one}{last}");
     let answer = server.api.raw(all.as_bytes(), SHORT).await;
     assert_eq!(answer.statuses(), [422, 422, 200], "{}", answer.text);
-    // However it is cut.
+    // The result does not depend on how the bytes are split.
     for cut in (1..all.len()).step_by(13) {
         let (first, second) = all.as_bytes().split_at(cut);
         let answer = server.api.raw_in_parts(&[first, second], SHORT).await;

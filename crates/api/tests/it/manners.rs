@@ -62,7 +62,7 @@ async fn each_operation_without_a_body_refuses_one_and_changes_nothing() {
     assert!(sent > 15, "{sent}");
     let path = format!("/orders/{}", order["id"]);
     assert_eq!(server.api.get(&path).await.json()["status"], "pending");
-    // A body that says nothing is none.
+    // An empty body counts as none.
     let cancelled = server.api.json(Method::POST, &format!("{path}/cancel"), "{}").await;
     assert_eq!(cancelled.json()["status"], "cancelled");
 }

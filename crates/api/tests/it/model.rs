@@ -1,14 +1,13 @@
-//! Random histories of concurrent orders (of several lines, from stock and from holds, at expected prices),
-//! cancellations, holds, restocks, new prices, claims and retirements on two replicas, with a product whose
-//! flash sale limits what each customer gets, compared with a plain model in memory.
+//! Random histories of concurrent requests on two replicas, compared with a plain model in memory: orders (of several
+//! lines, from stock and from holds, at expected prices), cancellations, holds, restocks, new prices, claims and
+//! deletions, with a product in a flash sale that has a limit per customer.
 //!
-//! Four clients play a history of their own products, several histories at a time. What they were
-//! answered must be explained by *some* order of the requests, one at a time, that keeps to the times
-//! at which they were sent and answered (linearizability, Herlihy and Wing 1990), and what is in the
-//! database afterwards must be what the model has then.
+//! In each history, four clients use products that no other history uses, and several histories run at a time. The
+//! answers must be explained by *some* order of the requests, one at a time, that respects the times at which they were
+//! sent and answered (linearizability, Herlihy and Wing 1990). The database must then have the state of the model.
 //!
-//! `HISTORIES` sets how many are played, `HISTORY_SEED` plays the same ones again; which requests
-//! meet is up to the machine.
+//! `HISTORIES` sets the number of histories. `HISTORY_SEED` generates the same ones again, but their timing depends on
+//! the machine.
 
 mod history;
 mod linear;
@@ -29,10 +28,10 @@ use crate::{
     server::{self, Server},
 };
 
-/// Histories that are played at the same time, so that batches mix what belongs to several.
+/// The number of histories that run at the same time, so that batches contain requests of several.
 const PLAYERS: u64 = 4;
 
-/// Two replicas on one database and one Redis.
+/// Two replicas with one database and one Redis.
 pub struct ModelReplicas {
     pub apis: [Client; 2],
     pub store: Store,
@@ -102,7 +101,7 @@ async fn every_history_is_linearizable() {
     for outcome in outcomes {
         outcome.unwrap().unwrap_or_else(|error| panic!("{error}"));
     }
-    // A test that only ever saw one kind of answer would prove nothing about the others.
+    // A run with only one kind of answer would prove nothing about the others.
     let counts: Vec<_> = request::OUTCOMES
         .iter()
         .zip(counts.iter())

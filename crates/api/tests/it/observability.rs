@@ -37,7 +37,7 @@ async fn requests_orders_and_cache_reads_are_counted() {
         server.metric(&format!("holdfast_cache_reads_total{{tier=\"{tier}\"}}")).await
     };
     let all = reads("process").await + reads("redis").await + reads("none").await;
-    // Admission reads as well, when a product seems to be sold out.
+    // Admission reads products as well, if they seem to be sold out.
     assert!((4..=6).contains(&all), "{all}");
     let page = server.internal.get("/metrics").await;
     assert!(page.header("content-type").starts_with("text/plain; version=0.0.4"));
@@ -50,7 +50,7 @@ async fn requests_orders_and_cache_reads_are_counted() {
     ] {
         assert!(page.text.contains(name), "{name} is not in\n{}", page.text);
     }
-    // Scraping asks neither the database nor Redis.
+    // A scrape uses neither the database nor Redis.
     server.redis.pause().unwrap();
     let begun = std::time::Instant::now();
     assert_eq!(server.internal.get("/metrics").await.status, 200);
@@ -61,7 +61,7 @@ async fn requests_orders_and_cache_reads_are_counted() {
 async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_id() {
     let server = Server::start().await;
     let product = server.product(3).await;
-    // What no migration of ours would do.
+    // A statement that no migration of Holdfast contains.
     let broken = std::process::Command::new("psql")
         .args([&server.database_url, "-qc", "ALTER TABLE orders RENAME COLUMN failure TO reason"])
         .output();
@@ -82,7 +82,7 @@ async fn an_internal_error_is_hidden_and_its_cause_is_logged_under_the_request_i
         .find(|line| line["request_id"] == "look-me-up")
         .unwrap_or_else(|| panic!("not logged:\n{log}"));
     assert_eq!(line["level"], "ERROR");
-    // The caller's trace can be found by it, though nothing of it is recorded here.
+    // The caller's trace id is in the log, although no spans are recorded here.
     assert_eq!(line["trace_id"], trace);
     assert!(line["error"].as_str().unwrap().contains("failure does not exist"), "{line}");
     assert_eq!(server.api.get(&format!("/products/{product}")).await.status, 200);
@@ -100,7 +100,7 @@ async fn successful_requests_are_not_logged() {
     assert_eq!(server.process.log().unwrap(), before);
 }
 
-/// A collector that never answers costs no request anything, nor does it hold up the end.
+/// A collector that never answers delays neither requests nor the shutdown.
 #[tokio::test]
 async fn a_hung_collector_does_not_delay_requests() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,14 +144,14 @@ async fn the_log_level_can_be_changed_at_run_time() {
     assert_eq!(put("warn,holdfast_admission=debug".to_owned()).await.status, 200);
     let about = now().await.to_string();
     assert!(about.contains("holdfast_admission=debug"), "{about}");
-    // An operator reads later that, and when, somebody did so.
+    // The log shows operators that the level was changed, and when.
     let log = server.process.log().unwrap().split_off(before);
     let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&line["before"], &line["now"]),
         (&json!("info"), &json!("warn,holdfast_admission=debug"))
     );
-    // Publishing it to the workers fails, which is logged at debug.
+    // Publishing to the workers fails, which is logged at debug.
     server.redis.kill9().await.unwrap();
     let product = server.product(3).await;
     assert_eq!(server.order(product, 1).await.status, 201);

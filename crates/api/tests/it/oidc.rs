@@ -1,4 +1,4 @@
-//! Tokens of an OIDC issuer. The issuer is a small server here, with real documents and signatures.
+//! Tokens of an OIDC issuer. The issuer is a small server in this module, with real documents and signatures.
 
 use std::{
     sync::{Arc, Mutex},
@@ -45,7 +45,7 @@ impl TestKey {
         }
     }
 
-    /// As it is published.
+    /// In the published form.
     fn jwk(&self, id: &str) -> Value {
         match self {
             Self::P256(pair) => {
@@ -102,12 +102,12 @@ impl TestIssuer {
         self.answer(json!({ "keys": keys }));
     }
 
-    /// What is at the address of the keys from now on.
+    /// Replaces the published keys.
     fn answer(&self, document: Value) {
         *self.keys.lock().unwrap() = document;
     }
 
-    /// The claims of a good token, with changes; `null` takes one away.
+    /// The claims of a valid token, with changes; `null` removes a claim.
     fn claims(&self, changes: &Value) -> Value {
         let now =
             i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
@@ -115,7 +115,7 @@ impl TestIssuer {
             "scope": "openid orders:read orders:write products:read products:write" });
         for (name, value) in changes.as_object().unwrap() {
             let value = match value.as_i64() {
-                // Times are given from now on.
+                // Times are relative to now.
                 Some(seconds) if ["exp", "nbf"].contains(&name.as_str()) => json!(now + seconds),
                 _ => value.clone(),
             };
@@ -154,7 +154,7 @@ async fn only_tokens_of_the_issuer_are_valid() {
     let typed = json!({ "kid": "one", "typ": "at+jwt" });
     let typed = key.token_with(typed, &issuer.claims(&json!({})));
     assert_eq!(ask(&server, &typed).await.status, 200);
-    // Several audiences, and scopes as others write them.
+    // Several audiences, and scopes in the form of other issuers.
     let many = issuer
         .claims(&json!({ "aud": ["shop", "holdfast"], "scope": null, "scp": ["orders:read"] }));
     assert_eq!(ask(&server, &key.token("one", &many)).await.status, 200);
@@ -175,21 +175,21 @@ async fn only_tokens_of_the_issuer_are_valid() {
     let claims = issuer.claims(&json!({}));
     let public = URL_SAFE_NO_PAD.encode(key.jwk("one").to_string());
     let forged = [
-        // Signed by somebody else; with a key that is not there; for another key.
+        // Signed by another issuer; with a key that does not exist; with the name of another key.
         stranger.token("one", &claims),
         key.token("two", &claims),
-        // Not signed at all.
+        // Not signed.
         format!("{}.", unsigned(&json!({ "alg": "none", "kid": "one" }), &claims)),
         // With the public key as the shared secret.
         format!("{}.{public}", unsigned(&json!({ "alg": "HS256", "kid": "one" }), &claims)),
-        // An algorithm that is not allowed.
+        // With an algorithm that is not allowed.
         format!("{}.{public}", unsigned(&json!({ "alg": "ES384", "kid": "one" }), &claims)),
         // Changed after it was signed.
         format!("{good}x"),
         good.replacen('.', ".e", 1),
         "a.b.c".to_owned(),
         "x".repeat(9000),
-        // Signed as it should be, with what is not known here.
+        // Correctly signed, with an unknown extension.
         key.token_with(json!({ "kid": "one", "crit": ["exp"] }), &claims),
         key.token_with(json!({ "kid": "one", "b64": true }), &claims),
         key.token_with(json!({ "kid": "one", "typ": "logout+jwt" }), &claims),
@@ -200,7 +200,7 @@ async fn only_tokens_of_the_issuer_are_valid() {
         assert_eq!(answer.status, 401, "{token}");
         assert_eq!(answer.problem()["type"], "/problems/unauthorized");
     }
-    // Good, but without the scope.
+    // Valid, but without the scope.
     let poor = key.token("one", &issuer.claims(&json!({ "scope": "openid products:read" })));
     assert_eq!(ask(&server, &poor).await.status, 403);
     let log = server.process.log().unwrap();
@@ -216,8 +216,8 @@ async fn rotated_keys_are_picked_up_automatically() {
     let server = issuer.server(&[("HOLDFAST_OIDC_ALGORITHMS", "ES256,EdDSA")]).await;
     let of_old = old.token("old", &issuer.claims(&json!({})));
     server.until("the keys are known", async || ask(&server, &of_old).await.status == 200).await;
-    // The new key takes the old one's place. A token with it makes the server look again, and what the old one
-    // has signed is good no longer, though it was a moment ago.
+    // The new key replaces the old one. A token with the new key makes the server read the keys again. Then tokens of
+    // the old key are no longer valid.
     issuer.publish(&[new.jwk("new")]);
     let of_new = new.token("new", &issuer.claims(&json!({})));
     server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
@@ -234,7 +234,7 @@ async fn a_new_key_with_the_id_of_another_invalidates_its_tokens() {
     issuer.publish(&[new.jwk("one")]);
     let of_new = new.token("one", &issuer.claims(&json!({})));
     server.until("the new key is known", async || ask(&server, &of_new).await.status == 200).await;
-    // It was judged good, and is remembered.
+    // It was valid before, and is in the cache.
     assert_eq!(ask(&server, &of_old).await.status, 401);
 }
 
@@ -249,7 +249,7 @@ async fn an_empty_or_broken_key_set_locks_no_caller_out() {
         || server.process.log().unwrap().matches("the issuer's keys cannot be read").count();
     for (known, broken) in [json!({ "keys": [] }), json!("<html>")].into_iter().enumerate() {
         issuer.answer(broken.clone());
-        // A token that no known key has signed makes the server ask.
+        // A token with an unknown key makes the server read the keys.
         let unknown = stranger.token("two", &issuer.claims(&json!({})));
         server
             .until("it has asked", async || {
@@ -310,13 +310,13 @@ async fn a_token_for_one_customer_shows_only_its_own_orders() {
     assert_eq!(bob.get(&path).await.status, 404);
     assert_eq!(bob.get("/orders").await.json(), json!([]));
     assert_eq!(shop.get(&path).await.status, 200);
-    // One without a customer would see everybody's.
+    // A token without a customer would have access to all customers.
     for nobody in [Value::Null, json!(""), json!(7)] {
         assert_eq!(bearer(nobody).get("/orders").await.status, 401);
     }
 }
 
-/// A token, the claims and the documents of an issuer are read before anything of them is trusted.
+/// Tokens, claims and documents of an issuer are parsed before they are trusted.
 #[tokio::test]
 async fn no_token_or_document_crashes_the_process() {
     let key = TestKey::p256();

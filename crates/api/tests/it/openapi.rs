@@ -10,7 +10,7 @@ use crate::{
     server::{BINARY, Server},
 };
 
-/// The document of the public port, and that of the admin port.
+/// The documents of the public port and of the admin port.
 pub fn documents() -> [Value; 2] {
     [&["openapi"][..], &["openapi", "--admin"]].map(document)
 }
@@ -97,7 +97,7 @@ fn every_operation_is_described_with_its_answers() {
         let name = format!("{method} {path}");
         assert!(operation["summary"].is_string(), "{name}");
         if ["/health", "/livez", "/readyz"].contains(&path.as_str()) {
-            // On both ports, and for everybody.
+            // On both ports, and without a key.
             assert_eq!(operation["security"], json!([]), "{name}");
             continue;
         }
@@ -106,7 +106,7 @@ fn every_operation_is_described_with_its_answers() {
             assert!(operation["responses"][status].is_object(), "{name} {status}");
         }
         let id = operation["operationId"].as_str().unwrap().to_owned();
-        // What only reads may be on both ports.
+        // Operations that only read may be on both ports.
         if method != "GET" || !ids.contains(&id) {
             ids.push(id);
         }
@@ -133,7 +133,7 @@ async fn every_documented_operation_answers_as_documented() {
     let server = Server::start().await;
     for (client, document) in [&server.api, &server.admin].into_iter().zip(documents()) {
         let mut answer = client.get("/openapi.json").await.json();
-        // Relative to the document, which is wherever the client has it from.
+        // Relative to the URL from which the client got the document.
         assert_eq!(answer["servers"].take(), json!([{ "url": "." }]));
         answer["servers"] = document["servers"].clone();
         assert_eq!(answer, document);

@@ -1,4 +1,4 @@
-//! What web pages may do with a server without keys on a developer's machine.
+//! What web pages of other sites can do to a server without keys on a developer's machine.
 
 use std::{process::Command, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What web pages in browsers may do with the API.
+//! What web pages can do with the API.
 
 use reqwest::Method;
 

@@ -200,12 +200,12 @@ async fn it_is_ready_while_it_can_accept_orders() {
     let product = server.product(100).await;
     let ready = async || server.internal.get("/readyz").await.status == 200;
 
-    // A restart is over sooner than anybody turns away.
+    // A restart takes less time than it takes to become not ready.
     postgres.restart().await.unwrap();
     server.until("orders are taken", async || server.order(product, 1).await.status == 201).await;
     assert!(ready().await && !server.process.log().unwrap().contains("not ready: the database"));
 
-    // One that stays away, and one that hangs.
+    // A database that stays down, and one that hangs.
     postgres.kill9().await.unwrap();
     server.until("it turns away", async || !ready().await).await;
     assert_eq!(server.internal.get("/livez").await.status, 200);
@@ -259,7 +259,7 @@ async fn a_client_that_keeps_its_connection_loses_no_request_at_shutdown() {
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
     let url = format!("http://{}/products", server.api.address);
     let begun = Instant::now();
-    // Until it is told to go elsewhere.
+    // Until the proxy leads to another server.
     loop {
         let answer = client.get(&url).send().await.unwrap();
         assert_eq!(answer.status(), 200);

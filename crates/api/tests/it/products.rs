@@ -24,7 +24,7 @@ async fn a_put_changes_only_the_given_fields() {
         expected[field] = value;
         expected["version"] = json!(expected["version"].as_i64().unwrap() + 1);
         assert_eq!(answer.json(), expected, "{body}");
-        // The read cache has heard of it.
+        // The cache was informed.
         assert_eq!(server.api.get(&path).await.json(), expected, "{body}");
     }
     assert_eq!(server.api.put(&path, &json!({})).await.json(), expected, "nothing to change");
@@ -85,7 +85,7 @@ async fn a_product_that_stays_locked_is_503_in_limited_time() {
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert_eq!(answer.problem()["type"], "/problems/locked");
     }
-    // Reads do not wait for the lock, nor do orders of other products.
+    // The lock delays neither reads nor orders of other products.
     assert_eq!(server.api.get(&path).await.json(), before);
     assert_eq!(server.order(other, 1).await.status, 201);
     drop(locked);

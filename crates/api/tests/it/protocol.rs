@@ -108,7 +108,7 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_continues() {
         assert_eq!(answer.problem()["type"], "/problems/body-too-large");
         assert_eq!(answer.header("connection"), "close");
     }
-    // Just within the limit, it is the fields that are wrong.
+    // The body is just within the limit, so the error is about its fields.
     let full = format!("{{\"x\":\"{}\"}}", "x".repeat((1 << 20) - 8));
     assert_eq!(full.len(), 1 << 20);
     assert_eq!(server.api.json(Method::POST, "/orders", full).await.status, 422);
@@ -122,14 +122,14 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_continues() {
     assert_eq!(answer.statuses(), [413], "{}", answer.text);
     assert!(answer.closed);
 
-    // Announced far too large and never sent: the answer does not wait for it.
+    // A body that is announced as far too large and never sent: the answer does not wait for it.
     let announced = "POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{";
     let begun = Instant::now();
     let answer = server.api.raw(announced.as_bytes(), Duration::from_secs(10)).await;
     assert_eq!(answer.statuses(), [413], "{}", answer.text);
     assert!(answer.closed && begun.elapsed() < Duration::from_secs(5));
 
-    // A client that asks first hears it without sending anything.
+    // A client that asks first (`Expect`) gets the answer without sending the body.
     let asking = "POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n";
     let answer = server.api.raw(asking.as_bytes(), Duration::from_secs(10)).await;
     assert_eq!(answer.statuses(), [413], "{}", answer.text);
@@ -155,8 +155,8 @@ async fn an_answer_that_takes_too_long_is_504_with_an_unknown_outcome() {
         .await;
 }
 
-/// On the wire, it cannot be told from one that has gone: that one's order must not be placed, and what it waits for
-/// must not be kept for it.
+/// On the wire, such a client looks like one that has disconnected. So its order must not be placed, and nothing must
+/// be kept for it.
 #[tokio::test]
 async fn a_client_that_closes_its_sending_side_counts_as_disconnected() {
     let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;

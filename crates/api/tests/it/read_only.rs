@@ -7,10 +7,10 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{hang_ups::Trial, server};
 
-/// The longest until every write works again.
+/// The time limit until every write works again.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 
-/// New sessions take no writes, or do again. The ones that there are do not change.
+/// Sets whether new sessions accept writes. Existing sessions do not change.
 async fn take_writes(database_url: &str, takes: bool) {
     let mut connection = PgConnection::connect(database_url).await.unwrap();
     let word = if takes { "off" } else { "on" };
@@ -22,7 +22,7 @@ async fn take_writes(database_url: &str, takes: bool) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
 }
 
-/// As a failover does: all sessions end, and the new ones lead to a server that takes no writes.
+/// Like a failover: all sessions end, and new ones lead to a server that accepts no writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_not_ready_while_there_are_no_writes_and_then_every_write_works() {
     let database_url = server::database().await;

@@ -1,4 +1,4 @@
-//! Somebody cancels the wait of commits for a synchronous standby: the answers to clients of the API.
+//! The wait of a commit for a synchronous standby is cancelled: the answers that clients of the API get.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sqlx::{PgPool, postgres::PgConnectOptions, postgres::PgPoolOptions};
 
 use crate::{client::ApiAnswer, server::Server};
 
-/// Limits that are shorter than usual, so that an unknown outcome is answered soon.
+/// Shorter limits than the defaults, so that an unknown outcome is answered soon.
 const LIMITS: [(&str, &str); 3] = [
     ("HOLDFAST_LOCK_TIMEOUT_MS", "500"),
     ("HOLDFAST_STATEMENT_TIMEOUT_MS", "1000"),
@@ -21,12 +21,12 @@ struct ReplicatedShop {
     standby: Postgres,
     server: Server,
     product: i64,
-    /// Its own commits wait for no standby.
+    /// Its own commits do not wait for the standby.
     look: PgPool,
 }
 
 impl ReplicatedShop {
-    /// A shop that logs nothing, whose database has a synchronous standby.
+    /// A shop without log output, whose database has a synchronous standby.
     async fn open() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
         let url = primary.create_database().await.unwrap();
@@ -43,7 +43,7 @@ impl ReplicatedShop {
         Self { _primary: primary, standby, server, product, look }
     }
 
-    /// Ends each wait for the standby again and again, with this function, until the request is answered.
+    /// Ends each wait for the standby repeatedly with this function, until the request is answered.
     async fn while_waits_end(
         &self,
         function: &str,

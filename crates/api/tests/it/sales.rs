@@ -1,4 +1,4 @@
-//! Flash sales: the window by the database's clock, and the limit for each customer, over two replicas.
+//! Flash sales on two replicas: the window by the database's clock, and the limit per customer.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ async fn shop() -> Arc<SaleShop> {
 }
 
 impl SaleShop {
-    /// A sale of these products from and to so many seconds from now.
+    /// A sale of these products that starts and ends in this many seconds.
     async fn sale(&self, products: &[i64], from: f64, to: f64, per_customer: Option<u32>) -> Sale {
         let now = self.server.store.clock().await.unwrap();
         let at = |seconds: f64| now + SignedDuration::from_secs_f64(seconds);
@@ -45,7 +45,7 @@ impl SaleShop {
         sale
     }
 
-    /// One replica or the other.
+    /// One of the replicas.
     fn api(&self, number: usize) -> &Client {
         [&self.server.api, &self.other][number % 2]
     }
@@ -100,7 +100,7 @@ async fn orders_are_accepted_from_start_to_end_by_the_databases_clock() {
     let refused = shop.other.post("/holds", &hold).await;
     assert_eq!(refused.problem()["type"], "/problems/sale-over");
     assert_eq!(shop.order(0, always, "ann", 1).await.status, 201, "it is in no sale");
-    // Without the sale it is sold as ever.
+    // Without the sale, it is sold as usual.
     assert!(shop.server.store.delete_sale(&sale.name).await.unwrap());
     assert_eq!(shop.order(0, product, "ann", 1).await.status, 201);
     let report = shop.server.store.sale_report(&sale.name).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     }
     assert_eq!(got.into_iter().collect::<Vec<_>>(), [("ann", 5), ("bob", 5), ("cem", 5)]);
 
-    // What is cancelled may be ordered again, and what is held counts.
+    // Cancelled units may be ordered again, and held units count.
     let cancel = format!("/orders/{}/cancel", first.unwrap());
     assert_eq!(shop.other.post(&cancel, &json!({})).await.status, 200);
     assert_eq!(shop.order(0, product, "ann", 2).await.problem()["left"], 1);
@@ -148,7 +148,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     assert_eq!(shop.server.api.post("/orders", &of_hold).await.status, 201);
     assert_eq!(shop.order(1, product, "ann", 1).await.problem()["left"], 0);
 
-    // Several lines count together, the same request once, and nobody cannot be counted.
+    // Several lines count together, a repeated request counts once, and an order without a customer is refused.
     let other = shop.server.product(10).await;
     let items = json!({"items": [{"product_id": other, "quantity": 1},
         {"product_id": product, "quantity": 4}], "customer_ref": "dee"});
@@ -165,7 +165,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     let nobody = shop.server.order(product, 1).await;
     assert_eq!((nobody.status, nobody.wrong_fields()), (422, vec!["customer_ref".to_owned()]));
 
-    // The report has it all, within a second or two.
+    // The report is complete within a second or two.
     let store = &shop.server.store;
     shop.server
         .until("the refusals are counted", async || {
@@ -180,7 +180,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     assert!(report.lock_wait_p99.unwrap() < Duration::from_secs(5), "{report:?}");
 }
 
-/// An answer that refuses units above the limit, and what is left of it.
+/// An answer that refuses units above the limit, and the rest of the limit.
 fn over_limit(answer: &ApiAnswer) -> i64 {
     let problem = answer.problem();
     assert_eq!((answer.status, &problem["type"]), (409, &json!("/problems/over-limit")));
@@ -206,7 +206,7 @@ async fn holds_do_not_bypass_the_limit() {
         }
         shop.api(number).post("/orders", &json!({"items": items, "customer_ref": customer})).await
     };
-    // From before the sale, of more than it will allow.
+    // A hold from before the sale, of more units than its limit.
     let early = [hold(0, Some("ann"), 2).await, hold(1, Some("ann"), 2).await];
     let nobodys = hold(0, None, 1).await;
     shop.sale(&[product], -1.0, 600.0, Some(3)).await;
@@ -214,7 +214,7 @@ async fn holds_do_not_bypass_the_limit() {
     assert_eq!(hold(0, None, 1).await.wrong_fields(), ["customer_ref"]);
     assert_eq!(over_limit(&shop.order(0, product, "ann", 1).await), 0);
     assert_eq!(over_limit(&hold(1, Some("ann"), 1).await), 0);
-    // Whose the hold is, is whose the order is.
+    // An order from a hold belongs to the hold's customer.
     assert_eq!(from_hold(0, &early[0], Some("bob"), 0).await.wrong_fields(), ["customer_ref"]);
     let placed = from_hold(1, &early[0], None, 0).await;
     assert_eq!((placed.status, &placed.json()["customer_ref"]), (201, &json!("ann")));
@@ -225,7 +225,7 @@ async fn holds_do_not_bypass_the_limit() {
         shop.server.store.product(ProductId(other)).await.unwrap().unwrap().stock.units(),
         9
     );
-    // What is let go of is given back, and what became an order counts once.
+    // Released units count no more, and a hold that became an order counts once.
     let release = format!("/holds/{}", early[1].json()["id"]);
     assert_eq!(shop.api(1).delete(&release).await.status, 204);
     assert_eq!(over_limit(&shop.order(0, product, "ann", 2).await), 1);
@@ -234,7 +234,7 @@ async fn holds_do_not_bypass_the_limit() {
     assert_eq!(from_hold(0, &nobodys, Some("ann"), 0).await.status, 201);
     assert_eq!(over_limit(&shop.order(1, product, "ann", 1).await), 0);
 
-    // Over and over, at once, on both replicas: hold as somebody, order as nobody, cancel what was got.
+    // Repeatedly and concurrently, on both replicas: hold for a customer, order without one, and cancel the order.
     let mut rounds = JoinSet::new();
     for number in 0..48 {
         let shop = Arc::clone(&shop);
@@ -291,7 +291,7 @@ async fn a_sale_is_created_read_and_deleted_by_hand() {
         "per_customer": 2,
     });
     let answer = server.admin.put("/sales/black-friday", &sale).await;
-    // Twelve in Berlin is eleven in London.
+    // 12:00 in Berlin is 11:00 in London.
     let shown = json!({
         "name": "black-friday", "products": [product], "starts_at": "2036-11-27T10:00:00.000000Z",
         "ends_at": "2036-11-27T11:00:00.000000Z", "per_customer": 2, "held_back": false, "state": "upcoming",
@@ -325,7 +325,7 @@ async fn a_sale_is_created_read_and_deleted_by_hand() {
     let mut begun = sale.clone();
     begun["starts_at"] = json!("2020-01-01T00:00:00Z");
     assert_eq!(server.admin.put("/sales/shop%2Fopen", &begun).await.json()["state"], "open");
-    // Its product is in the cache before anybody has read it.
+    // Its product is cached before it is first read.
     server
         .until("it is warmed up", async || {
             server.metric("holdfast_cache_process_products").await > 0
@@ -342,7 +342,7 @@ async fn a_sale_is_created_read_and_deleted_by_hand() {
         assert_eq!(server.admin.delete(&format!("/sales/{name}")).await.status, 404);
     }
     assert_eq!(server.order(product, 1).await.status, 201);
-    // They are no matter of the public port.
+    // The public port does not have them.
     assert_eq!(server.api.get("/sales").await.status, 404);
 }
 

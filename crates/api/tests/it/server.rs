@@ -20,7 +20,7 @@ pub struct Server {
     pub redis: Redis,
 }
 
-/// A migrated database of its own.
+/// A new migrated database.
 pub async fn database() -> String {
     let postgres = shared_postgres().await.unwrap();
     let migrate = async |url: String| {
@@ -37,7 +37,7 @@ impl Server {
         Self::with(&[]).await
     }
 
-    /// With these settings on top.
+    /// With these additional settings.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let redis = Redis::start(RedisOptions::default()).await.unwrap();
         let database_url = database().await;
@@ -63,7 +63,7 @@ impl Server {
         server
     }
 
-    /// As [`Process::until`].
+    /// Like [`Process::until`].
     pub async fn until<P: Progress>(
         &self,
         what: &str,
@@ -83,7 +83,7 @@ impl Server {
         self.api.post("/orders", &json!({ "product_id": product, "quantity": quantity })).await
     }
 
-    /// Everything that a request could have changed.
+    /// All data that a request could have changed.
     pub async fn contents(&self) -> (Value, Value) {
         let products = self.api.get("/products?limit=1000").await;
         let orders = self.api.get("/orders?limit=1000").await;
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// Starts `serve` on ports that the system gives out.
+/// Starts `serve` on ports that the system assigns.
 pub async fn spawn(database_url: &str, redis_url: &str, settings: &[(&str, &str)]) -> Process {
     let mut options = ProcessOptions::new(BINARY)
         .arg("serve")
@@ -116,7 +116,7 @@ pub async fn spawn(database_url: &str, redis_url: &str, settings: &[(&str, &str)
     Process::start(options).await.unwrap()
 }
 
-/// Where it says that it listens: the API, the internal port and the admin port.
+/// The addresses in its log: the API, the internal port and the admin port.
 pub async fn addresses(process: &Process) -> [String; 3] {
     let started = process.started().await;
     ["api", "metrics", "admin"].map(|name| started[name].as_str().unwrap().to_owned())

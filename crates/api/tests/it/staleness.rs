@@ -1,4 +1,4 @@
-//! The age of reads, also while replicas use different Redis servers.
+//! The age of reads, also if replicas use different Redis servers.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::{
     server::{self, Server},
 };
 
-/// How old an answer may be, as the replicas of these tests are set. Far below what Redis remembers.
+/// The maximum age of an answer in these tests, far below the lifetime of values in Redis.
 const MAX_AGE: &str = "500";
 
-/// A replica with Redis, and one whose way to Redis can be cut.
+/// A replica with Redis, and one whose connection to Redis can be cut.
 struct Replicas {
     here: Server,
     there: Client,
@@ -34,7 +34,7 @@ async fn replicas() -> Replicas {
 }
 
 impl Replicas {
-    /// Reads a product here until it is from memory, and so that it stays there.
+    /// Reads a product here until it comes from memory and stays there.
     async fn remember(&self, path: &str) {
         let hits = "holdfast_cache_reads_total{tier=\"process\"}";
         let before = self.here.metric(hits).await;
@@ -46,7 +46,7 @@ impl Replicas {
             .await;
     }
 
-    /// Reads a product here again and again until it is so, and says how long that took.
+    /// Reads a product here repeatedly until the condition holds. Returns the time that this took.
     async fn seen(&self, path: &str, so: impl Fn(&Value) -> bool) -> Duration {
         let begun = Instant::now();
         until("the new one is shown", async || so(&self.here.api.get(path).await.json())).await;
@@ -74,7 +74,7 @@ async fn a_change_by_a_replica_without_redis_is_seen_on_another_within_the_bound
     let begun = Instant::now();
     until("it is gone", async || replicas.here.api.get(&path).await.status == 404).await;
     println!("seen after {price:?}, {stock:?}, {:?}; the bound is {MAX_AGE} ms", begun.elapsed());
-    // What Redis remembers is as old, and is not believed either: nothing told it.
+    // The value in Redis is as old, and is not used either: no message confirmed it.
     assert!(replicas.here.process.status().is_none());
 }
 
@@ -83,7 +83,7 @@ async fn stock_added_by_a_replica_without_redis_is_sold_on_another() {
     let replicas = replicas().await;
     let id = replicas.here.product(1).await;
     assert_eq!(replicas.here.order(id, 1).await.status, 201);
-    // From now on it is refused from memory.
+    // From now on, it is refused from memory.
     assert_eq!(replicas.here.order(id, 1).await.status, 409);
     replicas.redis.blackhole(true);
     let delivery = json!({ "delta": 5, "reason": "delivery" });

@@ -13,16 +13,16 @@ use serde_json::json;
 
 use crate::hang_ups::Trial;
 
-/// The longest until every write works again.
+/// The time limit until every write works again.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// A primary with its standby, and an API that reaches them through a proxy.
 struct ApiPair {
     primary: Postgres,
     standby: Postgres,
-    /// The API's way to the database.
+    /// The API's connection to the database.
     way: Proxy,
-    /// The test's own.
+    /// The test's own connection.
     look: Proxy,
     trial: Arc<Trial>,
     product: i64,
@@ -49,7 +49,7 @@ impl ApiPair {
         Self { primary, standby, way, look, trial, product }
     }
 
-    /// Waits until the standby has what the API shows, so that reads of it go on.
+    /// Waits until the standby has the data that the API shows, so that reads continue.
     async fn caught_up(&self) {
         let sent = "SELECT count(*) = 1 AND bool_and(replay_lsn = pg_current_wal_lsn()) \
                     FROM pg_stat_replication";
@@ -67,7 +67,7 @@ impl ApiPair {
         self.trial.server.until("it says so on /readyz", probe).await;
     }
 
-    /// Reads go on, and writes are refused so that their clients come again.
+    /// Reads continue, and writes are refused in such a way that clients retry.
     async fn refuses_writes(&self) {
         let server = &self.trial.server;
         for _ in 0..20 {
@@ -80,7 +80,7 @@ impl ApiPair {
         }
     }
 
-    /// Every write works within two seconds, each without a failure after its first success.
+    /// Every write works within two seconds, and none fails after its first success.
     async fn writes_again(&self) {
         let begun = Instant::now();
         let trial = &self.trial;
@@ -109,7 +109,7 @@ async fn every_write_works_again_when_connections_return_from_a_standby() {
         pair.way.cut();
         pair.until_ready(false).await;
         pair.refuses_writes().await;
-        // The sessions that lead to the standby stay, and are good for reading.
+        // Sessions on the standby stay, and can be used for reading.
         pair.way.lead_to(address(&pair.primary));
         pair.writes_again().await;
     }
@@ -120,7 +120,7 @@ async fn sessions_on_a_standby_fail_no_write_once_new_ones_reach_the_primary() {
     let pair = ApiPair::start().await;
     pair.caught_up().await;
     pair.way.lead_to(address(&pair.standby));
-    // Half of the sessions are replaced, by some that take no writes.
+    // Half of the sessions are replaced by ones that accept no writes.
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM (SELECT pid, row_number() OVER (ORDER BY pid) AS number \
          FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'holdfast') AS all_ \
@@ -146,7 +146,7 @@ async fn every_write_works_again_when_the_standby_is_promoted() {
     pair.way.cut();
     pair.until_ready(false).await;
     pair.refuses_writes().await;
-    // An orderly end: the standby gets all of it.
+    // An orderly shutdown, which sends everything to the standby first.
     pair.look.lead_to(address(&pair.standby));
     pair.primary.shutdown().await.unwrap();
     pair.standby.promote().await.unwrap();

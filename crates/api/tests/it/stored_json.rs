@@ -1,4 +1,4 @@
-//! JSON that clients send and the shop stores can do no harm.
+//! JSON that clients send and the shop stores does no harm.
 
 use std::{fs, process::Command};
 
@@ -12,10 +12,10 @@ use crate::{
     server::{BINARY, Server, addresses, database},
 };
 
-/// The memory of the chart's pods of the API.
+/// The memory limit of the API in the chart.
 const MEMORY: u64 = 512 << 20;
 
-/// Metadata that a reader of JSON would change.
+/// Metadata that a JSON parser would change.
 const SENT: [&str; 8] = [
     "{}",
     r#"{ "b" : 1.50, "a":[ ] , "b":2 }"#,
@@ -27,8 +27,8 @@ const SENT: [&str; 8] = [
     r#"{"a":{"a":{"a":[[[[[[null,true,false]]]]]]}}}"#,
 ];
 
-/// JSON within texts: a reader that takes the key for `serde_json`'s own parses each text with a
-/// fresh recursion limit, until its stack is used up. At most so many bytes.
+/// JSON within strings. A parser that recognizes the special key of `serde_json` parses each string with a new
+/// recursion limit, until its stack overflows. The result has at most this many bytes.
 pub fn bomb(bytes: usize) -> String {
     let wrap = |text: &str, key: &str| {
         // Escaped so that each level adds five bytes to an escape instead of doubling it.
@@ -48,7 +48,7 @@ pub fn bomb(bytes: usize) -> String {
     bomb
 }
 
-/// Each operation of a document that takes a body, with ids put into its path.
+/// Each operation of a document with a body, with ids in its path.
 fn operations_with_body(document: &Value) -> Vec<(Method, String)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -168,7 +168,7 @@ async fn metadata_is_returned_byte_for_byte() {
         assert!(there(&server.api.get(paths.last().unwrap()).await), "{sent}");
         assert!(there(&server.api.get("/orders?limit=1").await), "{sent}");
     }
-    // Long ago, and failed; and then in the archive.
+    // Failed long ago, and then archived.
     let age =
         "UPDATE orders SET status = 'failed', processing_at = created_at, finished_at = now()";
     sqlx::raw_sql(age).execute(server.store.pool()).await.unwrap();
@@ -267,7 +267,7 @@ async fn invisible_texts_and_unusual_notations_are_refused() {
     let answer = server.api.json(Method::POST, "/orders", marked).await;
     let detail = &answer.problem()["errors"][0]["detail"];
     assert!(detail.as_str().unwrap().contains("byte order mark"), "{detail}");
-    // What was taken before the rules were these is still shown.
+    // Orders that were accepted before these rules can still be read.
     sqlx::query("UPDATE products SET name = $1")
         .bind("\u{200b}")
         .execute(server.store.pool())
@@ -284,7 +284,7 @@ async fn invisible_texts_and_unusual_notations_are_refused() {
     }
 }
 
-/// An API whose memory is bounded as by the chart.
+/// An API with the memory limit of the chart.
 async fn bounded(database_url: &str, redis: &Redis) -> (Process, Client) {
     let options = ProcessOptions::new("/usr/bin/prlimit")
         .arg(format!("--data={MEMORY}"))
@@ -301,11 +301,12 @@ async fn bounded(database_url: &str, redis: &Redis) -> (Process, Client) {
     (process, Client::new(&api))
 }
 
-/// Orders of the previous version, with metadata that is 50 times as long as text as when it was sent.
+/// Orders of the previous version, whose metadata is 50 times as long as text as it was when it was sent.
 const EXPANDED: &str = "INSERT INTO orders (product_id, quantity, unit_price_minor, metadata) \
     SELECT 1, 1, 1, (SELECT jsonb_build_object('a', jsonb_agg('5e-324'::numeric)) \
         FROM generate_series(1, 1160)) FROM generate_series(1, 600)";
-/// The largest that this version takes, with the most lines and the longest reason, which is escaped in JSON.
+/// The largest order of this version, with the maximum number of lines and the longest reason, which is escaped in
+/// JSON.
 const LARGEST: &str = "INSERT INTO orders (product_id, quantity, unit_price_minor, metadata_text, failure) \
     SELECT 1, 1, 1, '{\"a\":\"' || repeat('x', 4088) || '\"}', repeat(chr(1), 1000) FROM generate_series(1, 1000)";
 

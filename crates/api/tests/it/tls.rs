@@ -1,5 +1,4 @@
-//! PostgreSQL and Redis over TLS, each with its own certificate authority, with the settings of the
-//! chart.
+//! PostgreSQL and Redis over TLS, each with its own CA, with the settings of the chart.
 
 use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt, chown},
@@ -20,7 +19,7 @@ use crate::{
     server::{BINARY, addresses, spawn},
 };
 
-/// Files with an authority, and with a server's certificate and key.
+/// Files with a CA certificate, and with a server's certificate and key.
 struct Pki {
     folder: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -33,7 +32,7 @@ impl Pki {
         let key = KeyPair::generate().unwrap();
         let authority = CertifiedIssuer::self_signed(params, key).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // PostgreSQL is another user.
+        // PostgreSQL runs as another user.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let pki = Self { folder, authority };
         std::fs::write(pki.ca(), pki.authority.pem()).unwrap();
@@ -44,7 +43,7 @@ impl Pki {
         self.folder.path().join("ca.crt")
     }
 
-    /// A certificate for `localhost` and its key, of which only the owner of `like` may read the key.
+    /// A certificate for `localhost` and its key, which only the owner of `like` may read.
     fn server(&self, like: &Path) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -61,7 +60,7 @@ impl Pki {
     }
 }
 
-/// A migrated database on a server that speaks TLS.
+/// A migrated database on a server with TLS.
 async fn postgres(pki: &Pki) -> (Postgres, String, Store) {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let plain = postgres.create_database().await.unwrap();
@@ -81,7 +80,7 @@ async fn postgres(pki: &Pki) -> (Postgres, String, Store) {
     (postgres, url, store)
 }
 
-/// A server that speaks TLS, and its address.
+/// A server with TLS, and its address.
 async fn redis(pki: &Pki) -> (Redis, String) {
     let port = Port::lease().unwrap();
     let (certificate, key) = pki.server(pki.folder.path());
@@ -154,7 +153,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let order = json!({ "product_id": 1, "quantity": 1 });
     assert_eq!(api.post("/orders", &order).await.status, 201);
 
-    // The queue is reached over TLS or not at all: a worker that knows another authority is not ready.
+    // The queue is used only over TLS: a worker with another CA is not ready.
     let stranger = worker(&database, &redis, database_ca, database_ca).await;
     let started = stranger.started().await;
     let metrics = started["metrics"].as_str().unwrap();
@@ -169,7 +168,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
             api.get("/orders/1").await.json()["status"] == "completed"
         })
         .await;
-    // The one that asks is in the clear; the test's others end now.
+    // This session itself does not use TLS. The test's other sessions end now.
     let plain = database.replace("localhost", "127.0.0.1");
     store.close().await;
     let asking =

@@ -45,7 +45,7 @@ fn lead(cell: &Cell<CellItem>) -> Arc<Flight<CellItem>> {
     }
 }
 
-/// Lands a load; whether it was kept.
+/// Finishes a load. Returns whether its value was kept.
 fn land(cell: &Cell<CellItem>, flight: &Arc<Flight<CellItem>>, version: i64, floor: i64) -> bool {
     let keep = KeepCondition { since: moment(), floor, until: Instant::now() + TTL };
     cell.finish(flight, RenderedEntry::new(CellItem(version, 10), None), Some(keep)).1
@@ -145,7 +145,7 @@ fn a_load_is_not_kept_across_a_break_in_the_subscription() {
     assert!(matches!(cell.begin(next, true), Begin::Follow(_, 0)));
     assert!(!land(&cell, &flight, 5, 0));
     assert!(cell.read(next).is_none());
-    // And what was kept before is void.
+    // The previously kept value is invalid, too.
     let cell = holding(5);
     assert!(cell.read(next).is_none() && cell.stock(next).is_none());
     assert!(matches!(cell.begin(next, true), Begin::Lead(_)));

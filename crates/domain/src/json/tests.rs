@@ -3,11 +3,11 @@ use serde_json::{Value, value::RawValue};
 
 use super::*;
 
-/// Texts within texts, each with a recursion limit of its own for a reader that believes the key.
+/// Strings within strings. A parser that trusts the key gives each a new recursion limit.
 fn bomb(key: &str, levels: usize) -> String {
     let mut text = String::from("0");
     for _ in 0..levels {
-        // Escaped so that the next level adds five bytes to each escape instead of doubling them.
+        // Escaped so that the next level adds five bytes to each escape instead of doubling it.
         let escaped = text.replace('\\', "\\u005c").replace('"', "\\u0022");
         text = format!("{}{{\"{key}\":\"{escaped}\"}}{}", "[".repeat(60), "]".repeat(60));
     }
@@ -35,7 +35,7 @@ fn the_special_keys_of_serde_json_are_found_in_every_notation() {
     ] {
         assert!(!check(&bomb(key, 1)).unwrap().reserved_key, "{key}");
     }
-    // As a text it means nothing.
+    // In a string, it has no meaning.
     assert!(!check(r#"{"a":"$serde_json::private::RawValue"}"#).unwrap().reserved_key);
 }
 
@@ -99,7 +99,7 @@ fn invalid_unicode_and_out_of_range_numbers_are_found() {
 }
 
 proptest! {
-    /// Whatever serde_json takes for JSON is JSON here, and nothing else.
+    /// This reader accepts exactly what serde_json accepts as JSON.
     #[test]
     fn json_is_accepted_exactly_if_serde_json_accepts_it(
         text in r#"[\[{]?["abtruefalsn:,\[\]{}0-9.eE+ \\u\x01é-]{0,24}[\]}]?"#,

@@ -14,7 +14,7 @@ fn stock(units: i64) -> Stock {
     Stock::new(units).unwrap()
 }
 
-/// Adds a product once more, changed.
+/// Adds a product again, with changes.
 fn change_product(allocator: &mut StockAllocator, id: i64, change: impl FnOnce(&mut Available)) {
     let mut available = allocator.0.product(ProductId(id)).unwrap().before;
     change(&mut available);
@@ -25,7 +25,7 @@ fn customer(name: &str) -> CustomerRef {
     CustomerRef::new(name.to_owned()).unwrap()
 }
 
-/// Products 1, 2, … with these stocks, each at its id in full units of money.
+/// Products 1, 2, … with these stocks; the price of each is its id.
 fn allocator(stocks: &[(i64, bool)]) -> StockAllocator {
     let mut allocator = StockAllocator::default();
     for (id, &(units, on_sale)) in (1..).zip(stocks) {
@@ -51,7 +51,7 @@ fn hold(
     allocator.hold(ProductId(product), quantity(units), None, customer)
 }
 
-/// The prices of an order that got its units.
+/// The prices of an order that was granted.
 fn prices(order: Result<AllocatedOrder, Shortfall>) -> Result<Vec<i64>, Shortfall> {
     order.map(|order| order.lines.iter().map(|line| line.unit_price.minor()).collect())
 }

@@ -1,4 +1,4 @@
-//! The serving certificate and its authority.
+//! The serving certificate and its CA.
 
 use std::{
     sync::{
@@ -33,7 +33,7 @@ async fn ca_bundle(client: &kube::Client) -> String {
     decode(found["spec"]["caBundle"].as_str().unwrap())
 }
 
-/// The same authority, near its expiry.
+/// The same CA, near its expiry.
 fn aged(ca: &str, key: &str) -> String {
     let der = parse_bundle(ca.as_bytes()).unwrap().remove(0);
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
@@ -98,7 +98,7 @@ async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request()
     assert_eq!(after["data"]["ca.crt"].as_str().unwrap(), encode(&ca_bundle(&client).await));
     let renewed = decode(after["data"]["tls.crt"].as_str().unwrap());
     assert_ne!(renewed, served);
-    // Trusting only the new authority: only replicas that have switched can be reached.
+    // Trusting only the new CA: only replicas that have switched can be reached.
     let new = Parsed::first(&ca_bundle(&client).await).unwrap().pem();
     for replica in [&cluster.first, &cluster.second] {
         let host = format!("{SERVICE}.{NAMESPACE}.svc");
@@ -136,7 +136,7 @@ async fn foreign_changes_are_repaired() {
     let garbage = json!({"data": {"tls.key": encode("garbage")}});
     objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &garbage).await;
     until("the Secret is right", async || secret(&client).await["data"] == before["data"]).await;
-    // The registration trusts another authority.
+    // The registration trusts another CA.
     let bundle = ca_bundle(&client).await;
     let other = holdfast_sandbox::SandboxAuthority::new("other").unwrap().certificate();
     let patch = json!({"spec": {"caBundle": encode(&other)}});

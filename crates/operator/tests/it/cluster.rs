@@ -125,12 +125,12 @@ impl Cluster {
         self.kubernetes.client().await.unwrap()
     }
 
-    /// The answer of the API server to a client with all rights.
+    /// The answer of the API server to a client with all permissions.
     pub async fn get(&self, client: &Client, path: &str) -> kube::Result<Value> {
         client.request(http::Request::get(path).body(Vec::new()).unwrap()).await
     }
 
-    /// Makes a namespace.
+    /// Creates a namespace.
     pub async fn namespace(&self, client: &Client, name: &str) {
         objects::create(client, &objects::namespace(name)).await;
     }
@@ -158,7 +158,7 @@ impl Cluster {
     }
 }
 
-/// Creates the service account of an operator with its rights. Returns the path of its kubeconfig.
+/// Creates the service account of an operator with its permissions. Returns the path of its kubeconfig.
 pub async fn install(kubernetes: &Kubernetes, client: &Client, namespace: &str) -> PathBuf {
     objects::create(client, &objects::namespace(namespace)).await;
     for object in rights::objects(namespace) {

@@ -115,6 +115,6 @@ async fn a_right_of_all_authenticated_callers_applies_without_groups() {
     let proxy = cluster.kubernetes.front_proxy().unwrap();
     let asker = Asker::new(cluster, cluster.second.tls, Some(proxy), &headers).await;
     let path = format!("{API}/namespaces/everybody/holdfast_queue_depth");
-    // No queue is listed there, so callers with the right get 404.
+    // No queue is listed there, so callers with the permission get 404.
     until("the right is there", async || asker.get(&path).await.0 == 404).await;
 }

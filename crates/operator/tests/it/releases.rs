@@ -118,7 +118,7 @@ impl Releases {
         identities
     }
 
-    /// Two replicas of a release's operator, with the rights that the chart grants.
+    /// Two replicas of a release's operator, with the permissions that the chart grants.
     async fn operators(&self, name: &str) -> [OperatorReplica; 2] {
         let account = format!("{name}-holdfast-operator");
         let token = objects::token(&self.client, name, &account).await;

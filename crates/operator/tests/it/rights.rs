@@ -1,4 +1,4 @@
-//! The chart grants the operator exactly the rights that it uses.
+//! The chart grants the operator exactly the permissions that it uses.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ struct Rights {
     watches_itself: Vec<Value>,
 }
 
-/// Rights in the whole cluster.
+/// Permissions in the whole cluster.
 fn of_cluster(rights: &Rights) -> Vec<Value> {
     rights.cluster.iter().chain(&rights.crds).cloned().collect()
 }
@@ -40,7 +40,7 @@ fn rights() -> Rights {
     serde_saphyr::from_str(&text).unwrap()
 }
 
-/// Rights in the operator's own namespace, without KEDA.
+/// Permissions in the operator's own namespace, without KEDA.
 fn own(rights: &Rights) -> Vec<Value> {
     rights.namespace.iter().chain(&rights.sales).cloned().collect()
 }
@@ -77,7 +77,7 @@ pub fn objects(namespace: &str) -> Vec<Value> {
     ]
 }
 
-/// An indivisible right: group, resource, verb, and a name or none.
+/// An indivisible permission: group, resource, verb, and a name or none.
 type Right = (String, String, String, Option<String>);
 
 fn cut(rules: &[Value]) -> BTreeSet<Right> {
@@ -117,7 +117,7 @@ fn cut(rules: &[Value]) -> BTreeSet<Right> {
     rights
 }
 
-/// The rights that the operators of the shared replicas have used, according to the audit log.
+/// The permissions that the operators of the shared replicas have used, according to the audit log.
 fn used(audit_log: &str) -> Vec<(Right, Value)> {
     let user = format!("system:serviceaccount:{NAMESPACE}:{SERVICE}");
     audit_log
@@ -133,7 +133,7 @@ fn used(audit_log: &str) -> Vec<(Right, Value)> {
             } else {
                 format!("{}/{subresource}", text("resource"))
             };
-            // Objects can be created without a right to their name, and sales and events have any name.
+            // Objects can be created without a permission for their name, and sales and events have any name.
             let any = has_any_name(&verb, &resource);
             let name = Some(text("name")).filter(|name| !any && !name.is_empty());
             ((text("apiGroup"), resource, verb, name), event)
@@ -173,7 +173,7 @@ async fn the_operator_has_exactly_the_rights_that_it_uses() {
         unused.is_empty()
     })
     .await;
-    // There were no requests without a right.
+    // There were no requests without a permission.
     for (right, event) in used(&cluster.kubernetes.audit_log().unwrap()) {
         assert_ne!(event["responseStatus"]["code"], 403, "{event}");
         let built_in = right.3.as_deref() == Some("extension-apiserver-authentication");

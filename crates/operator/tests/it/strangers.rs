@@ -25,7 +25,7 @@ async fn listed(cluster: &Cluster, namespace: &str) -> holdfast_sandbox::Redis {
     redis
 }
 
-/// Grants a user the right to read the metrics in a namespace.
+/// Grants a user the permission to read the metrics in a namespace.
 async fn allow(client: &Client, namespace: &str, subject: Value) {
     let mut role = objects::named("rbac.authorization.k8s.io/v1", "Role", namespace, "reader");
     role["rules"] = json!([{
@@ -124,7 +124,7 @@ async fn a_right_is_granted_and_revoked_within_the_caches_time() {
         Err(kube::Error::Api(status)) => status.code,
         Err(error) => panic!("{error}"),
     };
-    // Through the API server, which checks the right before it forwards the request.
+    // Through the API server, which checks the permission before it forwards the request.
     assert_eq!(code(&reader).await, 403);
     let account = json!({"kind": "ServiceAccount", "name": "reader", "namespace": "granted"});
     allow(&client, "granted", account).await;
@@ -154,7 +154,7 @@ async fn an_authority_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let root = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
     let asker = Asker::new(cluster, cluster.second.tls, Some(pair), &root).await;
     assert_eq!(asker.get(API).await.0, 401);
-    // A bundle of two authorities, as during a rotation.
+    // A bundle of two CAs, as during a rotation.
     let object =
         objects::named("v1", "ConfigMap", "kube-system", "extension-apiserver-authentication");
     let key = "requestheader-client-ca-file";

@@ -18,7 +18,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Presents a certificate, if any, and names `user`. Trusts the authority in the Secret.
+    /// Presents a certificate, if any, and names `user`. Trusts the CA in the Secret.
     pub async fn new(
         cluster: &Cluster,
         address: SocketAddr,

@@ -13,7 +13,7 @@ fn queue(url: String) -> Queue {
     Queue::connect(QueueSettings { block, op_timeout, ..QueueSettings::new(url) }).unwrap()
 }
 
-/// What workers do with a new queue that has all orders.
+/// Does what workers do with a new queue that has all orders.
 async fn fill(queue: &Queue, at: i64) {
     assert_eq!(queue.loss(None).await.unwrap(), Loss::New);
     assert_eq!(queue.loss(Some(at)).await.unwrap(), Loss::Before(at));

@@ -10,7 +10,7 @@ fn lamp() -> ChangedRow {
     ChangedRow::Product(ProductId(1))
 }
 
-/// Tries until `attempt` says that it is done.
+/// Retries until `attempt` reports that it is done.
 async fn run(
     turn: &Turn,
     mut attempt: impl AsyncFnMut(WhenLocked) -> Tried<()>,
@@ -41,7 +41,7 @@ async fn the_changes_of_a_row_are_made_in_order_of_arrival() {
     drop(first);
     assert!(third.as_mut().now_or_never().is_none());
     let second = second.now_or_never().unwrap().unwrap();
-    // One that is dropped is passed over.
+    // A dropped request is skipped.
     drop(second);
     assert!(third.now_or_never().unwrap().is_ok());
     assert!(rows.0.rows.lock().rows.is_empty());
@@ -102,7 +102,7 @@ async fn only_one_change_of_locked_rows_tries_at_a_time() {
         assert!(is_lock_timeout(&result));
     };
     futures::future::join_all((0..50).map(|id| change(id, false))).await;
-    // From the first try on: it is known by now that they are locked.
+    // From the first attempt on, because the rows are already known to be locked.
     futures::future::join_all((0..50).map(|id| change(id, true))).await;
     assert_eq!(most.load(Ordering::Relaxed), 1);
 }

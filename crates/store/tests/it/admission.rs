@@ -47,7 +47,7 @@ async fn a_batch_that_is_dropped_at_any_step_leaves_nothing_and_frees_the_row() 
     drop(lock(&store, &[lamp.id], LockMode::Wait).await);
     drop(write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await);
     lock(&store, &[lamp.id], LockMode::Wait).await.release().await.unwrap();
-    // The row can be had at once, and nothing has changed.
+    // The row is unlocked at once, and nothing has changed.
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
     assert_eq!(batch.allocator().products().next().unwrap().1.stock.units(), 5);
     assert_eq!(count_orders(&store).await, 0);
@@ -127,7 +127,7 @@ async fn a_batch_of_any_size_costs_three_round_trips() {
         let asked = vec![lamp.id; orders];
         write_one_each(batch, &asked).await.commit().await.unwrap();
     };
-    // Connecting, and preparing the statements, is paid once.
+    // The first call also connects and prepares the statements.
     place(1).await;
     for orders in [1, 200] {
         let before = proxy.round_trips();
@@ -150,7 +150,7 @@ async fn a_server_that_hangs_times_out_at_each_step() {
     store.migrate().await.unwrap();
     let lamp = product(&store, 5).await;
     let written = write_one_each(lock(&store, &[lamp.id], LockMode::Wait).await, &[lamp.id]).await;
-    // So that there is an idle connection to hang on, too.
+    // So that there is an idle connection that can hang, too.
     lock(&store, &[], LockMode::Wait).await.release().await.unwrap();
 
     server.pause().await.unwrap();
@@ -162,14 +162,14 @@ async fn a_server_that_hangs_times_out_at_each_step() {
     assert!(commit.is_err());
     assert!(matches!(next, Err(StoreError::Unavailable(_) | StoreError::Busy(_))), "{next:?}");
     assert!(took < Duration::from_secs(10), "{took:?}");
-    // The commit reached the server, and is found when it answers again.
+    // The commit reached the server, and its outcome is found when the server answers again.
     let unanswered = commit.unwrap_err();
     let outcome = store.outcome(&unanswered.token).await;
     let sold = i64::from(outcome == holdfast_store::BatchOutcome::Committed);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (sold, 5 - sold));
 }
 
-/// Promise 1 on two replicas: batches of random products, in conflict with each other all the time.
+/// Guarantee 1 on two replicas: batches of random products that conflict all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
     const BATCHES: i64 = 40;
@@ -188,11 +188,11 @@ async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
         let ids = ids.clone();
         tasks.spawn(async move {
             for round in 0..BATCHES {
-                // Each asks in another order; the locks are taken in the order of the ids.
+                // Each names its products in another order; the locks are taken in the order of the ids.
                 let mut asked = ids.clone();
                 asked.rotate_left((worker + usize::try_from(round).unwrap()) % ids.len());
                 asked.truncate(1 + worker % ids.len());
-                // A wait is no longer than the turns of a few batches, and is repeated.
+                // A wait lasts at most as long as a few batches, and is then repeated.
                 let batch = loop {
                     match store.lock_batch(&wanted(&asked), LockMode::Wait).await {
                         Err(StoreError::LockTimeout(_)) => {}

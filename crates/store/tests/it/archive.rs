@@ -1,4 +1,4 @@
-//! Archiving: which orders leave the tables, in which steps, and what the database keeps of them.
+//! Archiving: the orders that leave the tables, the steps, and the data that the database keeps about them.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,8 +12,8 @@ use crate::fixture;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Order n was accepted 40 days before, and is final since n days before; each status has a fifth of
-/// them. Every ninth has a second line, and every twelfth was a hold.
+/// Order n was accepted 40 days ago and has been final for n days; each status has a fifth of them. Every ninth order
+/// has a second line, and every twelfth used a hold.
 const ORDERS: &str = "\
     INSERT INTO products (name, price_minor, stock) VALUES ('One', 100, 9), ('Two', 100, 9); \
     INSERT INTO orders (product_id, quantity, unit_price_minor, status, line_count, created_at, \
@@ -44,7 +44,7 @@ async fn shop() -> (Store, Archive) {
     (store, archive)
 }
 
-/// Everything that may go, found in steps of `limit`, and how many steps it took.
+/// All orders that may be archived, found in steps of `limit`, and the number of steps.
 async fn all(archive: &mut Archive, cutoff: Cutoff, limit: u32) -> (Vec<OldOrder>, usize) {
     let (mut all, mut steps, mut from) = (Vec::new(), 0, Some(ArchivePlace::default()));
     while let Some(place) = from {
@@ -66,13 +66,13 @@ async fn only_orders_that_have_been_final_for_long_are_archived() {
     let (_store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
     assert_eq!(cutoff.because, CutoffReason::Age);
-    // Completed and cancelled, for more than 20 days; accepted was each of them long before.
+    // Completed or cancelled more than 20 days ago; all were accepted long before that.
     let expected: BTreeSet<i64> = (21..=39).filter(|n| matches!(n % 5, 2 | 4)).collect();
     for limit in [1, 3, 1000] {
         let (old, steps) = all(&mut archive, cutoff, limit).await;
         assert_eq!(ids(&old), expected, "in steps of {limit}");
         assert_eq!(old.len(), expected.len(), "none comes twice");
-        // 16 completed and cancelled ones are walked through, and each status has an end.
+        // Steps go through 16 completed and cancelled orders, and each status has an end.
         assert!(steps <= 16 / limit as usize + 2, "{steps} steps of {limit}");
         for OldOrder { order, holds } in &old {
             assert!(matches!(order.status, OrderStatus::Completed | OrderStatus::Cancelled));
@@ -97,7 +97,7 @@ async fn a_valid_key_keeps_all_orders_from_its_time() {
     assert_eq!(cutoff.because, CutoffReason::Key);
     let (old, _) = all(&mut archive, cutoff, 100).await;
     assert_eq!(ids(&old), [32, 34, 37, 39].into(), "final before the key was used");
-    // A younger key is no reason.
+    // A younger key does not matter.
     let cutoff = archive.cutoff(DAY * 33).await.unwrap();
     assert_eq!(cutoff.because, CutoffReason::Age);
 }
@@ -136,7 +136,7 @@ async fn archived_orders_are_removed_completely_and_their_units_are_kept() {
     let orphans = "SELECT count(*) FROM holds WHERE order_id NOT IN (SELECT id FROM orders)";
     assert_eq!(count(&store, orphans).await, 0);
     assert_eq!(count(&store, "SELECT count(*) FROM holds WHERE order_id IS NULL").await, 1);
-    // Eight completed ones with two units each, and order 27 with three more of its second line.
+    // Eight completed orders with two units each, and order 27 with three more on its second line.
     let units = "SELECT units FROM archived_units WHERE product_id = 1";
     assert_eq!(count(&store, units).await, 8 * 2);
     let units = "SELECT units FROM archived_units WHERE product_id = 2";
@@ -149,7 +149,7 @@ async fn archived_orders_are_removed_completely_and_their_units_are_kept() {
 async fn a_batch_that_has_changed_is_not_archived() {
     let (store, mut archive) = shop().await;
     let cutoff = archive.cutoff(DAY * 20).await.unwrap();
-    // Completed 22 days ago, and 2 days ago; a dead letter; one that does not exist.
+    // Completed 22 days ago; completed 2 days ago; a dead letter; an order that does not exist.
     for wrong in [2, 23, 999] {
         let error =
             archive.remove("one", cutoff, &[OrderId(22), OrderId(wrong)]).await.unwrap_err();
@@ -159,7 +159,7 @@ async fn a_batch_that_has_changed_is_not_archived() {
     }
     assert_eq!(count(&store, "SELECT count(*) FROM orders").await, 39);
     assert_eq!(count(&store, "SELECT count(*) FROM archived_units").await, 0);
-    // The session goes on.
+    // The session continues.
     archive.remove("one", cutoff, &[OrderId(22)]).await.unwrap();
 }
 
@@ -168,11 +168,11 @@ async fn only_one_run_archives_at_a_time() {
     let (store, archive) = shop().await;
     assert!(store.archive().await.unwrap().is_none());
     archive.close().await.unwrap();
-    // The server notices the end of a session a moment later.
+    // The server notices the end of a session only after a moment.
     until("the lock is free", async || store.archive().await.unwrap()).await;
 }
 
-/// Its file would lack them.
+/// They would be missing from its file.
 #[tokio::test]
 async fn an_order_with_unknown_steps_in_its_history_stays() {
     let (store, mut archive) = shop().await;
@@ -183,7 +183,7 @@ async fn an_order_with_unknown_steps_in_its_history_stays() {
     assert!(!ids(&old).contains(&22) && ids(&old).contains(&24), "{:?}", ids(&old));
 }
 
-/// A sale of this product with a limit that began so many days ago.
+/// A sale of this product with a limit that began this many days ago.
 async fn limited(store: &Store, product: i64, days: u32) -> Sale {
     let now = store.clock().await.unwrap();
     Sale {
@@ -205,11 +205,11 @@ async fn a_limit_is_refused_if_orders_of_its_time_are_archived() {
     let error = store.put_sale(&late).await.unwrap_err();
     assert!(matches!(&error, PutSaleError::Archived(ids) if *ids == [ProductId(1)]), "{error:?}");
     assert_eq!(store.sale(&late.name).await.unwrap(), None);
-    // Nothing is missing of a product without archived orders, or of a sale that begins now or has no limit.
+    // Nothing is missing for a product without archived orders, or for a sale that begins now or has no limit.
     store.put_sale(&limited(&store, 2, 2).await).await.unwrap();
     store.put_sale(&limited(&store, 1, 0).await).await.unwrap();
     store.put_sale(&Sale { per_customer: None, ..late.clone() }).await.unwrap();
-    // It does not get one later.
+    // It cannot get one later.
     let error = store.put_sale(&late).await.unwrap_err();
     assert!(matches!(error, PutSaleError::Archived(_)), "{error:?}");
 }

@@ -20,7 +20,7 @@ use crate::fixture::{
     self, database_url, lock, new_product, product, settings, until_true, write_one_each,
 };
 
-/// A store with one connection, through a proxy; and one that goes straight to the same database.
+/// A store with one connection through a proxy, and a direct connection to the same database.
 async fn through_a_proxy() -> (Store, Proxy, Store) {
     let direct = fixture::store().await;
     let url: url::Url = database_url(&direct).await.parse().unwrap();
@@ -31,8 +31,7 @@ async fn through_a_proxy() -> (Store, Proxy, Store) {
     (Store::connect(&settings), proxy, direct)
 }
 
-/// A client that hangs up while `BEGIN` is on its way: the next user of the connection must not find itself in
-/// the transaction.
+/// A client hangs up while `BEGIN` is on its way. The next user of the connection must not be in the transaction.
 #[tokio::test]
 async fn a_write_after_a_lock_abandoned_before_its_transaction_began_is_kept() {
     let (store, proxy, direct) = through_a_proxy().await;
@@ -42,7 +41,7 @@ async fn a_write_after_a_lock_abandoned_before_its_transaction_began_is_kept() {
         let mut locking = pin!(store.lock_product(lamp.id));
         for _ in 0..20 {
             assert!(locking.as_mut().now_or_never().is_none(), "nothing passes");
-            // Whatever it would do by itself, it has time to do.
+            // Time for whatever the connection would do by itself.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -51,11 +50,11 @@ async fn a_write_after_a_lock_abandoned_before_its_transaction_began_is_kept() {
     assert_eq!(direct.product(made.id).await.unwrap(), Some(made));
 }
 
-/// PostgreSQL makes a change, and its answer is lost: a caller must not hear that nothing happened.
+/// PostgreSQL makes a change, and its answer is lost. The caller must not be told that nothing happened.
 #[tokio::test]
 async fn a_change_whose_answer_is_lost_is_not_reported_as_refused() {
     let (store, proxy, direct) = through_a_proxy().await;
-    // So that the next one is sent in one message.
+    // So that the next call is sent in one message.
     product(&store, 5).await;
     proxy.deaf_after(Some(b"Unheard"));
     let name = ProductName::new("Unheard".to_owned()).unwrap();
@@ -74,7 +73,7 @@ async fn the_first_change_after_all_sessions_were_ended_is_done() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     for _ in 0..5 {
-        // Used just now, so that nothing but an answer tells that a session is over.
+        // The connection was just used, so only an answer shows that the session has ended.
         let made =
             join_all((0..8).map(async |_| store.create_product(&new_product(1)).await)).await;
         assert!(made.iter().all(Result::is_ok), "{made:?}");
@@ -135,7 +134,7 @@ async fn changes_that_wait_for_locked_rows_leave_connections_for_others() {
     }
 }
 
-/// Batches take turns on a row without a pause in between. A change of the same product gets its turn.
+/// Batches take turns on a row without a pause. A change of the same product gets its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_continuously_sold_product_is_made() {
     let store = fixture::patient(&fixture::store().await).await;
@@ -162,7 +161,7 @@ async fn a_change_of_a_continuously_sold_product_is_made() {
     }
 }
 
-/// By the names, a restore tells the operator's sessions from those that place and fulfil orders.
+/// A restore distinguishes the operator's sessions from those that place and fulfil orders by these names.
 #[tokio::test]
 async fn sessions_have_the_name_of_their_program() {
     let direct = fixture::store().await;

@@ -81,7 +81,7 @@ async fn a_replayed_order_has_all_attempts_again_and_records_the_operator() {
     assert_eq!((claim.attempt, claim.tries, claimed.returns), (2, 1, 0));
     assert_eq!(claimed.since, order.earlier.last().unwrap().at);
     assert!(claimed.since > claimed.created_at);
-    // A worker of its former life cannot write over it.
+    // A worker of an earlier attempt cannot overwrite it.
     assert_eq!(
         store.finish(&[(ids[0], 1, AttemptResult::Completed).into()]).await.unwrap().done,
         []
@@ -117,7 +117,7 @@ async fn dead_letters_are_listed_newest_first_in_stable_pages() {
         let found = store.dead_letters(&page).await.unwrap();
         seen.extend(found.items.iter().map(|order| order.id));
         if seen.len() == 2 {
-            // One more fails while somebody reads.
+            // One more order fails between two pages.
             fail(&store, &ids[6..]).await;
         }
         page.after = found.next;
@@ -218,7 +218,7 @@ async fn the_list_is_read_from_the_index_by_status() {
     assert_eq!(store.dead_letters(&all()).await.unwrap().items.len(), 100);
 }
 
-/// One batch that cancels, discards, orders and holds: each record finds its own parameters.
+/// A batch with a cancellation, a discard, an order and a hold: each record has its own parameters.
 #[tokio::test]
 async fn in_a_mixed_batch_each_cancellation_keeps_its_own_operator_and_reason() {
     let store = store().await;

@@ -20,13 +20,13 @@ use self::{
 };
 use crate::fixture::{self, database_url, new_product, settings, wanted, write_one_each};
 
-/// Long enough for whatever is dropped to come to rest.
+/// Long enough for a dropped call to settle.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Before each message to or from the server, so that a method waits for each answer.
+/// The delay of each message to or from the server, so that a method waits for each answer.
 const DELAY: Duration = Duration::from_millis(1);
-/// No method has as many awaits.
+/// More awaits than any method has.
 const AWAITS_MAX: usize = 500;
-/// A store with one connection of each kind, through a proxy, and a look past it.
+/// A store with one connection of each kind through a proxy, and a direct connection.
 struct Stage {
     settings: StoreSettings,
     store: Store,
@@ -65,8 +65,8 @@ impl Stage {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.look).await.unwrap()
     }
 
-    /// Waits until no session of the store's is in the middle of anything. One main, one of admission's, and one of
-    /// the method's own are all there may be.
+    /// Waits until no session of the store is in a transaction or a statement. There may be one main session, one of
+    /// admission, and one that the method opened.
     async fn at_rest(&self, what: &str) {
         until(what, async || {
             let states: Vec<String> = sqlx::query_scalar(
@@ -82,7 +82,7 @@ impl Stage {
         .await;
     }
 
-    /// What is answered on each of the connections is there.
+    /// Each connection answers.
     async fn writes_are_kept(&self, store: &Store, what: &str) {
         let made = store.create_product(&new_product(9)).await.unwrap();
         let batch = store.lock_batch(&wanted(&[made.id]), LockMode::Wait).await.unwrap();
@@ -96,7 +96,7 @@ impl Stage {
     }
 }
 
-/// Polls a future so many times at most. Then it is dropped: at once, or when its answer has come.
+/// Polls a future at most this many times, then drops it: at once, or when its answer has arrived.
 async fn polled<T>(future: impl Future<Output = T>, times: usize, late: bool) -> Option<T> {
     let mut future = pin!(future);
     let mut polls = 0;
@@ -114,13 +114,13 @@ async fn polled<T>(future: impl Future<Output = T>, times: usize, late: bool) ->
     .await
 }
 
-/// Drops the method at its first await, then at its second, until it comes to its end.
+/// Drops the method at its first await, then at its second, and so on until it completes.
 async fn drop_everywhere(stage: &Stage, case: &MethodCase, warm: bool) {
     for late in [false, true] {
         for times in 1.. {
             assert!(times < AWAITS_MAX, "{} never ends", case.method);
             let what = format!("{}, polled {times} times, late: {late}", case.method);
-            // One that is closed is of no use to others.
+            // A closed connection cannot be used by others.
             let closes = case.method == "Store::close";
             let store = if warm && !closes { stage.store.clone() } else { stage.new_store() };
             if warm {
@@ -148,7 +148,7 @@ async fn drop_everywhere(stage: &Stage, case: &MethodCase, warm: bool) {
     }
 }
 
-/// Four stages beside each other: what takes its time is the way to the server and back.
+/// Four stages run concurrently, because most of the time is spent on messages to and from the server.
 #[tokio::test]
 async fn a_method_that_is_dropped_at_any_await_leaves_its_connection_clean() {
     let deal = async |part: usize| {
@@ -177,12 +177,12 @@ fn each_method_has_a_case() {
     assert_eq!(methods, cases);
 }
 
-/// The public async methods of the public types, as they stand in the sources.
+/// The public async methods of the public types, from the sources.
 fn collect(folder: &Path, methods: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
-        // Of the crate only.
+        // Methods that only the crate can call.
         if matches!(name, "connections" | "calls") {
             continue;
         }

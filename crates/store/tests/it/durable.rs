@@ -1,4 +1,4 @@
-//! Answered writes are on disk, whatever the database's settings for commits are.
+//! Answered writes are on disk, whatever the database's settings for commits.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use holdfast_store::{LockMode, Store, fulfilment::AttemptResult};
 
 use crate::fixture::{self, database_url, lock, new_product, settings, write_one_each};
 
-/// Each change of a product or an order notes how its transaction is going to commit.
+/// Each change of a product or an order records how its transaction will commit.
 const NOTE: &str = "
     CREATE TABLE noted (how text, what text);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -20,7 +20,7 @@ const NOTE: &str = "
     CREATE TRIGGER note AFTER INSERT OR UPDATE ON unfinished_orders EXECUTE FUNCTION note();
 ";
 
-/// What is noted of a change, an admitted order and a worker's claim and outcome.
+/// The records of a change, an admitted order, and a worker's claim and outcome.
 async fn noted(synchronous_commit: &str) -> Vec<(String, String)> {
     let direct = fixture::store().await;
     let url = database_url(&direct).await;

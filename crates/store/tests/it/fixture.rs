@@ -33,7 +33,7 @@ pub async fn store() -> Store {
     store
 }
 
-/// A store on the same database whose changes wait for locked rows for as long as the test takes.
+/// A store on the same database, in which changes wait for locked rows for as long as the test takes.
 pub async fn patient(store: &Store) -> Store {
     Store::connect(&StoreSettings {
         lock_timeout: Duration::from_mins(1),
@@ -41,7 +41,7 @@ pub async fn patient(store: &Store) -> Store {
     })
 }
 
-/// Where the store's own database is.
+/// The URL of the store's database.
 pub async fn database_url(store: &Store) -> String {
     let database: String =
         sqlx::query_scalar("SELECT current_database()").fetch_one(store.pool()).await.unwrap();
@@ -82,7 +82,7 @@ pub fn wanted(ids: &[ProductId]) -> WantedRows<'static> {
     WantedRows { products: ids.iter().copied().collect(), ..WantedRows::default() }
 }
 
-/// A batch that is written and not committed, and what is stored of its orders.
+/// A batch that is written and not committed, with the stored data of its orders.
 pub struct WrittenBatch {
     writing: Writing,
     pub orders: Vec<Stored<OrderId>>,
@@ -93,14 +93,14 @@ impl WrittenBatch {
         self.writing.token().clone()
     }
 
-    /// Commits. Gives the ids of the orders.
+    /// Commits. Returns the ids of the orders.
     pub async fn commit(self) -> Result<Vec<OrderId>, Box<CommitError>> {
         self.writing.commit().await?;
         Ok(self.orders.into_iter().map(|order| order.id).collect())
     }
 }
 
-/// Takes one unit of each product in `asked`, in that order, without committing.
+/// Takes one unit of each of these products, in this order, without committing.
 pub async fn write_one_each(batch: Batch, asked: &[ProductId]) -> WrittenBatch {
     write(batch, asked, None, 42).await
 }

@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::fixture;
 
-/// A store on an empty database that is made like this.
+/// A store on an empty database with this locale.
 async fn database(name: &str, how: &str) -> Store {
     let server = holdfast_sandbox::shared_postgres().await.unwrap();
     let admin = Store::connect(&fixture::settings(&server.database_url("postgres")));
@@ -22,7 +22,7 @@ async fn named(store: &Store, name: &str) -> ProductId {
     store.create_product(&new).await.unwrap().id
 }
 
-/// The names of all products that begin like this, along pages of `limit`.
+/// The names of all products with this beginning, in pages of `limit`.
 async fn found(store: &Store, begin: &str, limit: i64) -> Vec<String> {
     let name = Some(begin.parse().unwrap());
     let mut page = ProductPage { name, limit, ..ProductPage::default() };
@@ -37,7 +37,7 @@ async fn found(store: &Store, begin: &str, limit: i64) -> Vec<String> {
     }
 }
 
-/// What is written in many ways, each of which finds all others.
+/// Names in several notations, each of which finds all others.
 const SAME: [&[&str]; 12] = [
     &["Äpfel", "ÄPFEL", "äpfel", "A\u{308}pfel", "a\u{308}PFEL"],
     &["Straße", "STRASSE", "STRAẞE", "strasse"],
@@ -77,7 +77,7 @@ async fn names_are_found_without_regard_to_case_in_any_language_in_a_database_of
     let store = database("c", "LOCALE 'C' ENCODING 'UTF8'").await;
     store.migrate().await.unwrap();
     each_finds_all(&store).await;
-    // The end of what is sought is no end of a word.
+    // The end of the searched text need not be the end of a word.
     assert_eq!(found(&store, "ΣΊΣ", 10).await.len(), 3);
     assert_eq!(found(&store, "σίς", 10).await.len(), 3);
     assert_eq!(found(&store, "STRAS", 10).await.len(), 4);
@@ -127,7 +127,7 @@ async fn no_character_has_a_case_that_matters() {
 #[tokio::test]
 async fn a_page_ends_where_the_next_begins_whatever_folding_makes_of_a_name() {
     let store = fixture::store().await;
-    // Three times as long, folded.
+    // Three times as long when it is folded.
     let long = "\u{1D160}".repeat(MAX_NAME_CHARS);
     for name in [&long, &long, "\u{1D158}\u{1D165}\u{1D16E}"] {
         named(&store, name).await;
@@ -146,7 +146,7 @@ async fn a_place_of_an_earlier_release_is_the_same_place() {
     for name in ["Äpfel", "ÄPFEL", "äpfel, rot"] {
         ids.push(named(&store, name).await);
     }
-    // As lower(name) made it in the locale C.
+    // The result of lower(name) in the locale C.
     let after = Some(ProductPlace { name: "Äpfel".to_owned(), id: ids[0] });
     let name = Some("äpfel".parse().unwrap());
     let page = ProductPage { name, after, limit: 9, ..ProductPage::default() };

@@ -11,7 +11,7 @@ use crate::fixture::{database_url, lock, product, settings, store, until_true, w
 use crate::sweep::found;
 
 pub const LEASE: Duration = Duration::from_mins(1);
-/// A lease that has run out by the time of the next statement.
+/// A lease that has expired by the time of the next statement.
 pub const OVER: Duration = Duration::ZERO;
 
 pub async fn orders(store: &Store, count: usize) -> Vec<OrderId> {
@@ -140,7 +140,7 @@ async fn a_claim_carries_the_whole_order() {
 async fn the_reason_of_a_cancellation_is_only_in_the_history() {
     let store = store().await;
     let ids = orders(&store, 2).await;
-    // One goes straight through.
+    // One order is completed directly.
     claim_one(&store, ids[1], LEASE).await;
     store.finish(&[(ids[1], 1, AttemptResult::Completed).into()]).await.unwrap();
     let earlier: Option<String> =
@@ -249,7 +249,7 @@ async fn leases_are_renewed_while_outcomes_are_written() {
     let ids = orders(&store, 500).await;
     for attempt in 1..=20 {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), ids.len());
-        // In any order but that of the outcomes.
+        // In another order than the outcomes.
         let claims: Vec<_> = ids.iter().rev().map(|id| (*id, attempt)).collect();
         let back: Vec<EndedClaim> =
             ids.iter().map(|id| (*id, attempt, AttemptResult::HandedBack).into()).collect();
@@ -278,7 +278,7 @@ async fn claims_read_no_more_than_their_own_orders() {
     let url = database_url(&store().await).await;
     let store = Store::connect(&StoreSettings { pool_size: 1, ..settings(&url) });
     let ids: Vec<OrderId> = (1..=1024).map(OrderId).collect();
-    // As after a flash sale: the statistics know of no order that is not done.
+    // As after a flash sale: the statistics show no unfinished orders.
     sqlx::raw_sql(
         "INSERT INTO orders (product_id, quantity, unit_price_minor, status) \
              SELECT 1, 1, 1, 'completed' FROM generate_series(1, 20000); \
@@ -289,7 +289,7 @@ async fn claims_read_no_more_than_their_own_orders() {
     .await
     .unwrap();
     let before = read_at_large(&store).await;
-    // More often than PostgreSQL plans anew for the values it is given.
+    // More often than PostgreSQL makes a new plan for the given values.
     for attempt in 1..=8 {
         assert_eq!(store.claim(&ids, LEASE).await.unwrap().len(), 1024);
         let claims: Vec<_> = ids.iter().map(|id| (*id, attempt)).collect();
@@ -298,7 +298,7 @@ async fn claims_read_no_more_than_their_own_orders() {
             ids.iter().map(|id| (*id, attempt, AttemptResult::HandedBack).into()).collect();
         assert_eq!(store.finish(&back).await.unwrap().done.len(), 1024);
     }
-    // A session reports its counts at its end at the latest.
+    // A session reports its counts at the latest when it ends.
     store.close().await;
     let store = Store::connect(&settings(&url));
     let alone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity \
@@ -307,8 +307,7 @@ async fn claims_read_no_more_than_their_own_orders() {
     assert_eq!(read_at_large(&store).await - before, 0);
 }
 
-/// How many orders have been read but by their ids: the table, or the index by status,
-/// from one end to the other.
+/// The number of orders that were read otherwise than by id: by a scan of the table or of the index by status.
 async fn read_at_large(store: &Store) -> i64 {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(store.pool()).await.unwrap();
     sqlx::query_scalar(
@@ -338,6 +337,6 @@ async fn a_hung_server_costs_each_call_its_timeout_and_keeps_no_connection() {
     server.resume().await.unwrap();
     assert!(matches!(hung, Err(StoreError::Unavailable(_))), "{hung:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // The statement may have reached the server; its lease would have to run out then.
+    // The statement may have reached the server; then its lease would have to expire first.
     store.claim(&ids, LEASE).await.unwrap();
 }

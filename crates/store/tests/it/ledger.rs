@@ -7,7 +7,7 @@ use holdfast_store::{BatchOutcome, IdempotencyKey, LockMode, ResultKind, Store, 
 
 use crate::fixture::{lock, product, store, write_one_each};
 
-/// Reason, delta, stock afterwards and version of each entry, the oldest first.
+/// Reason, delta, stock afterwards and version of each entry, oldest first.
 async fn ledger(store: &Store, of: &Product) -> Vec<(LedgerReason, i64, i64, i64)> {
     let mut entries = store.stock_ledger(of.id, None, 100).await.unwrap().items;
     entries.reverse();
@@ -30,7 +30,7 @@ async fn exactly_the_changes_of_stock_are_in_the_ledger() {
     let lamp = product(&store, 5).await;
     let locked = async || store.lock_product(lamp.id).await.unwrap().unwrap();
     locked().await.update(&stock(9)).await.unwrap();
-    // Not the stock: version 3 has no entry, nor has version 4.
+    // The stock is unchanged, so versions 3 and 4 have no entries.
     let name = Some(ProductName::new("Torch".to_owned()).unwrap());
     let renamed = ProductChanges { name, ..ProductChanges::default() };
     locked().await.update(&renamed).await.unwrap();
@@ -48,7 +48,7 @@ async fn exactly_the_changes_of_stock_are_in_the_ledger() {
     assert_eq!(store.stock_change(lamp.id, 5).await.unwrap(), Some(entry));
     assert_eq!(store.stock_change(lamp.id, 4).await.unwrap(), None);
 
-    // Somebody with psql, who does not even count the version.
+    // A user of psql, who does not raise the version.
     let url = crate::fixture::database_url(&store).await;
     let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
     sqlx::query("UPDATE products SET stock = stock + 7, version = version + 1")
@@ -77,7 +77,7 @@ async fn a_change_by_another_program_leaves_the_entries_as_they_are() {
     let entry = adjust(5).await;
     let url = crate::fixture::database_url(&store).await;
     let mut psql = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    // The version is not counted, is taken back, and only the held units change.
+    // The version is not raised, is lowered, or only the held units change.
     for sql in [
         "UPDATE products SET stock = stock - 8",
         "UPDATE products SET stock = stock - 1, version = 1",
@@ -136,12 +136,12 @@ async fn a_rolled_back_change_leaves_no_entry_and_no_key() {
     assert_eq!(ledger(&store, &lamp).await.len(), 2);
 }
 
-/// Another transaction has written the key of an adjustment and does not end: the product is not kept for that long.
+/// Another transaction has written the key of an adjustment and stays open. The product is not locked for that long.
 #[tokio::test]
 async fn an_adjustment_does_not_wait_for_a_key_with_its_product_locked() {
     let store = crate::fixture::store().await;
     let mut settings = crate::fixture::settings(&crate::fixture::database_url(&store).await);
-    // Longer than a statement may take, which would be another error.
+    // Longer than the statement timeout, which would cause another error.
     settings.lock_timeout = std::time::Duration::from_secs(30);
     settings.statement_timeout = std::time::Duration::from_secs(3);
     let patient = holdfast_store::Store::connect(&settings);
@@ -164,13 +164,13 @@ async fn an_adjustment_does_not_wait_for_a_key_with_its_product_locked() {
     locked.adjust(&edit, Some(&key)).await.unwrap();
 }
 
-/// Sells one unit in a batch of its own.
+/// Sells one unit in its own batch.
 async fn sell(store: &Store, lamp: &Product) {
     let batch = lock(store, &[lamp.id], LockMode::Wait).await;
     write_one_each(batch, &[lamp.id]).await.commit().await.unwrap();
 }
 
-/// The last entry is so old that the next sale has one of its own.
+/// Makes the last entry so old that the next sale gets a new one.
 async fn a_second_later(store: &Store) {
     let age = "UPDATE products SET entered_at = entered_at - interval '1 s'";
     sqlx::query(age).execute(store.pool()).await.unwrap();
@@ -202,7 +202,7 @@ async fn sales_within_a_second_share_an_entry_that_has_all_their_units() {
     let all = [opening, (Admission, -1, 9, 2), (Admission, -3, 6, 5)];
     assert_eq!(ledger(&store, &lamp).await, all);
     assert_eq!(written(&store).await[2], (5, -3, 6, 3));
-    // Page by page, the one that is not written yet included.
+    // In pages, including the entry that is not written yet.
     sell(&store, &lamp).await;
     let (mut versions, mut before) = (Vec::new(), None);
     loop {
@@ -257,7 +257,7 @@ async fn any_other_change_of_the_stock_enters_the_units_sold_first() {
     assert_eq!(ledger(&store, &lamp).await, all);
 }
 
-/// Its report sums up the entries since its start and up to its end.
+/// The report of a sale sums up the entries from its start to its end.
 #[tokio::test]
 async fn a_product_in_a_sale_has_an_entry_for_each_batch() {
     let store = store().await;

@@ -11,7 +11,7 @@ async fn sql(store: &Store, statements: &'static str) {
     sqlx::raw_sql(statements).execute(store.pool()).await.unwrap();
 }
 
-/// All pages of a list, and how many there were.
+/// All pages of a list, and their number.
 async fn orders(store: &Store, mut page: OrderPage) -> (Vec<Order>, usize) {
     let (mut all, mut pages) = (Vec::new(), 0);
     loop {
@@ -30,8 +30,8 @@ fn ids(orders: &[Order]) -> Vec<i64> {
     orders.iter().map(|order| order.id.0).collect()
 }
 
-/// Order n is of product n % 3 + 1; those of ada are even, and every seventh has a second line, of
-/// product 9. All of one batch have one time, as they do in life.
+/// Order n is for product n % 3 + 1. Even orders are ada's, and every seventh has a second line, for product 9. All
+/// orders of a batch have the same time, as in production.
 const ORDERS: &str = "\
     INSERT INTO orders (product_id, quantity, unit_price_minor, status, customer_ref, line_count, \
             created_at) \
@@ -191,7 +191,7 @@ async fn products_are_found_by_the_beginning_of_their_names_in_any_case() {
         let all = [&lamps[..3], &[sold_out], &lamps[3..]].concat();
         assert_eq!(products(&store, page("lamp")).await, all, "{limit}");
         assert_eq!(products(&store, page("LAMP ")).await, lamps[3..4], "{limit}");
-        // Nothing in a name is a pattern.
+        // The name is not a pattern.
         assert_eq!(products(&store, page("100%")).await.len(), 1);
         assert_eq!(products(&store, page("l%")).await.len(), 0);
         assert_eq!(products(&store, page("\\")).await.len(), 0);
@@ -201,7 +201,7 @@ async fn products_are_found_by_the_beginning_of_their_names_in_any_case() {
 #[tokio::test]
 async fn a_hold_expires_by_its_time_alone() {
     let store = store().await;
-    // By id: active, over and not tidied up, used, expired, of another product.
+    // By id: active, expired and not returned yet, used, expired, of another product.
     sql(
         &store,
         "INSERT INTO holds (product_id, quantity, unit_price_minor, status, customer_ref, \

@@ -111,12 +111,12 @@ async fn no_dead_letter_stays_locked_during_a_wait_for_another() {
         let (store, ids) = (store.clone(), ids.clone());
         async move { store.replay(&ids, EVE).await }
     });
-    // The first is committed, whatever becomes of the other.
+    // The first is committed, whatever happens to the other.
     until("the first is committed", async || status(&store, ids[0]).await == OrderStatus::Pending)
         .await;
     claim_one(&store, ids[0], LEASE).await;
     holder.rollback().await.unwrap();
     let replayed = replaying.await.unwrap().unwrap();
-    // The rollback may have come after the limit, if this machine is busy.
+    // The rollback may have come after the limit, if the machine is busy.
     assert_eq!(replayed.orders.len() + replayed.locked.len(), 2);
 }

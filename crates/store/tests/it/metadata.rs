@@ -1,5 +1,4 @@
-//! Metadata in two columns: as it was sent, and in the format of the previous
-//! version.
+//! Metadata in two columns: as it was sent, and in the format of the previous version.
 
 use holdfast_domain::{Metadata, OrderId};
 use holdfast_store::{
@@ -18,7 +17,7 @@ const SENT: &str = r#"{ "b" : 1.50, "a":[5e-324] , "b":2 }"#;
 async fn the_previous_version_reads_and_writes_beside_this_one() {
     let store = store().await;
     let ids = orders(&store, 2).await;
-    // As the previous version writes it.
+    // In the format of the previous version.
     sqlx::query("UPDATE orders SET metadata = $1::jsonb WHERE id = $2")
         .bind(SENT)
         .bind(ids[0].0)
@@ -33,7 +32,7 @@ async fn the_previous_version_reads_and_writes_beside_this_one() {
     assert!(old.starts_with(r#"{"a": [0.000"#) && old.ends_with(r#""b": 2}"#), "{old}");
     assert_eq!(metadata(ids[1]).await, None);
 
-    // As this version writes it, and the previous version reads it.
+    // Written by this version, and read by the previous one.
     let id = placed(&store, SENT).await;
     assert_eq!(metadata(id).await.as_deref(), Some(SENT));
     let read: String = sqlx::query_scalar("SELECT metadata::text FROM orders WHERE id = $1")
@@ -50,7 +49,7 @@ async fn placed(store: &Store, metadata: &str) -> OrderId {
     crate::fixture::write_with_metadata(batch, lamp.id, metadata).await
 }
 
-/// Whatever the check lets through can be written: a batch never fails for it.
+/// Everything that the check accepts can be written, so it never makes a batch fail.
 #[tokio::test]
 async fn accepted_metadata_can_always_be_written() {
     let store = store().await;

@@ -25,7 +25,7 @@ async fn connect(url: &str) -> PgConnection {
     url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
 }
 
-/// A database with the schema of an earlier release, and where it is.
+/// A database with the schema of an earlier release, and its URL.
 async fn database_at(version: i64) -> (Store, String) {
     let store = fixture::empty().await;
     let url = fixture::database_url(&store).await;
@@ -34,8 +34,7 @@ async fn database_at(version: i64) -> (Store, String) {
     (store, url)
 }
 
-/// Writes again and again, and gives up the test if a write has to wait for longer than a migration may
-/// wait for its lock.
+/// Writes repeatedly. Fails the test if a write waits for longer than a migration may wait for its lock.
 struct ContinuousWriter {
     running: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
@@ -73,7 +72,7 @@ impl ContinuousWriter {
     }
 }
 
-/// Returns when the migration has had to give way.
+/// Returns when the migration has timed out once.
 async fn until_refused(url: &str) {
     let mut connection = connect(url).await;
     let tried = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
@@ -126,7 +125,7 @@ async fn a_migration_that_never_gets_its_locks_fails_and_changes_nothing() {
 async fn a_second_migration_does_not_wait_for_ever() {
     let store = fixture::empty().await;
     let url = fixture::database_url(&store).await;
-    // The first one's connection; its process has stopped.
+    // The connection of the first migration, whose process has ended.
     let mut first = connect(&url).await;
     sqlx::migrate::Migrate::lock(&mut first).await.unwrap();
     let error = store.migrate_within(Duration::from_millis(100)).await.unwrap_err();
@@ -135,7 +134,7 @@ async fn a_second_migration_does_not_wait_for_ever() {
     store.migrate().await.unwrap();
 }
 
-/// An index of a released migration, on a table with rows, while a long transaction has written there.
+/// An index of a released migration, on a table with rows, while a long transaction has written to it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_built_during_writes_and_after_an_interruption() {
     let (store, url) = database_at(4).await;
@@ -147,7 +146,7 @@ async fn an_index_is_built_during_writes_and_after_an_interruption() {
         )
         .await
         .unwrap();
-    // What an interrupted build leaves behind.
+    // The remains of an interrupted build.
     let broken = "CREATE UNIQUE INDEX CONCURRENTLY holds_by_order ON holds (order_id)";
     setup.execute(broken).await.unwrap_err();
     let mut long = connect(&url).await;
@@ -172,12 +171,12 @@ async fn an_index_is_built_during_writes_and_after_an_interruption() {
     .await
     .unwrap();
     assert!(valid);
-    // To sqlx, it is the released migration that was applied.
+    // For sqlx, the released migration was applied.
     let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
     migrator.run(&mut setup).await.unwrap();
 }
 
-/// Products of a release before schema version 2, more than get their first entry in the ledger in one step.
+/// Products of a release before schema version 2, more than get their first ledger entry in one step.
 const OLD_SHOP: &str = r"
     INSERT INTO products (name, price_minor, stock)
         SELECT 'Lamp', 1, 1000000 FROM generate_series(1, 2500);
@@ -195,7 +194,7 @@ async fn busy_old_shop() -> (Store, String, ContinuousWriter, PgConnection) {
     (store, url, writer, old)
 }
 
-/// Migrates, and returns when each product has its first entry in the ledger, for everybody to see.
+/// Migrates. Returns when each product has its first ledger entry, visible to all sessions.
 async fn migrate_until_filled(store: &Store, url: &str) -> tokio::task::JoinHandle<usize> {
     let store = store.clone();
     let migrating = tokio::spawn(async move { store.migrate().await.unwrap() });
@@ -262,12 +261,12 @@ async fn a_migration_in_steps_continues_after_an_interruption_and_produces_the_r
     store.migrate().await.unwrap();
     writer.end().await;
     assert_eq!(schema(&store).await, schema(&fixture::store().await).await);
-    // To sqlx, it is the released migration that was applied.
+    // For sqlx, the released migration was applied.
     let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
     migrator.run(&mut connect(&url).await).await.unwrap();
 }
 
-/// The schema as PostgreSQL describes it, a line for each thing.
+/// The schema as PostgreSQL describes it, one line per object.
 async fn schema(store: &Store) -> Vec<String> {
     sqlx::query_scalar(
         r"SELECT concat_ws(' ', attrelid::regclass, attnum, attname,

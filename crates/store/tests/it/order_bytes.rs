@@ -1,4 +1,4 @@
-//! The bytes that are written during the whole life of an order.
+//! The bytes that are written for an order from its acceptance to its end.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ use crate::fixture::{database_url, lock, plain_order, product, settings, store, 
 use crate::fulfilment::LEASE;
 use crate::unfinished::finish;
 
-/// How many orders a batch has.
+/// The number of orders in a batch.
 const BATCH: usize = 100;
 
-/// Accepts orders of one unit with key and customer, over all products, and completes them, in batches as the API and the
-/// worker make them.
+/// Accepts orders of one unit with key and customer, for all products, and completes them, in batches like the API and
+/// the worker.
 async fn whole_lives(store: &Store, products: &[ProductId], batches: Range<usize>) {
     for number in batches {
         let asked: Vec<_> =
@@ -64,7 +64,7 @@ async fn a_claim_touches_no_index_and_an_end_is_one_insertion() {
     let url = database_url(&store).await;
     let products = products(&store, 20).await;
     whole_lives(&store, &products, 0..20).await;
-    // A session reports its counts at its end at the latest.
+    // A session reports its counts at the latest when it ends.
     store.close().await;
     let store = Store::connect(&settings(&url));
     until_true(
@@ -84,7 +84,7 @@ async fn a_claim_touches_no_index_and_an_end_is_one_insertion() {
     assert_eq!(counts, [(completed, 2000, 0, 0, 0), (unfinished, 2000, 2000, 2000, 2000)]);
 }
 
-/// The bytes of each table that orders are written to, with its indexes.
+/// The bytes of each table to which orders are written, with its indexes.
 async fn sizes(store: &Store) -> Vec<(String, i64)> {
     sqlx::query_as(
         "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class WHERE relname IN \
@@ -95,8 +95,9 @@ async fn sizes(store: &Store) -> Vec<(String, i64)> {
     .unwrap()
 }
 
-/// The bound holds for orders with key and customer, sold one by one over many products. The table of unfinished orders grows to
-/// what is made between two vacuums that find no older snapshot, such as that of autovacuum's statistics, and no more.
+/// The limit is for orders with key and customer, sold one by one for many products. The table of unfinished orders
+/// grows up to the orders between two vacuums that are not held back by an older snapshot, such as that of autovacuum's
+/// ANALYZE.
 #[tokio::test]
 async fn a_finished_order_takes_few_bytes() {
     const BYTES_MAX: i64 = 450;
@@ -107,7 +108,7 @@ async fn a_finished_order_takes_few_bytes() {
     let (mut half, mut kept, mut tables) = (0, 0, Vec::new());
     for round in 0..20 {
         whole_lives(&store, &products, round * 10..(round + 1) * 10).await;
-        // As autovacuum does.
+        // Like autovacuum.
         sqlx::query("VACUUM unfinished_orders").execute(store.pool()).await.unwrap();
         tables = sizes(&store).await;
         let of_finished = tables.iter().filter(|(table, _)| table != "unfinished_orders");

@@ -4,7 +4,7 @@ use holdfast_store::{BatchOutcome, LockMode};
 
 use crate::fixture::{count_orders, lock, product, stock_of, store, write_one_each};
 
-/// Kills every connection that has a transaction open.
+/// Kills every connection with an open transaction.
 async fn kill_open_transactions(store: &holdfast_store::Store) {
     let killed: i64 = sqlx::query_scalar(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -26,7 +26,7 @@ async fn a_commit_whose_connection_was_lost_is_found_to_be_rolled_back() {
     let outcome = store.outcome(&unanswered.token).await;
     assert_eq!(outcome, BatchOutcome::RolledBack);
     assert_eq!((count_orders(&store).await, stock_of(&store, lamp.id).await), (0, 5));
-    // The next batch gets a live connection.
+    // The next batch gets a working connection.
     let batch = lock(&store, &[lamp.id], LockMode::Wait).await;
     write_one_each(batch, &[lamp.id]).await.commit().await.unwrap();
 }
@@ -49,7 +49,7 @@ async fn a_lookup_waits_while_the_transaction_is_running() {
     let token = written.token();
     let looking = store.outcome(&token);
     tokio::pin!(looking);
-    // Still running: there is nothing to be said yet.
+    // The transaction is still running, so the outcome is not known yet.
     tokio::time::timeout(Duration::from_millis(200), &mut looking).await.unwrap_err();
     written.commit().await.unwrap();
     assert_eq!(looking.await, BatchOutcome::Committed);

@@ -1,5 +1,5 @@
-//! The plans of lists on tables with many rows, from PostgreSQL's `auto_explain`, for exactly the statements that the
-//! store sends.
+//! The plans of lists on tables with many rows, from PostgreSQL's `auto_explain`, for the statements that the store
+//! sends.
 
 mod each_method;
 
@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
 
 use crate::fixture;
 
-/// Keeps the plans that the server sends as notices.
+/// Collects the plans that the server sends as notices.
 #[derive(Clone, Default)]
 struct Plans(Arc<Mutex<Vec<Value>>>);
 
@@ -50,9 +50,9 @@ impl Visit for Plans {
 }
 
 impl Plans {
-    /// Those that are sent to this thread, until the guard is dropped.
+    /// The notices on this thread, until the guard is dropped.
     fn heard() -> (Self, DefaultGuard) {
-        // With a single subscriber, tracing would ask a thread that has none whether an event is of interest to anybody.
+        // With a single subscriber, tracing would ask a thread without one whether anyone is interested in an event.
         static OTHER: OnceLock<Dispatch> = OnceLock::new();
         OTHER.get_or_init(|| tracing_subscriber::registry().with(Self::default()).into());
         let plans = Self::default();
@@ -85,8 +85,8 @@ async fn explained() -> Store {
     Store::connect(&settings)
 }
 
-/// Product 1 sells most, and is on the second line of every tenth order. Hardly anything is in stock,
-/// hardly an order has failed.
+/// Product 1 sells most, and is on the second line of every tenth order. Few products are in stock, and few orders have
+/// failed.
 const MANY_ROWS: &str = "\
     INSERT INTO products (name, price_minor, stock) \
         SELECT CASE WHEN i % 3 = 0 THEN 'Lamp' ELSE 'Vase ' || i END, 100, (i % 2000 = 0)::int \
@@ -111,7 +111,7 @@ fn nodes(plan: &Value) -> Vec<&Value> {
     std::iter::once(plan).chain(children.iter().flat_map(nodes)).collect()
 }
 
-/// The plan, a line for each node.
+/// The plan, one line per node.
 fn shown(plan: &Value, depth: usize) -> String {
     let fact = |name: &str| plan[name].as_str().map(|it| format!(" {it}")).unwrap_or_default();
     let mut text = format!(
@@ -130,8 +130,8 @@ fn shown(plan: &Value, depth: usize) -> String {
     text
 }
 
-/// Runs a list often enough that the server would come to use a plan for any parameters, and looks
-/// at each plan: no table is read from end to end, and no more than `buffers` pages are touched.
+/// Runs a list until the server would use a generic plan, and checks each plan: no table is read completely, and at
+/// most `buffers` pages are touched.
 async fn check(plans: &Plans, name: &str, buffers: u64, list: impl AsyncFn()) {
     for run in 0..8 {
         plans.take();
@@ -155,7 +155,7 @@ async fn each_filter_has_an_index() {
     let store = explained().await;
     sqlx::raw_sql("SET statement_timeout = 0").execute(store.pool()).await.unwrap();
     sqlx::raw_sql(MANY_ROWS).execute(store.pool()).await.unwrap();
-    // Once as a flash sale has just left it, once with statistics.
+    // First in the state after a flash sale, then with statistics.
     for statistics in [false, true] {
         if statistics {
             sqlx::raw_sql("ANALYZE").execute(store.pool()).await.unwrap();
@@ -261,9 +261,9 @@ async fn a_customer_with_more_orders_than_are_counted_gets_no_more_units() {
     }
 }
 
-/// For a page of 50 rows, each found by its own walk down an index.
+/// For a page of 50 rows, each found by a separate lookup in an index.
 const PLAIN: u64 = 600;
-/// For a page that looks at 5,000 rows, some of them along two indexes.
+/// For a page that looks at 5,000 rows, some of them through two indexes.
 const FILTERED: u64 = 25_000;
 
 async fn orders(store: &Store) {

@@ -8,7 +8,8 @@ use crate::fixture::{lock, new_product, settings, stock_of, write_one_each};
 
 const IGNORE: &str = "ignore_startup_parameters = extra_float_digits";
 
-/// A store behind a PgBouncer with these settings, and the database's own address; `None` if there is no PgBouncer.
+/// A store behind a PgBouncer with these settings, and the direct URL of the database; `None` if PgBouncer is not
+/// installed.
 async fn behind(pooler: &str) -> Option<(Store, String, PgBouncer)> {
     let server = shared_postgres().await.unwrap();
     let url = server.create_database().await.unwrap();
@@ -31,7 +32,7 @@ async fn the_store_works_behind_sessions_of_pgbouncer_with_its_own_settings() {
     let product = store.create_product(&new_product(3)).await.unwrap();
     let batch = lock(&store, &[product.id], LockMode::Wait).await;
     write_one_each(batch, &[product.id]).await.commit().await.unwrap();
-    // A change of stock by a session without our settings is `unknown`.
+    // A change of stock by a session without Holdfast's settings has the reason `unknown`.
     let mut direct = PgConnection::connect(&url).await.unwrap();
     let reasons: Vec<String> =
         sqlx::query_scalar("SELECT reason FROM stock_ledger ORDER BY version")
@@ -39,7 +40,7 @@ async fn the_store_works_behind_sessions_of_pgbouncer_with_its_own_settings() {
             .await
             .unwrap();
     assert_eq!(reasons, ["opening", "admission"]);
-    // Connections that end leave a session for the next.
+    // Connections that end leave their session to the next one.
     store.close().await;
     let again = Store::connect(&settings(&pooler.database_url(url.rsplit('/').next().unwrap())));
     assert_eq!(stock_of(&again, product.id).await, 2);
@@ -57,7 +58,7 @@ async fn a_pooler_that_cannot_work_is_an_error_that_says_what_to_change() {
         let Some((store, _url, _pooler)) = behind(&pooler).await else { return };
         let mut result = store.check_pooler().await;
         if result.is_ok() {
-            // Without a reset, the second one to have a session finds what the first has set.
+            // Without a reset, the second user of a session finds the settings of the first.
             result = store.check_pooler().await;
         }
         let error = result.unwrap_err();

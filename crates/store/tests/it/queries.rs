@@ -12,7 +12,7 @@ use crate::fixture;
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 const REFRESH: &str = "type `make queries`";
 
-/// The files of `.sqlx`, each with its name.
+/// The files of `.sqlx`, by name.
 fn described() -> Vec<(String, Value)> {
     let files = fs::read_dir(Path::new(CRATE).join(".sqlx")).unwrap();
     files
@@ -65,7 +65,7 @@ fn source_literals(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a text is one of these, or several of them in turn.
+/// Whether a text consists of one or more of these.
 fn is_made_of(text: &str, literals: &[String]) -> bool {
     let mut ends = vec![false; text.len() + 1];
     ends[0] = true;
@@ -79,7 +79,7 @@ fn is_made_of(text: &str, literals: &[String]) -> bool {
     ends[text.len()]
 }
 
-/// The compiler misses what is not there, and does not mind what is too much.
+/// The compiler finds missing descriptions, but not superfluous ones.
 #[test]
 fn each_described_statement_is_in_the_sources() {
     let mut literals = Vec::new();

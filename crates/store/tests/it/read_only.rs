@@ -1,5 +1,5 @@
-//! A database that accepts no writes for a while, as during a failover. Afterwards all writes work again,
-//! whatever sessions were opened in the meantime.
+//! A database that accepts no writes for a while, as during a failover. Afterwards all writes work again, whatever
+//! sessions were opened in the meantime.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::fixture::{self, database_url, lock, new_product, product, settings, w
 
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 
-/// The sessions that begin from now on keep this for ever.
+/// Sets whether new sessions accept writes. Existing sessions keep their setting.
 async fn take_writes(direct: &Store, takes: bool) {
     let word = if takes { "off" } else { "on" };
     let database: String =
@@ -26,7 +26,7 @@ async fn take_writes(direct: &Store, takes: bool) {
     transaction.commit().await.unwrap();
 }
 
-/// As many sessions for reading as there may be.
+/// The maximum number of sessions for reading.
 async fn open_all(store: &Store, product: ProductId) {
     let reads = join_all((0..64).map(|_| store.product(product))).await;
     assert!(reads.iter().all(Result::is_ok), "{reads:?}");
@@ -73,7 +73,7 @@ async fn a_write_succeeds_at_once_although_all_sessions_were_opened_read_only() 
     write_all(&store, &direct, &pending).await.unwrap();
 }
 
-/// The same for each kind of write by itself: none depends on what another has found out.
+/// The same for each kind of write alone: none depends on what another has detected.
 #[tokio::test]
 async fn each_kind_of_write_finds_a_writable_session() {
     let direct = fixture::store().await;
@@ -83,7 +83,7 @@ async fn each_kind_of_write_finds_a_writable_session() {
         let store = Store::connect(&settings(&database_url(&direct).await));
         take_writes(&direct, false).await;
         open_all(&store, lamp.id).await;
-        // One of admission's: it changes nothing, so it works.
+        // A transaction of admission that changes nothing, so it works.
         store.lock_batch(&wanted(&[]), LockMode::Skip).await.unwrap().release().await.unwrap();
         take_writes(&direct, true).await;
         match kind {
@@ -103,7 +103,7 @@ async fn refused_writes_work_within_two_seconds_after_the_first_possible_one() {
     let pending = orders(&direct, 3).await;
     write_all(&store, &direct, &pending).await.unwrap();
     take_writes(&direct, false).await;
-    // The sessions of before take writes still; those that replace them do not.
+    // Earlier sessions still accept writes; those that replace them do not.
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE 'ALTER%'",
@@ -114,18 +114,18 @@ async fn refused_writes_work_within_two_seconds_after_the_first_possible_one() {
     for _ in 0..20 {
         let refused = join_all((0..8).map(|_| create(&store))).await;
         let refused: Vec<_> = refused.into_iter().map(Result::unwrap_err).collect();
-        // One that went to a session which had just been ended cannot know.
+        // A write on a session that has just been ended cannot know that.
         let expected =
             |error: &StoreError| error.is_transient() || matches!(error, StoreError::Unanswered(_));
         assert!(refused.iter().all(expected), "{refused:?}");
         assert!(store.lock_batch(&wanted(&[lamp.id]), LockMode::Wait).await.is_err());
-        // Reads go on.
+        // Reads continue.
         assert_eq!(store.product(lamp.id).await.unwrap().unwrap(), lamp);
     }
     take_writes(&direct, true).await;
     let begun = Instant::now();
     while let Err(error) = store.create_product(&new_product(1)).await {
-        // How long it takes is the subject.
+        // The duration is the subject.
         assert!(begun.elapsed() < BACK_LIMIT, "{error:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -150,7 +150,7 @@ async fn refused_writes_do_not_make_reads_reconnect() {
         store.product(lamp.id).await.unwrap();
     }
     let after: i64 = sqlx::query_scalar(sessions).fetch_one(direct.pool()).await.unwrap();
-    // 400 writes and 50 reads. One session in 200 ms asks whether writes are taken.
+    // 400 writes and 50 reads. One session checks every 200 ms whether writes are accepted.
     assert!(after - before < 40, "{before} and then {after}");
 }
 
@@ -162,14 +162,14 @@ async fn a_probe_reports_whether_writes_are_possible() {
     let mut probe = store.probe();
     assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::Whole);
     take_writes(&direct, false).await;
-    // A probe that is older than that hears of it when its connection is a new one.
+    // An older check notices it when it uses a new connection.
     let mut probe = store.probe();
     assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::ReadOnly);
     take_writes(&direct, true).await;
     assert_eq!(probe.ask(limit).await.unwrap(), DatabaseState::Whole);
 }
 
-/// A server that is told by its configuration, which its sessions follow at once.
+/// The setting is changed in the server's configuration, which existing sessions follow at once.
 #[tokio::test]
 async fn a_server_that_becomes_writable_again_is_used() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_server_that_becomes_writable_again_is_used() {
     tell("off").await;
     let begun = Instant::now();
     while let Err(error) = store.create_product(&new_product(1)).await {
-        // How long it takes is the subject.
+        // The duration is the subject.
         assert!(begun.elapsed() < BACK_LIMIT, "{error:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,5 +1,5 @@
-//! A synchronous standby does not answer, and somebody cancels the waits for it: nothing that a failover may lose is
-//! answered with success.
+//! A synchronous standby does not answer, and waits for it are cancelled: nothing that a failover may lose is answered
+//! with success.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use crate::{
     fixture::{lock, product, settings, write_one_each},
 };
 
-/// For how long waits are ended again and again.
+/// How long waits are ended repeatedly.
 const ENDING: Duration = Duration::from_millis(300);
 
 const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
@@ -58,7 +58,7 @@ struct ReplicatedPair {
     store: Store,
     token: BatchToken,
     lamp: ProductId,
-    /// Its own commits wait for no standby.
+    /// Its own commits do not wait for the standby.
     look: PgPool,
 }
 
@@ -86,7 +86,8 @@ impl ReplicatedPair {
         sqlx::query_scalar(how).fetch_one(&self.look).await.unwrap()
     }
 
-    /// Ends waits for the standby until the first has been ended, and for a while longer. `None` once the call is over.
+    /// Ends waits for the standby until the first was ended, and for a while longer. `None` if the call completes
+    /// first.
     async fn ends_waits_of<T>(
         &self,
         call: &mut (impl Future<Output = T> + Unpin),
@@ -111,7 +112,8 @@ impl ReplicatedPair {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.look).await.unwrap()
     }
 
-    /// Whether the method has waited for the standby. It has not answered with success then, before the standby was there.
+    /// Whether the method waited for the standby. It must not have been answered with success before the standby
+    /// answered.
     async fn try_case(&self, case: &MethodCase, how: &'static str) -> bool {
         let given = Given::make(&self.look, &self.store, &self.token).await;
         self.standby.pause().await.unwrap();
@@ -126,7 +128,7 @@ impl ReplicatedPair {
         self.standby.resume().await.unwrap();
         let waited = early.is_none();
         match early {
-            // It has failed, or had nothing to wait for.
+            // It failed, or had nothing to wait for.
             Some(_) => {}
             None if how == CANCEL => {
                 let done = call.await.unwrap_or_else(|_| panic!("{} failed", case.method));
@@ -186,7 +188,7 @@ async fn a_batch_counts_as_committed_only_after_the_standby_has_it() {
         let ended = pair.ends_waits_of(&mut commit, how).await;
         assert!(!matches!(ended, Some(Ok(_))), "{ended:?}");
         drop(commit);
-        // It can be seen, and may still be lost.
+        // It is visible, but may still be lost.
         let mut outcome = Box::pin(pair.store.outcome(&token));
         assert_eq!(pair.ends_waits_of(&mut outcome, CANCEL).await, None);
         pair.standby.resume().await.unwrap();
@@ -206,7 +208,7 @@ async fn the_result_of_a_key_is_not_found_before_the_standby_has_it() {
     pair.standby.pause().await.unwrap();
     let mut change = Box::pin(edit());
     assert!(pair.ends_waits_of(&mut change, CANCEL).await.is_none());
-    // Its caller has gone, and comes again.
+    // The caller has disconnected, and retries.
     drop(change);
     let mut again = Box::pin(pair.store.keyed(&key));
     assert!(pair.ends_waits_of(&mut again, CANCEL).await.is_none());

@@ -42,7 +42,7 @@ async fn a_sale_is_recorded_changed_and_deleted() {
     assert_eq!(selling(&store, lamp).await, Selling::From(one.starts_at));
     assert_eq!(selling(&store, chair).await, Selling::Always);
 
-    // Until it begins, everything may be changed; a product that is in it no longer is free.
+    // Until it begins, everything may be changed; a product that is removed from it is free again.
     one.products = [chair].into();
     one.starts_at -= SignedDuration::from_secs(30);
     one.per_customer = Some(3);
@@ -53,7 +53,7 @@ async fn a_sale_is_recorded_changed_and_deleted() {
     assert!(store.delete_sale(&one.name).await.unwrap());
     assert!(!store.delete_sale(&one.name).await.unwrap());
     assert_eq!(in_sales(&store, &[lamp, chair]).await, []);
-    // Nothing of it is a change of the product that somebody could see.
+    // None of this changes the visible state of the product.
     assert_eq!(store.product(lamp).await.unwrap().unwrap().version, 1);
 }
 
@@ -152,7 +152,7 @@ async fn the_counts_of_replicas_are_added_up_and_deleted() {
     for (accepted, refused) in [(7, 3), (5, 4)] {
         let replica = uuid::Uuid::new_v4();
         for _ in 0..2 {
-            // The second time it is there already.
+            // The second time, it exists already.
             store.record_sale_seconds(replica, &[seen(accepted, refused)]).await.unwrap();
         }
     }
@@ -167,7 +167,7 @@ async fn the_counts_of_replicas_are_added_up_and_deleted() {
     assert_eq!((report.peak_orders_per_second, report.lock_wait_p99), (0, None));
 }
 
-/// A sale of two products, one of which stays locked: the other is sold on meanwhile.
+/// A sale of two products, one of which stays locked: the other is sold in the meantime.
 #[tokio::test]
 async fn a_sale_that_waits_for_a_locked_product_does_not_lock_its_other_products() {
     let store = fixture::store().await;
@@ -186,7 +186,7 @@ async fn a_sale_that_waits_for_a_locked_product_does_not_lock_its_other_products
         let batch = lock(&store, &[free], LockMode::Skip).await;
         got += u32::from(batch.allocator().has_product(free));
         batch.release().await.unwrap();
-        // For as long as the other waits, which is the subject.
+        // The wait is the subject.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let error = putting.await.unwrap().unwrap_err();

@@ -38,14 +38,14 @@ async fn a_newer_schema_is_accepted() {
 #[tokio::test]
 async fn an_interrupted_migration_continues_where_it_stopped() {
     let store = fixture::empty().await;
-    // The third migration waits for a session that is creating a table of that name.
+    // The third migration waits for a session that is creating a table with that name.
     let mut blocker = store.pool().begin().await.unwrap();
     sqlx::query("CREATE TABLE api_keys ()").execute(&mut *blocker).await.unwrap();
     let killer = async {
         let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                     WHERE datname = current_database() AND application_name = 'holdfast-migrate' \
                     AND wait_event_type = 'Lock'";
-        // On a connection of its own: within a transaction the view shows what it first showed.
+        // On a separate connection: within a transaction, the view does not change.
         until("the migration waits, and is interrupted", async || {
             sqlx::query(kill).fetch_optional(store.pool()).await.unwrap()
         })
@@ -60,8 +60,8 @@ async fn an_interrupted_migration_continues_where_it_stopped() {
     store.check_schema().await.unwrap();
 }
 
-/// The binaries of the previous release serve while a migration runs and after it, until each is replaced:
-/// what they use must stay as it was.
+/// Binaries of the previous release serve requests during and after a migration, until they are replaced. So everything
+/// that they use must stay.
 #[test]
 fn migrations_only_expand() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
@@ -86,7 +86,7 @@ fn migrations_only_expand() {
                 assert!(!words.contains(contracts), "{}: {words}", path.display());
             }
             assert!(!words.starts_with("TRUNCATE"), "{}: {words}", path.display());
-            // A column that old binaries do not fill in needs a value of its own.
+            // A column that old binaries do not write needs a default.
             if words.contains("ADD COLUMN") && words.contains("NOT NULL") {
                 assert!(words.contains("DEFAULT"), "{}: {words}", path.display());
             }

@@ -36,7 +36,7 @@ impl ServerPair {
         Store::connect(&settings(&url))
     }
 
-    /// What was created is on the server that is the primary now, and the store reads it there.
+    /// The created product is on the current primary, and the store reads it from there.
     async fn are_on(&self, server: &Postgres, store: &Store, created: &[Product]) {
         let direct = self.store(&[address(server)]);
         for product in created {
@@ -52,7 +52,7 @@ async fn create(store: &Store) -> Result<Product, StoreError> {
     store.create_product(&new_product(1)).await
 }
 
-/// The products that were created until one more could be, and it.
+/// The products that were created until a creation succeeded, and that product.
 async fn created_again(store: &Store) -> Product {
     let mut created = None;
     until("writes work again", async || {
@@ -118,7 +118,7 @@ async fn writes_work_on_the_promoted_standby_and_no_session_stays_on_the_old_pri
         let first = created_again(&store).await;
         eprintln!("{loss:?}: writes worked {:?} after the promotion", begun.elapsed());
 
-        // The former primary is back, and does not know that it is not the primary any more.
+        // The former primary is back, and does not know that it is no longer the primary.
         match loss {
             PrimaryLoss::Killed => {}
             PrimaryLoss::Frozen => pair.primary.resume().await.unwrap(),

@@ -23,7 +23,7 @@ async fn age_by(store: &Store, id: OrderId, interval: &str) {
         .unwrap();
 }
 
-/// What a sweep finds in one step, while nothing waits in the queue.
+/// The result of one step of a sweep, while nothing waits in the queue.
 pub async fn found(store: &Store, limit: u32, lost_after: Duration) -> Vec<OrderId> {
     let rule = SweepRule {
         waiting: Duration::ZERO,
@@ -51,7 +51,7 @@ async fn a_sweep_finds_lost_orders_once() {
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [ids[2]], "its lease is over");
     assert_eq!(status(&store, ids[2]).await, OrderStatus::Pending);
     assert_eq!(found(&store, 10, Duration::from_mins(1)).await, [], "marked, or too young");
-    // The time that has passed is the subject.
+    // Time must pass.
     tokio::time::sleep(Duration::from_millis(2)).await;
     assert_eq!(found(&store, 10, Duration::from_millis(1)).await, [ids[0], ids[2]]);
 }
@@ -89,17 +89,17 @@ async fn returned_orders_are_not_lost() {
     assert_eq!(found(&store, 10, Duration::ZERO).await, [id]);
 }
 
-/// What was written an hour ago by today's clock is an hour ahead.
+/// What was written an hour ago by the current clock is an hour ahead.
 #[tokio::test]
 async fn orders_from_before_the_clock_was_set_back_are_found_once() {
     let store = store().await;
     let ids = orders(&store, 6).await;
-    // Accepted, and: not published; in a worker's hands that died; waiting for its next try.
+    // Accepted, and: not published; claimed by a worker that died; waiting for its next attempt.
     claim_one(&store, ids[1], LEASE).await;
     claim_one(&store, ids[2], LEASE).await;
     let retry = AttemptResult::Retry(Duration::from_secs(1), "no".to_owned());
     store.finish(&[(ids[2], 1, retry).into()]).await.unwrap();
-    // The same, accepted long before; and one that waits, as it was told, for its time.
+    // The same, accepted long before; and one that still waits for its next attempt.
     for id in &ids[3..] {
         age_by(&store, *id, "2 h").await;
     }
@@ -160,7 +160,7 @@ async fn a_sweep_continues_where_it_stopped() {
 async fn sweepers_at_the_same_time_share_the_work() {
     let store = store().await;
     let ids = orders(&store, 300).await;
-    // Older than what the sweepers look for, whatever the time between the statements.
+    // Older than what the sweeps look for, whatever the time between the statements.
     sqlx::query("UPDATE orders SET created_at = now() - interval '1 hour'")
         .execute(store.pool())
         .await
@@ -184,7 +184,7 @@ async fn sweepers_at_the_same_time_share_the_work() {
     assert_eq!(found, ids, "each once");
 }
 
-/// What a sweep finds after the queue has lost everything at this time.
+/// The result of a sweep after the queue has lost everything at this time.
 async fn found_after_loss(store: &Store, lost_before: jiff::Timestamp, limit: u32) -> Vec<OrderId> {
     let hour = Duration::from_hours(1);
     let rule = SweepRule {

@@ -100,7 +100,7 @@ async fn a_dead_letter_of_the_previous_version_is_listed_and_replayed() {
     assert_eq!(old_claim(&store, &[id]).await, [(id, 2)]);
 }
 
-/// Claims and finishes these orders, a few at a time, until nothing is left.
+/// Claims and finishes these orders, a few at a time, until none is left.
 async fn work(store: Store, ids: Vec<OrderId>, is_old: bool) {
     while unfinished(&store).await + number(&store, LEFT_IN_ORDERS).await > 0 {
         for some in ids.chunks(7) {
@@ -110,7 +110,7 @@ async fn work(store: Store, ids: Vec<OrderId>, is_old: bool) {
                 let claims = store.claim(some, LEASE).await.unwrap();
                 claims.iter().map(|it| (it.order_id, it.attempt)).collect()
             };
-            // Others may have a row locked for a moment.
+            // Others may lock a row for a moment.
             while !claims.is_empty() {
                 let locked = if is_old {
                     old_finish(&store, &claims, "completed").await.1
@@ -129,7 +129,7 @@ async fn work(store: Store, ids: Vec<OrderId>, is_old: bool) {
 const LEFT_IN_ORDERS: &str =
     "SELECT count(*) FROM ONLY orders WHERE status IN ('pending', 'processing')";
 
-/// Notes each time that an order is completed.
+/// Records each completion of an order.
 const NOTE_COMPLETIONS: &str = "
     CREATE TABLE completions (id bigint);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -251,7 +251,7 @@ async fn an_order_that_any_statement_ends_leaves_the_table_of_unfinished_ones() 
     );
 }
 
-/// Nothing but a person with psql does that.
+/// Only a user of psql does that.
 #[tokio::test]
 async fn a_completed_order_that_a_statement_puts_back_is_found_again() {
     let store = store().await;
@@ -278,8 +278,8 @@ async fn a_completed_order_that_a_statement_puts_back_is_found_again() {
     assert_eq!(count_orders(&store).await, 3);
 }
 
-/// Both tables have the same columns, in the same order, and the statement that moves orders names all of them but those
-/// that are NULL then.
+/// Both tables have the same columns in the same order, and the statement that moves orders names all of them except
+/// those that are NULL then.
 #[tokio::test]
 async fn no_column_is_lost_when_an_order_moves() {
     let store = store().await;

@@ -58,7 +58,7 @@ async fn the_metrics_page_shows_the_process_and_its_build() {
     }
 }
 
-/// Silent clients, and such as never read what they asked for.
+/// Clients that send nothing, and clients that never read their answer.
 #[tokio::test]
 async fn open_connections_do_not_block_probes() {
     use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -105,7 +105,7 @@ async fn connections_of_one_address_do_not_end_those_of_others() {
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         held.push(socket.connect(target).await.unwrap());
     }
-    // Connections are accepted in their order.
+    // Connections are accepted in order.
     assert!(answer(held.last_mut().unwrap()).await.starts_with("HTTP/1.1 200"));
     assert!(answer(&mut probe).await.starts_with("HTTP/1.1 200"));
 }

@@ -23,7 +23,7 @@ struct Cli {
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Takes one export and gives back its path and body.
+/// Receives one export, and returns its path and body.
 fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -72,7 +72,7 @@ fn a_span_continues_the_callers_trace_and_is_exported() {
     let garbage = traces::begin(Some("not a trace context"));
     let Decision::Sampled(parent) = garbage else { panic!("{garbage:?}") };
     assert_eq!(propagation::traceparent(&parent), None, "it has no parent");
-    // Spans of libraries are nobody's decision.
+    // Spans of libraries do not count for the sampling decision.
     drop(tracing::info_span!(target: "hyper", "of a library"));
 
     let begun = Instant::now();

@@ -20,7 +20,7 @@ fn settings_at(redis_url: String) -> ThrottleSettings {
     }
 }
 
-/// Sends with both until one is refused; how many were allowed, and whether it happened.
+/// Sends with both until one is refused. Returns the number of allowed requests, and whether one was refused.
 async fn allowed(one: &Throttle, other: &Throttle, limit: u32, patience: Duration) -> (u32, bool) {
     let (begun, mut allowed) = (Instant::now(), 0);
     while begun.elapsed() < patience {
@@ -30,7 +30,7 @@ async fn allowed(one: &Throttle, other: &Throttle, limit: u32, patience: Duratio
             }
             allowed += 1;
         }
-        // Slowly enough that the replicas hear of each other before the limit is reached.
+        // Slowly enough that the replicas exchange their counts before the limit is reached.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     (allowed, false)
@@ -41,10 +41,11 @@ async fn two_replicas_share_one_limit() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let (one, other) =
         (Throttle::start(&settings(&redis)).unwrap(), Throttle::start(&settings(&redis)).unwrap());
-    // Each alone would need 100 in one second; together they may send that many, and what one interval hides.
+    // One replica alone would allow 100 in a second; together they may allow that many, and those that one interval
+    // hides.
     let (sent, refused) = allowed(&one, &other, 100, Duration::from_secs(10)).await;
     assert!(refused, "{sent} were allowed and none was refused");
-    // Another caller is not concerned.
+    // Another caller is not affected.
     assert!(one.count("key:b", 1).allowed);
 }
 
@@ -62,7 +63,7 @@ async fn without_redis_each_replica_enforces_the_limit_alone() {
         assert!(begun.elapsed() < Duration::from_secs(10), "never refused");
     };
     assert_eq!((refused.limit, refused.left), (1_000, 0));
-    // In the next second they may send again.
+    // In the next second, requests are allowed again.
     until("it is allowed again", async || throttle.count("key:a", 1_000).allowed).await;
 }
 
@@ -98,7 +99,7 @@ async fn a_foreign_write_to_a_key_affects_only_its_caller() {
     }
     let throttle = Throttle::start(&settings(&redis)).unwrap();
     let begun = Instant::now();
-    // Counts that were sent again and again would soon be beyond the limit.
+    // Counts that were sent repeatedly would soon exceed the limit.
     while begun.elapsed() < Duration::from_secs(2) {
         throttle.count("key:a", 1_000);
         let other = throttle.count("key:b", 1_000);
@@ -118,7 +119,7 @@ async fn replicas_share_one_limit_again_after_a_failover() {
     let (sent, refused) = allowed(&one, &other, 100, Duration::from_secs(10)).await;
     assert!(refused, "{sent} were allowed and none was refused");
     group.servers()[0].kill9().await.unwrap();
-    // Each alone would need many more calls: half of them are the other's.
+    // Each alone would need many more calls: half of them are sent by the other.
     until("they share the limit again", async || {
         let before = group.primary().await.ok()?.command("KEYS holdfast:rate:*").await.ok()?;
         one.count("key:after", 1_000);

@@ -22,7 +22,7 @@ async fn orders_that_cannot_be_finished_in_time_are_handed_back_at_once() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
-    // A lease that would keep the orders from everybody for an hour.
+    // A lease of an hour, during which no other worker could take the orders.
     let patient = holdfast_worker::WorkerSettings { lease: Duration::from_hours(1), ..quick() };
     let endless = Simulated { duration: Duration::from_hours(1), fail_percent: 0 };
     let worker = shop.worker(patient, endless);

@@ -12,7 +12,7 @@ use crate::{
 
 const AT_ONCE: Duration = Duration::ZERO;
 
-/// Has an order sent to a receiver that answers so, and gives back what the failure is.
+/// Sends an order to a receiver with this answer. Returns the failure.
 async fn failure(reply: ReceiverReply, timeout: Duration) -> String {
     let receiver = Receiver::start(move |_, _| reply.clone()).await;
     let shop = WorkerFixture::open().await;
@@ -20,7 +20,7 @@ async fn failure(reply: ReceiverReply, timeout: Duration) -> String {
     shop.publish(&ids).await;
     let mut settings = receiver.settings();
     settings.timeout = timeout;
-    // One try is enough.
+    // One attempt is enough.
     settings.pause_base = Duration::from_mins(10);
     settings.retry_after_max = Duration::from_mins(10);
     let _worker = shop.worker(once(), Webhook::new(settings, &Registry::default()).unwrap());
@@ -40,7 +40,7 @@ async fn an_endless_answer_is_cut_off_long_before_its_time_limit() {
         ("HTTP/1.1 200 ", "O"),
         ("", "\r\n"),
     ] {
-        // So it is the bytes that end it.
+        // So the limit on bytes ends it.
         let timeout = Duration::from_mins(5);
         let failure = failure(ReceiverReply::Forever(first, again, AT_ONCE), timeout).await;
         assert!(failure.starts_with("no answer from http://127.0.0.1:"), "{again:?}: {failure}");

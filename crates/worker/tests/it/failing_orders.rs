@@ -1,4 +1,4 @@
-//! Single orders that fail while the receiver fulfils all others do not delay the others.
+//! Single orders that fail do not delay the others, while the receiver fulfils all others.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ fn number(request: &ReceivedRequest) -> usize {
     request.id().strip_prefix("order_").unwrap().parse().unwrap()
 }
 
-/// Answers the orders with a number in this range like this, and fulfils all others.
+/// Answers orders with a number in this range like this, and fulfils all others.
 async fn except(range: std::ops::RangeInclusive<usize>, reply: ReceiverReply) -> Receiver {
     Receiver::start(move |request, _| {
         if range.contains(&number(request)) { reply.clone() } else { ReceiverReply::Status(200) }
@@ -49,7 +49,7 @@ async fn attempts(shop: &WorkerFixture, ids: &[OrderId]) -> i64 {
 async fn orders_that_are_never_answered_do_not_fill_the_connections() {
     let receiver = except(2..=61, ReceiverReply::Hang).await;
     let shop = WorkerFixture::open().await;
-    // No request ends by its time limit during the test.
+    // No request reaches its time limit during the test.
     let settings = WebhookSettings { timeout: FOR_EVER, ..receiver.settings() };
     let _worker = shop.worker(quick(), webhook(settings));
     shop.publish(&shop.orders(1).await).await;

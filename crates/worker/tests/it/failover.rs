@@ -8,7 +8,7 @@ use holdfast_worker::{Simulated, WorkerSettings};
 
 use crate::fixture::{WorkerFixture, quick};
 
-/// No order has been pending long enough for the sweep, so what the new primary lacks is published because it is new.
+/// No order has been pending long enough for the sweep, so missing orders are published because the primary is new.
 #[tokio::test]
 async fn orders_are_completed_over_a_failover() {
     let group = RedisSentinels::start(&[], "").await.unwrap();

@@ -17,7 +17,7 @@ async fn a_worker_killed_during_an_attempt_loses_nothing() {
     let _heir = shop.start(shop.binary()).await;
     shop.until("completed", 50).await;
     shop.until_empty().await;
-    // The dead worker's claims are worth nothing any more.
+    // The claims of the killed worker are no longer valid.
     let late: Vec<_> =
         ids.iter().map(|id| (*id, 1, AttemptResult::Failed("late".to_owned())).into()).collect();
     assert_eq!(shop.store.finish(&late).await.unwrap().done, []);
@@ -63,7 +63,7 @@ async fn a_worker_started_before_its_servers_waits_and_reports_it() {
     until_status(&live, 200).await;
     assert_eq!(http_get(&ready).await.unwrap().status, 503);
     shop.redis.restart().await.unwrap();
-    // They were never published: the sweep finds them.
+    // They were never published, so the sweep finds them.
     shop.until("completed", ids.len().try_into().unwrap()).await;
     until_status(&ready, 200).await;
     assert_eq!(worker.status(), None, "it never ended");
@@ -91,7 +91,7 @@ async fn a_worker_whose_database_fails_reports_it_and_continues_later() {
     shop.until("completed", 300).await;
     shop.until_empty().await;
 
-    // Without any work, too.
+    // This also holds without any work.
     server.kill9().await.unwrap();
     until_status(&ready, 503).await;
     server.restart().await.unwrap();
@@ -118,7 +118,7 @@ async fn an_order_that_the_database_refuses_delays_no_others() {
     shop.until("completed", 40).await;
 }
 
-/// Takes for ever, and says when it is dropped.
+/// Never ends, and reports when it is dropped.
 struct Endless(tokio::sync::mpsc::UnboundedSender<()>);
 
 impl Drop for Endless {
@@ -149,7 +149,7 @@ async fn an_attempt_whose_claim_was_lost_is_aborted_and_frees_its_slot() {
     };
     let _worker = shop.worker(one_hand, EndlessWork(sender));
     shop.until("processing", 1).await;
-    // Somebody else has it now.
+    // Another worker has it now.
     shop.sql(
         "UPDATE orders SET attempt = attempt + 1, lease_until = now() + interval '30 seconds' \
          WHERE status = 'processing'",
@@ -165,7 +165,7 @@ async fn an_attempt_whose_claim_was_lost_is_aborted_and_frees_its_slot() {
 async fn an_order_whose_worker_always_dies_becomes_a_dead_letter() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
-    // Three claims that ended without a word.
+    // Three claims that ended without an outcome.
     for _ in 0..3 {
         assert_eq!(shop.store.claim(&ids, Duration::ZERO).await.unwrap().len(), 1);
     }

@@ -26,7 +26,7 @@ impl WorkerFixture {
         Self::open_on(shared_postgres().await.unwrap()).await
     }
 
-    /// A shop on a server of the test's own, for those that do something to it.
+    /// A shop on a separate server, for tests that change the server.
     pub async fn open_on(server: &Postgres) -> Self {
         let database_url = server.create_database().await.unwrap();
         let store = Store::connect(&StoreSettings::new(&database_url).unwrap());
@@ -36,12 +36,12 @@ impl WorkerFixture {
         Self { store, redis, queue, database_url }
     }
 
-    /// Does something to the database by hand.
+    /// Executes a statement in the database.
     pub async fn sql(&self, text: &'static str) {
         sqlx::raw_sql(text).execute(self.store.pool()).await.unwrap();
     }
 
-    /// New sessions take no writes, or do again. The ones that there are do not change.
+    /// Sets whether new sessions accept writes. Existing sessions do not change.
     pub async fn take_writes(&self, takes: bool) {
         let word = if takes { "off" } else { "on" };
         let sql = format!(
@@ -53,7 +53,7 @@ impl WorkerFixture {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(self.store.pool()).await.unwrap();
     }
 
-    /// Ends every other session of the database.
+    /// Ends all other sessions of the database.
     pub async fn end_sessions(&self) {
         self.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -62,7 +62,7 @@ impl WorkerFixture {
         .await;
     }
 
-    /// Puts orders into the database, and not into the queue.
+    /// Adds orders to the database, but not to the queue.
     pub async fn orders(&self, count: i64) -> Vec<OrderId> {
         let mut ids: Vec<i64> = sqlx::query_scalar(
             "INSERT INTO orders (product_id, quantity, unit_price_minor) \
@@ -90,7 +90,7 @@ impl WorkerFixture {
             .unwrap()
     }
 
-    /// Waits until that many orders are in that status.
+    /// Waits until this many orders have this status.
     pub async fn until(&self, status: &str, count: i64) {
         until("orders change their status", async || match self.count(status).await {
             now if now == count => Ok(()),
@@ -99,7 +99,7 @@ impl WorkerFixture {
         .await;
     }
 
-    /// Waits until a try of an order has ended with a reason.
+    /// Waits until an attempt of an order has ended with a failure.
     pub async fn tried(&self, id: OrderId) -> Order {
         until("a try has ended", async || {
             let order = self.order(id).await;
@@ -108,7 +108,7 @@ impl WorkerFixture {
         .await
     }
 
-    /// Waits until nothing is left in the queue.
+    /// Waits until the queue is empty.
     pub async fn until_empty(&self) {
         until("the queue is empty", async || {
             let depth = self.queue.depth().await.unwrap();
@@ -117,7 +117,7 @@ impl WorkerFixture {
         .await;
     }
 
-    /// A worker within this process.
+    /// A worker in this process.
     pub fn worker<F: Fulfilment>(&self, settings: WorkerSettings, fulfilment: F) -> Worker {
         Worker::start(
             settings,
@@ -130,7 +130,7 @@ impl WorkerFixture {
         .unwrap()
     }
 
-    /// What the worker's binary is told, with short times.
+    /// The arguments of the worker's binary, with short times.
     pub fn binary(&self) -> ProcessOptions {
         ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-worker"))
             .arg("run")
@@ -143,7 +143,7 @@ impl WorkerFixture {
             .env("HOLDFAST_FULFILMENT_MS", "0")
     }
 
-    /// As [`Self::binary`], with a receiver of webhooks at `url`.
+    /// Like [`Self::binary`], with a webhook receiver at `url`.
     pub fn binary_with_webhook(&self, url: &str) -> ProcessOptions {
         self.binary()
             .env("HOLDFAST_FULFILMENT", "webhook")
@@ -168,7 +168,7 @@ pub fn queue(redis: &Redis) -> Queue {
     Queue::connect(settings).unwrap()
 }
 
-/// An order is tried once.
+/// An order is attempted once.
 pub fn once() -> WorkerSettings {
     let hour = Duration::from_hours(1);
     WorkerSettings { retry_base: hour, retry_max: hour, sweep_after: hour, ..quick() }
@@ -189,7 +189,7 @@ pub fn quick() -> WorkerSettings {
     }
 }
 
-/// Waits until a GET of `url` is answered with that status.
+/// Waits until a GET of `url` is answered with this status.
 pub async fn until_status(url: &str, status: u16) {
     let what = format!("{url} answers with {status}");
     until(&what, async || http_get(url).await.is_ok_and(|answer| answer.status == status)).await;

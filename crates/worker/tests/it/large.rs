@@ -9,7 +9,7 @@ use crate::{
     receiver::{Receiver, ReceiverReply},
 };
 
-/// The memory of the chart's pods of the worker.
+/// The memory limit of the worker in the chart.
 const MEMORY: u64 = 256 << 20;
 
 /// 380 KB as text, 8 KB as it was sent to the previous version.
@@ -29,14 +29,14 @@ async fn orders_of_any_size_are_fulfilled_within_the_memory_of_the_chart() {
         .arg(options.program.display().to_string());
     limited.args.extend(options.args);
     limited.env = options.env;
-    // So that no lease runs out, however slow this host is.
+    // So that no lease expires, however slow the machine is.
     let limited = limited.env("HOLDFAST_LEASE_MS", "60000");
     let worker = shop.start(limited).await;
     let begun = Instant::now();
     while shop.count("completed").await < 600 {
         assert!(begun.elapsed() < Duration::from_mins(3), "{}", worker.log_tail(5));
         assert!(worker.status().is_none(), "{}", worker.log_tail(5));
-        // Longer than other waits: the limit on memory makes this slow.
+        // Longer than other waits, because the memory limit makes this slow.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(worker.status().is_none(), "{}", worker.log_tail(5));
@@ -74,7 +74,7 @@ async fn an_order_that_cannot_be_read_becomes_a_dead_letter_and_others_continue(
     }
 }
 
-/// A worker that is killed by what it reads has used up a try by then; one more of those is not begun.
+/// A worker that is killed by what it reads has used an attempt by then. Such an order is not read again.
 #[tokio::test]
 async fn an_order_that_has_crashed_too_many_workers_is_not_read_again() {
     let shop = WorkerFixture::open().await;
@@ -82,11 +82,11 @@ async fn an_order_that_has_crashed_too_many_workers_is_not_read_again() {
     shop.sql("UPDATE orders SET metadata = '{}'").await;
     let settings = holdfast_worker::WorkerSettings { max_attempts: 3, ..quick() };
     for attempt in 1..=3 {
-        // As if the worker had died right after.
+        // As if the worker had died right after the claim.
         let claims = shop.store.claim(&ids, Duration::ZERO).await.unwrap();
         assert_eq!(claims[0].attempt, attempt);
     }
-    // Whatever would read it fails.
+    // Reading it always fails.
     shop.sql("UPDATE orders SET metadata = jsonb_build_object('a', repeat('x', 3000000))").await;
     shop.publish(&ids).await;
     let _worker = shop.worker(settings, Simulated { duration: Duration::ZERO, fail_percent: 0 });

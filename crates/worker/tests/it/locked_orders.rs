@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::fixture::{WorkerFixture, quick, until};
 
-/// Fulfils once the test says so, and counts.
+/// Fulfils when the test allows it, and counts.
 #[derive(Clone)]
 struct Release {
     open: Arc<Semaphore>,
@@ -71,7 +71,7 @@ async fn a_locked_order_delays_only_its_own_outcome() {
     let holder = hold(&shop, ids[3]).await;
     gate.open();
     shop.until("completed", 29).await;
-    // The worker is as good as ever for those that come now.
+    // The worker fulfils new orders as usual.
     let more = shop.orders(10).await;
     shop.publish(&more).await;
     shop.until("completed", 39).await;
@@ -89,7 +89,7 @@ async fn a_lease_that_expires_while_its_row_is_locked_does_not_count_as_lost() {
     let ids = shop.orders(2).await;
     shop.publish(&ids).await;
     let gate = Release::shut();
-    // Without the sweep nobody else can come to have the order.
+    // Without the sweep, no other worker can get the order.
     let settings = WorkerSettings { sweep_interval: Duration::from_hours(1), ..quick() };
     let _worker = shop.worker(settings, gate.clone());
     shop.until("processing", 2).await;

@@ -12,7 +12,7 @@ use crate::fixture::{WorkerFixture, quick, until};
 const STREAM: &str = "holdfast:{orders}:stream";
 const HOUR: Duration = Duration::from_hours(1);
 
-/// What is done to Redis.
+/// The fault of Redis.
 async fn lose(shop: &WorkerFixture, how: &str) {
     if how == "restart" {
         shop.redis.kill9().await.unwrap();
@@ -39,7 +39,7 @@ async fn a_lost_queue_is_filled_at_once_and_each_order_once() {
         let retry = || AttemptResult::Retry(Duration::from_mins(30), "busy".to_owned());
         let ended: Vec<_> = aside.iter().map(|id| (*id, 1, retry()).into()).collect();
         shop.store.finish(&ended).await.unwrap();
-        // The workers keep what they have taken.
+        // The workers keep the orders in flight.
         let settings =
             WorkerSettings { lease: HOUR, retry_max: HOUR, sweep_after: HOUR, ..quick() };
         let endless = Simulated { duration: HOUR, fail_percent: 0 };

@@ -11,8 +11,8 @@ use crate::{
     receiver::{Receiver, ReceiverReply, settings},
 };
 
-/// Waits and tries are so short that this many requests stand for hours: with a first wait of 1 s
-/// that doubles up to 5 minutes, ten tries take less than half an hour.
+/// The waits are so short that this number of requests stands for hours. With a first wait of 1 s that doubles up to 5
+/// minutes, ten attempts take less than half an hour.
 const OUTAGE_REQUESTS: usize = 150;
 
 const OLD_KEY: &str = "INSERT INTO idempotency_keys (key, fingerprint, kind, result_id, created_at) \
@@ -43,7 +43,7 @@ async fn an_outage_of_the_receiver_of_more_than_an_hour_loses_nothing() {
     drop(gone);
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(10).await;
-    // They were accepted an hour ago, so that the tries that follow are those of the second hour.
+    // They were accepted an hour ago, so the following attempts are those of the second hour.
     shop.sql("UPDATE orders SET created_at = created_at - interval '1 hour'").await;
     shop.publish(&ids).await;
     let webhook =
@@ -77,10 +77,10 @@ async fn other_orders_continue_while_a_receiver_hangs() {
     settings.timeout = Duration::from_mins(10);
     let patient = WorkerSettings { concurrency: 1000, sweep_after: Duration::ZERO, ..quick() };
     let _hanging = shop.worker(patient, Webhook::new(settings, &Registry::default()).unwrap());
-    // It takes no more than it has connections for and as many again, though it has a thousand hands.
+    // It takes twice as many orders as it has connections, although its concurrency limit is 1,000.
     shop.until("processing", 8).await;
     until("each connection has sent one", async || hung.requests().len() == 4).await;
-    // Its maintenance goes on: what nobody published is found.
+    // Its maintenance continues: unpublished orders are found.
     until("lost orders are published", async || shop.queue.depth().await.unwrap().waiting >= 400)
         .await;
     assert_eq!(shop.count("processing").await, 8);
@@ -96,8 +96,8 @@ async fn other_orders_continue_while_a_receiver_is_down() {
     drop(gone);
     let shop = WorkerFixture::open().await;
     let mut settings = settings(&format!("http://{address}/orders"));
-    // The default delays: an order with a failed attempt is delayed by about a second, and the receiver is
-    // asked again less and less often.
+    // The default delays: an order with a failed attempt is delayed by about a second, and the receiver is called less
+    // and less often.
     settings.pause_base = Duration::from_secs(1);
     settings.retry_after_max = Duration::from_mins(5);
     let slow = WorkerSettings {
@@ -123,7 +123,7 @@ async fn other_orders_continue_while_a_receiver_is_down() {
     shop.publish(&shop.orders(2000).await).await;
     until("nearly all are done", async || shop.count("completed").await >= 1980).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // Also those with failed attempts.
+    // Including those with failed attempts.
     shop.until("completed", 2020).await;
 }
 
@@ -181,11 +181,11 @@ async fn old_keys_are_deleted_while_redis_is_down() {
     .await;
 }
 
-/// As a failover does: all sessions end, and the new ones lead to a server that takes no writes for a while.
+/// Like a failover: all sessions end, and new ones lead to a server that accepts no writes for a while.
 #[tokio::test]
 async fn work_continues_at_once_when_the_database_accepts_writes_again() {
     let shop = WorkerFixture::open().await;
-    // Most of the tries fall into the time in which there are no writes.
+    // Most attempts happen while there are no writes.
     let _worker = shop.worker(quick(), Simulated { duration: Duration::ZERO, fail_percent: 0 });
     shop.publish(&shop.orders(5).await).await;
     shop.until("completed", 5).await;
@@ -194,7 +194,7 @@ async fn work_continues_at_once_when_the_database_accepts_writes_again() {
     shop.take_writes(false).await;
     shop.end_sessions().await;
     shop.publish(&ids).await;
-    // The time that passes is the subject: a wait between two tries has grown to its longest.
+    // Time must pass: the wait between two attempts has grown to its maximum.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(shop.count("pending").await, 50);
     shop.take_writes(true).await;

@@ -16,7 +16,7 @@ async fn orders_are_completed_and_their_messages_acknowledged() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(300).await;
     shop.publish(&ids).await;
-    // Delivered twice has one effect.
+    // A second delivery has no effect.
     shop.publish(&ids[..50]).await;
     let worker = shop.worker(quick(), EMPTY);
     shop.until("completed", 300).await;
@@ -29,7 +29,7 @@ async fn orders_are_completed_and_their_messages_acknowledged() {
     assert!(worker.shutdown(Duration::from_secs(10)).await);
 }
 
-/// Answers by the order's id, and counts the tries.
+/// Answers by the order's id, and counts the attempts.
 #[derive(Clone, Default)]
 struct ByOrder {
     tries: Arc<Mutex<HashMap<OrderId, i32>>>,
@@ -79,7 +79,7 @@ async fn a_failing_order_is_tried_again_then_fails_and_stops_no_others() {
     assert_eq!(of(ids[5]).await, (1, "no such street".to_owned()));
 }
 
-/// Panics before there is anything to wait for.
+/// Panics before its first await.
 struct PanicsAtOnce(OrderId);
 
 impl Fulfilment for PanicsAtOnce {
@@ -102,7 +102,7 @@ async fn a_panic_before_the_first_await_stops_no_other_order() {
 #[tokio::test]
 async fn an_entry_for_a_missing_order_is_acknowledged() {
     let shop = WorkerFixture::open().await;
-    // As a restored database leaves them: numbers that are to come, and numbers that came again.
+    // As after a restore of the database: order numbers that do not exist yet, and numbers that were assigned again.
     shop.publish(&[OrderId(1), OrderId(2), OrderId(4711)]).await;
     let ids = shop.orders(2).await;
     shop.sql("UPDATE orders SET status = 'cancelled' WHERE id = 2").await;
@@ -118,7 +118,7 @@ async fn a_long_attempt_keeps_its_claim() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
-    // Three leases long, with a second worker that would take it over.
+    // As long as three leases, with a second worker that would take the order over.
     let long = Simulated { duration: Duration::from_secs(3), fail_percent: 0 };
     let _one = shop.worker(quick(), long);
     let _other = shop.worker(quick(), long);

@@ -20,7 +20,7 @@ use tokio::{
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
     pub at: Instant,
@@ -39,20 +39,20 @@ impl ReceivedRequest {
     }
 }
 
-/// What the receiver does with a request.
+/// The behaviour of the receiver for a request.
 #[derive(Clone, Debug)]
 pub enum ReceiverReply {
     /// Answers with a status and no body.
     Status(u16),
-    /// The same, with more headers, each with its line end, and a body.
+    /// The same, with additional header lines and a body.
     Full(u16, &'static str, Vec<u8>),
-    /// Answers after a while.
+    /// Answers after a delay.
     Slow(Duration, u16),
     /// Writes these bytes, then closes.
     Raw(Vec<u8>),
     /// Answers with a body that never ends.
     Endless(u16),
-    /// Writes the first, then the second again and again, with this pause.
+    /// Writes the first text, then the second repeatedly, with this pause.
     Forever(&'static str, &'static str, Duration),
     /// Never answers.
     Hang,
@@ -106,17 +106,17 @@ impl Receiver {
         self.log.requests.lock().unwrap().clone()
     }
 
-    /// How many connections were made.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.log.connections.load(Ordering::SeqCst)
     }
 
-    /// The most requests that were worked on at the same time.
+    /// The maximum number of concurrent requests so far.
     pub fn most_at_once(&self) -> usize {
         self.log.most.load(Ordering::SeqCst)
     }
 
-    /// How many requests are worked on now.
+    /// The current number of requests in progress.
     pub fn now(&self) -> usize {
         self.log.now.load(Ordering::SeqCst)
     }
@@ -150,7 +150,7 @@ pub fn settings(url: &str) -> WebhookSettings {
     }
 }
 
-/// Serves one connection, by hand: a server library would not let itself be used for this.
+/// Serves one connection. Written by hand, because a server library would not allow such behaviour.
 pub async fn serve_plainly(stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<ReceivedRequest> {
     let log = Arc::<ReceiverLog>::default();
     serve(stream, Arc::clone(&log), Arc::new(|_, _| ReceiverReply::Status(200))).await;
@@ -219,7 +219,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: ReceiverReply) ->
             stream.write_all(&bytes).await.is_ok()
         }
         ReceiverReply::Slow(time, status) => {
-            // A slow receiver is what the test is about.
+            // A slow receiver is the subject.
             tokio::time::sleep(time).await;
             stream.write_all(head(status, "", 0).as_bytes()).await.is_ok()
         }
@@ -239,7 +239,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: ReceiverReply) ->
             let _ = stream.write_all(first.as_bytes()).await;
             while stream.write_all(again.as_bytes()).await.is_ok() {
                 if pause > Duration::ZERO {
-                    // A slow receiver is what the test is about.
+                    // A slow receiver is the subject.
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -14,7 +14,7 @@ use holdfast_worker::{Simulated, Worker};
 
 use crate::fixture::{WorkerFixture, quick, until};
 
-/// The longest until orders are fulfilled again.
+/// The time limit until orders are fulfilled again.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
 const ORDERS: i64 = 50;
 
@@ -32,7 +32,7 @@ struct WorkerPair {
 }
 
 impl WorkerPair {
-    /// A worker that has fulfilled some orders, and then has others but only a standby.
+    /// A worker that has fulfilled some orders, and then has more orders but only a standby.
     async fn start() -> Self {
         let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
         let shop = WorkerFixture::open_on(&primary).await;
@@ -55,7 +55,7 @@ impl WorkerPair {
         way.lead_to(address(&standby));
         way.cut();
         shop.publish(&ids).await;
-        // Long enough for a wait between two tries to have grown to its longest.
+        // Long enough for the wait between two attempts to grow to its maximum.
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(shop.count("pending").await, ORDERS);
         Self { primary, standby, way, shop, ids, _worker: worker }

@@ -32,7 +32,7 @@ async fn answered(reply: ReceiverReply) -> Order {
 #[tokio::test]
 async fn an_order_without_a_clear_answer_may_be_fulfilled() {
     let replies = [
-        // A timeout, a connection that breaks, and nonsense: all after the receiver has read it.
+        // A timeout, a broken connection, and an invalid answer: all after the receiver has read the order.
         ReceiverReply::Hang,
         ReceiverReply::Raw(Vec::new()),
         ReceiverReply::Raw(b"HTTP/1.1 2".to_vec()),
@@ -70,9 +70,9 @@ async fn an_order_that_the_receiver_has_refused_was_not_accepted() {
 
 #[tokio::test]
 async fn an_order_that_was_never_sent_was_not_accepted() {
-    // Nobody listens.
+    // Nothing listens on the port.
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    // Somebody who takes the connection and says nothing: TLS never comes about.
+    // A server that accepts the connection and sends nothing, so the TLS handshake does not complete.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let targets = [
         format!("http://{port}/"),
@@ -121,7 +121,7 @@ async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
     let victim = shop.start(worker).await;
     until("it is sent", async || receiver.requests().len() == 1).await;
     victim.kill9().await.unwrap();
-    // Its lease runs out, and the sweep makes it pending again.
+    // Its lease expires, and the sweep makes it pending again.
     let sweep = holdfast_store::fulfilment::SweepRule {
         waiting: Duration::ZERO,
         lost_after: Duration::ZERO,
@@ -184,7 +184,7 @@ async fn a_failed_simulated_attempt_was_not_accepted() {
     assert_eq!((order.status, order.may_be_fulfilled), (OrderStatus::Pending, false));
 }
 
-/// Says nothing of its handover, like a fulfilment that was written before there was one.
+/// Does not report the moment of sending, like a fulfilment from before that existed.
 struct Silent;
 
 impl Fulfilment for Silent {
@@ -210,7 +210,7 @@ async fn an_attempt_of_an_older_release_may_have_been_accepted() {
     for id in &ids {
         assert!(shop.order(*id).await.may_be_fulfilled);
     }
-    // And a refusal of now does not make up for it.
+    // A later refusal does not change that.
     let claims = shop.store.claim(&ids, Duration::from_mins(1)).await.unwrap();
     let refused: Vec<_> = claims
         .iter()

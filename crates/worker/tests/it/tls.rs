@@ -63,7 +63,7 @@ async fn orders_are_sent_only_to_a_receiver_with_a_valid_certificate() {
 
     let friend = shop.start(binary(&known_file)).await;
     shop.until("completed", 1).await;
-    // Its connection ends with it.
+    // It is closed together with its connection.
     friend.kill9().await.unwrap();
     let requests = receiving.await.unwrap();
     assert_eq!(requests[0].id(), "order_1");

@@ -20,7 +20,7 @@ use crate::{
 
 const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// HMAC-SHA256 by the book (RFC 2104), so that the worker is not checked against itself.
+/// An independent HMAC-SHA256 (RFC 2104), so that the worker is not compared with itself.
 fn signature(secret: &str, received: &ReceivedRequest) -> String {
     let mut key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
     key.resize(64, 0);
@@ -35,7 +35,7 @@ fn body(received: &ReceivedRequest) -> Value {
     serde_json::from_slice(&received.body).unwrap()
 }
 
-/// One order, published, and a worker that sends it to this receiver.
+/// One published order, and a worker that sends it to this receiver.
 async fn sent_to(receiver: &Receiver) -> (WorkerFixture, OrderId, holdfast_worker::Worker) {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;

@@ -15,7 +15,7 @@ fn reading<T>(with: impl FnOnce(&Reading<'_>) -> T) -> T {
     with(&Reading { limits: &LIMITS, caller: &Caller::anybody(), strict: false })
 }
 
-/// Reads `a` and `b` as whole numbers. Returns the wrong fields in the order in which they were found.
+/// Reads `a` and `b` as whole numbers. Returns the wrong fields, in the order in which they were found.
 fn wrong(body: &str) -> Vec<String> {
     let read = || {
         let text = JsonText::check(body.as_bytes())?;
@@ -115,7 +115,7 @@ fn a_refused_field_is_not_read() {
 }
 
 proptest! {
-    /// This reader accepts exactly those objects that serde_json accepts.
+    /// This reader accepts exactly the objects that serde_json accepts.
     #[test]
     fn json_is_accepted_exactly_if_serde_json_accepts_it(body in r#"\{["abtrue:,\[\]{}0-9.eE+ \\-]{0,24}\}"#) {
         let text = JsonText::check(body.as_bytes()).unwrap();
@@ -124,7 +124,7 @@ proptest! {
         prop_assert_eq!(ours, theirs, "{}", body);
     }
 
-    /// A field is found at any position among others.
+    /// A field is found at any position.
     #[test]
     fn a_field_is_found_among_any_others(
         before in prop::collection::btree_map("[c-z]{1,8}", any::<i32>(), 0..5),

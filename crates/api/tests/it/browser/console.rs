@@ -1,5 +1,4 @@
-//! The console in a real browser: on a desktop, on a phone, by keyboard. Updates its pictures in
-//! `docs/images`.
+//! The console in a real browser: on a desktop, on a phone, and by keyboard. Updates its screenshots in `docs/images`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,14 +13,14 @@ use crate::{
     client::Client,
 };
 
-/// The size of a window, and how many pixels of the screen one of its pixels is.
+/// The size of the window, and the number of device pixels per pixel.
 const DESK: (u32, u32, f64) = (1280, 1560, 1.0);
 const PHONE: (u32, u32, f64) = (390, 844, 2.0);
 const SMALL_PHONE: (u32, u32, f64) = (360, 740, 1.0);
-/// So long there are orders before the pictures are taken: the charts show five minutes.
+/// Orders are placed for this long before the screenshots, because the charts show five minutes.
 const SALE: Duration = Duration::from_mins(1);
 
-/// A shop with a worker, a sale and dead letters, and customers who order.
+/// A shop with a worker, a sale, dead letters, and customers who order.
 struct ConsoleShop {
     guarded: GuardedShop,
     _worker: Process,
@@ -66,7 +65,7 @@ impl ConsoleShop {
         shop
     }
 
-    /// Three dead letters.
+    /// Creates three dead letters.
     async fn fail(&self, shopper: &Bearer) {
         for why in [
             "the receiver answered 422: no such street",
@@ -95,7 +94,7 @@ impl ConsoleShop {
         BrowserPage::open_sized(&address, size).await
     }
 
-    /// The console with the key given.
+    /// Opens the console with a key.
     async fn opened(&self, size: (u32, u32, f64)) -> BrowserPage {
         let page = self.console(size).await;
         page.fill("#key-input", &self.guarded.admin.key).await;
@@ -105,7 +104,7 @@ impl ConsoleShop {
     }
 }
 
-/// Orders from many customers, more at some times than at others; some products are sold out soon.
+/// Places orders for many customers, at a changing rate; some products sell out soon.
 async fn order_often(shopper: Bearer) {
     let mut tick = tokio::time::interval(Duration::from_millis(50));
     for round in 0_usize.. {
@@ -125,7 +124,7 @@ async fn order_often(shopper: Bearer) {
     }
 }
 
-/// What keeps people from using the page as it is now; `None` where axe-core is not there.
+/// The accessibility problems of the page in its current state; `None` if axe-core is not available.
 async fn obstacles(page: &BrowserPage) -> Option<Vec<Value>> {
     let axe = std::env::var_os("AXE").filter(|path| !path.is_empty()).map(PathBuf::from)?;
     let axe = std::fs::read_to_string(axe).unwrap();
@@ -160,7 +159,7 @@ async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
     page.fill("#key-input", &shop.guarded.admin.key).await;
     page.click("#key-form .primary").await;
     page.find("#state.live").await;
-    // The key is in this tab alone.
+    // The key is stored for this tab only.
     assert_eq!(value(&page, "localStorage.length + document.cookie.length").await, 0);
     assert_eq!(
         value(&page, "sessionStorage.getItem('holdfast-key')").await,
@@ -169,7 +168,7 @@ async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
 
     let first = page.find("#dead tr th").await.text().await.unwrap();
     let id = first.trim_start_matches('#').to_owned();
-    // By keyboard alone: the button, the question, and away from it.
+    // By keyboard only: open the dialog, and close it again.
     value(&page, "document.querySelector('#dead button').focus()").await;
     let keyboard = async |keys: &str| {
         let active = page.browser.active_element().await.unwrap();
@@ -207,7 +206,7 @@ async fn the_console_fits_a_desk_and_a_phone() {
     let shop = ConsoleShop::start().await;
     let (desk, phone) = (shop.opened(DESK).await, shop.opened(PHONE).await);
     let small = shop.opened(SMALL_PHONE).await;
-    // The passing of time is the subject: the charts need something to show.
+    // Time must pass, so that the charts have something to show.
     tokio::time::sleep(SALE).await;
     for (page, picture) in
         [(&desk, Some("console")), (&phone, Some("console-phone")), (&small, None)]

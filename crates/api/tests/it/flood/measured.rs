@@ -1,4 +1,4 @@
-//! A flood of clients, and what orders and memory of the server are like during it.
+//! A flood of clients, and the latency of orders and the memory of the server during it.
 
 use std::{
     sync::{
@@ -19,10 +19,10 @@ use crate::{
     server::{BINARY, Server, addresses, database},
 };
 
-/// The chart's limit of the API's memory.
+/// The memory limit of the API in the chart.
 const MEMORY_LIMIT: u64 = 1024 << 20;
 
-/// How large a flood is.
+/// The size of a flood.
 pub struct Scale {
     full: bool,
     pub time: Duration,
@@ -30,7 +30,7 @@ pub struct Scale {
     pub bodies: usize,
     pub complete: usize,
     pub silent: usize,
-    /// How much more memory than before there may be in the middle of it.
+    /// The allowed growth of memory during the flood.
     growth: u64,
 }
 
@@ -50,7 +50,7 @@ impl Scale {
             }
         } else {
             let time = Duration::from_secs(3);
-            // What they send is more than twice of that each time.
+            // Each sends more than twice as much.
             Self {
                 full,
                 time,
@@ -63,7 +63,7 @@ impl Scale {
         }
     }
 
-    /// Small budgets for small floods; what is shipped for large ones.
+    /// Small budgets for small floods, and the defaults for large ones.
     pub fn settings(&self) -> Vec<(&'static str, &'static str)> {
         let small = [
             ("HOLDFAST_REQUEST_BUFFER_BYTES", "2097152"),
@@ -108,7 +108,7 @@ pub async fn start(settings: &[(&str, &str)], files: Option<usize>) -> Server {
     server
 }
 
-/// What was seen during a flood.
+/// The measurements during a flood.
 #[derive(Debug, Default)]
 pub struct Seen {
     before: u64,
@@ -121,7 +121,7 @@ pub struct Seen {
     slowest: Duration,
 }
 
-/// A new client each time, as from another customer.
+/// A new client each time, like another customer.
 async fn order(server: &Server, product: i64) -> Result<(), String> {
     let order = json!({ "product_id": product, "quantity": 1 }).to_string();
     let request = format!(
@@ -139,7 +139,7 @@ async fn is_alive(client: &Client) -> Result<(), String> {
     if answer.statuses() == [200] { Ok(()) } else { Err(format!("livez: {}", answer.text)) }
 }
 
-/// Lets so many clients do their worst for a while, each again and again, and orders meanwhile.
+/// Lets this many clients attack repeatedly for a while, and places orders in the meantime.
 pub async fn flood<F>(
     server: &Server,
     name: &str,
@@ -159,7 +159,7 @@ where
     let mut seen = Seen { before: resident(&server.process), ..Seen::default() };
     seen.group[0] = group_memory();
     let (sockets, killed_before) = (socket_memory(), killed());
-    // Of their own, so that those who order wait for the server alone.
+    // On their own threads, so that the clients that order wait only for the server.
     let flooders =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut flooding = JoinSet::new();
@@ -196,20 +196,20 @@ where
         seen.most = seen.most.max(resident(&server.process));
         seen.socket_memory = seen.socket_memory.max(socket_memory().saturating_sub(sockets));
         seen.group[1] = seen.group[1].max(group_memory());
-        // The flood is the subject, not the orders beside it.
+        // The flood is the subject, not the orders.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     over.store(true, Ordering::Relaxed);
     flooding.shutdown().await;
     flooders.shutdown_background();
-    // Memory goes back within ten seconds.
+    // Memory returns to the earlier level within ten seconds.
     let ended = Instant::now();
     loop {
         seen.after = resident(&server.process);
         if seen.after * 10 <= seen.before * 12 || ended.elapsed() > Duration::from_secs(10) {
             break;
         }
-        // How long that takes is what is reported.
+        // This time is reported.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     seen.group[2] = group_memory();

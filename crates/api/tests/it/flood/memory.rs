@@ -10,19 +10,19 @@ pub fn resident(process: &Process) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// The pages of memory that the system's TCP sockets have.
+/// The memory of the system's TCP sockets, in pages.
 pub fn socket_memory() -> u64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap();
     let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
     line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// The control group that the server runs in, of version 1 or 2.
+/// The control group of the server, version 1 or 2.
 pub fn cgroup() -> Option<PathBuf> {
     std::env::var_os("TEST_FLOOD_CGROUP").map(PathBuf::from)
 }
 
-/// What the control group has of memory, with that of its sockets, which version 1 counts by itself.
+/// The memory of the control group, including that of its sockets, which version 1 counts separately.
 pub fn group_memory() -> u64 {
     let Some(folder) = cgroup() else { return 0 };
     let files =
@@ -31,7 +31,7 @@ pub fn group_memory() -> u64 {
     texts.map(|text| text.trim().parse::<u64>().unwrap()).sum()
 }
 
-/// How often the control group has killed for want of memory.
+/// The number of processes in the control group that were killed because it had no memory left.
 pub fn killed() -> String {
     let Some(folder) = cgroup() else { return "0".to_owned() };
     let files = ["memory.events", "memory.oom_control"].into_iter();

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use crate::openapi::{documents, operations};
 
-/// What one request works on: fresh, and nobody else's.
+/// The objects of one request, which no other request uses.
 #[derive(Debug, sqlx::FromRow)]
 pub struct WriteTarget {
     number: i64,
@@ -20,7 +20,8 @@ pub struct WriteTarget {
 }
 
 impl WriteTarget {
-    /// `stays` says who takes the sale away again: there may be a thousand. Keys end by themselves.
+    /// `stays` names the client that removes the sale, because there may be a thousand sales. Keys expire by
+    /// themselves.
     pub async fn make(look: &PgPool, stays: bool) -> Self {
         let mut given: Self = sqlx::query_as(
             "WITH product AS (INSERT INTO products (name, price_minor, stock, held) \
@@ -75,7 +76,7 @@ impl WriteTarget {
 
 pub type DoneQuery = Box<dyn Fn(&Value) -> String + Send>;
 
-/// A request, and what the database must say once it was answered with success.
+/// A request, and the expected state of the database after its success.
 pub struct WriteCase {
     pub method: Method,
     pub path: String,
@@ -200,7 +201,7 @@ pub fn write_case(operation: &str, it: &WriteTarget) -> Option<WriteCase> {
     Some(WriteCase { method: Method::from_bytes(method.as_bytes()).unwrap(), path, body, done })
 }
 
-/// Every writing operation of the documents, and whether it is one for operators.
+/// Every writing operation of the documents, and whether it is for operators.
 pub fn writing_operations() -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for (document, is_admin) in documents().iter().zip([false, true]) {

@@ -25,7 +25,7 @@ use crate::client;
 const CLIENTS: usize = 4;
 const STEPS: usize = 6;
 
-/// A request before it is known what there will be: orders and holds are counted from the newest.
+/// A request before its objects exist: orders and holds are counted from the newest.
 #[derive(Clone, Debug)]
 pub enum Step {
     Order { items: Units, whose: Whose, price: Option<i64>, key: Option<u8> },
@@ -81,7 +81,7 @@ pub fn histories() -> impl Strategy<Value = History> {
         .prop_map(|(stocks, clients)| History { stocks, clients })
 }
 
-/// Orders and holds that were answered so far, by any client.
+/// The orders and holds in the answers so far, of all clients.
 #[derive(Default)]
 struct Known {
     orders: Vec<i64>,
@@ -96,7 +96,7 @@ fn newest<T: Copy>(items: &[T], back: usize) -> Option<T> {
 }
 
 impl Step {
-    /// The request, if there is something for it to be about.
+    /// The request, if its objects exist.
     fn request(&self, known: &Known, keys: &str) -> Option<ModelRequest> {
         let key = |key: &Option<u8>| key.map(|key| format!("{keys}-{key}"));
         Some(match self {
@@ -151,7 +151,7 @@ fn sums(items: &Units) -> Items {
     sums
 }
 
-/// Puts a product into a sale that is open and has a limit for each customer.
+/// Puts a product into an open sale with a limit per customer.
 async fn open_sale(replicas: &ModelReplicas, product_id: i64) -> SaleName {
     let now = replicas.store.clock().await.unwrap();
     let name = SaleName::new(format!("sale-{product_id}")).unwrap();
@@ -167,7 +167,7 @@ async fn open_sale(replicas: &ModelReplicas, product_id: i64) -> SaleName {
     name
 }
 
-/// Plays a history with products of its own; each client talks to one of the replicas.
+/// Runs a history with its own products. Each client uses one of the replicas.
 pub async fn play(replicas: &ModelReplicas, history: &History) -> Played {
     let mut product_ids = Vec::new();
     for stock in history.stocks {
@@ -283,8 +283,7 @@ async fn send(
     read(request, ids, &answer)
 }
 
-/// What the answer means. Anything that is not for the reasons of the shop fails the test: a 503 or a
-/// deadlock among them.
+/// The meaning of an answer. The test fails for any other answer, such as a 503 or a deadlock.
 fn read(request: &ModelRequest, ids: &[i64], answer: &client::ApiAnswer) -> ModelAnswer {
     let id = |body: &Value| body["id"].as_i64().unwrap();
     match (request, answer.status) {
@@ -328,8 +327,7 @@ fn read(request: &ModelRequest, ids: &[i64], answer: &client::ApiAnswer) -> Mode
     }
 }
 
-/// What the database has, once the products that both replicas show are the same: that may take a
-/// moment, and no longer.
+/// The state of the database, once both replicas show the same products. That may take a moment, but is bounded.
 pub async fn shop_as_it_is(replicas: &ModelReplicas, played: &Played) -> Contents {
     let rows: Vec<(i64, i64, i64, bool)> = sqlx::query_as(
         "SELECT id, stock, held, retired_at IS NULL FROM products WHERE id = ANY ($1) ORDER BY id",

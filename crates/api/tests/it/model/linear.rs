@@ -1,7 +1,7 @@
 //! Checks whether a history can be explained by a sequence of single requests.
 //!
-//! The search of Wing and Gong (1993), with Lowe's memory of what has been tried (2017): what the shop
-//! has become is told by which requests have happened, so that set is all that must be remembered.
+//! This is the search of Wing and Gong (1993), with Lowe's cache of visited states (2017). The state of the shop
+//! follows from the set of applied requests, so only that set is remembered.
 
 use std::{collections::HashSet, time::Instant};
 
@@ -20,7 +20,7 @@ pub struct Event {
     pub answer: ModelAnswer,
 }
 
-/// A history that has happened.
+/// A complete history.
 #[derive(Debug)]
 pub struct Played {
     pub product_ids: Vec<i64>,
@@ -28,10 +28,11 @@ pub struct Played {
     pub events: Vec<Event>,
 }
 
-/// The shop as it must be now.
+/// The shop in its current state.
 ///
 /// # Errors
-/// No order of the requests explains the answers; with the history.
+///
+/// No order of the requests explains the answers; the error contains the history.
 pub fn explain(played: &Played) -> Result<ModelShop, String> {
     assert!(played.events.len() <= 64);
     let mut tried = HashSet::new();
@@ -54,7 +55,7 @@ pub fn explain(played: &Played) -> Result<ModelShop, String> {
     })
 }
 
-/// `done` has a bit for each event that has happened in `shop`.
+/// `done` has a bit for each event that was applied to `shop`.
 fn search(
     events: &[Event],
     done: u64,
@@ -65,11 +66,11 @@ fn search(
     let Some(first_end) = (0..events.len()).filter(open).map(|at| events[at].answered).min() else {
         return Some(shop.clone());
     };
-    // The same events in another order can lead to another shop: a hold keeps the price of its time.
+    // The same events in another order can lead to another state, because a hold keeps the price of its time.
     if !tried.insert((done, format!("{shop:?}"))) {
         return None;
     }
-    // What changes nothing is put in as soon as it is true: that takes no possibility away.
+    // A request that changes nothing is applied as soon as its answer is possible. This excludes no other order.
     let refused = (0..events.len()).filter(open).find(|&at| {
         events[at].answer.is_refusal()
             && shop.after(&events[at].request, &events[at].answer).is_some()

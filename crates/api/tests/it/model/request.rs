@@ -15,7 +15,7 @@ pub struct FromHold {
     pub quantity: i64,
 }
 
-/// A request, with all names resolved: the ids are those that the server gave.
+/// A request with the ids that the server assigned.
 #[derive(Clone, Debug)]
 pub enum ModelRequest {
     Order {
@@ -23,7 +23,7 @@ pub enum ModelRequest {
         items: Items,
         hold: Option<FromHold>,
         customer: Option<&'static str>,
-        /// What one unit of each product is expected to cost.
+        /// The expected price of one unit of each product.
         price: Option<i64>,
         key: Option<String>,
     },
@@ -49,11 +49,11 @@ pub enum ModelRequest {
     Retire {
         product: usize,
     },
-    /// What a worker does before it fulfils an order.
+    /// A worker claims an order.
     Claim {
         order: i64,
     },
-    /// What a worker does after a try that it makes again later.
+    /// A worker records an attempt that will be repeated later.
     Return {
         order: i64,
         attempt: i32,
@@ -61,12 +61,12 @@ pub enum ModelRequest {
     },
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelAnswer {
     Placed(i64),
     Held(i64),
-    /// Cancelled, released, retired, returned.
+    /// Cancelled, released, deleted or returned.
     Done,
     /// With the number of the claim.
     Claimed(i32),
@@ -81,15 +81,15 @@ pub enum ModelAnswer {
     OverLimit {
         left: i64,
     },
-    /// Nobody is named, or somebody else than the hold's customer.
+    /// The request names no customer, or another one than the hold.
     WrongCustomer,
     PriceChanged {
         product: usize,
         current: i64,
     },
-    /// The order or hold stands elsewhere.
+    /// The order or hold is in another state.
     Stands(String),
-    /// A try of the order may have been taken.
+    /// The receiver may have accepted an attempt of the order.
     MayBeFulfilled,
     KeyReused,
 }
@@ -128,8 +128,8 @@ impl ModelAnswer {
         }
     }
 
-    /// Whether nothing was changed. Such an answer may come from what the replica remembers, which
-    /// may be a little old; it must have been true once.
+    /// Whether nothing was changed. Such an answer may come from the replica's memory, which may be slightly out of
+    /// date; it must have been true at some time.
     pub fn is_refusal(&self) -> bool {
         self.outcome() >= 4
     }

@@ -1,4 +1,4 @@
-//! A simple model of the shop: one request at a time, everything in memory.
+//! A simple model of the shop in memory, with one request at a time.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use holdfast_store::fulfilment::Taken;
 
 use super::request::{FromHold, Items, ModelAnswer, ModelRequest};
 
-/// How many products a history has.
+/// The number of products of a history.
 pub const PRODUCTS: usize = 3;
 
-/// The product that is in a flash sale, and how many units of it each customer gets.
+/// The product in a flash sale, and its limit per customer.
 pub const LIMITED: usize = 2;
 pub const LIMIT: i64 = 3;
 
-/// In place of a price at the end: of two that were set at the same time, either may be the last.
+/// Used instead of a final price: of two prices that were set at the same time, either may be the last.
 pub const ANY_PRICE: i64 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +43,10 @@ struct ModelOrder {
     may_be_fulfilled: bool,
 }
 
-/// What makes two requests the same.
+/// What must be equal for two requests to be the same.
 type Same = (Items, Option<FromHold>, Option<&'static str>, Option<i64>);
 
-/// What can be seen from outside: products, and the statuses of orders and holds.
+/// The visible state: products, and the statuses of orders and holds.
 pub type Contents = (Vec<ModelProduct>, BTreeMap<i64, String>, BTreeMap<i64, String>);
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct ModelShop {
     products: Vec<ModelProduct>,
     orders: BTreeMap<i64, ModelOrder>,
     holds: BTreeMap<i64, ModelHold>,
-    /// With what was ordered, and the order.
+    /// With the ordered units, and the order.
     keys: BTreeMap<String, (Same, i64)>,
 }
 
@@ -76,7 +76,7 @@ impl ModelShop {
         (self.products.iter().map(product).collect(), orders.collect(), holds.collect())
     }
 
-    /// The shop after the request, if it would have given this answer; otherwise `None`.
+    /// The shop after the request, if this answer is possible; otherwise `None`.
     pub fn after(&self, request: &ModelRequest, answer: &ModelAnswer) -> Option<Self> {
         let mut shop = self.clone();
         shop.serve(request, answer).then_some(shop)
@@ -146,7 +146,7 @@ impl ModelShop {
             }
             ModelRequest::Claim { order } => {
                 let Some(order) = self.orders.get_mut(order) else { return false };
-                // A worker passes over an order that somebody has locked, pending as it may be.
+                // A worker skips an order that is locked, even if it is pending.
                 let ModelAnswer::Claimed(attempt) = *answer else { return true };
                 order.attempt += 1;
                 let from = std::mem::replace(&mut order.status, "processing");
@@ -198,7 +198,7 @@ impl ModelShop {
         let customer = named.or(hold.as_ref().and_then(|hold| hold.customer));
         let mut sums = items.clone();
         if let (Some(line), Some(hold)) = (from_hold, &hold) {
-            // Also of a product that is no longer on sale: what is kept for somebody is kept.
+            // This also applies to a deleted product: its holds stay valid.
             let whose = hold.customer.is_none() || hold.customer == customer;
             if hold.status != "active" || !whose || price.is_some_and(|price| price != hold.price) {
                 return false;
@@ -231,7 +231,7 @@ impl ModelShop {
         self.orders.insert(*id, order).is_none()
     }
 
-    /// Takes units from stock, if they are there.
+    /// Takes units from stock, if there are enough.
     fn take(&mut self, items: &Items) -> bool {
         items.iter().all(|(product, quantity)| {
             let product = &mut self.products[*product];
@@ -240,7 +240,7 @@ impl ModelShop {
         })
     }
 
-    /// What is left of the limit for a customer beside what they have ordered, and what is held for them.
+    /// The rest of the limit for a customer, after their orders and holds.
     fn left(&self, customer: &str) -> (i64, i64) {
         let orders = self.orders.values();
         let orders = orders.filter(|it| it.customer == Some(customer) && it.status != "cancelled");
@@ -251,7 +251,7 @@ impl ModelShop {
         (LIMIT - ordered, holds.map(|hold| hold.quantity).sum())
     }
 
-    /// Whether the limit allows units from stock and from a hold; if not, what may be answered.
+    /// Whether the limit allows units from stock and from a hold; if not, the possible answers.
     fn limit(
         &self,
         items: &Items,
@@ -276,7 +276,7 @@ impl ModelShop {
         }
     }
 
-    /// Whether this is a reason to refuse an order, or a hold of so many units.
+    /// Whether this is a reason to refuse an order, or a hold of this many units.
     fn lacks(
         &self,
         items: &Items,

@@ -71,7 +71,7 @@ fn decimal() -> impl Strategy<Value = (bool, String, i32)> {
     (any::<bool>(), "[0-9]{1,40}", -60..60_i32)
 }
 
-/// Ways to write it: how far the point is moved, and zeros around it.
+/// Notations of a decimal: how far the point is moved, and additional zeros.
 fn written((negative, digits, power): &(bool, String, i32), moved: usize, zeros: usize) -> String {
     let moved = moved.min(digits.len());
     let (whole, fraction) = digits.split_at(digits.len() - moved);
@@ -109,7 +109,7 @@ proptest! {
         (sign, digits, power) in decimal(), last in 0..10_u8, shift in 0..3_i32, moved in 0..40_usize,
     ) {
         let one = (sign, digits.clone(), power);
-        // Close to it: another last digit, or the same with some zeros.
+        // A similar number: with another last digit, or the same with more zeros.
         let mut other = digits;
         other.pop();
         other.push(char::from(b'0' + last));

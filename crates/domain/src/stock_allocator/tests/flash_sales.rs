@@ -1,12 +1,12 @@
 use super::*;
 
-/// A product of which each customer gets so many, out of ten.
+/// A product with ten units and this limit per customer.
 fn limited(units: u32) -> StockAllocator {
     let limit = CustomerLimit { units, since: jiff::Timestamp::UNIX_EPOCH, after_order: 0 };
     selling(Selling::Limited(limit))
 }
 
-/// A product, ten of it.
+/// A product with ten units.
 fn selling(selling: Selling) -> StockAllocator {
     let mut allocator = allocator(&[(10, true)]);
     change_product(&mut allocator, 1, |product| product.selling = selling);
@@ -86,7 +86,7 @@ fn held_units_count_once_and_released_units_do_not_count() {
     );
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
     assert_eq!(allocator.order(&[line(1, 1)], Some(&ann)), over(0));
-    // Who names nobody is counted all the same.
+    // Orders without a customer count, too.
     assert!(allocator.order(&[held], None).is_ok());
     assert_eq!(allocator.order(&[line(1, 1)], Some(&ann)), over(0));
     assert_eq!(allocator.release(HoldId(2)), Ok(()));
@@ -106,7 +106,7 @@ fn an_order_from_a_larger_hold_does_not_exceed_the_limit() {
     );
     let over = |left| Err(Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left });
     assert_eq!(allocator.order(&[first, second], None), over(1));
-    // Beside a hold that does not fit, nothing is to be had from stock.
+    // If a hold does not fit, nothing is taken from stock either.
     assert_eq!(allocator.order(&[first, line(1, 1)], None), over(0));
     assert!(allocator.order(&[first], None).is_ok());
     assert_eq!(allocator.order(&[second], None), over(1));

@@ -54,7 +54,7 @@ fn an_order_is_cancelled_once_and_only_from_its_expected_state() {
     assert_eq!(cancel(1), Err(Shortfall::OrderMoved(OrderStatus::Cancelled)));
     assert_eq!(cancel(2), Err(Shortfall::OrderMoved(OrderStatus::Processing)));
     assert_eq!(cancel(3), Err(Shortfall::UnknownOrder));
-    // What came back is sold again at once.
+    // Returned units are sold at once.
     assert!(allocator.order(&[line(1, 2)], None).is_ok());
     let change = allocator.changes()[0];
     assert_eq!((change.delta, change.sold, change.returned), (0, 2, 2));

@@ -62,7 +62,7 @@ fn request() -> impl Strategy<Value = (AnyRequest, Option<CustomerRef>)> {
         let expected = prop::option::weighted(0.2, 1i64..4);
         let hold = prop::option::weighted(0.4, 1i64..7);
         (1i64..5, 1i64..4, hold, expected).prop_map(|(product, units, hold, price)| {
-            // A line from a hold is one that fits it.
+            // A line from a hold fits the hold.
             let fits = hold.map(|id| line((id - 1) % 3 + 1, (id - 1) % 2 + 1));
             let line = fits.unwrap_or_else(|| line(product, units));
             let expected_price = price.map(|id| Money::from_minor(100 * id).unwrap());
@@ -81,8 +81,8 @@ fn request() -> impl Strategy<Value = (AnyRequest, Option<CustomerRef>)> {
         .prop_map(|(request, name)| (request, name.map(customer)))
 }
 
-/// Three products, the second with a limit for each customer, and holds and orders 1 to 5. Holds 2 and 5 are of the
-/// second product; the time of hold 5 is over.
+/// Three products, the second with a limit per customer, and holds and orders 1 to 5. Holds 2 and 5 are for the second
+/// product; hold 5 has expired.
 fn locked_rows(stocks: &[(i64, bool)], limit: u32) -> StockAllocator {
     let mut allocator = allocator(stocks);
     change_product(&mut allocator, 2, |product| {
@@ -110,7 +110,7 @@ fn locked_rows(stocks: &[(i64, bool)], limit: u32) -> StockAllocator {
 }
 
 proptest! {
-    /// Compared with the plainest possible model: one counter for each product.
+    /// Compared with the simplest possible model: one counter for each product.
     #[test]
     fn orders_are_served_as_if_one_by_one(
         stocks in prop::collection::vec((0i64..60, prop::bool::weighted(0.9)), 1..6),
@@ -148,8 +148,8 @@ proptest! {
         prop_assert!(changes.is_sorted_by_key(|change| change.product_id));
     }
 
-    /// A refused request leaves everything as it was, however far it had come; a granted one leaves a change of each
-    /// product that it names.
+    /// A refused request leaves everything unchanged, at whatever step it was refused; a granted one leaves a change of
+    /// each product that it names.
     #[test]
     fn a_refused_request_changes_nothing_and_a_granted_one_is_among_the_changes(
         stocks in prop::collection::vec((0i64..8, prop::bool::weighted(0.9)), 3),
@@ -199,7 +199,7 @@ proptest! {
         }
     }
 
-    /// Whatever happens, no unit is lost: stock, holds and sales add up.
+    /// No unit is ever lost: stock, holds and sales add up.
     #[test]
     fn units_are_conserved(
         units in 0i64..40,

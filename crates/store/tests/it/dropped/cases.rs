@@ -1,4 +1,4 @@
-//! A call of each method, on data that no other call uses.
+//! A call of each method, with data that no other call uses.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::fixture::{new_product, wanted, write_one_each};
 const DAY: Duration = Duration::from_hours(24);
 const OPERATOR: Attribution<'static> = Attribution { by: "eve", note: None };
 
-/// A question that the database answers with true once the method has answered.
+/// A query that returns true after the method was answered.
 pub type MethodResult = Option<String>;
 
 pub struct MethodCase {
@@ -42,7 +42,7 @@ pub fn cases() -> Vec<MethodCase> {
         Store::ping, it => { it.store.ping().await.unwrap(); None }
         Store::replicated, it => { it.store.replicated().await.unwrap(); None }
         Store::close, it => {
-            // Of a store that nobody else needs.
+            // Methods that need a separate store.
             let own = it.store.clone();
             own.ping().await.unwrap();
             own.close().await;
@@ -318,7 +318,7 @@ pub fn cases() -> Vec<MethodCase> {
     }
 }
 
-/// The right to archive, which one that was dropped before may still have for a moment.
+/// The lock for archiving, which a dropped call may hold for a moment.
 async fn archive(given: &Given) -> holdfast_store::Archive {
     loop {
         if let Some(archive) = given.store.archive().await.unwrap() {

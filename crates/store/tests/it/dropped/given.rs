@@ -4,7 +4,7 @@ use holdfast_domain::{HoldId, OrderId, ProductId, SaleName};
 use holdfast_store::{BatchToken, Store};
 use sqlx::PgPool;
 
-/// What a case works on. All of it is fresh, and nobody else's.
+/// The data of a case, which no other case uses.
 #[derive(Clone, Debug)]
 pub struct Given {
     pub store: Store,
@@ -20,7 +20,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Made on a connection of `look`.
+    /// Created on a connection of `look`.
     pub async fn make(look: &PgPool, store: &Store, token: &BatchToken) -> Self {
         let (number, product, pending, failed, old, hold): (i64, i64, i64, i64, i64, i64) =
             sqlx::query_as(

@@ -1,18 +1,18 @@
-//! The rules for new migrations, which keep them from blocking other sessions.
+//! The rules for new migrations, which prevent them from blocking other sessions.
 
 use super::FOLDER;
 
-/// The migrations that were released before the rules, and cannot be changed any more. How they are applied all the
-/// same is in `src/migrate/released.rs`.
+/// Migrations that were released before the rules, and cannot be changed. `src/migrate/released.rs` shows how they are
+/// applied nevertheless.
 const RELEASED: i64 = 5;
 
-/// What is wrong with the text of a migration, if anything.
+/// The violation in the text of a migration, if there is one.
 #[allow(clippy::too_many_lines)] // a list of rules
 fn breach(text: &str) -> Option<String> {
     let online = text.starts_with("-- no-transaction");
     let code = text.lines().map(|line| line.split("--").next().unwrap_or_default());
     let code = code.collect::<Vec<_>>().join(" ");
-    // The body of a function is no statement.
+    // The body of a function is not a statement.
     let code = code.split("$$").step_by(2).collect::<Vec<_>>().join(" ");
     let words =
         |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase();

@@ -23,18 +23,19 @@ use crate::{
     fixture::{self, database_url, plain_order, wanted, write_one_each},
 };
 
-/// From here on, the server may use a plan for any parameters.
+/// After this many calls, the server may use a generic plan.
 const WARM: usize = 8;
 
-/// So many pages of tables and indexes does a statement touch at most. There are ten times as many of each table of orders.
+/// The maximum number of pages of tables and indexes that a statement may touch. Each table of orders has ten times as
+/// many.
 const PAGES: f64 = 100.0;
 
-/// So many rows does a step of a plan read at most.
+/// The maximum number of rows that a step of a plan may read.
 const ROWS: f64 = 500.0;
 
-/// Methods that are asked for many rows, and how many times as much they read.
+/// Methods that return many rows, and the factor by which they may read more.
 const READS_MORE: &[(&str, f64)] = &[
-    // All that are left of the other cases, and their products.
+    // All remaining rows of the other cases, and their products.
     ("Store::sweep", 1000.0),
     ("Store::replay_page", 1000.0),
     // A page that looks at 5,000 rows.
@@ -46,11 +47,11 @@ const READS_MORE: &[(&str, f64)] = &[
     ("Store::forget_sale_seconds", 1000.0),
 ];
 
-/// Of a store that nobody else needs, or not about tables that grow.
+/// Methods that need a separate store, or that do not use tables that grow.
 const WITHOUT: &[&str] =
     &["Store::close", "Store::migrate", "Store::migrate_within", "Store::diagnose"];
 
-/// Rows of all kinds that no case asks for. Statistics are made where a test says so, and at no other time.
+/// Rows of all kinds that no case needs. Statistics are updated only where a test says so.
 const KEEP_STATISTICS: &str = "DO $$ DECLARE name regclass; BEGIN \
     FOR name IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP \
         EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', name); \
@@ -111,7 +112,7 @@ const OTHERS: &str = "\
         SELECT 'other-' || i, 1, 1, now() - interval '100 days' FROM generate_series(1, 10000) AS i; \
     INSERT INTO archived_units (product_id, units) SELECT i + 1000000, 1 FROM generate_series(1, 10000) AS i";
 
-/// Orders that have come and gone leave pages without rows, and statistics that say so.
+/// Deleted orders leave empty pages, and statistics that show this.
 const DRAINED: &str = "\
     INSERT INTO unfinished_orders (id, product_id, quantity, unit_price_minor) \
         SELECT nextval('orders_id_seq'), 1, 1, 100 FROM generate_series(1, 30000); \
@@ -165,7 +166,7 @@ fn all_cases() -> Vec<MethodCase> {
     cases
 }
 
-/// What is wrong with a plan: a step that read too many rows, or too many pages.
+/// The error in a plan: a step that read too many rows, or touched too many pages.
 fn too_much(plan: &Value, times: f64) -> Option<String> {
     let number = |node: &Value, name: &str| node[name].as_f64().unwrap_or(0.0);
     for node in nodes(plan) {
@@ -230,19 +231,19 @@ async fn each_method_among_others(statistics: bool) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The plans are made while the tables are empty and nothing is known of them.
+/// The plans are made while the tables are empty and have no statistics.
 #[tokio::test]
 async fn methods_read_few_rows_of_others_with_plans_for_empty_tables() {
     each_method_among_others(false).await;
 }
 
-/// The plans are made with statistics of tables that have a row.
+/// The plans are made with statistics of tables with one row.
 #[tokio::test]
 async fn methods_read_few_rows_of_others_with_plans_for_small_tables() {
     each_method_among_others(true).await;
 }
 
-/// What is made for each method holds for tables that are added later.
+/// The checks of methods include tables that are added later.
 #[tokio::test]
 async fn statistics_of_each_table_are_updated_once_it_has_grown() {
     let store = fixture::store().await;

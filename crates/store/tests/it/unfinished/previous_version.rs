@@ -3,11 +3,11 @@
 use holdfast_domain::OrderId;
 use holdfast_store::Store;
 
-/// How the previous version accepts an order.
+/// The statement with which the previous version accepts an order.
 const OLD_INSERT: &str = "INSERT INTO orders (product_id, quantity, unit_price_minor, batch_nonce) \
     SELECT 1, 1, 1250, 41 FROM generate_series(1, $1) RETURNING id";
 
-/// How the previous version claims orders.
+/// The statement with which the previous version claims orders.
 const OLD_CLAIM: &str = "
     WITH mine AS MATERIALIZED (
         SELECT free.id, free.status
@@ -33,7 +33,7 @@ const OLD_CLAIM: &str = "
     WHERE orders.id = mine.id
     RETURNING orders.id, attempt";
 
-/// How the previous version writes that claims have ended in this status.
+/// The statement with which the previous version records that claims have ended in this status.
 const OLD_FINISH: &str = "
     WITH mine AS MATERIALIZED (
         SELECT held.id, asked.attempt
@@ -92,7 +92,7 @@ pub async fn old_claim(store: &Store, ids: &[OrderId]) -> Vec<(OrderId, i32)> {
     claims
 }
 
-/// Returns the orders for which it was written, and those that are locked.
+/// Returns the orders that were updated, and those that are locked.
 pub async fn old_finish(
     store: &Store,
     claims: &[(OrderId, i32)],

@@ -6,7 +6,7 @@ const LIMITS: GateLimits = GateLimits {
     timeout: Duration::from_secs(15),
     pause: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(30) },
 };
-/// As many orders must fail for the first time.
+/// The number of orders that must fail for the first time.
 const FIRST_FAILURES: usize = LIMITS.connections;
 const PROBES: usize = LIMITS.connections / 2;
 
@@ -32,7 +32,7 @@ async fn succeed(gate: &Gate, count: usize) {
     }
 }
 
-/// How long there is no room for an order that has not failed before, and then for how many there is.
+/// How long there is no room for an order that has not failed before, and for how many there is room then.
 async fn paused_for(gate: &Gate) -> (Duration, usize) {
     let begun = Instant::now();
     let room = gate.room().await;
@@ -203,7 +203,7 @@ async fn requests_that_hang_are_given_up_while_others_wait_but_for_a_share() {
     let ((), turn) = tokio::join!(async { assert!(next().await) }, waiting);
     assert!(turn.is_ok());
     assert!(begun.elapsed() < Duration::from_secs(62));
-    // Somebody always waits from now on.
+    // From here on, there are always waiting orders.
     gate.state.lock().waiting += 1;
     for _ in 2..=LIMITS.connections - LIMITS.connections / SHARE {
         assert!(next().await);
